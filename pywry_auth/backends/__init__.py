@@ -1,0 +1,1 @@
+"""Bytes with a lifetime: one file for each technology."""

@@ -1,0 +1,1 @@
+"""The command line, and a local identity provider for trying things out."""

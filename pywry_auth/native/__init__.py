@@ -1,0 +1,1 @@
+"""One user, one process, blocking: ``app.login()`` and what it needs."""

@@ -1,0 +1,1 @@
+"""Who the authorization server is: one class for each."""

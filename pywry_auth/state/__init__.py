@@ -1,0 +1,1 @@
+"""What the bytes mean: one store for each kind of record."""
