@@ -1,0 +1,53 @@
+# Everything a working copy needs comes from here; it needs python3, make and, for the tests, Debian's packages.
+
+PYTHON ?= python3
+export PYTHON
+BIN := .venv/bin
+NPM_PEER := tests/peers/oidc_provider
+
+# command:package of what the tests use beside Python and npm packages
+TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
+	redis-server:redis-server nginx:nginx
+
+.PHONY: help test lint types setup system-packages demo clean
+
+help: ## show these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
+
+test: lint types ## set up what is missing, then run lint, types and all tests
+	$(BIN)/pytest
+
+lint: setup ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## check types
+	$(BIN)/mypy
+
+setup: .venv/.tests $(NPM_PEER)/node_modules/.package-lock.json ## install all that the tests need
+
+demo: .venv/.runtime ## sign in at a local provider with your browser
+	$(BIN)/pywry-auth demo --native
+
+clean: ## remove everything that was installed or generated here
+	rm -rf .venv $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system-packages:
+	@tests/system_packages.sh venv $(TEST_PACKAGES)
+
+# venv alone leaves a python without pip behind when ensurepip is missing: pip is the sign that it ended well.
+$(BIN)/pip:
+	@tests/system_packages.sh venv
+	$(PYTHON) -m venv .venv
+
+.venv/.runtime: setup.cfg pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/.tests: setup.cfg pyproject.toml | system-packages $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	touch .venv/.runtime $@
+
+$(NPM_PEER)/node_modules/.package-lock.json: $(NPM_PEER)/package.json $(NPM_PEER)/package-lock.json | .venv/.tests
+	$(BIN)/npm ci --prefix $(NPM_PEER) --ignore-scripts --no-audit --no-fund

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Makes sure of Debian packages: installs the missing ones as root, else names them and stops.
+# Each argument is "command:package"; the word "venv" stands for the parts of Python that Debian packs apart.
+set -eu
+PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps servers, also for those who are not root
+
+missing=""
+for need in "$@"; do
+    if [ "$need" = venv ]; then
+        "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+    else
+        command -v "${need%%:*}" >/dev/null || missing="$missing ${need#*:}"
+    fi
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "These system packages are missing:$missing" >&2
+    echo "Install them, then run make again. On Debian:  sudo apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "Installing system packages:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words
+apt-get install -qq -y --no-install-recommends $missing
+# The tests start servers of their own; one that the installation put to work is nobody's wish.
+if [ -d /run/systemd/system ]; then
+    for package in $missing; do
+        case $package in redis-server | nginx) systemctl disable --quiet --now "$package" ;; esac
+    done
+fi
