@@ -1,0 +1,160 @@
+"""What every backend offers: bytes with a lifetime, and a lock built on them."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+
+from pywry_auth.exceptions import AuthenticationError
+
+_logger = logging.getLogger("pywry_auth.backends")
+
+LONGEST_LIFETIME = 100 * 366 * 86400.0
+"""Seconds; what is asked to live longer lives this long, so that no system's numbers overflow."""
+
+
+class BackendUnavailable(AuthenticationError):
+    """The store cannot be reached or used at present: trying again later can help.
+
+    Args:
+        message: What is wrong and where to look, without keys and values.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, error="temporarily_unavailable")
+
+
+class When(Enum):
+    """On what a ``put`` depends."""
+
+    ALWAYS = "always"
+    ABSENT = "absent"  # the first writer wins
+    PRESENT = "present"  # never brings back what was deleted
+
+
+class Backend(ABC):
+    """Bytes with a lifetime, under keys of any text, for many threads, and processes where the system can.
+
+    A key begins with the kind of its record and a colon (``session:…``), so that kinds never meet. Every
+    operation is one step to all others, whoever makes them, and raises :class:`BackendUnavailable` when the
+    system below does not answer.
+    """
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+
+    @abstractmethod
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: float | None = None,
+        group: str | None = None,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        """Store a value, and return whether it was stored.
+
+        Args:
+            key: Its name.
+            value: What to keep.
+            ttl: Seconds that it lives, more than 0; None for as long as nobody removes it.
+            group: A group whose :meth:`members` shall name the key; a key stays in one group all its life.
+            when: Whether an earlier live value must, or must not, be there.
+
+        Raises:
+            ValueError: ``ttl`` is not more than 0.
+        """
+
+    @abstractmethod
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        """Take a value and remove it in one step: of many callers one gets it, the others None.
+
+        Args:
+            key: Its name.
+            expected: Remove it only if it is equal to this.
+            group: The group that the key was put under. Where a group's index stands apart from the records
+                the key leaves it at once; without this argument, at the end of the key's life.
+        """
+
+    @abstractmethod
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group, in no order, at the cost of that group alone."""
+
+    @abstractmethod
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter and return the count so far.
+
+        Args:
+            key: Its name.
+            window: Seconds after the first call at which it starts again from 0.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let connections go; a later call opens new ones."""
+
+    @contextmanager
+    def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
+        """Hold a lock of all threads and processes on this backend while the ``with`` block runs.
+
+        Whoever waits asks again after short random pauses: not every system can call back.
+
+        Args:
+            key: The lock's name.
+            lifetime: Seconds after which the lock frees itself, should its holder have died: more than the
+                block can take.
+            wait: Seconds to wait for another holder; default ``lifetime``, so that a dead one is outlived.
+
+        Raises:
+            BackendUnavailable: Somebody else still held it after ``wait`` seconds.
+        """
+        owner = secrets.token_bytes(16)
+        deadline = time.monotonic() + (lifetime if wait is None else wait)
+        pause = 0.004
+        while not self._acquire(key, owner, lifetime):
+            if time.monotonic() >= deadline:
+                raise BackendUnavailable(
+                    "Somebody else is at the same work and did not end in time: try again."
+                )
+            self._pause(random.uniform(pause / 2, pause))  # noqa: S311 - only spreads the callers
+            pause = min(0.05, pause * 1.5)
+        try:
+            yield
+        finally:
+            self._release(key, owner)
+
+    def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:
+        # An answer may be lost and the question sent again; then our own first try refuses the second.
+        return self.put(key, owner, ttl=lifetime, when=When.ABSENT) or self.get(key) == owner
+
+    def _release(self, key: str, owner: bytes) -> None:
+        try:
+            self.pop(key, owner)
+        except BackendUnavailable:
+            # The work under the lock is done and its result counts; the lock frees itself.
+            _logger.warning("a lock could not be released and will end by itself")
+
+    def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def bounded(ttl: float) -> float:
+    """Return a lifetime in seconds that every system can represent.
+
+    Args:
+        ttl: What was asked for.
+
+    Raises:
+        ValueError: It is not more than 0.
+    """
+    if not ttl > 0:
+        raise ValueError(f"a lifetime must be more than 0 seconds, not {ttl}")
+    return min(ttl, LONGEST_LIFETIME)

@@ -1,0 +1,131 @@
+"""A backend in this process's memory: for one process, and for as long as it runs."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pywry_auth.backends.base import Backend, When, bounded
+
+_LOOKED_AT_PER_WRITE = 3
+"""Records that each write looks at for whether they have ended: more than one, or the dead would pile up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    value: bytes
+    expires: float
+    group: str | None
+
+
+class MemoryBackend(Backend):
+    """Records in a dictionary. Its one lock guards everything inside.
+
+    What has ended is removed by later writes, a few at a time: the cost of a write does not depend on how
+    much is stored, and memory is bounded by what lives though nobody ever prunes.
+
+    Args:
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+        self._groups: dict[str, dict[str, None]] = {}
+
+    def __len__(self) -> int:
+        """Return how many records are held, counting those that have ended and were not removed yet."""
+        return len(self._records)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+        with self._changed:
+            record = self._live(key)
+            return record.value if record else None
+
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: float | None = None,
+        group: str | None = None,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
+        lifetime = math.inf if ttl is None else bounded(ttl)
+        with self._changed:
+            present = self._live(key) is not None
+            if when is not When.ALWAYS and present is not (when is When.PRESENT):
+                return False
+            self._remove(key)
+            self._insert(key, _Record(value, self._clock() + lifetime, group))
+            self._sweep()
+        return True
+
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        with self._changed:
+            record = self._live(key)
+            if record is None or (expected is not None and not hmac.compare_digest(record.value, expected)):
+                return None
+            self._remove(key)
+            self._changed.notify_all()  # who waits for a lock need not sit out its pause
+            return record.value
+
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group."""
+        with self._changed:
+            return [key for key in self._groups.get(group, ()) if self._live(key)]
+
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        lifetime = bounded(window)
+        with self._changed:
+            record = self._live(key)
+            number = int(record.value) + 1 if record else 1
+            expires = record.expires if record else self._clock() + lifetime
+            self._remove(key)
+            self._insert(key, _Record(str(number).encode(), expires, None))
+            self._sweep()
+        return number
+
+    def close(self) -> None:
+        """Do nothing: there is no connection, and what is stored stays."""
+
+    def _live(self, key: str) -> _Record | None:
+        record = self._records.get(key)
+        return record if record and record.expires > self._clock() else None
+
+    def _insert(self, key: str, record: _Record) -> None:
+        self._records[key] = record
+        if record.group is not None:
+            self._groups.setdefault(record.group, {})[key] = None
+
+    def _remove(self, key: str) -> None:
+        record = self._records.pop(key, None)
+        if record is None or record.group is None:
+            return
+        group = self._groups[record.group]
+        del group[key]
+        if not group:
+            del self._groups[record.group]
+
+    def _sweep(self) -> None:
+        """Look at the records not looked at for longest: the ended ones go, the others queue up again."""
+        for _ in range(min(_LOOKED_AT_PER_WRITE, len(self._records))):
+            key = next(iter(self._records))
+            if self._live(key):
+                self._records.move_to_end(key)
+            else:
+                self._remove(key)
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait(seconds)

@@ -1,0 +1,130 @@
+"""Token stores: one token set for each user ID, on any backend."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import cache
+
+from pywry_auth.backends.base import Backend, When
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.records import pack_tokens, unpack_tokens
+
+_GRACE = 300
+"""Seconds that a set outlives its access token, so that a refresh can still begin."""
+
+_KIND = "oauth:tokens:"
+_GROUP = "oauth:tokens"
+
+
+class TokenStore:
+    """Token sets under user IDs, which may be any text.
+
+    A set without a refresh token ends 300 s after its access token, since nothing can be done with it any
+    more; one that the provider gave no end to stays.
+
+    Args:
+        backend: Where the bytes are.
+        refresh_token_ttl: Seconds that a set with a refresh token is kept after it was saved, but at least
+            until 300 s after its access token's end; None keeps it until it is deleted.
+    """
+
+    def __init__(self, backend: Backend, *, refresh_token_ttl: float | None = None) -> None:
+        self._backend = backend
+        self._refresh_token_ttl = refresh_token_ttl
+
+    def save(self, key: str, tokens: OAuthTokenSet) -> None:
+        """Store the token set of a user, in place of an earlier one.
+
+        Args:
+            key: The user's ID.
+            tokens: What the provider issued.
+
+        Raises:
+            BackendUnavailable: The store is down; nothing was lost of what it held.
+        """
+        self._put(key, tokens, When.ALWAYS)
+
+    def replace(self, key: str, tokens: OAuthTokenSet) -> bool:
+        """Store a token set only if the user still has one, so that a refresh undoes no logout.
+
+        Args:
+            key: The user's ID.
+            tokens: What the refresh returned.
+
+        Returns:
+            Whether it was stored.
+        """
+        return self._put(key, tokens, When.PRESENT)
+
+    def load(self, key: str) -> OAuthTokenSet | None:
+        """Return the token set of a user, or None where there is none that can be read."""
+        data = self._backend.get(_KIND + key)
+        return None if data is None else unpack_tokens(data)
+
+    def delete(self, key: str) -> bool:
+        """Remove the token set of a user, and return whether there was one."""
+        return self._backend.pop(_KIND + key, group=_GROUP) is not None
+
+    def exists(self, key: str) -> bool:
+        """Tell whether a token set is stored for a user."""
+        return self._backend.get(_KIND + key) is not None
+
+    def list_keys(self) -> list[str]:
+        """Return the IDs of all users who have a token set, in no order."""
+        return [key.removeprefix(_KIND) for key in self._backend.members(_GROUP)]
+
+    def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
+        """Return a lock on one user's tokens (see :meth:`Backend.lock`).
+
+        Args:
+            key: The user's ID.
+            lifetime: Seconds after which it frees itself.
+        """
+        return self._backend.lock("oauth:lock:" + key, lifetime)
+
+    def close(self) -> None:
+        """Let the backend's connections go."""
+        self._backend.close()
+
+    def _put(self, key: str, tokens: OAuthTokenSet, when: When) -> bool:
+        data = pack_tokens(tokens)
+        return self._backend.put(_KIND + key, data, ttl=self._lifetime(tokens), group=_GROUP, when=when)
+
+    def _lifetime(self, tokens: OAuthTokenSet) -> float | None:
+        if tokens.expires_in is None:
+            return None
+        useful = max(0, tokens.expires_in) + _GRACE
+        if tokens.refresh_token is None:
+            return useful
+        return None if self._refresh_token_ttl is None else max(useful, self._refresh_token_ttl)
+
+
+class MemoryTokenStore(TokenStore):
+    """Token sets in this process's memory, lost when it ends; safe to use from many threads.
+
+    Args:
+        refresh_token_ttl: See :class:`TokenStore`.
+    """
+
+    def __init__(self, *, refresh_token_ttl: float | None = None) -> None:
+        super().__init__(MemoryBackend(), refresh_token_ttl=refresh_token_ttl)
+
+
+def get_token_store(backend: str = "memory") -> TokenStore:
+    """Return the token store of a backend: the same instance whenever the same is asked for.
+
+    Args:
+        backend: ``memory``.
+
+    Raises:
+        ValueError: There is no such backend; the text names those there are.
+    """
+    return _token_store(backend)
+
+
+@cache
+def _token_store(backend: str) -> TokenStore:
+    if backend != "memory":
+        raise ValueError(f"unknown token store backend {backend!r}; choose one of: memory")
+    return MemoryTokenStore()
