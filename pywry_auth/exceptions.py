@@ -13,6 +13,9 @@ else one of this package's, which are the constants below.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 INVALID_CONFIGURATION = "invalid_configuration"
 """A setting or an argument cannot work; the text says which."""
 
@@ -44,7 +47,7 @@ class AuthenticationError(Exception):
     Args:
         message: A sentence for people that says what to do. Never a token, code, verifier or secret.
         error: Stable code, the provider's own where it sent one.
-        error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2), unchanged: escape before showing.
+        error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2): escape them before showing.
         provider: Name of the provider, when known.
         flow_id: Identifies one login attempt in logs, when there is one.
         timeout: Seconds that were allowed, where time ran out.
@@ -86,6 +89,16 @@ class TokenExpiredError(TokenError):
 
 class TokenRefreshError(TokenError):
     """The provider refused the refresh token: sign in again."""
+
+
+@contextmanager
+def raised_at(provider: str) -> Iterator[None]:
+    """Name the provider in any AuthenticationError that leaves the block."""
+    try:
+        yield
+    except AuthenticationError as exc:
+        exc.provider = exc.provider or provider
+        raise
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -53,7 +53,7 @@ class OAuthTokenSet:
         return self.expires_within(0)
 
     def expires_within(self, seconds: float, now: float | None = None) -> bool:
-        """Tell whether the access token ends within ``seconds`` of ``now`` (Unix time; default: the clock)."""
+        """Tell whether the access token ends within ``seconds`` of ``now`` (Unix time; the present)."""
         moment = time.time() if now is None else now
         return self.expires_at is not None and moment + seconds >= self.expires_at
 

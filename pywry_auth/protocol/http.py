@@ -1,0 +1,253 @@
+"""The one HTTP client: our ``OAuth2Session``, over one pooled transport per process.
+
+The same path serves https and loopback. What it never does: follow a redirect, send or keep a cookie, read
+``.netrc``, speak plain http to another machine, wait longer than it was told, or read more than 1 MiB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+from requests_oauthlib import OAuth2Session
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError, NewConnectionError
+
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    INVALID_RESPONSE,
+    PROVIDER_UNREACHABLE,
+    AuthenticationError,
+)
+from pywry_auth.protocol.deadline import POOL_CLASSES
+from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
+
+MAX_ANSWER_BYTES = 1 << 20
+_CONNECT_SECONDS = 3.05
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class ProviderAnswer:
+    """What the provider answered: status, media type and at most 1 MiB of body."""
+
+    url: str
+    status: int
+    media_type: str
+    body: bytes = field(repr=False)
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the body as a JSON object.
+
+        Raises:
+            AuthenticationError: It is anything else.
+        """
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError) as exc:
+            # An error page of a proxy, mostly. The parser's error would carry the body: it is not kept.
+            raise self.fault(f"a body that is not JSON ({type(exc).__name__})") from None
+        if not isinstance(value, dict):
+            raise self.fault("JSON that is not an object")
+        return value
+
+    def fault(self, what: str) -> AuthenticationError:
+        """Return the error that says what is wrong with this answer."""
+        code = PROVIDER_UNREACHABLE if self.status >= 500 else INVALID_RESPONSE
+        return AuthenticationError(
+            f"{_place(self.url)} answered with status {self.status}, {self.media_type or 'no media type'} "
+            f"and {what}: check the endpoint's URL and the provider's state.",
+            error=code,
+        )
+
+
+class _PooledAdapter(HTTPAdapter):
+    """An adapter whose connections keep the deadline of each call."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = POOL_CLASSES
+        return manager
+
+
+class _Transport:
+    """The process's pooled adapter.
+
+    The lock guards its making: once per process, and anew after a fork, because two processes on one warm
+    connection would read each other's answers.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._adapter: _PooledAdapter | None = None
+
+    def adapter(self) -> _PooledAdapter:
+        with self._lock:
+            if self._adapter is None or self._owner != os.getpid():
+                self._adapter, self._owner = _PooledAdapter(pool_maxsize=32), os.getpid()
+            return self._adapter
+
+
+_transport = _Transport()
+
+
+def close_idle_connections() -> None:
+    """Close the connections to providers that nobody is using; the next call opens a new one."""
+    _transport.adapter().close()
+
+
+class ProviderSession(OAuth2Session):
+    """An ``OAuth2Session`` with our transport rules; make a new one for each call or thread.
+
+    Args:
+        options: Time allowed, proxy and trusted certificates.
+    """
+
+    def __init__(self, options: HTTPOptions) -> None:
+        super().__init__()
+        self.http_options = options
+        self.trust_env = False  # else ~/.netrc would replace the Authorization header
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, _transport.adapter())
+
+    def close(self) -> None:
+        """Leave the process's pool as it is: other sessions use it."""
+
+    def request(  # type: ignore[override]  # one reading of OAuth2Session.request's many arguments
+        self, method: str, url: str, **arguments: Any
+    ) -> requests.Response:
+        """Make one request under the transport rules; no token is added and no redirect followed.
+
+        Raises:
+            AuthenticationError: The URL is neither https nor loopback.
+        """
+        require_endpoint(url, "the URL")
+        arguments.setdefault("timeout", Timeout(total=self.http_options.timeout, connect=_CONNECT_SECONDS))
+        arguments |= {
+            "allow_redirects": False,
+            "proxies": _proxies(url, self.http_options),
+            "verify": _trusted(self.http_options),
+        }
+        return requests.Session.request(self, method, url, **arguments)
+
+    def call(
+        self, method: str, url: str, *, data: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> ProviderAnswer:
+        """Return the provider's answer, whatever its status, unless it is a redirect.
+
+        A GET is tried up to three times within the time allowed; anything else is tried again only if it
+        was never sent.
+
+        Raises:
+            AuthenticationError: No answer (``provider_unreachable``), or one that no provider may give.
+        """
+        ends = time.monotonic() + self.http_options.timeout
+        for attempt in range(1, _ATTEMPTS + 1):
+            last = attempt == _ATTEMPTS
+            try:
+                answer = self._once(method, url, data, headers, ends)
+            except (requests.RequestException, HTTPError, OSError) as exc:
+                if last or not (_never_sent(exc) or _again(method)) or not _pause(attempt, ends):
+                    _unreachable(url, exc, self.http_options)
+            else:
+                retry = answer.status in (502, 503, 504) and _again(method)
+                if last or not retry or not _pause(attempt, ends):
+                    return answer
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(
+        self, method: str, url: str, data: str | None, headers: Mapping[str, str] | None, ends: float
+    ) -> ProviderAnswer:
+        left = max(ends - time.monotonic(), 0.001)
+        sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
+        if data is not None:
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        timeout = Timeout(total=left, connect=min(left, _CONNECT_SECONDS))
+        response = self.request(method, url, data=data, headers=sent, timeout=timeout, stream=True)
+        with response:
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+            encoding = response.headers.get("Content-Encoding", "identity").lower()
+            answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response))
+        if 300 <= answer.status < 400:
+            raise answer.fault("a redirect, which is never followed")
+        if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:
+            raise answer.fault("a body that is compressed unasked, or larger than 1 MiB")
+        return answer
+
+
+def _bounded(response: requests.Response) -> bytes:
+    body = b""
+    while len(body) <= MAX_ANSWER_BYTES:
+        chunk = response.raw.read(65536, decode_content=False)
+        if not chunk:
+            break
+        body += chunk
+    return body
+
+
+def _again(method: str) -> bool:
+    return method in ("GET", "HEAD")
+
+
+def _never_sent(exc: Exception) -> bool:
+    reason = getattr(exc.args[0], "reason", None) if exc.args else None
+    return isinstance(exc, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
+
+
+def _pause(attempt: int, ends: float) -> bool:
+    """Wait before the next attempt; False when no time would be left for it."""
+    seconds = 0.1 * 2**attempt * random.uniform(0.5, 1)  # noqa: S311  # jitter, not a secret
+    if time.monotonic() + seconds >= ends:
+        return False
+    time.sleep(seconds)
+    return True
+
+
+def _proxies(url: str, options: HTTPOptions) -> dict[str, str]:
+    if is_loopback(urlsplit(url).hostname):
+        return {}
+    if options.proxy_url:
+        return {"http": options.proxy_url, "https": options.proxy_url}
+    return dict(get_environ_proxies(url))
+
+
+def _trusted(options: HTTPOptions) -> str | bool:
+    named = options.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    return named or True
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _unreachable(url: str, exc: Exception, options: HTTPOptions) -> NoReturn:
+    error = PROVIDER_UNREACHABLE
+    if isinstance(exc, requests.exceptions.SSLError):
+        why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
+    elif isinstance(exc, requests.exceptions.ProxyError):
+        why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
+    elif isinstance(exc, (requests.Timeout, TimeoutError)):
+        why = f"no complete answer within {options.timeout:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
+    elif isinstance(exc, (requests.ConnectionError, HTTPError)):
+        why = f"the connection failed ({type(exc).__name__}); check the network, the URL and the proxy"
+    else:
+        error, why = INVALID_CONFIGURATION, f"{exc}; check the URL and CA_BUNDLE"
+    raise AuthenticationError(f"{_place(url)} could not be reached: {why}.", error=error) from exc

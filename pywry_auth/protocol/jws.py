@@ -1,0 +1,118 @@
+"""Check the signature of a JSON Web Token against an issuer's key set (RFC 7515, RFC 8725)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError, UnsupportedAlgorithmError
+from joserfc.jwk import JWKRegistry, Key, RSAKey
+from joserfc.jws import JWSRegistry
+
+from pywry_auth.exceptions import INVALID_ID_TOKEN, TokenError, printable
+from pywry_auth.models import Claims
+from pywry_auth.protocol.discovery import KeySet
+
+ALGORITHMS = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    **dict.fromkeys(("EdDSA", "Ed25519"), ("OKP", "Ed25519")),
+}
+"""The signature algorithms that are ever accepted, all asymmetric, with the key type and curve of each."""
+
+_SMALLEST_RSA_BITS = 2048
+
+
+@dataclass(frozen=True)
+class VerifiedToken:
+    """A token whose signature is its issuer's: the algorithm used, and the claims, not yet judged."""
+
+    algorithm: str
+    claims: Claims = field(repr=False)
+
+
+class _Registry(JWSRegistry):
+    # Certificates in the header (x5c) are ignored, but they may be there.
+    max_header_length = 8192
+
+    def get_alg(self, name: str) -> Any:
+        # The parent takes an empty list for "the usual ones", HS256 among them, and warns of the name EdDSA.
+        if name not in (self.allowed or ()):
+            raise UnsupportedAlgorithmError("its signature algorithm is not one that is accepted")
+        return self.algorithms[name]
+
+
+def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> VerifiedToken:
+    """Return a token's claims if its issuer signed it.
+
+    Keys come from the key set alone: ``jku``, ``x5u``, ``jwk`` and ``x5c`` headers are ignored.
+
+    Args:
+        token: The token in compact form.
+        keys: The issuer's key set; asked again, within its limits, when it lacks the key.
+        advertised: Algorithms that the issuer says it uses; empty when it does not say.
+
+    Raises:
+        TokenError: It did not, or its algorithm, type or header is one that is never accepted.
+        AuthenticationError: The key set cannot be had.
+    """
+    allowed = [name for name in ALGORITHMS if not advertised or name in advertised]
+    known = keys.keys()
+    try:
+        return _decode(token, known, allowed)
+    except (BadSignatureError, InvalidKeyIdError) as exc:
+        newer = keys.newer(known)
+        if newer is None:
+            raise _refused(str(exc)) from None
+    except (JoseError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise _refused(str(exc)) from None
+    try:
+        return _decode(token, newer, allowed)
+    except (JoseError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise _refused(str(exc)) from None
+
+
+def _decode(token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> VerifiedToken:
+    registry = _Registry(algorithms=allowed, strict_check_header=False)
+    decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys), registry=registry)
+    return VerifiedToken(decoded.header["alg"], decoded.claims)
+
+
+def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> Key:
+    """Return the one key that a header can mean; that its ``alg`` is allowed was checked before."""
+    # RFC 7515 §4.1.11: no extension is understood here, so none may be critical.
+    if "crit" in header:
+        raise ValueError("it has a critical header that is not understood")
+    # RFC 8725 §3.11: an access token or a logout token is no ID token, whoever signed it.
+    if str(header.get("typ", "JWT")).lower() not in ("jwt", "application/jwt"):
+        raise ValueError(f"it is of type {printable(str(header['typ']), 40)}")
+    kid = header.get("kid")
+    found = [key for key in keys if kid in (None, key.get("kid")) and _fits(key, header["alg"])]
+    if len(found) != 1:
+        raise InvalidKeyIdError(f"the issuer's key set has no single key for it ({len(found)} fit)")
+    key = JWKRegistry.import_key(dict(found[0]))
+    if isinstance(key, RSAKey) and key.raw_value.key_size < _SMALLEST_RSA_BITS:
+        raise ValueError("its key is an RSA key of less than 2048 bits")
+    return key
+
+
+def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
+    key_type, curve = ALGORITHMS[algorithm]
+    return (
+        key.get("kty") == key_type
+        and curve in (None, key.get("crv"))
+        and key.get("use", "sig") == "sig"
+        and key.get("alg", algorithm) == algorithm
+    )
+
+
+def _refused(why: str) -> TokenError:
+    return TokenError(
+        f"The provider's signed token is refused: {printable(why)}. Sign in again; if this happens again, "
+        "check that the issuer is the right one.",
+        error=INVALID_ID_TOKEN,
+    )

@@ -1,0 +1,54 @@
+"""Proof Key for Code Exchange (RFC 7636), method S256 only."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field
+
+_VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}\Z")
+
+
+@dataclass(frozen=True)
+class PKCEChallenge:
+    """A code verifier and the challenge made from it (RFC 7636 §4.1, §4.2).
+
+    Args:
+        verifier: 43 to 128 unreserved characters, sent when the code is exchanged.
+
+    Raises:
+        ValueError: The verifier has another length or other characters.
+    """
+
+    verifier: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _VERIFIER.match(self.verifier):
+            raise ValueError("a code verifier has 43 to 128 of the characters A-Z a-z 0-9 - . _ ~")
+
+    @classmethod
+    def generate(cls, length: int = 64) -> PKCEChallenge:
+        """Return a fresh random challenge.
+
+        Args:
+            length: Characters of the verifier, 43 to 128.
+
+        Raises:
+            ValueError: ``length`` is outside of that.
+        """
+        if not 43 <= length <= 128:
+            raise ValueError(f"a code verifier has 43 to 128 characters, not {length}")
+        return cls(secrets.token_urlsafe(length)[:length])
+
+    @property
+    def challenge(self) -> str:
+        """The base64url SHA-256 of the verifier, sent with the authorization request."""
+        digest = hashlib.sha256(self.verifier.encode("ascii")).digest()
+        return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+    @property
+    def method(self) -> str:
+        """Always ``S256``: ``plain`` protects from nobody who can read the request (RFC 7636 §7.2)."""
+        return "S256"

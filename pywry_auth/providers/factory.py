@@ -1,0 +1,62 @@
+"""The provider that the settings name: a table from name to class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.providers.base import OAuthProvider, ProviderOptions
+from pywry_auth.providers.oidc import GenericOIDCProvider
+
+if TYPE_CHECKING:
+    from pywry_auth.config import OAuth2Settings
+
+
+def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
+    """Return the provider that the settings describe.
+
+    Args:
+        settings: ``get_settings().oauth2``.
+
+    Raises:
+        AuthenticationError: The provider is unknown, or a URL that it needs is missing; the text says which.
+    """
+    options: ProviderOptions = {
+        "authorize_url": settings.authorize_url,
+        "token_url": settings.token_url,
+        "userinfo_url": settings.userinfo_url,
+        "revocation_url": settings.revocation_url,
+        "jwks_url": settings.jwks_url,
+        "end_session_url": settings.end_session_url,
+        "device_authorization_url": settings.device_authorization_url,
+        "clock_skew_seconds": settings.clock_skew_seconds,
+        "http_timeout_seconds": settings.http_timeout_seconds,
+        "proxy_url": settings.proxy_url.get_secret_value(),
+        "ca_bundle": settings.ca_bundle,
+        "userinfo_from_id_token": settings.userinfo_from_id_token,
+    }
+    scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
+    secret = settings.client_secret.get_secret_value()
+    arguments = (settings.client_id, secret, scopes, settings.token_endpoint_auth_method)
+    if settings.provider == "oidc":
+        if not settings.issuer_url:
+            raise _missing("ISSUER_URL", "https://id.example.com")
+        return GenericOIDCProvider(*arguments, issuer_url=settings.issuer_url, **options)
+    if settings.provider == "custom":
+        for name in ("authorize_url", "token_url"):
+            if not getattr(settings, name):
+                raise _missing(name.upper(), "https://id.example.com/oauth/" + name.partition("_")[0])
+        options["issuer"] = settings.issuer_url  # named, not discovered
+        return GenericOIDCProvider(*arguments, **options)
+    raise AuthenticationError(
+        f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: use oidc or custom.",
+        error=INVALID_CONFIGURATION,
+        provider=settings.provider,
+    )
+
+
+def _missing(name: str, example: str) -> AuthenticationError:
+    return AuthenticationError(
+        f"PYWRY_OAUTH2__{name} is not set: this provider needs it, for example {example}.",
+        error=INVALID_CONFIGURATION,
+    )
