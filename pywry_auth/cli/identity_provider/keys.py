@@ -1,0 +1,66 @@
+"""The provider's signing keys, with rotation."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet, RSAKey
+
+ALGORITHMS = ("RS256", "ES256")
+"""What the provider can sign with."""
+
+
+class SigningKeys:
+    """The key that signs now, and those whose signatures are still believed.
+
+    The keys are one tuple that is replaced as a whole, so readers need no lock.
+
+    Args:
+        algorithm: ``RS256`` or ``ES256``.
+
+    Raises:
+        ValueError: It is another algorithm.
+    """
+
+    def __init__(self, algorithm: str) -> None:
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"signing_algorithm must be one of {', '.join(ALGORITHMS)}")
+        self._algorithm = algorithm
+        self._keys: tuple[RSAKey | ECKey, ...] = ()
+        self.rotate()
+
+    def rotate(self, drop_old: bool = False) -> None:
+        """Sign with a new key from now on; the old ones stay published unless ``drop_old``."""
+        use = {"use": "sig", "alg": self._algorithm}
+        new: RSAKey | ECKey
+        if self._algorithm == "RS256":
+            new = RSAKey.generate_key(2048, use, auto_kid=True)  # type: ignore[arg-type]
+        else:
+            new = ECKey.generate_key("P-256", use, auto_kid=True)  # type: ignore[arg-type]
+        self._keys = (new,) if drop_old else (new, *self._keys)
+
+    def public_set(self) -> dict[str, Any]:
+        """Return the key set as published (RFC 7517 §5)."""
+        return {"keys": [key.as_dict(private=False) for key in self._keys]}
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return the claims as a signed JWT."""
+        key = self._keys[0]
+        return jwt.encode({"alg": self._algorithm, "kid": key.kid}, dict(claims), key)
+
+    def verified_claims(self, token: str) -> dict[str, Any] | None:
+        """Return the claims of a JWT that was signed here, whether or not it has expired, else None."""
+        try:
+            return dict(jwt.decode(token, KeySet(list(self._keys)), algorithms=[self._algorithm]).claims)
+        except (JoseError, ValueError):
+            return None
+
+
+def half_hash(value: str) -> str:
+    """Return the left half of the SHA-256 of a token, as ``at_hash`` wants it (OIDC Core §3.1.3.6)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(value.encode()).digest()[:16]).rstrip(b"=").decode()

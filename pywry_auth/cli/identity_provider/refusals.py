@@ -1,0 +1,49 @@
+"""How the provider says no, and how it reads parameters."""
+
+from __future__ import annotations
+
+from werkzeug.datastructures import MultiDict
+
+
+class OAuthError(Exception):
+    """A refusal with a code from the specifications.
+
+    Args:
+        error: The code (RFC 6749 §4.1.2.1, §5.2; OIDC Core §3.1.2.6; RFC 6750 §3.1).
+        description: What was wrong, for developers.
+        status: HTTP status where the answer is not a redirect.
+        challenge: Value of ``WWW-Authenticate``, if there is one.
+    """
+
+    def __init__(self, error: str, description: str, *, status: int = 400, challenge: str = "") -> None:
+        super().__init__(description)
+        self.error = error
+        self.description = description
+        self.status = status
+        self.challenge = challenge
+
+
+class PageError(Exception):
+    """A refusal shown to the person, because there is nowhere safe to send them (RFC 6749 §4.1.2.1)."""
+
+
+def single_values(parameters: MultiDict[str, str]) -> dict[str, str]:
+    """Return the parameters that have a value; one without counts as left out (RFC 6749 §3.1).
+
+    Raises:
+        OAuthError: ``invalid_request``: a parameter came more than once (RFC 6749 §3.1, §3.2).
+    """
+    if any(len(values) > 1 for _, values in parameters.lists()):
+        raise OAuthError("invalid_request", "a parameter was sent more than once")
+    return {name: value for name, value in parameters.items() if value}
+
+
+def required(values: dict[str, str], name: str) -> str:
+    """Return a parameter that must be there.
+
+    Raises:
+        OAuthError: ``invalid_request``: it is not.
+    """
+    if name not in values:
+        raise OAuthError("invalid_request", f"{name} is missing")
+    return values[name]
