@@ -1,1 +1,70 @@
-"""OAuth 2 and OpenID Connect login for blocking Python."""
+"""OAuth 2 and OpenID Connect login for blocking Python.
+
+Importing this loads the standard library alone; each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from pywry_auth.version import __version__
+
+if TYPE_CHECKING:
+    from pywry_auth.app import PyWry
+    from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
+    from pywry_auth.native.callback_server import OAuthCallbackServer
+    from pywry_auth.native.flow_manager import AuthFlowManager
+    from pywry_auth.native.session_manager import SessionManager
+    from pywry_auth.protocol.pkce import PKCEChallenge
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.providers.factory import create_provider_from_settings
+    from pywry_auth.providers.oidc import GenericOIDCProvider
+    from pywry_auth.state.tokens import MemoryTokenStore, TokenStore, get_token_store
+
+_HOME = {
+    "PyWry": "app",
+    "AuthFlowResult": "models",
+    "AuthFlowState": "models",
+    "OAuthTokenSet": "models",
+    "OAuthCallbackServer": "native.callback_server",
+    "AuthFlowManager": "native.flow_manager",
+    "SessionManager": "native.session_manager",
+    "PKCEChallenge": "protocol.pkce",
+    "OAuthProvider": "providers.base",
+    "create_provider_from_settings": "providers.factory",
+    "GenericOIDCProvider": "providers.oidc",
+    "MemoryTokenStore": "state.tokens",
+    "TokenStore": "state.tokens",
+    "get_token_store": "state.tokens",
+}
+
+__all__ = [
+    "AuthFlowManager",
+    "AuthFlowResult",
+    "AuthFlowState",
+    "GenericOIDCProvider",
+    "MemoryTokenStore",
+    "OAuthCallbackServer",
+    "OAuthProvider",
+    "OAuthTokenSet",
+    "PKCEChallenge",
+    "PyWry",
+    "SessionManager",
+    "TokenStore",
+    "__version__",
+    "create_provider_from_settings",
+    "get_token_store",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

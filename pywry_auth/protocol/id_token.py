@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -92,19 +91,6 @@ def same_person(first: Claims, later: Claims) -> None:
                 f"The refreshed ID token has another {name} than the one of the sign-in: sign in again.",
                 error=SUBJECT_MISMATCH,
             )
-
-
-def read_stored_claims(id_token: str) -> Claims:
-    """Return the claims of an ID token that was validated before it was stored; nothing is verified here.
-
-    Raises:
-        ValueError: It is not a token.
-    """
-    payload = id_token.split(".")[1] if id_token.count(".") == 2 else ""
-    claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    if not isinstance(claims, dict):
-        raise ValueError("the token's payload is not a JSON object")
-    return claims
 
 
 def _check_times(claims: Claims, expected: Expected) -> None:

@@ -131,7 +131,7 @@ class TokenEndpoint:
         """Return new tokens for a refresh token (RFC 6749 §6); an answer without a new one keeps the old one.
 
         Raises:
-            TokenRefreshError: The provider refused.
+            TokenRefreshError: The provider says that the grant has ended (``invalid_grant``).
             TokenError: No answer, or one that it may not give: the refresh token may still be good.
         """
         # No scope is sent: it would be the same, and some servers refuse to be told.
@@ -181,9 +181,8 @@ def _refused(
     for secret in filter(None, secrets):  # some servers quote the code or token that they refuse
         error, description = error.replace(secret, "…"), description.replace(secret, "…")
     told = f"{printable(error)}: {printable(description)}" if description else printable(error)
-    # A busy or slowed-down provider has not refused the grant (RFC 6749 §4.1.2.1, RFC 8628 §3.5).
-    busy = answer.status == 429 or error in ("temporarily_unavailable", "server_error", "slow_down")
-    kind = TokenError if busy else refusal
+    # Only this says that the grant itself is dead; a wrong client secret, say, can be mended (RFC 6749 §5.2).
+    kind = refusal if error == "invalid_grant" else TokenError
     return kind(
         f"The token endpoint answered {told}. {_NEXT_STEP.get(error, 'Sign in again.')}",
         error=error,

@@ -1,0 +1,163 @@
+"""PyWry: signs a person in from a desktop program, a script or a command line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenExpiredError
+from pywry_auth.models import AuthFlowResult
+from pywry_auth.native.flow_manager import AuthFlowManager
+from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.native.single_flight import SingleFlight
+from pywry_auth.state.tokens import TokenStore, get_token_store
+
+if TYPE_CHECKING:
+    from pywry_auth.config import OAuth2Settings, PyWrySettings
+    from pywry_auth.providers.base import OAuthProvider
+
+
+class PyWry:
+    """A program's sign-in: one user at a time, from any thread.
+
+    The lock guards who is signed in; it is never held over a network call.
+
+    Args:
+        settings: What ``get_settings()`` returns. Without them the environment is read by the first login
+            that is given no provider; one that is given a provider uses the documented defaults.
+    """
+
+    def __init__(self, settings: PyWrySettings | None = None) -> None:
+        self._settings = settings
+        self._login = SingleFlight[AuthFlowResult]()
+        self._lock = threading.Lock()
+        self._session: SessionManager | None = None
+        self._user_info: dict[str, Any] | None = None
+
+    def login(
+        self,
+        provider: OAuthProvider | None = None,
+        *,
+        token_store: TokenStore | None = None,
+        login_hint: str | None = None,
+        prompt: str | None = None,
+        scopes: Sequence[str] | None = None,
+        timeout: float | None = None,
+        show_window: Callable[[str, Mapping[str, Any]], str] | None = None,
+        close_window: Callable[[str], None] | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> AuthFlowResult:
+        """Block until a person has signed in with the system browser, and return tokens and profile.
+
+        A second thread that calls this meanwhile joins the login under way and gets its result.
+
+        Args:
+            provider: Where to sign in; None takes the one that the settings describe.
+            token_store: Where to keep the tokens; None takes the settings' (memory by default).
+            login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1).
+            prompt: What the provider shall ask, for example ``select_account`` (OIDC Core §3.1.2.1).
+            scopes: Scopes to ask for instead of the provider's.
+            timeout: Seconds to wait for the person; None takes the settings' (120 by default).
+            show_window: Opens the application's own window at a URL instead of the browser, returns a label.
+            close_window: Closes that window.
+            notify: Hears the URL and what to do; by default they go to standard error.
+
+        Raises:
+            AuthFlowTimeout: Nobody signed in in time.
+            AuthFlowCancelled: The window was closed.
+            AuthenticationError: The provider refused, or the configuration is wrong; the text says which.
+        """
+
+        def sign_in() -> AuthFlowResult:
+            settings = self._oauth2_settings(provider)
+            at = provider or _provider_of(settings)
+            at = at if scopes is None else at.with_scopes(scopes)
+            store = token_store or get_token_store(settings.token_store_backend if settings else "memory")
+            extra = {"login_hint": login_hint, "prompt": prompt}
+            flow = AuthFlowManager(
+                at,
+                store,
+                extra_params={name: value for name, value in extra.items() if value is not None},
+                notify=notify,
+                **_flow_options(settings, timeout),
+            )
+            result = flow.run_native(show_window=show_window, close_window=close_window)
+            buffer = settings.refresh_buffer_seconds if settings else 60.0
+            self._signed_in(SessionManager(at, store, result.user_id, buffer), result.user_info)
+            return result
+
+        return self._login.run(sign_in)
+
+    def logout(self) -> bool:
+        """Sign out: revoke both tokens at the provider and forget them.
+
+        Returns:
+            Whether the provider confirmed; False too when nobody was signed in.
+        """
+        with self._lock:
+            session, self._session, self._user_info = self._session, None, None
+        return session is not None and session.logout()
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether somebody is signed in: there are tokens, which the provider has not ended."""
+        session = self._session
+        return session is not None and session.tokens is not None
+
+    @property
+    def user_info(self) -> dict[str, Any] | None:
+        """The provider's profile of who is signed in, or None."""
+        return self._user_info
+
+    @property
+    def session_manager(self) -> SessionManager | None:
+        """What keeps the tokens of who is signed in, or None."""
+        return self._session
+
+    def get_access_token(self) -> str:
+        """Return an access token that is good for use now, refreshed if it was about to end.
+
+        Raises:
+            TokenExpiredError: Nobody is signed in, or the token has ended and cannot be refreshed.
+            TokenRefreshError: The provider refused to refresh: sign in again.
+            TokenError: The token has ended and the provider cannot be reached: try again later.
+        """
+        session = self._session
+        if session is None:
+            raise TokenExpiredError("Nobody is signed in: call login() first.", error="not_signed_in")
+        return session.get_access_token()
+
+    def _signed_in(self, session: SessionManager, user_info: dict[str, Any]) -> None:
+        with self._lock:
+            self._session, self._user_info = session, user_info
+
+    def _oauth2_settings(self, provider: OAuthProvider | None) -> OAuth2Settings | None:
+        if self._settings is None and provider is None:
+            from pywry_auth.config import get_settings
+
+            self._settings = get_settings()
+        return self._settings.oauth2 if self._settings else None
+
+
+def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
+    from pywry_auth.providers.factory import create_provider_from_settings
+
+    if settings is None:
+        raise AuthenticationError(
+            "No provider: set PYWRY_OAUTH2__CLIENT_ID and its companions, or call login(provider=...).",
+            error=INVALID_CONFIGURATION,
+        )
+    return create_provider_from_settings(settings)
+
+
+def _flow_options(settings: OAuth2Settings | None, timeout: float | None) -> dict[str, Any]:
+    options: dict[str, Any] = {} if timeout is None else {"auth_timeout": timeout}
+    if settings is None:
+        return options
+    return {
+        "use_pkce": settings.use_pkce,
+        "auth_timeout": settings.auth_timeout_seconds,
+        "open_browser": settings.open_browser,
+        "redirect_ports": settings.redirect_port,
+    } | options
