@@ -1,0 +1,163 @@
+"""An HTTP server on the loopback address that no client can stall, flood or keep open."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import selectors
+import socket
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import Any
+
+from pywry_auth.native.exchange import Exchange, Respond
+
+LOOPBACK = "127.0.0.1"
+"""The literal: ``localhost`` may be another address, or of another family (RFC 8252 §8.3)."""
+
+_JOIN = 2.0  # seconds; what is joined has been woken and waits for nobody, so this is never used up
+_logger = logging.getLogger("pywry_auth.native")
+
+
+class LoopbackServer(ThreadingHTTPServer):
+    """A bound and listening server: ``start`` lets it answer, ``server_close`` leaves nothing behind.
+
+    Its lock guards the open connections and their threads. A connection is closed only under it, so that
+    nobody shuts down a descriptor that meanwhile is another's.
+
+    Args:
+        port: Port to bind on 127.0.0.1; 0 takes any.
+        respond: Answers requests.
+        head_timeout: Seconds a client has in all to send the head of a request.
+        max_connections: Connections open at once; one more ends the one that has been idle longest.
+
+    Raises:
+        OSError: The port cannot be had.
+    """
+
+    daemon_threads = True
+    # On Windows this would let another process listen on the same port. Elsewhere it does not, and without
+    # it a fixed port could not be had again for a minute after a login (TIME_WAIT).
+    allow_reuse_address = sys.platform != "win32"
+    request_queue_size = 128
+
+    def __init__(self, port: int, respond: Respond, *, head_timeout: float, max_connections: int) -> None:
+        self.respond = respond
+        self.head_timeout = head_timeout
+        self._max_connections = max_connections
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, bool] = {}  # by age: may it be ended for another's sake?
+        self._handlers: set[threading.Thread] = set()
+        self._acceptor: threading.Thread | None = None
+        self._woken, self._waker = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        super().__init__((LOOPBACK, port), Exchange)
+        self.socket.setblocking(False)  # who knocked may be gone again: accept must not wait for the next
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._selector.register(self.socket, selectors.EVENT_READ)
+
+    def server_bind(self) -> None:
+        """Bind alone on the port, without asking the resolver for this machine's name."""
+        if sys.platform == "win32":
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = LOOPBACK, self.socket.getsockname()[1]
+
+    def start(self) -> None:
+        """Answer requests from now on, in threads of its own."""
+        self._acceptor = threading.Thread(target=self.serve_forever, name="pywry-auth-callback", daemon=True)
+        self._acceptor.start()
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Accept connections until ``shutdown``, which wakes it: unlike the base class it does not poll."""
+        while not any(key.fileobj is self._woken for key, _ in self._selector.select()):
+            try:
+                connection, address = self.get_request()
+            except (BlockingIOError, ConnectionError):
+                continue  # gone again
+            except OSError:
+                self._make_room()
+                continue
+            self.process_request(connection, address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread of its own, so that no client waits for another."""
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="pywry-auth-callback-connection",
+            daemon=True,
+        )
+        with self._lock:
+            if len(self._open) >= self._max_connections:
+                self._end_oldest()
+            try:
+                thread.start()
+            except RuntimeError:  # the machine has no thread left
+                request.close()
+                return
+            self._open[request] = True
+            self._handlers = {handler for handler in self._handlers if handler.is_alive()} | {thread}
+
+    def set_idle(self, connection: socket.socket, idle: bool) -> None:
+        """Say whether a connection may be ended for another's sake: not while its answer is being made."""
+        with self._lock:
+            if connection in self._open:
+                self._open[connection] = idle
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection; its thread does this last."""
+        with self._lock:
+            self._open.pop(request, None)
+            request.close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Note that a connection broke; the base class would print a traceback to stderr."""
+        _logger.debug("a connection to the callback server broke: %s", sys.exc_info()[0])
+
+    def shutdown(self) -> None:
+        """Stop accepting."""
+        self._waker.send(b"x")
+        if self._acceptor is not None:
+            self._acceptor.join(_JOIN)
+
+    def server_close(self) -> None:
+        """Stop accepting, close the port and every connection, and see their threads end."""
+        if self.socket.fileno() == -1:
+            return
+        self.shutdown()  # first: closing a listener that another thread polls leaves its port open on Linux
+        self.socket.close()
+        with self._lock:
+            handlers = self._handlers
+            for connection in self._open:
+                _hang_up(connection)
+        for handler in handlers:
+            handler.join(_JOIN)
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+
+    def _end_oldest(self) -> bool:
+        """End the oldest idle connection, if there is one; the lock is held."""
+        oldest = next((connection for connection, idle in self._open.items() if idle), None)
+        if oldest is not None:
+            del self._open[oldest]
+            _hang_up(oldest)
+        return oldest is not None
+
+    def _make_room(self) -> None:
+        """Free a descriptor, or rest: who knocks stays in the queue, and asking again at once burns time."""
+        with self._lock:
+            ended = self._end_oldest()
+        if not ended:
+            self._selector.unregister(self.socket)
+            self._selector.select(0.1)
+            self._selector.register(self.socket, selectors.EVENT_READ)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End a connection so that the thread reading it wakes up and closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
