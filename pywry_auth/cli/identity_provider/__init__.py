@@ -4,7 +4,7 @@ Sessions, codes, tokens and keys live as long as the process. Refresh tokens are
 whether or not ``offline_access`` was asked for, so that renewal can be tried with any client.
 """
 
+from pywry_auth.cli.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
 from pywry_auth.cli.identity_provider.provider import IdentityProvider
-from pywry_auth.cli.identity_provider.realm import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
 
 __all__ = ["DEFAULT_CLIENTS", "DEFAULT_USERS", "Client", "IdentityProvider", "User"]

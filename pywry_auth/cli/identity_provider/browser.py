@@ -8,7 +8,8 @@ import secrets
 
 from flask import Response, request
 
-from pywry_auth.cli.identity_provider.realm import Realm, User, same_secret
+from pywry_auth.cli.identity_provider.parties import User, same_secret
+from pywry_auth.cli.identity_provider.realm import Realm
 from pywry_auth.cli.identity_provider.vault import Grant
 
 SESSION_SECONDS = 12 * 3600
@@ -38,8 +39,8 @@ class BrowserSessions:
 
     def begin(self, user: User) -> tuple[Grant, str]:
         """Return a new session of this user, and the secret that goes into the cookie."""
-        session = Grant("", user.username, "", int(self._realm.clock()))
-        return session, self._realm.vault.issue("session", session, SESSION_SECONDS, scope="")
+        session = Grant("", user, "", int(self._realm.clock()))
+        return session, self._realm.vault.issue("session", session, SESSION_SECONDS)
 
     def remember(self, response: Response, secret: str) -> None:
         """Put the session into the browser; the one that was there before ends."""

@@ -18,7 +18,7 @@ ALGORITHMS = ("RS256", "ES256")
 class SigningKeys:
     """The key that signs now, and those whose signatures are still believed.
 
-    The keys are one tuple that is replaced as a whole, so readers need no lock.
+    The keys are one tuple that is replaced as a whole, so readers need no lock; rotate in one thread.
 
     Args:
         algorithm: ``RS256`` or ``ES256``.

@@ -47,17 +47,16 @@ def page(template: str, *, status: int = 200, returns_to: str = "", **values: ob
     return response
 
 
-def message(
-    title: str, text: str, next_step: str = "You can close this window.", status: int = 200
-) -> Response:
+def message(title: str, text: str) -> Response:
     """Return a page that only says something."""
-    return page("message.html", status=status, title=title, text=text, next_step=next_step)
+    return page("message.html", title=title, text=text, next_step="You can close this window.")
 
 
 def error(text: str, status: int = 400) -> Response:
     """Return the page that says what went wrong."""
     title = "Not found" if status == 404 else "This did not work"
-    return message(title, text, "Go back to the application and try again.", status)
+    next_step = "Go back to the application and try again."
+    return page("message.html", status=status, failed=True, title=title, text=text, next_step=next_step)
 
 
 def _source(address: str) -> str:

@@ -15,19 +15,13 @@ from jinja2 import DictLoader
 from werkzeug.exceptions import HTTPException
 
 from pywry_auth.cli.identity_provider import pages
-from pywry_auth.cli.identity_provider.authorization import PROMPTS, AuthorizationEndpoint
+from pywry_auth.cli.identity_provider.authorization import AuthorizationEndpoint
 from pywry_auth.cli.identity_provider.browser import BrowserSessions
-from pywry_auth.cli.identity_provider.keys import ALGORITHMS, SigningKeys
+from pywry_auth.cli.identity_provider.keys import SigningKeys
 from pywry_auth.cli.identity_provider.listener import LOOPBACK, Listener
-from pywry_auth.cli.identity_provider.realm import (
-    CLAIMS_BY_SCOPE,
-    DEFAULT_CLIENTS,
-    DEFAULT_USERS,
-    SCOPES,
-    Client,
-    Realm,
-    User,
-)
+from pywry_auth.cli.identity_provider.metadata import PATHS, metadata
+from pywry_auth.cli.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
+from pywry_auth.cli.identity_provider.realm import Realm
 from pywry_auth.cli.identity_provider.refusals import OAuthError, PageError
 from pywry_auth.cli.identity_provider.sign_out import EndSessionEndpoint
 from pywry_auth.cli.identity_provider.templates import TEMPLATES
@@ -36,18 +30,6 @@ from pywry_auth.cli.identity_provider.vault import Vault
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-PATHS = {
-    "discovery": "/.well-known/openid-configuration",
-    "jwks": "/jwks",
-    "authorize": "/authorize",
-    "token": "/token",
-    "userinfo": "/userinfo",
-    "revoke": "/revoke",
-    "introspect": "/introspect",
-    "end_session": "/end_session",
-}
-"""The endpoints by the names that ``calls`` counts them under."""
 
 MAX_BODY_BYTES = 64 * 1024
 """A request body beyond this is refused."""
@@ -95,7 +77,7 @@ class IdentityProvider:
         self.issuer = f"{'https' if ssl_context else 'http'}://{LOOPBACK}:{self._listener.port}"
         self._realm = Realm(
             self.issuer,
-            {user.username: user for user in users},
+            tuple(users),
             {client.client_id: client for client in clients},
             Vault(clock),
             self._keys,
@@ -134,7 +116,7 @@ class IdentityProvider:
 
     @property
     def calls(self) -> Counter[str]:
-        """How many requests each endpoint has had until now, by the names in ``PATHS``."""
+        """How many requests each endpoint has had until now, by the names in ``metadata.PATHS``."""
         with self._calls_lock:
             return Counter(self._calls)
 
@@ -150,6 +132,7 @@ class IdentityProvider:
 
     def _build_app(self) -> Flask:
         app = Flask(__name__, static_folder=None)
+        app.url_map.merge_slashes = False
         app.jinja_loader = DictLoader(TEMPLATES)
         app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
         browser = BrowserSessions(self._realm, self._listener.port)
@@ -174,42 +157,10 @@ class IdentityProvider:
         return app
 
     def _discovery(self) -> Response:
-        """Return the provider's metadata (OIDC Discovery §3, RFC 8414 §2)."""
-        methods = ["client_secret_basic", "client_secret_post", "none"]
-        return jsonify(
-            issuer=self.issuer,
-            authorization_endpoint=self.issuer + PATHS["authorize"],
-            token_endpoint=self.issuer + PATHS["token"],
-            userinfo_endpoint=self.issuer + PATHS["userinfo"],
-            jwks_uri=self.issuer + PATHS["jwks"],
-            revocation_endpoint=self.issuer + PATHS["revoke"],
-            introspection_endpoint=self.issuer + PATHS["introspect"],
-            end_session_endpoint=self.issuer + PATHS["end_session"],
-            scopes_supported=list(SCOPES),
-            claims_supported=_claims_supported(),
-            prompt_values_supported=list(PROMPTS),
-            response_types_supported=["code"],
-            response_modes_supported=["query"],
-            grant_types_supported=["authorization_code", "refresh_token"],
-            subject_types_supported=["public"],
-            id_token_signing_alg_values_supported=list(ALGORITHMS),
-            code_challenge_methods_supported=["S256"],
-            token_endpoint_auth_methods_supported=methods,
-            revocation_endpoint_auth_methods_supported=methods,
-            introspection_endpoint_auth_methods_supported=methods[:2],
-            authorization_response_iss_parameter_supported=True,
-            claims_parameter_supported=False,
-            request_parameter_supported=False,
-            request_uri_parameter_supported=False,
-        )
+        return jsonify(metadata(self.issuer))
 
     def _key_set(self) -> Response:
         return jsonify(self._keys.public_set())
-
-
-def _claims_supported() -> list[str]:
-    profile: list[str] = [claim for claims in CLAIMS_BY_SCOPE.values() for claim in claims]
-    return ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", *profile]
 
 
 def _refuse_program(refusal: OAuthError) -> Response:

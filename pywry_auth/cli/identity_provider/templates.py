@@ -18,9 +18,11 @@ main { width: 100%; max-width: 27rem; margin: auto; padding: 1.5rem 1rem; }
 .card { padding: 2rem; background: var(--card); border: 1px solid var(--line); border-radius: 1rem;
   box-shadow: 0 1px 2px rgb(10 20 50 / .06), 0 12px 32px rgb(10 20 50 / .08); }
 .mark { display: block; width: 2.75rem; height: 2.75rem; margin-bottom: 1rem; color: var(--accent); }
+.mark.bad { color: var(--bad); }
 h1 { margin: 0 0 .25rem; font-size: 1.5rem; line-height: 1.25; letter-spacing: -.01em; }
 h2 { margin: 1.5rem 0 .5rem; font-size: .875rem; color: var(--soft); font-weight: 600; }
 p { margin: 0 0 1rem; overflow-wrap: anywhere; }
+h1 + p:not(.soft) { margin-top: .75rem; }
 .soft, .hint { color: var(--soft); }
 .soft strong { color: var(--text); }
 code { font: .9375em ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; color: var(--text); }
@@ -47,6 +49,7 @@ li::before { content: ""; position: absolute; left: .2rem; top: .6rem; width: .7
 .who .initial { flex: none; display: grid; place-items: center; width: 2.5rem; height: 2.5rem;
   border-radius: 50%; background: var(--accent); color: var(--on-accent); font-weight: 700; }
 .who small { display: block; color: var(--soft); font-size: .875rem; }
+.try { margin: .75rem 0 0; color: var(--soft); font-size: .875rem; }
 .hint { margin: 1rem 0 0; padding: 0 .5rem; font-size: .875rem; text-align: center; }
 @media (max-width: 26rem) { .card { padding: 1.5rem 1.25rem; } }
 """
@@ -64,9 +67,9 @@ _FRAME = """<!doctype html>
 Do not use a real password.</header>
 <main>
 <div class="card">
-<svg class="mark" viewBox="0 0 44 44" fill="none" stroke="currentColor" stroke-width="3.5"
- stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><circle cx="15" cy="29" r="9"/>
-<path d="M21.5 22.5 37 7m-6 6 5.5 5.5M26 18l4 4"/></svg>
+<svg class="mark{{ " bad" if failed }}" viewBox="0 0 44 44" fill="none" stroke="currentColor"
+ stroke-width="3.5" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">
+<circle cx="15" cy="29" r="9"/><path d="M21.5 22.5 37 7m-6 6 5.5 5.5M26 18l4 4"/></svg>
 {% block body %}{% endblock %}
 </div>
 {% block below %}{% endblock %}
@@ -110,15 +113,15 @@ _LOGIN = """{% extends "frame.html" %}{% import "parts.html" as parts %}
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password"
  required {{ invalid }} {{ "autofocus" if username }}>
+{% if hints %}<p class="try">Try
+{% for user in hints %}<code>{{ user.username }}</code> with <code>{{ user.password }}</code>
+{%- if not loop.last %} or {% endif %}{% endfor %}.</p>{% endif %}
 {{ parts.permission_list(client_id, permissions) }}
 <button class="main" name="action" value="login">Sign in and allow</button>
 <button name="action" value="cancel" formnovalidate>Cancel</button>
 </form>
 {% endblock %}
 {% block below %}
-{% if hints %}<p class="hint">Try
-{% for user in hints %}<code>{{ user.username }}</code> with the password <code>{{ user.password }}</code>
-{%- if not loop.last %}, or {% endif %}{% endfor %}.</p>{% endif %}
 <p class="hint">You will go back to {{ returns_to }}</p>
 {% endblock %}
 """

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from typing import Any
-from urllib.parse import unquote_plus
 
 from flask import Response, jsonify, request
 
+from pywry_auth.cli.identity_provider.client_authentication import client_request, unknown_client
 from pywry_auth.cli.identity_provider.keys import half_hash
-from pywry_auth.cli.identity_provider.realm import Client, Realm, same_secret
-from pywry_auth.cli.identity_provider.refusals import OAuthError, required, single_values
+from pywry_auth.cli.identity_provider.parties import Client, same_secret
+from pywry_auth.cli.identity_provider.realm import Realm
+from pywry_auth.cli.identity_provider.refusals import OAuthError, required
 from pywry_auth.cli.identity_provider.vault import Grant, Kind, Record
 
 ID_TOKEN_SECONDS = 3600
@@ -34,7 +34,7 @@ class TokenEndpoints:
 
     def token(self) -> Response:
         """Issue tokens for a code or a refresh token (RFC 6749 §4.1.3, §6)."""
-        values, client = self._client_request()
+        values, client = client_request(self._realm.clients)
         grant_type = required(values, "grant_type")
         if grant_type == "authorization_code":
             return self._exchange(values, client)
@@ -47,19 +47,18 @@ class TokenEndpoints:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             # Nothing was sent, so nothing is said about what was wrong with it (RFC 6750 §3.1).
-            raise OAuthError(
-                "invalid_request", "no bearer token", status=401, challenge='Bearer realm="userinfo"'
-            )
+            bare = 'Bearer realm="userinfo"'
+            raise OAuthError("invalid_request", "no bearer token", status=401, challenge=bare)
         record = self._realm.vault.find("access", token.strip())
         if record is None:
             raise _bearer_error("invalid_token", "the access token is not good (any more)", 401)
         if "openid" not in record.scope.split():
             raise _bearer_error("insufficient_scope", "the scope openid was not granted", 403)
-        return jsonify(self._realm.users[record.grant.username].claims_for(record.scope))
+        return jsonify(record.grant.user.claims_for(record.scope))
 
     def revoke(self) -> Response:
         """Make a token useless; a refresh token takes everything of its sign-in with it (RFC 7009 §2.1)."""
-        values, client = self._client_request()
+        values, client = client_request(self._realm.clients)
         token = required(values, "token")
         kind, record = self._look_up(token)
         if record and record.grant.client_id == client.client_id:
@@ -70,19 +69,19 @@ class TokenEndpoints:
 
     def introspect(self) -> Response:
         """Tell a client with a secret what a token is worth (RFC 7662 §2)."""
-        values, client = self._client_request()
+        values, client = client_request(self._realm.clients)
         if not client.client_secret:
-            raise _unknown_client("introspection is for clients with a secret")
+            raise unknown_client("introspection is for clients with a secret")
         kind, record = self._look_up(required(values, "token"))
         if record is None:
             return jsonify(active=False)
         return jsonify(
             active=True,
             iss=self._realm.issuer,
-            sub=self._realm.users[record.grant.username].claims["sub"],
+            sub=record.grant.user.subject,
             aud=record.grant.client_id,
             client_id=record.grant.client_id,
-            username=record.grant.username,
+            username=record.grant.user.username,
             scope=record.scope,
             iat=int(record.issued_at),
             exp=int(record.expires_at),
@@ -97,30 +96,29 @@ class TokenEndpoints:
             raise OAuthError("invalid_grant", "the code is unknown, used, too old or another client's")
         if redirect_uri != record.redirect_uri:
             raise OAuthError("invalid_grant", "redirect_uri is not the one of the authorization request")
-        if not _VERIFIER.fullmatch(verifier) or not same_secret(
-            _challenge_of(verifier), record.code_challenge
-        ):
+        fits = same_secret(_challenge_of(verifier), record.code_challenge)
+        if not _VERIFIER.fullmatch(verifier) or not fits:
             raise OAuthError("invalid_grant", "code_verifier does not fit the code_challenge")
-        return self._issue(record.grant, record.grant.scope, nonce=record.grant.nonce)
+        return self._issue(record.grant, record.scope, nonce=record.grant.nonce)
 
     def _refresh(self, values: dict[str, str], client: Client) -> Response:
         token = required(values, "refresh_token")
-        wanted = values.get("scope")
+        wanted = values.get("scope", "").split()
         good = self._realm.vault.find("refresh", token)
         # Judged before the token is spent, so that a wrong scope does not cost the sign-in.
-        if wanted and good and not set(wanted.split()) <= set(good.grant.scope.split()):
+        if good and not set(wanted).issubset(good.scope.split()):
             raise OAuthError("invalid_scope", "scope has more than was granted")
         record = self._realm.vault.redeem("refresh", token, client.client_id)
         if record is None:
             raise OAuthError(
-                "invalid_grant", "the refresh token is unknown, used, revoked, too old or another client's"
+                "invalid_grant", "the refresh token is unknown, used, too old or another client's"
             )
-        return self._issue(record.grant, wanted or record.grant.scope)
+        return self._issue(record.grant, " ".join(dict.fromkeys(wanted)) or record.scope)
 
     def _issue(self, grant: Grant, scope: str, nonce: str = "") -> Response:
         realm = self._realm
         access = realm.vault.issue("access", grant, realm.access_token_lifetime, scope=scope)
-        refresh = realm.vault.issue("refresh", grant, realm.refresh_token_lifetime, scope=grant.scope)
+        refresh = realm.vault.issue("refresh", grant, realm.refresh_token_lifetime)
         answer = {
             "access_token": access,
             "token_type": "Bearer",
@@ -135,7 +133,7 @@ class TokenEndpoints:
     def _id_claims(self, grant: Grant, scope: str, access_token: str, nonce: str) -> dict[str, Any]:
         """Return the ID token's claims (OIDC Core §2); after a refresh there is no nonce (§12.2)."""
         now = int(self._realm.clock())
-        claims = self._realm.users[grant.username].claims_for(scope) | {
+        claims = grant.user.claims_for(scope) | {
             "iss": self._realm.issuer,
             "aud": grant.client_id,
             "iat": now,
@@ -149,41 +147,9 @@ class TokenEndpoints:
         access = self._realm.vault.find("access", token)
         return ("access", access) if access else ("refresh", self._realm.vault.find("refresh", token))
 
-    def _client_request(self) -> tuple[dict[str, str], Client]:
-        """Return the form and the client that proved to be its sender (RFC 6749 §2.3.1)."""
-        values = single_values(request.form)
-        client_id, secret = values.get("client_id", ""), values.get("client_secret", "")
-        if header := request.headers.get("Authorization", ""):
-            basic_id, basic_secret = _basic_credentials(header)
-            if secret or client_id not in ("", basic_id):
-                raise OAuthError("invalid_request", "the client identifies itself in two ways")
-            client_id, secret = basic_id, basic_secret
-        client = self._realm.clients.get(client_id)
-        if client is None or not same_secret(secret, client.client_secret):
-            raise _unknown_client("the client is unknown, or its secret is wrong or missing")
-        return values, client
-
-
-def _basic_credentials(header: str) -> tuple[str, str]:
-    scheme, _, credentials = header.partition(" ")
-    try:
-        text = (
-            base64.b64decode(credentials.strip(), validate=True).decode() if scheme.lower() == "basic" else ""
-        )
-    except (binascii.Error, ValueError):
-        text = ""
-    client_id, colon, secret = text.partition(":")
-    if not colon:
-        raise _unknown_client("the Authorization header is not HTTP Basic")
-    return unquote_plus(client_id), unquote_plus(secret)
-
 
 def _challenge_of(verifier: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-
-
-def _unknown_client(description: str) -> OAuthError:
-    return OAuthError("invalid_client", description, status=401, challenge='Basic realm="clients"')
 
 
 def _bearer_error(error: str, description: str, status: int) -> OAuthError:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pywry_auth.cli.identity_provider.parties import User
+
 Kind = Literal["session", "code", "access", "refresh"]
 
 LIMIT = 20_000
@@ -24,7 +26,7 @@ class Grant:
 
     Args:
         client_id: Whom it was given to; empty for the provider's own session.
-        username: Who signed in.
+        user: Who signed in.
         scope: What was granted, space separated.
         auth_time: When the password was typed, Unix time in seconds.
         nonce: The client's, for the ID token (OIDC Core §3.1.2.1).
@@ -32,7 +34,7 @@ class Grant:
     """
 
     client_id: str
-    username: str
+    user: User
     scope: str
     auth_time: int
     nonce: str = field(default="", repr=False)
@@ -81,14 +83,16 @@ class Vault:
         grant: Grant,
         lifetime: float,
         *,
-        scope: str,
+        scope: str | None = None,
         redirect_uri: str = "",
         code_challenge: str = "",
     ) -> str:
-        """Return a new secret that is good for ``lifetime`` seconds."""
+        """Return a new secret that is good for ``lifetime`` seconds and, if not for less, the grant's scope."""
         now = self._clock()
         secret = secrets.token_urlsafe(32)
-        record = Record(grant, scope, now, now + lifetime, redirect_uri, code_challenge)
+        record = Record(
+            grant, grant.scope if scope is None else scope, now, now + lifetime, redirect_uri, code_challenge
+        )
         with self._lock:
             self._sweep(now)
             self._records[_key(kind, secret)] = record
