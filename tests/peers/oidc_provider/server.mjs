@@ -1,0 +1,75 @@
+// A real OpenID provider on the loopback address. Its one argument is JSON:
+//   clients           client metadata as in dynamic registration
+//   access_token_ttl  seconds
+//   pkce_required     whether a request without a code challenge is refused
+//   key, cert         PEM files, for https
+// It prints {"issuer": …} when it is ready, and ends when its standard input does.
+import { Console } from 'node:console';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import * as http from 'node:http';
+import * as https from 'node:https';
+import { Provider } from 'oidc-provider';
+
+globalThis.console = new Console(process.stderr, process.stderr); // standard output is for the one line
+
+const settings = JSON.parse(process.argv[2]);
+
+function signingKey(alg, type, options) {
+  const { privateKey } = generateKeyPairSync(type, options);
+  return { ...privateKey.export({ format: 'jwk' }), alg, use: 'sig', kid: `${alg}-${randomBytes(4).toString('hex')}` };
+}
+
+function findAccount(ctx, login) {
+  const email = login.includes('@') ? login : `${login}@example.com`;
+  return {
+    accountId: login,
+    claims: () => ({ sub: login, name: login, preferred_username: login, email, email_verified: true }),
+  };
+}
+
+const configuration = {
+  clients: settings.clients,
+  findAccount,
+  claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'preferred_username'] },
+  scopes: ['openid', 'offline_access'],
+  jwks: {
+    keys: [
+      signingKey('RS256', 'rsa', { modulusLength: 2048 }),
+      signingKey('ES256', 'ec', { namedCurve: 'P-256' }),
+    ],
+  },
+  cookies: { keys: [randomBytes(32).toString('hex')] },
+  pkce: { required: () => settings.pkce_required },
+  // Refresh tokens for every client that may have them, each good once: a second use ends the grant.
+  issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
+  rotateRefreshToken: () => true,
+  ttl: { AccessToken: settings.access_token_ttl, IdToken: 3600, RefreshToken: 86400, Session: 86400, Grant: 86400, Interaction: 3600 },
+  features: {
+    devInteractions: { enabled: true }, // pages with a form that take any login
+    introspection: { enabled: true },
+    revocation: { enabled: true },
+    rpInitiatedLogout: { enabled: true },
+    userinfo: { enabled: true },
+  },
+};
+
+const server = settings.key
+  ? https.createServer({ key: readFileSync(settings.key), cert: readFileSync(settings.cert) })
+  : http.createServer();
+
+server.listen(0, '127.0.0.1', () => {
+  const issuer = `${settings.key ? 'https' : 'http'}://127.0.0.1:${server.address().port}`;
+  const provider = new Provider(issuer, configuration);
+  provider.use(async (ctx, next) => {
+    await next();
+    // The form pages ask for a font from elsewhere; nobody gets it here.
+    if (ctx.path.startsWith('/interaction/')) {
+      ctx.set('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'");
+    }
+  });
+  server.on('request', provider.callback());
+  process.stdout.write(`${JSON.stringify({ issuer })}\n`);
+});
+
+process.stdin.on('end', () => process.exit()).resume();

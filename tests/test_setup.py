@@ -1,0 +1,26 @@
+"""A working copy sets itself up, and says what it cannot do itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+
+
+def test_missing_packages_are_named_to_those_who_may_not_install_them() -> None:
+    script = (_ROOT / "tests" / "system_packages.sh").read_text()
+    nobody = 65534 if os.getuid() == 0 else None
+    needs = ("sh:dash", "no-such-command:one-package", "nor-this-one:another-package")
+    command = ("sh", "-s", "--", *needs)
+    run = subprocess.run(command, input=script, user=nobody, cwd="/", capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "apt-get install --no-install-recommends one-package another-package\n" in run.stderr
+    assert "dash" not in run.stderr
+
+
+def test_make_alone_shows_the_targets() -> None:
+    shown = subprocess.run(("make", "-C", str(_ROOT)), capture_output=True, text=True, check=True).stdout
+    for target in ("test", "lint", "types", "demo", "clean"):
+        assert f"\n{target} " in shown
