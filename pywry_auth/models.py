@@ -96,6 +96,28 @@ class AuthFlowResult:
     user_id: str
 
 
+@dataclass(frozen=True)
+class UserSession:
+    """One user, signed in at a web application.
+
+    Args:
+        session_id: SHA-256 of the token in the user's cookie: safe to show and to log.
+        user_id: Who it is.
+        roles: What they are, as far as permissions go.
+        created_at: Unix time in seconds.
+        expires_at: Unix time in seconds at which it ends.
+        metadata: JSON values; ``user_info`` is the provider's profile, ``permissions`` maps ``type:id`` to
+            what is allowed on that one resource.
+    """
+
+    session_id: str
+    user_id: str
+    roles: list[str]
+    created_at: float
+    expires_at: float
+    metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
 class AuthFlowState(Enum):
     """Where a native login stands."""
 

@@ -58,6 +58,7 @@ class Backend(ABC):
         *,
         ttl: float | None = None,
         group: str | None = None,
+        limit: int | None = None,
         when: When = When.ALWAYS,
     ) -> bool:
         """Store a value, and return whether it was stored.
@@ -67,6 +68,7 @@ class Backend(ABC):
             value: What to keep.
             ttl: Seconds that it lives, more than 0; None for as long as nobody removes it.
             group: A group whose :meth:`members` shall name the key; a key stays in one group all its life.
+            limit: How many members the group may have, if all are given the same lifetime: the oldest go.
             when: Whether an earlier live value must, or must not, be there.
 
         Raises:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from pywry_auth.backends.base import Backend, When, bounded
 
@@ -56,6 +57,7 @@ class MemoryBackend(Backend):
         *,
         ttl: float | None = None,
         group: str | None = None,
+        limit: int | None = None,
         when: When = When.ALWAYS,
     ) -> bool:
         """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
@@ -66,6 +68,8 @@ class MemoryBackend(Backend):
                 return False
             self._remove(key)
             self._insert(key, _Record(value, self._clock() + lifetime, group))
+            if group is not None and limit is not None:
+                self._shrink(group, limit)
             self._sweep()
         return True
 
@@ -116,6 +120,11 @@ class MemoryBackend(Backend):
         del group[key]
         if not group:
             del self._groups[record.group]
+
+    def _shrink(self, group: str, limit: int) -> None:
+        members = self._groups[group]
+        for key in list(islice(members, max(0, len(members) - limit))):
+            self._remove(key)
 
     def _sweep(self) -> None:
         """Look at the records not looked at for longest: the ended ones go, the others queue up again."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from functools import cache
+from pathlib import Path
 
 from pywry_auth.backends.base import Backend, When
+from pywry_auth.backends.factory import REDIS_PREFIX, REDIS_URL, get_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.factory import clear_shared_stores, shared_store
 from pywry_auth.state.records import pack_tokens, unpack_tokens
 
 _GRACE = 300
@@ -111,20 +113,70 @@ class MemoryTokenStore(TokenStore):
         super().__init__(MemoryBackend(), refresh_token_ttl=refresh_token_ttl)
 
 
-def get_token_store(backend: str = "memory") -> TokenStore:
+class SQLiteTokenStore(TokenStore):
+    """Token sets in a file that only its owner can read, for several processes on one machine.
+
+    Args:
+        path: The file; default: one in the user's folder for state.
+        refresh_token_ttl: See :class:`TokenStore`.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, refresh_token_ttl: float | None = None) -> None:
+        super().__init__(get_backend("sqlite", path=path), refresh_token_ttl=refresh_token_ttl)
+
+
+class RedisTokenStore(TokenStore):
+    """Token sets on a Redis server under ``{prefix}:oauth:tokens:{key}``, for many machines.
+
+    Args:
+        redis_url: Where the server is.
+        prefix: Begins all keys.
+        refresh_token_ttl: See :class:`TokenStore`; 0 ends a set with a refresh token like every other.
+
+    Raises:
+        ImportError: The ``redis`` package is missing; the text is the command that installs it.
+        ValueError: ``redis_url`` is none.
+    """
+
+    def __init__(
+        self, redis_url: str = REDIS_URL, prefix: str = REDIS_PREFIX, *, refresh_token_ttl: float = 0
+    ) -> None:
+        super().__init__(
+            get_backend("redis", redis_url=redis_url, prefix=prefix), refresh_token_ttl=refresh_token_ttl
+        )
+
+
+_STORES: dict[str, type[TokenStore]] = {
+    "memory": MemoryTokenStore,
+    "sqlite": SQLiteTokenStore,
+    "redis": RedisTokenStore,
+}
+
+
+def get_token_store(
+    backend: str = "memory",
+    *,
+    redis_url: str | None = None,
+    prefix: str | None = None,
+    path: str | Path | None = None,
+    refresh_token_ttl: float = 0,
+) -> TokenStore:
     """Return the token store of a backend: the same instance whenever the same is asked for.
 
     Args:
-        backend: ``memory``.
+        backend: ``memory``, ``sqlite`` or ``redis``.
+        redis_url: Where the Redis server is (redis); default ``redis://localhost:6379/0``.
+        prefix: Begins all keys (redis); default ``pywry``.
+        path: The file (sqlite); default: one in the user's folder for state.
+        refresh_token_ttl: Seconds that a set with a refresh token is kept at least; 0: the store's own.
 
     Raises:
         ValueError: There is no such backend; the text names those there are.
+        ImportError: The backend needs a package that is missing; the text is the command that installs it.
     """
-    return _token_store(backend)
+    return shared_store(
+        _STORES, backend, redis_url=redis_url, prefix=prefix, path=path, refresh_token_ttl=refresh_token_ttl
+    )
 
 
-@cache
-def _token_store(backend: str) -> TokenStore:
-    if backend != "memory":
-        raise ValueError(f"unknown token store backend {backend!r}; choose one of: memory")
-    return MemoryTokenStore()
+get_token_store.cache_clear = clear_shared_stores  # type: ignore[attr-defined]  # as functools.cache names it

@@ -1,0 +1,169 @@
+"""A backend on a Redis server: for many processes on many machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+from pywry_auth.backends import redis_scripts
+from pywry_auth.backends.base import Backend, BackendUnavailable, When, bounded
+
+try:
+    from redis import Redis
+    from redis.backoff import ExponentialBackoff
+    from redis.commands.core import Script
+    from redis.exceptions import (
+        AuthenticationError,
+        ConnectionError,
+        NoPermissionError,
+        ReadOnlyError,
+        RedisError,
+        TimeoutError,
+    )
+    from redis.retry import Retry
+except ImportError as error:
+    raise ImportError("The Redis backend needs a package more: pip install 'pywry-auth[redis]'") from error
+
+_T = TypeVar("_T")
+
+_WHEN = {When.ALWAYS: "", When.ABSENT: "NX", When.PRESENT: "XX"}
+
+
+class RedisBackend(Backend):
+    """Records as Redis strings ``{prefix}:{key}`` with Redis's own expiry, one round trip for each operation.
+
+    An operation ends within two seconds, whether the server is gone or silent. Connections are shared by
+    threads and made anew after a fork. When one breaks, the operation is sent again over a new one: a ``pop``
+    whose first answer was lost then returns None, and nobody gets what was taken.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number where needed.
+        prefix: Begins all keys, so that several applications can share a server.
+
+    Raises:
+        ValueError: ``url`` is none that Redis can be reached by.
+    """
+
+    def __init__(self, url: str = "redis://localhost:6379/0", *, prefix: str = "pywry") -> None:
+        self._client = _connect(url)
+        self._prefix = _bytes(prefix + ":")
+        self._put = self._client.register_script(redis_scripts.PUT)
+        self._pop = self._client.register_script(redis_scripts.POP)
+        self._members = self._client.register_script(redis_scripts.MEMBERS)
+        self._count = self._client.register_script(redis_scripts.COUNT)
+
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+        return self._ask(lambda: cast("bytes | None", self._client.get(self._name(key))))
+
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: float | None = None,
+        group: str | None = None,
+        limit: int | None = None,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
+        lifetime = None if ttl is None else _milliseconds(ttl)
+        if group is None:
+            name, absent, present = self._name(key), when is When.ABSENT, when is When.PRESENT
+            return bool(self._ask(lambda: self._client.set(name, value, px=lifetime, nx=absent, xx=present)))
+        keys = [self._name(key), self._group(group)]
+        args = [value, lifetime or "", _WHEN[when], _member(key, group)]
+        args += ["" if limit is None else limit, self._prefix, _bytes(_kind(group))]
+        return bool(self._run(self._put, keys, args))
+
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        keys, args = [self._name(key)], [b""]
+        if group is not None:
+            keys, args = [*keys, self._group(group)], [_member(key, group)]
+        if expected is not None:
+            args = [*args, expected]
+        return cast("bytes | None", self._run(self._pop, keys, args))
+
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group; large ones come in several round trips, so that nobody waits."""
+        cursor, live = b"0", set[bytes]()
+        keys, begin = [self._group(group)], _bytes(_kind(group))
+        while True:
+            cursor, page = self._run(self._members, keys, [cursor, self._prefix, begin])
+            live.update(page)
+            if cursor == b"0":
+                return [key.decode("utf-8", "surrogatepass") for key in live]
+
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        return int(self._run(self._count, [self._name(key)], [_milliseconds(window)]))
+
+    def close(self) -> None:
+        """Let the connections go; a later call opens new ones."""
+        self._client.close()
+
+    def _name(self, key: str) -> bytes:
+        return self._prefix + _bytes(key)
+
+    def _group(self, group: str) -> bytes:
+        return self._prefix + b"group:" + _bytes(group)
+
+    def _run(self, script: Script, keys: list[bytes], args: Sequence[bytes | str | int]) -> Any:
+        return self._ask(lambda: script(keys, args))
+
+    def _ask(self, command: Callable[[], _T]) -> _T:
+        try:
+            try:
+                return command()
+            except ReadOnlyError:  # the server became a replica: a new connection finds the one that leads
+                self._client.connection_pool.disconnect()
+                return command()
+        except (AuthenticationError, NoPermissionError) as error:
+            raise BackendUnavailable("Redis refused the user or password: check the Redis URL.") from error
+        except (ConnectionError, TimeoutError) as error:
+            raise BackendUnavailable("Redis does not answer: check that it runs, and its URL.") from error
+        except RedisError as error:
+            # Without the cause: a server may repeat the command, and what it should store, in its answer.
+            raise BackendUnavailable(
+                f"Redis refused a command ({type(error).__name__}): see its log."
+            ) from None
+
+
+def _connect(url: str) -> Redis:
+    """Return a client whose every wait is bounded; redis-py's own defaults wait up to a minute, or for ever.
+
+    Only broken connections are tried again: redis-py would multiply retried timeouts by each other.
+    """
+    try:
+        return Redis.from_url(
+            url,
+            socket_timeout=1,
+            socket_connect_timeout=1,
+            socket_keepalive=True,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2, supported_errors=(ConnectionError,)),
+            retry_on_error=[ConnectionError],
+        )
+    except ValueError:  # its text may repeat the password
+        raise ValueError("the Redis URL must look like redis://user:password@host:6379/0") from None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(bounded(seconds) * 1000))
+
+
+def _kind(group: str) -> str:
+    return group[: group.find(":") + 1]
+
+
+def _member(key: str, group: str) -> bytes:
+    """Return what stands in a group for a key: less the kind they share: Redis packs 64 bytes best."""
+    kind = _kind(group)
+    rest = key.removeprefix(kind)
+    whole = not key.startswith(kind) or rest.startswith("\0")
+    return _bytes("\0" + key if whole else rest)

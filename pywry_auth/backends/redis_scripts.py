@@ -1,0 +1,65 @@
+"""What the Redis backend does in one step on the server, in Redis's Lua.
+
+A group is a sorted set of its members by the time at which they end. It ends with the last of them, and each
+put removes a few that have ended: so it stays as large as what lives, and leaves nothing behind.
+"""
+
+PUT = """
+local set = {'SET', KEYS[1], ARGV[1]}
+if ARGV[2] ~= '' then set[4], set[5] = 'PX', ARGV[2] end
+if ARGV[3] ~= '' then set[#set + 1] = ARGV[3] end
+if not redis.call(unpack(set)) then return 0 end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local expires = ARGV[2] == '' and 'inf' or string.format('%d', now + ARGV[2])
+redis.call('ZADD', KEYS[2], expires, ARGV[4])
+
+local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 10)
+if #ended > 0 then redis.call('ZREM', KEYS[2], unpack(ended)) end
+if ARGV[5] ~= '' then
+    for i = 1, redis.call('ZCARD', KEYS[2]) - ARGV[5] do
+        local member = redis.call('ZPOPMIN', KEYS[2])[1]
+        if string.byte(member) == 0 then member = string.sub(member, 2) else member = ARGV[7] .. member end
+        redis.call('DEL', ARGV[6] .. member)
+    end
+end
+
+local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+if last == 'inf' then redis.call('PERSIST', KEYS[2])
+elseif last then redis.call('PEXPIREAT', KEYS[2], last) end
+return 1
+"""
+"""Keys: record, group.
+
+Arguments: value, milliseconds or '', NX, XX or '', member, limit or '', what begins all keys, what begins
+members.
+"""
+
+POP = """
+local value = redis.call('GET', KEYS[1])
+if not value or (ARGV[2] and value ~= ARGV[2]) then return false end
+redis.call('DEL', KEYS[1])
+if KEYS[2] then redis.call('ZREM', KEYS[2], ARGV[1]) end
+return value
+"""
+"""Keys: record, perhaps group. Arguments: member or '', perhaps the expected value."""
+
+MEMBERS = """
+local page = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', 500)
+local live = {}
+for i = 1, #page[2], 2 do
+    local key = page[2][i]
+    if string.byte(key) == 0 then key = string.sub(key, 2) else key = ARGV[3] .. key end
+    if redis.call('EXISTS', ARGV[2] .. key) == 1 then live[#live + 1] = key end
+end
+return {page[1], live}
+"""
+"""Key: group. Arguments: cursor, what begins all keys, what begins members."""
+
+COUNT = """
+local count = redis.call('INCR', KEYS[1])
+if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return count
+"""
+"""Key: counter. Argument: milliseconds."""

@@ -1,0 +1,125 @@
+"""A backend in one SQLite file: for several processes on one machine, without a server."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.backends.sqlite_file import SQLiteFile
+
+_VERSION = 1
+
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS records"
+    " (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL, member_of BLOB)",
+    "CREATE INDEX IF NOT EXISTS records_by_end ON records (expires)",
+    "CREATE INDEX IF NOT EXISTS records_by_group ON records (member_of, expires) WHERE member_of IS NOT NULL",
+)
+
+_GET = "SELECT value, expires FROM records WHERE key = :key AND expires > :now"
+_INSERT = (
+    "INSERT INTO records VALUES (:key, :value, :expires, :group) ON CONFLICT (key) DO"
+    " UPDATE SET value = excluded.value, expires = excluded.expires, member_of = excluded.member_of"
+)
+_PUT = {
+    When.ALWAYS: _INSERT,
+    When.ABSENT: _INSERT + " WHERE records.expires <= :now",
+    When.PRESENT: "UPDATE records SET value = :value, expires = :expires, member_of = :group"
+    " WHERE key = :key AND expires > :now",
+}
+_DELETE = "DELETE FROM records WHERE key = :key"
+_MEMBERS = "SELECT key FROM records WHERE member_of = :group AND expires > :now"
+_LIMIT = (
+    "DELETE FROM records WHERE key IN"
+    " (SELECT key FROM records WHERE member_of = :group ORDER BY expires DESC LIMIT -1 OFFSET :limit)"
+)
+_SWEEP = "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expires <= :now LIMIT 10)"
+
+
+class SQLiteBackend(Backend):
+    """Records in one table of one file, which only its owner can read.
+
+    What has ended is removed by later writes, a few at a time, so that the file stays as large as what lived
+    at one time though nobody ever prunes.
+
+    Args:
+        path: The file; it and its folder are made when missing. Default: :func:`default_path`.
+        clock: Unix time in seconds; all processes on one file must agree on it.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self._file = SQLiteFile(Path(path).absolute() if path else default_path(), _SCHEMA, _VERSION)
+        self._clock = clock
+
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+        with self._file.connection() as connection:
+            row = connection.execute(_GET, {"key": _bytes(key), "now": self._clock()}).fetchone()
+        return bytes(row[0]) if row else None
+
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: float | None = None,
+        group: str | None = None,
+        limit: int | None = None,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
+        now, lifetime = self._clock(), math.inf if ttl is None else bounded(ttl)
+        row = {"key": _bytes(key), "value": value, "expires": now + lifetime, "now": now, "limit": limit}
+        row["group"] = None if group is None else _bytes(group)
+        with self._file.transaction() as connection:
+            stored = connection.execute(_PUT[when], row).rowcount == 1
+            if limit is not None:
+                connection.execute(_LIMIT, row)
+            connection.execute(_SWEEP, row)
+        return stored
+
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        row = {"key": _bytes(key), "now": self._clock()}
+        with self._file.transaction() as connection:
+            found = connection.execute(_GET, row).fetchone()
+            if found is None or (expected is not None and found[0] != expected):
+                return None
+            connection.execute(_DELETE, row)
+        return bytes(found[0])
+
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group."""
+        with self._file.connection() as connection:
+            rows = connection.execute(_MEMBERS, {"group": _bytes(group), "now": self._clock()}).fetchall()
+        return [key.decode("utf-8", "surrogatepass") for (key,) in rows]
+
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        now = self._clock()
+        row = {"key": _bytes(key), "group": None, "now": now}
+        with self._file.transaction() as connection:
+            found = connection.execute(_GET, row).fetchone()
+            number, end = (int(found[0]) + 1, found[1]) if found else (1, now + bounded(window))
+            connection.execute(_INSERT, row | {"value": b"%d" % number, "expires": end})
+            connection.execute(_SWEEP, row)
+        return number
+
+    def close(self) -> None:
+        """Close the idle connections; a later call opens new ones."""
+        self._file.close()
+
+
+def default_path() -> Path:
+    """Return where the file is unless the caller says otherwise: in the user's folder for state."""
+    from platformdirs import user_state_path
+
+    return user_state_path("pywry-auth") / "state.sqlite3"
+
+
+def _bytes(text: str) -> bytes:
+    # Keys may hold lone surrogates, which an SQLite text cannot.
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,149 @@
+"""One SQLite file for many threads and processes: its mode, connections, transactions and faults."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pywry_auth.backends.base import BackendUnavailable
+
+_PATIENCE = 5.0
+"""Seconds to wait for other writers."""
+
+_CAUSES = {
+    "SQLITE_BUSY": "other processes kept it locked",
+    "SQLITE_CANTOPEN": "it cannot be opened",
+    "SQLITE_CORRUPT": "it is damaged; move it away and a new one is made",
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_NOTADB": "it is no SQLite database; move it away and one is made",
+    "SQLITE_READONLY": "it may not be written",
+}
+
+
+class _Process:
+    """What belongs to one process: its idle connections, and the lock in which its writers queue up."""
+
+    def __init__(self, parent: _Process | None = None) -> None:
+        self.pid = os.getpid()
+        self.idle: list[sqlite3.Connection] = []
+        self.writing = threading.Lock()
+        # After a fork, SQLite forbids to use or even close what was opened before it: kept, and left alone.
+        self.parent = parent
+
+
+class SQLiteFile:
+    """A database file that only its owner can read, opened when it is first used.
+
+    Connections are opened in the process that uses them, serve one thread at a time, and are kept.
+
+    Args:
+        path: The file. It is made when missing, with mode 0600, and its folder with mode 0700.
+        schema: Statements that prepare an empty database.
+        version: Of the schema, more than 0; a file of another version is refused.
+    """
+
+    def __init__(self, path: Path, schema: tuple[str, ...], version: int) -> None:
+        self._path = path
+        self._schema = schema
+        self._version = version
+        self._process = _Process()
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for the ``with`` block.
+
+        Raises:
+            BackendUnavailable: SQLite, or the file system below it, found a fault.
+        """
+        idle = self._here().idle
+        try:
+            connection = idle.pop() if idle else self._open()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()  # undoes what was not committed
+                raise
+            idle.append(connection)
+        except (sqlite3.Error, OSError) as error:
+            raise self._unavailable(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for a ``with`` block during which nobody else writes, and which ends in a commit.
+
+        Raises:
+            BackendUnavailable: SQLite, or the file system below it, found a fault; nothing was changed.
+        """
+        # Threads queue up in a lock, so that only processes have to ask SQLite again and again.
+        writing = self._here().writing
+        if not writing.acquire(timeout=_PATIENCE):
+            raise BackendUnavailable("The SQLite store is too busy: try again, or move to Redis.")
+        try:
+            with self.connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        finally:
+            writing.release()
+
+    def close(self) -> None:
+        """Close the idle connections; a later call opens new ones."""
+        idle = self._here().idle
+        while idle:
+            idle.pop().close()
+
+    def _here(self) -> _Process:
+        if self._process.pid != os.getpid():
+            self._process = _Process(self._process)
+        return self._process
+
+    def _open(self) -> sqlite3.Connection:
+        self._create()
+        connection = sqlite3.connect(
+            self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _create(self) -> None:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite would leave the mode to the umask; the files that it puts beside this one take over its mode.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # with WAL safe against crashes, at a fsync now and then
+        version = self._version_of(connection)
+        if version == 0:
+            connection.execute(
+                "PRAGMA journal_mode = WAL"
+            )  # readers and the writer do not wait for each other
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in self._schema:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {self._version}")
+            connection.execute("COMMIT")
+        elif version != self._version:
+            raise BackendUnavailable(
+                f"{self._path} was made by another version of this package: move it away."
+            )
+
+    @staticmethod
+    def _version_of(connection: sqlite3.Connection) -> int:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(version)
+
+    def _unavailable(self, error: sqlite3.Error | OSError) -> BackendUnavailable:
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
+        return BackendUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
