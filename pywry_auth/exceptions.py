@@ -37,6 +37,15 @@ SUBJECT_MISMATCH = "subject_mismatch"
 NO_USER_ID = "no_user_id"
 """The provider's profile names nobody."""
 
+ACCESS_DENIED = "access_denied"
+"""The user, the provider or the site's rules said no (RFC 6749 §4.1.2.1)."""
+
+CROSS_SITE = "cross_site_request"
+"""Another site caused the request."""
+
+RATE_LIMITED = "rate_limited"
+"""Too many logins were begun from one place."""
+
 PROVIDER_UNREACHABLE = "provider_unreachable"
 """The provider could not be reached, or broke off: trying again later can help."""
 

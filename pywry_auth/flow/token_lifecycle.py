@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import TokenExpiredError, raised_at
+from pywry_auth.exceptions import (
+    INVALID_ID_TOKEN,
+    AuthenticationError,
+    TokenError,
+    TokenExpiredError,
+    TokenRefreshError,
+    raised_at,
+)
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.id_token import same_person
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.tokens import TokenStore
+
+_LOCK_SECONDS = 60.0  # more than a call to the provider takes; what a dead holder costs the others
 
 
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
@@ -22,7 +33,8 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
 
     Raises:
         TokenExpiredError: It has no refresh token.
-        TokenRefreshError: The provider refused, or answered for another user (OIDC Core §12.2).
+        TokenRefreshError: The provider refused, or answered with an ID token that is forged, or of another
+            user or issuer (OIDC Core §12.2).
         TokenError: The provider did not answer, or not usably: the set may still be good.
     """
     with raised_at(provider.name):
@@ -32,12 +44,64 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
                 "and ask for offline access if sign-ins shall last.",
                 error="no_refresh_token",
             )
-        fresh = provider.refresh_tokens(tokens.refresh_token)
+        fresh = _ask(provider, tokens.refresh_token)
         if fresh.id_token is None:
             fresh = replace(fresh, id_token=tokens.id_token, id_token_claims=tokens.id_token_claims)
         elif tokens.id_token_claims:
             same_person(tokens.id_token_claims, fresh.id_token_claims)
         return fresh if fresh.scope else replace(fresh, scope=tokens.scope)
+
+
+def refresh_stored(
+    provider: OAuthProvider, store: TokenStore, key: str, is_due: Callable[[OAuthTokenSet], bool]
+) -> OAuthTokenSet:
+    """Return a user's tokens, refreshed if they are due: one call to the provider, whoever else asks.
+
+    All threads, processes and machines on the store take turns. The fresh set is stored before it is
+    returned, because with rotation the old refresh token is worth nothing by then.
+
+    Args:
+        provider: Who issued the tokens.
+        store: Where they are.
+        key: The user's ID.
+        is_due: Decides, with the lock held, whether the stored set needs a refresh: false when somebody else
+            was faster.
+
+    Raises:
+        TokenExpiredError: There are no tokens, or no refresh token.
+        TokenRefreshError: The provider refused; the tokens are gone from the store.
+        TokenError: The provider cannot be reached: the tokens are kept.
+        BackendUnavailable: The store is down, or somebody else's refresh did not end.
+    """
+    with store.lock(key, _LOCK_SECONDS):
+        tokens = _stored(store, key)
+        if not is_due(tokens):
+            return tokens
+        try:
+            fresh = refresh(provider, tokens)
+        except TokenRefreshError:
+            if store.load(key) != tokens:
+                return _stored(store, key)  # a new sign-in came in between: that grant is not the dead one
+            store.delete(key)
+            raise
+        if store.load(key) == tokens and store.replace(key, fresh):
+            return fresh
+        if not store.exists(key):
+            revoke(provider, fresh)  # signed out meanwhile: that counts, and these have no owner
+        # Signed in again meanwhile: that counts too. Revoking here could end the new grant with the old one.
+        return _stored(store, key)
+
+
+def _stored(store: TokenStore, key: str) -> OAuthTokenSet:
+    tokens = store.load(key)
+    if tokens is None:
+        raise not_signed_in()
+    return tokens
+
+
+def not_signed_in() -> TokenExpiredError:
+    """Return the error for somebody who has no tokens."""
+    return TokenExpiredError("Nobody is signed in: sign in first.", error="not_signed_in")
 
 
 def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
@@ -48,3 +112,15 @@ def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
     """
     refresh_ended = not tokens.refresh_token or provider.revoke_token(tokens.refresh_token)
     return provider.revoke_token(tokens.access_token) and refresh_ended
+
+
+def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
+    try:
+        return provider.refresh_tokens(refresh_token)
+    except TokenError as exc:
+        if exc.error != INVALID_ID_TOKEN:
+            raise
+        # Whoever answers so is not to be asked again with what this grant still has.
+        raise TokenRefreshError(str(exc), error=exc.error) from exc
+    except AuthenticationError as exc:  # discovery or the key set could not be had
+        raise TokenError(str(exc), error=exc.error) from exc

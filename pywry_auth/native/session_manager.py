@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import TokenError, TokenExpiredError, TokenRefreshError
+from pywry_auth.exceptions import TokenError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.single_flight import SingleFlight
@@ -21,7 +21,8 @@ class SessionManager:
         provider: Who issued the tokens.
         token_store: Where they are kept.
         session_key: The user's ID, their key in the store.
-        refresh_buffer_seconds: Seconds before its end at which an access token is refreshed.
+        refresh_buffer_seconds: Seconds before its end at which an access token is refreshed; never more than
+            half of its life, or a short-lived one would be refreshed whenever it is asked for.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class SessionManager:
         self._store = token_store
         self._key = session_key
         self._buffer = refresh_buffer_seconds
-        self._refresh = SingleFlight[OAuthTokenSet]()
+        self._refresh = SingleFlight[OAuthTokenSet](TokenError)
 
     @property
     def tokens(self) -> OAuthTokenSet | None:
@@ -47,7 +48,7 @@ class SessionManager:
         self._store.save(self._key, tokens)
 
     def get_access_token(self) -> str:
-        """Return an access token that is good for at least ``refresh_buffer_seconds``, refreshed if need be.
+        """Return an access token that is good for use now, refreshed if it was about to end.
 
         Many threads asking at once make one refresh call. While the provider cannot be reached, a token that
         has not ended yet is returned as it is.
@@ -58,14 +59,14 @@ class SessionManager:
             TokenError: The token has ended and the provider cannot be reached: try again later.
         """
         tokens = self._signed_in()
-        if not tokens.expires_within(self._buffer):
+        if not self._is_due(tokens):
             return tokens.access_token
         try:
             return self._refresh.run(lambda: self._renew(due=True)).access_token
         except TokenRefreshError:
             raise
         except TokenError:
-            if tokens.is_expired:
+            if tokens.is_expired or self.tokens is None:
                 raise
             return tokens.access_token
 
@@ -86,33 +87,23 @@ class SessionManager:
             Whether the provider confirmed that both are revoked.
         """
         tokens = self.tokens
-        try:
-            return tokens is not None and token_lifecycle.revoke(self._provider, tokens)
-        finally:
-            self._store.delete(self._key)
+        # First of all here: a refresh under way must not find anything to put its tokens in place of.
+        self._store.delete(self._key)
+        return tokens is not None and token_lifecycle.revoke(self._provider, tokens)
 
     def _renew(self, due: bool) -> OAuthTokenSet:
-        tokens = self._signed_in()
-        if due and not tokens.expires_within(self._buffer):
-            return tokens  # somebody else was faster
-        try:
-            fresh = token_lifecycle.refresh(self._provider, tokens)
-        except TokenRefreshError:
-            self._store.delete(self._key)  # dead for good: nobody shall try it again
-            raise
-        # Stored before it is published: with rotation the old refresh token is worth nothing by now. A logout
-        # in the meantime is not undone.
-        if not self._store.replace(self._key, fresh):
-            token_lifecycle.revoke(self._provider, fresh)
-            raise _nobody()
-        return fresh
+        return token_lifecycle.refresh_stored(
+            self._provider,
+            self._store,
+            self._key,
+            lambda tokens: not due or self._is_due(tokens),
+        )
+
+    def _is_due(self, tokens: OAuthTokenSet) -> bool:
+        return tokens.expires_within(min(self._buffer, (tokens.expires_in or 0) / 2))
 
     def _signed_in(self) -> OAuthTokenSet:
         tokens = self.tokens
         if tokens is None:
-            raise _nobody()
+            raise token_lifecycle.not_signed_in()
         return tokens
-
-
-def _nobody() -> TokenExpiredError:
-    return TokenExpiredError("Nobody is signed in: call login() first.", error="not_signed_in")

@@ -267,6 +267,14 @@ class OAuthProvider:
         wanted = {"email": "email", "profile": "name"}
         return self._from_id_token and all(claims.get(wanted.get(s, "sub")) for s in self.scopes)
 
+    def vouches_for_email(self, profile: Claims) -> bool:
+        """Tell whether the provider says that the profile's e-mail address is the user's (OIDC Core §5.1).
+
+        Args:
+            profile: What the provider says of the user. Some send the claim as a string.
+        """
+        return profile.get("email_verified") in (True, "true")
+
     def revoke_token(self, token: str) -> bool:
         """Ask the provider to end a token (RFC 7009).
 
