@@ -19,11 +19,12 @@ _log = logging.getLogger("pywry_auth.identity_provider")
 
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # so that a request that could not be read gets a status line, too
     timeout = 30.0
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        # Without the query: it holds codes and states.
-        _log.info("%s %s %s", self.command, self.path.partition("?")[0], code)
+        # Without the query: it holds codes and states. A request that could not be read has no path.
+        _log.info("%s %s %s", self.command, getattr(self, "path", "").partition("?")[0], code)
 
     def log(self, type: str, message: str, *args: Any) -> None:
         """Say nothing: what could not be read is not repeated."""

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
 from jinja2 import DictLoader
@@ -172,7 +172,7 @@ def _refuse_program(refusal: OAuthError) -> Response:
     return response
 
 
-def _refuse_request(problem: HTTPException) -> Any:
+def _refuse_request(problem: HTTPException) -> Response:
     if request.path in (PATHS["authorize"], PATHS["end_session"]) or problem.code == 404:
         return pages.error(problem.description or problem.name, problem.code or 500)
     response = jsonify(error="invalid_request", error_description=problem.description or problem.name)

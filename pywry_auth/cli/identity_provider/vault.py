@@ -87,7 +87,7 @@ class Vault:
         redirect_uri: str = "",
         code_challenge: str = "",
     ) -> str:
-        """Return a new secret that is good for ``lifetime`` seconds and, if not for less, the grant's scope."""
+        """Return a new secret that is good for ``lifetime`` seconds and the scope (else the grant's)."""
         now = self._clock()
         secret = secrets.token_urlsafe(32)
         record = Record(
