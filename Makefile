@@ -9,6 +9,8 @@ NPM_PEER := tests/peers/oidc_provider
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
 	redis-server:redis-server nginx:nginx
 
+# One step after the other, also under -j: two installers at once would meet at apt's lock.
+.NOTPARALLEL:
 .PHONY: help test lint types setup system-packages demo clean
 
 help: ## show these targets
