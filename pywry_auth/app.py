@@ -6,7 +6,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenExpiredError
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    AuthenticationError,
+    AuthFlowCancelled,
+)
+from pywry_auth.flow.token_lifecycle import not_signed_in
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.flow_manager import AuthFlowManager
 from pywry_auth.native.session_manager import SessionManager
@@ -30,7 +35,8 @@ class PyWry:
 
     def __init__(self, settings: PyWrySettings | None = None) -> None:
         self._settings = settings
-        self._login = SingleFlight[AuthFlowResult]()
+        self._login = SingleFlight[AuthFlowResult](AuthFlowCancelled)
+        self._flow: AuthFlowManager | None = None
         self._lock = threading.Lock()
         self._session: SessionManager | None = None
         self._user_info: dict[str, Any] | None = None
@@ -65,29 +71,36 @@ class PyWry:
 
         Raises:
             AuthFlowTimeout: Nobody signed in in time.
-            AuthFlowCancelled: The window was closed.
+            AuthFlowCancelled: ``cancel`` was called.
             AuthenticationError: The provider refused, or the configuration is wrong; the text says which.
         """
 
         def sign_in() -> AuthFlowResult:
-            settings = self._oauth2_settings(provider)
-            at = provider or _provider_of(settings)
+            everything = self._settings_for(provider)
+            settings = everything.oauth2 if everything else None
+            at = _provider_of(settings) if provider is None else provider
             at = at if scopes is None else at.with_scopes(scopes)
-            store = token_store or get_token_store(settings.token_store_backend if settings else "memory")
+            store = _store_of(everything) if token_store is None else token_store
             extra = {"login_hint": login_hint, "prompt": prompt}
-            flow = AuthFlowManager(
+            self._flow = AuthFlowManager(
                 at,
                 store,
                 extra_params={name: value for name, value in extra.items() if value is not None},
                 notify=notify,
                 **_flow_options(settings, timeout),
             )
-            result = flow.run_native(show_window=show_window, close_window=close_window)
+            result = self._flow.run_native(show_window=show_window, close_window=close_window)
             buffer = settings.refresh_buffer_seconds if settings else 60.0
             self._signed_in(SessionManager(at, store, result.user_id, buffer), result.user_info)
             return result
 
         return self._login.run(sign_in)
+
+    def cancel(self) -> None:
+        """End the login under way, from any thread, say when its window was closed; do nothing without."""
+        flow = self._flow
+        if flow is not None:
+            flow.cancel()
 
     def logout(self) -> bool:
         """Sign out: revoke both tokens at the provider and forget them.
@@ -108,7 +121,7 @@ class PyWry:
     @property
     def user_info(self) -> dict[str, Any] | None:
         """The provider's profile of who is signed in, or None."""
-        return self._user_info
+        return self._user_info if self.is_authenticated else None
 
     @property
     def session_manager(self) -> SessionManager | None:
@@ -125,19 +138,19 @@ class PyWry:
         """
         session = self._session
         if session is None:
-            raise TokenExpiredError("Nobody is signed in: call login() first.", error="not_signed_in")
+            raise not_signed_in()
         return session.get_access_token()
 
     def _signed_in(self, session: SessionManager, user_info: dict[str, Any]) -> None:
         with self._lock:
             self._session, self._user_info = session, user_info
 
-    def _oauth2_settings(self, provider: OAuthProvider | None) -> OAuth2Settings | None:
+    def _settings_for(self, provider: OAuthProvider | None) -> PyWrySettings | None:
         if self._settings is None and provider is None:
             from pywry_auth.config import get_settings
 
             self._settings = get_settings()
-        return self._settings.oauth2 if self._settings else None
+        return self._settings
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
@@ -149,6 +162,23 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
             error=INVALID_CONFIGURATION,
         )
     return create_provider_from_settings(settings)
+
+
+def _store_of(settings: PyWrySettings | None) -> TokenStore:
+    if settings is None or settings.oauth2 is None:
+        return get_token_store()
+    try:
+        return get_token_store(
+            settings.oauth2.token_store_backend,
+            redis_url=settings.deploy.redis_url.get_secret_value(),
+            prefix=settings.deploy.redis_prefix,
+            path=settings.deploy.sqlite_path,
+            refresh_token_ttl=settings.oauth2.refresh_token_ttl_seconds,
+        )
+    except ValueError as exc:
+        raise AuthenticationError(
+            f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {exc}.", error=INVALID_CONFIGURATION
+        ) from exc
 
 
 def _flow_options(settings: OAuth2Settings | None, timeout: float | None) -> dict[str, Any]:

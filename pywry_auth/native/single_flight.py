@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled
+from pywry_auth.exceptions import AuthenticationError
 
 _T = TypeVar("_T")
 
@@ -16,9 +16,13 @@ class SingleFlight(Generic[_T]):
     """Runs work once at a time; whoever asks meanwhile waits for that run and shares its result or error.
 
     The lock guards which run is under way and is not held while it runs.
+
+    Args:
+        interrupted: What those who wait get when Ctrl-C ends the run: that itself is for its own thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interrupted: type[AuthenticationError]) -> None:
+        self._interrupted = interrupted
         self._lock = threading.Lock()
         self._running: Future[_T] | None = None
         self._leader: int | None = None
@@ -47,8 +51,7 @@ class SingleFlight(Generic[_T]):
         try:
             result = work()
         except BaseException as exc:
-            # Ctrl-C is for the thread that it came to; the others are told that their run is off.
-            off = AuthFlowCancelled("It was interrupted before it ended: try again.", error="cancelled")
+            off = self._interrupted("This was interrupted before it ended: try again.", error="cancelled")
             self._land()
             mine.set_exception(exc if isinstance(exc, Exception) else off)
             raise

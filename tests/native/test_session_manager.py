@@ -1,0 +1,428 @@
+"""SessionManager at the local provider, where the second use of a refresh token ends the whole grant."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import requests
+from joserfc import jwt
+from joserfc.jwk import ECKey
+from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Response
+
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.exceptions import TokenError, TokenExpiredError, TokenRefreshError
+from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.tokens import MemoryTokenStore
+from tests.person import Person, parameters_of
+
+_SECONDS = 20
+_CLIENT = DEFAULT_CLIENTS[0]
+_INSPECTOR = DEFAULT_CLIENTS[1]
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider(signing_algorithm="ES256") as idp:
+        yield idp
+
+
+@pytest.fixture
+def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
+    provider = GenericOIDCProvider(_CLIENT.client_id, issuer_url=idp.issuer)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def store() -> MemoryTokenStore:
+    return MemoryTokenStore()
+
+
+@pytest.fixture
+def session(provider: GenericOIDCProvider, store: MemoryTokenStore) -> SessionManager:
+    return SessionManager(provider, store, _sign_in(provider, store))
+
+
+class Faults:
+    """A middleware of the provider that, for each path, may put something in place of its answers."""
+
+    def __init__(self, idp: IdentityProvider) -> None:
+        self.answers: dict[str, Callable[[Response], Response]] = {}
+        idp.wrap(self._around)
+
+    def _around(self, app: Any) -> Any:
+        def faulty(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            change = self.answers.get(environ["PATH_INFO"])
+            if change is None:
+                return app(environ, start_response)  # type: ignore[no-any-return]
+            body, status, headers = run_wsgi_app(app, environ, buffered=True)
+            return change(Response(b"".join(body), status, headers))(environ, start_response)
+
+        return faulty
+
+
+def _sign_in(provider: GenericOIDCProvider, store: MemoryTokenStore) -> str:
+    request = begin(provider, "http://127.0.0.1:1/callback")
+    result = complete(provider, request, parameters_of(Person().authorize(request.url)))
+    store.save(result.user_id, result.tokens)
+    return result.user_id
+
+
+def _tokens(session: SessionManager) -> OAuthTokenSet:
+    tokens = session.tokens
+    assert tokens is not None
+    return tokens
+
+
+def _age(session: SessionManager, seconds_left: float) -> OAuthTokenSet:
+    """Make the stored access token end so soon, by this machine's clock; the provider would still take it."""
+    tokens = _tokens(session)
+    assert tokens.expires_in is not None
+    aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left)
+    session.save_tokens(aged)
+    return aged
+
+
+def _is_active(idp: IdentityProvider, token: str | None) -> bool:
+    answer = requests.post(
+        f"{idp.issuer}/introspect",
+        data={"token": token},
+        auth=(_INSPECTOR.client_id, _INSPECTOR.client_secret),
+        timeout=_SECONDS,
+    )
+    assert answer.status_code == 200
+    return bool(answer.json()["active"])
+
+
+def test_a_token_that_is_good_for_a_while_costs_no_call(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    before = idp.calls
+    assert session.get_access_token() == _tokens(session).access_token
+    assert idp.calls == before
+
+
+@pytest.mark.parametrize(("seconds_left", "refreshes"), [(100, 0), (80, 1), (1, 1), (-5, 1)])
+def test_a_token_is_refreshed_from_so_many_seconds_before_its_end(
+    idp: IdentityProvider,
+    provider: GenericOIDCProvider,
+    store: MemoryTokenStore,
+    seconds_left: float,
+    refreshes: int,
+) -> None:
+    session = SessionManager(provider, store, _sign_in(provider, store), refresh_buffer_seconds=90)
+    old = _age(session, seconds_left)
+    before = idp.calls["token"]
+    token = session.get_access_token()
+    assert idp.calls["token"] - before == refreshes
+    assert (token != old.access_token) is bool(refreshes)
+    assert _is_active(idp, token)
+
+
+def test_rotated_refresh_tokens_are_stored_so_that_the_next_refresh_works(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    seen = {_tokens(session).refresh_token}
+    for _ in range(3):
+        _age(session, 1)
+        session.get_access_token()
+        seen.add(_tokens(session).refresh_token)
+    assert len(seen) == 4
+    assert _is_active(idp, _tokens(session).refresh_token)
+
+
+def test_a_token_of_a_short_life_is_not_refreshed_whenever_it_is_asked_for() -> None:
+    with IdentityProvider(signing_algorithm="ES256", access_token_lifetime=30) as idp:
+        provider, store = GenericOIDCProvider(_CLIENT.client_id, issuer_url=idp.issuer), MemoryTokenStore()
+        session = SessionManager(provider, store, _sign_in(provider, store), refresh_buffer_seconds=60)
+        assert session.get_access_token() == session.get_access_token()
+        assert idp.calls["token"] == 1
+        _age(session, 14)
+        session.get_access_token()
+        assert idp.calls["token"] == 2
+        provider.close()
+
+
+def test_many_threads_make_one_refresh_and_get_its_token(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    """N6: a second call with the old refresh token would end the whole grant."""
+    _age(session, 1)
+    before = idp.calls["token"]
+    together = threading.Barrier(32)
+
+    def ask() -> str:
+        together.wait(_SECONDS)
+        return session.get_access_token()
+
+    with ThreadPoolExecutor(32) as pool:
+        got = {future.result(_SECONDS) for future in [pool.submit(ask) for _ in range(32)]}
+    assert idp.calls["token"] - before == 1
+    assert got == {_tokens(session).access_token}
+    assert _is_active(idp, got.pop())
+
+
+def test_refresh_does_not_wait_until_it_is_due(idp: IdentityProvider, session: SessionManager) -> None:
+    old = _tokens(session)
+    fresh = session.refresh()
+    assert fresh == _tokens(session)
+    assert fresh.access_token != old.access_token
+    assert fresh.scope == old.scope
+    assert fresh.id_token_claims["sub"] == old.id_token_claims["sub"]
+
+
+def test_what_a_refresh_leaves_out_is_kept(idp: IdentityProvider, session: SessionManager) -> None:
+    """A provider need not send a new refresh token, scope or ID token (RFC 6749 §6, OIDC Core §12.2)."""
+
+    def leave_out(answer: Response) -> Response:
+        members = json.loads(answer.get_data())
+        kept = {name: members[name] for name in ("access_token", "token_type")}
+        return Response(json.dumps(kept), 200, content_type="application/json")
+
+    old = _tokens(session)
+    Faults(idp).answers["/token"] = leave_out
+    fresh = session.refresh()
+    assert fresh.access_token != old.access_token
+    assert (fresh.refresh_token, fresh.scope, fresh.id_token) == (old.refresh_token, old.scope, old.id_token)
+    assert fresh.expires_in is None
+
+
+def test_while_the_provider_is_down_a_living_token_is_returned(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    living = _age(session, 30)
+    idp.stop()
+    assert session.get_access_token() == living.access_token
+    assert session.tokens == living
+
+
+def test_an_outage_is_never_taken_for_a_dead_grant(idp: IdentityProvider, session: SessionManager) -> None:
+    faults = Faults(idp)
+    faults.answers["/token"] = lambda _: Response("busy", 503)
+    ended = _age(session, -1)
+    # Answered here before the provider sees it, so the refresh token is unspent.
+    with pytest.raises(TokenError) as caught:
+        session.get_access_token()
+    assert type(caught.value) is TokenError
+    assert caught.value.error == "provider_unreachable"
+    assert session.tokens == ended
+
+
+def test_after_an_outage_the_same_grant_works_again(idp: IdentityProvider, session: SessionManager) -> None:
+    down = threading.Event()
+    down.set()
+    _hold_off(idp, down)
+    _age(session, -1)
+    with pytest.raises(TokenError, match="503"):
+        session.get_access_token()
+    down.clear()
+    assert _is_active(idp, session.get_access_token())
+
+
+def _hold_off(idp: IdentityProvider, down: threading.Event) -> None:
+    """Let the provider answer 503, without doing anything, as long as the event is set."""
+
+    def around(app: Any) -> Any:
+        def guarded(environ: dict[str, Any], start_response: Any) -> Any:
+            return (Response("down", 503) if down.is_set() else app)(environ, start_response)
+
+        return guarded
+
+    idp.wrap(around)
+
+
+def test_discovery_that_fails_is_an_outage_too(idp: IdentityProvider, session: SessionManager) -> None:
+    """A program that starts anew has tokens in its store, and knows nothing yet of the provider."""
+    store = MemoryTokenStore()
+    unknown = GenericOIDCProvider(_CLIENT.client_id, issuer_url=idp.issuer)
+    again = SessionManager(unknown, store, "alice")
+    again.save_tokens(_age(session, 30))
+    idp.stop()
+    assert again.get_access_token() == _tokens(session).access_token
+    again.save_tokens(_age(session, -1))
+    with pytest.raises(TokenError) as caught:
+        again.get_access_token()
+    assert caught.value.error == "provider_unreachable"
+    assert again.tokens is not None
+
+
+def test_a_refusal_ends_the_session_and_nobody_tries_again(
+    idp: IdentityProvider, provider: GenericOIDCProvider, session: SessionManager
+) -> None:
+    old = _age(session, 30)
+    assert old.refresh_token is not None
+    provider.revoke_token(old.refresh_token)
+    with pytest.raises(TokenRefreshError) as caught:
+        session.get_access_token()
+    assert (caught.value.error, caught.value.provider) == ("invalid_grant", "oidc")
+    assert session.tokens is None
+    before = idp.calls
+    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+        session.get_access_token()
+    assert idp.calls == before
+
+
+def test_a_refusal_does_not_end_what_a_new_login_stored_meanwhile(
+    idp: IdentityProvider, provider: GenericOIDCProvider, session: SessionManager
+) -> None:
+    """N6: after invalid_grant the store is read again, and a newer token is never deleted."""
+    old = _age(session, 30)
+    assert old.refresh_token is not None
+    provider.revoke_token(old.refresh_token)
+    newer = replace(old, access_token="newer", issued_at=time.time())
+
+    def sign_in_meanwhile(answer: Response) -> Response:
+        session.save_tokens(newer)
+        return answer
+
+    Faults(idp).answers["/token"] = sign_in_meanwhile
+    assert session.get_access_token() == "newer"
+    assert session.tokens == newer
+
+
+def test_a_refresh_does_not_overwrite_what_a_new_login_stored_meanwhile(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    newer = replace(_age(session, 30), access_token="newer", issued_at=time.time())
+
+    def sign_in_meanwhile(answer: Response) -> Response:
+        session.save_tokens(newer)
+        return answer
+
+    Faults(idp).answers["/token"] = sign_in_meanwhile
+    assert session.get_access_token() == "newer"
+    assert session.tokens == newer
+
+
+def test_without_a_refresh_token_the_access_token_serves_until_its_end(session: SessionManager) -> None:
+    living = replace(_age(session, 30), refresh_token=None)
+    session.save_tokens(living)
+    assert session.get_access_token() == living.access_token
+    session.save_tokens(replace(living, issued_at=living.issued_at - 60))
+    with pytest.raises(TokenExpiredError) as caught:
+        session.get_access_token()
+    assert caught.value.error == "no_refresh_token"
+
+
+def test_a_logout_revokes_both_tokens_and_forgets_them(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    tokens = _tokens(session)
+    assert _is_active(idp, tokens.access_token)
+    assert _is_active(idp, tokens.refresh_token)
+    assert session.logout() is True
+    assert idp.calls["revoke"] == 2
+    assert not _is_active(idp, tokens.access_token)
+    assert not _is_active(idp, tokens.refresh_token)
+    assert session.tokens is None
+
+
+def test_a_logout_forgets_the_tokens_though_the_provider_is_down(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    idp.stop()
+    assert session.logout() is False
+    assert session.tokens is None
+
+
+def test_a_second_logout_has_nothing_to_do(idp: IdentityProvider, session: SessionManager) -> None:
+    session.logout()
+    before = idp.calls
+    assert session.logout() is False
+    assert idp.calls == before
+
+
+def test_a_refresh_does_not_undo_a_logout_and_its_tokens_are_revoked(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    living = _age(session, 30)
+    issued: dict[str, Any] = {}
+
+    def log_out_meanwhile(answer: Response) -> Response:
+        issued.update(json.loads(answer.get_data()))
+        session.logout()
+        return answer
+
+    faults = Faults(idp)
+    faults.answers["/token"] = log_out_meanwhile
+    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+        session.get_access_token()
+    assert session.tokens is None
+    for token in (issued["access_token"], issued["refresh_token"], living.access_token, living.refresh_token):
+        assert not _is_active(idp, token)
+
+
+def test_a_token_that_was_logged_out_meanwhile_is_not_returned_because_the_provider_is_down(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    _age(session, 30)
+
+    def log_out_meanwhile(_: Response) -> Response:
+        session.logout()
+        return Response("busy", 503)
+
+    Faults(idp).answers["/token"] = log_out_meanwhile
+    with pytest.raises(TokenError):
+        session.get_access_token()
+
+
+@pytest.mark.parametrize(
+    ("claim", "value", "error"),
+    [
+        ("sub", "user-bob", "subject_mismatch"),
+        ("iss", "https://id.example.com", "invalid_id_token"),
+        ("aud", "another-client", "invalid_id_token"),
+    ],
+)
+def test_a_refresh_that_answers_for_somebody_else_ends_the_session(
+    idp: IdentityProvider, session: SessionManager, claim: str, value: str, error: str
+) -> None:
+    """T37 (OIDC Core §12.2): the answer is properly signed, but speaks of another user, issuer or client."""
+    key = ECKey.generate_key("P-256", {"kid": "second", "use": "sig", "alg": "ES256"})
+    faults = Faults(idp)
+    faults.answers["/jwks"] = lambda answer: _with_key(answer, key)
+    faults.answers["/token"] = lambda answer: _signed_again(answer, key, {claim: value})
+    _age(session, 30)
+    with pytest.raises(TokenRefreshError) as caught:
+        session.get_access_token()
+    assert caught.value.error == error
+    assert session.tokens is None
+
+
+def test_a_refresh_that_answers_for_the_same_person_with_a_new_key_is_taken(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
+    """The counterpart of T37: what is refused there is not refused for the way in which it was made."""
+    key = ECKey.generate_key("P-256", {"kid": "second", "use": "sig", "alg": "ES256"})
+    faults = Faults(idp)
+    faults.answers["/jwks"] = lambda answer: _with_key(answer, key)
+    faults.answers["/token"] = lambda answer: _signed_again(answer, key, {})
+    old = _age(session, 30)
+    assert session.get_access_token() != old.access_token
+    assert _tokens(session).id_token_claims["sub"] == "user-alice"
+
+
+def _with_key(answer: Response, key: ECKey) -> Response:
+    keys = json.loads(answer.get_data())["keys"]
+    body = json.dumps({"keys": [*keys, key.as_dict(private=False)]})
+    return Response(body, content_type="application/json")
+
+
+def _signed_again(answer: Response, key: ECKey, other: dict[str, str]) -> Response:
+    members = json.loads(answer.get_data())
+    payload = members["id_token"].split(".")[1]
+    claims = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4))) | other
+    members["id_token"] = jwt.encode({"alg": "ES256", "kid": "second"}, claims, key)
+    return Response(json.dumps(members), content_type="application/json")
