@@ -149,7 +149,11 @@ class OAuthCallbackServer:
 
     def __enter__(self) -> OAuthCallbackServer:
         """Start, and close at the end of the block."""
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -237,6 +241,8 @@ def _bind(ports: Sequence[int], make: Callable[[int], LoopbackServer]) -> Loopba
     named = ", ".join(str(port) for port in ports[:10]) + (" …" if len(ports) > 10 else "")
     raise AuthenticationError(
         f"The login needs one of these ports on {LOOPBACK}, and all are in use or reserved: {named}. "
-        "End the program that uses one, or allow another port and register it at the provider.",
+        "End the program that uses one, or allow another port and register it at the provider."
+        if ports
+        else "The login needs a port for its redirect URI. None was given: give 0 for any.",
         error=INVALID_CONFIGURATION,
     )

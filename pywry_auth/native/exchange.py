@@ -65,6 +65,7 @@ class Exchange(BaseHTTPRequestHandler):
     def handle(self) -> None:
         """Read the request and have it answered."""
         self.command = ""
+        self._answered = False
         try:
             complete = self._read_head()
         except _HeadTooLarge:
@@ -84,7 +85,7 @@ class Exchange(BaseHTTPRequestHandler):
         deadline = time.monotonic() + _LINGER
         with contextlib.suppress(OSError):
             self.connection.settimeout(_LINGER)
-            while self.connection.recv(65536) and time.monotonic() < deadline:
+            while self._answered and time.monotonic() < deadline and self.connection.recv(65536):
                 pass
         self.rfile.close()
 
@@ -116,6 +117,7 @@ class Exchange(BaseHTTPRequestHandler):
         lines += ["Connection: close", "", ""]
         self.connection.settimeout(_SEND_TIMEOUT)
         self.connection.sendall("\r\n".join(lines).encode() + (b"" if self.command == "HEAD" else body))
+        self._answered = True
         self.connection.shutdown(socket.SHUT_WR)
         self._listener.set_idle(self.connection, True)
 

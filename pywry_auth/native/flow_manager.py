@@ -20,10 +20,13 @@ from pywry_auth.native.callback_server import OAuthCallbackServer
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
 
-ShowWindow = Callable[[str, Any], Any]
-"""Opens the application's own window on a URL, with the configuration given, and returns its label."""
+WindowConfig = Mapping[str, Any]
+"""Whatever the application wants to tell its own ``show_window``."""
 
-CloseWindow = Callable[[Any], object]
+ShowWindow = Callable[[str, WindowConfig], str]
+"""Opens the application's own window on a URL, as configured, and returns its label."""
+
+CloseWindow = Callable[[str], object]
 """Closes the window with a label."""
 
 _logger = logging.getLogger("pywry_auth.native")
@@ -107,7 +110,7 @@ class AuthFlowManager:
         self,
         show_window: ShowWindow | None = None,
         close_window: CloseWindow | None = None,
-        window_config: Any = None,
+        window_config: WindowConfig | None = None,
     ) -> AuthFlowResult:
         """Return who signed in, once the user has; nothing of the login is left running.
 
@@ -122,9 +125,9 @@ class AuthFlowManager:
             AuthenticationError: The provider refused, what it sent cannot be believed, no port can be had, a
                 callback failed, or a login of this manager is already under way.
         """
-        window = _Window(show_window, close_window, window_config) if show_window else None
+        window = _Window(show_window, close_window, window_config or {}) if show_window else None
         try:
-            with self._claimed() as server, server:
+            with self._claimed() as server:
                 try:
                     return self._login(server, window)
                 finally:
@@ -148,7 +151,8 @@ class AuthFlowManager:
             server = self._server = OAuthCallbackServer(self._ports)
             self._state = AuthFlowState.AWAITING_CALLBACK
         try:
-            yield server
+            with server:
+                yield server
         except BaseException as error:
             self._state = _state_after(error)
             raise
@@ -198,11 +202,11 @@ class AuthFlowManager:
 class _Window:
     """The application's own window, from when it was shown until the login is over."""
 
-    def __init__(self, show: ShowWindow, close: CloseWindow | None, config: Any) -> None:
+    def __init__(self, show: ShowWindow, close: CloseWindow | None, config: WindowConfig) -> None:
         self._show = show
         self._close = close
         self._config = config
-        self._labels: list[Any] = []
+        self._labels: list[str] = []
 
     def open(self, url: str) -> None:
         self._labels.append(_ask("show_window", self._show, url, self._config))

@@ -67,8 +67,9 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def start(self) -> None:
         """Answer requests from now on, in threads of its own."""
-        self._acceptor = threading.Thread(target=self.serve_forever, name="pywry-auth-callback", daemon=True)
-        self._acceptor.start()
+        acceptor = threading.Thread(target=self.serve_forever, name="pywry-auth-callback", daemon=True)
+        acceptor.start()
+        self._acceptor = acceptor
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Accept connections until ``shutdown``, which wakes it: unlike the base class it does not poll."""

@@ -1,0 +1,161 @@
+"""Opening the browser: where there is one, without waiting for it, and without a word on stdout (N2, L)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.native.browser import has_browser, instructions, is_remote
+from tests.native.sockets import PATIENCE
+
+URL = "https://provider.example.com/authorize?state=a%26b&x='$(echo)';`echo`"
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {}, False),
+        ("linux", {"DISPLAY": ":0"}, True),
+        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ("linux", {"DISPLAY": ""}, False),
+        ("linux", {"BROWSER": "firefox"}, True),
+        ("linux", {"SSH_CONNECTION": "x"}, False),
+        ("linux", {"SSH_CONNECTION": "x", "DISPLAY": "localhost:10.0"}, True),
+        ("freebsd14", {}, False),
+        ("darwin", {}, True),
+        ("darwin", {"SSH_CONNECTION": "x"}, False),
+        ("win32", {}, True),
+        ("win32", {"SSH_TTY": "x"}, False),
+        ("win32", {"SSH_TTY": "x", "BROWSER": "y"}, True),
+    ],
+)
+def test_where_there_can_be_a_browser(platform: str, environ: dict[str, str], expected: bool) -> None:
+    assert has_browser(environ, platform) is expected
+
+
+def test_the_instructions_have_the_address_on_a_line_of_its_own() -> None:
+    redirect_uri = "http://127.0.0.1:8400/callback"
+    for opening in (True, False):
+        for remote in (True, False):
+            lines = instructions(URL, redirect_uri, opening=opening, remote=remote).splitlines()
+            assert [line.strip() for line in lines].count(URL) == 1
+            assert ("    ssh -L 8400:127.0.0.1:8400 <this machine>" in lines) is (remote and not opening)
+
+
+def test_a_remote_user_is_recognised() -> None:
+    assert is_remote({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"})
+    assert not is_remote({"SSH_CONNECTION": "", "DISPLAY": ":0"})
+
+
+OPEN = """
+import os, sys, threading, webbrowser
+from pywry_auth.native.browser import open_browser
+{prelude}
+open_browser(sys.argv[1])
+opener = [thread for thread in threading.enumerate() if thread.name == "pywry-auth-browser"]
+for thread in opener:
+    assert thread.daemon
+    thread.join(10)
+    assert not thread.is_alive()
+try:
+    print("a child is left:", os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("opened")
+"""
+
+
+def run_opener(browser: str, tmp_path: Path, prelude: str = "") -> subprocess.CompletedProcess[str]:
+    """Open URL in a fresh interpreter, because webbrowser reads BROWSER once in a process."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", OPEN.format(prelude=prelude), URL],
+        env=os.environ | {"BROWSER": browser, "WITNESS": str(tmp_path / "witness")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+
+
+def make_browser(path: Path, then: str = "") -> str:
+    path.write_text(f'#!/bin/sh\necho noise\necho noise >&2\nprintf %s "$1" > "$WITNESS"\n{then}\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_the_browser_gets_the_address_and_stdout_stays_clean(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "witness")
+    seen = subprocess.Popen(["cat", tmp_path / "witness"], stdout=subprocess.PIPE, text=True)
+    run = run_opener(make_browser(tmp_path / "some-browser"), tmp_path)
+    assert seen.communicate(timeout=PATIENCE)[0] == URL
+    assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
+
+
+def test_a_browser_in_the_foreground_holds_up_nobody(tmp_path: Path) -> None:
+    """L: BROWSER may name one that runs as long as its window is open; it outlives us, and is no zombie."""
+    os.mkfifo(tmp_path / "witness")
+    os.mkfifo(tmp_path / "window")
+    os.mkfifo(tmp_path / "last")
+    browser = make_browser(
+        tmp_path / "some-browser", then=f"word=$(cat {tmp_path}/window); printf %s $word > {tmp_path}/last"
+    )
+    with subprocess.Popen(["cat", tmp_path / "witness"], stdout=subprocess.PIPE, text=True) as seen:
+        run = run_opener(browser, tmp_path)
+        assert seen.communicate(timeout=PATIENCE)[0] == URL
+    assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
+    (tmp_path / "window").write_text("closed")  # this would block if it did not run any more
+    assert (tmp_path / "last").read_text() == "closed"
+
+
+@pytest.mark.parametrize("name", ["lynx", "w3m", "links", "elinks", "www-browser"])
+def test_a_text_browser_is_refused_without_a_terminal(tmp_path: Path, name: str) -> None:
+    run = run_opener(make_browser(tmp_path / name), tmp_path)
+    assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
+    assert not (tmp_path / "witness").exists()
+
+
+def test_a_text_browser_is_opened_in_a_terminal(tmp_path: Path) -> None:
+    controller, terminal = os.openpty()
+    run = subprocess.run(
+        [sys.executable, "-c", OPEN.format(prelude=""), URL],
+        env=os.environ | {"BROWSER": make_browser(tmp_path / "lynx"), "WITNESS": str(tmp_path / "witness")},
+        stdin=terminal,
+        stdout=terminal,
+        timeout=PATIENCE * 3,
+        check=True,
+    )
+    os.close(terminal)
+    os.close(controller)
+    assert run.returncode == 0
+    assert (tmp_path / "witness").read_text() == URL
+
+
+@pytest.mark.parametrize("opening", ["raise RuntimeError('broken')", "return False", "return True"])
+def test_a_browser_that_fails_or_lies_disturbs_nobody(tmp_path: Path, opening: str) -> None:
+    """N2: neither True nor False of webbrowser.open is believed."""
+    prelude = f"""
+class Odd(webbrowser.BaseBrowser):
+    def open(self, url, new=0, autoraise=True):
+        assert url == sys.argv[1]
+        sys.stderr.write("asked ")
+        {opening}
+webbrowser.register("odd", None, Odd("odd"), preferred=True)
+"""
+    run = run_opener("", tmp_path, prelude)
+    assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "asked ", 0)
+
+
+def test_a_machine_without_any_browser_disturbs_nobody(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OPEN.format(prelude=""), URL],
+        env={"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
