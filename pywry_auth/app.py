@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.exceptions import (
@@ -13,7 +13,8 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.flow.token_lifecycle import not_signed_in
 from pywry_auth.models import AuthFlowResult
-from pywry_auth.native.flow_manager import AuthFlowManager
+from pywry_auth.native.browser import Notify
+from pywry_auth.native.flow_manager import AuthFlowManager, CloseWindow, ShowWindow
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.native.single_flight import SingleFlight
 from pywry_auth.state.tokens import TokenStore, get_token_store
@@ -50,9 +51,9 @@ class PyWry:
         prompt: str | None = None,
         scopes: Sequence[str] | None = None,
         timeout: float | None = None,
-        show_window: Callable[[str, Mapping[str, Any]], str] | None = None,
-        close_window: Callable[[str], None] | None = None,
-        notify: Callable[[str], None] | None = None,
+        show_window: ShowWindow | None = None,
+        close_window: CloseWindow | None = None,
+        notify: Notify | None = None,
     ) -> AuthFlowResult:
         """Block until a person has signed in with the system browser, and return tokens and profile.
 
