@@ -1,0 +1,1 @@
+"""Many users, many workers: the blueprint, its sessions and the guards."""

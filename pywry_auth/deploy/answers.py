@@ -1,0 +1,86 @@
+"""Answers of the routes and guards: JSON for programs, a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from flask import Response, jsonify, request, url_for
+
+from pywry_auth.exceptions import (
+    ACCESS_DENIED,
+    CROSS_SITE,
+    INVALID_CONFIGURATION,
+    PROVIDER_UNREACHABLE,
+    RATE_LIMITED,
+    AuthenticationError,
+    printable,
+)
+from pywry_auth.flow.html import document, paragraph, security_headers
+
+_STATUS = {
+    ACCESS_DENIED: 403,
+    CROSS_SITE: 403,
+    RATE_LIMITED: 429,
+    PROVIDER_UNREACHABLE: 502,
+    INVALID_CONFIGURATION: 503,
+    "temporarily_unavailable": 503,
+    "server_error": 502,
+    "reauth_required": 401,
+    "not_signed_in": 401,
+}
+
+_RETRY_SECONDS = 5
+
+
+def refusal(status: int, error: str, description: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error, as a page with a way on for people and as JSON for programs.
+
+    Args:
+        status: The HTTP status.
+        error: Stable code.
+        description: A sentence for people.
+        headers: Further headers.
+    """
+    if prefers_html():
+        again = f'<a class="button" href="{escape(url_for("auth.login"))}">Try again</a>'
+        body = paragraph(description) + again + f'<p class="next">Code: {escape(error)}</p>'
+        response = page("Sign-in did not work" if status != 403 else "Not allowed", body, "failed", status)
+    else:
+        response = jsonify(error=error, error_description=description)
+        response.status_code = status
+    response.headers.update({"Cache-Control": "no-store", **(headers or {})})
+    return response
+
+
+def refusal_for(exc: AuthenticationError) -> Response:
+    """Return the answer for an error that a route raised."""
+    status = _STATUS.get(exc.error, 400)
+    retry = {429: exc.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
+    headers = {} if retry is None else {"Retry-After": str(int(retry))}
+    return refusal(status, printable(exc.error, 60), printable(str(exc), 600), headers)
+
+
+def page(
+    title: str, body: str, kind: str = "notice", status: int = 200, form_action: str = "'none'"
+) -> Response:
+    """Return a page with its security headers (see ``document`` and ``security_headers``)."""
+    response = Response(document(title, body, kind), status, mimetype="text/html")
+    response.headers.update(security_headers(form_action))
+    return response
+
+
+def answer(**members: Any) -> Response:
+    """Return a JSON object."""
+    return jsonify(**members)
+
+
+def redirect_to(url: str, status: int = 303) -> Response:
+    """Return a redirect to a URL that was made here: nothing in it is taken from a request unjudged."""
+    return Response("", status, {"Location": url})
+
+
+def prefers_html() -> bool:
+    """Tell whether the client would rather have a page than JSON."""
+    return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"

@@ -1,0 +1,252 @@
+"""The routes under ``/auth``, as methods of one class: each reads, calls the flow, stores, answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.deploy import signals
+from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal, refusal_for
+from pywry_auth.deploy.csrf import require_own_request
+from pywry_auth.deploy.current import CurrentSessions, find_current, forget_current
+from pywry_auth.deploy.rate_limit import RateLimit
+from pywry_auth.deploy.return_to import safe_path
+from pywry_auth.deploy.sign_in import SignIn, response_parameters
+from pywry_auth.deploy.site import Site
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.flow import token_lifecycle
+from pywry_auth.flow.authorization_code import complete
+from pywry_auth.flow.identity import require_allowed, roles_for, vouched_email
+from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
+from pywry_auth.state.pending import STALE_STATES, STATE_EXPIRED
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from pywry_auth.deploy.options import DeployOptions
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.tokens import TokenStore
+
+_log = logging.getLogger("pywry_auth.deploy")
+_SETTLED_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class AuthRoutes:
+    """Sign in, back from the provider, refresh, sign out, and two that tell who is signed in.
+
+    Args:
+        provider: Where users sign in.
+        tokens: Where their OAuth tokens are, under their user IDs.
+        sessions: Where their sessions are, and which one a request belongs to.
+        sign_in: Logins under way.
+        limit: How many may begin.
+        site: The site's own addresses.
+        options: The application's choices.
+    """
+
+    provider: OAuthProvider
+    tokens: TokenStore
+    sessions: CurrentSessions
+    sign_in: SignIn
+    limit: RateLimit
+    site: Site
+    options: DeployOptions
+
+    def blueprint(self) -> Blueprint:
+        """Return the routes as a blueprint for one application."""
+        blueprint = Blueprint("auth", __name__, url_prefix="/auth")
+        for path, view, method in (
+            ("/login", self.login, "GET"),
+            ("/callback", self.callback, "GET"),
+            ("/refresh", self.refresh, "POST"),
+            ("/logout", self.logout, "POST"),
+            ("/userinfo", self.userinfo, "GET"),
+            ("/status", self.status, "GET"),
+        ):
+            blueprint.add_url_rule(path, view.__name__, view, methods=[method])
+        blueprint.before_request(self._before)
+        blueprint.after_request(_private)
+        blueprint.register_error_handler(AuthenticationError, self._failed)
+        # A guard in one of the application's own views meets the store too.
+        blueprint.app_errorhandler(BackendUnavailable)(refusal_for)
+        blueprint.record_once(self._install)
+        return blueprint
+
+    def login(self) -> Response:
+        """Send the browser to the provider."""
+        self.limit.spend(request.remote_addr)
+        fallback = self.options.after_login_url
+        return self.sign_in.begin(safe_path(request.args.get("next"), fallback))
+
+    def callback(self) -> Response:
+        """Take the browser back from the provider: a new session, its cookie, and on to the application."""
+        parameters = response_parameters()
+        try:
+            pending = self.sign_in.take(parameters)
+        except AuthenticationError as exc:
+            return self._stale(exc)
+        if pending.expired:
+            if pending.restarted:
+                raise AuthenticationError("The sign-in took too long: start again.", error=STATE_EXPIRED)
+            return self.sign_in.begin(pending.next_url, restarted=True)
+        result = complete(self.provider, pending.request, parameters)
+        value, session = self._begin_session(result)
+        response = redirect_to(self.site.absolute(pending.next_url))
+        self.sessions.cookie.set(response, value, self.options.session_ttl, self.site.secure_cookies)
+        signals.user_logged_in.send(self, session=session)
+        signals.audit("login", user=session.user_id, session=session.session_id, client=request.remote_addr)
+        return response
+
+    def refresh(self) -> Response:
+        """Refresh the user's access token; all who ask at once get the result of one call."""
+        session = self._require_session()
+
+        def is_due(tokens: OAuthTokenSet) -> bool:
+            # Whoever asks just after somebody else was given new tokens gets those.
+            settled = min(_SETTLED_SECONDS, (tokens.expires_in or 2 * _SETTLED_SECONDS) / 2)
+            return tokens.issued_at <= session.created_at or time.time() - tokens.issued_at >= settled
+
+        try:
+            tokens = token_lifecycle.refresh_stored(self.provider, self.tokens, session.user_id, is_due)
+        except TokenRefreshError as exc:
+            raise _reauthenticate() from exc
+        except TokenError as exc:
+            if exc.error == "not_signed_in":
+                raise _reauthenticate() from exc
+            if exc.error == "no_refresh_token":
+                raise
+            return refusal(502, exc.error, str(exc))
+        signals.token_refreshed.send(self, user_id=session.user_id)
+        signals.audit("refresh", user=session.user_id, session=session.session_id)
+        return answer(refreshed=True, expires_at=tokens.expires_at)
+
+    def logout(self) -> Response:
+        """End this session, or all of the user's, and with the last one the tokens."""
+        session = find_current()
+        logout_url = None if session is None else self._end(session)
+        # Only a URL of the provider's metadata or a path of the settings: nothing that the request says.
+        if prefers_html():
+            response = redirect_to(logout_url or self.site.absolute(self.options.after_logout_url))
+        else:
+            response = answer(logged_out=True, logout_url=logout_url)
+        self.sessions.cookie.clear(response, self.site.secure_cookies)
+        return response
+
+    def userinfo(self) -> Response:
+        """Tell who is signed in, with the provider's profile as it came."""
+        session = self._require_session()
+        info = session.metadata.get("user_info", {})
+        return answer(user_id=session.user_id, roles=session.roles, user_info=info)
+
+    def status(self) -> Response:
+        """Tell whether somebody is signed in, and until when."""
+        session = find_current()
+        return answer(
+            authenticated=session is not None,
+            user_id=session.user_id if session else None,
+            roles=session.roles if session else [],
+            expires_at=session.expires_at if session else None,
+        )
+
+    def _begin_session(self, result: AuthFlowResult) -> tuple[str, UserSession]:
+        profile, rules = result.user_info, self.options.rules
+        vouched = rules.trust_unverified_email or self.provider.vouches_for_email(profile)
+        email = vouched_email(profile, vouched)
+        require_allowed(profile, email, rules)
+        store, cookie = self.sessions.store, self.sessions.cookie
+        old = cookie.read(request)
+        value = cookie.signer.new()
+        session = store.create_session(
+            cookie.signer.digest(value) or "",
+            result.user_id,
+            roles=roles_for(profile, email, rules),
+            ttl=self.options.session_ttl,
+            metadata={"user_info": profile},
+        )
+        self.tokens.save(result.user_id, result.tokens)
+        if old is not None:
+            store.delete_session(old)
+        return value, session
+
+    def _stale(self, exc: AuthenticationError) -> Response:
+        """Answer a reload, the back button, or the slower of two tabs: into the application if signed in."""
+        if exc.error in STALE_STATES and find_current() is not None:
+            return redirect_to(self.site.absolute(self.options.after_login_url))
+        raise exc
+
+    def _end(self, session: UserSession) -> str | None:
+        store, user = self.sessions.store, session.user_id
+        if request.args.get("everywhere") == "1":
+            ended = store.delete_user_sessions(user)
+        else:
+            ended = int(store.delete_session(session.session_id))
+        forget_current()
+        tokens = self.tokens.load(user)
+        if tokens is not None and not store.list_user_sessions(user):
+            self.tokens.delete(user)
+            token_lifecycle.revoke(self.provider, tokens)
+        signals.user_logged_out.send(self, user_id=user, sessions=ended)
+        signals.audit("logout", user=user, session=session.session_id, sessions=ended)
+        return self._logout_url(tokens)
+
+    def _logout_url(self, tokens: OAuthTokenSet | None) -> str | None:
+        try:
+            return self.provider.end_session_url(
+                id_token_hint=tokens.id_token if tokens else None,
+                post_logout_redirect_uri=self.site.absolute(self.options.after_logout_url),
+            )
+        except AuthenticationError as exc:  # signed out here all the same
+            _log.warning("the provider's sign-out address cannot be had: %s", exc)
+            return None
+
+    def _require_session(self) -> UserSession:
+        session = find_current()
+        if session is None:
+            raise AuthenticationError("Sign in first.", error="not_signed_in")
+        return session
+
+    def _before(self) -> Response | None:
+        if request.method == "HEAD" and request.endpoint in ("auth.login", "auth.callback"):
+            return Response(status=204)  # a look ahead must neither begin nor use up a login
+        if request.method == "POST":
+            require_own_request(request, self.site.origin)
+        if not self.options.enabled and request.endpoint != "auth.status":
+            return refusal(503, "auth_disabled", "Signing in is switched off on this site.")
+        return None
+
+    def _failed(self, exc: AuthenticationError) -> Response:
+        if request.endpoint in ("auth.login", "auth.callback"):
+            signals.login_failed.send(self, error=exc.error)
+            signals.audit("login_failed", error=exc.error, client=request.remote_addr)
+        response = refusal_for(exc)
+        if response.status_code == 401:
+            response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
+        return response
+
+    def _install(self, state: BlueprintSetupState) -> None:
+        app = cast("Flask", state.app)
+        self.sessions.install(app)
+        hops = self.options.trusted_proxy_hops
+        if hops:
+            # Flask's documentation puts middleware on like this.
+            app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
+        if not self.options.enabled:
+            _log.warning("nobody can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
+
+
+def _reauthenticate() -> AuthenticationError:
+    return AuthenticationError("The provider ended the sign-in: sign in again.", error="reauth_required")
+
+
+def _private(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.add("Cookie")
+    return response

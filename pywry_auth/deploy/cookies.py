@@ -1,0 +1,97 @@
+"""Signed random tokens in cookies: a forged one costs no look-up, and no store ever sees one."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from itsdangerous import BadSignature, Signer
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request, Response
+
+_LONGEST_VALUE = 200
+
+
+class TokenSigner:
+    """Makes and reads the values of one kind of cookie.
+
+    Args:
+        keys: The first signs, all verify.
+        purpose: Kind of cookie: a value made for one is none for another.
+    """
+
+    def __init__(self, keys: Sequence[str], purpose: str) -> None:
+        # itsdangerous signs with the last of a list.
+        self._signer = Signer(
+            list(reversed(keys)),
+            salt=f"pywry_auth.{purpose}",
+            key_derivation="hmac",
+            digest_method=hashlib.sha256,
+        )
+
+    def new(self) -> str:
+        """Return a new random token of 256 bits, signed."""
+        return self._signer.sign(secrets.token_urlsafe(32)).decode("ascii")
+
+    def digest(self, value: str) -> str | None:
+        """Return the SHA-256 of the token in a cookie's value, or None if it was not made here."""
+        if len(value) > _LONGEST_VALUE or not value.isascii():
+            return None
+        try:
+            return token_digest(self._signer.unsign(value).decode("ascii"))
+        except BadSignature:
+            return None
+
+
+def token_digest(token: str) -> str:
+    """Return the SHA-256 of a token in hexadecimal: what a store knows it by, safe to show and to log."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Cookie:
+    """One kind of cookie: its name and its values.
+
+    Args:
+        name: As the browser knows it.
+        signer: Makes and reads its values.
+    """
+
+    name: str
+    signer: TokenSigner
+
+    def read(self, request: Request) -> str | None:
+        """Return the digest of the request's one genuine cookie of this name.
+
+        Somebody who controls a neighbouring domain can add cookies of the same name: what was not made here
+        is passed over, and of two genuine ones neither is believed.
+        """
+        digests = {self.signer.digest(value) for value in request.cookies.getlist(self.name)} - {None}
+        return digests.pop() if len(digests) == 1 else None
+
+    def set(self, response: Response, value: str, max_age: float, secure: bool) -> None:
+        """Set the cookie for ``max_age`` seconds, for this host alone, out of reach of scripts."""
+        response.set_cookie(
+            self.name,
+            value,
+            max_age=int(max_age),
+            path="/",
+            secure=secure or self._always_secure,
+            httponly=True,
+            samesite="Lax",
+        )
+
+    def clear(self, response: Response, secure: bool) -> None:
+        """Take the cookie away."""
+        response.delete_cookie(
+            self.name, path="/", secure=secure or self._always_secure, httponly=True, samesite="Lax"
+        )
+
+    @property
+    def _always_secure(self) -> bool:
+        # RFC 6265bis §4.1.3: browsers refuse these names without Secure.
+        return self.name.startswith(("__Host-", "__Secure-"))

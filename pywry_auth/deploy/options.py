@@ -1,0 +1,128 @@
+"""The web application's choices as one value, from settings and from code."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.flow.identity import AccessRules
+from pywry_auth.protocol.urls import require_endpoint
+
+if TYPE_CHECKING:
+    from pywry_auth.config import DeploySettings
+    from pywry_auth.state.auth import AuthConfig
+
+_WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """What the routes and guards go by; times in seconds.
+
+    Args:
+        enabled: Whether anybody can be signed in at all.
+        secrets: Sign the cookies: the first signs, all verify.
+        rules: Who may sign in, and as what.
+        session_cookie: Its name.
+        auth_header: Header with API clients' bearer session tokens.
+        session_ttl: A session's life.
+        idle_ttl: Life without a request; 0 for no such end.
+        public_base_url: Where the site is reached from outside; empty for what the request says.
+        trusted_proxy_hops: Proxies in front whose forwarded headers are believed.
+        cookie_secure: ``auto``, ``true`` or ``false``.
+        login_limit: Logins that one client address may begin in ``login_window``.
+        login_window: Seconds.
+        after_login_url: Where to go without a ``next``.
+        after_logout_url: Where to go after signing out.
+        use_pkce: Whether to send a code challenge.
+    """
+
+    enabled: bool
+    secrets: Sequence[str] = field(repr=False)
+    rules: AccessRules = field(default_factory=AccessRules)
+    session_cookie: str = "pywry_session"
+    auth_header: str = "Authorization"
+    session_ttl: float = 86400.0
+    idle_ttl: float = 0.0
+    public_base_url: str = ""
+    trusted_proxy_hops: int = 0
+    cookie_secure: str = "auto"
+    login_limit: int = 30
+    login_window: float = 60.0
+    after_login_url: str = "/"
+    after_logout_url: str = "/"
+    use_pkce: bool = True
+
+    @property
+    def public_origin(self) -> str:
+        """Scheme, host and port of ``public_base_url``; empty without one."""
+        parts = urlsplit(self.public_base_url)
+        return f"{parts.scheme}://{parts.netloc}" if self.public_base_url else ""
+
+
+def deploy_options(
+    settings: DeploySettings, config: AuthConfig | None, *, use_pkce: bool, shared: bool
+) -> DeployOptions:
+    """Return the choices of ``config`` where it makes them, else those of ``settings``.
+
+    Args:
+        settings: From the environment.
+        config: From code; None for nothing.
+        use_pkce: Whether to send a code challenge.
+        shared: Whether the session store is shared between processes, which then must agree on a secret.
+
+    Raises:
+        AuthenticationError: A choice cannot work; the text names its variable.
+    """
+    chosen = config.chosen if config else {}
+    if settings.public_base_url:
+        require_endpoint(settings.public_base_url, "PYWRY_DEPLOY__PUBLIC_BASE_URL")
+    count, _, unit = settings.login_rate_limit.partition("/")
+    return DeployOptions(
+        enabled=bool(chosen.get("enabled", settings.auth_enabled)),
+        secrets=_secrets(settings, chosen.get("token_secret"), shared),
+        rules=_rules(settings),
+        session_cookie=str(chosen.get("session_cookie", settings.auth_session_cookie)),
+        auth_header=str(chosen.get("auth_header", settings.auth_header)),
+        session_ttl=float(chosen.get("session_ttl", settings.session_ttl)),
+        idle_ttl=settings.session_idle_ttl,
+        public_base_url=settings.public_base_url.rstrip("/"),
+        trusted_proxy_hops=settings.trusted_proxy_hops,
+        cookie_secure=settings.cookie_secure,
+        login_limit=int(count),
+        login_window=_WINDOWS[unit],
+        after_login_url=settings.after_login_url,
+        after_logout_url=settings.after_logout_url,
+        use_pkce=use_pkce,
+    )
+
+
+def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence[str]:
+    if isinstance(chosen, str):
+        found = [part.strip() for part in chosen.split(",") if part.strip()]
+    else:
+        found = [secret.get_secret_value() for secret in settings.token_secret]
+    if not found and shared:
+        raise AuthenticationError(
+            "PYWRY_DEPLOY__TOKEN_SECRET is not set: with a shared session store all workers must sign "
+            "cookies alike. Set it to a long random value, for example the output of: "
+            "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            error=INVALID_CONFIGURATION,
+        )
+    return found or [secrets.token_urlsafe(32)]  # one process: its cookies end with it, as its sessions do
+
+
+def _rules(settings: DeploySettings) -> AccessRules:
+    return AccessRules(
+        default_roles=tuple(settings.default_roles),
+        admin_users=tuple(settings.admin_users),
+        allowed_users=tuple(settings.allowed_users),
+        allowed_email_domains=tuple(settings.allowed_email_domains),
+        roles_claim=settings.roles_claim,
+        role_map=settings.role_map,
+        trust_unverified_email=settings.trust_unverified_email,
+    )

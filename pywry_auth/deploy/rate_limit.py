@@ -1,0 +1,51 @@
+"""How many logins one client address may begin, over all workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING
+
+from pywry_auth.exceptions import RATE_LIMITED, AuthenticationError
+
+if TYPE_CHECKING:
+    from pywry_auth.backends.base import Backend
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """A fixed window for each client address.
+
+    Args:
+        backend: Counts, for all workers.
+        limit: Logins in a window.
+        window: Its seconds.
+    """
+
+    backend: Backend
+    limit: int
+    window: float
+
+    def spend(self, address: str | None) -> None:
+        """Count one login of a client.
+
+        Raises:
+            AuthenticationError: It was one too many (``rate_limited``); ``timeout`` is the window.
+        """
+        if self.backend.count(f"login_rate:{client_network(address)}", self.window) > self.limit:
+            raise AuthenticationError(
+                f"Too many sign-ins were started from here: wait {self.window:g} seconds and try again.",
+                error=RATE_LIMITED,
+                timeout=self.window,
+            )
+
+
+def client_network(address: str | None) -> str:
+    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits (RFC 6177)."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)

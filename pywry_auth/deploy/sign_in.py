@@ -1,0 +1,104 @@
+"""A login between two requests: parked under its state, and tied to the browser that began it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from flask import Response, request
+
+from pywry_auth.deploy.answers import redirect_to
+from pywry_auth.deploy.rate_limit import client_network
+from pywry_auth.exceptions import INVALID_RESPONSE, INVALID_STATE, AuthenticationError
+from pywry_auth.flow.authorization_code import ResponseParameters, begin
+from pywry_auth.state.pending import PENDING_SECONDS, PendingAuthorization, PendingStore
+
+if TYPE_CHECKING:
+    from pywry_auth.deploy.cookies import Cookie
+    from pywry_auth.deploy.site import Site
+    from pywry_auth.providers.base import OAuthProvider
+
+_MOST_PARAMETERS = 64
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """Begins logins, and finds them again when the browser comes back.
+
+    Args:
+        provider: Where users sign in.
+        pending: Where logins under way are parked, for all workers.
+        binding: The cookie that ties them to a browser: one for all its tabs.
+        site: The site's own addresses.
+        use_pkce: Whether to send a code challenge.
+    """
+
+    provider: OAuthProvider
+    pending: PendingStore
+    binding: Cookie
+    site: Site
+    use_pkce: bool
+
+    def begin(self, next_path: str, restarted: bool = False) -> Response:
+        """Return the redirect to the provider, and park the login.
+
+        Args:
+            next_path: Where the browser goes once it is signed in.
+            restarted: Whether this login stands in for one that had expired.
+        """
+        authorization = begin(self.provider, self.site.redirect_uri, use_pkce=self.use_pkce)
+        value, binding = self._binding_of_browser()
+        self.pending.put(
+            PendingAuthorization(authorization, self.provider.name, binding, next_path, restarted),
+            client_network(request.remote_addr),
+        )
+        response = redirect_to(authorization.url, 302)
+        # Lives longer than the login, so that one that has expired is known for what it is.
+        self.binding.set(response, value, 2 * PENDING_SECONDS, self.site.secure_cookies)
+        return response
+
+    def take(self, parameters: ResponseParameters) -> PendingAuthorization:
+        """Return the login that a response belongs to; it is gone from the store then.
+
+        Args:
+            parameters: What came back.
+
+        Raises:
+            AuthenticationError: It is not this browser's, or there is none; the code says why.
+        """
+        states = [value for name, value in parameters if name == "state"]
+        if len(states) != 1:
+            raise AuthenticationError(
+                "This address only takes the answer of a sign-in, and this is none.", error=INVALID_STATE
+            )
+        binding = self.binding.read(request)
+        if binding is None:
+            raise AuthenticationError(
+                "Your browser did not send this sign-in's cookie: allow cookies, and start from this site.",
+                error="cookie_missing",
+            )
+        return self.pending.take(states[0], binding)
+
+    def _binding_of_browser(self) -> tuple[str, str]:
+        for value in request.cookies.getlist(self.binding.name):
+            digest = self.binding.signer.digest(value)
+            if digest is not None and digest == self.binding.read(request):
+                return value, digest
+        value = self.binding.signer.new()
+        return value, self.binding.signer.digest(value) or ""
+
+
+def response_parameters() -> ResponseParameters:
+    """Return the request's query as it came, duplicates kept.
+
+    Raises:
+        AuthenticationError: It is no query, or has far too many parameters.
+    """
+    try:
+        query = request.query_string.decode("utf-8", errors="replace")
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise AuthenticationError(
+            "The address has too many parameters: start the sign-in anew.", error=INVALID_RESPONSE
+        ) from None

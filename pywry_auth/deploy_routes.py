@@ -1,0 +1,117 @@
+"""Face: the authentication routes for a web application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
+from pywry_auth.deploy.blueprint import AuthRoutes
+from pywry_auth.deploy.cookies import Cookie, TokenSigner
+from pywry_auth.deploy.current import CurrentSessions
+from pywry_auth.deploy.options import deploy_options
+from pywry_auth.deploy.rate_limit import RateLimit
+from pywry_auth.deploy.sign_in import SignIn
+from pywry_auth.deploy.site import Site
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.state.auth import AuthConfig
+from pywry_auth.state.pending import PendingStore
+from pywry_auth.state.session_stores import get_session_store
+from pywry_auth.state.sessions import SessionStore
+from pywry_auth.state.tokens import TokenStore, get_token_store
+
+if TYPE_CHECKING:
+    from flask import Blueprint
+
+_pending: WeakSet[PendingStore] = WeakSet()
+
+
+def create_auth_blueprint(
+    provider: OAuthProvider | None = None,
+    session_store: SessionStore | None = None,
+    token_store: TokenStore | None = None,
+    deploy_settings: DeploySettings | None = None,
+    auth_config: AuthConfig | None = None,
+    use_pkce: bool | None = None,
+) -> Blueprint:
+    """Return the routes under ``/auth`` for ``app.register_blueprint()``; without arguments, from settings.
+
+    Args:
+        provider: Where users sign in; None takes the one of ``PYWRY_OAUTH2__*``.
+        session_store: Where sessions are; None takes the one of ``PYWRY_DEPLOY__STATE_BACKEND``.
+        token_store: Where OAuth tokens are; None follows ``PYWRY_OAUTH2__TOKEN_STORE_BACKEND``.
+        deploy_settings: None reads ``PYWRY_DEPLOY__*``.
+        auth_config: Choices made in code, which win.
+        use_pkce: Whether to send a code challenge (RFC 7636); None takes the setting, by default true.
+
+    Raises:
+        AuthenticationError: Settings that cannot work; the text says which.
+    """
+    deploy = get_settings().deploy if deploy_settings is None else deploy_settings
+    oauth2 = get_settings().oauth2 if provider is None else None
+    at = provider or _provider_of(oauth2)
+    sessions = session_store or get_session_store(deploy.state_backend, **_session_options(deploy))
+    tokens = token_store or _token_store_of(oauth2, deploy)
+    pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
+    options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
+    pending = PendingStore(sessions.backend)
+    _pending.add(pending)
+    site = Site(options)
+    binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
+    cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
+    routes = AuthRoutes(
+        provider=at,
+        tokens=tokens,
+        sessions=CurrentSessions(sessions, cookie, options.auth_header, options.enabled),
+        sign_in=SignIn(at, pending, binding, site, options.use_pkce),
+        limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
+        site=site,
+        options=options,
+    )
+    return routes.blueprint()
+
+
+def cleanup_expired_states(max_age: float = 600.0) -> int:
+    """Remove logins that nobody finished from the stores of this process's blueprints.
+
+    The stores bound themselves; this frees their memory sooner.
+
+    Args:
+        max_age: Seconds since a login began.
+
+    Returns:
+        How many were removed.
+    """
+    return sum(pending.cleanup(max_age) for pending in list(_pending))
+
+
+def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
+    if settings is None:
+        raise AuthenticationError(
+            "No provider: set PYWRY_OAUTH2__CLIENT_ID and its companions, or pass provider=.",
+            error=INVALID_CONFIGURATION,
+        )
+    return create_provider_from_settings(settings)
+
+
+def _session_options(deploy: DeploySettings) -> dict[str, Any]:
+    return {
+        "redis_url": deploy.redis_url.get_secret_value(),
+        "prefix": deploy.redis_prefix,
+        "path": deploy.sqlite_path,
+        "session_ttl": deploy.session_ttl,
+        "idle_ttl": deploy.session_idle_ttl,
+    }
+
+
+def _token_store_of(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:
+    chosen = oauth2 is not None and "token_store_backend" in oauth2.model_fields_set
+    return get_token_store(
+        oauth2.token_store_backend if oauth2 and chosen else deploy.state_backend,
+        redis_url=deploy.redis_url.get_secret_value(),
+        prefix=deploy.redis_prefix,
+        path=deploy.sqlite_path,
+        refresh_token_ttl=oauth2.refresh_token_ttl_seconds if oauth2 else 0,
+    )

@@ -1,0 +1,37 @@
+"""Face: who is signed in, guards for your own views, and signals, in a Flask application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pywry_auth.deploy.current import current_session
+from pywry_auth.deploy.guards import login_required, permission_required, roles_required
+from pywry_auth.deploy.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
+from pywry_auth.deploy_routes import create_auth_blueprint
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+__all__ = [
+    "current_session",
+    "init_app",
+    "login_failed",
+    "login_required",
+    "permission_required",
+    "roles_required",
+    "token_refreshed",
+    "user_logged_in",
+    "user_logged_out",
+]
+
+
+def init_app(app: Flask) -> None:
+    """Give an application the routes under ``/auth`` and its sessions, from settings.
+
+    Args:
+        app: The application; register ``create_auth_blueprint(...)`` yourself to choose in code.
+
+    Raises:
+        AuthenticationError: Settings that cannot work; the text says which.
+    """
+    app.register_blueprint(create_auth_blueprint())
