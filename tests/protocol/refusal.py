@@ -1,0 +1,32 @@
+"""What every refusal of a token has in common."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+import pytest
+
+from pywry_auth.exceptions import INVALID_ID_TOKEN, TokenError
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.protocol.issuer import SUBJECT
+
+
+def assert_refused(provider: GenericOIDCProvider, token: str, **arguments: Any) -> str:
+    """Check that a token is refused as all are, with nothing of it in any text, and return that text."""
+    with pytest.raises(TokenError) as caught:
+        provider.validate_id_token(token, **arguments)
+    refusal = caught.value
+    assert type(refusal) is TokenError
+    assert refusal.error == INVALID_ID_TOKEN
+    text = str(refusal) + repr(refusal) + refusal.error_description + "".join(_told(refusal))
+    assert "canary" not in text
+    assert SUBJECT not in text
+    assert not [part for part in token.split(".") if len(part) > 12 and part[:64] in text]
+    return str(refusal)
+
+
+def _told(refusal: BaseException) -> list[str]:
+    """Return what a log would show of an exception, without the lines of this file's source."""
+    lines = traceback.TracebackException.from_exception(refusal).format()
+    return [line for line in lines if not line.startswith("  File ")]

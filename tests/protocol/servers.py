@@ -1,0 +1,215 @@
+"""A loopback HTTP server that does what a test tells it, odd things too, and remembers all it received."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Self
+from urllib.parse import parse_qsl, urlsplit
+
+_PATIENCE = 30.0  # seconds after which a hanging test is given up, never a measure of anything
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it came over the wire; ``connection`` counts the connections of its server."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+    connection: int
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The form in the body; a field that is there twice is a fault of the sender."""
+        pairs = parse_qsl(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
+        assert len(dict(pairs)) == len(pairs)
+        return dict(pairs)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A well-formed answer; a body that is no bytes is sent as JSON."""
+
+    body: Any = b""
+    status: int = 200
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def encoded(self) -> bytes:
+        body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+        lines = [f"HTTP/1.1 {self.status} Told", f"Content-Type: {self.media_type}"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        lines.append(f"Content-Length: {len(body)}")
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+Behaviour = Callable[[socket.socket, threading.Event], None]
+"""What is done with the connection instead of an answer, until the event says that the test is over."""
+
+Script = Callable[[Received], "Answer | Behaviour"]
+
+
+class ScriptedServer:
+    """Listens on 127.0.0.1 from its making until ``close``; connections are kept alive between requests.
+
+    Args:
+        script: What to do with each request.
+        context: Makes it an https server.
+    """
+
+    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
+        self.received: list[Received] = []
+        self.connections = 0
+        self.over = threading.Event()
+        self._script = script
+        self._context = context
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: set[socket.socket] = set()
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+
+    def requests(self, path: str) -> list[Received]:
+        """Return what was received for a path so far."""
+        return [request for request in list(self.received) if request.path == path]
+
+    def drop_connections(self) -> None:
+        """Close every open connection, as a server does with idle ones."""
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.over.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(_PATIENCE)
+        self._listener.close()
+        self.drop_connections()
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+            assert not thread.is_alive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while not self.over.is_set():
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.add(connection)
+            thread = threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        self_made = connection
+        try:
+            connection.settimeout(_PATIENCE)
+            if self._context:
+                connection = self._context.wrap_socket(connection, server_side=True)
+                self._open.add(connection)
+            with connection.makefile("rb") as stream:
+                while self._answer(connection, stream, number):
+                    pass
+        except (OSError, ValueError):
+            pass  # the client went away, or the test is over
+        finally:
+            self._open -= {connection, self_made}
+            connection.close()
+
+    def _answer(self, connection: socket.socket, stream: BinaryIO, number: int) -> bool:
+        request = read_request(stream, number)
+        if request is None:
+            return False
+        self.received.append(request)
+        answer = self._script(request)
+        if isinstance(answer, Answer):
+            connection.sendall(answer.encoded())
+            return True
+        answer(connection, self.over)
+        return False
+
+
+def read_request(stream: BinaryIO, number: int = 0) -> Received | None:
+    """Return the next request of a connection, or None at its end."""
+    words = stream.readline().decode("latin-1").split()
+    if len(words) != 3:
+        return None
+    headers: dict[str, str] = {}
+    while line := stream.readline().decode("latin-1").strip():
+        name, _, value = line.partition(":")
+        assert name.lower() not in headers, "a header that is there twice is a fault of the sender"
+        headers[name.lower()] = value.strip()
+    body = stream.read(int(headers.get("content-length", "0")))
+    return Received(words[0], words[1], headers, body, number)
+
+
+def sends(data: bytes) -> Behaviour:
+    """Send exactly these bytes and close."""
+    return lambda connection, over: connection.sendall(data)
+
+
+def drips(head: bytes, piece: bytes, seconds: float = 0.02) -> Behaviour:
+    """Send the head, and then the same piece again and again with a pause before each, for ever."""
+
+    def behave(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(head)
+        while not over.wait(seconds):
+            connection.sendall(piece)
+
+    return behave
+
+
+def floods(head: bytes, piece: bytes) -> Behaviour:
+    """Send the head and then the same piece for ever, as fast as it is taken."""
+
+    def behave(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(head)
+        while not over.is_set():
+            connection.sendall(piece)
+
+    return behave
+
+
+def resets(connection: socket.socket, over: threading.Event) -> None:
+    """Break the connection off with a TCP reset."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+
+
+def hangs(connection: socket.socket, over: threading.Event) -> None:
+    """Say nothing for as long as the test lasts."""
+    over.wait(_PATIENCE)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
