@@ -1,0 +1,141 @@
+"""T31: no log, message, page or error of a whole sign-in holds a token, code, verifier or client secret."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import socket
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+from werkzeug.wrappers import Response
+
+from pywry_auth.app import PyWry
+from pywry_auth.cli.identity_provider import Client, IdentityProvider
+from pywry_auth.config import get_settings
+from pywry_auth.exceptions import AuthenticationError
+from tests.person import Person, parameters_of
+
+_SECRET = "canary-client-secret"
+
+
+@dataclass
+class Wire:
+    """Everything secret that went to and from the provider's token endpoint, in both directions."""
+
+    secrets: set[str] = field(default_factory=lambda: {_SECRET})
+    refuses: bool = False
+
+    def around(self, app: Any) -> Any:
+        def serve(environ: dict[str, Any], start_response: Any) -> Any:
+            if environ["PATH_INFO"] != "/token":
+                return app(environ, start_response)
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            environ["wsgi.input"] = io.BytesIO(body)
+            sent = dict(parse_qsl(body.decode()))
+            secret = {sent[n] for n in ("code", "code_verifier", "refresh_token") if n in sent}
+            self.secrets |= secret | {environ["HTTP_AUTHORIZATION"].removeprefix("Basic ")}
+            if self.refuses:  # and quotes what it was sent, as some do
+                return _quoting(secret)(environ, start_response)
+            response = Response.from_app(app, environ)
+            members = json.loads(response.get_data())
+            self.secrets |= {members[n] for n in ("access_token", "refresh_token", "id_token")}
+            return response(environ, start_response)
+
+        return serve
+
+
+def _quoting(secrets: set[str]) -> Response:
+    told = {"error": "invalid_grant", "error_description": f"never heard of {' and '.join(sorted(secrets))}"}
+    return Response(json.dumps(told), 400, content_type="application/json")
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def app(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[PyWry]:
+    """A program with a client secret, on a fixed port because such a client must register its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client = Client("desk", _SECRET, (f"http://127.0.0.1:{port}/callback",))
+    with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
+        idp.wrap(wire.around)
+        values = {"provider": "oidc", "issuer_url": idp.issuer, "client_id": "desk", "client_secret": _SECRET}
+        for name, value in (values | {"redirect_port": str(port)}).items():
+            monkeypatch.setenv(f"PYWRY_OAUTH2__{name.upper()}", value)
+        yield PyWry(get_settings())
+
+
+class Heard:
+    """All that is logged, printed, or said in an error or a repr, while a test runs."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+        caplog.set_level(logging.DEBUG)
+        self._caplog, self._capfd = caplog, capfd
+        self._texts: list[str] = []
+
+    def hear(self, *things: object) -> None:
+        self._texts += [text for thing in things for text in (repr(thing), str(thing))]
+
+    def hear_error(self, error: BaseException) -> None:
+        self.hear(error, vars(error), *traceback.format_exception(error))
+
+    def everything(self) -> str:
+        # What the person's browser logs is another program's, were this not a test.
+        records = [record for record in self._caplog.records if record.threadName != "person"]
+        assert {record.levelno for record in records} >= {logging.DEBUG}
+        logged = [f"{record.getMessage()} {vars(record)!r}" for record in records]
+        printed = self._capfd.readouterr()
+        return "\n".join([*self._texts, *logged, printed.out, printed.err])
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Heard:
+    return Heard(caplog, capfd)
+
+
+def test_a_whole_sign_in_tells_no_secret(app: PyWry, wire: Wire, heard: Heard) -> None:
+    person = Person()
+    result = app.login(show_window=person.open, close_window=person.close)
+    session = app.session_manager
+    assert session is not None
+    fresh = session.refresh()
+    heard.hear(result, result.tokens, fresh, app, session, get_settings().oauth2)
+    assert app.logout()
+    everything = heard.everything()
+    assert "To sign in" in everything or "Sign in with the browser" in everything
+    assert len(wire.secrets) == 10  # the client's, plain and encoded, code, verifier, and twice three tokens
+    assert [secret for secret in wire.secrets if secret in everything or secret in person.last_page] == []
+
+
+def test_a_provider_that_quotes_what_it_refuses_is_not_repeated(app: PyWry, wire: Wire, heard: Heard) -> None:
+    wire.refuses = True
+    person = Person()
+    with pytest.raises(AuthenticationError, match="never heard of") as caught:
+        app.login(show_window=person.open, close_window=person.close)
+    heard.hear_error(caught.value)
+    assert len(wire.secrets) == 4  # the client's, plain and encoded, code and verifier
+    everything = heard.everything()
+    assert [secret for secret in wire.secrets if secret in everything or secret in person.last_page] == []
+    assert dict(parameters_of(person.callback))["code"] in wire.secrets
+
+
+def test_a_refresh_that_is_refused_tells_no_secret(app: PyWry, wire: Wire, heard: Heard) -> None:
+    person = Person()
+    app.login(show_window=person.open, close_window=person.close)
+    session = app.session_manager
+    assert session is not None
+    wire.refuses = True
+    with pytest.raises(AuthenticationError, match="never heard of") as caught:
+        session.refresh()
+    heard.hear_error(caught.value)
+    everything = heard.everything()
+    assert [secret for secret in wire.secrets if secret in everything] == []
