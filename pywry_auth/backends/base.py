@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from typing import ClassVar
 
 from pywry_auth.exceptions import AuthenticationError
 
@@ -45,6 +46,9 @@ class Backend(ABC):
     operation is one step to all others, whoever makes them, and raises :class:`BackendUnavailable` when the
     system below does not answer.
     """
+
+    shared: ClassVar[bool] = True
+    """Whether other processes see what is stored."""
 
     @abstractmethod
     def get(self, key: str) -> bytes | None:
@@ -97,6 +101,18 @@ class Backend(ABC):
         Args:
             key: Its name.
             window: Seconds after the first call at which it starts again from 0.
+        """
+
+    @abstractmethod
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        """Remove the records of a kind that have ended or are about to, and return how many were removed.
+
+        Nobody has to call this: what has ended is removed sooner or later in any case. It may cost as much as
+        everything that is stored.
+
+        Args:
+            kind: What their keys begin with.
+            within: Seconds; those that would end within them go too.
         """
 
     @abstractmethod

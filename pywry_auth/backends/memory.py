@@ -34,6 +34,8 @@ class MemoryBackend(Backend):
         clock: Unix time in seconds.
     """
 
+    shared = False
+
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._changed = threading.Condition()
@@ -99,6 +101,16 @@ class MemoryBackend(Backend):
             self._insert(key, _Record(str(number).encode(), expires, None))
             self._sweep()
         return number
+
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        with self._changed:
+            end = self._clock() + within
+            ended = [key for key, record in self._records.items() if record.expires <= end]
+            ended = [key for key in ended if key.startswith(kind)]
+            for key in ended:
+                self._remove(key)
+        return len(ended)
 
     def close(self) -> None:
         """Do nothing: there is no connection, and what is stored stays."""

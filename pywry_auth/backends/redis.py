@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -50,6 +51,7 @@ class RedisBackend(Backend):
         self._put = self._client.register_script(redis_scripts.PUT)
         self._pop = self._client.register_script(redis_scripts.POP)
         self._members = self._client.register_script(redis_scripts.MEMBERS)
+        self._prune = self._client.register_script(redis_scripts.PRUNE)
         self._count = self._client.register_script(redis_scripts.COUNT)
 
     def get(self, key: str) -> bytes | None:
@@ -98,6 +100,18 @@ class RedisBackend(Backend):
     def count(self, key: str, window: float) -> int:
         """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
         return int(self._run(self._count, [self._name(key)], [_milliseconds(window)]))
+
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        """Remove the records of a kind that are about to end; those that have ended, Redis has removed."""
+        if within <= 0:
+            return 0
+        cursor, removed = b"0", 0
+        pattern = re.sub(rb"[][*?\\]", rb"\\\g<0>", self._name(kind)) + b"*"
+        while True:
+            cursor, count = self._run(self._prune, [], [cursor, pattern, _milliseconds(within)])
+            removed += int(count)
+            if cursor == b"0":
+                return removed
 
     def close(self) -> None:
         """Let the connections go; a later call opens new ones."""

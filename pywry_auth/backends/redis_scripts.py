@@ -57,6 +57,17 @@ return {page[1], live}
 """
 """Key: group. Arguments: cursor, what begins all keys, what begins members."""
 
+PRUNE = """
+local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', 500)
+local removed = 0
+for _, key in ipairs(page[2]) do
+    local left = redis.call('PTTL', key)
+    if left >= 0 and left <= tonumber(ARGV[3]) then removed = removed + redis.call('DEL', key) end
+end
+return {page[1], removed}
+"""
+"""Arguments: cursor, pattern of the keys, milliseconds."""
+
 COUNT = """
 local count = redis.call('INCR', KEYS[1])
 if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end

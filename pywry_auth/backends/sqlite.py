@@ -36,6 +36,7 @@ _LIMIT = (
     "DELETE FROM records WHERE key IN"
     " (SELECT key FROM records WHERE member_of = :group ORDER BY expires DESC LIMIT -1 OFFSET :limit)"
 )
+_PRUNE = "DELETE FROM records WHERE expires <= :end AND substr(key, 1, length(:kind)) = :kind"
 _SWEEP = "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expires <= :now LIMIT 10)"
 
 
@@ -107,6 +108,11 @@ class SQLiteBackend(Backend):
             connection.execute(_INSERT, row | {"value": b"%d" % number, "expires": end})
             connection.execute(_SWEEP, row)
         return number
+
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        with self._file.transaction() as connection:
+            return connection.execute(_PRUNE, {"kind": _bytes(kind), "end": self._clock() + within}).rowcount
 
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""

@@ -1,1 +1,43 @@
-"""What the bytes mean: one store for each kind of record."""
+"""What the bytes mean: one store for each kind of record. This is also the sessions' public face."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pywry_auth.models import UserSession
+    from pywry_auth.state.session_stores import (
+        MemorySessionStore,
+        RedisSessionStore,
+        SQLiteSessionStore,
+        get_session_store,
+    )
+    from pywry_auth.state.sessions import SessionStore
+
+# Loaded when first used: a desktop program needs tokens, not sessions.
+_HOME = {
+    "MemorySessionStore": "pywry_auth.state.session_stores",
+    "RedisSessionStore": "pywry_auth.state.session_stores",
+    "SQLiteSessionStore": "pywry_auth.state.session_stores",
+    "SessionStore": "pywry_auth.state.sessions",
+    "UserSession": "pywry_auth.models",
+    "get_session_store": "pywry_auth.state.session_stores",
+}
+
+__all__ = [
+    "MemorySessionStore",
+    "RedisSessionStore",
+    "SQLiteSessionStore",
+    "SessionStore",
+    "UserSession",
+    "get_session_store",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

@@ -28,7 +28,13 @@ def shared_store(stores: Mapping[str, Callable[..., _T]], backend: str, **option
     if backend not in stores:
         raise unknown(backend, stores)
     known = inspect.signature(stores[backend]).parameters
-    given = {name: value for name, value in options.items() if value and name in known}
+    given = {
+        name: value
+        for name, value in options.items()
+        if value
+        and name in known
+        and value != known[name].default  # so that defaults said aloud are the same
+    }
     return cast("_T", _store(stores[backend], tuple(sorted(given.items()))))
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -42,12 +43,20 @@ class Members:
         """Return a string, or None where there is none."""
         return None if self._values.get(name) is None else self.text(name)
 
+    def optional_number(self, name: str) -> float | None:
+        """Return a finite number, or None where there is none."""
+        return None if self._values.get(name) is None else self.number(name)
+
     def number(self, name: str) -> float:
         """Return a finite number."""
         value = self._values.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"{name} is not a number")
         return value
+
+    def flag(self, name: str) -> bool:
+        """Return a truth value; false where there is none."""
+        return self._values.get(name) is True
 
     def texts(self, name: str) -> list[str]:
         """Return a list of strings."""
@@ -64,17 +73,19 @@ class Members:
         return value
 
 
-def pack(record: Mapping[str, object]) -> bytes:
+def pack(record: Mapping[str, object], *, compress: bool = False) -> bytes:
     """Return a record as bytes.
 
     Args:
         record: JSON values under string names; members that are None are left out.
+        compress: Whether room matters more than that people can read what is stored.
 
     Raises:
         TypeError: A value is none that JSON knows.
     """
     members = {name: value for name, value in record.items() if value is not None}
-    return json.dumps({"v": VERSION, **members}, separators=(",", ":")).encode()
+    data = json.dumps({"v": VERSION, **members}, separators=(",", ":")).encode()
+    return zlib.compress(data) if compress else data
 
 
 def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
@@ -86,11 +97,11 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
         kind: Names the record in the log; nothing of its content is logged.
     """
     try:
-        values = json.loads(data)
+        values = json.loads(data if data.startswith(b"{") else zlib.decompress(data))
         if not isinstance(values, dict) or values.get("v") != VERSION:
             raise ValueError("not a record of this version")
         return build(Members(values))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, zlib.error):
         _logger.warning("a stored %s cannot be read and counts as missing", kind)
         return None
 
@@ -126,12 +137,12 @@ def unpack_tokens(data: bytes) -> OAuthTokenSet | None:
 
 def _tokens(members: Members) -> OAuthTokenSet:
     tokens = {name: members.optional_text(name) for name in _TOKENS}
-    id_token = tokens["id_token"]
+    id_token, expires_in = tokens["id_token"], members.optional_number("expires_in")
     return OAuthTokenSet(
         access_token=members.text("access_token"),
         token_type=members.text("token_type"),
         refresh_token=tokens["refresh_token"],
-        expires_in=_seconds(members),
+        expires_in=None if expires_in is None else int(expires_in),
         id_token=id_token,
         scope=members.text("scope"),
         raw=members.mapping("raw")
@@ -141,15 +152,6 @@ def _tokens(members: Members) -> OAuthTokenSet:
         client_id=members.text("client_id"),
         id_token_claims={} if id_token is None else _claims(id_token),
     )
-
-
-def _seconds(members: Members) -> int | None:
-    try:
-        return int(members.number("expires_in"))
-    except ValueError:
-        if members.optional_text("expires_in") is None:
-            return None
-        raise
 
 
 def _claims(id_token: str) -> dict[str, Any]:

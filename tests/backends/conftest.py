@@ -1,67 +1,11 @@
-"""Each backend, fresh and empty, by the name ``backend``."""
+"""The backends, for the tests of this room."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-
-import pytest
-
-from pywry_auth.backends.base import Backend
-from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.backends.redis import RedisBackend
-from pywry_auth.backends.sqlite import SQLiteBackend
-from tests.backends.redis_server import RedisServer
-
-
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@dataclass
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    now: float = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def memory(clock: Clock) -> MemoryBackend:
-    return MemoryBackend(clock=clock)
-
-
-@pytest.fixture
-def sqlite(clock: Clock, tmp_path: Path) -> Iterator[SQLiteBackend]:
-    backend = SQLiteBackend(tmp_path / "state.sqlite3", clock=clock)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def redis(redis_server: RedisServer) -> Iterator[RedisBackend]:
-    redis_server.client.flushall()
-    backend = RedisBackend(redis_server.url)
-    yield backend
-    backend.close()
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def clocked(request: pytest.FixtureRequest) -> Backend:
-    """A backend that goes by ``clock``; Redis has its own."""
-    return request.getfixturevalue(request.param)
+from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
+    backend,
+    clock,
+    clocked,
+    memory,
+    redis,
+    redis_server,
+    sqlite,
+)

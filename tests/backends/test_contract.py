@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from pywry_auth.backends.base import Backend, BackendUnavailable, When
-from tests.backends.conftest import Clock
+from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 
 HOSTILE = [

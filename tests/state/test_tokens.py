@@ -1,25 +1,212 @@
-"""Token stores: what is saved comes back, under any user ID, and nothing else does."""
+"""Token stores: what is saved comes back, under any user ID, on any backend."""
 
 from __future__ import annotations
 
+import sqlite3
+import sys
+from pathlib import Path
+
 import pytest
 
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.state.tokens import MemoryTokenStore, get_token_store
+from pywry_auth.state.tokens import (
+    MemoryTokenStore,
+    RedisTokenStore,
+    SQLiteTokenStore,
+    TokenStore,
+    get_token_store,
+)
+from tests.backends.fixtures import Clock
+from tests.backends.test_contract import HOSTILE
+from tests.backends.threads import together
+from tests.peers.redis_server import RedisServer
+
+TOKENS = OAuthTokenSet("at", refresh_token="rt", expires_in=3600, raw={"access_token": "at", "x": [1]})
 
 
-def test_a_saved_set_is_loaded_as_it_was() -> None:
-    store = MemoryTokenStore()
-    tokens = OAuthTokenSet("at", refresh_token="rt", expires_in=60, raw={"access_token": "at", "x": [1]})
+@pytest.fixture
+def store(backend: Backend) -> TokenStore:
+    return TokenStore(backend)
+
+
+def test_a_fresh_store_has_nothing(store: TokenStore) -> None:
+    """T11."""
+    assert store.list_keys() == []
+    for key in ("local", "admin", "unknown", "current", "", "x" * 4096, "\0"):
+        assert store.load(key) is None
+        assert not store.exists(key)
+        assert not store.delete(key)
+
+
+def test_a_saved_set_is_loaded_until_it_is_deleted(store: TokenStore) -> None:
+    store.save("alice", TOKENS)
+    assert store.load("alice") == TOKENS
+    assert store.exists("alice")
+    assert store.list_keys() == ["alice"]
+    assert store.delete("alice")
+    assert store.load("alice") is None
+    assert not store.exists("alice")
+    assert store.list_keys() == []
+    assert not store.delete("alice")
+
+
+def test_a_later_set_takes_the_place_of_the_earlier(store: TokenStore) -> None:
+    store.save("alice", TOKENS)
+    later = OAuthTokenSet("at2")
+    store.save("alice", later)
+    assert store.load("alice") == later
+    assert store.list_keys() == ["alice"]
+
+
+def test_any_user_id_is_a_key_of_its_own(store: TokenStore) -> None:
+    for number, key in enumerate(HOSTILE):
+        store.save(key, OAuthTokenSet(f"at{number}", issued_at=1))
+    assert sorted(store.list_keys()) == sorted(HOSTILE)
+    for number, key in enumerate(HOSTILE):
+        assert store.load(key) == OAuthTokenSet(f"at{number}", issued_at=1)
+        assert store.delete(key)
+    assert store.list_keys() == []
+
+
+def test_a_replacement_brings_nothing_back(store: TokenStore) -> None:
+    assert not store.replace("alice", TOKENS)
+    assert store.list_keys() == []
+    store.save("alice", OAuthTokenSet("old"))
+    assert store.replace("alice", TOKENS)
+    assert store.load("alice") == TOKENS
+
+
+def test_a_record_that_cannot_be_read_is_missing_and_can_be_replaced(
+    backend: Backend, store: TokenStore
+) -> None:
+    backend.put("oauth:tokens:alice", b"garbage", group="oauth:tokens")
+    assert store.load("alice") is None
+    store.save("alice", TOKENS)
+    assert store.load("alice") == TOKENS
+
+
+def test_a_lock_is_one_users_alone(store: TokenStore) -> None:
+    inside: list[str] = []
+
+    def refresh(number: int) -> None:
+        with store.lock("alice", 30):
+            inside.append("alice")
+            assert inside == ["alice"]
+            inside.clear()
+
+    with store.lock("bob", 30):
+        together(8, refresh)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "refresh_token_ttl", "lasts"),
+    [
+        (OAuthTokenSet("at", expires_in=3600), None, 3900),
+        (OAuthTokenSet("at", expires_in=-5), None, 300),
+        (OAuthTokenSet("at", expires_in=3600), 86400, 3900),
+        (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), 0, 3900),
+        (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), 60, 3900),
+        (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), 86400, 86400),
+        (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), None, None),
+        (OAuthTokenSet("at", refresh_token="rt"), 60, None),
+        (OAuthTokenSet("at"), None, None),
+    ],
+)
+def test_how_long_a_set_is_kept(
+    clocked: Backend,
+    clock: Clock,
+    tokens: OAuthTokenSet,
+    refresh_token_ttl: float | None,
+    lasts: float | None,
+) -> None:
+    store = TokenStore(clocked, refresh_token_ttl=refresh_token_ttl)
     store.save("alice", tokens)
-    assert store.load("alice") == tokens
+    clock.now += 10**9 if lasts is None else lasts - 1
+    assert store.exists("alice")
+    clock.now += 1
+    assert store.exists("alice") is (lasts is None)
 
 
-def test_the_same_backend_gives_the_same_store() -> None:
-    assert get_token_store() is get_token_store("memory")
-    assert get_token_store(backend="memory") is get_token_store()
+@pytest.mark.parametrize(
+    ("tokens", "refresh_token_ttl", "lasts"),
+    [
+        (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), 0, 3900),
+        (OAuthTokenSet("at", expires_in=3600), 0, 3900),
+        (OAuthTokenSet("at"), 0, -1),
+        (OAuthTokenSet("at", refresh_token="rt"), 0, -1),
+        (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), 86400, 86400),
+    ],
+)
+def test_redis_keeps_sets_under_the_documented_key_and_lifetime(
+    redis_server: RedisServer, tokens: OAuthTokenSet, refresh_token_ttl: float, lasts: int
+) -> None:
+    """S6: ``{prefix}:oauth:tokens:{key}``, ``expires_in + 300`` seconds, none without ``expires_in``."""
+    store = RedisTokenStore(redis_server.url, "shop", refresh_token_ttl=refresh_token_ttl)
+    store.save("github:42\n", tokens)
+    ttl = redis_server.client.ttl(b"shop:oauth:tokens:github:42\n")
+    assert ttl == -1 if lasts == -1 else lasts - 5 <= ttl <= lasts
+    store.delete("github:42\n")
+    store.close()
+
+
+def test_prefixes_keep_applications_apart(redis_server: RedisServer) -> None:
+    one, other = RedisTokenStore(redis_server.url, "one"), RedisTokenStore(redis_server.url, "one:oauth")
+    one.save("alice", TOKENS)
+    assert other.load("alice") is None
+    assert other.list_keys() == []
+    one.delete("alice")
+    one.close()
+    other.close()
+
+
+def test_sqlite_keeps_sets_after_the_process(tmp_path: Path) -> None:
+    first = SQLiteTokenStore(tmp_path / "deep" / "tokens.db")
+    first.save("alice", TOKENS)
+    first.close()
+    connection = sqlite3.connect(tmp_path / "deep" / "tokens.db")
+    assert connection.execute("SELECT count(*) FROM records").fetchone() == (1,)
+    connection.close()
+    again = SQLiteTokenStore(tmp_path / "deep" / "tokens.db")
+    assert again.load("alice") == TOKENS
+    again.close()
+
+
+def test_the_same_arguments_give_the_same_store(tmp_path: Path) -> None:
+    store = get_token_store()
+    other = get_token_store("sqlite", path=tmp_path / "a.db")
+    assert get_token_store("redis", redis_url="redis://localhost:1/0") is not store
+    assert get_token_store("memory") is store
+    assert get_token_store(backend="memory", prefix="ignored") is store
+    assert get_token_store("sqlite", path=tmp_path / "a.db") is other
+    assert get_token_store("sqlite", path=tmp_path / "b.db") is not other
+    assert get_token_store("redis") is get_token_store("redis", prefix="pywry")
+    assert isinstance(store, MemoryTokenStore)
+    assert isinstance(other, SQLiteTokenStore)
 
 
 def test_an_unknown_backend_names_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"'floppy'.*memory"):
+    with pytest.raises(ValueError, match=r"'floppy'.*memory, sqlite, redis"):
         get_token_store("floppy")
+
+
+def test_a_missing_package_names_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "pywry_auth.backends.redis")
+    with pytest.raises(ImportError, match=r"pip install 'pywry-auth\[redis\]'"):
+        get_token_store("redis", redis_url="redis://localhost:2/0")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:canary@h", "redis://u:canary@h:p", "redis://u:can/ary@h", "nonsense"]
+)
+def test_a_wrong_redis_url_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="redis://user:password@host:6379/0") as caught:
+        RedisTokenStore(url)
+    assert "can" not in str(caught.value)
+
+
+def test_redis_stores_share_one_backend(redis: RedisBackend, redis_server: RedisServer) -> None:
+    RedisTokenStore(redis_server.url).save("alice", TOKENS)
+    assert TokenStore(redis).load("alice") == TOKENS

@@ -1,0 +1,70 @@
+"""A stored session, to bytes and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pywry_auth.models import UserSession
+from pywry_auth.state.records import Members, pack, unpack
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """A session, and what the store has to know about its life.
+
+    Args:
+        session: The session.
+        ttl: Seconds that it was created for.
+        idle_ttl: Seconds without a use after which it ends sooner; 0 for no such end.
+        used_at: Unix time in seconds of its last use.
+    """
+
+    session: UserSession
+    ttl: float
+    idle_ttl: float
+    used_at: float
+
+    def lifetime(self, now: float) -> float:
+        """Return the seconds that are left of it at ``now`` (Unix time in seconds)."""
+        left = self.session.expires_at - now
+        return min(left, self.used_at + self.idle_ttl - now) if self.idle_ttl else left
+
+
+def pack_session(record: SessionRecord) -> bytes:
+    """Return a session as bytes; its ID is its key and is not written."""
+    session = record.session
+    return pack(
+        {
+            "user_id": session.user_id,
+            "roles": session.roles,
+            "created_at": session.created_at,
+            "expires_at": session.expires_at,
+            "metadata": session.metadata,
+            "ttl": record.ttl,
+            "idle_ttl": record.idle_ttl or None,
+            "used_at": record.used_at if record.idle_ttl else None,
+        },
+        compress=True,
+    )
+
+
+def unpack_session(data: bytes, session_id: str) -> SessionRecord | None:
+    """Return the session that :func:`pack_session` wrote, or None where the bytes cannot be read."""
+    return unpack(data, lambda members: _record(members, session_id), "session")
+
+
+def _record(members: Members, session_id: str) -> SessionRecord:
+    session = UserSession(
+        session_id,
+        members.text("user_id"),
+        members.texts("roles"),
+        members.number("created_at"),
+        members.number("expires_at"),
+        members.mapping("metadata"),
+    )
+    return SessionRecord(
+        session,
+        ttl=members.number("ttl"),
+        idle_ttl=members.optional_number("idle_ttl") or 0.0,
+        used_at=members.optional_number("used_at") or session.created_at,
+    )

@@ -1,0 +1,235 @@
+"""Session stores: who is signed in at a web application, on any backend."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.models import UserSession
+from pywry_auth.state.auth import DEFAULT_ROLE_PERMISSIONS, permissions_of
+from pywry_auth.state.records import pack, unpack
+from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
+
+SESSION_TTL = 86400.0
+"""Seconds that a session lasts unless the caller says otherwise."""
+
+_KIND = "session:"
+_ROLES = "session_roles:all"
+_BEARER = "pywry_"
+
+
+class SessionStore:
+    """Sessions under their IDs, each looked up in one round trip.
+
+    Args:
+        backend: Where the bytes are.
+        session_ttl: Seconds that a session lasts at most, unless it is created with another life.
+        idle_ttl: Seconds without a look-up after which a session ends sooner; 0 for no such end.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        session_ttl: float = SESSION_TTL,
+        idle_ttl: float = 0.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._backend = backend
+        self._session_ttl = session_ttl
+        self._idle_ttl = idle_ttl
+        self._clock = clock
+
+    @property
+    def backend(self) -> Backend:
+        """Where the bytes are: other records of the same application belong there too."""
+        return self._backend
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes see the same sessions."""
+        return self._backend.shared
+
+    def create_session(
+        self,
+        session_id: str,
+        user_id: str,
+        roles: Iterable[str] | None = None,
+        ttl: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idle_ttl: float | None = None,
+    ) -> UserSession:
+        """Store and return a new session.
+
+        Args:
+            session_id: Digest of a secret that only the user has.
+            user_id: Who it is.
+            roles: What they are; default none.
+            ttl: Seconds that it lasts; default the store's ``session_ttl``.
+            metadata: JSON values, of which ``user_info`` and ``permissions`` have a meaning.
+            idle_ttl: Seconds without a use after which it ends sooner; default the store's, 0 for never.
+
+        Raises:
+            ValueError: ``ttl`` is not more than 0.
+            TypeError: ``metadata`` holds something that JSON does not know.
+            BackendUnavailable: The store is down.
+        """
+        now, life = self._clock(), bounded(self._session_ttl if ttl is None else ttl)
+        session = UserSession(session_id, user_id, list(roles or ()), now, now + life, dict(metadata or {}))
+        idle = self._idle_ttl if idle_ttl is None else idle_ttl
+        self._put(SessionRecord(session, life, idle, now), When.ALWAYS)
+        return session
+
+    def get_session(self, session_id: str) -> UserSession | None:
+        """Return a live session, or None; this counts as a use of it.
+
+        Raises:
+            BackendUnavailable: The store is down: nobody is let in, and nobody's session ends.
+        """
+        record = self._load(session_id)
+        if record is None:
+            return None
+        now = self._clock()
+        # Not at each look-up: a use is written down when a tenth of the time since the last one has passed.
+        if record.idle_ttl and now - record.used_at > record.idle_ttl / 10:
+            self._put(replace(record, used_at=now), When.PRESENT)
+        return record.session
+
+    def validate_session(self, session_id: str) -> bool:
+        """Tell whether a session lives."""
+        return self.get_session(session_id) is not None
+
+    def refresh_session(self, session_id: str, extend_ttl: float | None = None) -> bool:
+        """Let a live session last longer, counted from now, and return whether there was one.
+
+        Args:
+            session_id: The session.
+            extend_ttl: Seconds; default as long as it was created for. It never ends sooner for this.
+        """
+        record = self._load(session_id)
+        if record is None:
+            return False
+        now = self._clock()
+        expires_at = now + (record.ttl if extend_ttl is None else extend_ttl)
+        session = replace(record.session, expires_at=max(expires_at, record.session.expires_at))
+        return self._put(replace(record, session=session, used_at=now), When.PRESENT)
+
+    def delete_session(self, session_id: str) -> bool:
+        """End a session, and return whether there was one."""
+        record = self._load(session_id)
+        group = None if record is None else _group(record.session.user_id)
+        return self._backend.pop(_KIND + session_id, group=group) is not None
+
+    def list_user_sessions(self, user_id: str) -> list[UserSession]:
+        """Return a user's live sessions, the oldest first."""
+        found = [self._load(key.removeprefix(_KIND)) for key in self._backend.members(_group(user_id))]
+        return sorted((record.session for record in found if record), key=lambda session: session.created_at)
+
+    def delete_user_sessions(self, user_id: str) -> int:
+        """End all sessions of a user, and return how many there were."""
+        group = _group(user_id)
+        return sum(self._backend.pop(key, group=group) is not None for key in self._backend.members(group))
+
+    def set_role_permissions(self, role: str, permissions: Iterable[str]) -> None:
+        """Say what a role may do, in place of what it could before, for all processes on this store.
+
+        Args:
+            role: A role's name, known or new.
+            permissions: All that it may do.
+        """
+        allowed = sorted(permissions)
+        with self._backend.lock("lock:" + _ROLES, lifetime=10):
+            table = self._role_table()
+            if table.get(role) != allowed:
+                self._backend.put(_ROLES, pack({"roles": {**table, role: allowed}}))
+
+    def role_permissions(self) -> Mapping[str, Iterable[str]]:
+        """Return what each role may do."""
+        return {**DEFAULT_ROLE_PERMISSIONS, **self._role_table()}
+
+    def check_permission(
+        self, session_id: str, resource_type: str, resource_id: str, permission: str
+    ) -> bool:
+        """Tell whether a session may do something, by its roles or by a grant on the resource.
+
+        Args:
+            session_id: The session.
+            resource_type: Kind of resource.
+            resource_id: Which one.
+            permission: For example ``write``.
+        """
+        session = self.get_session(session_id)
+        return session is not None and self.allows(session, resource_type, resource_id, permission)
+
+    def allows(self, session: UserSession, resource_type: str, resource_id: str, permission: str) -> bool:
+        """Tell the same of a session that was looked up before."""
+        grants = session.metadata.get("permissions")
+        granted = grants.get(f"{resource_type}:{resource_id}") if isinstance(grants, dict) else None
+        if isinstance(granted, list) and permission in granted:
+            return True
+        return permission in permissions_of(session.roles, self.role_permissions())
+
+    def close(self) -> None:
+        """Let the backend's connections go."""
+        self._backend.close()
+
+    def _load(self, session_id: str) -> SessionRecord | None:
+        data = self._backend.get(_KIND + session_id)
+        if data is None:
+            return None
+        record = unpack_session(data, session_id)
+        return record if record and record.lifetime(self._clock()) > 0 else None
+
+    def _put(self, record: SessionRecord, when: When) -> bool:
+        session = record.session
+        return self._backend.put(
+            _KIND + session.session_id,
+            pack_session(record),
+            ttl=max(0.001, record.lifetime(self._clock())),  # it may have ended since it was looked at
+            group=_group(session.user_id),
+            when=when,
+        )
+
+    def _role_table(self) -> dict[str, Any]:
+        data = self._backend.get(_ROLES)
+        return (data and unpack(data, lambda members: members.mapping("roles"), "table of roles")) or {}
+
+
+def issue_session_token(
+    session_store: SessionStore, user_id: str, roles: Iterable[str] | None = None, ttl: float | None = None
+) -> str:
+    """Return a new token that an API client can send as ``Authorization: Bearer …``.
+
+    Args:
+        session_store: Where its session is created.
+        user_id: Whom the client acts for.
+        roles: What it may be.
+        ttl: Seconds that it lasts; default the store's.
+    """
+    token = _BEARER + secrets.token_urlsafe(32)
+    session_store.create_session(_digest(token), user_id, roles, ttl)
+    return token
+
+
+def session_id_of_bearer(token: str) -> str | None:
+    """Return the ID of the session that a bearer token may open, or None where it is no such token.
+
+    Args:
+        token: As it came; any text.
+    """
+    return _digest(token) if token.startswith(_BEARER) and len(token) < 100 and token.isascii() else None
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("ascii")).hexdigest()
+
+
+def _group(user_id: str) -> str:
+    return _KIND + user_id

@@ -1,0 +1,209 @@
+"""Pending authorizations: each is taken up once, by the browser that began it, for ten minutes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.models import AuthorizationRequest
+from pywry_auth.state.pending import (
+    OTHER_BROWSER,
+    PER_CLIENT,
+    STATE_UNKNOWN,
+    STATE_USED,
+    PendingAuthorization,
+    PendingStore,
+)
+from tests.backends.fixtures import Clock
+from tests.backends.threads import together
+from tests.peers.redis_server import RedisServer
+
+
+def login(state: str, at: float = 1_800_000_000.0) -> PendingAuthorization:
+    request = AuthorizationRequest(
+        url="",
+        state=state,
+        redirect_uri="https://app.example.com/auth/callback",
+        nonce="canary-nonce",
+        code_verifier="canary-verifier",
+        created_at=at,
+    )
+    return PendingAuthorization(request, "github", "browser", "/inbox?a=b", restarted=True)
+
+
+def refusal(store: PendingStore, state: str, binding: str = "browser") -> str:
+    """Return the code with which the store refuses a response."""
+    with pytest.raises(AuthenticationError) as caught:
+        store.take(state, binding)
+    return caught.value.error
+
+
+@pytest.fixture
+def store(backend: Backend, clock: Clock) -> PendingStore:
+    return PendingStore(backend, clock=clock)
+
+
+def test_a_login_is_taken_once(store: PendingStore) -> None:
+    """T2."""
+    store.put(login("state"), "192.0.2.1")
+    assert store.take("state", "browser") == login("state")
+    assert refusal(store, "state") == STATE_USED
+
+
+def test_a_login_without_nonce_and_verifier_comes_back(store: PendingStore) -> None:
+    plain = replace(
+        login("s"), request=AuthorizationRequest("", "s", "https://a.example.com/", created_at=2e9)
+    )
+    store.put(plain, "192.0.2.1")
+    assert store.take("s", "browser") == plain
+
+
+def test_of_many_threads_one_takes_a_login(store: PendingStore) -> None:
+    """T2."""
+
+    def take(_: int) -> str:
+        try:
+            return store.take("state", "browser").provider
+        except AuthenticationError as error:
+            return error.error
+
+    for _ in range(5):
+        store.put(login("state"), "192.0.2.1")
+        took = together(32, take)
+        assert took.count("github") == 1
+        assert set(took) <= {"github", STATE_USED, STATE_UNKNOWN}
+
+
+@pytest.mark.parametrize("binding", ["", "other", "browse", "\0"])
+def test_another_browser_gets_nothing_and_spoils_nothing(store: PendingStore, binding: str) -> None:
+    """T1."""
+    store.put(login("state"), "192.0.2.1")
+    assert refusal(store, "state", binding) == OTHER_BROWSER
+    assert store.take("state", "browser") == login("state")
+
+
+@pytest.mark.parametrize("state", ["", "other", "state ", "STATE", "\ud800", "\0", "*", "x" * 100_000])
+def test_no_other_text_takes_it(store: PendingStore, state: str) -> None:
+    """T11, T29."""
+    store.put(login("state"), "192.0.2.1")
+    assert refusal(store, state) == STATE_UNKNOWN
+    assert store.take("state", "browser") == login("state")
+
+
+def test_a_login_that_took_too_long_is_known_for_it_and_then_forgotten(
+    clocked: Backend, clock: Clock
+) -> None:
+    store = PendingStore(clocked, clock=clock)
+    for state in ("in time", "late", "far too late"):
+        store.put(login(state, clock.now), "192.0.2.1")
+    clock.now += 600
+    assert not store.take("in time", "browser").expired
+    clock.now += 1
+    assert store.take("late", "browser").expired
+    clock.now += 600
+    assert refusal(store, "far too late") == STATE_UNKNOWN
+
+
+def test_redis_forgets_it_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
+    PendingStore(redis).put(login("state"), "192.0.2.1")
+    keys = redis_server.client.keys()
+    assert len(keys) == 2
+    assert all(0 < redis_server.client.pttl(key) <= 1_200_000 for key in keys)
+
+
+def test_ten_thousand_logins_of_one_client_cost_another_nothing(clock: Clock) -> None:
+    """T3: bounded, and only the flooding client's own go."""
+    backend = MemoryBackend(clock=clock)
+    store = PendingStore(backend, clock=clock)
+    store.put(login("mine"), "192.0.2.1")
+    for number in range(10_000):
+        store.put(login(f"flood{number}"), "198.51.100.7")
+    assert len(backend) == PER_CLIENT + 1
+    assert store.take("mine", "browser") == login("mine")
+    assert store.take("flood9999", "browser") == login("flood9999")
+    assert refusal(store, "flood0") == STATE_UNKNOWN
+
+
+@pytest.mark.parametrize("name", ["sqlite", "redis"])
+def test_a_flood_is_bounded_where_processes_share(name: str, request: pytest.FixtureRequest) -> None:
+    """T3."""
+    backend: Backend = request.getfixturevalue(name)
+    store = PendingStore(backend)
+    store.put(login("mine"), "192.0.2.1")
+    for number in range(PER_CLIENT + 100):
+        store.put(login(f"flood{number}"), "198.51.100.7")
+    assert len(backend.members("pending:198.51.100.7")) == PER_CLIENT
+    assert store.take("mine", "browser").provider == "github"
+    assert refusal(store, "flood50") == STATE_UNKNOWN
+    assert store.take(f"flood{PER_CLIENT + 99}", "browser").provider == "github"
+
+
+def test_a_stolen_store_has_no_state(redis: RedisBackend, redis_server: RedisServer) -> None:
+    """T13."""
+    store = PendingStore(redis)
+    store.put(login("canary-state"), "192.0.2.1")
+    store.put(login("canary-taken"), "192.0.2.1")
+    store.take("canary-taken", "browser")
+    keys = redis_server.client.keys()
+    assert len(keys) == 3
+    for key in keys:
+        assert b"canary-state" not in key + (redis_server.client.dump(key) or b"")
+        assert b"canary-taken" not in key + (redis_server.client.dump(key) or b"")
+
+
+def test_a_login_shows_no_secret() -> None:
+    """T31."""
+    shown = repr(login("canary-state"))
+    assert "canary" not in shown
+    assert "browser" not in shown
+
+
+def test_an_unreadable_login_is_missing(backend: Backend, store: PendingStore) -> None:
+    store.put(login("state"), "192.0.2.1")
+    (key,) = backend.members("pending:192.0.2.1")
+    backend.put(key, b"garbage")
+    assert refusal(store, "state") == STATE_UNKNOWN
+
+
+def test_an_unknown_state_names_the_store_that_workers_do_not_share(backend: Backend) -> None:
+    """S8."""
+    with pytest.raises(AuthenticationError) as caught:
+        PendingStore(backend).take("state", "browser")
+    assert ("STATE_BACKEND" in str(caught.value)) is isinstance(backend, MemoryBackend)
+
+
+def test_cleanup_removes_what_is_older(clocked: Backend, clock: Clock) -> None:
+    store = PendingStore(clocked, clock=clock)
+    clocked.put("session:1", b"", ttl=1)
+    store.put(login("old", clock.now), "192.0.2.1")
+    clock.now += 100
+    store.put(login("new", clock.now), "192.0.2.1")
+    assert store.cleanup(max_age=101) == 0
+    assert store.cleanup(max_age=100) == 1
+    assert refusal(store, "old") == STATE_UNKNOWN
+    assert store.take("new", "browser").provider == "github"
+    store.put(login("ended", clock.now), "192.0.2.1")
+    clock.now += 600
+    assert store.cleanup() == 1
+    assert store.cleanup() == 0
+
+
+def test_cleanup_on_redis_removes_what_is_older_of_its_prefix_alone(redis_server: RedisServer) -> None:
+    redis_server.client.flushall()
+    odd, other = RedisBackend(redis_server.url, prefix="a*[b"), RedisBackend(redis_server.url, prefix="aX[b")
+    for backend in (odd, other):
+        for number in range(700):
+            PendingStore(backend).put(login(f"s{number}"), "192.0.2.1")
+        backend.put("session:1", b"", ttl=1)
+    assert PendingStore(odd).cleanup(max_age=600) == 0
+    assert PendingStore(odd).cleanup(max_age=0) == 700
+    assert refusal(PendingStore(odd), "s1") == STATE_UNKNOWN
+    assert PendingStore(other).take("s1", "browser").provider == "github"
+    assert odd.get("session:1") == b""
+    odd.close()
+    other.close()

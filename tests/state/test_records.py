@@ -1,0 +1,158 @@
+"""Records: what was written is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.records import pack_tokens, unpack_tokens
+
+ID_TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsIm5iZiI6MX0.c2ln"  # {"sub":"alice","nbf":1}
+
+FULL = OAuthTokenSet(
+    access_token="canary-access",
+    refresh_token="canary-refresh",
+    expires_in=3600,
+    id_token=ID_TOKEN,
+    scope="openid email",
+    raw={
+        "access_token": "canary-access",
+        "refresh_token": "canary-refresh",
+        "id_token": ID_TOKEN,
+        "token_type": "bearer",
+        "expires_in": "3600",
+        "extra": {"deep": [1, None, "é"]},
+    },
+    issued_at=1_800_000_000.25,
+    issuer="https://op.example.com",
+    client_id="client",
+    id_token_claims={"sub": "alice", "nbf": 1},
+)
+STORED: dict[str, Any] = json.loads(pack_tokens(FULL))
+
+
+def test_a_set_comes_back_as_it_was() -> None:
+    assert unpack_tokens(pack_tokens(FULL)) == FULL
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        OAuthTokenSet("a"),
+        OAuthTokenSet("a", expires_in=0, id_token="opaque", issued_at=1),
+        OAuthTokenSet("a", id_token="a.bm8gSlNPTg.c"),
+        OAuthTokenSet("a", id_token="a.W10.c"),
+        OAuthTokenSet("\ud800\0", scope="\u2028", raw={"access_token": "other", "refresh_token": None}),
+        OAuthTokenSet("a", refresh_token="old", raw={"access_token": "a"}),
+    ],
+)
+def test_odd_sets_come_back_as_they_were(tokens: OAuthTokenSet) -> None:
+    assert unpack_tokens(pack_tokens(tokens)) == tokens
+
+
+@given(
+    st.builds(
+        OAuthTokenSet,
+        access_token=st.text(),
+        refresh_token=st.none() | st.text(),
+        expires_in=st.none() | st.integers(),
+        scope=st.text(),
+        raw=st.dictionaries(st.text(), st.text() | st.integers() | st.none()),
+        issued_at=st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_any_set_comes_back_as_it_was(tokens: OAuthTokenSet) -> None:
+    assert unpack_tokens(pack_tokens(tokens)) == tokens
+
+
+def test_no_token_is_written_twice() -> None:
+    data = pack_tokens(FULL)
+    for token in (b"canary-access", b"canary-refresh", ID_TOKEN.encode()):
+        assert data.count(token) == 1
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in STORED.items() if key != name}
+
+
+REQUIRED = {field.name for field in fields(OAuthTokenSet)} - {
+    "refresh_token",
+    "expires_in",
+    "id_token",
+    "id_token_claims",
+}
+
+UNREADABLE = [
+    b"",
+    b"\0",
+    b"null",
+    b"[]",
+    b'"canary"',
+    b"{}",
+    b"{" * 100_000,
+    b"[" * 100_000,
+    b"\xff\xfe",
+    pack_tokens(FULL)[:-1],
+    pack_tokens(FULL)[: len(pack_tokens(FULL)) // 2],
+    b"\x78\x9c truncated",
+    *(json.dumps(without(name)).encode() for name in sorted(REQUIRED | {"repeated", "v"})),
+    *(
+        json.dumps({**STORED, name: value}).encode()
+        for name, value in [
+            ("v", 0),
+            ("v", 2),
+            ("v", "1"),
+            ("access_token", 1),
+            ("access_token", None),
+            ("access_token", {"a": 1}),
+            ("refresh_token", ["canary"]),
+            ("id_token", 5),
+            ("expires_in", "3600"),
+            ("expires_in", True),
+            ("expires_in", float("nan")),
+            ("expires_in", [3600]),
+            ("issued_at", float("inf")),
+            ("issued_at", "now"),
+            ("issued_at", None),
+            ("raw", []),
+            ("raw", "canary"),
+            ("repeated", "id_token"),
+            ("repeated", [1]),
+            ("scope", None),
+            ("issuer", 1),
+            ("client_id", {}),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("data", UNREADABLE, ids=range(len(UNREADABLE)))
+def test_what_cannot_be_read_is_missing_and_logged_once_without_content(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S6, T31."""
+    with caplog.at_level(logging.DEBUG):
+        assert unpack_tokens(data) is None
+    assert len(caplog.records) == 1
+    assert "token set" in caplog.text
+    assert "canary" not in caplog.text
+
+
+@given(st.binary())
+def test_no_bytes_make_reading_fail(data: bytes) -> None:
+    assert unpack_tokens(data) is None
+
+
+@given(st.integers(0, len(pack_tokens(FULL)) - 1), st.integers(0, 255))
+def test_one_changed_byte_never_makes_reading_fail(place: int, byte: int) -> None:
+    data = bytearray(pack_tokens(FULL))
+    data[place] = byte
+    read = unpack_tokens(bytes(data))
+    assert read is None or isinstance(read, OAuthTokenSet)
