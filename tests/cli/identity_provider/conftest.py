@@ -23,4 +23,4 @@ def provider(clock: Clock) -> Iterator[IdentityProvider]:
 
 @pytest.fixture
 def alice(provider: IdentityProvider) -> Person:
-    return Person(provider)
+    return Person(provider.issuer)

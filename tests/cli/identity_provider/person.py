@@ -15,7 +15,7 @@ import requests
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, Client, IdentityProvider
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, Client
 
 CALLBACK = "http://127.0.0.1:51234/callback"
 WEB_CALLBACK = "https://app.example.com/callback?kept=1"
@@ -41,7 +41,7 @@ class Clock:
 class Person:
     """Somebody with a browser that has cookies and no script."""
 
-    provider: IdentityProvider
+    issuer: str
     browser: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
@@ -64,14 +64,14 @@ class Person:
         }
         request |= changes
         given = {name: value for name, value in request.items() if value is not None}
-        return f"{self.provider.issuer}/authorize?{urlencode(given, doseq=True)}"
+        return f"{self.issuer}/authorize?{urlencode(given, doseq=True)}"
 
     def fills_in(self, page: requests.Response, **fields: str) -> requests.Response:
         """Send the page's form, with its hidden fields."""
         action = html.unescape(re.findall(r'<form method="post" action="([^"]*)"', page.text)[0])
         hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
         return self.browser.post(
-            self.provider.issuer + action, data=hidden | fields, allow_redirects=False, timeout=10
+            self.issuer + action, data=hidden | fields, allow_redirects=False, timeout=10
         )
 
     def signs_in(
@@ -85,7 +85,7 @@ class Person:
     def token(self, **form: str | list[str] | None) -> requests.Response:
         """Let the application exchange something."""
         request: dict[str, str | list[str] | None] = {"client_id": "pywry-demo", **form}
-        return requests.post(f"{self.provider.issuer}/token", data=request, timeout=10)
+        return requests.post(f"{self.issuer}/token", data=request, timeout=10)
 
     def exchanges(self, code: str, /, **changes: str | list[str] | None) -> requests.Response:
         form: dict[str, str | list[str] | None] = {
@@ -104,20 +104,20 @@ class Person:
 
     def profile(self, tokens: dict[str, Any], method: str = "GET") -> requests.Response:
         header = {"Authorization": f"Bearer {tokens['access_token']}"}
-        return requests.request(method, f"{self.provider.issuer}/userinfo", headers=header, timeout=10)
+        return requests.request(method, f"{self.issuer}/userinfo", headers=header, timeout=10)
 
     def worth_of(self, token: str) -> dict[str, Any]:
         """Let an application with a secret introspect a token."""
         credentials = {"client_id": "pywry-web", "client_secret": "pywry-web-secret"}
-        url = f"{self.provider.issuer}/introspect"
+        url = f"{self.issuer}/introspect"
         return json_of(requests.post(url, data=credentials | {"token": token}, timeout=10))
 
     def revokes(self, token: str, client_id: str = "pywry-demo") -> requests.Response:
         form = {"client_id": client_id, "token": token}
-        return requests.post(f"{self.provider.issuer}/revoke", data=form, timeout=10)
+        return requests.post(f"{self.issuer}/revoke", data=form, timeout=10)
 
     def signs_out(self, **request: str) -> requests.Response:
-        url = f"{self.provider.issuer}/end_session"
+        url = f"{self.issuer}/end_session"
         return self.browser.get(url, params=request, allow_redirects=False, timeout=10)
 
     def is_signed_in(self) -> bool:
@@ -148,15 +148,13 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(form.encode()).decode()}
 
 
-def claims_of(token: str, provider: IdentityProvider) -> dict[str, Any]:
-    keys = KeySet.import_key_set(requests.get(f"{provider.issuer}/jwks", timeout=10).json())
+def claims_of(token: str, issuer: str) -> dict[str, Any]:
+    keys = KeySet.import_key_set(requests.get(f"{issuer}/jwks", timeout=10).json())
     return jwt.decode(token, keys, algorithms=["ES256"]).claims
 
 
-def spoken(provider: IdentityProvider, request_bytes: bytes) -> bytes:
-    with socket.create_connection(
-        ("127.0.0.1", urlsplit(provider.issuer).port or 0), timeout=10
-    ) as connection:
+def spoken(issuer: str, request_bytes: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", urlsplit(issuer).port or 0), timeout=10) as connection:
         connection.sendall(request_bytes)
         connection.shutdown(socket.SHUT_WR)
         return connection.makefile("rb").read()

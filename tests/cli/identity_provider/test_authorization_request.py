@@ -63,7 +63,7 @@ def test_other_faults_go_back_to_the_application_with_state_and_iss(
 ) -> None:
     answer = answer_in(alice.asks(**changes))
     assert answer.pop("error_description")
-    assert answer == {"error": error, "state": "the state & more", "iss": alice.provider.issuer}
+    assert answer == {"error": error, "state": "the state & more", "iss": alice.issuer}
 
 
 def test_a_repeated_state_is_not_sent_back(alice: Person) -> None:

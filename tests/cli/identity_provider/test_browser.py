@@ -29,7 +29,7 @@ def test_another_account_can_be_used(alice: Person) -> None:
 
 def test_the_session_cookie_is_no_matter_for_scripts_or_other_sites(alice: Person) -> None:
     cookie = alice.signs_in().headers["Set-Cookie"]
-    port = urlsplit(alice.provider.issuer).port
+    port = urlsplit(alice.issuer).port
     assert re.fullmatch(rf"idp_session_{port}=[\w-]{{43}}; HttpOnly; Path=/; SameSite=Lax", cookie)
 
 
@@ -38,7 +38,7 @@ def test_prompt_none_asks_nobody(alice: Person) -> None:
     alice.signs_in()
     answer = answer_in(alice.asks(prompt="none"))
     assert answer["code"]
-    assert answer["iss"] == alice.provider.issuer
+    assert answer["iss"] == alice.issuer
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_prompt_and_max_age_decide_what_is_asked(
 def test_a_session_counts_only_for_the_person_that_is_asked_for(alice: Person) -> None:
     mine = alice.tokens()["id_token"]
     assert "code" in answer_in(alice.asks(prompt="none", id_token_hint=mine))
-    bob = Person(alice.provider)
+    bob = Person(alice.issuer)
     theirs = json_of(bob.exchanges(bob.code(name="bob", password="builder")))["id_token"]
     for hint in (theirs, "nonsense", mine[:-4] + "AAAA"):
         assert answer_in(alice.asks(prompt="none", id_token_hint=hint))["error"] == "login_required"

@@ -84,14 +84,14 @@ def test_no_form_of_the_page_makes_a_500(alice: Person, value: str) -> None:
 @pytest.mark.parametrize("header", ["Authorization", "Cookie", "Accept", "X-Forwarded-Host", "Origin"])
 def test_no_header_makes_a_500(alice: Person, header: str) -> None:
     """T29."""
-    port = urlsplit(alice.provider.issuer).port
+    port = urlsplit(alice.issuer).port
     cookies = [f"{name}_{port}=".encode() for name in ("idp_session", "idp_form")]
     prefixes = cookies if header == "Cookie" else [b"", b"Bearer ", b"Basic "]
     for value in HOSTILE:
         octets = re.sub(rb"[\r\n]", b" ", value.encode("utf-8", "replace")).strip()
         for prefix in prefixes:
             for method, path in (("GET", "/userinfo"), ("POST", "/token"), ("POST", "/authorize")):
-                url = alice.provider.issuer + path
+                url = alice.issuer + path
                 headers = {header: prefix + octets}
                 response = requests.request(method, url, data={"csrf": "x"}, headers=headers, timeout=10)
                 assert response.status_code < 500, (path, prefix, value)
@@ -103,7 +103,7 @@ def sent(person: Person, method: str, path: str, parameters: dict[str, str]) -> 
     in_query = method == "GET"
     response = person.browser.request(
         method,
-        f"{person.provider.issuer}{path}?{encoded if in_query else ''}",
+        f"{person.issuer}{path}?{encoded if in_query else ''}",
         data=None if in_query else encoded,
         headers={} if in_query else {"Content-Type": "application/x-www-form-urlencoded"},
         allow_redirects=False,
@@ -135,7 +135,7 @@ FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 )
 def test_malformed_http_is_answered(provider: IdentityProvider, sent_bytes: bytes, status: int) -> None:
     netloc = urlsplit(provider.issuer).netloc.encode()
-    answer = spoken(provider, sent_bytes.replace(b"HERE", netloc))
+    answer = spoken(provider.issuer, sent_bytes.replace(b"HERE", netloc))
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer
 
 

@@ -27,7 +27,7 @@ def test_nobody_else_gets_in(alice: Person, name: str) -> None:
 def test_a_person_who_cancels_is_sent_back_with_access_denied(alice: Person) -> None:
     answer = answer_in(alice.fills_in(alice.asks(), action="cancel"))
     assert answer.pop("error_description")
-    assert answer == {"error": "access_denied", "state": "the state & more", "iss": alice.provider.issuer}
+    assert answer == {"error": "access_denied", "state": "the state & more", "iss": alice.issuer}
 
 
 def test_the_page_says_who_asks_for_what_and_that_it_is_for_trying(alice: Person) -> None:
@@ -41,9 +41,9 @@ def test_the_page_says_who_asks_for_what_and_that_it_is_for_trying(alice: Person
 
 
 def test_passwords_are_shown_of_demo_users_only(provider: IdentityProvider) -> None:
-    assert "wonderland" in Person(provider).asks().text
+    assert "wonderland" in Person(provider.issuer).asks().text
     with IdentityProvider(users=[User("carol", "concealed", {})], signing_algorithm="ES256") as other:
-        carol = Person(other)
+        carol = Person(other.issuer)
         assert "concealed" not in carol.asks().text
         tokens = json_of(carol.exchanges(carol.code(name="carol", password="concealed")))
         assert json_of(carol.profile(tokens)) == {"sub": "carol"}
@@ -51,7 +51,7 @@ def test_passwords_are_shown_of_demo_users_only(provider: IdentityProvider) -> N
 
 def test_a_form_from_elsewhere_signs_nobody_in(alice: Person) -> None:
     """T1: the form's secret is tied to this browser."""
-    stranger = Person(alice.provider)
+    stranger = Person(alice.issuer)
     page = alice.asks()
     stranger.asks()
     response = stranger.fills_in(page, username="alice", password="wonderland", action="login")
@@ -77,5 +77,5 @@ def test_the_login_page_is_protected_and_its_form_leads_to_the_application_only(
     native = Client("native", redirect_uris=("com.example.app:/cb", "http://[::1]/cb"))
     with IdentityProvider(clients=[native], signing_algorithm="ES256") as provider:
         for address, source in (("com.example.app:/cb", "com.example.app:"), ("http://[::1]:7/cb", "http:")):
-            page = Person(provider).asks(client_id="native", redirect_uri=address)
+            page = Person(provider.issuer).asks(client_id="native", redirect_uri=address)
             assert f"form-action 'self' {source};" in page.headers["Content-Security-Policy"]

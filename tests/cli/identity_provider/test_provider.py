@@ -72,7 +72,7 @@ def test_it_serves_https_and_a_silent_connection_does_not_hold_it_up(tls_files: 
     with IdentityProvider(signing_algorithm="ES256", ssl_context=context) as provider:
         assert provider.issuer.startswith("https://127.0.0.1:")
         with socket.create_connection(("127.0.0.1", urlsplit(provider.issuer).port or 0), timeout=10):
-            alice = Person(provider)
+            alice = Person(provider.issuer)
             alice.browser.verify = str(tls_files.ca)
             assert "; Secure;" in alice.signs_in().headers["Set-Cookie"]
             assert alice.is_signed_in()
@@ -88,7 +88,7 @@ def test_calls_are_counted_and_faults_can_be_put_in_front(provider: IdentityProv
 
         return answer
 
-    alice = Person(provider)
+    alice = Person(provider.issuer)
     code = alice.code()
     provider.wrap(broken)
     with ThreadPoolExecutor(8) as pool:
@@ -104,7 +104,7 @@ def test_it_says_nothing_and_keeps_no_secret_in_sight(
     caplog.set_level("DEBUG")
     code = alice.code()
     tokens = json_of(alice.exchanges(code))
-    spoken(alice.provider, b"GET /callback?code=leaked\r\n\r\n")
+    spoken(alice.issuer, b"GET /callback?code=leaked\r\n\r\n")
     assert capfd.readouterr() == ("", "")
     ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("pywry_auth"))
     assert "POST /token 200" in ours

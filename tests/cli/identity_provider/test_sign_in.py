@@ -31,7 +31,7 @@ from tests.peers.page import serve_page
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
 def test_a_person_signs_in_by_form_and_the_id_token_holds(algorithm: str, clock: Clock) -> None:
     with IdentityProvider(signing_algorithm=algorithm, clock=clock) as provider:
-        alice = Person(provider)
+        alice = Person(provider.issuer)
         answer = answer_in(alice.signs_in())
         assert {**answer, "code": ""} == {"code": "", "state": "the state & more", "iss": provider.issuer}
         response = alice.exchanges(answer["code"])
@@ -70,7 +70,7 @@ def test_a_client_with_a_secret_uses_it_either_way(alice: Person, credentials: s
     header = basic("web app", SECRET) if credentials == "basic" else {}
     if credentials == "post":
         form |= {"client_id": "web app", "client_secret": SECRET}
-    response = requests.post(f"{alice.provider.issuer}/token", data=form, headers=header, timeout=10)
+    response = requests.post(f"{alice.issuer}/token", data=form, headers=header, timeout=10)
     assert json_of(response)["token_type"] == "Bearer"
 
 
@@ -78,7 +78,7 @@ def test_an_authorization_request_may_be_posted(alice: Person) -> None:
     """OIDC Core §3.1.2.1."""
     parts = urlsplit(alice.link())
     form = parse_qs(parts.query)
-    page = alice.browser.post(f"{alice.provider.issuer}/authorize", data=form, timeout=10)
+    page = alice.browser.post(f"{alice.issuer}/authorize", data=form, timeout=10)
     response = alice.fills_in(page, username="Bob@Example.com", password="builder", action="login")
     assert json_of(alice.profile(json_of(alice.exchanges(answer_in(response)["code"]))))["sub"] == "user-bob"
 
@@ -88,7 +88,7 @@ def test_a_browser_goes_through_the_page_to_the_application(
 ) -> None:
     """Chromium holds a form's redirect to form-action, and a style to its hash (T39)."""
     with serve_page() as port:
-        chromium.get(Person(provider).link(redirect_uri=f"http://127.0.0.1:{port}/callback"))
+        chromium.get(Person(provider.issuer).link(redirect_uri=f"http://127.0.0.1:{port}/callback"))
         button = chromium.find_element(By.CSS_SELECTOR, "button.main")
         assert button.value_of_css_property("background-color") == "rgba(47, 75, 196, 1)"
         chromium.switch_to.active_element.send_keys("alice")

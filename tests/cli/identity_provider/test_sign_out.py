@@ -29,7 +29,7 @@ def test_a_client_that_shows_its_id_token_signs_out_and_gets_the_person_back(
     form = {"grant_type": "authorization_code", "code_verifier": VERIFIER, "redirect_uri": WEB_CALLBACK}
     code = answer_in(alice.asks(client_id="web app", redirect_uri=WEB_CALLBACK, prompt="none"))["code"]
     header = basic("web app", SECRET)
-    url = f"{alice.provider.issuer}/token"
+    url = f"{alice.issuer}/token"
     tokens = json_of(requests.post(url, data={**form, "code": code}, headers=header, timeout=10))
     clock.now += 4000
     assert alice.is_signed_in()
@@ -64,7 +64,7 @@ def test_with_no_request_at_all_a_page_says_that_nobody_is_signed_in(alice: Pers
 def test_a_form_from_elsewhere_signs_nobody_out(alice: Person) -> None:
     alice.signs_in()
     form = {"csrf": "guessed", "action": "sign_out"}
-    response = alice.browser.post(f"{alice.provider.issuer}/end_session", data=form, timeout=10)
+    response = alice.browser.post(f"{alice.issuer}/end_session", data=form, timeout=10)
     assert "Sign out?" in response.text
     assert alice.is_signed_in()
 
@@ -84,7 +84,7 @@ def test_signing_out_sends_nobody_to_an_unregistered_address(
     alice: Person, values: dict[str, str | list[str]]
 ) -> None:
     alice.signs_in()
-    url = f"{alice.provider.issuer}/end_session?{urlencode(values, doseq=True)}"
+    url = f"{alice.issuer}/end_session?{urlencode(values, doseq=True)}"
     response = alice.browser.get(url, allow_redirects=False, timeout=10)
     assert (response.status_code, "Location" in response.headers) == (400, False)
     assert alice.is_signed_in()
@@ -93,7 +93,7 @@ def test_signing_out_sends_nobody_to_an_unregistered_address(
 def test_an_id_token_of_another_client_or_person_does_not_sign_out(alice: Person) -> None:
     hint = alice.tokens()["id_token"]
     assert alice.signs_out(id_token_hint=hint, client_id="web app").status_code == 400
-    bob = Person(alice.provider)
+    bob = Person(alice.issuer)
     bob.signs_in(name="bob", password="builder")
     assert "Sign out?" in bob.signs_out(id_token_hint=hint).text
     assert bob.is_signed_in()

@@ -97,7 +97,7 @@ def test_refreshing_rotates_and_narrows(alice: Person, clock: Clock) -> None:
     assert set(json_of(alice.profile(second))) == {"sub", "email", "email_verified"}
     assert second["refresh_token"] != first["refresh_token"]
     assert "name" in json_of(alice.profile(first))
-    claims = claims_of(second["id_token"], alice.provider)
+    claims = claims_of(second["id_token"], alice.issuer)
     assert "nonce" not in claims
     assert (claims["iat"] - claims["auth_time"], claims["sub"]) == (50, "user-alice")
     assert json_of(alice.refreshes(second))["scope"] == "openid profile email"
@@ -134,9 +134,15 @@ def test_without_openid_there_is_no_id_token_and_no_profile(alice: Person) -> No
 
 
 def test_everything_ends_in_its_time(clock: Clock) -> None:
-    lifetimes = {"access_token_lifetime": 5, "refresh_token_lifetime": 100, "code_lifetime": 10}
-    with IdentityProvider(signing_algorithm="ES256", clock=clock, **lifetimes) as provider:
-        alice = Person(provider)
+    provider = IdentityProvider(
+        signing_algorithm="ES256",
+        clock=clock,
+        access_token_lifetime=5,
+        refresh_token_lifetime=100,
+        code_lifetime=10,
+    )
+    with provider:
+        alice = Person(provider.issuer)
         late = alice.code()
         clock.now += 10
         assert refusal_in(alice.exchanges(late)) == (400, "invalid_grant")
@@ -214,7 +220,7 @@ def test_introspection_tells_what_a_token_is_worth(alice: Person, clock: Clock) 
     tokens = alice.tokens()
     expected = {
         "active": True,
-        "iss": alice.provider.issuer,
+        "iss": alice.issuer,
         "sub": "user-alice",
         "aud": "pywry-demo",
         "client_id": "pywry-demo",
@@ -230,5 +236,5 @@ def test_introspection_tells_what_a_token_is_worth(alice: Person, clock: Clock) 
     for token in (tokens["access_token"], tokens["refresh_token"], "unknown"):
         assert alice.worth_of(token) == {"active": False}
     form = {"client_id": "pywry-demo", "token": tokens["access_token"]}
-    response = requests.post(f"{alice.provider.issuer}/introspect", data=form, timeout=10)
+    response = requests.post(f"{alice.issuer}/introspect", data=form, timeout=10)
     assert refusal_in(response) == (401, "invalid_client")
