@@ -1,0 +1,253 @@
+"""A person signs in with a real browser, at our provider and at one that nobody here wrote, also over TLS."""
+
+from __future__ import annotations
+
+import queue
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from pywry_auth import AuthFlowManager, AuthFlowResult, GenericOIDCProvider, PyWry
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.exceptions import AuthenticationError, TokenRefreshError
+from pywry_auth.native.flow_manager import ShowWindow
+from tests.peers.oidc_provider import NATIVE_CLIENT, OIDCProviderPeer, sign_in
+from tests.peers.tls import TLSFiles
+
+_SECONDS = 30
+_CLIENT_ID = DEFAULT_CLIENTS[0].client_id
+_DONE = "✅ Authentication Complete — You can close this window."
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider() as idp:
+        yield idp
+
+
+@pytest.fixture
+def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
+    provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def peer_provider(oidc_provider_peer: OIDCProviderPeer) -> Iterator[GenericOIDCProvider]:
+    provider = GenericOIDCProvider(NATIVE_CLIENT["client_id"], issuer_url=oidc_provider_peer.issuer)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_signed_in_yet(chromium: webdriver.Chrome) -> None:
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+
+
+@contextmanager
+def _under_way(app: PyWry, provider: GenericOIDCProvider) -> Iterator[tuple[str, Future[AuthFlowResult]]]:
+    """Begin a login, and give the address that it wants opened and what it will return."""
+    with _begun(
+        lambda show: app.login(provider, show_window=show, notify=lambda _: None, timeout=_SECONDS)
+    ) as login:
+        try:
+            yield login
+        finally:
+            app.cancel()
+
+
+@contextmanager
+def _begun(
+    run: Callable[[ShowWindow], AuthFlowResult],
+) -> Iterator[tuple[str, Future[AuthFlowResult]]]:
+    shown: queue.Queue[str] = queue.Queue()
+
+    def show(url: str, config: object) -> str:
+        shown.put(url)
+        return "chromium"
+
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(run, show)
+        yield shown.get(timeout=_SECONDS), result
+
+
+def _type(driver: webdriver.Chrome, *keys: str) -> None:
+    """Type into whatever has the focus, as somebody without a mouse does."""
+    for key in keys:
+        ActionChains(driver).send_keys(key).perform()
+
+
+def _focused(driver: webdriver.Chrome) -> str:
+    return driver.switch_to.active_element.text
+
+
+def _heading(driver: webdriver.Chrome) -> str:
+    return driver.find_element(By.TAG_NAME, "h1").text
+
+
+def test_a_person_signs_in_by_keyboard_alone(
+    chromium: webdriver.Chrome, idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    with _under_way(PyWry(), provider) as (url, login):
+        chromium.get(url)
+        assert chromium.title.startswith("Sign in")
+        _type(chromium, "alice", Keys.TAB, "wonderland", Keys.TAB)
+        assert _focused(chromium) == "Sign in and allow"
+        _type(chromium, Keys.ENTER)
+        result = login.result(_SECONDS)
+    assert result.user_info["email"] == "alice@example.com"
+    assert _heading(chromium) == _DONE
+    assert chromium.title == _DONE
+
+
+def test_the_pages_load_nothing_from_anywhere(
+    chromium: webdriver.Chrome, idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    loaded = "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    with _under_way(PyWry(), provider) as (url, login):
+        chromium.get(url)
+        assert chromium.execute_script(loaded) == []
+        _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
+        login.result(_SECONDS)
+    assert _heading(chromium) == _DONE
+    assert chromium.execute_script(loaded) == []
+
+
+def test_a_wrong_password_can_be_mended(chromium: webdriver.Chrome, provider: GenericOIDCProvider) -> None:
+    with _under_way(PyWry(), provider) as (url, login):
+        chromium.get(url)
+        _type(chromium, "alice", Keys.TAB, "looking-glass", Keys.ENTER)
+        assert "do not match" in chromium.find_element(By.CSS_SELECTOR, "[role=alert]").text
+        assert chromium.find_element(By.ID, "username").get_attribute("value") == "alice"
+        assert not login.done()
+        _type(chromium, "wonderland", Keys.ENTER)  # the focus is where the mistake was
+        assert login.result(_SECONDS).user_id == "user-alice"
+    assert _heading(chromium) == _DONE
+
+
+def test_who_presses_cancel_is_told_so_and_so_is_the_program(
+    chromium: webdriver.Chrome, provider: GenericOIDCProvider
+) -> None:
+    """N10."""
+    with _under_way(PyWry(), provider) as (url, login):
+        chromium.get(url)
+        _type(chromium, Keys.TAB, Keys.TAB, Keys.TAB)
+        assert _focused(chromium) == "Cancel"
+        _type(chromium, Keys.SPACE)
+        with pytest.raises(AuthenticationError) as caught:
+            login.result(_SECONDS)
+    assert caught.value.error == "access_denied"
+    assert _heading(chromium) == "Sign-in did not work"
+    assert "did not agree" in chromium.find_element(By.TAG_NAME, "main").text
+
+
+def test_who_is_signed_in_at_the_provider_only_has_to_agree(
+    chromium: webdriver.Chrome, provider: GenericOIDCProvider
+) -> None:
+    app = PyWry()
+    with _under_way(app, provider) as (url, login):
+        chromium.get(url)
+        _type(chromium, "bob", Keys.TAB, "builder", Keys.ENTER)
+        login.result(_SECONDS)
+    with _under_way(app, provider) as (url, login):
+        chromium.get(url)
+        _type(chromium, Keys.TAB)
+        assert _focused(chromium) == "Continue as Bob Example"
+        _type(chromium, Keys.ENTER)
+        assert login.result(_SECONDS).user_id == "user-bob"
+
+
+def test_the_same_code_signs_in_at_a_provider_nobody_here_wrote(
+    chromium: webdriver.Chrome, peer_provider: GenericOIDCProvider
+) -> None:
+    app = PyWry()
+    with _under_way(app, peer_provider) as (url, login):
+        sign_in(chromium, url, "alice")
+        result = login.result(_SECONDS)
+    assert peer_provider.metadata.authorization_response_iss_parameter_supported
+    assert (result.user_id, result.user_info["email"]) == ("alice", "alice@example.com")
+    assert _heading(chromium) == _DONE
+    session = app.session_manager
+    assert session is not None
+    fresh = session.refresh()
+    assert fresh.access_token != result.tokens.access_token
+    assert fresh.refresh_token not in (None, result.tokens.refresh_token)
+    assert peer_provider.get_userinfo(fresh.access_token)["sub"] == "alice"
+    assert app.logout() is True
+    with pytest.raises(AuthenticationError, match="401"):
+        peer_provider.get_userinfo(fresh.access_token)
+    with pytest.raises(TokenRefreshError):
+        peer_provider.refresh_tokens(fresh.refresh_token or "")
+
+
+def test_a_stolen_refresh_token_ends_the_session_there(
+    chromium: webdriver.Chrome, peer_provider: GenericOIDCProvider
+) -> None:
+    app = PyWry()
+    with _under_way(app, peer_provider) as (url, login):
+        sign_in(chromium, url, "bob")
+        tokens = login.result(_SECONDS).tokens
+    session = app.session_manager
+    assert session is not None
+    session.refresh()
+    with pytest.raises(TokenRefreshError):  # somebody else uses what was used already
+        peer_provider.refresh_tokens(tokens.refresh_token or "")
+    with pytest.raises(TokenRefreshError):
+        session.refresh()
+    assert not app.is_authenticated
+
+
+def test_that_provider_requires_pkce_so_it_is_really_sent(
+    chromium: webdriver.Chrome, peer_provider: GenericOIDCProvider
+) -> None:
+    flow = AuthFlowManager(peer_provider, use_pkce=False, auth_timeout=_SECONDS, notify=lambda _: None)
+    with _begun(flow.run_native) as (url, login):
+        chromium.get(url)
+        with pytest.raises(AuthenticationError) as caught:
+            login.result(_SECONDS)
+    assert caught.value.error == "invalid_request"
+    assert "code_challenge" in caught.value.error_description or "PKCE" in caught.value.error_description
+
+
+def test_over_tls_with_an_authority_that_was_named(
+    chromium: webdriver.Chrome, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N13, the CA part."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls_files.cert, tls_files.key)
+    with IdentityProvider(ssl_context=context) as idp:
+        assert idp.issuer.startswith("https://")
+        trusting = GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer, ca_bundle=str(tls_files.ca))
+        with _under_way(PyWry(), trusting) as (url, login):
+            chromium.get(url)
+            _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
+            assert login.result(_SECONDS).user_id == "user-alice"
+        assert _heading(chromium) == _DONE
+        calls = idp.calls
+        trusting.close()
+        with pytest.raises(AuthenticationError, match="CA_BUNDLE") as caught:
+            PyWry().login(GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer))
+        assert caught.value.error == "provider_unreachable"
+        assert idp.calls == calls
+
+
+def test_over_tls_at_a_provider_nobody_here_wrote(chromium: webdriver.Chrome, tls_files: TLSFiles) -> None:
+    with OIDCProviderPeer(tls=tls_files) as peer:
+        provider = GenericOIDCProvider(
+            NATIVE_CLIENT["client_id"], issuer_url=peer.issuer, ca_bundle=str(tls_files.ca)
+        )
+        app = PyWry()
+        with _under_way(app, provider) as (url, login):
+            sign_in(chromium, url, "alice")
+            assert login.result(_SECONDS).user_id == "alice"
+        assert app.logout() is True
+        provider.close()
