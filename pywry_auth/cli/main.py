@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 from pywry_auth.exceptions import AuthenticationError, printable
@@ -17,17 +20,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The command line without the program's name; None takes the process's own.
     """
-    options = _parser().parse_args(arguments)
-    command: Callable[[], AuthFlowResult] = options.command
     try:
-        result = command()
+        with _plain_warnings():
+            command: Callable[[], AuthFlowResult] = _parser().parse_args(arguments).command
+            _print_result(describe(command()))
     except AuthenticationError as exc:
-        print(f"pywry-auth: {exc}", file=sys.stderr)
+        _complain(str(exc))
         return 1
     except KeyboardInterrupt:
-        print("pywry-auth: interrupted", file=sys.stderr)
+        _complain("interrupted")
         return 130
-    print(describe(result))
     return 0
 
 
@@ -38,14 +40,36 @@ def describe(result: AuthFlowResult) -> str:
     names = [result.user_info.get(name) for name in ("name", "email")]
     who = ", ".join([printable(str(name)) for name in names if name] or ["no name given"])
     return (
-        f"Signed in: {who} (user ID {printable(result.user_id)})\n"
-        f"Scopes:    {printable(result.tokens.scope) or 'none'}\n"
+        f"Signed in:  {who} (user ID {printable(result.user_id)})\n"
+        f"Scopes:     {printable(result.tokens.scope) or 'none'}\n"
         f"Token ends: {told}"
     )
 
 
 def _local_time(moment: float) -> str:
     return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def _print_result(text: str) -> None:
+    """Print in whatever characters standard output has; that nobody reads it any more is no failure."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        # Else the interpreter would try once more when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(text: str) -> None:
+    print(f"pywry-auth: {text}", file=sys.stderr)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show warnings as sentences, without the place in the code that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_where, **_more: _complain(str(message))
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,204 @@
+"""``pywry-auth login``: the provider of the environment's settings, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
+from pywry_auth.cli.main import describe, main
+from pywry_auth.models import AuthFlowResult, OAuthTokenSet
+from tests.cli.program import COMMAND, Program, environment, started
+from tests.person import Person
+
+_ROOT = Path(__file__).parents[2]
+_CLIENT_ID = DEFAULT_CLIENTS[0].client_id
+_RESULT = (
+    "Signed in:  Alice Example, alice@example.com (user ID user-alice)\n"
+    "Scopes:     openid email profile\n"
+    "Token ends: "
+)
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider(signing_algorithm="ES256") as idp:
+        yield idp
+
+
+@pytest.fixture
+def settings(idp: IdentityProvider) -> dict[str, str]:
+    return _settings_for(idp)
+
+
+def _settings_for(idp: IdentityProvider) -> dict[str, str]:
+    values = {"PROVIDER": "oidc", "CLIENT_ID": _CLIENT_ID, "ISSUER_URL": idp.issuer}
+    return {f"PYWRY_OAUTH2__{name}": value for name, value in values.items()}
+
+
+def test_login_prints_who_signed_in_and_nothing_else(settings: dict[str, str]) -> None:
+    with started(COMMAND, "login", **settings) as program:
+        Person().sign_in(program.url())
+        status, out, err = program.end()
+    assert status == 0
+    assert out.startswith(_RESULT)
+    assert out.count("\n") == 3
+    assert "Signed in" not in err
+
+
+def test_python_m_is_the_same_command(settings: dict[str, str]) -> None:
+    with started(sys.executable, "-m", "pywry_auth", "login", **settings) as program:
+        Person().sign_in(program.url())
+        status, out, _ = program.end()
+    assert (status, out.startswith(_RESULT)) == (0, True)
+
+
+def test_a_denial_is_one_sentence_and_status_1(settings: dict[str, str]) -> None:
+    with started(COMMAND, "login", **settings) as program:
+        Person(action="cancel").sign_in(program.url())
+        status, out, err = program.end()
+    assert (status, out) == (1, "")
+    assert _complaint(err).startswith("pywry-auth: The provider answered access_denied")
+
+
+def test_ctrl_c_is_status_130_without_a_traceback(settings: dict[str, str]) -> None:
+    with started(COMMAND, "login", **settings) as program:
+        program.url()
+        program.interrupt()
+        status, out, err = program.end()
+    assert (status, out) == (130, "")
+    assert _complaint(err) == "pywry-auth: interrupted"
+
+
+def _complaint(err: str) -> str:
+    assert "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def test_the_browser_that_the_environment_names_is_opened_and_any_name_can_be_printed(tmp_path: Path) -> None:
+    zoe = User("zoe", "secret", {"sub": "user-zoe", "name": "Zoë 张\x1b[31m", "email": "zoe@example.com"})
+    browser = tmp_path / "browser"
+    visit = 'import sys; from tests.person import Person; Person("zoe", "secret").sign_in(sys.argv[1])'
+    browser.write_text(f"#!/bin/sh\ncd '{_ROOT}' && exec '{sys.executable}' -c '{visit}' \"$1\"\n")
+    browser.chmod(0o755)
+    with IdentityProvider(signing_algorithm="ES256", users=[zoe]) as idp:
+        variables = _settings_for(idp) | {"BROWSER": str(browser), "PYTHONIOENCODING": "ascii"}
+        with started(COMMAND, "login", **variables) as program:
+            status, out, err = program.end()
+    assert (status, "Traceback" in err) == (0, False)
+    assert out.startswith(r"Signed in:  Zo\xeb \u5f20 [31m, zoe@example.com (user ID user-zoe)")
+
+
+def test_who_does_not_want_the_output_gets_no_complaint(settings: dict[str, str]) -> None:
+    process = subprocess.Popen(
+        [COMMAND, "login"],
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.close()
+        program = Program(process)
+        Person().sign_in(program.url())
+        assert process.stderr is not None
+        assert process.stderr.read().strip() == ""
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
+    return Complaint(monkeypatch, capsys)
+
+
+class Complaint:
+    """What ``pywry-auth login`` says to settings that cannot work."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        for name in [name for name in os.environ if name.startswith("PYWRY_")]:
+            monkeypatch.delenv(name)
+
+    def about(self, **settings: str) -> str:
+        for name, value in settings.items():
+            self._monkeypatch.setenv(f"PYWRY_OAUTH2__{name}", value)
+        assert main(["login"]) == 1
+        told = self._capsys.readouterr()
+        assert told.out == ""
+        return told.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, "PYWRY_OAUTH2__CLIENT_ID"),
+        ({"CLIENT_ID": "x"}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
+        ({"CLIENT_ID": "x", "PROVIDER": "oidc"}, "PYWRY_OAUTH2__ISSUER_URL"),
+        ({"CLIENT_ID": "x", "PROVIDER": "oidc", "ISSUER_URL": "http://id.example.com"}, "ISSUER_URL"),
+        ({"CLIENT_ID": "x", "PROVIDER": "oidc", "ISSUER_URL": "http://127.0.0.1:1"}, "could not be reached"),
+        (
+            {
+                "CLIENT_ID": "x",
+                "PROVIDER": "oidc",
+                "ISSUER_URL": "http://127.0.0.1:1",
+                "TOKEN_STORE_BACKEND": "keyring",
+            },
+            "PYWRY_OAUTH2__TOKEN_STORE_BACKEND",
+        ),
+    ],
+)
+def test_a_misconfiguration_is_one_clear_sentence(
+    complaint: Complaint, settings: dict[str, str], named: str
+) -> None:
+    told = complaint.about(**settings)
+    assert told.count("\n") == 1
+    assert told.startswith("pywry-auth: ")
+    assert named in told
+
+
+def test_all_bad_values_are_told_at_once_and_no_secret_with_them(complaint: Complaint) -> None:
+    told = complaint.about(CLIENT_ID="x", CLIENT_SECRET="canary", HTTP_TIMEOUT_SECONDS="soon", USE_PKCE="2")
+    assert "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS" in told
+    assert "PYWRY_OAUTH2__USE_PKCE" in told
+    assert "canary" not in told
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_misspelt_variable_is_told_in_a_sentence_too(complaint: Complaint) -> None:
+    first, second = complaint.about(
+        CLIENT_ID="x", PROVIDER="oidc", ISUER_URL="https://id.example.com"
+    ).splitlines()
+    assert first.startswith("pywry-auth: ")
+    assert first.endswith("did you mean PYWRY_OAUTH2__ISSUER_URL?")
+    assert "PYWRY_OAUTH2__ISSUER_URL" in second
+
+
+@pytest.mark.parametrize("arguments", [[], ["sign-in"], ["login", "now"], ["demo"]])
+def test_a_wrong_command_line_gets_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: pywry-auth" in capsys.readouterr().err
+
+
+def test_what_a_provider_leaves_open_is_described_as_open() -> None:
+    result = AuthFlowResult(True, OAuthTokenSet("canary"), {"id": 7}, "7")
+    assert describe(result) == (
+        "Signed in:  no name given (user ID 7)\nScopes:     none\nToken ends: not said by the provider"
+    )
+
+
+def test_a_profile_cannot_write_lines_or_colours_of_its_own() -> None:
+    profile = {"sub": "a\nb", "name": "Eve\x1b[2J\r\nToken ends: never", "email": ["x"]}
+    tokens = OAuthTokenSet("canary", scope="openid\x07")
+    lines = describe(AuthFlowResult(True, tokens, profile, "a\nb")).splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
