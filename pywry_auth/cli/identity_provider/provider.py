@@ -132,7 +132,6 @@ class IdentityProvider:
 
     def _build_app(self) -> Flask:
         app = Flask(__name__, static_folder=None)
-        app.url_map.merge_slashes = False
         app.jinja_loader = DictLoader(TEMPLATES)
         app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
         browser = BrowserSessions(self._realm, self._listener.port)

@@ -102,13 +102,7 @@ class Vault:
         """Return the record of a secret that is still good, else None."""
         with self._lock:
             record = self._records.get(_key(kind, secret))
-        good = (
-            record
-            and not record.used
-            and not record.grant.ended.is_set()
-            and self._clock() < record.expires_at
-        )
-        return record if good else None
+        return record if record and not record.used and self._is_alive(record) else None
 
     def redeem(self, kind: Kind, secret: str, client_id: str) -> Record | None:
         """Return the record of a secret that this client redeems for the first time, else None.
@@ -123,20 +117,20 @@ class Vault:
             self._records[key] = replace(record, used=True)
         if record.used:
             record.grant.ended.set()
-        good = not record.grant.ended.is_set() and self._clock() < record.expires_at
-        return record if good else None
+        return record if self._is_alive(record) else None
 
     def drop(self, kind: Kind, secret: str) -> None:
         """Forget one secret; that it is unknown is no matter."""
         with self._lock:
             self._records.pop(_key(kind, secret), None)
 
+    def _is_alive(self, record: Record) -> bool:
+        return not record.grant.ended.is_set() and self._clock() < record.expires_at
+
     def _sweep(self, now: float) -> None:
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
-            self._records = {
-                k: r for k, r in self._records.items() if r.expires_at > now and not r.grant.ended.is_set()
-            }
+            self._records = {key: record for key, record in self._records.items() if self._is_alive(record)}
         if len(self._records) >= LIMIT:
             del self._records[next(iter(self._records))]
 

@@ -23,7 +23,7 @@ AFTER_LOGOUT = "https://app.example.com/bye"
 SECRET = "a:b%+é"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # of VERIFIER: RFC 7636 appendix B
-WEB = Client("web app", SECRET, (WEB_CALLBACK,), (AFTER_LOGOUT,))
+WEB = Client("web app", SECRET, (WEB_CALLBACK, "http://127.0.0.1/callback"), (AFTER_LOGOUT,))
 CLIENTS = (*DEFAULT_CLIENTS, WEB, Client("other"))
 
 

@@ -24,6 +24,7 @@ from tests.cli.identity_provider.person import CALLBACK, Person, answer_in
         {"redirect_uri": "http://localhost:51234/callback"},
         {"redirect_uri": "https://127.0.0.1:51234/callback"},
         {"redirect_uri": "http://127.0.0.1:\u0661/callback"},
+        {"client_id": "web app"},
         {"client_id": "pywry-web", "redirect_uri": "http://127.0.0.1:5999/auth/callback"},
     ],
 )

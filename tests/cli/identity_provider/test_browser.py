@@ -75,3 +75,17 @@ def test_sessions_end_by_themselves(alice: Person, clock: Clock) -> None:
     alice.signs_in()
     clock.now += 12 * 3600 + 1
     assert not alice.is_signed_in()
+
+
+def test_an_old_session_cookie_is_worth_nothing(alice: Person) -> None:
+    """T9: neither after signing out nor after somebody else signed in."""
+    old = Person(alice.issuer)
+    alice.signs_in()
+    old.browser.cookies.update(alice.browser.cookies)
+    assert old.is_signed_in()
+    alice.signs_in(name="bob", password="builder", prompt="login")
+    assert not old.is_signed_in()
+    old.browser.cookies.update(alice.browser.cookies)
+    assert old.is_signed_in()
+    alice.fills_in(alice.signs_out(), action="sign_out")
+    assert not old.is_signed_in()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,29 +49,45 @@ def test_an_exchange_that_does_not_fit_is_refused(
     assert response.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("verifier", ["x" * 42, "x" * 129, "x" * 42 + "=", "x" * 42 + "\n"])
+def test_a_verifier_must_be_well_formed_even_if_it_fits(alice: Person, verifier: str) -> None:
+    """RFC 7636 §4.1."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+    code = alice.code(code_challenge=digest.rstrip(b"=").decode())
+    assert refusal_in(alice.exchanges(code, code_verifier=verifier)) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("form", [{"client_secret": SECRET}, {"client_id": "other"}])
+def test_two_ways_to_prove_who_a_client_is_are_one_too_many(alice: Person, form: dict[str, str]) -> None:
+    """RFC 6749 §2.3."""
+    token = alice.tokens()["access_token"]
+    url, header = f"{alice.issuer}/introspect", basic("web app", SECRET)
+    assert json_of(requests.post(url, data={"token": token}, headers=header, timeout=10))["active"]
+    response = requests.post(url, data={"token": token} | form, headers=header, timeout=10)
+    assert refusal_in(response) == (400, "invalid_request")
+
+
 @pytest.mark.parametrize(
-    ("form", "header", "expected"),
+    ("form", "header"),
     [
-        ({"client_id": "nobody"}, {}, (401, "invalid_client")),
-        ({}, {}, (401, "invalid_client")),
-        ({"client_id": "web app"}, {}, (401, "invalid_client")),
-        ({"client_id": "web app", "client_secret": "wrong"}, {}, (401, "invalid_client")),
-        ({"client_id": "pywry-demo", "client_secret": "any"}, {}, (401, "invalid_client")),
-        ({}, basic("web app", "wrong"), (401, "invalid_client")),
-        ({}, {"Authorization": "Basic !"}, (401, "invalid_client")),
-        ({}, {"Authorization": "Basic /w=="}, (401, "invalid_client")),
-        ({}, {"Authorization": "Bearer x"}, (401, "invalid_client")),
-        ({"client_secret": SECRET}, basic("web app", SECRET), (400, "invalid_request")),
-        ({"client_id": "other"}, basic("web app", SECRET), (400, "invalid_request")),
+        ({"client_id": "nobody"}, {}),
+        ({}, {}),
+        ({"client_id": "web app"}, {}),
+        ({"client_id": "web app", "client_secret": "wrong"}, {}),
+        ({"client_id": "pywry-demo", "client_secret": "any"}, {}),
+        ({}, basic("web app", "wrong")),
+        ({}, {"Authorization": "Basic !"}),
+        ({}, {"Authorization": "Basic /w=="}),
+        ({}, {"Authorization": "Bearer x"}),
     ],
 )
-def test_a_client_must_prove_who_it_is_in_one_way(
-    provider: IdentityProvider, form: dict[str, str], header: dict[str, str], expected: tuple[int, str]
+def test_a_client_must_prove_who_it_is(
+    provider: IdentityProvider, form: dict[str, str], header: dict[str, str]
 ) -> None:
     for path in ("/token", "/revoke", "/introspect"):
         response = requests.post(provider.issuer + path, data=form, headers=header, timeout=10)
-        assert refusal_in(response) == expected
-        assert response.headers.get("WWW-Authenticate", "").startswith("Basic ") == (expected[0] == 401)
+        assert refusal_in(response) == (401, "invalid_client")
+        assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
 def test_a_code_works_once_and_a_second_try_ends_what_the_first_gave(alice: Person) -> None:

@@ -7,7 +7,7 @@ from tests.cli.identity_provider.person import Clock
 
 
 def test_memory_stays_bounded(clock: Clock) -> None:
-    """Expired records go when new ones come, and a public client registered twice is one client."""
+    """Expired records go when new ones come; beyond the limit the oldest goes."""
 
     kept = vault.Vault(clock)
     grant = vault.Grant("client", User("alice", "x", {}), "openid", 0)
