@@ -10,10 +10,11 @@ import http.client
 import io
 import socket
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -60,21 +61,18 @@ def _response(connection: HTTPConnection, sock: Any, *args: Any, **kwargs: Any) 
     return http.client.HTTPResponse(sock, *args, **kwargs)
 
 
-class _PlainConnection(HTTPConnection):
-    response_class = _response  # type: ignore[assignment]  # http.client calls it with the socket
+class _Deadline:
+    response_class = _response  # http.client calls it with the socket
 
 
-class _TLSConnection(HTTPSConnection):
-    response_class = _response  # type: ignore[assignment]  # http.client calls it with the socket
+@cache
+def with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    """Return a kind of pool whose connections keep the deadline of each call.
 
-
-class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-POOL_CLASSES = {"http": _PlainPool, "https": _TLSPool}
-"""For ``PoolManager.pool_classes_by_scheme``."""
+    Args:
+        pool: A kind of pool: for http or https, direct or through a SOCKS proxy.
+    """
+    kind = pool.ConnectionCls
+    if issubclass(kind, _Deadline):
+        return pool
+    return type(pool.__name__, (pool,), {"ConnectionCls": type(kind.__name__, (_Deadline, kind), {})})

@@ -21,16 +21,17 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from requests_oauthlib import OAuth2Session
-from urllib3 import Timeout
-from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3 import PoolManager, Timeout
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 
 from pywry_auth.exceptions import (
     INVALID_CONFIGURATION,
     INVALID_RESPONSE,
     PROVIDER_UNREACHABLE,
     AuthenticationError,
+    printable,
 )
-from pywry_auth.protocol.deadline import POOL_CLASSES
+from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -66,7 +67,8 @@ class ProviderAnswer:
         """Return the error that says what is wrong with this answer."""
         code = PROVIDER_UNREACHABLE if self.status >= 500 else INVALID_RESPONSE
         return AuthenticationError(
-            f"{_place(self.url)} answered with status {self.status}, {self.media_type or 'no media type'} "
+            f"{_place(self.url)} answered with status {self.status}, "
+            f"{printable(self.media_type, 60) or 'no media type'} "
             f"and {what}: check the endpoint's URL and the provider's state.",
             error=code,
         )
@@ -77,12 +79,16 @@ class _PooledAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
+        _keep_deadlines(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = POOL_CLASSES
-        return manager
+        return _keep_deadlines(super().proxy_manager_for(*args, **kwargs))
+
+
+def _keep_deadlines(manager: PoolManager) -> PoolManager:
+    kinds = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: with_deadline(pool) for scheme, pool in kinds.items()}
+    return manager
 
 
 class _Transport:
@@ -163,6 +169,8 @@ class ProviderSession(OAuth2Session):
             last = attempt == _ATTEMPTS
             try:
                 answer = self._once(method, url, data, headers, ends)
+            except ValueError as exc:  # a URL, a header or an answer's framing that cannot be
+                _unreachable(url, exc, self.http_options)
             except (requests.RequestException, HTTPError, OSError) as exc:
                 if last or not (_never_sent(exc) or _again(method)) or not _pause(attempt, ends):
                     _unreachable(url, exc, self.http_options)
@@ -244,10 +252,19 @@ def _unreachable(url: str, exc: Exception, options: HTTPOptions) -> NoReturn:
         why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
     elif isinstance(exc, requests.exceptions.ProxyError):
         why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
-    elif isinstance(exc, (requests.Timeout, TimeoutError)):
+    elif isinstance(exc, (requests.Timeout, ReadTimeoutError, TimeoutError)):
         why = f"no complete answer within {options.timeout:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
+    elif isinstance(exc, ValueError):
+        error, why = INVALID_CONFIGURATION, f"{type(exc).__name__}; check the URL, what is sent and PROXY_URL"
     elif isinstance(exc, (requests.ConnectionError, HTTPError)):
         why = f"the connection failed ({type(exc).__name__}); check the network, the URL and the proxy"
     else:
-        error, why = INVALID_CONFIGURATION, f"{exc}; check the URL and CA_BUNDLE"
-    raise AuthenticationError(f"{_place(url)} could not be reached: {why}.", error=error) from exc
+        error, why = INVALID_CONFIGURATION, f"{exc}; check the URL, PROXY_URL and CA_BUNDLE"
+    message = f"{_place(url)} could not be reached: {why}."
+    raise AuthenticationError(message, error=error) from (None if _quotes(exc) else exc)
+
+
+def _quotes(exc: Exception) -> bool:
+    """Tell whether the error's text may quote what was sent or received, a token perhaps."""
+    reason = exc.args[0] if exc.args else None
+    return isinstance(exc, (ValueError, ProtocolError)) or isinstance(reason, ProtocolError)

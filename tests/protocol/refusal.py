@@ -19,14 +19,15 @@ def assert_refused(provider: GenericOIDCProvider, token: str, **arguments: Any) 
     refusal = caught.value
     assert type(refusal) is TokenError
     assert refusal.error == INVALID_ID_TOKEN
-    text = str(refusal) + repr(refusal) + refusal.error_description + "".join(_told(refusal))
+    text = everything_told(refusal)
     assert "canary" not in text
     assert SUBJECT not in text
     assert not [part for part in token.split(".") if len(part) > 12 and part[:64] in text]
     return str(refusal)
 
 
-def _told(refusal: BaseException) -> list[str]:
-    """Return what a log would show of an exception, without the lines of this file's source."""
-    lines = traceback.TracebackException.from_exception(refusal).format()
-    return [line for line in lines if not line.startswith("  File ")]
+def everything_told(exc: BaseException) -> str:
+    """Return all that a log could show of an exception and of those behind it, without lines of source."""
+    lines = traceback.TracebackException.from_exception(exc).format()
+    told = "".join(line for line in lines if not line.startswith("  File "))
+    return f"{exc}{exc!r}{getattr(exc, 'error_description', '')}{told}"

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.peers.tls import TLSFiles
+
 _PATIENCE = 30.0  # seconds after which a hanging test is given up, never a measure of anything
 
 
@@ -205,6 +207,62 @@ def resets(connection: socket.socket, over: threading.Event) -> None:
 def hangs(connection: socket.socket, over: threading.Event) -> None:
     """Say nothing for as long as the test lasts."""
     over.wait(_PATIENCE)
+
+
+def relays(port: int, greeting: bytes) -> Behaviour:
+    """Send the greeting and then pass everything on, both ways, between the client and a port here."""
+
+    def behave(connection: socket.socket, over: threading.Event) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as target:
+            connection.sendall(greeting)
+            back = threading.Thread(target=_pump, args=(target, connection), daemon=True)
+            back.start()
+            _pump(connection, target)
+            back.join(_PATIENCE)
+
+    return behave
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
+
+
+class SocksServer(ScriptedServer):
+    """A SOCKS 5 proxy without authentication (RFC 1928) that connects to one port here, whatever is asked.
+
+    Args:
+        port: Where it connects to.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._relay = relays(port, b"\5\0\0\1" + bytes(6))
+        super().__init__(lambda request: Answer())
+
+    def _answer(self, connection: socket.socket, stream: BinaryIO, number: int) -> bool:
+        stream.read(stream.read(2)[1])
+        connection.sendall(b"\5\0")
+        kind = stream.read(4)[3]
+        stream.read((stream.read(1)[0] if kind == 3 else {1: 4, 4: 16}[kind]) + 2)
+        self._relay(connection, self.over)
+        return False
+
+
+def proxy_to(kind: str, port: int) -> ScriptedServer:
+    """Return a proxy of the kind ``http`` or ``socks5`` whose every connection ends at a port here."""
+    if kind == "socks5":
+        return SocksServer(port)
+    return ScriptedServer(lambda request: relays(port, b"HTTP/1.1 200 Connected\r\n\r\n"))
+
+
+def tls_context(files: TLSFiles) -> ssl.SSLContext:
+    """Return what makes an https server of the files."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    return context
 
 
 def free_port() -> int:

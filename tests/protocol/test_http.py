@@ -1,0 +1,643 @@
+"""The transport against servers that redirect, drip, flood, break off, set cookies and lie about sizes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from urllib3.util import connection as urllib3_connection
+
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    INVALID_RESPONSE,
+    PROVIDER_UNREACHABLE,
+    AuthenticationError,
+)
+from pywry_auth.protocol.http import MAX_ANSWER_BYTES, ProviderAnswer, ProviderSession, close_idle_connections
+from pywry_auth.protocol.urls import HTTPOptions
+from tests.peers.tls import TLSFiles, make_tls_files
+from tests.protocol.issuer import one_after_the_other
+from tests.protocol.refusal import everything_told
+from tests.protocol.servers import (
+    Answer,
+    Behaviour,
+    Script,
+    ScriptedServer,
+    drips,
+    floods,
+    free_port,
+    hangs,
+    proxy_to,
+    resets,
+    sends,
+    tls_context,
+)
+
+SHORT = 0.3  # seconds allowed to a call where the time allowed is what is tested
+GENEROUS = 4.0  # seconds by which a call of SHORT has ended for certain, on a busy machine too
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+Serve = Callable[[Script], ScriptedServer]
+
+
+@pytest.fixture(autouse=True)
+def no_proxy_nor_certificates_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXY_VARIABLES, *map(str.lower, PROXY_VARIABLES)):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start servers that end with the test."""
+    started: list[ScriptedServer] = []
+
+    def start(script: Script) -> ScriptedServer:
+        started.append(ScriptedServer(script))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass between attempts, where the attempts are what is tested."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+
+def call(url: str, method: str = "GET", data: str | None = None, **options: Any) -> ProviderAnswer:
+    with ProviderSession(HTTPOptions(**options)) as session:
+        return session.call(method, url, data=data)
+
+
+def refused(url: str, error: str, method: str = "GET", **options: Any) -> AuthenticationError:
+    """Make a call that has to fail with that error, and return it."""
+    with pytest.raises(AuthenticationError) as caught:
+        call(url, method, "code=canary-code" if method == "POST" else None, **options)
+    assert caught.value.error == error
+    assert "canary" not in everything_told(caught.value)
+    return caught.value
+
+
+# T22, T24: redirects
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
+def test_a_redirect_is_never_followed(serve: Serve, status: int, method: str) -> None:
+    """T22, T24: the place that it points at receives nothing, least of all the code and the secret."""
+    canary = serve(lambda request: Answer({}))
+    server = serve(lambda request: Answer(b"", status, headers={"Location": f"{canary.url}/latest"}))
+    assert "redirect" in str(refused(f"{server.url}/token", INVALID_RESPONSE, method))
+    assert (len(server.received), canary.received) == (1, [])
+
+
+@pytest.mark.parametrize("method", ["get", "post", "head", "options"])
+def test_a_redirect_is_not_followed_for_who_asks_for_it_either(serve: Serve, method: str) -> None:
+    canary = serve(lambda request: Answer({}))
+    server = serve(lambda request: Answer(b"", 307, headers={"Location": canary.url}))
+    with ProviderSession(HTTPOptions()) as session:
+        assert getattr(session, method)(server.url, allow_redirects=True).status_code == 307
+    assert canary.received == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://id.example.com/", "http://169.254.169.254/latest", "ftp://127.0.0.1/", "https://u:p@127.0.0.1/"],
+)
+def test_nothing_is_sent_in_the_clear_to_another_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """R, P17: also when the process has the switch of oauthlib on, and by the session's own methods."""
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    monkeypatch.setattr(urllib3_connection, "create_connection", lambda *_, **__: pytest.fail("a connection"))
+    assert "https" in str(refused(url, INVALID_CONFIGURATION))
+    with ProviderSession(HTTPOptions()) as session, pytest.raises(AuthenticationError):
+        session.get(url)
+
+
+# T41: sizes and encodings
+
+
+def test_a_body_of_a_mebibyte_is_read_and_one_octet_more_is_not(serve: Serve) -> None:
+    server = serve(lambda request: Answer(b" " * int(request.path[1:])))
+    assert len(call(f"{server.url}/{MAX_ANSWER_BYTES}").body) == 1 << 20
+    assert "1 MiB" in str(refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", INVALID_RESPONSE))
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n", b"x" * 65536),
+        (CHUNKED, b"8000\r\n" + b"x" * 0x8000 + b"\r\n"),
+    ],
+)
+def test_an_endless_body_is_read_no_further_than_a_mebibyte(serve: Serve, head: bytes, piece: bytes) -> None:
+    server = serve(lambda request: floods(head, piece))
+    assert "1 MiB" in str(refused(server.url, INVALID_RESPONSE))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "canary-unknown"])
+def test_compression_that_nobody_asked_for_is_refused(serve: Serve, encoding: str) -> None:
+    """T41: a few octets could become gigabytes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = packer.compress(b"x" * (8 << 20)) + packer.flush()
+    server = serve(lambda request: Answer(bomb, headers={"Content-Encoding": encoding}))
+    refused(server.url, INVALID_RESPONSE)
+    assert [request.headers["accept-encoding"] for request in server.received] == ["identity"]
+
+
+NO_OBJECTS = {
+    "empty": b"",
+    "HTML": b"<html>canary</html>",
+    "a list": b'["canary"]',
+    "null": b"null",
+    "a string": b'"canary"',
+    "a number": b"5",
+    "cut": b'{"canary": "',
+    "two objects": b"{}{}",
+    "invalid UTF-8": b'{"canary": "\xff"}',
+    "deep lists": b"[" * 500_000,
+    "deep objects": b'{"a":' * 200_000,
+    "a huge number": b'{"canary": ' + b"9" * 5000 + b"}",
+    "NUL": b"\0",
+    "half of UTF-16": b"{\0}",
+}
+
+
+@pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS)
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    """T29, T41, S11: bounded in time and depth, and nothing of the body is told."""
+    answer = ProviderAnswer("https://id.example.com/token", 200, "text/html", body)
+    with pytest.raises(AuthenticationError, match=r"id\.example\.com/token") as caught:
+        answer.json_object()
+    assert caught.value.error == INVALID_RESPONSE
+    assert "canary" not in everything_told(caught.value) + repr(answer)
+
+
+def test_a_media_type_is_told_short_and_in_one_line() -> None:
+    """T8, T31: it is the server's text too."""
+    answer = ProviderAnswer("https://id.example.com/token", 200, "text/\x1b[31m" + "canary" * 9999, b"")
+    text = str(answer.fault("no token"))
+    assert text.isprintable()
+    assert len(text) < 500
+
+
+# P26: time
+
+
+SLOW: dict[str, Behaviour] = {
+    "no answer": hangs,
+    "head dripped in one line": drips(b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "head dripped in many lines": drips(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+    "head dripped from the start": drips(b"", b"H"),
+    "interim answers": drips(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "body dripped with its length": drips(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
+    "body dripped without its length": drips(b"HTTP/1.1 200 OK\r\n\r\n", b" "),
+    "chunks dripped": drips(CHUNKED, b"1\r\nx\r\n"),
+    "a chunk's size dripped": drips(CHUNKED, b"0"),
+    "trailers dripped": drips(CHUNKED + b"0\r\n", b"X: y\r\n"),
+    "body never begun": drips(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"", seconds=30),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_slow_answer_ends_with_the_time_allowed(serve: Serve, slow: str, method: str) -> None:
+    """P26: head and body together, however often a little of it comes, and with the retries."""
+    server = serve(lambda request: SLOW[slow])
+    begun = time.monotonic()
+    assert f"{SHORT:g} s" in str(refused(server.url, PROVIDER_UNREACHABLE, method, timeout=SHORT))
+    assert time.monotonic() - begun < GENEROUS
+    assert method == "GET" or len(server.received) == 1
+
+
+def test_retries_stay_within_the_time_allowed(serve: Serve) -> None:
+    """P26: a server that is down and asks for an hour gets no hour."""
+    server = serve(lambda request: Answer({}, 503, headers={"Retry-After": "3600"}))
+    begun = time.monotonic()
+    assert call(server.url, timeout=SHORT).status == 503
+    assert time.monotonic() - begun < GENEROUS
+
+
+# R: what is tried again
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_gateways_trouble_is_tried_again_for_a_get_alone(serve: Serve, status: int) -> None:
+    server = serve(one_after_the_other(Answer({}, status), Answer({}, status), Answer({"ready": True})))
+    assert call(server.url).json_object() == {"ready": True}
+    assert len(server.received) == 3
+    down = serve(lambda request: Answer({}, status))
+    assert call(down.url).status == status
+    assert len(down.received) == 3
+    assert call(f"{down.url}/token", "POST", "code=c").status == status
+    assert len(down.requests("/token")) == 1
+
+
+@pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 429, 500, 501])
+def test_any_other_answer_is_the_answer(serve: Serve, status: int) -> None:
+    server = serve(lambda request: Answer(b"", status))
+    assert call(server.url).status == status
+    assert len(server.received) == 1
+
+
+BROKEN: dict[str, Behaviour] = {
+    "reset": resets,
+    "closed": sends(b""),
+    "closed in the body": sends(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"),
+    "closed in a chunk": sends(CHUNKED + b"50\r\n{"),
+    "a chunk without a size": sends(CHUNKED + b"canary\r\n"),
+    "no HTTP": sends(b"SSH-2.0-canary\r\n"),
+    "a status that is no number": sends(b"HTTP/1.1 canary OK\r\n\r\n"),
+    "a header without an end": sends(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000),
+    "two hundred headers": sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"),
+    "NULs": sends(b"\0" * 100),
+}
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_answer_is_tried_again_for_a_get_alone(serve: Serve, broken: str) -> None:
+    """R, S11: what a POST says is sent once, since a second time could burn the code."""
+    server = serve(lambda request: BROKEN[broken])
+    refused(f"{server.url}/jwks", PROVIDER_UNREACHABLE)
+    assert len(server.requests("/jwks")) == 3
+    refused(f"{server.url}/token", PROVIDER_UNREACHABLE, "POST")
+    assert len(server.requests("/token")) == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        CHUNKED + b"-5\r\n",
+        b"HTTP/1.1 200 OK\r\nLocation: \xff\x00canary\r\n\r\ncanary",
+        b"HTTP/1.1 200 OK\r\ncanary\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+    ],
+)
+def test_an_answer_that_breaks_the_rules_is_one_kind_of_error(serve: Serve, data: bytes) -> None:
+    """S11: whatever library minds it, or none does."""
+    server = serve(lambda request: sends(data))
+    with pytest.raises(AuthenticationError) as caught:
+        call(server.url, "POST", "code=c").json_object()
+    assert "canary" not in everything_told(caught.value)
+    assert len(server.received) == 1
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_get_gets_over_a_broken_answer(serve: Serve, broken: str) -> None:
+    server = serve(one_after_the_other(BROKEN[broken], Answer({"keys": []})))
+    assert call(server.url).json_object() == {"keys": []}
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_refused_connection_is_tried_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """R: a POST too, since nothing of it was sent."""
+    server = serve(lambda request: Answer({}))
+    connect, refusals = urllib3_connection.create_connection, iter([True, True])
+
+    def refuse_twice(*args: Any, **kwargs: Any) -> socket.socket:
+        if next(refusals, False):
+            raise ConnectionRefusedError
+        return connect(*args, **kwargs)
+
+    monkeypatch.setattr(urllib3_connection, "create_connection", refuse_twice)
+    assert call(server.url, method, "code=c" if method == "POST" else None).status == 200
+    assert len(server.received) == 1
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_port_where_nobody_listens_is_a_provider_that_cannot_be_reached() -> None:
+    refused(f"http://127.0.0.1:{free_port()}/token", PROVIDER_UNREACHABLE, "POST")
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_host_that_no_name_server_could_know_is_an_unreachable_provider() -> None:
+    for host in ("x" * 64 + ".example.com", "id..example.com"):
+        with pytest.raises(AuthenticationError):
+            call(f"https://{host}/")
+
+
+# The pool
+
+
+def test_connections_are_kept_and_a_stale_one_is_noticed(serve: Serve) -> None:
+    """R: a provider closes idle connections; the next POST must not be the one to find out."""
+    server = serve(lambda request: Answer({}))
+    assert [call(server.url).status for _ in range(3)] == [200, 200, 200]
+    assert {request.connection for request in server.received} == {1}
+    server.drop_connections()
+    assert call(f"{server.url}/token", "POST", "code=c").status == 200
+    assert [request.connection for request in server.requests("/token")] == [2]
+
+
+def test_closing_idle_connections_leaves_the_client_usable(serve: Serve) -> None:
+    server = serve(lambda request: Answer({}))
+    with ProviderSession(HTTPOptions()) as session:
+        assert session.call("GET", server.url).status == 200
+        close_idle_connections()
+        assert session.call("GET", server.url).status == 200
+    assert server.connections == 2
+
+
+def test_no_thread_gets_anothers_answer(serve: Serve) -> None:
+    """T32."""
+    server = serve(lambda request: Answer({"path": request.path, "sent": request.form["code"]}))
+    barrier = threading.Barrier(16)
+
+    def ask(number: int) -> bool:
+        barrier.wait(10)
+        answers = [call(f"{server.url}/{number}-{n}", "POST", f"code={number}.{n}") for n in range(10)]
+        return all(
+            answer.json_object() == {"path": f"/{number}-{n}", "sent": f"{number}.{n}"}
+            for n, answer in enumerate(answers)
+        )
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(ask, range(16)))
+
+
+FORKS = """
+import os, sys
+from pywry_auth.protocol.http import ProviderSession
+from pywry_auth.protocol.urls import HTTPOptions
+
+def call(path):
+    with ProviderSession(HTTPOptions()) as session:
+        return session.call("GET", sys.argv[1] + path).json_object()["path"] == path
+
+assert call("/before")
+child = os.fork()
+if not child:
+    os._exit(0 if all(call("/child") for _ in range(20)) else 1)
+assert all(call("/parent") for _ in range(20))
+assert os.waitpid(child, 0)[1] == 0
+assert call("/after")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
+def test_a_forked_process_opens_connections_of_its_own(serve: Serve) -> None:
+    """Two processes on one warm connection would read each other's answers."""
+    server = serve(lambda request: Answer({"path": request.path}))
+    subprocess.run([sys.executable, "-W", "error", "-c", FORKS, server.url], check=True, timeout=60)
+    used = {
+        path: {r.connection for r in server.requests(path)}
+        for path in ("/before", "/parent", "/child", "/after")
+    }
+    assert used["/before"] == used["/parent"] == used["/after"] == {1}
+    assert used["/child"] == {2}
+
+
+# Cookies, .netrc, environment
+
+
+def test_cookies_are_neither_kept_nor_sent(serve: Serve) -> None:
+    server = serve(lambda request: Answer({}, headers={"Set-Cookie": "canary=1; Path=/"}))
+    with ProviderSession(HTTPOptions()) as session:
+        for _ in range(2):
+            session.call("GET", server.url)
+            session.get(server.url)
+        assert len(session.cookies) == 0
+    assert len(server.received) == 4
+    assert not [request for request in server.received if "cookie" in request.headers]
+
+
+@pytest.mark.parametrize("variable", ["HOME", "NETRC"])
+def test_netrc_is_never_read(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """R: it would replace the Authorization header."""
+    netrc = tmp_path / ".netrc"
+    netrc.touch(mode=0o600)
+    netrc.write_text("machine 127.0.0.1 login alice password canary\ndefault login a password canary\n")
+    monkeypatch.setenv(variable, str(tmp_path if variable == "HOME" else netrc))
+    server = serve(lambda request: Answer({}))
+    with ProviderSession(HTTPOptions()) as session:
+        session.call("GET", server.url)
+        session.call("GET", server.url, headers={"Authorization": "Bearer mine"})
+        session.get(server.url, headers={"Authorization": "Bearer mine"})
+    assert [request.headers.get("authorization") for request in server.received] == [
+        None,
+        "Bearer mine",
+        "Bearer mine",
+    ]
+
+
+def test_a_call_leaves_the_environment_as_it_is(serve: Serve) -> None:
+    """R: no switch of the whole process is needed for loopback."""
+    before = dict(os.environ)
+    server = serve(lambda request: Answer({}))
+    assert call(server.url).status == 200
+    assert dict(os.environ) == before
+    assert "OAUTHLIB_INSECURE_TRANSPORT" not in before
+
+
+@pytest.mark.parametrize("value", ["canary\r\nX-Injected: 1", "canary\n", "canary-\u20ac", " \tcanary\ud800"])
+def test_a_header_that_cannot_be_sent_is_an_error_that_does_not_show_it(serve: Serve, value: str) -> None:
+    """T8, T31: a token of somebody else's making may hold anything."""
+    server = serve(lambda request: Answer({}))
+    with ProviderSession(HTTPOptions()) as session, pytest.raises(AuthenticationError) as caught:
+        session.call("GET", server.url, headers={"Authorization": f"Bearer {value}"})
+    assert "canary" not in everything_told(caught.value)
+    assert server.received == []
+
+
+# N13: proxies
+
+
+@pytest.fixture
+def proxy(serve: Serve) -> ScriptedServer:
+    """A proxy that refuses to connect."""
+    return serve(lambda request: Answer(b"", 403))
+
+
+@pytest.fixture
+def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no name be found, so that no test leaves this machine."""
+
+    def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
+        raise socket.gaierror(-2, host)
+
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *a, **k: (resolve if host == "127.0.0.1" else look_up)(host, *a, **k),
+    )
+
+
+@pytest.mark.usefixtures("no_names", "no_pauses")
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        ({"HTTPS_PROXY": "{proxy}"}, True),
+        ({"https_proxy": "{proxy}"}, True),
+        ({"ALL_PROXY": "{proxy}"}, True),
+        ({"HTTP_PROXY": "{proxy}"}, False),
+        ({"HTTPS_PROXY": "{proxy}", "NO_PROXY": "example.com"}, False),
+        ({"HTTPS_PROXY": "{proxy}", "no_proxy": ".example.com"}, False),
+        ({"HTTPS_PROXY": "{proxy}", "NO_PROXY": "other.example.com"}, True),
+        ({}, False),
+    ],
+)
+def test_the_usual_proxy_variables_are_followed(
+    proxy: ScriptedServer, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: bool
+) -> None:
+    """N13."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.format(proxy=proxy.url))
+    refused("https://id.example.com/token", PROVIDER_UNREACHABLE, "POST")
+    assert [request.target for request in proxy.received] == ["id.example.com:443"] * asked
+
+
+@pytest.mark.usefixtures("no_names", "no_pauses")
+def test_the_proxy_of_the_settings_wins(proxy: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N13: over HTTPS_PROXY and over NO_PROXY, which is about that one."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("NO_PROXY", "*")
+    refused("https://id.example.com/token", PROVIDER_UNREACHABLE, "POST", proxy_url=proxy.url)
+    assert [request.method for request in proxy.received] == ["CONNECT"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_loopback_is_never_proxied(
+    serve: Serve, proxy: ScriptedServer, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    for name in PROXY_VARIABLES[:3]:
+        monkeypatch.setenv(name, proxy.url)
+    server = serve(lambda request: Answer({}))
+    assert call(f"http://{host}:{server.port}/", proxy_url=proxy.url).status == 200
+    assert proxy.received == []
+
+
+@pytest.mark.parametrize(
+    "proxy_url",
+    [
+        "http://alice:canary@127.0.0.1:notaport",
+        "http://alice:canary@[::1",
+        "http://alice:canary@127.0.0.1:{port}",
+        "ftp://alice:canary@127.0.0.1:{port}",
+        "socks5://alice:canary@127.0.0.1:{port}",
+        "socks9://alice:canary@127.0.0.1:{port}",
+        "//alice:canary@:{port}",
+        "nonsense",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(proxy_url: str) -> None:
+    """T31, N13."""
+    with pytest.raises(AuthenticationError) as caught:
+        call("https://id.example.com/", proxy_url=proxy_url.format(port=free_port()), timeout=SHORT)
+    assert "proxy" in str(caught.value).lower()
+    assert "canary" not in everything_told(caught.value)
+
+
+@pytest.fixture(params=["http", "socks5"])
+def tunnel(request: pytest.FixtureRequest) -> Iterator[Callable[[ScriptedServer], str]]:
+    """Start a proxy of each kind that really connects, to the server given, and tell its URL."""
+    proxies: list[ScriptedServer] = []
+
+    def start(server: ScriptedServer) -> str:
+        proxies.append(proxy_to(request.param, server.port))
+        return f"{request.param}://127.0.0.1:{proxies[-1].port}"
+
+    yield start
+    for started in proxies:
+        started.close()
+
+
+@pytest.mark.parametrize("slow", ["", "head dripped in one line", "body dripped with its length"])
+def test_the_time_allowed_holds_through_a_proxy_too(
+    tls_files: TLSFiles, tunnel: Callable[[ScriptedServer], str], slow: str
+) -> None:
+    """N13, P26: ``localhost.`` is a name of this machine that is not taken for loopback."""
+    begun = time.monotonic()
+    with ScriptedServer(
+        lambda request: SLOW[slow] if slow else Answer({"through": "the proxy"}), tls_context(tls_files)
+    ) as server:
+        options = {"proxy_url": tunnel(server), "ca_bundle": str(tls_files.ca)}
+        url = f"https://localhost.:{server.port}/"
+        if slow:
+            refused(url, PROVIDER_UNREACHABLE, timeout=SHORT, **options)
+            assert time.monotonic() - begun < GENEROUS
+        else:
+            assert call(url, **options).json_object() == {"through": "the proxy"}
+        assert len(server.received) >= 1
+
+
+# N13: certificates
+
+
+@pytest.fixture
+def https(tls_files: TLSFiles) -> Iterator[ScriptedServer]:
+    with ScriptedServer(lambda request: Answer({}), tls_context(tls_files)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", ""])
+def test_the_certificates_that_are_named_are_trusted(
+    https: ScriptedServer, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """N13: by the usual variables, and by the setting, which wins over them."""
+    if name:
+        monkeypatch.setenv(name, str(tls_files.ca))
+        assert call(https.url).status == 200
+    else:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")
+        assert call(https.url, ca_bundle=str(tls_files.ca)).status == 200
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_certificate_of_nobody_known_is_refused_on_a_warm_pool_too(
+    https: ScriptedServer, tls_files: TLSFiles, tmp_path: Path
+) -> None:
+    """A connection that one client trusts is not lent to another that does not."""
+    other = make_tls_files(tmp_path).ca
+    for distrusting in ({}, {"ca_bundle": str(other)}):
+        assert call(https.url, ca_bundle=str(tls_files.ca)).status == 200
+        assert "CA_BUNDLE" in str(refused(https.url, PROVIDER_UNREACHABLE, **distrusting))
+    assert len(https.received) == 2
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("content", [None, b"", b"canary", b"-----BEGIN CERTIFICATE-----\ncanary\n"])
+def test_a_bundle_that_cannot_be_used_is_named(
+    https: ScriptedServer, tmp_path: Path, content: bytes | None
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    with pytest.raises(AuthenticationError, match="CA_BUNDLE") as caught:
+        call(https.url, "POST", "code=canary", ca_bundle=str(bundle))
+    assert "canary" not in everything_told(caught.value)
+    assert https.received == []
+
+
+def test_a_name_that_the_certificate_does_not_have_is_refused(
+    https: ScriptedServer, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: resolve("127.0.0.1", *a, **k))
+    url = f"https://id.example.com:{https.port}/token"
+    refused(url, PROVIDER_UNREACHABLE, "POST", ca_bundle=str(tls_files.ca))
+    assert https.received == []

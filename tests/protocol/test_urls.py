@@ -1,0 +1,111 @@
+"""Which URLs secrets may travel to."""
+
+from __future__ import annotations
+
+import pytest
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://id.example.com",
+        "https://id.example.com:8443/a/b?tenant=1&x=%2F",
+        "https://192.0.2.1/token",
+        "https://[2001:db8::1]/token",
+        "http://127.0.0.1:9000/token",
+        "http://127.8.8.8/",
+        "http://localhost:9000",
+        "http://LOCALHOST/",
+        "http://[::1]:9000/",
+        "HTTPS://id.example.com/",
+    ],
+)
+def test_https_and_loopback_are_usable(url: str) -> None:
+    assert require_endpoint(url, "TOKEN_URL") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "id.example.com",
+        "//id.example.com/",
+        "https://",
+        "https:///token",
+        "https:id.example.com",
+        "http://id.example.com/",
+        "http://127.0.0.1.example.com/",
+        "http://localhost.example.com/",
+        "http://localhost./",
+        "http://notlocalhost/",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0.0.0.0/",
+        "http://0x7f.0.0.1/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/",
+        "http://[::]/",
+        "http://[2001:db8::1]/",
+        "http://127.0.0.1@id.example.com/",
+        "http://id.example.com\\@127.0.0.1/",
+        "http://127.0.0.1\\.example.com/",
+        "http://id.example.com#@127.0.0.1/",
+        "https://id.example.com/#fragment",
+        "https://id.example.com:0/",
+        "https://id.example.com:99999/",
+        "https://id.example.com:port/",
+        "https://[::1/",
+        "https://id.example.com/a b",
+        "https://id.example.com/\n",
+        "https://id.exam\tple.com/",
+        " https://id.example.com/",
+        "https://id.example.com/\x00",
+        "https://id\u3002example.com/",
+        "https://\u0456d.example.com/",
+        "https://id.example.com/\u00e9",
+        'https://id.example.com/"onload="',
+        "https://id.example.com/<script>",
+        "ftp://id.example.com/",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "data:text/html,x",
+    ],
+)
+def test_anything_else_is_refused_by_name(url: str) -> None:
+    """T22, S11."""
+    with pytest.raises(
+        AuthenticationError, match=r"^TOKEN_URL must be an https URL.*for example https://"
+    ) as caught:
+        require_endpoint(url, "TOKEN_URL")
+    assert caught.value.error == INVALID_CONFIGURATION
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://alice:canary@id.example.com/",
+        "https://canary@127.0.0.1/",
+        "http://a:canary@x@id.example.com/@",
+    ],
+)
+def test_a_password_in_a_url_is_not_told(url: str) -> None:
+    """T31."""
+    with pytest.raises(AuthenticationError) as caught:
+        require_endpoint(url, "TOKEN_URL")
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", [None, "", "example.com", "::2", "128.0.0.1", "localhost.localdomain", "[::1]"]
+)
+def test_another_host_is_not_this_machine(host: str | None) -> None:
+    assert not is_loopback(host)
+
+
+def test_the_options_of_a_call_do_not_show_the_proxys_password() -> None:
+    """T31."""
+    assert "canary" not in repr(HTTPOptions(proxy_url="http://alice:canary@proxy.example.com"))
