@@ -1,0 +1,83 @@
+"""The README's code runs as it stands, and what it names is there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from pywry_auth.cli.identity_provider import Client, IdentityProvider
+from pywry_auth.config import OAuth2Settings
+from tests.cli.program import started
+from tests.person import Person
+
+_ROOT = Path(__file__).parents[1]
+_README = (_ROOT / "README.md").read_text()
+_ISSUER = "https://id.example.com"
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    client = Client("my-program", redirect_uris=("http://127.0.0.1/callback",))  # as the README says
+    with IdentityProvider(signing_algorithm="ES256", clients=[client]) as idp:
+        yield idp
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
+
+
+def test_the_program_signs_in_with_the_exported_settings(idp: IdentityProvider) -> None:
+    exports = re.findall(r"^export (\w+)=(\S+)$", "".join(_blocks("sh")), re.MULTILINE)
+    settings = {name: value.replace(_ISSUER, idp.issuer) for name, value in exports}
+    assert len(settings) == 3
+    with started(sys.executable, "-c", _blocks("python")[0], **settings) as program:
+        Person().sign_in(program.url())
+        status, out, err = program.end()
+    assert (status, out) == (0, "Signed in: alice@example.com as user-alice\n"), err
+    assert idp.calls["revoke"] == 2
+
+
+def test_the_provider_can_be_made_in_code(idp: IdentityProvider) -> None:
+    code = _blocks("python")[1]
+    assert _ISSUER in code
+    with started(sys.executable, "-c", code.replace(_ISSUER, idp.issuer)) as program:
+        Person().sign_in(program.url())
+        status, out, err = program.end()
+    assert (status, out) == (0, "openid email profile\n"), err
+
+
+def test_every_setting_is_one_and_has_its_default() -> None:
+    fields = {name.upper(): field for name, field in OAuth2Settings.model_fields.items()}
+    told = {
+        name: cells[2].strip(" `")
+        for cells in (line.split("|") for line in _README.splitlines() if line.startswith("| `"))
+        for name in re.findall(r"`([A-Z_]+)`", cells[1])
+    }
+    assert len(told) > 15
+    assert told == {name: _default(fields[name].default) for name in told}
+    assert set(re.findall(r"PYWRY_OAUTH2__([A-Z_]+)", _README)) <= set(fields)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, tuple):
+        return "-".join(str(port) for port in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_every_place_and_command_is_there() -> None:
+    places = re.findall(r"`((?:pywry_auth|tests|bench)/[\w./]*)`", _README)
+    assert len(places) >= 7
+    assert [place for place in places if not (_ROOT / place).exists()] == []
+    makefile = (_ROOT / "Makefile").read_text()
+    targets = re.findall(r"\bmake (demo|test)\b", _README)
+    assert {"demo", "test"} == set(targets)
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
