@@ -27,7 +27,9 @@ CALLBACK_PATH = "/callback"
 """Path of the redirect URI."""
 
 _SENT_WAIT = 1.0  # seconds
-_WINDOWS_SLICE = 0.25  # seconds; waits cannot be interrupted there before Python 3.14 (cpython#125541)
+_FIRST_NAP = 0.05  # seconds
+# Seconds; Windows cannot interrupt a wait at all before Python 3.14 (cpython#125541).
+_LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 _MAX_PARAMETERS = 64
 
 
@@ -213,15 +215,18 @@ class OAuthCallbackServer:
         return None
 
 
-def _wait(event: threading.Event, seconds: float) -> bool:
-    """Wait for an event so that Ctrl-C ends it on every platform."""
+def _wait(event: threading.Event, seconds: float) -> None:
+    """Wait for an event so that Ctrl-C ends the wait on every platform.
+
+    A signal that comes just before Python falls asleep is only seen when it wakes up again. That is likely
+    while threads and connections are starting, so the first naps are short, and each is twice as long as the
+    one before: a dozen in the longest login, which is far from polling.
+    """
     deadline = time.monotonic() + seconds
-    if sys.platform != "win32":
-        return event.wait(min(seconds, threading.TIMEOUT_MAX))
-    while (left := deadline - time.monotonic()) > 0:
-        if event.wait(min(left, _WINDOWS_SLICE)):
-            return True
-    return event.is_set()
+    nap = _FIRST_NAP
+    while not event.is_set() and (left := deadline - time.monotonic()) > 0:
+        event.wait(min(nap, left))
+        nap = min(2 * nap, _LONGEST_NAP)
 
 
 def _bind(ports: Sequence[int], make: Callable[[int], LoopbackServer]) -> LoopbackServer:

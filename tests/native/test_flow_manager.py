@@ -1,0 +1,633 @@
+"""A whole native login, and every way for it to end (S5; hardening N8-N11, N14 and L)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, TokenError
+from pywry_auth.models import AuthFlowState, OAuthTokenSet
+from pywry_auth.native.flow_manager import AuthFlowManager
+from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.tokens import MemoryTokenStore
+from tests.native.sockets import PATIENCE, Answer, Client, Running, fetch, is_listening, open_descriptors
+from tests.person import Person
+
+COMPLETE = "✅ Authentication Complete — You can close this window."
+
+
+@pytest.fixture(autouse=True)
+def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs these tests shall see no windows of theirs."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "SSH_CONNECTION", "SSH_TTY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider(signing_algorithm="ES256") as idp:
+        yield idp
+
+
+@pytest.fixture
+def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
+    provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=idp.issuer)
+    yield provider
+    provider.close()
+
+
+class StandIn(OAuthProvider):
+    """A provider that answers at once, without a network, and can be held up on request."""
+
+    name = "stand-in"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "client",
+            authorize_url="https://provider.example.com/authorize",
+            token_url="https://provider.example.com/token",
+            userinfo_url="https://provider.example.com/userinfo",
+        )
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def exchange_code(
+        self,
+        code: AuthorizationCode | str,
+        redirect_uri: str,
+        pkce_verifier: str | None = None,
+        nonce: str | None = None,
+    ) -> OAuthTokenSet:
+        self.reached.set()
+        assert self.go_on.wait(PATIENCE)
+        return OAuthTokenSet("canary-access", refresh_token="canary-refresh")
+
+    def get_userinfo(self, access_token: str) -> dict[str, Any]:
+        return {"sub": "alice"}
+
+
+class Window:
+    """An application's own window, or somebody who reads what is notified: goes straight to the callback."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, Mapping[str, Any]]] = []
+        self.closed: list[str] = []
+        self.shown = threading.Event()
+
+    def open(self, url: str, config: Mapping[str, Any]) -> str:
+        self.opened.append((url, config))
+        self.shown.set()
+        return "the window"
+
+    def close(self, label: str) -> None:
+        self.closed.append(label)
+
+    @property
+    def redirect_uri(self) -> str:
+        assert self.shown.wait(PATIENCE)
+        return parse_qs(urlsplit(self.opened[-1][0]).query)["redirect_uri"][0]
+
+    def come_back(self, parameters: str = "code=canary-code") -> Answer:
+        """Bring the provider's answer."""
+        redirect_uri = self.redirect_uri
+        state = parse_qs(urlsplit(self.opened[-1][0]).query)["state"][0]
+        return fetch(redirect_uri, f"/callback?{parameters}&state={state}")
+
+
+class OneStep(Window):
+    """A window in which everything happens as soon as it opens."""
+
+    def open(self, url: str, config: Mapping[str, Any]) -> str:
+        label = super().open(url, config)
+        self.browser = Running(self.come_back)
+        return label
+
+
+def silent(message: str) -> None:
+    """Tell nobody."""
+
+
+def manager(provider: OAuthProvider, *arguments: Any, **options: Any) -> AuthFlowManager:
+    return AuthFlowManager(provider, *arguments, **{"notify": silent, "auth_timeout": PATIENCE} | options)
+
+
+# It works
+
+
+class Ledger:
+    """A store and a session manager that remember what they got, and what the person had seen by then."""
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.saved: list[tuple[str, OAuthTokenSet, str]] = []
+
+    def save(self, key: str, tokens: OAuthTokenSet) -> None:
+        self.saved.append((key, tokens, self.person.last_page))
+
+    def save_tokens(self, tokens: OAuthTokenSet) -> None:
+        self.saved.append(("session", tokens, self.person.last_page))
+
+
+def test_somebody_signs_in_and_the_page_says_so_only_after_the_tokens_are_stored(
+    provider: GenericOIDCProvider,
+) -> None:
+    person, told = Person(), []
+    ledger = Ledger(person)
+    flow = AuthFlowManager(provider, ledger, ledger, notify=told.append)
+    assert (flow.flow_state, flow.flow_id) == (AuthFlowState.IDLE, "")
+    result = flow.run_native(person.open, person.close, {"width": 400})
+    assert result.success
+    assert result.user_id == "user-alice"
+    assert result.user_info["email"] == "alice@example.com"
+    assert flow.flow_state is AuthFlowState.COMPLETED
+    assert len(flow.flow_id) >= 16
+    assert ledger.saved == [("user-alice", result.tokens, ""), ("session", result.tokens, "")]
+    assert person.last_status == 200
+    assert f"<h1>{COMPLETE}</h1>" in person.last_page
+    assert (person.config, person.closed) == ({"width": 400}, ["a window"])
+    assert len(told) == 1
+    assert told[0].count(person.url) == 1
+
+
+def test_pkce_and_further_parameters_are_asked_for_as_told() -> None:
+    for use_pkce in (True, False):
+        window = OneStep()
+        flow = manager(StandIn(), use_pkce=use_pkce, extra_params={"prompt": "select_account"})
+        flow.run_native(window.open)
+        query = parse_qs(urlsplit(window.opened[0][0]).query)
+        assert query["prompt"] == ["select_account"]
+        assert ("code_challenge" in query) is use_pkce
+
+
+def test_a_real_browser_signs_in(provider: GenericOIDCProvider, chromium: webdriver.Chrome) -> None:
+    """With the preconnects of its own that it makes (N1)."""
+    window = Window()
+    flow = manager(provider, auth_timeout=60)
+    login = Running(lambda: flow.run_native(window.open))
+    assert window.shown.wait(PATIENCE)
+    chromium.get(window.opened[0][0])
+    chromium.find_element(By.NAME, "username").send_keys("alice")
+    chromium.find_element(By.NAME, "password").send_keys("wonderland\n")
+    assert login.result().user_id == "user-alice"
+    WebDriverWait(chromium, PATIENCE).until(lambda driver: driver.title == COMPLETE)
+    assert chromium.find_element(By.TAG_NAME, "h1").text == COMPLETE
+
+
+OPENED_BROWSER = """
+import sys
+from tests.native.test_flow_manager import StandIn
+from pywry_auth.native.flow_manager import AuthFlowManager
+result = AuthFlowManager(StandIn(), auth_timeout=20).run_native()
+print(result.user_id)
+"""
+
+BROWSER = """#!{python}
+import sys
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
+print("noise of a browser")
+query = parse_qs(urlsplit(sys.argv[1]).query)
+urlopen(query["redirect_uri"][0] + "?code=c&state=" + query["state"][0])
+"""
+
+
+def run_program(script: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        env=os.environ | environ,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_system_browser_is_opened_and_stdout_stays_the_program_s_own(tmp_path: Path) -> None:
+    browser = tmp_path / "browser"
+    browser.write_text(BROWSER.format(python=sys.executable))
+    browser.chmod(0o755)
+    run = run_program(OPENED_BROWSER, BROWSER=str(browser))
+    assert run.stdout == "alice\n"
+    assert run.stderr.startswith("Sign in with the browser that is opening.")
+    assert run.stderr.count("https://provider.example.com/authorize?") == 1
+
+
+@pytest.mark.parametrize("open_browser", [False, True])
+def test_without_a_browser_the_address_is_printed_once_to_stderr(
+    capfd: pytest.CaptureFixture[str], open_browser: bool
+) -> None:
+    """N2."""
+    flow = AuthFlowManager(StandIn(), auth_timeout=0.05, open_browser=open_browser)
+    with pytest.raises(AuthFlowTimeout):
+        flow.run_native()
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert len(re.findall(r"^ {4}https://provider\.example\.com/authorize\?\S+$", printed.err, re.M)) == 1
+    assert "open this address in a browser" in printed.err
+
+
+def test_a_program_without_a_console_signs_in_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under pythonw there is no stderr, and what is printed there must not go to stdout instead."""
+    monkeypatch.setattr(sys, "stderr", None)
+    window = OneStep()
+    assert AuthFlowManager(StandIn()).run_native(window.open).user_id == "alice"
+
+
+# It fails, and says why
+
+
+def test_a_denial_ends_the_login_at_once_with_the_provider_s_own_error(
+    provider: GenericOIDCProvider,
+) -> None:
+    """N10."""
+    person, store = Person(action="cancel"), MemoryTokenStore()
+    flow = manager(provider, store, auth_timeout=60)
+    started = time.monotonic()
+    with pytest.raises(AuthenticationError) as caught:
+        flow.run_native(person.open, person.close)
+    assert time.monotonic() - started < PATIENCE
+    assert type(caught.value) is AuthenticationError
+    assert caught.value.error == "access_denied"
+    assert (caught.value.provider, caught.value.flow_id) == ("oidc", flow.flow_id)
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert store.list_keys() == []
+    assert person.last_status == 400
+    assert "access_denied" in person.last_page
+    assert "sign in again" in person.last_page
+    assert COMPLETE not in person.last_page
+
+
+def test_a_provider_s_words_are_shown_as_text() -> None:
+    """T35, L."""
+    window = Window()
+    login = Running(lambda: manager(StandIn()).run_native(window.open))
+    answer = window.come_back("error=server_error&error_description=%3Cscript%3Ealert(1)%3C/script%3E")
+    with pytest.raises(AuthenticationError) as caught:
+        login.result()
+    assert caught.value.error_description == "<script>alert(1)</script>"
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+    assert "<script" not in answer.text
+
+
+def test_a_fault_of_the_token_endpoint_is_on_the_page_too(
+    idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    def broken(app: Any) -> Any:
+        def answer(environ: dict[str, Any], start_response: Any) -> Any:
+            if environ["PATH_INFO"] != "/token":
+                return app(environ, start_response)
+            start_response("500 Internal Server Error", [("Content-Type", "text/html")])
+            return [b"<h1>canary</h1>"]
+
+        return answer
+
+    idp.wrap(broken)
+    person, store = Person(), MemoryTokenStore()
+    flow = manager(provider, store)
+    with pytest.raises(TokenError) as caught:
+        flow.run_native(person.open, person.close)
+    assert caught.value.flow_id == flow.flow_id
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert store.list_keys() == []
+    assert person.last_status == 400
+    assert "Sign-in did not work" in person.last_page
+    assert "canary" not in person.last_page + str(caught.value)
+
+
+def test_an_answer_of_another_issuer_is_refused_before_its_code_is_sent_anywhere(
+    idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    """RFC 9207; T4."""
+
+    class MixedUp(Person):
+        def bring(self, callback: str) -> None:
+            super().bring(re.sub("iss=[^&]*", "iss=https%3A%2F%2Fother.example.com", callback))
+
+    person = MixedUp()
+    with pytest.raises(AuthenticationError) as caught:
+        manager(provider).run_native(person.open, person.close)
+    assert caught.value.error == "issuer_mismatch"
+    assert idp.calls["token"] == 0
+    assert "Sign-in did not work" in person.last_page
+
+
+class BrokenStore(MemoryTokenStore):
+    def save(self, key: str, tokens: OAuthTokenSet) -> None:
+        raise RuntimeError("the disk is full")
+
+
+def test_a_store_that_fails_is_not_called_a_success() -> None:
+    window = Window()
+    flow = manager(StandIn(), BrokenStore())
+    login = Running(lambda: flow.run_native(window.open, window.close))
+    answer = window.come_back()
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        login.result()
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert answer.status == 400
+    assert "could not finish" in answer.text
+    assert "disk" not in answer.text
+    assert window.closed == ["the window"]
+
+
+def test_forged_answers_neither_end_the_login_nor_disturb_it() -> None:
+    """L: forged code, forged error, favicon, second redirect."""
+    window = Window()
+    login = Running(lambda: manager(StandIn()).run_native(window.open))
+    for forged in ("/callback?code=forged&state=x", "/callback?error=access_denied", "/favicon.ico", "/"):
+        assert fetch(window.redirect_uri, forged).status in (400, 204, 404)
+    assert not login.is_over
+    assert window.come_back().status == 200
+    assert login.result().user_id == "alice"
+
+
+def test_ports_in_use_end_the_login_before_anything_opens() -> None:
+    """N8."""
+    window = Window()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        flow = manager(StandIn(), redirect_ports=[port])
+        with pytest.raises(AuthenticationError, match=str(port)) as caught:
+            flow.run_native(window.open)
+    assert (caught.value.provider, caught.value.flow_id) == ("stand-in", flow.flow_id)
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert window.opened == []
+    step = OneStep()
+    assert flow.run_native(step.open).success  # the port is free now
+    assert urlsplit(step.redirect_uri).port == port
+
+
+# Nobody comes, somebody cancels
+
+
+def test_the_time_runs_out_while_a_browser_keeps_a_connection_open() -> None:
+    """N1, N14."""
+    before = open_descriptors()
+    window = Window()
+    flow = manager(StandIn(), auth_timeout=0.5)
+    login = Running(lambda: flow.run_native(window.open, window.close))
+    with Client(window.redirect_uri) as idle:
+        started = time.monotonic()
+        with pytest.raises(AuthFlowTimeout) as caught:
+            login.result()
+        assert time.monotonic() - started < 3
+        assert idle.everything() == b""
+    error = caught.value
+    assert (error.provider, error.flow_id, error.timeout) == ("stand-in", flow.flow_id, 0.5)
+    assert flow.flow_state is AuthFlowState.TIMED_OUT
+    assert window.closed == ["the window"]
+    assert not is_listening(window.redirect_uri)
+    assert open_descriptors() == before
+
+
+def test_cancel_ends_the_login_while_a_browser_keeps_a_connection_open() -> None:
+    window = Window()
+    flow = manager(StandIn())
+    login = Running(lambda: flow.run_native(window.open, window.close))
+    with Client(window.redirect_uri):
+        started = time.monotonic()
+        flow.cancel()
+        with pytest.raises(AuthFlowCancelled) as caught:
+            login.result()
+        assert time.monotonic() - started < 3
+    assert (caught.value.provider, caught.value.flow_id) == ("stand-in", flow.flow_id)
+    assert flow.flow_state is AuthFlowState.CANCELLED
+    assert window.closed == ["the window"]
+    assert not is_listening(window.redirect_uri)
+
+
+def test_cancel_during_the_exchange_throws_the_tokens_away() -> None:
+    window, store, provider = Window(), MemoryTokenStore(), StandIn()
+    provider.go_on.clear()
+    flow = manager(provider, store)
+    login = Running(lambda: flow.run_native(window.open))
+    browser = Running(window.come_back)
+    assert provider.reached.wait(PATIENCE)
+    assert flow.flow_state is AuthFlowState.EXCHANGING_CODE
+    flow.cancel()
+    provider.go_on.set()
+    with pytest.raises(AuthFlowCancelled):
+        login.result()
+    assert store.list_keys() == []
+    assert "cancelled" in browser.result().text
+
+
+class SlowToBegin(StandIn):
+    """A provider whose endpoints take a while to be found."""
+
+    def build_authorize_url(self, *arguments: Any, **options: Any) -> str:
+        self.reached.set()
+        assert self.go_on.wait(PATIENCE)
+        return super().build_authorize_url(*arguments, **options)
+
+
+def test_cancel_before_the_browser_opens_opens_none() -> None:
+    window, provider, told = Window(), SlowToBegin(), []
+    provider.go_on.clear()
+    flow = manager(provider, notify=told.append)
+    login = Running(lambda: flow.run_native(window.open))
+    assert provider.reached.wait(PATIENCE)
+    assert flow.flow_state is AuthFlowState.AWAITING_CALLBACK
+    flow.cancel()
+    provider.go_on.set()
+    with pytest.raises(AuthFlowCancelled):
+        login.result()
+    assert window.opened == told == []
+
+
+def test_cancel_of_nothing_does_not_end_the_next_login() -> None:
+    flow = manager(StandIn())
+    flow.cancel()
+    assert flow.run_native(OneStep().open).success
+    flow.cancel()
+    assert flow.flow_state is AuthFlowState.COMPLETED
+    assert flow.run_native(OneStep().open).success
+
+
+# The application's own callbacks
+
+
+@pytest.mark.parametrize("name", ["show_window", "notify"])
+def test_a_callback_that_fails_ends_the_login(name: str) -> None:
+    def failing(*_: object) -> str:
+        raise ValueError("canary")
+
+    before = open_descriptors()
+    window = Window()
+    options = {"notify": failing} if name == "notify" else {}
+    flow = manager(StandIn(), **options)
+    with pytest.raises(AuthenticationError, match=f"{name} raised ValueError") as caught:
+        flow.run_native(window.open if name == "notify" else failing, window.close)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert "canary" not in str(caught.value)
+    assert caught.value.flow_id == flow.flow_id
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert window.closed == []  # none was opened
+    assert open_descriptors() == before
+
+
+def test_a_window_that_was_closed_may_say_so_itself() -> None:
+    def closed(url: str, config: Mapping[str, Any]) -> str:
+        raise AuthFlowCancelled("The window was closed.")
+
+    flow = manager(StandIn())
+    with pytest.raises(AuthFlowCancelled, match="The window was closed"):
+        flow.run_native(closed)
+    assert flow.flow_state is AuthFlowState.CANCELLED
+
+
+def test_a_window_that_cannot_be_closed_takes_nobody_s_login_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def failing(label: str) -> None:
+        raise ValueError(label)
+
+    assert manager(StandIn()).run_native(OneStep().open, failing).success
+    assert "close_window failed" in caplog.text
+
+
+# One instance, many callers
+
+
+def test_a_second_login_at_the_same_time_is_refused_and_the_first_goes_on() -> None:
+    window, other = Window(), Window()
+    flow = manager(StandIn())
+    login = Running(lambda: flow.run_native(window.open))
+    assert window.shown.wait(PATIENCE)
+    with pytest.raises(AuthenticationError, match="already under way") as caught:
+        flow.run_native(other.open)
+    assert caught.value.flow_id == flow.flow_id
+    assert flow.flow_state is AuthFlowState.AWAITING_CALLBACK
+    assert other.opened == []
+    assert window.come_back().status == 200
+    assert login.result().success
+
+
+def test_it_works_in_the_thread_of_a_running_event_loop() -> None:
+    async def program() -> str:
+        return manager(StandIn()).run_native(OneStep().open).user_id
+
+    assert asyncio.run(program()) == "alice"
+
+
+def test_it_works_in_a_thread_that_is_not_the_main_one() -> None:
+    login = Running(lambda: (threading.current_thread(), manager(StandIn()).run_native(OneStep().open)))
+    thread, result = login.result()
+    assert thread is not threading.main_thread()
+    assert result.success
+
+
+def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
+    flow, flow_ids, ports = manager(StandIn(), MemoryTokenStore()), set(), set()
+    flow.run_native(OneStep().open)
+    before = open_descriptors(), threading.enumerate()
+    for number in range(100):
+        window = Window()
+        login = Running(partial(flow.run_native, window.open, window.close))
+        with Client(window.redirect_uri):  # a preconnect
+            if number % 10 == 9:
+                flow.cancel()
+                with pytest.raises(AuthFlowCancelled):
+                    login.result()
+            else:
+                assert window.come_back().status == 200
+                assert login.result().success
+        flow_ids.add(flow.flow_id)
+        ports.add(window.redirect_uri)
+    assert len(flow_ids) == 100
+    assert (open_descriptors(), threading.enumerate()) == before
+    assert not [redirect_uri for redirect_uri in ports if is_listening(redirect_uri)]
+
+
+def test_nothing_secret_is_logged_or_printed(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """T31: with everything logged."""
+    caplog.set_level(logging.DEBUG)
+    window = OneStep()
+    result = manager(StandIn(), MemoryTokenStore()).run_native(window.open)
+    printed = capfd.readouterr()
+    seen = caplog.text + printed.out + printed.err + repr(result)
+    state = parse_qs(urlsplit(window.opened[0][0]).query)["state"][0]
+    assert not [secret for secret in (state, "canary") if secret in seen]
+
+
+# Ctrl-C (N11)
+
+
+INTERRUPTED = """
+import sys, threading
+from pywry_auth.native.flow_manager import AuthFlowManager
+from tests.native.sockets import is_listening, open_descriptors
+from tests.native.test_flow_manager import StandIn, Window
+
+class Slow(StandIn):
+    def exchange_code(self, *arguments):
+        print("exchanging", flush=True)
+        while not threading.Event().wait(0.1):
+            pass  # as a socket with a time-out would
+
+class Printed(Window):
+    def open(self, url, config):
+        label = super().open(url, config)
+        print(url, flush=True)
+        return label
+
+before = open_descriptors()
+window = Printed()
+flow = AuthFlowManager(Slow(), notify=lambda message: None)
+try:
+    flow.run_native(window.open, window.close)
+except KeyboardInterrupt:
+    assert open_descriptors() == before
+    assert not is_listening(window.redirect_uri)
+    print(flow.flow_state, threading.active_count(), flush=True)
+    raise
+"""
+
+
+@pytest.mark.parametrize("exchanging", [False, True])
+def test_ctrl_c_cleans_up_and_passes_while_a_browser_keeps_a_connection_open(exchanging: bool) -> None:
+    """N11; and a browser that is held is not left without a page."""
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        window = Window()
+        window.open(program.stdout.readline().strip(), {})
+        with Client(window.redirect_uri):
+            browser = Running(window.come_back) if exchanging else None
+            if browser:
+                assert program.stdout.readline() == "exchanging\n"
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=PATIENCE)
+    assert out == "AuthFlowState.CANCELLED 1\n"
+    assert program.returncode == -signal.SIGINT
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    if browser:
+        assert browser.result().status == 410
