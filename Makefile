@@ -11,7 +11,7 @@ TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3
 
 # One step after the other, also under -j: two installers at once would meet at apt's lock.
 .NOTPARALLEL:
-.PHONY: help test lint types setup system-packages demo clean
+.PHONY: help test soak lint types setup system-packages demo clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -28,8 +28,11 @@ types: setup ## check types
 
 setup: .venv/.tests $(NPM_PEER)/node_modules/.package-lock.json ## install all that the tests need
 
-demo: .venv/.runtime ## sign in at a local provider with your browser
-	$(BIN)/pywry-auth demo --native
+soak: setup ## run the tests that take long, with their full counts
+	SOAK=1 $(BIN)/pytest tests/test_gunicorn.py
+
+demo: .venv/.runtime ## sign in to a web application here, with a provider of its own
+	$(BIN)/pywry-auth demo
 
 clean: ## remove everything that was installed or generated here
 	rm -rf .venv $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -44,7 +47,7 @@ $(BIN)/pip:
 	$(PYTHON) -m venv .venv
 
 .venv/.runtime: setup.cfg pyproject.toml | $(BIN)/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[deploy]'
 	touch $@
 
 .venv/.tests: setup.cfg pyproject.toml | system-packages $(BIN)/pip

@@ -50,7 +50,7 @@ def create_auth_blueprint(
         AuthenticationError: Settings that cannot work; the text says which.
     """
     deploy = get_settings().deploy if deploy_settings is None else deploy_settings
-    oauth2 = get_settings().oauth2 if provider is None else None
+    oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
     at = provider or _provider_of(oauth2)
     sessions = session_store or get_session_store(deploy.state_backend, **_session_options(deploy))
     tokens = token_store or _token_store_of(oauth2, deploy)

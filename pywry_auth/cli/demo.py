@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
+from types import FrameType
+
 from pywry_auth.app import PyWry
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.models import AuthFlowResult
+from pywry_auth.native.browser import has_browser, open_browser
 from pywry_auth.providers.oidc import GenericOIDCProvider
+
+_LOOPBACK = "127.0.0.1"
+_WORKERS = 4
+_START_SECONDS = 60.0
+_END_SECONDS = 5.0
+_ADMIN, _USER = DEFAULT_USERS
+_HINT = f"Try it as {_ADMIN.username}, who is an administrator here, and as {_USER.username}, who is not."
 
 
 def native() -> AuthFlowResult:
@@ -13,3 +35,134 @@ def native() -> AuthFlowResult:
     with IdentityProvider() as identity_provider:
         provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=identity_provider.issuer)
         return PyWry().login(provider)
+
+
+def web() -> None:
+    """Serve a web application with several workers and a local identity provider, until Ctrl-C.
+
+    Raises:
+        AuthenticationError: gunicorn is missing or did not start.
+    """
+    _require_gunicorn()
+    with (
+        suppress(KeyboardInterrupt),  # the way out
+        _told_to_end(),
+        socket.create_server((_LOOPBACK, 0), backlog=128) as listening,
+        TemporaryDirectory(prefix="pywry-auth-demo-") as folder,
+    ):
+        site = f"http://{_LOOPBACK}:{listening.getsockname()[1]}"
+        secret = secrets.token_urlsafe(32)
+        client = Client("pywry-web", secret, (f"{site}/auth/callback",), (f"{site}/",))
+        with (
+            IdentityProvider(clients=[client]) as provider,
+            _gunicorn(listening, folder, _environment(provider.issuer, client, folder)) as server,
+        ):
+            _await_answer(site)
+            print(_instructions(site), flush=True)
+            if has_browser(os.environ, sys.platform):
+                open_browser(f"{site}/")
+            server.wait()
+            raise _not_serving("The web server ended")
+
+
+def _require_gunicorn() -> None:
+    if sys.platform == "win32":
+        raise AuthenticationError(
+            "The demo's web server does not run on Windows: use WSL, or try pywry-auth demo --native.",
+            error=INVALID_CONFIGURATION,
+        )
+    if find_spec("gunicorn") is None:
+        raise AuthenticationError(
+            "The demo needs a package more: pip install 'pywry-auth[deploy]'", error=INVALID_CONFIGURATION
+        )
+
+
+def _environment(issuer: str, client: Client, folder: str) -> dict[str, str]:
+    """Return the server's environment: this process's, without settings that are meant for another server."""
+    others = ("PYWRY_", "GUNICORN_", "WEB_CONCURRENCY", "LISTEN_")
+    ours = {
+        "PYWRY_OAUTH2__PROVIDER": "oidc",
+        "PYWRY_OAUTH2__ISSUER_URL": issuer,
+        "PYWRY_OAUTH2__CLIENT_ID": client.client_id,
+        "PYWRY_OAUTH2__CLIENT_SECRET": client.client_secret,
+        "PYWRY_DEPLOY__AUTH_ENABLED": "true",
+        "PYWRY_DEPLOY__ADMIN_USERS": str(_ADMIN.claims["email"]),
+        "PYWRY_DEPLOY__STATE_BACKEND": "sqlite",
+        "PYWRY_DEPLOY__SQLITE_PATH": os.path.join(folder, "state.sqlite3"),
+        "PYWRY_DEPLOY__TOKEN_SECRET": secrets.token_urlsafe(32),
+    }
+    return {name: value for name, value in os.environ.items() if not name.startswith(others)} | ours
+
+
+@contextmanager
+def _gunicorn(
+    listening: socket.socket, folder: str, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start gunicorn on a socket that listens already; at the end none of its processes is left."""
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:pywry_auth.cli.gunicorn_settings"]
+    command += ["--bind", f"fd://{listening.fileno()}", "--workers", str(_WORKERS), "--log-level", "warning"]
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter, and no word of it from outside
+        [*command, f"pywry_auth.cli.site:app_from_settings({_HINT!r})"],
+        env=environment,
+        cwd=folder,  # gunicorn imports from where it stands
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # the access log; who signs in and out is told on the error output
+        pass_fds=[listening.fileno()],
+        start_new_session=True,  # Ctrl-C is for this process, which then ends the other
+    )
+    listening.close()  # else a browser would wait for ever at the socket of a server that has ended
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.wait(_END_SECONDS)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _await_answer(site: str) -> None:
+    """Wait until the application answers; the connection breaks when its server ends instead."""
+    connection = http.client.HTTPConnection(site.removeprefix("http://"), timeout=_START_SECONDS)
+    try:
+        connection.request("GET", "/auth/status")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as exc:
+        raise _not_serving("The web server did not start") from exc
+    finally:
+        connection.close()
+    if status != 200:
+        raise _not_serving(f"The web application answers with status {status}")
+
+
+def _not_serving(what: str) -> AuthenticationError:
+    return AuthenticationError(f"{what}: what it wrote above says why.", error=INVALID_CONFIGURATION)
+
+
+def _instructions(site: str) -> str:
+    return f"""A web application runs here, and an identity provider for it to sign in at. Open:
+
+    {site}/
+
+    {_ADMIN.username:<6} {_ADMIN.password:<11} is an administrator
+    {_USER.username:<6} {_USER.password:<11} is not
+
+{_WORKERS} workers share what they know in SQLite. Who signs in and out is told below. Ctrl-C ends it all.
+"""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Take a termination signal, and a closed terminal, for Ctrl-C, so that nothing is left then either."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, end) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -22,8 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         with _plain_warnings():
-            command: Callable[[], AuthFlowResult] = _parser().parse_args(arguments).command
-            _print_result(describe(command()))
+            options = _parser().parse_args(arguments)
+            command: Callable[[argparse.Namespace], AuthFlowResult | None] = options.command
+            result = command(options)
+            if result is not None:
+                _print_result(describe(result))
     except AuthenticationError as exc:
         _complain(str(exc))
         return 1
@@ -79,19 +82,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     login = commands.add_parser("login", help="sign in with the provider of the PYWRY_OAUTH2__* variables")
     login.set_defaults(command=_login)
-    demo = commands.add_parser("demo", help="try a login here, with a local identity provider")
-    demo.add_argument("--native", action="store_true", required=True, help="as a desktop program does it")
+    demo = commands.add_parser("demo", help="try a web application here, with a local identity provider")
+    demo.add_argument("--native", action="store_true", help="sign in once, as a desktop program does it")
     demo.set_defaults(command=_demo)
     return parser
 
 
-def _login() -> AuthFlowResult:
+def _login(_options: argparse.Namespace) -> AuthFlowResult:
     from pywry_auth.app import PyWry
 
     return PyWry().login()
 
 
-def _demo() -> AuthFlowResult:
-    from pywry_auth.cli.demo import native
+def _demo(options: argparse.Namespace) -> AuthFlowResult | None:
+    from pywry_auth.cli import demo
 
-    return native()
+    if options.native:
+        return demo.native()
+    demo.web()
+    return None

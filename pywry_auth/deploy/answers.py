@@ -31,6 +31,8 @@ _STATUS = {
     "not_signed_in": 401,
 }
 
+_TITLE = {403: "Not allowed", 503: "Not available at the moment"}
+
 _RETRY_SECONDS = 5
 
 
@@ -44,9 +46,8 @@ def refusal(status: int, error: str, description: str, headers: Mapping[str, str
         headers: Further headers.
     """
     if prefers_html():
-        again = f'<a class="button" href="{escape(url_for("auth.login"))}">Try again</a>'
-        body = paragraph(description) + again + f'<p class="next">Code: {escape(error)}</p>'
-        response = page("Sign-in did not work" if status != 403 else "Not allowed", body, "failed", status)
+        body = paragraph(description) + _ways_on(status, error) + f'<p class="next">Code: {escape(error)}</p>'
+        response = page(_TITLE.get(status, "Sign-in did not work"), body, "failed", status)
     else:
         response = jsonify(error=error, error_description=description)
         response.status_code = status
@@ -74,6 +75,17 @@ def page(
 def answer(**members: Any) -> Response:
     """Return a JSON object."""
     return jsonify(**members)
+
+
+def _ways_on(status: int, error: str) -> str:
+    """Return links to what a person can do now: the page again if that can help, else a new sign-in."""
+    again = status == 503 and request.method == "GET" and request.blueprint != "auth"
+    target = request.script_root + request.full_path if again else url_for("auth.login")
+    label = "Use another account" if error == ACCESS_DENIED else "Try again"
+    return (
+        f'<a class="button" href="{escape(target)}">{label}</a>'
+        f'<nav><a href="{escape(request.script_root)}/">Home</a></nav>'
+    )
 
 
 def redirect_to(url: str, status: int = 303) -> Response:

@@ -30,13 +30,15 @@ dt { color: var(--soft); }
 dd { margin: 0; }
 a { color: var(--button); }
 nav { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; margin-top: 1.25rem; }
+[aria-current] { color: var(--ink); font-weight: 600; text-decoration: none; }
 .next { margin-top: 1.25rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); }
 .button, button { display: inline-block; min-height: 2.75rem; margin-top: 1.25rem; padding: .6rem 1.4rem;
   border: 0; border-radius: 8px; background: var(--button); color: var(--on-button); font: inherit;
   font-weight: 600; text-decoration: none; cursor: pointer; }
 .button:hover, button:hover { text-decoration: underline; }
 :focus-visible { outline: 3px solid var(--button); outline-offset: 3px; }
-@media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; } }
+@media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; }
+  dl { display: block; } dd { margin-bottom: .5rem; } }
 """
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")

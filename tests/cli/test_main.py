@@ -179,7 +179,7 @@ def test_a_misspelt_variable_is_told_in_a_sentence_too(complaint: Complaint) -> 
     assert "PYWRY_OAUTH2__ISSUER_URL" in second
 
 
-@pytest.mark.parametrize("arguments", [[], ["sign-in"], ["login", "now"], ["demo"]])
+@pytest.mark.parametrize("arguments", [[], ["sign-in"], ["login", "now"], ["demo", "now"]])
 def test_a_wrong_command_line_gets_the_usage(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

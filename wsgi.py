@@ -1,0 +1,5 @@
+"""The application that ``gunicorn wsgi:app`` serves, from settings alone."""
+
+from pywry_auth.cli.site import app_from_settings
+
+app = app_from_settings()
