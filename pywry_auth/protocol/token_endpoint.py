@@ -175,9 +175,10 @@ def _refused(
     answer: ProviderAnswer, members: Mapping[str, Any], secrets: Iterable[str], refusal: type[TokenError]
 ) -> AuthenticationError:
     """Return the error for an error answer (RFC 6749 §5.2); some providers send it with status 200."""
-    error, description = members.get("error"), members.get("error_description", "")
-    if not isinstance(error, str) or not isinstance(description, str) or answer.status >= 500:
+    error, description = members.get("error"), members.get("error_description")
+    if not isinstance(error, str) or not error or answer.status >= 500:
         return answer.fault("no token")
+    description = description if isinstance(description, str) else ""  # a grant is dead without words too
     for secret in filter(None, secrets):  # some servers quote the code or token that they refuse
         error, description = error.replace(secret, "…"), description.replace(secret, "…")
     told = f"{printable(error)}: {printable(description)}" if description else printable(error)
@@ -213,12 +214,20 @@ def _token_set(
         refresh_token=_text(members, "refresh_token") or refresh_token,
         expires_in=_lifetime(members.get("expires_in")),
         id_token=_text(members, "id_token"),
-        scope=_text(members, "scope") or "",
+        scope=_scope(members),
         raw=dict(members),
         issued_at=asked_at,
         issuer=issuer,
         client_id=client_id,
     )
+
+
+def _scope(members: Mapping[str, Any]) -> str:
+    """Read ``scope`` kindly: some providers send a list where RFC 6749 §3.3 wants one string."""
+    scope = members.get("scope")
+    if isinstance(scope, list) and all(isinstance(name, str) for name in scope):
+        scope = " ".join(scope)
+    return _text({"scope": scope}, "scope") or ""
 
 
 def _text(members: Mapping[str, Any], name: str) -> str | None:

@@ -1,0 +1,216 @@
+"""The authorization request as it is sent, and the order in which a response is judged."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from pywry_auth.exceptions import INVALID_RESPONSE, INVALID_STATE, ISSUER_MISMATCH, AuthenticationError
+from pywry_auth.models import AuthorizationRequest
+from pywry_auth.protocol.authorization import (
+    AuthorizationCode,
+    build_authorization_url,
+    judge_authorization_response,
+    same_state,
+)
+from tests.protocol.refusal import everything_told
+
+ISSUER = "https://id.example.com"
+STATE = "canary-state"
+REQUEST = AuthorizationRequest(f"{ISSUER}/authorize?state={STATE}", STATE, "http://127.0.0.1/callback")
+
+
+def judge(
+    *parameters: tuple[str, str], issuer: str = ISSUER, iss_required: bool = False
+) -> AuthorizationCode:
+    return judge_authorization_response(REQUEST, parameters, issuer=issuer, iss_required=iss_required)
+
+
+def refused(error: str, *parameters: tuple[str, str], iss_required: bool = False) -> AuthenticationError:
+    with pytest.raises(AuthenticationError) as caught:
+        judge(*parameters, iss_required=iss_required)
+    assert caught.value.error == error
+    assert "canary" not in everything_told(caught.value)
+    return caught.value
+
+
+# The request
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "query"),
+    [
+        ("https://id.example.com/a", [("x", "1")]),
+        ("https://id.example.com/a?", [("x", "1")]),
+        ("https://id.example.com/a?tenant=7", [("tenant", "7"), ("x", "1")]),
+        ("https://id.example.com/a?t=7&t=8&empty=", [("t", "7"), ("t", "8"), ("empty", ""), ("x", "1")]),
+        ("https://id.example.com/a?q=%26%3D%2B+%C3%A9", [("q", "&=+ \u00e9"), ("x", "1")]),
+        ("https://id.example.com/a?x=0&y=2", [("y", "2"), ("x", "1")]),
+        ("https://id.example.com:8443/a;p=1/b%2Fc?z=/?", [("z", "/?"), ("x", "1")]),
+    ],
+)
+def test_the_endpoints_own_query_is_kept(endpoint: str, query: list[tuple[str, str]]) -> None:
+    """RFC 6749 §3.1; but no parameter is there twice."""
+    url = build_authorization_url(endpoint, {"x": "1", "none": None})
+    assert parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True) == query
+    assert url.partition("?")[0] == endpoint.partition("?")[0]
+
+
+@pytest.mark.parametrize(
+    "value", ["a b", "a+b", "&x=2", "#", "%00", "\r\nX: 1", "\u00e9\u20ac", "?", "'\"<>", ""]
+)
+def test_a_value_cannot_break_out_of_its_parameter(value: str) -> None:
+    """T8."""
+    url = build_authorization_url("https://id.example.com/a", {"x": value, "y": "2"})
+    assert url.isascii()
+    assert url.isprintable()
+    assert parse_qsl(urlsplit(url).query, keep_blank_values=True) == [("x", value), ("y", "2")]
+    assert "+" not in url
+
+
+# The response
+
+
+def test_a_response_of_this_request_gives_its_code() -> None:
+    code = judge(("code", "canary-code"), ("state", STATE))
+    assert code.value == "canary-code"
+    assert "canary" not in repr(code)
+
+
+@pytest.mark.parametrize("code", ["\u00e9 &=+%", "x" * 5000, "0"])
+def test_a_code_is_taken_as_it_is(code: str) -> None:
+    assert judge(("state", STATE), ("code", code), ("session_state", "s"), ("scope", "openid")).value == code
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        [("state", STATE), ("state", STATE)],
+        [("state", STATE), ("state", "other")],
+        [("code", "canary-code"), ("code", "canary-code")],
+        [("code", "canary-1"), ("code", "canary-2")],
+        [("iss", ISSUER), ("iss", "https://canary.example.com")],
+        [("error", "access_denied"), ("error", "")],
+        [("unknown", ""), ("unknown", "")],
+    ],
+)
+def test_a_parameter_that_is_there_twice_is_refused(twice: list[tuple[str, str]]) -> None:
+    """T34, RFC 6749 §3.1."""
+    names = {name for name, _ in twice}
+    rest = [pair for pair in (("state", STATE), ("code", "canary-code")) if pair[0] not in names]
+    for parameters in permutations([*twice, *rest]):
+        refused(INVALID_RESPONSE, *parameters)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        "",
+        "canary",
+        STATE + " ",
+        STATE + "\0",
+        STATE.upper(),
+        STATE[:-1],
+        "\u00e9",
+        "\ud800",
+        "?" * len(STATE),
+    ],
+)
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [("code", "canary-code")],
+        [("error", "access_denied"), ("error_description", "canary")],
+        [("code", "canary-code"), ("iss", "https://canary.example.com")],
+        [],
+    ],
+)
+def test_a_response_with_another_state_is_not_even_read(
+    state: str | None, rest: list[tuple[str, str]]
+) -> None:
+    """T1, T35: state comes before issuer, error and code, so that nobody else can end this login."""
+    given = [] if state is None else [("state", state)]
+    for parameters in ([*given, *rest], [*rest, *given]):
+        refusal = refused(INVALID_STATE, *parameters)
+        assert refusal.error_description == ""
+
+
+def test_states_are_compared_whatever_characters_they_have() -> None:
+    """T36: hmac.compare_digest takes no other text than ASCII."""
+    assert same_state("s\u00e9", "s\u00e9")
+    assert not same_state("s", "\ud800")
+    assert not same_state("", None)
+
+
+@pytest.mark.parametrize(
+    ("iss", "required", "good"),
+    [
+        (ISSUER, True, True),
+        (ISSUER, False, True),
+        (None, False, True),
+        (None, True, False),
+        ("", False, False),
+        ("", True, False),
+        (ISSUER + "/", False, False),
+        (ISSUER.upper(), True, False),
+        (ISSUER + "\0", False, False),
+        ("https://canary.example.com", False, False),
+        ("https://canary.example.com", True, False),
+        ("\ud800", True, False),
+    ],
+)
+@pytest.mark.parametrize("rest", [("code", "canary-code"), ("error", "access_denied")])
+def test_a_response_of_another_issuer_is_refused(
+    iss: str | None, required: bool, good: bool, rest: tuple[str, str]
+) -> None:
+    """T4, RFC 9207 §2.4: for errors too, and before they are read; compared byte for byte."""
+    parameters = [("state", STATE), rest, *([] if iss is None else [("iss", iss)])]
+    if not good:
+        refused(ISSUER_MISMATCH, *parameters, iss_required=required)
+    elif rest[0] == "error":
+        refused("access_denied", *parameters, iss_required=required)
+    else:
+        assert judge(*parameters, iss_required=required).value == "canary-code"
+
+
+def test_an_issuer_parameter_means_nothing_where_the_provider_has_no_issuer() -> None:
+    assert judge(("state", STATE), ("code", "c"), ("iss", "https://any.example.com"), issuer="").value == "c"
+
+
+@pytest.mark.parametrize("rest", [[], [("code", "")], [("access_token", "canary")], [("id_token", "canary")]])
+def test_a_response_without_a_code_is_refused(rest: list[tuple[str, str]]) -> None:
+    refused(INVALID_RESPONSE, ("state", STATE), *rest)
+
+
+@pytest.mark.parametrize("code", [[], [("code", "canary-code")]])
+def test_the_providers_refusal_is_told_with_a_next_step(code: list[tuple[str, str]]) -> None:
+    """T35, N10, RFC 6749 §4.1.2.1: a code beside it counts for nothing."""
+    description = [("error_description", "The user said no"), ("error_uri", "https://canary.example.com")]
+    refusal = refused("access_denied", ("state", STATE), ("error", "access_denied"), *description, *code)
+    assert refusal.error_description == "The user said no"
+    assert "access_denied: The user said no" in str(refusal)
+    assert "sign in again" in str(refusal)
+
+
+@pytest.mark.parametrize("error", ["login_required", "server_error", "invalid_scope", "nobody_knows_this"])
+def test_every_refusal_says_what_to_do(error: str) -> None:
+    text = str(refused(error, ("state", STATE), ("error", error)))
+    assert text.startswith(f"The provider answered {error}. ")
+    assert len(text.removeprefix(f"The provider answered {error}. ")) > 10
+
+
+def test_the_providers_words_are_told_short_and_in_one_line() -> None:
+    """T8, T35."""
+    words = "a\r\nX: 1\x1b[31m\u2028\u202e" + "x" * 10_000
+    refusal = refused(words, ("state", STATE), ("error", words), ("error_description", words))
+    assert str(refusal).isprintable()
+    assert len(str(refusal)) < 600
+
+
+@pytest.mark.parametrize("error", ["", " "])
+def test_an_empty_error_is_no_success(error: str) -> None:
+    with pytest.raises(AuthenticationError):
+        judge(("state", STATE), ("error", error), ("code", "canary-code"))

@@ -1,0 +1,495 @@
+"""What the token endpoint is sent, once, and what is made of its answers, the odd ones too."""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pytest
+
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    INVALID_RESPONSE,
+    PROVIDER_UNREACHABLE,
+    AuthenticationError,
+    TokenError,
+    TokenRefreshError,
+)
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.protocol.http import ProviderSession
+from pywry_auth.protocol.token_endpoint import ClientAuthentication, TokenEndpoint, choose_authentication
+from pywry_auth.protocol.urls import HTTPOptions
+from tests.protocol.forge import changed
+from tests.protocol.issuer import (
+    ACCESS_TOKEN,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    NOW,
+    REDIRECT_URI,
+    REFRESH_TOKEN,
+    ScriptedIssuer,
+)
+from tests.protocol.refusal import everything_told
+from tests.protocol.servers import Answer, Behaviour, Received, hangs, resets, sends
+
+CODE = "canary-code/with+odd=characters&more"
+VERIFIER = "canary-verifier".ljust(43, "x")
+TEN_YEARS = 10 * 365 * 86400
+
+Ask = Callable[[TokenEndpoint], OAuthTokenSet]
+
+
+def exchange(endpoint: TokenEndpoint) -> OAuthTokenSet:
+    return endpoint.exchange(AuthorizationCode(CODE), REDIRECT_URI, VERIFIER)
+
+
+def refresh(endpoint: TokenEndpoint) -> OAuthTokenSet:
+    return endpoint.refresh(REFRESH_TOKEN)
+
+
+def endpoint_of(
+    issuer: ScriptedIssuer, method: str = "client_secret_post", secret: str = CLIENT_SECRET, **options: Any
+) -> TokenEndpoint:
+    return TokenEndpoint(
+        f"{issuer.url}/token",
+        ClientAuthentication(CLIENT_ID, "" if method == "none" else secret, method),
+        lambda: ProviderSession(HTTPOptions(**options)),
+        issuer.url,
+        lambda: NOW,
+    )
+
+
+def ask(issuer: ScriptedIssuer, how: Ask = exchange, **members: object) -> OAuthTokenSet:
+    """Return what is made of the usual answer with members changed."""
+    issuer.answers["/token"] = Answer(issuer.tokens(**members))
+    return how(endpoint_of(issuer))
+
+
+def refused(
+    issuer: ScriptedIssuer, answer: Answer | Behaviour, how: Ask = exchange, **options: Any
+) -> TokenError:
+    """Ask, and return the error, which has told nothing and was not followed by a second request."""
+    issuer.answers["/token"] = answer
+    before = len(issuer.requests("/token"))
+    with pytest.raises(TokenError) as caught:
+        how(endpoint_of(issuer, **options))
+    assert len(issuer.requests("/token")) == before + 1
+    assert "canary" not in everything_told(caught.value)
+    return caught.value
+
+
+# Client authentication
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret"),
+    [
+        ("client", "secret"),
+        ("a:b", "c:d"),
+        ("a b+c%", "b%+\u00e9 &=/?"),
+        ("\u00fc\u20ac", "\U0001f511"),
+        ("c", "~-._*"),
+    ],
+)
+def test_basic_has_both_parts_form_urlencoded(client_id: str, secret: str) -> None:
+    """R, RFC 6749 §2.3.1: else ``a:b`` cannot be told from ``a`` with the secret ``b:…``."""
+    client = ClientAuthentication(client_id, secret, "client_secret_basic")
+    scheme, _, encoded = client.headers["Authorization"].partition(" ")
+    name, colon, password = b64decode(encoded).decode("ascii").partition(":")
+    assert (scheme, unquote_plus(name), colon, unquote_plus(password)) == ("Basic", client_id, ":", secret)
+    assert client.parameters == {}
+
+
+def test_the_urlencoding_of_basic_is_the_forms() -> None:
+    """R: ``a:b%+é`` as RFC 6749 appendix B writes it, worked out by hand."""
+    header = ClientAuthentication("a:b%+\u00e9", "x y", "client_secret_basic").headers["Authorization"]
+    assert header == "Basic " + b64encode(b"a%3Ab%25%2B%C3%A9:x+y").decode()
+
+
+@pytest.mark.parametrize("how", [exchange, refresh])
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+def test_the_client_says_who_it_is_in_one_way(issuer: ScriptedIssuer, method: str, how: Ask) -> None:
+    """R: a public client sends no Basic, a refresh authenticates too, and nothing is said twice."""
+    issuer.answers["/token"] = Answer(issuer.tokens())
+    how(endpoint_of(issuer, method))
+    (request,) = issuer.requests("/token")
+    basic = "Basic " + b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+    assert request.headers.get("authorization") == (basic if method == "client_secret_basic" else None)
+    assert request.form.get("client_id") == (None if method == "client_secret_basic" else CLIENT_ID)
+    assert request.form.get("client_secret") == (CLIENT_SECRET if method == "client_secret_post" else None)
+
+
+BASIC, POST, NONE = "client_secret_basic", "client_secret_post", "none"
+
+
+@pytest.mark.parametrize(
+    ("secret", "configured", "offered", "method"),
+    [
+        ("s", "auto", (), BASIC),
+        ("s", "auto", (POST, BASIC), BASIC),
+        ("s", "auto", (POST,), POST),
+        ("s", "auto", ("private_key_jwt", POST), POST),
+        ("s", "auto", (NONE, BASIC), BASIC),
+        ("", "auto", (), NONE),
+        ("", "auto", (NONE,), NONE),
+        ("", "auto", (BASIC, POST), NONE),
+        ("s", POST, (BASIC,), POST),
+        ("s", BASIC, (POST,), BASIC),
+        ("s", NONE, (BASIC,), NONE),
+        ("", NONE, (), NONE),
+    ],
+)
+def test_the_method_is_chosen_once(secret: str, configured: str, offered: Sequence[str], method: str) -> None:
+    """OIDC Discovery §3: silence means Basic; what is configured wins over what is offered."""
+    assert choose_authentication("c", secret, configured, offered).method == method
+
+
+@pytest.mark.parametrize(
+    ("secret", "configured", "offered"),
+    [
+        ("canary-s", "auto", ("private_key_jwt",)),
+        ("canary-s", "auto", (NONE,)),
+        ("canary-s", "private_key_jwt", ("private_key_jwt",)),
+        ("canary-s", "Basic", ()),
+        ("", BASIC, ()),
+        ("", POST, (POST,)),
+    ],
+)
+def test_a_method_that_cannot_work_is_named(secret: str, configured: str, offered: Sequence[str]) -> None:
+    with pytest.raises(AuthenticationError, match="TOKEN_ENDPOINT_AUTH_METHOD") as caught:
+        choose_authentication("c", secret, configured, offered)
+    assert caught.value.error == INVALID_CONFIGURATION
+    assert "canary" not in everything_told(caught.value)
+
+
+# Requests
+
+
+def test_an_exchange_sends_what_the_rfcs_ask_for(issuer: ScriptedIssuer) -> None:
+    """RFC 6749 §4.1.3, RFC 7636 §4.5."""
+    ask(issuer)
+    (request,) = issuer.requests("/token")
+    assert request.method == "POST"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert request.headers["accept"] == "application/json"
+    assert request.form == {
+        "grant_type": "authorization_code",
+        "code": CODE,
+        "redirect_uri": REDIRECT_URI,
+        "code_verifier": VERIFIER,
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+    }
+
+
+def test_an_exchange_without_pkce_sends_no_verifier(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/token"] = Answer(issuer.tokens())
+    endpoint_of(issuer).exchange(AuthorizationCode(CODE), REDIRECT_URI, None)
+    assert "code_verifier" not in issuer.requests("/token")[0].form
+
+
+def test_a_refresh_sends_no_scope(issuer: ScriptedIssuer) -> None:
+    """R: some servers refuse to be told the scope."""
+    ask(issuer, refresh)
+    assert issuer.requests("/token")[0].form == {
+        "grant_type": "refresh_token",
+        "refresh_token": REFRESH_TOKEN,
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+    }
+
+
+def test_the_endpoints_own_query_is_kept(issuer: ScriptedIssuer) -> None:
+    """RFC 6749 §3.2."""
+    issuer.answers["/token"] = Answer(issuer.tokens())
+    usual = endpoint_of(issuer)
+    exchange(TokenEndpoint(usual.url + "?tenant=7", usual.client, usual.session, usual.issuer, usual.clock))
+    assert issuer.requests("/token")[0].target == "/token?tenant=7"
+
+
+def test_no_switch_of_the_process_is_needed_or_set(issuer: ScriptedIssuer) -> None:
+    """R, P17."""
+    before = dict(os.environ)
+    ask(issuer)
+    ask(issuer, refresh)
+    assert dict(os.environ) == before
+    assert not [name for name in before if name.startswith("OAUTHLIB_")]
+
+
+# Answers: success
+
+
+def test_a_usual_answer_becomes_a_token_set(issuer: ScriptedIssuer) -> None:
+    tokens = ask(issuer, id_token="canary.id.token", extra={"deep": [1]})
+    assert tokens == OAuthTokenSet(
+        ACCESS_TOKEN,
+        refresh_token=REFRESH_TOKEN,
+        expires_in=3600,
+        id_token="canary.id.token",
+        scope="openid email profile",
+        raw=issuer.tokens(id_token="canary.id.token", extra={"deep": [1]}),
+        issued_at=NOW,
+        issuer=issuer.url,
+        client_id=CLIENT_ID,
+    )
+    assert tokens.expires_at == NOW + 3600
+    assert "canary" not in repr(tokens)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (3600, 3600),
+        ("3600", 3600),
+        ("3600.5", 3600),
+        (3600.9, 3600),
+        (" 60 ", 60),
+        (0, 0),
+        (-5, 0),
+        ("-5", 0),
+        (None, None),
+        (..., None),
+        ("", None),
+        (1e300, TEN_YEARS),
+        (10**30, TEN_YEARS),
+    ],
+)
+def test_a_lifetime_is_read_kindly(issuer: ScriptedIssuer, sent: object, read: int | None) -> None:
+    """R: strings, fractions and silence come from real providers; counted from before the call."""
+    tokens = ask(issuer, expires_in=sent)
+    assert tokens.expires_in == read
+    assert tokens.expires_at == (None if read is None else NOW + read)
+
+
+@pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER"])
+def test_the_token_type_has_no_case(issuer: ScriptedIssuer, token_type: str) -> None:
+    """RFC 6749 §5.1."""
+    assert ask(issuer, token_type=token_type).token_type == "Bearer"
+
+
+@pytest.mark.parametrize("how", [exchange, refresh])
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("openid", "openid"),
+        ("repo,gist", "repo,gist"),
+        (
+            "https://www.example.com/auth/userinfo.email openid",
+            "https://www.example.com/auth/userinfo.email openid",
+        ),
+        ("", ""),
+        (None, ""),
+        (..., ""),
+        (["openid", "email"], "openid email"),
+        ([], ""),
+    ],
+)
+def test_another_scope_is_no_error(issuer: ScriptedIssuer, how: Ask, sent: object, read: str) -> None:
+    """P16: also where a provider sends a list."""
+    assert ask(issuer, how, scope=sent).scope == read
+
+
+@pytest.mark.parametrize("sent", [..., None, ""])
+def test_a_refresh_without_a_new_refresh_token_keeps_the_old(issuer: ScriptedIssuer, sent: object) -> None:
+    assert ask(issuer, refresh, refresh_token=sent).refresh_token == REFRESH_TOKEN
+    assert ask(issuer, exchange, refresh_token=sent).refresh_token is None
+    assert ask(issuer, refresh, refresh_token="canary-rotated").refresh_token == "canary-rotated"
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json;charset=UTF-8", "text/plain", "text/javascript", ""]
+)
+def test_json_under_another_name_is_read(issuer: ScriptedIssuer, media_type: str) -> None:
+    issuer.answers["/token"] = Answer(issuer.tokens(), media_type=media_type)
+    assert exchange(endpoint_of(issuer)).access_token == ACCESS_TOKEN
+
+
+# Answers: what may not be
+
+
+@pytest.mark.parametrize("how", [exchange, refresh])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"access_token": ...},
+        {"access_token": None},
+        {"access_token": ""},
+        {"access_token": {"canary": 1}},
+        {"access_token": ["canary"]},
+        {"access_token": 5},
+        {"access_token": True},
+        {"access_token": "canary\r\nX-Injected: 1"},
+        {"access_token": "canary\u00e9"},
+        {"access_token": "canary\ud800"},
+        {"access_token": "canary\0"},
+        {"token_type": ...},
+        {"token_type": None},
+        {"token_type": ""},
+        {"token_type": "mac"},
+        {"token_type": "DPoP"},
+        {"token_type": ["Bearer"]},
+        {"token_type": 1},
+        {"refresh_token": {"canary": 1}},
+        {"refresh_token": "canary\n"},
+        {"id_token": {"canary": 1}},
+        {"id_token": 1},
+        {"scope": {"openid": True}},
+        {"scope": 5},
+        {"scope": ["openid", 5]},
+        {"scope": "canary\r\nopenid"},
+        {"expires_in": "soon"},
+        {"expires_in": True},
+        {"expires_in": [3600]},
+        {"expires_in": {}},
+        {"expires_in": "NaN"},
+        {"expires_in": float("nan")},
+        {"expires_in": float("inf")},
+        {"expires_in": "1e400"},
+        {"expires_in": "2030-01-01T00:00:00Z"},
+    ],
+)
+def test_an_answer_of_the_wrong_shape_is_refused(
+    issuer: ScriptedIssuer, members: dict[str, object], how: Ask
+) -> None:
+    """R, S11: strict where strings belong; a refresh token is not taken for dead because of it."""
+    refusal = refused(issuer, Answer(issuer.tokens(**members)), how)
+    assert (type(refusal), refusal.error) == (TokenError, INVALID_RESPONSE)
+
+
+def test_a_number_too_big_for_json_is_refused(issuer: ScriptedIssuer) -> None:
+    body = json.dumps(issuer.tokens()).replace("3600", "1e400").encode()
+    assert refused(issuer, Answer(body)).error == INVALID_RESPONSE
+
+
+@pytest.mark.parametrize("how", [exchange, refresh])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer([1]), INVALID_RESPONSE),
+        (Answer(b"null"), INVALID_RESPONSE),
+        (Answer(b""), INVALID_RESPONSE),
+        (Answer(b"", 204), INVALID_RESPONSE),
+        (Answer(b"<html>canary</html>", media_type="text/html"), INVALID_RESPONSE),
+        (Answer(b"access_token=canary&token_type=bearer", media_type="text/plain"), INVALID_RESPONSE),
+        (Answer(b"<html>canary</html>", 500, "text/html"), PROVIDER_UNREACHABLE),
+        (Answer(b"<html>canary</html>", 502, "text/html"), PROVIDER_UNREACHABLE),
+        (Answer({"error": "server_error"}, 500), PROVIDER_UNREACHABLE),
+        (Answer({"error": "invalid_grant"}, 503), PROVIDER_UNREACHABLE),
+        (Answer(b"<html>canary</html>", 404, "text/html"), INVALID_RESPONSE),
+        (Answer({}, 400), INVALID_RESPONSE),
+        (Answer({"access_token": "canary", "token_type": "Bearer"}, 400), INVALID_RESPONSE),
+        (Answer({"error": {"code": "canary"}}, 400), INVALID_RESPONSE),
+        (Answer({"error": None}, 400), INVALID_RESPONSE),
+        (Answer({"error": 5}), INVALID_RESPONSE),
+        (Answer({"error": "invalid_grant", "error_description": {"canary": 1}}, 400), "invalid_grant"),
+        (Answer({"error": "invalid_grant", "error_description": None}, 400), "invalid_grant"),
+        (Answer({"error": ""}, 400), INVALID_RESPONSE),
+        (resets, PROVIDER_UNREACHABLE),
+        (sends(b""), PROVIDER_UNREACHABLE),
+    ],
+)
+def test_an_answer_that_is_no_token_answer_is_a_token_error(
+    issuer: ScriptedIssuer, answer: Answer | Behaviour, error: str, how: Ask
+) -> None:
+    """R, S11: status, body and types are judged before any library sees them; one request only."""
+    refusal = refused(issuer, answer, how)
+    assert refusal.error == error
+    dead = error == "invalid_grant" and how is refresh
+    assert type(refusal) is (TokenRefreshError if dead else TokenError)
+
+
+def test_silence_is_a_token_error(issuer: ScriptedIssuer) -> None:
+    """P26."""
+    assert refused(issuer, hangs, timeout=0.3).error == PROVIDER_UNREACHABLE
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 403])
+@pytest.mark.parametrize(
+    "error", ["invalid_grant", "invalid_client", "bad_verification_code", "temporarily_unavailable"]
+)
+def test_the_providers_refusal_is_told_with_a_next_step(
+    issuer: ScriptedIssuer, error: str, status: int
+) -> None:
+    """RFC 6749 §5.2; some providers send it with status 200."""
+    answer = Answer(
+        {"error": error, "error_description": "It was used", "error_uri": "https://canary.example.com"},
+        status,
+    )
+    for how in (exchange, refresh):
+        refusal = refused(issuer, answer, how)
+        assert (refusal.error, refusal.error_description) == (error, "It was used")
+        assert f"{error}: It was used. " in str(refusal)
+        dead = how is refresh and error == "invalid_grant"
+        assert type(refusal) is (TokenRefreshError if dead else TokenError)
+
+
+@pytest.mark.parametrize("how", [exchange, refresh])
+@pytest.mark.parametrize("secret", [CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET])
+def test_a_secret_that_the_provider_quotes_is_not_passed_on(
+    issuer: ScriptedIssuer, secret: str, how: Ask
+) -> None:
+    """T31: "unknown code abc" is what some servers answer, in the description and in the error itself."""
+    mine = [CODE, VERIFIER] if how is exchange else [REFRESH_TOKEN]
+    if secret not in [*mine, CLIENT_SECRET]:
+        secret = CLIENT_SECRET
+    words = {"error": f"bad {secret}", "error_description": f"x {secret}{secret} y"}
+    refusal = refused(issuer, Answer(words, 400), how)
+    assert refusal.error.startswith("bad ")
+    assert refusal.error_description.endswith(" y")
+
+
+def test_the_providers_words_are_told_short_and_in_one_line(issuer: ScriptedIssuer) -> None:
+    words = "a\r\nX: 1\x1b[31m\u2028" + "x" * 10_000
+    refusal = refused(issuer, Answer({"error": words, "error_description": words}, 400))
+    assert str(refusal).isprintable()
+    assert len(str(refusal)) < 600
+
+
+def test_an_error_is_no_success_whatever_stands_beside_it(issuer: ScriptedIssuer) -> None:
+    refusal = refused(issuer, Answer(changed(issuer.tokens(), error="invalid_grant")))
+    assert refusal.error == "invalid_grant"
+
+
+# Revocation
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
+def test_a_token_is_revoked_by_an_authenticated_client(issuer: ScriptedIssuer, method: str) -> None:
+    """RFC 7009 §2.1."""
+    issuer.answers["/revoke"] = Answer(b"")
+    assert endpoint_of(issuer, method).revoke(f"{issuer.url}/revoke", "canary/token+1")
+    (request,) = issuer.requests("/revoke")
+    assert request.form["token"] == "canary/token+1"
+    assert ("authorization" in request.headers) == (method == "client_secret_basic")
+
+
+@pytest.mark.parametrize("status", [201, 204, 400, 401, 500, 503])
+def test_only_200_says_that_a_token_is_revoked(issuer: ScriptedIssuer, status: int) -> None:
+    """RFC 7009 §2.2."""
+    issuer.answers["/revoke"] = Answer({"error": "unsupported_token_type"}, status)
+    assert not endpoint_of(issuer).revoke(f"{issuer.url}/revoke", "token")
+    assert len(issuer.requests("/revoke")) == 1
+
+
+def test_nothing_of_the_endpoint_shows_its_secret(issuer: ScriptedIssuer) -> None:
+    """T31."""
+    endpoint = endpoint_of(issuer)
+    assert "canary" not in repr(endpoint) + repr(endpoint.client) + repr(AuthorizationCode(CODE))
+
+
+def test_the_requests_body_is_what_was_meant(issuer: ScriptedIssuer) -> None:
+    """R: no argument of the transport leaks into the form."""
+    seen: list[Received] = []
+
+    def script(request: Received) -> Answer:
+        seen.append(request)
+        return Answer(issuer.tokens())
+
+    issuer.scripts["/token"] = script
+    refresh(endpoint_of(issuer, "none"))
+    assert set(seen[0].form) == {"grant_type", "refresh_token", "client_id"}
