@@ -230,18 +230,24 @@ def test_a_token_endpoint_that_fails_is_told_to_the_program_and_to_the_person(
 
 
 class _Misled(Person):
-    """Brings an answer of which the parameter ``iss`` names another issuer (RFC 9207)."""
+    """Brings an answer of which the parameter ``iss`` was changed, or left out."""
+
+    def __init__(self, issuer: str | None) -> None:
+        super().__init__()
+        self._issuer = issuer
 
     def bring(self, callback: str) -> None:
-        changed = dict(parameters_of(callback)) | {"iss": "https://attacker.example.com"}
-        super().bring(urlsplit(callback)._replace(query=urlencode(changed)).geturl())
+        changed = dict(parameters_of(callback)) | {"iss": self._issuer}
+        query = urlencode({name: value for name, value in changed.items() if value is not None})
+        super().bring(urlsplit(callback)._replace(query=query).geturl())
 
 
-def test_an_answer_of_another_issuer_is_refused_and_no_code_is_sent_anywhere(
-    idp: IdentityProvider, provider: GenericOIDCProvider
+@pytest.mark.parametrize("issuer", ["https://attacker.example.com", "", None])
+def test_an_answer_that_is_not_the_issuers_is_refused_and_no_code_is_sent_anywhere(
+    idp: IdentityProvider, provider: GenericOIDCProvider, issuer: str | None
 ) -> None:
-    """T4: mix-up."""
-    person = _Misled()
+    """T4: mix-up. The local provider announces that it names itself (RFC 9207 §2.3), so it must."""
+    person = _Misled(issuer)
     with pytest.raises(AuthenticationError) as caught:
         _login(PyWry(), provider, person)
     assert caught.value.error == "issuer_mismatch"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +16,7 @@ from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider, 
 from pywry_auth.cli.main import describe, main
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from tests.cli.program import COMMAND, Program, environment, started
-from tests.person import Person
+from tests.person import Person, parameters_of
 
 _ROOT = Path(__file__).parents[2]
 _CLIENT_ID = DEFAULT_CLIENTS[0].client_id
@@ -67,10 +69,12 @@ def test_a_denial_is_one_sentence_and_status_1(settings: dict[str, str]) -> None
 
 
 def test_ctrl_c_is_status_130_without_a_traceback(settings: dict[str, str]) -> None:
+    """N11, with a connection open that a browser made in advance and never used."""
     with started(COMMAND, "login", **settings) as program:
-        program.url()
-        program.interrupt()
-        status, out, err = program.end()
+        callback = urlsplit(dict(parameters_of(program.url()))["redirect_uri"])
+        with socket.create_connection((callback.hostname or "", callback.port or 0)):
+            program.interrupt()
+            status, out, err = program.end()
     assert (status, out) == (130, "")
     assert _complaint(err) == "pywry-auth: interrupted"
 
