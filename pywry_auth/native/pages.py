@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from http import HTTPStatus
 
 from pywry_auth.exceptions import printable
 
+_DONE, _CLOSE = "✅ Authentication Complete —", "You can close this window."
 _MESSAGE_LIMIT = 600  # characters; a provider may send whole paragraphs
 
 _STYLE = """
@@ -30,9 +31,10 @@ main { width: 100%; max-width: 31rem; padding: 2rem 2.25rem; background: var(--c
   border: 1px solid var(--line); border-top: 5px solid var(--accent); border-radius: 12px;
   box-shadow: 0 12px 32px rgb(0 0 0 / 9%); overflow-wrap: anywhere; }
 h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.35; text-wrap: balance; }
+h1 span { display: inline-block; }
 p { margin: .5rem 0 0; }
 .next { margin-top: 1.25rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); }
-@media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; } }
+@media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.15rem; } }
 """
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -84,12 +86,15 @@ class Page:
 
 def complete() -> Page:
     """Return the page of a sign-in that worked."""
-    return _page(
+    page = _page(
         HTTPStatus.OK,
         "done",
-        "✅ Authentication Complete — You can close this window.",
+        f"{_DONE} {_CLOSE}",
         next_step="You are signed in. Go on in the application that you came from.",
     )
+    # Where the heading does not fit on one line it breaks between its two parts.
+    parts = f"<span>{_DONE}</span> <span>{_CLOSE}</span>"
+    return replace(page, html=page.html.replace(f"<h1>{_DONE} {_CLOSE}", f"<h1>{parts}"))
 
 
 def failed(message: str) -> Page:
@@ -154,7 +159,7 @@ def refused(status: HTTPStatus) -> Page:
         "This address only takes the answer of a sign-in that is under way, and this request is not it.",
         next_step="If you were signing in, go back to the application and start again.",
     )
-    return Page(page.status, page.html, allow)
+    return replace(page, headers=allow)
 
 
 def _page(status: HTTPStatus, kind: str, title: str, *paragraphs: str, next_step: str) -> Page:
