@@ -284,15 +284,13 @@ class OAuthProvider:
         Returns:
             True when the provider says that it is done; False when it cannot, or did not answer.
         """
-        url = self.metadata.revocation_endpoint
-        if not url:
-            return False
         try:
-            revoked = self._token_endpoint().revoke(url, token)
+            url = self.metadata.revocation_endpoint
+            revoked = bool(url) and self._token_endpoint().revoke(url, token)
         except AuthenticationError as exc:
             _log.warning("%s: a token could not be revoked: %s", self.name, exc)
             return False
-        if not revoked:
+        if url and not revoked:
             _log.warning("%s: the provider did not revoke a token", self.name)
         return revoked
 
