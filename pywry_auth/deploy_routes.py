@@ -11,6 +11,7 @@ from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.options import deploy_options
 from pywry_auth.deploy.rate_limit import RateLimit
+from pywry_auth.deploy.session_life import SessionLife
 from pywry_auth.deploy.sign_in import SignIn
 from pywry_auth.deploy.site import Site
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
@@ -61,10 +62,12 @@ def create_auth_blueprint(
     site = Site(options)
     binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
     cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
+    current = CurrentSessions(sessions, cookie, options.auth_header, options.enabled, site)
     routes = AuthRoutes(
         provider=at,
         tokens=tokens,
-        sessions=CurrentSessions(sessions, cookie, options.auth_header, options.enabled),
+        sessions=current,
+        life=SessionLife(at, tokens, current, options),
         sign_in=SignIn(at, pending, binding, site, options.use_pkce),
         limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
         site=site,

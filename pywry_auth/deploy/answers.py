@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from flask import Response, jsonify, request, url_for
+from flask import Response, jsonify, request
 
+from pywry_auth.deploy.current import login_path, sessions_of_app
 from pywry_auth.exceptions import (
     ACCESS_DENIED,
     CROSS_SITE,
@@ -31,12 +32,19 @@ _STATUS = {
     "not_signed_in": 401,
 }
 
-_TITLE = {403: "Not allowed", 503: "Not available at the moment"}
+_TITLE = {
+    403: "Not allowed",
+    404: "There is no such page",
+    405: "This does not work that way",
+    503: "Not available at the moment",
+}
 
 _RETRY_SECONDS = 5
 
 
-def refusal(status: int, error: str, description: str, headers: Mapping[str, str] | None = None) -> Response:
+def refusal(
+    status: int, error: str, description: str, headers: Mapping[str, str] | None = None, again: str = ""
+) -> Response:
     """Return an error, as a page with a way on for people and as JSON for programs.
 
     Args:
@@ -44,9 +52,11 @@ def refusal(status: int, error: str, description: str, headers: Mapping[str, str
         error: Stable code.
         description: A sentence for people.
         headers: Further headers.
+        again: Path of the page that a person can try next; by default a new sign-in.
     """
     if prefers_html():
-        body = paragraph(description) + _ways_on(status, error) + f'<p class="next">Code: {escape(error)}</p>'
+        ways_on = _ways_on(again or login_path(""), error)
+        body = paragraph(description) + ways_on + f'<p class="next">Code: {escape(error)}</p>'
         response = page(_TITLE.get(status, "Sign-in did not work"), body, "failed", status)
     else:
         response = jsonify(error=error, error_description=description)
@@ -55,12 +65,12 @@ def refusal(status: int, error: str, description: str, headers: Mapping[str, str
     return response
 
 
-def refusal_for(exc: AuthenticationError) -> Response:
-    """Return the answer for an error that a route raised."""
+def refusal_for(exc: AuthenticationError, again: str = "") -> Response:
+    """Return the answer for an error that a view raised; ``again`` as for ``refusal``."""
     status = _STATUS.get(exc.error, 400)
     retry = {429: exc.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
     headers = {} if retry is None else {"Retry-After": str(int(retry))}
-    return refusal(status, printable(exc.error, 60), printable(str(exc), 600), headers)
+    return refusal(status, printable(exc.error, 60), printable(str(exc), 600), headers, again)
 
 
 def page(
@@ -77,14 +87,11 @@ def answer(**members: Any) -> Response:
     return jsonify(**members)
 
 
-def _ways_on(status: int, error: str) -> str:
-    """Return links to what a person can do now: the page again if that can help, else a new sign-in."""
-    again = status == 503 and request.method == "GET" and request.blueprint != "auth"
-    target = request.script_root + request.full_path if again else url_for("auth.login")
+def _ways_on(again: str, error: str) -> str:
     label = "Use another account" if error == ACCESS_DENIED else "Try again"
     return (
-        f'<a class="button" href="{escape(target)}">{label}</a>'
-        f'<nav><a href="{escape(request.script_root)}/">Home</a></nav>'
+        f'<a class="button" href="{escape(again)}">{label}</a>'
+        f'<nav><a href="{escape(sessions_of_app().site.root)}/">Home</a></nav>'
     )
 
 

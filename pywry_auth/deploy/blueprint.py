@@ -5,17 +5,25 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy import signals
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal, refusal_for
 from pywry_auth.deploy.csrf import require_own_request
-from pywry_auth.deploy.current import CurrentSessions, find_current, forget_current
+from pywry_auth.deploy.current import (
+    CurrentSessions,
+    find_current,
+    forget_current,
+    login_path,
+    sessions_of_app,
+)
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.sign_in import SignIn, response_parameters
@@ -23,19 +31,20 @@ from pywry_auth.deploy.site import Site
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.authorization_code import complete
-from pywry_auth.flow.identity import require_allowed, roles_for, vouched_email
-from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
-from pywry_auth.state.pending import STALE_STATES, STATE_EXPIRED
+from pywry_auth.models import OAuthTokenSet, UserSession
+from pywry_auth.state.pending import STALE_STATES, STATE_EXPIRED, PendingAuthorization
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from pywry_auth.deploy.options import DeployOptions
+    from pywry_auth.deploy.session_life import SessionLife
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
 _log = logging.getLogger("pywry_auth.deploy")
 _SETTLED_SECONDS = 5.0
+_NEXT = "_pywry_auth_next"
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class AuthRoutes:
         provider: Where users sign in.
         tokens: Where their OAuth tokens are, under their user IDs.
         sessions: Where their sessions are, and which one a request belongs to.
+        life: Begins and ends them.
         sign_in: Logins under way.
         limit: How many may begin.
         site: The site's own addresses.
@@ -55,6 +65,7 @@ class AuthRoutes:
     provider: OAuthProvider
     tokens: TokenStore
     sessions: CurrentSessions
+    life: SessionLife
     sign_in: SignIn
     limit: RateLimit
     site: Site
@@ -76,15 +87,14 @@ class AuthRoutes:
         blueprint.after_request(_private)
         blueprint.register_error_handler(AuthenticationError, self._failed)
         # A guard in one of the application's own views meets the store too.
-        blueprint.app_errorhandler(BackendUnavailable)(refusal_for)
+        blueprint.app_errorhandler(BackendUnavailable)(_store_down)
         blueprint.record_once(self._install)
         return blueprint
 
     def login(self) -> Response:
         """Send the browser to the provider."""
         self.limit.spend(request.remote_addr)
-        fallback = self.options.after_login_url
-        return self.sign_in.begin(safe_path(request.args.get("next"), fallback))
+        return self.sign_in.begin(safe_path(request.args.get("next"), self._home))
 
     def callback(self) -> Response:
         """Take the browser back from the provider: a new session, its cookie, and on to the application."""
@@ -92,13 +102,15 @@ class AuthRoutes:
         try:
             pending = self.sign_in.take(parameters)
         except AuthenticationError as exc:
-            return self._stale(exc)
+            # A reload, the back button, or the slower of two tabs.
+            if exc.error in STALE_STATES and find_current() is not None:
+                return redirect_to(self.site.absolute(self._home))
+            raise
+        setattr(g, _NEXT, pending.next_url)
         if pending.expired:
-            if pending.restarted:
-                raise AuthenticationError("The sign-in took too long: start again.", error=STATE_EXPIRED)
-            return self.sign_in.begin(pending.next_url, restarted=True)
+            return self._late(pending)
         result = complete(self.provider, pending.request, parameters)
-        value, session = self._begin_session(result)
+        value, session = self.life.begin(result)
         response = redirect_to(self.site.absolute(pending.next_url))
         self.sessions.cookie.set(response, value, self.options.session_ttl, self.site.secure_cookies)
         signals.user_logged_in.send(self, session=session)
@@ -107,12 +119,14 @@ class AuthRoutes:
 
     def refresh(self) -> Response:
         """Refresh the user's access token; all who ask at once get the result of one call."""
-        session = self._require_session()
+        session = _require_session()
+        seen, called = self.tokens.load(session.user_id), False
 
         def is_due(tokens: OAuthTokenSet) -> bool:
-            # Whoever asks just after somebody else was given new tokens gets those.
-            settled = min(_SETTLED_SECONDS, (tokens.expires_in or 2 * _SETTLED_SECONDS) / 2)
-            return tokens.issued_at <= session.created_at or time.time() - tokens.issued_at >= settled
+            # Who waited while somebody else was given new tokens, or asks just after that, gets those.
+            nonlocal called
+            called = tokens == seen and not _is_fresh(tokens, session)
+            return called
 
         try:
             tokens = token_lifecycle.refresh_stored(self.provider, self.tokens, session.user_id, is_due)
@@ -124,17 +138,19 @@ class AuthRoutes:
             if exc.error == "no_refresh_token":
                 raise
             return refusal(502, exc.error, str(exc))
-        signals.token_refreshed.send(self, user_id=session.user_id)
-        signals.audit("refresh", user=session.user_id, session=session.session_id)
+        if called:
+            signals.token_refreshed.send(self, user_id=session.user_id)
+            signals.audit("refresh", user=session.user_id, session=session.session_id)
         return answer(refreshed=True, expires_at=tokens.expires_at)
 
     def logout(self) -> Response:
         """End this session, or all of the user's, and with the last one the tokens."""
         session = find_current()
-        logout_url = None if session is None else self._end(session)
         # Only a URL of the provider's metadata or a path of the settings: nothing that the request says.
+        home = self.site.absolute(self.site.root + self.options.after_logout_url)
+        logout_url = None if session is None else self._end(session, home)
         if prefers_html():
-            response = redirect_to(logout_url or self.site.absolute(self.options.after_logout_url))
+            response = redirect_to(logout_url or home)
         else:
             response = answer(logged_out=True, logout_url=logout_url)
         self.sessions.cookie.clear(response, self.site.secure_cookies)
@@ -142,7 +158,7 @@ class AuthRoutes:
 
     def userinfo(self) -> Response:
         """Tell who is signed in, with the provider's profile as it came."""
-        session = self._require_session()
+        session = _require_session()
         info = session.metadata.get("user_info", {})
         return answer(user_id=session.user_id, roles=session.roles, user_info=info)
 
@@ -156,90 +172,76 @@ class AuthRoutes:
             expires_at=session.expires_at if session else None,
         )
 
-    def _begin_session(self, result: AuthFlowResult) -> tuple[str, UserSession]:
-        profile, rules = result.user_info, self.options.rules
-        vouched = rules.trust_unverified_email or self.provider.vouches_for_email(profile)
-        email = vouched_email(profile, vouched)
-        require_allowed(profile, email, rules)
-        store, cookie = self.sessions.store, self.sessions.cookie
-        old = cookie.read(request)
-        value = cookie.signer.new()
-        session = store.create_session(
-            cookie.signer.digest(value) or "",
-            result.user_id,
-            roles=roles_for(profile, email, rules),
-            ttl=self.options.session_ttl,
-            metadata={"user_info": profile},
-        )
-        self.tokens.save(result.user_id, result.tokens)
-        if old is not None:
-            store.delete_session(old)
-        return value, session
+    @property
+    def _home(self) -> str:
+        return self.site.root + self.options.after_login_url
 
-    def _stale(self, exc: AuthenticationError) -> Response:
-        """Answer a reload, the back button, or the slower of two tabs: into the application if signed in."""
-        if exc.error in STALE_STATES and find_current() is not None:
-            return redirect_to(self.site.absolute(self.options.after_login_url))
-        raise exc
+    def _late(self, pending: PendingAuthorization) -> Response:
+        """Answer a response that came too late: its code is not used."""
+        if find_current() is not None:  # by another tab
+            return redirect_to(self.site.absolute(pending.next_url))
+        if pending.restarted:
+            raise AuthenticationError("The sign-in took too long: start again.", error=STATE_EXPIRED)
+        return self.sign_in.begin(pending.next_url, restarted=True)
 
-    def _end(self, session: UserSession) -> str | None:
-        store, user = self.sessions.store, session.user_id
-        if request.args.get("everywhere") == "1":
-            ended = store.delete_user_sessions(user)
-        else:
-            ended = int(store.delete_session(session.session_id))
+    def _end(self, session: UserSession, home: str) -> str | None:
+        ended, tokens = self.life.end(session, everywhere=request.args.get("everywhere") == "1")
         forget_current()
-        tokens = self.tokens.load(user)
-        if tokens is not None and not store.list_user_sessions(user):
-            self.tokens.delete(user)
-            token_lifecycle.revoke(self.provider, tokens)
-        signals.user_logged_out.send(self, user_id=user, sessions=ended)
-        signals.audit("logout", user=user, session=session.session_id, sessions=ended)
-        return self._logout_url(tokens)
-
-    def _logout_url(self, tokens: OAuthTokenSet | None) -> str | None:
-        try:
-            return self.provider.end_session_url(
-                id_token_hint=tokens.id_token if tokens else None,
-                post_logout_redirect_uri=self.site.absolute(self.options.after_logout_url),
-            )
-        except AuthenticationError as exc:  # signed out here all the same
-            _log.warning("the provider's sign-out address cannot be had: %s", exc)
-            return None
-
-    def _require_session(self) -> UserSession:
-        session = find_current()
-        if session is None:
-            raise AuthenticationError("Sign in first.", error="not_signed_in")
-        return session
+        signals.user_logged_out.send(self, user_id=session.user_id, sessions=ended)
+        signals.audit("logout", user=session.user_id, session=session.session_id, sessions=ended)
+        return self.life.logout_url(tokens, home)
 
     def _before(self) -> Response | None:
-        if request.method == "HEAD" and request.endpoint in ("auth.login", "auth.callback"):
+        if request.method == "HEAD" and _view() in ("login", "callback"):
             return Response(status=204)  # a look ahead must neither begin nor use up a login
         if request.method == "POST":
             require_own_request(request, self.site.origin)
-        if not self.options.enabled and request.endpoint != "auth.status":
+        if not self.options.enabled and _view() != "status":
             return refusal(503, "auth_disabled", "Signing in is switched off on this site.")
         return None
 
     def _failed(self, exc: AuthenticationError) -> Response:
-        if request.endpoint in ("auth.login", "auth.callback"):
+        if _view() in ("login", "callback"):
             signals.login_failed.send(self, error=exc.error)
             signals.audit("login_failed", error=exc.error, client=request.remote_addr)
-        response = refusal_for(exc)
+        response = refusal_for(exc, login_path(safe_path(g.get(_NEXT) or request.args.get("next"), "")))
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
         return response
 
     def _install(self, state: BlueprintSetupState) -> None:
         app = cast("Flask", state.app)
-        self.sessions.install(app)
+        self.sessions.install(app, f"{state.name_prefix}.{state.name}".lstrip("."))
+        if state.url_prefix:
+            app.after_request(partial(_answer_unrouted, f"{state.url_prefix}/"))
         hops = self.options.trusted_proxy_hops
         if hops:
             # Flask's documentation puts middleware on like this.
             app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
         if not self.options.enabled:
             _log.warning("nobody can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
+
+
+def _view() -> str:
+    return (request.endpoint or "").rpartition(".")[2]  # an application may name the blueprint as it likes
+
+
+def _require_session() -> UserSession:
+    session = find_current()
+    if session is None:
+        raise AuthenticationError("Sign in first.", error="not_signed_in")
+    return session
+
+
+def _is_fresh(tokens: OAuthTokenSet, session: UserSession) -> bool:
+    """Tell whether tokens were refreshed a moment ago; those of the sign-in itself are not meant."""
+    settled = min(_SETTLED_SECONDS, (tokens.expires_in or 2 * _SETTLED_SECONDS) / 2)
+    return tokens.issued_at > session.created_at and time.time() - tokens.issued_at < settled
+
+
+def _store_down(exc: AuthenticationError) -> Response:
+    """Answer for one of the application's own views: a person can go there again."""
+    return refusal_for(exc, safe_path(sessions_of_app().site.current_path, login_path("")))
 
 
 def _reauthenticate() -> AuthenticationError:
@@ -250,3 +252,14 @@ def _private(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
     response.vary.add("Cookie")
     return response
+
+
+def _answer_unrouted(prefix: str, response: Response) -> Response:
+    """Answer like the routes what Flask found none for, and so never gave to the blueprint."""
+    fault = request.routing_exception
+    if not isinstance(fault, NotFound | MethodNotAllowed) or not request.path.startswith(prefix):
+        return response
+    told = refusal(fault.code, fault.name.lower().replace(" ", "_"), fault.description)
+    if isinstance(fault, MethodNotAllowed):
+        told.headers["Allow"] = ", ".join(sorted(fault.valid_methods or ()))
+    return _private(told)

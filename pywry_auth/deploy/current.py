@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
+from urllib.parse import urlencode
 
-from flask import current_app, g, request
+from flask import current_app, g, request, url_for
 from werkzeug.local import LocalProxy
 
 from pywry_auth.deploy.cookies import Cookie
@@ -15,6 +16,8 @@ from pywry_auth.state.sessions import SessionStore, session_id_of_bearer
 
 if TYPE_CHECKING:
     from flask import Flask, Response
+
+    from pywry_auth.deploy.site import Site
 
 _EXTENSION = "pywry_auth"
 _CACHED = "_pywry_auth_session"
@@ -29,16 +32,23 @@ class CurrentSessions:
         cookie: Carries a browser's session.
         auth_header: Carries an API client's, as ``Bearer …``.
         enabled: Whether there are sessions at all.
+        site: The site's own addresses.
     """
 
     store: SessionStore
     cookie: Cookie
     auth_header: str
     enabled: bool
+    site: Site
 
-    def install(self, app: Flask) -> None:
-        """Make ``current_session`` and ``g.session`` work in an application."""
-        app.extensions[_EXTENSION] = self
+    def install(self, app: Flask, blueprint: str) -> None:
+        """Make ``current_session`` and ``g.session`` work in an application.
+
+        Args:
+            app: The application.
+            blueprint: What it calls the blueprint with the routes.
+        """
+        app.extensions[_EXTENSION] = _Installed(self, blueprint)
         app.before_request(_offer)
         app.after_request(_vary)
 
@@ -58,26 +68,48 @@ class CurrentSessions:
         return None if session_id is None else self.store.get_session(session_id)
 
 
+class _Installed(NamedTuple):
+    sessions: CurrentSessions
+    blueprint: str
+
+
 def find_current() -> UserSession | None:
     """Return the current request's session or None; the store is asked once in a request.
 
     Raises:
         AuthenticationError: The application has no authentication blueprint.
     """
-    if _CACHED not in g:
-        setattr(g, _CACHED, sessions_of_app().find())
-    return cast("UserSession | None", getattr(g, _CACHED))
+    # With the request and not in g, which belongs to an application context and may see several requests.
+    if not hasattr(request, _CACHED):
+        setattr(request, _CACHED, sessions_of_app().find())
+    return cast("UserSession | None", getattr(request, _CACHED))
 
 
 def forget_current() -> None:
     """Look the session up again when it is next asked for."""
-    g.pop(_CACHED, None)
+    if hasattr(request, _CACHED):
+        delattr(request, _CACHED)
 
 
 def sessions_of_app() -> CurrentSessions:
     """Return what ``install`` left in the current application."""
+    return _installed().sessions
+
+
+def login_path(next_path: str) -> str:
+    """Return the path of the login as browsers see it.
+
+    Args:
+        next_path: Where to go once signed in; empty for where everybody goes.
+    """
+    sessions, blueprint = _installed()
+    path = sessions.site.public_path(url_for(f"{blueprint}.login"))
+    return f"{path}?{urlencode({'next': next_path})}" if next_path else path
+
+
+def _installed() -> _Installed:
     try:
-        return cast(CurrentSessions, current_app.extensions[_EXTENSION])
+        return cast(_Installed, current_app.extensions[_EXTENSION])
     except KeyError:
         raise AuthenticationError(
             "This application has no authentication: register create_auth_blueprint() on it.",
@@ -95,6 +127,6 @@ def _offer() -> None:
 
 def _vary(response: Response) -> Response:
     # Whatever was made with a look at the session is for this visitor alone.
-    if _CACHED in g:
+    if hasattr(request, _CACHED):
         response.vary.update(("Cookie", sessions_of_app().auth_header))
     return response

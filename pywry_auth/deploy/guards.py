@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
-from urllib.parse import urlencode
 
-from flask import redirect, request, url_for
+from flask import request
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Request
 
-from pywry_auth.deploy.answers import refusal
-from pywry_auth.deploy.current import find_current, sessions_of_app
+from pywry_auth.deploy.answers import redirect_to, refusal
+from pywry_auth.deploy.current import find_current, login_path, sessions_of_app
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -77,14 +76,14 @@ def permission_required(
 def challenge() -> ResponseReturnValue:
     """Return the answer to a visitor who is not signed in: to the login for a navigation, else 401."""
     if is_navigation(request):
-        target = request.full_path if request.query_string else request.path
-        return redirect(f"{url_for('auth.login')}?{urlencode({'next': request.script_root + target})}")
+        return redirect_to(login_path(sessions_of_app().site.current_path), 302)
     return refusal(401, "login_required", "Sign in first.", {"WWW-Authenticate": 'Bearer realm="session"'})
 
 
 def forbidden() -> ResponseReturnValue:
     """Return the answer to a user who may not do this."""
-    return refusal(403, "access_denied", "You are signed in, but your account may not do this.")
+    again = login_path(sessions_of_app().site.current_path)
+    return refusal(403, "access_denied", "You are signed in, but your account may not do this.", again=again)
 
 
 def is_navigation(request: Request) -> bool:

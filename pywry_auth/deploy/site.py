@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import request, url_for
 
@@ -13,6 +13,9 @@ from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
+
+_IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
+_IN_QUERY = "%?[]" + _IN_PATH  # §3.4; and the query as it came
 
 
 @dataclass(frozen=True)
@@ -26,43 +29,53 @@ class Site:
     options: DeployOptions
 
     @property
-    def base_url(self) -> str:
-        """The application's root without a slash at the end.
+    def origin(self) -> str:
+        """Scheme, host and port.
 
         Raises:
             AuthenticationError: The request came over plain http from another machine, so that codes and
                 cookies would travel in the clear.
         """
-        if self.options.public_base_url:
-            return self.options.public_base_url
+        if self.options.public_origin:
+            return self.options.public_origin
         if not request.is_secure and not is_loopback(_hostname(request.host_url)):
             raise AuthenticationError(
                 "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https "
                 "address, or PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it.",
                 error=INVALID_CONFIGURATION,
             )
-        return request.root_url.rstrip("/")
+        return request.host_url.rstrip("/")
 
     @property
-    def origin(self) -> str:
-        """Scheme, host and port."""
-        parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{parts.netloc}"
+    def root(self) -> str:
+        """Path of the application's root as browsers see it, without a slash at the end."""
+        public = self.options.public_base_url
+        return urlsplit(public).path if public else request.script_root
+
+    def public_path(self, path: str) -> str:
+        """Return a path as browsers see it, for one that ``url_for`` made."""
+        return self.root + path.removeprefix(request.script_root)
+
+    @property
+    def current_path(self) -> str:
+        """Path and query of the current request as browsers see them."""
+        query = quote(request.query_string, safe=_IN_QUERY)
+        return self.root + quote(request.path, safe=_IN_PATH) + (f"?{query}" if query else "")
 
     @property
     def redirect_uri(self) -> str:
         """Where the provider sends browsers back to (RFC 6749 §3.1.2)."""
-        return self.base_url + url_for("auth.callback").removeprefix(request.script_root)
+        return self.absolute(self.public_path(url_for(".callback")))
 
     @property
     def secure_cookies(self) -> bool:
         """Whether cookies are for https alone."""
         if self.options.cookie_secure != "auto":
             return self.options.cookie_secure == "true"
-        return urlsplit(self.base_url).scheme == "https"
+        return self.origin.startswith("https:")
 
     def absolute(self, path: str) -> str:
-        """Return a path of this site as a URL, so that no browser can read it as another host's."""
+        """Return a public path as a URL, so that no browser can read it as another host's."""
         return self.origin + path
 
 

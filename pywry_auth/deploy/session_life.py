@@ -1,0 +1,104 @@
+"""How a user's session begins after a login, and how it ends; the user's tokens go with the last one."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flow import token_lifecycle
+from pywry_auth.flow.identity import require_allowed, roles_for, vouched_email
+
+if TYPE_CHECKING:
+    from pywry_auth.deploy.current import CurrentSessions
+    from pywry_auth.deploy.options import DeployOptions
+    from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.tokens import TokenStore
+
+_log = logging.getLogger("pywry_auth.deploy")
+
+
+@dataclass(frozen=True)
+class SessionLife:
+    """Begins and ends sessions.
+
+    Args:
+        provider: Where users sign in, and tokens are revoked.
+        tokens: Where users' OAuth tokens are.
+        sessions: Where their sessions are.
+        options: The application's choices.
+    """
+
+    provider: OAuthProvider
+    tokens: TokenStore
+    sessions: CurrentSessions
+    options: DeployOptions
+
+    def begin(self, result: AuthFlowResult) -> tuple[str, UserSession]:
+        """Return the cookie's value and the new session; the one that this browser had ends.
+
+        Args:
+            result: Who signed in.
+
+        Raises:
+            AuthenticationError: The user may not sign in here (``access_denied``).
+        """
+        profile, rules = result.user_info, self.options.rules
+        vouched = rules.trust_unverified_email or self.provider.vouches_for_email(profile)
+        email = vouched_email(profile, vouched)
+        require_allowed(profile, email, rules)
+        store, cookie = self.sessions.store, self.sessions.cookie
+        earlier = cookie.read(request)
+        value = cookie.signer.new()
+        session = store.create_session(
+            cookie.signer.digest(value) or "",
+            result.user_id,
+            roles=roles_for(profile, email, rules),
+            ttl=self.options.session_ttl,
+            metadata={"user_info": profile},
+        )
+        self.tokens.save(result.user_id, result.tokens)
+        replaced = store.get_session(earlier) if earlier else None
+        if replaced is not None:
+            self.end(replaced)
+        return value, session
+
+    def end(self, session: UserSession, everywhere: bool = False) -> tuple[int, OAuthTokenSet | None]:
+        """End a session, and revoke and delete the user's tokens if it was the last one.
+
+        Args:
+            session: The session.
+            everywhere: Whether to end all of the user's sessions.
+
+        Returns:
+            How many sessions ended, and the tokens that the user had.
+        """
+        store, user = self.sessions.store, session.user_id
+        tokens = self.tokens.load(user)
+        if everywhere:
+            ended = store.delete_user_sessions(user)
+        else:
+            ended = int(store.delete_session(session.session_id))
+        if tokens is not None and not store.list_user_sessions(user):
+            self.tokens.delete(user)
+            token_lifecycle.revoke(self.provider, tokens)
+        return ended, tokens
+
+    def logout_url(self, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
+        """Return where to sign out at the provider too, or None if it has no such place.
+
+        Args:
+            tokens: What the user had.
+            return_to: Where to go afterwards.
+        """
+        try:
+            return self.provider.end_session_url(
+                id_token_hint=tokens.id_token if tokens else None, post_logout_redirect_uri=return_to
+            )
+        except AuthenticationError as exc:  # signed out here all the same
+            _log.warning("the provider's sign-out address cannot be had: %s", exc)
+            return None

@@ -1,0 +1,202 @@
+"""``GET /auth/callback``: the row of the table of routes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.deploy.web import (
+    CLIENT_SECRET,
+    SITE,
+    Faults,
+    Web,
+    attributes,
+    parameter,
+    set_cookies,
+    with_parameter,
+)
+from tests.person import Person
+
+
+def test_the_way_back_ends_in_the_application_with_a_session_cookie(web_on: Web) -> None:
+    browser = web_on.browser()
+    response = browser.sign_in("/auth/login?next=/members")
+    assert (response.status_code, response.location, response.data) == (303, f"{SITE}/members", b"")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Vary"] == "Cookie"
+    cookies = set_cookies(response)
+    assert list(cookies) == ["pywry_session"]
+    found = attributes(cookies["pywry_session"])
+    assert found.pop("expires")
+    assert found == {"max-age": "86400", "httponly": "True", "path": "/", "samesite": "Lax"}
+    assert len(cookies["pywry_session"].partition(";")[0]) < 120, "P13"
+    assert browser.get("/members").json["user_id"] == "user-alice"
+
+
+def test_without_a_wish_the_way_back_ends_at_the_root(web: Web) -> None:
+    assert web.browser().sign_in().location == f"{SITE}/"
+
+
+def test_a_session_knows_the_user_the_roles_and_the_profile(web_on: Web) -> None:
+    before = time.time()
+    web_on.browser().sign_in()
+    (session,) = web_on.sessions.list_user_sessions("user-alice")
+    assert (session.user_id, session.roles) == ("user-alice", ["viewer"])
+    assert session.metadata["user_info"]["email"] == "alice@example.com"
+    assert before <= session.created_at <= time.time()
+    assert session.expires_at == session.created_at + 86400
+
+
+def test_the_tokens_are_stored_under_the_users_id(web_on: Web) -> None:
+    web_on.browser().sign_in()
+    assert web_on.tokens.list_keys() == ["user-alice"]
+    tokens = web_on.tokens.load("user-alice")
+    assert tokens is not None
+    assert web_on.provider is not None
+    assert web_on.provider.get_userinfo(tokens.access_token)["sub"] == "user-alice"
+    assert (tokens.issuer, tokens.client_id) == (web_on.idp.issuer, "site")
+
+
+def test_login_and_callback_may_meet_different_workers(
+    make_web: Callable[..., Web], redis_backend: Backend
+) -> None:
+    """P8: two instances of the application share nothing but the store and the secret."""
+    one, two = make_web(redis_backend), make_web(redis_backend)
+    first, second = one.browser(), two.browser()
+    callback = first.authorize()
+    second.plant("pywry_session_login", first.cookie("pywry_session_login") or "")
+    assert second.get(callback).status_code == 303
+    first.plant("pywry_session", second.cookie() or "")
+    assert first.user == "user-alice"
+
+
+def test_a_look_ahead_uses_nothing_up(web: Web) -> None:
+    """T27: HEAD has no effect."""
+    browser = web.browser()
+    callback = browser.authorize()
+    response = browser.head(callback)
+    assert (response.status_code, response.data) == (204, b"")
+    assert not set_cookies(response)
+    assert web.calls()["token"] == 0
+    assert browser.get(callback).status_code == 303
+
+
+def test_a_user_who_cancels_is_told_so(web: Web) -> None:
+    browser = web.browser()
+    callback = Person(action="cancel").authorize(browser.begin("/auth/login?next=/members"))
+    response = browser.get(callback)
+    assert response.status_code == 403
+    assert response.json["error"] == "access_denied"
+    assert "refused at the provider" in response.json["error_description"]
+    assert not set_cookies(response)
+    assert web.calls()["token"] == 0
+    assert browser.user is None
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "error"),
+    [("/token", 502, "provider_unreachable"), ("/jwks", 502, "provider_unreachable")],
+)
+def test_a_provider_that_is_down_signs_nobody_in(
+    web: Web, faults: Faults, path: str, status: int, error: str
+) -> None:
+    """T28."""
+    browser = web.browser()
+    callback = browser.authorize()
+    faults.down(path)
+    response = browser.get(callback)
+    assert (response.status_code, response.json["error"]) == (status, error)
+    assert not set_cookies(response)
+    assert web.sessions.list_user_sessions("user-alice") == []
+    assert web.tokens.list_keys() == []
+
+
+def test_without_the_userinfo_endpoint_the_id_token_tells_who_it_is(web: Web, faults: Faults) -> None:
+    faults.down("/userinfo")
+    browser = web.browser()
+    browser.sign_in()
+    assert browser.user == "user-alice"
+    assert browser.get("/auth/userinfo").json["user_info"]["nonce"]
+
+
+def test_a_profile_that_names_nobody_signs_nobody_in(make_web: Callable[..., Web], faults: Faults) -> None:
+    faults.answers["/userinfo"] = (200, "application/json", b'{"name": "unknown", "sub": ""}')
+    web = make_web()
+    at = web.idp.issuer
+    custom = GenericOIDCProvider(
+        "site",
+        CLIENT_SECRET,
+        scopes=["email"],
+        authorize_url=f"{at}/authorize",
+        token_url=f"{at}/token",
+        userinfo_url=f"{at}/userinfo",
+    )
+    browser = make_web(provider=custom).browser()
+    response = browser.get(browser.authorize())
+    assert (response.status_code, response.json["error"]) == (400, "no_user_id")
+    assert not set_cookies(response)
+
+
+@pytest.mark.parametrize("name", ["state", "code", "iss", "error", "session_state"])
+def test_a_parameter_that_comes_twice_is_refused(web: Web, name: str) -> None:
+    """T34."""
+    browser = web.browser()
+    callback = browser.authorize()
+    twice = f"{with_parameter(callback, name, 'a')}&{name}=a"
+    response = browser.get(twice)
+    assert response.status_code == 400
+    assert response.json["error"] in ("invalid_state", "invalid_response")
+    assert web.calls()["token"] == 0
+    assert not set_cookies(response)
+
+
+def test_the_right_state_twice_is_refused_too_and_costs_nothing(web: Web) -> None:
+    """T34."""
+    browser = web.browser()
+    callback = browser.authorize()
+    response = browser.get(f"{callback}&state={parameter(callback, 'state')}")
+    assert (response.status_code, response.json["error"]) == (400, "invalid_state")
+    assert browser.get(callback).status_code == 303
+
+
+@pytest.mark.parametrize("issuer", [None, "https://evil.example.com", ""])
+def test_a_response_of_another_issuer_is_refused(web: Web, issuer: str | None) -> None:
+    """T4, RFC 9207: this provider says that it always sends ``iss``."""
+    browser = web.browser()
+    response = browser.get(with_parameter(browser.authorize(), "iss", issuer))
+    assert (response.status_code, response.json["error"]) == (400, "issuer_mismatch")
+    assert web.calls()["token"] == 0
+
+
+@pytest.mark.parametrize("code", [None, "", "forged"])
+def test_a_code_that_is_none_signs_nobody_in(web: Web, code: str | None) -> None:
+    browser = web.browser()
+    response = browser.get(with_parameter(browser.authorize(), "code", code))
+    assert response.status_code == 400
+    assert response.json["error"] in ("invalid_response", "invalid_grant")
+    assert not set_cookies(response)
+
+
+def test_a_code_of_another_login_signs_nobody_in(web: Web) -> None:
+    """T5: the attacker's code under the victim's state fails by the code challenge."""
+    attacker, victim = web.browser(), web.browser()
+    stolen = parameter(attacker.authorize(username="bob"), "code")
+    response = victim.get(with_parameter(victim.authorize(), "code", stolen))
+    assert (response.status_code, response.json["error"]) == (400, "invalid_grant")
+    assert victim.user is None
+
+
+@pytest.mark.parametrize(
+    "query", ["", "state=", "code=x", "state=%00", "state=%ff&code=x", "state=" + "s" * 9000]
+)
+def test_what_is_no_response_is_refused(web: Web, query: str) -> None:
+    browser = web.browser()
+    browser.begin()
+    response = browser.get(f"/auth/callback?{query}")
+    assert response.status_code == 400
+    assert response.json["error"] in ("invalid_state", "state_unknown")
+    assert web.calls()["token"] == 0

@@ -1,0 +1,113 @@
+"""``GET /auth/login``: the row of the table of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.deploy.web import SITE, Browser, Faults, WatchedBackend, Web, attributes, parameter, set_cookies
+
+
+def test_a_login_is_a_redirect_to_the_provider_with_state_nonce_and_challenge(web: Web) -> None:
+    response = web.browser().get("/auth/login?next=/members")
+    assert (response.status_code, response.data) == (302, b"")
+    address = urlsplit(response.location)
+    asked = parse_qsl(address.query)
+    assert f"{address.scheme}://{address.netloc}{address.path}" == f"{web.idp.issuer}/authorize"
+    assert dict(asked) | {"state": "", "nonce": "", "code_challenge": ""} == {
+        "response_type": "code",
+        "client_id": "site",
+        "redirect_uri": f"{SITE}/auth/callback",
+        "scope": "openid email profile",
+        "state": "",
+        "nonce": "",
+        "code_challenge": "",
+        "code_challenge_method": "S256",
+    }
+    assert len(asked) == 8
+    assert min(len(dict(asked)[name]) for name in ("state", "nonce", "code_challenge")) >= 43
+
+
+def test_each_login_has_secrets_of_its_own(web: Web) -> None:
+    browser = web.browser()
+    urls = [browser.begin() for _ in range(5)]
+    for name in ("state", "nonce", "code_challenge"):
+        assert len({parameter(url, name) for url in urls}) == 5
+    seen = [parameter(url, name) for url in urls for name in ("state", "nonce", "code_challenge")]
+    assert len(set(seen)) == 15
+
+
+def test_a_login_sets_only_the_cookie_that_binds_it_to_the_browser(web: Web) -> None:
+    response = web.browser().get("/auth/login")
+    cookies = set_cookies(response)
+    assert list(cookies) == ["pywry_session_login"]
+    found = attributes(cookies["pywry_session_login"])
+    assert found.pop("expires")
+    assert found == {"max-age": "1200", "httponly": "True", "path": "/", "samesite": "Lax"}
+    assert len(cookies["pywry_session_login"].partition(";")[0]) < 120, "P13"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Vary"] == "Cookie"
+
+
+def test_all_tabs_of_a_browser_share_one_binding_cookie(web: Web) -> None:
+    """P2: no cookie for each tab, and none that is overwritten."""
+    browser = web.browser()
+    values = set()
+    for _ in range(4):
+        browser.begin()
+        values.add(browser.cookie("pywry_session_login"))
+    assert len(values) == 1
+    other = web.browser()
+    other.begin()
+    assert other.cookie("pywry_session_login") not in values
+
+
+def test_a_binding_cookie_that_was_not_made_here_is_replaced(web: Web) -> None:
+    browser = web.browser()
+    browser.plant("pywry_session_login", "x" * 43 + "." + "y" * 43)
+    assert browser.sign_in().status_code == 303
+
+
+def test_the_challenge_can_be_left_out(make_web: Callable[..., Web]) -> None:
+    asked = dict(parse_qsl(urlsplit(make_web(use_pkce=False).browser().begin()).query))
+    assert "nonce" in asked
+    assert "code_challenge" not in asked
+
+
+def test_a_look_ahead_begins_nothing(make_web: Callable[..., Web]) -> None:
+    """T27: HEAD has no effect."""
+    from pywry_auth.backends.memory import MemoryBackend
+
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    response = web.browser().head("/auth/login")
+    assert (response.status_code, response.data) == (204, b"")
+    assert not set_cookies(response)
+    assert backend.operations == []
+    assert not web.calls()
+
+
+def test_a_provider_that_is_down_is_a_bad_gateway(web: Web, faults: Faults) -> None:
+    faults.down("/.well-known/openid-configuration")
+    response = web.browser().get("/auth/login")
+    assert response.status_code == 502
+    assert response.json["error"] == "provider_unreachable"
+    assert not set_cookies(response)
+    assert response.headers["Cache-Control"] == "no-store"
+    faults.answers.clear()
+    assert web.browser().sign_in().status_code == 303
+
+
+def test_flasks_own_session_is_not_touched(web: Web) -> None:
+    web.app.secret_key = "another"
+    browser = web.browser()
+    answers = [browser.sign_in(), browser.get("/members"), browser.post("/auth/logout")]
+    assert {name for answer in answers for name in set_cookies(answer)} == {"pywry_session"}
+    assert browser.cookie("session") is None
+
+
+def test_someone_signed_in_can_sign_in_anew(web: Web, alice: Browser) -> None:
+    before = alice.cookie()
+    alice.sign_in(username="bob")
+    assert alice.user == "user-bob"
+    assert alice.cookie() != before

@@ -1,0 +1,208 @@
+"""``POST /auth/logout``: the row of the table of routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import requests
+
+from pywry_auth.cli.identity_provider import IdentityProvider
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.sessions import issue_session_token
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Faults, Web, attributes, set_cookies
+
+
+def test_a_logout_ends_the_session_and_takes_the_cookie_away(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in()
+    cookie = browser.cookie() or ""
+    response = browser.post("/auth/logout")
+    assert response.status_code == 200
+    assert set(response.json) == {"logged_out", "logout_url"}
+    assert response.json["logged_out"] is True
+    assert response.headers["Cache-Control"] == "no-store"
+    found = attributes(set_cookies(response)["pywry_session"])
+    assert (found["max-age"], found["path"], found["httponly"]) == ("0", "/", "True")
+    assert browser.cookie() is None
+    assert web_on.sessions.list_user_sessions("user-alice") == []
+    browser.plant("pywry_session", cookie)
+    assert browser.user is None, "who kept the cookie is not signed in either"
+
+
+def test_the_last_session_takes_the_tokens_along_at_the_provider_too(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in()
+    tokens = web_on.tokens.load("user-alice")
+    assert tokens is not None
+    browser.post("/auth/logout")
+    assert web_on.tokens.list_keys() == []
+    assert web_on.calls()["revoke"] == 2
+    for token in (tokens.access_token, tokens.refresh_token):
+        assert _introspect(web_on.idp, token or "") == {"active": False}
+
+
+def test_another_session_of_the_user_keeps_the_tokens(web_on: Web) -> None:
+    one, two = web_on.browser(), web_on.browser()
+    one.sign_in()
+    two.sign_in()
+    one.post("/auth/logout")
+    assert (one.user, two.user) == (None, "user-alice")
+    assert web_on.calls()["revoke"] == 0
+    assert two.post("/auth/refresh").status_code == 200
+    two.post("/auth/logout")
+    assert web_on.calls()["revoke"] == 2
+    assert web_on.tokens.list_keys() == []
+
+
+def test_everywhere_ends_all_of_the_users_sessions_and_nobody_elses(web_on: Web) -> None:
+    browsers = [web_on.browser() for _ in range(3)]
+    for browser in browsers:
+        browser.sign_in()
+    bob = web_on.browser()
+    bob.sign_in(username="bob")
+    assert browsers[0].post("/auth/logout?everywhere=1").status_code == 200
+    assert [browser.user for browser in browsers] == [None] * 3
+    assert bob.user == "user-bob"
+    assert web_on.tokens.list_keys() == ["user-bob"]
+
+
+@pytest.mark.parametrize("query", ["everywhere=0", "everywhere=", "everywhere=true", "x=1"])
+def test_anything_else_ends_this_session_alone(web: Web, alice: Browser, query: str) -> None:
+    other = web.browser()
+    other.sign_in()
+    alice.post(f"/auth/logout?{query}")
+    assert other.user == "user-alice"
+
+
+def test_the_logout_url_signs_out_at_the_provider_and_comes_back(web: Web, alice: Browser) -> None:
+    """P11."""
+    address = urlsplit(alice.post("/auth/logout").json["logout_url"])
+    asked = dict(parse_qsl(address.query))
+    assert f"{address.scheme}://{address.netloc}{address.path}" == f"{web.idp.issuer}/end_session"
+    assert asked["post_logout_redirect_uri"] == f"{SITE}/"
+    assert asked["client_id"] == "site"
+    assert asked["id_token_hint"].count(".") == 2
+    response = requests.get(address.geturl(), allow_redirects=False, timeout=20)
+    assert response.headers["Location"] == f"{SITE}/"
+
+
+def test_a_form_is_answered_with_a_redirect_to_the_provider(web: Web, alice: Browser) -> None:
+    response = alice.post("/auth/logout", html=True, Origin=SITE)
+    assert response.status_code == 303
+    assert response.location.startswith(f"{web.idp.issuer}/end_session?")
+    assert attributes(set_cookies(response)["pywry_session"])["max-age"] == "0"
+    assert alice.user is None
+
+
+def test_a_form_at_a_provider_without_sign_out_leads_back_to_the_site(make_web: Callable[..., Web]) -> None:
+    """P11: nobody is signed straight in again."""
+    web = make_web()
+    at = web.idp.issuer
+    plain = GenericOIDCProvider(
+        "site",
+        CLIENT_SECRET,
+        scopes=["openid"],
+        issuer=at,
+        **{name: f"{at}/{path}" for name, path in _PLAIN.items()},  # type: ignore[arg-type]
+    )
+    web = make_web(provider=plain, settings={"after_logout_url": "/goodbye"})
+    browser = web.browser()
+    browser.sign_in()
+    response = browser.post("/auth/logout", html=True)
+    assert (response.status_code, response.location) == (303, f"{SITE}/goodbye")
+    browser.sign_in()
+    assert browser.post("/auth/logout").json == {"logged_out": True, "logout_url": None}
+    assert web.tokens.list_keys() == []
+
+
+_PLAIN = {
+    "authorize_url": "authorize",
+    "token_url": "token",
+    "jwks_url": "jwks",
+    "userinfo_url": "userinfo",
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_logout_by_following_a_link_is_impossible(alice: Browser, method: str) -> None:
+    """T27."""
+    ask = alice.get if method == "GET" else alice.head
+    for html in (True, False):
+        response = ask("/auth/logout", html=html, Sec_Fetch_Site="cross-site")
+        assert response.status_code == 405
+        assert "POST" in response.headers.get("Allow", "")
+        assert response.headers.get("Cache-Control") == "no-store"
+        assert not set_cookies(response)
+    assert alice.user == "user-alice"
+
+
+def test_a_logout_without_a_session_is_one_all_the_same(web: Web) -> None:
+    response = web.browser().post("/auth/logout")
+    assert (response.status_code, response.json) == (200, {"logged_out": True, "logout_url": None})
+    response = web.browser().post("/auth/logout", html=True)
+    assert (response.status_code, response.location) == (303, f"{SITE}/")
+    assert not web.calls()
+
+
+def test_a_provider_that_is_down_keeps_nobody_signed_in(web: Web, alice: Browser, faults: Faults) -> None:
+    faults.down("/revoke", "/end_session", "/token")
+    response = alice.post("/auth/logout")
+    assert response.status_code == 200
+    assert alice.user is None
+    assert web.tokens.list_keys() == []
+
+
+def test_a_provider_that_was_never_reached_keeps_nobody_signed_in(
+    web: Web, make_web: Callable[..., Web], faults: Faults
+) -> None:
+    """As after a restart during an outage: even its addresses are unknown."""
+    browser = web.browser()
+    browser.sign_in()
+    faults.down("/.well-known/openid-configuration")
+    restarted = make_web(web.backend)
+    again = restarted.browser()
+    again.plant("pywry_session", browser.cookie() or "")
+    response = again.post("/auth/logout")
+    assert (response.status_code, response.json) == (200, {"logged_out": True, "logout_url": None})
+    assert again.user is None
+
+
+def test_an_api_clients_session_ends_by_itself(web: Web, alice: Browser) -> None:
+    token = issue_session_token(web.sessions, "user-alice", ["viewer"])
+    client = web.browser()
+    bearer = f"Bearer {token}"
+    assert client.get("/members", Authorization=bearer).status_code == 200
+    assert client.post("/auth/logout", Authorization=bearer).status_code == 200
+    assert client.get("/members", Authorization=bearer).status_code == 401
+    assert alice.user == "user-alice"
+    assert web.tokens.list_keys() == ["user-alice"]
+
+
+def test_signing_in_as_somebody_else_ends_the_first_users_session_and_tokens(web_on: Web) -> None:
+    """The tokens go with the user's last session, however it ends."""
+    browser = web_on.browser()
+    browser.sign_in()
+    tokens = web_on.tokens.load("user-alice")
+    assert tokens is not None
+    browser.sign_in(username="bob")
+    assert web_on.sessions.list_user_sessions("user-alice") == []
+    assert web_on.tokens.list_keys() == ["user-bob"]
+    assert _introspect(web_on.idp, tokens.refresh_token or "") == {"active": False}
+
+
+def test_signing_in_again_keeps_the_new_tokens(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in()
+    browser.sign_in()
+    assert web_on.tokens.list_keys() == ["user-alice"]
+    assert web_on.calls()["revoke"] == 0
+    assert browser.post("/auth/refresh").status_code == 200
+
+
+def _introspect(idp: IdentityProvider, token: str) -> object:
+    response = requests.post(
+        f"{idp.issuer}/introspect", data={"token": token}, auth=("site", CLIENT_SECRET), timeout=20
+    )
+    return response.json()

@@ -1,0 +1,227 @@
+"""Logins that go astray: one code for each cause, several tabs, the back button, and too long a wait."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from html import unescape
+
+import pytest
+import time_machine
+
+from pywry_auth.backends.base import Backend
+from tests.deploy.web import SITE, Browser, Faults, Web, set_cookies, with_parameter
+from tests.person import Person
+
+_TRY_AGAIN = re.compile(r'<a class="button" href="([^"]*)">(?:Try again|Use another account)</a>')
+
+
+def _cookie_missing(web: Web) -> tuple[Browser, str]:
+    return web.browser(), web.browser().authorize()
+
+
+def _other_browser(web: Web) -> tuple[Browser, str]:
+    other = web.browser()
+    other.begin()
+    return other, web.browser().authorize()
+
+
+def _state_unknown(web: Web) -> tuple[Browser, str]:
+    browser = web.browser()
+    return browser, with_parameter(browser.authorize(), "state", "never-given-out")
+
+
+def _state_used(web: Web) -> tuple[Browser, str]:
+    browser = web.browser()
+    callback = browser.authorize()
+    assert browser.get(callback).status_code == 303
+    browser.post("/auth/logout")
+    return browser, callback
+
+
+CAUSES = {
+    "cookie_missing": _cookie_missing,
+    "other_browser": _other_browser,
+    "state_unknown": _state_unknown,
+    "state_used": _state_used,
+}
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_each_cause_has_its_code_and_is_told_once(
+    web_on: Web, cause: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P1."""
+    browser, callback = CAUSES[cause](web_on)
+    before = web_on.calls()["token"]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "pywry_auth.audit"):
+        response = browser.get(callback)
+    assert (response.status_code, response.json["error"]) == (400, cause)
+    assert not set_cookies(response)
+    assert web_on.calls()["token"] == before
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "pywry_auth.audit"]
+    assert f"login_failed error='{cause}'" in line
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_each_cause_has_a_page_from_which_a_person_gets_on(web: Web, cause: str) -> None:
+    """P1."""
+    browser, callback = CAUSES[cause](web)
+    response = browser.get(callback, html=True)
+    assert response.status_code == 400
+    assert response.content_type == "text/html; charset=utf-8"
+    assert cause in response.text
+    again = _TRY_AGAIN.search(response.text)
+    assert again is not None
+    assert browser.sign_in(again[1]).status_code == 303
+
+
+def test_memory_that_several_workers_do_not_share_is_named_as_the_cause(make_web: Callable[..., Web]) -> None:
+    """P8: as several workers of another server would, each with a memory of its own."""
+    one, two = make_web(), make_web()
+    first, second = one.browser(), two.browser()
+    callback = first.authorize()
+    second.plant("pywry_session_login", first.cookie("pywry_session_login") or "")
+    response = second.get(callback)
+    assert response.json["error"] == "state_unknown"
+    assert "STATE_BACKEND=memory" in response.json["error_description"]
+
+
+def test_a_shared_store_is_not_named_as_the_cause(
+    make_web: Callable[..., Web], redis_backend: Backend
+) -> None:
+    browser, callback = _state_unknown(make_web(redis_backend))
+    assert "memory" not in browser.get(callback).json["error_description"]
+
+
+def test_several_tabs_sign_in_at_once_in_any_order(web_on: Web) -> None:
+    """P2."""
+    browser = web_on.browser()
+    callbacks = [browser.authorize(f"/auth/login?next=/tab/{number}") for number in range(5)]
+    for number in (3, 0, 4, 1, 2):
+        response = browser.get(callbacks[number], html=True)
+        assert (response.status_code, response.location) == (303, f"{SITE}/tab/{number}")
+    assert browser.user == "user-alice"
+    assert len(web_on.sessions.list_user_sessions("user-alice")) == 1, "each ended the one before"
+
+
+@pytest.mark.parametrize("html", [True, False])
+def test_the_back_button_ends_in_the_application_when_signed_in(web: Web, html: bool) -> None:
+    """P3, P4: a stale state never redeems a code."""
+    browser = web.browser()
+    callback = browser.authorize("/auth/login?next=/members")
+    assert browser.get(callback).status_code == 303
+    cookie = browser.cookie()
+    for _ in range(3):
+        response = browser.get(callback, html=html)
+        assert response.status_code == 303
+        assert response.location in (f"{SITE}/", f"{SITE}/members")
+        assert not set_cookies(response)
+    assert web.calls()["token"] == 1
+    assert browser.cookie() == cookie
+
+
+def test_an_unknown_state_ends_in_the_application_when_signed_in(web: Web, alice: Browser) -> None:
+    """P3."""
+    response = alice.get("/auth/callback?code=x&state=forgotten")
+    assert (response.status_code, response.location) == (303, f"{SITE}/")
+    assert web.calls()["token"] == 1
+
+
+def test_somebody_elses_state_is_refused_though_signed_in(web: Web, alice: Browser) -> None:
+    """T1: no redirect into the application hides it."""
+    response = alice.get(web.browser().authorize(username="bob"))
+    assert (response.status_code, response.json["error"]) == (400, "other_browser")
+    assert alice.user == "user-alice"
+
+
+def test_a_login_that_took_too_long_starts_again_once_and_keeps_its_way_back(web_on: Web) -> None:
+    """P5: transparently, with a new state; the old code is never used."""
+    browser = web_on.browser()
+    with time_machine.travel(0, tick=True) as clock:
+        clock.move_to(1_900_000_000)
+        callback = browser.authorize("/auth/login?next=/members%3Fpage=2")
+        clock.shift(601)
+        response = browser.get(callback, html=True)
+        assert response.status_code == 302
+        assert response.location.startswith(f"{web_on.idp.issuer}/authorize?")
+        assert web_on.calls()["token"] == 0
+        again = Person().authorize(response.location)
+        response = browser.get(again, html=True)
+        assert (response.status_code, response.location) == (303, f"{SITE}/members?page=2")
+        assert browser.user == "user-alice"
+
+
+def test_a_login_that_takes_too_long_twice_ends_in_a_page(web_on: Web) -> None:
+    """P5: no loop."""
+    browser = web_on.browser()
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        callback = browser.authorize("/auth/login?next=/members")
+        clock.shift(601)
+        callback = Person().authorize(browser.get(callback).location)
+        clock.shift(601)
+        response = browser.get(callback, html=True)
+        assert response.status_code == 400
+        assert "state_expired" in response.text
+        assert "too long" in response.text
+        assert web_on.calls()["token"] == 0
+
+
+def test_a_login_within_ten_minutes_is_not_too_late(web: Web) -> None:
+    """P5."""
+    browser = web.browser()
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        url = browser.begin()
+        clock.shift(595)
+        assert browser.get(Person().authorize(url)).status_code == 303
+
+
+def test_a_login_that_is_long_forgotten_is_unknown(web: Web) -> None:
+    browser = web.browser()
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        callback = browser.authorize()
+        clock.shift(1201)
+        assert browser.get(callback).json["error"] == "state_unknown"
+
+
+def test_a_login_that_took_too_long_ends_in_the_application_when_signed_in_meanwhile(web: Web) -> None:
+    """P3: by another tab; nobody is sent to the provider again."""
+    browser = web.browser()
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        callback = browser.authorize("/auth/login?next=/members")
+        clock.shift(601)
+        browser.sign_in()
+        before = web.calls()
+        response = browser.get(callback)
+        assert (response.status_code, response.location) == (303, f"{SITE}/members")
+        assert web.calls() == before
+
+
+def test_trying_again_after_a_refusal_keeps_the_way_back(web: Web) -> None:
+    """P1: a fresh login, the same return-to."""
+    browser = web.browser()
+    callback = Person(action="cancel").authorize(browser.begin("/auth/login?next=/members%3Fa=1%26b=2"))
+    again = _TRY_AGAIN.search(browser.get(callback, html=True).text)
+    assert again is not None
+    assert browser.sign_in(unescape(again[1])).location == f"{SITE}/members?a=1&b=2"
+
+
+def test_trying_again_after_a_login_that_could_not_begin_keeps_the_way_back(web: Web, faults: Faults) -> None:
+    """P1."""
+    faults.down("/.well-known/openid-configuration")
+    page = web.browser().get("/auth/login?next=/members", html=True)
+    faults.answers.clear()
+    again = _TRY_AGAIN.search(page.text)
+    assert again is not None
+    assert web.browser().sign_in(unescape(again[1])).location == f"{SITE}/members"
+
+
+def test_trying_again_leads_nowhere_else(web: Web, faults: Faults) -> None:
+    """T7, T35: what the page offers is judged like any other ``next``."""
+    faults.down("/.well-known/openid-configuration")
+    page = web.browser().get("/auth/login?next=//evil.example.com/%22%3E%3Cscript%3E", html=True)
+    assert page.status_code == 502
+    assert "evil" not in page.text
+    assert "<script" not in page.text

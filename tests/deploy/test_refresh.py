@@ -1,0 +1,206 @@
+"""``POST /auth/refresh``: the row of the table of routes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import requests
+import time_machine
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.flask import token_refreshed
+from pywry_auth.state.sessions import issue_session_token
+from tests.backends.threads import together
+from tests.deploy.web import Browser, Faults, WatchedBackend, Web, set_cookies
+
+
+def test_a_refresh_tells_the_new_tokens_end_and_nothing_else(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in()
+    old = web_on.tokens.load("user-alice")
+    response = browser.post("/auth/refresh")
+    new = web_on.tokens.load("user-alice")
+    assert response.status_code == 200
+    assert old is not None
+    assert new is not None
+    assert new.access_token != old.access_token
+    assert response.json == {"refreshed": True, "expires_at": new.expires_at}
+    assert time.time() + 3500 < response.json["expires_at"] < time.time() + 3700
+    assert response.headers["Cache-Control"] == "no-store"
+    assert not set_cookies(response)
+    assert web_on.calls()["token"] == 2
+
+
+def test_without_a_session_nothing_is_refreshed(web: Web) -> None:
+    response = web.browser().post("/auth/refresh")
+    assert response.status_code == 401
+    assert response.json["error"] == "not_signed_in"
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert not web.calls()
+
+
+def test_without_a_refresh_token_the_session_stays_and_the_code_says_why(web: Web, alice: Browser) -> None:
+    tokens = web.tokens.load("user-alice")
+    assert tokens is not None
+    web.tokens.save("user-alice", replace(tokens, refresh_token=None))
+    response = alice.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (400, "no_refresh_token")
+    assert alice.user == "user-alice"
+    assert web.calls()["token"] == 1
+
+
+def test_a_grant_that_the_provider_ended_asks_for_a_new_sign_in(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in()
+    tokens = web_on.tokens.load("user-alice")
+    assert tokens is not None
+    assert web_on.provider is not None
+    assert web_on.provider.revoke_token(tokens.refresh_token or "")
+    response = browser.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (401, "reauth_required")
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    assert web_on.tokens.load("user-alice") is None, "what is dead is not kept"
+    again = browser.post("/auth/refresh")
+    assert (again.status_code, again.json["error"]) == (401, "reauth_required")
+    browser.sign_in()
+    assert browser.post("/auth/refresh").status_code == 200
+
+
+def test_a_provider_that_is_down_is_a_bad_gateway_and_costs_nothing(
+    web: Web, alice: Browser, faults: Faults
+) -> None:
+    """P10: network trouble is never taken for a dead grant."""
+    faults.down("/token")
+    response = alice.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (502, "provider_unreachable")
+    assert alice.user == "user-alice"
+    faults.answers.clear()
+    assert alice.post("/auth/refresh").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "application/json", b"[]"),
+        (200, "text/html", b"<html>"),
+        (200, "application/json", b'{"access_token": 7, "token_type": "Bearer"}'),
+        (401, "application/json", b'{"error": "invalid_client"}'),
+        (503, "text/plain", b""),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_a_bad_gateway(
+    web: Web, alice: Browser, faults: Faults, answer: tuple[int, str, bytes]
+) -> None:
+    faults.answers["/token"] = answer
+    assert alice.post("/auth/refresh").status_code == 502
+    faults.answers.clear()
+    assert alice.post("/auth/refresh").status_code == 200
+
+
+def test_another_persons_id_token_ends_the_grant(web: Web, alice: Browser, faults: Faults) -> None:
+    """T37: the provider's answer to a refresh is about somebody else."""
+    bob = web.browser()
+    bob.sign_in(username="bob")
+    theirs = web.tokens.load("user-bob")
+    assert theirs is not None
+    web.tokens.save("user-bob", replace(theirs, id_token_claims={}, id_token=None))
+    tokens = web.tokens.load("user-alice")
+    assert tokens is not None
+    web.tokens.save("user-alice", replace(tokens, refresh_token=theirs.refresh_token))
+    response = alice.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (401, "reauth_required")
+
+
+def test_many_who_ask_at_once_make_one_call(web_on: Web) -> None:
+    """P10: over real connections, a thread for each."""
+    browser = web_on.browser()
+    browser.sign_in()
+    before = web_on.calls()["token"]
+    with web_on.served() as address:
+
+        def ask(number: int) -> requests.Response:
+            cookie = {"Cookie": f"pywry_session={browser.cookie()}"}
+            return requests.post(f"{address}/auth/refresh", headers=cookie, timeout=30)
+
+        answers = together(32, ask)
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["expires_at"] for answer in answers}) == 1
+    assert web_on.calls()["token"] == before + 1
+
+
+def test_two_workers_that_are_asked_at_once_make_one_call(
+    make_web: Callable[..., Web], backend: Backend
+) -> None:
+    """P10: two instances on one store; the memory's is one process."""
+    webs = [make_web(backend), make_web(backend)]
+    browser = webs[0].browser()
+    browser.sign_in()
+    other = webs[1].browser()
+    other.plant("pywry_session", browser.cookie() or "")
+    before = webs[0].calls()["token"]
+    both = (browser, other)
+    answers = together(8, lambda number: both[number % 2].post("/auth/refresh"))
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert webs[0].calls()["token"] == before + 1
+
+
+def test_a_provider_that_answers_slowly_is_asked_once_all_the_same(
+    make_web: Callable[..., Web], faults: Faults
+) -> None:
+    """P10: the call takes longer than fresh tokens count as fresh, and others wait for it."""
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    browser = web.browser()
+    browser.sign_in()
+    everybody_waits = threading.Event()
+    with time_machine.travel(time.time(), tick=True) as clock:
+
+        def slowly(path: str) -> None:
+            if path == "/token":
+                assert everybody_waits.wait(20)
+                clock.shift(30)
+
+        def count_waiters(number: int) -> bool:
+            if backend.operations.count("put oauth") >= 4:  # each tried to take the lock
+                everybody_waits.set()
+            return False
+
+        faults.before, backend.fails = slowly, count_waiters
+        backend.forget()
+        answers = together(4, lambda number: browser.post("/auth/refresh"))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert web.calls()["token"] == 2
+
+
+def test_only_the_call_itself_is_announced(web: Web, alice: Browser) -> None:
+    heard: list[str] = []
+
+    def hear(sender: object, user_id: str) -> None:
+        heard.append(user_id)
+
+    with token_refreshed.connected_to(hear):
+        answers = together(6, lambda number: alice.post("/auth/refresh"))
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert heard == ["user-alice"]
+
+
+def test_a_later_wish_is_a_new_call(web: Web, alice: Browser) -> None:
+    with time_machine.travel(time.time(), tick=True) as clock:
+        first = alice.post("/auth/refresh").json["expires_at"]
+        clock.shift(30)
+        second = alice.post("/auth/refresh").json["expires_at"]
+    assert second >= first + 29
+    assert web.calls()["token"] == 3
+
+
+def test_an_api_client_can_refresh_for_its_user(web: Web, alice: Browser) -> None:
+    token = issue_session_token(web.sessions, "user-alice", ["viewer"], 60)
+    assert web.browser().post("/auth/refresh", Authorization=f"Bearer {token}").status_code == 200
+    stranger = issue_session_token(web.sessions, "user-without-tokens")
+    response = web.browser().post("/auth/refresh", Authorization=f"Bearer {stranger}")
+    assert (response.status_code, response.json["error"]) == (401, "reauth_required")

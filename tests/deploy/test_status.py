@@ -1,0 +1,168 @@
+"""``GET /auth/status`` and ``GET /auth/userinfo``, and all the routes' headers and error bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pywry_auth.state.auth import AuthConfig
+from pywry_auth.state.sessions import issue_session_token
+from tests.deploy.web import Browser, Web, set_cookies
+
+NOBODY = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+
+
+def test_nobody_is_signed_in_at_first(web_on: Web) -> None:
+    """T11: a fresh store of every backend."""
+    response = web_on.browser().get("/auth/status")
+    assert (response.status_code, response.json) == (200, NOBODY)
+    assert not set_cookies(response)
+
+
+def test_the_status_tells_the_user_the_roles_and_the_sessions_end(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in()
+    (session,) = web_on.sessions.list_user_sessions("user-alice")
+    response = browser.get("/auth/status")
+    assert response.status_code == 200
+    assert response.json == {
+        "authenticated": True,
+        "user_id": "user-alice",
+        "roles": ["viewer"],
+        "expires_at": session.expires_at,
+    }
+    assert not set_cookies(response)
+
+
+def test_userinfo_is_the_providers_profile_as_it_came(web_on: Web) -> None:
+    browser = web_on.browser()
+    browser.sign_in(username="bob")
+    response = browser.get("/auth/userinfo")
+    assert response.status_code == 200
+    assert response.json == {
+        "user_id": "user-bob",
+        "roles": ["viewer"],
+        "user_info": {
+            "sub": "user-bob",
+            "name": "Bob Example",
+            "given_name": "Bob",
+            "family_name": "Example",
+            "preferred_username": "bob",
+            "email": "bob@example.com",
+            "email_verified": False,
+        },
+    }
+
+
+def test_userinfo_is_for_signed_in_users(web: Web) -> None:
+    response = web.browser().get("/auth/userinfo")
+    assert response.status_code == 401
+    assert set(response.json) == {"error", "error_description"}
+    assert response.json["error"] == "not_signed_in"
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="session"'
+
+
+def test_an_api_client_has_a_status_too(web: Web) -> None:
+    token = issue_session_token(web.sessions, "robot", ["editor"], 60)
+    status = web.browser().get("/auth/status", Authorization=f"Bearer {token}").json
+    assert (status["authenticated"], status["user_id"], status["roles"]) == (True, "robot", ["editor"])
+    info = web.browser().get("/auth/userinfo", Authorization=f"bearer   {token} ").json
+    assert info == {"user_id": "robot", "roles": ["editor"], "user_info": {}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/auth/login"),
+        ("GET", "/auth/callback"),
+        ("GET", "/auth/callback?state=a&state=b"),
+        ("POST", "/auth/refresh"),
+        ("GET", "/auth/refresh"),
+        ("POST", "/auth/logout"),
+        ("GET", "/auth/logout"),
+        ("GET", "/auth/userinfo"),
+        ("POST", "/auth/userinfo"),
+        ("GET", "/auth/status"),
+        ("POST", "/auth/status"),
+        ("HEAD", "/auth/status"),
+        ("HEAD", "/auth/login"),
+        ("POST", "/auth/login"),
+        ("GET", "/auth/nothing"),
+        ("GET", "/auth/status/"),
+        ("POST", "/auth/callback"),
+    ],
+)
+@pytest.mark.parametrize("html", [True, False])
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_no_answer_under_auth_is_kept_by_anybody(
+    web: Web, method: str, path: str, html: bool, signed_in: bool
+) -> None:
+    """T30, and the errors' one shape: JSON or a page, 404 and 405 too."""
+    browser = web.browser()
+    if signed_in:
+        browser.sign_in()
+    ask: Callable[..., object] = {"GET": browser.get, "POST": browser.post, "HEAD": browser.head}[method]
+    response = ask(path, html=html)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Cookie" in response.headers["Vary"]
+    assert response.status_code < 500
+    if response.status_code >= 400 and method != "HEAD":
+        if html:
+            assert "Content-Security-Policy" in response.headers
+            assert "Try again" in response.text
+        else:
+            assert set(response.json) == {"error", "error_description"}
+            assert all(response.json.values())
+
+
+def test_a_wrong_method_is_told_the_right_one(web: Web) -> None:
+    for path, right in (("/auth/login", "GET"), ("/auth/callback", "GET"), ("/auth/status", "GET")):
+        response = web.browser().post(path)
+        assert response.status_code == 405
+        assert right in response.headers["Allow"]
+    for path in ("/auth/refresh", "/auth/logout"):
+        response = web.browser().get(path)
+        assert response.status_code == 405
+        assert "POST" in response.headers["Allow"]
+        assert response.json["error"] == "method_not_allowed"
+    assert web.browser().get("/auth/other").json["error"] == "not_found"
+
+
+def test_the_applications_own_pages_are_its_own(web: Web) -> None:
+    """Outside the prefix, errors and headers are as the application makes them."""
+    response = web.browser().get("/nothing")
+    assert response.status_code == 404
+    assert "Cache-Control" not in response.headers
+    assert "<h1>Not Found</h1>" in response.text
+    assert "Cache-Control" not in web.browser().get("/public").headers
+    assert web.browser().get("/authors").headers.get("Cache-Control") is None
+
+
+def test_switched_off_nobody_is_signed_in_and_start_up_says_so(
+    make_web: Callable[..., Web], alice: Browser, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``AUTH_ENABLED=false``: guards deny; a session that was there before is none."""
+    off = make_web(web.backend, config=AuthConfig(token_secret=web.config.token_secret))
+    assert "AUTH_ENABLED" in caplog.text
+    browser = off.browser()
+    browser.plant("pywry_session", alice.cookie() or "")
+    token = issue_session_token(off.sessions, "robot", ["admin"], 60)
+    for headers in ({}, {"Authorization": f"Bearer {token}"}):
+        assert browser.get("/auth/status", **headers).json == NOBODY
+        assert browser.get("/members", **headers).status_code == 401
+        assert browser.get("/admin", **headers).status_code == 401
+        assert browser.get("/write", **headers).status_code == 401
+        assert browser.get("/who", **headers).json["user_id"] is None
+        for path in ("/auth/login", "/auth/callback?state=x", "/auth/userinfo"):
+            response = browser.get(path, **headers)
+            assert (response.status_code, response.json["error"]) == (503, "auth_disabled")
+        for path in ("/auth/refresh", "/auth/logout"):
+            assert browser.post(path, **headers).status_code == 503
+    assert off.browser().get("/public").status_code == 200
+    assert alice.user == "user-alice", "elsewhere the session still lives"
+
+
+def test_by_default_it_is_switched_off(make_web: Callable[..., Web]) -> None:
+    web = make_web(config=None)
+    assert web.browser().get("/auth/login").status_code == 503

@@ -1,0 +1,314 @@
+"""A web application wired as users wire it, at a real provider, and browsers that sign in there."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from flask import Flask, g
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
+from werkzeug.test import TestResponse
+
+from pywry_auth.backends.base import Backend, BackendUnavailable, When
+from pywry_auth.cli.identity_provider import Client, IdentityProvider
+from pywry_auth.config import DeploySettings
+from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.flask import current_session, login_required, permission_required, roles_required
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.auth import AuthConfig
+from pywry_auth.state.sessions import SessionStore
+from pywry_auth.state.tokens import TokenStore
+from tests.person import Person
+
+SITE = "http://127.0.0.1"
+SECRET = "the site's own long secret for tests"
+CLIENT_SECRET = "s3cret-of-the-client"
+HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+PROTECTED = "for members only"
+"""Stands in the body of every guarded view."""
+
+_CALLBACKS = (
+    f"{SITE}/auth/callback",
+    "https://app.example.com/auth/callback",
+    "https://app.example.com/app/auth/callback",
+    "https://app.example.com/app/account/callback",
+    f"{SITE}/app/auth/callback",
+    f"{SITE}/account/callback",
+)
+SITE_CLIENT = Client("site", CLIENT_SECRET, _CALLBACKS, (f"{SITE}/", "https://app.example.com/app/"))
+
+
+class Faults:
+    """A provider's endpoints that answer what the test says, by path; the last body sent to each is kept."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, tuple[int, str, bytes]] = {}
+        self.before: Callable[[str], None] = lambda path: None
+
+    def around(self, app: Any) -> Any:
+        def serve(environ: dict[str, Any], start_response: Any) -> Any:
+            path = environ["PATH_INFO"]
+            self.before(path)
+            if path not in self.answers:
+                return app(environ, start_response)
+            status, media_type, body = self.answers[path]
+            start_response(f"{status} Told so", [("Content-Type", media_type)])
+            return [body]
+
+        return serve
+
+    def down(self, *paths: str) -> None:
+        self.answers |= dict.fromkeys(paths, (500, "text/plain", b"down"))
+
+
+class WatchedBackend(Backend):
+    """Another backend, whose operations are written down, and fail where the test says."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.shared = inner.shared  # type: ignore[misc]
+        self.operations: list[str] = []
+        self.fails: Callable[[int], bool] = lambda number: False
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> bytes | None:
+        self._note("get", key)
+        return self._inner.get(key)
+
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: float | None = None,
+        group: str | None = None,
+        limit: int | None = None,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        self._note("put", key)
+        return self._inner.put(key, value, ttl=ttl, group=group, limit=limit, when=when)
+
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        self._note("pop", key)
+        return self._inner.pop(key, expected, group=group)
+
+    def members(self, group: str) -> list[str]:
+        self._note("members", group)
+        return self._inner.members(group)
+
+    def count(self, key: str, window: float) -> int:
+        self._note("count", key)
+        return self._inner.count(key, window)
+
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        return self._inner.prune(kind, within)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.operations.clear()
+
+    def _note(self, operation: str, key: str) -> None:
+        with self._lock:
+            number = len(self.operations)
+            self.operations.append(f"{operation} {key.partition(':')[0]}")
+        if self.fails(number):
+            raise BackendUnavailable("The store is down, says the test.")
+
+
+@dataclass
+class Web:
+    """One application: an own instance as each worker has one, on stores that may be shared.
+
+    Args:
+        idp: Where users sign in.
+        backend: Where everything is kept.
+        settings: Of ``DeploySettings``.
+        config: Choices made in code.
+        register: Arguments of ``register_blueprint``.
+        base_url: What browsers type.
+        provider: Another provider than ``idp`` as it is.
+    """
+
+    idp: IdentityProvider
+    backend: Backend
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    config: AuthConfig | None = field(default_factory=lambda: AuthConfig(enabled=True, token_secret=SECRET))
+    register: Mapping[str, Any] = field(default_factory=dict)
+    base_url: str = SITE
+    provider: GenericOIDCProvider | None = None
+    use_pkce: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Wire the application."""
+        self.sessions = SessionStore(self.backend)
+        self.tokens = TokenStore(self.backend)
+        if self.provider is None:
+            self.provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=self.idp.issuer)
+        settings = DeploySettings(**{"login_rate_limit": "100000/minute", **self.settings})
+        blueprint = create_auth_blueprint(
+            self.provider, self.sessions, self.tokens, settings, self.config, self.use_pkce
+        )
+        self.app = Flask("site")
+        self.app.register_blueprint(blueprint, **self.register)
+        add_views(self.app)
+
+    def browser(self, address: str = "127.0.0.1") -> Browser:
+        """Return a new browser, without cookies."""
+        return Browser(self.app.test_client(), self.base_url, address)
+
+    def calls(self) -> Counter[str]:
+        """Return how many requests each of the provider's endpoints has had."""
+        return self.idp.calls
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve the application with a thread for each connection, and give its address."""
+        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        server.daemon_threads = True  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def add_views(app: Flask) -> None:
+    """Give an application a public page, guarded ones, and one that looks who is there."""
+
+    @app.get("/public")
+    def public() -> str:
+        return "for everybody"
+
+    @app.route("/members", methods=["GET", "POST"])
+    @login_required
+    def members() -> dict[str, Any]:
+        assert current_session
+        return {"page": PROTECTED, "user_id": current_session.user_id, "roles": g.session.roles}
+
+    @app.get("/who")
+    def who() -> dict[str, Any]:
+        return {"user_id": g.session.user_id if g.session else None, "again": bool(current_session)}
+
+    @app.get("/admin")
+    @roles_required("admin")
+    def admin() -> str:
+        return PROTECTED
+
+    @app.get("/write")
+    @permission_required("write")
+    def write() -> str:
+        return PROTECTED
+
+    @app.get("/documents/<document>")
+    @permission_required("write", "document", "document")
+    def edit(document: str) -> str:
+        return f"{PROTECTED}: {document}"
+
+
+class Browser:
+    """Goes to one application with its cookies, and to the provider as a person does.
+
+    Args:
+        client: Keeps the cookies.
+        base_url: What is typed.
+        address: Where its requests come from.
+    """
+
+    def __init__(self, client: FlaskClient, base_url: str, address: str = "127.0.0.1") -> None:
+        self.client = client
+        self.base_url = base_url
+        self._address = address
+
+    def get(self, path: str, html: bool = False, **headers: str) -> TestResponse:
+        """Go to a path or URL of the site; header names with underscores for dashes."""
+        return self._open("GET", path, html, headers)
+
+    def post(self, path: str, html: bool = False, **headers: str) -> TestResponse:
+        """Send an empty POST."""
+        return self._open("POST", path, html, headers)
+
+    def head(self, path: str, html: bool = False, **headers: str) -> TestResponse:
+        """Look ahead."""
+        return self._open("HEAD", path, html, headers)
+
+    def begin(self, path: str = "/auth/login", **headers: str) -> str:
+        """Start a login, and return the provider's URL."""
+        response = self.get(path, html=True, **headers)
+        assert response.status_code == 302, (response.status_code, response.text)
+        return response.location or ""
+
+    def authorize(self, path: str = "/auth/login", username: str = "alice") -> str:
+        """Start a login and sign in at the provider; return the callback that it sends the browser to."""
+        password = {"alice": "wonderland", "bob": "builder"}[username]
+        return Person(username, password).authorize(self.begin(path))
+
+    def sign_in(self, path: str = "/auth/login", username: str = "alice") -> TestResponse:
+        """Sign in, and return the application's answer to the callback."""
+        response = self.get(self.authorize(path, username), html=True)
+        assert response.status_code == 303, (response.status_code, response.text)
+        return response
+
+    def cookie(self, name: str = "pywry_session") -> str | None:
+        """Return the value of a cookie of the site."""
+        found = self.client.get_cookie(name, urlsplit(self.base_url).hostname or "")
+        return found.value if found else None
+
+    def plant(self, name: str, value: str) -> None:
+        """Put a cookie in, as somebody with a way in might."""
+        self.client.set_cookie(name, value, domain=urlsplit(self.base_url).hostname or "")
+
+    @property
+    def user(self) -> str | None:
+        """Who the application says is signed in."""
+        user: str | None = self.get("/auth/status").json["user_id"]
+        return user
+
+    def _open(self, method: str, path: str, html: bool, headers: Mapping[str, str]) -> TestResponse:
+        sent = {"Accept": HTML if html else "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        target = path.removeprefix(self.base_url)
+        return self.client.open(
+            target,
+            method=method,
+            base_url=self.base_url,
+            headers=sent,
+            environ_overrides={"REMOTE_ADDR": self._address},
+        )
+
+
+def set_cookies(response: TestResponse) -> dict[str, str]:
+    """Return the Set-Cookie headers of an answer by the cookie's name."""
+    return {header.partition("=")[0]: header for header in response.headers.getlist("Set-Cookie")}
+
+
+def attributes(header: str) -> dict[str, str]:
+    """Return the attributes of one Set-Cookie header, in lower case, those that are set."""
+    (morsel,) = SimpleCookie(header).values()
+    return {name: str(value) for name, value in morsel.items() if value}
+
+
+def with_parameter(url: str, name: str, value: str | None) -> str:
+    """Return a URL with one query parameter changed, or taken away for None."""
+    from urllib.parse import urlencode
+
+    head, _, query = url.partition("?")
+    kept = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != name]
+    return f"{head}?{urlencode(kept + ([] if value is None else [(name, value)]))}"
+
+
+def parameter(url: str, name: str) -> str:
+    """Return one query parameter of a URL."""
+    return dict(parse_qsl(urlsplit(url).query))[name]
