@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, INVALID_RESPONSE, AuthenticationError, printable
+from pywry_auth.protocol.turns import Turns
 from pywry_auth.protocol.urls import is_loopback, require_endpoint
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
         raise answer.fault("no discovery document (check ISSUER_URL)")
     metadata = _read(answer.json_object())
     # OIDC Discovery §4.3: else one issuer could speak for another. The slash is what people get wrong.
-    if metadata.issuer.rstrip("/") != issuer_url.rstrip("/"):
+    if metadata.issuer.removesuffix("/") != issuer_url.removesuffix("/"):
         raise AuthenticationError(
             f"ISSUER_URL is {printable(issuer_url)} but the issuer there calls itself "
             f"{printable(metadata.issuer)!r}: set ISSUER_URL to exactly that if you trust it.",
@@ -109,7 +109,7 @@ class KeySet:
 
     So a rotated key just works, and forged key IDs cannot make us hammer the issuer. While the issuer is
     away the keys at hand stay in use; otherwise they are fetched anew after an hour, so that a withdrawn key
-    ends. The lock guards the keys and is held over the fetch: everybody who needs it waits for the one fetch.
+    ends. The turns guard the keys and last over the fetch: everybody who needs it waits for the one fetch.
 
     Args:
         url: The issuer's ``jwks_uri``.
@@ -123,7 +123,7 @@ class KeySet:
         self._url = url
         self._session = session
         self._clock = clock
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._keys: tuple[Mapping[str, Any], ...] = ()
         self._fetched_at: float | None = None
         self._refetched_at: float | None = None
@@ -134,7 +134,7 @@ class KeySet:
         Raises:
             AuthenticationError: They were never had and cannot be had now.
         """
-        with self._lock:
+        with self._turns.take():
             if self._fetched_at is None:
                 self._fetch()
             elif self._clock() - self._fetched_at >= _MAX_AGE_SECONDS:
@@ -143,7 +143,7 @@ class KeySet:
 
     def newer(self, than: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...] | None:
         """Return keys other than ``than``, which lacked one; None where there are none, or it is too soon."""
-        with self._lock:
+        with self._turns.take():
             if self._keys is than:
                 self._try_again()
             return None if self._keys is than else self._keys

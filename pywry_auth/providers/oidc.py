@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from pywry_auth.protocol.discovery import ProviderMetadata, discover
+from pywry_auth.protocol.turns import Turns
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
 
@@ -46,6 +47,7 @@ class GenericOIDCProvider(OAuthProvider):
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
         self._issuer_url = issuer_url and require_endpoint(issuer_url, "ISSUER_URL")
         self._discovered: ProviderMetadata | None = None
+        self._turns = Turns()  # everybody waits for the one discovery
         if not issuer_url:
             self._require_enough()
 
@@ -59,7 +61,7 @@ class GenericOIDCProvider(OAuthProvider):
         if not self._issuer_url:
             return super().metadata
         if self._discovered is None:
-            with self._lock:  # held over the call: everybody waits for the one discovery
+            with self._turns.take():
                 if self._discovered is None:
                     with self._session() as session:
                         found = discover(session, self._issuer_url)
