@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.flow.identity import AccessRules
 from pywry_auth.protocol.urls import require_endpoint
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.state.auth import AuthConfig
 
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
+_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 6265 §4.1.1
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class DeployOptions:
         cookie_secure: ``auto``, ``true`` or ``false``.
         login_limit: Logins that one client address may begin in ``login_window``.
         login_window: Seconds.
-        after_login_url: Where to go without a ``next``.
-        after_logout_url: Where to go after signing out.
+        after_login_url: Where to go without a ``next``: a path inside the application.
+        after_logout_url: Where to go after signing out: a path inside the application.
         use_pkce: Whether to send a code challenge.
     """
 
@@ -79,26 +82,53 @@ def deploy_options(
         AuthenticationError: A choice cannot work; the text names its variable.
     """
     chosen = config.chosen if config else {}
-    if settings.public_base_url:
-        require_endpoint(settings.public_base_url, "PYWRY_DEPLOY__PUBLIC_BASE_URL")
     count, _, unit = settings.login_rate_limit.partition("/")
     return DeployOptions(
         enabled=bool(chosen.get("enabled", settings.auth_enabled)),
         secrets=_secrets(settings, chosen.get("token_secret"), shared),
         rules=_rules(settings),
-        session_cookie=str(chosen.get("session_cookie", settings.auth_session_cookie)),
+        session_cookie=_cookie_name(str(chosen.get("session_cookie", settings.auth_session_cookie))),
         auth_header=str(chosen.get("auth_header", settings.auth_header)),
         session_ttl=float(chosen.get("session_ttl", settings.session_ttl)),
         idle_ttl=settings.session_idle_ttl,
-        public_base_url=settings.public_base_url.rstrip("/"),
+        public_base_url=_public_base_url(settings.public_base_url),
         trusted_proxy_hops=settings.trusted_proxy_hops,
         cookie_secure=settings.cookie_secure,
         login_limit=int(count),
         login_window=_WINDOWS[unit],
-        after_login_url=settings.after_login_url,
-        after_logout_url=settings.after_logout_url,
+        after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),
+        after_logout_url=_path(settings.after_logout_url, "AFTER_LOGOUT_URL"),
         use_pkce=use_pkce,
     )
+
+
+def _public_base_url(url: str) -> str:
+    """Return a URL with its origin as browsers spell it (RFC 6454 §4), and without a slash at the end."""
+    if not url:
+        return ""
+    parts = urlsplit(require_endpoint(url, "PYWRY_DEPLOY__PUBLIC_BASE_URL"))
+    if "?" in url:
+        raise _wrong("PUBLIC_BASE_URL must have no query, for example https://app.example.com/shop")
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    usual = {"https": 443, "http": 80}[parts.scheme]
+    port = "" if parts.port in (None, usual) else f":{parts.port}"
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+
+
+def _path(value: str, name: str) -> str:
+    if not safe_path(value, ""):
+        raise _wrong(f"{name} must be a path inside the application, for example /home")
+    return value
+
+
+def _cookie_name(name: str) -> str:
+    if not _COOKIE_NAME.fullmatch(name):
+        raise _wrong("AUTH_SESSION_COOKIE must be a cookie's name, for example pywry_session")
+    return name
+
+
+def _wrong(what: str) -> AuthenticationError:
+    return AuthenticationError(f"PYWRY_DEPLOY__{what}.", error=INVALID_CONFIGURATION)
 
 
 def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence[str]:

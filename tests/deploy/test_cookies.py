@@ -1,0 +1,346 @@
+"""The cookies: forged, doubled, nameless, planted and stolen ones, and what of them a store ever sees."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.deploy.cookies import TokenSigner, token_digest
+from pywry_auth.state.auth import AuthConfig
+from pywry_auth.state.sessions import issue_session_token
+from tests.deploy.web import (
+    SECRET,
+    Browser,
+    WatchedBackend,
+    Web,
+    attributes,
+    parameter,
+    set_cookies,
+)
+from tests.peers.redis_server import RedisServer
+
+_KNOWN = ["local", "admin", "unknown", "user-alice", "anonymous", "0", "1", "null", "None", "session", "*"]
+_ODD = [
+    "",
+    " ",
+    "x" * 4096,
+    "a.b",
+    ".",
+    "..",
+    "a" * 43 + "." + "b" * 43,
+    "%00",
+    "a;b",
+    '"quoted"',
+    "é",
+    "\u2028",
+]
+
+
+@pytest.mark.parametrize("value", [*_KNOWN, *_ODD])
+def test_a_known_or_odd_value_is_nobodys(web: Web, value: str) -> None:
+    """T11: as cookie, as bearer token, and as session ID of either kind."""
+    header = {"Cookie": f"pywry_session={value}".encode().decode("latin-1")}
+    assert _user(web, header) is None
+    bearer = {"Authorization": f"Bearer {value}".encode().decode("latin-1")}
+    assert _user(web, bearer) is None
+
+
+def test_a_forged_cookie_costs_no_round_trip(make_web: Callable[..., Web]) -> None:
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    other = TokenSigner(["the site's own long secret for tests "], "session").new()
+    unsigned, wrong_purpose = other.partition(".")[0], TokenSigner([SECRET], "login").new()
+    for value in [*_KNOWN, *_ODD, other, unsigned, wrong_purpose]:
+        cookie = f"pywry_session={value}".encode().decode("latin-1")
+        assert _user(web, {"Cookie": cookie}) is None
+    assert backend.operations == []
+
+
+def test_a_genuine_cookie_with_one_character_changed_is_forged(web: Web, alice: Browser) -> None:
+    value = alice.cookie() or ""
+    # The last character of each part has bits to spare in base64url.
+    for place in [0, 5, value.index(".") - 2, value.index("."), value.index(".") + 1, len(value) - 2]:
+        changed = value[:place] + ("A" if value[place] != "A" else "B") + value[place + 1 :]
+        assert _user(web, {"Cookie": f"pywry_session={changed}"}) is None
+    assert _user(web, {"Cookie": f"pywry_session={value}"}) == "user-alice"
+
+
+def test_of_cookies_of_one_name_only_the_genuine_one_counts(web: Web, alice: Browser) -> None:
+    """T12: a neighbouring domain adds one before or after; neither order wins."""
+    ours = f"pywry_session={alice.cookie()}"
+    for tossed in ("pywry_session=x", "pywry_session=", f"pywry_session={'y' * 150}", "pywry_session"):
+        assert _user(web, {"Cookie": f"{tossed}; {ours}"}) == "user-alice"
+        assert _user(web, {"Cookie": f"{ours}; {tossed}"}) == "user-alice"
+    assert _user(web, {"Cookie": f"{ours}; {ours}"}) == "user-alice"
+
+
+def test_of_two_genuine_cookies_neither_is_believed(web: Web, alice: Browser) -> None:
+    """T12: an attacker who has a session of his own tosses it in."""
+    bob = web.browser()
+    bob.sign_in(username="bob")
+    pair = [f"pywry_session={browser.cookie()}" for browser in (alice, bob)]
+    assert _user(web, {"Cookie": "; ".join(pair)}) is None
+    assert _user(web, {"Cookie": "; ".join(reversed(pair))}) is None
+
+
+def test_of_two_genuine_binding_cookies_neither_is_believed(web: Web) -> None:
+    """T1, T12: an attacker tosses the cookie of a login of his own, and then his callback."""
+    victim, attacker = web.browser(), web.browser()
+    victim.begin()
+    callback = attacker.authorize(username="bob")
+    names = [f"pywry_session_login={browser.cookie('pywry_session_login')}" for browser in (victim, attacker)]
+    for cookies in (names, names[::-1]):
+        response = web.app.test_client(use_cookies=False).get(
+            callback, headers={"Cookie": "; ".join(cookies), "Accept": "application/json"}
+        )
+        assert (response.status_code, response.json["error"]) == (400, "cookie_missing")
+    assert web.calls()["token"] == 0
+
+
+@pytest.mark.parametrize("form", ["={0}={1}", " ={0}={1}", "={0}", "; ={0}={1};", "x={0}={1}", "{0}%3D{1}"])
+def test_a_cookie_without_a_name_is_not_ours(make_web: Callable[..., Web], form: str) -> None:
+    """T12, CVE-2023-23934: ``=__Host-name=value`` is no cookie of that name."""
+    web = make_web(
+        config=AuthConfig(enabled=True, token_secret=SECRET, session_cookie="__Host-app"),
+        settings={"public_base_url": "https://app.example.com"},
+        base_url="https://app.example.com",
+    )
+    browser = web.browser()
+    browser.sign_in()
+    value = browser.cookie("__Host-app") or ""
+    assert _user(web, {"Cookie": f"__Host-app={value}"}) == "user-alice"
+    assert _user(web, {"Cookie": form.format("__Host-app", value)}) is None
+
+
+@pytest.mark.parametrize("name", ["__Host-app", "__Secure-app"])
+def test_names_with_a_prefix_are_honoured(make_web: Callable[..., Web], name: str) -> None:
+    """T12, RFC 6265bis §4.1.3: always Secure, host alone, path /; the binding cookie alike."""
+    web = make_web(
+        config=AuthConfig(enabled=True, token_secret=SECRET, session_cookie=name),
+        settings={"public_base_url": "https://app.example.com", "cookie_secure": "false"},
+        base_url="https://app.example.com",
+    )
+    browser = web.browser()
+    begun = browser.get("/auth/login")
+    done = browser.sign_in()
+    out = browser.post("/auth/logout")
+    for response, cookie in ((begun, f"{name}_login"), (done, name), (out, name)):
+        (header,) = set_cookies(response).items()
+        assert header[0] == cookie
+        found = attributes(header[1])
+        assert (found["secure"], found["path"], found["httponly"]) == ("True", "/", "True")
+        assert "domain" not in found
+
+
+@pytest.mark.parametrize(
+    ("setting", "base_url", "secure"),
+    [
+        ("auto", "http://127.0.0.1", False),
+        ("auto", "https://app.example.com", True),
+        ("true", "http://127.0.0.1", True),
+        ("false", "https://app.example.com", False),
+    ],
+)
+def test_cookies_are_for_https_alone_except_on_a_loopback_host(
+    make_web: Callable[..., Web], setting: str, base_url: str, secure: bool
+) -> None:
+    public = base_url if base_url.startswith("https") else ""
+    settings = {"cookie_secure": setting, "public_base_url": public}
+    browser = make_web(settings=settings, base_url=base_url).browser()
+    answers = [browser.get("/auth/login"), browser.sign_in(), browser.post("/auth/logout")]
+    for answer in answers:
+        assert all(
+            attributes(header).get("secure") == ("True" if secure else None)
+            for header in set_cookies(answer).values()
+        )
+        assert set_cookies(answer)
+
+
+def test_a_planted_session_is_not_the_one_that_begins(web_on: Web) -> None:
+    """T9: the attacker's own valid session, planted before the victim signs in, ends and names nobody."""
+    attacker = web_on.browser()
+    attacker.sign_in(username="bob")
+    planted = attacker.cookie() or ""
+    victim = web_on.browser()
+    victim.plant("pywry_session", planted)
+    assert victim.user == "user-bob", "so far the victim uses the attacker's"
+    victim.sign_in()
+    assert victim.cookie() != planted
+    assert victim.user == "user-alice"
+    assert attacker.user is None
+    assert len(web_on.sessions.list_user_sessions("user-alice")) == 1
+
+
+@pytest.mark.parametrize("planted", ["attacker-chose-this", "a" * 43 + "." + "b" * 43, ""])
+def test_a_planted_value_never_becomes_a_session(web: Web, planted: str) -> None:
+    """T9."""
+    victim = web.browser()
+    victim.plant("pywry_session", planted)
+    victim.sign_in()
+    assert victim.cookie() != planted
+    assert _user(web, {"Cookie": f"pywry_session={planted}"}) is None
+
+
+def test_a_planted_bearer_token_is_not_what_begins(web: Web) -> None:
+    """T9: what a header says during the login changes nothing."""
+    token = issue_session_token(web.sessions, "robot", ["viewer"])
+    browser = web.browser()
+    callback = browser.authorize()
+    browser.get(callback, Authorization=f"Bearer {token}")
+    assert browser.user == "user-alice"
+    assert _user(web, {"Authorization": f"Bearer {token}"}) == "robot"
+
+
+def test_one_kind_of_token_is_not_another(web: Web, alice: Browser) -> None:
+    """T10: state, binding cookie, session IDs, ID, access and refresh token, bearer token, cookie."""
+    state = parameter(alice.begin(), "state")
+    tokens = web.tokens.load("user-alice")
+    assert tokens is not None
+    (session,) = web.sessions.list_user_sessions("user-alice")
+    bearer = issue_session_token(web.sessions, "robot", ["admin"])
+    cookie = alice.cookie() or ""
+    binding = alice.cookie("pywry_session_login") or ""
+    strangers = [
+        state,
+        binding,
+        binding.partition(".")[0],
+        session.session_id,
+        tokens.id_token,
+        tokens.access_token,
+        tokens.refresh_token,
+        f"pywry_{session.session_id}",
+        f"pywry_{state}",
+    ]
+    for value in [*strangers, bearer, hashlib.sha256(bearer.encode()).hexdigest()]:
+        assert _user(web, {"Cookie": f"pywry_session={value}"}) is None
+    for value in [*strangers, cookie, cookie.partition(".")[0], f"pywry_{cookie}", f"pywry_{cookie[:43]}"]:
+        assert _user(web, {"Authorization": f"Bearer {value}"}) is None
+    for scheme in ("Basic", "Token", "", "Bearer Bearer", "DPoP"):
+        assert _user(web, {"Authorization": f"{scheme} {bearer}"}) is None
+    # And no session signs in to the login.
+    response = web.app.test_client(use_cookies=False).get(
+        "/auth/callback?code=x&state=" + state,
+        headers={"Cookie": f"pywry_session_login={cookie}", "Accept": "application/json"},
+    )
+    assert response.json["error"] == "cookie_missing"
+
+
+def test_a_bearer_token_that_is_none_does_not_hide_the_cookie(web: Web, alice: Browser) -> None:
+    cookie = {"Cookie": f"pywry_session={alice.cookie()}"}
+    assert _user(web, cookie | {"Authorization": "Basic dXNlcjpwYXNz"}) == "user-alice"
+    assert _user(web, cookie | {"Authorization": "Bearer of-another-service"}) == "user-alice"
+    ended = issue_session_token(web.sessions, "robot", ttl=60)
+    web.sessions.delete_user_sessions("robot")
+    assert _user(web, cookie | {"Authorization": f"Bearer {ended}"}) is None, "who says who it is, is that"
+
+
+def test_many_cookies_of_others_do_not_push_ours_out(web: Web, alice: Browser) -> None:
+    """T12, T41: a jar that overflows, 10 KB of it."""
+    others = "; ".join(f"c{number}={'x' * 20}" for number in range(400))
+    assert _user(web, {"Cookie": f"{others}; pywry_session={alice.cookie()}; {others}"}) == "user-alice"
+    many = "; ".join(["pywry_session=forged"] * 400)
+    assert _user(web, {"Cookie": f"{many}; pywry_session={alice.cookie()}"}) == "user-alice"
+
+
+def test_an_sqlite_file_holds_no_cookie(
+    make_web: Callable[..., Web], sqlite_backend: SQLiteBackend, tmp_path: Path
+) -> None:
+    """T13: nobody signs in with a stolen dump."""
+    secrets = _walk(make_web(sqlite_backend))
+    sqlite_backend.close()
+    files = [file.read_bytes() for file in tmp_path.iterdir()]
+    with sqlite3.connect(tmp_path / "state.sqlite3") as connection:
+        rows = connection.execute("SELECT key, value FROM records").fetchall()
+    connection.close()
+    assert rows
+    _hold(b"\n".join([*files, *(bytes(part) for row in rows for part in row)]), secrets)
+
+
+def test_redis_holds_no_cookie(
+    make_web: Callable[..., Web], redis_backend: Backend, redis_server: RedisServer
+) -> None:
+    """T13."""
+    secrets = _walk(make_web(redis_backend))
+    client = redis_server.client
+    parts: list[bytes] = []
+    for key in client.scan_iter("*"):
+        kind = client.type(key)
+        parts.append(key)
+        if kind == b"string":
+            parts.append(client.get(key))
+        elif kind == b"zset":
+            parts += client.zrange(key, 0, -1)
+        else:
+            parts.append(repr(client.dump(key)).encode())
+    assert len(parts) > 5
+    _hold(b"\n".join(parts), secrets)
+
+
+def test_secrets_rotate_without_signing_anybody_out(make_web: Callable[..., Web]) -> None:
+    web = make_web()
+    old = web.browser()
+    old.sign_in()
+    both = make_web(web.backend, config=AuthConfig(enabled=True, token_secret=f"a newer secret, {SECRET}"))
+    assert _user(both, {"Cookie": f"pywry_session={old.cookie()}"}) == "user-alice"
+    new = both.browser()
+    new.sign_in()
+    only = make_web(web.backend, config=AuthConfig(enabled=True, token_secret="a newer secret"))
+    assert _user(only, {"Cookie": f"pywry_session={new.cookie()}"}) == "user-alice"
+    assert _user(only, {"Cookie": f"pywry_session={old.cookie()}"}) is None
+    assert _user(web, {"Cookie": f"pywry_session={new.cookie()}"}) is None
+
+
+def test_a_signer_reads_what_it_made_and_nothing_else() -> None:
+    signer = TokenSigner(["one", "two"], "session")
+    value = signer.new()
+    assert signer.digest(value) == token_digest(value.partition(".")[0])
+    assert TokenSigner(["two", "one"], "session").digest(value) == signer.digest(value)
+    assert TokenSigner(["two"], "session").digest(value) is None
+    assert TokenSigner(["one", "two"], "login").digest(value) is None
+    assert len({signer.new() for _ in range(1000)}) == 1000
+    assert len(base64.urlsafe_b64decode(value.partition(".")[0] + "=")) == 32
+
+
+def _user(web: Web, headers: dict[str, str]) -> str | None:
+    client = web.app.test_client(use_cookies=False)
+    response = client.get("/auth/status", headers=headers)
+    assert response.status_code == 200
+    user: str | None = response.json["user_id"]
+    guarded = client.get("/members", headers=headers)
+    assert guarded.status_code == (200 if user else 401)
+    return user
+
+
+def _walk(web: Web) -> list[str]:
+    """Sign in and begin another login; return every secret that the browsers were given."""
+    browser = web.browser()
+    state = parameter(browser.authorize(), "state")
+    pending = web.browser()
+    waiting = parameter(pending.begin(), "state")
+    browser.sign_in()
+    bearer = issue_session_token(web.sessions, "robot", ["viewer"])
+    cookies = [
+        browser.cookie(),
+        browser.cookie("pywry_session_login"),
+        pending.cookie("pywry_session_login"),
+    ]
+    parts = [part for cookie in cookies for part in [cookie or "", *(cookie or "").split(".")]]
+    return [*parts, bearer, bearer.removeprefix("pywry_"), state, waiting, SECRET]
+
+
+def _hold(dump: bytes, secrets: list[str]) -> None:
+    assert b"session" in dump
+    for secret in secrets:
+        assert len(secret) > 20
+        assert secret.encode() not in dump
+        assert base64.b64encode(secret.encode()) not in dump
+        if len(secret) == 43:  # nor the bytes that the text stands for
+            assert base64.urlsafe_b64decode(secret + "=") not in dump

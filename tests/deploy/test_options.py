@@ -1,0 +1,189 @@
+"""The web application's choices: from settings and code, and refused where they cannot work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pywry_auth.config import DeploySettings
+from pywry_auth.deploy.options import DeployOptions, deploy_options
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.state.auth import AuthConfig
+
+
+def _options(config: AuthConfig | None = None, shared: bool = False, **settings: Any) -> DeployOptions:
+    return deploy_options(DeploySettings(**settings), config, use_pkce=True, shared=shared)
+
+
+def test_what_code_says_wins_and_what_it_leaves_comes_from_settings() -> None:
+    settings = {
+        "auth_enabled": True,
+        "auth_session_cookie": "from_settings",
+        "auth_header": "X-From-Settings",
+        "session_ttl": 50,
+        "token_secret": "from settings",
+    }
+    code = AuthConfig(
+        enabled=False, session_cookie="code", auth_header="X-Code", token_secret="a, b,", session_ttl=7
+    )
+    left, right = _options(AuthConfig(), **settings), _options(code, **settings)
+    assert (left.enabled, left.session_cookie, left.auth_header, left.session_ttl, list(left.secrets)) == (
+        True,
+        "from_settings",
+        "X-From-Settings",
+        50,
+        ["from settings"],
+    )
+    assert (
+        right.enabled,
+        right.session_cookie,
+        right.auth_header,
+        right.session_ttl,
+        list(right.secrets),
+    ) == (
+        False,
+        "code",
+        "X-Code",
+        7,
+        ["a", "b"],
+    )
+
+
+def test_by_default_nobody_is_let_in_and_everybody_who_is_is_a_viewer() -> None:
+    options = _options(None)
+    assert not options.enabled
+    assert options.rules.default_roles == ("viewer",)
+    assert (options.login_limit, options.login_window) == (30, 60)
+    assert (options.after_login_url, options.after_logout_url) == ("/", "/")
+    assert (options.public_base_url, options.public_origin, options.trusted_proxy_hops) == ("", "", 0)
+
+
+def test_rules_come_from_settings() -> None:
+    rules = _options(
+        default_roles="a,b",
+        admin_users="root@example.com",
+        allowed_users="u1",
+        allowed_email_domains="example.com",
+        roles_claim="groups",
+        role_map="eng=editor",
+        trust_unverified_email=True,
+    ).rules
+    assert (rules.default_roles, rules.admin_users, rules.allowed_users) == (
+        ("a", "b"),
+        ("root@example.com",),
+        ("u1",),
+    )
+    assert (rules.allowed_email_domains, rules.roles_claim) == (("example.com",), "groups")
+    assert rules.role_map == {"eng": "editor"}
+    assert rules.trust_unverified_email
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "window"),
+    [("1/second", 1, 1), ("30/minute", 30, 60), ("5/hour", 5, 3600), ("100/day", 100, 86400)],
+)
+def test_a_rate_is_a_number_in_a_time(text: str, limit: int, window: float) -> None:
+    options = _options(login_rate_limit=text)
+    assert (options.login_limit, options.login_window) == (limit, window)
+
+
+@pytest.mark.parametrize("config", [None, AuthConfig(enabled=True), AuthConfig(token_secret=" , ")])
+def test_a_shared_store_needs_a_secret_that_all_workers_know(config: AuthConfig | None) -> None:
+    """P8."""
+    with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__TOKEN_SECRET") as caught:
+        _options(config, shared=True)
+    assert "secrets.token_urlsafe" in str(caught.value)
+    assert caught.value.error == "invalid_configuration"
+
+
+def test_a_process_alone_makes_a_secret_of_its_own() -> None:
+    one, two = _options(), _options()
+    assert len(one.secrets) == 1
+    assert len(one.secrets[0]) >= 43
+    assert one.secrets[0] != two.secrets[0]
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    """T31."""
+    config = AuthConfig(enabled=True, token_secret="canary-secret")
+    options = _options(config, token_secret="canary-setting")
+    for thing in (config, options, _options(token_secret="canary-setting")):
+        assert "canary" not in repr(thing)
+        assert "canary" not in str(thing)
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "origin"),
+    [
+        ("https://app.example.com", "https://app.example.com", "https://app.example.com"),
+        ("https://app.example.com/", "https://app.example.com", "https://app.example.com"),
+        ("https://APP.example.com:443/Shop/", "https://app.example.com/Shop", "https://app.example.com"),
+        (
+            "https://app.example.com:8443/a/b",
+            "https://app.example.com:8443/a/b",
+            "https://app.example.com:8443",
+        ),
+        ("http://127.0.0.1:80", "http://127.0.0.1", "http://127.0.0.1"),
+        ("http://localhost:5000", "http://localhost:5000", "http://localhost:5000"),
+        ("https://[2001:DB8::1]:443/", "https://[2001:db8::1]", "https://[2001:db8::1]"),
+    ],
+)
+def test_the_public_address_is_kept_as_browsers_spell_it(url: str, base: str, origin: str) -> None:
+    options = _options(public_base_url=url)
+    assert (options.public_base_url, options.public_origin) == (base, origin)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://app.example.com",
+        "app.example.com",
+        "https://",
+        "https:///path",
+        "ftp://app.example.com",
+        "https://user:secret@app.example.com",
+        "https://app.example.com/?a=b",
+        "https://app.example.com/?",
+        "https://app.example.com/#x",
+        "https://app.example.com\\evil",
+        "https://app.example.com\n",
+        "https://app example.com",
+        "https://app.example.com:0",
+        "https://app.example.com:99999",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_public_address_that_cannot_work_is_refused_by_its_name(url: str) -> None:
+    """P6."""
+    with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__PUBLIC_BASE_URL") as caught:
+        _options(public_base_url=url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["after_login_url", "after_logout_url"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "home",
+        "//evil.example.com",
+        "https://evil.example.com/",
+        "/\\evil",
+        ".evil.example.com",
+        "@evil",
+        "/a b",
+    ],
+)
+def test_where_to_go_afterwards_is_a_path(name: str, value: str) -> None:
+    """T7: behind the site's origin, ``.evil.example.com`` would name another host."""
+    with pytest.raises(AuthenticationError, match=f"PYWRY_DEPLOY__{name.upper()}"):
+        _options(**{name: value})
+    assert getattr(_options(**{name: "/home?a=b#c"}), name) == "/home?a=b#c"
+
+
+@pytest.mark.parametrize("name", ["a b", "a;b", "a=b", "a,b", "é", "a\r\nb", "a\tb", '"a"'])
+def test_a_cookie_needs_a_name(name: str) -> None:
+    """T8."""
+    for config, settings in ((AuthConfig(session_cookie=name), {}), (None, {"auth_session_cookie": name})):
+        with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__AUTH_SESSION_COOKIE"):
+            _options(config, **settings)

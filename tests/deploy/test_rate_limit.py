@@ -1,0 +1,160 @@
+"""How many logins one client address may begin, over all workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import time_machine
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.deploy.rate_limit import RateLimit, client_network
+from pywry_auth.exceptions import AuthenticationError
+from tests.deploy.web import Browser, Web, set_cookies
+
+LIMIT = {"login_rate_limit": "3/minute"}
+
+
+def test_one_login_too_many_is_refused_with_how_long_to_wait(
+    make_web: Callable[..., Web], backend: Backend
+) -> None:
+    web = make_web(backend, settings=LIMIT)
+    browser = web.browser("203.0.113.7")
+    assert [browser.get("/auth/login").status_code for _ in range(4)] == [302, 302, 302, 429]
+    response = browser.get("/auth/login")
+    assert response.json["error"] == "rate_limited"
+    assert response.headers["Retry-After"] == "60"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert not set_cookies(response)
+    assert "wait 60 seconds" in browser.get("/auth/login", html=True).text
+
+
+def test_all_workers_count_together(make_web: Callable[..., Web], redis_backend: Backend) -> None:
+    webs = [make_web(redis_backend, settings=LIMIT) for _ in range(2)]
+    answers = [webs[number % 2].browser().get("/auth/login").status_code for number in range(5)]
+    assert answers == [302, 302, 302, 429, 429]
+
+
+def test_another_client_is_not_held_up(make_web: Callable[..., Web]) -> None:
+    web = make_web(settings=LIMIT)
+    for _ in range(9):
+        web.browser("203.0.113.7").get("/auth/login")
+    assert web.browser("203.0.113.8").get("/auth/login").status_code == 302
+
+
+def test_the_window_ends(make_web: Callable[..., Web]) -> None:
+    web = make_web(settings=LIMIT)
+    with time_machine.travel(time.time(), tick=True) as clock:
+        answers = [web.browser().get("/auth/login").status_code for _ in range(4)]
+        clock.shift(61)
+        answers.append(web.browser().get("/auth/login").status_code)
+    assert answers == [302, 302, 302, 429, 302]
+
+
+def test_only_beginning_a_login_counts(make_web: Callable[..., Web]) -> None:
+    web = make_web(settings=LIMIT)
+    browser = web.browser()
+    browser.sign_in()
+    for _ in range(20):
+        assert browser.get("/auth/status").status_code == 200
+        assert browser.get("/members").status_code == 200
+        assert browser.head("/auth/login").status_code == 204
+        assert browser.post("/auth/refresh").status_code == 200
+    assert browser.get("/auth/login").status_code == 302
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X_Forwarded_For"],
+)
+def test_a_header_makes_nobody_another_client(make_web: Callable[..., Web], header: str) -> None:
+    """T25: no proxy is trusted unless the settings say so."""
+    web = make_web(settings=LIMIT)
+    browser = web.browser("203.0.113.7")
+    answers = [
+        browser.get(
+            "/auth/login", **{header: f"for=198.51.100.{n}" if header == "Forwarded" else f"198.51.100.{n}"}
+        )
+        for n in range(5)
+    ]
+    assert [answer.status_code for answer in answers] == [302, 302, 302, 429, 429]
+
+
+def test_behind_a_trusted_proxy_its_word_counts_and_only_its_own(make_web: Callable[..., Web]) -> None:
+    """T25: a client that sends the header itself is found by what the proxy added."""
+    web = make_web(settings=LIMIT | {"trusted_proxy_hops": 1})
+    proxy = web.browser("10.0.0.1")
+
+    def ask(forwarded: str) -> int:
+        return proxy.get("/auth/login", X_Forwarded_For=forwarded).status_code
+
+    assert [ask(f"198.51.100.{n}, 203.0.113.7") for n in range(4)] == [302, 302, 302, 429]
+    assert ask("203.0.113.7, 203.0.113.8") == 302
+
+
+def test_two_trusted_proxies_are_counted_from_the_right(make_web: Callable[..., Web]) -> None:
+    """T25."""
+    web = make_web(settings=LIMIT | {"trusted_proxy_hops": 2})
+    proxy = web.browser("10.0.0.1")
+
+    def ask(forwarded: str) -> int:
+        return proxy.get("/auth/login", X_Forwarded_For=forwarded).status_code
+
+    assert [ask(f"198.51.100.{n}, 203.0.113.7, 10.0.0.2") for n in range(4)] == [302, 302, 302, 429]
+    assert ask("203.0.113.7, 203.0.113.8, 10.0.0.2") == 302
+
+
+def test_addresses_of_one_ipv6_network_are_one_client(make_web: Callable[..., Web]) -> None:
+    """T25: /64."""
+    web = make_web(settings=LIMIT)
+    answers = [web.browser(f"2001:db8:1:2:{n:x}::1").get("/auth/login").status_code for n in range(1, 6)]
+    assert answers == [302, 302, 302, 429, 429]
+    assert web.browser("2001:db8:1:3::1").get("/auth/login").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:DB8:1:2::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("", "unknown"),
+        (None, "unknown"),
+        ("unix:", "unknown"),
+        ("203.0.113.7:1234", "unknown"),
+        ("evil\r\nheader", "unknown"),
+    ],
+)
+def test_a_client_is_an_address_or_a_network(address: str | None, network: str) -> None:
+    assert client_network(address) == network
+
+
+def test_the_error_says_the_window() -> None:
+    limit = RateLimit(MemoryBackend(), 1, 3600.0)
+    limit.spend("203.0.113.7")
+    with pytest.raises(AuthenticationError, match="wait 3600 seconds") as caught:
+        limit.spend("203.0.113.7")
+    assert (caught.value.error, caught.value.timeout) == ("rate_limited", 3600.0)
+
+
+def test_a_refused_login_leaves_nothing_behind(make_web: Callable[..., Web]) -> None:
+    backend = MemoryBackend()
+    web = make_web(backend, settings=LIMIT)
+    for _ in range(50):
+        web.browser().get("/auth/login")
+    assert len(backend) <= 3 + 1, "three logins and one counter"
+
+
+def test_a_restart_of_a_late_login_is_bounded_by_its_own_login(make_web: Callable[..., Web]) -> None:
+    web = make_web(settings=LIMIT)
+    browser: Browser = web.browser()
+    with time_machine.travel(time.time(), tick=True) as clock:
+        callbacks = [browser.authorize() for _ in range(3)]
+        clock.shift(601)
+        assert [browser.get(callback).status_code for callback in callbacks] == [302] * 3
+        assert [browser.get(callback).status_code for callback in callbacks] == [400] * 3
