@@ -1,0 +1,218 @@
+"""gunicorn with the application of ``wsgi.py``, as a process of its own, and visitors who sign in there."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from pywry_auth.cli.identity_provider import Client
+from tests.person import Person
+
+ROOT = Path(__file__).parents[2]
+TOKEN_SECRET = "a long secret that all workers of the tests share"
+CLIENT_ID, CLIENT_SECRET = "web-client", "s3cret-of-the-web-client"
+HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+_SECONDS = 30
+
+
+class WebServer:
+    """A gunicorn whose address is known, and bound, as soon as it is made.
+
+    Args:
+        options: Of gunicorn's command line.
+        app: What gunicorn serves; by default each answer names its worker in the header ``X-Worker``.
+    """
+
+    def __init__(self, *options: str, app: str = "tests.peers.traced_wsgi:app") -> None:
+        self._command = [sys.executable, "-m", "gunicorn", *options, app]
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port: int = self._listening.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._heard = threading.Condition()  # guards the two below
+        self._lines: list[str] = []
+        self._silent = False
+
+    def client(self, url: str = "") -> Client:
+        """Return how a provider knows the site.
+
+        Args:
+            url: Where browsers find it, if not at its own address.
+        """
+        site = url or self.url
+        return Client(CLIENT_ID, CLIENT_SECRET, (f"{site}/auth/callback",), (f"{site}/",))
+
+    @contextmanager
+    def running(self, settings: Mapping[str, str]) -> Iterator[WebServer]:
+        """Start it and wait until it answers; at the end it is stopped with all its processes.
+
+        Args:
+            settings: The ``PYWRY_*`` variables; none of this process's own are handed on.
+        """
+        with self.launched(settings):
+            self._await_answer()
+            yield self
+
+    @contextmanager
+    def launched(self, settings: Mapping[str, str]) -> Iterator[WebServer]:
+        """Start it and do not wait, because it should not run for long."""
+        self.process = self._start(settings)
+        listener = threading.Thread(target=self._listen, name="web-server-output")
+        listener.start()
+        try:
+            yield self
+        finally:
+            self._stop()
+            listener.join()
+
+    def _start(self, settings: Mapping[str, str]) -> subprocess.Popen[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYWRY_")}
+        with self._listening as listening:  # ours closes: a connection breaks when the server has ended
+            return subprocess.Popen(
+                [*self._command, "--bind", f"fd://{listening.fileno()}"],
+                cwd=ROOT,
+                env=kept | dict(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
+
+    def _stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def output(self) -> str:
+        """Return all that it wrote so far; once it has ended, all that it ever wrote."""
+        with self._heard:
+            if self.process.poll() is not None:
+                self._heard.wait_for(lambda: self._silent, _SECONDS)
+            return "".join(self._lines)
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Wait until it has written so many lines with a text."""
+        with self._heard:
+            said = self._heard.wait_for(lambda: sum(text in line for line in self._lines) >= times, _SECONDS)
+            assert said, f"{text!r} did not come:\n{''.join(self._lines)}"
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                with self._heard:
+                    self._lines.append(line)
+                    self._heard.notify_all()
+        with self._heard:
+            self._silent = True
+            self._heard.notify_all()
+
+    def _await_answer(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS)
+        try:
+            connection.request("GET", "/auth/status")
+            connection.getresponse().read()
+        except OSError as error:
+            self.process.wait(_SECONDS)
+            raise AssertionError(f"gunicorn did not start:\n{self.output()}") from error
+        finally:
+            connection.close()
+
+
+class Visitor:
+    """A browser that opens a new connection for each request, runs no script and keeps its cookies.
+
+    Args:
+        url: The site.
+        person: Who signs in with it.
+        ca: The certificate authority (PEM file) to trust.
+    """
+
+    def __init__(self, url: str, person: Person | None = None, ca: str = "") -> None:
+        self._url = url
+        self._person = person or Person()
+        self._ca = ca
+        self.cookies = requests.cookies.RequestsCookieJar()
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        """Go to a path or URL of the site and no further; header names with underscores for dashes."""
+        return self._request("GET", path, headers)
+
+    def post(self, path: str, **headers: str) -> requests.Response:
+        """Send an empty POST."""
+        return self._request("POST", path, headers)
+
+    def begin(self, path: str = "/auth/login") -> requests.Response:
+        """Start a login: the answer redirects to the provider."""
+        answer = self.get(path)
+        assert answer.status_code == 302, (answer.status_code, answer.text)
+        return answer
+
+    def authorize(self, begun: requests.Response) -> str:
+        """Sign in at the provider, and return the callback that it sends the browser to."""
+        return self._person.authorize(begun.headers["Location"])
+
+    def sign_in(self, path: str = "/auth/login") -> requests.Response:
+        """Sign in, and return the site's answer to the callback."""
+        answer = self.get(self.authorize(self.begin(path)))
+        assert answer.status_code == 303, (answer.status_code, answer.text)
+        return answer
+
+    @property
+    def user(self) -> str | None:
+        """Who the site says is signed in."""
+        answer = self.get("/auth/status", Accept="application/json")
+        assert answer.status_code == 200, (answer.status_code, answer.text)
+        user: str | None = answer.json()["user_id"]
+        return user
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> requests.Response:
+        sent = {"Accept": HTML, "Connection": "close"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        url = path if path.startswith("http") else self._url + path
+        with requests.Session() as session:
+            session.trust_env = False
+            session.verify = self._ca or True
+            session.cookies = self.cookies
+            return session.request(method, url, headers=sent, allow_redirects=False, timeout=_SECONDS)
+
+
+def settings_for(issuer: str, **deploy: str) -> dict[str, str]:
+    """Return the settings of a site that signs in at an issuer; ``deploy`` names ``PYWRY_DEPLOY__*``."""
+    oauth2 = {
+        "PROVIDER": "oidc",
+        "ISSUER_URL": issuer,
+        "CLIENT_ID": CLIENT_ID,
+        "CLIENT_SECRET": CLIENT_SECRET,
+    }
+    chosen = {"AUTH_ENABLED": "true", "LOGIN_RATE_LIMIT": "1000000/minute", **deploy}
+    return {f"PYWRY_OAUTH2__{name}": value for name, value in oauth2.items()} | {
+        f"PYWRY_DEPLOY__{name}": value for name, value in chosen.items()
+    }
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the living processes that a process started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it has just ended
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(stat.parent.name))
+    return found

@@ -1,0 +1,268 @@
+"""The site under gunicorn: many workers, fresh connections, killed processes, a store that goes away."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from pywry_auth.cli.identity_provider import IdentityProvider, User
+from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
+from tests.peers.redis_server import RedisServer
+from tests.peers.web_server import CLIENT_SECRET, Visitor, WebServer, children_of, settings_for
+from tests.person import Person, parameters_of
+
+_LOGINS = 1000 if os.environ.get("SOAK") else 200
+_AT_ONCE = 32
+_WORKERS = 4
+_SECRET = "the secret that all workers share"
+
+
+@dataclass
+class Site:
+    """A site under test and its provider."""
+
+    server: WebServer
+    idp: IdentityProvider
+
+    def visitor(self, number: int = 0) -> Visitor:
+        """Return a browser of one of the site's users, who all have their own name."""
+        return Visitor(self.server.url, Person(f"user{number}", "password"))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "redis"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The site with 4 workers of 8 threads, on each store that workers can share."""
+    choice = {"STATE_BACKEND": request.param, "TOKEN_SECRET": _SECRET}
+    if request.param == "sqlite":
+        choice["SQLITE_PATH"] = str(tmp_path_factory.mktemp("state") / "state.sqlite3")
+    else:
+        choice["REDIS_URL"] = request.getfixturevalue("redis_server").url
+    server = WebServer("--workers", str(_WORKERS), "--threads", "8")
+    users = [User(f"user{number}", "password", {"sub": f"id-{number}"}) for number in range(_LOGINS)]
+    with (
+        IdentityProvider(clients=[server.client()], users=users, signing_algorithm="ES256") as idp,
+        server.running(settings_for(idp.issuer, **choice)),
+    ):
+        yield Site(server, idp)
+
+
+def test_logins_begin_at_one_worker_and_end_at_another(site: Site) -> None:
+    """P8: complete logins over fresh connections, none of which may fail, each by another user."""
+
+    def sign_in(number: int) -> tuple[str, str]:
+        visitor = site.visitor(number)
+        begun = visitor.begin("/auth/login?next=/account")
+        ended = visitor.get(visitor.authorize(begun))
+        assert (ended.status_code, ended.headers["Location"]) == (303, f"{site.server.url}/account")
+        assert visitor.user == f"id-{number}"
+        return begun.headers["X-Worker"], ended.headers["X-Worker"]
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        workers = list(pool.map(sign_in, range(_LOGINS)))
+    crossed = sum(first != last for first, last in workers)
+    print(f"{len(workers)} logins, {crossed} over two workers: {Counter(last for _, last in workers)}")
+    assert crossed > _LOGINS / 4
+    assert len({worker for pair in workers for worker in pair}) == _WORKERS
+
+
+def test_a_killed_worker_takes_no_session_and_no_login_with_it(site: Site) -> None:
+    """S11: whoever is signed in stays so, and a login that the worker began is finished by another."""
+    signed_in = [site.visitor(number) for number in range(8)]
+    for visitor in signed_in:
+        visitor.sign_in()
+    began = [
+        (visitor, visitor.begin("/auth/login?next=/account")) for visitor in map(site.visitor, range(8, 16))
+    ]
+    killed = {begun.headers["X-Worker"] for _, begun in began}
+    for worker in killed:
+        os.kill(int(worker), signal.SIGKILL)
+    for visitor, begun in began:
+        ended = visitor.get(visitor.authorize(begun))
+        assert ended.status_code == 303
+        assert ended.headers["X-Worker"] not in killed
+    assert [visitor.user for visitor in signed_in] == [f"id-{number}" for number in range(8)]
+    assert [visitor.user for visitor, _ in began] == [f"id-{number}" for number in range(8, 16)]
+
+
+def test_a_reload_replaces_the_workers_and_signs_nobody_out(site: Site) -> None:
+    visitor = site.visitor()
+    visitor.sign_in()
+    before = children_of(site.server.process.pid)
+    site.server.process.send_signal(signal.SIGHUP)
+    for worker in before:
+        site.server.wait_for(f"Worker exiting (pid: {worker})")
+    answer = visitor.get("/account")
+    assert (answer.status_code, int(answer.headers["X-Worker"]) in before) == (200, False)
+
+
+def test_stores_and_connections_are_opened_after_the_fork(site: Site) -> None:
+    """Shared by parent and children, a connection would mix up their answers."""
+    visitor = site.visitor()
+    visitor.sign_in()
+    worker = int(visitor.get("/account").headers["X-Worker"])
+    assert [name for name in _open_files(worker) if "sqlite" in name] or len(_sockets(worker)) > 1
+    assert not [name for name in _open_files(site.server.process.pid) if "sqlite" in name]
+    assert len(_sockets(site.server.process.pid)) == 1  # where it listens
+
+
+def _open_files(pid: int) -> list[str]:
+    return [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+
+
+def _sockets(pid: int) -> list[str]:
+    return [name for name in _open_files(pid) if name.startswith("socket:")]
+
+
+def test_no_log_line_holds_a_secret_or_was_written_by_a_visitor(site: Site) -> None:
+    """T31: neither access log nor error log nor audit log, of a whole login and of a wild request."""
+    visitor = site.visitor(3)
+    begun = visitor.begin("/auth/login?next=/account%3Fcanary")
+    callback = visitor.authorize(begun)
+    visitor.get(callback)
+    visitor.get(callback)
+    visitor.get("/%0AFAKE%20LINE?canary=1", Referer=callback, User_Agent="canary")
+    visitor.post("/auth/refresh")
+    out = site.server.output()
+    assert '"GET /auth/callback" 303' in out
+    assert "login user='id-3'" in out
+    secret = [value for _, value in parameters_of(callback) if not value.startswith("http")]
+    secret += [value for name, value in parameters_of(begun.headers["Location"]) if name in _CODES]
+    secret += [cookie.value for cookie in visitor.cookies if cookie.value]
+    assert len(secret) == 2 + 3 + 2
+    for text in (*secret, _SECRET, CLIENT_SECRET, "canary", "Traceback"):
+        assert text not in out
+    assert "FAKE LINE" not in out
+
+
+_CODES = ("state", "nonce", "code_challenge")
+
+
+def test_what_a_visitor_says_of_himself_is_not_believed(site: Site) -> None:
+    """T25: without TRUSTED_PROXY_HOPS the forwarded headers change nothing, in any spelling."""
+    told = {
+        "X_Forwarded_Host": "evil.example.com",
+        "X_Forwarded_Proto": "https",
+        "X_Forwarded_Prefix": "/evil",
+        "X_Forwarded_For": "203.0.113.7",
+        "Forwarded": "host=evil.example.com;proto=https;for=203.0.113.7",
+    }
+    honest, liar = site.visitor().begin(), site.visitor().get("/auth/login", **told)
+    spelt = requests.get(
+        f"{site.server.url}/auth/login",
+        headers={
+            "X_Forwarded_Host": "evil.example.com",
+            "X_Forwarded_Proto": "https",
+            "SCRIPT_NAME": "/evil",
+        },
+        allow_redirects=False,
+        timeout=30,
+    )
+    for answer in (liar, spelt):
+        assert answer.status_code == 302
+        told_uri, honest_uri = (
+            dict(parameters_of(each.headers["Location"]))["redirect_uri"] for each in (answer, honest)
+        )
+        assert told_uri == honest_uri
+        assert "secure" not in answer.headers["Set-Cookie"].lower()
+    assert "203.0.113.7" not in site.server.output()
+
+
+def test_redis_that_goes_away_and_comes_back_signs_nobody_out(tmp_path: Path) -> None:
+    """P15, S8: 503 with Retry-After while it is away, nobody let in, and the cookie stays."""
+    server, redis = WebServer("--workers", "2"), RedisServer(tmp_path)
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    with redis, IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
+        redis.stop()
+        redis.start(*durable)
+        choice = {"STATE_BACKEND": "redis", "REDIS_URL": redis.url, "TOKEN_SECRET": _SECRET}
+        with server.running(settings_for(idp.issuer, **choice)):
+            visitor = Visitor(server.url)
+            visitor.sign_in()
+            redis.stop()
+            for path in ("/", "/account", "/auth/status", "/auth/userinfo", "/auth/login"):
+                answer = visitor.get(path)
+                assert (answer.status_code, int(answer.headers["Retry-After"])) == (503, 5)
+                assert "Set-Cookie" not in answer.headers
+                assert "user-alice" not in answer.text
+            refused = visitor.post("/auth/logout")
+            assert (refused.status_code, "Set-Cookie" in refused.headers) == (503, False)
+            redis.start(*durable)
+            assert visitor.user == "user-alice"
+            assert visitor.get("/account").status_code == 200
+
+
+def test_ending_it_leaves_no_process(tmp_path: Path) -> None:
+    server = WebServer("--workers", "2")
+    choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(tmp_path / "state"), "TOKEN_SECRET": _SECRET}
+    with server.running(settings_for("http://127.0.0.1:1", **choice)):
+        server.wait_for("Booting worker", 2)
+        workers = children_of(server.process.pid)
+        assert len(workers) == 2
+        server.process.terminate()
+        assert server.process.wait(20) == 0
+        assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "named"),
+    [
+        (["--workers", "2"], {}, "PYWRY_DEPLOY__STATE_BACKEND is memory, which 2 workers do not share"),
+        ([], {"WEB_CONCURRENCY": "2"}, "PYWRY_DEPLOY__STATE_BACKEND is memory, which 2 workers"),
+        (
+            ["--workers", "2"],
+            {
+                "PYWRY_DEPLOY__STATE_BACKEND": "sqlite",
+                "PYWRY_DEPLOY__TOKEN_SECRET": _SECRET,
+                "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "memory",
+            },
+            "PYWRY_OAUTH2__TOKEN_STORE_BACKEND is memory, which 2 workers",
+        ),
+        ([], {"PYWRY_DEPLOY__STATE_BACKEND": "sqlite"}, "PYWRY_DEPLOY__TOKEN_SECRET is not set"),
+        ([], {"PYWRY_DEPLOY__STATE_BACKEND": "redis"}, "PYWRY_DEPLOY__TOKEN_SECRET is not set"),
+        ([], {"PYWRY_DEPLOY__STATE_BACKEND": "etcd"}, "PYWRY_DEPLOY__STATE_BACKEND"),
+        ([], {"PYWRY_DEPLOY__PUBLIC_BASE_URL": "http://example.com"}, "PYWRY_DEPLOY__PUBLIC_BASE_URL"),
+        ([], {"PYWRY_OAUTH2__CLIENT_ID": ""}, "PYWRY_OAUTH2__CLIENT_ID"),
+        ([], {"PYWRY_OAUTH2__ISSUER_URL": ""}, "PYWRY_OAUTH2__ISSUER_URL"),
+        (
+            [],
+            {
+                "PYWRY_DEPLOY__STATE_BACKEND": "redis",
+                "PYWRY_DEPLOY__TOKEN_SECRET": _SECRET,
+                "PYWRY_DEPLOY__REDIS_URL": "ftp://example.com",
+            },
+            "Redis URL",
+        ),
+    ],
+)
+def test_what_cannot_work_does_not_start_and_is_told_in_a_sentence(
+    options: list[str], settings: dict[str, str], named: str
+) -> None:
+    server = WebServer(*options)
+    with server.launched({**settings_for("http://127.0.0.1:1"), **settings}):
+        assert server.process.wait(30) == 1
+        told = server.output()
+    assert named in told
+    assert "Traceback" not in told
+    assert _SECRET not in told
+    assert len(told.split()) < 60
+
+
+def test_memory_serves_with_the_one_worker_that_it_gets_unasked_and_keeps_it() -> None:
+    server = WebServer()
+    with IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
+        settings = settings_for(idp.issuer)
+        with server.running(settings):
+            visitor = Visitor(server.url)
+            visitor.sign_in()
+            server.process.send_signal(signal.SIGTTIN)  # one worker more, please
+            server.wait_for("is memory, which 2 workers do not share")
+            assert visitor.user == "user-alice"
+            assert len(children_of(server.process.pid)) == 1
