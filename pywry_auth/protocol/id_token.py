@@ -52,7 +52,9 @@ def check_claims(
     """
     claims = token.claims
     check_issuer_and_audience(claims, expected)
-    _check_times(claims, expected)
+    if claims.get("exp") is None or claims.get("iat") is None:
+        _refuse("it has no time of issue or of expiry (iat, exp)")
+    check_times(claims, expected)
     _check_subject(claims)
     if nonce is not None and not _same(claims.get("nonce"), nonce):
         _refuse("its nonce is not the one of this login")
@@ -79,6 +81,20 @@ def check_issuer_and_audience(claims: Claims, expected: Expected) -> None:
         _refuse("its authorized party (azp) is another client")
 
 
+def check_times(claims: Claims, expected: Expected) -> None:
+    """Check that a token is good now: ``exp``, ``iat`` and ``nbf``, those of them that it has.
+
+    Raises:
+        TokenError: It is not, or one of them is no time.
+    """
+    ends = _time(claims, "exp")
+    if ends is not None and expected.now - expected.leeway >= ends:
+        _refuse(f"it expired {expected.now - ends:.0f} s ago by this machine's clock")
+    for begins in (_time(claims, "iat"), _time(claims, "nbf")):
+        if begins is not None and begins > expected.now + expected.leeway:
+            _refuse(f"it is from {begins - expected.now:.0f} s in the future by this machine's clock")
+
+
 def same_person(first: Claims, later: Claims) -> None:
     """Check that a later token speaks of the same person, issuer and client as the first (OIDC Core §12.2).
 
@@ -91,17 +107,6 @@ def same_person(first: Claims, later: Claims) -> None:
                 f"The refreshed ID token has another {name} than the one of the sign-in: sign in again.",
                 error=SUBJECT_MISMATCH,
             )
-
-
-def _check_times(claims: Claims, expected: Expected) -> None:
-    ends, issued = _time(claims, "exp"), _time(claims, "iat")
-    if ends is None or issued is None:
-        _refuse("it has no time of issue or of expiry (iat, exp)")
-    if expected.now - expected.leeway >= ends:
-        _refuse(f"it expired {expected.now - ends:.0f} s ago by this machine's clock")
-    for moment in (issued, _time(claims, "nbf") or 0.0):
-        if moment > expected.now + expected.leeway:
-            _refuse(f"it is from {moment - expected.now:.0f} s in the future by this machine's clock")
 
 
 def _time(claims: Claims, name: str) -> float | None:

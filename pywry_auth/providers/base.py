@@ -80,6 +80,7 @@ class OAuthProvider:
 
     Raises:
         AuthenticationError: An argument cannot work; the text names it.
+        TypeError: There is no such option.
     """
 
     name: str = "custom"
@@ -94,6 +95,9 @@ class OAuthProvider:
         token_endpoint_auth_method: str = "auto",
         **options: Unpack[ProviderOptions],
     ) -> None:
+        unknown = options.keys() - ProviderOptions.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {', '.join(sorted(unknown))}")
         if not client_id:
             raise AuthenticationError(
                 "CLIENT_ID is empty: set it to the client's identifier at the provider.",
@@ -214,7 +218,11 @@ class OAuthProvider:
         Raises:
             TokenRefreshError: The provider refused: sign in again.
             TokenError: No answer, or an unusable one: the refresh token may still be good.
+            AuthenticationError: The key set cannot be had; nothing was asked.
         """
+        if self.uses_openid:
+            # Else an ID token that cannot be checked could cost a refresh token that was already exchanged.
+            self._key_set().keys()
         return self._with_claims(self._token_endpoint().refresh(refresh_token), None)
 
     def validate_id_token(
@@ -273,7 +281,8 @@ class OAuthProvider:
         Args:
             profile: What the provider says of the user. Some send the claim as a string.
         """
-        return profile.get("email_verified") in (True, "true")
+        verified = profile.get("email_verified")
+        return verified is True or verified == "true"
 
     def revoke_token(self, token: str) -> bool:
         """Ask the provider to end a token (RFC 7009).
@@ -336,12 +345,13 @@ class OAuthProvider:
         return replace(tokens, id_token_claims=claims)
 
     def _signed_userinfo(self, body: bytes) -> dict[str, Any]:
-        from pywry_auth.protocol.id_token import check_issuer_and_audience
+        from pywry_auth.protocol.id_token import check_issuer_and_audience, check_times
         from pywry_auth.protocol.jws import verify_signature
 
         text = body.decode("ascii", errors="replace")
         token = verify_signature(text, self._key_set(), self.metadata.userinfo_signing_alg_values_supported)
         check_issuer_and_audience(token.claims, self._expected())
+        check_times(token.claims, self._expected())
         return dict(token.claims)
 
     def _expected(self) -> Expected:
@@ -392,6 +402,9 @@ def _scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _explicit_endpoints(options: ProviderOptions) -> dict[str, Any]:
-    given = {member: str(options.get(name) or "") for name, member in _ENDPOINTS.items()}
-    explicit = {member: require_endpoint(url, member) for member, url in given.items() if url}
+    explicit = {
+        member: require_endpoint(str(options.get(name)), name.upper())
+        for name, member in _ENDPOINTS.items()
+        if options.get(name)
+    }
     return explicit | ({"issuer": options["issuer"]} if options.get("issuer") else {})

@@ -1,0 +1,7 @@
+"""A provider to talk to, as in the protocol's tests."""
+
+from __future__ import annotations
+
+from tests.protocol.conftest import idle_connections, issuer
+
+__all__ = ["idle_connections", "issuer"]
