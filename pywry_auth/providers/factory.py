@@ -39,13 +39,12 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     secret = settings.client_secret.get_secret_value()
     arguments = (settings.client_id, secret, scopes, settings.token_endpoint_auth_method)
     if settings.provider == "oidc":
-        if not settings.issuer_url:
-            raise _missing("ISSUER_URL", "https://id.example.com")
+        _require(settings, "issuer_url")
         return GenericOIDCProvider(*arguments, issuer_url=settings.issuer_url, **options)
     if settings.provider == "custom":
-        for name in ("authorize_url", "token_url"):
-            if not getattr(settings, name):
-                raise _missing(name.upper(), "https://id.example.com/oauth/" + name.partition("_")[0])
+        _require(settings, "authorize_url", "token_url")
+        if "openid" in (scopes or ()):
+            _require(settings, "jwks_url", "issuer_url")  # else no ID token could be believed
         options["issuer"] = settings.issuer_url  # named, not discovered
         return GenericOIDCProvider(*arguments, **options)
     raise AuthenticationError(
@@ -55,8 +54,12 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     )
 
 
-def _missing(name: str, example: str) -> AuthenticationError:
-    return AuthenticationError(
-        f"PYWRY_OAUTH2__{name} is not set: this provider needs it, for example {example}.",
-        error=INVALID_CONFIGURATION,
-    )
+def _require(settings: OAuth2Settings, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name):
+            path = "" if name == "issuer_url" else "/oauth/" + name.partition("_")[0]
+            raise AuthenticationError(
+                f"PYWRY_OAUTH2__{name.upper()} is not set: this provider needs it, "
+                f"for example https://id.example.com{path}.",
+                error=INVALID_CONFIGURATION,
+            )

@@ -1,0 +1,152 @@
+"""The provider that the settings describe, and what is said of settings that describe none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pywry_auth.config import OAuth2Settings, get_settings
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.protocol.issuer import REDIRECT_URI, ScriptedIssuer
+from tests.protocol.servers import Answer
+
+ID = "https://id.example.com"
+CUSTOM = {"provider": "custom", "authorize_url": f"{ID}/authorize", "token_url": f"{ID}/token"}
+
+FromEnvironment = Callable[..., OAuthProvider]
+
+
+@pytest.fixture
+def create(monkeypatch: pytest.MonkeyPatch) -> FromEnvironment:
+    """Make the provider of an environment with these settings."""
+
+    def make(**values: str) -> OAuthProvider:
+        for name, value in {"client_id": "c", **values}.items():
+            monkeypatch.setenv(f"PYWRY_OAUTH2__{name.upper()}", value)
+        settings = get_settings().oauth2
+        assert settings is not None
+        return create_provider_from_settings(settings)
+
+    return make
+
+
+def test_oidc_is_discovered(create: FromEnvironment, issuer: ScriptedIssuer) -> None:
+    provider = create(provider="oidc", issuer_url=issuer.url, userinfo_url=f"{ID}/me")
+    assert isinstance(provider, GenericOIDCProvider)
+    assert provider.scopes == ("openid", "email", "profile")
+    assert provider.metadata.token_endpoint == f"{issuer.url}/token"
+    assert provider.metadata.userinfo_endpoint == f"{ID}/me"
+
+
+def test_custom_is_taken_as_it_is(create: FromEnvironment) -> None:
+    others = {
+        "userinfo_url": f"{ID}/me",
+        "revocation_url": f"{ID}/revoke",
+        "jwks_url": f"{ID}/jwks",
+        "end_session_url": f"{ID}/logout",
+        "device_authorization_url": f"{ID}/device",
+    }
+    provider = create(**CUSTOM, **others, issuer_url=f"{ID}/", scopes="openid read")
+    metadata = provider.metadata
+    assert (provider.name, provider.scopes, metadata.issuer) == ("custom", ("openid", "read"), f"{ID}/")
+    assert metadata.authorization_endpoint == f"{ID}/authorize"
+    assert metadata.userinfo_endpoint == f"{ID}/me"
+    assert metadata.revocation_endpoint == f"{ID}/revoke"
+    assert metadata.jwks_uri == f"{ID}/jwks"
+    assert metadata.end_session_endpoint == f"{ID}/logout"
+    assert metadata.device_authorization_endpoint == f"{ID}/device"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "asked"),
+    [
+        ({}, ()),
+        ({"scopes": "openid"}, ("openid",)),
+        ({"scopes": ""}, ()),
+        ({"scopes": " read  write "}, ("read", "write")),
+    ],
+)
+def test_scopes_that_are_not_set_are_the_providers_own(
+    create: FromEnvironment, scopes: dict[str, str], asked: tuple[str, ...]
+) -> None:
+    """S3: for custom there are none; the setting's default is not a choice of the user."""
+    assert create(**CUSTOM, **scopes, jwks_url=f"{ID}/jwks", issuer_url=ID).scopes == asked
+
+
+def test_the_settings_of_a_call_reach_it(create: FromEnvironment, issuer: ScriptedIssuer) -> None:
+    """S3: the secret and how it is sent, the clock's leeway, and whether UserInfo may be left out."""
+    issuer.answers["/token"] = Answer(issuer.tokens())
+    provider = create(
+        provider="oidc",
+        issuer_url=issuer.url,
+        client_secret="canary-s",
+        token_endpoint_auth_method="client_secret_post",
+        scopes="email",
+        userinfo_from_id_token="true",
+    )
+    provider.exchange_code("code", REDIRECT_URI)
+    form = issuer.requests("/token")[0].form
+    assert (form["client_id"], form["client_secret"]) == ("c", "canary-s")
+    assert provider.profile_suffices({"sub": "s", "email": "a@example.com"})
+    assert "canary" not in repr(provider)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("http_timeout_seconds", "0.2", r"within 0\.2 s"),
+        ("proxy_url", "http://127.0.0.1:9", "proxy"),
+        ("ca_bundle", "/nowhere/ca.pem", r"/nowhere/ca\.pem"),
+    ],
+)
+def test_the_transports_settings_reach_it(
+    create: FromEnvironment, monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str
+) -> None:
+    """N13, P26."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    where = {"issuer_url": "https://192.0.2.1"}
+    if name == "http_timeout_seconds":
+        monkeypatch.setattr("socket.socket.connect", _never)
+    with pytest.raises(AuthenticationError, match=text):
+        _ = create(provider="oidc", **where, **{name: value}).metadata
+
+
+def _never(*_: Any) -> None:
+    raise TimeoutError
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"provider": "oidc"}, "PYWRY_OAUTH2__ISSUER_URL"),
+        ({"provider": "oidc", "issuer_url": "http://id.example.com"}, "ISSUER_URL"),
+        ({**CUSTOM, "authorize_url": ""}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
+        ({**CUSTOM, "token_url": ""}, "PYWRY_OAUTH2__TOKEN_URL"),
+        ({**CUSTOM, "token_url": "http://id.example.com/token"}, "TOKEN_URL"),
+        ({**CUSTOM, "scopes": "openid", "issuer_url": ID}, "PYWRY_OAUTH2__JWKS_URL"),
+        ({**CUSTOM, "scopes": "openid", "jwks_url": f"{ID}/jwks"}, "PYWRY_OAUTH2__ISSUER_URL"),
+        ({}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
+    ],
+)
+def test_what_is_missing_is_named_by_its_variable(
+    create: FromEnvironment, values: dict[str, str], named: str
+) -> None:
+    """S3, S4."""
+    with pytest.raises(AuthenticationError, match=named) as caught:
+        create(client_secret="canary", **values)
+    assert caught.value.error == INVALID_CONFIGURATION
+    assert "example" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_an_unknown_provider_is_named() -> None:
+    """S4."""
+    settings = OAuth2Settings(client_id="c").model_copy(update={"provider": "nobody"})
+    with pytest.raises(AuthenticationError, match="'nobody'") as caught:
+        create_provider_from_settings(settings)
+    assert (caught.value.error, caught.value.provider) == (INVALID_CONFIGURATION, "nobody")
