@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import TokenError, TokenRefreshError
+from pywry_auth.exceptions import TokenError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.single_flight import SingleFlight
@@ -63,8 +63,6 @@ class SessionManager:
             return tokens.access_token
         try:
             return self._refresh.run(lambda: self._renew(due=True)).access_token
-        except TokenRefreshError:
-            raise
         except TokenError:
             if tokens.is_expired or self.tokens is None:
                 raise

@@ -26,6 +26,7 @@ from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import MemoryTokenStore
 from tests.person import Person, parameters_of
+from tests.waiting import count_waiters
 
 _SECONDS = 20
 _CLIENT = DEFAULT_CLIENTS[0]
@@ -155,23 +156,60 @@ def test_a_token_of_a_short_life_is_not_refreshed_whenever_it_is_asked_for() -> 
         provider.close()
 
 
+def _at_once(ask: Callable[[], str], threads: int) -> set[str]:
+    together = threading.Barrier(threads)
+
+    def wait_and_ask() -> str:
+        together.wait(_SECONDS)
+        return ask()
+
+    with ThreadPoolExecutor(threads) as pool:
+        return {future.result(_SECONDS) for future in [pool.submit(wait_and_ask) for _ in range(threads)]}
+
+
 def test_many_threads_make_one_refresh_and_get_its_token(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
     """N6: a second call with the old refresh token would end the whole grant."""
     _age(session, 1)
     before = idp.calls["token"]
-    together = threading.Barrier(32)
-
-    def ask() -> str:
-        together.wait(_SECONDS)
-        return session.get_access_token()
-
-    with ThreadPoolExecutor(32) as pool:
-        got = {future.result(_SECONDS) for future in [pool.submit(ask) for _ in range(32)]}
+    got = _at_once(session.get_access_token, 32)
     assert idp.calls["token"] - before == 1
     assert got == {_tokens(session).access_token}
     assert _is_active(idp, got.pop())
+
+
+def test_many_managers_on_one_store_make_one_refresh_too(
+    idp: IdentityProvider, provider: GenericOIDCProvider, store: MemoryTokenStore, session: SessionManager
+) -> None:
+    """N6, as for several programs that share what is stored."""
+    _age(session, 1)
+    before = idp.calls["token"]
+    got = _at_once(lambda: SessionManager(provider, store, "user-alice").get_access_token(), 8)
+    assert idp.calls["token"] - before == 1
+    assert got == {_tokens(session).access_token}
+    assert _is_active(idp, got.pop())
+
+
+def test_who_asks_for_a_refresh_that_is_under_way_gets_its_result(
+    idp: IdentityProvider, session: SessionManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiters = count_waiters(monkeypatch)
+    results: list[OAuthTokenSet] = []
+    second = threading.Thread(target=lambda: results.append(session.refresh()))
+
+    def ask_meanwhile(answer: Response) -> Response:
+        second.start()
+        assert waiters.acquire(timeout=_SECONDS)
+        return answer
+
+    Faults(idp).answers["/token"] = ask_meanwhile
+    before = idp.calls["token"]
+    results.append(session.refresh())
+    second.join(_SECONDS)
+    assert idp.calls["token"] - before == 1
+    assert len(results) == 2
+    assert results[0] is results[1]
 
 
 def test_refresh_does_not_wait_until_it_is_due(idp: IdentityProvider, session: SessionManager) -> None:
