@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import ClassVar
 
 from pywry_auth.exceptions import AuthenticationError
 
@@ -47,7 +46,7 @@ class Backend(ABC):
     system below does not answer.
     """
 
-    shared: ClassVar[bool] = True
+    shared: bool = True
     """Whether other processes see what is stored."""
 
     @abstractmethod
@@ -118,6 +117,17 @@ class Backend(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let connections go; a later call opens new ones."""
+
+    def probe(self) -> None:
+        """Make sure that what is stored can be read again, before somebody does work that relies on it.
+
+        Raises:
+            BackendUnavailable: It cannot; the text says why.
+        """
+        key, value = "probe:" + secrets.token_hex(16), secrets.token_bytes(16)
+        self.put(key, value, ttl=60)
+        if self.pop(key) != value:
+            raise BackendUnavailable("The store does not keep what it is given: look at how it is set up.")
 
     @contextmanager
     def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:

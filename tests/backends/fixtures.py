@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from pywry_auth.backends.base import Backend
+from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from tests.peers.redis_server import RedisServer
+
+ENCRYPTION_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")
 
 
 @pytest.fixture(scope="session")
@@ -56,12 +60,17 @@ def redis(redis_server: RedisServer) -> Iterator[RedisBackend]:
     backend.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture
+def encrypted(sqlite: SQLiteBackend) -> EncryptedBackend:
+    return EncryptedBackend(sqlite, [ENCRYPTION_KEY])
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "encrypted"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "encrypted"])
 def clocked(request: pytest.FixtureRequest) -> Backend:
     """A backend that goes by ``clock``; Redis has its own."""
     return request.getfixturevalue(request.param)

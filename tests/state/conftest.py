@@ -4,6 +4,7 @@ from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their n
     backend,
     clock,
     clocked,
+    encrypted,
     memory,
     redis,
     redis_server,

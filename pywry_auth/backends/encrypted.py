@@ -1,0 +1,148 @@
+"""Any backend, ciphertext only: what is stored can be read, and made, with the keys alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pywry_auth.backends.base import Backend, When
+
+_logger = logging.getLogger("pywry_auth.backends")
+
+_ID = 4  # bytes that name the key in front of a record
+_NONCE = 12  # bytes, random (NIST SP 800-38D §8.2.2)
+
+KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+"""Prints a new key."""
+
+
+class EncryptedBackend(Backend):
+    """Another backend's records under AES-256-GCM; lifetimes, groups, locks and counters stay its own.
+
+    A record is bound to its key, so that one put in another's place is refused, and what was stored without
+    encryption is refused too: else whoever can write to the store could put in what they like. Such a record
+    counts as missing, and is logged. What nobody can tell is that an older record was put back in its place.
+
+    In clear are the names: digests of session tokens and of state, and, since a user's records are found by
+    it, the user's ID. Counters, which hold a number, and locks, which hold a random one, are in clear too.
+
+    Args:
+        inner: Where the ciphertext is.
+        keys: Base64url of 32 bytes each: the first encrypts, all decrypt. A key is good for 2**32 records
+            written; put a new one in front before that.
+
+    Raises:
+        ValueError: There is no key, or one is malformed; the text does not repeat it.
+    """
+
+    def __init__(self, inner: Backend, keys: Sequence[str]) -> None:
+        secrets = [_read(key) for key in keys]
+        if not secrets:
+            raise _malformed()
+        self._inner = inner
+        self._ciphers = {_name(secret): AESGCM(secret) for secret in secrets}
+        self._first = _name(secrets[0])
+        self.shared = inner.shared
+
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+        return self._decrypt(key, self._inner.get(key))
+
+    def put(
+        self,
+        key: str,
+        value: bytes,
+        *,
+        ttl: float | None = None,
+        group: str | None = None,
+        limit: int | None = None,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
+        data = self._encrypt(key, value)
+        return self._inner.put(key, data, ttl=ttl, group=group, limit=limit, when=when)
+
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        if expected is None:
+            return self._decrypt(key, self._inner.pop(key, group=group))
+        # No two ciphertexts are alike: see which one stands for what is expected, then take that one alone.
+        while (data := self._inner.get(key)) is not None:
+            value = self._decrypt(key, data)
+            if value is None or not hmac.compare_digest(value, expected):
+                return None
+            if self._inner.pop(key, data, group=group) is not None:
+                return value
+        return None
+
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group, whether or not their records can be decrypted."""
+        return self._inner.members(group)
+
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        return self._inner.count(key, window)
+
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        return self._inner.prune(kind, within)
+
+    @contextmanager
+    def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
+        """Hold the other backend's own lock (see :meth:`Backend.lock`)."""
+        with self._inner.lock(key, lifetime, wait):
+            yield
+
+    def probe(self) -> None:
+        """Make sure that the other backend works (see :meth:`Backend.probe`)."""
+        self._inner.probe()
+
+    def close(self) -> None:
+        """Let the other backend's connections go."""
+        self._inner.close()
+
+    def _encrypt(self, key: str, value: bytes) -> bytes:
+        nonce = os.urandom(_NONCE)
+        return self._first + nonce + self._ciphers[self._first].encrypt(nonce, value, _bound_to(key))
+
+    def _decrypt(self, key: str, data: bytes | None) -> bytes | None:
+        if data is None:
+            return None
+        name, nonce, ciphertext = data[:_ID], data[_ID : _ID + _NONCE], data[_ID + _NONCE :]
+        try:
+            return self._ciphers[name].decrypt(nonce, ciphertext, _bound_to(key))
+        except KeyError:
+            _logger.warning("a stored record is not encrypted with any of the keys and counts as missing")
+        except (InvalidTag, ValueError):  # ValueError: too short to be one
+            _logger.warning("a stored record was tampered with and counts as missing")
+        return None
+
+
+def _read(key: str) -> bytes:
+    if not re.fullmatch("[A-Za-z0-9_-]{43}=?", key):
+        raise _malformed()
+    return base64.urlsafe_b64decode(key[:43] + "=")
+
+
+def _malformed() -> ValueError:
+    return ValueError(
+        "an encryption key (PYWRY_DEPLOY__ENCRYPTION_KEYS) must be 32 random bytes in base64url;"
+        f" make one with: {KEY_COMMAND}"
+    )
+
+
+def _name(secret: bytes) -> bytes:
+    return hashlib.sha256(b"pywry_auth key name\0" + secret).digest()[:_ID]
+
+
+def _bound_to(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")

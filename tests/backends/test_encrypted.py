@@ -1,0 +1,285 @@
+"""What is particular to encryption: who has the store has nothing, and who changes it is refused."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.models import AuthorizationRequest, OAuthTokenSet
+from pywry_auth.state.pending import PendingAuthorization, PendingStore
+from pywry_auth.state.sessions import SessionStore, issue_session_token
+from pywry_auth.state.tokens import TokenStore
+from tests.backends.fixtures import Clock
+from tests.backends.threads import together
+from tests.peers.redis_server import RedisServer
+
+_SECRETS = ["canary-access", "canary-refresh", "canary-id-token", "canary-verifier", "canary-nonce"]
+_PROFILE = ["Alice Canary", "alice.canary@example.com"]
+
+
+def _key() -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode("ascii")
+
+
+KEY, OTHER = _key(), _key()
+
+
+def _fill(backend: Backend) -> str:
+    """Put in one of each record that there is, and return the secret of an API client."""
+    access, refresh, id_token, verifier, nonce = _SECRETS
+    raw = {"access_token": access, "id_token": id_token, "name": _PROFILE[0]}
+    TokenStore(backend).save("alice", OAuthTokenSet(access, "Bearer", refresh, 3600, id_token, raw=raw))
+    sessions = SessionStore(backend)
+    profile = {"name": _PROFILE[0], "email": _PROFILE[1]}
+    sessions.create_session("a" * 64, "alice", ["admin"], metadata={"user_info": profile})
+    request = AuthorizationRequest("", "canary-state", "https://example.com/callback", nonce, verifier)
+    PendingStore(backend).put(PendingAuthorization(request, "oidc", "binding"), "192.0.2.1")
+    return issue_session_token(sessions, "alice", ["admin"])
+
+
+Dump = Callable[[], list[bytes]]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def stolen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backend, Dump]]:
+    """A backend, and all that whoever steals its file or its server's memory reads."""
+    if request.param == "sqlite":
+        backend: Backend = SQLiteBackend(tmp_path / "stolen.sqlite3")
+        yield backend, lambda: _rows(tmp_path)
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.client.flushall()
+        backend = RedisBackend(server.url)
+        yield backend, lambda: _keys(server)
+    backend.close()
+
+
+def _rows(folder: Path) -> list[bytes]:
+    with sqlite3.connect(folder / "stolen.sqlite3") as connection:
+        rows = connection.execute("SELECT key, value, member_of FROM records").fetchall()
+    connection.close()
+    files = [path.read_bytes() for path in folder.iterdir()]
+    return [*files, *(bytes(column) for row in rows for column in row if column is not None)]
+
+
+def _keys(server: RedisServer) -> list[bytes]:
+    client = server.client
+    keys = client.keys()
+    values = [client.get(key) or b"" for key in keys if client.type(key) == b"string"]
+    groups = [client.zrange(key, 0, -1) for key in keys if client.type(key) == b"zset"]
+    return [*keys, *values, *(member for group in groups for member in group)]
+
+
+def _found(dump: list[bytes], secrets: list[str]) -> set[str]:
+    everything = b"\n".join([*dump, *map(_inflated, dump)])
+    return {secret for secret in secrets if secret.encode() in everything}
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return b""
+
+
+def test_a_stolen_store_holds_no_token_and_no_profile(stolen: tuple[Backend, Dump]) -> None:
+    """T13."""
+    backend, dump = stolen
+    bearer = _fill(EncryptedBackend(backend, [KEY]))
+    assert len(dump()) > 8
+    assert _found(dump(), [*_SECRETS, *_PROFILE, bearer, "canary-state"]) == set()
+
+
+def test_without_encryption_the_same_search_finds_them(stolen: tuple[Backend, Dump]) -> None:
+    """T13: the search can find; and what opens a session or a login is not there even so."""
+    backend, dump = stolen
+    bearer = _fill(backend)
+    everything = [*_SECRETS, *_PROFILE, bearer, "canary-state"]
+    assert _found(dump(), everything) == {*_SECRETS, *_PROFILE}
+
+
+@pytest.fixture
+def inner() -> MemoryBackend:
+    return MemoryBackend()
+
+
+@pytest.fixture
+def encrypted(inner: MemoryBackend) -> EncryptedBackend:
+    return EncryptedBackend(inner, [KEY])
+
+
+def test_any_changed_byte_is_refused_and_logged_once(
+    inner: MemoryBackend, encrypted: EncryptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T13."""
+    encrypted.put("k:1", b"canary value")
+    data = inner.get("k:1")
+    assert data is not None
+    for place in range(len(data)):
+        inner.put("k:1", data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        caplog.clear()
+        assert encrypted.get("k:1") is None
+        assert [record.levelno for record in caplog.records] == [logging.WARNING]
+        assert "missing" in caplog.text
+        assert "k:1" not in caplog.text
+        assert "canary" not in caplog.text
+    inner.put("k:1", data)
+    assert encrypted.get("k:1") == b"canary value"
+
+
+def test_any_other_length_is_refused(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
+    encrypted.put("k:1", b"value")
+    data = inner.get("k:1")
+    assert data is not None
+    for cut in range(len(data)):
+        inner.put("k:1", data[:cut])
+        assert encrypted.get("k:1") is None
+    inner.put("k:1", data + b"\0")
+    assert encrypted.get("k:1") is None
+    assert encrypted.pop("k:1") is None
+
+
+def test_swapped_records_are_refused(inner: MemoryBackend) -> None:
+    """T13: alice's session is not bob's, whoever moves the bytes."""
+    sessions = SessionStore(EncryptedBackend(inner, [KEY]))
+    for number, user in enumerate(["alice", "bob"]):
+        sessions.create_session(str(number) * 64, user)
+    keys = [f"session:{str(number) * 64}" for number in range(2)]
+    values = [inner.get(key) or b"" for key in keys]
+    for key, value in zip(keys, reversed(values), strict=True):
+        inner.put(key, value)
+    assert [sessions.get_session(str(number) * 64) for number in range(2)] == [None, None]
+    for key, value in zip(keys, values, strict=True):
+        inner.put(key, value)
+    found = [sessions.get_session(str(number) * 64) for number in range(2)]
+    assert [session and session.user_id for session in found] == ["alice", "bob"]
+
+
+def test_what_was_stored_in_clear_is_refused(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
+    """Else whoever can write to the store could make a session."""
+    SessionStore(inner).create_session("a" * 64, "mallory", ["admin"])
+    assert SessionStore(encrypted).get_session("a" * 64) is None
+
+
+def test_no_two_ciphertexts_are_alike(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
+    seen = set()
+    for _ in range(100):
+        encrypted.put("k:1", b"value")
+        seen.add(inner.get("k:1"))
+    assert len(seen) == 100
+
+
+def test_the_first_key_encrypts_and_all_decrypt(inner: MemoryBackend) -> None:
+    EncryptedBackend(inner, [OTHER]).put("k:old", b"old")
+    both = EncryptedBackend(inner, [KEY, OTHER])
+    both.put("k:new", b"new")
+    assert (both.get("k:old"), both.get("k:new")) == (b"old", b"new")
+    assert EncryptedBackend(inner, [KEY]).get("k:new") == b"new"
+    assert EncryptedBackend(inner, [KEY]).get("k:old") is None
+    assert EncryptedBackend(inner, [OTHER]).get("k:new") is None
+    assert both.pop("k:old", b"old") == b"old"
+
+
+def test_keys_come_with_and_without_padding(inner: MemoryBackend) -> None:
+    EncryptedBackend(inner, [KEY]).put("k:1", b"value")
+    assert KEY.endswith("=")
+    assert EncryptedBackend(inner, [KEY.rstrip("=")]).get("k:1") == b"value"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "canary",
+        KEY[:-2],
+        KEY + "A",
+        KEY + "==",
+        " " + KEY,
+        KEY + "\n",
+        "+" + KEY[1:],
+        "/" + KEY[1:],
+        "é" * 43,
+        base64.urlsafe_b64encode(b"canary" * 4).decode(),
+        base64.b16encode(bytes(32)).decode(),
+    ],
+)
+def test_a_malformed_key_is_refused_with_what_to_do_and_not_repeated(key: str) -> None:
+    for keys in ([key], [KEY, key]):
+        with pytest.raises(ValueError, match=r"PYWRY_DEPLOY__ENCRYPTION_KEYS.*python3 -c") as caught:
+            EncryptedBackend(MemoryBackend(), keys)
+        assert not key or key not in str(caught.value)
+
+
+def test_encryption_without_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="PYWRY_DEPLOY__ENCRYPTION_KEYS"):
+        EncryptedBackend(MemoryBackend(), [])
+
+
+def test_no_key_is_in_a_repr(encrypted: EncryptedBackend) -> None:
+    """T31."""
+    assert KEY not in f"{encrypted!r} {vars(encrypted)!r}"
+
+
+def test_what_is_taken_is_what_was_expected_even_if_it_was_written_again(
+    inner: MemoryBackend, encrypted: EncryptedBackend
+) -> None:
+    """T2: the same value may come with another ciphertext between the look and the grab."""
+
+    class Rewriting(MemoryBackend):
+        def get(self, key: str) -> bytes | None:
+            seen = super().get(key)
+            if rewrites:
+                rewrites.pop()
+                again.put(key, b"mine")
+            return seen
+
+    rewrites = [1, 2, 3]
+    memory = Rewriting()
+    again = EncryptedBackend(memory, [KEY])
+    again.put("k:1", b"mine")
+    assert again.pop("k:1", b"mine") == b"mine"
+    assert rewrites == []
+    assert memory.get("k:1") is None
+
+
+def test_a_shared_backend_stays_shared_and_a_private_one_private(tmp_path: Path) -> None:
+    """PendingStore and gunicorn.conf.py go by it."""
+    assert not EncryptedBackend(MemoryBackend(), [KEY]).shared
+    assert EncryptedBackend(SQLiteBackend(tmp_path / "s.db"), [KEY]).shared
+
+
+def test_lifetimes_are_the_inner_backends(clock: Clock) -> None:
+    encrypted = EncryptedBackend(MemoryBackend(clock=clock), [KEY])
+    for number in range(5):
+        encrypted.put(f"k:{number}", b"", ttl=10)
+    clock.now += 9
+    assert encrypted.get("k:1") == b""
+    assert encrypted.prune("k:", 2) == 5
+
+
+def test_users_never_get_each_others_tokens(encrypted: EncryptedBackend) -> None:
+    """T32: 64 threads, 500 users, one store."""
+    store = TokenStore(encrypted)
+
+    def work(thread: int) -> int:
+        for user in range(thread, thread + 500):
+            name = f"user{user % 500}"
+            store.save(name, OAuthTokenSet(f"token of {name}", refresh_token=f"by {thread}"))
+            loaded = store.load(f"user{(user * 7) % 500}")
+            assert loaded is None or loaded.access_token == f"token of user{(user * 7) % 500}"
+        return thread
+
+    assert together(64, work) == list(range(64))
+    assert len(store.list_keys()) == 500
