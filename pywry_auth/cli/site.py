@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
 
-from flask import Blueprint, Flask, Response, jsonify, request, url_for
-from markupsafe import Markup
+from flask import Blueprint, Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
+from pywry_auth.cli.site_pages import Pages, SignOutSources, button_link, paragraph, public_path
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.answers import page, prefers_html
-from pywry_auth.deploy.current import find_current, sessions_of_app
 from pywry_auth.deploy.guards import login_required, roles_required
 from pywry_auth.deploy_routes import create_auth_blueprint
-from pywry_auth.exceptions import AuthenticationError, printable
-from pywry_auth.models import UserSession
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.factory import create_provider_from_settings
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
-
-_AGAIN_SECONDS = 60.0
 
 
 def app_from_settings(hint: str = "") -> Flask:
@@ -37,8 +28,8 @@ def app_from_settings(hint: str = "") -> Flask:
     Raises:
         RuntimeError: Settings that cannot work; the text says which.
     """
-    settings = get_settings()
     try:
+        settings = get_settings()
         provider = create_provider_from_settings(settings.oauth2) if settings.oauth2 else None
         blueprint = create_auth_blueprint(provider, deploy_settings=settings.deploy)
         return create_app(blueprint, cast("OAuthProvider", provider), hint)
@@ -56,7 +47,7 @@ def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flas
     """
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(auth)
-    pages = _Pages(SignOutSources(provider), hint)
+    pages = Pages(SignOutSources(provider), hint)
     app.add_url_rule("/", "home", pages.home)
     app.add_url_rule("/account", "account", login_required(pages.account))
     app.add_url_rule("/admin", "admin", roles_required("admin")(pages.admin))
@@ -64,123 +55,11 @@ def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flas
     return app
 
 
-class SignOutSources:
-    """Where a sign-out form may lead, as ``form-action`` sources: browsers hold its redirects to them too.
-
-    Args:
-        provider: Where users sign out as well.
-        clock: Seconds that only go forward.
-    """
-
-    def __init__(self, provider: OAuthProvider, clock: Callable[[], float] = time.monotonic) -> None:
-        self._provider = provider
-        self._clock = clock
-        self._sources: str | None = None
-        self._again_at = 0.0
-
-    def __call__(self) -> str:
-        """Return this site, and the provider if it can be asked: no page waits for one that is down."""
-        now = self._clock()
-        if self._sources is None and now >= self._again_at:
-            self._again_at = now + _AGAIN_SECONDS  # before the call: one request waits, not all of them
-            try:
-                parts = urlsplit(self._provider.metadata.end_session_endpoint)
-                self._sources = f"'self' {parts.scheme}://{parts.netloc}" if parts.netloc else "'self'"
-            except AuthenticationError:
-                pass
-        return self._sources or "'self'"
-
-
-class _Pages:
-    """The pages as views; ``Markup`` escapes every value that is put into it."""
-
-    def __init__(self, sign_out_sources: Callable[[], str], hint: str) -> None:
-        self._sign_out_sources = sign_out_sources
-        self._hint = hint
-
-    def home(self) -> Response:
-        session = find_current()
-        if session is None:
-            return page("Welcome", self._invitation() + _navigation())
-        profile = session.metadata.get("user_info", {})
-        end = datetime.fromtimestamp(session.expires_at, UTC)
-        facts = {
-            "Name": _text(profile.get("name")),
-            "E-mail": _text(profile.get("email")),
-            "Roles": ", ".join(session.roles),
-            "Session ends": Markup('<time datetime="{}">{}</time>').format(
-                end.isoformat(timespec="seconds"), f"{end:%d %B %Y, %H:%M} UTC"
-            ),
-        }
-        return self._page(f"Signed in as {_name(session)}", _list(facts), "done")
-
-    def account(self) -> Response:
-        session = _session()
-        claims = {"user ID": session.user_id} | session.metadata.get("user_info", {})
-        intro = _paragraph("This page is for signed-in users. It shows what the provider says of you.")
-        return self._page("Your account", intro + _list({name: _text(claims[name]) for name in claims}))
-
-    def admin(self) -> Response:
-        intro = _paragraph("This page is for users with the role admin. It shows what each role may do.")
-        table = sessions_of_app().store.role_permissions()
-        roles = {role: ", ".join(sorted(table[role])) or "nothing" for role in table}
-        return self._page("Administration", intro + _list(roles))
-
-    def _invitation(self) -> Markup:
-        if not sessions_of_app().enabled:
-            return _paragraph("Signing in is switched off here: set PYWRY_DEPLOY__AUTH_ENABLED to true.")
-        url = url_for("auth.login", next=request.script_root + request.path)
-        return _paragraph(f"You are not signed in. {self._hint}") + _link(url, "Sign in")
-
-    def _page(self, title: str, body: Markup, kind: str = "notice") -> Response:
-        form = Markup('<form method="post" action="{}"><button>Sign out</button></form>')
-        whole = body + form.format(url_for("auth.logout")) + _navigation()
-        return page(title, whole, kind, form_action=self._sign_out_sources())
-
-
-def _session() -> UserSession:
-    return cast(UserSession, find_current())  # the guard was there first
-
-
-def _name(session: UserSession) -> str:
-    profile = session.metadata.get("user_info", {})
-    names = [_text(profile.get(key)) for key in ("name", "preferred_username", "login", "email")]
-    return next(filter(None, names), session.user_id)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 600)
-
-
-def _paragraph(text: str) -> Markup:
-    return Markup("<p>{}</p>").format(text)
-
-
-def _link(url: str, label: str) -> Markup:
-    return Markup('<a class="button" href="{}">{}</a>').format(url, label)
-
-
-def _list(facts: Mapping[str, str]) -> Markup:
-    row = Markup("<dt>{}</dt><dd>{}</dd>")
-    return Markup("<dl>{}</dl>").format(
-        Markup().join(row.format(name, facts[name]) for name in facts if facts[name])
-    )
-
-
-def _navigation() -> Markup:
-    links = (("home", "Home"), ("account", "Your account"), ("admin", "Administration"))
-    link, here = Markup('<a href="{}">{}</a>'), Markup('<a href="{}" aria-current="page">{}</a>')
-    items = [(here if name == request.endpoint else link).format(url_for(name), text) for name, text in links]
-    return Markup('<nav class="next" aria-label="Pages">{}</nav>').format(Markup(" ").join(items))
-
-
 def _refuse(exc: HTTPException) -> Response:
     """Answer what Flask refuses, a page that is not there for example, and what a view did not catch."""
     name, description = exc.name, exc.description or exc.name
     if prefers_html():
-        body = _paragraph(description) + _link(url_for("home"), "Home")
+        body = paragraph(description) + button_link(public_path("home"), "Home")
         response = page(name, body, "failed", exc.code or 500)
     else:
         response = jsonify(error=name.lower().replace(" ", "_"), error_description=description)

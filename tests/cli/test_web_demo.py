@@ -1,0 +1,161 @@
+"""``pywry-auth demo``: several workers and a provider from one command, and nothing left when it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from tests.cli.program import COMMAND, Program, started
+from tests.peers.web_server import Visitor, children_of
+from tests.person import Person
+
+
+class Demo:
+    """A running demo.
+
+    Args:
+        program: The command.
+        folder: Where it makes its temporary folder.
+    """
+
+    def __init__(self, program: Program, folder: Path) -> None:
+        self.program = program
+        self._folder = folder
+        assert program.process.stdout is not None
+        self.told = "".join(iter(program.process.stdout.readline, _LAST_LINE))
+        self.site = re.findall(r"^ +(http://\S+)/$", self.told, re.MULTILINE)[0]
+
+    def visitor(self, username: str, password: str) -> Visitor:
+        return Visitor(self.site, Person(username, password))
+
+    @property
+    def server(self) -> int:
+        """The process of gunicorn's master."""
+        (master,) = children_of(self.program.process.pid)
+        return master
+
+    def files(self) -> list[Path]:
+        """What it has written."""
+        return [path for path in self._folder.rglob("*") if path.is_file()]
+
+    @contextmanager
+    def seen_to_end(self) -> Iterator[None]:
+        """See that the block's end leaves none of its processes, its folder, or its two ports."""
+        provider = self.visitor("alice", "wonderland").begin().headers["Location"]
+        addresses = [urlsplit(url).netloc for url in (self.site, provider)]
+        processes = [os.pidfd_open(pid) for pid in (self.server, *children_of(self.server))]
+        assert len(processes) > 1
+        yield
+        for process in processes:
+            # Those whose parent died first are somebody else's to bury, and that may take a moment.
+            assert select.select([process], [], [], 20)[0]
+            os.close(process)
+        assert not [address for address in addresses if _answers(address)]
+        assert not list(self._folder.iterdir())
+
+
+_LAST_LINE = (
+    "4 workers share what they know in SQLite. Who signs in and out is told below. Ctrl-C ends it all.\n"
+)
+
+
+def _answers(address: str) -> bool:
+    try:
+        requests.get(f"http://{address}/", timeout=10)
+    except requests.ConnectionError:
+        return False
+    return True
+
+
+@contextmanager
+def _demo(folder: Path, **variables: str) -> Iterator[Demo]:
+    folder.mkdir(exist_ok=True)
+    with started(COMMAND, "demo", TMPDIR=str(folder), **variables) as program:
+        try:
+            yield Demo(program, folder)
+        finally:
+            program.process.terminate()
+            program.end()
+
+
+def test_the_people_that_it_names_sign_in_and_one_of_them_is_an_administrator(tmp_path: Path) -> None:
+    with _demo(tmp_path / "tmp", PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as demo:
+        people = re.findall(r"^ +(\w+) +(\w+) +is (an administrator|not)$", demo.told, re.MULTILINE)
+        assert [name for name, _, _ in people] == ["alice", "bob"]
+        for name, password, role in people:
+            visitor = demo.visitor(name, password)
+            begun = visitor.begin("/auth/login?next=/admin")
+            ended = visitor.get(visitor.authorize(begun))
+            assert (ended.status_code, ended.headers["Location"]) == (303, f"{demo.site}/admin")
+            assert visitor.get("/admin").status_code == (200 if role == "an administrator" else 403)
+        assert any(visitor.user and len(children_of(demo.server)) == 4 for _ in range(500)), (
+            "the last one comes"
+        )
+        (state, *_) = [path for path in demo.files() if path.suffix == ".sqlite3"]
+        assert (state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        assert "alice" in Visitor(demo.site).get("/").text
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_however_it_is_ended_nothing_is_left(tmp_path: Path, sign: signal.Signals) -> None:
+    with _demo(tmp_path / "tmp") as demo, demo.seen_to_end():
+        demo.visitor("alice", "wonderland").sign_in()
+        demo.program.process.send_signal(sign)
+        status, _, err = demo.program.end()
+        assert (status, "Traceback" in err) == (0, False)
+
+
+def test_a_server_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
+    with _demo(tmp_path / "tmp") as demo, demo.seen_to_end():
+        os.kill(demo.server, signal.SIGKILL)
+        status, _, err = demo.program.end()
+        assert status == 1
+        assert err.splitlines()[-1].startswith("pywry-auth: The web server ended")
+        assert "Traceback" not in err
+
+
+def test_who_signs_in_and_out_is_told_and_no_secret_with_it(tmp_path: Path) -> None:
+    """T31: the terminal may be shown to others."""
+    with _demo(tmp_path / "tmp") as demo:
+        visitor = demo.visitor("bob", "builder")
+        begun = visitor.begin()
+        callback = visitor.authorize(begun)
+        visitor.get(callback)
+        cookies = [cookie.value or "" for cookie in visitor.cookies]
+        visitor.post("/auth/logout")
+        demo.program.interrupt()
+        _, out, err = demo.program.end()
+    assert "login user='user-bob'" in err
+    assert "logout user='user-bob'" in err
+    assert out == ""
+    for secret in (*re.findall(r"(?:code|state)=([^&]+)", callback), *cookies):
+        assert secret not in err
+
+
+def test_the_browser_that_the_environment_names_is_opened(tmp_path: Path) -> None:
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    os.mkfifo(opened)
+    browser.write_text(f"#!/bin/sh\necho \"$1\" > '{opened}'\n")
+    browser.chmod(0o755)
+    with _demo(tmp_path / "tmp", BROWSER=str(browser)) as demo, opened.open() as seen:
+        assert seen.read() == f"{demo.site}/\n"
+
+
+def test_without_its_web_server_it_says_what_to_install(tmp_path: Path) -> None:
+    hide = (
+        "import sys; sys.modules['gunicorn'] = None; from pywry_auth.cli.main import main; sys.exit(main())"
+    )
+    with started(sys.executable, "-c", hide, "demo") as program:
+        status, out, err = program.end()
+    assert (status, out) == (1, "")
+    assert err == "pywry-auth: The demo needs a package more: pip install 'pywry-auth[deploy]'\n"
