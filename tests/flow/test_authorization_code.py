@@ -1,0 +1,389 @@
+"""The two strokes of a login: what begins it, what completes it, and everything that does not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    INVALID_ID_TOKEN,
+    INVALID_RESPONSE,
+    INVALID_STATE,
+    ISSUER_MISMATCH,
+    NO_USER_ID,
+    PROVIDER_UNREACHABLE,
+    SUBJECT_MISMATCH,
+    AuthenticationError,
+    TokenError,
+)
+from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.models import AuthFlowResult, AuthorizationRequest
+from pywry_auth.protocol.pkce import PKCEChallenge
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.protocol.forge import PrivateKey, changed, make_key, sign
+from tests.protocol.issuer import ACCESS_TOKEN, CLIENT_ID, REDIRECT_URI, SUBJECT, ScriptedIssuer
+from tests.protocol.refusal import everything_told
+from tests.protocol.servers import Answer, Behaviour, Received, hangs, resets
+
+PROFILE = {"sub": SUBJECT, "name": "Alice", "email": "alice@example.com", "picture": None}
+
+
+def query_of(request: AuthorizationRequest) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(request.url).query, strict_parsing=True))
+
+
+def sign_in(issuer: ScriptedIssuer, code: str = "code", **claims: object) -> AuthFlowResult:
+    """Begin at the issuer, let it answer with an ID token that has these claims, and complete."""
+    provider = issuer.provider()
+    request = begin(provider, REDIRECT_URI)
+    token = issuer.id_token(**{"nonce": request.nonce, **claims})
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=token))
+    return complete(provider, request, [("state", request.state), ("code", code)])
+
+
+def refused(issuer: ScriptedIssuer, error: str, **claims: object) -> AuthenticationError:
+    with pytest.raises(AuthenticationError) as caught:
+        sign_in(issuer, **claims)
+    assert (caught.value.error, caught.value.provider) == (error, "oidc")
+    assert "canary" not in everything_told(caught.value)
+    return caught.value
+
+
+# begin
+
+
+def test_a_request_has_a_state_a_nonce_and_a_challenge_of_its_own(issuer: ScriptedIssuer) -> None:
+    """T1, T5, T6."""
+    provider = issuer.provider()
+    requests = [begin(provider, REDIRECT_URI) for _ in range(50)]
+    for name in ("state", "nonce", "code_verifier"):
+        values = {getattr(request, name) for request in requests}
+        assert len(values) == 50
+        assert min(map(len, values)) >= 43, "256 bits and more"
+    request = requests[0]
+    query = query_of(request)
+    assert (query["state"], query["nonce"], query["redirect_uri"]) == (
+        request.state,
+        request.nonce,
+        REDIRECT_URI,
+    )
+    assert query["code_challenge"] == PKCEChallenge(request.code_verifier or "").challenge
+    assert query["code_challenge_method"] == "S256"
+    assert not [
+        value for value in (request.state, request.nonce, request.code_verifier) if value in repr(request)
+    ]
+
+
+def test_pkce_and_nonce_are_left_out_where_they_have_no_place(issuer: ScriptedIssuer) -> None:
+    request = begin(issuer.provider(), REDIRECT_URI, use_pkce=False, extra_params={"prompt": "login"})
+    assert request.code_verifier is None
+    assert not {"code_challenge", "code_challenge_method"} & set(query_of(request))
+    assert query_of(request)["prompt"] == "login"
+    without_openid = begin(issuer.provider(scopes=["read"]), REDIRECT_URI)
+    assert without_openid.nonce is None
+    assert "nonce" not in query_of(without_openid)
+
+
+def test_an_issuer_that_cannot_be_discovered_is_named_before_anything_opens(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/.well-known/openid-configuration"] = Answer({}, 500)
+    with pytest.raises(AuthenticationError) as caught:
+        begin(issuer.provider(), REDIRECT_URI)
+    assert (caught.value.error, caught.value.provider) == (PROVIDER_UNREACHABLE, "oidc")
+
+
+# complete
+
+
+def test_a_sign_in_gives_tokens_a_profile_and_a_user_id(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    result = sign_in(issuer, "the code")
+    assert result.success
+    assert (result.user_info, result.user_id) == (PROFILE, SUBJECT)
+    assert result.tokens.access_token == ACCESS_TOKEN
+    assert result.tokens.id_token_claims["sub"] == SUBJECT
+    (request,) = issuer.requests("/token")
+    assert request.form["code"] == "the code"
+    assert len(request.form["code_verifier"]) >= 43
+    assert "canary" not in repr(result)
+    assert "alice@example.com" not in repr(result)
+
+
+def parameters_of(request: AuthorizationRequest, issuer: ScriptedIssuer, wrong: str) -> list[tuple[str, str]]:
+    good = [("state", request.state), ("code", "canary-code")]
+    return {
+        "no state": [good[1]],
+        "another state": [("state", "x"), good[1]],
+        "state twice": [*good, good[0]],
+        "code twice": [*good, good[1]],
+        "another issuer": [*good, ("iss", "https://canary.example.com")],
+        "issuer missing": good,
+        "denied": [good[0], ("error", "access_denied")],
+        "an error with a forged state": [("state", "x"), ("error", "access_denied")],
+        "no code": [good[0], ("iss", issuer.url)],
+        "nothing": [],
+    }[wrong]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ("no state", INVALID_STATE),
+        ("another state", INVALID_STATE),
+        ("state twice", INVALID_RESPONSE),
+        ("code twice", INVALID_RESPONSE),
+        ("another issuer", ISSUER_MISMATCH),
+        ("issuer missing", ISSUER_MISMATCH),
+        ("denied", ISSUER_MISMATCH),
+        ("an error with a forged state", INVALID_STATE),
+        ("no code", INVALID_RESPONSE),
+        ("nothing", INVALID_STATE),
+    ],
+)
+def test_a_response_that_is_not_ours_costs_no_token_request(
+    issuer: ScriptedIssuer, wrong: str, error: str
+) -> None:
+    """T1, T4, T34, T35: the code of somebody else is not even sent to the provider."""
+    issuer.metadata["authorization_response_iss_parameter_supported"] = True
+    provider = issuer.provider()
+    request = begin(provider, REDIRECT_URI)
+    with pytest.raises(AuthenticationError) as caught:
+        complete(provider, request, parameters_of(request, issuer, wrong))
+    assert (caught.value.error, caught.value.provider) == (error, "oidc")
+    assert issuer.requests("/token") == []
+    assert "canary" not in everything_told(caught.value)
+
+
+def test_the_issuer_parameter_that_was_promised_is_accepted(issuer: ScriptedIssuer) -> None:
+    """RFC 9207 §2.4."""
+    issuer.metadata["authorization_response_iss_parameter_supported"] = True
+    provider = issuer.provider(scopes=["read"])
+    issuer.answers |= {"/token": Answer(issuer.tokens()), "/userinfo": Answer(PROFILE)}
+    request = begin(provider, REDIRECT_URI)
+    parameters = [("code", "c"), ("iss", issuer.url), ("state", request.state)]
+    assert complete(provider, request, parameters).user_id == SUBJECT
+
+
+def test_an_injected_code_is_stopped_by_the_nonce_alone(issuer: ScriptedIssuer) -> None:
+    """T5: the provider ignores PKCE, so the code of another browser brings that browser's ID token."""
+    provider = issuer.provider()
+    victims = begin(provider, REDIRECT_URI)
+    attackers = begin(provider, REDIRECT_URI)
+    token = issuer.id_token(nonce=victims.nonce)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=token))
+    with pytest.raises(TokenError, match="nonce") as caught:
+        complete(provider, attackers, [("state", attackers.state), ("code", "the victim's")])
+    assert caught.value.error == INVALID_ID_TOKEN
+    assert complete_is_good(provider, victims), "in the browser that it belongs to it is good"
+
+
+def complete_is_good(provider: GenericOIDCProvider, request: AuthorizationRequest) -> bool:
+    return complete(provider, request, [("state", request.state), ("code", "c")]).success
+
+
+def test_an_injected_code_is_stopped_by_pkce_alone(issuer: ScriptedIssuer) -> None:
+    """T5: without openid there is no nonce, and the provider holds the code against the verifier."""
+    provider = issuer.provider(scopes=["read"])
+    victims, attackers = begin(provider, REDIRECT_URI), begin(provider, REDIRECT_URI)
+    expected = query_of(victims)["code_challenge"]
+
+    def check(request: Received) -> Answer:
+        good = PKCEChallenge(request.form["code_verifier"]).challenge == expected
+        return Answer(issuer.tokens()) if good else Answer({"error": "invalid_grant"}, 400)
+
+    issuer.scripts["/token"] = check
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    with pytest.raises(TokenError) as caught:
+        complete(provider, attackers, [("state", attackers.state), ("code", "the victim's")])
+    assert caught.value.error == "invalid_grant"
+    assert complete_is_good(provider, victims)
+
+
+@pytest.mark.parametrize(
+    ("claims", "error"),
+    [
+        ({"nonce": "canary-other"}, INVALID_ID_TOKEN),
+        ({"nonce": ...}, INVALID_ID_TOKEN),
+        ({"iss": "https://canary.example.com"}, INVALID_ID_TOKEN),
+        ({"aud": "canary"}, INVALID_ID_TOKEN),
+        ({"exp": 1}, INVALID_ID_TOKEN),
+        ({"sub": ""}, INVALID_ID_TOKEN),
+    ],
+)
+def test_a_bad_id_token_signs_nobody_in_and_asks_for_no_profile(
+    issuer: ScriptedIssuer, claims: dict[str, object], error: str
+) -> None:
+    """T5, T20, T28."""
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    refused(issuer, error, **claims)
+    assert issuer.requests("/userinfo") == []
+
+
+# UserInfo
+
+
+@pytest.mark.parametrize("sub", ["mallory", SUBJECT + " ", SUBJECT.upper(), "", None, 5, [SUBJECT], ...])
+def test_a_profile_of_somebody_else_is_refused(issuer: ScriptedIssuer, sub: object) -> None:
+    """T37, OIDC Core §5.3.2: one without a subject too."""
+    issuer.answers["/userinfo"] = Answer(changed({**PROFILE, "email": "canary@example.com"}, sub=sub))
+    refused(issuer, SUBJECT_MISMATCH)
+
+
+AWAY: list[Answer | Behaviour] = [
+    Answer({}, 500),
+    Answer({"error": "invalid_token"}, 401),
+    Answer(b"<html>", 200, "text/html"),
+    Answer(["canary"]),
+    Answer(b"", 307, headers={"Location": "https://canary.example.com"}),
+    resets,
+]
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_without_userinfo_the_verified_claims_are_the_profile(
+    issuer: ScriptedIssuer, away: Answer | Behaviour
+) -> None:
+    """S4."""
+    issuer.answers["/userinfo"] = away
+    result = sign_in(issuer)
+    assert result.user_id == SUBJECT
+    assert result.user_info == result.tokens.id_token_claims
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_without_userinfo_and_id_token_nobody_is_signed_in(
+    issuer: ScriptedIssuer, away: Answer | Behaviour
+) -> None:
+    """T28."""
+    provider = issuer.provider(scopes=["read"])
+    issuer.answers |= {"/token": Answer(issuer.tokens()), "/userinfo": away}
+    request = begin(provider, REDIRECT_URI)
+    with pytest.raises(AuthenticationError) as caught:
+        complete(provider, request, [("state", request.state), ("code", "c")])
+    assert caught.value.error in (PROVIDER_UNREACHABLE, INVALID_RESPONSE)
+
+
+def test_a_slow_userinfo_costs_no_more_than_the_time_allowed(issuer: ScriptedIssuer) -> None:
+    """P26."""
+    provider = issuer.provider(http_timeout_seconds=0.3)
+    request = begin(provider, REDIRECT_URI)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(nonce=request.nonce)))
+    issuer.answers["/userinfo"] = hangs
+    assert complete_is_good(provider, request)
+
+
+def signed_profile(issuer: ScriptedIssuer, key: PrivateKey, **members: object) -> Answer:
+    claims = changed({**PROFILE, "iss": issuer.url, "aud": CLIENT_ID}, **members)
+    return Answer(
+        sign({"alg": "ES256", "kid": "main"}, claims, key, "ES256").encode(), 200, "application/jwt"
+    )
+
+
+def test_a_signed_profile_is_read_and_a_forged_one_ends_the_sign_in(issuer: ScriptedIssuer) -> None:
+    """T17: a forged statement is not the same as none."""
+    issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, name="Signed")
+    assert sign_in(issuer).user_info["name"] == "Signed"
+    issuer.answers["/userinfo"] = signed_profile(issuer, make_key("P-256", "forger"), name="canary")
+    refused(issuer, INVALID_ID_TOKEN)
+    issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, sub="mallory")
+    refused(issuer, SUBJECT_MISMATCH)
+
+
+def test_userinfo_is_not_called_where_the_id_token_says_enough(issuer: ScriptedIssuer) -> None:
+    """S3 USERINFO_FROM_ID_TOKEN; or where there is none."""
+    for options in ({"userinfo_from_id_token": True}, {}):
+        if not options:
+            del issuer.metadata["userinfo_endpoint"]
+        provider = issuer.provider(**options)
+        request = begin(provider, REDIRECT_URI)
+        issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(nonce=request.nonce)))
+        result = complete(provider, request, [("state", request.state), ("code", "c")])
+        assert result.user_info["name"] == "Alice"
+    assert issuer.requests("/userinfo") == []
+
+
+@pytest.mark.parametrize("profile", [{}, {"sub": ""}, {"name": "Alice"}, {"id": None, "login": " "}])
+def test_a_profile_that_names_nobody_signs_nobody_in(
+    issuer: ScriptedIssuer, profile: dict[str, object]
+) -> None:
+    """S7: there is no "unknown" user."""
+    provider = issuer.provider(scopes=["read"])
+    issuer.answers |= {"/token": Answer(issuer.tokens()), "/userinfo": Answer(profile)}
+    request = begin(provider, REDIRECT_URI)
+    with pytest.raises(AuthenticationError) as caught:
+        complete(provider, request, [("state", request.state), ("code", "c")])
+    assert (caught.value.error, caught.value.provider) == (NO_USER_ID, "oidc")
+
+
+# Several providers, many threads
+
+
+@pytest.fixture
+def other_issuer() -> Iterator[ScriptedIssuer]:
+    with ScriptedIssuer() as scripted:
+        yield scripted
+
+
+def test_a_state_of_one_provider_is_not_good_at_another(
+    issuer: ScriptedIssuer, other_issuer: ScriptedIssuer
+) -> None:
+    """T4: mix-up; the second provider says who it is, and its own tokens would not fit either."""
+    ours, theirs = issuer.provider(), other_issuer.provider()
+    request = begin(ours, REDIRECT_URI)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=other_issuer.id_token(nonce=request.nonce)))
+    mixed_up = [("state", request.state), ("code", "c"), ("iss", other_issuer.url)]
+    with pytest.raises(AuthenticationError) as caught:
+        complete(ours, request, mixed_up)
+    assert caught.value.error == ISSUER_MISMATCH
+    with pytest.raises(TokenError) as caught:
+        complete(ours, request, mixed_up[:2])
+    assert caught.value.error == INVALID_ID_TOKEN
+    assert other_issuer.requests("/token") == []
+    assert theirs.metadata.issuer != ours.metadata.issuer
+
+
+def test_no_thread_gets_anothers_user(issuer: ScriptedIssuer) -> None:
+    """T32: the provider answers each code with its own user, and each access token with its own profile."""
+    provider = issuer.provider()
+    nonces: dict[str, Any] = {}
+    together = threading.Barrier(16)
+
+    def token(request: Received) -> Answer:
+        code = request.form["code"]
+        together.wait(20)
+        id_token = issuer.id_token(sub=code, nonce=nonces[code])
+        return Answer(issuer.tokens(access_token=f"at-{code}", refresh_token=f"rt-{code}", id_token=id_token))
+
+    def userinfo(request: Received) -> Answer:
+        together.wait(20)
+        return Answer({"sub": request.headers["authorization"].removeprefix("Bearer at-")})
+
+    issuer.scripts |= {"/token": token, "/userinfo": userinfo}
+
+    def login(user: str) -> bool:
+        request = begin(provider, REDIRECT_URI)
+        nonces[user] = request.nonce
+        result = complete(provider, request, [("state", request.state), ("code", user)])
+        tokens = result.tokens
+        return (result.user_id, result.user_info["sub"], tokens.access_token, tokens.refresh_token) == (
+            user,
+            user,
+            f"at-{user}",
+            f"rt-{user}",
+        )
+
+    with ThreadPoolExecutor(16) as threads:
+        for round_ in range(5):
+            assert all(threads.map(login, [f"user-{round_}-{n}" for n in range(16)]))
+
+
+def test_a_misconfiguration_found_on_the_way_names_the_provider(issuer: ScriptedIssuer) -> None:
+    del issuer.metadata["token_endpoint"]
+    with pytest.raises(AuthenticationError, match="TOKEN_URL") as caught:
+        sign_in(issuer)
+    assert (caught.value.error, caught.value.provider) == (INVALID_CONFIGURATION, "oidc")

@@ -1,0 +1,192 @@
+"""Who signed in, as what, and whether they may: no mutable name and no unvouched address decides."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from pywry_auth.exceptions import ACCESS_DENIED, NO_USER_ID, AuthenticationError
+from pywry_auth.flow.identity import (
+    AccessRules,
+    canonical_email,
+    require_allowed,
+    roles_for,
+    user_id,
+    vouched_email,
+)
+
+ADMIN = "admin@example.com"
+
+
+@pytest.mark.parametrize(
+    ("profile", "name"),
+    [
+        ({"sub": "s", "id": 5, "login": "l", "email": "e"}, "s"),
+        ({"id": 5, "login": "l", "email": "e"}, "5"),
+        ({"sub": "", "id": None, "login": "l"}, "l"),
+        ({"sub": "  ", "email": "a@example.com"}, "a@example.com"),
+        ({"sub": True, "id": 0}, "0"),
+        ({"sub": ["s"], "id": {}, "login": 1.5, "email": "e"}, "e"),
+        ({"sub": " s "}, " s "),
+    ],
+)
+def test_the_user_is_the_first_name_that_is_not_empty(profile: dict[str, Any], name: str) -> None:
+    """S7."""
+    assert user_id(profile) == name
+
+
+@pytest.mark.parametrize(
+    "profile", [{}, {"sub": ""}, {"sub": None, "id": False, "name": "Alice"}, {"email": " "}]
+)
+def test_a_profile_that_names_nobody_is_refused(profile: dict[str, Any]) -> None:
+    """S7: there is no "unknown" user."""
+    with pytest.raises(AuthenticationError, match="sub, id, login and email") as caught:
+        user_id(profile)
+    assert caught.value.error == NO_USER_ID
+
+
+@pytest.mark.parametrize(
+    ("address", "canonical"),
+    [
+        ("admin@example.com", ADMIN),
+        ("Admin@Example.COM", ADMIN),
+        ("admin+tag@example.com", "admin+tag@example.com"),
+    ],
+)
+def test_an_address_has_one_form(address: str, canonical: str) -> None:
+    assert canonical_email(address) == canonical
+    assert vouched_email({"email": address}, vouched=True) == canonical
+    assert vouched_email({"email": address}, vouched=False) is None
+
+
+TRICKS = [
+    "mallory@evil.example@example.com",
+    "admin@example.com@evil.example",
+    "admin\uff20example.com",
+    "\uff41dmin@example.com",
+    "adm\u0131n@example.com",
+    "admin@examp\u217ce.com",
+    "admin@example.com.",
+    "admin@example.com\0",
+    "admin@example.com\n",
+    " admin@example.com",
+    "admin@example.com ",
+    '"admin"@example.com',
+    "admin(x)@example.com",
+    "<admin@example.com>",
+    "admin@example.com,mallory@evil.example",
+    "admin\\@example.com",
+    "admin@[example.com]",
+    "admin\u200b@example.com",
+    "\u0430dmin@example.com",
+    "admin@",
+    "@example.com",
+    "admin",
+    "",
+    None,
+    5,
+    ["admin@example.com"],
+]
+
+
+@pytest.mark.parametrize("address", TRICKS)
+def test_no_trick_with_an_address_makes_an_administrator(address: object) -> None:
+    """T15: also when the provider vouches for it."""
+    profile = {"sub": "mallory", "email": address}
+    email = vouched_email(profile, vouched=True)
+    rules = AccessRules(admin_users=[ADMIN], allowed_users=[ADMIN], allowed_email_domains=["example.com"])
+    assert "admin" not in roles_for(profile, email, rules)
+    with pytest.raises(AuthenticationError) as caught:
+        require_allowed(profile, email, rules)
+    assert caught.value.error == ACCESS_DENIED
+
+
+@pytest.mark.parametrize(
+    ("profile", "vouched", "admin"),
+    [
+        ({"sub": "248", "email": "x@example.com"}, False, True),
+        ({"id": 248}, False, True),
+        ({"sub": "1", "email": "Admin@Example.com"}, True, True),
+        ({"sub": "1", "email": "admin@example.com"}, False, False),
+        ({"login": "248"}, False, False),
+        ({"email": "248"}, True, False),
+        ({"sub": "1", "id": 248, "login": "248", "preferred_username": "248", "name": "248"}, True, False),
+        ({"sub": "2480"}, True, False),
+        ({"sub": "248 "}, True, False),
+        ({"sub": "admin@example.com"}, False, False),
+    ],
+)
+def test_an_administrator_has_a_stable_id_or_a_vouched_address(
+    profile: dict[str, Any], vouched: bool, admin: bool
+) -> None:
+    """T14, T15, T16: a login or a display name can be changed and taken by somebody else."""
+    rules = AccessRules(default_roles=["viewer"], admin_users=["248", ADMIN])
+    expected = ["viewer", "admin"] if admin else ["viewer"]
+    assert roles_for(profile, vouched_email(profile, vouched), rules) == expected
+
+
+def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_way_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """S7, P23."""
+    with caplog.at_level(logging.WARNING):
+        roles_for({"sub": "7", "email": ADMIN}, None, AccessRules(admin_users=[ADMIN]))
+    assert "ADMIN_USERS" in caplog.text
+    assert "TRUST_UNVERIFIED_EMAIL" in caplog.text
+    caplog.clear()
+    roles_for({"sub": "7", "email": "other@example.com"}, None, AccessRules(admin_users=[ADMIN]))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("claim", "roles"),
+    [
+        (["eng", "ops", "unknown"], ["viewer", "editor", "admin"]),
+        ("eng", ["viewer", "editor"]),
+        (["ENG"], ["viewer"]),
+        ([5, None, ["eng"], {"eng": 1}], ["viewer"]),
+        ("eng,ops", ["viewer"]),
+        ({"eng": True}, ["viewer"]),
+        (None, ["viewer"]),
+        (["eng", "eng"], ["viewer", "editor"]),
+    ],
+)
+def test_groups_become_roles_by_the_map_alone(claim: object, roles: list[str]) -> None:
+    rules = AccessRules(roles_claim="groups", role_map={"eng": "editor", "ops": "admin"})
+    assert roles_for({"sub": "7", "groups": claim}, None, rules) == roles
+    assert roles_for({"sub": "7", "groups": claim}, None, AccessRules()) == ["viewer"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "profile", "vouched", "allowed"),
+    [
+        ({}, {"sub": "7"}, False, True),
+        ({"allowed_users": ["7"]}, {"sub": "7"}, False, True),
+        ({"allowed_users": ["7"]}, {"sub": "8"}, True, False),
+        ({"allowed_users": ["alice"]}, {"login": "alice"}, True, False),
+        ({"allowed_users": ["alice@example.com"]}, {"sub": "7", "email": "Alice@example.com"}, True, True),
+        ({"allowed_users": ["alice@example.com"]}, {"sub": "7", "email": "alice@example.com"}, False, False),
+        ({"allowed_email_domains": ["example.com"]}, {"sub": "7", "email": "a@EXAMPLE.com"}, True, True),
+        ({"allowed_email_domains": ["@Example.com"]}, {"sub": "7", "email": "a@example.com"}, True, True),
+        ({"allowed_email_domains": ["example.com"]}, {"sub": "7", "email": "a@sub.example.com"}, True, False),
+        ({"allowed_email_domains": ["example.com"]}, {"sub": "7", "email": "a@notexample.com"}, True, False),
+        ({"allowed_email_domains": ["example.com"]}, {"sub": "7", "email": "a@example.com"}, False, False),
+        ({"allowed_email_domains": ["example.com"]}, {"sub": "7"}, True, False),
+        ({"allowed_email_domains": [""]}, {"sub": "7"}, True, False),
+        ({"allowed_users": ["7"], "allowed_email_domains": ["example.com"]}, {"sub": "7"}, True, True),
+    ],
+)
+def test_who_may_sign_in(
+    rules: dict[str, Any], profile: dict[str, Any], vouched: bool, allowed: bool
+) -> None:
+    """S3 ALLOWED_USERS, ALLOWED_EMAIL_DOMAINS."""
+    email = vouched_email(profile, vouched)
+    if allowed:
+        require_allowed(profile, email, AccessRules(**rules))
+        assert user_id(profile)
+    else:
+        with pytest.raises(AuthenticationError) as caught:
+            require_allowed(profile, email, AccessRules(**rules))
+        assert caught.value.error == ACCESS_DENIED

@@ -1,0 +1,245 @@
+"""Refresh and revocation: what is kept, whom the new tokens must speak of, and when they are lost."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pywry_auth.exceptions import (
+    INVALID_ID_TOKEN,
+    INVALID_RESPONSE,
+    PROVIDER_UNREACHABLE,
+    SUBJECT_MISMATCH,
+    TokenError,
+    TokenExpiredError,
+    TokenRefreshError,
+)
+from pywry_auth.flow.token_lifecycle import refresh, refresh_stored, revoke
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.tokens import MemoryTokenStore
+from tests.protocol.forge import make_key, sign
+from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer, claims_of
+from tests.protocol.refusal import everything_told
+from tests.protocol.servers import Answer, Behaviour, Received, resets
+
+
+def always(tokens: OAuthTokenSet) -> bool:
+    """Find every token due."""
+    return True
+
+
+def first(issuer: ScriptedIssuer, **members: Any) -> OAuthTokenSet:
+    """Return the tokens of a sign-in."""
+    tokens = OAuthTokenSet(
+        "canary-first",
+        refresh_token="canary-refresh-1",
+        expires_in=60,
+        id_token=issuer.id_token(),
+        scope="openid email",
+        issued_at=NOW - 3600,
+        issuer=issuer.url,
+        client_id=CLIENT_ID,
+        id_token_claims=claims_of(issuer.url),
+    )
+    return replace(tokens, **members)
+
+
+def answering(issuer: ScriptedIssuer, **members: object) -> None:
+    issuer.answers["/token"] = Answer(issuer.tokens(**{"access_token": "canary-next", **members}))
+
+
+def refused(issuer: ScriptedIssuer, kind: type[TokenError], error: str) -> None:
+    with pytest.raises(TokenError) as caught:
+        refresh(issuer.provider(), first(issuer))
+    assert (type(caught.value), caught.value.error, caught.value.provider) == (kind, error, "oidc")
+    assert "canary" not in everything_told(caught.value)
+
+
+# refresh
+
+
+def test_what_the_answer_leaves_out_is_kept(issuer: ScriptedIssuer) -> None:
+    """RFC 6749 §6, OIDC Core §12.2."""
+    answering(issuer, refresh_token=..., scope=..., id_token=...)
+    before = first(issuer)
+    after = refresh(issuer.provider(), before)
+    assert (after.access_token, after.expires_at) == ("canary-next", NOW + 3600)
+    assert (after.refresh_token, after.scope) == (before.refresh_token, before.scope)
+    assert (after.id_token, after.id_token_claims) == (before.id_token, before.id_token_claims)
+    assert (after.issuer, after.client_id) == (before.issuer, before.client_id)
+    assert issuer.requests("/token")[0].form["refresh_token"] == "canary-refresh-1"
+
+
+def test_what_the_answer_brings_replaces_what_was(issuer: ScriptedIssuer) -> None:
+    token = issuer.id_token(iat=NOW, email="new@example.com")
+    answering(issuer, refresh_token="canary-refresh-2", scope="openid", id_token=token)
+    after = refresh(issuer.provider(), first(issuer))
+    assert (after.refresh_token, after.scope, after.id_token) == ("canary-refresh-2", "openid", token)
+    assert after.id_token_claims["email"] == "new@example.com"
+
+
+@pytest.mark.parametrize(
+    ("claims", "error"),
+    [
+        ({"sub": "canary-mallory"}, SUBJECT_MISMATCH),
+        ({"aud": [CLIENT_ID]}, SUBJECT_MISMATCH),
+        ({"iss": "https://canary.example.com"}, INVALID_ID_TOKEN),
+        ({"aud": "canary-other"}, INVALID_ID_TOKEN),
+        ({"exp": NOW - 3600}, INVALID_ID_TOKEN),
+        ({"sub": None}, INVALID_ID_TOKEN),
+    ],
+)
+def test_refreshed_tokens_of_somebody_else_end_the_session(
+    issuer: ScriptedIssuer, claims: dict[str, object], error: str
+) -> None:
+    """T37, OIDC Core §12.2."""
+    answering(issuer, id_token=issuer.id_token(**claims))
+    refused(issuer, TokenRefreshError, error)
+
+
+def test_a_forged_refreshed_id_token_ends_the_session(issuer: ScriptedIssuer) -> None:
+    """T17."""
+    forged = sign(
+        {"alg": "ES256", "kid": "main"}, claims_of(issuer.url), make_key("P-256", "forger"), "ES256"
+    )
+    answering(issuer, id_token=forged)
+    refused(issuer, TokenRefreshError, INVALID_ID_TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "error"),
+    [
+        (Answer({"error": "invalid_grant"}, 400), TokenRefreshError, "invalid_grant"),
+        (Answer({"error": "invalid_client"}, 401), TokenError, "invalid_client"),
+        (Answer({"error": "temporarily_unavailable"}, 400), TokenError, "temporarily_unavailable"),
+        (Answer({}, 500), TokenError, PROVIDER_UNREACHABLE),
+        (Answer(b"<html>canary"), TokenError, INVALID_RESPONSE),
+        (resets, TokenError, PROVIDER_UNREACHABLE),
+    ],
+)
+def test_only_the_providers_own_word_makes_a_grant_dead(
+    issuer: ScriptedIssuer, answer: Answer | Behaviour, kind: type[TokenError], error: str
+) -> None:
+    """N6: network trouble is never taken for it."""
+    issuer.answers["/token"] = answer
+    refused(issuer, kind, error)
+
+
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/jwks"])
+def test_trouble_before_the_refresh_is_trouble_and_no_dead_grant(issuer: ScriptedIssuer, path: str) -> None:
+    issuer.answers[path] = Answer({}, 500)
+    answering(issuer)
+    refused(issuer, TokenError, PROVIDER_UNREACHABLE)
+    assert issuer.requests("/token") == []
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_without_a_refresh_token_nothing_is_asked(issuer: ScriptedIssuer, missing: str | None) -> None:
+    with pytest.raises(TokenExpiredError, match="sign in again") as caught:
+        refresh(issuer.provider(), first(issuer, refresh_token=missing))
+    assert (caught.value.error, caught.value.provider) == ("no_refresh_token", "oidc")
+    assert issuer.server.received == []
+
+
+# refresh_stored
+
+
+def test_many_who_find_a_token_due_make_one_call(issuer: ScriptedIssuer) -> None:
+    """P10, N6: with rotation a second call would be fatal."""
+    provider, store = issuer.provider(), MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, refresh_token="canary-refresh-2")
+
+    def ask(_: int) -> str:
+        return refresh_stored(
+            provider, store, SUBJECT, lambda t: t.access_token == "canary-first"
+        ).access_token
+
+    with ThreadPoolExecutor(16) as threads:
+        assert set(threads.map(ask, range(64))) == {"canary-next"}
+    assert len(issuer.requests("/token")) == 1
+    stored = store.load(SUBJECT)
+    assert stored is not None
+    assert stored.refresh_token == "canary-refresh-2"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (Answer({"error": "invalid_grant"}, 400), False),
+        (Answer({"error": "invalid_client"}, 401), True),
+        (Answer({}, 503), True),
+        (resets, True),
+    ],
+)
+def test_a_grant_is_forgotten_only_when_it_is_dead(
+    issuer: ScriptedIssuer, answer: Answer | Behaviour, kept: bool
+) -> None:
+    store = MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    issuer.answers["/token"] = answer
+    with pytest.raises(TokenError):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert store.exists(SUBJECT) is kept
+
+
+def test_nobody_signed_in_asks_nobody(issuer: ScriptedIssuer) -> None:
+    with pytest.raises(TokenExpiredError) as caught:
+        refresh_stored(issuer.provider(), MemoryTokenStore(), SUBJECT, always)
+    assert caught.value.error == "not_signed_in"
+    assert issuer.server.received == []
+
+
+@pytest.mark.parametrize("meanwhile", ["signed out", "signed in again"])
+@pytest.mark.parametrize("answer", ["fresh", "dead"])
+def test_a_logout_or_a_new_sign_in_during_the_refresh_counts(
+    issuer: ScriptedIssuer, meanwhile: str, answer: str
+) -> None:
+    """P10: nothing that came back is written over it, and tokens without an owner are revoked."""
+    store, again = MemoryTokenStore(), first(issuer, access_token="canary-again")
+    store.save(SUBJECT, first(issuer))
+    issuer.answers["/revoke"] = Answer(b"")
+
+    def script(request: Received) -> Answer:
+        if meanwhile == "signed out":
+            store.delete(SUBJECT)
+        else:
+            store.save(SUBJECT, again)
+        fresh = issuer.tokens(access_token="canary-next")
+        return Answer(fresh) if answer == "fresh" else Answer({"error": "invalid_grant"}, 400)
+
+    issuer.scripts["/token"] = script
+    if meanwhile == "signed out":
+        with pytest.raises(TokenError):
+            refresh_stored(issuer.provider(), store, SUBJECT, always)
+        assert not store.exists(SUBJECT)
+        assert len(issuer.requests("/revoke")) == (2 if answer == "fresh" else 0)
+    else:
+        assert refresh_stored(issuer.provider(), store, SUBJECT, always) == again
+        assert store.load(SUBJECT) == again
+        assert issuer.requests("/revoke") == []
+
+
+# revoke
+
+
+@pytest.mark.parametrize(
+    ("first_answer", "second_answer", "done"), [(200, 200, True), (200, 400, False), (503, 200, False)]
+)
+def test_both_tokens_are_revoked_the_refresh_token_first(
+    issuer: ScriptedIssuer, first_answer: int, second_answer: int, done: bool
+) -> None:
+    """RFC 7009 §2.1: and the second also when the first could not be."""
+    statuses = iter([first_answer, second_answer])
+    issuer.scripts["/revoke"] = lambda request: Answer(b"", next(statuses))
+    assert revoke(issuer.provider(), first(issuer)) is done
+    assert [r.form["token"] for r in issuer.requests("/revoke")] == ["canary-refresh-1", "canary-first"]
+
+
+def test_without_a_refresh_token_the_access_token_is_revoked(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/revoke"] = Answer(b"")
+    assert revoke(issuer.provider(), first(issuer, refresh_token=None))
+    assert len(issuer.requests("/revoke")) == 1
