@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import urlencode
 
-from flask import current_app, g, request, url_for
+from flask import current_app, request, url_for
 from werkzeug.local import LocalProxy
 
 from pywry_auth.deploy.cookies import Cookie
@@ -16,6 +16,7 @@ from pywry_auth.state.sessions import SessionStore, session_id_of_bearer
 
 if TYPE_CHECKING:
     from flask import Flask, Response
+    from flask.ctx import _AppCtxGlobals
 
     from pywry_auth.deploy.site import Site
 
@@ -49,7 +50,8 @@ class CurrentSessions:
             blueprint: What it calls the blueprint with the routes.
         """
         app.extensions[_EXTENSION] = _Installed(self, blueprint)
-        app.before_request(_offer)
+        lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
+        app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
         app.after_request(_vary)
 
     def session_id(self) -> str | None:
@@ -66,6 +68,13 @@ class CurrentSessions:
         """
         session_id = self.session_id() if self.enabled else None
         return None if session_id is None else self.store.get_session(session_id)
+
+
+class _LazySession:
+    """What ``g.session`` is until an application puts something of its own there: the session or None."""
+
+    def __get__(self, instance: object, owner: type) -> UserSession | None:
+        return find_current()
 
 
 class _Installed(NamedTuple):
@@ -118,11 +127,10 @@ def _installed() -> _Installed:
 
 
 current_session = cast("UserSession | None", LocalProxy(find_current))
-"""The current request's session; false when nobody is signed in."""
+"""The current request's session; false when nobody is signed in.
 
-
-def _offer() -> None:
-    g.session = current_session
+Ask for its truth, not whether it ``is None``: it stands for the session, and is an object either way.
+"""
 
 
 def _vary(response: Response) -> Response:

@@ -64,14 +64,14 @@ def test_what_another_site_sent_is_refused(web: Web, alice: Browser, path: str, 
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
 @pytest.mark.parametrize("headers", OWN, ids=str)
 def test_what_the_sites_own_pages_and_programs_sent_is_done(
-    web: Web, alice: Browser, path: str, headers: dict[str, str]
+    alice: Browser, path: str, headers: dict[str, str]
 ) -> None:
     assert _post(alice, path, headers).status_code == 200
 
 
 @pytest.mark.parametrize("body", _BODIES)
 @pytest.mark.parametrize("own", [True, False])
-def test_the_body_makes_no_difference(web: Web, alice: Browser, body: str, own: bool) -> None:
+def test_the_body_makes_no_difference(alice: Browser, body: str, own: bool) -> None:
     headers = {"Origin": SITE if own else "https://evil.example.com"}
     response = _post(alice, "/auth/logout", headers, **_BODIES[body])
     assert response.status_code == (200 if own else 403)
@@ -79,13 +79,13 @@ def test_the_body_makes_no_difference(web: Web, alice: Browser, body: str, own: 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "QUERY"])
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout", "/auth/login", "/auth/callback"])
-def test_no_other_method_does_anything(web: Web, alice: Browser, method: str, path: str) -> None:
+def test_no_other_method_does_anything(alice: Browser, method: str, path: str) -> None:
     response = alice.client.open(path, method=method, base_url=SITE, headers={"Sec-Fetch-Site": "cross-site"})
     assert response.status_code == 405
     assert alice.user == "user-alice"
 
 
-def test_a_method_cannot_be_overridden(web: Web, alice: Browser) -> None:
+def test_a_method_cannot_be_overridden(alice: Browser) -> None:
     for headers in ({"X-HTTP-Method-Override": "POST"}, {"X-Method-Override": "POST"}):
         response = alice.client.get("/auth/logout?_method=POST", base_url=SITE, headers=headers)
         assert response.status_code == 405
@@ -114,7 +114,7 @@ def test_an_origin_is_the_same_however_the_setting_spells_it(
     assert web.browser().post("/auth/logout", Origin="https://app.example.com").status_code == 200
 
 
-def test_preflight_requests_get_no_permission(web: Web, alice: Browser) -> None:
+def test_preflight_requests_get_no_permission(alice: Browser) -> None:
     for path in ("/auth/logout", "/auth/refresh", "/auth/status", "/auth/userinfo"):
         response = alice.client.options(
             path,

@@ -1,0 +1,212 @@
+"""Attacks on the login itself: another browser's, a replayed one, and one that others push out."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlencode
+from uuid import uuid4
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.deploy.cookies import TokenSigner
+from pywry_auth.models import AuthorizationRequest
+from pywry_auth.state.pending import PER_CLIENT, PendingAuthorization, PendingStore
+from tests.backends.threads import together
+from tests.deploy.redeemer import Callback, open_backend, redeem
+from tests.deploy.web import SECRET, Browser, Web, parameter, set_cookies
+from tests.peers.redis_server import RedisServer
+
+
+def _without_cookie(web: Web) -> Browser:
+    return web.browser()
+
+
+def _with_own_cookie(web: Web) -> Browser:
+    browser = web.browser()
+    browser.begin()
+    return browser
+
+
+def _with_tossed_cookie(web: Web) -> Browser:
+    """Made with another key, as somebody makes it who controls a neighbouring domain."""
+    browser = web.browser()
+    browser.plant("pywry_session_login", TokenSigner(["another site's secret"], "login").new())
+    return browser
+
+
+def _with_own_session(web: Web) -> Browser:
+    browser = web.browser()
+    browser.sign_in(username="bob")
+    return browser
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [_without_cookie, _with_own_cookie, _with_tossed_cookie, _with_own_session],
+    ids=lambda f: f.__name__,
+)
+def test_a_login_that_another_browser_began_signs_nobody_in(
+    web_on: Web, victim: Callable[[Web], Browser]
+) -> None:
+    """T1: nothing is asked of the provider, and whoever began it can still finish."""
+    attacker = web_on.browser()
+    callback = attacker.authorize()
+    browser = victim(web_on)
+    before, user = web_on.calls()["token"], browser.user
+    for html in (True, False, False):
+        response = browser.get(callback, html=html)
+        assert response.status_code == 400
+        assert not set_cookies(response)
+    assert web_on.calls()["token"] == before
+    assert browser.user == user
+    assert attacker.get(callback).status_code == 303
+    assert attacker.user == "user-alice"
+
+
+def test_a_binding_cookie_in_a_query_or_header_binds_nothing(web: Web) -> None:
+    """T1."""
+    attacker = web.browser()
+    callback = attacker.authorize()
+    value = attacker.cookie("pywry_session_login") or ""
+    other = web.browser()
+    response = other.get(
+        f"{callback}&{urlencode({'pywry_session_login': value})}", Authorization=f"Bearer {value}"
+    )
+    assert response.json["error"] == "cookie_missing"
+    assert web.calls()["token"] == 0
+
+
+def test_one_state_is_redeemed_once_by_many_threads(web_on: Web) -> None:
+    """T2."""
+    browser = web_on.browser()
+    callback = browser.authorize()
+    binding = browser.cookie("pywry_session_login") or ""
+    browsers = [web_on.browser() for _ in range(50)]
+    for other in browsers:
+        other.plant("pywry_session_login", binding)
+    answers = together(50, lambda number: browsers[number].get(callback).status_code)
+    assert Counter(answers) == {303: 1, 400: 49}
+    assert web_on.calls()["token"] == 1
+    assert len(web_on.sessions.list_user_sessions("user-alice")) == 1
+
+
+def test_one_state_is_redeemed_once_by_two_processes(
+    make_web: Callable[..., Web], redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """T2: 50 threads in each of two processes, all at one moment; on SQLite, and then on Redis."""
+    places = [str(tmp_path / "shared.sqlite3"), redis_server.url]
+    prefix = uuid4().hex
+    webs = {place: make_web(open_backend(place, prefix)) for place in places}
+    callbacks = []
+    for place, web in webs.items():
+        browser = web.browser()
+        url, binding = browser.authorize(), browser.cookie("pywry_session_login") or ""
+        callbacks.append(Callback(place, prefix, web.idp.issuer, url, binding))
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(100), context.Queue()
+    workers = [context.Process(target=redeem, args=(callbacks, 50, start, answers)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    told: dict[str, list[tuple[int, str]]] = {place: [] for place in places}
+    for _ in range(4):
+        place, some = answers.get(timeout=60)
+        told[place] += some
+    for worker in workers:
+        worker.join(30)
+        worker.close()
+    answers.close()
+    answers.join_thread()
+    for place, web in webs.items():
+        assert Counter(status for status, _ in told[place]) == {303: 1, 400: 99}
+        assert {error for _, error in told[place]} <= {"", "state_used", "state_unknown"}
+        assert len(web.sessions.list_user_sessions("user-alice")) == 1
+        web.backend.close()
+    assert web.calls()["token"] == 2, "one for each login"
+
+
+def test_one_client_cannot_push_out_anothers_login(web_on: Web, backend: Backend) -> None:
+    """T3: ten thousand logins of one network, from as many addresses as it likes."""
+    victim = web_on.browser("203.0.113.7")
+    callback = victim.authorize()
+    attacker = web_on.browser("2001:db8:1:2::1")
+    first = attacker.authorize()
+    for number in range(300):
+        web_on.browser(f"2001:db8:1:2::{number:x}").begin()
+    pending = PendingStore(backend)
+    for number in range(10_000):
+        request = AuthorizationRequest(
+            "https://id.example.com/", f"state-{number}", "http://127.0.0.1/auth/callback", "n" * 43, "v" * 86
+        )
+        pending.put(PendingAuthorization(request, "oidc", "b" * 64, "/"), "2001:db8:1:2::/64")
+    assert len(backend.members("pending:2001:db8:1:2::/64")) == PER_CLIENT
+    assert victim.get(callback).status_code == 303
+    assert attacker.get(first).json["error"] == "state_unknown", "it pushed out its own"
+
+
+def test_logins_that_nobody_finishes_stay_bounded_in_memory(make_web: Callable[..., Web]) -> None:
+    """T3, T41."""
+    backend = MemoryBackend()
+    web = make_web(backend)
+    attacker = web.browser("203.0.113.9")
+    for _ in range(PER_CLIENT + 200):
+        attacker.get("/auth/login")
+    assert len(backend) <= PER_CLIENT + 1, "and the counter"
+
+
+def test_callbacks_that_nobody_asked_for_leave_nothing_behind(make_web: Callable[..., Web]) -> None:
+    """T41."""
+    backend = MemoryBackend()
+    browser = make_web(backend).browser()
+    browser.begin()
+    before = len(backend)
+    for number in range(300):
+        assert browser.get(f"/auth/callback?code=x&state={number}").status_code == 400
+    assert len(backend) == before
+
+
+def test_a_session_ends_at_once_in_every_worker_when_its_user_is_removed(
+    make_web: Callable[..., Web], redis_backend: Backend
+) -> None:
+    """T42: two instances of the application that share Redis alone."""
+    one, two = make_web(redis_backend), make_web(redis_backend)
+    browsers = [one.browser(), two.browser(), two.browser()]
+    for browser in browsers:
+        browser.sign_in()
+    bob = two.browser()
+    bob.sign_in(username="bob")
+    assert all(browser.get("/members").status_code == 200 for browser in [*browsers, bob])
+    assert one.sessions.delete_user_sessions("user-alice") == 3
+    assert [browser.get("/members").status_code for browser in [*browsers, bob]] == [401, 401, 401, 200]
+    assert [browser.user for browser in browsers] == [None] * 3
+    assert browsers[0].post("/auth/refresh").status_code == 401
+
+
+def test_a_role_that_is_taken_away_is_gone_at_the_next_request(
+    make_web: Callable[..., Web], redis_backend: Backend
+) -> None:
+    """T42: what a role may do, in every worker."""
+    one, two = make_web(redis_backend), make_web(redis_backend)
+    browser = two.browser()
+    browser.sign_in()
+    assert browser.get("/write").status_code == 403
+    one.sessions.set_role_permissions("viewer", ["read", "write"])
+    assert browser.get("/write").status_code == 200
+    one.sessions.set_role_permissions("viewer", ["read"])
+    assert browser.get("/write").status_code == 403
+
+
+def test_a_state_is_good_for_the_browser_not_for_a_guess(web: Web) -> None:
+    """T1: the state alone, its prefix, its digest and its neighbours open nothing."""
+    browser = web.browser()
+    callback = browser.authorize()
+    state = parameter(callback, "state")
+    for wrong in (state[:-1], state + "A", state.swapcase(), f" {state}", f"{state} ", state[::-1], SECRET):
+        query = urlencode({"code": parameter(callback, "code"), "state": wrong, "iss": web.idp.issuer})
+        assert browser.get(f"/auth/callback?{query}").json["error"] == "state_unknown"
+    assert web.calls()["token"] == 0
+    assert browser.get(callback).status_code == 303

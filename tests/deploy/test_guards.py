@@ -1,0 +1,231 @@
+"""Guards: who is let in, what others are answered, and that no way of writing an address gets past them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pywry_auth.cli.identity_provider import DEFAULT_USERS
+from pywry_auth.flask import login_required
+from pywry_auth.state.sessions import issue_session_token
+from tests.deploy.web import HTML, PROTECTED, SITE, Browser, Web
+
+GUARDED = ["/members", "/admin", "/write", "/documents/7"]
+CHALLENGE = 'Bearer realm="session"'
+
+NAVIGATIONS = [
+    {"Sec-Fetch-Mode": "navigate"},
+    {"Sec-Fetch-Mode": "navigate", "Accept": "*/*"},
+    {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"},
+    {"Accept": HTML},
+    {"Accept": "text/html"},
+]
+OTHERS = [
+    {},
+    {"Accept": "*/*"},
+    {"Accept": "application/json"},
+    {"Accept": "application/json, text/html;q=0.5"},
+    {"Sec-Fetch-Mode": "cors", "Accept": HTML},
+    {"Sec-Fetch-Mode": "no-cors", "Accept": HTML},
+    {"Sec-Fetch-Mode": "same-origin", "Accept": HTML},
+    {"Sec-Fetch-Mode": "websocket", "Accept": HTML},
+    {"Sec-Fetch-Mode": "", "Accept": HTML},
+    {"X-Requested-With": "XMLHttpRequest"},
+]
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_somebody_who_navigates_signs_in_and_comes_back(web: Web, path: str) -> None:
+    """P14."""
+    for headers in NAVIGATIONS:
+        response = web.app.test_client().get(path, base_url=SITE, headers=headers)
+        assert response.status_code == 302, headers
+        assert response.location == f"/auth/login?next={path.replace('/', '%2F')}"
+        assert PROTECTED not in response.text
+    browser = web.browser()
+    assert browser.sign_in(response.location).location == f"{SITE}{path}"
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_whatever_else_fetches_is_told_so_and_never_redirected(web: Web, path: str) -> None:
+    """P14."""
+    for headers in OTHERS:
+        response = web.app.test_client().get(path, base_url=SITE, headers=headers)
+        assert response.status_code == 401, headers
+        assert response.headers["WWW-Authenticate"] == CHALLENGE
+        assert response.headers["Cache-Control"] == "no-store"
+        assert "Location" not in response.headers
+        if "Accept" not in headers or headers["Accept"] != HTML:
+            assert response.json["error"] == "login_required"
+
+
+def test_a_form_is_never_redirected(web: Web) -> None:
+    """P14: what was typed into it would be lost."""
+    for headers in (*NAVIGATIONS, *OTHERS):
+        response = web.app.test_client().post("/members", base_url=SITE, headers=headers)
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == CHALLENGE
+    page = web.app.test_client().post("/members", base_url=SITE, headers=NAVIGATIONS[3])
+    assert page.content_type == "text/html; charset=utf-8"
+
+
+def test_a_look_ahead_is_not_let_in(web: Web) -> None:
+    for path in GUARDED:
+        assert web.browser().head(path, html=True).status_code == 401
+
+
+def test_each_guard_lets_in_whom_it_should(web: Web) -> None:
+    cases: list[tuple[list[str], str, int]] = [
+        ([], "/members", 200),
+        ([], "/admin", 403),
+        ([], "/write", 403),
+        (["viewer"], "/write", 403),
+        (["editor"], "/write", 200),
+        (["editor"], "/admin", 403),
+        (["admin"], "/admin", 200),
+        (["admin"], "/write", 200),
+        (["anonymous"], "/write", 403),
+        (["ADMIN", "Admin", "admin "], "/admin", 403),
+        (["viewer", "editor"], "/documents/7", 200),
+        (["viewer"], "/documents/7", 403),
+        (["nobody-knows-this"], "/write", 403),
+    ]
+    for roles, path, status in cases:
+        token = issue_session_token(web.sessions, "robot", roles)
+        response = web.browser().get(path, Authorization=f"Bearer {token}")
+        assert response.status_code == status, (roles, path)
+        assert (PROTECTED in response.text) == (status == 200)
+        if status == 403:
+            assert response.json["error"] == "access_denied"
+            assert response.headers["Cache-Control"] == "no-store"
+            assert "Location" not in response.headers
+
+
+def test_a_grant_on_one_resource_opens_that_one(web: Web) -> None:
+    web.sessions.create_session("x", "robot", ["viewer"])
+    token = issue_session_token(web.sessions, "robot", ["viewer"])
+    session_id = next(s.session_id for s in web.sessions.list_user_sessions("robot") if s.session_id != "x")
+    grants = {"permissions": {"document:7": ["write"]}}
+    web.sessions.create_session(session_id, "robot", ["viewer"], metadata=grants)
+    browser = web.browser()
+    answers = [
+        browser.get(path, Authorization=f"Bearer {token}").status_code
+        for path in ("/documents/7", "/documents/8", "/documents/document:7", "/write")
+    ]
+    assert answers == [200, 403, 403, 403]
+
+
+def test_somebody_signed_in_without_the_role_is_refused_in_a_page(alice: Browser) -> None:
+    response = alice.get("/admin", html=True)
+    assert response.status_code == 403
+    assert "your account may not do this" in response.text
+    assert "/auth/login?next=%2Fadmin" in response.text, "with another account one comes back here"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+
+def test_an_administrator_gets_in_by_the_whole_flow(make_web: Callable[..., Web]) -> None:
+    web = make_web(settings={"admin_users": "alice@example.com", "role_map": "", "default_roles": "viewer"})
+    alice, bob = web.browser(), web.browser()
+    alice.sign_in("/auth/login?next=/admin")
+    bob.sign_in(username="bob")
+    assert alice.get("/admin").text == PROTECTED
+    assert bob.get("/admin").status_code == 403
+    assert DEFAULT_USERS[0].claims["email_verified"]
+
+
+ODD_PATHS = [
+    "//members",
+    "///members",
+    "/members/",
+    "/members//",
+    "/./members",
+    "/public/../members",
+    "/public/..;/members",
+    "/auth/status/../../members",
+    "/auth/../members",
+    "/%6dembers",
+    "/%2fmembers",
+    "/%2Fmembers",
+    "/members%2f",
+    "/members%20",
+    "/members.",
+    "/members.json",
+    "/members;x=1",
+    "/members%3b",
+    "/members%00",
+    "/members%0a",
+    "/members?",
+    "/members?a=b#c",
+    "/members#",
+    "/members%23",
+    "/members%3F",
+    "/MEMBERS",
+    "/Members",
+    "/public#/members",
+    "/public%23/../members",
+    "/public;/members",
+    "/m%65mbers",
+    "/%u006dembers",
+    "/%c0%afmembers",
+    "\\members",
+    "/\\members",
+    "members",
+    "/documents/%2e%2e/members",
+    "/documents/..%2fmembers",
+    "/documents/7/",
+    "/documents//7",
+    "/documents/7%2f..%2f..%2fpublic",
+    "/documents/7;public",
+    "/documents/public",
+    "/documents/auth",
+]
+ODD_HEADERS = [
+    {},
+    {"X-Original-URL": "/public", "X-Rewrite-URL": "/public"},
+    {"X-Forwarded-Prefix": "/auth", "X-Forwarded-Path": "/public", "X-Forwarded-Uri": "/public"},
+    {"User-Agent": "GoogleHC/1.0"},
+    {"User-Agent": "kube-probe/1.29"},
+    {"X-Forwarded-User": "user-alice", "Remote-User": "user-alice", "X-Remote-User": "user-alice"},
+    {"Authorization": "Basic YWRtaW46YWRtaW4="},
+    {"Host": "localhost"},
+    {"Referer": f"{SITE}/auth/callback"},
+    {"X-HTTP-Method-Override": "OPTIONS"},
+    {"Accept": HTML, "Sec-Fetch-Mode": "navigate"},
+]
+
+
+@pytest.mark.parametrize("headers", ODD_HEADERS, ids=str)
+def test_no_way_of_writing_an_address_gets_past_a_guard(web: Web, headers: dict[str, str]) -> None:
+    """T26: without a session no guarded view ever runs, followed redirects included."""
+    client = web.app.test_client()
+    for path in [*ODD_PATHS, *GUARDED]:
+        for method in ("GET", "HEAD", "OPTIONS", "POST"):
+            environ = {"PATH_INFO": path.partition("?")[0]} if "%" not in path else {}
+            for overrides in ({}, environ):
+                response = client.open(
+                    path, method=method, base_url=SITE, headers=headers, environ_overrides=overrides
+                )
+                assert PROTECTED not in response.text, (method, path)
+                assert response.status_code < 500
+                if 300 <= response.status_code < 400:
+                    followed = client.get(response.location, base_url=SITE, headers=headers)
+                    assert PROTECTED not in followed.text, (method, path)
+
+
+def test_a_guard_keeps_the_views_name_and_arguments(web: Web) -> None:
+    def view(a: int, *, b: int) -> str:
+        """Say it."""
+        return f"{a + b}"
+
+    guarded = login_required(view)
+    assert (guarded.__name__, guarded.__doc__) == ("view", "Say it.")
+    token = issue_session_token(web.sessions, "robot")
+    with web.app.test_request_context("/", headers={"Authorization": f"Bearer {token}"}):
+        assert guarded(1, b=2) == "3"
+
+
+def test_a_session_that_ends_while_a_page_is_open_is_told(web: Web, alice: Browser) -> None:
+    web.sessions.delete_user_sessions("user-alice")
+    assert alice.get("/members").status_code == 401
+    assert alice.get("/members", html=True).status_code == 302

