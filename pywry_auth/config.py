@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 
@@ -35,9 +35,9 @@ def _ports(value: object) -> object:
     """Read ``8400``, ``8400-8410`` or ``0`` as the ports to try in order."""
     if not isinstance(value, (str, int)):
         return value
-    first, _, last = str(value).partition("-")
+    first, dash, last = str(value).partition("-")
     try:
-        ports = tuple(range(int(first), int(last or first) + 1))
+        ports = tuple(range(int(first), int(last if dash else first) + 1))
     except ValueError:
         ports = ()
     if not ports or ports[0] < 0 or ports[-1] > 65535:
@@ -53,12 +53,22 @@ Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86400 * 3650, allow_inf_nan=False)]
 
 
-class OAuth2Settings(BaseSettings):
+class _Section(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True, extra="ignore")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        # An environment holds octets; what is no UTF-8 would fail much later, in the middle of a login.
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("it is not text in UTF-8")
+        return value
+
+
+class OAuth2Settings(_Section):
     """The provider and the client, from ``PYWRY_OAUTH2__*``; each variable is a field's name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=_OAUTH2, env_ignore_empty=True, hide_input_in_errors=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix=_OAUTH2)
 
     provider: Literal["google", "github", "microsoft", "oidc", "custom"] = "custom"
     client_id: str = ""
@@ -88,12 +98,10 @@ class OAuth2Settings(BaseSettings):
     userinfo_from_id_token: bool = False
 
 
-class DeploySettings(BaseSettings):
+class DeploySettings(_Section):
     """The web application, from ``PYWRY_DEPLOY__*``; each variable is a field's name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=_DEPLOY, env_ignore_empty=True, hide_input_in_errors=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix=_DEPLOY)
 
     auth_enabled: bool = False
     auth_session_cookie: str = "pywry_session"
@@ -134,8 +142,8 @@ class PyWrySettings:
         self.deploy = deploy
 
 
-class _Client(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=_OAUTH2, env_ignore_empty=True, extra="ignore")
+class _Client(_Section):
+    model_config = SettingsConfigDict(env_prefix=_OAUTH2)
 
     client_id: str = ""
 
@@ -153,11 +161,25 @@ def get_settings(
     Raises:
         AuthenticationError: Values that cannot be used, all of them, each with its variable and an example.
     """
-    sources: dict[str, Any] = {"_env_file": env_file, "_secrets_dir": secrets_dir}
-    for place in (env_file, secrets_dir):
-        if place is not None and not Path(place).exists():
-            raise AuthenticationError(f"{place} does not exist: check its name.", error=INVALID_CONFIGURATION)
+    places = [str(place) for place in (env_file, secrets_dir) if place is not None]
+    if (env_file and not Path(env_file).is_file()) or (secrets_dir and not Path(secrets_dir).is_dir()):
+        raise _unreadable(places, "env_file has to be a file, secrets_dir a directory")
+    try:
+        return _read(env_file, secrets_dir)
+    except (SettingsError, UnicodeError, OSError):
+        # Their texts, and those behind them, could show what is in the file.
+        raise _unreadable(places, "it has to be text in UTF-8, and readable by this user") from None
+
+
+def _unreadable(places: list[str], why: str) -> AuthenticationError:
+    return AuthenticationError(f"{', '.join(places)}: {why}.", error=INVALID_CONFIGURATION)
+
+
+def _read(
+    env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
+) -> PyWrySettings:
     _warn_of_misspelt([*os.environ, *_names_in(env_file)])
+    sources: dict[str, Any] = {"_env_file": env_file, "_secrets_dir": secrets_dir}
     faults: list[str] = []
     present = _load(_Client, sources, faults)
     oauth2 = _load(OAuth2Settings, sources, faults) if present and present.client_id else None
@@ -212,4 +234,4 @@ def _warn_of_misspelt(names: list[str]) -> None:
         close = get_close_matches(name, known, n=1, cutoff=0.85) if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):
             hint = f": did you mean {close[0]}?" if close else ""
-            warnings.warn(f"the variable {name} is not a setting and is not read{hint}", stacklevel=3)
+            warnings.warn(f"the variable {name} is not a setting and is not read{hint}", stacklevel=4)

@@ -1,0 +1,360 @@
+"""Settings: every variable with its default, and bad ones named with an example and never shown."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pywry_auth.config import DeploySettings, OAuth2Settings, PyWrySettings, get_settings
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from tests.protocol.refusal import everything_told
+
+OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
+YES = [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("off", False)]
+
+Table = dict[str, tuple[Any, list[tuple[str, Any]], list[str]]]
+"""For each variable its default, texts with what they are read as, and texts that are refused."""
+
+
+def seconds(default: float, *, zero: bool = False) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    bad = ["soon", "-1", "nan", "inf", "1e400", "12 s", "true", "0x10"]
+    return default, [("5", 5.0), ("0.5", 0.5), *([("0", 0.0)] if zero else [])], bad + ([] if zero else ["0"])
+
+
+def flag(default: bool) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    return default, YES, ["maybe", "2", "canary"]
+
+
+def text(default: str, *samples: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    return default, [(sample, sample) for sample in samples or ("x y", "\u00e9")], []
+
+
+def choice(default: str, *others: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    return default, [(name, name) for name in (default, *others)], ["canary", default.upper(), f"{default},x"]
+
+
+def commas(*default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    samples = [("a@example.com", ["a@example.com"]), (" a , b,,", ["a", "b"]), ('["a"]', ['["a"]'])]
+    return list(default), samples, []
+
+
+THE_CLIENT: Table = {
+    "PROVIDER": choice("custom", "google", "github", "microsoft", "oidc"),
+    "CLIENT_ID": text("", "c"),
+    "CLIENT_SECRET": (SecretStr(""), [("s", SecretStr("s"))], []),
+    "SCOPES": text("openid email profile"),
+    "USE_PKCE": flag(True),
+    "TOKEN_STORE_BACKEND": choice("memory", "keyring", "sqlite", "redis"),
+    "AUTH_TIMEOUT_SECONDS": seconds(120),
+    "REFRESH_BUFFER_SECONDS": seconds(60, zero=True),
+    "REFRESH_TOKEN_TTL_SECONDS": seconds(0, zero=True),
+    "ISSUER_URL": text(""),
+    "TENANT_ID": text("common"),
+    "AUTHORIZE_URL": text(""),
+    "TOKEN_URL": text(""),
+    "USERINFO_URL": text(""),
+    "REVOCATION_URL": text(""),
+    "JWKS_URL": text(""),
+    "END_SESSION_URL": text(""),
+    "DEVICE_AUTHORIZATION_URL": text(""),
+    "TOKEN_ENDPOINT_AUTH_METHOD": choice("auto", "client_secret_basic", "client_secret_post", "none"),
+    "REDIRECT_PORT": (
+        (0,),
+        [("0", (0,)), ("8400", (8400,)), ("8400-8402", (8400, 8401, 8402)), ("65535", (65535,))],
+        ["canary", "-1", "65536", "8410-8400", "8400-", "8400-x", "8400,8401", "8400-8401-8402", "1.5"],
+    ),
+    "OPEN_BROWSER": flag(True),
+    "CLOCK_SKEW_SECONDS": (60.0, [("0", 0.0), ("300", 300.0)], ["301", "-1", "nan", "canary"]),
+    "HTTP_TIMEOUT_SECONDS": seconds(10),
+    "PROXY_URL": (SecretStr(""), [("http://p:1", SecretStr("http://p:1"))], []),
+    "CA_BUNDLE": text(""),
+    "USERINFO_FROM_ID_TOKEN": flag(False),
+}
+
+THE_SITE: Table = {
+    "AUTH_ENABLED": flag(False),
+    "AUTH_SESSION_COOKIE": text("pywry_session", "__Host-session"),
+    "AUTH_HEADER": text("Authorization", "X-Auth"),
+    "DEFAULT_ROLES": commas("viewer"),
+    "ADMIN_USERS": commas(),
+    "ALLOWED_USERS": commas(),
+    "ALLOWED_EMAIL_DOMAINS": commas(),
+    "ROLES_CLAIM": text("", "groups"),
+    "ROLE_MAP": (
+        {},
+        [("eng=editor,ops=admin", {"eng": "editor", "ops": "admin"}), (" a = b ,", {"a": "b"})],
+        ["canary", "canary=", "=admin", "eng=editor,canary"],
+    ),
+    "STATE_BACKEND": choice("memory", "sqlite", "redis"),
+    "SQLITE_PATH": text(""),
+    "REDIS_URL": (
+        SecretStr("redis://localhost:6379/0"),
+        [("redis+sentinel://h1:26379,h2:26379/s/0", SecretStr("redis+sentinel://h1:26379,h2:26379/s/0"))],
+        [],
+    ),
+    "REDIS_PREFIX": text("pywry"),
+    "SESSION_TTL": seconds(86400),
+    "SESSION_IDLE_TTL": seconds(0, zero=True),
+    "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], []),
+    "ENCRYPTION_KEYS": ([], [("a,b", [SecretStr("a"), SecretStr("b")])], []),
+    "PUBLIC_BASE_URL": text("", "https://app.example.com"),
+    "TRUSTED_PROXY_HOPS": (0, [("1", 1), ("16", 16)], ["-1", "17", "canary", "1.5"]),
+    "COOKIE_SECURE": choice("auto", "true", "false"),
+    "LOGIN_RATE_LIMIT": (
+        "30/minute",
+        [("1/second", "1/second"), ("1000/day", "1000/day")],
+        ["canary", "30", "0/minute", "-1/hour", "30/week", "30 / minute", "30/minute; canary"],
+    ),
+    "AFTER_LOGIN_URL": text("/", "/home"),
+    "AFTER_LOGOUT_URL": text("/", "/bye"),
+    "TRUST_UNVERIFIED_EMAIL": flag(False),
+}
+
+ALL = [(OAUTH2 + name, row) for name, row in THE_CLIENT.items()] + [
+    (DEPLOY + name, row) for name, row in THE_SITE.items()
+]
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Start from nothing, in an empty directory, with a client so that all settings are read."""
+    for name in list(os.environ):
+        if name.upper().startswith("PYWRY"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv(OAUTH2 + "CLIENT_ID", "client")
+    monkeypatch.chdir(tmp_path)
+
+
+def read(settings: PyWrySettings, variable: str) -> object:
+    section = settings.oauth2 if variable.startswith(OAUTH2) else settings.deploy
+    return getattr(section, variable.partition("__")[2].lower())
+
+
+def refused(**sources: Any) -> str:
+    with pytest.raises(AuthenticationError) as caught:
+        get_settings(**sources)
+    assert caught.value.error == INVALID_CONFIGURATION
+    assert "canary" not in everything_told(caught.value)
+    return str(caught.value)
+
+
+# Every variable
+
+
+def test_the_tables_have_every_variable_of_the_settings() -> None:
+    """S3: a variable without a row here is one that nobody specified."""
+    assert {name.lower() for name in THE_CLIENT} == set(OAuth2Settings.model_fields)
+    assert {name.lower() for name in THE_SITE} == set(DeploySettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("variable", "default"), [(name, row[0]) for name, row in ALL if name != OAUTH2 + "CLIENT_ID"]
+)
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_variable_that_is_not_set_or_empty_has_its_default(
+    monkeypatch: pytest.MonkeyPatch, variable: str, default: object, empty: bool
+) -> None:
+    """S3."""
+    if empty:
+        monkeypatch.setenv(variable, "")
+    settings = get_settings()
+    assert read(settings, variable) == default
+    section = settings.oauth2 if variable.startswith(OAUTH2) else settings.deploy
+    assert section is not None
+    assert variable.partition("__")[2].lower() not in section.model_fields_set
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "expected"), [(name, *sample) for name, row in ALL for sample in row[1]]
+)
+def test_a_variable_is_read(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: object
+) -> None:
+    """S3."""
+    monkeypatch.setenv(variable, given)
+    assert read(get_settings(), variable) == expected
+
+
+@pytest.mark.parametrize(("variable", "given"), [(name, bad) for name, row in ALL for bad in row[2]])
+def test_a_bad_value_names_its_variable_and_an_example(
+    monkeypatch: pytest.MonkeyPatch, variable: str, given: str
+) -> None:
+    """S3, S11."""
+    monkeypatch.setenv(variable, given)
+    message = refused()
+    (line,) = [line for line in message.splitlines() if variable in line]
+    problem, found, example = line.partition("; for example ")
+    assert found
+    assert len(problem) > len(variable) + 10
+    monkeypatch.setenv(variable, example)
+    assert get_settings().oauth2 is not None, "the example works"
+
+
+def test_all_faults_are_told_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3, T31: not even those of the good ones."""
+    bad = {
+        OAUTH2 + "PROVIDER": "canary-provider",
+        OAUTH2 + "REDIRECT_PORT": "canary-port",
+        OAUTH2 + "HTTP_TIMEOUT_SECONDS": "canary-seconds",
+        DEPLOY + "ROLE_MAP": "canary-map",
+        DEPLOY + "SESSION_TTL": "canary-ttl",
+    }
+    good = {
+        OAUTH2 + "CLIENT_SECRET": "canary-secret",
+        OAUTH2 + "PROXY_URL": "http://alice:canary@p",
+        DEPLOY + "TOKEN_SECRET": "canary-token-secret",
+        DEPLOY + "REDIS_URL": "redis://:canary@h",
+    }
+    for name, value in (bad | good).items():
+        monkeypatch.setenv(name, value)
+    message = refused()
+    assert all(name in message for name in bad)
+    assert not [name for name in good if name in message]
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T31."""
+    names = [OAUTH2 + "CLIENT_SECRET", OAUTH2 + "PROXY_URL", DEPLOY + "TOKEN_SECRET"]
+    for name in [*names, DEPLOY + "ENCRYPTION_KEYS", DEPLOY + "REDIS_URL"]:
+        monkeypatch.setenv(name, "canary,canary")
+    settings = get_settings()
+    told = f"{settings} {settings!r} {settings.oauth2} {settings.deploy!r} {settings.deploy.model_dump()}"
+    assert "canary" not in told
+
+
+def test_text_that_is_no_unicode_is_a_fault_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S11: an environment holds octets."""
+    monkeypatch.setenv(OAUTH2 + "SCOPES", b"\xff\xfecanary".decode("utf-8", "surrogateescape"))
+    assert OAUTH2 + "SCOPES" in refused()
+
+
+def test_without_a_client_there_are_no_oauth2_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3: and then its other variables are not judged."""
+    monkeypatch.setenv(OAUTH2 + "PROVIDER", "nonsense")
+    for absent in ("", None):
+        if absent is None:
+            monkeypatch.delenv(OAUTH2 + "CLIENT_ID")
+        else:
+            monkeypatch.setenv(OAUTH2 + "CLIENT_ID", absent)
+        settings = get_settings()
+        assert settings.oauth2 is None
+        assert settings.deploy.default_roles == ["viewer"]
+
+
+def test_settings_are_read_anew_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get_settings().deploy.redis_prefix == "pywry"
+    monkeypatch.setenv(DEPLOY + "REDIS_PREFIX", "other")
+    assert get_settings().deploy.redis_prefix == "other"
+
+
+# Files
+
+
+def test_a_file_is_read_only_when_it_is_named(tmp_path: Path) -> None:
+    """S3: a file in the current directory must not be able to redirect the token endpoint."""
+    (tmp_path / ".env").write_text(
+        f"{OAUTH2}TOKEN_URL=https://canary.example.com\n{DEPLOY}REDIS_PREFIX=file\n"
+    )
+    for settings in (get_settings(), PyWrySettings(OAuth2Settings(), DeploySettings())):
+        assert settings.oauth2 is not None
+        assert settings.oauth2.token_url == ""
+        assert settings.deploy.redis_prefix == "pywry"
+    named = get_settings(env_file=tmp_path / ".env")
+    assert named.oauth2 is not None
+    assert named.oauth2.token_url == "https://canary.example.com"
+    assert named.deploy.redis_prefix == "file"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text(f"{DEPLOY}REDIS_PREFIX=file\n{OAUTH2}CLIENT_ID=of the file\n")
+    monkeypatch.setenv(DEPLOY + "REDIS_PREFIX", "environment")
+    monkeypatch.delenv(OAUTH2 + "CLIENT_ID")
+    settings = get_settings(env_file=str(file))
+    assert settings.deploy.redis_prefix == "environment"
+    assert settings.oauth2 is not None
+    assert settings.oauth2.client_id == "of the file"
+
+
+def test_a_secrets_directory_is_read_when_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / (OAUTH2 + "CLIENT_SECRET")).write_text("canary-secret\n")
+    (tmp_path / (DEPLOY + "TOKEN_SECRET").lower()).write_text("canary-1,canary-2")
+    settings = get_settings(secrets_dir=tmp_path)
+    assert settings.oauth2 is not None
+    assert settings.oauth2.client_secret.get_secret_value() == "canary-secret"
+    assert [secret.get_secret_value() for secret in settings.deploy.token_secret] == ["canary-1", "canary-2"]
+    assert get_settings().deploy.token_secret == []
+
+
+def test_a_bad_value_in_a_file_is_told_like_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "settings.env"
+    file.write_text(f"{DEPLOY}SESSION_TTL=canary\n{OAUTH2}CLIENT_SECRET=canary\n")
+    assert DEPLOY + "SESSION_TTL" in refused(env_file=file)
+
+
+@pytest.mark.parametrize("argument", ["env_file", "secrets_dir"])
+@pytest.mark.parametrize("wrong", ["missing", "of the other kind", "no text"])
+def test_a_place_that_cannot_be_read_is_named(tmp_path: Path, argument: str, wrong: str) -> None:
+    """S11: what was named and is not there must not be passed over in silence."""
+    place = tmp_path / "place"
+    directory = (argument == "secrets_dir") is (wrong == "no text")
+    if wrong != "missing":
+        place.mkdir() if directory else place.write_text("canary")
+    if wrong == "no text":
+        bad = place / (OAUTH2 + "CLIENT_SECRET") if directory else place
+        bad.write_bytes(OAUTH2.encode() + b"CLIENT_SECRET=canary\xff\xfe\n")
+    assert str(place) in refused(**{argument: place})
+
+
+# Misspelt names
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        (OAUTH2 + "CLIENT_SECRETT", OAUTH2 + "CLIENT_SECRET"),
+        (OAUTH2 + "CLIENTID", OAUTH2 + "CLIENT_ID"),
+        (OAUTH2 + "SCOPE", OAUTH2 + "SCOPES"),
+        ("PYWRY_OAUTH2_CLIENT_SECRET", OAUTH2 + "CLIENT_SECRET"),
+        ("PYWRY_DEPLOY_REDIS_URL", DEPLOY + "REDIS_URL"),
+        (DEPLOY + "SESSIONTTL", DEPLOY + "SESSION_TTL"),
+        (OAUTH2 + "SOMETHING_ELSE_ALTOGETHER", ""),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_misspelt_variable_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, meant: str, in_file: bool
+) -> None:
+    """S3: a setting that is not read is easily taken for set; its value is not told."""
+    file = tmp_path / "settings.env"
+    file.write_text(f"{name}=canary\n" if in_file else "")
+    if not in_file:
+        monkeypatch.setenv(name, "canary")
+    with pytest.warns(UserWarning, match=name) as caught:
+        get_settings(env_file=file)
+    (warning,) = caught
+    assert (
+        f"did you mean {meant}?" in str(warning.message)
+        if meant
+        else "did you mean" not in str(warning.message)
+    )
+    assert "canary" not in str(warning.message)
+    assert warning.filename == __file__, "the warning points at the call"
+
+
+@pytest.mark.parametrize("name", ["PYWRY_THEME", "PYWRY", "OAUTH2__CLIENT_ID", "MY_PYWRY_OAUTH2__SCOPES"])
+def test_a_variable_of_somebody_else_is_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert get_settings().oauth2 is not None
+
+
+def test_names_have_no_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("pywry_deploy__redis_prefix", "lower")
+    assert get_settings().deploy.redis_prefix == "lower"
