@@ -4,92 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-import requests
 
-from tests.cli.program import COMMAND, Program, started
+from tests.cli.program import started
+from tests.cli.web_demo import web_demo
 from tests.peers.web_server import Visitor, children_of
-from tests.person import Person
-
-
-class Demo:
-    """A running demo.
-
-    Args:
-        program: The command.
-        folder: Where it makes its temporary folder.
-    """
-
-    def __init__(self, program: Program, folder: Path) -> None:
-        self.program = program
-        self._folder = folder
-        assert program.process.stdout is not None
-        self.told = "".join(iter(program.process.stdout.readline, _LAST_LINE))
-        self.site = re.findall(r"^ +(http://\S+)/$", self.told, re.MULTILINE)[0]
-
-    def visitor(self, username: str, password: str) -> Visitor:
-        return Visitor(self.site, Person(username, password))
-
-    @property
-    def server(self) -> int:
-        """The process of gunicorn's master."""
-        (master,) = children_of(self.program.process.pid)
-        return master
-
-    def files(self) -> list[Path]:
-        """What it has written."""
-        return [path for path in self._folder.rglob("*") if path.is_file()]
-
-    @contextmanager
-    def seen_to_end(self) -> Iterator[None]:
-        """See that the block's end leaves none of its processes, its folder, or its two ports."""
-        provider = self.visitor("alice", "wonderland").begin().headers["Location"]
-        addresses = [urlsplit(url).netloc for url in (self.site, provider)]
-        processes = [os.pidfd_open(pid) for pid in (self.server, *children_of(self.server))]
-        assert len(processes) > 1
-        yield
-        for process in processes:
-            # Those whose parent died first are somebody else's to bury, and that may take a moment.
-            assert select.select([process], [], [], 20)[0]
-            os.close(process)
-        assert not [address for address in addresses if _answers(address)]
-        assert not list(self._folder.iterdir())
-
-
-_LAST_LINE = (
-    "4 workers share what they know in SQLite. Who signs in and out is told below. Ctrl-C ends it all.\n"
-)
-
-
-def _answers(address: str) -> bool:
-    try:
-        requests.get(f"http://{address}/", timeout=10)
-    except requests.ConnectionError:
-        return False
-    return True
-
-
-@contextmanager
-def _demo(folder: Path, **variables: str) -> Iterator[Demo]:
-    folder.mkdir(exist_ok=True)
-    with started(COMMAND, "demo", TMPDIR=str(folder), **variables) as program:
-        try:
-            yield Demo(program, folder)
-        finally:
-            program.process.terminate()
-            program.end()
 
 
 def test_the_people_that_it_names_sign_in_and_one_of_them_is_an_administrator(tmp_path: Path) -> None:
-    with _demo(tmp_path / "tmp", PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as demo:
+    with web_demo(tmp_path / "tmp", PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as demo:
         people = re.findall(r"^ +(\w+) +(\w+) +is (an administrator|not)$", demo.told, re.MULTILINE)
         assert [name for name, _, _ in people] == ["alice", "bob"]
         for name, password, role in people:
@@ -108,7 +35,7 @@ def test_the_people_that_it_names_sign_in_and_one_of_them_is_an_administrator(tm
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_however_it_is_ended_nothing_is_left(tmp_path: Path, sign: signal.Signals) -> None:
-    with _demo(tmp_path / "tmp") as demo, demo.seen_to_end():
+    with web_demo(tmp_path / "tmp") as demo, demo.seen_to_end():
         demo.visitor("alice", "wonderland").sign_in()
         demo.program.process.send_signal(sign)
         status, _, err = demo.program.end()
@@ -116,7 +43,7 @@ def test_however_it_is_ended_nothing_is_left(tmp_path: Path, sign: signal.Signal
 
 
 def test_a_server_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
-    with _demo(tmp_path / "tmp") as demo, demo.seen_to_end():
+    with web_demo(tmp_path / "tmp") as demo, demo.seen_to_end():
         os.kill(demo.server, signal.SIGKILL)
         status, _, err = demo.program.end()
         assert status == 1
@@ -126,7 +53,7 @@ def test_a_server_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
 
 def test_who_signs_in_and_out_is_told_and_no_secret_with_it(tmp_path: Path) -> None:
     """T31: the terminal may be shown to others."""
-    with _demo(tmp_path / "tmp") as demo:
+    with web_demo(tmp_path / "tmp") as demo:
         visitor = demo.visitor("bob", "builder")
         begun = visitor.begin()
         callback = visitor.authorize(begun)
@@ -147,7 +74,7 @@ def test_the_browser_that_the_environment_names_is_opened(tmp_path: Path) -> Non
     os.mkfifo(opened)
     browser.write_text(f"#!/bin/sh\necho \"$1\" > '{opened}'\n")
     browser.chmod(0o755)
-    with _demo(tmp_path / "tmp", BROWSER=str(browser)) as demo, opened.open() as seen:
+    with web_demo(tmp_path / "tmp", BROWSER=str(browser)) as demo, opened.open() as seen:
         assert seen.read() == f"{demo.site}/\n"
 
 

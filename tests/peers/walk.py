@@ -1,0 +1,98 @@
+"""A person who walks through the site with a real browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+_SECONDS = 20
+
+_FETCH = """
+const [path, method, done] = arguments;
+fetch(path, {method, headers: {Accept: "application/json"}})
+  .then(async answer => done({status: answer.status, json: await answer.json()}))
+  .catch(error => done({error: String(error)}));
+"""
+
+_UNREADABLE = """
+const parts = colour => colour.match(/[0-9.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+  .map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+  .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const paper = element => {
+  for (let e = element; e; e = e.parentElement) {
+    const colour = parts(getComputedStyle(e).backgroundColor);
+    if (colour.length === 3 || colour[3] > 0) return colour;
+  }
+  return [255, 255, 255];
+};
+const contrast = element => {
+  const [a, b] = [light(parts(getComputedStyle(element).color)), light(paper(element))];
+  return (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+};
+return [...document.querySelectorAll("main *")]
+  .filter(e => [...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim()))
+  .filter(e => contrast(e) < 4.5).map(e => e.outerHTML);
+"""
+
+
+class Walk:
+    """A browser at the site.
+
+    Args:
+        driver: The browser.
+        site: The site's address, without a slash at the end.
+    """
+
+    def __init__(self, driver: webdriver.Chrome, site: str) -> None:
+        self.driver = driver
+        self.site = site
+
+    def go(self, path: str) -> None:
+        """Type an address of the site, or any other."""
+        self.driver.get(path if path.startswith("http") else self.site + path)
+
+    @property
+    def at(self) -> str:
+        """The path and query of the site that the browser shows, or another site's whole address."""
+        return self.driver.current_url.removeprefix(self.site)
+
+    @property
+    def heading(self) -> str:
+        """The page's heading."""
+        return self.driver.find_element(By.TAG_NAME, "h1").text
+
+    @property
+    def text(self) -> str:
+        """All that the page says."""
+        return self.driver.find_element(By.TAG_NAME, "main").text
+
+    def press(self, label: str) -> None:
+        """Follow the link, or press the button, of this label."""
+        self.driver.find_element(By.XPATH, f"//a[text()='{label}'] | //button[text()='{label}']").click()
+
+    def arrive(self, path: str) -> None:
+        """Wait until the browser is at a path of the site."""
+        WebDriverWait(self.driver, _SECONDS, poll_frequency=0.05).until(lambda _: self.at == path, self.at)
+
+    def sign_in(self, username: str, password: str) -> None:
+        """Fill in the page of the demo's provider."""
+        self.driver.find_element(By.NAME, "username").send_keys(username)
+        self.driver.find_element(By.NAME, "password").send_keys(password)
+        self.press("Sign in and allow")
+
+    def fetch(self, path: str, method: str = "GET") -> dict[str, Any]:
+        """Return what a script of this page gets from the site: ``status`` and ``json``, or ``error``."""
+        answer: dict[str, Any] = self.driver.execute_async_script(_FETCH, path, method)
+        return answer
+
+    def faults_of_looks(self) -> list[str]:
+        """Return what is hard to read here: text without contrast (WCAG 2.2 AA), or wider than the window."""
+        found: list[str] = self.driver.execute_script(_UNREADABLE)
+        width, shown = self.driver.execute_script(
+            "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        return found + ([f"{width} pixels in {shown}"] if width > shown else [])

@@ -1,0 +1,172 @@
+"""A person walks through ``pywry-auth demo`` with a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from selenium import webdriver
+
+from tests.cli.web_demo import web_demo
+from tests.peers.browser import set_appearance
+from tests.peers.walk import Walk
+from tests.person import Person
+
+_ALICE, _BOB = ("alice", "wonderland"), ("bob", "builder")
+_NOBODY = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with web_demo(tmp_path_factory.mktemp("demo") / "tmp") as demo:
+        yield demo.site
+
+
+@pytest.fixture
+def walk(chromium: webdriver.Chrome, site: str) -> Walk:
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    set_appearance(chromium)
+    return Walk(chromium, site)
+
+
+def test_from_home_to_the_provider_and_back_and_out_again(walk: Walk) -> None:
+    walk.go("/")
+    assert walk.heading == "Welcome"
+    walk.press("Your account")
+    assert walk.heading == "Sign in"
+    walk.sign_in(*_BOB)
+    walk.arrive("/account")
+    assert "bob@example.com" in walk.text
+    walk.press("Home")
+    assert walk.heading == "Signed in as Bob Example"
+    walk.press("Administration")
+    assert (walk.at, walk.heading) == ("/admin", "Not allowed")
+    walk.press("Home")
+    walk.press("Sign out")
+    walk.arrive("/")
+    assert walk.heading == "Welcome"
+    walk.press("Sign in")
+    assert walk.heading == "Sign in", "the provider has forgotten him, too"
+    walk.sign_in(*_ALICE)
+    walk.arrive("/")
+    walk.press("Administration")
+    assert (walk.at, walk.heading) == ("/admin", "Administration")
+    assert "manage_users" in walk.text
+
+
+def test_scripts_of_the_site_learn_who_is_signed_in(walk: Walk) -> None:
+    walk.go("/auth/status")  # a page without a policy, so that its scripts may ask
+    assert walk.fetch("/auth/status") == {"status": 200, "json": _NOBODY}
+    refused = walk.fetch("/auth/userinfo")
+    assert (refused["status"], refused["json"]["error"]) == (401, "not_signed_in")
+    assert walk.fetch("/account")["status"] == 401, "no redirect that a script cannot follow"
+    walk.go("/auth/login?next=/auth/status")
+    walk.sign_in(*_ALICE)
+    walk.arrive("/auth/status")
+    status = walk.fetch("/auth/status")["json"]
+    assert (status["authenticated"], status["user_id"]) == (True, "user-alice")
+    assert status["roles"] == ["viewer", "admin"]
+    told = walk.fetch("/auth/userinfo")["json"]
+    assert (told["user_id"], told["user_info"]["email"]) == ("user-alice", "alice@example.com")
+    assert walk.fetch("/auth/refresh", "POST")["json"]["refreshed"] is True
+    assert walk.driver.execute_script("return document.cookie") == ""
+    walk.go("/")
+    assert "error" in walk.fetch("/auth/status"), "the site's own pages run no script"
+    walk.go("/auth/status")
+    assert walk.fetch("/auth/logout", "POST")["json"]["logged_out"] is True
+    assert walk.fetch("/auth/status") == {"status": 200, "json": _NOBODY}
+
+
+def test_two_tabs_sign_in_at_once(walk: Walk) -> None:
+    """P2: neither login is the other's."""
+    walk.go("/account")
+    first = walk.driver.current_window_handle
+    walk.driver.switch_to.new_window("tab")
+    try:
+        walk.go("/admin")
+        walk.sign_in(*_ALICE)
+        walk.arrive("/admin")
+        second = walk.driver.current_window_handle
+        walk.driver.switch_to.window(first)
+        walk.sign_in(*_ALICE)
+        walk.arrive("/account")
+        walk.driver.switch_to.window(second)
+        walk.driver.refresh()
+        assert walk.heading == "Administration"
+        walk.press("Sign out")
+        walk.arrive("/")
+    finally:
+        walk.driver.close()
+        walk.driver.switch_to.window(first)
+    walk.driver.refresh()
+    assert walk.heading == "Sign in", "signed out in one tab is signed out in all"
+
+
+def test_the_back_button_after_signing_in(walk: Walk) -> None:
+    """P4: the callback is not in the history, and an answer that was used ends in the application."""
+    walk.go("/")
+    walk.press("Your account")
+    walk.sign_in(*_BOB)
+    walk.arrive("/account")
+    walk.driver.back()
+    assert walk.heading == "Welcome back", "the provider's page, where he is known now"
+    walk.press("Continue as Bob Example")
+    walk.arrive("/")
+    assert walk.heading == "Signed in as Bob Example"
+
+
+def test_a_callback_that_is_sent_again(walk: Walk) -> None:
+    """P3, P4."""
+    walk.go("/account")
+    callback = Person(*_BOB).authorize(walk.driver.current_url)
+    walk.go(callback)
+    assert (walk.at, walk.heading) == ("/account", "Your account")
+    walk.go(callback)
+    assert (walk.at, walk.heading) == ("/", "Signed in as Bob Example")
+    walk.press("Sign out")
+    walk.arrive("/")
+    walk.go(callback)
+    assert walk.heading == "Sign-in did not work"
+    assert "start again" in walk.text
+    walk.press("Try again")
+    assert walk.heading == "Sign in"
+
+
+def test_who_changes_his_mind_at_the_provider_can_try_again_and_comes_back(walk: Walk) -> None:
+    walk.go("/account")
+    walk.press("Cancel")
+    assert walk.heading == "Not allowed"
+    walk.press("Use another account")
+    walk.sign_in(*_ALICE)
+    walk.arrive("/account")
+
+
+_LOOKS: dict[str, Callable[[webdriver.Chrome], None]] = {
+    "light": lambda driver: set_appearance(driver, width=1280),
+    "dark": lambda driver: set_appearance(driver, dark=True, width=1280),
+    "narrow": lambda driver: set_appearance(driver, width=360),
+}
+
+
+def test_every_page_can_be_read_light_dark_and_narrow(walk: Walk) -> None:
+    def look(path: str, heading: str) -> None:
+        walk.go(path)
+        for name, dress in _LOOKS.items():
+            dress(walk.driver)
+            assert walk.heading == heading
+            assert walk.faults_of_looks() == [], name
+
+    look("/", "Welcome")
+    look("/nothing", "Not Found")
+    look("/auth/callback?state=x&code=y", "Sign-in did not work")
+    look("/account", "Sign in")
+    walk.sign_in(*_BOB)
+    walk.arrive("/account")
+    look("/account", "Your account")
+    look("/", "Signed in as Bob Example")
+    look("/admin", "Not allowed")
+    walk.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    walk.go("/admin")
+    walk.sign_in(*_ALICE)
+    walk.arrive("/admin")
+    look("/admin", "Administration")
