@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from flask import Response, jsonify, request
 
+from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy.current import login_path, sessions_of_app
 from pywry_auth.exceptions import (
     ACCESS_DENIED,
@@ -19,6 +21,8 @@ from pywry_auth.exceptions import (
     printable,
 )
 from pywry_auth.flow.html import document, paragraph, security_headers
+
+_log = logging.getLogger("pywry_auth.deploy")
 
 _STATUS = {
     ACCESS_DENIED: 403,
@@ -40,6 +44,7 @@ _TITLE = {
 }
 
 _RETRY_SECONDS = 5
+_STORE_DOWN = "This site cannot look up who is signed in at the moment: try again in a few seconds."
 
 
 def refusal(
@@ -70,7 +75,11 @@ def refusal_for(exc: AuthenticationError, again: str = "") -> Response:
     status = _STATUS.get(exc.error, 400)
     retry = {429: exc.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
     headers = {} if retry is None else {"Retry-After": str(int(retry))}
-    return refusal(status, printable(exc.error, 60), printable(str(exc), 600), headers, again)
+    if status >= 500:
+        _log.warning("%s could not be served: %s", request.endpoint, exc)
+    # Where the store is and what ails it is for the log alone.
+    told = _STORE_DOWN if isinstance(exc, BackendUnavailable) else str(exc)
+    return refusal(status, printable(exc.error, 60), printable(told, 600), headers, again)
 
 
 def page(

@@ -1,0 +1,289 @@
+"""T28, P15: whatever fails, nobody is let in, nobody is logged out, and nothing is a 500."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from werkzeug.test import TestResponse
+
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from tests.deploy.web import PROTECTED, Browser, Faults, WatchedBackend, Web, set_cookies
+from tests.peers.redis_server import RedisServer
+
+Ask = Callable[[Browser], TestResponse]
+
+REQUESTS: dict[str, Ask] = {
+    "login": lambda browser: browser.get("/auth/login"),
+    "login page": lambda browser: browser.get("/auth/login", html=True),
+    "status": lambda browser: browser.get("/auth/status"),
+    "userinfo": lambda browser: browser.get("/auth/userinfo"),
+    "refresh": lambda browser: browser.post("/auth/refresh"),
+    "logout": lambda browser: browser.post("/auth/logout"),
+    "logout page": lambda browser: browser.post("/auth/logout", html=True),
+    "everywhere": lambda browser: browser.post("/auth/logout?everywhere=1"),
+    "members": lambda browser: browser.get("/members"),
+    "members page": lambda browser: browser.get("/members", html=True),
+    "admin": lambda browser: browser.get("/admin"),
+    "write": lambda browser: browser.get("/write"),
+    "document": lambda browser: browser.get("/documents/7"),
+    "who": lambda browser: browser.get("/who"),
+}
+_ENDS_SESSION = {"logout", "logout page", "everywhere"}
+
+
+@pytest.fixture
+def watched() -> WatchedBackend:
+    return WatchedBackend(MemoryBackend())
+
+
+@pytest.fixture
+def site(make_web: Callable[..., Web], watched: WatchedBackend) -> Web:
+    return make_web(watched, settings={"default_roles": "viewer,admin"})
+
+
+def _unavailable(response: TestResponse) -> None:
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert response.headers["Cache-Control"] == "no-store"
+    assert not set_cookies(response), "P15: the cookie is not cleared, and no login is begun"
+    assert "Location" not in response.headers
+    assert PROTECTED not in response.text
+    if response.is_json:
+        assert response.json["error"] == "temporarily_unavailable"
+    else:
+        assert "Not available at the moment" in response.text
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+@pytest.mark.parametrize("lasting", [True, False])
+def test_wherever_the_store_fails_the_answer_is_to_try_again(
+    make_web: Callable[..., Web], name: str, lasting: bool
+) -> None:
+    """T28: each operation of each request in turn, alone or with all that follow."""
+    watched, browser = _signed_in(make_web)
+    assert REQUESTS[name](browser).status_code < 500
+    for failing, operation in enumerate(list(watched.operations)):
+        watched, browser = _signed_in(make_web)
+        watched.fails = partial(_from if lasting else _at, failing)
+        response = REQUESTS[name](browser)
+        watched.fails = partial(_at, -1)
+        if operation == "pop oauth" and name == "refresh":
+            assert response.status_code == 200, "it is the lock, which frees itself"
+        else:
+            _unavailable(response)
+        if name not in _ENDS_SESSION:
+            assert browser.user == "user-alice"
+        REQUESTS["logout"](browser)
+        assert browser.user is None
+
+
+def _signed_in(make_web: Callable[..., Web]) -> tuple[WatchedBackend, Browser]:
+    watched = WatchedBackend(MemoryBackend())
+    browser = make_web(watched, settings={"default_roles": "viewer,admin"}).browser()
+    browser.sign_in()
+    watched.forget()
+    return watched, browser
+
+
+def _at(failing: int, number: int) -> bool:
+    return number == failing
+
+
+def _from(failing: int, number: int) -> bool:
+    return number >= failing
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+@pytest.mark.parametrize("signed_in", [True, False])
+def test_wherever_the_store_fails_in_a_callback_nobody_is_signed_in_by_it(
+    site: Web, watched: WatchedBackend, lasting: bool, signed_in: bool
+) -> None:
+    """T28: and who was signed in before, still is."""
+
+    def begin() -> tuple[Browser, str]:
+        browser = site.browser()
+        if signed_in:
+            browser.sign_in(username="bob")
+        callback = browser.authorize()
+        watched.forget()
+        return browser, callback
+
+    browser, callback = begin()
+    browser.get(callback)
+    for failing in range(len(watched.operations)):
+        browser, callback = begin()
+        cookie = browser.cookie()
+        watched.fails = partial(_from if lasting else _at, failing)
+        response = browser.get(callback)
+        watched.fails = partial(_at, -1)
+        _unavailable(response)
+        assert browser.cookie() == cookie
+        assert browser.user in (None, "user-bob" if signed_in else None)
+        browser.sign_in()
+        assert browser.user == "user-alice"
+
+
+def test_a_page_that_failed_can_be_asked_for_again(site: Web, watched: WatchedBackend) -> None:
+    browser = site.browser()
+    browser.sign_in()
+    watched.fails = partial(_from, 0)
+    page = browser.get("/members?a=1", html=True)
+    assert 'href="/members?a=1"' in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    watched.fails = partial(_at, -1)
+    assert browser.get("/members?a=1").json["page"] == PROTECTED
+
+
+ANSWERS = [
+    (500, "text/plain", b"down"),
+    (200, "application/json", b"{}"),
+    (200, "application/json", b"[]"),
+    (200, "application/json", b"null"),
+    (200, "text/html", b"<html>error</html>"),
+    (200, "application/json", b'{"error": "server_error", "error_description": "\\u0000<script>"}'),
+    (204, "application/json", b""),
+    (302, "text/plain", b""),
+    (403, "application/json", b'{"error": 5}'),
+    (200, "application/json", b'{"sub": "user-mallory", "keys": 5, "access_token": [], "id_token": {}}'),
+    (200, "application/json", b"[" * 100_000),
+    (200, "application/json", b" " * (2 << 20)),
+    (429, "application/json", b'{"error": "slow_down"}'),
+]
+
+
+@pytest.mark.parametrize(
+    "path", ["/.well-known/openid-configuration", "/jwks", "/token", "/userinfo", "/revoke", "/end_session"]
+)
+def test_whatever_the_provider_answers_nobody_else_is_signed_in(
+    make_web: Callable[..., Web], faults: Faults, path: str
+) -> None:
+    """T28: in a login, in a refresh and in a logout, with and without discovery behind it."""
+    for answer in ANSWERS:
+        web = make_web()
+        faults.answers[path] = answer
+        browser = web.browser()
+        begun = browser.get("/auth/login")
+        assert begun.status_code in (302, 400, 502, 503), answer
+        if begun.status_code == 302:
+            response = browser.get(browser.authorize())
+            assert response.status_code in (303, 400, 403, 502, 503), answer
+            assert (response.status_code == 303) == (browser.user == "user-alice")
+            assert browser.user in ("user-alice", None)
+            assert (PROTECTED in browser.get("/members").text) == (browser.user is not None)
+        faults.answers.clear()
+        browser.sign_in()
+        faults.answers[path] = answer
+        assert browser.post("/auth/refresh").status_code in (200, 400, 401, 502, 503), answer
+        assert browser.user == "user-alice"
+        assert browser.post("/auth/logout").status_code == 200, answer
+        assert browser.user is None
+        faults.answers.clear()
+
+
+def test_a_profile_of_somebody_else_signs_nobody_in(web: Web, faults: Faults) -> None:
+    """OIDC Core §5.3.2: UserInfo's subject is the ID token's."""
+    faults.answers["/userinfo"] = (
+        200,
+        "application/json",
+        b'{"sub": "user-bob", "email": "alice@example.com"}',
+    )
+    browser = web.browser()
+    response = browser.get(browser.authorize())
+    assert (response.status_code, response.json["error"]) == (400, "subject_mismatch")
+    assert browser.user is None
+
+
+def test_a_redis_that_is_gone_is_an_outage_of_seconds_and_signs_nobody_out(
+    make_web: Callable[..., Web], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """P15: a real one, stopped and started again where it was."""
+    with RedisServer(tmp_path_factory.mktemp("gone")) as server:
+        backend = RedisBackend(server.url)
+        browser = make_web(backend).browser()
+        browser.sign_in()
+        callback = browser.authorize()
+        cookie = browser.cookie()
+        server.stop()
+        for name in ("status", "userinfo", "members", "refresh", "logout", "login"):
+            began = time.monotonic()
+            _unavailable(REQUESTS[name](browser))
+            assert time.monotonic() - began < 8
+        _unavailable(browser.get(callback))
+        assert browser.get("/public").status_code == 200
+        assert browser.cookie() == cookie
+        server.start()
+        assert browser.user is None, "it kept nothing on disk"
+        browser.sign_in()
+        assert browser.user == "user-alice"
+        backend.close()
+
+
+def test_an_sqlite_file_that_became_unusable_is_an_outage(
+    make_web: Callable[..., Web], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P15, T28: what stands there instead is no database."""
+    path = tmp_path / "state" / "state.sqlite3"
+    backend = SQLiteBackend(path)
+    web = make_web(backend)
+    browser = web.browser()
+    browser.sign_in()
+    backend.close()
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.write_bytes(b"this is no database" * 100)
+    for name in ("status", "members", "login"):
+        response = REQUESTS[name](browser)
+        _unavailable(response)
+        assert "sqlite" not in response.text.lower(), "visitors need not know where it is, or what"
+    assert "state.sqlite3 failed: it is no SQLite database" in caplog.text
+    path.unlink()
+    assert browser.user is None
+    browser.sign_in()
+    assert browser.user == "user-alice"
+    backend.close()
+
+
+def test_records_that_cannot_be_read_are_nobodys(make_web: Callable[..., Web]) -> None:
+    """T28, T13: another version, cut short, or swapped for somebody else's kind."""
+    backend = MemoryBackend()
+    web = make_web(backend)
+    browser = web.browser()
+    browser.sign_in()
+    (session,) = web.sessions.list_user_sessions("user-alice")
+    key = f"session:{session.session_id}"
+    good = backend.get(key) or b""
+    assert good
+    tokens = backend.get("oauth:tokens:user-alice") or b""
+    for bad in (
+        b"",
+        b"{}",
+        b"null",
+        b"\xff\xfe",
+        good[:-1],
+        good[:10],
+        good[1:],
+        b'{"v":2}',
+        tokens,
+        b"[" * 10**5,
+    ):
+        backend.put(key, bad, ttl=60)
+        assert browser.user is None
+        assert browser.get("/members").status_code == 401
+        assert browser.post("/auth/logout").status_code == 200
+        browser.plant("pywry_session", browser.cookie() or "x")
+    pending = web.browser()
+    callback = pending.authorize()
+    for name in [key for key in backend.members("pending:127.0.0.1") if backend.get(key)]:
+        backend.put(name, b'{"v":1}', ttl=60, group="pending:127.0.0.1")
+    assert pending.get(callback).json["error"] == "state_unknown"
+    backend.put("oauth:tokens:user-alice", b"broken")
+    browser.sign_in()
+    backend.put("oauth:tokens:user-alice", b"broken")
+    assert browser.post("/auth/refresh").status_code == 401
+    assert browser.post("/auth/logout").status_code == 200

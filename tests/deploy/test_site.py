@@ -1,0 +1,263 @@
+"""Where the site is: behind proxies, under a sub-path, over plain http, and against headers that lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.test import Client as WSGIClient
+
+from pywry_auth.config import DeploySettings
+from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.state.auth import AuthConfig
+from tests.deploy.web import (
+    HTML,
+    SECRET,
+    SITE,
+    Browser,
+    Web,
+    add_views,
+    attributes,
+    parameter,
+    set_cookies,
+)
+from tests.person import Person
+
+PUBLIC = "https://app.example.com"
+SPOOFED: list[Mapping[str, str]] = [
+    {"X-Forwarded-Host": "evil.example.com"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Forwarded-Proto": "http"},
+    {"X-Forwarded-Port": "8443"},
+    {"X-Forwarded-Prefix": "/evil"},
+    {"X-Forwarded-Server": "evil.example.com"},
+    {"X-Forwarded-Scheme": "https", "X-Forwarded-Ssl": "on", "Front-End-Https": "on"},
+    {"Forwarded": "for=1.2.3.4;host=evil.example.com;proto=https"},
+    {"X-Original-Host": "evil.example.com", "X-Host": "evil.example.com"},
+    {"X_Forwarded_Host": "evil.example.com", "X_Forwarded_Proto": "https"},
+    {"X-Script-Name": "/evil", "Script-Name": "/evil"},
+]
+
+
+@pytest.mark.parametrize("headers", SPOOFED, ids=str)
+def test_a_header_that_no_trusted_proxy_sent_changes_nothing(web: Web, headers: dict[str, str]) -> None:
+    """T25: the redirect URI, the cookies and the way back stay as they are."""
+    browser = web.browser()
+    begun = browser.get("/auth/login", html=True, **headers)
+    assert parameter(begun.location, "redirect_uri") == f"{SITE}/auth/callback"
+    assert "secure" not in attributes(set_cookies(begun)["pywry_session_login"])
+    done = browser.get(browser.authorize(), html=True, **headers)
+    assert done.location == f"{SITE}/"
+    assert "secure" not in attributes(set_cookies(done)["pywry_session"])
+    guarded = web.browser().get("/members", html=True, **headers)
+    assert guarded.location == "/auth/login?next=%2Fmembers"
+    assert browser.post("/auth/logout", Origin="https://evil.example.com", **headers).status_code == 403
+
+
+@pytest.mark.parametrize("headers", SPOOFED, ids=str)
+def test_with_a_public_address_no_header_changes_anything(
+    make_web: Callable[..., Web], headers: dict[str, str]
+) -> None:
+    """T25: even one that a trusted proxy let through."""
+    web = make_web(settings={"public_base_url": PUBLIC, "trusted_proxy_hops": 1}, base_url="http://10.0.0.7")
+    browser = web.browser()
+    for host in ("10.0.0.7", "evil.example.com", "127.0.0.1"):
+        begun = browser.get("/auth/login", html=True, Host=host, **headers)
+        assert parameter(begun.location, "redirect_uri") == f"{PUBLIC}/auth/callback"
+        assert attributes(set_cookies(begun)["pywry_session_login"])["secure"] == "True"
+    for host in ("10.0.0.7", "evil.example.com"):
+        out = browser.post("/auth/logout", html=True, Host=host, **headers)
+        assert out.location == f"{PUBLIC}/"
+
+
+def test_the_words_of_a_trusted_proxy_are_believed(make_web: Callable[..., Web]) -> None:
+    """P6: ``TRUSTED_PROXY_HOPS`` alone, without a public address."""
+    web = make_web(settings={"trusted_proxy_hops": 1}, base_url="http://10.0.0.7:8000")
+    proxy = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "app.example.com",
+        "X-Forwarded-For": "203.0.113.7",
+    }
+    begun = web.browser().get("/auth/login", html=True, **proxy)
+    assert parameter(begun.location, "redirect_uri") == f"{PUBLIC}/auth/callback"
+    assert attributes(set_cookies(begun)["pywry_session_login"])["secure"] == "True"
+    # What the client sent before its own stands further left.
+    lied = proxy | {
+        "X-Forwarded-Host": "evil.example.com, app.example.com",
+        "X-Forwarded-Proto": "http, https",
+    }
+    begun = web.browser().get("/auth/login", html=True, **lied)
+    assert parameter(begun.location, "redirect_uri") == f"{PUBLIC}/auth/callback"
+    out = web.browser().post("/auth/logout", Origin=PUBLIC, **proxy)
+    assert out.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://app.example.com",
+        "http://10.0.0.7:8000",
+        "http://[2001:db8::1]",
+        "http://127.0.0.1.evil.example.com",
+    ],
+)
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/login?next=/members"])
+def test_over_plain_http_from_another_machine_nobody_signs_in(
+    make_web: Callable[..., Web], host: str, path: str
+) -> None:
+    """P6: and the answer says what to set."""
+    web = make_web(base_url=host)
+    for html in (True, False):
+        response = web.browser().get(path, html=html)
+        assert response.status_code == 503
+        assert "PYWRY_DEPLOY__PUBLIC_BASE_URL" in response.text
+        assert "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS" in response.text
+        assert "Location" not in response.headers
+        assert not set_cookies(response)
+    assert web.browser().post("/auth/logout").status_code == 503
+    assert web.browser().get("/members").status_code == 401
+    assert web.browser().get("/members", html=True).status_code == 302
+    assert web.browser().get("/auth/status").status_code == 200
+    assert not web.calls()
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1", "http://localhost:5000", "http://[::1]:8000", "http://127.1.2.3"]
+)
+def test_over_plain_http_on_this_machine_it_works(make_web: Callable[..., Web], host: str) -> None:
+    """P6."""
+    url = make_web(base_url=host).browser().begin()
+    assert parameter(url, "redirect_uri") == f"{host}/auth/callback"
+
+
+def _sub_path(web: Web, script_name: str) -> Browser:
+    """Return a browser before a server that mounts the application."""
+    mounted = DispatcherMiddleware(Flask("other"), {script_name: web.app.wsgi_app}) if script_name else None
+    if mounted is not None:
+        web.app.wsgi_app = mounted  # type: ignore[method-assign]
+    return web.browser()
+
+
+@pytest.mark.parametrize(
+    ("public", "script_name", "prefix", "path"),
+    [
+        ("", "", "/auth", ""),
+        ("", "/app", "/auth", "/app"),
+        ("", "", "/account", ""),
+        (PUBLIC, "", "/auth", ""),
+        (f"{PUBLIC}/app", "", "/auth", "/app"),
+        (f"{PUBLIC}/app/", "/app", "/auth", "/app"),
+        (f"{PUBLIC}/app", "", "/account", "/app"),
+        (f"{PUBLIC}/app", "/app", "/account", "/app"),
+    ],
+)
+def test_under_any_path_a_login_goes_round(
+    make_web: Callable[..., Web], public: str, script_name: str, prefix: str, path: str
+) -> None:
+    """P7: the proxy may take the path away or leave it; the prefix may be another."""
+    site = PUBLIC if public else SITE
+    web = make_web(settings={"public_base_url": public}, register={"url_prefix": prefix}, base_url=site)
+    browser = _sub_path(web, script_name)
+
+    def inside(address: str) -> str:
+        """Do what the proxy does that takes the path away."""
+        local = address.removeprefix(site)
+        assert local.startswith(f"{path}/")
+        return local if script_name else local.removeprefix(path)
+
+    guarded = browser.get(f"{script_name}/members?a=1", html=True)
+    assert guarded.status_code == 302
+    begun = browser.get(inside(guarded.location), html=True)
+    assert parameter(begun.location, "redirect_uri") == f"{site}{path}{prefix}/callback"
+    done = browser.get(inside(Person().authorize(begun.location)), html=True)
+    assert (done.status_code, done.location) == (303, f"{site}{path}/members?a=1")
+    assert attributes(set_cookies(done)["pywry_session"])["path"] == "/"
+    assert browser.get(inside(done.location)).json["user_id"] == "user-alice"
+    assert browser.get(f"{script_name}{prefix}/status").json["user_id"] == "user-alice"
+    refused = browser.get(f"{script_name}/admin", html=True)
+    assert f'href="{path}{prefix}/login?next=' in refused.text
+    assert f'href="{path}/"' in refused.text
+    assert browser.post(f"{script_name}{prefix}/logout", Origin=site).status_code == 200
+
+
+def test_without_a_wish_a_login_under_a_path_ends_at_the_applications_root(
+    make_web: Callable[..., Web],
+) -> None:
+    """P7: not at that of whoever else lives on the host."""
+    web = make_web(settings={"public_base_url": f"{PUBLIC}/app", "after_logout_url": "/"}, base_url=PUBLIC)
+    browser = web.browser()
+    callback = browser.authorize().removeprefix(f"{PUBLIC}/app")
+    assert browser.get(callback).location == f"{PUBLIC}/app/"
+    out = browser.post("/auth/logout", html=True)
+    assert parameter(out.location, "post_logout_redirect_uri") == f"{PUBLIC}/app/"
+
+
+def test_the_prefix_given_at_registration_holds_for_errors_too(make_web: Callable[..., Web]) -> None:
+    """P7."""
+    web = make_web(register={"url_prefix": "/account"})
+    browser = web.browser()
+    assert browser.get("/auth/login").status_code == 404
+    response = browser.get("/account/logout")
+    assert (response.status_code, response.json["error"]) == (405, "method_not_allowed")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert browser.get("/account/status").status_code == 200
+
+
+def test_without_any_prefix_the_applications_own_errors_stay_its_own(make_web: Callable[..., Web]) -> None:
+    web = make_web(register={"url_prefix": ""})
+    browser = web.browser()
+    assert browser.get("/status").json["authenticated"] is False
+    assert "<h1>Not Found</h1>" in browser.get("/nothing").text
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_blueprint_may_have_another_name_or_a_parent(web: Web, nested: bool) -> None:
+    assert web.provider is not None
+    blueprint = create_auth_blueprint(
+        web.provider,
+        web.sessions,
+        web.tokens,
+        DeploySettings(),
+        AuthConfig(enabled=True, token_secret=SECRET),
+    )
+    app = Flask("another")
+    if nested:
+        parent = Blueprint("parent", __name__, url_prefix="/account")
+        parent.register_blueprint(blueprint, url_prefix="/")
+        app.register_blueprint(parent)
+    else:
+        app.register_blueprint(blueprint, name="signing_in", url_prefix="/account")
+    add_views(app)
+    browser = Browser(app.test_client(), SITE)
+    assert browser.get("/members").status_code == 401
+    guarded = browser.get("/members", html=True)
+    assert guarded.location.startswith("/account/login?next=")
+    assert browser.sign_in(guarded.location).location == f"{SITE}/members"
+    assert browser.head("/account/login").status_code == 204
+    assert "Try again" in browser.get("/account/callback", html=True).text
+    assert browser.post("/account/logout").status_code == 200
+
+
+def test_a_host_that_is_none_is_no_crash(web: Web) -> None:
+    """T29."""
+    client = WSGIClient(web.app)
+    for host in (
+        "",
+        "a b",
+        "[::1",
+        "evil.example.com:port",
+        "127.0.0.1@evil.example.com",
+        "x" * 5000,
+        "\xff",
+        "a/b",
+        "a?b",
+        "a#b",
+    ):
+        for path in ("/auth/login", "/auth/callback?state=x", "/members", "/auth/status"):
+            environ: dict[str, Any] = {"HTTP_HOST": host, "HTTP_ACCEPT": HTML}
+            response = client.get(path, environ_overrides=environ)
+            assert response.status_code in (200, 302, 400, 401, 503), (host, path)
+            assert "evil" not in response.headers.get("Location", "").partition("redirect_uri")[0]
