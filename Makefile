@@ -7,7 +7,7 @@ NPM_PEER := tests/peers/oidc_provider
 
 # command:package of what the tests use beside Python and npm packages
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
-	redis-server:redis-server nginx:nginx
+	redis-server:redis-server nginx:nginx dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
 
 # One step after the other, also under -j: two installers at once would meet at apt's lock.
 .NOTPARALLEL:

@@ -11,9 +11,11 @@ import pytest
 
 from pywry_auth.backends.base import Backend
 from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
+from tests.backends.keyrings import WindowsKeyring
 from tests.peers.redis_server import RedisServer
 
 ENCRYPTION_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")
@@ -63,6 +65,11 @@ def redis(redis_server: RedisServer) -> Iterator[RedisBackend]:
 @pytest.fixture
 def encrypted(sqlite: SQLiteBackend) -> EncryptedBackend:
     return EncryptedBackend(sqlite, [ENCRYPTION_KEY])
+
+
+@pytest.fixture
+def keyring(clock: Clock, tmp_path: Path) -> KeyringBackend:
+    return KeyringBackend("test", vault=WindowsKeyring(), folder=tmp_path / "locks", clock=clock)
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "encrypted"])

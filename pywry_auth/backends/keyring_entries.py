@@ -1,0 +1,141 @@
+"""Bytes of any length in a keyring whose entries are short texts, whole even after a crash in mid-write."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+_logger = logging.getLogger("pywry_auth.backends")
+
+_SLOTS = ("a", "b")
+
+ENTRY = 1200
+"""Characters in an entry: Windows takes 2560 bytes of UTF-16, which are 1280."""
+
+_HEADING = 100  # characters in front of the first part that what it says of the others fits in
+_HEAD = re.compile(r"([0-9]{1,9}):([0-9]{1,9}):([0-9a-f]{64}):(.*)")
+
+
+class Vault(Protocol):
+    """One service's entries in a keyring."""
+
+    def get(self, name: str) -> str | None:
+        """Return the entry of a name, or None."""
+
+    def set(self, name: str, text: str) -> None:
+        """Write an entry, over an earlier one or not."""
+
+    def delete(self, name: str) -> None:
+        """Remove an entry, or do nothing where there is none."""
+
+
+@dataclass(frozen=True)
+class _Head:
+    slot: str
+    serial: int
+    parts: int
+    digest: str
+    begin: str
+
+
+class Entries:
+    """Values under names, each cut into numbered entries.
+
+    There is room for a value twice, in two slots. A new value goes where the old one is not, its first part,
+    the head, last; only then the old one is removed, its head first. So at any moment the newest head whose
+    parts are all there is the old value or the new one. Of what a crash left behind, the next write of the
+    name, or its removal, takes care.
+
+    Only one thread of one process may be at it at a time.
+
+    Args:
+        vault: The keyring.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def read(self, name: str) -> bytes | None:
+        """Return the value of a name, or None."""
+        heads = self._heads(name)
+        for head in heads:
+            data = self._value(name, head)
+            if data is not None:
+                return data
+        if heads:
+            _logger.warning("a record in the keyring is damaged and counts as missing")
+        return None
+
+    def holds(self, name: str) -> bool:
+        """Tell whether there is a value, without reading more than its head."""
+        return bool(self._heads(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a value in place of an earlier one, or not at all."""
+        heads = self._heads(name)
+        slot = _SLOTS[1] if heads and heads[0].slot == _SLOTS[0] else _SLOTS[0]
+        self._clear(name, slot, heads)
+        text = base64.b64encode(zlib.compress(data)).decode("ascii")
+        begin, rest = text[: ENTRY - _HEADING], text[ENTRY - _HEADING :]
+        parts = [rest[at : at + ENTRY] for at in range(0, len(rest), ENTRY)]
+        for number, part in enumerate(parts, 1):
+            self._vault.set(_entry(name, slot, number), part)
+        serial = heads[0].serial + 1 if heads else 1
+        self._vault.set(_entry(name, slot, 0), f"{serial}:{len(parts) + 1}:{_digest(text)}:{begin}")
+        if heads:
+            self._clear(name, heads[0].slot, heads)
+
+    def erase(self, name: str) -> None:
+        """Remove a value, if there is one, and what crashes left behind of others."""
+        heads = self._heads(name)
+        newest = heads[0].slot if heads else ""
+        for slot in sorted(_SLOTS, key=lambda slot: slot == newest):  # or the older one would be back
+            self._clear(name, slot, heads)
+
+    def _heads(self, name: str) -> list[_Head]:
+        """Return the heads that there are, the newest first."""
+        found = []
+        for slot in _SLOTS:
+            text = self._vault.get(_entry(name, slot, 0))
+            match = _HEAD.fullmatch(text) if text else None
+            if match:
+                found.append(_Head(slot, int(match[1]), int(match[2]), match[3], match[4]))
+        return sorted(found, key=lambda head: head.serial, reverse=True)
+
+    def _value(self, name: str, head: _Head) -> bytes | None:
+        text = head.begin
+        for number in range(1, head.parts):
+            part = self._vault.get(_entry(name, head.slot, number))
+            if part is None:
+                return None
+            text += part
+        if _digest(text) != head.digest:
+            return None
+        try:
+            return zlib.decompress(base64.b64decode(text))
+        except (ValueError, zlib.error):
+            return None
+
+    def _clear(self, name: str, slot: str, heads: list[_Head]) -> None:
+        """Remove a slot's head, then its parts, the last first: what is left then has no gap, but an end."""
+        parts = next((head.parts for head in heads if head.slot == slot), 0)
+        if parts:
+            self._vault.delete(_entry(name, slot, 0))
+        end = max(1, parts)
+        while self._vault.get(_entry(name, slot, end)) is not None:
+            end += 1
+        for number in reversed(range(1, end)):
+            self._vault.delete(_entry(name, slot, number))
+
+
+def _entry(name: str, slot: str, number: int) -> str:
+    return f"{name}.{slot}{number}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,138 @@
+"""Records with lifetimes and groups in a keyring, which knows neither and cannot be listed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pywry_auth.backends.base import When, bounded
+from pywry_auth.backends.keyring_entries import Entries
+
+_logger = logging.getLogger("pywry_auth.backends")
+
+_INDEX = "index"  # no record's name: those are digests
+_END = struct.Struct(">d")
+
+
+@dataclass(frozen=True)
+class _Listed:
+    group: str | None
+    end: float
+
+
+class Records:
+    """Records, and an index of them all in one entry.
+
+    The index names at least what there is: a record is listed before it is written, and removed before it is
+    struck off. So what a crash leaves behind is found by it.
+
+    The names of records are digests: a keyring may be short of room for names, take ``Bob`` for ``bob``, or
+    show names to those who may not see values.
+
+    Args:
+        entries: Where the bytes are.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, entries: Entries, clock: Callable[[], float]) -> None:
+        self._entries = entries
+        self._clock = clock
+
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+        data = self._entries.read(_name(key))
+        if data is None or _END.unpack_from(data)[0] <= self._clock():
+            return None
+        return data[_END.size :]
+
+    def put(
+        self, key: str, value: bytes, ttl: float | None, group: str | None, limit: int | None, when: When
+    ) -> bool:
+        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
+        end = math.inf if ttl is None else self._clock() + bounded(ttl)
+        if when is not When.ALWAYS and (self.get(key) is not None) is not (when is When.PRESENT):
+            return False
+        index = self._index()
+        self._write(index, key, value, _Listed(group, end))
+        members = [] if limit is None or group is None else _of_group(index, group)
+        oldest = members[: max(0, len(members) - (limit or 0))]
+        self._drop(index, {*self._ended(index), *oldest})
+        return True
+
+    def pop(self, key: str, expected: bytes | None) -> bytes | None:
+        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        value = self.get(key)
+        if value is None or (expected is not None and value != expected):
+            return None
+        self._drop(self._index(), [key])
+        return value
+
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group."""
+        index = self._index()
+        ended = self._ended(index)
+        lost = [key for key in _of_group(index, group) if not self._entries.holds(_name(key))]
+        self._drop(index, {*ended, *lost})
+        return _of_group(index, group)
+
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        now, lifetime = self._clock(), bounded(window)
+        value, index = self.get(key), self._index()
+        listed = index.get(key) if value else None
+        number = int(value or 0) + 1
+        self._write(index, key, b"%d" % number, listed or _Listed(None, now + lifetime))
+        self._drop(index, self._ended(index))
+        return number
+
+    def prune(self, kind: str, within: float) -> int:
+        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        index = self._index()
+        ended = [key for key in self._ended(index, within) if key.startswith(kind)]
+        self._drop(index, ended)
+        return len(ended)
+
+    def _ended(self, index: dict[str, _Listed], within: float = 0.0) -> list[str]:
+        end = self._clock() + within
+        return [key for key, listed in index.items() if listed.end <= end]
+
+    def _write(self, index: dict[str, _Listed], key: str, value: bytes, listed: _Listed) -> None:
+        if index.get(key) != listed:
+            index.pop(key, None)
+            index[key] = listed  # at the end: the oldest come first
+            self._write_index(index)
+        self._entries.write(_name(key), _END.pack(listed.end) + value)
+
+    def _drop(self, index: dict[str, _Listed], keys: Iterable[str]) -> None:
+        keys = list(keys)
+        for key in keys:
+            self._entries.erase(_name(key))
+            index.pop(key, None)
+        if keys:
+            self._write_index(index)
+
+    def _index(self) -> dict[str, _Listed]:
+        data = self._entries.read(_INDEX)
+        try:
+            rows = json.loads(data) if data else []
+            return {str(key): _Listed(group, math.inf if end is None else end) for key, group, end in rows}
+        except (TypeError, ValueError):
+            _logger.warning("the index in the keyring cannot be read; it is made anew as records are written")
+            return {}
+
+    def _write_index(self, index: dict[str, _Listed]) -> None:
+        rows = [(key, row.group, None if row.end == math.inf else row.end) for key, row in index.items()]
+        self._entries.write(_INDEX, json.dumps(rows, separators=(",", ":")).encode("ascii"))
+
+
+def _of_group(index: dict[str, _Listed], group: str) -> list[str]:
+    return [key for key, listed in index.items() if listed.group == group]
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,105 @@
+"""One service's entries in the system's keyring, with one kind of error for all that can be wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from pywry_auth.backends.base import BackendUnavailable
+
+try:
+    import keyring
+    from keyring import core, errors
+    from keyring.backends.chainer import ChainerBackend
+except ImportError as error:
+    raise ImportError(
+        "The keyring backend needs a package more: pip install 'pywry-auth[auth]'; or choose"
+        " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that only you can read, or memory."
+    ) from error
+
+
+class Keyring(Protocol):
+    """What this needs of a keyring: the part of keyring's own interface that all of them have."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """Return a secret, or None."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Keep a secret."""
+
+    def delete_password(self, service: str, username: str) -> None:
+        """Forget a secret."""
+
+
+class ServiceVault:
+    """The entries of one service in a keyring, whose every fault is a ``BackendUnavailable``.
+
+    Args:
+        service: Its name.
+        found: The keyring; None takes the one that the ``keyring`` package finds, unless that would store
+            plain text and was not chosen by name.
+    """
+
+    def __init__(self, service: str, found: Keyring | None) -> None:
+        self._service = service
+        self._found = found
+
+    def get(self, name: str) -> str | None:
+        """Return the entry of a name, or None."""
+        with _explained():
+            return self._keyring().get_password(self._service, name)
+
+    def set(self, name: str, text: str) -> None:
+        """Write an entry, over an earlier one or not."""
+        with _explained():
+            self._keyring().set_password(self._service, name, text)
+
+    def delete(self, name: str) -> None:
+        """Remove an entry, or do nothing where there is none."""
+        with _explained():
+            try:
+                self._keyring().delete_password(self._service, name)
+            except errors.PasswordDeleteError:
+                if self._keyring().get_password(self._service, name) is not None:
+                    raise
+
+    def _keyring(self) -> Keyring:
+        if self._found is None:
+            self._found = _found()
+        return self._found
+
+
+def _found() -> Keyring:
+    found = keyring.get_keyring()
+    first = found.backends[0] if isinstance(found, ChainerBackend) and found.backends else found
+    if not core.recommended(first) and not core.load_env() and not core.load_config():
+        raise errors.NoKeyringError(found.name)  # keyrings.alt, say, which keeps plain text in a file
+    return found
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except BackendUnavailable:
+        raise
+    except errors.NoKeyringError as error:
+        raise unusable("there is none, or none that keeps secrets") from error
+    except (errors.InitError, errors.KeyringLocked) as error:
+        raise unusable("it is locked, and nobody unlocked it") from error
+    except Exception as error:  # noqa: BLE001 - of whatever system is below, and perhaps with a secret in it
+        raise unusable(f"it failed with {type(error).__name__}") from None
+
+
+def unusable(reason: str) -> BackendUnavailable:
+    """Return the error that names what can be done about a keyring.
+
+    Args:
+        reason: What is wrong with it.
+    """
+    return BackendUnavailable(
+        f"The system's keyring cannot be used: {reason}. Unlock it, or install one (on Linux a Secret"
+        " Service such as gnome-keyring), or choose PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that"
+        " only you can read, or memory."
+    )

@@ -1,0 +1,211 @@
+"""N4: values of any length in short entries, and what is left of them wherever a write breaks off."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import count, product
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.backends.keyring import KeyringBackend
+from tests.backends.keyrings import MacKeyring, WindowsKeyring
+from tests.backends.threads import together
+
+VALUES = {size: random.Random(size).randbytes(size) for size in (0, 1, 800, 830, 1700, 2600, 5000)}  # noqa: S311
+
+Make = Callable[[WindowsKeyring], KeyringBackend]
+
+
+@pytest.fixture
+def on(tmp_path: Path) -> Make:
+    return lambda vault: KeyringBackend("desk", vault=vault, folder=tmp_path / "locks")
+
+
+@pytest.mark.parametrize("vault", [WindowsKeyring(), MacKeyring()])
+def test_any_length_is_kept_within_the_limit(vault: WindowsKeyring, on: Make) -> None:
+    backend = on(vault)
+    for size in [*VALUES, *range(760, 900), 100_000]:
+        value = VALUES.get(size) or random.Random(size).randbytes(size)  # noqa: S311
+        assert backend.put("k:1", value)
+        assert backend.get("k:1") == value
+    assert max(map(len, vault.entries.values())) == 1200
+
+
+def test_a_shorter_value_leaves_nothing_of_the_longer_one(on: Make) -> None:
+    vault = WindowsKeyring()
+    backend, sizes = on(vault), {}
+    for size in sorted(VALUES):
+        backend.put("k:1", VALUES[size])
+        sizes[size] = len(vault.entries)
+    for _ in range(2):
+        for size in sorted(VALUES, reverse=True):
+            backend.put("k:1", VALUES[size])
+            assert len(vault.entries) == sizes[size]
+    backend.pop("k:1")
+    assert len(vault.entries) == 1  # the index
+
+
+def _break_off(vault: WindowsKeyring, steps: int, act: Callable[[], object]) -> bool:
+    """Return whether ``act`` broke off after so many changes to the keyring."""
+    vault.steps = steps
+    try:
+        act()
+    except BackendUnavailable:
+        return True
+    finally:
+        vault.steps = None
+    return False
+
+
+KINDS = pytest.mark.parametrize("kind", [WindowsKeyring, MacKeyring])
+
+
+@KINDS
+@pytest.mark.parametrize(("before", "after"), [*product((1, 1700, 5000), repeat=2)])
+def test_a_write_that_breaks_off_anywhere_leaves_the_old_value_or_the_new(
+    kind: type[WindowsKeyring], before: int, after: int, on: Make
+) -> None:
+    seen = set()
+    for steps in count():
+        vault = kind()
+        on(vault).put("k:1", VALUES[before], group="k:all")
+        broke = _break_off(
+            vault, steps, lambda vault=vault: on(vault).put("k:1", b"!" + VALUES[after], ttl=60)
+        )
+        value = on(vault).get("k:1")
+        assert value in (VALUES[before], b"!" + VALUES[after])
+        seen.add(value)
+        if not broke:
+            break
+        _assert_that_nothing_is_left_over(vault, kind, on)
+    assert len(seen) == 2
+    assert steps > 4
+
+
+def _assert_that_nothing_is_left_over(vault: WindowsKeyring, kind: type[WindowsKeyring], on: Make) -> None:
+    fresh = kind()
+    for each in (vault, fresh):
+        on(each).put("k:1", b"later", group="k:all")
+    assert len(vault.entries) == len(fresh.entries)
+    on(vault).pop("k:1")
+    assert len(vault.entries) == 1  # the index
+
+
+@KINDS
+def test_writes_that_break_off_one_after_the_other(kind: type[WindowsKeyring], on: Make) -> None:
+    for first, second in product(range(0, 20, 2), range(20)):
+        vault = kind()
+        on(vault).put("k:1", b"old")
+        _break_off(vault, first, lambda vault=vault: on(vault).put("k:1", VALUES[5000]))
+        assert on(vault).get("k:1") in (b"old", VALUES[5000])
+        _break_off(vault, second, lambda vault=vault: on(vault).put("k:1", VALUES[2600]))
+        assert on(vault).get("k:1") in (b"old", VALUES[5000], VALUES[2600])
+        _assert_that_nothing_is_left_over(vault, kind, on)
+
+
+@KINDS
+def test_a_removal_that_breaks_off_leaves_the_value_or_nothing(kind: type[WindowsKeyring], on: Make) -> None:
+    seen = set()
+    for steps in count():
+        vault = kind()
+        backend = on(vault)
+        backend.put("k:1", VALUES[800], group="k:all")
+        _break_off(vault, 9, lambda backend=backend: backend.put("k:1", VALUES[5000], group="k:all"))
+        others = set(vault.entries)
+        backend.put("k:2", b"", group="k:all")
+        other = next(name for _, name in vault.entries.keys() - others if "index" not in name)
+        old = backend.get("k:1")
+        broke = _break_off(vault, steps, lambda backend=backend: backend.pop("k:1"))
+        value = on(vault).get("k:1")
+        assert value in (old, None)
+        seen.add(value is None)
+        assert sorted(on(vault).members("k:all")) == (["k:2"] if value is None else ["k:1", "k:2"])
+        if not broke:
+            break
+        backend.pop("k:1")
+        backend.members("k:all")
+        assert [name for _, name in vault.entries if "index" not in name] == [other]
+    assert seen == {True, False}
+
+
+@KINDS
+def test_a_first_write_that_breaks_off_leaves_nothing_that_stays(
+    kind: type[WindowsKeyring], on: Make
+) -> None:
+    """What is left of tokens that were never stored is removed when the accounts are next listed."""
+    for steps in count():
+        vault = kind()
+        if not _break_off(
+            vault, steps, lambda vault=vault: on(vault).put("k:1", VALUES[5000], group="k:all")
+        ):
+            break
+        if on(vault).get("k:1") is None:
+            assert on(vault).members("k:all") == []
+            assert set(vault.entries) <= {("desk", "index.a0"), ("desk", "index.b0"), ("desk", "probe")}
+    assert steps > 8
+
+
+def test_a_part_that_somebody_removed_or_changed_makes_a_missing_record(
+    on: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault = WindowsKeyring()
+    on(vault).put("k:1", VALUES[5000], group="k:all")
+    whole = dict(vault.entries)
+    for name in [name for name in whole if "index" not in name[1]]:
+        for text in (None, "", "x", whole[name][:-1], whole[name][::-1]):
+            vault.entries = dict(whole)
+            if text is None:
+                del vault.entries[name]
+            else:
+                vault.entries[name] = text
+            assert on(vault).get("k:1") is None
+            on(vault).put("k:1", b"new", group="k:all")
+            assert on(vault).get("k:1") == b"new"
+    assert "damaged" in caplog.text
+    assert "k:1" not in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "x", "1:1::"])
+def test_without_its_index_records_are_read_and_listed_as_they_are_written(text: str, on: Make) -> None:
+    vault = WindowsKeyring()
+    backend = on(vault)
+    backend.put("k:1", b"1", group="k:all")
+    backend.put("k:2", b"2", group="k:all")
+    for name in [name for name in vault.entries if name[1].startswith("index")]:
+        vault.entries[name] = text
+    assert backend.members("k:all") == []
+    assert backend.get("k:1") == b"1"
+    backend.put("k:1", b"1", group="k:all")
+    assert backend.members("k:all") == ["k:1"]
+
+
+def test_names_are_kept_apart_though_the_keyring_ignores_case_and_hides_nothing(on: Make) -> None:
+    """Windows takes alice for Alice; a Secret Service shows names to whoever asks."""
+    vault = WindowsKeyring()
+    on(vault).put("oauth:tokens:alice@example.com", b"1")
+    on(vault).put("oauth:tokens:ALICE@example.com", b"2")
+    names = [name for _, name in vault.entries]
+    assert len({name.lower() for name in names}) == len(names) == 3
+    assert max(map(len, names)) < 100
+    assert all("alice" not in name.lower() for name in names)
+
+
+def test_readers_never_see_a_mix_while_others_write(on: Make) -> None:
+    vault = WindowsKeyring()
+    on(vault).put("k:1", b"0" * 3000)
+
+    def work(thread: int) -> None:
+        backend = on(vault)
+        for _ in range(20):
+            if thread % 2:
+                backend.put("k:1", b"%d" % thread + random.Random(thread).randbytes(3000))  # noqa: S311
+            else:
+                value = backend.get("k:1")
+                assert value is not None
+                writer = int(value[:1])
+                assert value[1:] in (b"0" * 2999, random.Random(writer).randbytes(3000))  # noqa: S311
+
+    together(8, work)
