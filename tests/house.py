@@ -1,0 +1,173 @@
+"""The rule of who may import what, as data, and the reading of a file's imports without running it."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "pywry_auth"
+
+_GROUND = frozenset({"version", "exceptions", "models", "config"})
+_TOWERS = _GROUND | {"protocol", "backends", "providers", "state"}
+_BRIDGE = _TOWERS | {"flow"}
+_WEB = _BRIDGE | {"deploy", "asgi"}
+
+FLOORS: Mapping[str, frozenset[str]] = {
+    "version": frozenset(),
+    "exceptions": frozenset(),
+    "models": frozenset({"exceptions"}),
+    "config": frozenset({"exceptions", "models"}),
+    "protocol": _GROUND,
+    "backends": _GROUND,
+    "providers": _GROUND | {"protocol"},
+    "state": _GROUND | {"backends"},
+    "flow": _TOWERS,
+    "native": _BRIDGE,
+    "deploy": _BRIDGE,
+    "asgi": _BRIDGE | {"deploy"},
+    "flask": _WEB | {"deploy_routes"},
+    "deploy_routes": _WEB,
+    "app": _BRIDGE | {"native"},
+    "cli": _WEB | {"native", "app", "flask", "deploy_routes"},
+    "__main__": frozenset({"cli"}),
+    "__init__": _WEB | {"native", "app"},
+    "wsgi": frozenset({"cli", "deploy_routes", "flask", "config"}),
+}
+"""For each room, or file of the top level, the rooms below it. Towers and wings do not know each other."""
+
+_WEB_FILES = ("deploy/*", "flask.py", "deploy_routes.py", "cli/*", "wsgi.py")
+
+DOORS: Mapping[str, tuple[str, ...]] = {
+    "requests": ("protocol/http.py",),
+    "urllib3": ("protocol/http.py", "protocol/deadline.py"),
+    "requests_oauthlib": ("protocol/http.py",),
+    "oauthlib": ("protocol/token_endpoint.py",),
+    "joserfc": ("protocol/jws.py", "cli/identity_provider/*"),
+    "pydantic": ("config.py",),
+    "pydantic_settings": ("config.py",),
+    "dotenv": ("config.py",),
+    "redis": ("backends/redis*.py",),
+    "keyring": ("backends/keyring*.py",),
+    "cryptography": ("backends/encrypted.py",),
+    "platformdirs": ("config.py", "backends/*"),
+    "flask": _WEB_FILES,
+    "werkzeug": _WEB_FILES,
+    "itsdangerous": ("deploy/*",),
+    "blinker": ("deploy/*",),
+    "jinja2": ("cli/*",),
+    "markupsafe": ("cli/*",),
+    "gunicorn": ("cli/gunicorn_settings.py",),
+    "a2wsgi": ("asgi/*",),
+    "fastapi": ("asgi/*",),
+    "starlette": ("asgi/*",),
+    "segno": ("cli/*",),
+}
+"""For each foreign package the files that may load it; annotations elsewhere may name its types."""
+
+SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "wsgi.py")
+"""The roof, and the faces' forms without arguments: settings are handed down from there."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement's one name; ``later`` inside a function, ``typing`` for annotations alone."""
+
+    name: str
+    line: int
+    later: bool
+    typing: bool
+
+
+def imports_of(source: str, path: str) -> Iterator[Import]:
+    """Yield the imports of a file, those inside functions and by ``import_module`` too.
+
+    Args:
+        source: The file's text.
+        path: Where it is, below the package.
+    """
+    yield from _walk(ast.parse(source), path, later=False, typing=False)
+
+
+def _walk(node: ast.AST, path: str, *, later: bool, typing: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        for name in _names(child, path):
+            yield Import(name, getattr(child, "lineno", 0), later, typing)
+        function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for statement in child.body:
+                yield from _walk(ast.Module([statement], []), path, later=later, typing=True)
+            yield from _walk(ast.Module(child.orelse, []), path, later=later, typing=typing)
+        else:
+            yield from _walk(child, path, later=later or function, typing=typing)
+
+
+def _names(node: ast.AST, path: str) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        parts = [PACKAGE, *Path(path).parent.parts]
+        base = parts[: len(parts) - node.level + 1] if node.level else []
+        module = ".".join([*base, *([node.module] if node.module else [])])
+        return [f"{module}.{alias.name}" for alias in node.names]
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        return [
+            arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+        ]
+    return []
+
+
+def room_of(path: str) -> str:
+    """Return the room that a file stands in, or the file's own name on the top level."""
+    return Path(path).parts[0].removesuffix(".py")
+
+
+def faults(source: str, path: str) -> list[str]:
+    """Return a sentence for each import that the house forbids.
+
+    Args:
+        source: The file's text.
+        path: Where it is, below the package, or ``wsgi.py``.
+    """
+    found = []
+    for entry in imports_of(source, path):
+        package, _, rest = entry.name.partition(".")
+        if package == PACKAGE:
+            found += _inside(entry, path, rest)
+        elif package not in sys.stdlib_module_names and package != "_typeshed":
+            found += _outside(entry, path, package)
+    return found
+
+
+def _inside(entry: Import, path: str, rest: str) -> list[str]:
+    room, there = room_of(path), rest.partition(".")[0]
+    told = [f"{path}:{entry.line} imports {entry.name}"]
+    if there not in FLOORS:
+        return [f"{told[0]}: the package's own face"]
+    if there != room and there not in FLOORS.get(room, frozenset()):
+        return [f"{told[0]}: {there} is not below {room}"]
+    if rest == "config.get_settings" and not any(fnmatch(path, reader) for reader in SETTINGS_READERS):
+        return [f"{told[0]}: settings are read at the roof"]
+    return []
+
+
+def _outside(entry: Import, path: str, package: str) -> list[str]:
+    doors = DOORS.get(package, ())
+    if entry.typing or any(fnmatch(path, door) for door in doors):
+        return []
+    return [f"{path}:{entry.line} imports {entry.name}: its door is {' or '.join(doors) or 'nowhere'}"]
+
+
+def files() -> list[str]:
+    """Return the package's files as paths below it, and ``wsgi.py``."""
+    package = ROOT / PACKAGE
+    return [*sorted(str(file.relative_to(package)) for file in package.rglob("*.py")), "wsgi.py"]
+
+
+def source_of(path: str) -> str:
+    """Return the text of one of ``files``."""
+    return ((ROOT if path == "wsgi.py" else ROOT / PACKAGE) / path).read_text(encoding="utf-8")

@@ -1,0 +1,176 @@
+"""The house holds: each file imports from floors below it, and each foreign name has its door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from tests.house import DOORS, FLOORS, PACKAGE, faults, files, imports_of, room_of, source_of
+
+
+@pytest.mark.parametrize("path", files())
+def test_a_file_imports_what_it_may(path: str) -> None:
+    assert faults(source_of(path), path) == []
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room_of(path) for path in files()} <= set(FLOORS)
+
+
+def test_no_two_rooms_stand_on_each_other() -> None:
+    """Floors that formed a ring would be no floors."""
+    left = {room: set(below) for room, below in FLOORS.items()}
+    while ready := [room for room, below in left.items() if not below & set(left)]:
+        for room in ready:
+            del left[room]
+    assert left == {}
+
+
+def test_no_files_import_each_other_in_a_ring() -> None:
+    """Imports at the top of files alone: what is imported later, or for annotations, breaks a ring."""
+    names = {_module(path): path for path in files()}
+
+    def below(module: str) -> set[str]:
+        path = names[module]
+        tops = [e.name for e in imports_of(source_of(path), path) if not e.later and not e.typing]
+        files_meant = {top if top in names else top.rpartition(".")[0] for top in tops}
+        return files_meant & set(names) - {module}
+
+    left = {module: below(module) for module in names}
+    while ready := [module for module, needed in left.items() if not needed & set(left)]:
+        for module in ready:
+            del left[module]
+    assert left == {}
+
+
+def _module(path: str) -> str:
+    return f"{PACKAGE}." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+WRONG = [
+    ("protocol/x.py", "import flask", "flask"),
+    ("protocol/x.py", "import flask.views as v", "flask"),
+    ("protocol/x.py", "from requests import get", "protocol/http.py"),
+    ("protocol/x.py", "from requests.adapters import HTTPAdapter", "protocol/http.py"),
+    ("protocol/x.py", "def f():\n    import requests", "protocol/http.py"),
+    (
+        "protocol/x.py",
+        "class C:\n    def f(self):\n        if 1:\n            from joserfc import jwt",
+        "jws.py",
+    ),
+    ("protocol/x.py", "try:\n    import redis\nexcept ImportError:\n    pass", "redis"),
+    ("protocol/x.py", "f = lambda: __import__('keyring')", "keyring"),
+    ("protocol/x.py", "import importlib\nimportlib.import_module('cryptography.x509')", "cryptography"),
+    ("protocol/x.py", "import unheard_of", "nowhere"),
+    (
+        "protocol/x.py",
+        "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import requests",
+        "http.py",
+    ),
+    ("protocol/x.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import requests", "http.py"),
+    ("protocol/x.py", "from pywry_auth.backends.base import Backend", "backends is not below protocol"),
+    ("protocol/x.py", "from pywry_auth import backends", "backends is not below protocol"),
+    ("protocol/x.py", "from ..providers import base", "providers is not below protocol"),
+    ("protocol/x.py", "import pywry_auth.flow.identity", "flow is not below protocol"),
+    (
+        "protocol/x.py",
+        "if TYPE_CHECKING:\n    from pywry_auth.providers.base import OAuthProvider",
+        "providers",
+    ),
+    ("protocol/x.py", "def f():\n    from pywry_auth.native import pages", "native is not below protocol"),
+    ("state/x.py", "from pywry_auth.protocol.http import ProviderSession", "protocol is not below state"),
+    ("providers/x.py", "from pywry_auth.state.tokens import TokenStore", "state is not below providers"),
+    ("native/x.py", "from pywry_auth.deploy import blueprint", "deploy is not below native"),
+    ("deploy/x.py", "from pywry_auth.native.pages import x", "native is not below deploy"),
+    ("flow/x.py", "from pywry_auth.native.pages import x", "native is not below flow"),
+    ("flow/x.py", "from pywry_auth import PyWry", "face"),
+    ("native/x.py", "import pywry_auth", "face"),
+    ("exceptions.py", "from pywry_auth.models import OAuthTokenSet", "models is not below exceptions"),
+    ("config.py", "from .protocol import urls", "protocol is not below config"),
+    ("flow/x.py", "from pywry_auth.config import get_settings", "roof"),
+    ("models.py", "import pydantic", "config.py"),
+]
+
+RIGHT = [
+    ("protocol/http.py", "import requests\nfrom urllib3 import Timeout"),
+    ("protocol/x.py", "import json, os.path\nfrom collections.abc import Mapping"),
+    (
+        "protocol/x.py",
+        "from pywry_auth.exceptions import TokenError\nfrom . import http\nfrom .http import x",
+    ),
+    ("protocol/x.py", "if TYPE_CHECKING:\n    from requests import Response"),
+    ("flow/x.py", "from pywry_auth.providers.base import OAuthProvider\nfrom pywry_auth.state import tokens"),
+    ("backends/redis.py", "def f():\n    import redis"),
+    ("app.py", "from pywry_auth.config import get_settings"),
+    ("cli/identity_provider/keys.py", "from joserfc import jwk\nfrom ..main import x"),
+]
+
+
+@pytest.mark.parametrize(("path", "source", "told"), WRONG)
+def test_a_wrong_import_is_seen_wherever_it_hides(path: str, source: str, told: str) -> None:
+    """The checker itself, on sources made up for it."""
+    found = faults(source, path)
+    assert len(found) == 1
+    assert told in found[0]
+    assert found[0].startswith(f"{path}:")
+
+
+@pytest.mark.parametrize(("path", "source"), RIGHT)
+def test_a_right_import_is_left_alone(path: str, source: str) -> None:
+    assert faults(source, path) == []
+
+
+@pytest.mark.parametrize("package", DOORS)
+def test_a_package_with_a_door_is_kept_out_of_all_other_rooms(package: str) -> None:
+    assert faults(f"def f():\n    import {package}", "exceptions.py")
+
+
+# What else every file keeps to
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node
+
+
+@pytest.mark.parametrize("path", files())
+def test_a_file_opens_with_a_sentence(path: str) -> None:
+    docstring = ast.get_docstring(ast.parse(source_of(path))) or ""
+    assert docstring.partition("\n\n")[0].rstrip().endswith(".")
+
+
+@pytest.mark.parametrize("path", files())
+def test_no_function_is_longer_than_fifty_lines(path: str) -> None:
+    """Its docstring not counted."""
+    for function in _functions(ast.parse(source_of(path))):
+        body = function.body[1:] if ast.get_docstring(function) else function.body
+        lines = (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
+        assert lines <= 50, function.name
+
+
+FORBIDDEN_CALLS = {
+    "logging.basicConfig": "logging is the application's",
+    "os.putenv": "the environment is the process's",
+    "os.environ.setdefault": "the environment is the process's",
+    "os.environ.update": "the environment is the process's",
+    "os.environ.pop": "the environment is the process's",
+    "socket.setdefaulttimeout": "so is the default timeout",
+    "signal.signal": "and signals",
+    "warnings.filterwarnings": "and warnings",
+    "warnings.simplefilter": "and warnings",
+}
+
+
+@pytest.mark.parametrize("path", [path for path in files() if not path.startswith(("cli/", "__main__"))])
+def test_a_file_changes_nothing_of_the_process(path: str) -> None:
+    """R, P17: programs of the command line alone may."""
+    tree = ast.parse(source_of(path))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert calls & set(FORBIDDEN_CALLS) == set()
+    targets = [
+        t for node in ast.walk(tree) if isinstance(node, (ast.Assign, ast.Delete)) for t in node.targets
+    ]
+    assert not [target for target in targets if ast.unparse(target).startswith("os.environ")]
