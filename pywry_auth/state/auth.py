@@ -72,7 +72,12 @@ def permissions_of(
 
 
 def has_permission(session: UserSession | None, permission: str) -> bool:
-    """Tell whether a session's roles allow something by default; nobody's session allows nothing."""
+    """Tell whether a session's roles allow something by default; nobody's session allows nothing.
+
+    Args:
+        session: The session; None for a visitor who has not signed in.
+        permission: For example ``write``.
+    """
     return session is not None and permission in permissions_of(session.roles)
 
 

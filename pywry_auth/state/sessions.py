@@ -169,7 +169,14 @@ class SessionStore:
         return session is not None and self.allows(session, resource_type, resource_id, permission)
 
     def allows(self, session: UserSession, resource_type: str, resource_id: str, permission: str) -> bool:
-        """Tell the same of a session that was looked up before."""
+        """Tell the same of a session that was looked up before.
+
+        Args:
+            session: The session.
+            resource_type: Kind of resource.
+            resource_id: Which one.
+            permission: For example ``write``.
+        """
         grants = session.metadata.get("permissions")
         granted = grants.get(f"{resource_type}:{resource_id}") if isinstance(grants, dict) else None
         if isinstance(granted, list) and permission in granted:
