@@ -15,6 +15,7 @@ from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from tests.protocol.refusal import everything_told
 
 OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
+KEY = "canary".ljust(43, "A")
 YES = [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("off", False)]
 
 Table = dict[str, tuple[Any, list[tuple[str, Any]], list[str]]]
@@ -101,7 +102,7 @@ THE_SITE: Table = {
     "SESSION_TTL": seconds(86400),
     "SESSION_IDLE_TTL": seconds(0, zero=True),
     "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], []),
-    "ENCRYPTION_KEYS": ([], [("a,b", [SecretStr("a"), SecretStr("b")])], []),
+    "ENCRYPTION_KEYS": ([], [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])], []),
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
     "TRUSTED_PROXY_HOPS": (0, [("1", 1), ("16", 16)], ["-1", "17", "canary", "1.5"]),
     "COOKIE_SECURE": choice("auto", "true", "false"),
@@ -221,7 +222,7 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """T31."""
     names = [OAUTH2 + "CLIENT_SECRET", OAUTH2 + "PROXY_URL", DEPLOY + "TOKEN_SECRET"]
     for name in [*names, DEPLOY + "ENCRYPTION_KEYS", DEPLOY + "REDIS_URL"]:
-        monkeypatch.setenv(name, "canary,canary")
+        monkeypatch.setenv(name, f"{KEY},{KEY}")
     settings = get_settings()
     told = f"{settings} {settings!r} {settings.oauth2} {settings.deploy!r} {settings.deploy.model_dump()}"
     assert "canary" not in told
