@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
@@ -45,8 +46,15 @@ def _ports(value: object) -> object:
     return ports
 
 
+def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
+    if not all(re.fullmatch("[A-Za-z0-9_-]{43}=?", key.get_secret_value()) for key in keys):
+        raise ValueError("each key must be 32 random bytes in base64url")
+    return keys
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
 SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
+EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]
 RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]
@@ -119,7 +127,7 @@ class DeploySettings(_Section):
     session_ttl: Seconds = 86400.0
     session_idle_ttl: SecondsOrZero = 0.0
     token_secret: SecretList = []
-    encryption_keys: SecretList = []
+    encryption_keys: EncryptionKeys = []
     public_base_url: str = ""
     trusted_proxy_hops: Annotated[int, Field(ge=0, le=16)] = 0
     cookie_secure: Literal["auto", "true", "false"] = "auto"
@@ -206,6 +214,8 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
 
 _EXAMPLES = {
     "admin_users": "admin@example.com",
+    "encryption_keys": "what this prints: python3 -c"
+    ' "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"',
     "login_rate_limit": "30/minute",
     "redirect_port": "8400-8410",
     "role_map": "eng=editor,ops=admin",

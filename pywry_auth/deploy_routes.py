@@ -106,6 +106,7 @@ def _session_options(deploy: DeploySettings) -> dict[str, Any]:
         "path": deploy.sqlite_path,
         "session_ttl": deploy.session_ttl,
         "idle_ttl": deploy.session_idle_ttl,
+        "encryption_keys": _encryption_keys(deploy),
     }
 
 
@@ -113,8 +114,14 @@ def _token_store_of(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> To
     chosen = oauth2 is not None and "token_store_backend" in oauth2.model_fields_set
     return get_token_store(
         oauth2.token_store_backend if oauth2 and chosen else deploy.state_backend,
+        service_name=f"pywry_auth:{oauth2.client_id}" if oauth2 else None,
         redis_url=deploy.redis_url.get_secret_value(),
         prefix=deploy.redis_prefix,
         path=deploy.sqlite_path,
         refresh_token_ttl=oauth2.refresh_token_ttl_seconds if oauth2 else 0,
+        encryption_keys=_encryption_keys(deploy),
     )
+
+
+def _encryption_keys(deploy: DeploySettings) -> list[str]:
+    return [key.get_secret_value() for key in deploy.encryption_keys]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pywry_auth.backends.factory import REDIS_PREFIX, REDIS_URL, get_backend
+from pywry_auth.backends.factory import REDIS_PREFIX, REDIS_URL, encrypted, get_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.state.factory import shared_store
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
@@ -17,10 +18,18 @@ class MemorySessionStore(SessionStore):
     Args:
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
+        encryption_keys: See :func:`get_session_store`.
     """
 
-    def __init__(self, *, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0) -> None:
-        super().__init__(MemoryBackend(), session_ttl=session_ttl, idle_ttl=idle_ttl)
+    def __init__(
+        self,
+        *,
+        session_ttl: float = SESSION_TTL,
+        idle_ttl: float = 0.0,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        backend = encrypted(MemoryBackend(), encryption_keys)
+        super().__init__(backend, session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
 class SQLiteSessionStore(SessionStore):
@@ -30,12 +39,19 @@ class SQLiteSessionStore(SessionStore):
         path: The file; default: one in the user's folder for state.
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
+        encryption_keys: See :func:`get_session_store`.
     """
 
     def __init__(
-        self, path: str | Path | None = None, *, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0
+        self,
+        path: str | Path | None = None,
+        *,
+        session_ttl: float = SESSION_TTL,
+        idle_ttl: float = 0.0,
+        encryption_keys: Sequence[str] = (),
     ) -> None:
-        super().__init__(get_backend("sqlite", path=path), session_ttl=session_ttl, idle_ttl=idle_ttl)
+        backend = get_backend("sqlite", path=path, encryption_keys=encryption_keys)
+        super().__init__(backend, session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
 class RedisSessionStore(SessionStore):
@@ -46,6 +62,7 @@ class RedisSessionStore(SessionStore):
         prefix: Begins all keys.
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
+        encryption_keys: See :func:`get_session_store`.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text is the command that installs it.
@@ -59,8 +76,9 @@ class RedisSessionStore(SessionStore):
         *,
         session_ttl: float = SESSION_TTL,
         idle_ttl: float = 0.0,
+        encryption_keys: Sequence[str] = (),
     ) -> None:
-        backend = get_backend("redis", redis_url=redis_url, prefix=prefix)
+        backend = get_backend("redis", redis_url=redis_url, prefix=prefix, encryption_keys=encryption_keys)
         super().__init__(backend, session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
@@ -79,6 +97,7 @@ def get_session_store(
     path: str | Path | None = None,
     session_ttl: float | None = None,
     idle_ttl: float | None = None,
+    encryption_keys: Sequence[str] | None = None,
 ) -> SessionStore:
     """Return the session store of a backend: the same instance whenever the same is asked for.
 
@@ -90,9 +109,11 @@ def get_session_store(
         path: The file (sqlite); default: one in the user's folder for state.
         session_ttl: Seconds that a session lasts; default a day.
         idle_ttl: Seconds without a use after which it ends sooner; default never.
+        encryption_keys: Base64url of 32 bytes each: the first encrypts what is stored (AES-256-GCM), all
+            decrypt. Default: nothing is encrypted. User IDs, by which sessions are found, stay in clear.
 
     Raises:
-        ValueError: There is no such backend; the text names those there are.
+        ValueError: There is no such backend; the text names those there are. Or a key or URL is malformed.
         ImportError: The backend needs a package that is missing; the text is the command that installs it.
         AuthenticationError: A setting is wrong; the text names its variable.
     """
@@ -102,6 +123,7 @@ def get_session_store(
         "path": path,
         "session_ttl": session_ttl,
         "idle_ttl": idle_ttl,
+        "encryption_keys": None if encryption_keys is None else tuple(encryption_keys),
     }
     if backend is None:
         backend, settings = _settings()
@@ -119,4 +141,5 @@ def _settings() -> tuple[str, dict[str, Any]]:
         "path": deploy.sqlite_path,
         "session_ttl": deploy.session_ttl,
         "idle_ttl": deploy.session_idle_ttl,
+        "encryption_keys": tuple(key.get_secret_value() for key in deploy.encryption_keys),
     }

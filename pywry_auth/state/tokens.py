@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pywry_auth.backends.base import Backend, When
-from pywry_auth.backends.factory import REDIS_PREFIX, REDIS_URL, get_backend
+from pywry_auth.backends.factory import KEYRING_SERVICE, REDIS_PREFIX, REDIS_URL, encrypted, get_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.factory import clear_shared_stores, shared_store
@@ -34,6 +35,11 @@ class TokenStore:
     def __init__(self, backend: Backend, *, refresh_token_ttl: float | None = None) -> None:
         self._backend = backend
         self._refresh_token_ttl = refresh_token_ttl
+
+    @property
+    def backend(self) -> Backend:
+        """Where the bytes are: other records of the same program belong there too."""
+        return self._backend
 
     def save(self, key: str, tokens: OAuthTokenSet) -> None:
         """Store the token set of a user, in place of an earlier one.
@@ -85,6 +91,14 @@ class TokenStore:
         """
         return self._backend.lock("oauth:lock:" + key, lifetime)
 
+    def probe(self) -> None:
+        """Make sure that tokens can be stored, before anybody signs in only to learn that they cannot.
+
+        Raises:
+            BackendUnavailable: They cannot; the text says why, and what can be done.
+        """
+        self._backend.probe()
+
     def close(self) -> None:
         """Let the backend's connections go."""
         self._backend.close()
@@ -107,10 +121,13 @@ class MemoryTokenStore(TokenStore):
 
     Args:
         refresh_token_ttl: See :class:`TokenStore`.
+        encryption_keys: See :func:`get_token_store`.
     """
 
-    def __init__(self, *, refresh_token_ttl: float | None = None) -> None:
-        super().__init__(MemoryBackend(), refresh_token_ttl=refresh_token_ttl)
+    def __init__(
+        self, *, refresh_token_ttl: float | None = None, encryption_keys: Sequence[str] = ()
+    ) -> None:
+        super().__init__(encrypted(MemoryBackend(), encryption_keys), refresh_token_ttl=refresh_token_ttl)
 
 
 class SQLiteTokenStore(TokenStore):
@@ -119,10 +136,18 @@ class SQLiteTokenStore(TokenStore):
     Args:
         path: The file; default: one in the user's folder for state.
         refresh_token_ttl: See :class:`TokenStore`.
+        encryption_keys: See :func:`get_token_store`.
     """
 
-    def __init__(self, path: str | Path | None = None, *, refresh_token_ttl: float | None = None) -> None:
-        super().__init__(get_backend("sqlite", path=path), refresh_token_ttl=refresh_token_ttl)
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        refresh_token_ttl: float | None = None,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        backend = get_backend("sqlite", path=path, encryption_keys=encryption_keys)
+        super().__init__(backend, refresh_token_ttl=refresh_token_ttl)
 
 
 class RedisTokenStore(TokenStore):
@@ -132,6 +157,7 @@ class RedisTokenStore(TokenStore):
         redis_url: Where the server is.
         prefix: Begins all keys.
         refresh_token_ttl: See :class:`TokenStore`; 0 ends a set with a refresh token like every other.
+        encryption_keys: See :func:`get_token_store`.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text is the command that installs it.
@@ -139,43 +165,85 @@ class RedisTokenStore(TokenStore):
     """
 
     def __init__(
-        self, redis_url: str = REDIS_URL, prefix: str = REDIS_PREFIX, *, refresh_token_ttl: float = 0
+        self,
+        redis_url: str = REDIS_URL,
+        prefix: str = REDIS_PREFIX,
+        *,
+        refresh_token_ttl: float = 0,
+        encryption_keys: Sequence[str] = (),
     ) -> None:
-        super().__init__(
-            get_backend("redis", redis_url=redis_url, prefix=prefix), refresh_token_ttl=refresh_token_ttl
-        )
+        backend = get_backend("redis", redis_url=redis_url, prefix=prefix, encryption_keys=encryption_keys)
+        super().__init__(backend, refresh_token_ttl=refresh_token_ttl)
+
+
+class KeyringTokenStore(TokenStore):
+    """Token sets in the operating system's keyring, for the programs of one user on one machine.
+
+    :meth:`TokenStore.probe` tells whether there is a keyring, and whether it is unlocked.
+
+    Args:
+        service_name: Under which name the keyring keeps them; one for each application.
+        refresh_token_ttl: See :class:`TokenStore`.
+        encryption_keys: See :func:`get_token_store`.
+
+    Raises:
+        ImportError: The ``keyring`` package is missing; the text is the command that installs it.
+    """
+
+    def __init__(
+        self,
+        service_name: str = KEYRING_SERVICE,
+        *,
+        refresh_token_ttl: float | None = None,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        backend = get_backend("keyring", service_name=service_name, encryption_keys=encryption_keys)
+        super().__init__(backend, refresh_token_ttl=refresh_token_ttl)
 
 
 _STORES: dict[str, type[TokenStore]] = {
     "memory": MemoryTokenStore,
     "sqlite": SQLiteTokenStore,
     "redis": RedisTokenStore,
+    "keyring": KeyringTokenStore,
 }
 
 
 def get_token_store(
     backend: str = "memory",
     *,
+    service_name: str | None = None,
     redis_url: str | None = None,
     prefix: str | None = None,
     path: str | Path | None = None,
     refresh_token_ttl: float = 0,
+    encryption_keys: Sequence[str] = (),
 ) -> TokenStore:
     """Return the token store of a backend: the same instance whenever the same is asked for.
 
     Args:
-        backend: ``memory``, ``sqlite`` or ``redis``.
+        backend: ``memory``, ``sqlite``, ``redis`` or ``keyring``.
+        service_name: Under which name the keyring keeps them (keyring); default ``pywry_auth``.
         redis_url: Where the Redis server is (redis); default ``redis://localhost:6379/0``.
         prefix: Begins all keys (redis); default ``pywry``.
         path: The file (sqlite); default: one in the user's folder for state.
         refresh_token_ttl: Seconds that a set with a refresh token is kept at least; 0: the store's own.
+        encryption_keys: Base64url of 32 bytes each: the first encrypts what is stored (AES-256-GCM), all
+            decrypt. Default: nothing is encrypted. User IDs, which name the records, stay in clear.
 
     Raises:
-        ValueError: There is no such backend; the text names those there are.
+        ValueError: There is no such backend; the text names those there are. Or a key or URL is malformed.
         ImportError: The backend needs a package that is missing; the text is the command that installs it.
     """
     return shared_store(
-        _STORES, backend, redis_url=redis_url, prefix=prefix, path=path, refresh_token_ttl=refresh_token_ttl
+        _STORES,
+        backend,
+        service_name=service_name,
+        redis_url=redis_url,
+        prefix=prefix,
+        path=path,
+        refresh_token_ttl=refresh_token_ttl,
+        encryption_keys=tuple(encryption_keys),
     )
 
 

@@ -5,6 +5,7 @@ from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their n
     clock,
     clocked,
     encrypted,
+    keyring,
     memory,
     redis,
     redis_server,

@@ -6,24 +6,34 @@ import sqlite3
 import sys
 from pathlib import Path
 
+import keyring
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, BackendUnavailable
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import (
+    KeyringTokenStore,
     MemoryTokenStore,
     RedisTokenStore,
     SQLiteTokenStore,
     TokenStore,
     get_token_store,
 )
-from tests.backends.fixtures import Clock
+from tests.backends.fixtures import ENCRYPTION_KEY, Clock
+from tests.backends.keyrings import WindowsKeyring
 from tests.backends.test_contract import HOSTILE
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 
+OTHER_KEY = ENCRYPTION_KEY[::-1].lstrip("=")
+
 TOKENS = OAuthTokenSet("at", refresh_token="rt", expires_in=3600, raw={"access_token": "at", "x": [1]})
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -210,3 +220,65 @@ def test_a_wrong_redis_url_is_refused_without_its_password(url: str) -> None:
 def test_redis_stores_share_one_backend(redis: RedisBackend, redis_server: RedisServer) -> None:
     RedisTokenStore(redis_server.url).save("alice", TOKENS)
     assert TokenStore(redis).load("alice") == TOKENS
+
+
+def test_a_store_with_keys_keeps_ciphertext_alone(tmp_path: Path) -> None:
+    """T13."""
+    place = tmp_path / "tokens.db"
+    store = get_token_store("sqlite", path=place, encryption_keys=[ENCRYPTION_KEY])
+    store.save("alice", OAuthTokenSet("canary", refresh_token="canary"))
+    assert isinstance(store, SQLiteTokenStore)
+    assert store.load("alice") is not None
+    assert SQLiteTokenStore(place).load("alice") is None
+    assert all(b"canary" not in file.read_bytes() for file in tmp_path.iterdir())
+    store.close()
+
+
+def test_a_stores_keys_are_part_of_what_is_asked_for() -> None:
+    keys = [ENCRYPTION_KEY, OTHER_KEY]
+    store = get_token_store("memory", encryption_keys=keys)
+    assert get_token_store("memory", encryption_keys=tuple(keys)) is store
+    for other in ([], keys[:1], keys[::-1]):
+        assert get_token_store("memory", encryption_keys=other) is not store
+    assert ENCRYPTION_KEY not in f"{store!r} {vars(store)!r}"
+
+
+@pytest.mark.parametrize("kind", [MemoryTokenStore, SQLiteTokenStore, RedisTokenStore, KeyringTokenStore])
+def test_a_malformed_key_is_refused_by_every_store_and_not_repeated(kind: type[TokenStore]) -> None:
+    with pytest.raises(ValueError, match="PYWRY_DEPLOY__ENCRYPTION_KEYS") as caught:
+        kind(encryption_keys=["canary"])  # type: ignore[call-arg]
+    assert "canary" not in str(caught.value)
+
+
+def test_the_keyring_store_keeps_sets_under_its_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vault = WindowsKeyring()
+    vault.priority = 5  # type: ignore[attr-defined]
+    monkeypatch.setattr(keyring, "get_keyring", lambda: vault)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    store = get_token_store("keyring", service_name="my-app")
+    assert isinstance(store, KeyringTokenStore)
+    assert get_token_store("keyring", service_name="my-app") is store
+    assert get_token_store("keyring") is not store
+    store.probe()
+    store.save("alice", OAuthTokenSet("a" * 2000, refresh_token="rt", expires_in=3600))
+    assert KeyringTokenStore("my-app").load("alice") == store.load("alice")
+    assert KeyringTokenStore().load("alice") is None
+    assert {service for service, _ in vault.entries} == {"my-app"}
+    assert (tmp_path / "pywry-auth" / "locks").is_dir()
+
+
+def test_a_probe_leaves_nothing_behind(store: TokenStore) -> None:
+    store.save("alice", TOKENS)
+    store.probe()
+    assert store.list_keys() == ["alice"]
+
+
+def test_a_store_that_cannot_be_used_is_told_by_a_probe(tmp_path: Path) -> None:
+    """N5."""
+    (tmp_path / "file").write_text("")
+    for broken in (SQLiteTokenStore(tmp_path / "file" / "t.db"), RedisTokenStore("redis://127.0.0.1:1/0")):
+        with pytest.raises(BackendUnavailable):
+            broken.probe()
+        broken.close()

@@ -1,0 +1,197 @@
+"""T13: with ENCRYPTION_KEYS in the settings, who has a site's store has no token, profile or cookie."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from pywry_auth import get_token_store
+from pywry_auth.backends.factory import get_backend
+from pywry_auth.cli.identity_provider import IdentityProvider
+from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.exceptions import AuthenticationError
+from tests.deploy.web import CLIENT_SECRET, SECRET, SITE, Browser, parameter
+from tests.peers.redis_server import RedisServer
+
+NEW, OLD = (base64.urlsafe_b64encode(os.urandom(32)).decode("ascii") for _ in range(2))
+
+
+@dataclass
+class Site:
+    """A site whose every part comes from the environment, and whose store can be stolen or changed."""
+
+    settings: dict[str, str]
+    rows: Callable[[], dict[bytes, bytes]]
+    write: Callable[[bytes, bytes], None]
+    monkeypatch: pytest.MonkeyPatch
+
+    def start(self, keys: str = "") -> Browser:
+        """Return a browser at an instance of the site that was just started."""
+        for name, value in {**self.settings, "DEPLOY__ENCRYPTION_KEYS": keys}.items():
+            self.monkeypatch.setenv(f"PYWRY_{name}", value)
+        get_token_store.cache_clear()
+        app = Flask("site")
+        app.register_blueprint(create_auth_blueprint())
+        return Browser(app.test_client(), SITE)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def site(
+    request: pytest.FixtureRequest, idp: IdentityProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
+        monkeypatch.delenv(name)
+    settings = {
+        "OAUTH2__PROVIDER": "oidc",
+        "OAUTH2__CLIENT_ID": "site",
+        "OAUTH2__CLIENT_SECRET": CLIENT_SECRET,
+        "OAUTH2__ISSUER_URL": idp.issuer,
+        "DEPLOY__AUTH_ENABLED": "true",
+        "DEPLOY__TOKEN_SECRET": SECRET,
+        "DEPLOY__STATE_BACKEND": request.param,
+    }
+    if request.param == "sqlite":
+        place = tmp_path / "state.sqlite3"
+        settings["DEPLOY__SQLITE_PATH"] = str(place)
+        yield Site(settings, lambda: _rows(place), lambda key, value: _write(place, key, value), monkeypatch)
+        get_backend("sqlite", path=place).close()
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.client.flushall()
+        settings["DEPLOY__REDIS_URL"] = server.url
+        yield Site(settings, lambda: _values(server), server.client.set, monkeypatch)
+        get_backend("redis", redis_url=server.url).close()
+    get_token_store.cache_clear()
+
+
+def _rows(place: Path) -> dict[bytes, bytes]:
+    with sqlite3.connect(place) as connection:
+        rows = connection.execute("SELECT key, value FROM records").fetchall()
+    connection.close()
+    return {bytes(key): bytes(value) for key, value in rows}
+
+
+def _write(place: Path, key: bytes, value: bytes) -> None:
+    with sqlite3.connect(place) as connection:
+        connection.execute("UPDATE records SET value = ? WHERE key = ?", (value, key))
+    connection.close()
+
+
+def _values(server: RedisServer) -> dict[bytes, bytes]:
+    client = server.client
+    return {key: client.get(key) or b"" for key in client.keys("*") if client.type(key) == b"string"}
+
+
+def _dump(site: Site) -> bytes:
+    """Return all that is stored, what is compressed as it was before."""
+    parts = [part for row in site.rows().items() for part in row]
+    return b"\n".join([*parts, *map(_inflated, parts)])
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompress(data)
+    except zlib.error:
+        return b""
+
+
+def _walk(browser: Browser, idp: IdentityProvider) -> dict[str, bytes]:
+    """Sign in, refresh, begin another login, and return all that was secret, by what it is."""
+    browser.sign_in()
+    assert browser.post("/auth/refresh", Sec_Fetch_Site="same-origin").status_code == 200
+    state = parameter(browser.begin(), "state")
+    cookies = {name: browser.cookie(name) or "" for name in ("pywry_session", "pywry_session_login")}
+    assert all(cookies.values())
+    profile = browser.get("/auth/userinfo").json["user_info"]
+    secrets = {"state": state, "name": profile["name"], "email": profile["email"]}
+    secrets |= {
+        f"{name} {at}": part for name, value in cookies.items() for at, part in enumerate(value.split("."))
+    }
+    return {name: value.encode() for name, value in secrets.items()} | {"a JWT": b"eyJ"}
+
+
+def _found(dump: bytes, secrets: dict[str, bytes]) -> set[str]:
+    members = {"access_token", "refresh_token", "code_verifier", "nonce", "user_info"}
+    return {name for name, value in {**secrets, **{m: m.encode() for m in members}}.items() if value in dump}
+
+
+def test_the_store_holds_nothing_secret(site: Site, idp: IdentityProvider) -> None:
+    secrets = _walk(site.start(NEW), idp)
+    assert len(site.rows()) >= 4
+    assert _found(_dump(site), secrets) == set()
+
+
+def test_the_same_search_finds_it_without_keys(site: Site, idp: IdentityProvider) -> None:
+    """And even then no cookie and no state."""
+    secrets = _walk(site.start(), idp)
+    assert _found(_dump(site), secrets) == {
+        *("name", "email", "a JWT", "access_token", "refresh_token"),
+        *("code_verifier", "nonce", "user_info"),
+    }
+
+
+def test_keys_rotate_without_signing_anybody_out(site: Site) -> None:
+    before = site.start(OLD)
+    before.sign_in()
+    cookie = before.cookie() or ""
+    for keys, user in ((f"{NEW},{OLD}", "user-alice"), (OLD, "user-alice"), (NEW, None), ("", None)):
+        browser = site.start(keys)
+        browser.plant("pywry_session", cookie)
+        assert browser.user == user
+    browser = site.start(f"{NEW},{OLD}")
+    browser.sign_in()
+    cookie = browser.cookie() or ""
+    browser = site.start(NEW)
+    browser.plant("pywry_session", cookie)
+    assert browser.user == "user-alice"
+
+
+def test_a_session_with_one_bit_changed_or_in_anothers_place_signs_nobody_in(site: Site) -> None:
+    """And nobody gets an error page for it: they are asked to sign in."""
+    alice, bob = site.start(NEW), site.start(NEW)
+    alice.sign_in()
+    bob.sign_in(username="bob")
+    sessions = {key: value for key, value in site.rows().items() if b"session:" in key}
+    assert len(sessions) == 2
+    for key, value in zip(sessions, reversed(sessions.values()), strict=True):
+        site.write(key, value)
+    assert (alice.user, bob.user) == (None, None)
+    for key, value in sessions.items():
+        site.write(key, value[:-1] + bytes([value[-1] ^ 1]))
+    assert (alice.user, bob.user) == (None, None)
+    for key, value in sessions.items():
+        site.write(key, value)
+    assert (alice.user, bob.user) == ("user-alice", "user-bob")
+
+
+def test_a_session_made_without_the_keys_signs_nobody_in(site: Site) -> None:
+    """Who can write to the store is not thereby an administrator."""
+    forged = site.start()
+    forged.sign_in()
+    cookie = forged.cookie() or ""
+    browser = site.start(NEW)
+    browser.plant("pywry_session", cookie)
+    assert browser.user is None
+    browser.sign_in()
+    assert browser.user == "user-alice"
+
+
+MALFORMED = {"short": "canary", "second": f"{NEW},canary", "long": NEW + "canary", "cut": NEW[:42]}
+
+
+@pytest.mark.parametrize("fault", MALFORMED)
+def test_malformed_keys_are_told_with_their_variable_and_not_repeated(site: Site, fault: str) -> None:
+    with pytest.raises(
+        AuthenticationError, match=r"PYWRY_DEPLOY__ENCRYPTION_KEYS.*base64url.*python3"
+    ) as caught:
+        site.start(MALFORMED[fault])
+    assert "canary" not in str(caught.value)
+    assert NEW[:42] not in str(caught.value)
