@@ -24,11 +24,12 @@ from pywry_auth.deploy.current import (
     login_path,
     sessions_of_app,
 )
+from pywry_auth.deploy.query import query_parameters, query_value
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.deploy.sign_in import SignIn, response_parameters
+from pywry_auth.deploy.sign_in import SignIn
 from pywry_auth.deploy.site import Site
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError, printable
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.authorization_code import complete
 from pywry_auth.models import OAuthTokenSet, UserSession
@@ -94,11 +95,11 @@ class AuthRoutes:
     def login(self) -> Response:
         """Send the browser to the provider."""
         self.limit.spend(request.remote_addr)
-        return self.sign_in.begin(safe_path(request.args.get("next"), self._home))
+        return self.sign_in.begin(safe_path(query_value("next"), self._home))
 
     def callback(self) -> Response:
         """Take the browser back from the provider: a new session, its cookie, and on to the application."""
-        parameters = response_parameters()
+        parameters = query_parameters()
         try:
             pending = self.sign_in.take(parameters)
         except AuthenticationError as exc:
@@ -185,7 +186,7 @@ class AuthRoutes:
         return self.sign_in.begin(pending.next_url, restarted=True)
 
     def _end(self, session: UserSession, home: str) -> str | None:
-        ended, tokens = self.life.end(session, everywhere=request.args.get("everywhere") == "1")
+        ended, tokens = self.life.end(session, everywhere=query_value("everywhere") == "1")
         forget_current()
         signals.user_logged_out.send(self, user_id=session.user_id, sessions=ended)
         signals.audit("logout", user=session.user_id, session=session.session_id, sessions=ended)
@@ -202,9 +203,10 @@ class AuthRoutes:
 
     def _failed(self, exc: AuthenticationError) -> Response:
         if _view() in ("login", "callback"):
-            signals.login_failed.send(self, error=exc.error)
-            signals.audit("login_failed", error=exc.error, client=request.remote_addr)
-        response = refusal_for(exc, login_path(safe_path(g.get(_NEXT) or request.args.get("next"), "")))
+            error = printable(exc.error, 60)  # it may be the provider's own
+            signals.login_failed.send(self, error=error)
+            signals.audit("login_failed", error=error, client=request.remote_addr)
+        response = refusal_for(exc, login_path(safe_path(g.get(_NEXT) or query_value("next"), "")))
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
         return response

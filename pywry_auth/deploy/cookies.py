@@ -65,13 +65,19 @@ class Cookie:
     signer: TokenSigner
 
     def read(self, request: Request) -> str | None:
-        """Return the digest of the request's one genuine cookie of this name.
+        """Return the digest of the request's one genuine cookie of this name (see ``find``)."""
+        found = self.find(request)
+        return found[0] if found else None
+
+    def find(self, request: Request) -> tuple[str, str] | None:
+        """Return digest and value of the request's one genuine cookie of this name.
 
         Somebody who controls a neighbouring domain can add cookies of the same name: what was not made here
         is passed over, and of two genuine ones neither is believed.
         """
-        digests = {self.signer.digest(value) for value in request.cookies.getlist(self.name)} - {None}
-        return digests.pop() if len(digests) == 1 else None
+        values = request.cookies.getlist(self.name)
+        genuine = {digest: value for value in values if (digest := self.signer.digest(value))}
+        return next(iter(genuine.items())) if len(genuine) == 1 else None
 
     def set(self, response: Response, value: str, max_age: float, secure: bool) -> None:
         """Set the cookie for ``max_age`` seconds, for this host alone, out of reach of scripts."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from flask import Response, request
 
 from pywry_auth.deploy.answers import redirect_to
 from pywry_auth.deploy.rate_limit import client_network
-from pywry_auth.exceptions import INVALID_RESPONSE, INVALID_STATE, AuthenticationError
+from pywry_auth.exceptions import INVALID_STATE, AuthenticationError
 from pywry_auth.flow.authorization_code import ResponseParameters, begin
 from pywry_auth.state.pending import PENDING_SECONDS, PendingAuthorization, PendingStore
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.cookies import Cookie
     from pywry_auth.deploy.site import Site
     from pywry_auth.providers.base import OAuthProvider
-
-_MOST_PARAMETERS = 64
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class SignIn:
             restarted: Whether this login stands in for one that had expired.
         """
         authorization = begin(self.provider, self.site.redirect_uri, use_pkce=self.use_pkce)
-        value, binding = self._binding_of_browser()
+        binding, value = self._binding_of_browser()
         self.pending.put(
             PendingAuthorization(authorization, self.provider.name, binding, next_path, restarted),
             client_network(request.remote_addr),
@@ -81,24 +78,6 @@ class SignIn:
         return self.pending.take(states[0], binding)
 
     def _binding_of_browser(self) -> tuple[str, str]:
-        for value in request.cookies.getlist(self.binding.name):
-            digest = self.binding.signer.digest(value)
-            if digest is not None and digest == self.binding.read(request):
-                return value, digest
+        """Return digest and value of the binding cookie: the one that all tabs have, or a new one."""
         value = self.binding.signer.new()
-        return value, self.binding.signer.digest(value) or ""
-
-
-def response_parameters() -> ResponseParameters:
-    """Return the request's query as it came, duplicates kept.
-
-    Raises:
-        AuthenticationError: It is no query, or has far too many parameters.
-    """
-    try:
-        query = request.query_string.decode("utf-8", errors="replace")
-        return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
-    except ValueError:
-        raise AuthenticationError(
-            "The address has too many parameters: start the sign-in anew.", error=INVALID_RESPONSE
-        ) from None
+        return self.binding.find(request) or (self.binding.signer.digest(value) or "", value)

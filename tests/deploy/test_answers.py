@@ -1,0 +1,182 @@
+"""What people and programs are shown: pages that load nothing and repeat nothing unescaped, and JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import pytest
+from werkzeug.test import TestResponse
+
+from tests.deploy.web import HTML, SITE, Faults, Web, parameter
+
+EVIL = "\"><script>alert('canary')</script><img src=//evil.example.com onerror=x>&lt;&#x27;"
+
+
+def _pages(web: Web, faults: Faults) -> dict[str, TestResponse]:
+    """Return every page that the package itself shows."""
+    browser, signed_in = web.browser(), web.browser()
+    signed_in.sign_in()
+    callback = browser.authorize()
+    pages = {
+        "no response": browser.get("/auth/callback", html=True),
+        "cookie missing": web.browser().get(callback, html=True),
+        "other browser": signed_in.get(callback, html=True),
+        "wrong issuer": browser.get(callback.replace("iss=", "iss=x"), html=True),
+        "used": browser.get(callback, html=True),
+        "cross site": signed_in.post("/auth/logout", html=True, Origin="https://evil.example.com"),
+        "method": browser.get("/auth/logout", html=True),
+        "nothing": browser.get("/auth/nothing", html=True),
+        "sign in": browser.get("/auth/userinfo", html=True),
+        "forbidden": signed_in.get("/admin", html=True),
+        "form": browser.post("/members", html=True),
+    }
+    web.tokens.delete("user-alice")
+    pages["reauthenticate"] = signed_in.post("/auth/refresh", html=True)
+    callback = browser.authorize()
+    faults.down("/token")
+    pages["provider down"] = browser.get(callback, html=True)
+    faults.answers.clear()
+    return pages
+
+
+def test_every_page_is_closed_to_everything(web: Web, faults: Faults) -> None:
+    """T39, T40: framing, scripts, foreign content, referrers, caches, guessing."""
+    for name, page in _pages(web, faults).items():
+        assert page.status_code >= 400, name
+        assert page.content_type == "text/html; charset=utf-8", name
+        policy = dict(
+            part.strip().partition(" ")[::2] for part in page.headers["Content-Security-Policy"].split(";")
+        )
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'", name
+        assert policy["form-action"] == "'none'", name
+        assert set(policy) == {"default-src", "style-src", "form-action", "base-uri", "frame-ancestors"}, name
+        assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]+'", policy["style-src"]), name
+        assert page.headers["Referrer-Policy"] == "no-referrer", name
+        assert page.headers["X-Content-Type-Options"] == "nosniff", name
+        assert page.headers["Cache-Control"] == "no-store", name
+        assert not re.search(
+            r"<script|<iframe|<img|<form|<object|<link|\son\w+=|\sstyle=|javascript:", page.text
+        ), name
+        assert not re.findall(r'(?:src|href|action)="(?!/)', page.text), (
+            f"{name} leads or loads from elsewhere"
+        )
+        assert not re.findall(r'(?:src|href|action)="//', page.text), name
+
+
+def test_every_page_can_be_read_by_everybody(web: Web, faults: Faults) -> None:
+    for name, page in _pages(web, faults).items():
+        assert page.text.startswith('<!doctype html>\n<html lang="en">'), name
+        (title,), (heading,) = (
+            re.findall("<title>(.+)</title>", page.text),
+            re.findall("<h1>(.+)</h1>", page.text),
+        )
+        assert title == heading, name
+        assert page.text.count("<main") == 1, name
+        assert re.search(r'<a class="button" href="/[^"]*">(Try again|Use another account)</a>', page.text), (
+            name
+        )
+        assert '<meta name="viewport"' in page.text, name
+
+
+def test_a_callback_that_works_shows_no_page_at_all(web: Web) -> None:
+    """T40: the code leaves the address bar, and no referrer carries it."""
+    response = web.browser().sign_in()
+    assert (response.status_code, response.data) == (303, b"")
+
+
+@pytest.mark.parametrize("name", ["error", "error_description", "error_uri", "state", "code", "x"])
+def test_a_forged_error_is_not_repeated(web: Web, name: str) -> None:
+    """T35: without our state and this browser nothing of it is shown, logged or linked."""
+    browsers = [web.browser(), web.browser()]
+    browsers[1].begin()
+    for browser in browsers:
+        for html in (True, False):
+            response = browser.get(
+                f"/auth/callback?{urlencode({name: EVIL, 'error': 'access_denied'})}", html=html
+            )
+            assert response.status_code == 400
+            assert "canary" not in response.text
+            assert "evil.example.com" not in response.text
+            assert "access_denied" not in response.text
+
+
+@pytest.mark.parametrize("name", ["error", "error_description", "error_uri"])
+def test_the_providers_own_error_is_escaped(web: Web, name: str) -> None:
+    """T35: with our state and in this browser: its words are told, its link is not."""
+    browser = web.browser()
+    told = {"error": "invalid_request"} | {name: EVIL}
+    state = parameter(browser.begin(), "state")
+    query = urlencode({"state": state, "iss": web.idp.issuer, **told})
+    page = browser.get(f"/auth/callback?{query}", html=True)
+    assert page.status_code == 400
+    assert "<script>" not in page.text
+    assert "<img" not in page.text
+    assert "href=//" not in page.text
+    if name == "error_uri":
+        assert "canary" not in page.text
+    else:
+        assert "&lt;script&gt;" in page.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "not_signed_in",
+        "rate_limited",
+        "state_used",
+        "cross_site_request",
+        "temporarily_unavailable",
+        "x" * 5000,
+    ],
+)
+def test_an_error_of_the_provider_does_no_more_than_be_told(web: Web, error: str) -> None:
+    """T35: whatever it is called, the login fails and a session that was there stays."""
+    browser = web.browser()
+    browser.sign_in()
+    state = parameter(browser.begin(), "state")
+    response = browser.get(
+        f"/auth/callback?{urlencode({'state': state, 'error': error, 'iss': web.idp.issuer})}"
+    )
+    assert 400 <= response.status_code <= 503
+    assert "Location" not in response.headers
+    assert len(response.data) < 2000
+    assert browser.user == "user-alice"
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [
+        (HTML, True),
+        ("text/html", True),
+        ("text/html;q=0.9, application/json;q=0.8", True),
+        ("text/*, application/json;q=0.1", True),
+        ("*/*", False),
+        ("", False),
+        (None, False),
+        ("application/json", False),
+        ("application/json, text/plain, */*", False),
+        ("application/json, text/html;q=0.9", False),
+        ("text/html;q=0", False),
+        ("image/png", False),
+        ("application/xml", False),
+        ("text/html;q=abc", False),
+    ],
+)
+def test_people_get_a_page_and_programs_json(web: Web, accept: str | None, html: bool) -> None:
+    headers = {} if accept is None else {"Accept": accept}
+    response = web.app.test_client().get("/auth/userinfo", base_url=SITE, headers=headers)
+    assert response.status_code == 401
+    assert response.is_json is not html
+    if not html:
+        assert response.content_type == "application/json"
+        assert set(response.json) == {"error", "error_description"}
+
+
+def test_a_title_says_what_happened(make_web: Callable[..., Web], faults: Faults) -> None:
+    pages = _pages(make_web(), faults)
+    titles = {name: re.findall("<h1>(.+)</h1>", page.text)[0] for name, page in pages.items()}
+    assert titles["forbidden"] == titles["cross site"] == "Not allowed"
+    assert titles["nothing"] == "There is no such page"
+    assert titles["used"] == titles["provider down"] == "Sign-in did not work"

@@ -1,0 +1,89 @@
+"""T30: a cache between browsers and the site never shows one visitor what was another's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from werkzeug.test import TestResponse
+
+from tests.deploy.web import PROTECTED, Browser, Web
+
+
+@dataclass
+class CachingProxy:
+    """Stores what RFC 9111 §3 lets a shared cache store, keenly, and serves it by ``Vary`` (§4.1)."""
+
+    stored: dict[str, list[tuple[dict[str, str], TestResponse]]] = field(default_factory=dict)
+    hits: int = 0
+
+    def get(self, browser: Browser, path: str, cookie: str, **headers: str) -> TestResponse:
+        sent = {name.lower().replace("_", "-"): value for name, value in headers.items()} | {"cookie": cookie}
+        for selecting, answer in self.stored.get(path, []):
+            if all(sent.get(name, "") == value for name, value in selecting.items()):
+                self.hits += 1
+                return answer
+        answer = browser.client.get(path, base_url=browser.base_url, headers=sent)
+        control = answer.headers.get("Cache-Control", "")
+        vary = [name.strip().lower() for name in answer.headers.get("Vary", "").split(",") if name.strip()]
+        # Keener than the RFC: it stores answers to Authorization, without freshness, and of any status.
+        if "no-store" not in control and "private" not in control and "*" not in vary:
+            selecting = {name: sent.get(name, "") for name in vary}
+            self.stored.setdefault(path, []).append((selecting, answer))
+        return answer
+
+
+PATHS = ["/auth/status", "/auth/userinfo", "/members", "/who", "/admin", "/write", "/documents/7", "/public"]
+
+
+def test_nobody_is_shown_what_was_anothers(web: Web) -> None:
+    proxy = CachingProxy()
+    cookies = {"nobody": ""}
+    for name in ("alice", "bob"):
+        browser = web.browser()
+        browser.sign_in(username=name)
+        cookies[name] = f"pywry_session={browser.cookie()}"
+    client = web.browser()
+    client.client = web.app.test_client(use_cookies=False)
+    for _ in range(2):
+        for who, cookie in cookies.items():
+            for path in PATHS:
+                text = proxy.get(client, path, cookie, accept="application/json").text
+                for other in {"alice", "bob"} - {who}:
+                    assert f"user-{other}" not in text, (who, path)
+                assert (PROTECTED in text) == (who != "nobody" and path == "/members")
+    assert proxy.hits > 0
+    assert not [path for path in proxy.stored if path.startswith("/auth")]
+
+
+def test_nobody_is_shown_what_an_api_clients_was(web: Web) -> None:
+    from pywry_auth.state.sessions import issue_session_token
+
+    proxy = CachingProxy()
+    client = web.browser()
+    client.client = web.app.test_client(use_cookies=False)
+    token = issue_session_token(web.sessions, "robot", ["admin"])
+    for _ in range(2):
+        for path in PATHS:
+            proxy.get(client, path, "", authorization=f"Bearer {token}", accept="application/json")
+            answer = proxy.get(client, path, "", accept="application/json").text
+            assert "robot" not in answer
+            assert PROTECTED not in answer
+
+
+def test_a_login_and_its_cookies_are_nobody_elses(web: Web) -> None:
+    """CVE-2023-30861: no answer with a cookie is stored."""
+    proxy = CachingProxy()
+    one, two = web.browser(), web.browser()
+    first = proxy.get(one, "/auth/login", "")
+    second = proxy.get(two, "/auth/login", "")
+    assert first.headers["Set-Cookie"] != second.headers["Set-Cookie"]
+    assert first.location != second.location
+    callback = one.authorize()
+    done = proxy.get(
+        one,
+        callback.removeprefix("http://127.0.0.1"),
+        f"pywry_session_login={one.cookie('pywry_session_login')}",
+    )
+    assert done.status_code == 303
+    assert proxy.get(two, callback.removeprefix("http://127.0.0.1"), "").status_code == 400
+    assert proxy.stored == {}

@@ -1,0 +1,237 @@
+"""T29, T41: nothing that a stranger can send makes a 500, takes long, or takes much memory."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from werkzeug.test import Client as WSGIClient
+from werkzeug.test import TestResponse, create_environ, run_wsgi_app
+
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.cli.identity_provider import IdentityProvider
+from pywry_auth.deploy.cookies import TokenSigner
+from pywry_auth.state.sessions import issue_session_token
+from tests.deploy.web import HTML, PROTECTED, SECRET, SITE, SITE_CLIENT, Web, parameter
+
+PATHS = [
+    "/auth/login",
+    "/auth/callback",
+    "/auth/refresh",
+    "/auth/logout",
+    "/auth/userinfo",
+    "/auth/status",
+    "/auth/other",
+    "/members",
+    "/documents/7",
+    "/who",
+]
+_SIGNER, _LOGIN_SIGNER = TokenSigner([SECRET], "session"), TokenSigner([SECRET], "login")
+_SEEDS = [
+    "",
+    "pywry_session=",
+    f"pywry_session={_SIGNER.new()}",
+    f"pywry_session_login={_LOGIN_SIGNER.new()}",
+    "Bearer pywry_" + "x" * 43,
+    "Bearer ",
+    "bearer",
+    "text/html;q=abc",
+    "text/html;q=1e999, application/json;q=-1",
+    "*/*;q=\xff",
+    "127.0.0.1",
+    "[::1]:80",
+    "evil.example.com",
+    "state=%00&code=%ff",
+    "next=//evil.example.com",
+    "everywhere=1",
+    "none",
+    "navigate",
+    "https://127.0.0.1",
+    "%",
+    "=;=;,,==",
+    '"\\',
+    "\x7f\x80\xff",
+]
+_TEXT = st.one_of(
+    st.sampled_from(_SEEDS),
+    st.text(st.characters(max_codepoint=255), max_size=60),
+    st.lists(st.sampled_from(_SEEDS), min_size=2, max_size=4).map("; ".join),
+)
+_HEADERS = [
+    "HTTP_COOKIE",
+    "HTTP_AUTHORIZATION",
+    "HTTP_HOST",
+    "HTTP_ACCEPT",
+    "HTTP_ORIGIN",
+    "HTTP_SEC_FETCH_SITE",
+    "HTTP_SEC_FETCH_MODE",
+    "HTTP_REFERER",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PREFIX",
+    "CONTENT_TYPE",
+    "CONTENT_LENGTH",
+    "REMOTE_ADDR",
+    "QUERY_STRING",
+    "PATH_INFO",
+    "SCRIPT_NAME",
+]
+
+
+@pytest.fixture(scope="module")
+def webs() -> Iterator[list[Web]]:
+    """One application as it is, and one behind a proxy: both made once for all examples."""
+    with IdentityProvider(clients=[SITE_CLIENT], signing_algorithm="ES256") as idp:
+        yield [
+            Web(idp, MemoryBackend()),
+            Web(idp, MemoryBackend(), settings={"trusted_proxy_hops": 1}),
+            Web(idp, MemoryBackend(), settings={"public_base_url": "https://app.example.com"}),
+        ]
+
+
+@settings(
+    max_examples=700,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(
+    which=st.integers(0, 2),
+    method=st.sampled_from(["GET", "HEAD", "POST", "OPTIONS", "PUT", "X"]),
+    path=st.sampled_from(PATHS),
+    environ=st.dictionaries(st.sampled_from(_HEADERS), _TEXT, max_size=6),
+)
+def test_whatever_is_sent_is_answered_in_kind(
+    webs: list[Web], which: int, method: str, path: str, environ: dict[str, str]
+) -> None:
+    """T29: 2xx to 4xx; 503 only where a site without a public address is reached over plain http."""
+    sent = create_environ(path, SITE, method=method) | environ
+    sent["PATH_INFO"] = path + environ.get("PATH_INFO", "")
+    body, status, headers = run_wsgi_app(webs[which].app, sent)
+    text, code = b"".join(body).decode(), int(status[:3])
+    plain_http = "plain http" in text or method == "HEAD"
+    assert code < 500 or (code == 503 and plain_http), f"{code} {text}"
+    assert PROTECTED not in text
+    assert not [cookie for cookie in headers.getlist("Set-Cookie") if _begins_session(cookie)]
+
+
+@pytest.mark.parametrize("path", ["/auth/login", "/auth/callback", "/auth/status", "/members"])
+@pytest.mark.parametrize(
+    "query", ["\x80", "next=\xff", "next=/a&\xfe=1", "state=\xe9", "\x00", "a=%zz&\xc0\xaf"]
+)
+def test_bytes_that_are_no_text_are_answered(web: Web, path: str, query: str) -> None:
+    """T29: as they stand in the request line, not encoded."""
+    environ = create_environ(path, SITE) | {"QUERY_STRING": query, "HTTP_ACCEPT": HTML}
+    _, status, headers = run_wsgi_app(web.app, environ)
+    assert int(status[:3]) in (200, 302, 400)
+    assert headers.get("Location", "").isascii()
+
+
+def _begins_session(cookie: str) -> bool:
+    return cookie.startswith("pywry_session=") and "Max-Age=0" not in cookie
+
+
+def _ask(web: Web, path: str, **headers: str) -> TestResponse:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.app.test_client(use_cookies=False).get(path, base_url=SITE, headers=sent)
+
+
+SIZES: dict[str, Callable[[Web], TestResponse]] = {
+    "login, long next": lambda web: _ask(web, "/auth/login?next=/" + "a" * 100_000),
+    "login, many parameters": lambda web: _ask(web, "/auth/login?" + "a=b&" * 25_000),
+    "login, many nexts": lambda web: _ask(web, "/auth/login?" + "next=//e&" * 11_000),
+    "login, percent signs": lambda web: _ask(web, "/auth/login?next=" + "%2e" * 33_000),
+    "callback, long state": lambda web: _ask(web, "/auth/callback?state=" + "a" * 100_000),
+    "callback, many parameters": lambda web: _ask(web, "/auth/callback?" + "a=b&" * 25_000),
+    "callback, many states": lambda web: _ask(web, "/auth/callback?" + "state=a&" * 12_000),
+    "callback, ampersands": lambda web: _ask(web, "/auth/callback?" + "&" * 100_000),
+    "callback, long error": lambda web: _ask(web, "/auth/callback?error=" + "<" * 100_000, Accept=HTML),
+    "status, big cookie": lambda web: _ask(web, "/auth/status", Cookie="pywry_session=" + "a" * 10_000),
+    "status, many cookies": lambda web: _ask(web, "/auth/status", Cookie="pywry_session=a.b; " * 550),
+    "status, signed cookies": lambda web: _ask(
+        web, "/auth/status", Cookie="; ".join(f"pywry_session={_SIGNER.new()}" for _ in range(100))
+    ),
+    "status, quotes": lambda web: _ask(web, "/auth/status", Cookie='pywry_session="' + "\\" * 10_000),
+    "status, semicolons": lambda web: _ask(web, "/auth/status", Cookie=";" * 10_000),
+    "status, big bearer": lambda web: _ask(
+        web, "/auth/status", Authorization="Bearer pywry_" + "a" * 100_000
+    ),
+    "status, big accept": lambda web: _ask(web, "/auth/callback", Accept="text/html," * 10_000),
+    "guard, long address": lambda web: _ask(web, "/members?" + "a" * 100_000, Accept=HTML),
+}
+
+
+@pytest.mark.parametrize("what", SIZES)
+def test_what_is_too_much_takes_bounded_time_and_memory(web: Web, what: str) -> None:
+    """T41: 100 KB of query, 10 KB of cookies."""
+    SIZES[what](web)  # what is loaded and compiled at first use does not count
+    tracemalloc.start()
+    began = time.monotonic()
+    response = SIZES[what](web)
+    seconds = time.monotonic() - began
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert response.status_code in (200, 302, 400)
+    assert seconds < 5
+    assert peak < 32 << 20
+    if "callback" in what:
+        assert response.status_code == 400
+        assert len(response.data) < 10_000, "what was sent is not sent back"
+
+
+def test_a_body_is_never_read(web: Web) -> None:
+    """T41: no route has a use for one, however long it says it is."""
+
+    class Endless:
+        reads = 0
+
+        def read(self, size: int = -1) -> bytes:
+            Endless.reads += 1
+            return b"a" * min(size if size > 0 else 1 << 20, 1 << 20)
+
+    for path in ("/auth/refresh", "/auth/logout"):
+        for headers in ({"CONTENT_LENGTH": str(1 << 40)}, {"HTTP_TRANSFER_ENCODING": "chunked"}):
+            environ = {
+                "wsgi.input": Endless(),
+                "CONTENT_TYPE": "application/x-www-form-urlencoded",
+                **headers,
+            }
+            response = WSGIClient(web.app).post(path, base_url=SITE, environ_overrides=environ)
+            assert response.status_code in (200, 401)
+    assert Endless.reads == 0
+
+
+def test_tokens_of_every_length_are_nobodys(web: Web) -> None:
+    """T29, T41."""
+    issue_session_token(web.sessions, "robot")
+    for length in (0, 1, 42, 43, 44, 93, 94, 95, 99, 100, 101, 199, 200, 201, 4096):
+        for header in (
+            {"Authorization": "Bearer pywry_" + "A" * length},
+            {"Cookie": "pywry_session=" + "A" * length},
+        ):
+            assert _ask(web, "/members", **header).status_code == 401
+
+
+def test_a_state_of_odd_characters_is_unknown(web: Web) -> None:
+    """T29: decoded, it may hold anything."""
+    browser = web.browser()
+    begun = parameter(browser.begin(), "state")
+    for state in (
+        "%ff",
+        "%00",
+        "%ed%a0%80",
+        "%f0%9f%94%91",
+        "%0a",
+        "*",
+        "a" * 50_000,
+        begun + "%00",
+        "%20" + begun,
+    ):
+        response = browser.get(f"/auth/callback?code=x&state={state}")
+        assert (response.status_code, response.json["error"]) == (400, "state_unknown")

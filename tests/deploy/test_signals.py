@@ -1,0 +1,109 @@
+"""Signals and the audit log: one line for each event, to whom it happened, and never a secret."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from pywry_auth.flask import login_failed, token_refreshed, user_logged_in, user_logged_out
+from tests.deploy.web import Browser, Faults, Web, parameter
+from tests.person import Person
+
+
+class Heard:
+    """All signals of a ``with`` block, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Heard:
+        for signal in (user_logged_in, user_logged_out, login_failed, token_refreshed):
+            self._stack.enter_context(signal.connected_to(self._receiver(signal.name)))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _receiver(self, name: str) -> Callable[..., None]:
+        def receive(sender: object, **facts: Any) -> None:
+            self.events.append((name, facts))
+
+        return receive
+
+
+def _audited(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "pywry_auth.audit"]
+
+
+def test_each_event_is_told_once(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    browser = web.browser("203.0.113.7")
+    with Heard() as heard:
+        browser.sign_in()
+        (session,) = web.sessions.list_user_sessions("user-alice")
+        browser.get("/members")
+        browser.get("/auth/status")
+        browser.post("/auth/refresh")
+        browser.post("/auth/logout")
+        browser.get("/auth/callback?state=forged&error=x")
+        browser.post("/auth/logout")
+        browser.post("/auth/refresh")
+    assert heard.events == [
+        ("user-logged-in", {"session": session}),
+        ("token-refreshed", {"user_id": "user-alice"}),
+        ("user-logged-out", {"user_id": "user-alice", "sessions": 1}),
+        ("login-failed", {"error": "state_unknown"}),
+    ]
+    known = f"user='user-alice' session='{session.session_id}'"
+    assert _audited(caplog) == [
+        f"login {known} client='203.0.113.7'",
+        f"refresh {known}",
+        f"logout {known} sessions=1",
+        "login_failed error='state_unknown' client='203.0.113.7'",
+    ]
+
+
+def test_a_logout_everywhere_tells_how_many_sessions_ended(web: Web) -> None:
+    browsers = [web.browser() for _ in range(3)]
+    for browser in browsers:
+        browser.sign_in()
+    with Heard() as heard:
+        browsers[1].post("/auth/logout?everywhere=1")
+    assert heard.events == [("user-logged-out", {"user_id": "user-alice", "sessions": 3})]
+
+
+def test_why_a_login_failed_is_told(make_web: Callable[..., Web], faults: Faults) -> None:
+    web = make_web(settings={"allowed_users": "user-alice", "login_rate_limit": "9/minute"})
+    browser = web.browser()
+    with Heard() as heard:
+        browser.get(browser.authorize(username="bob"))
+        browser.get(Person(action="cancel").authorize(browser.begin()))
+        callback = browser.authorize()
+        faults.down("/token")
+        browser.get(callback)
+        web.browser().get(browser.authorize())
+        for _ in range(6):
+            browser.get("/auth/login")
+    assert [(name, facts["error"]) for name, facts in heard.events] == [
+        ("login-failed", "access_denied"),
+        ("login-failed", "access_denied"),
+        ("login-failed", "provider_unreachable"),
+        ("login-failed", "cookie_missing"),
+        ("login-failed", "rate_limited"),
+    ]
+
+
+def test_what_comes_from_outside_fits_on_the_line(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """T8: the provider's own error code may be anything."""
+    caplog.set_level(logging.INFO)
+    browser: Browser = web.browser()
+    state = parameter(browser.begin(), "state")
+    browser.get(f"/auth/callback?state={state}&iss={web.idp.issuer}&error=a%0ab%00{'c' * 5000}")
+    (line,) = _audited(caplog)
+    assert line.isprintable()
+    assert len(line) < 500
