@@ -12,15 +12,17 @@ from pywry_auth.exceptions import (
     AuthFlowCancelled,
 )
 from pywry_auth.flow.token_lifecycle import not_signed_in
-from pywry_auth.models import AuthFlowResult
+from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.browser import Notify
 from pywry_auth.native.flow_manager import AuthFlowManager, CloseWindow, ShowWindow
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.native.single_flight import SingleFlight
+from pywry_auth.state.accounts import Accounts
 from pywry_auth.state.tokens import TokenStore, get_token_store
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings, PyWrySettings
+    from pywry_auth.native.request_session import RequestSession
     from pywry_auth.providers.base import OAuthProvider
 
 
@@ -40,13 +42,16 @@ class PyWry:
         self._flow: AuthFlowManager | None = None
         self._lock = threading.Lock()
         self._session: SessionManager | None = None
-        self._user_info: dict[str, Any] | None = None
+        self._accounts: Accounts | None = None
+        self._result: AuthFlowResult | None = None
 
     def login(
         self,
         provider: OAuthProvider | None = None,
         *,
         token_store: TokenStore | None = None,
+        force: bool = False,
+        account: str | None = None,
         login_hint: str | None = None,
         prompt: str | None = None,
         scopes: Sequence[str] | None = None,
@@ -55,13 +60,16 @@ class PyWry:
         close_window: CloseWindow | None = None,
         notify: Notify | None = None,
     ) -> AuthFlowResult:
-        """Block until a person has signed in with the system browser, and return tokens and profile.
+        """Return tokens and profile of who is signed in already, else of who signs in with the browser.
 
-        A second thread that calls this meanwhile joins the login under way and gets its result.
+        Tokens in the store that are good or can be refreshed need no browser. Otherwise this blocks until a
+        person has signed in. A second thread that calls this meanwhile joins the login under way.
 
         Args:
             provider: Where to sign in; None takes the one that the settings describe.
             token_store: Where to keep the tokens; None takes the settings' (memory by default).
+            force: Whether to have the person sign in although there are good tokens; so does ``prompt``.
+            account: User ID whose tokens are wanted; None means the one that was used last.
             login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1).
             prompt: What the provider shall ask, for example ``select_account`` (OIDC Core §3.1.2.1).
             scopes: Scopes to ask for instead of the provider's.
@@ -82,6 +90,16 @@ class PyWry:
             at = _provider_of(settings) if provider is None else provider
             at = at if scopes is None else at.with_scopes(scopes)
             store = _store_of(everything) if token_store is None else token_store
+            buffer = settings.refresh_buffer_seconds if settings else 60.0
+            accounts = Accounts(store.backend, at.client_id)
+            user = account or accounts.current
+            if user is not None and not force and not prompt:
+                session = SessionManager(at, store, user, buffer)
+                tokens = session.initialize()
+                if tokens is not None and set(scopes or ()) <= set(tokens.scope.split()):
+                    return self._begin(session, accounts, _resumed(at, accounts, user, tokens))
+                session.close()
+            store.probe()  # nobody signs in only to learn that the tokens cannot be kept
             extra = {"login_hint": login_hint, "prompt": prompt}
             self._flow = AuthFlowManager(
                 at,
@@ -91,9 +109,9 @@ class PyWry:
                 **_flow_options(settings, timeout),
             )
             result = self._flow.run_native(show_window=show_window, close_window=close_window)
-            buffer = settings.refresh_buffer_seconds if settings else 60.0
-            self._signed_in(SessionManager(at, store, result.user_id, buffer), result.user_info)
-            return result
+            session = SessionManager(at, store, result.user_id, buffer)
+            session.initialize()
+            return self._begin(session, accounts, result)
 
         return self._login.run(sign_in)
 
@@ -110,8 +128,18 @@ class PyWry:
             Whether the provider confirmed; False too when nobody was signed in.
         """
         with self._lock:
-            session, self._session, self._user_info = self._session, None, None
-        return session is not None and session.logout()
+            session, accounts, result = self._session, self._accounts, self._result
+            self._session = self._accounts = self._result = None
+        if session is None or accounts is None or result is None:
+            return False
+        accounts.forget(result.user_id)
+        return session.logout()
+
+    def close(self) -> None:
+        """Stop refreshing in the background; the user stays signed in, and the store keeps the tokens."""
+        session = self._session
+        if session is not None:
+            session.close()
 
     @property
     def is_authenticated(self) -> bool:
@@ -122,7 +150,8 @@ class PyWry:
     @property
     def user_info(self) -> dict[str, Any] | None:
         """The provider's profile of who is signed in, or None."""
-        return self._user_info if self.is_authenticated else None
+        result = self._result
+        return result.user_info if result is not None and self.is_authenticated else None
 
     @property
     def session_manager(self) -> SessionManager | None:
@@ -142,9 +171,33 @@ class PyWry:
             raise not_signed_in()
         return session.get_access_token()
 
-    def _signed_in(self, session: SessionManager, user_info: dict[str, Any]) -> None:
+    def request_session(self, *origins: str) -> RequestSession:
+        """Return a ``requests`` session that carries a fresh access token to the origins, and nowhere else.
+
+        It refreshes once when an API answers 401. Make one for each thread.
+
+        Args:
+            origins: For example ``https://api.example.com``.
+
+        Raises:
+            TokenExpiredError: Nobody is signed in.
+            AuthenticationError: An origin cannot be used.
+        """
+        from pywry_auth.native.request_session import RequestSession
+
+        session = self._session
+        if session is None:
+            raise not_signed_in()
+        return RequestSession(session.http_options, origins, session)
+
+    def _begin(self, session: SessionManager, accounts: Accounts, result: AuthFlowResult) -> AuthFlowResult:
+        accounts.remember(result.user_id, result.user_info)
         with self._lock:
-            self._session, self._user_info = session, user_info
+            previous = self._session
+            self._session, self._accounts, self._result = session, accounts, result
+        if previous is not None:
+            previous.close()
+        return result
 
     def _settings_for(self, provider: OAuthProvider | None) -> PyWrySettings | None:
         if self._settings is None and provider is None:
@@ -152,6 +205,14 @@ class PyWry:
 
             self._settings = get_settings()
         return self._settings
+
+
+def _resumed(
+    provider: OAuthProvider, accounts: Accounts, user_id: str, tokens: OAuthTokenSet
+) -> AuthFlowResult:
+    """Return the result of a sign-in that needed nobody; the profile is that of the last one."""
+    profile = accounts.profile(user_id) or dict(tokens.id_token_claims)
+    return AuthFlowResult(True, tokens, profile or provider.get_userinfo(tokens.access_token), user_id)
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
@@ -171,12 +232,14 @@ def _store_of(settings: PyWrySettings | None) -> TokenStore:
     try:
         return get_token_store(
             settings.oauth2.token_store_backend,
+            service_name=f"pywry_auth:{settings.oauth2.client_id}",
             redis_url=settings.deploy.redis_url.get_secret_value(),
             prefix=settings.deploy.redis_prefix,
             path=settings.deploy.sqlite_path,
             refresh_token_ttl=settings.oauth2.refresh_token_ttl_seconds,
+            encryption_keys=[key.get_secret_value() for key in settings.deploy.encryption_keys],
         )
-    except ValueError as exc:
+    except (ValueError, ImportError) as exc:
         raise AuthenticationError(
             f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {exc}.", error=INVALID_CONFIGURATION
         ) from exc

@@ -65,7 +65,9 @@ def environment(idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def _login(app: PyWry, provider: GenericOIDCProvider | None, person: Person, **more: Any) -> AuthFlowResult:
-    return app.login(provider, show_window=person.open, close_window=person.close, notify=_ignore, **more)
+    return app.login(
+        provider, force=True, show_window=person.open, close_window=person.close, notify=_ignore, **more
+    )
 
 
 def _ignore(message: str) -> None:
@@ -159,14 +161,16 @@ def _cancel(app: PyWry, provider: GenericOIDCProvider) -> None:
         return "a window that is closed at once"
 
     with pytest.raises(AuthFlowCancelled) as caught:
-        app.login(provider, show_window=show, notify=_ignore)
+        app.login(provider, force=True, show_window=show, notify=_ignore)
     closed.join(_SECONDS)
     assert caught.value.error == "cancelled"
 
 
 def _let_it_time_out(app: PyWry, provider: GenericOIDCProvider) -> None:
     with pytest.raises(AuthFlowTimeout) as caught:
-        app.login(provider, show_window=lambda url, config: "unseen", notify=_ignore, timeout=0.05)
+        app.login(
+            provider, force=True, show_window=lambda url, config: "unseen", notify=_ignore, timeout=0.05
+        )
     assert caught.value.timeout == 0.05
 
 
@@ -476,6 +480,7 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
         provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=server.stdout.readline().strip())
         app = PyWry()
         _login(app, provider, Person())  # what is made once per process is made now
+        _close(app)
         provider.close()
         threads, descriptors = threading.active_count(), _descriptors()
         for number in range(100):
@@ -485,11 +490,20 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
                 _let_it_time_out(app, provider)
             else:
                 _login(app, provider, Person())
+        _close(app)
         assert threading.active_count() == threads
         assert len(_descriptors()) - len(descriptors) <= 1  # one idle connection to the provider
         provider.close()
         assert _descriptors() == descriptors
         server.terminate()
+
+
+def _close(app: PyWry) -> None:
+    """Stop the refresh timer, and see its thread end."""
+    app.close()
+    for thread in threading.enumerate():
+        if thread.name == "pywry-auth-refresh":
+            thread.join(10)
 
 
 def _descriptors() -> dict[str, str]:

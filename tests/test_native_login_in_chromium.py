@@ -51,11 +51,15 @@ def nobody_is_signed_in_yet(chromium: webdriver.Chrome) -> None:
     chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
 
 
+def _ignore(message: str) -> None:
+    """The browser under test is told by ``show_window``."""
+
+
 @contextmanager
 def _under_way(app: PyWry, provider: GenericOIDCProvider) -> Iterator[tuple[str, Future[AuthFlowResult]]]:
     """Begin a login, and give the address that it wants opened and what it will return."""
     with _begun(
-        lambda show: app.login(provider, show_window=show, notify=lambda _: None, timeout=_SECONDS)
+        lambda show: app.login(provider, force=True, show_window=show, notify=_ignore, timeout=_SECONDS)
     ) as login:
         try:
             yield login
@@ -235,7 +239,7 @@ def test_over_tls_with_an_authority_that_was_named(
         calls = idp.calls
         trusting.close()
         with pytest.raises(AuthenticationError, match="CA_BUNDLE") as caught:
-            PyWry().login(GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer))
+            PyWry().login(GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer), force=True)
         assert caught.value.error == "provider_unreachable"
         assert idp.calls == calls
 

@@ -120,7 +120,7 @@ def test_a_provider_that_quotes_what_it_refuses_is_not_repeated(app: PyWry, wire
     wire.refuses = True
     person = Person()
     with pytest.raises(AuthenticationError, match="never heard of") as caught:
-        app.login(show_window=person.open, close_window=person.close)
+        app.login(force=True, show_window=person.open, close_window=person.close)
     heard.hear_error(caught.value)
     assert len(wire.secrets) == 4  # the client's, plain and encoded, code and verifier
     everything = heard.everything()
@@ -130,7 +130,7 @@ def test_a_provider_that_quotes_what_it_refuses_is_not_repeated(app: PyWry, wire
 
 def test_a_refresh_that_is_refused_tells_no_secret(app: PyWry, wire: Wire, heard: Heard) -> None:
     person = Person()
-    app.login(show_window=person.open, close_window=person.close)
+    app.login(force=True, show_window=person.open, close_window=person.close)
     session = app.session_manager
     assert session is not None
     wire.refuses = True

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import errno
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from urllib.parse import parse_qsl
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    AuthenticationError,
-    AuthFlowCancelled,
-    AuthFlowTimeout,
-)
+from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.native import pages
 from pywry_auth.native.exchange import Request
 from pywry_auth.native.loopback import LOOPBACK, LoopbackServer
 from pywry_auth.native.pages import Page
+from pywry_auth.native.ports import first_free
+from pywry_auth.native.waiting import wait_for
 from pywry_auth.protocol.authorization import ResponseParameters, same_state
 
 CALLBACK_PATH = "/callback"
 """Path of the redirect URI."""
 
 _SENT_WAIT = 1.0  # seconds
-_FIRST_NAP = 0.05  # seconds
-# Seconds; Windows cannot interrupt a wait at all before Python 3.14 (cpython#125541).
-_LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 _MAX_PARAMETERS = 64
 
 
@@ -69,7 +60,7 @@ class OAuthCallbackServer:
         self._page: Page | None = None
         self._page_known = threading.Event()
         self._page_sent = threading.Event()
-        self._server = _bind(
+        self._server = first_free(
             ports,
             lambda port: LoopbackServer(
                 port, self._respond, head_timeout=head_timeout, max_connections=max_connections
@@ -103,7 +94,7 @@ class OAuthCallbackServer:
             AuthFlowTimeout: The answer did not come in time.
             AuthFlowCancelled: ``cancel`` was called.
         """
-        _wait(self._wake, timeout)
+        wait_for(self._wake, timeout)
         with self._lock:
             self._ended = True
             parameters = self._parameters
@@ -139,7 +130,7 @@ class OAuthCallbackServer:
         self._page = page
         self._page_known.set()
         if self._parameters is not None:
-            _wait(self._page_sent, _SENT_WAIT)
+            wait_for(self._page_sent, _SENT_WAIT)
 
     def close(self) -> None:
         """Close the port and all connections; a browser still held is told that the login has ended."""
@@ -177,7 +168,7 @@ class OAuthCallbackServer:
     def _judge(self, request: Request) -> Page | None:
         """Return the page for a request that is not the answer, or None when it is and was taken."""
         # A page that resolves its own name to 127.0.0.1 still says its own name here.
-        if len(request.hosts) != 1 or request.hosts[0] not in self._authorities():
+        if list(request.hosts) != [f"{LOOPBACK}:{self._server.server_port}"]:
             return pages.refused(HTTPStatus.MISDIRECTED_REQUEST if request.hosts else HTTPStatus.BAD_REQUEST)
         path, _, query = request.target.partition("?")
         if path not in (CALLBACK_PATH, "/favicon.ico"):
@@ -187,11 +178,6 @@ class OAuthCallbackServer:
         if request.method == "HEAD" or path != CALLBACK_PATH:
             return Page(HTTPStatus.NO_CONTENT)
         return self._take(query)
-
-    def _authorities(self) -> tuple[str, ...]:
-        port = self._server.server_port
-        # Browsers leave out the port that http has anyway.
-        return (f"{LOOPBACK}:{port}", LOOPBACK) if port == 80 else (f"{LOOPBACK}:{port}",)
 
     def _take(self, query: str) -> Page | None:
         try:
@@ -213,41 +199,3 @@ class OAuthCallbackServer:
             self._parameters = parameters
         self._wake.set()
         return None
-
-
-def _wait(event: threading.Event, seconds: float) -> None:
-    """Wait for an event so that Ctrl-C ends the wait on every platform.
-
-    A signal that comes just before Python falls asleep is only seen when it wakes up again. That is likely
-    while threads and connections are starting, so the first naps are short, and each is twice as long as the
-    one before: a dozen in the longest login, which is far from polling.
-    """
-    deadline = time.monotonic() + seconds
-    nap = _FIRST_NAP
-    while not event.is_set() and (left := deadline - time.monotonic()) > 0:
-        event.wait(min(nap, left))
-        nap = min(2 * nap, _LONGEST_NAP)
-
-
-def _bind(ports: Sequence[int], make: Callable[[int], LoopbackServer]) -> LoopbackServer:
-    for port in ports:
-        try:
-            return make(port)
-        except OverflowError as error:
-            raise AuthenticationError(
-                f"{port} is no port: take one from 1 to 65535, or 0 for any.", error=INVALID_CONFIGURATION
-            ) from error
-        except OSError as error:
-            # Windows reserves ranges for Hyper-V and says EACCES for them.
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise AuthenticationError(
-                    f"No port can be opened on {LOOPBACK}: {error.strerror}.", error=INVALID_CONFIGURATION
-                ) from error
-    named = ", ".join(str(port) for port in ports[:10]) + (" …" if len(ports) > 10 else "")
-    raise AuthenticationError(
-        f"The login needs one of these ports on {LOOPBACK}, and all are in use or reserved: {named}. "
-        "End the program that uses one, or allow another port and register it at the provider."
-        if ports
-        else "The login needs a port for its redirect URI. None was given: give 0 for any.",
-        error=INVALID_CONFIGURATION,
-    )

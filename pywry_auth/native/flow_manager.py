@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import AuthFlowResult, AuthFlowState, AuthorizationRequest, OAuthTokenSet
 from pywry_auth.native import browser, pages
 from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig, ask
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
 
-WindowConfig = Mapping[str, Any]
-"""Whatever the application wants to tell its own ``show_window``."""
-
-ShowWindow = Callable[[str, WindowConfig], str]
-"""Opens the application's own window on a URL, as configured, and returns its label."""
-
-CloseWindow = Callable[[str], object]
-"""Closes the window with a label."""
-
-_logger = logging.getLogger("pywry_auth.native")
+__all__ = ["AuthFlowManager", "CloseWindow", "KeepsTokensFresh", "SavesTokens", "ShowWindow", "WindowConfig"]
 
 
 class SavesTokens(Protocol):
@@ -125,7 +116,7 @@ class AuthFlowManager:
             AuthenticationError: The provider refused, what it sent cannot be believed, no port can be had, a
                 callback failed, or a login of this manager is already under way.
         """
-        window = _Window(show_window, close_window, window_config or {}) if show_window else None
+        window = Window(show_window, close_window, window_config or {}) if show_window else None
         try:
             with self._claimed() as server:
                 try:
@@ -160,7 +151,7 @@ class AuthFlowManager:
             with self._lock:
                 self._server = None
 
-    def _login(self, server: OAuthCallbackServer, window: _Window | None) -> AuthFlowResult:
+    def _login(self, server: OAuthCallbackServer, window: Window | None) -> AuthFlowResult:
         try:
             result = self._sign_in(server, window)
         except BaseException as error:
@@ -170,7 +161,7 @@ class AuthFlowManager:
         server.answer(pages.complete())
         return result
 
-    def _sign_in(self, server: OAuthCallbackServer, window: _Window | None) -> AuthFlowResult:
+    def _sign_in(self, server: OAuthCallbackServer, window: Window | None) -> AuthFlowResult:
         request = begin(
             self._provider, server.redirect_uri, use_pkce=self._use_pkce, extra_params=self._extra_params
         )
@@ -187,51 +178,16 @@ class AuthFlowManager:
             self._session_manager.save_tokens(result.tokens)
         return result
 
-    def _present(self, request: AuthorizationRequest, window: _Window | None) -> None:
+    def _present(self, request: AuthorizationRequest, window: Window | None) -> None:
         opening = window is not None or (self._open_browser and browser.has_browser(os.environ, sys.platform))
         message = browser.instructions(
             request.url, request.redirect_uri, opening=opening, remote=browser.is_remote(os.environ)
         )
-        _ask("notify", self._notify, message)
+        ask("notify", self._notify, message)
         if window is not None:
             window.open(request.url)
         elif opening:
             browser.open_browser(request.url)
-
-
-class _Window:
-    """The application's own window, from when it was shown until the login is over."""
-
-    def __init__(self, show: ShowWindow, close: CloseWindow | None, config: WindowConfig) -> None:
-        self._show = show
-        self._close = close
-        self._config = config
-        self._labels: list[str] = []
-
-    def open(self, url: str) -> None:
-        self._labels.append(_ask("show_window", self._show, url, self._config))
-
-    def close(self) -> None:
-        if self._close is None:
-            return
-        for label in self._labels:
-            try:
-                self._close(label)
-            except Exception:
-                _logger.exception("close_window failed")  # the login's own end counts more
-
-
-def _ask(name: str, callback: Callable[..., Any], *arguments: Any) -> Any:
-    """Call one of the application's callbacks; what it raises ends the login."""
-    try:
-        return callback(*arguments)
-    except AuthenticationError:
-        raise
-    except Exception as error:
-        # Its own text may hold the URL that it was given.
-        raise AuthenticationError(
-            f"{name} raised {type(error).__name__}, so the user cannot be asked to sign in."
-        ) from error
 
 
 def _state_after(error: BaseException) -> AuthFlowState:

@@ -275,6 +275,10 @@ class OAuthProvider:
         wanted = {"email": "email", "profile": "name"}
         return self._from_id_token and all(claims.get(wanted.get(s, "sub")) for s in self.scopes)
 
+    def issued(self, tokens: OAuthTokenSet) -> bool:
+        """Tell, without a call, whether a token set is this issuer's and was made for this client."""
+        return tokens.client_id == self.client_id and tokens.issuer == self.metadata.issuer
+
     def vouches_for_email(self, profile: Claims) -> bool:
         """Tell whether the provider says that the profile's e-mail address is the user's (OIDC Core §5.1).
 
@@ -331,6 +335,11 @@ class OAuthProvider:
                 "state": state,
             },
         )
+
+    @property
+    def http_options(self) -> HTTPOptions:
+        """How calls to the provider are made."""
+        return self._http
 
     def close(self) -> None:
         """Close the idle connections of this process to its providers; the provider stays usable."""

@@ -1,0 +1,82 @@
+"""An HTTP session for the provider's APIs: a fresh bearer token to the origins it was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.protocol.http import ProviderSession
+from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
+
+if TYPE_CHECKING:
+    from requests import Response
+
+    from pywry_auth.native.session_manager import SessionManager
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+class RequestSession(ProviderSession):
+    """A ``requests`` session that adds the signed-in user's access token (RFC 6750 §2.1).
+
+    The token goes to the named origins alone; a request elsewhere is refused, and no redirect is followed. An
+    API that answers 401 makes one refresh and is asked once more, if the request's body can be sent again.
+    Make one for each thread.
+
+    Args:
+        options: Seconds for each call unless it names its own ``timeout``, proxy and certificates.
+        origins: For example ``https://api.example.com``.
+        manager: Has the token.
+
+    Raises:
+        AuthenticationError: An origin is none, or there is none.
+    """
+
+    def __init__(self, options: HTTPOptions, origins: Collection[str], manager: SessionManager) -> None:
+        super().__init__(options)
+        if not origins:
+            raise AuthenticationError(
+                "Name the origins that the access token may go to, for example https://api.example.com.",
+                error=INVALID_CONFIGURATION,
+            )
+        self._origins = {_origin(require_endpoint(origin, "The origin")) for origin in origins}
+        self._manager = manager
+
+    def request(  # type: ignore[override]  # as its parent's
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, **arguments: Any
+    ) -> Response:
+        """Make one request with the user's token.
+
+        Raises:
+            AuthenticationError: The URL is not of the session's origins.
+            TokenError: There is no usable token (see ``SessionManager.get_access_token``).
+        """
+        if _origin(require_endpoint(url, "The URL")) not in self._origins:
+            raise AuthenticationError(
+                f"The access token may not go to {urlsplit(url).netloc}: name that origin first.",
+                error=INVALID_CONFIGURATION,
+            )
+        token = self._manager.get_access_token()
+        response = super().request(method, url, headers=_with(headers, token), **arguments)
+        if response.status_code != 401 or not _can_be_sent_again(arguments):
+            return response
+        fresh = self._manager.refresh(instead_of=token).access_token
+        response.close()
+        return super().request(method, url, headers=_with(headers, fresh), **arguments)
+
+
+def _with(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
+    return {**(headers or {}), "Authorization": f"Bearer {token}"}
+
+
+def _can_be_sent_again(arguments: Mapping[str, Any]) -> bool:
+    # What has been read from a file or a generator is gone.
+    data = arguments.get("data")
+    return not arguments.get("files") and (data is None or isinstance(data, (str, bytes, dict, list, tuple)))
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
