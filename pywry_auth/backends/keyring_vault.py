@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "The keyring backend needs a package more: pip install 'pywry-auth[auth]'; or choose"
-        " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that only you can read, or memory."
+        " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that only you can read, or memory"
     ) from error
 
 

@@ -23,7 +23,9 @@ class SecretService:
     """A running service with an unlocked, empty keyring, reached by ``DBUS_SESSION_BUS_ADDRESS``."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(prefix="bus", ignore_cleanup_errors=True)  # short: its sockets are there
+        self._folder = TemporaryDirectory(
+            prefix="bus", ignore_cleanup_errors=True
+        )  # short: its sockets are there
         self.address = ""
 
     def lock(self) -> None:

@@ -1,0 +1,121 @@
+"""A program whose tokens are to be in the keyring: nobody signs in only to learn that there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import keyring
+import pytest
+from keyring.backends import fail
+from keyring.backends.SecretService import Keyring
+
+from pywry_auth.app import PyWry
+from pywry_auth.cli.identity_provider import Client, IdentityProvider
+from pywry_auth.exceptions import AuthenticationError
+from tests.backends.keyrings import SwitchedOffKeyring
+from tests.peers.secret_service import SecretService
+from tests.person import Person
+
+
+@pytest.fixture
+def client() -> Client:
+    """A program that nothing in this process has heard of yet."""
+    return Client(f"desk-{uuid4().hex}", "", ("http://127.0.0.1/callback",))
+
+
+@pytest.fixture
+def idp(client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[IdentityProvider]:
+    """A provider, and the settings of a program that signs in there and keeps its tokens in the keyring."""
+    with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
+        settings = {
+            "PROVIDER": "oidc",
+            "CLIENT_ID": client.client_id,
+            "ISSUER_URL": idp.issuer,
+            "TOKEN_STORE_BACKEND": "keyring",
+        }
+        for name, value in settings.items():
+            monkeypatch.setenv(f"PYWRY_OAUTH2__{name}", value)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        yield idp
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """Has the keyring package find a certain keyring."""
+
+    def choose(vault: object) -> None:
+        monkeypatch.setattr(keyring, "get_keyring", lambda: vault)
+
+    return choose
+
+
+class _SwitchedOff(SwitchedOffKeyring):
+    priority = 5
+
+
+class _PlainText(SwitchedOffKeyring):
+    name, priority = "PlaintextKeyring", 0.5
+
+
+def _refuse(told: object, *more: Any) -> str:
+    pytest.fail(f"the person was sent to sign in: {told}")
+
+
+@pytest.mark.parametrize(
+    ("vault", "reason"),
+    [
+        (_SwitchedOff(), "switched off"),
+        (fail.Keyring(), "there is none"),
+        (_PlainText(), "that keeps secrets"),
+    ],
+)
+def test_a_keyring_that_keeps_nothing_is_told_before_the_browser(
+    idp: IdentityProvider, chosen: Callable[[object], None], vault: object, reason: str
+) -> None:
+    """N5: with the choices."""
+    chosen(vault)
+    with pytest.raises(AuthenticationError, match=f"{reason}.*TOKEN_STORE_BACKEND=sqlite.*or memory"):
+        PyWry().login(show_window=_refuse, notify=_refuse)
+    assert idp.calls["authorize"] == 0
+
+
+def test_a_missing_package_is_told_before_the_browser(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N5."""
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    for name in ("keyring", "keyring_vault"):
+        monkeypatch.delitem(sys.modules, f"pywry_auth.backends.{name}", raising=False)
+    with pytest.raises(AuthenticationError, match=r"pip install 'pywry-auth\[auth\]'") as caught:
+        PyWry().login(show_window=_refuse, notify=_refuse)
+    assert caught.value.error == "invalid_configuration"
+    assert idp.calls["authorize"] == 0
+
+
+_LATER = """
+import sys
+from pywry_auth import get_token_store
+store = get_token_store("keyring", service_name="pywry_auth:" + sys.argv[1])
+print(store.list_keys(), store.load("user-alice").refresh_token)
+"""
+
+
+def test_what_one_program_signed_in_for_the_next_one_finds(
+    idp: IdentityProvider, client: Client, chosen: Callable[[object], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S6: in a real Secret Service, under the name of the client."""
+    with SecretService() as service:
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
+        chosen(Keyring())
+        person, app = Person(), PyWry()
+        result = app.login(show_window=person.open, close_window=person.close, notify=lambda message: None)
+        command = [sys.executable, "-W", "error", "-c", _LATER, client.client_id]
+        later = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert later == f"['user-alice'] {result.tokens.refresh_token}\n"
+        assert app.logout()
+        assert len(service.names) <= 1  # the index
