@@ -23,6 +23,7 @@ body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding
 main { width: 100%; max-width: 31rem; padding: 2rem 2.25rem; background: var(--card);
   border: 1px solid var(--line); border-top: 5px solid var(--accent); border-radius: 12px;
   box-shadow: 0 12px 32px rgb(0 0 0 / 9%); overflow-wrap: anywhere; }
+h1 span { display: inline-block; }
 h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.35; text-wrap: balance; }
 p { margin: .5rem 0 0; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1.25rem; margin: 1rem 0 0; }
@@ -52,7 +53,7 @@ def security_headers(form_action: str = "'none'") -> dict[str, str]:
     """
     return {
         "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-        f"form-action {form_action}; base-uri 'none'; frame-ancestors 'none'",
+        f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",  # the address of a callback page holds the code
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
@@ -76,6 +77,6 @@ def document(title: str, body: str, kind: str = "notice") -> str:
     )
 
 
-def paragraph(text: str) -> str:
-    """Return plain text as a paragraph."""
-    return f"<p>{escape(text)}</p>"
+def paragraph(text: str, kind: str = "") -> str:
+    """Return plain text as a paragraph; of the kind ``next`` when it says what to do now."""
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"

@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass, replace
-from html import escape
 from http import HTTPStatus
 
 from pywry_auth.exceptions import printable
+from pywry_auth.flow.html import document, paragraph, security_headers
 
 _DONE, _CLOSE = "✅ Authentication Complete —", "You can close this window."
 _MESSAGE_LIMIT = 600  # characters; a provider may send whole paragraphs
 
-_STYLE = """
-:root { color-scheme: light dark; --paper: #f4f5f7; --card: #fff; --ink: #1c2530; --soft: #4b5766;
-  --line: #d9dee5; --accent: #5b6b80; }
-.done { --accent: #15803d; }
-.failed { --accent: #b42318; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #12161c; --card: #1c222b; --ink: #edf1f6; --soft: #aab6c5; --line: #333d4a;
-    --accent: #8b9bb0; }
-  .done { --accent: #4ade80; }
-  .failed { --accent: #f97066; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.25rem;
-  background: var(--paper); color: var(--ink); font: 1rem/1.6 system-ui, "Segoe UI", Roboto, sans-serif; }
-main { width: 100%; max-width: 31rem; padding: 2rem 2.25rem; background: var(--card);
-  border: 1px solid var(--line); border-top: 5px solid var(--accent); border-radius: 12px;
-  box-shadow: 0 12px 32px rgb(0 0 0 / 9%); overflow-wrap: anywhere; }
-h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.35; text-wrap: balance; }
-h1 span { display: inline-block; }
-p { margin: .5rem 0 0; }
-.next { margin-top: 1.25rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); }
-@media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.15rem; } }
-"""
-
-_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
-SECURITY_HEADERS = (
-    (
-        "Content-Security-Policy",
-        f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'none'",
-    ),
-    ("Referrer-Policy", "no-referrer"),  # the address of this page holds the code
-    ("X-Content-Type-Options", "nosniff"),
-    ("Cache-Control", "no-store"),
-)
-"""Sent with every page: nothing is loaded, framed, kept, guessed at or told to others."""
-
-_LAYOUT = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main class="{kind}">
-<h1>{title}</h1>
-{paragraphs}
-</main>
-</body>
-</html>
-"""
+SECURITY_HEADERS = tuple(security_headers().items())
+"""Sent with every page."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +109,5 @@ def refused(status: HTTPStatus) -> Page:
 
 
 def _page(status: HTTPStatus, kind: str, title: str, *paragraphs: str, next_step: str) -> Page:
-    text = [f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs]
-    text.append(f'<p class="next">{escape(next_step)}</p>')
-    html = _LAYOUT.format(title=escape(title), style=_STYLE, kind=kind, paragraphs="\n".join(text))
-    return Page(status, html)
+    text = [paragraph(line) for line in paragraphs]
+    return Page(status, document(title, "\n".join([*text, paragraph(next_step, "next")]), kind))
