@@ -359,7 +359,7 @@ def test_the_time_runs_out_and_the_port_closes_while_clients_say_nothing(sent: b
             assert not is_listening(server.redirect_uri)
     assert caught.value.timeout == 0.2
     assert "0.2 seconds" in str(caught.value)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_cancel_ends_the_wait_while_clients_say_nothing(server: OAuthCallbackServer) -> None:
@@ -653,7 +653,7 @@ def test_closing_twice_and_closing_what_was_never_started_is_fine() -> None:
     server = OAuthCallbackServer()
     server.close()
     server.close()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert not is_listening(server.redirect_uri)
 
 

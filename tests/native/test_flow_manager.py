@@ -404,7 +404,7 @@ def test_the_time_runs_out_while_a_browser_keeps_a_connection_open() -> None:
     assert flow.flow_state is AuthFlowState.TIMED_OUT
     assert window.closed == ["the window"]
     assert not is_listening(window.redirect_uri)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_cancel_ends_the_login_while_a_browser_keeps_a_connection_open() -> None:
@@ -491,7 +491,7 @@ def test_a_callback_that_fails_ends_the_login(name: str) -> None:
     assert caught.value.flow_id == flow.flow_id
     assert flow.flow_state is AuthFlowState.FAILED
     assert window.closed == []  # none was opened
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def test_a_window_that_was_closed_may_say_so_itself() -> None:
@@ -550,7 +550,7 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
     first = OneStep()
     flow.run_native(first.open)
     assert first.browser.result().status == 200
-    before = open_descriptors(), threading.enumerate()
+    descriptors, threads = open_descriptors(), set(threading.enumerate())
     for number in range(100):
         window = Window()
         login = Running(partial(flow.run_native, window.open, window.close))
@@ -565,7 +565,8 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
         flow_ids.add(flow.flow_id)
         ports.add(window.redirect_uri)
     assert len(flow_ids) == 100
-    assert (open_descriptors(), threading.enumerate()) == before
+    assert open_descriptors() <= descriptors
+    assert set(threading.enumerate()) <= threads
     assert not [redirect_uri for redirect_uri in ports if is_listening(redirect_uri)]
 
 
@@ -586,10 +587,12 @@ def test_nothing_secret_is_logged_or_printed(
 
 
 INTERRUPTED = """
-import sys, threading
+import signal, sys, threading
 from pywry_auth.native.flow_manager import AuthFlowManager
 from tests.native.sockets import is_listening, open_descriptors
 from tests.native.test_flow_manager import StandIn, Window
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in programs started in the background
 
 class Slow(StandIn):
     def exchange_code(self, *arguments):
@@ -609,7 +612,7 @@ flow = AuthFlowManager(Slow(), notify=lambda message: None)
 try:
     flow.run_native(window.open, window.close)
 except KeyboardInterrupt:
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert not is_listening(window.redirect_uri)
     print(flow.flow_state, threading.active_count(), flush=True)
     raise
