@@ -81,6 +81,15 @@ TRICKS = [
     "admin@[example.com]",
     "admin\u200b@example.com",
     "\u0430dmin@example.com",
+    "adm\u0130n@example.com",
+    "admin@e\u212aample.com",
+    "admin@example\u3002com",
+    "admin@example.com\r\nBcc: a@evil.example",
+    "Admin <admin@example.com>",
+    "mallory@evil.example,admin@example.com",
+    "admin@example.com;mallory@evil.example",
+    "admin%40example.com",
+    "mailto:admin@example.com",
     "admin@",
     "@example.com",
     "admin",
@@ -190,3 +199,22 @@ def test_who_may_sign_in(
         with pytest.raises(AuthenticationError) as caught:
             require_allowed(profile, email, AccessRules(**rules))
         assert caught.value.error == ACCESS_DENIED
+
+
+@pytest.mark.parametrize("address", ["admin+1@example.com", "a.dmin@example.com", "admin@sub.example.com"])
+def test_a_similar_address_is_another(address: str) -> None:
+    """T15."""
+    profile = {"sub": "7", "email": address}
+    assert "admin" not in roles_for(profile, vouched_email(profile, True), AccessRules(admin_users=[ADMIN]))
+
+
+def test_a_role_that_comes_twice_is_there_once() -> None:
+    rules = AccessRules(default_roles=["admin", "viewer", "admin"], admin_users=["7"])
+    assert roles_for({"sub": "7"}, None, rules) == ["admin", "viewer"]
+    assert roles_for({"sub": "7"}, None, AccessRules(default_roles=[])) == []
+
+
+def test_without_a_roles_claim_no_member_of_the_profile_is_a_role() -> None:
+    rules = AccessRules(role_map={"eng": "admin"})
+    profile = {"sub": "7", "": "eng", "groups": ["eng"], "roles": ["admin"]}
+    assert roles_for(profile, None, rules) == ["viewer"]
