@@ -6,13 +6,15 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from pywry_auth.cli.identity_provider import Client, IdentityProvider
-from pywry_auth.config import OAuth2Settings
+from pywry_auth.config import DeploySettings, OAuth2Settings
 from tests.cli.program import started
+from tests.deploy.web import Browser
 from tests.person import Person
 
 _ROOT = Path(__file__).parents[1]
@@ -32,14 +34,41 @@ def _blocks(language: str) -> list[str]:
 
 
 def test_the_program_signs_in_with_the_exported_settings(idp: IdentityProvider) -> None:
-    exports = re.findall(r"^export (\w+)=(\S+)$", "".join(_blocks("sh")), re.MULTILINE)
-    settings = {name: value.replace(_ISSUER, idp.issuer) for name, value in exports}
+    settings = _exports("pip install .\n", idp)
     assert len(settings) == 3
     with started(sys.executable, "-c", _blocks("python")[0], **settings) as program:
         Person().sign_in(program.url())
         status, out, err = program.end()
     assert (status, out) == (0, "Signed in: alice@example.com as user-alice\n"), err
     assert idp.calls["revoke"] == 2
+
+
+def _exports(after: str, idp: IdentityProvider) -> dict[str, str]:
+    """Return the variables of the shell block that begins so."""
+    (block,) = [block for block in _blocks("sh") if block.startswith(after)]
+    exports = re.findall(r"^export (\w+)=(\S+)", block, re.MULTILINE)
+    return {name: value.replace(_ISSUER, idp.issuer) for name, value in exports}
+
+
+def test_the_web_application_signs_in_with_the_exported_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site = "https://app.example.com"
+    client = Client("my-site", "...", (f"{site}/auth/callback",), (f"{site}/",))  # as the README says
+    with IdentityProvider(signing_algorithm="ES256", clients=[client]) as idp:
+        settings = _exports("pip install '.[deploy]'\n", idp)
+        settings["PYWRY_DEPLOY__SQLITE_PATH"] = str(tmp_path / "state.sqlite3")
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        own: dict[str, Any] = {"__name__": "own"}
+        exec(_blocks("python")[2], own)  # noqa: S102 - this is what it is for
+        browser = Browser(own["app"].test_client(), site)
+        assert browser.get("/", html=True).text == "Hello"
+        assert browser.get("/reports").status_code == 401
+        browser.sign_in("/auth/login?next=/reports")
+        assert browser.get("/", html=True).text == "Hello user-alice"
+        assert browser.get("/reports").text == "For alice@example.com alone"
+        assert browser.get("/users").status_code == 403
 
 
 def test_the_provider_can_be_made_in_code(idp: IdentityProvider) -> None:
@@ -52,15 +81,19 @@ def test_the_provider_can_be_made_in_code(idp: IdentityProvider) -> None:
 
 
 def test_every_setting_is_one_and_has_its_default() -> None:
-    fields = {name.upper(): field for name, field in OAuth2Settings.model_fields.items()}
+    fields = {
+        name.upper(): field
+        for kind in (OAuth2Settings, DeploySettings)
+        for name, field in kind.model_fields.items()
+    }
     told = {
         name: cells[2].strip(" `")
         for cells in (line.split("|") for line in _README.splitlines() if line.startswith("| `"))
         for name in re.findall(r"`([A-Z_]+)`", cells[1])
     }
-    assert len(told) > 15
+    assert len(told) > 35
     assert told == {name: _default(fields[name].default) for name in told}
-    assert set(re.findall(r"PYWRY_OAUTH2__([A-Z_]+)", _README)) <= set(fields)
+    assert set(re.findall(r"PYWRY_(?:OAUTH2|DEPLOY)__([A-Z_]+)", _README)) <= set(fields)
 
 
 def _default(value: object) -> str:
@@ -68,6 +101,8 @@ def _default(value: object) -> str:
         return value.get_secret_value()
     if isinstance(value, tuple):
         return "-".join(str(port) for port in value)
+    if isinstance(value, (list, dict)):
+        return ",".join(value)
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

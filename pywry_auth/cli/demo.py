@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
@@ -23,11 +23,9 @@ from pywry_auth.native.browser import has_browser, open_browser
 from pywry_auth.providers.oidc import GenericOIDCProvider
 
 _LOOPBACK = "127.0.0.1"
-_WORKERS = 4
 _START_SECONDS = 60.0
 _END_SECONDS = 5.0
 _ADMIN, _USER = DEFAULT_USERS
-_HINT = f"Try it as {_ADMIN.username}, who is an administrator here, and as {_USER.username}, who is not."
 
 
 def native() -> AuthFlowResult:
@@ -46,7 +44,7 @@ def web() -> None:
     _require_gunicorn()
     with (
         suppress(KeyboardInterrupt),  # the way out
-        _told_to_end(),
+        _hearing_signals() as wait_for_signal,
         socket.create_server((_LOOPBACK, 0), backlog=128) as listening,
         TemporaryDirectory(prefix="pywry-auth-demo-") as folder,
     ):
@@ -61,7 +59,8 @@ def web() -> None:
             print(_instructions(site), flush=True)
             if has_browser(os.environ, sys.platform):
                 open_browser(f"{site}/")
-            server.wait()
+            while server.poll() is None:
+                wait_for_signal()
             raise _not_serving("The web server ended")
 
 
@@ -99,14 +98,15 @@ def _gunicorn(
     listening: socket.socket, folder: str, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start gunicorn on a socket that listens already; at the end none of its processes is left."""
-    command = [sys.executable, "-m", "gunicorn", "--config", "python:pywry_auth.cli.gunicorn_settings"]
-    command += ["--bind", f"fd://{listening.fileno()}", "--workers", str(_WORKERS), "--log-level", "warning"]
     process = subprocess.Popen(  # noqa: S603 - our own interpreter, and no word of it from outside
-        [*command, f"pywry_auth.cli.site:app_from_settings({_HINT!r})"],
+        [
+            *(sys.executable, "-m", "gunicorn", "--config", "python:pywry_auth.cli.demo_server"),
+            *("--bind", f"fd://{listening.fileno()}"),
+        ],
         env=environment,
         cwd=folder,  # gunicorn imports from where it stands
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # the access log; who signs in and out is told on the error output
+        stdin=subprocess.PIPE,  # open for as long as this process lives: see demo_server
+        stdout=subprocess.DEVNULL,
         pass_fds=[listening.fileno()],
         start_new_session=True,  # Ctrl-C is for this process, which then ends the other
     )
@@ -119,7 +119,7 @@ def _gunicorn(
             process.wait(_END_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
 
 
 def _await_answer(site: str) -> None:
@@ -148,21 +148,30 @@ def _instructions(site: str) -> str:
     {_ADMIN.username:<6} {_ADMIN.password:<11} is an administrator
     {_USER.username:<6} {_USER.password:<11} is not
 
-{_WORKERS} workers share what they know in SQLite. Who signs in and out is told below. Ctrl-C ends it all.
+Several workers share one SQLite file. Who signs in and out is told below. Ctrl-C ends it all.
 """
 
 
 @contextmanager
-def _told_to_end() -> Iterator[None]:
-    """Take a termination signal, and a closed terminal, for Ctrl-C, so that nothing is left then either."""
+def _hearing_signals() -> Iterator[Callable[[], object]]:
+    """Take a termination signal, or a closed terminal, for Ctrl-C; give what waits for that or a child's end.
+
+    A signal that comes just before Python falls asleep would only be seen when it wakes up; but it has left a
+    byte in the socket that this waits at.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, end) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
+    handlers = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGCHLD: lambda number, frame: None}
+    heard, told = socket.socketpair()
+    with heard, told:
+        told.setblocking(False)
+        fd_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield lambda: heard.recv(4096)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(fd_before)

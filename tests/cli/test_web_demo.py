@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -40,6 +41,14 @@ def test_however_it_is_ended_nothing_is_left(tmp_path: Path, sign: signal.Signal
         demo.program.process.send_signal(sign)
         status, _, err = demo.program.end()
         assert (status, "Traceback" in err) == (0, False)
+
+
+def test_even_a_killed_demo_leaves_no_server(tmp_path: Path) -> None:
+    with web_demo(tmp_path / "tmp") as demo, demo.seen_to_end():
+        demo.program.process.kill()
+        demo.program.end()
+        (folder,) = (tmp_path / "tmp").iterdir()
+        shutil.rmtree(folder)  # that much it leaves
 
 
 def test_a_server_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class WebDemo:
 
 
 _LAST_LINE = (
-    "4 workers share what they know in SQLite. Who signs in and out is told below. Ctrl-C ends it all.\n"
+    "Several workers share one SQLite file. Who signs in and out is told below. Ctrl-C ends it all.\n"
 )
 
 

@@ -1,0 +1,96 @@
+"""Debian's nginx on a loopback port, in front of another server, with the README's own configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.peers.tls import TLSFiles
+
+_README = Path(__file__).parents[2] / "README.md"
+
+_AROUND = """
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+{server}
+}}
+"""
+
+
+class Nginx:
+    """An nginx whose address is known, and bound, as soon as it is made.
+
+    Args:
+        folder: For its files.
+        tls: What it shows to browsers.
+    """
+
+    def __init__(self, folder: Path, tls: TLSFiles) -> None:
+        self._folder = folder
+        self._tls = tls
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._port: int = self._listening.getsockname()[1]
+        self.url = f"https://localhost:{self._port}"
+
+    @contextmanager
+    def before(self, port: int) -> Iterator[Nginx]:
+        """Serve what another server serves; at the end it is stopped.
+
+        Args:
+            port: The other server's.
+        """
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        assert program, "nginx is missing: `make test` installs it, or says how to"
+        configuration = self._folder / "nginx.conf"
+        user = "user root;" if os.getuid() == 0 else ""  # else its worker could not enter the folder
+        configuration.write_text(_AROUND.format(user=user, folder=self._folder, server=self._server(port)))
+        with self._listening as listening:
+            process = subprocess.Popen(
+                [program, "-p", str(self._folder), "-e", "stderr", "-c", str(configuration)],
+                env={
+                    "NGINX": f"{listening.fileno()};"
+                },  # the socket is handed over as to a new version of it
+                pass_fds=[listening.fileno()],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        try:
+            yield self
+        finally:
+            process.terminate()
+            _, errors = process.communicate(timeout=20)
+            assert b"[emerg]" not in errors, errors.decode()
+
+    def log(self) -> str:
+        """Return its access log."""
+        return (self._folder / "access.log").read_text()
+
+    def _server(self, port: int) -> str:
+        (block,) = re.findall(r"^```nginx\n(.*?)^```$", _README.read_text(), re.DOTALL | re.MULTILINE)
+        for theirs, ours in (
+            ("listen 443 ssl", f"listen 127.0.0.1:{self._port} ssl"),
+            ("server_name app.example.com", "server_name localhost"),
+            ("/etc/ssl/app.example.com.pem", str(self._tls.cert)),
+            ("/etc/ssl/app.example.com.key", str(self._tls.key)),
+            ("/var/log/nginx/app.log", f"{self._folder}/access.log"),
+            ("127.0.0.1:8000", f"127.0.0.1:{port}"),
+        ):
+            assert block.count(theirs) == 1, theirs
+            block = block.replace(theirs, ours)
+        return block

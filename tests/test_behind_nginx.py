@@ -1,0 +1,147 @@
+"""The site over https behind nginx, as the README sets it up, at a provider that nobody here wrote."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from selenium import webdriver
+
+from tests.peers.nginx import Nginx
+from tests.peers.oidc_provider import OIDCProviderPeer, sign_in
+from tests.peers.tls import TLSFiles
+from tests.peers.walk import Walk
+from tests.peers.web_server import CLIENT_ID, Visitor, WebServer, settings_for
+from tests.person import parameters_of
+
+_SECRET = "s3cret: of+the%web/client"  # signs that RFC 6749 §2.3.1 wants encoded
+_SESSION, _LOGIN = "__Host-session", "__Host-session_login"
+
+
+@dataclass
+class Site:
+    """The site, what stands before it, and its provider."""
+
+    nginx: Nginx
+    server: WebServer
+    issuer: str
+    ca: str
+
+
+@pytest.fixture(scope="module")
+def site(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    nginx, server = Nginx(folder, tls_files), WebServer("--workers", "2")
+    client = {
+        "client_id": CLIENT_ID,
+        "client_secret": _SECRET,
+        "grant_types": ["authorization_code", "refresh_token"],
+        "redirect_uris": [f"{nginx.url}/auth/callback"],
+        "post_logout_redirect_uris": [f"{nginx.url}/"],
+    }
+    with OIDCProviderPeer([client], tls=tls_files) as peer:
+        settings = settings_for(
+            peer.issuer,
+            STATE_BACKEND="sqlite",
+            SQLITE_PATH=str(folder / "state.sqlite3"),
+            TOKEN_SECRET="a long secret of the tests",
+            AUTH_SESSION_COOKIE=_SESSION,
+            PUBLIC_BASE_URL=nginx.url,
+            TRUSTED_PROXY_HOPS="1",
+            ADMIN_USERS="alice@example.com",
+        )
+        oauth2 = {"PYWRY_OAUTH2__CLIENT_SECRET": _SECRET, "PYWRY_OAUTH2__CA_BUNDLE": str(tls_files.ca)}
+        with server.running({**settings, **oauth2}), nginx.before(server.port):
+            yield Site(nginx, server, peer.issuer, str(tls_files.ca))
+
+
+@pytest.fixture
+def walk(chromium: webdriver.Chrome, site: Site) -> Walk:
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    return Walk(chromium, site.nginx.url)
+
+
+def _cookies(driver: webdriver.Chrome) -> dict[str, dict[str, Any]]:
+    """Return the site's cookies as the browser knows them, by name."""
+    kept = driver.execute_cdp_cmd("Storage.getCookies", {})["cookies"]
+    return {cookie["name"]: cookie for cookie in kept if cookie["domain"].endswith("localhost")}
+
+
+def test_a_person_signs_in_and_out(walk: Walk, site: Site) -> None:
+    walk.go("/")
+    walk.press("Your account")
+    sign_in(walk.driver, walk.driver.current_url, "alice")
+    walk.arrive("/account")
+    assert "alice@example.com" in walk.text
+    walk.press("Administration")
+    assert walk.heading == "Administration"
+    walk.go("/auth/status")
+    status = walk.fetch("/auth/status")["json"]
+    assert (status["user_id"], status["roles"]) == ("alice", ["viewer", "admin"])
+    assert walk.fetch("/auth/userinfo")["json"]["user_info"]["email"] == "alice@example.com"
+    assert walk.fetch("/auth/refresh", "POST")["json"]["refreshed"] is True
+    walk.go("/")
+    walk.press("Sign out")
+    assert walk.driver.current_url.startswith(f"{site.issuer}/session/end")
+    walk.press("Yes, sign me out")
+    walk.arrive("/")
+    assert walk.heading == "Welcome"
+    walk.go("/auth/status")
+    assert walk.fetch("/auth/status")["json"]["authenticated"] is False
+    assert _SESSION not in _cookies(walk.driver)
+
+
+def test_the_browser_keeps_both_cookies_for_this_host_alone_and_from_scripts(walk: Walk) -> None:
+    """T12: the browser itself holds names with __Host- to Secure, to Path=/ and to no Domain."""
+    walk.go("/auth/login?next=/auth/status")
+    assert set(_cookies(walk.driver)) == {_LOGIN}
+    sign_in(walk.driver, walk.driver.current_url, "bob")
+    walk.arrive("/auth/status")
+    found = _cookies(walk.driver)
+    assert set(found) == {_LOGIN, _SESSION}
+    for cookie in found.values():
+        assert (cookie["domain"], cookie["path"]) == ("localhost", "/")
+        assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Lax")
+        assert len(cookie["name"] + cookie["value"]) < 120
+    assert abs(found[_SESSION]["expires"] - time.time() - 86400) < 60
+    assert abs(found[_LOGIN]["expires"] - time.time() - 1200) < 60
+    assert walk.driver.execute_script("return document.cookie") == ""
+
+
+def test_a_visitor_cannot_speak_for_the_proxy(site: Site) -> None:
+    """T25: what nginx was not told to hand on, it does not hand on."""
+    visitor = Visitor(site.nginx.url, ca=site.ca)
+    told = {
+        "X_Forwarded_Host": "evil.example.com",
+        "X_Forwarded_Proto": "http",
+        "X_Forwarded_Prefix": "/evil",
+        "X_Forwarded_For": "203.0.113.7",
+        "X_Forwarded_Port": "1",
+        "Forwarded": "host=evil.example.com;for=203.0.113.7",
+    }
+    begun = visitor.get("/auth/login?next=/account", **told)
+    assert begun.status_code == 302
+    redirect_uri = dict(parameters_of(begun.headers["Location"]))["redirect_uri"]
+    assert redirect_uri == f"{site.nginx.url}/auth/callback"
+    assert "; Secure" in begun.headers["Set-Cookie"]
+    assert visitor.get("/account", **told).headers["Location"] == "/auth/login?next=%2Faccount"
+    refused = visitor.get("/auth/callback?code=canary&state=canary", **told)
+    assert refused.status_code == 400
+    site.server.wait_for("login_failed error='state_unknown' client='127.0.0.1'")
+    site.server.wait_for('"GET /auth/callback" 400')
+    assert "203.0.113.7" not in site.server.output()
+
+
+def test_no_code_is_in_either_access_log(site: Site, walk: Walk) -> None:
+    """T31."""
+    walk.go("/auth/login")
+    sign_in(walk.driver, walk.driver.current_url, "alice")
+    walk.arrive("/")
+    site.server.wait_for('"GET /auth/callback" 303')
+    for log in (site.nginx.log(), site.server.output()):
+        assert 'GET /auth/callback"' in log
+        assert "code=" not in log
+        assert "state=" not in log
