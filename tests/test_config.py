@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from pywry_auth.config import DeploySettings, OAuth2Settings, PyWrySettings, get_settings
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
@@ -226,6 +226,18 @@ def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = get_settings()
     told = f"{settings} {settings!r} {settings.oauth2} {settings.deploy!r} {settings.deploy.model_dump()}"
     assert "canary" not in told
+
+
+@pytest.mark.parametrize("kind", [OAuth2Settings, DeploySettings])
+def test_settings_made_by_hand_do_not_show_a_bad_value_either(
+    monkeypatch: pytest.MonkeyPatch, kind: type[OAuth2Settings] | type[DeploySettings]
+) -> None:
+    """T31: what pydantic itself would say."""
+    monkeypatch.setenv(OAUTH2 + "PROVIDER", "canary")
+    monkeypatch.setenv(DEPLOY + "STATE_BACKEND", "canary")
+    with pytest.raises(ValidationError) as caught:
+        kind()
+    assert "canary" not in str(caught.value)
 
 
 def test_text_that_is_no_unicode_is_a_fault_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:

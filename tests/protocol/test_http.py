@@ -396,7 +396,6 @@ assert call("/after")
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 def test_a_forked_process_opens_connections_of_its_own(serve: Serve) -> None:
     """Two processes on one warm connection would read each other's answers."""
     server = serve(lambda request: Answer({"path": request.path}))
