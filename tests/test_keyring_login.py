@@ -17,6 +17,7 @@ from keyring.backends.SecretService import Keyring
 from pywry_auth.app import PyWry
 from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.exceptions import AuthenticationError
+from tests.backends.fixtures import ENCRYPTION_KEY
 from tests.backends.keyrings import SwitchedOffKeyring
 from tests.peers.secret_service import SecretService
 from tests.person import Person
@@ -119,3 +120,20 @@ def test_what_one_program_signed_in_for_the_next_one_finds(
         assert later == f"['user-alice'] {result.tokens.refresh_token}\n"
         assert app.logout()
         assert len(service.names) <= 1  # the index
+
+
+def test_the_settings_keys_encrypt_a_programs_tokens(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """T13."""
+    monkeypatch.setenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND", "sqlite")
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(tmp_path / "tokens" / "t.db"))
+    monkeypatch.setenv("PYWRY_DEPLOY__ENCRYPTION_KEYS", ENCRYPTION_KEY)
+    person, app = Person(), PyWry()
+    tokens = app.login(show_window=person.open, close_window=person.close, notify=lambda message: None).tokens
+    stored = b"".join(file.read_bytes() for file in (tmp_path / "tokens").iterdir())
+    assert b"oauth:tokens:user-alice" in stored
+    assert tokens.refresh_token is not None
+    for secret in (tokens.access_token, tokens.refresh_token, "Alice Example"):
+        assert secret.encode() not in stored
+    app.close()

@@ -10,7 +10,7 @@ class Broken(Exception):
 
 
 class WindowsKeyring:
-    """A keyring that takes 2560 bytes of UTF-16, cannot list what it holds, and may break off.
+    """A keyring of 2560 bytes of UTF-16 under 512 characters, which cannot be listed, and may break off.
 
     Args:
         steps: After how many changes it breaks off; None for never.
@@ -24,7 +24,7 @@ class WindowsKeyring:
         return self.entries.get((service, username))
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        if len(password.encode("utf-16-le")) > 2560:
+        if len(password.encode("utf-16-le")) > 2560 or len(username) > 512:
             raise OSError(1783, "The stub received bad data.")
         self._step()
         self.entries[service, username] = password

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import keyring as keyring_package
@@ -81,6 +82,9 @@ def test_a_keyring_that_fails_is_unavailable_with_the_choices_and_not_quoted(
         with pytest.raises(BackendUnavailable, match=f"{reason}.*{CHOICES}") as caught:
             act()
         assert "canary" not in str(caught.value)
+        # A system's own error may quote what it was given; the keyring package's of this kind do not.
+        quoted = "canary" in "".join(traceback.format_exception(caught.value))
+        assert quoted is isinstance(error, NoKeyringError | InitError | KeyringLocked)
     vault.error = None
     backend.probe()
     assert backend.put("k:1", b"v")
@@ -195,6 +199,17 @@ def test_a_lock_is_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
         assert time.monotonic() - began < 30
 
 
+def test_who_does_not_get_a_lock_leaves_no_file_open(tmp_path: Path) -> None:
+    """L."""
+    backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path)
+    with backend.lock("lock:1", 30):
+        before = os.listdir("/dev/fd")
+        for _ in range(20):
+            with pytest.raises(BackendUnavailable), backend.lock("lock:1", 30, wait=0):
+                pytest.fail("two hold the lock")
+        assert len(os.listdir("/dev/fd")) == len(before)
+
+
 def test_a_child_that_outlives_its_parents_lock_does_not_hold_it(tmp_path: Path) -> None:
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path)
     read, write = os.pipe()
@@ -261,6 +276,28 @@ def test_plain_text_is_never_chosen_by_itself(monkeypatch: pytest.MonkeyPatch, t
         with pytest.raises(BackendUnavailable, match=f"none that keeps secrets.*{CHOICES}"):
             act()
     assert vault.entries == {}
+
+
+_ALONE = """
+from keyring.backend import KeyringBackend
+class Plain(KeyringBackend):
+    priority = 0.5
+    def get_password(self, service, username):
+        raise AssertionError("asked")
+    set_password = delete_password = get_password
+class Other(Plain):
+    priority = 0.6
+"""
+
+
+def test_a_chain_of_nothing_but_plain_text_is_never_chosen_by_itself(tmp_path: Path) -> None:
+    """The package links two of them to one that it recommends."""
+    (tmp_path / "plain.py").write_text(_ALONE)
+    information = tmp_path / "plain-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
+    (information / "entry_points.txt").write_text("[keyring.backends]\nplain = plain\n")
+    assert "none that keeps secrets" in _probe(tmp_path, PYTHONPATH=str(tmp_path))
 
 
 _PROBE = """

@@ -19,7 +19,7 @@ from pywry_auth.state import (
     get_session_store,
 )
 from pywry_auth.state.sessions import SessionStore, issue_session_token, session_id_of_bearer
-from tests.backends.fixtures import Clock
+from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.backends.test_contract import HOSTILE
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
@@ -322,6 +322,22 @@ def test_get_session_store_follows_the_settings(monkeypatch: pytest.MonkeyPatch,
     assert session.expires_at - session.created_at == 60
     assert (tmp_path / "state.db").exists()
     store.close()
+
+
+def test_keys_from_the_settings_or_the_call_encrypt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """T13."""
+    place = tmp_path / "state.db"
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "sqlite")
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(place))
+    monkeypatch.setenv("PYWRY_DEPLOY__ENCRYPTION_KEYS", ENCRYPTION_KEY)
+    by_settings = get_session_store()
+    by_settings.create_session(ID, "alice")
+    by_call = get_session_store("sqlite", path=place, encryption_keys=[ENCRYPTION_KEY])
+    without = get_session_store("sqlite", path=place)
+    assert by_call.validate_session(ID)
+    assert not without.validate_session(ID)
+    assert ENCRYPTION_KEY not in f"{by_call!r} {vars(by_call)!r}"
+    without.close()
 
 
 def test_the_same_arguments_give_the_same_session_store(redis_server: RedisServer, tmp_path: Path) -> None:
