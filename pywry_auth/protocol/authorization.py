@@ -42,12 +42,13 @@ def build_authorization_url(endpoint: str, parameters: Mapping[str, str | None])
 
     Args:
         endpoint: The authorization endpoint; its own query is kept (RFC 6749 §3.1).
-        parameters: What is asked for; None leaves a parameter out. These win over the endpoint's own query,
-            because no parameter may be there twice.
+        parameters: What is asked for; None leaves a parameter to the endpoint's own query. The others win over
+            that, because no parameter may be there twice.
     """
     parts = urlsplit(endpoint)
     asked = [(name, value) for name, value in parameters.items() if value is not None]
-    kept = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] not in parameters]
+    own = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(name, value) for name, value in own if parameters.get(name) is None]
     return urlunsplit(parts._replace(query=urlencode(kept + asked, quote_via=quote)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from typing import Any, Self
 
-from pywry_auth.providers.base import ProviderOptions
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.forge import changed, make_key, public_jwk, sign
 from tests.protocol.servers import Answer, Behaviour, Received, Script, ScriptedServer
@@ -43,8 +42,8 @@ class ScriptedIssuer:
 
     def provider(self, **options: Any) -> GenericOIDCProvider:
         """Return a new client of this issuer; its clock stands still at NOW."""
-        given: ProviderOptions = {"clock": lambda: NOW, **options}
-        return GenericOIDCProvider(CLIENT_ID, CLIENT_SECRET, issuer_url=self.url, **given)
+        options.setdefault("clock", lambda: NOW)
+        return GenericOIDCProvider(CLIENT_ID, CLIENT_SECRET, issuer_url=self.url, **options)
 
     def id_token(self, **members: object) -> str:
         """Return a signed ID token with members changed."""

@@ -49,6 +49,7 @@ def refused(error: str, *parameters: tuple[str, str], iss_required: bool = False
         ("https://id.example.com/a?q=%26%3D%2B+%C3%A9", [("q", "&=+ \u00e9"), ("x", "1")]),
         ("https://id.example.com/a?x=0&y=2", [("y", "2"), ("x", "1")]),
         ("https://id.example.com:8443/a;p=1/b%2Fc?z=/?", [("z", "/?"), ("x", "1")]),
+        ("https://id.example.com/a?none=theirs", [("none", "theirs"), ("x", "1")]),
     ],
 )
 def test_the_endpoints_own_query_is_kept(endpoint: str, query: list[tuple[str, str]]) -> None:

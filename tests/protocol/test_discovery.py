@@ -304,9 +304,10 @@ class Keys:
 
     def accepts(self, token: str) -> bool:
         try:
-            return verify_signature(token, self.set, ()).claims["sub"] == SUBJECT
+            claims = verify_signature(token, self.set, ()).claims
         except TokenError:
             return False
+        return bool(claims["sub"] == SUBJECT)
 
     def forged(self, kid: str) -> str:
         key = make_key("P-256", "forger")

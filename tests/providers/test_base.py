@@ -138,6 +138,9 @@ def test_the_request_asks_for_all_that_ties_the_answer_to_it() -> None:
 def test_what_is_not_asked_for_is_left_out() -> None:
     query = query_of(plain().build_authorize_url(REDIRECT_URI, "state"))
     assert set(query) == {"response_type", "client_id", "redirect_uri", "state"}
+    with_scope = plain(authorize_url=f"{ID}/authorize?scope=theirs")
+    assert query_of(with_scope.build_authorize_url(REDIRECT_URI, "state"))["scope"] == "theirs"
+    assert query_of(with_scope.with_scopes("ours").build_authorize_url(REDIRECT_URI, "s"))["scope"] == "ours"
 
 
 def test_the_endpoints_own_query_is_kept_and_cannot_answer_for_us() -> None:

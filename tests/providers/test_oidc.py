@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -114,7 +115,7 @@ def test_what_discovery_leaves_out_is_named_when_it_is_needed(
 ) -> None:
     del issuer.metadata[missing]
     provider = issuer.provider()
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "authorization_endpoint": lambda: provider.build_authorize_url(REDIRECT_URI, "s"),
         "token_endpoint": lambda: provider.exchange_code("code", REDIRECT_URI),
         "jwks_uri": lambda: provider.validate_id_token(issuer.id_token()),
