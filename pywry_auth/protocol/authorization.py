@@ -42,8 +42,8 @@ def build_authorization_url(endpoint: str, parameters: Mapping[str, str | None])
 
     Args:
         endpoint: The authorization endpoint; its own query is kept (RFC 6749 §3.1).
-        parameters: What is asked for; None leaves a parameter to the endpoint's own query. The others win over
-            that, because no parameter may be there twice.
+        parameters: What is asked for; None leaves a parameter to the endpoint's own query. The others win
+            over that, because no parameter may be there twice.
     """
     parts = urlsplit(endpoint)
     asked = [(name, value) for name, value in parameters.items() if value is not None]
