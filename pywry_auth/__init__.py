@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.providers.factory import create_provider_from_settings
     from pywry_auth.providers.oidc import GenericOIDCProvider
-    from pywry_auth.state.tokens import MemoryTokenStore, TokenStore, get_token_store
+    from pywry_auth.state.tokens import (
+        KeyringTokenStore,
+        MemoryTokenStore,
+        RedisTokenStore,
+        SQLiteTokenStore,
+        TokenStore,
+        get_token_store,
+    )
 
 _HOME = {
     "PyWry": "app",
@@ -34,7 +41,10 @@ _HOME = {
     "OAuthProvider": "providers.base",
     "create_provider_from_settings": "providers.factory",
     "GenericOIDCProvider": "providers.oidc",
+    "KeyringTokenStore": "state.tokens",
     "MemoryTokenStore": "state.tokens",
+    "RedisTokenStore": "state.tokens",
+    "SQLiteTokenStore": "state.tokens",
     "TokenStore": "state.tokens",
     "get_token_store": "state.tokens",
 }
@@ -44,12 +54,15 @@ __all__ = [
     "AuthFlowResult",
     "AuthFlowState",
     "GenericOIDCProvider",
+    "KeyringTokenStore",
     "MemoryTokenStore",
     "OAuthCallbackServer",
     "OAuthProvider",
     "OAuthTokenSet",
     "PKCEChallenge",
     "PyWry",
+    "RedisTokenStore",
+    "SQLiteTokenStore",
     "SessionManager",
     "TokenStore",
     "__version__",

@@ -19,7 +19,16 @@ STORES = {"MemorySessionStore", "RedisSessionStore", "SQLiteSessionStore", "Sess
 
 THERE = {
     "pywry_auth": {
-        *("AuthFlowManager", "AuthFlowResult", "AuthFlowState", "GenericOIDCProvider", "MemoryTokenStore"),
+        *(
+            "AuthFlowManager",
+            "AuthFlowResult",
+            "AuthFlowState",
+            "GenericOIDCProvider",
+            "MemoryTokenStore",
+            "KeyringTokenStore",
+            "SQLiteTokenStore",
+            "RedisTokenStore",
+        ),
         *(
             "OAuthCallbackServer",
             "OAuthProvider",
@@ -35,7 +44,7 @@ THERE = {
         *("TokenError", "TokenExpiredError", "TokenRefreshError"),
     },
     "pywry_auth.config": {"get_settings", "PyWrySettings", "OAuth2Settings", "DeploySettings"},
-    "pywry_auth.state": {"get_session_store", "UserSession", *STORES},
+    "pywry_auth.state": {"get_session_store", "issue_session_token", "UserSession", *STORES},
     "pywry_auth.state.auth": {
         *("AuthConfig", "has_permission", "is_admin", "get_role_permissions", "DEFAULT_ROLE_PERMISSIONS"),
     },
@@ -50,7 +59,6 @@ THERE = {
 TO_COME = {
     "pywry_auth": {
         *("GoogleProvider", "GitHubProvider", "MicrosoftProvider"),
-        *("KeyringTokenStore", "SQLiteTokenStore", "RedisTokenStore"),
     },
     "pywry_auth.deploy_routes": {"create_auth_router"},
 }

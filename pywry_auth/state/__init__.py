@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         SQLiteSessionStore,
         get_session_store,
     )
-    from pywry_auth.state.sessions import SessionStore
+    from pywry_auth.state.sessions import SessionStore, issue_session_token
 
 # Loaded when first used: a desktop program needs tokens, not sessions.
 _HOME = {
@@ -23,6 +23,7 @@ _HOME = {
     "SessionStore": "pywry_auth.state.sessions",
     "UserSession": "pywry_auth.models",
     "get_session_store": "pywry_auth.state.session_stores",
+    "issue_session_token": "pywry_auth.state.sessions",
 }
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "SessionStore",
     "UserSession",
     "get_session_store",
+    "issue_session_token",
 ]
 
 
