@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.pkce import PKCEChallenge
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.providers.factory import create_provider_from_settings
+    from pywry_auth.providers.google import GoogleProvider
     from pywry_auth.providers.oidc import GenericOIDCProvider
     from pywry_auth.state.tokens import (
         KeyringTokenStore,
@@ -41,6 +42,7 @@ _HOME = {
     "OAuthProvider": "providers.base",
     "create_provider_from_settings": "providers.factory",
     "GenericOIDCProvider": "providers.oidc",
+    "GoogleProvider": "providers.google",
     "KeyringTokenStore": "state.tokens",
     "MemoryTokenStore": "state.tokens",
     "RedisTokenStore": "state.tokens",
@@ -54,6 +56,7 @@ __all__ = [
     "AuthFlowResult",
     "AuthFlowState",
     "GenericOIDCProvider",
+    "GoogleProvider",
     "KeyringTokenStore",
     "MemoryTokenStore",
     "OAuthCallbackServer",

@@ -147,7 +147,10 @@ class TokenEndpoint:
         """
         body = urlencode({"token": token, **self.client.parameters})
         with self.session() as session:
-            return session.call("POST", url, data=body, headers=self.client.headers).status == 200
+            answer = session.call("POST", url, data=body, headers=self.client.headers)
+        # RFC 7009 §2.2 wants 200 for a token that has ended already; Google says this instead.
+        gone = answer.status == 400 and answer.json_object().get("error") == "invalid_token"
+        return answer.status == 200 or gone
 
     def _ask(self, body: str, refresh_token: str | None, refusal: type[TokenError]) -> OAuthTokenSet:
         asked_at = (

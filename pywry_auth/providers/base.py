@@ -86,6 +86,7 @@ class OAuthProvider:
     name: str = "custom"
     default_scopes: ClassVar[tuple[str, ...]] = ()
     authorize_params: ClassVar[Mapping[str, str]] = {}
+    endpoints: ProviderMetadata = ProviderMetadata()
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class OAuthProvider:
     @property
     def metadata(self) -> ProviderMetadata:
         """Where the provider's endpoints are."""
-        return replace(ProviderMetadata(), **self._explicit)
+        return replace(self.endpoints, **self._explicit)
 
     @property
     def uses_openid(self) -> bool:

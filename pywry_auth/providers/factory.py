@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
+from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
+
+_NAMED: Mapping[str, type[OAuthProvider]] = {"google": GoogleProvider}
 
 
 def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
@@ -38,6 +42,8 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
     secret = settings.client_secret.get_secret_value()
     arguments = (settings.client_id, secret, scopes, settings.token_endpoint_auth_method)
+    if settings.provider in _NAMED:
+        return _NAMED[settings.provider](*arguments, **options)
     if settings.provider == "oidc":
         _require(settings, "issuer_url")
         return GenericOIDCProvider(*arguments, issuer_url=settings.issuer_url, **options)
@@ -48,7 +54,8 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         options["issuer"] = settings.issuer_url  # named, not discovered
         return GenericOIDCProvider(*arguments, **options)
     raise AuthenticationError(
-        f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: use oidc or custom.",
+        f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: "
+        f"use {', '.join(_NAMED)}, oidc or custom.",
         error=INVALID_CONFIGURATION,
         provider=settings.provider,
     )

@@ -1,0 +1,112 @@
+"""Google as its documentation shows it.
+
+https://developers.google.com/identity/openid-connect/openid-connect
+https://developers.google.com/identity/protocols/oauth2/web-server
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pywry_auth.providers.google import GoogleProvider
+from tests.protocol.servers import Answer, Received
+from tests.providers.imitations.imitation import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    Grant,
+    Imitation,
+    bearer,
+    credentials,
+    query_of,
+)
+
+ISSUER = "https://accounts.google.com"
+SUBJECT = "110169484474386276334"
+
+
+class Google(Imitation):
+    """Google's endpoints, at their own paths below one address."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.profile: dict[str, Any] = {
+            "sub": SUBJECT,
+            "name": "Alice Example",
+            "given_name": "Alice",
+            "family_name": "Example",
+            "picture": "https://lh3.googleusercontent.com/a/photo=s96-c",
+            "email": "alice@example.com",
+            "email_verified": True,
+            "hd": "example.com",
+        }
+        self.routes = {
+            "/o/oauth2/v2/auth": self.authorize,
+            "/token": self.token,
+            "/revoke": self.revoke,
+            "/v1/userinfo": self.userinfo,
+            "/oauth2/v3/certs": self.keys,
+        }
+
+    def provider(self, secret: str = CLIENT_SECRET, **options: Any) -> GoogleProvider:
+        """Return a client of this imitation."""
+        usual = {
+            "authorize_url": f"{self.url}/o/oauth2/v2/auth",
+            "token_url": f"{self.url}/token",
+            "userinfo_url": f"{self.url}/v1/userinfo",
+            "revocation_url": f"{self.url}/revoke",
+            "jwks_url": f"{self.url}/oauth2/v3/certs",
+        }
+        return GoogleProvider(CLIENT_ID, secret, **(usual | options))
+
+    def authorize(self, request: Received) -> Answer:
+        """Consent, or refuse what Google refuses on a page of its own."""
+        asked = query_of(request)
+        if asked.get("client_id") != CLIENT_ID:
+            return Answer(b"Error 401: invalid_client", 401, "text/html")
+        return self.consent(request, scope=asked["scope"], authuser="0", prompt="consent", hd="example.com")
+
+    def token(self, request: Received) -> Answer:
+        """Exchange a code, or refresh."""
+        form = request.form
+        if credentials(request, form) != (CLIENT_ID, CLIENT_SECRET):
+            return Answer({"error": "invalid_client", "error_description": "Unauthorized"}, 401)
+        if form["grant_type"] == "refresh_token":
+            grant = self.holder(form["refresh_token"])
+            if grant is None:
+                told = "Token has been expired or revoked."
+                return Answer({"error": "invalid_grant", "error_description": told}, 400)
+            return self._issue(grant)
+        grant = self.redeem(form)
+        if grant is None:
+            return Answer({"error": "invalid_grant", "error_description": "Bad Request"}, 400)
+        offline = grant.request.get("access_type") == "offline" and "consent" in grant.request["prompt"]
+        # Only the first time, and only when asked so: a refresh brings no new one.
+        return self._issue(grant, **({"refresh_token": self.secret("1//")} if offline else {}))
+
+    def userinfo(self, request: Received) -> Answer:
+        """Tell the profile to a good token."""
+        if self.holder(bearer(request)) is None:
+            told = "Invalid Credentials"
+            return Answer({"error": "invalid_request", "error_description": told}, 401)
+        return Answer(self.profile)
+
+    def revoke(self, request: Received) -> Answer:
+        """End the whole grant with any of its tokens; a second time is an error."""
+        grant = self.holder(request.form["token"])
+        if grant is None:
+            return Answer({"error": "invalid_token", "error_description": "Token expired or revoked"}, 400)
+        grant.tokens.clear()
+        return Answer({})
+
+    def _issue(self, grant: Grant, **more: str) -> Answer:
+        token = self.secret("ya29.")
+        grant.tokens |= {token, *more.values()}
+        claims = {"iss": ISSUER, "azp": CLIENT_ID, **self.profile}
+        if "nonce" in grant.request:
+            claims["nonce"] = grant.request["nonce"]
+        scope = (
+            "openid https://www.googleapis.com/auth/userinfo.profile"
+            " https://www.googleapis.com/auth/userinfo.email"
+        )
+        members = {"access_token": token, "expires_in": 3599, "scope": scope, "token_type": "Bearer"}
+        return Answer({**members, **more, "id_token": self.id_token(**claims)})

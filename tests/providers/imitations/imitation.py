@@ -1,0 +1,127 @@
+"""What the imitated providers have in common: grants that are good once, tokens, and the person's consent."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from base64 import b64decode, urlsafe_b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Self
+from urllib.parse import parse_qsl, quote, unquote_plus, urlencode, urlsplit
+
+from tests.protocol.forge import make_key, public_jwk, sign
+from tests.protocol.servers import Answer, Received, ScriptedServer
+
+CLIENT_ID = "client-7"
+CLIENT_SECRET = "canary~client.secret+/="
+KID = "2026"
+
+Told = Callable[[Received], Answer]
+
+
+@dataclass
+class Grant:
+    """What a person allowed: the parameters of the request, and which of its tokens are still good."""
+
+    request: Mapping[str, str]
+    tokens: set[str] = field(default_factory=set)
+    spent: bool = False
+
+
+class Imitation:
+    """A provider on the loopback address at which everybody consents at once.
+
+    ``routes`` has what each path does; ``answers`` goes before it, for what the test says.
+    """
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Told] = {}
+        self.answers: dict[str, Answer] = {}
+        self.grants: dict[str, Grant] = {}
+        self.key = make_key("RSA")
+        self._number = count(1)
+        self.server = ScriptedServer(self._script)
+        self.url = self.server.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.close()
+
+    def requests(self, path: str) -> list[Received]:
+        """Return what a path has received."""
+        return self.server.requests(path)
+
+    def consent(self, request: Received, **more: str) -> Answer:
+        """Send the browser back with a code and more, and remember what was asked."""
+        asked = query_of(request)
+        code = self.secret("code")
+        self.grants[code] = Grant(asked)
+        return redirect(asked["redirect_uri"], state=asked["state"], code=code, **more)
+
+    def secret(self, kind: str) -> str:
+        """Return a new canary."""
+        return f"{kind}-canary-{next(self._number)}"
+
+    def redeem(self, form: Mapping[str, str]) -> Grant | None:
+        """Return the grant of a code that is presented as it was asked for, for the first time."""
+        grant = self.grants.get(form.get("code", ""))
+        if grant is None or grant.spent or form.get("redirect_uri") != grant.request["redirect_uri"]:
+            return None
+        if not proves(grant.request.get("code_challenge", ""), form.get("code_verifier", "")):
+            return None
+        grant.spent = True
+        return grant
+
+    def holder(self, token: str) -> Grant | None:
+        """Return the grant that a token belongs to."""
+        return next((grant for grant in self.grants.values() if token in grant.tokens), None)
+
+    def id_token(self, **claims: object) -> str:
+        """Return an ID token, signed as these providers sign."""
+        now = int(time.time())
+        usual = {"aud": CLIENT_ID, "iat": now, "exp": now + 3600, **claims}
+        return sign({"alg": "RS256", "kid": KID, "typ": "JWT"}, usual, self.key, "RS256")
+
+    def keys(self, request: Received) -> Answer:
+        """Answer with the key set."""
+        return Answer({"keys": [public_jwk(self.key, kid=KID, use="sig", alg="RS256")]})
+
+    def _script(self, request: Received) -> Answer:
+        if request.path in self.answers:
+            return self.answers[request.path]
+        route = self.routes.get(request.path)
+        return route(request) if route else Answer({"error": "not_found", "path": request.path}, 404)
+
+
+def query_of(request: Received) -> dict[str, str]:
+    """Return the query of a request."""
+    return dict(parse_qsl(urlsplit(request.target).query))
+
+
+def redirect(where: str, **parameters: str) -> Answer:
+    """Send the browser somewhere."""
+    return Answer(b"", 302, "text/plain", {"Location": f"{where}?{urlencode(parameters, quote_via=quote)}"})
+
+
+def credentials(request: Received, form: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the client's identifier and secret, from the header or from the form (RFC 6749 §2.3.1)."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind == "Basic":
+        name, _, secret = b64decode(value).decode("ascii").partition(":")
+        return unquote_plus(name), unquote_plus(secret)
+    return str(form.get("client_id", "")), str(form.get("client_secret", ""))
+
+
+def bearer(request: Received) -> str:
+    """Return the access token of a request."""
+    return request.headers.get("authorization", "").removeprefix("Bearer ")
+
+
+def proves(challenge: str, verifier: str) -> bool:
+    """Tell whether a code verifier is the challenge's (RFC 7636 §4.6)."""
+    digest = urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest())
+    return digest.rstrip(b"=").decode("ascii") == challenge

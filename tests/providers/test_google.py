@@ -1,0 +1,168 @@
+"""Google, by a local imitation of what it documents: both modes, and what it does in its own way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from pywry_auth.config import OAuth2Settings
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    INVALID_ID_TOKEN,
+    ISSUER_MISMATCH,
+    AuthenticationError,
+    TokenError,
+    TokenRefreshError,
+)
+from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.protocol.pkce import PKCEChallenge
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.providers.google import GoogleProvider
+from tests.person import Person, parameters_of
+from tests.protocol.issuer import REDIRECT_URI
+from tests.protocol.refusal import everything_told
+from tests.providers.imitations.google import SUBJECT, Google
+from tests.providers.imitations.imitation import CLIENT_ID
+from tests.providers.site import Site, come_back, signed_in
+
+
+@pytest.fixture
+def google() -> Iterator[Google]:
+    with Google() as running:
+        yield running
+
+
+def asked(**extra: str) -> dict[str, str]:
+    url = GoogleProvider(CLIENT_ID).build_authorize_url(REDIRECT_URI, "s", extra_params=extra)
+    assert url.startswith("https://accounts.google.com/o/oauth2/v2/auth?")
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def login(google: Google) -> OAuthTokenSet:
+    provider = google.provider()
+    request = begin(provider, REDIRECT_URI)
+    return complete(provider, request, parameters_of(Person().authorize(request.url))).tokens
+
+
+def test_the_settings_make_it_with_its_own_scopes() -> None:
+    """S3, S4."""
+    settings = OAuth2Settings(provider="google", client_id=CLIENT_ID)
+    provider = create_provider_from_settings(settings)
+    assert isinstance(provider, GoogleProvider)
+    assert (provider.name, provider.scopes) == ("google", ("openid", "email", "profile"))
+    endpoints = provider.metadata
+    assert endpoints.issuer == "https://accounts.google.com"
+    assert endpoints.token_endpoint == "https://oauth2.googleapis.com/token"
+    assert endpoints.userinfo_endpoint == "https://openidconnect.googleapis.com/v1/userinfo"
+    assert endpoints.revocation_endpoint == "https://oauth2.googleapis.com/revoke"
+    assert endpoints.jwks_uri == "https://www.googleapis.com/oauth2/v3/certs"
+    named = OAuth2Settings(
+        provider="google", client_id=CLIENT_ID, scopes="openid", token_url="https://x.example/"
+    )
+    assert create_provider_from_settings(named).scopes == ("openid",)
+    assert create_provider_from_settings(named).metadata.token_endpoint == "https://x.example/"
+
+
+@pytest.mark.parametrize(
+    ("extra", "prompt"),
+    [
+        ({}, "consent"),
+        ({"prompt": "consent"}, "consent"),
+        ({"prompt": "select_account"}, "select_account consent"),
+        ({"access_type": "online"}, "consent"),
+    ],
+)
+def test_offline_access_and_consent_are_always_asked_for(extra: dict[str, str], prompt: str) -> None:
+    """S4."""
+    assert (asked(**extra)["access_type"], asked(**extra)["prompt"]) == ("offline", prompt)
+
+
+def test_consent_cannot_be_asked_for_without_a_page() -> None:
+    with pytest.raises(AuthenticationError, match="prompt=none") as caught:
+        asked(prompt="none")
+    assert caught.value.error == INVALID_CONFIGURATION
+
+
+def test_a_program_signs_in_refreshes_and_signs_out(google: Google, caplog: pytest.LogCaptureFixture) -> None:
+    """S4, S5, P16: Google names its scopes otherwise than they were asked for."""
+    app, result = signed_in(google.provider())
+    assert result.user_id == SUBJECT
+    assert result.user_info == google.profile
+    assert "https://www.googleapis.com/auth/userinfo.email" in result.tokens.scope.split()
+    fresh = app.session_manager.refresh()
+    assert fresh.access_token != result.tokens.access_token
+    assert fresh.refresh_token == result.tokens.refresh_token
+    app.logout()
+    assert [google.holder(t) for t in (fresh.access_token, fresh.refresh_token or "")] == [None, None]
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert "canary" not in caplog.text
+
+
+def test_a_website_signs_in_and_out(google: Google) -> None:
+    """S7: Google vouches for addresses."""
+    site = Site(google.provider(), admin_users="alice@example.com")
+    browser = site.browser()
+    assert come_back(browser).status_code == 303
+    assert browser.get("/auth/status").json["roles"] == ["viewer", "admin"]
+    assert browser.get("/auth/userinfo").json["user_info"] == google.profile
+    assert browser.post("/auth/refresh").json["refreshed"] is True
+    assert browser.post("/auth/logout").json["logged_out"] is True
+    assert len(google.requests("/revoke")) == 2
+    assert site.tokens.load(SUBJECT) is None
+
+
+def test_an_address_that_google_does_not_vouch_for_makes_no_administrator(google: Google) -> None:
+    """P23."""
+    google.profile["email_verified"] = False
+    assert Site(google.provider(), admin_users="alice@example.com").roles() == ["viewer"]
+
+
+def test_a_grant_that_the_user_took_back_is_dead(google: Google) -> None:
+    tokens = login(google)
+    provider = google.provider()
+    assert provider.revoke_token(tokens.access_token) is True
+    assert provider.revoke_token(tokens.refresh_token or "") is True, "which ended with the other"
+    with pytest.raises(TokenRefreshError) as caught:
+        provider.refresh_tokens(tokens.refresh_token or "")
+    assert caught.value.error == "invalid_grant"
+    assert "canary" not in everything_told(caught.value)
+
+
+def test_a_wrong_secret_is_said_to_be_one(google: Google) -> None:
+    provider = google.provider(secret="wrong")
+    with pytest.raises(TokenError, match="CLIENT_SECRET") as caught:
+        provider.exchange_code("code", REDIRECT_URI)
+    assert caught.value.error == "invalid_client"
+
+
+def test_a_response_of_another_issuer_is_refused(google: Google) -> None:
+    """T4, RFC 9207: looked at although Google need not send it."""
+    provider = google.provider()
+    request = begin(provider, REDIRECT_URI)
+    parameters = [*parameters_of(Person().authorize(request.url)), ("iss", "https://id.example.com")]
+    with pytest.raises(AuthenticationError) as caught:
+        complete(provider, request, parameters)
+    assert caught.value.error == ISSUER_MISMATCH
+    assert google.requests("/token") == []
+
+
+def test_an_id_token_of_another_issuer_is_refused(google: Google) -> None:
+    provider = google.provider(issuer="https://id.example.com")
+    request = begin(provider, REDIRECT_URI)
+    with pytest.raises(TokenError) as caught:
+        complete(provider, request, parameters_of(Person().authorize(request.url)))
+    assert caught.value.error == INVALID_ID_TOKEN
+
+
+def test_a_code_is_worth_nothing_without_its_verifier(google: Google) -> None:
+    """T5."""
+    provider = google.provider()
+    url = provider.build_authorize_url(REDIRECT_URI, "s", PKCEChallenge.generate())
+    code = dict(parameters_of(Person().authorize(url)))["code"]
+    with pytest.raises(TokenError) as caught:
+        provider.exchange_code(code, REDIRECT_URI, PKCEChallenge.generate().verifier)
+    assert caught.value.error == "invalid_grant"
