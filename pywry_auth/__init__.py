@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.pkce import PKCEChallenge
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.providers.factory import create_provider_from_settings
+    from pywry_auth.providers.github import GitHubProvider
     from pywry_auth.providers.google import GoogleProvider
     from pywry_auth.providers.oidc import GenericOIDCProvider
     from pywry_auth.state.tokens import (
@@ -42,6 +43,7 @@ _HOME = {
     "OAuthProvider": "providers.base",
     "create_provider_from_settings": "providers.factory",
     "GenericOIDCProvider": "providers.oidc",
+    "GitHubProvider": "providers.github",
     "GoogleProvider": "providers.google",
     "KeyringTokenStore": "state.tokens",
     "MemoryTokenStore": "state.tokens",
@@ -56,6 +58,7 @@ __all__ = [
     "AuthFlowResult",
     "AuthFlowState",
     "GenericOIDCProvider",
+    "GitHubProvider",
     "GoogleProvider",
     "KeyringTokenStore",
     "MemoryTokenStore",

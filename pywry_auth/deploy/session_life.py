@@ -10,7 +10,7 @@ from flask import request
 
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow import token_lifecycle
-from pywry_auth.flow.identity import require_allowed, roles_for, vouched_email
+from pywry_auth.flow.identity import canonical_email, require_allowed, roles_for
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -45,11 +45,11 @@ class SessionLife:
             result: Who signed in.
 
         Raises:
-            AuthenticationError: The user may not sign in here (``access_denied``).
+            AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
+                tell the address that the site's rules ask for.
         """
         profile, rules = result.user_info, self.options.rules
-        vouched = rules.trust_unverified_email or self.provider.vouches_for_email(profile)
-        email = vouched_email(profile, vouched)
+        email = self._email(result) if rules.need_email else None
         require_allowed(profile, email, rules)
         store, cookie = self.sessions.store, self.sessions.cookie
         earlier = cookie.read(request)
@@ -102,3 +102,10 @@ class SessionLife:
         except AuthenticationError as exc:  # signed out here all the same
             _log.warning("the provider's sign-out address cannot be had: %s", exc)
             return None
+
+    def _email(self, result: AuthFlowResult) -> str | None:
+        """Return the user's address in its canonical form, if somebody stands for it."""
+        profile = result.user_info
+        if self.options.rules.trust_unverified_email:
+            return canonical_email(profile.get("email"))
+        return canonical_email(self.provider.vouched_email(profile, result.tokens.access_token))

@@ -35,6 +35,11 @@ class AccessRules:
     role_map: Mapping[str, str] = field(default_factory=dict)
     trust_unverified_email: bool = False
 
+    @property
+    def need_email(self) -> bool:
+        """Whether any rule is about an address."""
+        return bool(self.allowed_email_domains or _emails([*self.admin_users, *self.allowed_users]))
+
 
 def user_id(profile: Claims) -> str:
     """Return the profile's first non-empty of ``sub``, ``id``, ``login``, ``email``.
@@ -53,16 +58,6 @@ def user_id(profile: Claims) -> str:
             error=NO_USER_ID,
         )
     return found
-
-
-def vouched_email(profile: Claims, vouched: bool) -> str | None:
-    """Return the profile's e-mail address in its one canonical form, if the provider vouches for it.
-
-    Args:
-        profile: What the provider says of the user.
-        vouched: Whether it says that the address is the user's.
-    """
-    return canonical_email(profile.get("email")) if vouched else None
 
 
 def canonical_email(address: object) -> str | None:

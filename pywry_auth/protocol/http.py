@@ -54,13 +54,20 @@ class ProviderAnswer:
         Raises:
             AuthenticationError: It is anything else.
         """
-        try:
-            value = json.loads(self.body)
-        except (ValueError, RecursionError) as exc:
-            # An error page of a proxy, mostly. The parser's error would carry the body: it is not kept.
-            raise self.fault(f"a body that is not JSON ({type(exc).__name__})") from None
+        value = self._json()
         if not isinstance(value, dict):
             raise self.fault("JSON that is not an object")
+        return value
+
+    def json_list(self) -> list[Any]:
+        """Return the body as a JSON array.
+
+        Raises:
+            AuthenticationError: It is anything else.
+        """
+        value = self._json()
+        if not isinstance(value, list):
+            raise self.fault("JSON that is not an array")
         return value
 
     def fault(self, what: str) -> AuthenticationError:
@@ -72,6 +79,13 @@ class ProviderAnswer:
             f"and {what}: check the endpoint's URL and the provider's state.",
             error=code,
         )
+
+    def _json(self) -> object:
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as exc:
+            # An error page of a proxy, mostly. The parser's error would carry the body: it is not kept.
+            raise self.fault(f"a body that is not JSON ({type(exc).__name__})") from None
 
 
 class _PooledAdapter(HTTPAdapter):
@@ -186,7 +200,7 @@ class ProviderSession(OAuth2Session):
         left = max(ends - time.monotonic(), 0.001)
         sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         if data is not None:
-            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
         timeout = Timeout(total=left, connect=min(left, _CONNECT_SECONDS))
         response = self.request(method, url, data=data, headers=sent, timeout=timeout, stream=True)
         with response:

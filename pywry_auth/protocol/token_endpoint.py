@@ -185,8 +185,7 @@ def _refused(
     for secret in filter(None, secrets):  # some servers quote the code or token that they refuse
         error, description = error.replace(secret, "…"), description.replace(secret, "…")
     told = f"{printable(error)}: {printable(description)}" if description else printable(error)
-    # Only this says that the grant itself is dead; a wrong client secret, say, can be mended (RFC 6749 §5.2).
-    kind = refusal if error == "invalid_grant" else TokenError
+    kind = refusal if error in _DEAD_GRANT else TokenError
     return kind(
         f"The token endpoint answered {told}. {_NEXT_STEP.get(error, 'Sign in again.')}",
         error=error,
@@ -194,8 +193,13 @@ def _refused(
     )
 
 
+# Only these say that the grant itself is dead; a wrong client secret, say, can be mended (RFC 6749 §5.2).
+_DEAD_GRANT = ("invalid_grant", "bad_refresh_token")  # the second is GitHub's word for it
+
 _NEXT_STEP = {
     "invalid_client": "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD.",
+    "incorrect_client_credentials": "Check CLIENT_ID and CLIENT_SECRET.",
+    "redirect_uri_mismatch": "Check the redirect URI in the client's registration at the provider.",
     "unauthorized_client": "Check the client's registration at the provider.",
     "invalid_request": "Check the client's registration and redirect URI at the provider.",
     "unsupported_grant_type": "Check the client's registration at the provider.",

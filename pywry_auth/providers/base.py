@@ -280,14 +280,18 @@ class OAuthProvider:
         """Tell, without a call, whether a token set is this issuer's and was made for this client."""
         return tokens.client_id == self.client_id and tokens.issuer == self.metadata.issuer
 
-    def vouches_for_email(self, profile: Claims) -> bool:
-        """Tell whether the provider says that the profile's e-mail address is the user's (OIDC Core §5.1).
+    def vouched_email(self, profile: Claims, access_token: str) -> str | None:
+        """Return the address that the provider says is the user's (OIDC Core §5.1); None for none.
 
         Args:
-            profile: What the provider says of the user. Some send the claim as a string.
+            profile: What the provider says of the user. Some send ``email_verified`` as a string.
+            access_token: The user's, for providers that tell it elsewhere.
+
+        Raises:
+            AuthenticationError: The provider would have to be asked, and did not answer.
         """
-        verified = profile.get("email_verified")
-        return verified is True or verified == "true"
+        email, verified = profile.get("email"), profile.get("email_verified")
+        return email if isinstance(email, str) and (verified is True or verified == "true") else None
 
     def revoke_token(self, token: str) -> bool:
         """Ask the provider to end a token (RFC 7009).

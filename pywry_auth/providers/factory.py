@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
+from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
 
-_NAMED: Mapping[str, type[OAuthProvider]] = {"google": GoogleProvider}
+_NAMED: Mapping[str, type[OAuthProvider]] = {"google": GoogleProvider, "github": GitHubProvider}
 
 
 def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:

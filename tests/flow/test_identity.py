@@ -14,10 +14,13 @@ from pywry_auth.flow.identity import (
     require_allowed,
     roles_for,
     user_id,
-    vouched_email,
 )
 
 ADMIN = "admin@example.com"
+
+
+def _vouched(profile: dict[str, Any], vouched: bool) -> str | None:
+    return canonical_email(profile.get("email")) if vouched else None
 
 
 @pytest.mark.parametrize(
@@ -57,8 +60,6 @@ def test_a_profile_that_names_nobody_is_refused(profile: dict[str, Any]) -> None
 )
 def test_an_address_has_one_form(address: str, canonical: str) -> None:
     assert canonical_email(address) == canonical
-    assert vouched_email({"email": address}, vouched=True) == canonical
-    assert vouched_email({"email": address}, vouched=False) is None
 
 
 TRICKS = [
@@ -104,7 +105,7 @@ TRICKS = [
 def test_no_trick_with_an_address_makes_an_administrator(address: object) -> None:
     """T15: also when the provider vouches for it."""
     profile = {"sub": "mallory", "email": address}
-    email = vouched_email(profile, vouched=True)
+    email = _vouched(profile, True)
     rules = AccessRules(admin_users=[ADMIN], allowed_users=[ADMIN], allowed_email_domains=["example.com"])
     assert "admin" not in roles_for(profile, email, rules)
     with pytest.raises(AuthenticationError) as caught:
@@ -133,7 +134,7 @@ def test_an_administrator_has_a_stable_id_or_a_vouched_address(
     """T14, T15, T16: a login or a display name can be changed and taken by somebody else."""
     rules = AccessRules(default_roles=["viewer"], admin_users=["248", ADMIN])
     expected = ["viewer", "admin"] if admin else ["viewer"]
-    assert roles_for(profile, vouched_email(profile, vouched), rules) == expected
+    assert roles_for(profile, _vouched(profile, vouched), rules) == expected
 
 
 def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_way_out(
@@ -191,7 +192,7 @@ def test_who_may_sign_in(
     rules: dict[str, Any], profile: dict[str, Any], vouched: bool, allowed: bool
 ) -> None:
     """S3 ALLOWED_USERS, ALLOWED_EMAIL_DOMAINS."""
-    email = vouched_email(profile, vouched)
+    email = _vouched(profile, vouched)
     if allowed:
         require_allowed(profile, email, AccessRules(**rules))
         assert user_id(profile)
@@ -205,7 +206,7 @@ def test_who_may_sign_in(
 def test_a_similar_address_is_another(address: str) -> None:
     """T15."""
     profile = {"sub": "7", "email": address}
-    assert "admin" not in roles_for(profile, vouched_email(profile, True), AccessRules(admin_users=[ADMIN]))
+    assert "admin" not in roles_for(profile, _vouched(profile, True), AccessRules(admin_users=[ADMIN]))
 
 
 def test_a_role_that_comes_twice_is_there_once() -> None:
@@ -218,3 +219,17 @@ def test_without_a_roles_claim_no_member_of_the_profile_is_a_role() -> None:
     rules = AccessRules(role_map={"eng": "admin"})
     profile = {"sub": "7", "": "eng", "groups": ["eng"], "roles": ["admin"]}
     assert roles_for(profile, None, rules) == ["viewer"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "needed"),
+    [
+        ({}, False),
+        ({"admin_users": ["7"], "allowed_users": ["7"]}, False),
+        ({"admin_users": [ADMIN]}, True),
+        ({"allowed_users": ["7", ADMIN]}, True),
+        ({"allowed_email_domains": ["example.com"]}, True),
+    ],
+)
+def test_an_address_is_needed_where_a_rule_is_about_one(rules: dict[str, Any], needed: bool) -> None:
+    assert AccessRules(**rules).need_email is needed

@@ -409,8 +409,10 @@ def test_claims_suffice_when_they_have_what_was_asked_for(
 )
 def test_an_address_is_vouched_for_in_two_ways(value: object, vouched: bool) -> None:
     """P23, T15: unknown is not yes."""
-    assert plain().vouches_for_email({"email": "a@example.com", "email_verified": value}) is vouched
-    assert plain().vouches_for_email({"email": "a@example.com"}) is False
+    profile = {"email": "a@example.com", "email_verified": value}
+    assert plain().vouched_email(profile, ACCESS_TOKEN) == ("a@example.com" if vouched else None)
+    assert plain().vouched_email({"email": "a@example.com"}, ACCESS_TOKEN) is None
+    assert plain().vouched_email({**profile, "email": ["a@example.com"]}, ACCESS_TOKEN) is None
 
 
 # Revocation, sign-out, closing

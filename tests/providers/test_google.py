@@ -93,6 +93,7 @@ def test_a_program_signs_in_refreshes_and_signs_out(google: Google, caplog: pyte
     assert result.user_id == SUBJECT
     assert result.user_info == google.profile
     assert "https://www.googleapis.com/auth/userinfo.email" in result.tokens.scope.split()
+    assert app.session_manager is not None
     fresh = app.session_manager.refresh()
     assert fresh.access_token != result.tokens.access_token
     assert fresh.refresh_token == result.tokens.refresh_token

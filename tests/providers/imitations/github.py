@@ -1,0 +1,169 @@
+"""GitHub as its documentation shows it, at the addresses of an Enterprise Server.
+
+https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
+https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
+https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
+https://docs.github.com/en/rest/users/emails
+https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+from urllib.parse import urlencode
+
+from pywry_auth.providers.github import GitHubProvider
+from tests.protocol.servers import Answer, Received
+from tests.providers.imitations.imitation import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    Grant,
+    Imitation,
+    bearer,
+    credentials,
+    query_of,
+)
+
+API = "/api/v3"
+EMAILS = f"{API}/user/emails"
+REVOKE = f"{API}/applications/{CLIENT_ID}/token"
+_HELP = (
+    "https://docs.github.com/apps/managing-oauth-apps/troubleshooting-oauth-app-access-token-request-errors"
+)
+
+
+class GitHub(Imitation):
+    """The login's pages and the API.
+
+    Args:
+        expiring: Whether tokens expire and refresh, as those of GitHub Apps do.
+        granted: The scopes that the person leaves; None for all that are asked for.
+    """
+
+    def __init__(self, *, expiring: bool = False, granted: str | None = None) -> None:
+        super().__init__()
+        self._expiring = expiring
+        self._granted = granted
+        self.profile: dict[str, Any] = {
+            "login": "alice",
+            "id": 583231,
+            "node_id": "MDQ6VXNlcjU4MzIzMQ==",
+            "avatar_url": "https://avatars.githubusercontent.com/u/583231?v=4",
+            "type": "User",
+            "site_admin": False,
+            "name": "Alice Example",
+            "email": None,
+        }
+        self.addresses: list[dict[str, Any]] = [
+            address("583231+alice@users.noreply.github.com"),
+            address("old@example.com", verified=False),
+            address("alice@example.com", primary=True, visibility="private"),
+        ]
+        self.routes = {
+            "/login/oauth/authorize": self.authorize,
+            "/login/oauth/access_token": self.token,
+            f"{API}/user": self.user,
+            EMAILS: self.emails,
+            REVOKE: self.revoke,
+        }
+
+    def provider(self, secret: str = CLIENT_SECRET, **options: Any) -> GitHubProvider:
+        """Return a client of this imitation."""
+        return GitHubProvider(CLIENT_ID, secret, base_url=self.url, **options)
+
+    def authorize(self, request: Received) -> Answer:
+        """Consent; a client that is not known gets a page."""
+        asked = query_of(request)
+        if asked.get("client_id") != CLIENT_ID:
+            return Answer(b"<h1>404</h1>", 404, "text/html")
+        return self.consent(request)
+
+    def token(self, request: Received) -> Answer:
+        """Exchange a code, or refresh: errors have status 200, and only who asks for JSON gets it."""
+        told = self._told(request)
+        if "application/json" not in request.headers.get("accept", ""):
+            return Answer(urlencode(told).encode(), media_type="application/x-www-form-urlencoded")
+        return Answer(told)
+
+    def user(self, request: Received) -> Answer:
+        """Tell the profile to a good token."""
+        return self._refusal(request) or Answer(self.profile)
+
+    def emails(self, request: Received) -> Answer:
+        """Tell the addresses to a token that may read them; to others they are not there."""
+        refusal = self._refusal(request)
+        if refusal:
+            return refusal
+        grant = self.holder(bearer(request))
+        assert grant is not None
+        if not {"user:email", "user"} & set(self._scopes(grant)):
+            return _message("Not Found", 404)
+        return Answer(self.addresses)
+
+    def revoke(self, request: Received) -> Answer:
+        """End a token for the application that it belongs to."""
+        # The API takes the pair as it is (RFC 7617), the token endpoint form-urlencoded (RFC 6749 §2.3.1).
+        pair = b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode("ascii")
+        if request.method != "DELETE" or request.headers.get("authorization") != f"Basic {pair}":
+            return _message("Not Found", 404)
+        token = json.loads(request.body).get("access_token", "")
+        grant = self.holder(token)
+        if grant is None or token.startswith("ghr_"):
+            return _message("Not Found", 404)
+        grant.tokens.clear()
+        return Answer(b"", 204)
+
+    def _told(self, request: Received) -> dict[str, Any]:
+        form = request.form
+        if credentials(request, form) != (CLIENT_ID, CLIENT_SECRET):
+            text = "The client_id and/or client_secret passed are incorrect."
+            return _error("incorrect_client_credentials", text)
+        if form["grant_type"] == "refresh_token":
+            grant = self.holder(form["refresh_token"])
+            if grant is None:
+                return _error("bad_refresh_token", "The refresh token passed is incorrect or expired.")
+            grant.tokens.clear()
+            return self._issue(grant)
+        known = self.grants.get(form.get("code", ""))
+        if known and form.get("redirect_uri") != known.request["redirect_uri"]:
+            text = "The redirect_uri MUST match the registered callback URL for this application."
+            return _error("redirect_uri_mismatch", text)
+        grant = self.redeem(form)
+        if grant is None:
+            return _error("bad_verification_code", "The code passed is incorrect or expired.")
+        return self._issue(grant)
+
+    def _issue(self, grant: Grant) -> dict[str, Any]:
+        token = self.secret("ghu_" if self._expiring else "gho_")
+        grant.tokens.add(token)
+        told = {"access_token": token, "scope": ",".join(self._scopes(grant)), "token_type": "bearer"}
+        if not self._expiring:
+            return told
+        refresh = self.secret("ghr_")
+        grant.tokens.add(refresh)
+        lasting = {"expires_in": 28800, "refresh_token": refresh, "refresh_token_expires_in": 15897600}
+        return told | lasting
+
+    def _scopes(self, grant: Grant) -> list[str]:
+        return (grant.request["scope"] if self._granted is None else self._granted).split()
+
+    def _refusal(self, request: Received) -> Answer | None:
+        if not request.headers.get("user-agent"):
+            return _message("Request forbidden by administrative rules.", 403)
+        return None if self.holder(bearer(request)) else _message("Bad credentials", 401)
+
+
+def address(email: str, **members: Any) -> dict[str, Any]:
+    """Return an entry of the list of addresses."""
+    return {"email": email, "primary": False, "verified": True, "visibility": None, **members}
+
+
+def _error(error: str, text: str) -> dict[str, Any]:
+    return {"error": error, "error_description": text, "error_uri": f"{_HELP}/#{error.replace('_', '-')}"}
+
+
+def _message(text: str, status: int) -> Answer:
+    told = {"message": text, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+    return Answer(told, status, "application/json; charset=utf-8")
