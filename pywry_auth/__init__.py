@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pywry_auth.providers.factory import create_provider_from_settings
     from pywry_auth.providers.github import GitHubProvider
     from pywry_auth.providers.google import GoogleProvider
+    from pywry_auth.providers.microsoft import MicrosoftProvider
     from pywry_auth.providers.oidc import GenericOIDCProvider
     from pywry_auth.state.tokens import (
         KeyringTokenStore,
@@ -45,6 +46,7 @@ _HOME = {
     "GenericOIDCProvider": "providers.oidc",
     "GitHubProvider": "providers.github",
     "GoogleProvider": "providers.google",
+    "MicrosoftProvider": "providers.microsoft",
     "KeyringTokenStore": "state.tokens",
     "MemoryTokenStore": "state.tokens",
     "RedisTokenStore": "state.tokens",
@@ -62,6 +64,7 @@ __all__ = [
     "GoogleProvider",
     "KeyringTokenStore",
     "MemoryTokenStore",
+    "MicrosoftProvider",
     "OAuthCallbackServer",
     "OAuthProvider",
     "OAuthTokenSet",

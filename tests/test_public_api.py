@@ -27,6 +27,7 @@ THERE = {
             "GitHubProvider",
             "GoogleProvider",
             "MemoryTokenStore",
+            "MicrosoftProvider",
             "KeyringTokenStore",
             "SQLiteTokenStore",
             "RedisTokenStore",
@@ -59,7 +60,6 @@ THERE = {
 """Where a name is imported from (S2); ``TO_COME`` has the rest of the table."""
 
 TO_COME = {
-    "pywry_auth": {"MicrosoftProvider"},
     "pywry_auth.deploy_routes": {"create_auth_router"},
 }
 

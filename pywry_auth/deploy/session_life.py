@@ -57,7 +57,8 @@ class SessionLife:
         session = store.create_session(
             cookie.signer.digest(value) or "",
             result.user_id,
-            roles=roles_for(profile, email, rules),
+            # Microsoft tells groups and roles in the ID token alone; what UserInfo says goes before it.
+            roles=roles_for({**result.tokens.id_token_claims, **profile}, email, rules),
             ttl=self.options.session_ttl,
             metadata={"user_info": profile},
         )

@@ -15,6 +15,7 @@ from pywry_auth.exceptions import (
     printable,
 )
 from pywry_auth.models import AuthorizationRequest
+from pywry_auth.protocol.discovery import is_issuer
 
 ResponseParameters = Sequence[tuple[str, str]]
 """Decoded parameters of an authorization response, in order, duplicates kept."""
@@ -94,7 +95,7 @@ def _check_issuer(received: str | None, issuer: str, required: bool) -> None:
     # RFC 9207 §2.4, for error responses too: a response of another server is not even read.
     if received is None and not required:
         return
-    if issuer and received != issuer:
+    if issuer and not is_issuer(received or "", issuer):
         raise AuthenticationError(
             f"The response does not come from {printable(issuer)}: start a new login, and if this "
             "happens again, do not sign in.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderSession
 
 _log = logging.getLogger("pywry_auth.protocol")
+TENANT = "{tenantid}"
+GUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REFETCH_SECONDS = 30.0
 _MAX_AGE_SECONDS = 3600.0
 
@@ -40,6 +43,17 @@ class ProviderMetadata:
     id_token_signing_alg_values_supported: tuple[str, ...] = ()
     userinfo_signing_alg_values_supported: tuple[str, ...] = ()
     authorization_response_iss_parameter_supported: bool = False
+
+
+def is_issuer(name: str, issuer: str) -> bool:
+    """Tell whether a name is an issuer's, byte for byte, or one tenant's where the issuer is a template.
+
+    Args:
+        name: What a response says.
+        issuer: The issuer; ``{tenantid}`` in it stands for any tenant's GUID, as Microsoft writes it.
+    """
+    pattern = GUID.pattern.join(re.escape(part) for part in issuer.split(TENANT))
+    return re.fullmatch(pattern, name) is not None
 
 
 def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:

@@ -245,7 +245,8 @@ class OAuthProvider:
         token = verify_signature(
             id_token, self._key_set(), self.metadata.id_token_signing_alg_values_supported
         )
-        return dict(check_claims(token, self._expected(), nonce=nonce, access_token=access_token))
+        expected = self._expected(token.claims)
+        return dict(check_claims(token, expected, nonce=nonce, access_token=access_token))
 
     def get_userinfo(self, access_token: str) -> dict[str, Any]:
         """Return the provider's profile of the user, as it sent it (OIDC Core §5.3).
@@ -364,11 +365,12 @@ class OAuthProvider:
 
         text = body.decode("ascii", errors="replace")
         token = verify_signature(text, self._key_set(), self.metadata.userinfo_signing_alg_values_supported)
-        check_issuer_and_audience(token.claims, self._expected())
-        check_times(token.claims, self._expected())
+        expected = self._expected(token.claims)
+        check_issuer_and_audience(token.claims, expected)
+        check_times(token.claims, expected)
         return dict(token.claims)
 
-    def _expected(self) -> Expected:
+    def _expected(self, claims: Claims) -> Expected:
         from pywry_auth.protocol.id_token import Expected
 
         return Expected(self.metadata.issuer, self.client_id, self._clock(), self._skew)

@@ -9,6 +9,7 @@ from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
+from pywry_auth.providers.microsoft import MicrosoftProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
     secret = settings.client_secret.get_secret_value()
     arguments = (settings.client_id, secret, scopes, settings.token_endpoint_auth_method)
+    if settings.provider == "microsoft":
+        return MicrosoftProvider(*arguments, tenant_id=settings.tenant_id, **options)
     if settings.provider in _NAMED:
         return _NAMED[settings.provider](*arguments, **options)
     if settings.provider == "oidc":
@@ -56,7 +59,7 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         return GenericOIDCProvider(*arguments, **options)
     raise AuthenticationError(
         f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: "
-        f"use {', '.join(_NAMED)}, oidc or custom.",
+        f"use {', '.join(_NAMED)}, microsoft, oidc or custom.",
         error=INVALID_CONFIGURATION,
         provider=settings.provider,
     )

@@ -16,7 +16,7 @@ from pywry_auth.exceptions import (
     AuthenticationError,
     TokenError,
 )
-from pywry_auth.protocol.discovery import KeySet, ProviderMetadata, discover
+from pywry_auth.protocol.discovery import KeySet, ProviderMetadata, discover, is_issuer
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.jws import verify_signature
 from pywry_auth.protocol.urls import HTTPOptions
@@ -446,3 +446,27 @@ def test_a_key_set_without_usable_keys_lets_nobody_in(keys: Keys, empty: list[ob
     keys.issuer.jwks = empty
     assert not keys.accepts(keys.token("main"))
     assert not keys.accepts(sign({"alg": "ES256"}, claims_of(keys.issuer.url), keys.issuer.key, "ES256"))
+
+
+GUID = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
+
+
+@pytest.mark.parametrize(
+    ("name", "issuer", "fits"),
+    [
+        ("https://id.example.com", "https://id.example.com", True),
+        ("https://id.example.com/", "https://id.example.com", False),
+        ("https://id-example.com", "https://id.example.com", False),
+        (f"https://id.example.com/{GUID}/v2", "https://id.example.com/{tenantid}/v2", True),
+        (f"https://id.example.com/{GUID}/v2\n", "https://id.example.com/{tenantid}/v2", False),
+        (f"https://id-example.com/{GUID}/v2", "https://id.example.com/{tenantid}/v2", False),
+        ("https://id.example.com/{tenantid}/v2", "https://id.example.com/{tenantid}/v2", False),
+        (f"https://id.example.com/{GUID.upper()}/v2", "https://id.example.com/{tenantid}/v2", False),
+        ("https://id.example.com/x/v2", "https://id.example.com/{tenantid}/v2", False),
+    ],
+)
+def test_an_issuer_is_compared_byte_for_byte_but_for_a_tenants_place(
+    name: str, issuer: str, fits: bool
+) -> None:
+    """P19, P20."""
+    assert is_issuer(name, issuer) is fits

@@ -1,0 +1,144 @@
+"""Microsoft's identity platform as its documentation shows it.
+
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
+https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
+https://learn.microsoft.com/entra/identity-platform/userinfo
+https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pywry_auth.providers.microsoft import MicrosoftProvider
+from tests.protocol.servers import Answer, Received
+from tests.providers.imitations.imitation import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    Grant,
+    Imitation,
+    bearer,
+    credentials,
+)
+
+TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
+OTHER_TENANT = "11112222-bbbb-3333-cccc-4444dddd5555"
+CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"
+SUBJECT = "mW0yA7hkYxq3fL9sTzVbn2cR8dKe4uJp6gXoQ1iHw5E"
+OID = "00aa00aa-bb11-cc22-dd33-44ee44ee44ee"
+
+
+class Microsoft(Imitation):
+    """The endpoints of one path segment, and UserInfo.
+
+    Args:
+        segment: What stands in the path: ``common`` and its like, or a tenant.
+    """
+
+    def __init__(self, segment: str = "common") -> None:
+        super().__init__()
+        self.segment = segment
+        self.profile: dict[str, Any] = {
+            "sub": SUBJECT,
+            "name": "Alice Example",
+            "family_name": "Example",
+            "given_name": "Alice",
+            "picture": "https://graph.microsoft.com/v1.0/me/photo/$value",
+            "email": "alice@example.com",
+        }
+        self.claims: dict[str, Any] = {"tid": TENANT, "oid": OID}
+        self.routes = {
+            f"/{segment}/oauth2/v2.0/authorize": self.authorize,
+            f"/{segment}/oauth2/v2.0/token": self.token,
+            f"/{segment}/discovery/v2.0/keys": self.keys,
+            "/oidc/userinfo": self.userinfo,
+        }
+
+    def provider(self, secret: str = CLIENT_SECRET, **options: Any) -> MicrosoftProvider:
+        """Return a client of this imitation."""
+        usual = {
+            "tenant_id": self.segment,
+            "authority": self.url,
+            "userinfo_url": f"{self.url}/oidc/userinfo",
+        }
+        return MicrosoftProvider(CLIENT_ID, secret, **(usual | options))
+
+    def authorize(self, request: Received) -> Answer:
+        """Consent; the answer has more in it than is asked for."""
+        return self.consent(request, session_state="7a5b8f3c-0000-aaaa-1111-bbbb2222cccc")
+
+    def token(self, request: Received) -> Answer:
+        """Exchange a code, or refresh."""
+        form = request.form
+        if credentials(request, form) != (CLIENT_ID, CLIENT_SECRET):
+            return _error("invalid_client", 7000215, "Invalid client secret provided.", 401)
+        if form["grant_type"] == "refresh_token":
+            grant = self.holder(form["refresh_token"])
+            if grant is None:
+                return _error("invalid_grant", 700082, "The refresh token has expired due to inactivity.")
+            return self._issue(grant)
+        grant = self.redeem(form)
+        if grant is None:
+            return _error("invalid_grant", 54005, "OAuth2 Authorization code was already redeemed.")
+        return self._issue(grant)
+
+    def userinfo(self, request: Received) -> Answer:
+        """Tell the profile to a good token; groups and tenants are not part of it."""
+        if self.holder(bearer(request)) is None:
+            told = {"code": "InvalidAuthenticationToken", "message": "Access token has expired."}
+            return Answer({"error": told}, 401)
+        return Answer(self.profile)
+
+    def _issue(self, grant: Grant) -> Answer:
+        asked = grant.request["scope"].split()
+        token = self.secret("EwB4")
+        grant.tokens.add(token)
+        members: dict[str, Any] = {
+            "token_type": "Bearer",
+            # offline_access is never said, and User.Read may be there unasked.
+            "scope": " ".join([*(name for name in asked if name != "offline_access"), "User.Read"]),
+            "expires_in": 3599,
+            "ext_expires_in": 3599,
+            "access_token": token,
+        }
+        if "offline_access" in asked:
+            members["refresh_token"] = self.secret("M.C5_")
+            grant.tokens.add(members["refresh_token"])
+        if "openid" in asked:
+            members["id_token"] = self.id_token(**self._claims(grant))
+        return Answer(members)
+
+    def _claims(self, grant: Grant) -> dict[str, Any]:
+        nonce = {"nonce": grant.request["nonce"]} if "nonce" in grant.request else {}
+        usual = {
+            "ver": "2.0",
+            "iss": f"{self.url}/{self.claims.get('tid', TENANT)}/v2.0",
+            "sub": SUBJECT,
+            "nbf": int(time.time()),
+            "name": self.profile["name"],
+            "preferred_username": "alice@example.com",
+            "email": self.profile["email"],
+            "rh": "0.AAAA",
+            "uti": "bXlPd24",
+        }
+        return {name: value for name, value in {**usual, **nonce, **self.claims}.items() if value is not ...}
+
+
+def _error(error: str, code: int, text: str, status: int = 400) -> Answer:
+    trace, correlation = "0000aaaa-11bb-cccc-dd22-eeeeee333333", "aaaa0000-bb11-2222-33cc-444444dddddd"
+    stamp = "2026-01-09 02:02:12Z"
+    told = f"AADSTS{code}: {text}\r\nTrace ID: {trace}\r\nCorrelation ID: {correlation}\r\nTimestamp: {stamp}"
+    return Answer(
+        {
+            "error": error,
+            "error_description": told,
+            "error_codes": [code],
+            "timestamp": stamp,
+            "trace_id": trace,
+            "correlation_id": correlation,
+            "error_uri": f"https://login.microsoftonline.com/error?code={code}",
+        },
+        status,
+        "application/json; charset=utf-8",
+    )

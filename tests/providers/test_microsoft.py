@@ -1,0 +1,272 @@
+"""Microsoft, by a local imitation of what it documents: every kind of tenant, both modes, and its traps."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from pywry_auth.config import OAuth2Settings
+from pywry_auth.exceptions import (
+    INVALID_CONFIGURATION,
+    INVALID_ID_TOKEN,
+    ISSUER_MISMATCH,
+    AuthenticationError,
+    TokenError,
+    TokenRefreshError,
+)
+from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.models import AuthFlowResult
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.providers.microsoft import MicrosoftProvider
+from tests.person import Person, parameters_of
+from tests.protocol.issuer import REDIRECT_URI
+from tests.protocol.refusal import everything_told
+from tests.providers.imitations.imitation import CLIENT_ID
+from tests.providers.imitations.microsoft import CONSUMERS, OID, OTHER_TENANT, SUBJECT, TENANT, Microsoft
+from tests.providers.site import Site, come_back, signed_in
+
+LOGIN = "https://login.microsoftonline.com"
+
+
+def login(provider: MicrosoftProvider, *more: tuple[str, str]) -> AuthFlowResult:
+    request = begin(provider, REDIRECT_URI)
+    return complete(provider, request, [*parameters_of(Person().authorize(request.url)), *more])
+
+
+def test_the_settings_make_it_with_its_own_scopes() -> None:
+    """S3, S4."""
+    provider = create_provider_from_settings(OAuth2Settings(provider="microsoft", client_id=CLIENT_ID))
+    assert isinstance(provider, MicrosoftProvider)
+    assert (provider.name, provider.tenant_id) == ("microsoft", "common")
+    assert provider.scopes == ("openid", "email", "profile", "offline_access")
+    endpoints = provider.metadata
+    assert endpoints.issuer == f"{LOGIN}/{{tenantid}}/v2.0"
+    assert endpoints.authorization_endpoint == f"{LOGIN}/common/oauth2/v2.0/authorize"
+    assert endpoints.token_endpoint == f"{LOGIN}/common/oauth2/v2.0/token"
+    assert endpoints.end_session_endpoint == f"{LOGIN}/common/oauth2/v2.0/logout"
+    assert endpoints.device_authorization_endpoint == f"{LOGIN}/common/oauth2/v2.0/devicecode"
+    assert endpoints.jwks_uri == f"{LOGIN}/common/discovery/v2.0/keys"
+    assert endpoints.userinfo_endpoint == "https://graph.microsoft.com/oidc/userinfo"
+    assert endpoints.revocation_endpoint == ""
+    named = OAuth2Settings(provider="microsoft", client_id=CLIENT_ID, tenant_id=TENANT.upper())
+    assert create_provider_from_settings(named).metadata.issuer == f"{LOGIN}/{TENANT}/v2.0"
+
+
+@pytest.mark.parametrize(
+    ("authority", "graph"),
+    [
+        ("https://login.microsoftonline.us", "https://graph.microsoft.us"),
+        ("https://login.partner.microsoftonline.cn", "https://microsoftgraph.chinacloudapi.cn"),
+        ("https://login.microsoftonline.us/", "https://graph.microsoft.us"),
+    ],
+)
+def test_a_national_cloud_has_its_own_addresses(authority: str, graph: str) -> None:
+    """S4."""
+    endpoints = MicrosoftProvider(CLIENT_ID, tenant_id=TENANT, authority=authority).metadata
+    assert endpoints.token_endpoint == f"{authority.rstrip('/')}/{TENANT}/oauth2/v2.0/token"
+    assert endpoints.issuer == f"{authority.rstrip('/')}/{TENANT}/v2.0"
+    assert endpoints.userinfo_endpoint == f"{graph}/oidc/userinfo"
+
+
+@pytest.mark.parametrize("tenant", ["", "contoso.onmicrosoft.com", "../common", "commons", f"{TENANT}x"])
+def test_a_tenant_is_named_by_its_guid(tenant: str) -> None:
+    with pytest.raises(AuthenticationError, match="TENANT_ID") as caught:
+        MicrosoftProvider(CLIENT_ID, tenant_id=tenant)
+    assert caught.value.error == INVALID_CONFIGURATION
+
+
+def test_a_program_signs_in_refreshes_and_signs_out(caplog: pytest.LogCaptureFixture) -> None:
+    """S4, S5, P16, P19: offline_access is granted without being said."""
+    with Microsoft() as microsoft:
+        app, result = signed_in(microsoft.provider())
+        assert result.user_id == SUBJECT
+        assert result.user_info == microsoft.profile
+        assert (result.tokens.id_token_claims["tid"], result.tokens.id_token_claims["oid"]) == (TENANT, OID)
+        assert app.session_manager is not None
+        fresh = app.session_manager.refresh()
+        assert fresh.refresh_token != result.tokens.refresh_token
+        assert microsoft.provider().issued(fresh)
+        app.logout()
+        assert app.is_authenticated is False
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_website_signs_in_and_out() -> None:
+    with Microsoft() as microsoft:
+        site = Site(microsoft.provider())
+        browser = site.browser()
+        assert come_back(browser).status_code == 303
+        assert browser.get("/auth/userinfo").json["user_info"] == microsoft.profile
+        assert browser.post("/auth/refresh").json["refreshed"] is True
+        answer = browser.post("/auth/logout").json
+        assert answer["logged_out"] is True
+        assert answer["logout_url"].startswith(f"{microsoft.url}/common/oauth2/v2.0/logout?")
+        assert site.tokens.load(SUBJECT) is None
+
+
+@pytest.mark.parametrize(
+    ("segment", "tenant", "accepted"),
+    [
+        ("common", TENANT, True),
+        ("common", OTHER_TENANT, True),
+        ("common", CONSUMERS, True),
+        ("organizations", TENANT, True),
+        ("organizations", CONSUMERS, False),
+        ("consumers", CONSUMERS, True),
+        ("consumers", TENANT, False),
+        (TENANT, TENANT, True),
+        (TENANT, OTHER_TENANT, False),
+        (TENANT, CONSUMERS, False),
+    ],
+)
+def test_a_tenants_users_sign_in_where_they_may(segment: str, tenant: str, accepted: bool) -> None:
+    """S4, P19: whatever the token endpoint says."""
+    with Microsoft(segment) as microsoft:
+        microsoft.claims["tid"] = tenant
+        if accepted:
+            assert login(microsoft.provider()).tokens.id_token_claims["tid"] == tenant
+            return
+        with pytest.raises(TokenError, match="tenant") as caught:
+            login(microsoft.provider())
+        assert caught.value.error == INVALID_ID_TOKEN
+        assert tenant not in everything_told(caught.value).replace(segment, "")
+
+
+@pytest.mark.parametrize("segment", ["common", TENANT])
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "{url}/{tenantid}/v2.0"},
+        {"iss": f"{{url}}/{OTHER_TENANT}/v2.0"},
+        {"iss": f"https://id.example.com/{TENANT}/v2.0"},
+        {"iss": f"{{url}}/{TENANT}/v2.0/"},
+        {"tid": ...},
+        {"tid": "{tenantid}"},
+        {"tid": [TENANT]},
+        {"tid": "", "iss": "{url}//v2.0"},
+        {"tid": "evil/v2.0?", "iss": "{url}/evil/v2.0?/v2.0"},
+        {"tid": f"{TENANT}\n"},
+    ],
+)
+def test_an_issuer_is_exactly_that_of_the_tokens_own_tenant(segment: str, claims: dict[str, Any]) -> None:
+    """P19."""
+    with Microsoft(segment) as microsoft:
+        if isinstance(claims.get("iss"), str):
+            claims = {**claims, "iss": claims["iss"].replace("{url}", microsoft.url)}
+        microsoft.claims |= claims
+        with pytest.raises(TokenError) as caught:
+            login(microsoft.provider())
+        assert caught.value.error == INVALID_ID_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("issuer", "accepted"),
+    [
+        (f"/{TENANT}/v2.0", True),
+        ("/{tenantid}/v2.0", False),
+        ("/common/v2.0", False),
+        (f"/{TENANT}/v2.0/", False),
+        ("", False),
+    ],
+)
+def test_an_issuer_in_the_response_is_one_tenants(issuer: str, accepted: bool) -> None:
+    """T4, RFC 9207 with a template."""
+    with Microsoft() as microsoft:
+        if accepted:
+            assert login(microsoft.provider(), ("iss", microsoft.url + issuer)).success
+            return
+        with pytest.raises(AuthenticationError) as caught:
+            login(microsoft.provider(), ("iss", microsoft.url + issuer))
+        assert caught.value.error == ISSUER_MISMATCH
+        assert microsoft.requests("/common/oauth2/v2.0/token") == []
+
+
+def test_tokens_of_another_tenants_sign_in_are_not_used() -> None:
+    with Microsoft() as microsoft:
+        tokens = login(microsoft.provider()).tokens
+        assert microsoft.provider().issued(tokens)
+        assert not microsoft.provider(tenant_id=TENANT).issued(tokens)
+
+
+@pytest.mark.parametrize(
+    ("segment", "tenant", "admin"),
+    [
+        ("common", TENANT, False),
+        ("organizations", TENANT, False),
+        ("consumers", CONSUMERS, False),
+        (TENANT, TENANT, True),
+    ],
+)
+def test_an_address_counts_only_with_a_specific_tenant(
+    segment: str, tenant: str, admin: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T14: any tenant's administrator can write the site administrator's address into it."""
+    with Microsoft(segment) as microsoft:
+        microsoft.claims["tid"] = tenant
+        roles = Site(microsoft.provider(), admin_users="alice@example.com").roles()
+    assert ("admin" in roles) is admin
+    assert ("does not vouch" in caplog.text) is not admin
+
+
+def test_an_address_that_the_tenant_denies_does_not_count() -> None:
+    """P23."""
+    provider = MicrosoftProvider(CLIENT_ID, tenant_id=TENANT)
+    assert provider.vouched_email({"email": "a@example.com"}, "") == "a@example.com"
+    assert provider.vouched_email({"email": "a@example.com", "email_verified": True}, "") == "a@example.com"
+    for verified in (False, "false", 1, "yes"):
+        profile = {"email": "a@example.com", "email_verified": verified}
+        assert provider.vouched_email(profile, "") is None, verified
+    assert provider.vouched_email({"email": ["a@example.com"]}, "") is None
+    assert provider.vouched_email({"preferred_username": "a@example.com"}, "") is None
+
+
+@pytest.mark.parametrize("claim", ["groups", "roles"])
+def test_groups_of_the_id_token_give_roles(claim: str) -> None:
+    """S3 ROLES_CLAIM: Microsoft's UserInfo has neither groups nor roles."""
+    with Microsoft() as microsoft:
+        microsoft.claims[claim] = ["0f0f", "1a1a"]
+        assert Site(microsoft.provider(), roles_claim=claim, role_map="1a1a=editor").roles() == [
+            "viewer",
+            "editor",
+        ]
+
+
+@pytest.mark.parametrize(
+    "overage",
+    [
+        {
+            "_claim_names": {"groups": "src1"},
+            "_claim_sources": {"src1": {"endpoint": "https://graph.example"}},
+        },
+        {"hasgroups": True},
+    ],
+)
+def test_groups_that_were_left_out_give_no_role(overage: dict[str, Any]) -> None:
+    """P24."""
+    with Microsoft() as microsoft:
+        microsoft.claims |= overage
+        assert Site(microsoft.provider(), roles_claim="groups", role_map="src1=admin").roles() == ["viewer"]
+
+
+def test_no_token_is_revoked_because_none_can_be() -> None:
+    """S4, guide: no RFC 7009."""
+    with Microsoft() as microsoft:
+        assert microsoft.provider().revoke_token("canary") is False
+        assert microsoft.provider(revocation_url=f"{microsoft.url}/revoke").revoke_token("canary") is False
+        assert microsoft.server.received == []
+
+
+@pytest.mark.parametrize(
+    ("secret", "error", "code"), [("wrong", "invalid_client", 7000215), (None, "invalid_grant", 700082)]
+)
+def test_a_refusal_is_told_in_one_line(secret: str | None, error: str, code: int) -> None:
+    with Microsoft() as microsoft:
+        provider = microsoft.provider(**({"secret": secret} if secret else {}))
+        with pytest.raises(TokenError, match=f"AADSTS{code}") as caught:
+            provider.refresh_tokens("M.C5_canary")
+        assert isinstance(caught.value, TokenRefreshError) is (error == "invalid_grant")
+        assert caught.value.error == error
+        assert "\n" not in str(caught.value)
+        assert "canary" not in everything_told(caught.value)
