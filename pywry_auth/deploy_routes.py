@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -10,6 +11,7 @@ from pywry_auth.deploy.blueprint import AuthRoutes
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.options import deploy_options
+from pywry_auth.deploy.providers import Providers
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.session_life import SessionLife
 from pywry_auth.deploy.sign_in import SignIn
@@ -30,7 +32,7 @@ _pending: WeakSet[PendingStore] = WeakSet()
 
 
 def create_auth_blueprint(
-    provider: OAuthProvider | None = None,
+    provider: OAuthProvider | Mapping[str, OAuthProvider] | None = None,
     session_store: SessionStore | None = None,
     token_store: TokenStore | None = None,
     deploy_settings: DeploySettings | None = None,
@@ -40,7 +42,9 @@ def create_auth_blueprint(
     """Return the routes under ``/auth`` for ``app.register_blueprint()``; without arguments, from settings.
 
     Args:
-        provider: Where users sign in; None takes the one of ``PYWRY_OAUTH2__*``.
+        provider: Where users sign in; None takes the one of ``PYWRY_OAUTH2__*``. A mapping offers several by
+            name: the redirect URI at each is ``/auth/callback/<name>``, and its users are ``<name>:<ID>``,
+            in ``ADMIN_USERS`` and ``ALLOWED_USERS`` too.
         session_store: Where sessions are; None takes the one of ``PYWRY_DEPLOY__STATE_BACKEND``.
         token_store: Where OAuth tokens are; None follows ``PYWRY_OAUTH2__TOKEN_STORE_BACKEND``.
         deploy_settings: None reads ``PYWRY_DEPLOY__*``.
@@ -52,7 +56,7 @@ def create_auth_blueprint(
     """
     deploy = get_settings().deploy if deploy_settings is None else deploy_settings
     oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
-    at = provider or _provider_of(oauth2)
+    providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
     sessions = session_store or get_session_store(deploy.state_backend, **_session_options(deploy))
     tokens = token_store or _token_store_of(oauth2, deploy)
     pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
@@ -64,11 +68,11 @@ def create_auth_blueprint(
     cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
     current = CurrentSessions(sessions, cookie, options.auth_header, options.enabled, site)
     routes = AuthRoutes(
-        provider=at,
+        providers=providers,
         tokens=tokens,
         sessions=current,
-        life=SessionLife(at, tokens, current, options),
-        sign_in=SignIn(at, pending, binding, site, options.use_pkce),
+        life=SessionLife(providers, tokens, current, options),
+        sign_in=SignIn(providers, pending, binding, site, options.use_pkce),
         limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
         site=site,
         options=options,

@@ -16,6 +16,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy import signals
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal, refusal_for
+from pywry_auth.deploy.choice import choice_page
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import (
     CurrentSessions,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from pywry_auth.deploy.options import DeployOptions
+    from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.session_life import SessionLife
-    from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
 _log = logging.getLogger("pywry_auth.deploy")
@@ -53,7 +54,7 @@ class AuthRoutes:
     """Sign in, back from the provider, refresh, sign out, and two that tell who is signed in.
 
     Args:
-        provider: Where users sign in.
+        providers: Where users sign in.
         tokens: Where their OAuth tokens are, under their user IDs.
         sessions: Where their sessions are, and which one a request belongs to.
         life: Begins and ends them.
@@ -63,7 +64,7 @@ class AuthRoutes:
         options: The application's choices.
     """
 
-    provider: OAuthProvider
+    providers: Providers
     tokens: TokenStore
     sessions: CurrentSessions
     life: SessionLife
@@ -75,9 +76,10 @@ class AuthRoutes:
     def blueprint(self) -> Blueprint:
         """Return the routes as a blueprint for one application."""
         blueprint = Blueprint("auth", __name__, url_prefix="/auth")
+        callback = "/callback/<name>" if self.providers.several else "/callback"
         for path, view, method in (
             ("/login", self.login, "GET"),
-            ("/callback", self.callback, "GET"),
+            (callback, self.callback, "GET"),
             ("/refresh", self.refresh, "POST"),
             ("/logout", self.logout, "POST"),
             ("/userinfo", self.userinfo, "GET"),
@@ -93,15 +95,24 @@ class AuthRoutes:
         return blueprint
 
     def login(self) -> Response:
-        """Send the browser to the provider."""
+        """Send the browser to the provider; where there are several, to the one that it chooses."""
+        next_path = safe_path(query_value("next"), self._home)
+        name = (query_value("provider") or "") if self.providers.several else ""
+        if self.providers.several and not name:
+            return choice_page(self.providers.by_name, next_path)
         self.limit.spend(request.remote_addr)
-        return self.sign_in.begin(safe_path(query_value("next"), self._home))
+        return self.sign_in.begin(name, next_path)
 
-    def callback(self) -> Response:
-        """Take the browser back from the provider: a new session, its cookie, and on to the application."""
+    def callback(self, name: str = "") -> Response:
+        """Take the browser back from a provider: a new session, its cookie, and on to the application.
+
+        Args:
+            name: Which of several providers.
+        """
+        provider = self.providers.named(name)
         parameters = query_parameters()
         try:
-            pending = self.sign_in.take(parameters)
+            pending = self.sign_in.take(name, parameters)
         except AuthenticationError as exc:
             # A reload, the back button, or the slower of two tabs.
             if exc.error in STALE_STATES and find_current() is not None:
@@ -110,8 +121,8 @@ class AuthRoutes:
         setattr(g, _NEXT, pending.next_url)
         if pending.expired:
             return self._late(pending)
-        result = complete(self.provider, pending.request, parameters)
-        value, session = self.life.begin(result)
+        result = complete(provider, pending.request, parameters)
+        value, session = self.life.begin(name, result)
         response = redirect_to(self.site.absolute(pending.next_url))
         self.sessions.cookie.set(response, value, self.options.session_ttl, self.site.secure_cookies)
         signals.user_logged_in.send(self, session=session)
@@ -121,6 +132,9 @@ class AuthRoutes:
     def refresh(self) -> Response:
         """Refresh the user's access token; all who ask at once get the result of one call."""
         session = _require_session()
+        provider = self.providers.of_session(session)
+        if provider is None:
+            raise _reauthenticate()
         seen, called = self.tokens.load(session.user_id), False
 
         def is_due(tokens: OAuthTokenSet) -> bool:
@@ -130,7 +144,7 @@ class AuthRoutes:
             return called
 
         try:
-            tokens = token_lifecycle.refresh_stored(self.provider, self.tokens, session.user_id, is_due)
+            tokens = token_lifecycle.refresh_stored(provider, self.tokens, session.user_id, is_due)
         except TokenRefreshError as exc:
             raise _reauthenticate() from exc
         except TokenError as exc:
@@ -183,14 +197,14 @@ class AuthRoutes:
             return redirect_to(self.site.absolute(pending.next_url))
         if pending.restarted:
             raise AuthenticationError("The sign-in took too long: start again.", error=STATE_EXPIRED)
-        return self.sign_in.begin(pending.next_url, restarted=True)
+        return self.sign_in.begin(pending.provider, pending.next_url, restarted=True)
 
     def _end(self, session: UserSession, home: str) -> str | None:
         ended, tokens = self.life.end(session, everywhere=query_value("everywhere") == "1")
         forget_current()
         signals.user_logged_out.send(self, user_id=session.user_id, sessions=ended)
         signals.audit("logout", user=session.user_id, session=session.session_id, sessions=ended)
-        return self.life.logout_url(tokens, home)
+        return self.life.logout_url(session, tokens, home)
 
     def _before(self) -> Response | None:
         if request.method == "HEAD" and _view() in ("login", "callback"):

@@ -105,15 +105,17 @@ def sessions_of_app() -> CurrentSessions:
     return _installed().sessions
 
 
-def login_path(next_path: str) -> str:
+def login_path(next_path: str, provider: str = "") -> str:
     """Return the path of the login as browsers see it.
 
     Args:
         next_path: Where to go once signed in; empty for where everybody goes.
+        provider: Which of several to begin at; empty for the visitor's choice.
     """
     sessions, blueprint = _installed()
     path = sessions.site.public_path(url_for(f"{blueprint}.login"))
-    return f"{path}?{urlencode({'next': next_path})}" if next_path else path
+    query = {name: value for name, value in (("provider", provider), ("next", next_path)) if value}
+    return f"{path}?{urlencode(query)}" if query else path
 
 
 def _installed() -> _Installed:

@@ -10,13 +10,13 @@ from flask import request
 
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow import token_lifecycle
-from pywry_auth.flow.identity import canonical_email, require_allowed, roles_for
+from pywry_auth.flow.identity import email_for, qualified, require_allowed, roles_for
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.options import DeployOptions
+    from pywry_auth.deploy.providers import Providers
     from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
-    from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
 _log = logging.getLogger("pywry_auth.deploy")
@@ -27,21 +27,22 @@ class SessionLife:
     """Begins and ends sessions.
 
     Args:
-        provider: Where users sign in, and tokens are revoked.
+        providers: Where users sign in, and tokens are revoked.
         tokens: Where users' OAuth tokens are.
         sessions: Where their sessions are.
         options: The application's choices.
     """
 
-    provider: OAuthProvider
+    providers: Providers
     tokens: TokenStore
     sessions: CurrentSessions
     options: DeployOptions
 
-    def begin(self, result: AuthFlowResult) -> tuple[str, UserSession]:
+    def begin(self, name: str, result: AuthFlowResult) -> tuple[str, UserSession]:
         """Return the cookie's value and the new session; the one that this browser had ends.
 
         Args:
+            name: At which provider; empty for the only one.
             result: Who signed in.
 
         Raises:
@@ -49,20 +50,22 @@ class SessionLife:
                 tell the address that the site's rules ask for.
         """
         profile, rules = result.user_info, self.options.rules
-        email = self._email(result) if rules.need_email else None
-        require_allowed(profile, email, rules)
+        provider = self.providers.named(name)
+        email = email_for(provider, profile, result.tokens.access_token, rules)
+        require_allowed(profile, email, rules, name)
+        user = qualified(name, result.user_id)
         store, cookie = self.sessions.store, self.sessions.cookie
         earlier = cookie.read(request)
         value = cookie.signer.new()
         session = store.create_session(
             cookie.signer.digest(value) or "",
-            result.user_id,
+            user,
             # Microsoft tells groups and roles in the ID token alone; what UserInfo says goes before it.
-            roles=roles_for({**result.tokens.id_token_claims, **profile}, email, rules),
+            roles=roles_for({**result.tokens.id_token_claims, **profile}, email, rules, name),
             ttl=self.options.session_ttl,
-            metadata={"user_info": profile},
+            metadata={"user_info": profile} | ({"provider": name} if name else {}),
         )
-        self.tokens.save(result.user_id, result.tokens)
+        self.tokens.save(user, result.tokens)
         replaced = store.get_session(earlier) if earlier else None
         if replaced is not None:
             self.end(replaced)
@@ -86,27 +89,26 @@ class SessionLife:
             ended = int(store.delete_session(session.session_id))
         if tokens is not None and not store.list_user_sessions(user):
             self.tokens.delete(user)
-            token_lifecycle.revoke(self.provider, tokens)
+            provider = self.providers.of_session(session)
+            if provider is not None:
+                token_lifecycle.revoke(provider, tokens)
         return ended, tokens
 
-    def logout_url(self, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
+    def logout_url(self, session: UserSession, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
         """Return where to sign out at the provider too, or None if it has no such place.
 
         Args:
+            session: The session that ended.
             tokens: What the user had.
             return_to: Where to go afterwards.
         """
+        provider = self.providers.of_session(session)
+        if provider is None:
+            return None
         try:
-            return self.provider.end_session_url(
+            return provider.end_session_url(
                 id_token_hint=tokens.id_token if tokens else None, post_logout_redirect_uri=return_to
             )
         except AuthenticationError as exc:  # signed out here all the same
             _log.warning("the provider's sign-out address cannot be had: %s", exc)
             return None
-
-    def _email(self, result: AuthFlowResult) -> str | None:
-        """Return the user's address in its canonical form, if somebody stands for it."""
-        profile = result.user_info
-        if self.options.rules.trust_unverified_email:
-            return canonical_email(profile.get("email"))
-        return canonical_email(self.provider.vouched_email(profile, result.tokens.access_token))

@@ -15,8 +15,8 @@ from pywry_auth.state.pending import PENDING_SECONDS, PendingAuthorization, Pend
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.cookies import Cookie
+    from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.site import Site
-    from pywry_auth.providers.base import OAuthProvider
 
 
 @dataclass(frozen=True)
@@ -24,30 +24,35 @@ class SignIn:
     """Begins logins, and finds them again when the browser comes back.
 
     Args:
-        provider: Where users sign in.
+        providers: Where users sign in.
         pending: Where logins under way are parked, for all workers.
         binding: The cookie that ties them to a browser: one for all its tabs.
         site: The site's own addresses.
         use_pkce: Whether to send a code challenge.
     """
 
-    provider: OAuthProvider
+    providers: Providers
     pending: PendingStore
     binding: Cookie
     site: Site
     use_pkce: bool
 
-    def begin(self, next_path: str, restarted: bool = False) -> Response:
-        """Return the redirect to the provider, and park the login.
+    def begin(self, name: str, next_path: str, restarted: bool = False) -> Response:
+        """Return the redirect to a provider, and park the login.
 
         Args:
+            name: Which provider; empty for the only one.
             next_path: Where the browser goes once it is signed in.
             restarted: Whether this login stands in for one that had expired.
+
+        Raises:
+            AuthenticationError: There is no such provider, or its endpoints cannot be had.
         """
-        authorization = begin(self.provider, self.site.redirect_uri, use_pkce=self.use_pkce)
+        provider = self.providers.named(name)
+        authorization = begin(provider, self.site.redirect_uri(name), use_pkce=self.use_pkce)
         binding, value = self._binding_of_browser()
         self.pending.put(
-            PendingAuthorization(authorization, self.provider.name, binding, next_path, restarted),
+            PendingAuthorization(authorization, name, binding, next_path, restarted),
             client_network(request.remote_addr),
         )
         response = redirect_to(authorization.url, 302)
@@ -55,10 +60,11 @@ class SignIn:
         self.binding.set(response, value, 2 * PENDING_SECONDS, self.site.secure_cookies)
         return response
 
-    def take(self, parameters: ResponseParameters) -> PendingAuthorization:
+    def take(self, name: str, parameters: ResponseParameters) -> PendingAuthorization:
         """Return the login that a response belongs to; it is gone from the store then.
 
         Args:
+            name: Whose callback it came to; empty for the only provider's.
             parameters: What came back.
 
         Raises:
@@ -75,7 +81,7 @@ class SignIn:
                 "Your browser did not send this sign-in's cookie: allow cookies, and start from this site.",
                 error="cookie_missing",
             )
-        return self.pending.take(states[0], binding)
+        return self.pending.take(states[0], binding, name)
 
     def _binding_of_browser(self) -> tuple[str, str]:
         """Return digest and value of the binding cookie: the one that all tabs have, or a new one."""

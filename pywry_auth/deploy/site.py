@@ -62,10 +62,13 @@ class Site:
         query = quote(request.query_string, safe=_IN_QUERY)
         return self.root + quote(request.path, safe=_IN_PATH) + (f"?{query}" if query else "")
 
-    @property
-    def redirect_uri(self) -> str:
-        """Where the provider sends browsers back to (RFC 6749 §3.1.2)."""
-        return self.absolute(self.public_path(url_for(".callback")))
+    def redirect_uri(self, name: str) -> str:
+        """Return where a provider sends browsers back to (RFC 6749 §3.1.2), each of several to its own.
+
+        Args:
+            name: Its name on this site; empty for the only one.
+        """
+        return self.absolute(self.public_path(url_for(".callback", name=name or None)))
 
     @property
     def secure_cookies(self) -> bool:

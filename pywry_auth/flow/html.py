@@ -36,6 +36,8 @@ nav { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; margin-top: 1.25rem; }
 .button, button { display: inline-block; min-height: 2.75rem; margin-top: 1.25rem; padding: .6rem 1.4rem;
   border: 0; border-radius: 8px; background: var(--button); color: var(--on-button); font: inherit;
   font-weight: 600; text-decoration: none; cursor: pointer; }
+.choice { display: grid; gap: .75rem; margin: 1.25rem 0 0; padding: 0; list-style: none; }
+.choice .button { display: block; margin: 0; text-align: center; }
 .button:hover, button:hover { text-decoration: underline; }
 :focus-visible { outline: 3px solid var(--button); outline-offset: 3px; }
 @media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; }

@@ -24,6 +24,7 @@ STATE_UNKNOWN = "state_unknown"
 STATE_USED = "state_used"
 STATE_EXPIRED = "state_expired"
 OTHER_BROWSER = "other_browser"
+OTHER_PROVIDER = "other_provider"
 STALE_STATES = {STATE_UNKNOWN, STATE_USED, STATE_EXPIRED}
 """Codes of a reload, the back button, or the slower of two tabs."""
 
@@ -37,7 +38,7 @@ class PendingAuthorization:
 
     Args:
         request: What is needed to judge the response; its URL has been used and is not kept.
-        provider: Name of the provider that the browser was sent to.
+        provider: Name on this site of the provider that the browser was sent to; empty for the only one.
         binding: Digest of the cookie that ties the login to the browser that began it.
         next_url: Where to go when it has ended.
         restarted: Whether it stands in for one that had expired, which happens once.
@@ -90,15 +91,17 @@ class PendingStore:
             limit=PER_CLIENT,
         )
 
-    def take(self, state: str, binding: str) -> PendingAuthorization:
+    def take(self, state: str, binding: str, provider: str) -> PendingAuthorization:
         """Return the login of a state and forget it; of many callers one gets it.
 
         Args:
             state: As it came with the response; any text.
             binding: Digest of the cookie that came with it. Another browser's login stays where it is.
+            provider: Name of the provider whose callback it came to. Another provider's login stays too.
 
         Raises:
-            AuthenticationError: There is no such login: ``state_unknown``, ``state_used``, ``other_browser``.
+            AuthenticationError: There is no such login: ``state_unknown``, ``state_used``, ``other_browser``,
+                ``other_provider``.
             BackendUnavailable: The store is down.
         """
         key, used = _key(state), _USED + _key(state)
@@ -109,6 +112,10 @@ class PendingStore:
         if not hmac.compare_digest(pending.binding, binding):
             raise AuthenticationError(
                 "This sign-in was begun in another browser: start again in this one.", error=OTHER_BROWSER
+            )
+        if pending.provider != provider:  # RFC 9700 §4.4: a mix-up
+            raise AuthenticationError(
+                "This sign-in was begun at another provider: start again.", error=OTHER_PROVIDER
             )
         if self._backend.pop(key, data) is None:
             raise _used()

@@ -136,7 +136,7 @@ class Web:
         config: Choices made in code.
         register: Arguments of ``register_blueprint``.
         base_url: What browsers type.
-        provider: Another provider than ``idp`` as it is.
+        provider: Another provider than ``idp`` as it is, or a mapping of several.
     """
 
     idp: IdentityProvider
@@ -145,7 +145,7 @@ class Web:
     config: AuthConfig | None = field(default_factory=lambda: AuthConfig(enabled=True, token_secret=SECRET))
     register: Mapping[str, Any] = field(default_factory=dict)
     base_url: str = SITE
-    provider: GenericOIDCProvider | None = None
+    provider: Any = None
     use_pkce: bool | None = None
 
     def __post_init__(self) -> None:

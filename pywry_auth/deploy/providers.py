@@ -1,0 +1,89 @@
+"""Where users of a site sign in: at one provider, or at one of several that have names here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+
+if TYPE_CHECKING:
+    from pywry_auth.models import UserSession
+    from pywry_auth.providers.base import OAuthProvider
+
+UNKNOWN_PROVIDER = "unknown_provider"
+"""A request names a provider that the site has not."""
+
+# Part of a path and of user IDs: the colon that ends it there may not be in it.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_SPELLED = {"github": "GitHub", "gitlab": "GitLab", "linkedin": "LinkedIn"}
+
+
+@dataclass(frozen=True)
+class Providers:
+    """The providers of a site by their names; a single one has the empty name.
+
+    Args:
+        by_name: The table.
+
+    Raises:
+        AuthenticationError: It is empty, or a name cannot be one.
+    """
+
+    by_name: Mapping[str, OAuthProvider]
+
+    def __post_init__(self) -> None:
+        """Check the names."""
+        if not self.by_name:
+            raise AuthenticationError("provider= is an empty mapping: name one.", error=INVALID_CONFIGURATION)
+        if not self.several:
+            return
+        for name in self.by_name:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise AuthenticationError(
+                    f"provider= has the name {name!r}: use 1 to 40 letters, digits, - and _, "
+                    "for example corp or github.",
+                    error=INVALID_CONFIGURATION,
+                )
+
+    @classmethod
+    def of(cls, given: OAuthProvider | Mapping[str, OAuthProvider]) -> Providers:
+        """Return the table for one provider, or for a mapping of several."""
+        if not isinstance(given, Mapping):
+            return cls({"": given})
+        if "" in given:
+            raise AuthenticationError("provider= has an empty name.", error=INVALID_CONFIGURATION)
+        return cls(dict(given))
+
+    @property
+    def several(self) -> bool:
+        """Whether providers have names here."""
+        return "" not in self.by_name
+
+    def named(self, name: str) -> OAuthProvider:
+        """Return a provider by its name.
+
+        Raises:
+            AuthenticationError: There is none of that name (``unknown_provider``).
+        """
+        if name not in self.by_name:
+            raise AuthenticationError(
+                "This site has no provider of that name: choose one that it offers.", error=UNKNOWN_PROVIDER
+            )
+        return self.by_name[name]
+
+    def of_session(self, session: UserSession) -> OAuthProvider | None:
+        """Return where a user signed in; None where the site has that provider no more."""
+        # A session that the application made for an API client has no more than the user's ID.
+        prefix = session.user_id.partition(":")[0]
+        name = session.metadata.get("provider", prefix) if self.several else ""
+        return self.by_name.get(name) if isinstance(name, str) else None
+
+
+def readable(name: str) -> str:
+    """Return a provider's name as people read it."""
+    words = re.split("[-_]+", name.strip("-_")) if name.strip("-_") else [name]
+    text = " ".join(_SPELLED.get(word.lower(), word) for word in words)
+    return text[0].upper() + text[1:]
