@@ -85,6 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="try a web application here, with a local identity provider")
     demo.add_argument("--native", action="store_true", help="sign in once, as a desktop program does it")
     demo.set_defaults(command=_demo)
+    roles = commands.add_parser("explain-roles", help="show which rule gives or refuses a user which role")
+    roles.add_argument(
+        "file", help="the user's profile as JSON, as the provider sends it; - for standard input"
+    )
+    roles.add_argument(
+        "--vouched-email",
+        default="",
+        metavar="ADDRESS",
+        help="the address that the provider vouches for, where the profile does not say so (GitHub)",
+    )
+    roles.set_defaults(command=_explain_roles)
     return parser
 
 
@@ -92,6 +103,12 @@ def _login(_options: argparse.Namespace) -> AuthFlowResult:
     from pywry_auth.app import PyWry
 
     return PyWry().login()
+
+
+def _explain_roles(options: argparse.Namespace) -> None:
+    from pywry_auth.cli.explain_roles import explain_roles
+
+    explain_roles(options.file, options.vouched_email, _print_result)
 
 
 def _demo(options: argparse.Namespace) -> AuthFlowResult | None:

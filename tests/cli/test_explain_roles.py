@@ -1,0 +1,184 @@
+"""``pywry-auth explain-roles``: what a profile would be here, and why, by the login's own rules."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pywry_auth.cli.main import main
+
+_AT = {
+    "oidc": {"PROVIDER": "oidc", "CLIENT_ID": "site", "ISSUER_URL": "https://id.example.com"},
+    "github": {"PROVIDER": "github", "CLIENT_ID": "site"},
+}
+_EMAIL = "root@example.com"
+
+
+class Explained:
+    """What the command said of a profile.
+
+    Args:
+        monkeypatch: Sets the environment.
+        capsys: Hears the command.
+        folder: For the profile.
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+    ) -> None:
+        self._environment = monkeypatch
+        self._capsys = capsys
+        self._file = folder / "profile.json"
+        self.status, self.out, self.err = -1, "", ""
+
+    def __call__(
+        self, profile: object, *options: str, at: str = "oidc", raw: bytes = b"", **settings: str
+    ) -> str:
+        """Run it, with settings of the deployment in lower case, and return its output."""
+        self._file.write_bytes(raw or json.dumps(profile).encode())
+        for name, value in _AT.get(at, {}).items():
+            self._environment.setenv(f"PYWRY_OAUTH2__{name}", value)
+        for name, value in settings.items():
+            self._environment.setenv(f"PYWRY_DEPLOY__{name.upper()}", value)
+        self.status = main(["explain-roles", str(self._file), *options])
+        self.out, self.err = self._capsys.readouterr()
+        return self.out
+
+
+@pytest.fixture
+def explain(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Explained:
+    return Explained(monkeypatch, capsys, tmp_path)
+
+
+def _roles(text: str) -> str:
+    (line,) = [line for line in text.splitlines() if line.startswith("Roles:")]
+    return line.removeprefix("Roles:").strip()
+
+
+def test_each_rule_says_what_it_gives_and_why(explain: Explained) -> None:
+    text = explain(
+        {"sub": "7", "email": _EMAIL, "email_verified": True, "groups": ["eng", "cooks", 5]},
+        admin_users=f"8,{_EMAIL}",
+        roles_claim="groups",
+        role_map="eng=editor",
+    )
+    assert (explain.status, explain.err) == (0, "")
+    assert "User ID: 7 (from sub)" in text
+    assert f"E-mail:  {_EMAIL}, vouched for" in text
+    assert "Sign-in: allowed (ALLOWED_USERS: neither" in text
+    assert _roles(text) == "viewer, editor, admin"
+    assert "DEFAULT_ROLES gives viewer" in text
+    assert "ROLE_MAP gives editor: 'eng' of groups" in text
+    assert "ROLE_MAP gives nothing: has no role for 'cooks' of groups" in text
+    assert "ROLE_MAP gives nothing: a member of groups is no text" in text
+    assert f"ADMIN_USERS gives admin: {_EMAIL} is listed" in text
+
+
+def test_an_address_that_nobody_vouches_for_is_told_with_the_way_to_allow_it(explain: Explained) -> None:
+    """T14, P23."""
+    profile = {"sub": "7", "email": _EMAIL, "email_verified": False}
+    text = explain(profile, admin_users=_EMAIL)
+    assert (explain.status, explain.err, _roles(text)) == (0, "", "viewer")
+    assert "ADMIN_USERS refuses" in text
+    assert "name the user ID in ADMIN_USERS instead, or set TRUST_UNVERIFIED_EMAIL" in text
+    text = explain(profile, admin_users=_EMAIL, trust_unverified_email="true")
+    assert _roles(text) == "viewer, admin"
+    assert f"{_EMAIL}, because TRUST_UNVERIFIED_EMAIL is set" in text
+
+
+def test_an_administrator_by_id_and_never_by_login(explain: Explained) -> None:
+    """T16."""
+    assert "the user ID 583231 is listed, and comes from id" in explain({"id": 583231}, admin_users="583231")
+    text = explain({"id": 7, "login": "583231"}, admin_users="583231")
+    assert _roles(text) == "viewer"
+    assert "never a login" in text
+
+
+def test_githubs_word_on_an_address_is_given_by_hand(explain: Explained) -> None:
+    """P18: it says so to the user's access token alone; here nothing is asked."""
+    profile = {"id": 1, "login": "root", "email": _EMAIL}
+    assert _roles(explain(profile, at="github", admin_users=_EMAIL)) == "viewer"
+    assert "--vouched-email" in explain.out
+    given = explain(profile, "--vouched-email", "Root@Example.com", at="github", admin_users=_EMAIL)
+    assert _roles(given) == "viewer, admin"
+
+
+@pytest.mark.parametrize(
+    "left_out", [{"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {}}}, {"hasgroups": True}]
+)
+def test_groups_that_were_too_many_are_not_taken_for_none(
+    explain: Explained, left_out: dict[str, Any]
+) -> None:
+    """P24."""
+    text = explain({"sub": "7", **left_out}, roles_claim="groups", role_map="eng=editor")
+    assert _roles(text) == "viewer"
+    assert "ROLES_CLAIM refuses: the user has more groups than the provider puts into a token" in text
+    assert "ROLES_CLAIM gives nothing: the profile has no groups" in explain(
+        {"sub": "7"}, roles_claim="groups", role_map="eng=editor"
+    )
+
+
+def test_who_may_not_sign_in_is_explained_and_the_status_says_so(explain: Explained) -> None:
+    text = explain({"sub": "7", "email": _EMAIL}, allowed_users="8", allowed_email_domains="example.com")
+    assert explain.status == 1
+    assert "Sign-in: refused (ALLOWED_USERS: neither the user ID nor a vouched address" in text
+    assert explain.err.startswith("pywry-auth: This account may not sign in here")
+    profile = {"sub": "7", "email": _EMAIL, "email_verified": True}
+    assert "ALLOWED_EMAIL_DOMAINS: example.com is listed" in explain(profile)
+    assert explain.status == 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"null",
+        b"[1]",
+        b'"sub"',
+        b"{}",
+        b"[" * 100_000,
+        b"{" + b" " * (1 << 20) + b"}",
+    ],
+)
+def test_what_is_no_profile_is_told_in_a_sentence(explain: Explained, raw: bytes) -> None:
+    """S11."""
+    assert explain(None, raw=raw or b" ") == ""
+    assert explain.status == 1
+    assert explain.err.startswith("pywry-auth: ")
+    assert explain.err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_told_in_a_sentence(
+    explain: Explained, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    explain({"sub": "7"})
+    for place in (tmp_path, tmp_path / "nothing", "nul\0"):
+        assert main(["explain-roles", str(place)]) == 1
+        assert "cannot be read" in capsys.readouterr().err
+
+
+def test_without_a_provider_there_is_nothing_to_go_by(explain: Explained) -> None:
+    assert explain({"sub": "7"}, at="nowhere") == ""
+    assert (explain.status, "PYWRY_OAUTH2__CLIENT_ID" in explain.err) == (1, True)
+
+
+def test_a_profile_can_be_piped_in(
+    explain: Explained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    explain({"sub": "7"})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"sub": "piped"}')))
+    assert main(["explain-roles", "-"]) == 0
+    assert "User ID: piped (from sub)" in capsys.readouterr().out
+
+
+def test_a_profile_cannot_write_lines_of_its_own(explain: Explained) -> None:
+    text = explain({"sub": "7\nRoles:   admin\x1b[2J\u2028\ud800"})
+    assert (explain.status, _roles(text)) == (0, "viewer")
+    assert "\x1b" not in text
