@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.options import deploy_options
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, printable
-from pywry_auth.flow.identity import (
+from pywry_auth.flow.access import (
     AccessRules,
     Finding,
     access_finding,
-    canonical_email,
     email_for,
     require_allowed,
     role_findings,
     roles_of,
-    user_id,
-    user_id_source,
 )
+from pywry_auth.flow.identity import canonical_email, user_id, user_id_source
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.github import GitHubProvider
 

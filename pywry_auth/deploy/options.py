@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
-from pywry_auth.flow.identity import AccessRules
+from pywry_auth.flow.access import AccessRules
 from pywry_auth.protocol.urls import require_endpoint
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from flask import request
 
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow import token_lifecycle
-from pywry_auth.flow.identity import email_for, qualified, require_allowed, roles_for
+from pywry_auth.flow.access import email_for, require_allowed, roles_for
+from pywry_auth.flow.identity import qualified
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions

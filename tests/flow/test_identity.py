@@ -8,13 +8,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.exceptions import ACCESS_DENIED, NO_USER_ID, AuthenticationError
-from pywry_auth.flow.identity import (
-    AccessRules,
-    canonical_email,
-    require_allowed,
-    roles_for,
-    user_id,
-)
+from pywry_auth.flow.access import AccessRules, require_allowed, roles_for
+from pywry_auth.flow.identity import canonical_email, user_id
 
 ADMIN = "admin@example.com"
 
