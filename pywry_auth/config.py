@@ -96,7 +96,10 @@ class OAuth2Settings(_Section):
     jwks_url: str = ""
     end_session_url: str = ""
     device_authorization_url: str = ""
-    token_endpoint_auth_method: Literal["auto", "client_secret_basic", "client_secret_post", "none"] = "auto"
+    token_endpoint_auth_method: Literal[
+        "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
+    ] = "auto"
+    client_key_file: str = ""
     redirect_port: Ports = (0,)
     open_browser: bool = True
     clock_skew_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 60.0

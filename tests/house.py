@@ -47,7 +47,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "urllib3": ("protocol/http.py", "protocol/deadline.py"),
     "requests_oauthlib": ("protocol/http.py",),
     "oauthlib": ("protocol/token_endpoint.py",),
-    "joserfc": ("protocol/jws.py", "cli/identity_provider/*"),
+    "joserfc": ("protocol/jws.py", "protocol/client_assertion.py", "cli/identity_provider/*"),
     "pydantic": ("config.py",),
     "pydantic_settings": ("config.py",),
     "dotenv": ("config.py",),

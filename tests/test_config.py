@@ -63,7 +63,10 @@ THE_CLIENT: Table = {
     "JWKS_URL": text(""),
     "END_SESSION_URL": text(""),
     "DEVICE_AUTHORIZATION_URL": text(""),
-    "TOKEN_ENDPOINT_AUTH_METHOD": choice("auto", "client_secret_basic", "client_secret_post", "none"),
+    "TOKEN_ENDPOINT_AUTH_METHOD": choice(
+        "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
+    ),
+    "CLIENT_KEY_FILE": text(""),
     "REDIRECT_PORT": (
         (0,),
         [("0", (0,)), ("8400", (8400,)), ("8400-8402", (8400, 8401, 8402)), ("65535", (65535,))],

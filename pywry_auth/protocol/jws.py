@@ -61,11 +61,14 @@ _REASONS: Mapping[type[Exception], str] = {
 _UNREADABLE = (JoseError, ValueError, KeyError, TypeError, RecursionError)
 
 
-class _Registry(JWSRegistry):
+class AlgorithmRegistry(JWSRegistry):
+    """The algorithms that it is made with, and no others."""
+
     # Certificates in the header (x5c) are ignored, but they may be there.
     max_header_length = 8192
 
     def get_alg(self, name: str) -> Any:
+        """Return an algorithm of the list; argument as for the parent."""
         # The parent takes an empty list for "the usual ones", HS256 among them, and warns of the name EdDSA.
         if name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError
@@ -103,7 +106,7 @@ def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> Ver
 
 
 def _decode(token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> VerifiedToken:
-    registry = _Registry(algorithms=allowed, strict_check_header=False)
+    registry = AlgorithmRegistry(algorithms=allowed, strict_check_header=False)
     decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys), registry=registry)
     return VerifiedToken(decoded.header["alg"], decoded.claims)
 

@@ -23,6 +23,7 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _LONGEST_LIFETIME = 10 * 365 * 86400
 
 
@@ -33,12 +34,14 @@ class ClientAuthentication:
     Args:
         client_id: The client's identifier.
         client_secret: Its secret; empty for a public client.
-        method: ``client_secret_basic``, ``client_secret_post`` or ``none``.
+        method: ``private_key_jwt``, ``client_secret_basic``, ``client_secret_post`` or ``none``.
+        assertion: Makes what proves the client's key, anew for each request (RFC 7523 §2.2).
     """
 
     client_id: str
     client_secret: str = field(repr=False)
     method: str
+    assertion: Callable[[], str] | None = field(default=None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -53,12 +56,20 @@ class ClientAuthentication:
         """What goes into the request's body instead of the header."""
         if self.method == "client_secret_basic":
             return {}
-        secret = {"client_secret": self.client_secret} if self.method == "client_secret_post" else {}
-        return {"client_id": self.client_id, **secret}
+        proof = {}
+        if self.method == "client_secret_post":
+            proof = {"client_secret": self.client_secret}
+        elif self.method == "private_key_jwt" and self.assertion is not None:
+            proof = {"client_assertion_type": _JWT_BEARER, "client_assertion": self.assertion()}
+        return {"client_id": self.client_id, **proof}
 
 
 def choose_authentication(
-    client_id: str, client_secret: str, configured: str, offered: Sequence[str]
+    client_id: str,
+    client_secret: str,
+    configured: str,
+    offered: Sequence[str],
+    assertion: Callable[[], str] | None = None,
 ) -> ClientAuthentication:
     """Return how the client authenticates; there is never a second try with another method.
 
@@ -68,28 +79,42 @@ def choose_authentication(
         configured: A method, or ``auto`` for what the provider offers.
         offered: ``token_endpoint_auth_methods_supported``; empty when the provider is silent, which
             means Basic (OIDC Discovery §3).
+        assertion: Proves the client's key; None when it has none.
 
     Raises:
-        AuthenticationError: The secret and the methods do not fit together.
+        AuthenticationError: The secret, the key and the methods do not fit together.
     """
     method = configured
     if configured == "auto":
-        ours = ("client_secret_basic", "client_secret_post") if client_secret else ("none",)
-        # A public client has no choice: many providers take it without saying "none".
-        method = next((m for m in ours if not offered or m in offered), "" if client_secret else "none")
-    if method not in ("client_secret_basic", "client_secret_post", "none"):
+        method = _best_method(bool(client_secret), assertion is not None, offered)
+    if method not in ("private_key_jwt", "client_secret_basic", "client_secret_post", "none"):
         raise AuthenticationError(
             f"TOKEN_ENDPOINT_AUTH_METHOD is {method or configured!r} and the provider offers "
             f"{printable(', '.join(offered)) or 'nothing in particular'}: set it to auto, "
-            "client_secret_basic, client_secret_post or none.",
+            "private_key_jwt, client_secret_basic, client_secret_post or none.",
             error=INVALID_CONFIGURATION,
         )
-    if method != "none" and not client_secret:
+    if method == "private_key_jwt" and assertion is None:
+        raise AuthenticationError(
+            "TOKEN_ENDPOINT_AUTH_METHOD private_key_jwt needs CLIENT_KEY_FILE: set it, or take another.",
+            error=INVALID_CONFIGURATION,
+        )
+    if method.startswith("client_secret_") and not client_secret:
         raise AuthenticationError(
             f"TOKEN_ENDPOINT_AUTH_METHOD {method} needs CLIENT_SECRET: set it, or use none.",
             error=INVALID_CONFIGURATION,
         )
-    return ClientAuthentication(client_id, client_secret, method)
+    return ClientAuthentication(client_id, client_secret, method, assertion)
+
+
+def _best_method(secret: bool, key: bool, offered: Sequence[str]) -> str:
+    secrets = ("client_secret_basic", "client_secret_post") if secret else ()
+    ours = (("private_key_jwt",) if key else ()) + secrets
+    if not ours:
+        return "none"  # a public client has no choice: many providers take it without saying so
+    if not offered:
+        return (secrets or ours)[0]
+    return next((method for method in ours if method in offered), "")
 
 
 @dataclass(frozen=True)
@@ -122,8 +147,8 @@ class TokenEndpoint:
             code=code.value,
             redirect_uri=redirect_uri,
             code_verifier=verifier,
-            include_client_id="client_id" in own,
-            client_secret=own.get("client_secret"),
+            include_client_id=own.pop("client_id", None) is not None,
+            **own,
         )
         return self._ask(body, None, TokenError)
 
@@ -170,7 +195,7 @@ class TokenEndpoint:
 
 
 def _secrets(body: str, client: ClientAuthentication) -> list[str]:
-    names = ("code", "code_verifier", "refresh_token")
+    names = ("code", "code_verifier", "refresh_token", "client_assertion")
     return [value for name, value in parse_qsl(body) if name in names] + [client.client_secret]
 
 

@@ -20,6 +20,7 @@ from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 if TYPE_CHECKING:
     from typing import Any
 
+    from pywry_auth.protocol.client_assertion import ClientKey
     from pywry_auth.protocol.http import ProviderSession
     from pywry_auth.protocol.id_token import Expected
     from pywry_auth.protocol.token_endpoint import TokenEndpoint
@@ -38,6 +39,7 @@ class ProviderOptions(TypedDict, total=False):
     end_session_url: str
     device_authorization_url: str
     issuer: str
+    client_key_file: str
     clock_skew_seconds: float
     http_timeout_seconds: float
     proxy_url: str
@@ -71,12 +73,15 @@ class OAuthProvider:
         client_id: The client's identifier at the provider.
         client_secret: Its secret; empty for a public client.
         scopes: Scopes to ask for; None takes the class's own.
-        token_endpoint_auth_method: ``auto``, ``client_secret_basic``, ``client_secret_post`` or ``none``.
+        token_endpoint_auth_method: ``auto``, ``private_key_jwt``, ``client_secret_basic``,
+            ``client_secret_post`` or ``none``.
         options: Any endpoint to be used instead of the usual one (``authorize_url``, ``token_url``,
             ``userinfo_url``, ``revocation_url``, ``jwks_url``, ``end_session_url``); ``issuer``, byte for
-            byte as its ID tokens say it; ``clock_skew_seconds`` (60) of leeway for ID tokens;
-            ``http_timeout_seconds`` (10) for each call in total; ``proxy_url``; ``ca_bundle``;
-            ``userinfo_from_id_token`` to skip the UserInfo call when the ID token says enough; ``clock``.
+            byte as its ID tokens say it; ``client_key_file``, a PEM or JWK file with the private key for
+            ``private_key_jwt`` (RFC 7523), which ``auto`` takes where it is offered;
+            ``clock_skew_seconds`` (60) of leeway for ID tokens; ``http_timeout_seconds`` (10) for each call
+            in total; ``proxy_url``; ``ca_bundle``; ``userinfo_from_id_token`` to skip the UserInfo call when
+            the ID token says enough; ``clock``.
 
     Raises:
         AuthenticationError: An argument cannot work; the text names it.
@@ -118,6 +123,7 @@ class OAuthProvider:
             proxy_url=options.get("proxy_url", ""),
             ca_bundle=options.get("ca_bundle", ""),
         )
+        self._client_key = _client_key(options.get("client_key_file", ""))
         # Guards the making of what is made once, on first use: many threads may be first.
         self._lock = threading.Lock()
         self._keys: KeySet | None = None
@@ -391,9 +397,16 @@ class OAuthProvider:
             self._client_secret,
             self._auth_method,
             self.metadata.token_endpoint_auth_methods_supported,
+            self._assertion(self._client_key) if self._client_key else None,
         )
         url = self._endpoint("token_endpoint", "token_url")
         return TokenEndpoint(url, client, self._session, self.metadata.issuer, self._clock)
+
+    def _assertion(self, key: ClientKey) -> Callable[[], str]:
+        # An audience that anybody could name in a mix-up would let them use the assertion elsewhere: the
+        # issuer, unless there is none (draft-ietf-oauth-rfc7523bis).
+        audience = self.metadata.issuer or self._endpoint("token_endpoint", "token_url")
+        return lambda: key.assertion(self.client_id, audience, self._clock())
 
     def _session(self) -> ProviderSession:
         from pywry_auth.protocol.http import ProviderSession
@@ -415,6 +428,14 @@ class OAuthProvider:
 def _scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
     # A plain string is a sequence too, of characters: surely not what was meant.
     return tuple(scopes.split() if isinstance(scopes, str) else scopes)
+
+
+def _client_key(path: str) -> ClientKey | None:
+    if not path:
+        return None
+    from pywry_auth.protocol.client_assertion import load_client_key
+
+    return load_client_key(path)
 
 
 def _explicit_endpoints(options: ProviderOptions) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         "jwks_url": settings.jwks_url,
         "end_session_url": settings.end_session_url,
         "device_authorization_url": settings.device_authorization_url,
+        "client_key_file": settings.client_key_file,
         "clock_skew_seconds": settings.clock_skew_seconds,
         "http_timeout_seconds": settings.http_timeout_seconds,
         "proxy_url": settings.proxy_url.get_secret_value(),

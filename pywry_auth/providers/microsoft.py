@@ -24,7 +24,8 @@ _NATIONAL_USERINFO = {
     "https://login.partner.microsoftonline.cn": "https://microsoftgraph.chinacloudapi.cn/oidc/userinfo",
 }
 _CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # the one tenant of all personal accounts
-_METHODS = ("client_secret_post", "private_key_jwt", "client_secret_basic")
+# private_key_jwt is there too, but with a certificate's thumbprint in its header: not what is made here.
+_METHODS = ("client_secret_post", "client_secret_basic")
 
 
 class MicrosoftProvider(OAuthProvider):

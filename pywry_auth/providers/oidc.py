@@ -20,8 +20,8 @@ class GenericOIDCProvider(OAuthProvider):
         client_id: The client's identifier at the provider.
         client_secret: Its secret; empty for a public client.
         scopes: Scopes to ask for; None means ``openid email profile``.
-        token_endpoint_auth_method: ``auto`` (what discovery offers), ``client_secret_basic``,
-            ``client_secret_post`` or ``none``.
+        token_endpoint_auth_method: ``auto`` (what discovery offers), ``private_key_jwt``,
+            ``client_secret_basic``, ``client_secret_post`` or ``none``.
         issuer_url: The issuer. Without one nothing is discovered: ``authorize_url`` and ``token_url`` are
             needed then, and no scope is asked for unless ``scopes`` names some.
         options: As for OAuthProvider; an endpoint given here wins over the discovered one.

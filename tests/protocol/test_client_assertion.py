@@ -1,0 +1,112 @@
+"""The proof of a client's key: what it says, by which algorithm, and which files are no keys."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448
+
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.protocol.client_assertion import load_client_key
+from pywry_auth.protocol.discovery import KeySet
+from pywry_auth.protocol.jws import verify_signature
+from tests.protocol.forge import PrivateKey, make_key, public_jwk
+from tests.protocol.issuer import NOW
+from tests.protocol.refusal import everything_told
+
+
+def pem(key: PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+class OneKey(KeySet):
+    """A key set of one key, which nobody serves."""
+
+    def __init__(self, key: PrivateKey) -> None:
+        self._one = (public_jwk(key),)
+
+    def keys(self) -> Any:
+        return self._one
+
+
+def header_of(token: str) -> dict[str, Any]:
+    head = token.partition(".")[0]
+    members: dict[str, Any] = json.loads(urlsafe_b64decode(head + "=="))
+    return members
+
+
+@pytest.mark.parametrize(
+    ("kind", "algorithm"),
+    [("RSA", "RS256"), ("P-256", "ES256"), ("P-384", "ES384"), ("P-521", "ES512"), ("Ed25519", "EdDSA")],
+)
+def test_a_key_signs_by_its_kind_what_nobody_can_use_elsewhere_or_later(
+    tmp_path: Path, kind: str, algorithm: str
+) -> None:
+    """T38, RFC 7523 §3."""
+    file = tmp_path / "client.pem"
+    file.write_bytes(pem(make_key(kind)))
+    key = load_client_key(str(file))
+    tokens = [key.assertion("c", "https://id.example.com", NOW + 0.9) for _ in range(2)]
+    assert header_of(tokens[0]) == {"alg": algorithm, "typ": "JWT"}
+    claims = [dict(verify_signature(token, OneKey(make_key(kind)), [algorithm]).claims) for token in tokens]
+    assert claims[0].pop("jti") != claims[1].pop("jti")
+    assert claims[0] == {
+        "iss": "c",
+        "sub": "c",
+        "aud": "https://id.example.com",
+        "iat": NOW,
+        "exp": NOW + 60,
+    }
+    assert "PRIVATE" not in repr(key)
+
+
+def test_a_jwks_name_and_algorithm_are_kept_to(tmp_path: Path) -> None:
+    from joserfc.jwk import RSAKey
+
+    file = tmp_path / "client.jwk"
+    members = {**RSAKey.import_key(pem(make_key("RSA"))).as_dict(private=True), "kid": "k1", "alg": "PS256"}
+    file.write_text(json.dumps(members))
+    assertion = load_client_key(str(file)).assertion("c", "https://id.example.com", NOW)
+    assert header_of(assertion) == {"alg": "PS256", "typ": "JWT", "kid": "k1"}
+    file.write_text(json.dumps({**members, "alg": "HS256"}))
+    with pytest.raises(AuthenticationError, match="alg"):
+        load_client_key(str(file))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"canary",
+        b"{",
+        b'{"kty": "canary"}',
+        b'{"kty": "oct", "k": "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5"}',
+        b"\xff\xfe",
+        b"-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n",
+        pem(make_key("RSA-1024")),
+        pem(ed448.Ed448PrivateKey.generate()),
+        pem(ec.generate_private_key(ec.SECP256K1())),
+        json.dumps(public_jwk(make_key("P-256"))).encode(),
+    ],
+)
+def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
+    """S11."""
+    file = tmp_path / "client.pem"
+    file.write_bytes(content)
+    with pytest.raises(AuthenticationError, match="CLIENT_KEY_FILE") as caught:
+        load_client_key(str(file))
+    assert caught.value.error == INVALID_CONFIGURATION
+    assert "canary" not in everything_told(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AuthenticationError, match=r"nothing\.pem") as caught:
+        load_client_key(str(tmp_path / "nothing.pem"))
+    assert caught.value.error == INVALID_CONFIGURATION

@@ -1,0 +1,226 @@
+"""A client that proves itself with a key: to a provider that nobody here wrote, and how it is chosen."""
+
+from __future__ import annotations
+
+import json
+import threading
+from base64 import urlsafe_b64decode
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from selenium import webdriver
+
+from pywry_auth.app import PyWry
+from pywry_auth.config import OAuth2Settings
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenError
+from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.tokens import MemoryTokenStore
+from tests.peers.oidc_provider import NATIVE_CLIENT, OIDCProviderPeer, sign_in
+from tests.protocol.forge import changed, make_key, public_jwk
+from tests.protocol.issuer import CLIENT_ID, REDIRECT_URI, ScriptedIssuer
+from tests.protocol.refusal import everything_told
+from tests.protocol.servers import Answer
+
+METHODS = "token_endpoint_auth_methods_supported"
+KINDS = ("RSA", "P-256", "Ed25519")
+
+
+def client_of(kind: str) -> Mapping[str, Any]:
+    return {
+        **NATIVE_CLIENT,
+        "client_id": kind,
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": {"keys": [public_jwk(make_key(kind, "signing"), use="sig")]},
+    }
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[OIDCProviderPeer]:
+    with OIDCProviderPeer([client_of(kind) for kind in KINDS]) as running:
+        yield running
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return write_key(tmp_path, "P-256")
+
+
+def write_key(folder: Path, kind: str, name: str = "signing") -> Path:
+    file = folder / f"{kind}-{name}.pem"
+    encoding, kind_of_file = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    file.write_bytes(make_key(kind, name).private_bytes(encoding, kind_of_file, serialization.NoEncryption()))
+    return file
+
+
+def claims_of(assertion: str) -> dict[str, Any]:
+    claims: dict[str, Any] = json.loads(urlsafe_b64decode(assertion.split(".")[1] + "=="))
+    return claims
+
+
+def form_of(issuer: ScriptedIssuer, provider: OAuthProvider) -> dict[str, str]:
+    issuer.answers["/token"] = Answer(issuer.tokens())
+    provider.refresh_tokens("old")
+    return issuer.requests("/token")[-1].form
+
+
+def offer(issuer: ScriptedIssuer, methods: object) -> None:
+    issuer.metadata = changed(issuer.metadata, **{METHODS: methods})
+
+
+def test_a_provider_of_somebody_elses_takes_the_proof(
+    peer: OIDCProviderPeer, chromium: webdriver.Chrome, key_file: Path
+) -> None:
+    """T38: exchange, refresh with rotation, and revocation, each with a proof of its own."""
+    provider = GenericOIDCProvider("P-256", issuer_url=peer.issuer, client_key_file=str(key_file))
+
+    walks: list[threading.Thread] = []
+
+    def show(url: str, config: object) -> str:
+        walks.append(threading.Thread(target=sign_in, args=(chromium, url, "alice")))
+        walks[0].start()
+        return "chromium"
+
+    app = PyWry()
+    result = app.login(
+        provider,
+        token_store=MemoryTokenStore(),
+        show_window=show,
+        close_window=lambda label: walks[0].join(20),
+    )
+    assert result.user_id == "alice"
+    tokens = provider.refresh_tokens(result.tokens.refresh_token or "")
+    assert tokens.access_token != result.tokens.access_token
+    assert provider.revoke_token(tokens.refresh_token or "") is True
+    with pytest.raises(TokenError) as caught:
+        provider.refresh_tokens(tokens.refresh_token or "")
+    assert caught.value.error == "invalid_grant"
+    app.logout()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_key_is_taken_and_another_key_is_not(
+    peer: OIDCProviderPeer, tmp_path: Path, kind: str
+) -> None:
+    """A client that is let in is told of its grant, one that is not of itself."""
+    told = []
+    for name in ("signing", "somebody else's"):
+        file = write_key(tmp_path, kind, name)
+        provider = GenericOIDCProvider(kind, issuer_url=peer.issuer, client_key_file=str(file))
+        with pytest.raises(TokenError) as caught:
+            provider.refresh_tokens("no-such-token")
+        told.append(caught.value.error)
+    assert told == ["invalid_grant", "invalid_client"]
+
+
+@pytest.mark.parametrize(
+    ("offered", "secret", "method"),
+    [
+        (["private_key_jwt", "client_secret_basic"], "s", "private_key_jwt"),
+        (["client_secret_post", "private_key_jwt"], "", "private_key_jwt"),
+        (["client_secret_post"], "s", "client_secret_post"),
+        (..., "s", "client_secret_basic"),
+        (..., "", "private_key_jwt"),
+    ],
+)
+def test_the_method_is_what_is_offered(key_file: Path, offered: object, secret: str, method: str) -> None:
+    """S4: never by trial."""
+    with ScriptedIssuer() as issuer:
+        offer(issuer, offered)
+        provider = GenericOIDCProvider(
+            CLIENT_ID, secret, issuer_url=issuer.url, client_key_file=str(key_file)
+        )
+        form = form_of(issuer, provider)
+        (request,) = issuer.requests("/token")
+    assert ("client_assertion" in form) is (method == "private_key_jwt")
+    assert ("client_secret" in form) is (method == "client_secret_post")
+    assert ("authorization" in request.headers) is (method == "client_secret_basic")
+
+
+def test_the_setting_wins_over_what_is_offered(key_file: Path, issuer: ScriptedIssuer) -> None:
+    settings = OAuth2Settings(
+        provider="oidc",
+        client_id=CLIENT_ID,
+        issuer_url=issuer.url,
+        token_endpoint_auth_method="private_key_jwt",
+        client_key_file=str(key_file),
+    )
+    form = form_of(issuer, create_provider_from_settings(settings))
+    assert form["client_id"] == CLIENT_ID
+    assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    assert claims_of(form["client_assertion"])["aud"] == issuer.url
+
+
+def test_every_request_has_a_proof_of_its_own(key_file: Path, issuer: ScriptedIssuer) -> None:
+    """T38."""
+    issuer.metadata[METHODS] = ["private_key_jwt"]
+    issuer.answers["/revoke"] = Answer({})
+    provider = issuer.provider(client_key_file=str(key_file))
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token()))
+    provider.exchange_code("code", REDIRECT_URI)
+    form_of(issuer, provider)
+    provider.revoke_token("token")
+    forms = [request.form for path in ("/token", "/revoke") for request in issuer.requests(path)]
+    claims = [claims_of(form["client_assertion"]) for form in forms]
+    assert len(claims) == 3
+    assert len({claim["jti"] for claim in claims}) == 3
+    assert {claim["aud"] for claim in claims} == {issuer.url}
+    assert all(claim["exp"] - claim["iat"] <= 60 for claim in claims)
+    assert not any("client_secret" in form for form in forms)
+
+
+def test_the_token_endpoint_is_meant_where_there_is_no_issuer(key_file: Path, issuer: ScriptedIssuer) -> None:
+    provider = OAuthProvider(
+        CLIENT_ID,
+        token_url=f"{issuer.url}/token",
+        authorize_url=f"{issuer.url}/authorize",
+        client_key_file=str(key_file),
+    )
+    assert claims_of(form_of(issuer, provider)["client_assertion"])["aud"] == f"{issuer.url}/token"
+
+
+@pytest.mark.parametrize(
+    ("offered", "key", "configured"),
+    [(["client_secret_basic"], True, "auto"), (["private_key_jwt"], False, "private_key_jwt")],
+)
+def test_what_cannot_prove_itself_does_not_ask(
+    key_file: Path, offered: list[str], key: bool, configured: str
+) -> None:
+    with ScriptedIssuer() as issuer:
+        offer(issuer, offered)
+        provider = GenericOIDCProvider(
+            CLIENT_ID,
+            token_endpoint_auth_method=configured,
+            issuer_url=issuer.url,
+            client_key_file=str(key_file) if key else "",
+        )
+        with pytest.raises(AuthenticationError) as caught:
+            provider.exchange_code("code", REDIRECT_URI)
+        assert caught.value.error == INVALID_CONFIGURATION
+        assert issuer.requests("/token") == []
+
+
+def test_a_proof_that_the_provider_quotes_is_not_told(key_file: Path, issuer: ScriptedIssuer) -> None:
+    issuer.metadata[METHODS] = ["private_key_jwt"]
+
+    def quote(request: Any) -> Answer:
+        told = f"bad assertion {request.form['client_assertion']}"
+        return Answer({"error": "invalid_client", "error_description": told}, 401)
+
+    issuer.scripts["/token"] = quote
+    provider = issuer.provider(client_key_file=str(key_file))
+    with pytest.raises(TokenError) as caught:
+        provider.exchange_code("code", REDIRECT_URI)
+    (request,) = issuer.requests("/token")
+    assert request.form["client_assertion"] not in everything_told(caught.value)
+
+
+def test_a_key_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(AuthenticationError, match="CLIENT_KEY_FILE"):
+        GenericOIDCProvider(
+            "c", issuer_url="https://id.example.com", client_key_file=str(tmp_path / "no.pem")
+        )
