@@ -243,11 +243,14 @@ def test_groups_of_the_id_token_give_roles(claim: str) -> None:
         {"hasgroups": True},
     ],
 )
-def test_groups_that_were_left_out_give_no_role(overage: dict[str, Any]) -> None:
+def test_groups_that_were_left_out_give_no_role_and_that_is_said(
+    overage: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """P24."""
     with Microsoft() as microsoft:
         microsoft.claims |= overage
         assert Site(microsoft.provider(), roles_claim="groups", role_map="src1=admin").roles() == ["viewer"]
+    assert "more groups" in caplog.text
 
 
 def test_no_token_is_revoked_because_none_can_be() -> None:
