@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    AuthenticationError,
-    AuthFlowCancelled,
-)
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, AuthFlowCancelled
 from pywry_auth.flow.token_lifecycle import not_signed_in
-from pywry_auth.models import AuthFlowResult, OAuthTokenSet
-from pywry_auth.native.browser import Notify
-from pywry_auth.native.flow_manager import AuthFlowManager, CloseWindow, ShowWindow
-from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.models import AuthFlowResult
+from pywry_auth.native.login import Login, Ways, Wish
 from pywry_auth.native.single_flight import SingleFlight
-from pywry_auth.state.accounts import Accounts
 from pywry_auth.state.tokens import TokenStore, get_token_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pywry_auth.config import OAuth2Settings, PyWrySettings
+    from pywry_auth.native.browser import Notify
+    from pywry_auth.native.known_users import SignedIn
     from pywry_auth.native.request_session import RequestSession
+    from pywry_auth.native.session_manager import SessionManager
+    from pywry_auth.native.window import CloseWindow, ShowWindow
     from pywry_auth.providers.base import OAuthProvider
 
 
@@ -38,12 +39,10 @@ class PyWry:
 
     def __init__(self, settings: PyWrySettings | None = None) -> None:
         self._settings = settings
-        self._login = SingleFlight[AuthFlowResult](AuthFlowCancelled)
-        self._flow: AuthFlowManager | None = None
+        self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled)
+        self._under_way: Login | None = None
         self._lock = threading.Lock()
-        self._session: SessionManager | None = None
-        self._accounts: Accounts | None = None
-        self._result: AuthFlowResult | None = None
+        self._signed_in: SignedIn | None = None
 
     def login(
         self,
@@ -69,10 +68,12 @@ class PyWry:
             provider: Where to sign in; None takes the one that the settings describe.
             token_store: Where to keep the tokens; None takes the settings' (memory by default).
             force: Whether to have the person sign in although there are good tokens; so does ``prompt``.
-            account: User ID whose tokens are wanted; None means the one that was used last.
-            login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1).
+            account: User ID whose tokens are wanted; None means the one that was used last. It is the result
+                that says who signed in: with the browser that may be somebody else.
+            login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1). Who is called otherwise
+                in the provider's profile is not signed in without being asked.
             prompt: What the provider shall ask, for example ``select_account`` (OIDC Core §3.1.2.1).
-            scopes: Scopes to ask for instead of the provider's.
+            scopes: Scopes to ask for instead of the provider's; the person is asked for those that are new.
             timeout: Seconds to wait for the person; None takes the settings' (120 by default).
             show_window: Opens the application's own window at a URL instead of the browser, returns a label.
             close_window: Closes that window.
@@ -81,45 +82,30 @@ class PyWry:
         Raises:
             AuthFlowTimeout: Nobody signed in in time.
             AuthFlowCancelled: ``cancel`` was called.
+            TokenError: The stored tokens have ended, and the provider that could refresh them is not to be
+                reached: they are kept.
             AuthenticationError: The provider refused, or the configuration is wrong; the text says which.
         """
 
         def sign_in() -> AuthFlowResult:
-            everything = self._settings_for(provider)
-            settings = everything.oauth2 if everything else None
-            at = _provider_of(settings) if provider is None else provider
+            settings = self._settings_for(provider)
+            oauth2 = settings.oauth2 if settings else None
+            at = _provider_of(oauth2) if provider is None else provider
             at = at if scopes is None else at.with_scopes(scopes)
-            store = _store_of(everything) if token_store is None else token_store
-            buffer = settings.refresh_buffer_seconds if settings else 60.0
-            accounts = Accounts(store.backend, at.client_id)
-            user = account or accounts.current
-            if user is not None and not force and not prompt:
-                session = SessionManager(at, store, user, buffer)
-                tokens = session.initialize()
-                if tokens is not None and set(scopes or ()) <= set(tokens.scope.split()):
-                    return self._begin(session, accounts, _resumed(at, accounts, user, tokens))
-                session.close()
-            store.probe()  # nobody signs in only to learn that the tokens cannot be kept
-            extra = {"login_hint": login_hint, "prompt": prompt}
-            self._flow = AuthFlowManager(
-                at,
-                store,
-                extra_params={name: value for name, value in extra.items() if value is not None},
-                notify=notify,
-                **_flow_options(settings, timeout),
-            )
-            result = self._flow.run_native(show_window=show_window, close_window=close_window)
-            session = SessionManager(at, store, result.user_id, buffer)
-            session.initialize()
-            return self._begin(session, accounts, result)
+            store = _store_of(settings, at.client_id) if token_store is None else token_store
+            seconds = timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0
+            wish = Wish(force, account, login_hint, prompt, scopes is not None)
+            ways = Ways(seconds, notify, show_window, close_window, _flow_options(oauth2))
+            self._under_way = Login(at, store, oauth2.refresh_buffer_seconds if oauth2 else 60.0, wish, ways)
+            return self._keep(self._under_way.run())
 
-        return self._login.run(sign_in)
+        return self._flight.run(sign_in)
 
     def cancel(self) -> None:
         """End the login under way, from any thread, say when its window was closed; do nothing without."""
-        flow = self._flow
-        if flow is not None:
-            flow.cancel()
+        login = self._under_way
+        if login is not None:
+            login.cancel()
 
     def logout(self) -> bool:
         """Sign out: revoke both tokens at the provider and forget them.
@@ -127,36 +113,39 @@ class PyWry:
         Returns:
             Whether the provider confirmed; False too when nobody was signed in.
         """
-        with self._lock:
-            session, accounts, result = self._session, self._accounts, self._result
-            self._session = self._accounts = self._result = None
-        if session is None or accounts is None or result is None:
+        signed_in = self._signed_in
+        if signed_in is None:
             return False
-        accounts.forget(result.user_id)
-        return session.logout()
+        confirmed = signed_in.sign_out()
+        with self._lock:
+            if self._signed_in is signed_in:
+                self._signed_in = None
+        return confirmed
 
     def close(self) -> None:
         """Stop refreshing in the background; the user stays signed in, and the store keeps the tokens."""
-        session = self._session
-        if session is not None:
-            session.close()
+        if self.session_manager is not None:
+            self.session_manager.close()
 
     @property
     def is_authenticated(self) -> bool:
         """Whether somebody is signed in: there are tokens, which the provider has not ended."""
-        session = self._session
+        session = self.session_manager
         return session is not None and session.tokens is not None
 
     @property
     def user_info(self) -> dict[str, Any] | None:
         """The provider's profile of who is signed in, or None."""
-        result = self._result
-        return result.user_info if result is not None and self.is_authenticated else None
+        signed_in = self._signed_in
+        if signed_in is None or signed_in.session.tokens is None:
+            return None
+        return signed_in.result.user_info
 
     @property
     def session_manager(self) -> SessionManager | None:
         """What keeps the tokens of who is signed in, or None."""
-        return self._session
+        signed_in = self._signed_in
+        return None if signed_in is None else signed_in.session
 
     def get_access_token(self) -> str:
         """Return an access token that is good for use now, refreshed if it was about to end.
@@ -166,10 +155,7 @@ class PyWry:
             TokenRefreshError: The provider refused to refresh: sign in again.
             TokenError: The token has ended and the provider cannot be reached: try again later.
         """
-        session = self._session
-        if session is None:
-            raise not_signed_in()
-        return session.get_access_token()
+        return self._session().get_access_token()
 
     def request_session(self, *origins: str) -> RequestSession:
         """Return a ``requests`` session that carries a fresh access token to the origins, and nowhere else.
@@ -185,19 +171,21 @@ class PyWry:
         """
         from pywry_auth.native.request_session import RequestSession
 
-        session = self._session
-        if session is None:
-            raise not_signed_in()
+        session = self._session()
         return RequestSession(session.http_options, origins, session)
 
-    def _begin(self, session: SessionManager, accounts: Accounts, result: AuthFlowResult) -> AuthFlowResult:
-        accounts.remember(result.user_id, result.user_info)
+    def _session(self) -> SessionManager:
+        session = self.session_manager
+        if session is None:
+            raise not_signed_in()
+        return session
+
+    def _keep(self, signed_in: SignedIn) -> AuthFlowResult:
         with self._lock:
-            previous = self._session
-            self._session, self._accounts, self._result = session, accounts, result
+            previous, self._signed_in = self._signed_in, signed_in
         if previous is not None:
-            previous.close()
-        return result
+            previous.session.close()
+        return signed_in.result
 
     def _settings_for(self, provider: OAuthProvider | None) -> PyWrySettings | None:
         if self._settings is None and provider is None:
@@ -205,14 +193,6 @@ class PyWry:
 
             self._settings = get_settings()
         return self._settings
-
-
-def _resumed(
-    provider: OAuthProvider, accounts: Accounts, user_id: str, tokens: OAuthTokenSet
-) -> AuthFlowResult:
-    """Return the result of a sign-in that needed nobody; the profile is that of the last one."""
-    profile = accounts.profile(user_id) or dict(tokens.id_token_claims)
-    return AuthFlowResult(True, tokens, profile or provider.get_userinfo(tokens.access_token), user_id)
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
@@ -226,16 +206,17 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     return create_provider_from_settings(settings)
 
 
-def _store_of(settings: PyWrySettings | None) -> TokenStore:
+def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
     if settings is None or settings.oauth2 is None:
         return get_token_store()
+    backend = settings.oauth2.token_store_backend
     try:
         return get_token_store(
-            settings.oauth2.token_store_backend,
-            service_name=f"pywry_auth:{settings.oauth2.client_id}",
+            backend,
+            service_name=f"pywry_auth:{client_id}",
             redis_url=settings.deploy.redis_url.get_secret_value(),
             prefix=settings.deploy.redis_prefix,
-            path=settings.deploy.sqlite_path,
+            path=settings.deploy.sqlite_path or (_own_file(client_id) if backend == "sqlite" else None),
             refresh_token_ttl=settings.oauth2.refresh_token_ttl_seconds,
             encryption_keys=[key.get_secret_value() for key in settings.deploy.encryption_keys],
         )
@@ -245,13 +226,21 @@ def _store_of(settings: PyWrySettings | None) -> TokenStore:
         ) from exc
 
 
-def _flow_options(settings: OAuth2Settings | None, timeout: float | None) -> dict[str, Any]:
-    options: dict[str, Any] = {} if timeout is None else {"auth_timeout": timeout}
+def _own_file(client_id: str) -> Path:
+    """Return a file that is this client's alone: two with the same user would replace each other's tokens."""
+    from pywry_auth.backends.sqlite import default_path
+
+    # What can be read of the name is for people; file systems that fold case make the digest needful.
+    readable = re.sub("[^a-z0-9-]+", "_", client_id.lower())[:40]
+    digest = hashlib.sha256(client_id.encode()).hexdigest()[:16]
+    return default_path().with_name(f"tokens-{readable}-{digest}.sqlite3")
+
+
+def _flow_options(settings: OAuth2Settings | None) -> dict[str, Any]:
     if settings is None:
-        return options
+        return {}
     return {
         "use_pkce": settings.use_pkce,
-        "auth_timeout": settings.auth_timeout_seconds,
         "open_browser": settings.open_browser,
         "redirect_ports": settings.redirect_port,
-    } | options
+    }

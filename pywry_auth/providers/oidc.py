@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
-from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata, discover
 from pywry_auth.protocol.turns import Turns
 from pywry_auth.protocol.urls import require_endpoint
@@ -69,13 +68,12 @@ class GenericOIDCProvider(OAuthProvider):
                     self._discovered = replace(found, **self._explicit)
         return self._discovered
 
-    def issued(self, tokens: OAuthTokenSet) -> bool:
-        """Tell, without a call, whether a token set is this issuer's and was made for this client."""
+    def _is_issuer(self, name: str) -> bool:
         if not self._issuer_url:
-            return super().issued(tokens)
-        issuer = self._explicit.get("issuer", self._issuer_url)
-        # As in discovery: the issuer's own name may differ by a slash from what was configured.
-        return tokens.client_id == self.client_id and tokens.issuer.rstrip("/") == issuer.rstrip("/")
+            return super()._is_issuer(name)
+        # Nothing is discovered for this. The issuer's own name may differ by a slash from the configured one.
+        issuer: str = self._explicit.get("issuer", self._issuer_url)
+        return name.removesuffix("/") == issuer.removesuffix("/")
 
     def _require_enough(self) -> None:
         for member, argument in (
