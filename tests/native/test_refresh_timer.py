@@ -1,0 +1,242 @@
+"""RefreshTimer: it calls back in time, once, from a thread that ends, whatever the clocks do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pywry_auth.native.refresh_timer import RefreshTimer
+from tests.native.timers import Clock, HeldTimers, held_timers
+
+_SECONDS = 20
+_HOUR = 3600.0
+
+
+class Calls:
+    """Counts calls back, and knows who made the last one."""
+
+    def __init__(self) -> None:
+        self.came = threading.Semaphore(0)
+        self.number = 0
+        self.thread = threading.current_thread()
+
+    def __call__(self) -> None:
+        self.number += 1
+        self.thread = threading.current_thread()
+        self.came.release()
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
+    with held_timers(monkeypatch) as timers:
+        yield timers
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def timer(calls: Calls, clock: Clock) -> RefreshTimer:
+    timer = RefreshTimer(calls, clock.wall, clock.monotonic)
+    timer.start()
+    return timer
+
+
+def test_it_calls_back_when_the_moment_has_come_from_a_daemon_thread(calls: Calls) -> None:
+    timer = RefreshTimer(calls)
+    timer.start()
+    moment = time.time() + 0.1
+    timer.set(moment)
+    assert calls.came.acquire(timeout=_SECONDS)
+    assert time.time() >= moment
+    assert calls.thread is not threading.current_thread()
+    assert calls.thread.daemon
+    calls.thread.join(_SECONDS)
+    assert not calls.thread.is_alive()
+    assert not calls.came.acquire(timeout=0.05), "it called back twice"
+
+
+def test_nothing_happens_before_it_was_started(calls: Calls, clock: Clock, timers: HeldTimers) -> None:
+    RefreshTimer(calls, clock.wall, clock.monotonic).set(clock.now - 1)
+    assert not timers
+
+
+def test_setting_it_anew_takes_the_place_of_the_earlier_moment(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
+) -> None:
+    timer.set(clock.now + 5)
+    timer.set(clock.now + 30)
+    assert timers.only is timers[1]
+    clock.pass_(30)
+    timers[0].ring()
+    assert calls.number == 0
+    timers[1].ring()
+    assert calls.number == 1
+
+
+def test_no_moment_takes_the_earlier_one_away(timer: RefreshTimer, clock: Clock, timers: HeldTimers) -> None:
+    timer.set(clock.now + 5)
+    timer.set(None)
+    assert not timers.live
+
+
+def test_stopped_it_stays_silent_until_it_is_started_again(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
+) -> None:
+    timer.set(clock.now + 5)
+    timer.stop()
+    timer.stop()
+    assert not timers.live
+    timer.set(clock.now + 5)
+    assert not timers.live
+    timer.start()
+    timer.set(clock.now + 5)
+    clock.pass_(5)
+    timers.only.ring()
+    assert calls.number == 1
+
+
+def test_one_that_woke_up_while_it_was_stopped_says_nothing(
+    timer: RefreshTimer, calls: Calls, clock: Clock, monkeypatch: pytest.MonkeyPatch, timers: HeldTimers
+) -> None:
+    """The system's timer had rung already, so that cancelling it came too late."""
+    timer.set(clock.now)
+    monkeypatch.setattr(timers[0], "cancel", lambda: None)
+    timer.stop()
+    timers[0].ring()
+    assert calls.number == 0
+
+
+@pytest.mark.parametrize("seconds", [-_HOUR, 0.0])
+def test_a_moment_that_is_past_comes_at_once(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers, seconds: float
+) -> None:
+    timer.set(clock.now + seconds)
+    assert timers.only.interval == 0
+    timers.only.ring()
+    assert calls.number == 1
+
+
+@pytest.mark.parametrize("seconds", [150.0, 1e6, 1e12])
+def test_it_looks_at_the_clock_once_a_minute(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers, seconds: float
+) -> None:
+    """L: no single wait is longer, so that none is beyond TIMEOUT_MAX (49 days on Windows) either."""
+    timer.set(clock.now + seconds)
+    for _ in range(2):
+        assert timers.only.interval == 60 < threading.TIMEOUT_MAX
+        clock.pass_(60)
+        timers.only.ring()
+        assert calls.number == 0
+    assert timers.only.interval == min(seconds - 120, 60)
+    timer.stop()
+
+
+def test_a_laptop_that_slept_catches_up_at_the_next_look(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
+) -> None:
+    """L: a sleep stops the monotonic clock on Linux, and the waits with it."""
+    timer.set(clock.now + _HOUR)
+    clock.now += 8 * _HOUR
+    clock.awake += 20
+    timers.only.ring()
+    assert calls.number == 1
+    assert not timers.live
+
+
+def test_a_clock_that_was_set_back_does_not_put_it_off(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
+) -> None:
+    timer.set(clock.now + 100)
+    clock.now -= 24 * _HOUR
+    clock.pass_(60)
+    timers.only.ring()
+    assert calls.number == 0
+    assert timers.only.interval == pytest.approx(40)
+    clock.pass_(40)
+    timers.only.ring()
+    assert calls.number == 1
+
+
+def test_a_clock_that_was_set_forward_is_believed(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
+) -> None:
+    timer.set(clock.now + _HOUR)
+    clock.now += 24 * _HOUR
+    clock.awake += 60
+    timers.only.ring()
+    assert calls.number == 1
+
+
+def test_one_that_rings_early_waits_for_the_rest(
+    timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
+) -> None:
+    timer.set(clock.now + 10)
+    clock.pass_(9.75)
+    timers.only.ring()
+    assert calls.number == 0
+    assert timers.only.interval == pytest.approx(0.25)
+
+
+def test_what_it_calls_may_set_it_again_and_hold_it_up(clock: Clock, timers: HeldTimers) -> None:
+    """No lock is held: the action may take its time, and others may set the timer meanwhile."""
+
+    def act() -> None:
+        other = threading.Thread(target=timer.set, args=(clock.now + 7,))
+        other.start()
+        other.join(_SECONDS)
+        assert not other.is_alive()
+
+    timer = RefreshTimer(act, clock.wall, clock.monotonic)
+    timer.start()
+    timer.set(clock.now)
+    timers[0].ring()
+    assert timers.only.interval == pytest.approx(7)
+    timer.stop()
+
+
+def test_it_can_be_stopped_from_within_its_own_lock(timers: HeldTimers) -> None:
+    """A collection of garbage may come at any time, in any thread, and end who owned the timer."""
+    moments = iter([0.0, 0.0, 5.0])
+
+    def clock() -> float:
+        moment = next(moments)
+        if moment == 5:
+            timer.stop()
+        return moment
+
+    timer = RefreshTimer(lambda: None, clock, lambda: 0.0)
+    timer.start()
+    timer.set(10.0)
+    timers[0].ring()
+    timer.stop()
+    assert not timers.live
+
+
+def test_without_another_thread_to_be_had_nothing_breaks(
+    calls: Calls, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """L: what is asked for works without the timer; Python makes no threads any more when it ends."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    timer = RefreshTimer(calls, clock.wall, clock.monotonic)
+    timer.start()
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    with caplog.at_level(logging.WARNING, "pywry_auth.native"):
+        timer.set(clock.now)
+    assert "nothing is refreshed in the background" in caplog.text
+    timer.stop()
+    assert calls.number == 0
