@@ -239,6 +239,11 @@ class SessionManager:
 
     def _signed_in(self) -> OAuthTokenSet:
         tokens = self.tokens
+        # Without tokens the user may just be signing in again: then that is waited for.
+        return self._refresh.run(self._found) if tokens is None else tokens
+
+    def _found(self) -> OAuthTokenSet:
+        tokens = self.tokens
         if tokens is None:
             raise token_lifecycle.not_signed_in()
         return tokens

@@ -48,7 +48,7 @@ def calls() -> Calls:
 
 @pytest.fixture
 def timer(calls: Calls, clock: Clock) -> RefreshTimer:
-    timer = RefreshTimer(calls, clock.wall, clock.monotonic)
+    timer = RefreshTimer(calls, clock, clock.monotonic)
     timer.start()
     return timer
 
@@ -68,7 +68,7 @@ def test_it_calls_back_when_the_moment_has_come_from_a_daemon_thread(calls: Call
 
 
 def test_nothing_happens_before_it_was_started(calls: Calls, clock: Clock, timers: HeldTimers) -> None:
-    RefreshTimer(calls, clock.wall, clock.monotonic).set(clock.now - 1)
+    RefreshTimer(calls, clock, clock.monotonic).set(clock.now - 1)
     assert not timers
 
 
@@ -198,7 +198,7 @@ def test_what_it_calls_may_set_it_again_and_hold_it_up(clock: Clock, timers: Hel
         other.join(_SECONDS)
         assert not other.is_alive()
 
-    timer = RefreshTimer(act, clock.wall, clock.monotonic)
+    timer = RefreshTimer(act, clock, clock.monotonic)
     timer.start()
     timer.set(clock.now)
     timers[0].ring()
@@ -232,7 +232,7 @@ def test_without_another_thread_to_be_had_nothing_breaks(
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    timer = RefreshTimer(calls, clock.wall, clock.monotonic)
+    timer = RefreshTimer(calls, clock, clock.monotonic)
     timer.start()
     monkeypatch.setattr(threading.Timer, "start", refuse)
     with caplog.at_level(logging.WARNING, "pywry_auth.native"):

@@ -60,7 +60,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def provider(clock: Clock) -> StubProvider:
-    return StubProvider(clock.wall)
+    return StubProvider(clock)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def session(provider: StubProvider, store: _Store, clock: Clock, timers: HeldTim
 
 
 def _manager(provider: StubProvider, store: TokenStore, clock: Clock, **more: Any) -> SessionManager:
-    return SessionManager(provider, store, "alice", clock=clock.wall, **more)
+    return SessionManager(provider, store, "alice", clock=clock, **more)
 
 
 def _wake(clock: Clock, timers: HeldTimers, seconds: float) -> None:
@@ -127,7 +127,7 @@ def test_tokens_stay_fresh_though_nobody_asks() -> None:
 def test_a_refresh_comes_so_long_before_the_tokens_end(
     store: _Store, clock: Clock, timers: HeldTimers, lifetime: int, buffer: float, after: float
 ) -> None:
-    provider = StubProvider(clock.wall, lifetime)
+    provider = StubProvider(clock, lifetime)
     session = _manager(provider, store, clock, refresh_buffer_seconds=buffer)
     session.save_tokens(provider.grant())
     _wake(clock, timers, after - 0.5)
@@ -169,7 +169,7 @@ def test_tokens_that_end_at_once_make_no_storm(
     store: _Store, clock: Clock, timers: HeldTimers, lifetime: int
 ) -> None:
     """At most one call a second, in the background and when they are asked for, however often that is."""
-    provider = StubProvider(clock.wall, lifetime)
+    provider = StubProvider(clock, lifetime)
     session = _manager(provider, store, clock)
     session.save_tokens(provider.grant())
     for _ in range(10):
@@ -185,7 +185,7 @@ def test_tokens_that_end_at_once_make_no_storm(
 def test_without_the_timer_they_make_no_storm_either(
     store: _Store, clock: Clock, lifetime: int, most: int
 ) -> None:
-    provider = StubProvider(clock.wall, lifetime)
+    provider = StubProvider(clock, lifetime)
     session = _manager(provider, store, clock)
     session.save_tokens(provider.grant())
     session.close()

@@ -20,7 +20,7 @@ class Clock:
     now: float = 1_800_000_000.0
     awake: float = 5000.0
 
-    def wall(self) -> float:
+    def __call__(self) -> float:
         """Tell the time on the wall, which people may set."""
         return self.now
 
