@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenExpiredError
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenError, TokenExpiredError
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
@@ -81,6 +81,9 @@ class RequestSession(ProviderSession):
 
 
 def _with(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
+    if not token.isascii() or not token.isprintable():
+        # What refuses such a header further down shows it in its error.
+        raise TokenError("The access token cannot be sent: it has characters that no header may have.")
     return {**(headers or {}), "Authorization": f"Bearer {token}"}
 
 
