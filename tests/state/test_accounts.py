@@ -1,0 +1,117 @@
+"""Accounts: what a program remembers of its users, on any backend, for itself alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.state.accounts import Account, Accounts
+from pywry_auth.state.tokens import TokenStore
+from tests.backends.fixtures import ENCRYPTION_KEY
+from tests.backends.test_contract import HOSTILE
+
+PROFILE = {"sub": "alice", "name": "Alice Example", "groups": ["a", "b"], "nested": {"x": None}}
+KEYS = ("current:desk", "profile:4:desk:alice")
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    backend: Backend = request.getfixturevalue(request.param)
+    return backend
+
+
+def test_at_first_nobody_is_known(backend: Backend) -> None:
+    accounts = Accounts(backend, "desk")
+    assert accounts.current is None
+    assert accounts.get("alice") is None
+    accounts.forget("alice")
+    assert accounts.current is None
+
+
+def test_who_signed_in_last_is_the_current_one_and_the_others_are_known(backend: Backend) -> None:
+    accounts = Accounts(backend, "desk")
+    accounts.remember("alice", PROFILE, ["openid", "email"])
+    accounts.remember("bob", {"sub": "bob"}, [])
+    assert accounts.current == "bob"
+    assert accounts.get("alice") == Account(PROFILE, frozenset({"openid", "email"}))
+    assert accounts.get("bob") == Account({"sub": "bob"})
+    accounts.select("alice")
+    assert accounts.current == "alice"
+
+
+def test_a_later_sign_in_takes_the_place_of_the_earlier(backend: Backend) -> None:
+    accounts = Accounts(backend, "desk")
+    accounts.remember("alice", PROFILE, ["openid"])
+    accounts.remember("alice", {"sub": "alice", "name": "New"}, ["openid", "groups"])
+    assert accounts.get("alice") == Account({"sub": "alice", "name": "New"}, frozenset({"openid", "groups"}))
+
+
+def test_who_is_forgotten_is_not_current_and_nobody_else_is_touched(backend: Backend) -> None:
+    accounts = Accounts(backend, "desk")
+    for user in ("alice", "bob"):
+        accounts.remember(user, {"sub": user}, [])
+    accounts.forget("alice")
+    assert (accounts.get("alice"), accounts.current) == (None, "bob")
+    accounts.forget("bob")
+    assert (accounts.get("bob"), accounts.current) == (None, None)
+
+
+@pytest.mark.parametrize(("one", "other"), [("desk", "web"), ("a:b", "a"), ("a", "a:"), ("", ":")])
+def test_two_programs_on_one_store_do_not_see_each_others_users(
+    backend: Backend, one: str, other: str
+) -> None:
+    mine, theirs = Accounts(backend, one), Accounts(backend, other)
+    mine.remember("b:alice", PROFILE, [])
+    mine.remember("alice", PROFILE, [])
+    assert theirs.current is None
+    assert [theirs.get(user) for user in ("alice", "b:alice", ":alice", "b")] == [None] * 4
+    theirs.remember("alice", {}, [])
+    theirs.forget("alice")
+    assert mine.current == "alice"
+    assert mine.get("alice") == Account(PROFILE)
+
+
+def test_any_user_id_is_an_account_of_its_own(backend: Backend) -> None:
+    accounts = Accounts(backend, "desk")
+    for number, user in enumerate(HOSTILE):
+        accounts.remember(user, {"number": number}, [])
+        assert accounts.current == (user or None)
+    for number, user in enumerate(HOSTILE):
+        assert accounts.get(user) == Account({"number": number})
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"garbage", b"{}", b'{"v":2,"user_id":"x"}', b'{"v":1,"user_id":7}']
+)
+def test_what_cannot_be_read_is_not_known(backend: Backend, garbage: bytes) -> None:
+    accounts = Accounts(backend, "desk")
+    for key in KEYS:
+        backend.put(f"oauth:{key}", garbage)
+    assert accounts.current is None
+    assert accounts.get("alice") is None
+    accounts.remember("alice", PROFILE, [])
+    assert (accounts.current, accounts.get("alice")) == ("alice", Account(PROFILE))
+
+
+def test_accounts_are_no_token_sets(backend: Backend) -> None:
+    Accounts(backend, "desk").remember("alice", PROFILE, [])
+    assert TokenStore(backend).list_keys() == []
+    assert TokenStore(backend).load("alice") is None
+
+
+def test_a_profile_is_encrypted_like_the_tokens(sqlite: SQLiteBackend) -> None:
+    """T13: neither readable, nor good under another user's key."""
+    accounts = Accounts(EncryptedBackend(sqlite, [ENCRYPTION_KEY]), "desk")
+    accounts.remember("alice", {"name": "canary"}, [])
+    stored = sqlite.get("oauth:profile:4:desk:alice")
+    assert stored is not None
+    assert b"canary" not in stored
+    sqlite.put("oauth:profile:4:desk:mallory", stored)
+    assert accounts.get("mallory") is None
+    assert accounts.get("alice") == Account({"name": "canary"})
+
+
+def test_a_repr_shows_no_profile() -> None:
+    assert "canary" not in repr(Account({"name": "canary"}))
