@@ -35,6 +35,13 @@ class Program:
                 return line.strip()
         raise AssertionError(f"it ended without an address: {self._heard}")
 
+    def notice(self) -> str:
+        """Wait until it says something on its error output, and return that line."""
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        self._heard += line
+        return line
+
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self.process.send_signal(signal.SIGINT)

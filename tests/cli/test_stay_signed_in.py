@@ -1,0 +1,142 @@
+"""``pywry-auth login`` run again: no browser as long as the grant lasts, and one browser for many at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.tokens import RedisTokenStore, SQLiteTokenStore, TokenStore
+from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
+from tests.cli.program import COMMAND, Program, started
+from tests.peers.redis_server import RedisServer
+from tests.person import Person
+
+_CLIENT_ID = DEFAULT_CLIENTS[0].client_id
+_SIGNED_IN = "Signed in:  Alice Example, alice@example.com (user ID user-alice)\n"
+
+
+@dataclass
+class Shell:
+    """Runs the command with one person's settings, and sees what it stores.
+
+    Args:
+        idp: The provider.
+        settings: The environment.
+        store: Where the command keeps its tokens.
+    """
+
+    idp: IdentityProvider
+    settings: dict[str, str]
+    store: TokenStore
+
+    def sign_in(self) -> None:
+        """Run it and sign in."""
+        with started(COMMAND, "login", **self.settings) as program:
+            Person().sign_in(program.url())
+            self._expect_alice(program)
+
+    def run(self) -> None:
+        """Run it, and see that it asks for nothing."""
+        with started(COMMAND, "login", **self.settings) as program:
+            assert self._expect_alice(program) == ""
+
+    def end_token(self) -> None:
+        """Let the access token have ended."""
+        tokens = self.store.load("user-alice")
+        assert tokens is not None
+        assert tokens.expires_in is not None
+        self.store.save("user-alice", replace(tokens, issued_at=time.time() - tokens.expires_in - 1))
+
+    def end_grant(self) -> None:
+        """End at the provider what the user allowed."""
+        tokens = self.store.load("user-alice")
+        assert tokens is not None
+        provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=self.idp.issuer)
+        assert provider.revoke_token(tokens.refresh_token or "")
+        provider.close()
+
+    @staticmethod
+    def _expect_alice(program: Program) -> str:
+        status, out, err = program.end()
+        assert (status, out.startswith(_SIGNED_IN)) == (0, True), (out, err)
+        return err
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def shell(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_server: RedisServer,  # noqa: F811 - the fixture
+) -> Iterator[Shell]:
+    with IdentityProvider(signing_algorithm="ES256") as idp:
+        settings = {
+            "PYWRY_OAUTH2__PROVIDER": "oidc",
+            "PYWRY_OAUTH2__CLIENT_ID": _CLIENT_ID,
+            "PYWRY_OAUTH2__ISSUER_URL": idp.issuer,
+            "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": request.param,
+            "XDG_STATE_HOME": str(tmp_path),
+        }
+        redis_server.client.flushall()
+        store: TokenStore
+        if request.param == "sqlite":
+            settings["PYWRY_DEPLOY__SQLITE_PATH"] = str(tmp_path / "tokens.sqlite3")
+            store = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
+        else:
+            settings["PYWRY_DEPLOY__REDIS_URL"] = redis_server.url
+            store = RedisTokenStore(redis_server.url)
+        yield Shell(idp, settings, store)
+        store.close()
+
+
+def test_from_sign_in_to_sign_in(shell: Shell) -> None:
+    """The second run opens no browser; the token's end costs one call, and the grant's end a sign-in."""
+    shell.sign_in()
+    calls = shell.idp.calls
+    shell.run()
+    assert shell.idp.calls == calls
+    shell.end_token()
+    shell.run()
+    shell.run()
+    used = shell.idp.calls - calls
+    assert (used["token"], used["authorize"]) == (1, 0)
+    shell.end_token()
+    shell.end_grant()
+    shell.sign_in()
+    used = shell.idp.calls - calls
+    assert (used["token"], used["authorize"]) == (3, 2)  # refused, and exchanged; the page, and its form
+    shell.run()
+
+
+def test_processes_that_start_at_once_open_one_browser(shell: Shell) -> None:
+    """N7: the others wait, and have the result of the one."""
+    with ExitStack() as running:
+        first = running.enter_context(started(COMMAND, "login", **shell.settings))
+        url = first.url()
+        others = [running.enter_context(started(COMMAND, "login", **shell.settings)) for _ in range(3)]
+        for other in others:
+            assert "waits for you to sign in" in other.notice()
+        Person().sign_in(url)
+        for program in (first, *others):
+            status, out, err = program.end()
+            assert (status, out.startswith(_SIGNED_IN)) == (0, True), err
+            assert ("http" in err) is (program is first)
+    assert shell.idp.calls["authorize"] == 2
+    assert shell.idp.calls["token"] == 1
+
+
+def test_a_process_whose_predecessor_is_killed_opens_its_own(shell: Shell) -> None:
+    with started(COMMAND, "login", **shell.settings) as first:
+        first.url()
+        with started(COMMAND, "login", **shell.settings) as second:
+            assert "waits for you to sign in" in second.notice()
+            first.process.kill()
+            Person().sign_in(second.url())
+            status, out, _ = second.end()
+            assert (status, out.startswith(_SIGNED_IN)) == (0, True)

@@ -1,0 +1,519 @@
+"""A program whose user signed in before: no browser opens as long as the provider's grant lasts."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from werkzeug.wrappers import Response
+
+from pywry_auth.app import PyWry
+from pywry_auth.backends.base import Backend
+from pywry_auth.cli.identity_provider import Client, IdentityProvider
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
+from pywry_auth.models import AuthFlowResult, OAuthTokenSet
+from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.accounts import Accounts
+from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
+    clock,
+    encrypted,
+    keyring,
+    memory,
+    redis,
+    redis_server,
+    sqlite,
+)
+from tests.person import Person, parameters_of
+
+_KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+_TIMER = "pywry-auth-refresh"
+_SECRETS = ("access_token", "refresh_token", "id_token")
+
+
+def _client(name: str = "") -> Client:
+    """Return a program that nothing in this process has heard of yet."""
+    return Client(name or f"desk-{uuid4().hex}", "", ("http://127.0.0.1/callback",))
+
+
+@dataclass
+class Desk:
+    """A program, its user's machine, and the provider."""
+
+    idp: IdentityProvider
+    client_id: str
+    store: TokenStore
+
+    def provider(self, client_id: str = "") -> GenericOIDCProvider:
+        """Return a provider that knows nothing yet, as in a new process."""
+        return GenericOIDCProvider(client_id or self.client_id, issuer_url=self.idp.issuer)
+
+    def sign_in(self, person: Person | None = None, app: PyWry | None = None, **more: Any) -> AuthFlowResult:
+        """Sign somebody in who is asked to; ``more`` goes to ``login``."""
+        person = person or Person()
+        given: dict[str, Any] = {"provider": self.provider(), "token_store": self.store, **more}
+        result = (app or PyWry()).login(
+            show_window=person.open, close_window=person.close, notify=_ignore, **given
+        )
+        assert person.url, "nobody was asked"
+        return result
+
+    def start(self, app: PyWry | None = None, **more: Any) -> AuthFlowResult:
+        """Start the program; nobody may be asked."""
+        given: dict[str, Any] = {"provider": self.provider(), "token_store": self.store, **more}
+        return (app or PyWry()).login(show_window=_refuse, notify=_refuse, **given)
+
+    def age(self, seconds_left: float, user: str = "user-alice") -> OAuthTokenSet:
+        """Make the stored access token end so soon, by this machine's clock."""
+        tokens = self.tokens(user)
+        assert tokens.expires_in is not None
+        aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left)
+        self.store.save(user, aged)
+        return aged
+
+    def tokens(self, user: str = "user-alice") -> OAuthTokenSet:
+        """Return what the store has."""
+        tokens = self.store.load(user)
+        assert tokens is not None
+        return tokens
+
+    def end_grant(self) -> None:
+        """End at the provider what the user allowed."""
+        assert self.provider().revoke_token(self.tokens().refresh_token or "")
+
+
+def _ignore(message: str) -> None:
+    """Hear where to sign in: the person knows."""
+
+
+def _refuse(told: object, *more: Any) -> str:
+    pytest.fail(f"the person was asked to sign in: {told}")
+
+
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the user's state is."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    client = _client()
+    with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
+        desk = Desk(idp, client.client_id, MemoryTokenStore())
+        yield desk
+        desk.provider().close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])
+def everywhere(request: pytest.FixtureRequest, desk: Desk) -> Desk:
+    """The desk with each kind of store."""
+    backend: Backend = request.getfixturevalue(request.param)
+    desk.store = TokenStore(backend)
+    return desk
+
+
+# nobody is asked
+
+
+def test_a_second_login_asks_nobody_and_makes_no_call(everywhere: Desk) -> None:
+    """S5: by the same program, or by one that has just been started."""
+    app = PyWry()
+    first = everywhere.sign_in(app=app)
+    calls = everywhere.idp.calls
+    for again in (everywhere.start(app), everywhere.start(), everywhere.start()):
+        assert again == first
+    assert everywhere.idp.calls == calls
+
+
+def test_in_one_process_memory_is_shared_without_a_word(desk: Desk) -> None:
+    first = desk.sign_in(token_store=None)
+    assert desk.start(token_store=None) == first
+
+
+def test_a_program_that_was_started_again_has_everything(everywhere: Desk) -> None:
+    first = everywhere.sign_in()
+    app = PyWry()
+    everywhere.start(app)
+    assert app.is_authenticated
+    assert app.user_info == first.user_info
+    assert app.user_info["name"] == "Alice Example"
+    assert app.get_access_token() == first.tokens.access_token
+    answer = app.request_session(everywhere.idp.issuer).get(f"{everywhere.idp.issuer}/userinfo")
+    assert answer.json()["sub"] == "user-alice"
+    app.close()
+
+
+@pytest.mark.parametrize("left", [30, -1, -250])
+def test_a_token_that_ends_costs_one_refresh_and_asks_nobody(everywhere: Desk, left: float) -> None:
+    everywhere.sign_in()
+    old = everywhere.age(left)
+    before = everywhere.idp.calls
+    app = PyWry()
+    result = everywhere.start(app)
+    assert result.tokens.access_token != old.access_token
+    assert result.tokens == everywhere.tokens()
+    assert everywhere.start() == replace(result, tokens=everywhere.tokens())
+    used = everywhere.idp.calls - before
+    assert (used["token"], used["authorize"]) == (1, 0)
+    app.close()
+
+
+def test_while_the_provider_is_away_a_living_token_signs_in(desk: Desk) -> None:
+    desk.sign_in()
+    aged = desk.age(30)
+    desk.idp.stop()
+    result = desk.start()
+    assert result.tokens == aged
+    assert result.user_info["name"] == "Alice Example"
+
+
+def test_while_it_is_away_an_ended_token_is_an_error_and_the_grant_is_kept(desk: Desk) -> None:
+    """S5: network trouble is never taken for a dead grant, and no browser opens that could not help."""
+    desk.sign_in()
+    aged = desk.age(-1)
+    down = threading.Event()
+    down.set()
+    desk.idp.wrap(lambda app: lambda e, s: (Response("", 503) if down.is_set() else app)(e, s))
+    with pytest.raises(TokenError) as caught:
+        desk.start()
+    assert caught.value.error == "provider_unreachable"
+    assert desk.tokens() == aged
+    down.clear()
+    assert desk.start().user_id == "user-alice"
+
+
+def test_the_profile_is_that_of_the_sign_in(desk: Desk) -> None:
+    """Also where a refresh brought no ID token, and nothing has to be asked for it."""
+    first = desk.sign_in()
+    desk.store.save("user-alice", replace(desk.tokens(), id_token=None, id_token_claims={}))
+    before = desk.idp.calls
+    assert desk.start().user_info == first.user_info
+    assert desk.idp.calls == before
+
+
+def test_a_profile_that_is_lost_is_asked_for_again_or_taken_from_the_id_token(desk: Desk) -> None:
+    first = desk.sign_in()
+    Accounts(desk.store.backend, desk.client_id).forget("user-alice")
+    before = desk.idp.calls
+    assert desk.start(account="user-alice").user_info["name"] == first.user_info["name"]
+    assert desk.idp.calls == before
+    without = replace(desk.tokens(), id_token=None, id_token_claims={})
+    desk.store.save("user-alice", without)
+    assert desk.start(account="user-alice").user_info == first.user_info
+    assert (desk.idp.calls - before)["userinfo"] == 1
+
+
+def test_two_threads_that_log_in_at_once_are_signed_in_alike(desk: Desk) -> None:
+    desk.sign_in()
+    desk.age(-1)
+    app, results = PyWry(), list[AuthFlowResult]()
+    before = desk.idp.calls["token"]
+    threads = [threading.Thread(target=lambda: results.append(desk.start(app))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len({result.tokens.access_token for result in results}) == 1
+    assert len(results) == 8
+    assert desk.idp.calls["token"] - before == 1
+    app.close()
+
+
+# somebody is asked
+
+
+def test_force_and_prompt_always_ask(desk: Desk) -> None:
+    desk.sign_in()
+    for wish in ({"force": True}, {"prompt": "login"}, {"prompt": "select_account"}):
+        assert desk.sign_in(**wish).user_id == "user-alice"
+    assert desk.start().user_id == "user-alice"
+
+
+@pytest.mark.parametrize("left", [30, -1])
+def test_after_the_grants_end_the_person_is_asked(everywhere: Desk, left: float) -> None:
+    everywhere.sign_in()
+    everywhere.age(left)
+    everywhere.end_grant()
+    before = everywhere.idp.calls["token"]
+    assert everywhere.sign_in().user_id == "user-alice"
+    assert everywhere.idp.calls["token"] - before == 2, "the refusal, and the exchange"
+    assert everywhere.start().user_id == "user-alice"
+
+
+def test_without_a_refresh_token_the_end_of_the_access_token_asks(desk: Desk) -> None:
+    desk.sign_in()
+    desk.store.save("user-alice", replace(desk.tokens(), refresh_token=None))
+    desk.age(30)
+    assert desk.start().user_id == "user-alice"
+    desk.age(-1)
+    assert desk.sign_in().user_id == "user-alice"
+
+
+@pytest.mark.parametrize("garbage", [b"", b"garbage", b"{}", b'{"v":99}', b"\xff" * 100])
+def test_tokens_that_cannot_be_read_ask(everywhere: Desk, garbage: bytes) -> None:
+    """S6: a record that cannot be read is missing, and gives way to the next one."""
+    everywhere.sign_in()
+    everywhere.store.backend.put("oauth:tokens:user-alice", garbage, group="oauth:tokens")
+    assert everywhere.sign_in().user_id == "user-alice"
+    assert everywhere.start().user_id == "user-alice"
+
+
+def test_each_account_can_be_asked_for_and_the_last_one_is_taken_by_itself(everywhere: Desk) -> None:
+    """N16."""
+    everywhere.sign_in()
+    everywhere.sign_in(Person("bob", "builder"), force=True)
+    assert everywhere.start().user_id == "user-bob"
+    alice = everywhere.start(account="user-alice")
+    assert (alice.user_id, alice.user_info["email"]) == ("user-alice", "alice@example.com")
+    assert everywhere.start().user_id == "user-alice"
+    with pytest.raises(AuthenticationError):
+        everywhere.sign_in(Person(action="cancel"), account="user-carol")
+    assert everywhere.start().user_id == "user-alice"
+
+
+@pytest.mark.parametrize("hint", ["alice", "alice@example.com", "ALICE@example.com", "user-alice"])
+def test_a_hint_at_who_is_signed_in_asks_nobody(desk: Desk, hint: str) -> None:
+    desk.sign_in()
+    assert desk.start(login_hint=hint).user_id == "user-alice"
+
+
+def test_a_hint_at_somebody_else_asks_them(desk: Desk) -> None:
+    """N16: whoever means Bob is not to work as Alice."""
+    desk.sign_in()
+    person = Person(username="", password="builder")
+    assert desk.sign_in(person, login_hint="bob").user_id == "user-bob"
+    assert dict(parameters_of(person.url))["login_hint"] == "bob"
+
+
+@pytest.mark.parametrize("scopes", [["openid"], ["email", "openid"], "openid profile"])
+def test_scopes_that_were_granted_ask_nobody(desk: Desk, scopes: Any) -> None:
+    desk.sign_in()
+    assert desk.start(scopes=scopes).tokens.scope == "openid email profile"
+
+
+def test_scopes_beyond_ask_and_what_is_refused_is_not_asked_for_again(desk: Desk) -> None:
+    desk.sign_in()
+    more = ["openid", "groups"]
+    assert desk.sign_in(scopes=more).tokens.scope == "openid groups"
+    assert desk.start(scopes=more).tokens.scope == "openid groups"
+    desk.store.save("user-alice", replace(desk.tokens(), scope="openid"))  # as if the provider gave no more
+    assert desk.start(scopes=more).tokens.scope == "openid"
+    assert desk.sign_in(scopes=["openid", "email"]).tokens.scope == "openid email"
+
+
+def test_a_logout_forgets_and_nobody_else_is_touched(everywhere: Desk) -> None:
+    everywhere.sign_in(Person("bob", "builder"))
+    app = PyWry()
+    everywhere.sign_in(app=app, force=True)
+    assert app.logout()
+    assert not app.is_authenticated
+    assert everywhere.store.list_keys() == ["user-bob"]
+    assert Accounts(everywhere.store.backend, everywhere.client_id).get("user-alice") is None
+    everywhere.sign_in()
+    assert everywhere.start(account="user-bob").user_id == "user-bob"
+
+
+def test_a_logout_in_one_program_is_seen_by_the_others(everywhere: Desk) -> None:
+    here, there = PyWry(), PyWry()
+    everywhere.sign_in(app=here)
+    everywhere.start(there)
+    assert there.logout()
+    assert not here.is_authenticated
+    assert here.user_info is None
+    with pytest.raises(TokenExpiredError):
+        here.get_access_token()
+    assert here.logout() is False
+    everywhere.sign_in()
+
+
+def test_a_store_that_fails_in_the_middle_of_a_logout_can_be_asked_again(desk: Desk) -> None:
+    app = PyWry()
+    desk.sign_in(app=app)
+    delete = desk.store.delete
+
+    def fail(key: str) -> bool:
+        raise AuthenticationError("The store is away.", error="temporarily_unavailable")
+
+    desk.store.delete = fail  # type: ignore[method-assign]
+    with pytest.raises(AuthenticationError, match="away"):
+        app.logout()
+    assert app.is_authenticated
+    desk.store.delete = delete  # type: ignore[method-assign]
+    assert app.logout()
+
+
+# several programs
+
+
+@pytest.mark.parametrize("another", ["client", "issuer"])
+def test_tokens_of_another_client_or_issuer_are_neither_used_nor_destroyed(
+    everywhere: Desk, another: str
+) -> None:
+    """S6: the same user ID on one store."""
+    theirs = everywhere.sign_in().tokens
+    client = _client("" if another == "client" else everywhere.client_id)
+    with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
+        other = Desk(idp, client.client_id, everywhere.store)
+        with pytest.raises(AuthenticationError, match="did not agree"):
+            other.sign_in(Person(action="cancel"), account="user-alice")
+        other.provider().close()
+    assert everywhere.tokens() == replace(theirs, id_token_claims=everywhere.tokens().id_token_claims)
+    assert everywhere.start().user_id == "user-alice"
+
+
+@dataclass
+class Programs:
+    """Programs of one user, which know each other as little as their settings do."""
+
+    idp: IdentityProvider
+    monkeypatch: pytest.MonkeyPatch
+
+    def login(self, client_id: str, person: Person | None, **deploy: str) -> AuthFlowResult:
+        """Run one that takes everything from the environment."""
+        oauth2 = {
+            "PROVIDER": "oidc",
+            "ISSUER_URL": self.idp.issuer,
+            "CLIENT_ID": client_id,
+            "TOKEN_STORE_BACKEND": "sqlite",
+        }
+        with self.monkeypatch.context() as environment:
+            for name, value in oauth2.items():
+                environment.setenv(f"PYWRY_OAUTH2__{name}", value)
+            for name, value in deploy.items():
+                environment.setenv(f"PYWRY_DEPLOY__{name}", value)
+            app = PyWry()
+            if person is None:
+                return app.login(show_window=_refuse, notify=_refuse)
+            result = app.login(show_window=person.open, close_window=person.close, notify=_ignore)
+            app.close()
+        assert person.url, "nobody was asked"
+        return result
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Programs]]:
+    """Makes programs by their client IDs, with a provider that knows them."""
+    with ExitStack() as providers:
+
+        def make(*names: str) -> Programs:
+            idp = IdentityProvider(clients=[_client(name) for name in names], signing_algorithm="ES256")
+            return Programs(providers.enter_context(idp), monkeypatch)
+
+        yield make
+
+
+NAMES = ["desk", "Desk", "../desk", "desk/..", "a" * 300, "d.e.s.k", "CON", "x y", "a/b", "a_b"]
+
+
+def test_each_program_has_a_file_of_its_own(programs: Callable[..., Programs], tmp_path: Path) -> None:
+    """Two with one user would replace each other's tokens; names may differ in what no file name keeps."""
+    two = programs(*NAMES)
+    first = {name: two.login(name, Person()) for name in NAMES}
+    for name in NAMES:
+        again = two.login(name, None)
+        assert again.tokens.client_id == name
+        assert again.tokens.access_token == first[name].tokens.access_token
+    files = [path for path in (tmp_path / "pywry-auth").iterdir() if path.suffix == ".sqlite3"]
+    assert len({path.name.casefold() for path in files}) == len(NAMES)
+    assert all(path.name.isascii() and len(path.name) < 100 for path in files)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in files)
+
+
+def test_clients_on_a_file_that_is_named_use_nothing_of_each_other(
+    programs: Callable[..., Programs], tmp_path: Path
+) -> None:
+    """A shared store means one client: the second one's sign-in takes the place of the first one's."""
+    two, place = programs("one", "two"), str(tmp_path / "shared.sqlite3")
+    two.login("one", Person(), SQLITE_PATH=place)
+    assert two.login("one", None, SQLITE_PATH=place).tokens.client_id == "one"
+    assert two.login("two", Person(), SQLITE_PATH=place).tokens.client_id == "two"
+    assert two.login("two", None, SQLITE_PATH=place).tokens.client_id == "two"
+    assert two.login("one", Person(), SQLITE_PATH=place).tokens.client_id == "one"
+    assert not (tmp_path / "pywry-auth").exists() or not list((tmp_path / "pywry-auth").glob("*.sqlite3"))
+
+
+def test_nothing_in_the_file_can_be_read_without_the_keys(
+    programs: Callable[..., Programs], tmp_path: Path
+) -> None:
+    """T13: tokens and profile; and with other keys it is as if there were nothing."""
+    desk, place = programs("desk"), tmp_path / "tokens.sqlite3"
+    settings = {"SQLITE_PATH": str(place), "ENCRYPTION_KEYS": _KEYS[0]}
+    tokens = desk.login("desk", Person(), **settings).tokens
+    written = b"".join(path.read_bytes() for path in tmp_path.glob("tokens.sqlite3*"))
+    for text in (*(getattr(tokens, name) for name in _SECRETS), "Alice Example", "alice@example.com"):
+        assert text.encode() not in written
+    assert desk.login("desk", None, **settings).tokens == tokens
+    both = {**settings, "ENCRYPTION_KEYS": ",".join(reversed(_KEYS))}
+    assert desk.login("desk", None, **both).tokens == tokens
+    assert desk.login("desk", Person(), **{**settings, "ENCRYPTION_KEYS": _KEYS[1]}).success
+
+
+# what goes on behind
+
+
+def test_signed_in_silently_the_tokens_are_kept_fresh_until_the_program_closes(desk: Desk) -> None:
+    desk.sign_in()
+    before = {thread for thread in threading.enumerate() if thread.name == _TIMER}
+    app = PyWry()
+    desk.start(app)
+    (timer,) = {thread for thread in threading.enumerate() if thread.name == _TIMER} - before
+    assert timer.daemon
+    desk.start(app)
+    timer.join(20)
+    assert not timer.is_alive(), "the one of the session before"
+    app.close()
+    for thread in {thread for thread in threading.enumerate() if thread.name == _TIMER} - before:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_a_program_signs_its_user_in_again_when_it_is_told_that_it_has_to(desk: Desk) -> None:
+    """The guide's own wiring: ``on_reauth_required=lambda: app.login()``."""
+    app = PyWry()
+    desk.sign_in(app=app)
+    people: list[Person] = []
+
+    def sign_in_again() -> None:
+        people.append(Person())
+        desk.sign_in(people[-1], app)
+
+    session = SessionManager(desk.provider(), desk.store, "user-alice", on_reauth_required=sign_in_again)
+    old = desk.age(-1)
+    desk.end_grant()
+    token = session.get_access_token()
+    assert token == desk.tokens().access_token != old.access_token
+    assert app.get_access_token() == token
+    assert len(people) == 1
+    session.close()
+    app.close()
+
+
+def test_no_word_of_it_holds_a_secret(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """T31: silent sign-in, refresh, refusal and logout, at DEBUG."""
+    app = PyWry()
+    with caplog.at_level(logging.DEBUG):
+        desk.sign_in(app=app)
+        seen = [desk.tokens(), desk.age(-1)]
+        told = [repr(desk.start(app)), repr(app), repr(app.session_manager)]
+        seen.append(desk.tokens())
+        desk.age(-1)
+        desk.end_grant()
+        desk.sign_in(app=app)
+        seen.append(desk.tokens())
+        app.logout()
+    text = caplog.text + "".join(told)
+    assert len(caplog.records) > 3
+    for tokens in seen:
+        for name in _SECRETS:
+            assert getattr(tokens, name) not in text
