@@ -60,8 +60,9 @@ def refresh_stored(
     """Return a user's tokens, refreshed if they are due: one call to the provider, whoever else asks.
 
     All threads, processes and machines on the store take turns. The fresh set is stored before it is
-    returned, because with rotation the old refresh token is worth nothing by then. Should a process die in
-    the middle of its turn, the others go on after as long as a refresh can take: four calls to the provider.
+    returned, because with rotation the old refresh token is worth nothing by then. Who waits while another's
+    call fails gets that failure: else the last of many would wait for everybody's time-out. Should a process
+    die in its turn, the others go on after as long as a refresh can take: four calls to the provider.
 
     Args:
         provider: Who issued the tokens.
@@ -76,25 +77,41 @@ def refresh_stored(
         TokenError: The provider cannot be reached: the tokens are kept.
         BackendUnavailable: The store is down, or somebody else's refresh did not end.
     """
-    with store.lock(key, _CALLS * provider.http_options.timeout + _SLACK):
+    seconds = _CALLS * provider.http_options.timeout + _SLACK
+    earlier = store.failure(key)
+    with store.lock(key, seconds):
         tokens = _stored(provider, store, key)
         if not is_due(tokens):
             return tokens
+        failure = store.failure(key)
+        if failure is not None and failure != earlier:
+            raise _failed_just_now(failure, provider.name)
         try:
-            fresh = refresh(provider, tokens)
-        except TokenRefreshError:
-            if store.load(key) != tokens:
-                return _stored(
-                    provider, store, key
-                )  # a new sign-in came in between: that grant is not the dead one
-            store.delete(key)
+            return _refreshed_in_turn(provider, store, key, tokens)
+        except (TokenRefreshError, TokenExpiredError):
             raise
-        if store.load(key) == tokens and store.replace(key, fresh):
-            return fresh
-        if not store.exists(key):
-            revoke(provider, fresh)  # signed out meanwhile: that counts, and these have no owner
-        # Signed in again meanwhile: that counts too. Revoking here could end the new grant with the old one.
-        return _stored(provider, store, key)
+        except TokenError as exc:
+            store.note_failure(key, exc.error, seconds)
+            raise
+
+
+def _refreshed_in_turn(
+    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet
+) -> OAuthTokenSet:
+    try:
+        fresh = refresh(provider, tokens)
+    except TokenRefreshError:
+        if store.load(key) != tokens:
+            # A new sign-in came in between: that grant is not the dead one.
+            return _stored(provider, store, key)
+        store.delete(key)
+        raise
+    if store.load(key) == tokens and store.replace(key, fresh):
+        return fresh
+    if not store.exists(key):
+        revoke(provider, fresh)  # signed out meanwhile: that counts, and these have no owner
+    # Signed in again meanwhile: that counts too. Revoking here could end the new grant with the old one.
+    return _stored(provider, store, key)
 
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
@@ -102,6 +119,14 @@ def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenS
     if tokens is None or not provider.issued(tokens):  # another client's are of no use here
         raise not_signed_in()
     return tokens
+
+
+def _failed_just_now(failure: str, provider: str) -> TokenError:
+    return TokenError(
+        "The provider was asked for new tokens a moment ago, and that failed: try again later.",
+        error=failure.partition(" ")[2],
+        provider=provider,
+    )
 
 
 def not_signed_in() -> TokenExpiredError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -85,11 +86,29 @@ class TokenStore:
     def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
         """Return a lock on one user's tokens (see :meth:`Backend.lock`).
 
+        It is waited for as long as a dead holder's lasts, and then one that goes on after that.
+
         Args:
             key: The user's ID.
             lifetime: Seconds after which it frees itself.
         """
-        return self._backend.lock("oauth:lock:" + key, lifetime)
+        return self._backend.lock("oauth:lock:" + key, lifetime, wait=2 * lifetime)
+
+    def failure(self, key: str) -> str | None:
+        """Return what :meth:`note_failure` wrote last, for a while; each time it is another text."""
+        data = self._backend.get("oauth:failed:" + key)
+        return None if data is None else data.decode("ascii", "replace")
+
+    def note_failure(self, key: str, error: str, lifetime: float) -> None:
+        """Tell whoever waits for a user's lock that the work under it failed.
+
+        Args:
+            key: The user's ID.
+            error: Its code; it ends the text that is written.
+            lifetime: Seconds that it is told for.
+        """
+        text = f"{secrets.token_hex(8)} {error}"
+        self._backend.put("oauth:failed:" + key, text.encode("ascii", "replace"), ttl=lifetime)
 
     def probe(self) -> None:
         """Make sure that tokens can be stored, before anybody signs in only to learn that they cannot.

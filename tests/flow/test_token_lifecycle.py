@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +23,7 @@ from pywry_auth.flow.token_lifecycle import refresh, refresh_stored, revoke
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import MemoryTokenStore
 from tests.protocol.forge import make_key, sign
-from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer, claims_of
+from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer, claims_of, one_after_the_other
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, Behaviour, Received, resets
 
@@ -184,6 +186,73 @@ def test_a_grant_is_forgotten_only_when_it_is_dead(
     with pytest.raises(TokenError):
         refresh_stored(issuer.provider(), store, SUBJECT, always)
     assert store.exists(SUBJECT) is kept
+
+
+class _Meeting(MemoryTokenStore):
+    """A store at whose lock so many have to come before anybody gets it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._all_are_here = threading.Barrier(number, timeout=30)
+
+    def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
+        self._all_are_here.wait()
+        return super().lock(key, lifetime)
+
+
+def test_whoever_waits_while_a_call_fails_gets_that_failure(issuer: ScriptedIssuer) -> None:
+    """P26: else the last of eight would wait for eight time-outs of a provider that hangs."""
+    provider, store, tokens = issuer.provider(), _Meeting(8), first(issuer)
+    store.save(SUBJECT, tokens)
+    issuer.scripts["/token"] = one_after_the_other(
+        Answer({"error": "temporarily_unavailable"}, 400), Answer(issuer.tokens(access_token="canary-next"))
+    )
+
+    def ask(_: int) -> str:
+        with pytest.raises(TokenError) as caught:
+            refresh_stored(provider, store, SUBJECT, always)
+        assert "canary" not in everything_told(caught.value)
+        assert caught.value.provider == "oidc"
+        return caught.value.error
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, range(8))) == ["temporarily_unavailable"] * 8
+    assert len(issuer.requests("/token")) == 1
+    assert store.load(SUBJECT) == tokens
+
+
+def test_whoever_comes_after_a_failure_asks_anew(issuer: ScriptedIssuer) -> None:
+    provider, store = issuer.provider(), MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    issuer.answers["/token"] = Answer({}, 503)
+    for _ in range(2):
+        with pytest.raises(TokenError):
+            refresh_stored(provider, store, SUBJECT, always)
+    assert len(issuer.requests("/token")) == 2
+    answering(issuer)
+    assert refresh_stored(provider, store, SUBJECT, always).access_token == "canary-next"
+
+
+def test_a_dead_holders_turn_is_outlived_by_all_who_wait(issuer: ScriptedIssuer) -> None:
+    """They come to the end of its lock at one moment, and then wait for each other."""
+    provider, store = issuer.provider(http_timeout_seconds=0.5), _Quick()
+    store.save(SUBJECT, first(issuer))
+    answering(issuer)
+
+    def ask(_: int) -> str:
+        tokens = refresh_stored(provider, store, SUBJECT, lambda t: t.access_token == "canary-first")
+        return tokens.access_token
+
+    with store.lock(SUBJECT, 7), ThreadPoolExecutor(8) as threads:  # which nobody frees
+        assert list(threads.map(ask, range(8))) == ["canary-next"] * 8
+    assert len(issuer.requests("/token")) == 1
+
+
+class _Quick(MemoryTokenStore):
+    """A store in whose time a tenth of a second is a second."""
+
+    def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
+        return super().lock(key, lifetime / 10)
 
 
 def test_nobody_signed_in_asks_nobody(issuer: ScriptedIssuer) -> None:

@@ -1,0 +1,122 @@
+"""A program of which several run on one store: ``python -m tests.refresh_worker kind place issuer client``.
+
+For each line that it reads, its threads ask for alice's access token at one moment; it says ``asking`` just
+before, and what each got afterwards: the token's digest, or the name of the error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.tokens import RedisTokenStore, SQLiteTokenStore, TokenStore
+from tests.backends.threads import together
+
+THREADS = 8
+LOCK_SECONDS = 1.0
+_SECONDS = 60
+
+
+class _ShortLock(TokenStore):
+    """A store whose locks end soon, so that a test need not wait for long."""
+
+    def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
+        return self.backend.lock("oauth:lock:" + key, min(lifetime, LOCK_SECONDS), wait=lifetime)
+
+
+def open_store(kind: str, place: str) -> TokenStore:
+    """Return the store of a kind, with usual locks."""
+    return SQLiteTokenStore(place) if kind == "sqlite" else RedisTokenStore(place)
+
+
+def digest(token: str) -> str:
+    """Return what may be said of a token."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def main(kind: str, place: str, issuer: str, client_id: str, lock: str) -> None:
+    store = open_store(kind, place)
+    if lock == "short":
+        store = _ShortLock(store.backend)
+    provider = GenericOIDCProvider(client_id, issuer_url=issuer)
+    session = SessionManager(provider, store, "user-alice")
+
+    def ask(number: int) -> str:
+        if number == 0:
+            print("asking", flush=True)
+        try:
+            return digest(session.get_access_token())
+        except AuthenticationError as exc:
+            return type(exc).__name__
+
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(together(THREADS, ask)), flush=True)
+    provider.close()
+    store.close()
+
+
+class Worker:
+    """One such process.
+
+    Args:
+        arguments: Its command line.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.refresh_worker", *arguments],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ready(self) -> None:
+        """Wait until it can be told to go."""
+        assert self._line() == "ready"
+
+    def go(self) -> None:
+        """Have its threads ask."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def asking(self) -> None:
+        """Wait until they do."""
+        assert self._line() == "asking"
+
+    def got(self) -> list[str]:
+        """Return what each thread got."""
+        got = json.loads(self._line())
+        assert len(got) == THREADS
+        return list(got)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        killer = threading.Timer(_SECONDS if error is None else 0, self.process.kill)
+        killer.start()
+        self.process.communicate()
+        killer.cancel()
+        killer.join()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,379 @@
+"""One refresh, whoever asks: at a provider that ends the grant when a refresh token is used twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from werkzeug.wrappers import Response
+
+from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.tokens import TokenStore
+from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
+from tests.backends.threads import together
+from tests.peers.redis_server import RedisServer
+from tests.peers.web_server import Visitor, WebServer, children_of, settings_for
+from tests.person import Person, parameters_of
+from tests.refresh_worker import Worker, digest, open_store
+
+_EXPIRIES = 20 if os.environ.get("SOAK") else 5
+_PROCESSES = 4
+_WORKERS = 4
+_THREADS = 8
+_SECONDS = 30
+_USER = "user-alice"
+_SECRET = "the secret that all workers share"
+_GONE = {"TokenRefreshError", "TokenExpiredError"}
+
+
+@dataclass
+class Place:
+    """A store that processes share.
+
+    Args:
+        kind: ``sqlite`` or ``redis``.
+        where: Path or URL.
+    """
+
+    kind: str
+    where: str
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What tells a site to use it."""
+        name = "SQLITE_PATH" if self.kind == "sqlite" else "REDIS_URL"
+        return {"STATE_BACKEND": self.kind, name: self.where, "TOKEN_SECRET": _SECRET}
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_server: RedisServer,  # noqa: F811 - the fixture
+) -> Place:
+    redis_server.client.flushall()
+    where = str(tmp_path / "state.sqlite3") if request.param == "sqlite" else redis_server.url
+    return Place(request.param, where)
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[TokenStore]:
+    store = open_store(place.kind, place.where)
+    yield store
+    store.close()
+
+
+def _expire(store: TokenStore) -> OAuthTokenSet:
+    """Make the stored access token end by the clocks of those who read it."""
+    tokens = store.load(_USER)
+    assert tokens is not None
+    assert tokens.expires_in is not None
+    old = replace(tokens, issued_at=time.time() - tokens.expires_in - 1)
+    store.save(_USER, old)
+    return old
+
+
+@dataclass
+class Desk:
+    """Programs of one user, at a provider that can be held up.
+
+    Args:
+        idp: The provider.
+        place: Where they keep their tokens.
+        store: That, for the test to look at.
+        held: What is done with a request to the token endpoint.
+    """
+
+    idp: IdentityProvider
+    place: Place
+    store: TokenStore
+    held: list[Callable[[Any, dict[str, Any], Any], Any]] = field(default_factory=list)
+
+    def sign_in(self) -> None:
+        """Let alice sign in with one of them."""
+        provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=self.idp.issuer)
+        request = begin(provider, "http://127.0.0.1:1/callback")
+        result = complete(provider, request, parameters_of(Person().authorize(request.url)))
+        self.store.save(result.user_id, result.tokens)
+        provider.close()
+
+    @property
+    def calls(self) -> int:
+        """How many requests the token endpoint has had."""
+        return self.idp.calls["token"]
+
+    def token(self) -> str:
+        """Return the digest of the stored access token."""
+        tokens = self.store.load(_USER)
+        assert tokens is not None
+        return digest(tokens.access_token)
+
+    def middleware(self, app: Any) -> Any:
+        """Do with one request to the token endpoint what was said to do with the next one."""
+
+        def serve(environ: dict[str, Any], start_response: Any) -> Any:
+            if environ["PATH_INFO"] == "/token" and self.held:
+                return self.held.pop(0)(app, environ, start_response)
+            return app(environ, start_response)
+
+        return serve
+
+
+@pytest.fixture
+def desk(place: Place, store: TokenStore) -> Iterator[Desk]:
+    with IdentityProvider(signing_algorithm="ES256") as idp:
+        desk = Desk(idp, place, store)
+        desk.sign_in()
+        idp.wrap(desk.middleware)
+        yield desk
+
+
+@pytest.fixture
+def workers(desk: Desk) -> Iterator[Callable[[str], list[Worker]]]:
+    """Starts the processes, with ``usual`` or ``short`` locks."""
+    with ExitStack() as running:
+
+        def start(lock: str) -> list[Worker]:
+            arguments = (desk.place.kind, desk.place.where, desk.idp.issuer, DEFAULT_CLIENTS[0].client_id)
+            started = [running.enter_context(Worker(*arguments, lock)) for _ in range(_PROCESSES)]
+            for worker in started:
+                worker.ready()
+            return started
+
+        yield start
+
+
+def _ask_all(workers: list[Worker], everybody_asks: threading.Event | None = None) -> list[list[str]]:
+    for worker in workers:
+        worker.go()
+    for worker in workers:
+        worker.asking()
+    if everybody_asks is not None:
+        everybody_asks.set()
+    return [worker.got() for worker in workers]
+
+
+def test_threads_make_one_call_for_each_expiry(desk: Desk) -> None:
+    """N6."""
+    provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=desk.idp.issuer)
+    session = SessionManager(provider, desk.store, _USER)
+    for _ in range(_EXPIRIES):
+        old, before = _expire(desk.store), desk.calls
+        got = set(together(_THREADS, lambda number: session.get_access_token()))
+        assert desk.calls - before == 1
+        assert len(got) == 1
+        assert got != {old.access_token}
+    provider.close()
+
+
+def test_processes_make_one_call_for_each_expiry(desk: Desk, workers: Callable[[str], list[Worker]]) -> None:
+    """N6: 4 processes of 8 threads."""
+    processes = workers("usual")
+    seen = set()
+    for _ in range(_EXPIRIES):
+        _expire(desk.store)
+        before = desk.calls
+        got = _ask_all(processes)
+        assert desk.calls - before == 1
+        assert got == [[desk.token()] * _THREADS] * _PROCESSES
+        seen.add(desk.token())
+    assert len(seen) == _EXPIRIES
+    print(
+        f"{_EXPIRIES} expiries, {_PROCESSES} processes x {_THREADS} threads on {desk.place.kind}: 1 call each"
+    )
+
+
+def test_a_provider_that_answers_late_is_asked_once(
+    desk: Desk, workers: Callable[[str], list[Worker]]
+) -> None:
+    everybody_asks = threading.Event()
+
+    def late(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        assert everybody_asks.wait(_SECONDS)
+        return app(environ, start_response)
+
+    desk.held.append(late)
+    processes = workers("usual")
+    _expire(desk.store)
+    before = desk.calls
+    got = _ask_all(processes, everybody_asks)
+    assert got == [[desk.token()] * _THREADS] * _PROCESSES
+    assert desk.calls - before == 1
+
+
+def test_a_provider_that_fails_costs_no_grant(desk: Desk, workers: Callable[[str], list[Worker]]) -> None:
+    """Whoever waited hears of it, and asks no more itself; afterwards the same grant serves all."""
+    everybody_asks = threading.Event()
+
+    def fail(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        assert everybody_asks.wait(_SECONDS)
+        return Response("busy", 500)(environ, start_response)
+
+    desk.held += [fail] * _PROCESSES
+    processes = workers("usual")
+    old, before = _expire(desk.store), desk.calls
+    assert _ask_all(processes, everybody_asks) == [["TokenError"] * _THREADS] * _PROCESSES
+    failed = desk.calls - before
+    assert 1 <= failed <= _PROCESSES
+    assert desk.store.load(_USER) == old
+    desk.held.clear()
+    assert _ask_all(processes) == [[desk.token()] * _THREADS] * _PROCESSES
+    assert desk.calls - before == failed + 1
+
+
+def test_an_answer_that_is_lost_after_the_rotation_is_one_sign_in_and_no_loop(
+    desk: Desk, workers: Callable[[str], list[Worker]]
+) -> None:
+    """Nobody has the new tokens, and the old ones are worth nothing: that is found out by one more call."""
+
+    def rotate_and_break_off(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        _rotate(app, environ)
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        return []
+
+    desk.held.append(rotate_and_break_off)
+    processes = workers("usual")
+    _expire(desk.store)
+    before = desk.calls
+    heard: list[str] = []
+    while desk.store.exists(_USER):
+        assert len(heard) <= 2 * _PROCESSES * _THREADS, "it goes on and on"
+        heard += [error for got in _ask_all(processes) for error in got]
+    assert set(heard) == {"TokenError", "TokenRefreshError"} | set(heard) & _GONE
+    assert desk.calls - before == 2
+    assert {error for got in _ask_all(processes) for error in got} == {"TokenExpiredError"}
+    assert desk.calls - before == 2
+    desk.sign_in()
+    assert _ask_all(processes) == [[desk.token()] * _THREADS] * _PROCESSES
+
+
+def _rotate(app: Any, environ: dict[str, Any]) -> None:
+    """Let the provider do its work, and keep the answer from everybody."""
+    for _ in app(environ, lambda status, headers, error=None: None):
+        pass
+
+
+@pytest.mark.parametrize("rotated", [False, True], ids=["before", "after"])
+def test_a_holder_that_is_killed_holds_nobody_up_for_longer_than_its_lock_lives(
+    desk: Desk, workers: Callable[[str], list[Worker]], rotated: bool
+) -> None:
+    """SIGKILL in the middle of the call: before the provider rotated, or after."""
+    reached, killed = threading.Event(), threading.Event()
+
+    def hang(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        if rotated:
+            _rotate(app, environ)
+        reached.set()
+        assert killed.wait(_SECONDS)
+        return Response("to nobody", 503)(environ, start_response)
+
+    desk.held.append(hang)
+    holder, *others = workers("short")
+    _expire(desk.store)
+    before = desk.calls
+    holder.go()
+    holder.asking()
+    assert reached.wait(_SECONDS)
+    for worker in others:
+        worker.go()
+    for worker in others:
+        worker.asking()
+    holder.process.kill()
+    holder.process.wait()
+    killed.set()
+    got = [worker.got() for worker in others]
+    assert desk.calls - before == 2
+    if rotated:
+        heard = [error for each in got for error in each]
+        assert set(heard) <= _GONE
+        assert heard.count("TokenRefreshError") >= 1
+        assert {error for each in _ask_all(others) for error in each} == {"TokenExpiredError"}
+        assert desk.calls - before == 2
+        desk.sign_in()
+    assert _ask_all(others) == [[desk.token()] * _THREADS] * (_PROCESSES - 1)
+
+
+# behind gunicorn
+
+
+@dataclass
+class Site:
+    """A site of several workers, and alice who is signed in there."""
+
+    server: WebServer
+    idp: IdentityProvider
+    store: TokenStore
+    visitor: Visitor
+    hold: list[Callable[[Any, dict[str, Any], Any], Any]]
+
+    def refresh(self, number: int = 0) -> tuple[int, float | None]:
+        """Ask for a refresh over a connection of its own."""
+        answer = self.visitor.post("/auth/refresh", Accept="application/json")
+        return answer.status_code, answer.json().get("expires_at")
+
+
+@pytest.fixture
+def site(place: Place, store: TokenStore) -> Iterator[Site]:
+    server = WebServer("--workers", str(_WORKERS), "--threads", str(_THREADS))
+    settings = {"PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": "1"}
+    with IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
+        hold: list[Callable[[Any, dict[str, Any], Any], Any]] = []
+        desk = Desk(idp, place, store, hold)
+        with server.running(settings_for(idp.issuer, **place.settings) | settings):
+            visitor = Visitor(server.url)
+            visitor.sign_in()
+            idp.wrap(desk.middleware)
+            yield Site(server, idp, store, visitor, hold)
+
+
+def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None:
+    """P10: 4 workers of 8 threads, and as many who ask at once, each over a new connection."""
+    at_once = _WORKERS * _THREADS
+    for _ in range(_EXPIRIES):
+        _expire(site.store)
+        before = site.idp.calls["token"]
+        answers = together(at_once, site.refresh)
+        assert [status for status, _ in answers] == [200] * at_once
+        assert len({expires_at for _, expires_at in answers}) == 1
+        assert site.idp.calls["token"] - before == 1
+    print(f"{_EXPIRIES} expiries, {_WORKERS} workers x {_THREADS} threads on {place.kind}: 1 call each")
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # the lock is the same one on Redis
+def test_workers_that_are_killed_in_the_middle_sign_nobody_out(site: Site) -> None:
+    """The lock outlives them by its life: four calls to the provider of 1 s each, and 5 s for the store."""
+    reached, killed = threading.Event(), threading.Event()
+
+    def hang(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        reached.set()
+        assert killed.wait(_SECONDS)
+        return Response("to nobody", 503)(environ, start_response)
+
+    site.hold.append(hang)
+    _expire(site.store)
+    before = site.idp.calls["token"]
+    with ThreadPoolExecutor(1) as pool:
+        in_vain = pool.submit(site.refresh)
+        assert reached.wait(_SECONDS)
+        for worker in children_of(site.server.process.pid):
+            os.kill(worker, signal.SIGKILL)
+        killed.set()
+        assert isinstance(in_vain.exception(_SECONDS), requests.ConnectionError)
+    answers = together(_THREADS, site.refresh)
+    assert [status for status, _ in answers] == [200] * _THREADS
+    assert site.idp.calls["token"] - before == 2
