@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -228,6 +226,9 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
 
 def _own_file(client_id: str) -> Path:
     """Return a file that is this client's alone: two with the same user would replace each other's tokens."""
+    import hashlib
+    import re
+
     from pywry_auth.backends.sqlite import default_path
 
     # What can be read of the name is for people; file systems that fold case make the digest needful.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.accounts import Accounts
-from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from pywry_auth.state.tokens import MemoryTokenStore, SQLiteTokenStore, TokenStore
 from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
     clock,
     encrypted,
@@ -34,6 +35,7 @@ from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their n
     redis_server,
     sqlite,
 )
+from tests.cli.program import started
 from tests.person import Person, parameters_of
 
 _KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
@@ -517,3 +519,65 @@ def test_no_word_of_it_holds_a_secret(desk: Desk, caplog: pytest.LogCaptureFixtu
     for tokens in seen:
         for name in _SECRETS:
             assert getattr(tokens, name) not in text
+
+
+# what it costs
+
+_START = """
+import sys
+from pywry_auth import GenericOIDCProvider, PyWry, SQLiteTokenStore
+provider = GenericOIDCProvider(sys.argv[1], issuer_url=sys.argv[2])
+print(PyWry().login(provider, token_store=SQLiteTokenStore(sys.argv[3])).user_id)
+"""
+_START_BY_SETTINGS = """
+import sys
+from pywry_auth import PyWry
+print(PyWry().login().user_id)
+"""
+_HEAVY = {
+    "requests",
+    "requests_oauthlib",
+    "oauthlib",
+    "urllib3",
+    "joserfc",
+    "cryptography",
+    "flask",
+    "redis",
+    "keyring",
+}
+_SHOW = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+
+
+def _loaded_by(code: str, *arguments: str, **variables: str) -> set[str]:
+    """Return the packages that a program has loaded when it has signed Alice in."""
+    with started(sys.executable, "-W", "error", "-c", code + _SHOW, *arguments, **variables) as program:
+        status, out, err = program.end()
+    assert (status, err) == (0, "")
+    who, loaded = out.splitlines()
+    assert who == "user-alice"
+    return set(loaded.split())
+
+
+def test_a_program_that_has_its_tokens_loads_no_http_no_settings_and_no_listener(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """S12: from process start to signed in with the standard library alone."""
+    desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
+    desk.sign_in()
+    place = str(tmp_path / "t.sqlite3")
+    loaded = _loaded_by(_START, desk.client_id, desk.idp.issuer, place)
+    assert not loaded & (_HEAVY | {"pydantic", "pydantic_settings", "platformdirs"})
+    assert not loaded & {"http", "ssl", "email", "webbrowser", "hmac", "html", "asyncio"}
+
+
+def test_by_settings_it_loads_the_settings_and_no_http(desk: Desk, tmp_path: Path) -> None:
+    desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
+    desk.sign_in()
+    settings = {
+        "PYWRY_OAUTH2__PROVIDER": "oidc",
+        "PYWRY_OAUTH2__CLIENT_ID": desk.client_id,
+        "PYWRY_OAUTH2__ISSUER_URL": desk.idp.issuer,
+        "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite",
+        "PYWRY_DEPLOY__SQLITE_PATH": str(tmp_path / "t.sqlite3"),
+    }
+    assert not _loaded_by(_START_BY_SETTINGS, **settings) & _HEAVY

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
-import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -124,7 +124,7 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: It cannot; the text says why.
         """
-        key, value = "probe:" + secrets.token_hex(16), secrets.token_bytes(16)
+        key, value = "probe:" + os.urandom(16).hex(), os.urandom(16)
         self.put(key, value, ttl=60)
         if self.pop(key) != value:
             raise BackendUnavailable("The store does not keep what it is given: look at how it is set up.")
@@ -144,7 +144,7 @@ class Backend(ABC):
         Raises:
             BackendUnavailable: Somebody else still held it after ``wait`` seconds.
         """
-        owner = secrets.token_bytes(16)
+        owner = os.urandom(16)
         deadline = time.monotonic() + (lifetime if wait is None else wait)
         pause = 0.004
         while not self._acquire(key, owner, lifetime):

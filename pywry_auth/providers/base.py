@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, Unpack
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, INVALID_ID_TOKEN, AuthenticationError, TokenError
 from pywry_auth.models import Claims, OAuthTokenSet
-from pywry_auth.protocol.authorization import AuthorizationCode, build_authorization_url
 from pywry_auth.protocol.discovery import KeySet, ProviderMetadata
-from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from pywry_auth.protocol.authorization import AuthorizationCode
     from pywry_auth.protocol.client_assertion import ClientKey
     from pywry_auth.protocol.http import ProviderSession
     from pywry_auth.protocol.id_token import Expected
+    from pywry_auth.protocol.pkce import PKCEChallenge
     from pywry_auth.protocol.token_endpoint import TokenEndpoint
 
 _log = logging.getLogger("pywry_auth.providers")
@@ -168,6 +168,8 @@ class OAuthProvider:
             AuthenticationError: The provider's endpoints cannot be had or do not suffice, or an extra
                 parameter is one that is set here.
         """
+        from pywry_auth.protocol.authorization import build_authorization_url
+
         taken = _OWN_PARAMETERS & set(extra_params or ())
         if taken:
             raise self._misconfigured(f"extra_params may not set {', '.join(sorted(taken))}: leave them out")
@@ -205,6 +207,8 @@ class OAuthProvider:
         Raises:
             TokenError: The provider refused, or what it sent cannot be believed.
         """
+        from pywry_auth.protocol.authorization import AuthorizationCode
+
         judged = code if isinstance(code, AuthorizationCode) else AuthorizationCode(code)
         tokens = self._token_endpoint().exchange(judged, redirect_uri, pkce_verifier)
         if self.uses_openid and tokens.id_token is None:
@@ -340,6 +344,8 @@ class OAuthProvider:
         Returns:
             The URL, or None when the provider has no such endpoint.
         """
+        from pywry_auth.protocol.authorization import build_authorization_url
+
         endpoint = self.metadata.end_session_endpoint
         if not endpoint:
             return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pywry_auth.backends.base import Backend, When
 from pywry_auth.backends.factory import KEYRING_SERVICE, REDIS_PREFIX, REDIS_URL, encrypted, get_backend
-from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.factory import clear_shared_stores, shared_store
 from pywry_auth.state.records import pack_tokens, unpack_tokens
@@ -107,7 +106,7 @@ class TokenStore:
             error: Its code; it ends the text that is written.
             lifetime: Seconds that it is told for.
         """
-        text = f"{secrets.token_hex(8)} {error}"
+        text = f"{os.urandom(8).hex()} {error}"
         self._backend.put("oauth:failed:" + key, text.encode("ascii", "replace"), ttl=lifetime)
 
     def probe(self) -> None:
@@ -146,6 +145,8 @@ class MemoryTokenStore(TokenStore):
     def __init__(
         self, *, refresh_token_ttl: float | None = None, encryption_keys: Sequence[str] = ()
     ) -> None:
+        from pywry_auth.backends.memory import MemoryBackend
+
         super().__init__(encrypted(MemoryBackend(), encryption_keys), refresh_token_ttl=refresh_token_ttl)
 
 
