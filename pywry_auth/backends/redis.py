@@ -149,12 +149,13 @@ def _connect(url: str) -> Redis:
 
     Only broken connections are tried again: redis-py would multiply retried timeouts by each other.
     """
+    network: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
         return Redis.from_url(
             url,
+            **network,
             socket_timeout=1,
             socket_connect_timeout=1,
-            socket_keepalive=True,
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2, supported_errors=(ConnectionError,)),
             retry_on_error=[ConnectionError],

@@ -11,9 +11,6 @@ from pathlib import Path
 
 from pywry_auth.backends.base import BackendUnavailable
 
-_PATIENCE = 5.0
-"""Seconds to wait for other writers."""
-
 _CAUSES = {
     "SQLITE_BUSY": "other processes kept it locked",
     "SQLITE_CANTOPEN": "it cannot be opened",
@@ -44,12 +41,14 @@ class SQLiteFile:
         path: The file. It is made when missing, with mode 0600, and its folder with mode 0700.
         schema: Statements that prepare an empty database.
         version: Of the schema, more than 0; a file of another version is refused.
+        patience: Seconds to wait for other writers.
     """
 
-    def __init__(self, path: Path, schema: tuple[str, ...], version: int) -> None:
+    def __init__(self, path: Path, schema: tuple[str, ...], version: int, patience: float = 5.0) -> None:
         self._path = path
         self._schema = schema
         self._version = version
+        self._patience = patience
         self._process = _Process()
 
     @contextmanager
@@ -80,7 +79,7 @@ class SQLiteFile:
         """
         # Threads queue up in a lock, so that only processes have to ask SQLite again and again.
         writing = self._here().writing
-        if not writing.acquire(timeout=_PATIENCE):
+        if not writing.acquire(timeout=self._patience):
             raise BackendUnavailable("The SQLite store is too busy: try again, or move to Redis.")
         try:
             with self.connection() as connection:
@@ -104,7 +103,7 @@ class SQLiteFile:
     def _open(self) -> sqlite3.Connection:
         self._create()
         connection = sqlite3.connect(
-            self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+            self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare(connection)

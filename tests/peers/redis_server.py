@@ -44,6 +44,12 @@ class RedisServer:
                 return
         raise AssertionError("redis-server did not start")
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process
+        return self._process.pid
+
     def stop(self) -> None:
         if self._process:
             self._process.kill()

@@ -1,0 +1,58 @@
+"""What is particular to memory: it is bounded by what lives."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pywry_auth.backends.memory import MemoryBackend
+from tests.backends.fixtures import Clock
+
+
+def test_later_writes_remove_what_has_ended(memory: MemoryBackend, clock: Clock) -> None:
+    for number in range(1000):
+        memory.put(f"k:{number}", b"", ttl=10, group="k:all")
+        memory.count(f"n:{number}", 10)
+    clock.now += 10
+    assert len(memory) == 2000
+    for _ in range(1000):
+        memory.put("k:new", b"")
+    assert len(memory) == 1
+
+
+def test_a_stream_of_records_takes_the_room_of_those_that_live(memory: MemoryBackend, clock: Clock) -> None:
+    """Nobody prunes: 100 live at any time, of 20 000."""
+    largest = 0
+    for number in range(20_000):
+        clock.now += 0.1
+        memory.put(f"k:{number}", b"", ttl=10, group=f"k:{number % 7}")
+        largest = max(largest, len(memory))
+    assert 100 <= largest <= 200
+
+
+def test_what_lives_for_ever_does_not_keep_the_dead(memory: MemoryBackend, clock: Clock) -> None:
+    for number in range(500):
+        memory.put(f"for ever:{number}", b"")
+    for number in range(20_000):
+        clock.now += 0.1
+        memory.put(f"k:{number}", b"", ttl=10)
+    assert len(memory) <= 1000
+
+
+def test_who_waits_for_a_lock_is_called_when_it_is_free(memory: MemoryBackend) -> None:
+    waiting, acquired = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        waiting.set()
+        with memory.lock("lock:1", 30):
+            acquired.set()
+
+    with memory.lock("lock:1", 30):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waiting.wait(10)
+        assert not acquired.is_set()
+    began = time.monotonic()
+    assert acquired.wait(10)
+    assert time.monotonic() - began < 5
+    thread.join()

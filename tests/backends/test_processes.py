@@ -1,0 +1,84 @@
+"""What holds between processes, on the backends that they can share."""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from tests.backends import worker
+from tests.peers.redis_server import RedisServer
+
+PROCESSES = 4
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer) -> tuple[str, str]:
+    """A backend's kind, and where it is; nothing has opened it yet."""
+    redis_server.client.flushall()
+    where = {"sqlite": str(tmp_path / "new" / "state.sqlite3"), "redis": redis_server.url}
+    return request.param, where[request.param]
+
+
+@pytest.fixture
+def shared(place: tuple[str, str]) -> Backend:
+    return SQLiteBackend(place[1]) if place[0] == "sqlite" else RedisBackend(place[1])
+
+
+def test_of_many_processes_one_is_first(place: tuple[str, str]) -> None:
+    """They also make the file and the scripts at one moment."""
+    for wins in zip(*worker.together(PROCESSES, *place, "first"), strict=True):
+        assert wins.count(True) == 1
+
+
+def test_of_many_processes_one_takes(place: tuple[str, str], shared: Backend) -> None:
+    """T2."""
+    for key in worker.KEYS:
+        shared.put(key, b"v", group="k:all")
+    for wins in zip(*worker.together(PROCESSES, *place, "take"), strict=True):
+        assert wins.count(True) == 1
+    assert shared.members("k:all") == []
+    shared.close()
+
+
+def test_processes_count_without_loss(place: tuple[str, str]) -> None:
+    counts = chain.from_iterable(worker.together(PROCESSES, *place, "count"))
+    assert sorted(counts) == list(range(1, PROCESSES * len(worker.KEYS) + 1))
+
+
+def test_a_lock_is_held_by_one_process_at_a_time(place: tuple[str, str], shared: Backend) -> None:
+    worker.together(PROCESSES, *place, "add")
+    assert shared.get("k:sum") == b"%d" % (PROCESSES * 20)
+    shared.close()
+
+
+def test_a_lock_outlives_its_killed_holder_by_its_lifetime_at_most(
+    place: tuple[str, str], shared: Backend
+) -> None:
+    holder = worker.start(*place, "hold")
+    worker.begin(holder)
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    holder.kill()
+    holder.communicate()
+    with shared.lock("lock:1", 30):
+        assert shared.get("lock:1") is not None
+    shared.close()
+
+
+def test_a_child_uses_what_its_parent_opened(place: tuple[str, str], shared: Backend) -> None:
+    """gunicorn with preload forks its workers."""
+    shared.put("k:1", b"parent")
+    child = os.fork()
+    if child == 0:
+        done = shared.get("k:1") == b"parent" and shared.put("k:1", b"child") and shared.count("n:1", 60) == 1
+        os._exit(0 if done else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert shared.get("k:1") == b"child"
+    assert shared.count("n:1", 60) == 2
+    shared.close()

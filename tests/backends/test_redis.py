@@ -1,0 +1,255 @@
+"""What is particular to Redis: keys and lifetimes as others see them, and a server that is not well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.base import BackendUnavailable, When
+from pywry_auth.backends.redis import RedisBackend
+from tests.peers.redis_server import RedisServer
+from tests.peers.tls import TLSFiles
+
+PROMPT = 10
+"""Seconds: generous on a busy machine. Left to itself, the client would wait a minute, or for ever."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that a test may stop, fill or break."""
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def remote(server: RedisServer) -> Iterator[RedisBackend]:
+    backend = RedisBackend(server.url)
+    yield backend
+    backend.close()
+
+
+def test_keys_begin_with_the_prefix(redis_server: RedisServer) -> None:
+    redis_server.client.flushall()
+    backend = RedisBackend(redis_server.url, prefix="shop")
+    backend.put("k:1", b"", group="k:all")
+    backend.count("n:1", 60)
+    assert sorted(redis_server.client.keys()) == [b"shop:group:k:all", b"shop:k:1", b"shop:n:1"]
+    backend.close()
+
+
+def test_each_key_ends_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
+    client = redis_server.client
+    redis.put("k:1", b"", ttl=60, group="k:all")
+    redis.put("k:2", b"", ttl=600, group="k:all")
+    redis.put("k:3", b"", ttl=6)
+    redis.count("n:1", 60)
+    for _ in range(3):
+        redis.count("n:1", 6000)
+    with redis.lock("lock:1", 30):
+        keys = client.keys()
+        lifetimes = {key: client.pttl(key) for key in keys}
+    ends = {
+        b"pywry:k:1": 60,
+        b"pywry:k:2": 600,
+        b"pywry:k:3": 6,
+        b"pywry:n:1": 60,
+        b"pywry:group:k:all": 600,
+        b"pywry:lock:1": 30,
+    }
+    assert lifetimes.keys() == ends.keys()
+    for key, seconds in ends.items():
+        assert (seconds - PROMPT) * 1000 < lifetimes[key] <= seconds * 1000
+
+
+def test_a_group_ends_with_its_last_member(redis: RedisBackend, redis_server: RedisServer) -> None:
+    client = redis_server.client
+    redis.put("k:1", b"", ttl=600, group="k:all")
+    redis.put("k:2", b"", ttl=60, group="k:all")
+    assert client.ttl("pywry:group:k:all") > 500
+    redis.put("k:1", b"", ttl=60, group="k:all")
+    assert client.ttl("pywry:group:k:all") <= 60
+    redis.put("k:2", b"", group="k:all")
+    assert client.ttl("pywry:group:k:all") == -1
+    redis.put("k:2", b"", ttl=60, group="k:all")
+    assert 0 < client.ttl("pywry:group:k:all") <= 60
+    redis.pop("k:1", group="k:all")
+    redis.pop("k:2", group="k:all")
+    assert client.dbsize() == 0
+
+
+def test_members_that_have_ended_leave_the_group(redis: RedisBackend, redis_server: RedisServer) -> None:
+    client = redis_server.client
+    redis.put("k:lives", b"", ttl=600, group="k:all")
+    for number in range(25):
+        client.zadd("pywry:group:k:all", {f"ended{number}": 1000 + number})
+    for _ in range(3):
+        redis.put("k:lives", b"", ttl=600, group="k:all")
+    assert client.zrange("pywry:group:k:all", 0, -1) == [b"lives"]
+
+
+def test_a_member_that_somebody_else_removed_is_none(redis: RedisBackend, redis_server: RedisServer) -> None:
+    redis.put("k:1", b"", group="k:all")
+    redis.put("k:2", b"", group="k:all")
+    redis_server.client.delete("pywry:k:1")
+    assert redis.members("k:all") == ["k:2"]
+
+
+def test_a_unix_socket_and_another_database(server: RedisServer) -> None:
+    backend, other = RedisBackend(server.socket_url), RedisBackend(server.socket_url.replace("db=0", "db=1"))
+    assert backend.put("k:1", b"v")
+    assert backend.get("k:1") == b"v"
+    assert other.get("k:1") is None
+    backend.close()
+    other.close()
+
+
+def test_a_server_over_tls_is_reached_by_its_authority_alone(tmp_path: Path, tls_files: TLSFiles) -> None:
+    server = RedisServer(tmp_path)
+    url = f"rediss://127.0.0.1:{server.port}/0"
+    files = ["--tls-cert-file", str(tls_files.cert), "--tls-key-file", str(tls_files.key)]
+    server.start("--port", "0", "--tls-port", str(server.port), *files, "--tls-auth-clients", "no")
+    trusting, doubting = RedisBackend(f"{url}?ssl_ca_certs={tls_files.ca}"), RedisBackend(url)
+    try:
+        assert trusting.put("k:1", b"v")
+        assert trusting.get("k:1") == b"v"
+        with pytest.raises(BackendUnavailable, match="does not answer"):
+            doubting.get("k:1")
+    finally:
+        trusting.close()
+        doubting.close()
+        server.stop()
+
+
+def test_a_restart_between_two_calls_goes_unnoticed(server: RedisServer, remote: RedisBackend) -> None:
+    """S11: connections and scripts are gone, and made anew."""
+    remote.put("k:1", b"v", group="k:all")
+    server.stop()
+    server.start()
+    assert remote.get("k:1") is None
+    server.stop()
+    server.start()
+    assert remote.put("k:1", b"v", ttl=60, group="k:all", when=When.ABSENT)
+    assert remote.members("k:all") == ["k:1"]
+    assert remote.count("n:1", 60) == 1
+    assert remote.pop("k:1", group="k:all") == b"v"
+
+
+def test_forgotten_scripts_are_sent_again(redis: RedisBackend, redis_server: RedisServer) -> None:
+    assert redis.count("n:1", 60) == 1
+    redis_server.client.script_flush()
+    assert redis.count("n:1", 60) == 2
+
+
+def test_a_server_that_is_gone_is_unavailable_at_once_and_back_when_it_is(
+    server: RedisServer, remote: RedisBackend
+) -> None:
+    """P15."""
+    remote.put("k:1", b"v")
+    server.stop()
+    for use in (
+        lambda: remote.get("k:1"),
+        lambda: remote.put("k:1", b"canary", group="k:all"),
+        lambda: remote.pop("k:1"),
+        lambda: remote.members("k:all"),
+        lambda: remote.count("n:1", 60),
+        lambda: remote.prune("k:", 60),
+        lambda: remote.lock("lock:1", 30).__enter__(),
+    ):
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="does not answer") as caught:
+            use()
+        assert caught.value.error == "temporarily_unavailable"
+        assert time.monotonic() - began < PROMPT
+    server.start()
+    assert remote.put("k:1", b"v")
+
+
+def test_a_server_that_never_answers_is_unavailable_soon() -> None:
+    """P15: a socket that accepts, and stays silent."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        backend = RedisBackend(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="does not answer"):
+            backend.get("k:1")
+        assert time.monotonic() - began < PROMPT
+        backend.close()
+
+
+def test_a_server_that_never_accepts_is_unavailable_soon() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
+        # The queue is full: one more connection is not even answered.
+        queue = [socket.socket() for _ in range(3)]
+        for waiting in queue:
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        backend = RedisBackend(f"redis://127.0.0.1:{full.getsockname()[1]}/0")
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable, match="does not answer"):
+            backend.get("k:1")
+        assert time.monotonic() - began < PROMPT
+        backend.close()
+        for waiting in queue:
+            waiting.close()
+
+
+def test_a_server_that_falls_silent_in_mid_use_is_unavailable_soon(
+    server: RedisServer, remote: RedisBackend
+) -> None:
+    remote.put("k:1", b"v")
+    os.kill(server.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailable, match="does not answer"):
+        remote.get("k:1")
+    assert time.monotonic() - began < PROMPT
+    os.kill(server.pid, signal.SIGCONT)
+    assert remote.get("k:1") == b"v"
+
+
+def test_a_replica_is_unavailable_for_writes_until_it_leads(
+    server: RedisServer, remote: RedisBackend
+) -> None:
+    """P15: READONLY."""
+    remote.put("k:1", b"v")
+    server.client.replicaof("127.0.0.1", 1)
+    with pytest.raises(BackendUnavailable, match="ReadOnlyError"):
+        remote.put("k:1", b"w")
+    with pytest.raises(BackendUnavailable):
+        remote.pop("k:1")
+    assert remote.get("k:1") == b"v"
+    server.client.replicaof("NO", "ONE")
+    assert remote.pop("k:1") == b"v"
+
+
+def test_a_full_server_refuses_without_repeating_what_it_was_given(
+    server: RedisServer, remote: RedisBackend
+) -> None:
+    """T31."""
+    server.client.config_set("maxmemory", "1")
+    with pytest.raises(BackendUnavailable, match="refused a command") as caught:
+        remote.put("k:1", b"canary", group="k:all")
+    assert caught.value.__cause__ is None
+    assert "canary" not in str(caught.value)
+
+
+def test_a_foreign_record_of_another_type_is_an_error_without_content(server: RedisServer) -> None:
+    backend = RedisBackend(server.url)
+    server.client.rpush("pywry:k:1", "canary")
+    with pytest.raises(BackendUnavailable, match="refused a command"):
+        backend.get("k:1")
+    backend.close()
+
+
+@pytest.mark.parametrize("login", ["", ":canary@", "somebody:canary@"])
+def test_a_wrong_password_is_named_and_not_shown(server: RedisServer, login: str) -> None:
+    server.client.config_set("requirepass", "right")
+    backend = RedisBackend(f"redis://{login}127.0.0.1:{server.port}/0")
+    with pytest.raises(BackendUnavailable, match="user or password") as caught:
+        backend.get("k:1")
+    assert "canary" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    backend.close()

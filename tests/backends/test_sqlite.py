@@ -1,0 +1,253 @@
+"""What is particular to SQLite: who may read the file, how large it gets, and what a broken one does."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.backends.sqlite import SQLiteBackend, default_path
+from pywry_auth.backends.sqlite_file import SQLiteFile
+from tests.backends.fixtures import Clock
+from tests.backends.threads import together
+
+PREPARE = """
+import os, resource, sys
+from pathlib import Path
+from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.backends.sqlite import SQLiteBackend
+
+def become_somebody_else():
+    if os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+place = Path(sys.argv[1])
+"""
+
+
+def in_subprocess(program: str, place: Path) -> list[str]:
+    """Return the words that a Python program printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PREPARE + program, str(place)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can look into, unlike ``tmp_path``."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_only_the_owner_may_read_the_files_whatever_the_umask(open_folder: Path) -> None:
+    program = """
+os.umask(0)
+backend = SQLiteBackend(place)
+backend.put("k:1", b"v")
+print(*(oct(os.stat(f"{place}{end}").st_mode & 0o777) for end in ("", "-wal", "-shm")))
+become_somebody_else()
+for end in ("", "-wal", "-shm"):
+    try:
+        open(f"{place}{end}").close()
+        print("read")
+    except PermissionError:
+        print("refused")
+os._exit(0 if sys.stdout.flush() is None else 1)
+"""
+    answers = ["refused" if os.getuid() == 0 else "read"] * 3
+    assert in_subprocess(program, open_folder / "state.db") == ["0o600"] * 3 + answers
+
+
+def test_a_folder_that_is_made_is_the_owners_alone(tmp_path: Path) -> None:
+    program = """
+os.umask(0)
+backend = SQLiteBackend(place)
+backend.put("k:1", b"v")
+print(oct(os.stat(place.parent).st_mode & 0o777))
+backend.close()
+"""
+    assert in_subprocess(program, tmp_path / "new" / "state.db") == ["0o700"]
+
+
+def test_a_file_that_may_not_be_written_is_unavailable(open_folder: Path) -> None:
+    SQLiteBackend(open_folder / "state.db").put("k:1", b"v")
+    (open_folder / "state.db").chmod(0o444)
+    open_folder.chmod(0o555)
+    program = """
+become_somebody_else()
+try:
+    SQLiteBackend(place).put("k:1", b"v")
+except BackendUnavailable as error:
+    print(str(error))
+"""
+    assert "state.db" in " ".join(in_subprocess(program, open_folder / "state.db"))
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BackendUnavailable, match="it cannot be used"):
+        SQLiteBackend(tmp_path / "file" / "state.db").get("k:1")
+
+
+def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
+    """S11."""
+    program = """
+backend = SQLiteBackend(place)
+backend.put("k:before", b"v")
+limit = 400_000
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    for number in range(1000):
+        backend.put(f"k:{number}", bytes(4000))
+except BackendUnavailable as error:
+    print("unavailable", error.error)
+print(backend.get("k:before").decode(), (backend.get(f"k:{number - 1}") or b"").count(0))
+print(backend.get(f"k:{number}"))
+backend.close()
+"""
+    assert in_subprocess(program, tmp_path / "state.db") == [
+        "unavailable",
+        "temporarily_unavailable",
+        "v",
+        "4000",
+        "None",
+    ]
+
+
+def test_a_database_at_its_largest_says_that_the_disk_is_full(tmp_path: Path) -> None:
+    file = SQLiteFile(tmp_path / "state.db", ("CREATE TABLE t (b BLOB)",), 1)
+    with file.connection() as connection:
+        connection.execute("PRAGMA max_page_count = 8")
+    with pytest.raises(BackendUnavailable, match="the disk is full"), file.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+    with file.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    file.close()
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    content = b"this is no database" * 1000
+    (tmp_path / "state.db").write_bytes(content)
+    with pytest.raises(BackendUnavailable, match="it is no SQLite database"):
+        SQLiteBackend(tmp_path / "state.db").put("k:1", b"v")
+    assert (tmp_path / "state.db").read_bytes() == content
+
+
+def test_a_damaged_file_is_unavailable(tmp_path: Path) -> None:
+    """S11."""
+    path = tmp_path / "state.db"
+    backend = SQLiteBackend(path)
+    for number in range(500):
+        backend.put(f"k:{number}", b"canary" * 100)
+    backend.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(BackendUnavailable, match="it is damaged") as caught:
+        SQLiteBackend(path).put("k:1", b"v")
+    assert "canary" not in str(caught.value)
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(BackendUnavailable, match="another version"):
+        SQLiteBackend(tmp_path / "state.db").get("k:1")
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "state.db").touch()
+    backend = SQLiteBackend(tmp_path / "state.db")
+    assert backend.put("k:1", b"v")
+    backend.close()
+
+
+def test_a_writer_that_does_not_end_is_given_up_and_readers_go_on(tmp_path: Path) -> None:
+    schema = ("CREATE TABLE t (n INTEGER)",)
+    slow, other = (SQLiteFile(tmp_path / "state.db", schema, 1, patience=0.05) for _ in range(2))
+    with slow.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(BackendUnavailable, match="locked"), other.transaction():
+            pytest.fail("two write")
+        with pytest.raises(BackendUnavailable, match="busy"):
+            together(1, lambda _: slow.transaction().__enter__())
+        with other.connection() as reader:
+            assert reader.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    with other.transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (1,)
+    slow.close()
+    other.close()
+
+
+def test_what_fails_in_a_transaction_is_undone(tmp_path: Path) -> None:
+    file = SQLiteFile(tmp_path / "state.db", ("CREATE TABLE t (n INTEGER)",), 1)
+
+    def fail() -> None:
+        with file.transaction() as connection:
+            connection.execute("INSERT INTO t VALUES (1)")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    with file.transaction() as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    file.close()
+
+
+def test_the_file_stays_as_large_as_what_lives(sqlite: SQLiteBackend, clock: Clock, tmp_path: Path) -> None:
+    """Nobody prunes: 100 records live at any time, of 3 000."""
+    for number in range(200):
+        clock.now += 0.1
+        sqlite.put(f"k:{number}", bytes(500), ttl=10, group="k:all")
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    for number in range(200, 3000):
+        clock.now += 0.1
+        sqlite.put(f"k:{number}", bytes(500), ttl=10, group="k:all")
+    with sqlite3.connect(tmp_path / "state.sqlite3") as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM records").fetchone()
+    connection.close()
+    assert rows <= 110
+    sqlite.close()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= size
+
+
+def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
+    backend = SQLiteBackend(tmp_path / "state.db")
+    assert list(tmp_path.iterdir()) == []
+    backend.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_end_leave_no_connection_behind(sqlite: SQLiteBackend) -> None:
+    sqlite.put("k:1", b"v")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        together(4, lambda _: sqlite.get("k:1"))
+    assert len(os.listdir("/proc/self/fd")) <= before + 4 * 3
+    sqlite.close()
+    assert len(os.listdir("/proc/self/fd")) < before
+
+
+def test_the_default_is_in_the_users_folder_for_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert default_path() == tmp_path / "pywry-auth" / "state.sqlite3"

@@ -1,0 +1,89 @@
+"""A process that uses a backend: ``python -m tests.backends.worker kind place act``, begun by a line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pywry_auth.backends.base import Backend, When
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+
+KEYS = [f"k:{number}" for number in range(40)]
+
+
+def first(backend: Backend) -> object:
+    return [backend.put(key, b"", ttl=600, group="k:all", when=When.ABSENT) for key in KEYS]
+
+
+def take(backend: Backend) -> object:
+    return [backend.pop(key, group="k:all") is not None for key in KEYS]
+
+
+def count(backend: Backend) -> object:
+    return [backend.count("n:1", 600) for _ in KEYS]
+
+
+def add(backend: Backend) -> object:
+    """Add in two steps, so that only the lock keeps others from getting between them."""
+    for _ in range(20):
+        with backend.lock("lock:1", 30):
+            number = int(backend.get("k:sum") or b"0")
+            backend.put("k:sum", b"%d" % (number + 1))
+    return None
+
+
+def hold(backend: Backend) -> object:
+    """Take a lock and stay until the process is killed."""
+    with backend.lock("lock:1", 0.5):
+        print("held", flush=True)
+        return sys.stdin.read()
+
+
+ACTS: dict[str, Callable[[Backend], object]] = {f.__name__: f for f in (first, take, count, add, hold)}
+
+
+def main(kind: str, place: str, act: str) -> None:
+    backend = SQLiteBackend(place) if kind == "sqlite" else RedisBackend(place)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(ACTS[act](backend)), flush=True)
+    backend.close()
+
+
+def start(kind: str, place: str, act: str) -> subprocess.Popen[str]:
+    """Return a process that is ready to begin."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.backends.worker", kind, place, act],
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def begin(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def together(number: int, kind: str, place: str, act: str) -> list[Any]:
+    """Return what ``act`` returned in each of several processes that began at one moment."""
+    processes = [start(kind, place, act) for _ in range(number)]
+    for process in processes:
+        begin(process)
+    answers = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * number
+    return [json.loads(answer) for answer in answers]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
