@@ -80,6 +80,28 @@ def test_the_provider_can_be_made_in_code(idp: IdentityProvider) -> None:
     assert (status, out) == (0, "openid email profile\n"), err
 
 
+def test_a_program_stays_signed_in_and_takes_the_token_to_an_api(
+    idp: IdentityProvider, tmp_path: Path
+) -> None:
+    oauth2 = {
+        "PROVIDER": "oidc",
+        "ISSUER_URL": idp.issuer,
+        "CLIENT_ID": "my-program",
+        "TOKEN_STORE_BACKEND": "sqlite",
+    }
+    settings = {f"PYWRY_OAUTH2__{name}": value for name, value in oauth2.items()}
+    settings["XDG_STATE_HOME"] = str(tmp_path)
+    code = _blocks("python")[2].replace(_ISSUER, idp.issuer)
+    assert ".login()" in code
+    for again in (False, True):
+        with started(sys.executable, "-c", code, **settings) as program:
+            if not again:
+                Person().sign_in(program.url())
+            status, out, err = program.end()
+        assert (status, out) == (0, "Alice Example\n"), err
+    assert idp.calls["token"] == 1
+
+
 def test_every_setting_is_one_and_has_its_default() -> None:
     fields = {
         name.upper(): field
