@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 _LONGEST = 2000
-# One slash, then a path, query and fragment of visible ASCII. Not what a browser would read as the start of a
-# host (`//`, `/\`), would drop (tabs, newlines) or would resolve to such a start (`/.//`, `/a/..//`).
-_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*\Z")
+# A slash, then visible ASCII without the backslash, which browsers read as a slash, and the tabs and newlines,
+# which they drop. Before the query no two slashes: what follows them could become a host, as in `/a/..//host`.
+_PATH = re.compile(r"/[!-\[\]-~]*")
 
 
 def safe_path(value: str | None, fallback: str) -> str:
@@ -17,8 +17,6 @@ def safe_path(value: str | None, fallback: str) -> str:
         value: What somebody wants, a ``next`` parameter for example.
         fallback: Where to go otherwise.
     """
-    if not value or len(value) > _LONGEST or not _PATH.match(value):
+    if not value or len(value) > _LONGEST or not _PATH.fullmatch(value):
         return fallback
-    path = re.split(r"[?#]", value, maxsplit=1)[0]
-    decoded = re.sub(r"%2e", ".", path, flags=re.IGNORECASE)
-    return fallback if "//" in decoded else value
+    return fallback if "//" in re.split("[?#]", value, maxsplit=1)[0] else value
