@@ -102,6 +102,23 @@ def test_two_tabs_sign_in_at_once(walk: Walk) -> None:
     assert walk.heading == "Sign in", "signed out in one tab is signed out in all"
 
 
+def test_tabs_that_are_opened_at_one_moment_are_all_signed_in(walk: Walk) -> None:
+    """P2: as a browser does that brings back those of yesterday."""
+    walk.go("/auth/status")  # a page without a policy, so that its scripts may open windows
+    first = walk.driver.current_window_handle
+    walk.driver.execute_script("for (let i = 0; i < 4; i++) window.open('/account?tab=' + i)")
+    tabs = [handle for handle in walk.driver.window_handles if handle != first]
+    for tab in tabs:
+        walk.driver.switch_to.window(tab)
+        walk.arrive_where(lambda address: "/authorize?" in address)
+    for tab in tabs:
+        walk.driver.switch_to.window(tab)
+        walk.sign_in(*_BOB)
+        walk.arrive_where(lambda address: address.startswith("/account?tab="))
+        walk.driver.close()
+    walk.driver.switch_to.window(first)
+
+
 def test_the_back_button_after_signing_in(walk: Walk) -> None:
     """P4: the callback is not in the history, and an answer that was used ends in the application."""
     walk.go("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from itsdangerous import BadSignature, Signer
@@ -65,19 +65,27 @@ class Cookie:
     signer: TokenSigner
 
     def read(self, request: Request) -> str | None:
-        """Return the digest of the request's one genuine cookie of this name (see ``find``)."""
-        found = self.find(request)
-        return found[0] if found else None
-
-    def find(self, request: Request) -> tuple[str, str] | None:
-        """Return digest and value of the request's one genuine cookie of this name.
+        """Return the digest of the request's one genuine cookie of this name.
 
         Somebody who controls a neighbouring domain can add cookies of the same name: what was not made here
         is passed over, and of two genuine ones neither is believed.
         """
-        values = request.cookies.getlist(self.name)
-        genuine = {digest: value for value in values if (digest := self.signer.digest(value))}
-        return next(iter(genuine.items())) if len(genuine) == 1 else None
+        genuine = {self.signer.digest(value) for value in request.cookies.getlist(self.name)} - {None}
+        return genuine.pop() if len(genuine) == 1 else None
+
+    def family(self, request: Request) -> dict[str, tuple[Cookie, str]]:
+        """Return the genuine cookies whose names begin with this one's, and their values, by digest."""
+        return {
+            digest: (replace(self, name=name), value)
+            for name, value in request.cookies.items(multi=True)
+            if name.startswith(self.name) and (digest := self.signer.digest(value))
+        }
+
+    def new_member(self) -> tuple[str, Cookie, str]:
+        """Return digest, cookie and value of a new token, under a name that no other cookie has."""
+        value = self.signer.new()
+        digest = self.signer.digest(value) or ""
+        return digest, replace(self, name=f"{self.name}_{digest[:8]}"), value
 
     def set(self, response: Response, value: str, max_age: float, secure: bool) -> None:
         """Set the cookie for ``max_age`` seconds, for this host alone, out of reach of scripts."""

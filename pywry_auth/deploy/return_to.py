@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 _LONGEST = 2000
-# A slash, then visible ASCII without the backslash, which browsers read as a slash, and the tabs and newlines,
-# which they drop. Before the query no two slashes: what follows them could become a host, as in `/a/..//host`.
+# A slash, then visible ASCII: no tabs or newlines, which browsers drop, and no backslash, which they read as
+# a slash. Before the query no two slashes: what follows them could become a host, as in `/a/..//host`.
 _PATH = re.compile(r"/[!-\[\]-~]*")
 
 

@@ -26,7 +26,8 @@ class SignIn:
     Args:
         providers: Where users sign in.
         pending: Where logins under way are parked, for all workers.
-        binding: The cookie that ties them to a browser: one for all its tabs.
+        binding: Begins the names of the cookies that tie them to a browser: one cookie for all its tabs, and
+            more only if several began at one moment, so that no answer overwrites another's.
         site: The site's own addresses.
         use_pkce: Whether to send a code challenge.
     """
@@ -50,14 +51,14 @@ class SignIn:
         """
         provider = self.providers.named(name)
         authorization = begin(provider, self.site.redirect_uri(name), use_pkce=self.use_pkce)
-        binding, value = self._binding_of_browser()
+        binding, cookie, value = self._binding()
         self.pending.put(
             PendingAuthorization(authorization, name, binding, next_path, restarted),
             client_network(request.remote_addr),
         )
         response = redirect_to(authorization.url, 302)
         # Lives longer than the login, so that one that has expired is known for what it is.
-        self.binding.set(response, value, 2 * PENDING_SECONDS, self.site.secure_cookies)
+        cookie.set(response, value, 2 * PENDING_SECONDS, self.site.secure_cookies)
         return response
 
     def take(self, name: str, parameters: ResponseParameters) -> PendingAuthorization:
@@ -75,15 +76,16 @@ class SignIn:
             raise AuthenticationError(
                 "This address only takes the answer of a sign-in, and this is none.", error=INVALID_STATE
             )
-        binding = self.binding.read(request)
-        if binding is None:
+        bindings = self.binding.family(request)
+        if not bindings:
             raise AuthenticationError(
                 "Your browser did not send this sign-in's cookie: allow cookies, and start from this site.",
                 error="cookie_missing",
             )
-        return self.pending.take(states[0], binding, name)
+        return self.pending.take(states[0], bindings, name)
 
-    def _binding_of_browser(self) -> tuple[str, str]:
-        """Return digest and value of the binding cookie: the one that all tabs have, or a new one."""
-        value = self.binding.signer.new()
-        return self.binding.find(request) or (self.binding.signer.digest(value) or "", value)
+    def _binding(self) -> tuple[str, Cookie, str]:
+        """Return digest, cookie and value of what ties a login to this browser: what it has, or a new one."""
+        for digest, (cookie, value) in self.binding.family(request).items():
+            return digest, cookie, value
+        return self.binding.new_member()

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from pywry_auth.backends.base import Backend
@@ -91,12 +91,12 @@ class PendingStore:
             limit=PER_CLIENT,
         )
 
-    def take(self, state: str, binding: str, provider: str) -> PendingAuthorization:
+    def take(self, state: str, bindings: Collection[str], provider: str) -> PendingAuthorization:
         """Return the login of a state and forget it; of many callers one gets it.
 
         Args:
             state: As it came with the response; any text.
-            binding: Digest of the cookie that came with it. Another browser's login stays where it is.
+            bindings: Digests of the cookies that came with it. Another browser's login stays where it is.
             provider: Name of the provider whose callback it came to. Another provider's login stays too.
 
         Raises:
@@ -109,7 +109,7 @@ class PendingStore:
         pending = data and unpack(data, lambda members: _pending(members, state), "login")
         if not data or not pending:
             raise self._missing(used)
-        if not hmac.compare_digest(pending.binding, binding):
+        if not any(hmac.compare_digest(pending.binding, binding) for binding in bindings):
             raise AuthenticationError(
                 "This sign-in was begun in another browser: start again in this one.", error=OTHER_BROWSER
             )

@@ -12,6 +12,7 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.deploy.binding import BINDING
 from tests.deploy.web import CLIENT_SECRET, Web
 
 
@@ -45,7 +46,7 @@ def _redeem(callback: Callback, threads: int, start: Barrier) -> list[tuple[int,
     web = Web(cast(Any, None), backend, provider=provider)
     browsers = [web.browser() for _ in range(threads)]
     for browser in browsers:
-        browser.plant("pywry_session_login", callback.binding)
+        browser.plant(BINDING, callback.binding)
     assert provider.metadata.issuer == callback.issuer
 
     def bring(number: int) -> tuple[int, str]:

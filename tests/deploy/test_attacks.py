@@ -17,6 +17,7 @@ from pywry_auth.deploy.cookies import TokenSigner
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.pending import PER_CLIENT, PendingAuthorization, PendingStore
 from tests.backends.threads import together
+from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.redeemer import Callback, open_backend, redeem
 from tests.deploy.web import SECRET, Browser, Web, parameter, set_cookies
 from tests.peers.redis_server import RedisServer
@@ -35,7 +36,7 @@ def _with_own_cookie(web: Web) -> Browser:
 def _with_tossed_cookie(web: Web) -> Browser:
     """Made with another key, as somebody makes it who controls a neighbouring domain."""
     browser = web.browser()
-    browser.plant("pywry_session_login", TokenSigner(["another site's secret"], "login").new())
+    browser.plant(BINDING, TokenSigner(["another site's secret"], "login").new())
     return browser
 
 
@@ -72,11 +73,9 @@ def test_a_binding_cookie_in_a_query_or_header_binds_nothing(web: Web) -> None:
     """T1."""
     attacker = web.browser()
     callback = attacker.authorize()
-    value = attacker.cookie("pywry_session_login") or ""
+    value = binding_of(attacker)
     other = web.browser()
-    response = other.get(
-        f"{callback}&{urlencode({'pywry_session_login': value})}", Authorization=f"Bearer {value}"
-    )
+    response = other.get(f"{callback}&{urlencode({BINDING: value})}", Authorization=f"Bearer {value}")
     assert response.json["error"] == "cookie_missing"
     assert web.calls()["token"] == 0
 
@@ -85,10 +84,10 @@ def test_one_state_is_redeemed_once_by_many_threads(web_on: Web) -> None:
     """T2."""
     browser = web_on.browser()
     callback = browser.authorize()
-    binding = browser.cookie("pywry_session_login") or ""
+    binding = binding_of(browser)
     browsers = [web_on.browser() for _ in range(50)]
     for other in browsers:
-        other.plant("pywry_session_login", binding)
+        other.plant(BINDING, binding)
     answers = together(50, lambda number: browsers[number].get(callback).status_code)
     assert Counter(answers) == {303: 1, 400: 49}
     assert web_on.calls()["token"] == 1
@@ -105,7 +104,7 @@ def test_one_state_is_redeemed_once_by_two_processes(
     callbacks = []
     for place, web in webs.items():
         browser = web.browser()
-        url, binding = browser.authorize(), browser.cookie("pywry_session_login") or ""
+        url, binding = browser.authorize(), binding_of(browser)
         callbacks.append(Callback(place, prefix, web.idp.issuer, url, binding))
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(100), context.Queue()

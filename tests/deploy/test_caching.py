@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from werkzeug.test import TestResponse
 
+from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import PROTECTED, Browser, Web
 
 
@@ -82,7 +83,7 @@ def test_a_login_and_its_cookies_are_nobody_elses(web: Web) -> None:
     done = proxy.get(
         one,
         callback.removeprefix("http://127.0.0.1"),
-        f"pywry_session_login={one.cookie('pywry_session_login')}",
+        f"{BINDING}={binding_of(one)}",
     )
     assert done.status_code == 303
     assert proxy.get(two, callback.removeprefix("http://127.0.0.1"), "").status_code == 400

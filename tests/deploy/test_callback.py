@@ -9,6 +9,7 @@ import pytest
 
 from pywry_auth.backends.base import Backend
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import (
     CLIENT_SECRET,
     SITE,
@@ -68,7 +69,7 @@ def test_login_and_callback_may_meet_different_workers(
     one, two = make_web(redis_backend), make_web(redis_backend)
     first, second = one.browser(), two.browser()
     callback = first.authorize()
-    second.plant("pywry_session_login", first.cookie("pywry_session_login") or "")
+    second.plant(BINDING, binding_of(first))
     assert second.get(callback).status_code == 303
     first.plant("pywry_session", second.cookie() or "")
     assert first.user == "user-alice"

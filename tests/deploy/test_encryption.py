@@ -18,6 +18,7 @@ from pywry_auth.backends.factory import get_backend
 from pywry_auth.cli.identity_provider import IdentityProvider
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
+from tests.deploy.binding import binding_set_by
 from tests.deploy.web import CLIENT_SECRET, SECRET, SITE, Browser, parameter
 from tests.peers.redis_server import RedisServer
 
@@ -107,9 +108,10 @@ def _walk(browser: Browser, idp: IdentityProvider) -> dict[str, bytes]:
     """Sign in, refresh, begin another login, and return all that was secret, by what it is."""
     browser.sign_in()
     assert browser.post("/auth/refresh", Sec_Fetch_Site="same-origin").status_code == 200
-    state = parameter(browser.begin(), "state")
-    cookies = {name: browser.cookie(name) or "" for name in ("pywry_session", "pywry_session_login")}
-    assert all(cookies.values())
+    begun = browser.get("/auth/login", html=True)
+    state = parameter(begun.location, "state")
+    cookies = dict([("pywry_session", browser.cookie() or ""), binding_set_by(begun)])
+    assert len(cookies) == 2
     profile = browser.get("/auth/userinfo").json["user_info"]
     secrets = {"state": state, "name": profile["name"], "email": profile["email"]}
     secrets |= {

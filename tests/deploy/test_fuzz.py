@@ -16,6 +16,7 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.cli.identity_provider import IdentityProvider
 from pywry_auth.deploy.cookies import TokenSigner
 from pywry_auth.state.sessions import issue_session_token
+from tests.deploy.binding import BINDING
 from tests.deploy.web import HTML, PROTECTED, SECRET, SITE, SITE_CLIENT, Web, parameter
 
 PATHS = [
@@ -35,7 +36,7 @@ _SEEDS = [
     "",
     "pywry_session=",
     f"pywry_session={_SIGNER.new()}",
-    f"pywry_session_login={_LOGIN_SIGNER.new()}",
+    f"{BINDING}={_LOGIN_SIGNER.new()}",
     "Bearer pywry_" + "x" * 43,
     "Bearer ",
     "bearer",

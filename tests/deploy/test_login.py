@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.deploy.binding import BINDING, binding_set_by
 from tests.deploy.web import SITE, Browser, Faults, WatchedBackend, Web, attributes, parameter, set_cookies
+from tests.person import Person
 
 
 def test_a_login_is_a_redirect_to_the_provider_with_state_nonce_and_challenge(web: Web) -> None:
@@ -40,31 +42,41 @@ def test_each_login_has_secrets_of_its_own(web: Web) -> None:
 def test_a_login_sets_only_the_cookie_that_binds_it_to_the_browser(web: Web) -> None:
     response = web.browser().get("/auth/login")
     cookies = set_cookies(response)
-    assert list(cookies) == ["pywry_session_login"]
-    found = attributes(cookies["pywry_session_login"])
+    ((name, header),) = cookies.items()
+    assert name.startswith(BINDING)
+    found = attributes(header)
     assert found.pop("expires")
     assert found == {"max-age": "1200", "httponly": "True", "path": "/", "samesite": "Lax"}
-    assert len(cookies["pywry_session_login"].partition(";")[0]) < 120, "P13"
+    assert len(header.partition(";")[0]) < 120, "P13"
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["Vary"] == "Cookie"
 
 
 def test_all_tabs_of_a_browser_share_one_binding_cookie(web: Web) -> None:
     """P2: no cookie for each tab, and none that is overwritten."""
-    browser = web.browser()
-    values = set()
-    for _ in range(4):
-        browser.begin()
-        values.add(browser.cookie("pywry_session_login"))
-    assert len(values) == 1
-    other = web.browser()
-    other.begin()
-    assert other.cookie("pywry_session_login") not in values
+    browser, other = web.browser(), web.browser()
+    mine = {binding_set_by(browser.get("/auth/login")) for _ in range(4)}
+    assert len(mine) == 1
+    assert binding_set_by(other.get("/auth/login")) not in mine
+
+
+def test_tabs_that_begin_at_one_moment_do_not_overwrite_each_others_cookie(web_on: Web) -> None:
+    """P2: a browser that opens several at once sends none of them with what another was answered."""
+    begun = [web_on.browser().get(f"/auth/login?next=/tab/{number}", html=True) for number in range(4)]
+    cookies = dict(map(binding_set_by, begun))
+    assert len(cookies) == 4
+    browser = web_on.browser()
+    for name, value in cookies.items():
+        browser.plant(name, value)
+    for number in (2, 0, 3, 1):
+        ended = browser.get(Person().authorize(begun[number].location), html=True)
+        assert (ended.status_code, ended.location) == (303, f"{SITE}/tab/{number}")
+    assert binding_set_by(browser.get("/auth/login")) in cookies.items(), "no fifth"
 
 
 def test_a_binding_cookie_that_was_not_made_here_is_replaced(web: Web) -> None:
     browser = web.browser()
-    browser.plant("pywry_session_login", "x" * 43 + "." + "y" * 43)
+    browser.plant(BINDING, "x" * 43 + "." + "y" * 43)
     assert browser.sign_in().status_code == 303
 
 

@@ -11,6 +11,7 @@ import pytest
 import time_machine
 
 from pywry_auth.backends.base import Backend
+from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import SITE, Browser, Faults, Web, set_cookies, with_parameter
 from tests.person import Person
 
@@ -83,7 +84,7 @@ def test_memory_that_several_workers_do_not_share_is_named_as_the_cause(make_web
     one, two = make_web(), make_web()
     first, second = one.browser(), two.browser()
     callback = first.authorize()
-    second.plant("pywry_session_login", first.cookie("pywry_session_login") or "")
+    second.plant(BINDING, binding_of(first))
     response = second.get(callback)
     assert response.json["error"] == "state_unknown"
     assert "STATE_BACKEND=memory" in response.json["error_description"]

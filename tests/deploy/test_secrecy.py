@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import user_logged_in
 from pywry_auth.state.sessions import issue_session_token
-from tests.deploy.web import CLIENT_SECRET, SECRET, Browser, Faults, Web, parameter
+from tests.deploy.web import CLIENT_SECRET, SECRET, Browser, Faults, Web, parameter, set_cookies
 from tests.person import Person
 
 PACKAGE = Path(__file__).parents[2] / "pywry_auth"
@@ -57,7 +57,8 @@ def _walk(web: Web, browser: Browser, faults: Faults) -> tuple[set[str], list[st
     def note(response: Any) -> Any:
         # What the provider is asked to sign out holds the ID token, and is for the browser to go to.
         pages.append(re.sub(r'"logout_url":"[^"]*"', "", response.text))
-        secrets.update(filter(None, (browser.cookie(), browser.cookie("pywry_session_login"))))
+        values = [header.partition("=")[2].partition(";")[0] for header in set_cookies(response).values()]
+        secrets.update(filter(None, values))
         return response
 
     url = note(browser.get("/auth/login?next=/members", html=True)).location

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
@@ -76,7 +77,11 @@ class Walk:
 
     def arrive(self, path: str) -> None:
         """Wait until the browser is at a path of the site."""
-        WebDriverWait(self.driver, _SECONDS, poll_frequency=0.05).until(lambda _: self.at == path, self.at)
+        self.arrive_where(path.__eq__)
+
+    def arrive_where(self, right: Callable[[str], bool]) -> None:
+        """Wait until the browser is where the test says (see ``at``)."""
+        WebDriverWait(self.driver, _SECONDS, poll_frequency=0.05).until(lambda _: right(self.at), self.at)
 
     def sign_in(self, username: str, password: str) -> None:
         """Fill in the page of the demo's provider."""

@@ -39,7 +39,7 @@ def login(state: str, at: float = 1_800_000_000.0) -> PendingAuthorization:
 def refusal(store: PendingStore, state: str, binding: str = "browser") -> str:
     """Return the code with which the store refuses a response."""
     with pytest.raises(AuthenticationError) as caught:
-        store.take(state, binding, "github")
+        store.take(state, [binding], "github")
     return caught.value.error
 
 
@@ -51,7 +51,7 @@ def store(backend: Backend, clock: Clock) -> PendingStore:
 def test_a_login_is_taken_once(store: PendingStore) -> None:
     """T2."""
     store.put(login("state"), "192.0.2.1")
-    assert store.take("state", "browser", "github") == login("state")
+    assert store.take("state", ["browser"], "github") == login("state")
     assert refusal(store, "state") == STATE_USED
 
 
@@ -60,7 +60,7 @@ def test_a_login_without_nonce_and_verifier_comes_back(store: PendingStore) -> N
         login("s"), request=AuthorizationRequest("", "s", "https://a.example.com/", created_at=2e9)
     )
     store.put(plain, "192.0.2.1")
-    assert store.take("s", "browser", "github") == plain
+    assert store.take("s", ["browser"], "github") == plain
 
 
 def test_of_many_threads_one_takes_a_login(store: PendingStore) -> None:
@@ -68,7 +68,7 @@ def test_of_many_threads_one_takes_a_login(store: PendingStore) -> None:
 
     def take(_: int) -> str:
         try:
-            return store.take("state", "browser", "github").provider
+            return store.take("state", ["browser"], "github").provider
         except AuthenticationError as error:
             return error.error
 
@@ -84,7 +84,7 @@ def test_another_browser_gets_nothing_and_spoils_nothing(store: PendingStore, bi
     """T1."""
     store.put(login("state"), "192.0.2.1")
     assert refusal(store, "state", binding) == OTHER_BROWSER
-    assert store.take("state", "browser", "github") == login("state")
+    assert store.take("state", ["browser"], "github") == login("state")
 
 
 @pytest.mark.parametrize("state", ["", "other", "state ", "STATE", "\ud800", "\0", "*", "x" * 100_000])
@@ -92,7 +92,7 @@ def test_no_other_text_takes_it(store: PendingStore, state: str) -> None:
     """T11, T29."""
     store.put(login("state"), "192.0.2.1")
     assert refusal(store, state) == STATE_UNKNOWN
-    assert store.take("state", "browser", "github") == login("state")
+    assert store.take("state", ["browser"], "github") == login("state")
 
 
 def test_a_login_that_took_too_long_is_known_for_it_and_then_forgotten(
@@ -102,9 +102,9 @@ def test_a_login_that_took_too_long_is_known_for_it_and_then_forgotten(
     for state in ("in time", "late", "far too late"):
         store.put(login(state, clock.now), "192.0.2.1")
     clock.now += 600
-    assert not store.take("in time", "browser", "github").expired
+    assert not store.take("in time", ["browser"], "github").expired
     clock.now += 1
-    assert store.take("late", "browser", "github").expired
+    assert store.take("late", ["browser"], "github").expired
     clock.now += 600
     assert refusal(store, "far too late") == STATE_UNKNOWN
 
@@ -124,8 +124,8 @@ def test_ten_thousand_logins_of_one_client_cost_another_nothing(clock: Clock) ->
     for number in range(10_000):
         store.put(login(f"flood{number}"), "198.51.100.7")
     assert len(backend) == PER_CLIENT + 1
-    assert store.take("mine", "browser", "github") == login("mine")
-    assert store.take("flood9999", "browser", "github") == login("flood9999")
+    assert store.take("mine", ["browser"], "github") == login("mine")
+    assert store.take("flood9999", ["browser"], "github") == login("flood9999")
     assert refusal(store, "flood0") == STATE_UNKNOWN
 
 
@@ -138,9 +138,9 @@ def test_a_flood_is_bounded_where_processes_share(name: str, request: pytest.Fix
     for number in range(PER_CLIENT + 100):
         store.put(login(f"flood{number}"), "198.51.100.7")
     assert len(backend.members("pending:198.51.100.7")) == PER_CLIENT
-    assert store.take("mine", "browser", "github").provider == "github"
+    assert store.take("mine", ["browser"], "github").provider == "github"
     assert refusal(store, "flood50") == STATE_UNKNOWN
-    assert store.take(f"flood{PER_CLIENT + 99}", "browser", "github").provider == "github"
+    assert store.take(f"flood{PER_CLIENT + 99}", ["browser"], "github").provider == "github"
 
 
 def test_a_stolen_store_has_no_state(redis: RedisBackend, redis_server: RedisServer) -> None:
@@ -148,7 +148,7 @@ def test_a_stolen_store_has_no_state(redis: RedisBackend, redis_server: RedisSer
     store = PendingStore(redis)
     store.put(login("canary-state"), "192.0.2.1")
     store.put(login("canary-taken"), "192.0.2.1")
-    store.take("canary-taken", "browser", "github")
+    store.take("canary-taken", ["browser"], "github")
     keys = redis_server.client.keys()
     assert len(keys) == 3
     for key in keys:
@@ -173,7 +173,7 @@ def test_an_unreadable_login_is_missing(backend: Backend, store: PendingStore) -
 def test_an_unknown_state_names_the_store_that_workers_do_not_share(backend: Backend) -> None:
     """S8."""
     with pytest.raises(AuthenticationError) as caught:
-        PendingStore(backend).take("state", "browser", "github")
+        PendingStore(backend).take("state", ["browser"], "github")
     assert ("STATE_BACKEND" in str(caught.value)) is isinstance(backend, MemoryBackend)
 
 
@@ -186,7 +186,7 @@ def test_cleanup_removes_what_is_older(clocked: Backend, clock: Clock) -> None:
     assert store.cleanup(max_age=101) == 0
     assert store.cleanup(max_age=100) == 1
     assert refusal(store, "old") == STATE_UNKNOWN
-    assert store.take("new", "browser", "github").provider == "github"
+    assert store.take("new", ["browser"], "github").provider == "github"
     store.put(login("ended", clock.now), "192.0.2.1")
     clock.now += 600
     assert store.cleanup() == 1
@@ -203,7 +203,7 @@ def test_cleanup_on_redis_removes_what_is_older_of_its_prefix_alone(redis_server
     assert PendingStore(odd).cleanup(max_age=600) == 0
     assert PendingStore(odd).cleanup(max_age=0) == 700
     assert refusal(PendingStore(odd), "s1") == STATE_UNKNOWN
-    assert PendingStore(other).take("s1", "browser", "github").provider == "github"
+    assert PendingStore(other).take("s1", ["browser"], "github").provider == "github"
     assert odd.get("session:1") == b""
     odd.close()
     other.close()
