@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import runpy
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
+from uuid import uuid4
 
 import pytest
+import time_machine
 from flask import Flask
 
 from pywry_auth import get_token_store
 from pywry_auth.cli.identity_provider import Client, IdentityProvider
-from tests.deploy.web import SITE, Browser
+from pywry_auth.state import get_session_store
+from pywry_auth.state.sessions import issue_session_token
+from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
+from tests.deploy.web import SITE, Browser, attributes, set_cookies
+from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_ID, CLIENT_SECRET, ROOT, settings_for
 
 _ROUTES = {"login", "callback", "refresh", "logout", "userinfo", "status"}
@@ -39,6 +47,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Environment:
     return Environment(monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def idp() -> Iterator[IdentityProvider]:
+    client = Client(CLIENT_ID, CLIENT_SECRET, (f"{SITE}/auth/callback",))
+    with IdentityProvider(clients=[client], signing_algorithm="ES256") as running:
+        yield running
+
+
 def test_it_has_the_six_routes_and_pages_of_its_own_and_needs_no_provider_to_start(
     environment: Environment,
 ) -> None:
@@ -62,17 +77,74 @@ def test_the_stores_are_those_of_the_settings(environment: Environment, tmp_path
     assert path.exists()
 
 
-def test_tokens_are_where_their_own_setting_says(environment: Environment, tmp_path: Path) -> None:
-    client = Client(CLIENT_ID, CLIENT_SECRET, (f"{SITE}/auth/callback",))
+def test_tokens_are_where_their_own_setting_says(
+    environment: Environment, idp: IdentityProvider, tmp_path: Path
+) -> None:
     tokens = get_token_store("sqlite", path=str(tmp_path / "tokens.sqlite3"))
-    with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
-        app = environment.app(
-            PYWRY_OAUTH2__ISSUER_URL=idp.issuer,
-            PYWRY_OAUTH2__TOKEN_STORE_BACKEND="sqlite",
-            PYWRY_DEPLOY__SQLITE_PATH=str(tmp_path / "tokens.sqlite3"),
-        )
-        Browser(app.test_client(), SITE).sign_in()
+    app = environment.app(
+        PYWRY_OAUTH2__ISSUER_URL=idp.issuer,
+        PYWRY_OAUTH2__TOKEN_STORE_BACKEND="sqlite",
+        PYWRY_DEPLOY__SQLITE_PATH=str(tmp_path / "tokens.sqlite3"),
+    )
+    Browser(app.test_client(), SITE).sign_in()
     assert tokens.list_keys() == ["user-alice"]
+
+
+def test_cookies_headers_keys_lives_and_ways_are_those_of_the_settings(
+    environment: Environment,
+    idp: IdentityProvider,
+    redis_server: RedisServer,  # noqa: F811
+) -> None:
+    prefix = uuid4().hex
+    app = environment.app(
+        PYWRY_OAUTH2__ISSUER_URL=idp.issuer,
+        PYWRY_DEPLOY__STATE_BACKEND="redis",
+        PYWRY_DEPLOY__REDIS_URL=redis_server.url,
+        PYWRY_DEPLOY__REDIS_PREFIX=prefix,
+        PYWRY_DEPLOY__TOKEN_SECRET="a long secret of the tests",
+        PYWRY_DEPLOY__AUTH_SESSION_COOKIE="mine",
+        PYWRY_DEPLOY__AUTH_HEADER="X-Session",
+        PYWRY_DEPLOY__DEFAULT_ROLES="reader, writer",
+        PYWRY_DEPLOY__ALLOWED_USERS="user-alice",
+        PYWRY_DEPLOY__COOKIE_SECURE="true",
+        PYWRY_DEPLOY__SESSION_TTL="5000",
+        PYWRY_DEPLOY__SESSION_IDLE_TTL="100",
+        PYWRY_DEPLOY__AFTER_LOGIN_URL="/account",
+    )
+    browser, refused = Browser(app.test_client(), SITE), Browser(app.test_client(), SITE)
+    with time_machine.travel(time.time(), tick=True) as clock:
+        ended = browser.sign_in()
+        assert ended.location == f"{SITE}/account"
+        cookie = attributes(set_cookies(ended)["mine"])
+        assert (cookie["max-age"], cookie["secure"]) == ("5000", "True")
+        assert browser.get("/auth/status").json["roles"] == ["reader", "writer"]
+        assert refused.get(refused.authorize(username="bob")).json["error"] == "access_denied"
+        (session,) = get_session_store().list_user_sessions("user-alice")
+        assert redis_server.client.exists(f"{prefix}:session:{session.session_id}")
+        token = issue_session_token(get_session_store(), "robot")
+        told = refused.get("/auth/status", X_Session=f"Bearer {token}").json
+        assert (told["user_id"], told["expires_at"] - time.time() > 4900) == ("robot", True)
+        assert refused.get("/auth/status", Authorization=f"Bearer {token}").json["user_id"] is None
+        clock.shift(95)
+        assert browser.user == "user-alice"
+        clock.shift(95)
+        assert browser.user == "user-alice", "who was here in between"
+        clock.shift(105)
+        assert browser.user is None
+        assert refused.get("/auth/status", X_Session=f"Bearer {token}").json["user_id"] is None
+
+
+def test_code_beside_the_routes_gets_the_stores_that_they_use(
+    environment: Environment, idp: IdentityProvider
+) -> None:
+    app = environment.app(
+        PYWRY_OAUTH2__ISSUER_URL=idp.issuer,
+        PYWRY_DEPLOY__SESSION_IDLE_TTL="100",
+        PYWRY_DEPLOY__SESSION_TTL=f"{uuid4().int % 10**6 + 1000}",  # a store that no other test knows
+    )
+    Browser(app.test_client(), SITE).sign_in()
+    assert len(get_session_store().list_user_sessions("user-alice")) == 1
+    assert "user-alice" in get_token_store("memory").list_keys()
 
 
 @pytest.mark.parametrize(

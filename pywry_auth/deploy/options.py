@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.state.auth import AuthConfig
 
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
-_COOKIE_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 6265 §4.1.1
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a cookie (RFC 6265 §4.1.1) or header (RFC 9110 §5.1)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DeployOptions:
         session_cookie: Its name.
         auth_header: Header with API clients' bearer session tokens.
         session_ttl: A session's life.
-        idle_ttl: Life without a request; 0 for no such end.
+        idle_ttl: Life without a request; 0 for what the session store says.
         public_base_url: Where the site is reached from outside; empty for what the request says.
         trusted_proxy_hops: Proxies in front whose forwarded headers are believed.
         cookie_secure: ``auto``, ``true`` or ``false``.
@@ -87,8 +87,14 @@ def deploy_options(
         enabled=bool(chosen.get("enabled", settings.auth_enabled)),
         secrets=_secrets(settings, chosen.get("token_secret"), shared),
         rules=_rules(settings),
-        session_cookie=_cookie_name(str(chosen.get("session_cookie", settings.auth_session_cookie))),
-        auth_header=str(chosen.get("auth_header", settings.auth_header)),
+        session_cookie=_name(
+            chosen.get("session_cookie", settings.auth_session_cookie),
+            "AUTH_SESSION_COOKIE must be a cookie's name, for example pywry_session",
+        ),
+        auth_header=_name(
+            chosen.get("auth_header", settings.auth_header),
+            "AUTH_HEADER must be a header's name, for example Authorization",
+        ),
         session_ttl=float(chosen.get("session_ttl", settings.session_ttl)),
         idle_ttl=settings.session_idle_ttl,
         public_base_url=_public_base_url(settings.public_base_url),
@@ -121,10 +127,10 @@ def _path(value: str, name: str) -> str:
     return value
 
 
-def _cookie_name(name: str) -> str:
-    if not _COOKIE_NAME.fullmatch(name):
-        raise _wrong("AUTH_SESSION_COOKIE must be a cookie's name, for example pywry_session")
-    return name
+def _name(value: object, rule: str) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise _wrong(rule)
+    return value
 
 
 def _wrong(what: str) -> AuthenticationError:

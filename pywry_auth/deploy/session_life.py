@@ -64,6 +64,7 @@ class SessionLife:
             # Microsoft tells groups and roles in the ID token alone; what UserInfo says goes before it.
             roles=roles_for({**result.tokens.id_token_claims, **profile}, email, rules, name),
             ttl=self.options.session_ttl,
+            idle_ttl=self.options.idle_ttl or None,
             metadata={"user_info": profile} | ({"provider": name} if name else {}),
         )
         self.tokens.save(user, result.tokens)

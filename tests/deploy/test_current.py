@@ -156,6 +156,20 @@ def test_a_session_ends_when_its_time_is_over(make_web: Callable[..., Web]) -> N
         assert browser.get("/members").status_code == 401
 
 
+def test_a_session_that_nobody_uses_ends_sooner(make_web: Callable[..., Web]) -> None:
+    """S3: ``SESSION_IDLE_TTL`` holds for a store that the application brought along, too."""
+    web = make_web(settings={"session_idle_ttl": 100})
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        browser = web.browser()
+        browser.sign_in()
+        for _ in range(3):
+            clock.shift(95)
+            assert browser.get("/members").status_code == 200
+        clock.shift(105)
+        assert browser.user is None
+        assert browser.get("/members").status_code == 401
+
+
 def test_a_store_that_is_down_is_not_taken_for_nobody(
     make_web: Callable[..., Web], watched: WatchedBackend
 ) -> None:

@@ -181,9 +181,12 @@ def test_where_to_go_afterwards_is_a_path(name: str, value: str) -> None:
     assert getattr(_options(**{name: "/home?a=b#c"}), name) == "/home?a=b#c"
 
 
-@pytest.mark.parametrize("name", ["a b", "a;b", "a=b", "a,b", "é", "a\r\nb", "a\tb", '"a"'])
-def test_a_cookie_needs_a_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["", "a b", "a;b", "a=b", "a,b", "é", "a\r\nb", "a\tb", '"a"'])
+def test_a_cookie_and_a_header_need_a_name(name: str) -> None:
     """T8."""
     for config, settings in ((AuthConfig(session_cookie=name), {}), (None, {"auth_session_cookie": name})):
         with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__AUTH_SESSION_COOKIE"):
+            _options(config, **settings)
+    for config, settings in ((AuthConfig(auth_header=name), {}), (None, {"auth_header": name})):
+        with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__AUTH_HEADER"):
             _options(config, **settings)
