@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from pywry_auth.exceptions import RATE_LIMITED, AuthenticationError
 
 if TYPE_CHECKING:
     from pywry_auth.backends.base import Backend
+
+# Some proxies tell the client's port too: 203.0.113.7:1234, [2001:db8::1]:1234 (RFC 7239 §6).
+_WITH_PORT = re.compile(r"^(?:([0-9.]+)|\[([^]]*)\])(?::[0-9]+)?$")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class RateLimit:
 def client_network(address: str | None) -> str:
     """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits (RFC 6177)."""
     try:
-        parsed = ip_address(address or "")
+        parsed = ip_address(_WITH_PORT.sub(r"\1\2", address or ""))
     except ValueError:
         return "unknown"
     if isinstance(parsed, IPv6Address):

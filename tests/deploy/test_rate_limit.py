@@ -94,6 +94,17 @@ def test_behind_a_trusted_proxy_its_word_counts_and_only_its_own(make_web: Calla
     assert ask("203.0.113.7, 203.0.113.8") == 302
 
 
+def test_the_port_that_a_proxy_tells_makes_nobody_another_client(make_web: Callable[..., Web]) -> None:
+    """T25: nor all of its clients one, which would lock each other out."""
+    proxy = make_web(settings=LIMIT | {"trusted_proxy_hops": 1}).browser("10.0.0.1")
+
+    def ask(forwarded: str) -> int:
+        return proxy.get("/auth/login", X_Forwarded_For=forwarded).status_code
+
+    assert [ask(f"203.0.113.7:{port}") for port in range(2000, 2004)] == [302, 302, 302, 429]
+    assert ask("203.0.113.8:2000") == 302
+
+
 def test_two_trusted_proxies_are_counted_from_the_right(make_web: Callable[..., Web]) -> None:
     """T25."""
     web = make_web(settings=LIMIT | {"trusted_proxy_hops": 2})
@@ -126,7 +137,11 @@ def test_addresses_of_one_ipv6_network_are_one_client(make_web: Callable[..., We
         ("", "unknown"),
         (None, "unknown"),
         ("unix:", "unknown"),
-        ("203.0.113.7:1234", "unknown"),
+        ("203.0.113.7:1234", "203.0.113.7"),
+        ("[2001:db8:1:2::1]:1234", "2001:db8:1:2::/64"),
+        ("[2001:db8:1:2::1]", "2001:db8:1:2::/64"),
+        ("203.0.113.7:", "unknown"),
+        ("203.0.113.7:1:2", "unknown"),
         ("evil\r\nheader", "unknown"),
     ],
 )
