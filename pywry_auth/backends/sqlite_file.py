@@ -60,7 +60,7 @@ class SQLiteFile:
         """
         idle = self._here().idle
         try:
-            connection = idle.pop() if idle else self._open()
+            connection = self._take(idle) or self._open()
             try:
                 yield connection
             except BaseException:
@@ -92,13 +92,20 @@ class SQLiteFile:
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         idle = self._here().idle
-        while idle:
-            idle.pop().close()
+        while connection := self._take(idle):
+            connection.close()
 
     def _here(self) -> _Process:
         if self._process.pid != os.getpid():
             self._process = _Process(self._process)
         return self._process
+
+    @staticmethod
+    def _take(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
+        try:
+            return idle.pop()  # without a look before it: another thread may take the last one in between
+        except IndexError:
+            return None
 
     def _open(self) -> sqlite3.Connection:
         self._create()
