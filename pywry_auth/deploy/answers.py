@@ -37,9 +37,11 @@ _STATUS = {
 }
 
 _TITLE = {
+    401: "Please sign in",
     403: "Not allowed",
     404: "There is no such page",
     405: "This does not work that way",
+    429: "Please wait a moment",
     503: "Not available at the moment",
 }
 
@@ -60,7 +62,7 @@ def refusal(
         again: Path of the page that a person can try next; by default a new sign-in.
     """
     if prefers_html():
-        ways_on = _ways_on(again or login_path(""), error)
+        ways_on = _ways_on(status, error, again or login_path(""))
         body = paragraph(description) + ways_on + f'<p class="next">Code: {escape(error)}</p>'
         response = page(_TITLE.get(status, "Sign-in did not work"), body, "failed", status)
     else:
@@ -96,12 +98,12 @@ def answer(**members: Any) -> Response:
     return jsonify(**members)
 
 
-def _ways_on(again: str, error: str) -> str:
-    label = "Use another account" if error == ACCESS_DENIED else "Try again"
-    return (
-        f'<a class="button" href="{escape(again)}">{label}</a>'
-        f'<nav><a href="{escape(sessions_of_app().site.root)}/">Home</a></nav>'
-    )
+def _ways_on(status: int, error: str, again: str) -> str:
+    home = f"{sessions_of_app().site.root}/"
+    if status in (404, 405):  # a new sign-in would not help
+        return f'<a class="button" href="{escape(home)}">Home</a>'
+    label = "Sign in" if status == 401 else "Use another account" if error == ACCESS_DENIED else "Try again"
+    return f'<a class="button" href="{escape(again)}">{label}</a><nav><a href="{escape(home)}">Home</a></nav>'
 
 
 def redirect_to(url: str, status: int = 303) -> Response:
