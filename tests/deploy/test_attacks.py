@@ -148,13 +148,16 @@ def test_one_client_cannot_push_out_anothers_login(web_on: Web, backend: Backend
 
 
 def test_logins_that_nobody_finishes_stay_bounded_in_memory(make_web: Callable[..., Web]) -> None:
-    """T3, T41."""
+    """T3, T41: and push out the oldest of their own client, by the routes alone."""
     backend = MemoryBackend()
     web = make_web(backend)
-    attacker = web.browser("203.0.113.9")
+    victim, attacker = web.browser("203.0.113.7"), web.browser("203.0.113.9")
+    callback, first = victim.authorize(), attacker.authorize()
     for _ in range(PER_CLIENT + 200):
         attacker.get("/auth/login")
-    assert len(backend) <= PER_CLIENT + 1, "and the counter"
+    assert len(backend) <= 1 + PER_CLIENT + 2, "and two counters"
+    assert attacker.get(first).json["error"] == "state_unknown"
+    assert victim.get(callback).status_code == 303
 
 
 def test_callbacks_that_nobody_asked_for_leave_nothing_behind(make_web: Callable[..., Web]) -> None:

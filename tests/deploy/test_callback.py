@@ -201,3 +201,12 @@ def test_what_is_no_response_is_refused(web: Web, query: str) -> None:
     assert response.status_code == 400
     assert response.json["error"] in ("invalid_state", "state_unknown")
     assert web.calls()["token"] == 0
+
+
+def test_a_response_with_far_too_many_parameters_is_refused(web: Web) -> None:
+    """T41: and uses nothing up."""
+    browser = web.browser()
+    callback = browser.authorize()
+    response = browser.get(f"{callback}{'&x=1' * 64}")
+    assert (response.status_code, response.json["error"]) == (400, "invalid_response")
+    assert browser.get(f"{callback}&x=1").status_code == 303

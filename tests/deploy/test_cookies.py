@@ -292,6 +292,8 @@ def test_a_signer_reads_what_it_made_and_nothing_else() -> None:
     assert TokenSigner(["two", "one"], "session").digest(value) == signer.digest(value)
     assert TokenSigner(["two"], "session").digest(value) is None
     assert TokenSigner(["one", "two"], "login").digest(value) is None
+    for odd in (f"{value}\ud800", f"é.{value}", f"{value}{'A' * 200}", "\0", ""):
+        assert signer.digest(odd) is None
     assert len({signer.new() for _ in range(1000)}) == 1000
     assert len(base64.urlsafe_b64decode(value.partition(".")[0] + "=")) == 32
 
