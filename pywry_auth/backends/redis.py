@@ -161,7 +161,9 @@ def _connect(url: str) -> Redis:
             retry_on_error=[ConnectionError],
         )
     except ValueError:  # its text may repeat the password
-        raise ValueError("the Redis URL must look like redis://user:password@host:6379/0") from None
+        raise ValueError(
+            "the Redis URL (PYWRY_DEPLOY__REDIS_URL) must look like redis://user:password@host:6379/0"
+        ) from None
 
 
 def _bytes(text: str) -> bytes:
