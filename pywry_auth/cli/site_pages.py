@@ -84,7 +84,8 @@ class Pages:
         session = _session()
         claims = {"user ID": session.user_id} | session.metadata.get("user_info", {})
         intro = paragraph("This page is for signed-in users. It shows what the provider says of you.")
-        return self._page("Your account", intro + _list({name: _text(claims[name]) for name in claims}))
+        facts = {_text(name): _text(claims[name]) for name in claims}
+        return self._page("Your account", intro + _list(facts))
 
     def admin(self) -> Response:
         """Return what each role may do."""
@@ -117,7 +118,7 @@ def _session() -> UserSession:
 def _name(session: UserSession) -> str:
     profile = session.metadata.get("user_info", {})
     names = [_text(profile.get(key)) for key in ("name", "preferred_username", "login", "email")]
-    return next(filter(None, names), session.user_id)
+    return next(filter(None, names), _text(session.user_id))
 
 
 def _text(value: object) -> str:

@@ -17,7 +17,7 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.tokens import TokenStore
-from tests.deploy.web import CLIENT_SECRET, SITE, Browser
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Faults
 from tests.person import Person
 
 _EVIL = User("eve", "secret", {"sub": "user-eve", "name": "<script>alert(1)</script>", "email": '"><b>@x'})
@@ -106,6 +106,20 @@ def test_a_profile_cannot_write_html(browser: Browser) -> None:
         assert "Signed in as &lt;script&gt;" in shown or path == "/account"
         assert "<script" not in shown
         assert "<b>" not in shown
+
+
+def test_a_profile_of_what_is_no_text_is_shown_all_the_same(browser: Browser, idp: IdentityProvider) -> None:
+    """T29: JSON may hold halves of a character (RFC 8259 §8.2), in names too."""
+    faults = Faults()
+    faults.answers["/userinfo"] = (
+        200,
+        "application/json",
+        b'{"sub": "user-alice", "name": "Al\\ud800ice", "half\\udfff": "x"}',
+    )
+    idp.wrap(faults.around)
+    browser.sign_in()
+    assert "<h1>Signed in as Al ice</h1>" in browser.get("/", html=True).text
+    assert "<dt>half </dt>" in browser.get("/account", html=True).text
 
 
 def test_all_pages_are_strict_and_none_is_kept(browser: Browser) -> None:
