@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -131,9 +132,7 @@ class SQLiteFile:
         )  # with WAL safe against crashes, at a fsync now and then
         version = self._version_of(connection)
         if version == 0:
-            connection.execute(
-                "PRAGMA journal_mode = WAL"
-            )  # readers and the writer do not wait for each other
+            self._write_ahead(connection)
             connection.execute("BEGIN IMMEDIATE")
             for statement in self._schema:
                 connection.execute(statement)
@@ -143,6 +142,19 @@ class SQLiteFile:
             raise BackendUnavailable(
                 f"{self._path} was made by another version of this package: move it away."
             )
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> None:
+        """Let readers and the writer not wait for each other."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # For this SQLite does not wait by itself while another process makes the same file.
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     @staticmethod
     def _version_of(connection: sqlite3.Connection) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,21 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(BackendUnavailable, match="another version"):
         SQLiteBackend(tmp_path / "state.db").get("k:1")
+
+
+def test_who_finds_another_process_making_the_file_waits_for_it(tmp_path: Path) -> None:
+    """As the first requests to all workers of a new site do: SQLite itself would refuse at once."""
+    maker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    maker.execute("BEGIN IMMEDIATE")
+    backend = SQLiteBackend(tmp_path / "state.db")
+    with ThreadPoolExecutor(1) as pool:
+        counting = pool.submit(backend.count, "c:1", 60)
+        with pytest.raises(TimeoutError):
+            counting.result(0.3)
+        maker.execute("COMMIT")
+        assert counting.result(30) == 1
+    maker.close()
+    backend.close()
 
 
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
