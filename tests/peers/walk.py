@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -72,8 +73,9 @@ class Walk:
         return self.driver.find_element(By.TAG_NAME, "main").text
 
     def press(self, label: str) -> None:
-        """Follow the link, or press the button, of this label."""
-        self.driver.find_element(By.XPATH, f"//a[text()='{label}'] | //button[text()='{label}']").click()
+        """Follow the link, or press the button, of this label, as soon as there is one."""
+        labelled = f"//a[text()='{label}'] | //button[text()='{label}']"
+        self._wait(lambda: self.driver.find_element(By.XPATH, labelled).click() is None, label)
 
     def arrive(self, path: str) -> None:
         """Wait until the browser is at a path of the site."""
@@ -81,7 +83,14 @@ class Walk:
 
     def arrive_where(self, right: Callable[[str], bool]) -> None:
         """Wait until the browser is where the test says (see ``at``)."""
-        WebDriverWait(self.driver, _SECONDS, poll_frequency=0.05).until(lambda _: right(self.at), self.at)
+        self._wait(lambda: right(self.at), "arrive")
+
+    def see(self, heading: str, path: str = "") -> None:
+        """Wait until the page of this heading is shown, at a path of the site if one is named.
+
+        A click may return before the next page is there, which may have the path of the one before.
+        """
+        self._wait(lambda: self.heading == heading and path in ("", self.at), heading)
 
     def sign_in(self, username: str, password: str) -> None:
         """Fill in the page of the demo's provider."""
@@ -101,3 +110,9 @@ class Walk:
             "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )
         return found + ([f"{width} pixels in {shown}"] if width > shown else [])
+
+    def _wait(self, done: Callable[[], bool], what: str) -> None:
+        wait = WebDriverWait(
+            self.driver, _SECONDS, 0.05, (NoSuchElementException, StaleElementReferenceException)
+        )
+        wait.until(lambda _: done(), f"{what}, at {self.at}")
