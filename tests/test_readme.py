@@ -61,7 +61,7 @@ def test_the_web_application_signs_in_with_the_exported_settings(
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
         own: dict[str, Any] = {"__name__": "own"}
-        exec(_blocks("python")[2], own)  # noqa: S102 - this is what it is for
+        exec(next(block for block in _blocks("python") if "init_app" in block), own)  # noqa: S102 - this is what it is for
         browser = Browser(own["app"].test_client(), site)
         assert browser.get("/", html=True).text == "Hello"
         assert browser.get("/reports").status_code == 401
