@@ -28,6 +28,8 @@ from pywry_auth.state.tokens import TokenStore, get_token_store
 if TYPE_CHECKING:
     from flask import Blueprint
 
+    from pywry_auth.asgi.router import AuthRouter
+
 _pending: WeakSet[PendingStore] = WeakSet()
 
 
@@ -54,30 +56,39 @@ def create_auth_blueprint(
     Raises:
         AuthenticationError: Settings that cannot work; the text says which.
     """
-    deploy = get_settings().deploy if deploy_settings is None else deploy_settings
-    oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
-    providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
-    sessions = session_store or get_session_store(deploy.state_backend, **_session_options(deploy))
-    tokens = token_store or _token_store_of(oauth2, deploy)
-    pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
-    options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
-    pending = PendingStore(sessions.backend)
-    _pending.add(pending)
-    site = Site(options)
-    binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
-    cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
-    current = CurrentSessions(sessions, cookie, options.auth_header, options.enabled, site)
-    routes = AuthRoutes(
-        providers=providers,
-        tokens=tokens,
-        sessions=current,
-        life=SessionLife(providers, tokens, current, options),
-        sign_in=SignIn(providers, pending, binding, site, options.use_pkce),
-        limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
-        site=site,
-        options=options,
-    )
+    routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce)
     return routes.blueprint()
+
+
+def create_auth_router(
+    provider: OAuthProvider | Mapping[str, OAuthProvider] | None = None,
+    session_store: SessionStore | None = None,
+    token_store: TokenStore | None = None,
+    deploy_settings: DeploySettings | None = None,
+    auth_config: AuthConfig | None = None,
+    use_pkce: bool | None = None,
+) -> AuthRouter:
+    """Return the same routes for FastAPI's ``app.include_router()``; without arguments, from settings.
+
+    Args:
+        provider: See :func:`create_auth_blueprint`.
+        session_store: See there.
+        token_store: See there.
+        deploy_settings: See there.
+        auth_config: See there.
+        use_pkce: See there.
+
+    Returns:
+        A ``fastapi.APIRouter``, which ``AuthMiddleware`` of :mod:`pywry_auth.asgi` takes too.
+
+    Raises:
+        AuthenticationError: Settings that cannot work; the text says which.
+        ImportError: A package is missing; the text is the command that installs it.
+    """
+    from pywry_auth.asgi.router import AuthRouter
+
+    routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce)
+    return AuthRouter(routes)
 
 
 def cleanup_expired_states(max_age: float = 600.0) -> int:
@@ -92,6 +103,40 @@ def cleanup_expired_states(max_age: float = 600.0) -> int:
         How many were removed.
     """
     return sum(pending.cleanup(max_age) for pending in list(_pending))
+
+
+def _routes(
+    provider: OAuthProvider | Mapping[str, OAuthProvider] | None,
+    session_store: SessionStore | None,
+    token_store: TokenStore | None,
+    deploy_settings: DeploySettings | None,
+    auth_config: AuthConfig | None,
+    use_pkce: bool | None,
+) -> AuthRoutes:
+    """Return the routes with their parts; what is None comes from settings."""
+    deploy = get_settings().deploy if deploy_settings is None else deploy_settings
+    oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
+    providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
+    sessions = session_store or get_session_store(deploy.state_backend, **_session_options(deploy))
+    tokens = token_store or _token_store_of(oauth2, deploy)
+    pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
+    options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
+    pending = PendingStore(sessions.backend)
+    _pending.add(pending)
+    site = Site(options)
+    binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
+    cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
+    current = CurrentSessions(sessions, cookie, options.auth_header, options.enabled, site)
+    return AuthRoutes(
+        providers=providers,
+        tokens=tokens,
+        sessions=current,
+        life=SessionLife(providers, tokens, current, options),
+        sign_in=SignIn(providers, pending, binding, site, options.use_pkce),
+        limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
+        site=site,
+        options=options,
+    )
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:

@@ -11,6 +11,7 @@ from flask import Response, jsonify, request
 
 from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy.current import login_path, sessions_of_app
+from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.exceptions import (
     ACCESS_DENIED,
     CROSS_SITE,
@@ -78,10 +79,15 @@ def refusal_for(exc: AuthenticationError, again: str = "") -> Response:
     retry = {429: exc.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
     headers = {} if retry is None else {"Retry-After": str(int(retry))}
     if status >= 500:
-        _log.warning("%s could not be served: %s", request.endpoint, exc)
+        _log.warning("%s could not be served: %s", request.endpoint or "a page", exc)
     # Where the store is and what ails it is for the log alone.
     told = _STORE_DOWN if isinstance(exc, BackendUnavailable) else str(exc)
     return refusal(status, printable(exc.error, 60), printable(told, 600), headers, again)
+
+
+def store_down(exc: AuthenticationError) -> Response:
+    """Return the answer for one of the application's own views: a person can go there again."""
+    return refusal_for(exc, safe_path(sessions_of_app().site.current_path, login_path("")))
 
 
 def page(

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, cast
 from flask import Blueprint, Response, g, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import MethodNotAllowed, NotFound
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy import signals
-from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal, refusal_for
+from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal, refusal_for, store_down
 from pywry_auth.deploy.choice import choice_page
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import (
@@ -23,13 +22,12 @@ from pywry_auth.deploy.current import (
     find_current,
     forget_current,
     login_path,
-    sessions_of_app,
 )
 from pywry_auth.deploy.query import query_parameters, query_value
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.sign_in import SignIn
-from pywry_auth.deploy.site import Site
+from pywry_auth.deploy.site import Site, behind_proxies
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError, printable
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.authorization_code import complete
@@ -90,7 +88,7 @@ class AuthRoutes:
         blueprint.after_request(_private)
         blueprint.register_error_handler(AuthenticationError, self._failed)
         # A guard in one of the application's own views meets the store too.
-        blueprint.app_errorhandler(BackendUnavailable)(_store_down)
+        blueprint.app_errorhandler(BackendUnavailable)(store_down)
         blueprint.record_once(self._install)
         return blueprint
 
@@ -233,7 +231,7 @@ class AuthRoutes:
         hops = self.options.trusted_proxy_hops
         if hops:
             # Flask's documentation puts middleware on like this.
-            app.wsgi_app = ProxyFix(app.wsgi_app, hops, hops, hops, x_prefix=hops)  # type: ignore[method-assign]
+            app.wsgi_app = behind_proxies(app.wsgi_app, hops)  # type: ignore[method-assign]
         if not self.options.enabled:
             _log.warning("nobody can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
 
@@ -253,11 +251,6 @@ def _is_fresh(tokens: OAuthTokenSet, session: UserSession) -> bool:
     """Tell whether tokens were refreshed a moment ago; those of the sign-in itself are not meant."""
     settled = min(_SETTLED_SECONDS, (tokens.expires_in or 2 * _SETTLED_SECONDS) / 2)
     return tokens.issued_at > session.created_at and time.time() - tokens.issued_at < settled
-
-
-def _store_down(exc: AuthenticationError) -> Response:
-    """Answer for one of the application's own views: a person can go there again."""
-    return refusal_for(exc, safe_path(sessions_of_app().site.current_path, login_path("")))
 
 
 def _reauthenticate() -> AuthenticationError:

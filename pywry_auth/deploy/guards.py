@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from flask import request
+from flask import Response, request
 from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Request
 
@@ -73,14 +73,14 @@ def permission_required(
     return decorate
 
 
-def challenge() -> ResponseReturnValue:
+def challenge() -> Response:
     """Return the answer to a visitor who is not signed in: to the login for a navigation, else 401."""
     if is_navigation(request):
         return redirect_to(login_path(sessions_of_app().site.current_path), 302)
     return refusal(401, "login_required", "Sign in first.", {"WWW-Authenticate": 'Bearer realm="session"'})
 
 
-def forbidden() -> ResponseReturnValue:
+def forbidden() -> Response:
     """Return the answer to a user who may not do this."""
     again = login_path(sessions_of_app().site.current_path)
     return refusal(403, "access_denied", "You are signed in, but your account may not do this.", again=again)

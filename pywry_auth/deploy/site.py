@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from flask import request, url_for
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
     from pywry_auth.deploy.options import DeployOptions
+
+MOUNT = "pywry_auth.mount"
+"""In the environ of another framework's request: what stands before the routes there."""
+
+PATH = "pywry_auth.path"
+"""In such an environ: the path of the request in that application."""
 
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
 _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; and the query as it came
@@ -54,13 +63,15 @@ class Site:
 
     def public_path(self, path: str) -> str:
         """Return a path as browsers see it, for one that ``url_for`` made."""
-        return self.root + path.removeprefix(request.script_root)
+        mount = str(request.environ.get(MOUNT, ""))
+        return self.root + mount + path.removeprefix(request.script_root)
 
     @property
     def current_path(self) -> str:
         """Path and query of the current request as browsers see them."""
         query = quote(request.query_string, safe=_IN_QUERY)
-        return self.root + quote(request.path, safe=_IN_PATH) + (f"?{query}" if query else "")
+        path = quote(request.environ.get(PATH, request.path), safe=_IN_PATH)
+        return self.root + path + (f"?{query}" if query else "")
 
     def redirect_uri(self, name: str) -> str:
         """Return where a provider sends browsers back to (RFC 6749 §3.1.2), each of several to its own.
@@ -80,6 +91,16 @@ class Site:
     def absolute(self, path: str) -> str:
         """Return a public path as a URL, so that no browser can read it as another host's."""
         return self.origin + path
+
+
+def behind_proxies(app: WSGIApplication, hops: int) -> ProxyFix:
+    """Return an application that believes the forwarded headers of so many proxies in front of it.
+
+    Args:
+        app: The application.
+        hops: How many; 0 believes nobody.
+    """
+    return ProxyFix(app, hops, hops, hops, x_prefix=hops)
 
 
 def _hostname(url: str) -> str | None:

@@ -15,6 +15,7 @@ from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.cli.identity_provider import IdentityProvider
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
+from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import SITE_CLIENT, Browser, Faults, Web
 from tests.peers.redis_server import RedisServer
 
@@ -32,12 +33,33 @@ def idp(faults: Faults) -> Iterator[IdentityProvider]:
         yield running
 
 
+_CONTRACT = {
+    *("answers", "caching", "callback", "csrf", "login", "logout", "pending"),
+    *("rate_limit", "refresh", "signals", "status"),
+}
+"""Test files that say what the six routes do, wherever they are served."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the contract in each place."""
+    name = metafunc.module.__name__.rpartition(".test_")[2]
+    if "hosting" in metafunc.fixturenames and name in _CONTRACT:
+        metafunc.parametrize("hosting", HOSTS, ids=lambda host: host.name)
+
+
 @pytest.fixture
-def make_web(idp: IdentityProvider) -> Callable[..., Web]:
+def hosting() -> Host:
+    """Where the routes are served."""
+    return FLASK
+
+
+@pytest.fixture
+def make_web(idp: IdentityProvider, hosting: Host) -> Callable[..., Web]:
     """Makes applications at the provider; each has a store in memory of its own unless it is given one."""
 
     def make(backend: Backend | None = None, **arguments: Any) -> Web:
-        return Web(idp, MemoryBackend() if backend is None else backend, **arguments)
+        backend = MemoryBackend() if backend is None else backend
+        return Web(idp, backend, **{"host": hosting, **arguments})
 
     return make
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from werkzeug.test import TestResponse
@@ -164,7 +164,7 @@ def test_an_error_of_the_provider_does_no_more_than_be_told(web: Web, error: str
 )
 def test_people_get_a_page_and_programs_json(web: Web, accept: str | None, html: bool) -> None:
     headers = {} if accept is None else {"Accept": accept}
-    response = web.app.test_client().get("/auth/userinfo", base_url=SITE, headers=headers)
+    response = web.client().get("/auth/userinfo", base_url=SITE, headers=headers)
     assert response.status_code == 401
     assert response.is_json is not html
     if not html:
@@ -186,8 +186,10 @@ def test_the_button_is_what_helps(web: Web, faults: Faults) -> None:
         name: re.findall(r'<a class="button" href="([^"]*)">([^<]+)</a>', page.text)
         for name, page in _pages(web, faults).items()
     }
-    assert buttons["used"] == [("/auth/login", "Try again")]
-    assert buttons["provider down"] == [("/auth/login?next=%2F", "Try again")]
-    assert buttons["sign in"] == buttons["form"] == [("/auth/login", "Sign in")]
-    assert buttons["nothing"] == buttons["method"] == [("/", "Home")]
-    assert buttons["forbidden"] == [("/auth/login?next=%2Fadmin", "Use another account")]
+    login, home = web.at("/auth/login"), web.at("/")
+    assert buttons["used"] == [(login, "Try again")]
+    assert buttons["provider down"] == [(f"{login}?next={quote(home, safe='')}", "Try again")]
+    assert buttons["sign in"] == buttons["form"] == [(login, "Sign in")]
+    assert buttons["nothing"] == buttons["method"] == [(home, "Home")]
+    forbidden = f"{login}?next={quote(web.at('/admin'), safe='')}"
+    assert buttons["forbidden"] == [(forbidden, "Use another account")]

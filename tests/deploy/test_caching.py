@@ -44,7 +44,7 @@ def test_nobody_is_shown_what_was_anothers(web: Web) -> None:
         browser.sign_in(username=name)
         cookies[name] = f"pywry_session={browser.cookie()}"
     client = web.browser()
-    client.client = web.app.test_client(use_cookies=False)
+    client.client = web.client(use_cookies=False)
     for _ in range(2):
         for who, cookie in cookies.items():
             for path in PATHS:
@@ -61,7 +61,7 @@ def test_nobody_is_shown_what_an_api_clients_was(web: Web) -> None:
 
     proxy = CachingProxy()
     client = web.browser()
-    client.client = web.app.test_client(use_cookies=False)
+    client.client = web.client(use_cookies=False)
     token = issue_session_token(web.sessions, "robot", ["admin"])
     for _ in range(2):
         for path in PATHS:

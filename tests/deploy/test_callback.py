@@ -28,7 +28,7 @@ def test_the_way_back_ends_in_the_application_with_a_session_cookie(web_on: Web)
     response = browser.sign_in("/auth/login?next=/members")
     assert (response.status_code, response.location, response.data) == (303, f"{SITE}/members", b"")
     assert response.headers["Cache-Control"] == "no-store"
-    assert response.headers["Vary"] == "Cookie"
+    assert "Cookie" in response.headers["Vary"]
     cookies = set_cookies(response)
     assert list(cookies) == ["pywry_session"]
     found = attributes(cookies["pywry_session"])
@@ -39,7 +39,7 @@ def test_the_way_back_ends_in_the_application_with_a_session_cookie(web_on: Web)
 
 
 def test_without_a_wish_the_way_back_ends_at_the_root(web: Web) -> None:
-    assert web.browser().sign_in().location == f"{SITE}/"
+    assert web.browser().sign_in().location == f"{web.base_url}/"
 
 
 def test_a_session_knows_the_user_the_roles_and_the_profile(web_on: Web) -> None:

@@ -213,7 +213,7 @@ def test_one_kind_of_token_is_not_another(web: Web, alice: Browser) -> None:
     for scheme in ("Basic", "Token", "", "Bearer Bearer", "DPoP"):
         assert _user(web, {"Authorization": f"{scheme} {bearer}"}) is None
     # And no session signs in to the login.
-    response = web.app.test_client(use_cookies=False).get(
+    response = web.client(use_cookies=False).get(
         "/auth/callback?code=x&state=" + state,
         headers={"Cookie": f"{BINDING}={cookie}", "Accept": "application/json"},
     )
@@ -299,7 +299,7 @@ def test_a_signer_reads_what_it_made_and_nothing_else() -> None:
 
 
 def _user(web: Web, headers: dict[str, str]) -> str | None:
-    client = web.app.test_client(use_cookies=False)
+    client = web.client(use_cookies=False)
     response = client.get("/auth/status", headers=headers)
     assert response.status_code == 200
     user: str | None = response.json["user_id"]

@@ -16,7 +16,7 @@ from pywry_auth.models import UserSession
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import issue_session_token
 from tests.backends.threads import together
-from tests.deploy.web import SECRET, WatchedBackend, Web
+from tests.deploy.web import SECRET, WatchedBackend, Web, set_cookies
 
 
 @pytest.fixture
@@ -214,3 +214,11 @@ def test_another_header_for_api_clients(make_web: Callable[..., Web]) -> None:
     assert browser.get("/who", X_Session=f"Bearer {token}").json["user_id"] == "robot"
     assert browser.get("/who", Authorization=f"Bearer {token}").json["user_id"] is None
     assert "X-Session" in browser.get("/who").headers["Vary"]
+
+
+def test_flasks_own_session_is_not_touched(web: Web) -> None:
+    web.app.secret_key = "another"
+    browser = web.browser()
+    answers = [browser.sign_in(), browser.get("/members"), browser.post("/auth/logout")]
+    assert {name for answer in answers for name in set_cookies(answer)} == {"pywry_session"}
+    assert browser.cookie("session") is None

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
 from pywry_auth.backends.memory import MemoryBackend
@@ -114,7 +113,7 @@ def test_whatever_is_sent_is_answered_in_kind(
     """T29: 2xx to 4xx; 503 only where a site without a public address is reached over plain http."""
     sent = create_environ(path, SITE, method=method) | environ
     sent["PATH_INFO"] = path + environ.get("PATH_INFO", "")
-    body, status, headers = run_wsgi_app(webs[which].app, sent)
+    body, status, headers = run_wsgi_app(webs[which].wsgi, sent)
     text, code = b"".join(body).decode(), int(status[:3])
     plain_http = "plain http" in text or method == "HEAD"
     assert code < 500 or (code == 503 and plain_http), f"{code} {text}"
@@ -129,7 +128,7 @@ def test_whatever_is_sent_is_answered_in_kind(
 def test_bytes_that_are_no_text_are_answered(web: Web, path: str, query: str) -> None:
     """T29: as they stand in the request line, not encoded."""
     environ = create_environ(path, SITE) | {"QUERY_STRING": query, "HTTP_ACCEPT": HTML}
-    _, status, headers = run_wsgi_app(web.app, environ)
+    _, status, headers = run_wsgi_app(web.wsgi, environ)
     assert int(status[:3]) in (200, 302, 400)
     assert headers.get("Location", "").isascii()
 
@@ -140,7 +139,7 @@ def _begins_session(cookie: str) -> bool:
 
 def _ask(web: Web, path: str, **headers: str) -> TestResponse:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    return web.app.test_client(use_cookies=False).get(path, base_url=SITE, headers=sent)
+    return web.client(use_cookies=False).get(path, base_url=SITE, headers=sent)
 
 
 SIZES: dict[str, Callable[[Web], TestResponse]] = {
@@ -203,7 +202,7 @@ def test_a_body_is_never_read(web: Web) -> None:
                 "CONTENT_TYPE": "application/x-www-form-urlencoded",
                 **headers,
             }
-            response = WSGIClient(web.app).post(path, base_url=SITE, environ_overrides=environ)
+            response = web.client().post(path, base_url=SITE, environ_overrides=environ)
             assert response.status_code in (200, 401)
     assert Endless.reads == 0
 

@@ -39,7 +39,7 @@ OTHERS = [
 def test_somebody_who_navigates_signs_in_and_comes_back(web: Web, path: str) -> None:
     """P14."""
     for headers in NAVIGATIONS:
-        response = web.app.test_client().get(path, base_url=SITE, headers=headers)
+        response = web.client().get(path, base_url=SITE, headers=headers)
         assert response.status_code == 302, headers
         assert response.location == f"/auth/login?next={path.replace('/', '%2F')}"
         assert PROTECTED not in response.text
@@ -51,7 +51,7 @@ def test_somebody_who_navigates_signs_in_and_comes_back(web: Web, path: str) -> 
 def test_whatever_else_fetches_is_told_so_and_never_redirected(web: Web, path: str) -> None:
     """P14."""
     for headers in OTHERS:
-        response = web.app.test_client().get(path, base_url=SITE, headers=headers)
+        response = web.client().get(path, base_url=SITE, headers=headers)
         assert response.status_code == 401, headers
         assert response.headers["WWW-Authenticate"] == CHALLENGE
         assert response.headers["Cache-Control"] == "no-store"
@@ -63,10 +63,10 @@ def test_whatever_else_fetches_is_told_so_and_never_redirected(web: Web, path: s
 def test_a_form_is_never_redirected(web: Web) -> None:
     """P14: what was typed into it would be lost."""
     for headers in (*NAVIGATIONS, *OTHERS):
-        response = web.app.test_client().post("/members", base_url=SITE, headers=headers)
+        response = web.client().post("/members", base_url=SITE, headers=headers)
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == CHALLENGE
-    page = web.app.test_client().post("/members", base_url=SITE, headers=NAVIGATIONS[3])
+    page = web.client().post("/members", base_url=SITE, headers=NAVIGATIONS[3])
     assert page.content_type == "text/html; charset=utf-8"
 
 
@@ -198,7 +198,7 @@ ODD_HEADERS = [
 @pytest.mark.parametrize("headers", ODD_HEADERS, ids=str)
 def test_no_way_of_writing_an_address_gets_past_a_guard(web: Web, headers: dict[str, str]) -> None:
     """T26: without a session no guarded view ever runs, followed redirects included."""
-    client = web.app.test_client()
+    client = web.client()
     for path in [*ODD_PATHS, *GUARDED]:
         for method in ("GET", "HEAD", "OPTIONS", "POST"):
             environ = {"PATH_INFO": path.partition("?")[0]} if "%" not in path else {}

@@ -19,7 +19,7 @@ def test_a_login_is_a_redirect_to_the_provider_with_state_nonce_and_challenge(we
     assert dict(asked) | {"state": "", "nonce": "", "code_challenge": ""} == {
         "response_type": "code",
         "client_id": "site",
-        "redirect_uri": f"{SITE}/auth/callback",
+        "redirect_uri": SITE + web.at("/auth/callback"),
         "scope": "openid email profile",
         "state": "",
         "nonce": "",
@@ -49,7 +49,7 @@ def test_a_login_sets_only_the_cookie_that_binds_it_to_the_browser(web: Web) -> 
     assert found == {"max-age": "1200", "httponly": "True", "path": "/", "samesite": "Lax"}
     assert len(header.partition(";")[0]) < 120, "P13"
     assert response.headers["Cache-Control"] == "no-store"
-    assert response.headers["Vary"] == "Cookie"
+    assert "Cookie" in response.headers["Vary"]
 
 
 def test_all_tabs_of_a_browser_share_one_binding_cookie(web: Web) -> None:
@@ -108,14 +108,6 @@ def test_a_provider_that_is_down_is_a_bad_gateway(web: Web, faults: Faults) -> N
     assert response.headers["Cache-Control"] == "no-store"
     faults.answers.clear()
     assert web.browser().sign_in().status_code == 303
-
-
-def test_flasks_own_session_is_not_touched(web: Web) -> None:
-    web.app.secret_key = "another"
-    browser = web.browser()
-    answers = [browser.sign_in(), browser.get("/members"), browser.post("/auth/logout")]
-    assert {name for answer in answers for name in set_cookies(answer)} == {"pywry_session"}
-    assert browser.cookie("session") is None
 
 
 def test_someone_signed_in_can_sign_in_anew(web: Web, alice: Browser) -> None:

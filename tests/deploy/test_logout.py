@@ -81,11 +81,11 @@ def test_the_logout_url_signs_out_at_the_provider_and_comes_back(web: Web, alice
     address = urlsplit(alice.post("/auth/logout").json["logout_url"])
     asked = dict(parse_qsl(address.query))
     assert f"{address.scheme}://{address.netloc}{address.path}" == f"{web.idp.issuer}/end_session"
-    assert asked["post_logout_redirect_uri"] == f"{SITE}/"
+    assert asked["post_logout_redirect_uri"] == f"{web.base_url}/"
     assert asked["client_id"] == "site"
     assert asked["id_token_hint"].count(".") == 2
     response = requests.get(address.geturl(), allow_redirects=False, timeout=20)
-    assert response.headers["Location"] == f"{SITE}/"
+    assert response.headers["Location"] == f"{web.base_url}/"
 
 
 def test_a_form_is_answered_with_a_redirect_to_the_provider(web: Web, alice: Browser) -> None:
@@ -111,7 +111,7 @@ def test_a_form_at_a_provider_without_sign_out_leads_back_to_the_site(make_web: 
     browser = web.browser()
     browser.sign_in()
     response = browser.post("/auth/logout", html=True)
-    assert (response.status_code, response.location) == (303, f"{SITE}/goodbye")
+    assert (response.status_code, response.location) == (303, f"{web.base_url}/goodbye")
     browser.sign_in()
     assert browser.post("/auth/logout").json == {"logged_out": True, "logout_url": None}
     assert web.tokens.list_keys() == []
@@ -142,7 +142,7 @@ def test_a_logout_without_a_session_is_one_all_the_same(web: Web) -> None:
     response = web.browser().post("/auth/logout")
     assert (response.status_code, response.json) == (200, {"logged_out": True, "logout_url": None})
     response = web.browser().post("/auth/logout", html=True)
-    assert (response.status_code, response.location) == (303, f"{SITE}/")
+    assert (response.status_code, response.location) == (303, f"{web.base_url}/")
     assert not web.calls()
 
 

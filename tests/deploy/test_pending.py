@@ -118,7 +118,7 @@ def test_the_back_button_ends_in_the_application_when_signed_in(web: Web, html: 
     for _ in range(3):
         response = browser.get(callback, html=html)
         assert response.status_code == 303
-        assert response.location in (f"{SITE}/", f"{SITE}/members")
+        assert response.location in (f"{web.base_url}/", f"{SITE}/members")
         assert not set_cookies(response)
     assert web.calls()["token"] == 1
     assert browser.cookie() == cookie
@@ -127,7 +127,7 @@ def test_the_back_button_ends_in_the_application_when_signed_in(web: Web, html: 
 def test_an_unknown_state_ends_in_the_application_when_signed_in(web: Web, alice: Browser) -> None:
     """P3."""
     response = alice.get("/auth/callback?code=x&state=forgotten")
-    assert (response.status_code, response.location) == (303, f"{SITE}/")
+    assert (response.status_code, response.location) == (303, f"{web.base_url}/")
     assert web.calls()["token"] == 1
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from flask import Flask, g
-from flask.testing import FlaskClient
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
+from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse
 
 from pywry_auth.backends.base import Backend, BackendUnavailable, When
@@ -25,24 +27,24 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.tokens import TokenStore
+from tests.deploy.hosts import FLASK, PROTECTED, Host, fastapi_app, served_by_wsgi
 from tests.person import Person
 
 SITE = "http://127.0.0.1"
 SECRET = "the site's own long secret for tests"
 CLIENT_SECRET = "s3cret-of-the-client"
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
-PROTECTED = "for members only"
-"""Stands in the body of every guarded view."""
-
 _CALLBACKS = (
     f"{SITE}/auth/callback",
     "https://app.example.com/auth/callback",
     "https://app.example.com/app/auth/callback",
     "https://app.example.com/app/account/callback",
     f"{SITE}/app/auth/callback",
+    f"{SITE}/api/v1/auth/callback",
     f"{SITE}/account/callback",
 )
-SITE_CLIENT = Client("site", CLIENT_SECRET, _CALLBACKS, (f"{SITE}/", "https://app.example.com/app/"))
+_HOMES = (f"{SITE}/", f"{SITE}/app/", "https://app.example.com/app/")
+SITE_CLIENT = Client("site", CLIENT_SECRET, _CALLBACKS, _HOMES)
 
 
 class Faults:
@@ -135,7 +137,8 @@ class Web:
         settings: Of ``DeploySettings``.
         config: Choices made in code.
         register: Arguments of ``register_blueprint``.
-        base_url: What browsers type.
+        base_url: What browsers type; by default an address with the host's path.
+        host: Where the routes are served.
         provider: Another provider than ``idp`` as it is, or a mapping of several.
     """
 
@@ -144,7 +147,8 @@ class Web:
     settings: Mapping[str, Any] = field(default_factory=dict)
     config: AuthConfig | None = field(default_factory=lambda: AuthConfig(enabled=True, token_secret=SECRET))
     register: Mapping[str, Any] = field(default_factory=dict)
-    base_url: str = SITE
+    base_url: str = ""
+    host: Host = FLASK
     provider: Any = None
     use_pkce: bool | None = None
 
@@ -154,17 +158,39 @@ class Web:
         self.tokens = TokenStore(self.backend)
         if self.provider is None:
             self.provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=self.idp.issuer)
-        settings = DeploySettings(**{"login_rate_limit": "100000/minute", **self.settings})
-        blueprint = create_auth_blueprint(
-            self.provider, self.sessions, self.tokens, settings, self.config, self.use_pkce
-        )
+        self.base_url = self.base_url or SITE + self.host.path
+        self.deploy_settings = DeploySettings(**{"login_rate_limit": "100000/minute", **self.settings})
+        parts = {
+            "provider": self.provider,
+            "session_store": self.sessions,
+            "token_store": self.tokens,
+            "deploy_settings": self.deploy_settings,
+            "auth_config": self.config,
+            "use_pkce": self.use_pkce,
+        }
+        self.wsgi = self._fastapi(parts) if self.host.fastapi else self._flask(parts)
+
+    def _flask(self, parts: dict[str, Any]) -> Any:
         self.app = Flask("site")
-        self.app.register_blueprint(blueprint, **self.register)
+        self.app.register_blueprint(create_auth_blueprint(**parts), **self.register)
         add_views(self.app)
+        return self.app
+
+    def _fastapi(self, parts: dict[str, Any]) -> Any:
+        return served_by_wsgi(fastapi_app(self.host, **parts), self.host)
+
+    def client(self, *, use_cookies: bool = True) -> SiteClient:
+        """Return what sends requests as they are."""
+        return SiteClient(self, use_cookies=use_cookies)
 
     def browser(self, address: str = "127.0.0.1") -> Browser:
         """Return a new browser, without cookies."""
-        return Browser(self.app.test_client(), self.base_url, address)
+        return Browser(self.client(), self.base_url, address)
+
+    def at(self, path: str) -> str:
+        """Return a path of the routes or views as browsers see it."""
+        mount = self.host.mount if path.startswith("/auth/") else ""
+        return urlsplit(self.base_url).path + mount + path
 
     def calls(self) -> Counter[str]:
         """Return how many requests each of the provider's endpoints has had."""
@@ -173,12 +199,13 @@ class Web:
     @contextmanager
     def served(self) -> Iterator[str]:
         """Serve the application with a thread for each connection, and give its address."""
-        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        app = DispatcherMiddleware(NotFound(), {self.host.path: self.wsgi})
+        server = make_server("127.0.0.1", 0, app, threaded=True)
         server.daemon_threads = True  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"http://127.0.0.1:{server.server_port}{self.host.path}{self.host.mount}"
         finally:
             server.shutdown()
             thread.join()
@@ -218,6 +245,28 @@ def add_views(app: Flask) -> None:
         return f"{PROTECTED}: {document}"
 
 
+class SiteClient(WSGIClient):
+    """Sends requests to an application wherever it is served; ``SITE`` stands for its address.
+
+    Args:
+        web: The application.
+        use_cookies: Whether to keep cookies.
+    """
+
+    def __init__(self, web: Web, *, use_cookies: bool) -> None:
+        super().__init__(web.wsgi, use_cookies=use_cookies)
+        self._base_url, self._mount = web.base_url, web.host.mount
+
+    def open(self, path: str, *args: Any, **arguments: Any) -> TestResponse:  # type: ignore[override]
+        """Send a request to a path as a page has it, or to ``/auth/…`` wherever the routes are mounted."""
+        if arguments.get("base_url", SITE) == SITE:
+            arguments["base_url"] = self._base_url
+        root = urlsplit(arguments["base_url"]).path
+        inside = path.removeprefix(root) if path.startswith(f"{root}/") else path
+        mount = self._mount if inside.startswith("/auth/") else ""
+        return super().open(mount + inside, *args, **arguments)
+
+
 class Browser:
     """Goes to one application with its cookies, and to the provider as a person does.
 
@@ -227,7 +276,7 @@ class Browser:
         address: Where its requests come from.
     """
 
-    def __init__(self, client: FlaskClient, base_url: str, address: str = "127.0.0.1") -> None:
+    def __init__(self, client: WSGIClient, base_url: str, address: str = "127.0.0.1") -> None:
         self.client = client
         self.base_url = base_url
         self._address = address

@@ -78,7 +78,7 @@ class WebServer:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYWRY_")}
         with self._listening as listening:  # ours closes: a connection breaks when the server has ended
             return subprocess.Popen(
-                [*self._command, "--bind", f"fd://{listening.fileno()}"],
+                [*self._command, *self._bound_to(listening.fileno())],
                 cwd=ROOT,
                 env=kept | dict(settings),
                 stdin=subprocess.DEVNULL,
@@ -88,6 +88,9 @@ class WebServer:
                 pass_fds=[listening.fileno()],
                 start_new_session=True,
             )
+
+    def _bound_to(self, descriptor: int) -> tuple[str, str]:
+        return "--bind", f"fd://{descriptor}"
 
     def _stop(self) -> None:
         self.process.terminate()
@@ -128,9 +131,25 @@ class WebServer:
             connection.getresponse().read()
         except OSError as error:
             self.process.wait(_SECONDS)
-            raise AssertionError(f"gunicorn did not start:\n{self.output()}") from error
+            raise AssertionError(f"the server did not start:\n{self.output()}") from error
         finally:
             connection.close()
+
+
+class ASGIServer(WebServer):
+    """A uvicorn, likewise.
+
+    Args:
+        options: Of uvicorn's command line.
+        app: What uvicorn serves.
+    """
+
+    def __init__(self, *options: str, app: str) -> None:
+        super().__init__(app=app)
+        self._command = [sys.executable, "-m", "uvicorn", *options, app]
+
+    def _bound_to(self, descriptor: int) -> tuple[str, str]:
+        return "--fd", str(descriptor)
 
 
 class Visitor:

@@ -1,0 +1,15 @@
+"""Face: the same login in FastAPI, whose event loop never waits for a store or a provider."""
+
+from __future__ import annotations
+
+try:
+    import a2wsgi  # noqa: F401 - asked for here, so that the message is the command that installs it
+    import fastapi  # noqa: F401
+except ImportError as error:
+    raise ImportError("FastAPI needs packages more: pip install 'pywry-auth[fastapi]'") from error
+
+from pywry_auth.asgi.guards import current_session, require_permission, require_role
+from pywry_auth.asgi.middleware import AuthMiddleware
+from pywry_auth.asgi.stores import as_async
+
+__all__ = ["AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"]

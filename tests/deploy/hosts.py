@@ -1,0 +1,136 @@
+"""Where the six routes are served: the same contract holds in each place, tested by the same tests."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from a2wsgi import ASGIMiddleware
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+from pywry_auth.asgi import AuthMiddleware, current_session, require_permission, require_role
+from pywry_auth.deploy_routes import create_auth_router
+from pywry_auth.models import UserSession
+
+_QUERY = "tests.query_string"
+PROTECTED = "for members only"
+"""Stands in the body of every guarded view."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One way to serve the routes.
+
+    Args:
+        name: As tests are called.
+        mount: What stands before the routes in the application.
+        path: What a proxy in front has before the application, unless a test says otherwise.
+        fastapi: Whether FastAPI serves them.
+        strips: Whether the proxy leaves that out of the path.
+    """
+
+    name: str
+    mount: str = ""
+    path: str = ""
+    fastapi: bool = True
+    strips: bool = False
+
+
+FLASK = Host("flask", fastapi=False)
+HOSTS = (
+    FLASK,
+    Host("fastapi"),
+    Host("fastapi-below-a-prefix", mount="/api/v1"),
+    Host("fastapi-and-a-proxy-that-strips", path="/app", strips=True),
+    Host("fastapi-and-a-proxy-that-keeps", path="/app"),
+)
+
+
+def fastapi_app(host: Host, **parts: Any) -> FastAPI:
+    """Return a FastAPI application with the routes, wired as users wire it.
+
+    Args:
+        host: Where the routes are.
+        parts: Of ``create_auth_router``.
+    """
+    router = create_auth_router(**parts)
+    app = FastAPI()
+    app.include_router(router, prefix=host.mount)
+    app.include_router(_views())
+    app.add_middleware(AuthMiddleware, router=router)
+    return app
+
+
+def served_by_wsgi(app: FastAPI, host: Host) -> Callable[..., Any]:
+    """Return a FastAPI application as a WSGI one, for the test client that Flask's are tested with.
+
+    Args:
+        app: The application.
+        host: How the proxy names its paths.
+    """
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        environ = scope["wsgi_environ"]
+        if host.strips:
+            scope["path"] = scope["path"].removeprefix(scope["root_path"])
+        # What the adapter loses: an address without a port, and bytes of a query that are no ASCII.
+        scope["client"] = (environ["REMOTE_ADDR"], 50000) if environ.get("REMOTE_ADDR") else None
+        scope["query_string"] = environ[_QUERY].encode("latin-1")
+        await app(scope, receive, send)
+
+    adapted = ASGIMiddleware(serve, loop=_loop())
+
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+        query = environ.get("QUERY_STRING", "")
+        return adapted(environ | {_QUERY: query, "QUERY_STRING": ""}, start_response)
+
+    return wsgi
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the one event loop of all applications here, which runs in a thread."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="tests-event-loop", daemon=True).start()
+    return loop
+
+
+def _views() -> APIRouter:
+    """Return the views that Flask's application has too."""
+    views = APIRouter()
+
+    @views.get("/public")
+    async def public() -> str:
+        return "for everybody"
+
+    @views.get("/members")
+    @views.post("/members")
+    async def members(session: UserSession = Depends(current_session)) -> dict[str, Any]:  # noqa: B008
+        return {"page": PROTECTED, "user_id": session.user_id, "roles": session.roles}
+
+    @views.get("/who")
+    async def who(request: Request) -> dict[str, Any]:
+        session = request.state.session
+        return {"user_id": session.user_id if session else None, "again": bool(session)}
+
+    @views.get("/admin", dependencies=[Depends(require_role("admin"))])
+    async def admin() -> PlainTextResponse:
+        return PlainTextResponse(PROTECTED)
+
+    @views.get("/write", dependencies=[Depends(require_permission("write"))])
+    async def write() -> PlainTextResponse:
+        return PlainTextResponse(PROTECTED)
+
+    @views.get(
+        "/documents/{document}", dependencies=[Depends(require_permission("write", "document", "document"))]
+    )
+    async def edit(document: str) -> PlainTextResponse:
+        return PlainTextResponse(f"{PROTECTED}: {document}")
+
+    return views
