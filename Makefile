@@ -4,6 +4,7 @@ PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
 NPM_PEER := tests/peers/oidc_provider
+LOWEST := .venv/lowest
 
 # command:package of what the tests use beside Python and npm packages
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
@@ -18,6 +19,8 @@ help: ## show these targets
 
 test: lint types ## set up what is missing, then run lint, types and all tests
 	$(BIN)/pytest
+	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
+	PYTHONPATH=$(LOWEST) $(BIN)/pytest tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
 
 lint: setup ## check style and format
 	$(BIN)/ruff check .
@@ -26,7 +29,7 @@ lint: setup ## check style and format
 types: setup ## check types
 	$(BIN)/mypy
 
-setup: .venv/.tests $(NPM_PEER)/node_modules/.package-lock.json ## install all that the tests need
+setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.json ## install all that the tests need
 
 soak: setup ## run the tests that take long, with their full counts
 	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_gunicorn.py tests/test_one_refresh.py
@@ -53,6 +56,10 @@ $(BIN)/pip:
 .venv/.tests: setup.cfg pyproject.toml | system-packages $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
 	touch .venv/.runtime $@
+
+# The oldest FastAPI that is supported, to be found before the newest one.
+$(LOWEST)/fastapi: | .venv/.tests
+	$(BIN)/pip install --quiet --disable-pip-version-check --target $(LOWEST) fastapi==0.110.0 a2wsgi==1.10.0
 
 $(NPM_PEER)/node_modules/.package-lock.json: $(NPM_PEER)/package.json $(NPM_PEER)/package-lock.json | .venv/.tests
 	$(BIN)/npm ci --prefix $(NPM_PEER) --ignore-scripts --no-audit --no-fund

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from werkzeug.test import Client as WSGIClient
 
 from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.config import DeploySettings, OAuth2Settings
 from tests.cli.program import started
+from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser
 from tests.person import Person
 
@@ -68,6 +70,27 @@ def test_the_web_application_signs_in_with_the_exported_settings(
         browser.sign_in("/auth/login?next=/reports")
         assert browser.get("/", html=True).text == "Hello user-alice"
         assert browser.get("/reports").text == "For alice@example.com alone"
+        assert browser.get("/users").status_code == 403
+
+
+def test_the_fastapi_application_signs_in_with_the_exported_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site = "https://app.example.com"
+    client = Client("my-site", "...", (f"{site}/auth/callback",), (f"{site}/",))
+    with IdentityProvider(signing_algorithm="ES256", clients=[client]) as idp:
+        settings = _exports("pip install '.[deploy]'\n", idp)
+        settings["PYWRY_DEPLOY__SQLITE_PATH"] = str(tmp_path / "state.sqlite3")
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        own: dict[str, Any] = {"__name__": "own"}
+        exec(next(block for block in _blocks("python") if "AuthMiddleware" in block), own)  # noqa: S102 - this is what it is for
+        browser = Browser(WSGIClient(served_by_wsgi(own["app"], Host("fastapi"))), site)
+        assert browser.get("/dashboard", html=True).location == "/auth/login?next=/dashboard"
+        assert browser.get("/reports").status_code == 401
+        browser.sign_in("/auth/login?next=/dashboard")
+        assert browser.get("/dashboard").json == {"user": "user-alice", "roles": ["viewer"]}
+        assert browser.get("/reports").json == {"for": "alice@example.com"}
         assert browser.get("/users").status_code == 403
 
 

@@ -1,0 +1,56 @@
+"""A FastAPI application whose users sign in, from settings alone: ``uvicorn examples.fastapi_app:app``."""
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from pywry_auth.asgi import AuthMiddleware, current_session, require_role
+from pywry_auth.deploy_routes import create_auth_router
+from pywry_auth.state import UserSession
+
+app = FastAPI(title="Example")
+auth_router = create_auth_router()
+app.include_router(auth_router)
+app.add_middleware(AuthMiddleware, router=auth_router)
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Example</title>
+<p>{}</p><form method="post" action="/auth/logout"><button>Sign out</button></form></html>"""
+
+
+@app.get("/")
+async def home(request: Request) -> HTMLResponse:
+    """Greet whoever comes."""
+    session = request.state.session
+    if session is None:
+        return HTMLResponse('<p><a href="/auth/login">Sign in</a></p>')
+    return HTMLResponse(PAGE.format(f"Hello {session.user_id}"))
+
+
+@app.get("/dashboard")
+async def dashboard(request: Request) -> object:
+    """Send strangers to the login."""
+    session = getattr(request.state, "session", None)
+    if not session:
+        return RedirectResponse("/auth/login?next=/dashboard")
+    return {"user": session.user_id, "roles": session.roles}
+
+
+@app.get("/reports")
+async def reports(session: Annotated[UserSession, Depends(current_session)]) -> dict[str, str]:
+    """Answer signed-in users alone; others sign in and come back."""
+    return {"for": session.user_id}
+
+
+@app.get("/users", dependencies=[Depends(require_role("admin"))])
+async def users() -> dict[str, str]:
+    """Answer administrators alone."""
+    return {"for": "administrators"}
+
+
+@app.websocket("/live")
+async def live(websocket: WebSocket, session: Annotated[UserSession, Depends(current_session)]) -> None:
+    """Tell a signed-in user's page who it is."""
+    await websocket.accept()
+    await websocket.send_json({"user": session.user_id})
+    await websocket.close()
