@@ -1,7 +1,7 @@
-"""urllib3 connections whose answer, head and body together, must be there by a deadline.
+"""urllib3 connections that are made, and whose answer, head and body together, is there by a deadline.
 
-A socket's own timeout starts anew with each read, so a server that sends one byte now and then could hold
-a caller for hours.
+A socket's own timeout starts anew with each address of a host and with each read, so many addresses behind a
+silent firewall, or a server that sends one byte now and then, could hold a caller for minutes or hours.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+_ADDRESS_SECONDS = 3.05  # beyond a SYN that is sent again; another address may do better
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -65,6 +69,43 @@ class _Deadline:
     response_class = _response  # http.client calls it with the socket
 
 
+class _Connecting(HTTPConnection):
+    """Shares the time allowed out among the addresses of a host; the parent gives it to each of them."""
+
+    def _new_conn(self) -> socket.socket:
+        name, allowed = self._dns_host, self.timeout
+        if not isinstance(allowed, (int, float)):
+            return super()._new_conn()
+        ends = time.monotonic() + allowed
+        addresses = _addresses(name, self.port)
+        try:
+            for index, self._dns_host in enumerate(addresses):
+                share = _left(ends) / (len(addresses) - index)
+                self.timeout = min(share, _ADDRESS_SECONDS)
+                try:
+                    sock = super()._new_conn()
+                    sock.settimeout(_left(ends))  # what follows, TLS or a proxy's answer, has the rest
+                    return sock
+                except (ConnectTimeoutError, NewConnectionError):
+                    if index == len(addresses) - 1:
+                        raise
+        finally:
+            self._dns_host, self.timeout = name, _left(ends)
+        raise AssertionError("the last address returns or raises")
+
+
+def _addresses(name: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, port, allowed_gai_family(), socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return [name]  # whoever connects to it says what is wrong with it
+    return list(dict.fromkeys(str(place[0]) for *_, place in found)) or [name]
+
+
+def _left(ends: float) -> float:
+    return max(ends - time.monotonic(), 0.001)
+
+
 @cache
 def with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
     """Return a kind of pool whose connections keep the deadline of each call.
@@ -75,4 +116,7 @@ def with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
     kind = pool.ConnectionCls
     if issubclass(kind, _Deadline):
         return pool
-    return type(pool.__name__, (pool,), {"ConnectionCls": type(kind.__name__, (_Deadline, kind), {})})
+    # A SOCKS proxy connects itself: whether it is to be given a name or an address is not decided here.
+    usual = getattr(kind, "_new_conn", None) is HTTPConnection._new_conn
+    bases = (_Deadline, _Connecting, kind) if usual else (_Deadline, kind)
+    return type(pool.__name__, (pool,), {"ConnectionCls": type(kind.__name__, bases, {})})

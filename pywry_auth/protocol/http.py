@@ -35,7 +35,6 @@ from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
-_CONNECT_SECONDS = 3.05
 _ATTEMPTS = 3
 
 
@@ -159,7 +158,7 @@ class ProviderSession(OAuth2Session):
             AuthenticationError: The URL is neither https nor loopback.
         """
         require_endpoint(url, "the URL")
-        arguments.setdefault("timeout", Timeout(total=self.http_options.timeout, connect=_CONNECT_SECONDS))
+        arguments.setdefault("timeout", Timeout(total=self.http_options.timeout))
         arguments |= {
             "allow_redirects": False,
             "proxies": _proxies(url, self.http_options),
@@ -201,7 +200,7 @@ class ProviderSession(OAuth2Session):
         sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         if data is not None:
             sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
-        timeout = Timeout(total=left, connect=min(left, _CONNECT_SECONDS))
+        timeout = Timeout(total=left)
         response = self.request(method, url, data=data, headers=sent, timeout=timeout, stream=True)
         with response:
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

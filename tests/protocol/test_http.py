@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,55 @@ def test_retries_stay_within_the_time_allowed(serve: Serve) -> None:
     begun = time.monotonic()
     assert call(server.url, timeout=SHORT).status == 503
     assert time.monotonic() - begun < GENEROUS
+
+
+@contextmanager
+def silence(address: str, port: int = 0) -> Iterator[int]:
+    """Answer no connection at an address (empty: at any), like a firewall that drops them; tell the port."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((address, port))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        for _ in range(4):  # the queue is full after two of them; the system drops the others' packets
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((address or "127.0.0.1", port))
+        yield port
+
+
+def resolve_localhost_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
+    resolve = socket.getaddrinfo
+
+    def look_up(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        names = addresses if host == "localhost" else [host]
+        return [found for name in names for found in resolve(name, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_many_addresses_that_do_not_answer_have_no_more_time_than_one(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """P26, N13: some providers' hosts have a dozen, and a firewall that wants a proxy drops them all."""
+    resolve_localhost_to(monkeypatch, [f"127.0.0.{number}" for number in range(1, 40)])
+    with silence("") as port:
+        begun = time.monotonic()
+        url = f"http://localhost:{port}/token"
+        assert f"{SHORT:g} s" in str(refused(url, PROVIDER_UNREACHABLE, method, timeout=SHORT))
+        assert time.monotonic() - begun < GENEROUS
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An IPv6 address that leads nowhere, say, before the IPv4 one that works."""
+    server = serve(lambda request: Answer({}))
+    resolve_localhost_to(monkeypatch, ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
+    with silence("127.0.0.2", server.port):  # and nobody listens on the next
+        assert call(f"http://localhost:{server.port}/token", "POST", "code=c", timeout=3).status == 200
+    assert [request.headers["host"] for request in server.received] == [f"localhost:{server.port}"]
 
 
 # R: what is tried again
