@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
 
 _NAMED: Mapping[str, type[OAuthProvider]] = {"google": GoogleProvider, "github": GitHubProvider}
+_ENDPOINTS = (
+    *("authorize_url", "token_url", "userinfo_url", "revocation_url"),
+    *("jwks_url", "end_session_url", "device_authorization_url"),
+)
 
 
 def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
@@ -25,8 +30,10 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         settings: ``get_settings().oauth2``.
 
     Raises:
-        AuthenticationError: The provider is unknown, or a URL that it needs is missing; the text says which.
+        AuthenticationError: The provider is unknown, or URLs are missing or unusable; the text names each.
     """
+    scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
+    _check_urls(settings, scopes or ())
     options: ProviderOptions = {
         "authorize_url": settings.authorize_url,
         "token_url": settings.token_url,
@@ -42,7 +49,6 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         "ca_bundle": settings.ca_bundle,
         "userinfo_from_id_token": settings.userinfo_from_id_token,
     }
-    scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
     secret = settings.client_secret.get_secret_value()
     arguments = (settings.client_id, secret, scopes, settings.token_endpoint_auth_method)
     if settings.provider == "microsoft":
@@ -50,12 +56,8 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     if settings.provider in _NAMED:
         return _NAMED[settings.provider](*arguments, **options)
     if settings.provider == "oidc":
-        _require(settings, "issuer_url")
         return GenericOIDCProvider(*arguments, issuer_url=settings.issuer_url, **options)
     if settings.provider == "custom":
-        _require(settings, "authorize_url", "token_url")
-        if "openid" in (scopes or ()):
-            _require(settings, "jwks_url", "issuer_url")  # else no ID token could be believed
         options["issuer"] = settings.issuer_url  # named, not discovered
         return GenericOIDCProvider(*arguments, **options)
     raise AuthenticationError(
@@ -66,12 +68,28 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     )
 
 
-def _require(settings: OAuth2Settings, *names: str) -> None:
-    for name in names:
-        if not getattr(settings, name):
-            path = "" if name == "issuer_url" else "/oauth/" + name.partition("_")[0]
-            raise AuthenticationError(
-                f"PYWRY_OAUTH2__{name.upper()} is not set: this provider needs it, "
-                f"for example https://id.example.com{path}.",
-                error=INVALID_CONFIGURATION,
-            )
+def _check_urls(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
+    faults = [_missing(name) for name in _needed(settings.provider, scopes) if not getattr(settings, name)]
+    for name in (*_ENDPOINTS, *(("issuer_url",) if settings.provider == "oidc" else ())):
+        try:
+            _ = getattr(settings, name) and require_endpoint(getattr(settings, name), _variable(name))
+        except AuthenticationError as exc:
+            faults.append(str(exc))
+    if faults:
+        raise AuthenticationError("\n".join(faults), error=INVALID_CONFIGURATION)
+
+
+def _needed(provider: str, scopes: Sequence[str]) -> Sequence[str]:
+    if provider == "custom":
+        # Without the last two no ID token could be believed.
+        return ("authorize_url", "token_url", *(("jwks_url", "issuer_url") if "openid" in scopes else ()))
+    return ("issuer_url",) if provider == "oidc" else ()
+
+
+def _missing(name: str) -> str:
+    path = "" if name == "issuer_url" else "/oauth/" + name.partition("_")[0]
+    return f"{_variable(name)} is not set: this provider needs it, for example https://id.example.com{path}."
+
+
+def _variable(name: str) -> str:
+    return f"PYWRY_OAUTH2__{name.upper()}"

@@ -142,9 +142,12 @@ class Complaint:
     ("settings", "named"),
     [
         ({}, "PYWRY_OAUTH2__CLIENT_ID"),
-        ({"CLIENT_ID": "x"}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
+        ({"CLIENT_ID": "x", "TOKEN_URL": "https://id.example.com/token"}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
         ({"CLIENT_ID": "x", "PROVIDER": "oidc"}, "PYWRY_OAUTH2__ISSUER_URL"),
-        ({"CLIENT_ID": "x", "PROVIDER": "oidc", "ISSUER_URL": "http://id.example.com"}, "ISSUER_URL"),
+        (
+            {"CLIENT_ID": "x", "PROVIDER": "oidc", "ISSUER_URL": "//id.example.com"},
+            "PYWRY_OAUTH2__ISSUER_URL",
+        ),
         ({"CLIENT_ID": "x", "PROVIDER": "oidc", "ISSUER_URL": "http://127.0.0.1:1"}, "could not be reached"),
         (
             {

@@ -124,10 +124,16 @@ def _never(*_: Any) -> None:
     ("values", "named"),
     [
         ({"provider": "oidc"}, "PYWRY_OAUTH2__ISSUER_URL"),
-        ({"provider": "oidc", "issuer_url": "http://id.example.com"}, "ISSUER_URL"),
+        ({"provider": "oidc", "issuer_url": "http://id.example.com"}, "PYWRY_OAUTH2__ISSUER_URL"),
         ({**CUSTOM, "authorize_url": ""}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
         ({**CUSTOM, "token_url": ""}, "PYWRY_OAUTH2__TOKEN_URL"),
-        ({**CUSTOM, "token_url": "http://id.example.com/token"}, "TOKEN_URL"),
+        ({**CUSTOM, "token_url": "http://id.example.com/token"}, "PYWRY_OAUTH2__TOKEN_URL"),
+        ({**CUSTOM, "userinfo_url": f"{ID}:port/me"}, "PYWRY_OAUTH2__USERINFO_URL"),
+        ({**CUSTOM, "revocation_url": "nonsense"}, "PYWRY_OAUTH2__REVOCATION_URL"),
+        ({**CUSTOM, "jwks_url": "file:///jwks"}, "PYWRY_OAUTH2__JWKS_URL"),
+        ({**CUSTOM, "end_session_url": "javascript:x"}, "PYWRY_OAUTH2__END_SESSION_URL"),
+        ({**CUSTOM, "device_authorization_url": "//x"}, "PYWRY_OAUTH2__DEVICE_AUTHORIZATION_URL"),
+        ({"provider": "google", "token_url": "http://id.example.com"}, "PYWRY_OAUTH2__TOKEN_URL"),
         ({**CUSTOM, "scopes": "openid", "issuer_url": ID}, "PYWRY_OAUTH2__JWKS_URL"),
         ({**CUSTOM, "scopes": "openid", "jwks_url": f"{ID}/jwks"}, "PYWRY_OAUTH2__ISSUER_URL"),
         ({}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
@@ -141,6 +147,18 @@ def test_what_is_missing_is_named_by_its_variable(
         create(client_secret="canary", **values)
     assert caught.value.error == INVALID_CONFIGURATION
     assert "example" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_all_faulty_and_missing_urls_are_told_at_once(create: FromEnvironment) -> None:
+    """S3."""
+    values = {"token_url": "http://id.example.com/token", "userinfo_url": "https://u:canary@id.example.com"}
+    with pytest.raises(AuthenticationError) as caught:
+        create(provider="custom", scopes="openid", issuer_url="any name", **values)
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        f"PYWRY_OAUTH2__{name}_URL" for name in ("AUTHORIZE", "JWKS", "TOKEN", "USERINFO")
+    ]
     assert "canary" not in str(caught.value)
 
 
