@@ -111,6 +111,19 @@ def test_a_person_signs_in_by_keyboard_alone(
     assert chromium.title == _DONE
 
 
+def test_the_tick_is_drawn_whatever_fonts_there_are(
+    chromium: webdriver.Chrome, provider: GenericOIDCProvider
+) -> None:
+    with _under_way(PyWry(), provider) as (url, login):
+        chromium.get(url)
+        _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
+        login.result(_SECONDS)
+    assert _heading(chromium) == _DONE
+    tick = chromium.find_element(By.CSS_SELECTOR, "h1 span span")
+    assert tick.value_of_css_property("color") == "rgba(0, 0, 0, 0)"
+    assert tick.size["width"] == tick.size["height"] > 20
+
+
 def test_the_pages_load_nothing_from_anywhere(
     chromium: webdriver.Chrome, idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:

@@ -24,6 +24,11 @@ main { width: 100%; max-width: 31rem; padding: 2rem 2.25rem; background: var(--c
   border: 1px solid var(--line); border-top: 5px solid var(--accent); border-radius: 12px;
   box-shadow: 0 12px 32px rgb(0 0 0 / 9%); overflow-wrap: anywhere; }
 h1 span { display: inline-block; }
+h1 span span { position: relative; width: 1.3em; height: 1.3em; margin-right: .1em; border-radius: 50%;
+  background: var(--accent); color: transparent; text-indent: 2em; overflow: hidden; white-space: nowrap;
+  vertical-align: -.25em; }
+h1 span span::after { content: ""; position: absolute; left: .47em; top: .25em; width: .28em; height: .58em;
+  border: solid var(--card); border-width: 0 .16em .16em 0; transform: rotate(45deg); }
 h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.35; text-wrap: balance; }
 p { margin: .5rem 0 0; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1.25rem; margin: 1rem 0 0; }

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pywry_auth.exceptions import printable
 from pywry_auth.flow.html import document, paragraph, security_headers
 
-_DONE, _CLOSE = "✅ Authentication Complete —", "You can close this window."
+_TICK, _DONE, _CLOSE = "✅", "Authentication Complete —", "You can close this window."
 _MESSAGE_LIMIT = 600  # characters; a provider may send whole paragraphs
 
 SECURITY_HEADERS = tuple(security_headers().items())
@@ -35,12 +35,13 @@ def complete() -> Page:
     page = _page(
         HTTPStatus.OK,
         "done",
-        f"{_DONE} {_CLOSE}",
+        f"{_TICK} {_DONE} {_CLOSE}",
         next_step="You are signed in. Go on in the application that you came from.",
     )
-    # Where the heading does not fit on one line it breaks between its two parts.
-    parts = f"<span>{_DONE}</span> <span>{_CLOSE}</span>"
-    return replace(page, html=page.html.replace(f"<h1>{_DONE} {_CLOSE}", f"<h1>{parts}"))
+    # Where the heading does not fit on one line it breaks between its two parts. The tick is drawn by the
+    # style: many a Linux has no font with that character, and would show an empty box.
+    parts = f"<span><span>{_TICK}</span> {_DONE}</span> <span>{_CLOSE}</span>"
+    return replace(page, html=page.html.replace(f"<h1>{_TICK} {_DONE} {_CLOSE}", f"<h1>{parts}"))
 
 
 def failed(message: str) -> Page:
