@@ -57,6 +57,7 @@ def heading(html: str) -> str:
 def test_the_redirect_uri_is_the_loopback_literal_with_the_port_that_is_bound(
     server: OAuthCallbackServer,
 ) -> None:
+    """N9: neither localhost nor ::1, which a browser may take for each other."""
     host, _, port = server.redirect_uri.removeprefix("http://").removesuffix("/callback").partition(":")
     assert host == "127.0.0.1"
     assert int(port) > 0

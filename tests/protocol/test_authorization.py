@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from itertools import permutations
 from urllib.parse import parse_qsl, urlsplit
 
@@ -144,6 +145,13 @@ def test_states_are_compared_whatever_characters_they_have() -> None:
     assert same_state("s\u00e9", "s\u00e9")
     assert not same_state("s", "\ud800")
     assert not same_state("", None)
+
+
+def test_states_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T36: no other comparison stands beside ``hmac.compare_digest``."""
+    assert not same_state("right", "wrong")
+    monkeypatch.setattr(hmac, "compare_digest", lambda received, expected: True)
+    assert same_state("right", "wrong")
 
 
 @pytest.mark.parametrize(

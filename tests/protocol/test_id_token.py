@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import SUBJECT_MISMATCH, TokenRefreshError
-from pywry_auth.protocol.id_token import same_person
+from pywry_auth.exceptions import SUBJECT_MISMATCH, TokenError, TokenRefreshError
+from pywry_auth.protocol.id_token import Expected, check_claims, same_person
+from pywry_auth.protocol.jws import VerifiedToken
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.forge import ALGORITHMS, at_hash, changed, kind_of, make_key, public_jwk, sign
 from tests.protocol.issuer import ACCESS_TOKEN, CLIENT_ID, NOW, SUBJECT, ScriptedIssuer, claims_of
@@ -206,6 +208,27 @@ def test_a_good_token_says_who_signed_in(
     """T17, T20, P21: the other half of the table, with both clocks at the leeway's edges."""
     signer = Signer(issuer, algorithm)
     claims = changed(signer.claims(), **GOOD[good](signer))
+    assert client.validate_id_token(signer.token(claims), NONCE, ACCESS_TOKEN) == claims
+
+
+def test_an_at_hash_under_an_algorithm_that_defines_none_is_refused() -> None:
+    """T19: whoever widens the list of algorithms shall not open this check with it."""
+    claims = claims_of("https://id.example.com", at_hash=at_hash(ACCESS_TOKEN, "RS256"))
+    expected = Expected("https://id.example.com", CLIENT_ID, NOW, SKEW)
+    token = VerifiedToken("ML-DSA-65", claims)
+    assert check_claims(token, expected) == claims
+    with pytest.raises(TokenError, match="not defined for ML-DSA-65"):
+        check_claims(token, expected, access_token=ACCESS_TOKEN)
+
+
+@pytest.mark.parametrize("claim", ["nonce", "at_hash"])
+def test_what_could_be_guessed_is_compared_in_constant_time(
+    issuer: ScriptedIssuer, client: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch, claim: str
+) -> None:
+    """T36: no other comparison stands beside ``hmac.compare_digest``."""
+    signer = Signer(issuer, "ES256")
+    claims = signer.claims(at_hash=signer.at_hash) | {claim: "another"}
+    monkeypatch.setattr(hmac, "compare_digest", lambda received, expected: True)
     assert client.validate_id_token(signer.token(claims), NONCE, ACCESS_TOKEN) == claims
 
 

@@ -83,6 +83,7 @@ def key_set(algorithm: str) -> list[dict[str, Any]]:
         public_jwk(make_key(kind), kid="main", use="sig"),
         public_jwk(make_key(kind, "second"), kid="second"),
         public_jwk(make_key(kind, "encryption"), kid="encryption", use="enc"),
+        public_jwk(make_key(kind, "bound"), kid="bound", alg="RS512" if algorithm == "RS256" else "RS256"),
         public_jwk(make_key(other_kind), kid="foreign"),
         public_jwk(make_key("RSA-1024", "weak"), kid="weak"),
         public_jwk(ed448.Ed448PrivateKey.generate(), kid="curve-448"),
@@ -258,6 +259,9 @@ FORGERIES: dict[str, Callable[[Case], str]] = {
     "kid of a key on another curve": lambda c: c.token(kid="other-curve"),
     "kid of an encryption key": lambda c: sign(
         {**c.header, "kid": "encryption"}, c.claims, make_key(kind_of(c.algorithm), "encryption"), c.algorithm
+    ),
+    "kid of a key that is for another algorithm": lambda c: sign(
+        {**c.header, "kid": "bound"}, c.claims, make_key(kind_of(c.algorithm), "bound"), c.algorithm
     ),
     "kid of a key of an unknown type": lambda c: c.token(kid="unknown-type"),
     "kid of a key without members": lambda c: c.token(kid="empty"),
