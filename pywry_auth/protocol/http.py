@@ -7,6 +7,7 @@ The same path serves https and loopback. What it never does: follow a redirect, 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import threading
@@ -81,10 +82,21 @@ class ProviderAnswer:
 
     def _json(self) -> object:
         try:
-            return json.loads(self.body)
+            return json.loads(self.body, parse_constant=_not_json, parse_float=_finite)
         except (ValueError, RecursionError) as exc:
             # An error page of a proxy, mostly. The parser's error would carry the body: it is not kept.
             raise self.fault(f"a body that is not JSON ({type(exc).__name__})") from None
+
+
+def _finite(text: str) -> float:
+    """Return a number, but none so large that it would be written as Infinity again."""
+    value = float(text)
+    return value if math.isfinite(value) else _not_json(text)
+
+
+def _not_json(text: str) -> NoReturn:
+    """Refuse NaN and Infinity: they are no JSON (RFC 8259 §6), though Python's parser takes them."""
+    raise ValueError("a number that JSON does not know")
 
 
 class _PooledAdapter(HTTPAdapter):

@@ -174,6 +174,9 @@ NO_OBJECTS = {
     "deep lists": b"[" * 500_000,
     "deep objects": b'{"a":' * 200_000,
     "a huge number": b'{"canary": ' + b"9" * 5000 + b"}",
+    "not a number": b'{"canary": NaN}',
+    "infinity": b'{"canary": [-Infinity]}',
+    "a number beyond all others": b'{"canary": 1e400}',
     "NUL": b"\0",
     "half of UTF-16": b"{\0}",
 }
