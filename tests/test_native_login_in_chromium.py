@@ -10,9 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 from pywry_auth import AuthFlowManager, AuthFlowResult, GenericOIDCProvider, PyWry
 from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
@@ -92,8 +94,11 @@ def _focused(driver: webdriver.Chrome) -> str:
     return driver.switch_to.active_element.text
 
 
-def _heading(driver: webdriver.Chrome) -> str:
-    return driver.find_element(By.TAG_NAME, "h1").text
+def _sees(driver: webdriver.Chrome, text: str, selector: str = "h1") -> bool:
+    """Wait until the page says this there: a key may return before the page that it leads to has come."""
+    missing = (NoSuchElementException, StaleElementReferenceException)
+    wait = WebDriverWait(driver, _SECONDS, ignored_exceptions=missing)
+    return wait.until(lambda _: text in driver.find_element(By.CSS_SELECTOR, selector).text)
 
 
 def test_a_person_signs_in_by_keyboard_alone(
@@ -107,7 +112,7 @@ def test_a_person_signs_in_by_keyboard_alone(
         _type(chromium, Keys.ENTER)
         result = login.result(_SECONDS)
     assert result.user_info["email"] == "alice@example.com"
-    assert _heading(chromium) == _DONE
+    assert _sees(chromium, _DONE)
     assert chromium.title == _DONE
 
 
@@ -118,7 +123,7 @@ def test_the_tick_is_drawn_whatever_fonts_there_are(
         chromium.get(url)
         _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
         login.result(_SECONDS)
-    assert _heading(chromium) == _DONE
+    assert _sees(chromium, _DONE)
     tick = chromium.find_element(By.CSS_SELECTOR, "h1 span span")
     assert tick.value_of_css_property("color") == "rgba(0, 0, 0, 0)"
     assert tick.size["width"] == tick.size["height"] > 20
@@ -133,7 +138,7 @@ def test_the_pages_load_nothing_from_anywhere(
         assert chromium.execute_script(loaded) == []
         _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
         login.result(_SECONDS)
-    assert _heading(chromium) == _DONE
+    assert _sees(chromium, _DONE)
     assert chromium.execute_script(loaded) == []
 
 
@@ -141,12 +146,12 @@ def test_a_wrong_password_can_be_mended(chromium: webdriver.Chrome, provider: Ge
     with _under_way(PyWry(), provider) as (url, login):
         chromium.get(url)
         _type(chromium, "alice", Keys.TAB, "looking-glass", Keys.ENTER)
-        assert "do not match" in chromium.find_element(By.CSS_SELECTOR, "[role=alert]").text
+        assert _sees(chromium, "do not match", "[role=alert]")
         assert chromium.find_element(By.ID, "username").get_attribute("value") == "alice"
         assert not login.done()
         _type(chromium, "wonderland", Keys.ENTER)  # the focus is where the mistake was
         assert login.result(_SECONDS).user_id == "user-alice"
-    assert _heading(chromium) == _DONE
+    assert _sees(chromium, _DONE)
 
 
 def test_who_presses_cancel_is_told_so_and_so_is_the_program(
@@ -161,7 +166,7 @@ def test_who_presses_cancel_is_told_so_and_so_is_the_program(
         with pytest.raises(AuthenticationError) as caught:
             login.result(_SECONDS)
     assert caught.value.error == "access_denied"
-    assert _heading(chromium) == "Sign-in did not work"
+    assert _sees(chromium, "Sign-in did not work")
     assert "did not agree" in chromium.find_element(By.TAG_NAME, "main").text
 
 
@@ -190,7 +195,7 @@ def test_the_same_code_signs_in_at_a_provider_nobody_here_wrote(
         result = login.result(_SECONDS)
     assert peer_provider.metadata.authorization_response_iss_parameter_supported
     assert (result.user_id, result.user_info["email"]) == ("alice", "alice@example.com")
-    assert _heading(chromium) == _DONE
+    assert _sees(chromium, _DONE)
     session = app.session_manager
     assert session is not None
     fresh = session.refresh()
@@ -248,7 +253,7 @@ def test_over_tls_with_an_authority_that_was_named(
             chromium.get(url)
             _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
             assert login.result(_SECONDS).user_id == "user-alice"
-        assert _heading(chromium) == _DONE
+        assert _sees(chromium, _DONE)
         calls = idp.calls
         trusting.close()
         with pytest.raises(AuthenticationError, match="CA_BUNDLE") as caught:
