@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, printable
 from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
 
 _LIFETIME = 60
@@ -63,14 +64,7 @@ def load_client_key(path: str) -> ClientKey:
     Raises:
         AuthenticationError: The file cannot be read, or has no key that can sign; what is in it is not told.
     """
-    try:
-        text = Path(path).read_text(encoding="ascii")
-        key = _imported(text)
-        members = key.as_dict(private=False)
-    except OSError as exc:
-        raise _unusable(path, f"it cannot be read ({type(exc).__name__})") from None
-    except Exception as exc:  # noqa: BLE001  # a key can be wrong in many ways, and each text could show it
-        raise _unusable(path, f"it is no key in PEM or JWK ({type(exc).__name__})") from None
+    key, members = _read(path)
     if not key.is_private:
         raise _unusable(path, "it has a public key alone")
     if isinstance(key, RSAKey) and key.raw_value.key_size < _SMALLEST_RSA_BITS:
@@ -81,7 +75,23 @@ def load_client_key(path: str) -> ClientKey:
     algorithm = next((name for name in usual if name in fitting), None)
     if algorithm is None:
         raise _unusable(path, "its kind of key or its alg cannot sign here")
-    return ClientKey(key, algorithm, str(members["kid"]) if "kid" in members else "")
+    loaded = ClientKey(key, algorithm, str(members["kid"]) if "kid" in members else "")
+    try:
+        loaded.assertion("", "", 0)
+    except JoseError:  # else each login would meet it
+        raise _unusable(path, "the JWK's own use or key_ops is not signing") from None
+    return loaded
+
+
+def _read(path: str) -> tuple[Key, Mapping[str, object]]:
+    try:
+        key = _imported(Path(path).read_text(encoding="utf-8-sig"))
+        return key, key.as_dict(private=False)
+    except OSError as exc:
+        raise _unusable(path, f"it cannot be read ({type(exc).__name__})") from None
+    except Exception as exc:  # noqa: BLE001  # a key can be wrong in many ways, and each text could show it
+        why = f"it is no key in PEM or JWK, or has a passphrase ({type(exc).__name__})"
+        raise _unusable(path, why) from None
 
 
 def _imported(text: str) -> Key:
@@ -98,7 +108,7 @@ def _imported(text: str) -> Key:
 
 def _unusable(path: str, why: str) -> AuthenticationError:
     return AuthenticationError(
-        f"CLIENT_KEY_FILE {path}: {why}. Make one with: openssl genpkey -algorithm EC "
+        f"CLIENT_KEY_FILE {printable(path)}: {why}. Make one with: openssl genpkey -algorithm EC "
         "-pkeyopt ec_paramgen_curve:P-256 -out client.pem",
         error=INVALID_CONFIGURATION,
     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
+from joserfc.jwk import ECKey
 
 from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
 from pywry_auth.protocol.client_assertion import load_client_key
@@ -24,6 +25,10 @@ def pem(key: PrivateKey | ed448.Ed448PrivateKey | ec.EllipticCurvePrivateKey) ->
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def jwk(**members: object) -> bytes:
+    return json.dumps(ECKey.import_key(pem(make_key("P-256"))).as_dict(private=True) | members).encode()
 
 
 class OneKey(KeySet):
@@ -94,6 +99,16 @@ def test_a_jwks_name_and_algorithm_are_kept_to(tmp_path: Path) -> None:
         pem(ed448.Ed448PrivateKey.generate()),
         pem(ec.generate_private_key(ec.SECP256K1())),
         json.dumps(public_jwk(make_key("P-256"))).encode(),
+        jwk(use="enc"),
+        jwk(key_ops=["verify"]),
+        jwk(kid=5),
+        jwk(alg="none"),
+        json.dumps({"keys": [json.loads(jwk())]}).encode(),
+        make_key("P-256").private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"canary"),
+        ),
     ],
 )
 def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
@@ -104,6 +119,26 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes)
         load_client_key(str(file))
     assert caught.value.error == INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + pem(make_key("P-256")),
+        "friendlyName: Schlüssel\n".encode() + pem(make_key("P-256")),
+        pem(make_key("P-256")).replace(b"\n", b"\r\n"),
+        make_key("P-256").private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        ),
+        jwk(use="sig", key_ops=["sign"]),
+    ],
+)
+def test_a_key_is_read_as_tools_write_it(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "client.pem"
+    file.write_bytes(content)
+    assert load_client_key(str(file)).algorithm == "ES256"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
