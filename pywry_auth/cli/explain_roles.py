@@ -19,9 +19,9 @@ from pywry_auth.flow.access import (
     role_findings,
     roles_of,
 )
-from pywry_auth.flow.identity import canonical_email, user_id, user_id_source
+from pywry_auth.flow.identity import canonical_email, qualified, user_id, user_id_source
 from pywry_auth.providers.factory import create_provider_from_settings
-from pywry_auth.providers.github import GitHubProvider
+from pywry_auth.providers.github import GitHubProvider, is_no_reply
 
 if TYPE_CHECKING:
     from pywry_auth.models import Claims
@@ -31,12 +31,13 @@ _LARGEST = 1 << 20
 _LONGEST = 400
 
 
-def explain_roles(file: str, vouched_email: str, show: Callable[[str], None]) -> None:
+def explain_roles(file: str, vouched_email: str, name: str, show: Callable[[str], None]) -> None:
     """Show what a user with this profile would be, and why.
 
     Args:
         file: A JSON file with the profile as the provider sends it; ``-`` for standard input.
         vouched_email: The address that the provider vouches for, where it does not tell so in the profile.
+        name: The provider's name on a site that has several; else empty.
         show: Is given the text.
 
     Raises:
@@ -48,8 +49,8 @@ def explain_roles(file: str, vouched_email: str, show: Callable[[str], None]) ->
     rules = deploy_options(settings.deploy, None, use_pkce=True, shared=False).rules
     profile = _profile(file)
     email = _email(create_provider_from_settings(settings.oauth2), profile, vouched_email, rules)
-    show(_explanation(profile, email, rules))
-    require_allowed(profile, email, rules)
+    show(_explanation(profile, email, rules, name))
+    require_allowed(profile, email, rules, name)
 
 
 def _profile(file: str) -> Claims:
@@ -77,19 +78,20 @@ def _unusable(what: str) -> AuthenticationError:
 
 
 def _email(provider: OAuthProvider, profile: Claims, vouched_email: str, rules: AccessRules) -> str | None:
-    if vouched_email:
-        return canonical_email(vouched_email)
-    if isinstance(provider, GitHubProvider) and not rules.trust_unverified_email:
-        return None  # it tells at the login, to the user's access token alone
+    elsewhere = isinstance(provider, GitHubProvider)  # at the login, to the user's access token alone
+    if vouched_email and not elsewhere:
+        raise _unusable("--vouched-email is for GitHub: here the profile says whether it is vouched for")
+    if elsewhere and not rules.trust_unverified_email:
+        return None if is_no_reply(vouched_email) else canonical_email(vouched_email)
     return email_for(provider, profile, "", rules)
 
 
-def _explanation(profile: Claims, email: str | None, rules: AccessRules) -> str:
-    access = access_finding(profile, email, rules)
-    findings = role_findings(profile, email, rules)
+def _explanation(profile: Claims, email: str | None, rules: AccessRules, name: str) -> str:
+    access = access_finding(profile, email, rules, name)
+    findings = role_findings(profile, email, rules, name)
     roles = ", ".join(roles_of(findings)) or "none"
     lines = [
-        f"User ID: {user_id(profile)} (from {user_id_source(profile)})",
+        f"User ID: {qualified(name, user_id(profile))} (from {user_id_source(profile)})",
         f"E-mail:  {_told_email(profile, email, rules)}",
         f"Sign-in: {'refused' if access.refused else 'allowed'} ({access.rule}: {access.why})",
         f"Roles:   {roles}",
@@ -108,8 +110,8 @@ def _told_email(profile: Claims, email: str | None, rules: AccessRules) -> str:
         return "none that the profile tells"
     return (
         f"{profile['email']}, which counts for nothing: nothing here says that the provider vouches for it. "
-        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. If the provider says so elsewhere, "
-        "as GitHub does, give --vouched-email"
+        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. What GitHub vouches for at the login is "
+        "told with --vouched-email"
     )
 
 

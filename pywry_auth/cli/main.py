@@ -87,13 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
     roles = commands.add_parser("explain-roles", help="show which rule gives or refuses a user which role")
     roles.add_argument(
-        "file", help="the user's profile as JSON, as the provider sends it; - for standard input"
+        "file",
+        help="the user's profile as JSON, as the provider sends it: user_info of GET /auth/userinfo, with "
+        "what the rules need of the ID token beside it; - for standard input",
     )
     roles.add_argument(
         "--vouched-email",
         default="",
         metavar="ADDRESS",
         help="the address that the provider vouches for, where the profile does not say so (GitHub)",
+    )
+    roles.add_argument(
+        "--provider-name",
+        default="",
+        metavar="NAME",
+        help="the provider's name on a site that has several; PYWRY_OAUTH2__PROVIDER still says what it is",
     )
     roles.set_defaults(command=_explain_roles)
     return parser
@@ -108,7 +116,7 @@ def _login(_options: argparse.Namespace) -> AuthFlowResult:
 def _explain_roles(options: argparse.Namespace) -> None:
     from pywry_auth.cli.explain_roles import explain_roles
 
-    explain_roles(options.file, options.vouched_email, _print_result)
+    explain_roles(options.file, options.vouched_email, options.provider_name, _print_result)
 
 
 def _demo(options: argparse.Namespace) -> AuthFlowResult | None:

@@ -15,6 +15,7 @@ from pywry_auth.cli.main import main
 _AT = {
     "oidc": {"PROVIDER": "oidc", "CLIENT_ID": "site", "ISSUER_URL": "https://id.example.com"},
     "github": {"PROVIDER": "github", "CLIENT_ID": "site"},
+    "microsoft": {"PROVIDER": "microsoft", "CLIENT_ID": "site"},
 }
 _EMAIL = "root@example.com"
 
@@ -106,6 +107,47 @@ def test_githubs_word_on_an_address_is_given_by_hand(explain: Explained) -> None
     assert "--vouched-email" in explain.out
     given = explain(profile, "--vouched-email", "Root@Example.com", at="github", admin_users=_EMAIL)
     assert _roles(given) == "viewer, admin"
+
+
+def test_a_no_reply_address_counts_here_as_little_as_at_the_login(explain: Explained) -> None:
+    """P18."""
+    email = "1+root@users.noreply.github.com"
+    text = explain({"id": 1}, "--vouched-email", email, at="github", admin_users=email)
+    assert _roles(text) == "viewer"
+
+
+def test_nobodys_word_is_taken_where_the_profile_has_the_providers_own(explain: Explained) -> None:
+    """T14: the login would not take it either."""
+    explain({"sub": "7", "email": _EMAIL}, "--vouched-email", _EMAIL, at="microsoft", admin_users=_EMAIL)
+    assert (explain.status, explain.out) == (1, "")
+    assert "--vouched-email is for GitHub" in explain.err
+
+
+@pytest.mark.parametrize(
+    ("tenant", "roles"),
+    [
+        ("common", "viewer"),
+        ("9188040d-6c67-4c5b-b112-36a304b66dad", "viewer"),
+        ("11111111-2222-3333-4444-555555555555", "viewer, admin"),
+    ],
+)
+def test_microsofts_tenant_decides_whether_an_address_counts(
+    explain: Explained, monkeypatch: pytest.MonkeyPatch, tenant: str, roles: str
+) -> None:
+    """T14."""
+    monkeypatch.setenv("PYWRY_OAUTH2__TENANT_ID", tenant)
+    text = explain({"sub": "7", "email": _EMAIL}, at="microsoft", admin_users=_EMAIL)
+    assert _roles(text) == roles
+
+
+def test_on_a_site_with_several_providers_a_user_has_the_providers_name(explain: Explained) -> None:
+    """S7."""
+    rules = {"admin_users": "corp:7", "allowed_users": "corp:7"}
+    text = explain({"sub": "7"}, "--provider-name", "corp", **rules)
+    assert (explain.status, _roles(text)) == (0, "viewer, admin")
+    assert "User ID: corp:7 (from sub)" in text
+    assert _roles(explain({"sub": "7"}, "--provider-name", "hub")) == "viewer"
+    assert explain.status == 1
 
 
 @pytest.mark.parametrize(
