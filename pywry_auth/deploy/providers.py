@@ -18,7 +18,7 @@ UNKNOWN_PROVIDER = "unknown_provider"
 
 # Part of a path and of user IDs: the colon that ends it there may not be in it.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_SPELLED = {"github": "GitHub", "gitlab": "GitLab", "linkedin": "LinkedIn"}
+_SPELLED = {"github": "GitHub", "gitlab": "GitLab", "linkedin": "LinkedIn", "sso": "SSO"}
 
 
 @dataclass(frozen=True)

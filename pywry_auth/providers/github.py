@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Claims, OAuthTokenSet
@@ -78,7 +78,7 @@ class GitHubProvider(OAuthProvider):
             token_endpoint=web + _TOKEN,
             device_authorization_endpoint=web + _DEVICE,
             userinfo_endpoint=f"{api}/user",
-            revocation_endpoint=f"{api}/applications/{client_id}/token",
+            revocation_endpoint=f"{api}/applications/{quote(client_id, safe='')}/token",
             token_endpoint_auth_methods_supported=("client_secret_post",),
         )
 
@@ -119,7 +119,7 @@ class GitHubProvider(OAuthProvider):
             AuthenticationError: GitHub did not answer.
         """
         address = self._primary_address(access_token)
-        return None if address is None or _NO_REPLY in address.lower() else address
+        return None if address is None or is_no_reply(address) else address
 
     def revoke_token(self, token: str) -> bool:
         """Ask GitHub to end an access token; its client secret is needed for that.
@@ -149,8 +149,10 @@ class GitHubProvider(OAuthProvider):
     def _primary_address(self, access_token: str) -> str | None:
         if not _MAY_READ_ADDRESSES & set(self.scopes):
             return None
-        answer = self._get("/emails", access_token)
-        if answer.status in (403, 404):  # asked for, and not granted
+        # https://docs.github.com/en/rest/users/emails: a page has at most a hundred.
+        answer = self._get("/emails?per_page=100", access_token)
+        busy = answer.status == 403 and b"rate limit" in answer.body.lower()
+        if answer.status in (403, 404) and not busy:  # asked for, and not granted
             return None
         if answer.status != 200:
             raise answer.fault("no addresses")
@@ -176,6 +178,11 @@ class GitHubProvider(OAuthProvider):
         # GitHub separates scopes by commas, where RFC 6749 §3.3 has spaces.
         scope = " ".join(tokens.scope.replace(",", " ").split())
         return super()._with_claims(replace(tokens, scope=scope), nonce)
+
+
+def is_no_reply(address: str) -> bool:
+    """Tell whether an address is GitHub's own stand-in for one that its user keeps private."""
+    return _NO_REPLY in address.lower()
 
 
 def _api_of(web: str) -> str:

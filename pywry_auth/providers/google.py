@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
 
+if TYPE_CHECKING:
+    from pywry_auth.protocol.id_token import Expected
+
+_ISSUER = "https://accounts.google.com"
+# "also returned for legacy implementations": https://developers.google.com/identity/openid-connect/reference
+_LEGACY_ISSUER = "accounts.google.com"
 # https://accounts.google.com/.well-known/openid-configuration
 _ENDPOINTS = ProviderMetadata(
-    issuer="https://accounts.google.com",
+    issuer=_ISSUER,
     authorization_endpoint="https://accounts.google.com/o/oauth2/v2/auth",
     token_endpoint="https://oauth2.googleapis.com/token",
     userinfo_endpoint="https://openidconnect.googleapis.com/v1/userinfo",
@@ -63,3 +72,8 @@ class GoogleProvider(OAuthProvider):
             )
         extra |= {"access_type": "offline", "prompt": " ".join(dict.fromkeys([*prompts, "consent"]))}
         return super().build_authorize_url(redirect_uri, state, pkce, nonce, extra)
+
+    def _expected(self, claims: Claims) -> Expected:
+        expected = super()._expected(claims)
+        legacy = expected.issuer == _ISSUER and claims.get("iss") == _LEGACY_ISSUER
+        return replace(expected, issuer=_LEGACY_ISSUER) if legacy else expected

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 from pywry_auth.exceptions import INVALID_ID_TOKEN, TokenError
 from pywry_auth.models import Claims
-from pywry_auth.protocol.discovery import GUID, TENANT, ProviderMetadata
+from pywry_auth.protocol.discovery import GUID, TENANT, ProviderMetadata, is_issuer
+from pywry_auth.protocol.turns import Turns
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
 
@@ -24,6 +26,9 @@ _NATIONAL_USERINFO = {
     "https://login.partner.microsoftonline.cn": "https://microsoftgraph.chinacloudapi.cn/oidc/userinfo",
 }
 _CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # the one tenant of all personal accounts
+# What may stand for a tenant, and the tenant in the issuer then.
+_WORDS = {"common": TENANT, "organizations": TENANT, "consumers": _CONSUMERS}
+_DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
 # private_key_jwt is there too, but with a certificate's thumbprint in its header: not what is made here.
 _METHODS = ("client_secret_post", "client_secret_basic")
 
@@ -40,9 +45,10 @@ class MicrosoftProvider(OAuthProvider):
         client_secret: Its secret; empty for a public client.
         scopes: Scopes to ask for; None means ``openid email profile offline_access``.
         token_endpoint_auth_method: As for OAuthProvider.
-        tenant_id: Who may sign in: a tenant's GUID for its users alone; ``organizations`` for those of every
-            tenant; ``consumers`` for personal accounts; ``common`` for all of them. The ``email`` of a user
-            counts only with a GUID: any other tenant's administrator can set it to what they like
+        tenant_id: Who may sign in: a tenant's GUID for its users alone, or one of its domains, whose GUID is
+            looked up once; ``organizations`` for those of every tenant; ``consumers`` for personal accounts;
+            ``common`` for all of them. The ``email`` of a user counts only with one tenant: any other's
+            administrator can set it to what they like
             (https://learn.microsoft.com/entra/identity-platform/migrate-off-email-claim-authorization).
         authority: Where Microsoft is: another address for a national cloud.
         options: As for OAuthProvider.
@@ -67,13 +73,30 @@ class MicrosoftProvider(OAuthProvider):
     ) -> None:
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
         self.tenant_id = tenant_id.lower()
-        if self.tenant_id not in ("common", "organizations", "consumers") and not _is_guid(self.tenant_id):
+        self._authority = require_endpoint(authority, "authority").rstrip("/")
+        self._turns = Turns()  # everybody waits for the one look-up
+        named_by_domain = _DOMAIN.fullmatch(self.tenant_id) is not None
+        if self.tenant_id not in _WORDS and not _is_guid(self.tenant_id) and not named_by_domain:
             raise self._misconfigured(
-                "TENANT_ID must be common, organizations, consumers, or the tenant's GUID as its overview "
-                "page shows it, not its domain"
+                "TENANT_ID must be common, organizations, consumers, the tenant's GUID as its overview page "
+                "shows it, or one of its domains"
             )
-        at = require_endpoint(authority, "authority").rstrip("/")
-        self.endpoints = _endpoints(at, self.tenant_id)
+        self._tenant = "" if named_by_domain else _WORDS.get(self.tenant_id, self.tenant_id)
+        self.endpoints = _endpoints(self._authority, self.tenant_id, self._tenant)
+
+    @property
+    def metadata(self) -> ProviderMetadata:
+        """Where the endpoints are; a tenant that is named by a domain is looked up first.
+
+        Raises:
+            AuthenticationError: It could not be looked up; the next call tries again.
+        """
+        if not self._tenant:
+            with self._turns.take():
+                if not self._tenant:
+                    found = self._look_up()
+                    self.endpoints, self._tenant = _endpoints(self._authority, found, found), found
+        return super().metadata
 
     def vouched_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the address that the one tenant gives its user; None where every tenant is let in.
@@ -81,10 +104,18 @@ class MicrosoftProvider(OAuthProvider):
         Args:
             profile: What Microsoft says of the user.
             access_token: Not needed.
+
+        Raises:
+            AuthenticationError: The tenant of a domain had to be looked up, and could not be.
         """
+        _ = self.metadata
         email, verified = profile.get("email"), profile.get("email_verified")
-        ours = _is_guid(self.tenant_id) and (verified is None or verified is True)
-        return email if ours and isinstance(email, str) else None
+        # The optional claim that says whether the address is of a domain whose owner was verified.
+        # https://learn.microsoft.com/entra/identity-platform/optional-claims-reference
+        owned = profile.get("xms_edov")
+        denied = not (verified is None or verified is True) or owned not in (None, True, "true", "1")
+        ours = self._tenant not in (TENANT, _CONSUMERS)
+        return email if ours and not denied and isinstance(email, str) else None
 
     def revoke_token(self, token: str) -> bool:
         """Return False: Microsoft has no token revocation (RFC 7009).
@@ -94,16 +125,24 @@ class MicrosoftProvider(OAuthProvider):
         """
         return False
 
+    def _look_up(self) -> str:
+        # The issuer there has the GUID: https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
+        with self._session() as session:
+            answer = session.call(
+                "GET", f"{self._authority}/{self.tenant_id}/v2.0/.well-known/openid-configuration"
+            )
+        issuer = answer.json_object().get("issuer") if answer.status == 200 else None
+        if not isinstance(issuer, str) or not is_issuer(issuer, f"{self._authority}/{TENANT}/v2.0"):
+            raise answer.fault(f"no tenant of the domain {self.tenant_id} (check TENANT_ID)")
+        return issuer.split("/")[-2]
+
     def _expected(self, claims: Claims) -> Expected:
         # https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
         expected, tenant = super()._expected(claims), claims.get("tid")
-        personal = tenant == _CONSUMERS
-        if self.tenant_id == "common":
-            fits = True
-        elif self.tenant_id == "organizations":
-            fits = not personal
+        if self._tenant != TENANT:
+            fits = tenant == self._tenant
         else:
-            fits = personal if self.tenant_id == "consumers" else tenant == self.tenant_id
+            fits = self.tenant_id == "common" or tenant != _CONSUMERS
         if not isinstance(tenant, str) or not _is_guid(tenant) or not fits:
             raise TokenError(
                 f"The ID token is refused: its tenant (tid) is none of TENANT_ID {self.tenant_id}. "
@@ -113,17 +152,16 @@ class MicrosoftProvider(OAuthProvider):
         return replace(expected, issuer=expected.issuer.replace(TENANT, tenant))
 
 
-def _endpoints(authority: str, tenant: str) -> ProviderMetadata:
-    home = f"{authority}/{tenant}/oauth2/v2.0"
-    issuer = {"common": TENANT, "organizations": TENANT, "consumers": _CONSUMERS}.get(tenant, tenant)
+def _endpoints(authority: str, segment: str, tenant: str) -> ProviderMetadata:
+    home = f"{authority}/{segment}/oauth2/v2.0"
     return ProviderMetadata(
-        issuer=f"{authority}/{issuer}/v2.0",
+        issuer=f"{authority}/{tenant}/v2.0",
         authorization_endpoint=f"{home}/authorize",
         token_endpoint=f"{home}/token",
         userinfo_endpoint=_NATIONAL_USERINFO.get(authority, _USERINFO),
         device_authorization_endpoint=f"{home}/devicecode",
         end_session_endpoint=f"{home}/logout",
-        jwks_uri=f"{authority}/{tenant}/discovery/v2.0/keys",
+        jwks_uri=f"{authority}/{segment}/discovery/v2.0/keys",
         token_endpoint_auth_methods_supported=_METHODS,
         id_token_signing_alg_values_supported=("RS256",),
     )

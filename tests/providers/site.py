@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from pywry_auth.app import PyWry
@@ -21,14 +25,14 @@ from tests.person import Person
 
 
 class Site:
-    """An application at one provider.
+    """An application at one provider, or at several.
 
     Args:
         provider: Where users sign in.
         settings: Of ``DeploySettings``.
     """
 
-    def __init__(self, provider: OAuthProvider, **settings: Any) -> None:
+    def __init__(self, provider: OAuthProvider | Mapping[str, OAuthProvider], **settings: Any) -> None:
         backend = MemoryBackend()
         self.sessions, self.tokens = SessionStore(backend), TokenStore(backend)
         config = AuthConfig(enabled=True, token_secret=SECRET)
@@ -40,6 +44,20 @@ class Site:
     def browser(self) -> Browser:
         """Return a new browser."""
         return Browser(self.app.test_client(), SITE)
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve it on the loopback address, for a real browser."""
+        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        server.daemon_threads = True  # type: ignore[attr-defined]  # a kept-alive connection would hold it up
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
     def roles(self) -> list[str]:
         """Sign in, and return the roles that it brought."""

@@ -172,6 +172,21 @@ def test_what_was_not_asked_for_is_not_read(github: GitHub) -> None:
     assert github.requests(EMAILS) == []
 
 
+def test_the_primary_address_is_found_among_many(github: GitHub) -> None:
+    """P18: GitHub tells thirty unless it is asked for more."""
+    others = [address(f"alice+{number}@example.com") for number in range(60)]
+    github.addresses = [*others, address("alice@example.com", primary=True)]
+    assert Site(github.provider(), admin_users="alice@example.com").roles() == ["viewer", "admin"]
+    assert {request.target for request in github.requests(EMAILS)} == {f"{EMAILS}?per_page=100"}
+
+
+def test_an_app_that_may_not_read_addresses_does_without(github: GitHub) -> None:
+    """A GitHub App without the permission."""
+    told = {"message": "Resource not accessible by integration", "status": "403"}
+    github.answers[EMAILS] = Answer(told, 403)
+    assert Site(github.provider(), admin_users="alice@example.com").roles() == ["viewer"]
+
+
 def test_what_was_asked_for_and_not_granted_is_done_without() -> None:
     """P16: a person may leave a scope out."""
     with GitHub(granted="read:user") as github:
@@ -181,7 +196,18 @@ def test_what_was_asked_for_and_not_granted_is_done_without() -> None:
         assert Site(github.provider(), admin_users="alice@example.com").roles() == ["viewer"]
 
 
-@pytest.mark.parametrize("answer", [Answer({}, 500), Answer({"message": "no list"}), Answer(b"<html>")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer({}, 500),
+        Answer({"message": "no list"}),
+        Answer(b"<html>"),
+        Answer({"message": "API rate limit exceeded for user ID 583231."}, 403),
+        Answer({"message": "You have exceeded a secondary rate limit."}, 403),
+        Answer({"message": "API rate limit exceeded"}, 429),
+        Answer({"message": "Bad credentials"}, 401),
+    ],
+)
 def test_addresses_that_cannot_be_had_make_nobody_anything(github: GitHub, answer: Answer) -> None:
     """S11: the profile does without; a rule about addresses does not."""
     github.answers[EMAILS] = answer
@@ -276,6 +302,18 @@ def test_what_could_not_be_revoked_is_said(github: GitHub, caplog: pytest.LogCap
     assert provider.revoke_token(tokens.access_token) is False
     assert "could not be revoked" in caplog.text
     assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize(("status", "revoked"), [(204, True), (404, False), (422, False), (200, False)])
+def test_a_token_is_revoked_when_github_says_so(github: GitHub, status: int, revoked: bool) -> None:
+    """S4: 204 is its word for it; 422 is "Validation failed, or the endpoint has been spammed"."""
+    github.answers[REVOKE] = Answer(b"" if status == 204 else {"message": "Validation Failed"}, status)
+    assert github.provider().revoke_token("gho_x") is revoked
+
+
+def test_a_client_id_stays_one_part_of_the_path() -> None:
+    endpoint = GitHubProvider("a/../b?c").metadata.revocation_endpoint
+    assert endpoint == "https://api.github.com/applications/a%2F..%2Fb%3Fc/token"
 
 
 def test_who_is_no_longer_let_in_has_no_profile(github: GitHub) -> None:

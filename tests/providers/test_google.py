@@ -138,25 +138,57 @@ def test_a_wrong_secret_is_said_to_be_one(google: Google) -> None:
     with pytest.raises(TokenError, match="CLIENT_SECRET") as caught:
         provider.exchange_code("code", REDIRECT_URI)
     assert caught.value.error == "invalid_client"
+    with pytest.raises(TokenError, match="client_secret is missing") as caught:
+        google.provider(secret="").exchange_code("code", REDIRECT_URI)
+    assert caught.value.error == "invalid_request"
 
 
 def test_a_response_of_another_issuer_is_refused(google: Google) -> None:
     """T4, RFC 9207: looked at although Google need not send it."""
     provider = google.provider()
     request = begin(provider, REDIRECT_URI)
-    parameters = [*parameters_of(Person().authorize(request.url)), ("iss", "https://id.example.com")]
-    with pytest.raises(AuthenticationError) as caught:
-        complete(provider, request, parameters)
-    assert caught.value.error == ISSUER_MISMATCH
+    parameters = dict(parameters_of(Person().authorize(request.url)))
+    assert parameters["iss"] == "https://accounts.google.com"
+    for wrong in ("https://id.example.com", "https://accounts.google.com/", "accounts.google.com", ""):
+        with pytest.raises(AuthenticationError) as caught:
+            complete(provider, request, list((parameters | {"iss": wrong}).items()))
+        assert caught.value.error == ISSUER_MISMATCH
     assert google.requests("/token") == []
+    del parameters["iss"]  # Google does not send it to everybody yet
+    assert complete(provider, request, list(parameters.items())).user_id == SUBJECT
 
 
-def test_an_id_token_of_another_issuer_is_refused(google: Google) -> None:
+@pytest.mark.parametrize(
+    ("issuer", "accepted"),
+    [
+        ("accounts.google.com", True),  # as its reference says of "legacy implementations"
+        ("https://accounts.google.com/", False),
+        ("http://accounts.google.com", False),
+        ("https://id.example.com", False),
+        ("", False),
+        (None, False),
+        (["accounts.google.com"], False),
+    ],
+)
+def test_an_id_token_is_googles_under_both_its_names_alone(
+    google: Google, issuer: object, accepted: bool
+) -> None:
+    google.claims["iss"] = issuer
+    if accepted:
+        assert google.provider().issued(login(google))
+        return
+    with pytest.raises(TokenError) as caught:
+        login(google)
+    assert caught.value.error == INVALID_ID_TOKEN
+
+
+def test_who_says_to_be_another_issuer_has_one_name(google: Google) -> None:
+    google.claims["iss"] = "accounts.google.com"
     provider = google.provider(issuer="https://id.example.com")
     request = begin(provider, REDIRECT_URI)
-    with pytest.raises(TokenError) as caught:
-        complete(provider, request, parameters_of(Person().authorize(request.url)))
-    assert caught.value.error == INVALID_ID_TOKEN
+    parameters = [pair for pair in parameters_of(Person().authorize(request.url)) if pair[0] != "iss"]
+    with pytest.raises(TokenError):
+        complete(provider, request, parameters)
 
 
 def test_a_code_is_worth_nothing_without_its_verifier(google: Google) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from werkzeug.serving import make_server
 
 from pywry_auth.app import PyWry
 from pywry_auth.state.tokens import MemoryTokenStore
@@ -52,16 +51,9 @@ def test_a_program_signs_in(imitation: Imitated, chromium: webdriver.Chrome) -> 
 
 def test_a_website_signs_in(imitation: Imitated, chromium: webdriver.Chrome) -> None:
     site = Site(imitation.provider())
-    server = make_server("127.0.0.1", 0, site.app, threaded=True)
-    server.daemon_threads = True  # type: ignore[attr-defined]  # a kept-alive connection would hold it up
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        chromium.get(f"http://127.0.0.1:{server.server_port}/auth/login?next=/auth/userinfo")
+    with site.served() as address:
+        imitation.registered = (f"{address}/auth/callback",)
+        chromium.get(f"{address}/auth/login?next=/auth/userinfo")
         told = json.loads(chromium.find_element(By.TAG_NAME, "body").text)
         assert told["user_info"]["email"] == "alice@example.com"
         assert site.sessions.list_user_sessions(told["user_id"])
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -11,7 +11,9 @@ from pywry_auth.config import OAuth2Settings
 from pywry_auth.exceptions import (
     INVALID_CONFIGURATION,
     INVALID_ID_TOKEN,
+    INVALID_RESPONSE,
     ISSUER_MISMATCH,
+    PROVIDER_UNREACHABLE,
     AuthenticationError,
     TokenError,
     TokenRefreshError,
@@ -23,11 +25,13 @@ from pywry_auth.providers.microsoft import MicrosoftProvider
 from tests.person import Person, parameters_of
 from tests.protocol.issuer import REDIRECT_URI
 from tests.protocol.refusal import everything_told
+from tests.protocol.servers import Answer
 from tests.providers.imitations.imitation import CLIENT_ID
 from tests.providers.imitations.microsoft import CONSUMERS, OID, OTHER_TENANT, SUBJECT, TENANT, Microsoft
 from tests.providers.site import Site, come_back, signed_in
 
 LOGIN = "https://login.microsoftonline.com"
+DOMAIN = "contoso.onmicrosoft.com"
 
 
 def login(provider: MicrosoftProvider, *more: tuple[str, str]) -> AuthFlowResult:
@@ -70,8 +74,24 @@ def test_a_national_cloud_has_its_own_addresses(authority: str, graph: str) -> N
     assert endpoints.userinfo_endpoint == f"{graph}/oidc/userinfo"
 
 
-@pytest.mark.parametrize("tenant", ["", "contoso.onmicrosoft.com", "../common", "commons", f"{TENANT}x"])
-def test_a_tenant_is_named_by_its_guid(tenant: str) -> None:
+@pytest.mark.parametrize(
+    "tenant",
+    [
+        "",
+        "../common",
+        "commons",
+        f"{TENANT}x",
+        "contoso..com",
+        "contoso.com/common",
+        ".com",
+        "contoso.com.",
+        "a b.com",
+        "-a.com",
+        "contoso.com\n",
+        "127.0.0.1",
+    ],
+)
+def test_a_tenant_is_named_by_its_guid_or_by_a_domain(tenant: str) -> None:
     with pytest.raises(AuthenticationError, match="TENANT_ID") as caught:
         MicrosoftProvider(CLIENT_ID, tenant_id=tenant)
     assert caught.value.error == INVALID_CONFIGURATION
@@ -119,6 +139,8 @@ def test_a_website_signs_in_and_out() -> None:
         (TENANT, TENANT, True),
         (TENANT, OTHER_TENANT, False),
         (TENANT, CONSUMERS, False),
+        (CONSUMERS, CONSUMERS, True),
+        (CONSUMERS, TENANT, False),
     ],
 )
 def test_a_tenants_users_sign_in_where_they_may(segment: str, tenant: str, accepted: bool) -> None:
@@ -132,6 +154,58 @@ def test_a_tenants_users_sign_in_where_they_may(segment: str, tenant: str, accep
             login(microsoft.provider())
         assert caught.value.error == INVALID_ID_TOKEN
         assert tenant not in everything_told(caught.value).replace(segment, "")
+
+
+def test_a_tenant_that_is_named_by_a_domain_is_looked_up_once() -> None:
+    """S4, P19: in both modes; what holds then is its GUID."""
+    with Microsoft(DOMAIN) as microsoft:
+        provider = microsoft.provider(tenant_id=DOMAIN.upper())
+        assert microsoft.server.received == []
+        app, result = signed_in(provider)
+        assert result.tokens.id_token_claims["tid"] == TENANT
+        assert result.tokens.issuer == f"{microsoft.url}/{TENANT}/v2.0"
+        assert provider.issued(result.tokens)
+        app.logout()
+        assert Site(provider, admin_users="alice@example.com").roles() == ["viewer", "admin"]
+        assert len(microsoft.requests(f"/{DOMAIN}/v2.0/.well-known/openid-configuration")) == 1
+        assert microsoft.requests(f"/{DOMAIN}/oauth2/v2.0/token") == []
+        microsoft.claims["tid"] = OTHER_TENANT
+        with pytest.raises(TokenError, match="tenant") as caught:
+            login(provider)
+        assert caught.value.error == INVALID_ID_TOKEN
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer({"error": "invalid_tenant", "error_description": "AADSTS90002: Tenant not found."}, 400),
+        Answer({"issuer": f"https://login.microsoftonline.com/{TENANT}/v2.0"}),
+        Answer({"issuer": "{url}/{tenantid}/v2.0"}),
+        Answer({"issuer": "{url}/common/v2.0"}),
+        Answer({"issuer": f"{{url}}/{TENANT}/v2.0/"}),
+        Answer({"issuer": None}),
+        Answer({}),
+        Answer([]),
+        Answer(b"<html>"),
+        Answer(b"", 302, headers={"Location": "https://id.example.com/"}),
+        Answer({}, 503),
+    ],
+)
+def test_a_domain_that_is_no_tenants_is_said_and_asked_for_again(answer: Answer) -> None:
+    """S11."""
+    with Microsoft(DOMAIN) as microsoft:
+        if isinstance(answer.body, dict) and isinstance(answer.body.get("issuer"), str):
+            answer = Answer({"issuer": answer.body["issuer"].replace("{url}", microsoft.url)})
+        discovery = f"/{DOMAIN}/v2.0/.well-known/openid-configuration"
+        microsoft.answers[discovery] = answer
+        provider = microsoft.provider()
+        with pytest.raises(AuthenticationError, match=DOMAIN) as caught:
+            begin(provider, REDIRECT_URI)
+        assert caught.value.error in (INVALID_RESPONSE, PROVIDER_UNREACHABLE)
+        browser = Site(provider).browser()
+        assert browser.get("/auth/login").status_code in (400, 502)
+        del microsoft.answers[discovery]
+        assert login(provider).user_id == SUBJECT
 
 
 @pytest.mark.parametrize("segment", ["common", TENANT])
@@ -196,7 +270,9 @@ def test_tokens_of_another_tenants_sign_in_are_not_used() -> None:
         ("common", TENANT, False),
         ("organizations", TENANT, False),
         ("consumers", CONSUMERS, False),
+        (CONSUMERS, CONSUMERS, False),
         (TENANT, TENANT, True),
+        (DOMAIN, TENANT, True),
     ],
 )
 def test_an_address_counts_only_with_a_specific_tenant(
@@ -218,8 +294,30 @@ def test_an_address_that_the_tenant_denies_does_not_count() -> None:
     for verified in (False, "false", 1, "yes"):
         profile = {"email": "a@example.com", "email_verified": verified}
         assert provider.vouched_email(profile, "") is None, verified
+    for owned, counts in (
+        (True, True),
+        ("1", True),
+        ("true", True),
+        (False, False),
+        ("0", False),
+        ("", False),
+    ):
+        profile = {"email": "a@example.com", "xms_edov": owned}
+        assert (provider.vouched_email(profile, "") is not None) is counts, owned
     assert provider.vouched_email({"email": ["a@example.com"]}, "") is None
     assert provider.vouched_email({"preferred_username": "a@example.com"}, "") is None
+
+
+def test_a_domain_of_personal_accounts_is_no_tenant_of_its_own() -> None:
+    """T14."""
+    with Microsoft(DOMAIN) as microsoft:
+        microsoft.claims["tid"] = CONSUMERS
+        microsoft.answers[f"/{DOMAIN}/v2.0/.well-known/openid-configuration"] = Answer(
+            {"issuer": f"{microsoft.url}/{CONSUMERS}/v2.0"}
+        )
+        provider = microsoft.provider()
+        assert provider.vouched_email(microsoft.profile, "") is None
+        assert provider.metadata.issuer == f"{microsoft.url}/{CONSUMERS}/v2.0"
 
 
 @pytest.mark.parametrize("claim", ["groups", "roles"])

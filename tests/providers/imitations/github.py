@@ -1,6 +1,7 @@
 """GitHub as its documentation shows it, at the addresses of an Enterprise Server.
 
 https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
+https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-authorization-request-errors
 https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
 https://docs.github.com/en/rest/users/emails
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from pywry_auth.providers.github import GitHubProvider
 from tests.protocol.servers import Answer, Received
@@ -24,6 +25,8 @@ from tests.providers.imitations.imitation import (
     bearer,
     credentials,
     query_of,
+    redirect,
+    refusal,
 )
 
 API = "/api/v3"
@@ -44,6 +47,7 @@ class GitHub(Imitation):
 
     def __init__(self, *, expiring: bool = False, granted: str | None = None) -> None:
         super().__init__()
+        self.registered = ("http://127.0.0.1",)
         self._expiring = expiring
         self._granted = granted
         self.profile: dict[str, Any] = {
@@ -78,6 +82,11 @@ class GitHub(Imitation):
         asked = query_of(request)
         if asked.get("client_id") != CLIENT_ID:
             return Answer(b"<h1>404</h1>", 404, "text/html")
+        if not any(_fits(asked["redirect_uri"], known) for known in self.registered):
+            return redirect(self.registered[0], state=asked["state"], **_MISMATCH)
+        if self.refuses:
+            told = "The user has denied your application access."
+            return refusal(asked, **_error("access_denied", told))
         return self.consent(request)
 
     def token(self, request: Received) -> Answer:
@@ -100,7 +109,10 @@ class GitHub(Imitation):
         assert grant is not None
         if not {"user:email", "user"} & set(self._scopes(grant)):
             return _message("Not Found", 404)
-        return Answer(self.addresses)
+        query = query_of(request)
+        size = min(int(query.get("per_page", 30)), 100)
+        begin = size * (int(query.get("page", 1)) - 1)
+        return Answer(self.addresses[begin : begin + size])
 
     def revoke(self, request: Received) -> Answer:
         """End a token for the application that it belongs to."""
@@ -128,8 +140,7 @@ class GitHub(Imitation):
             return self._issue(grant)
         known = self.grants.get(form.get("code", ""))
         if known and form.get("redirect_uri") != known.request["redirect_uri"]:
-            text = "The redirect_uri MUST match the registered callback URL for this application."
-            return _error("redirect_uri_mismatch", text)
+            return _MISMATCH
         grant = self.redeem(form)
         if grant is None:
             return _error("bad_verification_code", "The code passed is incorrect or expired.")
@@ -160,8 +171,23 @@ def address(email: str, **members: Any) -> dict[str, Any]:
     return {"email": email, "primary": False, "verified": True, "visibility": None, **members}
 
 
-def _error(error: str, text: str) -> dict[str, Any]:
+def _fits(asked: str, known: str) -> bool:
+    """Compare as authorizing-oauth-apps#redirect-urls says: same host and port, the path at or below it."""
+    own, other = urlsplit(known), urlsplit(asked)
+    if own.hostname == "127.0.0.1":  # "loopback URLs": the port need not be the registered one
+        own, other = own._replace(netloc="127.0.0.1"), other._replace(netloc=other.hostname or "")
+    below = other.path == own.path or other.path.startswith(own.path.rstrip("/") + "/")
+    return (own.scheme, own.netloc) == (other.scheme, other.netloc) and below
+
+
+def _error(error: str, text: str) -> dict[str, str]:
     return {"error": error, "error_description": text, "error_uri": f"{_HELP}/#{error.replace('_', '-')}"}
+
+
+_MISMATCH = _error(
+    "redirect_uri_mismatch",
+    "The redirect_uri MUST match the registered callback URL for this application.",
+)
 
 
 def _message(text: str, status: int) -> Answer:

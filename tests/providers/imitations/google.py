@@ -1,12 +1,17 @@
 """Google as its documentation shows it.
 
 https://developers.google.com/identity/openid-connect/openid-connect
+https://developers.google.com/identity/openid-connect/reference
 https://developers.google.com/identity/protocols/oauth2/web-server
+https://developers.google.com/identity/protocols/oauth2/native-app
 """
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from typing import Any
+from urllib.parse import urlsplit
 
 from pywry_auth.providers.google import GoogleProvider
 from tests.protocol.servers import Answer, Received
@@ -18,6 +23,7 @@ from tests.providers.imitations.imitation import (
     bearer,
     credentials,
     query_of,
+    refusal,
 )
 
 ISSUER = "https://accounts.google.com"
@@ -25,10 +31,14 @@ SUBJECT = "110169484474386276334"
 
 
 class Google(Imitation):
-    """Google's endpoints, at their own paths below one address."""
+    """Google's endpoints, at their own paths below one address.
+
+    With ``registered`` redirect URIs the client is a web application, else a desktop app.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.claims: dict[str, Any] = {"iss": ISSUER}
         self.profile: dict[str, Any] = {
             "sub": SUBJECT,
             "name": "Alice Example",
@@ -63,11 +73,19 @@ class Google(Imitation):
         asked = query_of(request)
         if asked.get("client_id") != CLIENT_ID:
             return Answer(b"Error 401: invalid_client", 401, "text/html")
-        return self.consent(request, scope=asked["scope"], authuser="0", prompt="consent", hd="example.com")
+        if not self._may_return_to(asked["redirect_uri"]):
+            return Answer(b"Error 400: redirect_uri_mismatch", 400, "text/html")
+        if self.refuses:
+            return refusal(asked, iss=ISSUER, error="access_denied")
+        more = {"scope": asked["scope"], "authuser": "0", "prompt": "consent", "hd": "example.com"}
+        return self.consent(request, iss=ISSUER, **more)
 
     def token(self, request: Received) -> Answer:
         """Exchange a code, or refresh."""
         form = request.form
+        if credentials(request, form) == (CLIENT_ID, ""):
+            told = "client_secret is missing."
+            return Answer({"error": "invalid_request", "error_description": told}, 400)
         if credentials(request, form) != (CLIENT_ID, CLIENT_SECRET):
             return Answer({"error": "invalid_client", "error_description": "Unauthorized"}, 401)
         if form["grant_type"] == "refresh_token":
@@ -98,10 +116,18 @@ class Google(Imitation):
         grant.tokens.clear()
         return Answer({})
 
+    def _may_return_to(self, redirect_uri: str) -> bool:
+        if self.registered:
+            return redirect_uri in self.registered
+        parts = urlsplit(redirect_uri)
+        return (parts.scheme, parts.hostname) == ("http", "127.0.0.1")
+
     def _issue(self, grant: Grant, **more: str) -> Answer:
         token = self.secret("ya29.")
         grant.tokens |= {token, *more.values()}
-        claims = {"iss": ISSUER, "azp": CLIENT_ID, **self.profile}
+        half = sha256(token.encode()).digest()[:16]
+        at_hash = urlsafe_b64encode(half).rstrip(b"=").decode("ascii")
+        claims = {"azp": CLIENT_ID, "at_hash": at_hash, **self.profile, **self.claims}
         if "nonce" in grant.request:
             claims["nonce"] = grant.request["nonce"]
         scope = (

@@ -31,14 +31,17 @@ class Grant:
 
 
 class Imitation:
-    """A provider on the loopback address at which everybody consents at once.
+    """A provider on the loopback address at which everybody consents at once, or where ``refuses``, nobody.
 
-    ``routes`` has what each path does; ``answers`` goes before it, for what the test says.
+    ``routes`` has what each path does; ``answers`` goes before it, for what the test says. ``registered`` are
+    the client's redirect URIs, which each provider compares in its own way.
     """
 
     def __init__(self) -> None:
         self.routes: dict[str, Told] = {}
         self.answers: dict[str, Answer] = {}
+        self.registered: tuple[str, ...] = ()
+        self.refuses = False
         self.grants: dict[str, Grant] = {}
         self.key = make_key("RSA")
         self._number = count(1)
@@ -105,6 +108,11 @@ def query_of(request: Received) -> dict[str, str]:
 def redirect(where: str, **parameters: str) -> Answer:
     """Send the browser somewhere."""
     return Answer(b"", 302, "text/plain", {"Location": f"{where}?{urlencode(parameters, quote_via=quote)}"})
+
+
+def refusal(asked: Mapping[str, str], **told: str) -> Answer:
+    """Send the browser back with an error (RFC 6749 §4.1.2.1)."""
+    return redirect(asked["redirect_uri"], state=asked["state"], **told)
 
 
 def credentials(request: Received, form: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,6 +3,9 @@
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
 https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
 https://learn.microsoft.com/entra/identity-platform/userinfo
+https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
+https://learn.microsoft.com/entra/identity-platform/reply-url
+https://learn.microsoft.com/entra/identity-platform/optional-claims-reference
 https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 """
 
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from pywry_auth.providers.microsoft import MicrosoftProvider
 from tests.protocol.servers import Answer, Received
@@ -20,6 +24,8 @@ from tests.providers.imitations.imitation import (
     Imitation,
     bearer,
     credentials,
+    query_of,
+    refusal,
 )
 
 TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
@@ -33,7 +39,7 @@ class Microsoft(Imitation):
     """The endpoints of one path segment, and UserInfo.
 
     Args:
-        segment: What stands in the path: ``common`` and its like, or a tenant.
+        segment: What stands in the path: ``common`` and its like, a tenant, or a domain of ``TENANT``.
     """
 
     def __init__(self, segment: str = "common") -> None:
@@ -48,12 +54,17 @@ class Microsoft(Imitation):
             "email": "alice@example.com",
         }
         self.claims: dict[str, Any] = {"tid": TENANT, "oid": OID}
+        self.registered = ("http://127.0.0.1/callback", "http://127.0.0.1/auth/callback")
         self.routes = {
-            f"/{segment}/oauth2/v2.0/authorize": self.authorize,
-            f"/{segment}/oauth2/v2.0/token": self.token,
-            f"/{segment}/discovery/v2.0/keys": self.keys,
+            f"/{segment}/v2.0/.well-known/openid-configuration": self.discovery,
             "/oidc/userinfo": self.userinfo,
         }
+        for name in (segment, TENANT) if "." in segment else (segment,):
+            self.routes |= {
+                f"/{name}/oauth2/v2.0/authorize": self.authorize,
+                f"/{name}/oauth2/v2.0/token": self.token,
+                f"/{name}/discovery/v2.0/keys": self.keys,
+            }
 
     def provider(self, secret: str = CLIENT_SECRET, **options: Any) -> MicrosoftProvider:
         """Return a client of this imitation."""
@@ -64,8 +75,31 @@ class Microsoft(Imitation):
         }
         return MicrosoftProvider(CLIENT_ID, secret, **(usual | options))
 
+    def discovery(self, request: Received) -> Answer:
+        """Tell the issuer of a tenant by its GUID, however it is named; of several as a template."""
+        many = {"common": "{tenantid}", "organizations": "{tenantid}", "consumers": CONSUMERS}
+        issuer = many.get(self.segment, TENANT)
+        home = f"{self.url}/{self.segment}"
+        return Answer(
+            {
+                "token_endpoint": f"{home}/oauth2/v2.0/token",
+                "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+                "jwks_uri": f"{home}/discovery/v2.0/keys",
+                "issuer": f"{self.url}/{issuer}/v2.0",
+                "authorization_endpoint": f"{home}/oauth2/v2.0/authorize",
+                "tenant_region_scope": "EU",
+            }
+        )
+
     def authorize(self, request: Received) -> Answer:
         """Consent; the answer has more in it than is asked for."""
+        asked = query_of(request)
+        if not any(_fits(asked["redirect_uri"], known) for known in self.registered):
+            text = b"AADSTS50011: The redirect URI specified in the request does not match"
+            return Answer(text, 400, "text/html")
+        if self.refuses:
+            told = "the user canceled the authentication"
+            return refusal(asked, error="access_denied", error_subcode="cancel", error_description=told)
         return self.consent(request, session_state="7a5b8f3c-0000-aaaa-1111-bbbb2222cccc")
 
     def token(self, request: Received) -> Answer:
@@ -123,6 +157,14 @@ class Microsoft(Imitation):
             "uti": "bXlPd24",
         }
         return {name: value for name, value in {**usual, **nonce, **self.claims}.items() if value is not ...}
+
+
+def _fits(asked: str, known: str) -> bool:
+    """https://learn.microsoft.com/entra/identity-platform/reply-url: exactly, but for a loopback port."""
+    own, other = urlsplit(known), urlsplit(asked)
+    if own.hostname == "127.0.0.1":
+        own, other = own._replace(netloc="127.0.0.1"), other._replace(netloc=other.hostname or "")
+    return own == other
 
 
 def _error(error: str, code: int, text: str, status: int = 400) -> Answer:
