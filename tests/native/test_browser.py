@@ -111,6 +111,34 @@ def test_a_browser_in_the_foreground_holds_up_nobody(tmp_path: Path) -> None:
     assert (tmp_path / "last").read_text() == "closed"
 
 
+BLOCKED = """
+import threading, webbrowser
+from pywry_auth.native.browser import open_browser
+asked, over = threading.Event(), threading.Event()
+class Blocking(webbrowser.BaseBrowser):
+    def open(self, url, new=0, autoraise=True):
+        asked.set()
+        over.wait()
+webbrowser.register("blocking", None, Blocking("blocking"), preferred=True)
+open_browser("http://127.0.0.1/")
+assert asked.wait(10)
+print("not held up")
+"""
+
+
+def test_a_browser_whose_opening_never_ends_holds_up_neither_us_nor_our_end() -> None:
+    """L: webbrowser.open can block."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BLOCKED],
+        env={name: value for name, value in os.environ.items() if name != "BROWSER"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("not held up\n", "", 0)
+
+
 @pytest.mark.parametrize("name", ["lynx", "w3m", "links", "elinks", "www-browser"])
 def test_a_text_browser_is_refused_without_a_terminal(tmp_path: Path, name: str) -> None:
     run = run_opener(make_browser(tmp_path / name), tmp_path)
