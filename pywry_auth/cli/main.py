@@ -54,17 +54,22 @@ def _local_time(moment: float) -> str:
 
 
 def _print_result(text: str) -> None:
-    """Print in whatever characters standard output has; that nobody reads it any more is no failure."""
+    """Print in whatever characters standard output has; that nobody reads it (any more) is no failure."""
+    if sys.stdout is None:
+        return
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except BrokenPipeError:
+    except OSError as exc:
         # Else the interpreter would try once more when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            raise AuthenticationError(f"The result cannot be written: {exc.strerror}.") from exc
 
 
 def _complain(text: str) -> None:
-    print(f"pywry-auth: {text}", file=sys.stderr)
+    if sys.stderr is not None:  # else print would take standard output for it
+        print(f"pywry-auth: {text}", file=sys.stderr)
 
 
 @contextmanager

@@ -116,6 +116,28 @@ def test_who_does_not_want_the_output_gets_no_complaint(settings: dict[str, str]
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("place", "status", "complaint"), [("&-", 0, ""), ("/dev/full", 1, "No space left on device.")]
+)
+def test_an_output_that_is_closed_or_full_gets_no_traceback(
+    settings: dict[str, str], place: str, status: int, complaint: str
+) -> None:
+    with started("sh", "-c", f"exec '{COMMAND}' login >{place}", **settings) as program:
+        url = program.url()
+        Person().sign_in(url)
+        ended, _, err = program.end()
+    assert ended == status
+    assert "Traceback" not in err
+    assert err.partition(url)[2].strip().endswith(complaint)
+    assert bool(complaint) is ("pywry-auth: " in err)
+
+
+def test_a_complaint_that_nobody_can_hear_is_not_put_into_the_output() -> None:
+    command = ["sh", "-c", f"exec '{COMMAND}' login 2>&-"]
+    run = subprocess.run(command, env=environment({}), stdout=subprocess.PIPE, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (1, b"")
+
+
 @pytest.fixture
 def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
     return Complaint(monkeypatch, capsys)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pywry_auth.cli.identity_provider import DEFAULT_USERS, IdentityProvider
 from pywry_auth.cli.identity_provider.keys import ALGORITHMS
 
+_LONGEST_LIFETIME = 10 * 365 * 86400
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C and return the exit status; the first line printed is the issuer.
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="A local OpenID provider for trying things out. It listens on 127.0.0.1 only.",
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
-    parser.add_argument("--access-token-lifetime", type=float, default=3600, metavar="SECONDS")
+    parser.add_argument("--access-token-lifetime", type=_lifetime, default=3600.0, metavar="SECONDS")
     parser.add_argument("--signing-algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
     parser.add_argument("--verbose", action="store_true", help="print each request, without its query")
     options = parser.parse_args(arguments)
@@ -47,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _lifetime(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= _LONGEST_LIFETIME:
+        raise argparse.ArgumentTypeError(f"write a number of seconds from 0 to {_LONGEST_LIFETIME}")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pywry_auth.cli.identity_provider import IdentityProvider
+from pywry_auth.cli.identity_provider.__main__ import main
 from tests.cli.identity_provider.person import Person
 
 
@@ -46,3 +47,10 @@ def test_as_a_program_it_says_that_a_port_is_taken(provider: IdentityProvider) -
     assert (done.returncode, done.stdout) == (1, "")
     assert f"cannot listen on port {port}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon"])
+def test_a_lifetime_that_is_none_is_refused_at_once(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([f"--access-token-lifetime={seconds}"])
+    assert "--access-token-lifetime" in capsys.readouterr().err
