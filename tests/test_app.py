@@ -198,6 +198,31 @@ def test_cancel_without_a_login_does_nothing_to_the_next_one(provider: GenericOI
     assert _login(app, provider, Person()).success
 
 
+def test_cancel_counts_while_stored_tokens_are_still_being_refreshed(
+    idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    """S5: the window that would open afterwards is one that nobody wants any more."""
+    app, store = PyWry(), MemoryTokenStore()
+    tokens = _login(app, provider, Person(), token_store=store).tokens
+    store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 9999))
+    assert tokens.refresh_token is not None
+    provider.revoke_token(tokens.refresh_token)
+
+    def cancelling(wrapped: Any) -> Any:
+        def serve(environ: dict[str, Any], start_response: Any) -> Any:
+            again.cancel()
+            return wrapped(environ, start_response)
+
+        return serve
+
+    again = PyWry()
+    idp.wrap(cancelling)
+    with pytest.raises(AuthFlowCancelled):
+        again.login(
+            provider, token_store=store, show_window=lambda url, config: pytest.fail(url), notify=_ignore
+        )
+
+
 def test_a_denial_is_told_to_the_program_and_to_the_person(provider: GenericOIDCProvider) -> None:
     """N10: the provider's own error, an honest page, and no request for tokens."""
     person = Person(action="cancel")

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.exceptions import AuthFlowCancelled
 from pywry_auth.native.known_users import KnownUsers, SignedIn
 
 if TYPE_CHECKING:
@@ -94,6 +95,14 @@ class Login:
         if self._flow is not None:
             self._flow.cancel()
 
+    def _tell(self, message: str) -> None:
+        # Who cancels before this, while tokens are refreshed say, finds no flow; after it, one that listens.
+        if self._cancelled.is_set():
+            raise AuthFlowCancelled("The login was cancelled.", error="cancelled")
+        from pywry_auth.native.browser import print_to_stderr
+
+        (self._ways.notify or print_to_stderr)(message)
+
     def _resume(self) -> SignedIn | None:
         if not self._silent:
             return None
@@ -104,11 +113,10 @@ class Login:
         """Wait for other processes that want the same: one window is enough."""
         if not self._silent or not self._store.backend.shared:
             return nullcontext(0.0)
-        from pywry_auth.native.browser import print_to_stderr
         from pywry_auth.native.login_turn import login_turn
 
         name = f"login {self._provider.client_id}"
-        return login_turn(name, self._ways.timeout, self._ways.notify or print_to_stderr, self._cancelled)
+        return login_turn(name, self._ways.timeout, self._tell, self._cancelled)
 
     def _ask(self, seconds: float) -> SignedIn:
         from pywry_auth.native.flow_manager import AuthFlowManager
@@ -118,7 +126,7 @@ class Login:
             self._provider,
             self._store,
             auth_timeout=seconds,
-            notify=self._ways.notify,
+            notify=self._tell,
             extra_params={name: value for name, value in wishes.items() if value is not None},
             **self._ways.options,
         )
