@@ -36,6 +36,7 @@ from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their n
     sqlite,
 )
 from tests.cli.program import started
+from tests.peers.redis_server import RedisServer
 from tests.person import Person, parameters_of
 
 _KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
@@ -443,6 +444,29 @@ def test_clients_on_a_file_that_is_named_use_nothing_of_each_other(
     assert two.login("two", None, SQLITE_PATH=place).tokens.client_id == "two"
     assert two.login("one", Person(), SQLITE_PATH=place).tokens.client_id == "one"
     assert not (tmp_path / "pywry-auth").exists() or not list((tmp_path / "pywry-auth").glob("*.sqlite3"))
+
+
+def test_the_settings_say_how_long_a_set_that_can_be_refreshed_is_kept(
+    desk: Desk,
+    redis_server: RedisServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prefix, person = uuid4().hex, Person()
+    settings = {
+        "OAUTH2__PROVIDER": "oidc",
+        "OAUTH2__ISSUER_URL": desk.idp.issuer,
+        "OAUTH2__CLIENT_ID": desk.client_id,
+        "OAUTH2__TOKEN_STORE_BACKEND": "redis",
+        "OAUTH2__REFRESH_TOKEN_TTL_SECONDS": "86400",
+        "DEPLOY__REDIS_URL": redis_server.url,
+        "DEPLOY__REDIS_PREFIX": prefix,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PYWRY_{name}", value)
+    app = PyWry()
+    app.login(show_window=person.open, close_window=person.close, notify=_ignore)
+    app.close()
+    assert 86000 < redis_server.client.ttl(f"{prefix}:oauth:tokens:user-alice") <= 86400
 
 
 def test_nothing_in_the_file_can_be_read_without_the_keys(

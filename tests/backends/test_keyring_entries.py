@@ -48,6 +48,20 @@ def test_a_shorter_value_leaves_nothing_of_the_longer_one(on: Make) -> None:
     assert len(vault.entries) == 1  # the index
 
 
+def test_a_part_that_is_not_the_one_written_makes_the_value_missing(on: Make) -> None:
+    """T13: or a mix of two writes, each part of which can be read."""
+    vault = WindowsKeyring()
+    backend = on(vault)
+    backend.put("k:1", VALUES[5000])
+    parts = [entry for entry in vault.entries if len(vault.entries[entry]) == 1200]
+    assert len(parts) >= 2
+    one, two = parts[0], parts[1]
+    vault.entries[one], vault.entries[two] = vault.entries[two], vault.entries[one]
+    assert backend.get("k:1") is None
+    vault.entries[one], vault.entries[two] = vault.entries[two], vault.entries[one]
+    assert backend.get("k:1") == VALUES[5000]
+
+
 def _break_off(vault: WindowsKeyring, steps: int, act: Callable[[], object]) -> bool:
     """Return whether ``act`` broke off after so many changes to the keyring."""
     vault.steps = steps

@@ -241,6 +241,23 @@ def test_of_many_threads_that_hear_401_one_refreshes(
     assert len(api.received) == 32
 
 
+def test_a_401_for_a_token_that_was_replaced_on_its_way_costs_no_second_refresh(
+    session: RequestSession, manager: SessionManager, api: Api, provider: StubProvider
+) -> None:
+    """N6: somebody else refreshed while the request was under way."""
+
+    def overtaken(request: Received) -> Answer:
+        if request.headers["authorization"] == "Bearer access.alice.0":
+            manager.refresh(instead_of="access.alice.0")
+            return Answer({}, 401)
+        return Answer({"ok": True})
+
+    api.answers["/me"] = overtaken
+    assert session.get(f"{api.url}/me").status_code == 200
+    assert api.bearers() == ["access.alice.0", "access.alice.1"]
+    assert provider.calls == 1
+
+
 def test_a_second_401_is_the_answer(session: RequestSession, api: Api, provider: StubProvider) -> None:
     api.good = set()
     answer = session.get(f"{api.url}/me")

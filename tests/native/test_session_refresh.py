@@ -73,6 +73,24 @@ def _stored(store: TokenStore, provider: StubProvider, **changed: Any) -> OAuthT
     return tokens
 
 
+def test_a_logout_forgets_the_tokens_before_it_asks_the_provider(
+    provider: StubProvider, store: MemoryTokenStore, manager: Callable[..., SessionManager]
+) -> None:
+    """So that a program which ends while the provider keeps it waiting is signed out all the same."""
+    kept: list[OAuthTokenSet | None] = []
+
+    def look(token: str) -> bool:
+        kept.append(store.load("alice"))
+        return True
+
+    provider.revoke_token = look  # type: ignore[method-assign]
+    _stored(store, provider)
+    session = manager()
+    session.initialize()
+    assert session.logout() is True
+    assert kept == [None, None]
+
+
 # initialize
 
 
