@@ -30,7 +30,7 @@ from joserfc.jwk import KeySet
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pywry_auth import GenericOIDCProvider, PyWry
+from pywry_auth import GenericOIDCProvider, MemoryTokenStore, PyWry
 from pywry_auth.exceptions import AuthFlowTimeout
 from tests.person import Person
 
@@ -71,7 +71,8 @@ def ours(issuer: str) -> Spent:
     """Sign in with this package."""
     browser = Browser()
     provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=issuer)
-    PyWry().login(provider, show_window=browser.open, notify=lambda _: None)
+    # A store of its own: what the last one signed in would sign in this one silently.
+    PyWry().login(provider, token_store=MemoryTokenStore(), show_window=browser.open, notify=lambda _: None)
     return browser.spent()
 
 
@@ -159,7 +160,13 @@ def waiting(issuer: str, seconds: float) -> float:
 
     provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=issuer)
     try:
-        PyWry().login(provider, show_window=show, notify=lambda _: None, timeout=seconds)
+        PyWry().login(
+            provider,
+            token_store=MemoryTokenStore(),
+            show_window=show,
+            notify=lambda _: None,
+            timeout=seconds,
+        )
     except AuthFlowTimeout:
         return time.process_time() - began[0]
     raise RuntimeError("somebody signed in")
