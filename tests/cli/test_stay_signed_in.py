@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from keyring.backends.SecretService import Keyring
 
+from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import RedisTokenStore, SQLiteTokenStore, TokenStore
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.cli.program import COMMAND, Program, started
 from tests.peers.redis_server import RedisServer
+from tests.peers.secret_service import SecretService
 from tests.person import Person
 
 _CLIENT_ID = DEFAULT_CLIENTS[0].client_id
@@ -69,12 +72,34 @@ class Shell:
         return err
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def shell(
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    redis_server: RedisServer,  # noqa: F811 - the fixture
-) -> Iterator[Shell]:
+Place = tuple[dict[str, str], TokenStore]
+"""What tells the command where to keep its tokens, and the same place for the test to look at."""
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Place:
+    path = tmp_path / "tokens.sqlite3"
+    return {"PYWRY_DEPLOY__SQLITE_PATH": str(path)}, SQLiteTokenStore(path)
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Place:  # noqa: F811 - the fixture
+    redis_server.client.flushall()
+    return {"PYWRY_DEPLOY__REDIS_URL": redis_server.url}, RedisTokenStore(redis_server.url)
+
+
+@pytest.fixture
+def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A real Secret Service, with no display on which it could ask anything."""
+    with SecretService() as service:
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
+        locks = tmp_path / "pywry-auth" / "locks"
+        yield {}, TokenStore(KeyringBackend(f"pywry_auth:{_CLIENT_ID}", vault=Keyring(), folder=locks))
+
+
+@pytest.fixture(params=["sqlite", "redis", "keyring"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
+    place, store = request.getfixturevalue(request.param)
     with IdentityProvider(signing_algorithm="ES256") as idp:
         settings = {
             "PYWRY_OAUTH2__PROVIDER": "oidc",
@@ -83,15 +108,7 @@ def shell(
             "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": request.param,
             "XDG_STATE_HOME": str(tmp_path),
         }
-        redis_server.client.flushall()
-        store: TokenStore
-        if request.param == "sqlite":
-            settings["PYWRY_DEPLOY__SQLITE_PATH"] = str(tmp_path / "tokens.sqlite3")
-            store = SQLiteTokenStore(tmp_path / "tokens.sqlite3")
-        else:
-            settings["PYWRY_DEPLOY__REDIS_URL"] = redis_server.url
-            store = RedisTokenStore(redis_server.url)
-        yield Shell(idp, settings, store)
+        yield Shell(idp, settings | place, store)
         store.close()
 
 
