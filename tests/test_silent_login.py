@@ -343,16 +343,16 @@ def test_a_logout_in_one_program_is_seen_by_the_others(everywhere: Desk) -> None
 def test_a_store_that_fails_in_the_middle_of_a_logout_can_be_asked_again(desk: Desk) -> None:
     app = PyWry()
     desk.sign_in(app=app)
-    delete = desk.store.delete
+    take = desk.store.take
 
-    def fail(key: str) -> bool:
+    def fail(key: str) -> OAuthTokenSet | None:
         raise AuthenticationError("The store is away.", error="temporarily_unavailable")
 
-    desk.store.delete = fail  # type: ignore[method-assign]
+    desk.store.take = fail  # type: ignore[method-assign]
     with pytest.raises(AuthenticationError, match="away"):
         app.logout()
     assert app.is_authenticated
-    desk.store.delete = delete  # type: ignore[method-assign]
+    desk.store.take = take  # type: ignore[method-assign]
     assert app.logout()
 
 

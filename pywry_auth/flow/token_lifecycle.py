@@ -101,11 +101,10 @@ def _refreshed_in_turn(
     try:
         fresh = refresh(provider, tokens)
     except TokenRefreshError:
-        if store.load(key) != tokens:
-            # A new sign-in came in between: that grant is not the dead one.
-            return _stored(provider, store, key)
-        store.delete(key)
-        raise
+        if store.discard(key, tokens):
+            raise
+        # A new sign-in came in between: that grant is not the dead one.
+        return _stored(provider, store, key)
     if store.load(key) == tokens and store.replace(key, fresh):
         return fresh
     if not store.exists(key):

@@ -159,8 +159,9 @@ class SessionManager:
         tokens = self._store.load(self._key)
         if tokens is not None and not self._provider.issued(tokens):
             return False  # another program's
-        # First of all here: a refresh under way must not find anything to put its tokens in place of.
-        self._store.delete(self._key)
+        # First of all here: a refresh under way must not find anything to put its tokens in place of. What is
+        # revoked is what was there at that moment: another process may have just refreshed.
+        tokens = self._store.take(self._key)
         return tokens is not None and token_lifecycle.revoke(self._provider, tokens)
 
     def close(self) -> None:

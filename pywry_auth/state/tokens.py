@@ -74,6 +74,26 @@ class TokenStore:
         """Remove the token set of a user, and return whether there was one."""
         return self._backend.pop(_KIND + key, group=_GROUP) is not None
 
+    def take(self, key: str) -> OAuthTokenSet | None:
+        """Remove the token set of a user and return it as it was at that moment, or None without one."""
+        data = self._backend.pop(_KIND + key, group=_GROUP)
+        return None if data is None else unpack_tokens(data)
+
+    def discard(self, key: str, tokens: OAuthTokenSet) -> bool:
+        """Remove a token set, but none that has taken its place meanwhile.
+
+        Args:
+            key: The user's ID.
+            tokens: The set that is of no use any more, as it was loaded.
+
+        Returns:
+            Whether it was removed.
+        """
+        data = self._backend.get(_KIND + key)
+        if data is None or unpack_tokens(data) != tokens:
+            return False
+        return self._backend.pop(_KIND + key, data, group=_GROUP) is not None
+
     def exists(self, key: str) -> bool:
         """Tell whether a token set is stored for a user."""
         return self._backend.get(_KIND + key) is not None

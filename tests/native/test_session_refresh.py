@@ -91,6 +91,24 @@ def test_a_logout_forgets_the_tokens_before_it_asks_the_provider(
     assert kept == [None, None]
 
 
+def test_a_logout_revokes_what_another_process_refreshed_a_moment_ago(
+    provider: StubProvider, store: MemoryTokenStore, manager: Callable[..., SessionManager]
+) -> None:
+    """Else those tokens would be nobody's, and good until their end."""
+    session, load = manager(), store.load
+    _stored(store, provider)
+
+    def overtaken(key: str) -> OAuthTokenSet | None:
+        seen = load(key)
+        store.save("alice", provider.refresh_tokens("refresh.alice.0"))
+        return seen
+
+    store.load = overtaken  # type: ignore[method-assign]
+    assert session.logout() is True
+    assert set(provider.revoked) == {"access.alice.1", "refresh.alice.1"}
+    assert not store.exists("alice")
+
+
 # initialize
 
 

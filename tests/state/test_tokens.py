@@ -88,6 +88,37 @@ def test_a_replacement_brings_nothing_back(store: TokenStore) -> None:
     assert store.load("alice") == TOKENS
 
 
+def test_a_set_is_taken_once(store: TokenStore) -> None:
+    store.save("alice", TOKENS)
+    assert store.take("alice") == TOKENS
+    assert store.take("alice") is None
+    assert store.list_keys() == []
+
+
+def test_a_set_is_discarded_unless_another_took_its_place(
+    backend: Backend, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N6: a newer token is never deleted, not even one that comes between the look and the removal."""
+    assert not store.discard("alice", TOKENS)
+    store.save("alice", OAuthTokenSet("newer"))
+    assert not store.discard("alice", TOKENS)
+    store.save("alice", TOKENS)
+    get = backend.get
+
+    def overtaken(key: str) -> bytes | None:
+        seen = get(key)
+        monkeypatch.undo()
+        store.save("alice", OAuthTokenSet("newest", issued_at=1))
+        return seen
+
+    monkeypatch.setattr(backend, "get", overtaken)
+    assert not store.discard("alice", TOKENS)
+    assert store.load("alice") == OAuthTokenSet("newest", issued_at=1)
+    store.save("alice", TOKENS)
+    assert store.discard("alice", TOKENS)
+    assert store.list_keys() == []
+
+
 def test_a_record_that_cannot_be_read_is_missing_and_can_be_replaced(
     backend: Backend, store: TokenStore
 ) -> None:
