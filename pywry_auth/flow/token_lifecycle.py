@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.exceptions import (
     INVALID_ID_TOKEN,
     AuthenticationError,
@@ -20,8 +23,10 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
+_log = logging.getLogger("pywry_auth.flow")
 _CALLS = 4  # that a refresh can take: discovery, the key set, the refresh itself, the key set once more
 _SLACK = 5.0  # seconds for the store
+_PAUSES = (0.1, 0.4, 1.5)  # seconds between tries to store, together less than that
 
 
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
@@ -105,12 +110,26 @@ def _refreshed_in_turn(
             raise
         # A new sign-in came in between: that grant is not the dead one.
         return _stored(provider, store, key)
-    if store.load(key) == tokens and store.replace(key, fresh):
+    if _put_in_place(store, key, tokens, fresh):
         return fresh
     if not store.exists(key):
         revoke(provider, fresh)  # signed out meanwhile: that counts, and these have no owner
     # Signed in again meanwhile: that counts too. Revoking here could end the new grant with the old one.
     return _stored(provider, store, key)
+
+
+def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet) -> bool:
+    """Store what followed ``tokens`` unless somebody else wrote meanwhile, and return whether it was stored.
+
+    A store that has just failed is tried again: the old refresh token may be worth nothing any more.
+    """
+    for pause in _PAUSES:
+        try:
+            return store.load(key) == tokens and store.replace(key, fresh)
+        except BackendUnavailable as exc:
+            _log.warning("fresh tokens could not be stored, next try in %.1f s: %s", pause, exc)
+            time.sleep(pause)
+    return store.load(key) == tokens and store.replace(key, fresh)
 
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:

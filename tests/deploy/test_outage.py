@@ -68,13 +68,16 @@ def test_wherever_the_store_fails_the_answer_is_to_try_again(
     """T28: each operation of each request in turn, alone or with all that follow."""
     watched, browser = _signed_in(make_web)
     assert REQUESTS[name](browser).status_code < 500
-    for failing, operation in enumerate(list(watched.operations)):
+    operations = list(watched.operations)
+    for failing in range(len(operations)):
         watched, browser = _signed_in(make_web)
         watched.fails = partial(_from if lasting else _at, failing)
         response = REQUESTS[name](browser)
         watched.fails = partial(_at, -1)
-        if operation == "pop oauth" and name == "refresh":
-            assert response.status_code == 200, "it is the lock, which frees itself"
+        # The lock frees itself; and what the provider gave is stored when the store is back.
+        outlived = 1 if lasting else 3
+        if name == "refresh" and failing >= len(operations) - outlived:
+            assert response.status_code == 200
         else:
             _unavailable(response)
         if name not in _ENDS_SESSION:

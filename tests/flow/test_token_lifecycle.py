@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.exceptions import (
     INVALID_ID_TOKEN,
     INVALID_RESPONSE,
@@ -290,6 +291,46 @@ def test_a_logout_or_a_new_sign_in_during_the_refresh_counts(
         assert refresh_stored(issuer.provider(), store, SUBJECT, always) == again
         assert store.load(SUBJECT) == again
         assert issuer.requests("/revoke") == []
+
+
+class _Away(MemoryTokenStore):
+    """A store that cannot be written for so many tries, and may have written all the same."""
+
+    def __init__(self, tries: int, wrote: bool) -> None:
+        super().__init__()
+        self._left, self._wrote = tries, wrote
+
+    def replace(self, key: str, tokens: OAuthTokenSet) -> bool:
+        stored = (self._wrote or not self._left) and super().replace(key, tokens)
+        if self._left:
+            self._left -= 1
+            raise BackendUnavailable("The store is away.")
+        return stored
+
+
+@pytest.mark.parametrize("wrote", [False, True])
+@pytest.mark.parametrize("tries", [1, 2])
+def test_tokens_that_cannot_be_stored_are_stored_a_little_later(
+    issuer: ScriptedIssuer, tries: int, wrote: bool
+) -> None:
+    """S11: a Redis server that is restarted in the middle costs no grant, whose old token is spent."""
+    store = _Away(tries, wrote)
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, refresh_token="canary-refresh-2")
+    fresh = refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert fresh.refresh_token == "canary-refresh-2"
+    assert store.load(SUBJECT) == fresh
+    assert issuer.requests("/revoke") == []
+
+
+def test_a_store_that_stays_away_is_told_and_nothing_is_published(issuer: ScriptedIssuer) -> None:
+    store, before = _Away(99, False), first(issuer)
+    store.save(SUBJECT, before)
+    answering(issuer, refresh_token="canary-refresh-2")
+    with pytest.raises(BackendUnavailable) as caught:
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert "canary" not in everything_told(caught.value)
+    assert store.load(SUBJECT) == before
 
 
 # revoke
