@@ -46,7 +46,7 @@ class Records:
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
         data = self._entries.read(_name(key))
-        if data is None or _END.unpack_from(data)[0] <= self._clock():
+        if data is None or len(data) < _END.size or _END.unpack_from(data)[0] <= self._clock():
             return None
         return data[_END.size :]
 
@@ -120,8 +120,10 @@ class Records:
         data = self._entries.read(_INDEX)
         try:
             rows = json.loads(data) if data else []
-            return {str(key): _Listed(group, math.inf if end is None else end) for key, group, end in rows}
-        except (TypeError, ValueError):
+            return {
+                str(key): _Listed(group, math.inf if end is None else float(end)) for key, group, end in rows
+            }
+        except (TypeError, ValueError, OverflowError, RecursionError):
             _logger.warning("the index in the keyring cannot be read; it is made anew as records are written")
             return {}
 

@@ -101,7 +101,7 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
         if not isinstance(values, dict) or values.get("v") != VERSION:
             raise ValueError("not a record of this version")
         return build(Members(values))
-    except (ValueError, RecursionError, zlib.error):
+    except (ValueError, OverflowError, RecursionError, zlib.error):
         _logger.warning("a stored %s cannot be read and counts as missing", kind)
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable
 from itertools import count, product
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.backends.base import BackendUnavailable, When
 from pywry_auth.backends.keyring import KeyringBackend
+from pywry_auth.backends.keyring_entries import Entries
+from pywry_auth.backends.keyring_vault import ServiceVault
 from tests.backends.keyrings import MacKeyring, WindowsKeyring
 from tests.backends.threads import together
 
@@ -193,6 +196,33 @@ def test_without_its_index_records_are_read_and_listed_as_they_are_written(text:
     assert backend.get("k:1") == b"1"
     backend.put("k:1", b"1", group="k:all")
     assert backend.members("k:all") == ["k:1"]
+
+
+_INDICES = ['[["k:1","k:all","soon"]]', '[["k:1","k:all",1' + "0" * 400 + "]]", "[" * 100_000, "[1]", "\xff"]
+
+
+@pytest.mark.parametrize("index", _INDICES, ids=range(len(_INDICES)))
+def test_an_index_that_is_none_counts_as_missing(index: str, on: Make) -> None:
+    """S6: whoever wrote it, and whole as it is."""
+    vault = WindowsKeyring()
+    backend = on(vault)
+    backend.put("k:1", b"1", group="k:all")
+    Entries(ServiceVault("desk", vault)).write("index", index.encode("latin-1"))
+    assert backend.members("k:all") == []
+    assert backend.prune("k:") == 0
+    assert backend.get("k:1") == b"1"
+    backend.put("k:1", b"2", group="k:all")
+    assert backend.members("k:all") == ["k:1"]
+
+
+@pytest.mark.parametrize("data", [b"", b"short"])
+def test_an_entry_that_is_no_record_counts_as_missing(data: bytes, on: Make) -> None:
+    vault = WindowsKeyring()
+    Entries(ServiceVault("desk", vault)).write(hashlib.sha256(b"k:1").hexdigest(), data)
+    assert on(vault).get("k:1") is None
+    assert on(vault).pop("k:1") is None
+    assert on(vault).put("k:1", b"new", when=When.ABSENT)
+    assert on(vault).get("k:1") == b"new"
 
 
 def test_names_are_kept_apart_though_the_keyring_ignores_case_and_hides_nothing(on: Make) -> None:

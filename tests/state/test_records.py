@@ -118,6 +118,8 @@ UNREADABLE = [
             ("expires_in", True),
             ("expires_in", float("nan")),
             ("expires_in", [3600]),
+            ("expires_in", 10**400),
+            ("issued_at", -(10**400)),
             ("issued_at", float("inf")),
             ("issued_at", "now"),
             ("issued_at", None),
