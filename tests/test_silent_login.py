@@ -495,7 +495,9 @@ def test_signed_in_silently_the_tokens_are_kept_fresh_until_the_program_closes(d
     desk.start(app)
     (timer,) = {thread for thread in threading.enumerate() if thread.name == _TIMER} - before
     assert timer.daemon
+    earlier = app.session_manager  # which the program may hold on to
     desk.start(app)
+    assert app.session_manager is not earlier
     timer.join(20)
     assert not timer.is_alive(), "the one of the session before"
     app.close()

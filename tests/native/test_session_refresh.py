@@ -428,6 +428,18 @@ def test_somebody_else_who_signs_in_is_not_taken_for_the_user(
         session.get_access_token()
 
 
+def test_a_new_sign_in_whose_tokens_have_ended_already_is_none(
+    manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
+) -> None:
+    ended = provider.grant("alice.again")
+    session = manager(on_reauth_required=lambda: store.save("alice", ended))
+    _stored(store, provider)
+    clock.pass_(3601)
+    provider.fault = refused()
+    with pytest.raises(TokenRefreshError):
+        session.get_access_token()
+
+
 def test_what_the_program_itself_does_wrong_is_its_own_error(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:

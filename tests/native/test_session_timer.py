@@ -139,6 +139,21 @@ def test_a_refresh_comes_so_long_before_the_tokens_end(
     session.close()
 
 
+def test_programs_that_share_tokens_do_not_all_wake_at_one_moment(
+    store: _Store, clock: Clock, timers: HeldTimers
+) -> None:
+    """L: jitter; never before the tokens are due, and never in the last part of their life."""
+    provider = StubProvider(clock, lifetime=100)
+    sessions = [_manager(provider, store, clock, refresh_buffer_seconds=50) for _ in range(20)]
+    for session in sessions:
+        session.save_tokens(provider.grant())
+    moments = [timer.interval for timer in timers.live]
+    assert len(set(moments)) == 20
+    assert 50 <= min(moments) < max(moments) <= 55
+    for session in sessions:
+        session.close()
+
+
 def test_tokens_that_are_found_in_the_store_are_kept_fresh_too(
     provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
