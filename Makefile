@@ -5,6 +5,8 @@ export PYTHON
 BIN := .venv/bin
 NPM_PEER := tests/peers/oidc_provider
 LOWEST := .venv/lowest
+# Test processes: many tests wait for servers and browsers, so twice the number of processors is faster.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
 # command:package of what the tests use beside Python and npm packages
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
@@ -18,9 +20,9 @@ help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 test: lint types ## set up what is missing, then run lint, types and all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS)
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
-	PYTHONPATH=$(LOWEST) $(BIN)/pytest tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
+	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
 
 lint: setup ## check style and format
 	$(BIN)/ruff check .

@@ -1,3 +1,3 @@
 """Settings for ``gunicorn wsgi:app``; gunicorn reads this file when it is started beside it."""
 
-from pywry_auth.cli.gunicorn_settings import *  # noqa: F403
+from pywry_auth.site.gunicorn_settings import *  # noqa: F403

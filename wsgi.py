@@ -1,5 +1,5 @@
 """The application that ``gunicorn wsgi:app`` serves, from settings alone."""
 
-from pywry_auth.cli.site import app_from_settings
+from pywry_auth.site.application import app_from_settings
 
 app = app_from_settings()

@@ -183,7 +183,7 @@ def importing(code: str) -> float:
 @contextmanager
 def local_provider() -> Iterator[str]:
     """Run the local provider in a process of its own, and give its issuer."""
-    command = [sys.executable, "-m", "pywry_auth.cli.identity_provider"]
+    command = [sys.executable, "-m", "pywry_auth.testing.identity_provider"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:
             yield process.stdout.readline().strip() if process.stdout else ""

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, AuthFlowCancelled
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, ErrorCode
 from pywry_auth.flow.token_lifecycle import not_signed_in
 from pywry_auth.models import AuthFlowResult
-from pywry_auth.native.login import Login, Ways, Wish
-from pywry_auth.native.single_flight import SingleFlight
+from pywry_auth.native.login import Login, LoginOptions, LoginRequest
+from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.tokens import TokenStore, get_token_store
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from pywry_auth.config import OAuth2Settings, PyWrySettings
     from pywry_auth.native.browser import Notify
-    from pywry_auth.native.known_users import SignedIn
     from pywry_auth.native.request_session import RequestSession
     from pywry_auth.native.session_manager import SessionManager
+    from pywry_auth.native.stored_users import SignedIn
     from pywry_auth.native.window import CloseWindow, ShowWindow
     from pywry_auth.providers.base import OAuthProvider
 
@@ -92,8 +92,8 @@ class PyWry:
             at = at if scopes is None else at.with_scopes(scopes)
             store = _store_of(settings, at.client_id) if token_store is None else token_store
             seconds = timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0
-            wish = Wish(force, account, login_hint, prompt, scopes is not None)
-            ways = Ways(seconds, notify, show_window, close_window, _flow_options(oauth2))
+            wish = LoginRequest(force, account, login_hint, prompt, scopes is not None)
+            ways = LoginOptions(seconds, notify, show_window, close_window, _flow_options(oauth2))
             self._under_way = Login(at, store, oauth2.refresh_buffer_seconds if oauth2 else 60.0, wish, ways)
             return self._keep(self._under_way.run())
 
@@ -199,7 +199,7 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     if settings is None:
         raise AuthenticationError(
             "No provider: set PYWRY_OAUTH2__CLIENT_ID and its companions, or call login(provider=...).",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     return create_provider_from_settings(settings)
 
@@ -218,10 +218,11 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
             refresh_token_ttl=settings.oauth2.refresh_token_ttl_seconds,
             encryption_keys=[key.get_secret_value() for key in settings.deploy.encryption_keys],
         )
-    except (ValueError, ImportError) as exc:
+    except (ValueError, ImportError) as error:
         raise AuthenticationError(
-            f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {exc}.", error=INVALID_CONFIGURATION
-        ) from exc
+            f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        ) from error
 
 
 def _own_file(client_id: str) -> Path:

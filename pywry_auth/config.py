@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"
@@ -183,7 +183,7 @@ def get_settings(
 
 
 def _unreadable(places: list[str], why: str) -> AuthenticationError:
-    return AuthenticationError(f"{', '.join(places)}: {why}.", error=INVALID_CONFIGURATION)
+    return AuthenticationError(f"{', '.join(places)}: {why}.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _read(
@@ -196,16 +196,18 @@ def _read(
     oauth2 = _load(OAuth2Settings, sources, faults) if present and present.client_id else None
     deploy = _load(DeploySettings, sources, faults)
     if faults or deploy is None:
-        raise AuthenticationError("Settings:\n  " + "\n  ".join(faults), error=INVALID_CONFIGURATION)
+        raise AuthenticationError(
+            "Settings:\n  " + "\n  ".join(faults), error=ErrorCode.INVALID_CONFIGURATION
+        )
     return PyWrySettings(oauth2, deploy)
 
 
 def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) -> _SettingsT | None:
     try:
         return kind(**sources)
-    except ValidationError as exc:
+    except ValidationError as error:
         # pydantic's own text shows the value, a secret perhaps; only names, problems and examples are kept.
-        for fault in exc.errors(include_input=False, include_url=False, include_context=False):
+        for fault in error.errors(include_input=False, include_url=False, include_context=False):
             name = str(fault["loc"][0])
             problem = fault["msg"].removeprefix("Value error, ")
             example = _EXAMPLES.get(name, kind.model_fields[name].get_default())

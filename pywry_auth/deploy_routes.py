@@ -11,12 +11,12 @@ from pywry_auth.deploy.blueprint import AuthRoutes
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.options import deploy_options
+from pywry_auth.deploy.pending_login import PendingLogins
 from pywry_auth.deploy.providers import Providers
 from pywry_auth.deploy.rate_limit import RateLimit
-from pywry_auth.deploy.session_life import SessionLife
-from pywry_auth.deploy.sign_in import SignIn
+from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.site import Site
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.auth import AuthConfig
@@ -131,8 +131,8 @@ def _routes(
         providers=providers,
         tokens=tokens,
         sessions=current,
-        life=SessionLife(providers, tokens, current, options),
-        sign_in=SignIn(providers, pending, binding, site, options.use_pkce),
+        life=SessionLifecycle(providers, tokens, current, options),
+        sign_in=PendingLogins(providers, pending, binding, site, options.use_pkce),
         limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
         site=site,
         options=options,
@@ -143,7 +143,7 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     if settings is None:
         raise AuthenticationError(
             "No provider: set PYWRY_OAUTH2__CLIENT_ID and its companions, or pass provider=.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     return create_provider_from_settings(settings)
 

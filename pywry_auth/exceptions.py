@@ -1,53 +1,111 @@
-"""Ground: every error that a caller of this package can act on.
+"""Ground: every error that a caller of this package can act on, and every error code.
 
     AuthenticationError           sign-in failed, or the configuration is wrong
-    ├── AuthFlowTimeout           nobody signed in within the time allowed
+    ├── AuthFlowTimeout           the user did not sign in within the time allowed
     ├── AuthFlowCancelled         cancel() was called, or the login window was closed
-    └── TokenError                the provider's tokens could not be had or not be believed
-        ├── TokenExpiredError     the access token has ended and there is no refresh token
+    ├── StoreUnavailable          the store cannot be reached or used at present
+    └── TokenError                tokens could not be obtained or validated
+        ├── TokenExpiredError     the access token has expired and there is no refresh token
         └── TokenRefreshError     the provider refused the refresh token: sign in again
 
-Each carries a stable ``error`` code: the provider's own (RFC 6749 §4.1.2.1, §5.2) where it sent one,
-else one of this package's, which are the constants below.
+Each error carries a stable ``error`` code: the provider's own (RFC 6749 §4.1.2.1, §5.2) where it sent
+one, otherwise a member of ``ErrorCode``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 
-INVALID_CONFIGURATION = "invalid_configuration"
-"""A setting or an argument cannot work; the text says which."""
 
-INVALID_STATE = "invalid_state"
-"""The authorization response does not belong to the request that was made."""
+class ErrorCode(StrEnum):
+    """The error codes of this package, each with its meaning and its HTTP status.
 
-ISSUER_MISMATCH = "issuer_mismatch"
-"""The authorization response names another issuer than the one asked (RFC 9207)."""
+    A member is equal to its text, so ``error.error == ErrorCode.STATE_USED`` works for any error.
 
-INVALID_RESPONSE = "invalid_response"
-"""The provider answered, but with something no specification allows."""
+    Args:
+        code: The text that clients see.
+        sentence: The condition, in one sentence.
+        status: The HTTP status of a response with this code.
+    """
 
-INVALID_ID_TOKEN = "invalid_id_token"
-"""An ID token or a signed UserInfo response is missing, forged, stale or meant for somebody else."""
+    sentence: str
+    status: int
 
-SUBJECT_MISMATCH = "subject_mismatch"
-"""Two statements about one sign-in name two people (OIDC Core §5.3.2, §12.2)."""
+    def __new__(cls, code: str, sentence: str, status: int) -> ErrorCode:
+        """Return a member that carries its sentence and status."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        member.status = status
+        return member
 
-NO_USER_ID = "no_user_id"
-"""The provider's profile names nobody."""
+    AUTHENTICATION_FAILED = "authentication_failed", "Sign-in failed for a reason that has no code.", 400
+    INVALID_CONFIGURATION = (
+        "invalid_configuration",
+        "A setting or an argument cannot work; the text names it.",
+        503,
+    )
+    AUTH_DISABLED = "auth_disabled", "Sign-in is switched off on this site.", 503
+    TEMPORARILY_UNAVAILABLE = (
+        "temporarily_unavailable",
+        "The store or the provider is not available at present: try again in a moment.",
+        503,
+    )
+    SERVER_ERROR = "server_error", "The provider reported a fault of its own (RFC 6749 §4.1.2.1).", 502
+    PROVIDER_UNREACHABLE = (
+        "provider_unreachable",
+        "The provider could not be reached, or closed the connection early: try again later.",
+        502,
+    )
+    UNKNOWN_PROVIDER = "unknown_provider", "The request names a provider that this site does not offer.", 400
+    INVALID_STATE = "invalid_state", "The authorization response does not belong to the request.", 400
+    STATE_UNKNOWN = "state_unknown", "No pending login has this state.", 400
+    STATE_USED = "state_used", "The login with this state was finished before.", 400
+    STATE_EXPIRED = "state_expired", "The user took too long to sign in.", 400
+    OTHER_BROWSER = "other_browser", "The login was begun in another browser.", 400
+    OTHER_PROVIDER = "other_provider", "The login was begun at another provider.", 400
+    COOKIE_MISSING = "cookie_missing", "The browser did not send the cookie of its pending login.", 400
+    ISSUER_MISMATCH = (
+        "issuer_mismatch",
+        "The authorization response names an issuer other than the expected one (RFC 9207).",
+        400,
+    )
+    INVALID_RESPONSE = (
+        "invalid_response",
+        "The provider's response does not follow the specification.",
+        400,
+    )
+    INVALID_ID_TOKEN = (
+        "invalid_id_token",
+        "An ID token or a signed UserInfo response is missing or could not be validated.",
+        400,
+    )
+    SUBJECT_MISMATCH = (
+        "subject_mismatch",
+        "Two statements about one sign-in name two subjects (OIDC Core §5.3.2, §12.2).",
+        400,
+    )
+    NO_USER_ID = "no_user_id", "The provider's profile has no claim that can be a user ID.", 400
+    ACCESS_DENIED = (
+        "access_denied",
+        "The user, the provider or the site's rules refused (RFC 6749 §4.1.2.1).",
+        403,
+    )
+    CROSS_SITE_REQUEST = "cross_site_request", "Another site caused the request.", 403
+    RATE_LIMITED = "rate_limited", "Too many logins were started from one client address.", 429
+    LOGIN_REQUIRED = "login_required", "The page is for signed-in users only.", 401
+    NOT_SIGNED_IN = "not_signed_in", "No user is signed in.", 401
+    REAUTH_REQUIRED = "reauth_required", "The provider ended the grant: sign in again.", 401
+    NO_REFRESH_TOKEN = "no_refresh_token", "The provider issued no refresh token.", 400
+    TIMEOUT = "timeout", "The user did not sign in within the time allowed.", 400
+    CANCELLED = "cancelled", "The login was cancelled.", 400
 
-ACCESS_DENIED = "access_denied"
-"""The user, the provider or the site's rules said no (RFC 6749 §4.1.2.1)."""
-
-CROSS_SITE = "cross_site_request"
-"""Another site caused the request."""
-
-RATE_LIMITED = "rate_limited"
-"""Too many logins were begun from one place."""
-
-PROVIDER_UNREACHABLE = "provider_unreachable"
-"""The provider could not be reached, or broke off: trying again later can help."""
+    @classmethod
+    def status_of(cls, code: str) -> int:
+        """Return the HTTP status for a code; 400 for a code that only a provider uses."""
+        return next((member.status for member in cls if member == code), 400)
 
 
 class AuthenticationError(Exception):
@@ -55,25 +113,25 @@ class AuthenticationError(Exception):
 
     Args:
         message: A sentence for people that says what to do. Never a token, code, verifier or secret.
-        error: Stable code, the provider's own where it sent one.
+        error: A stable code: the provider's own if it sent one, otherwise a member of ``ErrorCode``.
         error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2): escape them before showing.
         provider: Name of the provider, when known.
         flow_id: Identifies one login attempt in logs, when there is one.
-        timeout: Seconds that were allowed, where time ran out.
+        timeout: Seconds that were allowed, if time ran out.
     """
 
     def __init__(
         self,
         message: str = "",
         *,
-        error: str = "authentication_failed",
+        error: str = ErrorCode.AUTHENTICATION_FAILED,
         error_description: str = "",
         provider: str | None = None,
         flow_id: str | None = None,
         timeout: float | None = None,
     ) -> None:
         super().__init__(message)
-        self.error = error
+        self.error = str(error)
         self.error_description = error_description
         self.provider = provider
         self.flow_id = flow_id
@@ -81,19 +139,30 @@ class AuthenticationError(Exception):
 
 
 class AuthFlowTimeout(AuthenticationError):
-    """Nobody signed in within ``timeout`` seconds."""
+    """The user did not sign in within ``timeout`` seconds."""
 
 
 class AuthFlowCancelled(AuthenticationError):
     """The login was cancelled, or its window closed, before it ended."""
 
 
+class StoreUnavailable(AuthenticationError):
+    """The store cannot be reached or used at present: trying again later can help.
+
+    Args:
+        message: The condition and where to look, without keys and values.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, error=ErrorCode.TEMPORARILY_UNAVAILABLE)
+
+
 class TokenError(AuthenticationError):
-    """Tokens could not be had from the provider, or what came cannot be believed."""
+    """Tokens could not be obtained from the provider, or could not be validated."""
 
 
 class TokenExpiredError(TokenError):
-    """The access token has ended and there is no refresh token: sign in again."""
+    """The access token has expired and there is no refresh token: sign in again."""
 
 
 class TokenRefreshError(TokenError):
@@ -101,12 +170,12 @@ class TokenRefreshError(TokenError):
 
 
 @contextmanager
-def raised_at(provider: str) -> Iterator[None]:
+def naming_provider(provider: str) -> Iterator[None]:
     """Name the provider in any AuthenticationError that leaves the block."""
     try:
         yield
-    except AuthenticationError as exc:
-        exc.provider = exc.provider or provider
+    except AuthenticationError as error:
+        error.provider = error.provider or provider
         raise
 
 
@@ -114,7 +183,7 @@ def printable(text: str, limit: int = 200) -> str:
     """Return foreign text fit for a message or a log line: one line, no control characters, bounded.
 
     Args:
-        text: What somebody else sent.
+        text: Text from outside this program.
         limit: Characters to keep.
     """
     line = "".join(c if c.isprintable() else " " for c in text[: limit + 1])

@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = "pywry_auth"
 
-_GROUND = frozenset({"version", "exceptions", "models", "config"})
-_TOWERS = _GROUND | {"protocol", "backends", "providers", "state"}
+_GROUND = frozenset({"version", "exceptions", "models", "config", "single_flight"})
+_TOWERS = _GROUND | {"protocol", "backends", "providers", "state", "pages"}
 _BRIDGE = _TOWERS | {"flow"}
 _WEB = _BRIDGE | {"deploy", "asgi"}
 
@@ -22,32 +22,36 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset(),
     "models": frozenset({"exceptions"}),
     "config": frozenset({"exceptions", "models"}),
+    "single_flight": frozenset({"exceptions"}),
     "protocol": _GROUND,
     "backends": _GROUND,
+    "pages": _GROUND,
     "providers": _GROUND | {"protocol"},
     "state": _GROUND | {"backends"},
-    "flow": _TOWERS,
+    "flow": _TOWERS - {"pages"},
     "native": _BRIDGE,
     "deploy": _BRIDGE,
     "asgi": _BRIDGE | {"deploy"},
     "flask": _WEB | {"deploy_routes"},
     "deploy_routes": _WEB,
     "app": _BRIDGE | {"native"},
-    "cli": _WEB | {"native", "app", "flask", "deploy_routes"},
+    "testing": _GROUND | {"backends", "state", "pages"},
+    "site": _WEB | {"flask", "deploy_routes"},
+    "cli": _WEB | {"native", "app", "flask", "deploy_routes", "site", "testing"},
     "__main__": frozenset({"cli"}),
     "__init__": _WEB | {"native", "app"},
-    "wsgi": frozenset({"cli", "deploy_routes", "flask", "config"}),
+    "wsgi": frozenset({"site"}),
 }
 """For each room, or file of the top level, the rooms below it. Towers and wings do not know each other."""
 
-_WEB_FILES = ("deploy/*", "flask.py", "deploy_routes.py", "cli/*", "wsgi.py")
+_WEB_FILES = ("deploy/*", "flask.py", "deploy_routes.py", "site/*", "testing/*")
 
 DOORS: Mapping[str, tuple[str, ...]] = {
     "requests": ("protocol/http.py",),
     "urllib3": ("protocol/http.py", "protocol/deadline.py"),
     "requests_oauthlib": ("protocol/http.py",),
     "oauthlib": ("protocol/token_endpoint.py",),
-    "joserfc": ("protocol/jws.py", "protocol/client_assertion.py", "cli/identity_provider/*"),
+    "joserfc": ("protocol/jws.py", "protocol/client_assertion.py", "testing/identity_provider/*"),
     "pydantic": ("config.py",),
     "pydantic_settings": ("config.py",),
     "dotenv": ("config.py",),
@@ -58,10 +62,10 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "flask": _WEB_FILES,
     "werkzeug": _WEB_FILES,
     "itsdangerous": ("deploy/*",),
-    "blinker": ("deploy/*",),
-    "jinja2": ("cli/*",),
-    "markupsafe": ("cli/*",),
-    "gunicorn": ("cli/gunicorn_settings.py",),
+    "blinker": ("flow/signals.py", "deploy/*"),
+    "jinja2": ("testing/*",),
+    "markupsafe": ("pages/*", "deploy/*", "site/*"),
+    "gunicorn": ("site/gunicorn_settings.py",),
     "a2wsgi": ("asgi/*",),
     "fastapi": ("asgi/*",),
     "starlette": ("asgi/*",),
@@ -69,7 +73,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
 }
 """For each foreign package the files that may load it; annotations elsewhere may name its types."""
 
-SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "wsgi.py")
+SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "site/*")
 """The roof, and the faces' forms without arguments: settings are handed down from there."""
 
 

@@ -55,8 +55,8 @@ def main(kind: str, place: str, issuer: str, client_id: str, lock: str) -> None:
             print("asking", flush=True)
         try:
             return digest(session.get_access_token())
-        except AuthenticationError as exc:
-            return type(exc).__name__
+        except AuthenticationError as error:
+            return type(error).__name__
 
     print("ready", flush=True)
     for _ in sys.stdin:

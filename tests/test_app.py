@@ -19,7 +19,6 @@ import requests
 from werkzeug.wrappers import Response
 
 from pywry_auth.app import PyWry
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from pywry_auth.config import OAuth2Settings, get_settings
 from pywry_auth.exceptions import (
     AuthenticationError,
@@ -32,6 +31,7 @@ from pywry_auth.exceptions import (
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.person import Person, parameters_of
 from tests.waiting import count_waiters
 
@@ -496,7 +496,7 @@ def test_a_store_in_a_file_is_where_the_settings_say(
 def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
     """Denied ones and ones that time out among them; what pooled connections hold, close() lets go."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "pywry_auth.cli.identity_provider", "--signing-algorithm", "ES256"],
+        [sys.executable, "-m", "pywry_auth.testing.identity_provider", "--signing-algorithm", "ES256"],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from pywry_auth.config import DeploySettings, OAuth2Settings, PyWrySettings, get_settings
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from tests.protocol.refusal import everything_told
 
 OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
@@ -142,7 +142,7 @@ def read(settings: PyWrySettings, variable: str) -> object:
 def refused(**sources: Any) -> str:
     with pytest.raises(AuthenticationError) as caught:
         get_settings(**sources)
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
     return str(caught.value)
 

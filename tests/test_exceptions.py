@@ -7,16 +7,16 @@ import pickle
 
 import pytest
 
-from pywry_auth import exceptions
 from pywry_auth.exceptions import (
     AuthenticationError,
     AuthFlowCancelled,
     AuthFlowTimeout,
+    ErrorCode,
     TokenError,
     TokenExpiredError,
     TokenRefreshError,
+    naming_provider,
     printable,
-    raised_at,
 )
 
 TREE = {
@@ -61,19 +61,37 @@ def test_what_is_not_known_is_none() -> None:
 
 def test_every_code_is_a_stable_word() -> None:
     """RFC 6749 §5.2 allows these characters in an error code, and JSON, logs and URLs like them."""
-    codes = {name: value for name, value in vars(exceptions).items() if name.isupper()}
-    assert len(set(codes.values())) == len(codes) >= 8
-    assert all(code.replace("_", "").isalpha() and code.islower() for code in codes.values())
+    assert all(code.replace("_", "").isalpha() and code.islower() for code in ErrorCode)
+    assert all(code.name == code.upper() for code in ErrorCode)
+
+
+def test_every_code_has_one_sentence_and_a_status_of_an_error() -> None:
+    assert all(code.sentence.endswith(".") and 400 <= code.status < 600 for code in ErrorCode)
+    assert len({code.sentence for code in ErrorCode}) == len(ErrorCode)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("access_denied", 403), ("state_used", 400), ("rate_limited", 429), ("a_code_of_some_provider", 400)],
+)
+def test_a_code_of_any_origin_has_a_status(code: str, status: int) -> None:
+    assert ErrorCode.status_of(code) == status
+
+
+def test_an_error_holds_its_code_as_plain_text() -> None:
+    """So that logs, JSON and pickles show the code and not the member."""
+    error = AuthenticationError(error=ErrorCode.STATE_USED)
+    assert (type(error.error), error.error) == (str, "state_used")
 
 
 def test_the_provider_is_named_once_by_the_innermost_who_knows_it() -> None:
-    with pytest.raises(TokenError) as caught, raised_at("outer"), raised_at("inner"):
+    with pytest.raises(TokenError) as caught, naming_provider("outer"), naming_provider("inner"):
         raise TokenError("x")
     assert caught.value.provider == "inner"
-    with pytest.raises(TokenError) as caught, raised_at("outer"):
+    with pytest.raises(TokenError) as caught, naming_provider("outer"):
         raise TokenError("x", provider="told")
     assert caught.value.provider == "told"
-    with pytest.raises(KeyError), raised_at("outer"):
+    with pytest.raises(KeyError), naming_provider("outer"):
         raise KeyError("not ours")
 
 

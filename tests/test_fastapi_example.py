@@ -9,7 +9,7 @@ from selenium import webdriver
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from pywry_auth.cli.identity_provider import IdentityProvider
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.peers.walk import Walk
 from tests.peers.web_server import TOKEN_SECRET, ASGIServer, Visitor, children_of, settings_for
 

@@ -15,8 +15,8 @@ from keyring.backends import fail
 from keyring.backends.SecretService import Keyring
 
 from pywry_auth.app import PyWry
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.backends.fixtures import ENCRYPTION_KEY
 from tests.backends.keyrings import SwitchedOffKeyring
 from tests.peers.secret_service import SecretService

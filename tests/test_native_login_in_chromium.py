@@ -17,9 +17,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 from pywry_auth import AuthFlowManager, AuthFlowResult, GenericOIDCProvider, PyWry
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from pywry_auth.exceptions import AuthenticationError, TokenRefreshError
 from pywry_auth.native.flow_manager import ShowWindow
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.peers.oidc_provider import NATIVE_CLIENT, OIDCProviderPeer, sign_in
 from tests.peers.tls import TLSFiles
 

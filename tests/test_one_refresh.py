@@ -18,12 +18,12 @@ import pytest
 import requests
 from werkzeug.wrappers import Response
 
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer

@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 from werkzeug.test import Client as WSGIClient
 
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.config import DeploySettings, OAuth2Settings
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.cli.program import started
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser

@@ -16,9 +16,9 @@ import pytest
 from werkzeug.wrappers import Response
 
 from pywry_auth.app import PyWry
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.config import get_settings
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.person import Person, parameters_of
 
 _SECRET = "canary-client-secret"

@@ -19,13 +19,13 @@ from werkzeug.wrappers import Response
 
 from pywry_auth.app import PyWry
 from pywry_auth.backends.base import Backend
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.accounts import Accounts
 from pywry_auth.state.tokens import MemoryTokenStore, SQLiteTokenStore, TokenStore
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
     clock,
     encrypted,

@@ -15,9 +15,9 @@ import time_machine
 from flask import Flask
 
 from pywry_auth import get_token_store
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.state import get_session_store
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.deploy.web import SITE, Browser, attributes, set_cookies
 from tests.peers.redis_server import RedisServer

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from pywry_auth.asgi.middleware import ROUTER
 from pywry_auth.asgi.refused import Refused
 from pywry_auth.deploy.guards import challenge, forbidden
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:
@@ -80,6 +80,6 @@ def _router_of(connection: HTTPConnection) -> AuthRouter:
     if router is None:
         raise AuthenticationError(
             "This application does not know who is signed in: app.add_middleware(AuthMiddleware, router=…).",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     return cast("AuthRouter", router)

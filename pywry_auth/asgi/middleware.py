@@ -13,9 +13,8 @@ from starlette.websockets import WebSocketClose
 
 from pywry_auth.asgi.bridge import wsgi_environ
 from pywry_auth.asgi.refused import Refused
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy.answers import refusal_for, store_down
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 ROUTER = "pywry_auth.router"
 """Where a request's scope has the router, for the guards."""
 
-_log = logging.getLogger("pywry_auth.asgi")
+_logger = logging.getLogger("pywry_auth.asgi")
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 §7.4.1 and its registry
 
 
@@ -67,10 +66,10 @@ class AuthMiddleware:
         try:
             scope.setdefault("state", {})["session"] = await self._find(scope, receive)
             await self._app(scope, receive, vary)
-        except (Refused, BackendUnavailable) as exc:
+        except (Refused, StoreUnavailable) as error:
             if answering:
                 raise
-            await self._refuse(exc, scope, receive, vary)
+            await self._refuse(error, scope, receive, vary)
 
     def _has_credentials(self, scope: Scope) -> bool:
         return any(
@@ -86,21 +85,21 @@ class AuthMiddleware:
         find = partial(self._router.standalone.session_of, environ, own_site_only=handshake)
         try:
             return await run_in_threadpool(find)
-        except BackendUnavailable:
+        except StoreUnavailable:
             raise
-        except AuthenticationError as exc:
-            raise Refused(str(exc), partial(refusal_for, exc)) from exc
+        except AuthenticationError as error:
+            raise Refused(str(error), partial(refusal_for, error)) from error
 
     async def _refuse(
-        self, exc: Refused | BackendUnavailable, scope: Scope, receive: Receive, send: Send
+        self, error: Refused | StoreUnavailable, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if scope["type"] == "websocket":
-            _log.warning("a websocket was refused: %s", exc)
-            code = _TRY_AGAIN_LATER if isinstance(exc, BackendUnavailable) else _POLICY_VIOLATION
+            _logger.warning("a websocket was refused: %s", error)
+            code = _TRY_AGAIN_LATER if isinstance(error, StoreUnavailable) else _POLICY_VIOLATION
             await WebSocketClose(code)(scope, receive, send)
             return
         environ = wsgi_environ(scope, receive, self._router.mount_in(scope["app"]))
-        make = exc.answer if isinstance(exc, Refused) else partial(store_down, exc)
+        make = error.answer if isinstance(error, Refused) else partial(store_down, error)
         status, headers, body = self._router.standalone.answer(environ, make)
         await Response(body, status, dict(headers))(scope, receive, send)
 

@@ -11,23 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
 
 LONGEST_LIFETIME = 100 * 366 * 86400.0
 """Seconds; what is asked to live longer lives this long, so that no system's numbers overflow."""
-
-
-class BackendUnavailable(AuthenticationError):
-    """The store cannot be reached or used at present: trying again later can help.
-
-    Args:
-        message: What is wrong and where to look, without keys and values.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, error="temporarily_unavailable")
 
 
 class When(Enum):
@@ -42,7 +31,7 @@ class Backend(ABC):
     """Bytes with a lifetime, under keys of any text, for many threads, and processes where the system can.
 
     A key begins with the kind of its record and a colon (``session:…``), so that kinds never meet. Every
-    operation is one step to all others, whoever makes them, and raises :class:`BackendUnavailable` when the
+    operation is one step to all others, whoever makes them, and raises :class:`StoreUnavailable` when the
     system below does not answer.
     """
 
@@ -122,12 +111,12 @@ class Backend(ABC):
         """Make sure that what is stored can be read again, before somebody does work that relies on it.
 
         Raises:
-            BackendUnavailable: It cannot; the text says why.
+            StoreUnavailable: It cannot; the text says why.
         """
         key, value = "probe:" + os.urandom(16).hex(), os.urandom(16)
         self.put(key, value, ttl=60)
         if self.pop(key) != value:
-            raise BackendUnavailable("The store does not keep what it is given: look at how it is set up.")
+            raise StoreUnavailable("The store does not keep what it is given: look at how it is set up.")
 
     @contextmanager
     def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
@@ -142,14 +131,14 @@ class Backend(ABC):
             wait: Seconds to wait for another holder; default ``lifetime``, so that a dead one is outlived.
 
         Raises:
-            BackendUnavailable: Somebody else still held it after ``wait`` seconds.
+            StoreUnavailable: Somebody else still held it after ``wait`` seconds.
         """
         owner = os.urandom(16)
         deadline = time.monotonic() + (lifetime if wait is None else wait)
         pause = 0.004
         while not self._acquire(key, owner, lifetime):
             if time.monotonic() >= deadline:
-                raise BackendUnavailable(
+                raise StoreUnavailable(
                     "Somebody else is at the same work and did not end in time: try again."
                 )
             self._pause(random.uniform(pause / 2, pause))  # noqa: S311 - only spreads the callers
@@ -166,7 +155,7 @@ class Backend(ABC):
     def _release(self, key: str, owner: bytes) -> None:
         try:
             self.pop(key, owner)
-        except BackendUnavailable:
+        except StoreUnavailable:
             # The work under the lock is done and its result counts; the lock frees itself.
             _logger.warning("a lock could not be released and will end by itself")
 

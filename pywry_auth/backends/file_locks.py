@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.exceptions import StoreUnavailable
 
 if sys.platform == "win32":
     import errno
@@ -64,14 +64,14 @@ class FileLocks:
             wait: Whether to wait until it is free, however long that takes, in the order of arrival.
 
         Raises:
-            BackendUnavailable: The folder or the file cannot be made or opened.
+            StoreUnavailable: The folder or the file cannot be made or opened.
         """
         try:
             handle = self._open(name)
             if _lock(handle, wait):
                 return handle
         except OSError as error:
-            raise BackendUnavailable(
+            raise StoreUnavailable(
                 f"No lock can be taken in {self._folder} ({type(error).__name__}): it must be a folder of "
                 "yours that you can write to."
             ) from error

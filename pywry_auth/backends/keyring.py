@@ -98,7 +98,7 @@ class KeyringBackend(Backend):
         """Make sure that the keyring is there, unlocked, and keeps what it is given.
 
         Raises:
-            BackendUnavailable: It does not; the text names what can be done.
+            StoreUnavailable: It does not; the text names what can be done.
         """
         self._proved = False
         self._do(self._prove)

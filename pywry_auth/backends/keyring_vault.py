@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.exceptions import StoreUnavailable
 
 try:
     import keyring
@@ -33,7 +33,7 @@ class Keyring(Protocol):
 
 
 class ServiceVault:
-    """The entries of one service in a keyring, whose every fault is a ``BackendUnavailable``.
+    """The entries of one service in a keyring, whose every fault is a ``StoreUnavailable``.
 
     Args:
         service: Its name.
@@ -82,7 +82,7 @@ def _found() -> Keyring:
 def _explained() -> Iterator[None]:
     try:
         yield
-    except BackendUnavailable:
+    except StoreUnavailable:
         raise
     except errors.NoKeyringError as error:
         raise unusable("there is none, or none that keeps secrets") from error
@@ -92,13 +92,13 @@ def _explained() -> Iterator[None]:
         raise unusable(f"it failed with {type(error).__name__}") from None
 
 
-def unusable(reason: str) -> BackendUnavailable:
+def unusable(reason: str) -> StoreUnavailable:
     """Return the error that names what can be done about a keyring.
 
     Args:
         reason: What is wrong with it.
     """
-    return BackendUnavailable(
+    return StoreUnavailable(
         f"The system's keyring cannot be used: {reason}. Unlock it, or install one (on Linux a Secret"
         " Service such as gnome-keyring), or choose PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that"
         " only you can read, or memory."

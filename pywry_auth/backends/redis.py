@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backends import redis_scripts
-from pywry_auth.backends.base import Backend, BackendUnavailable, When, bounded
+from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.exceptions import StoreUnavailable
 
 try:
     from redis import Redis
@@ -134,12 +135,12 @@ class RedisBackend(Backend):
                 self._client.connection_pool.disconnect()
                 return command()
         except (AuthenticationError, NoPermissionError) as error:
-            raise BackendUnavailable("Redis refused the user or password: check the Redis URL.") from error
+            raise StoreUnavailable("Redis refused the user or password: check the Redis URL.") from error
         except (ConnectionError, TimeoutError) as error:
-            raise BackendUnavailable("Redis does not answer: check that it runs, and its URL.") from error
+            raise StoreUnavailable("Redis does not answer: check that it runs, and its URL.") from error
         except RedisError as error:
             # Without the cause: a server may repeat the command, and what it should store, in its answer.
-            raise BackendUnavailable(
+            raise StoreUnavailable(
                 f"Redis refused a command ({type(error).__name__}): see its log."
             ) from None
 

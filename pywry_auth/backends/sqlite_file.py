@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.exceptions import StoreUnavailable
 
 _CAUSES = {
     "SQLITE_BUSY": "other processes kept it locked",
@@ -57,7 +57,7 @@ class SQLiteFile:
         """Lend a connection for the ``with`` block.
 
         Raises:
-            BackendUnavailable: SQLite, or the file system below it, found a fault.
+            StoreUnavailable: SQLite, or the file system below it, found a fault.
         """
         idle = self._here().idle
         try:
@@ -76,12 +76,12 @@ class SQLiteFile:
         """Lend a connection for a ``with`` block during which nobody else writes, and which ends in a commit.
 
         Raises:
-            BackendUnavailable: SQLite, or the file system below it, found a fault; nothing was changed.
+            StoreUnavailable: SQLite, or the file system below it, found a fault; nothing was changed.
         """
         # Threads queue up in a lock, so that only processes have to ask SQLite again and again.
         writing = self._here().writing
         if not writing.acquire(timeout=self._patience):
-            raise BackendUnavailable("The SQLite store is too busy: try again, or move to Redis.")
+            raise StoreUnavailable("The SQLite store is too busy: try again, or move to Redis.")
         try:
             with self.connection() as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -139,9 +139,7 @@ class SQLiteFile:
             connection.execute(f"PRAGMA user_version = {self._version}")
             connection.execute("COMMIT")
         elif version != self._version:
-            raise BackendUnavailable(
-                f"{self._path} was made by another version of this package: move it away."
-            )
+            raise StoreUnavailable(f"{self._path} was made by another version of this package: move it away.")
 
     def _write_ahead(self, connection: sqlite3.Connection) -> None:
         """Let readers and the writer not wait for each other."""
@@ -161,7 +159,7 @@ class SQLiteFile:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         return int(version)
 
-    def _unavailable(self, error: sqlite3.Error | OSError) -> BackendUnavailable:
+    def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
         cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
-        return BackendUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
+        return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")

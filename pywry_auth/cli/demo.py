@@ -16,11 +16,11 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from pywry_auth.app import PyWry
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.browser import has_browser, open_browser
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider
 
 _LOOPBACK = "127.0.0.1"
 _START_SECONDS = 60.0
@@ -68,11 +68,12 @@ def _require_gunicorn() -> None:
     if sys.platform == "win32":
         raise AuthenticationError(
             "The demo's web server does not run on Windows: use WSL, or try pywry-auth demo --native.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     if find_spec("gunicorn") is None:
         raise AuthenticationError(
-            "The demo needs a package more: pip install 'pywry-auth[deploy]'", error=INVALID_CONFIGURATION
+            "The demo needs a package more: pip install 'pywry-auth[deploy]'",
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
 
 
@@ -128,8 +129,8 @@ def _await_answer(site: str) -> None:
     try:
         connection.request("GET", "/auth/status")
         status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as exc:
-        raise _not_serving("The web server did not start") from exc
+    except (OSError, http.client.HTTPException) as error:
+        raise _not_serving("The web server did not start") from error
     finally:
         connection.close()
     if status != 200:
@@ -137,7 +138,9 @@ def _await_answer(site: str) -> None:
 
 
 def _not_serving(what: str) -> AuthenticationError:
-    return AuthenticationError(f"{what}: what it wrote above says why.", error=INVALID_CONFIGURATION)
+    return AuthenticationError(
+        f"{what}: what it wrote above says why.", error=ErrorCode.INVALID_CONFIGURATION
+    )
 
 
 def _instructions(site: str) -> str:

@@ -8,8 +8,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from pywry_auth.cli.gunicorn_settings import *  # noqa: F403
-from pywry_auth.cli.identity_provider import DEFAULT_USERS
+from pywry_auth.site.gunicorn_settings import *  # noqa: F403
+from pywry_auth.testing.identity_provider import DEFAULT_USERS
 
 if TYPE_CHECKING:
     from gunicorn.workers.base import Worker
@@ -18,7 +18,7 @@ ADMIN, USER = DEFAULT_USERS
 
 _HINT = f"Try it as {ADMIN.username}, who is an administrator here, and as {USER.username}, who is not."
 
-wsgi_app = f"pywry_auth.cli.site:app_from_settings({_HINT!r})"
+wsgi_app = f"pywry_auth.site.application:app_from_settings({_HINT!r})"
 workers = 4
 loglevel = "warning"
 

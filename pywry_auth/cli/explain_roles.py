@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.options import deploy_options
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.flow.access import (
     AccessRules,
     Finding,
@@ -19,7 +19,7 @@ from pywry_auth.flow.access import (
     role_findings,
     roles_of,
 )
-from pywry_auth.flow.identity import canonical_email, qualified, user_id, user_id_source
+from pywry_auth.flow.identity import canonical_email, qualified_user_id, user_id, user_id_source
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.github import GitHubProvider, is_no_reply
 
@@ -31,12 +31,12 @@ _LARGEST = 1 << 20
 _LONGEST = 400
 
 
-def explain_roles(file: str, vouched_email: str, name: str, show: Callable[[str], None]) -> None:
+def explain_roles(file: str, verified_email: str, name: str, show: Callable[[str], None]) -> None:
     """Show what a user with this profile would be, and why.
 
     Args:
         file: A JSON file with the profile as the provider sends it; ``-`` for standard input.
-        vouched_email: The address that the provider vouches for, where it does not tell so in the profile.
+        verified_email: The address that the provider vouches for, where it does not tell so in the profile.
         name: The provider's name on a site that has several; else empty.
         show: Is given the text.
 
@@ -48,7 +48,7 @@ def explain_roles(file: str, vouched_email: str, name: str, show: Callable[[str]
         raise _unusable("PYWRY_OAUTH2__CLIENT_ID is not set: who vouches for an e-mail address depends on it")
     rules = deploy_options(settings.deploy, None, use_pkce=True, shared=False).rules
     profile = _profile(file)
-    email = _email(create_provider_from_settings(settings.oauth2), profile, vouched_email, rules)
+    email = _email(create_provider_from_settings(settings.oauth2), profile, verified_email, rules)
     show(_explanation(profile, email, rules, name))
     require_allowed(profile, email, rules, name)
 
@@ -60,8 +60,8 @@ def _profile(file: str) -> Claims:
         else:
             with open(file, "rb") as source:
                 text = source.read(_LARGEST + 1)
-    except (OSError, ValueError) as exc:
-        raise _unusable(f"{file} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+    except (OSError, ValueError) as error:
+        raise _unusable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(text) > _LARGEST:
         raise _unusable(f"{file} is larger than {_LARGEST} bytes: a profile is not")
     try:
@@ -74,15 +74,15 @@ def _profile(file: str) -> Claims:
 
 
 def _unusable(what: str) -> AuthenticationError:
-    return AuthenticationError(f"{printable(what, _LONGEST)}.", error=INVALID_CONFIGURATION)
+    return AuthenticationError(f"{printable(what, _LONGEST)}.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
-def _email(provider: OAuthProvider, profile: Claims, vouched_email: str, rules: AccessRules) -> str | None:
+def _email(provider: OAuthProvider, profile: Claims, verified_email: str, rules: AccessRules) -> str | None:
     elsewhere = isinstance(provider, GitHubProvider)  # at the login, to the user's access token alone
-    if vouched_email and not elsewhere:
-        raise _unusable("--vouched-email is for GitHub: here the profile says whether it is vouched for")
+    if verified_email and not elsewhere:
+        raise _unusable("--verified-email is for GitHub: here the profile says whether it is vouched for")
     if elsewhere and not rules.trust_unverified_email:
-        return None if is_no_reply(vouched_email) else canonical_email(vouched_email)
+        return None if is_no_reply(verified_email) else canonical_email(verified_email)
     return email_for(provider, profile, "", rules)
 
 
@@ -91,7 +91,7 @@ def _explanation(profile: Claims, email: str | None, rules: AccessRules, name: s
     findings = role_findings(profile, email, rules, name)
     roles = ", ".join(roles_of(findings)) or "none"
     lines = [
-        f"User ID: {qualified(name, user_id(profile))} (from {user_id_source(profile)})",
+        f"User ID: {qualified_user_id(name, user_id(profile))} (from {user_id_source(profile)})",
         f"E-mail:  {_told_email(profile, email, rules)}",
         f"Sign-in: {'refused' if access.refused else 'allowed'} ({access.rule}: {access.why})",
         f"Roles:   {roles}",
@@ -111,7 +111,7 @@ def _told_email(profile: Claims, email: str | None, rules: AccessRules) -> str:
     return (
         f"{profile['email']}, which counts for nothing: nothing here says that the provider vouches for it. "
         "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. What GitHub vouches for at the login is "
-        "told with --vouched-email"
+        "told with --verified-email"
     )
 
 

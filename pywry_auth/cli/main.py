@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = command(options)
             if result is not None:
                 _print_result(describe(result))
-    except AuthenticationError as exc:
-        _complain(str(exc))
+    except AuthenticationError as error:
+        _complain(str(error))
         return 1
     except KeyboardInterrupt:
         _complain("interrupted")
@@ -60,11 +60,11 @@ def _print_result(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-    except OSError as exc:
+    except OSError as error:
         # Else the interpreter would try once more when it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(exc, BrokenPipeError):
-            raise AuthenticationError(f"The result cannot be written: {exc.strerror}.") from exc
+        if not isinstance(error, BrokenPipeError):
+            raise AuthenticationError(f"The result cannot be written: {error.strerror}.") from error
 
 
 def _complain(text: str) -> None:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "what the rules need of the ID token beside it; - for standard input",
     )
     roles.add_argument(
-        "--vouched-email",
+        "--verified-email",
         default="",
         metavar="ADDRESS",
         help="the address that the provider vouches for, where the profile does not say so (GitHub)",
@@ -121,7 +121,7 @@ def _login(_options: argparse.Namespace) -> AuthFlowResult:
 def _explain_roles(options: argparse.Namespace) -> None:
     from pywry_auth.cli.explain_roles import explain_roles
 
-    explain_roles(options.file, options.vouched_email, options.provider_name, _print_result)
+    explain_roles(options.file, options.verified_email, options.provider_name, _print_result)
 
 
 def _demo(options: argparse.Namespace) -> AuthFlowResult | None:

@@ -4,38 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 from flask import Response, jsonify, request
+from markupsafe import Markup
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy.current import login_path, sessions_of_app
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.exceptions import (
-    ACCESS_DENIED,
-    CROSS_SITE,
-    INVALID_CONFIGURATION,
-    PROVIDER_UNREACHABLE,
-    RATE_LIMITED,
-    AuthenticationError,
-    printable,
-)
-from pywry_auth.flow.html import document, paragraph, security_headers
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, StoreUnavailable, printable
+from pywry_auth.pages.html import Page, button_link, document, link, paragraph, security_headers
 
-_log = logging.getLogger("pywry_auth.deploy")
-
-_STATUS = {
-    ACCESS_DENIED: 403,
-    CROSS_SITE: 403,
-    RATE_LIMITED: 429,
-    PROVIDER_UNREACHABLE: 502,
-    INVALID_CONFIGURATION: 503,
-    "temporarily_unavailable": 503,
-    "server_error": 502,
-    "reauth_required": 401,
-    "not_signed_in": 401,
-}
+_logger = logging.getLogger("pywry_auth.deploy")
 
 _TITLE = {
     401: "Please sign in",
@@ -64,7 +43,7 @@ def refusal(
     """
     if prefers_html():
         ways_on = _ways_on(status, error, again or login_path(""))
-        body = paragraph(description) + ways_on + f'<p class="next">Code: {escape(error)}</p>'
+        body = paragraph(description) + ways_on + paragraph(f"Code: {error}", "next")
         response = page(_TITLE.get(status, "Sign-in did not work"), body, "failed", status)
     else:
         response = jsonify(error=error, error_description=description)
@@ -73,28 +52,28 @@ def refusal(
     return response
 
 
-def refusal_for(exc: AuthenticationError, again: str = "") -> Response:
+def refusal_for(error: AuthenticationError, again: str = "") -> Response:
     """Return the answer for an error that a view raised; ``again`` as for ``refusal``."""
-    status = _STATUS.get(exc.error, 400)
-    retry = {429: exc.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
+    status = ErrorCode.status_of(error.error)
+    retry = {429: error.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
     headers = {} if retry is None else {"Retry-After": str(int(retry))}
     if status >= 500:
-        _log.warning("%s could not be served: %s", request.endpoint or "a page", exc)
+        _logger.warning("%s could not be served: %s", request.endpoint or "a page", error)
     # Where the store is and what ails it is for the log alone.
-    told = _STORE_DOWN if isinstance(exc, BackendUnavailable) else str(exc)
-    return refusal(status, printable(exc.error, 60), printable(told, 600), headers, again)
+    told = _STORE_DOWN if isinstance(error, StoreUnavailable) else str(error)
+    return refusal(status, printable(error.error, 60), printable(told, 600), headers, again)
 
 
-def store_down(exc: AuthenticationError) -> Response:
+def store_down(error: AuthenticationError) -> Response:
     """Return the answer for one of the application's own views: a person can go there again."""
-    return refusal_for(exc, safe_path(sessions_of_app().site.current_path, login_path("")))
+    return refusal_for(error, safe_path(sessions_of_app().site.current_path, login_path("")))
 
 
 def page(
-    title: str, body: str, kind: str = "notice", status: int = 200, form_action: str = "'none'"
+    title: str, body: Markup, kind: str = "notice", status: int = 200, form_action: str = "'none'"
 ) -> Response:
     """Return a page with its security headers (see ``document`` and ``security_headers``)."""
-    response = Response(document(title, body, kind), status, mimetype="text/html")
+    response = Response(document(Page("page", title, body, kind)), status, mimetype="text/html")
     response.headers.update(security_headers(form_action))
     return response
 
@@ -104,12 +83,15 @@ def answer(**members: Any) -> Response:
     return jsonify(**members)
 
 
-def _ways_on(status: int, error: str, again: str) -> str:
+def _ways_on(status: int, error: str, again: str) -> Markup:
     home = f"{sessions_of_app().site.root}/"
     if status in (404, 405):  # a new sign-in would not help
-        return f'<a class="button" href="{escape(home)}">Home</a>'
-    label = "Sign in" if status == 401 else "Use another account" if error == ACCESS_DENIED else "Try again"
-    return f'<a class="button" href="{escape(again)}">{label}</a><nav><a href="{escape(home)}">Home</a></nav>'
+        return button_link(home, "Home")
+    if status == 401:
+        label = "Sign in"
+    else:
+        label = "Use another account" if error == ErrorCode.ACCESS_DENIED else "Try again"
+    return button_link(again, label) + Markup("<nav>{}</nav>").format(link(home, "Home"))
 
 
 def redirect_to(url: str, status: int = 303) -> Response:

@@ -12,7 +12,6 @@ from flask import Blueprint, Response, g, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.deploy import signals
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal, refusal_for, store_down
 from pywry_auth.deploy.choice import choice_page
@@ -23,26 +22,33 @@ from pywry_auth.deploy.current import (
     forget_current,
     login_path,
 )
+from pywry_auth.deploy.pending_login import PendingLogins
 from pywry_auth.deploy.query import query_parameters, query_value
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.deploy.sign_in import SignIn
 from pywry_auth.deploy.site import Site, behind_proxies
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError, printable
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    ErrorCode,
+    StoreUnavailable,
+    TokenError,
+    TokenRefreshError,
+    printable,
+)
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.authorization_code import complete
 from pywry_auth.models import OAuthTokenSet, UserSession
-from pywry_auth.state.pending import STALE_STATES, STATE_EXPIRED, PendingAuthorization
+from pywry_auth.state.pending import STALE_STATES, PendingAuthorization
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
-    from pywry_auth.deploy.session_life import SessionLife
+    from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.state.tokens import TokenStore
 
-_log = logging.getLogger("pywry_auth.deploy")
+_logger = logging.getLogger("pywry_auth.deploy")
 _SETTLED_SECONDS = 5.0
 _NEXT = "_pywry_auth_next"
 
@@ -65,8 +71,8 @@ class AuthRoutes:
     providers: Providers
     tokens: TokenStore
     sessions: CurrentSessions
-    life: SessionLife
-    sign_in: SignIn
+    life: SessionLifecycle
+    sign_in: PendingLogins
     limit: RateLimit
     site: Site
     options: DeployOptions
@@ -88,7 +94,7 @@ class AuthRoutes:
         blueprint.after_request(_private)
         blueprint.register_error_handler(AuthenticationError, self._failed)
         # A guard in one of the application's own views meets the store too.
-        blueprint.app_errorhandler(BackendUnavailable)(store_down)
+        blueprint.app_errorhandler(StoreUnavailable)(store_down)
         blueprint.record_once(self._install)
         return blueprint
 
@@ -111,9 +117,9 @@ class AuthRoutes:
         parameters = query_parameters()
         try:
             pending = self.sign_in.take(name, parameters)
-        except AuthenticationError as exc:
+        except AuthenticationError as error:
             # A reload, the back button, or the slower of two tabs.
-            if exc.error in STALE_STATES and find_current() is not None:
+            if error.error in STALE_STATES and find_current() is not None:
                 return redirect_to(self.site.absolute(self._home))
             raise
         setattr(g, _NEXT, pending.next_url)
@@ -143,14 +149,14 @@ class AuthRoutes:
 
         try:
             tokens = token_lifecycle.refresh_stored(provider, self.tokens, session.user_id, is_due)
-        except TokenRefreshError as exc:
-            raise _reauthenticate() from exc
-        except TokenError as exc:
-            if exc.error == "not_signed_in":
-                raise _reauthenticate() from exc
-            if exc.error == "no_refresh_token":
+        except TokenRefreshError as error:
+            raise _reauthenticate() from error
+        except TokenError as error:
+            if error.error == ErrorCode.NOT_SIGNED_IN:
+                raise _reauthenticate() from error
+            if error.error == ErrorCode.NO_REFRESH_TOKEN:
                 raise
-            return refusal(502, exc.error, str(exc))
+            return refusal(502, error.error, str(error))
         if called:
             signals.token_refreshed.send(self, user_id=session.user_id)
             signals.audit("refresh", user=session.user_id, session=session.session_id)
@@ -194,7 +200,9 @@ class AuthRoutes:
         if find_current() is not None:  # by another tab
             return redirect_to(self.site.absolute(pending.next_url))
         if pending.restarted:
-            raise AuthenticationError("The sign-in took too long: start again.", error=STATE_EXPIRED)
+            raise AuthenticationError(
+                "The sign-in took too long: start again.", error=ErrorCode.STATE_EXPIRED
+            )
         return self.sign_in.begin(pending.provider, pending.next_url, restarted=True)
 
     def _end(self, session: UserSession, home: str) -> str | None:
@@ -210,15 +218,15 @@ class AuthRoutes:
         if request.method == "POST":
             require_own_request(request, self.site.origin)
         if not self.options.enabled and _view() != "status":
-            return refusal(503, "auth_disabled", "Signing in is switched off on this site.")
+            return refusal(503, ErrorCode.AUTH_DISABLED, "Signing in is switched off on this site.")
         return None
 
-    def _failed(self, exc: AuthenticationError) -> Response:
+    def _failed(self, error: AuthenticationError) -> Response:
         if _view() in ("login", "callback"):
-            error = printable(exc.error, 60)  # it may be the provider's own
-            signals.login_failed.send(self, error=error)
-            signals.audit("login_failed", error=error, client=request.remote_addr)
-        response = refusal_for(exc, login_path(safe_path(g.get(_NEXT) or query_value("next"), "")))
+            code = printable(error.error, 60)  # it may be the provider's own
+            signals.login_failed.send(self, error=code)
+            signals.audit("login_failed", error=code, client=request.remote_addr)
+        response = refusal_for(error, login_path(safe_path(g.get(_NEXT) or query_value("next"), "")))
         if response.status_code == 401:
             response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
         return response
@@ -233,7 +241,7 @@ class AuthRoutes:
             # Flask's documentation puts middleware on like this.
             app.wsgi_app = behind_proxies(app.wsgi_app, hops)  # type: ignore[method-assign]
         if not self.options.enabled:
-            _log.warning("nobody can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
+            _logger.warning("nobody can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
 
 
 def _view() -> str:
@@ -243,7 +251,7 @@ def _view() -> str:
 def _require_session() -> UserSession:
     session = find_current()
     if session is None:
-        raise AuthenticationError("Sign in first.", error="not_signed_in")
+        raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
     return session
 
 
@@ -254,7 +262,9 @@ def _is_fresh(tokens: OAuthTokenSet, session: UserSession) -> bool:
 
 
 def _reauthenticate() -> AuthenticationError:
-    return AuthenticationError("The provider ended the sign-in: sign in again.", error="reauth_required")
+    return AuthenticationError(
+        "The provider ended the sign-in: sign in again.", error=ErrorCode.REAUTH_REQUIRED
+    )
 
 
 def _private(response: Response) -> Response:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
 
 from flask import Response
 
 from pywry_auth.deploy.answers import page
 from pywry_auth.deploy.current import login_path
 from pywry_auth.deploy.providers import readable
-from pywry_auth.flow.html import paragraph
+from pywry_auth.pages.html import button_list, paragraph
 
 
 def choice_page(names: Iterable[str], next_path: str) -> Response:
@@ -20,11 +19,5 @@ def choice_page(names: Iterable[str], next_path: str) -> Response:
         names: The providers' names, in the order of the buttons.
         next_path: Where to go once signed in.
     """
-    links = {login_path(next_path, name): readable(name) for name in names}
-    buttons = "".join(
-        f'<li><a class="button" href="{escape(path)}">{escape(label)}</a></li>'
-        for path, label in links.items()
-    )
-    return page(
-        "Sign in", f'{paragraph("Choose where you have your account.")}<ul class="choice">{buttons}</ul>'
-    )
+    buttons = button_list({login_path(next_path, name): readable(name) for name in names})
+    return page("Sign in", paragraph("Choose where you have your account.") + buttons)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import CROSS_SITE, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request
@@ -28,5 +28,5 @@ def require_own_request(request: Request, origin: str) -> None:
     if not own:
         raise AuthenticationError(
             "This request came from another site and changed nothing: use this site's own pages.",
-            error=CROSS_SITE,
+            error=ErrorCode.CROSS_SITE_REQUEST,
         )

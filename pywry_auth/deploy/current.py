@@ -10,7 +10,7 @@ from flask import current_app, request, url_for
 from werkzeug.local import LocalProxy
 
 from pywry_auth.deploy.cookies import Cookie
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import UserSession
 from pywry_auth.state.sessions import SessionStore, session_id_of_bearer
 
@@ -64,7 +64,7 @@ class CurrentSessions:
         """Return the request's session, or None.
 
         Raises:
-            BackendUnavailable: The store is down: nobody is let in, and nobody is logged out.
+            StoreUnavailable: The store is down: nobody is let in, and nobody is logged out.
         """
         session_id = self.session_id() if self.enabled else None
         return None if session_id is None else self.store.get_session(session_id)
@@ -124,7 +124,7 @@ def _installed() -> _Installed:
     except KeyError:
         raise AuthenticationError(
             "This application has no authentication: register create_auth_blueprint() on it.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         ) from None
 
 

@@ -12,6 +12,7 @@ from werkzeug.wrappers import Request
 
 from pywry_auth.deploy.answers import redirect_to, refusal
 from pywry_auth.deploy.current import find_current, login_path, sessions_of_app
+from pywry_auth.exceptions import ErrorCode
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -77,13 +78,17 @@ def challenge() -> Response:
     """Return the answer to a visitor who is not signed in: to the login for a navigation, else 401."""
     if is_navigation(request):
         return redirect_to(login_path(sessions_of_app().site.current_path), 302)
-    return refusal(401, "login_required", "Sign in first.", {"WWW-Authenticate": 'Bearer realm="session"'})
+    return refusal(
+        401, ErrorCode.LOGIN_REQUIRED, "Sign in first.", {"WWW-Authenticate": 'Bearer realm="session"'}
+    )
 
 
 def forbidden() -> Response:
     """Return the answer to a user who may not do this."""
     again = login_path(sessions_of_app().site.current_path)
-    return refusal(403, "access_denied", "You are signed in, but your account may not do this.", again=again)
+    return refusal(
+        403, ErrorCode.ACCESS_DENIED, "You are signed in, but your account may not do this.", again=again
+    )
 
 
 def is_navigation(request: Request) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.flow.access import AccessRules
 from pywry_auth.protocol.urls import require_endpoint
 
@@ -134,7 +134,7 @@ def _name(value: object, rule: str) -> str:
 
 
 def _wrong(what: str) -> AuthenticationError:
-    return AuthenticationError(f"PYWRY_DEPLOY__{what}.", error=INVALID_CONFIGURATION)
+    return AuthenticationError(f"PYWRY_DEPLOY__{what}.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence[str]:
@@ -147,7 +147,7 @@ def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence
             "PYWRY_DEPLOY__TOKEN_SECRET is not set: with a shared session store all workers must sign "
             "cookies alike. Set it to a long random value, for example the output of: "
             "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     return found or [secrets.token_urlsafe(32)]  # one process: its cookies end with it, as its sessions do
 

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 
 if TYPE_CHECKING:
     from pywry_auth.models import UserSession
     from pywry_auth.providers.base import OAuthProvider
-
-UNKNOWN_PROVIDER = "unknown_provider"
-"""A request names a provider that the site has not."""
 
 # Part of a path and of user IDs: the colon that ends it there may not be in it.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -37,7 +34,9 @@ class Providers:
     def __post_init__(self) -> None:
         """Check the names."""
         if not self.by_name:
-            raise AuthenticationError("provider= is an empty mapping: name one.", error=INVALID_CONFIGURATION)
+            raise AuthenticationError(
+                "provider= is an empty mapping: name one.", error=ErrorCode.INVALID_CONFIGURATION
+            )
         if not self.several:
             return
         for name in self.by_name:
@@ -45,7 +44,7 @@ class Providers:
                 raise AuthenticationError(
                     f"provider= has the name {name!r}: use 1 to 40 letters, digits, - and _, "
                     "for example corp or github.",
-                    error=INVALID_CONFIGURATION,
+                    error=ErrorCode.INVALID_CONFIGURATION,
                 )
 
     @classmethod
@@ -54,7 +53,7 @@ class Providers:
         if not isinstance(given, Mapping):
             return cls({"": given})
         if "" in given:
-            raise AuthenticationError("provider= has an empty name.", error=INVALID_CONFIGURATION)
+            raise AuthenticationError("provider= has an empty name.", error=ErrorCode.INVALID_CONFIGURATION)
         return cls(dict(given))
 
     @property
@@ -70,7 +69,8 @@ class Providers:
         """
         if name not in self.by_name:
             raise AuthenticationError(
-                "This site has no provider of that name: choose one that it offers.", error=UNKNOWN_PROVIDER
+                "This site has no provider of that name: choose one that it offers.",
+                error=ErrorCode.UNKNOWN_PROVIDER,
             )
         return self.by_name[name]
 

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from flask import request
 
-from pywry_auth.exceptions import INVALID_RESPONSE, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.flow.authorization_code import ResponseParameters
 
 _MOST_PARAMETERS = 64
@@ -24,7 +24,7 @@ def query_parameters() -> ResponseParameters:
         return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
     except ValueError:
         raise AuthenticationError(
-            "The address has too many parameters: start the sign-in anew.", error=INVALID_RESPONSE
+            "The address has too many parameters: start the sign-in anew.", error=ErrorCode.INVALID_RESPONSE
         ) from None
 
 

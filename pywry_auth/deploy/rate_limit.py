@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import RATE_LIMITED, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 
 if TYPE_CHECKING:
     from pywry_auth.backends.base import Backend
@@ -39,7 +39,7 @@ class RateLimit:
         if self.backend.count(f"login_rate:{client_network(address)}", self.window) > self.limit:
             raise AuthenticationError(
                 f"Too many sign-ins were started from here: wait {self.window:g} seconds and try again.",
-                error=RATE_LIMITED,
+                error=ErrorCode.RATE_LIMITED,
                 timeout=self.window,
             )
 

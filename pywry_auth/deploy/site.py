@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from flask import request, url_for
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Site:
             raise AuthenticationError(
                 "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https "
                 "address, or PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it.",
-                error=INVALID_CONFIGURATION,
+                error=ErrorCode.INVALID_CONFIGURATION,
             )
         return request.host_url.rstrip("/")
 

@@ -65,7 +65,7 @@ class StandaloneRoutes:
             own_site_only: Whether to refuse a signed-in browser that another site's page sent here.
 
         Raises:
-            BackendUnavailable: The store is down: nobody is let in, and nobody is logged out.
+            StoreUnavailable: The store is down: nobody is let in, and nobody is logged out.
             AuthenticationError: Another site sent it (``cross_site_request``).
         """
         with self._request(environ):

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import ACCESS_DENIED, AuthenticationError
-from pywry_auth.flow.identity import canonical_email, qualified, stable_id_source, user_id
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.flow.identity import canonical_email, qualified_user_id, stable_id_source, user_id
 from pywry_auth.models import Claims
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
 
-_log = logging.getLogger("pywry_auth.identity")
+_logger = logging.getLogger("pywry_auth.identity")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def email_for(provider: OAuthProvider, profile: Claims, access_token: str, rules
         return None
     if rules.trust_unverified_email:
         return canonical_email(profile.get("email"))
-    return canonical_email(provider.vouched_email(profile, access_token))
+    return canonical_email(provider.verified_email(profile, access_token))
 
 
 def roles_for(profile: Claims, email: str | None, rules: AccessRules, provider: str = "") -> list[str]:
@@ -78,7 +78,7 @@ def roles_for(profile: Claims, email: str | None, rules: AccessRules, provider: 
     findings = role_findings(profile, email, rules, provider)
     for finding in findings:
         if finding.refused:
-            _log.warning("user %r: %s: %s", user_id(profile), finding.rule, finding.why)
+            _logger.warning("user %r: %s: %s", user_id(profile), finding.rule, finding.why)
     return roles_of(findings)
 
 
@@ -91,7 +91,7 @@ def require_allowed(profile: Claims, email: str | None, rules: AccessRules, prov
     if access_finding(profile, email, rules, provider).refused:
         raise AuthenticationError(
             "This account may not sign in here: use another account, or ask the site's administrator.",
-            error=ACCESS_DENIED,
+            error=ErrorCode.ACCESS_DENIED,
         )
 
 
@@ -162,7 +162,7 @@ def _listed(profile: Claims, email: str | None, entries: Sequence[str], provider
     # login and other names can be changed by their owner and taken by somebody else: never by those.
     source = stable = stable_id_source(profile)
     if source is not None:
-        stable = qualified(provider, str(profile[source]))
+        stable = qualified_user_id(provider, str(profile[source]))
         if "@" not in stable and stable in entries:
             return f"the user ID {stable} is listed, and comes from {source}"
     if email is not None and email in _emails(entries):

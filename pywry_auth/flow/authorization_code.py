@@ -6,16 +6,10 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import (
-    INVALID_ID_TOKEN,
-    SUBJECT_MISMATCH,
-    AuthenticationError,
-    TokenError,
-    raised_at,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, naming_provider
 from pywry_auth.flow.identity import user_id
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, OAuthTokenSet
-from pywry_auth.protocol.authorization import ResponseParameters, judge_authorization_response
+from pywry_auth.protocol.authorization import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
 
 if TYPE_CHECKING:
@@ -45,7 +39,7 @@ def begin(
     pkce = PKCEChallenge.generate() if use_pkce else None
     state = secrets.token_urlsafe(32)
     nonce = secrets.token_urlsafe(32) if provider.uses_openid else None
-    with raised_at(provider.name):
+    with naming_provider(provider.name):
         url = provider.build_authorize_url(redirect_uri, state, pkce, nonce, extra_params)
     return AuthorizationRequest(url, state, redirect_uri, nonce, pkce.verifier if pkce else None)
 
@@ -64,9 +58,9 @@ def complete(
         AuthenticationError: The response is not this request's, the provider refused, or what it sent cannot
             be believed.
     """
-    with raised_at(provider.name):
+    with naming_provider(provider.name):
         metadata = provider.metadata
-        code = judge_authorization_response(
+        code = validate_authorization_response(
             request,
             parameters,
             issuer=metadata.issuer,
@@ -83,15 +77,15 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
         return dict(claims)
     try:
         profile = provider.get_userinfo(tokens.access_token)
-    except AuthenticationError as exc:
+    except AuthenticationError as error:
         # A forged statement is not the same as none; without an ID token there is nothing else to go by.
-        if not claims or exc.error == INVALID_ID_TOKEN:
+        if not claims or error.error == ErrorCode.INVALID_ID_TOKEN:
             raise
         return dict(claims)
     # OIDC Core §5.3.2: else a token that was swapped could bring in somebody else's profile.
     if claims and profile.get("sub") != claims["sub"]:
         raise TokenError(
             "The UserInfo response is about another user than the ID token: sign in again.",
-            error=SUBJECT_MISMATCH,
+            error=ErrorCode.SUBJECT_MISMATCH,
         )
     return profile

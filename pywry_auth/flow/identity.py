@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pywry_auth.exceptions import NO_USER_ID, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import Claims
 
 
@@ -25,7 +25,7 @@ def user_id_source(profile: Claims) -> str:
         raise AuthenticationError(
             "The provider's profile has none of sub, id, login and email: ask for a scope that brings one, "
             "or check USERINFO_URL.",
-            error=NO_USER_ID,
+            error=ErrorCode.NO_USER_ID,
         )
     return source
 
@@ -44,7 +44,7 @@ def canonical_email(address: object) -> str | None:
     return f"{name}{at}{domain}".lower()
 
 
-def qualified(provider: str, user: str) -> str:
+def qualified_user_id(provider: str, user: str) -> str:
     """Return a user ID as the whole site knows it: with the provider's name, if that has one."""
     return f"{provider}:{user}" if provider else user
 

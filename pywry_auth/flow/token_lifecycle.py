@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.exceptions import (
-    INVALID_ID_TOKEN,
     AuthenticationError,
+    ErrorCode,
+    StoreUnavailable,
     TokenError,
     TokenExpiredError,
     TokenRefreshError,
-    raised_at,
+    naming_provider,
 )
 from pywry_auth.models import OAuthTokenSet
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
-_log = logging.getLogger("pywry_auth.flow")
+_logger = logging.getLogger("pywry_auth.flow")
 _CALLS = 4  # that a refresh can take: discovery, the key set, the refresh itself, the key set once more
 _SLACK = 5.0  # seconds for the store
 _PAUSES = (0.1, 0.4, 1.5)  # seconds between tries to store, together less than that
@@ -42,20 +42,20 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
             user or issuer (OIDC Core §12.2).
         TokenError: The provider did not answer, or not usably: the set may still be good.
     """
-    with raised_at(provider.name):
+    with naming_provider(provider.name):
         if not tokens.refresh_token:
             raise TokenExpiredError(
                 "The access token has ended and the provider gave no refresh token: sign in again, "
                 "and ask for offline access if sign-ins shall last.",
-                error="no_refresh_token",
+                error=ErrorCode.NO_REFRESH_TOKEN,
             )
         fresh = _ask(provider, tokens.refresh_token)
         if fresh.id_token is None:
             fresh = replace(fresh, id_token=tokens.id_token, id_token_claims=tokens.id_token_claims)
         elif tokens.id_token_claims:
-            from pywry_auth.protocol.id_token import same_person
+            from pywry_auth.protocol.id_token import check_same_subject
 
-            same_person(tokens.id_token_claims, fresh.id_token_claims)
+            check_same_subject(tokens.id_token_claims, fresh.id_token_claims)
         return fresh if fresh.scope else replace(fresh, scope=tokens.scope)
 
 
@@ -80,23 +80,23 @@ def refresh_stored(
         TokenExpiredError: There are no tokens, or no refresh token.
         TokenRefreshError: The provider refused; the tokens are gone from the store.
         TokenError: The provider cannot be reached: the tokens are kept.
-        BackendUnavailable: The store is down, or somebody else's refresh did not end.
+        StoreUnavailable: The store is down, or somebody else's refresh did not end.
     """
     seconds = _CALLS * provider.http_options.timeout + _SLACK
-    earlier = store.failure(key)
+    earlier = store.last_failure(key)
     with store.lock(key, seconds):
         tokens = _stored(provider, store, key)
         if not is_due(tokens):
             return tokens
-        failure = store.failure(key)
+        failure = store.last_failure(key)
         if failure is not None and failure != earlier:
             raise _failed_just_now(failure, provider.name)
         try:
             return _refreshed_in_turn(provider, store, key, tokens)
         except (TokenRefreshError, TokenExpiredError):
             raise
-        except TokenError as exc:
-            store.note_failure(key, exc.error, seconds)
+        except TokenError as error:
+            store.record_failure(key, error.error, seconds)
             raise
 
 
@@ -126,15 +126,15 @@ def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAu
     for pause in _PAUSES:
         try:
             return store.load(key) == tokens and store.replace(key, fresh)
-        except BackendUnavailable as exc:
-            _log.warning("fresh tokens could not be stored, next try in %.1f s: %s", pause, exc)
+        except StoreUnavailable as error:
+            _logger.warning("fresh tokens could not be stored, next try in %.1f s: %s", pause, error)
             time.sleep(pause)
     return store.load(key) == tokens and store.replace(key, fresh)
 
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
     tokens = store.load(key)
-    if tokens is None or not provider.issued(tokens):  # another client's are of no use here
+    if tokens is None or not provider.issued_to_this_client(tokens):  # another client's are of no use here
         raise not_signed_in()
     return tokens
 
@@ -149,7 +149,7 @@ def _failed_just_now(failure: str, provider: str) -> TokenError:
 
 def not_signed_in() -> TokenExpiredError:
     """Return the error for somebody who has no tokens."""
-    return TokenExpiredError("Nobody is signed in: sign in first.", error="not_signed_in")
+    return TokenExpiredError("Nobody is signed in: sign in first.", error=ErrorCode.NOT_SIGNED_IN)
 
 
 def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
@@ -165,10 +165,10 @@ def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
 def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
     try:
         return provider.refresh_tokens(refresh_token)
-    except TokenError as exc:
-        if exc.error != INVALID_ID_TOKEN:
+    except TokenError as error:
+        if error.error != ErrorCode.INVALID_ID_TOKEN:
             raise
         # Whoever answers so is not to be asked again with what this grant still has.
-        raise TokenRefreshError(str(exc), error=exc.error) from exc
-    except AuthenticationError as exc:  # discovery or the key set could not be had
-        raise TokenError(str(exc), error=exc.error) from exc
+        raise TokenRefreshError(str(error), error=error.error) from error
+    except AuthenticationError as error:  # discovery or the key set could not be had
+        raise TokenError(str(error), error=error.error) from error

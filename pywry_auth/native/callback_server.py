@@ -8,13 +8,13 @@ from http import HTTPStatus
 from types import TracebackType
 from urllib.parse import parse_qsl
 
-from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.native import pages
-from pywry_auth.native.exchange import Request
+from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode
+from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback import LOOPBACK, LoopbackServer
-from pywry_auth.native.pages import Page
 from pywry_auth.native.ports import first_free
 from pywry_auth.native.waiting import wait_for
+from pywry_auth.pages import loopback as pages
+from pywry_auth.pages.loopback import PageResponse
 from pywry_auth.protocol.authorization import ResponseParameters, same_state
 
 CALLBACK_PATH = "/callback"
@@ -57,7 +57,7 @@ class OAuthCallbackServer:
         self._ended = False  # no answer is taken any more
         self._cancelled = False
         self._wake = threading.Event()
-        self._page: Page | None = None
+        self._page: PageResponse | None = None
         self._page_known = threading.Event()
         self._page_sent = threading.Event()
         self._server = first_free(
@@ -102,7 +102,7 @@ class OAuthCallbackServer:
         if parameters is None:
             raise AuthFlowTimeout(
                 f"Nobody signed in within {timeout:g} seconds: start a new login, or allow more time.",
-                error="timeout",
+                error=ErrorCode.TIMEOUT,
                 timeout=timeout,
             )
         return parameters
@@ -119,9 +119,9 @@ class OAuthCallbackServer:
             AuthFlowCancelled: Somebody did.
         """
         if self._cancelled:
-            raise AuthFlowCancelled("The login was cancelled.", error="cancelled")
+            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
 
-    def answer(self, page: Page) -> None:
+    def answer(self, page: PageResponse) -> None:
         """Give the browser that is held its page and wait until it has gone out, a second at most.
 
         Args:
@@ -154,7 +154,7 @@ class OAuthCallbackServer:
     ) -> None:
         self.close()
 
-    def _respond(self, request: Request, send: Callable[[Page], None]) -> None:
+    def _respond(self, request: Request, send: Callable[[PageResponse], None]) -> None:
         page = self._judge(request)
         if page is not None:
             send(page)
@@ -165,7 +165,7 @@ class OAuthCallbackServer:
         finally:
             self._page_sent.set()
 
-    def _judge(self, request: Request) -> Page | None:
+    def _judge(self, request: Request) -> PageResponse | None:
         """Return the page for a request that is not the answer, or None when it is and was taken."""
         # A page that resolves its own name to 127.0.0.1 still says its own name here.
         if list(request.hosts) != [f"{LOOPBACK}:{self._server.server_port}"]:
@@ -176,10 +176,10 @@ class OAuthCallbackServer:
         if request.method not in ("GET", "HEAD"):
             return pages.refused(HTTPStatus.METHOD_NOT_ALLOWED)
         if request.method == "HEAD" or path != CALLBACK_PATH:
-            return Page(HTTPStatus.NO_CONTENT)
+            return PageResponse(HTTPStatus.NO_CONTENT)
         return self._take(query)
 
-    def _take(self, query: str) -> Page | None:
+    def _take(self, query: str) -> PageResponse | None:
         try:
             parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
         except ValueError:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import AuthFlowResult, AuthFlowState, AuthorizationRequest, OAuthTokenSet
-from pywry_auth.native import browser, pages
+from pywry_auth.native import browser
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig, ask
+from pywry_auth.pages import loopback as pages
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -198,7 +199,7 @@ def _state_after(error: BaseException) -> AuthFlowState:
     return AuthFlowState.FAILED
 
 
-def _page_about(error: BaseException) -> pages.Page:
+def _page_about(error: BaseException) -> pages.PageResponse:
     if isinstance(error, AuthenticationError):
         return pages.failed(str(error))
     if isinstance(error, Exception):

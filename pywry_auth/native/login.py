@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import AuthFlowCancelled
-from pywry_auth.native.known_users import KnownUsers, SignedIn
+from pywry_auth.exceptions import AuthFlowCancelled, ErrorCode
+from pywry_auth.native.stored_users import SignedIn, StoredUsers
 
 if TYPE_CHECKING:
     from pywry_auth.native.browser import Notify
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wish:
+class LoginRequest:
     """What a program wants of a login (see ``PyWry.login``).
 
     Args:
@@ -39,7 +39,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Ways:
+class LoginOptions:
     """How a person is asked to sign in.
 
     Args:
@@ -69,11 +69,16 @@ class Login:
     """
 
     def __init__(
-        self, provider: OAuthProvider, store: TokenStore, buffer: float, wish: Wish, ways: Ways
+        self,
+        provider: OAuthProvider,
+        store: TokenStore,
+        buffer: float,
+        wish: LoginRequest,
+        ways: LoginOptions,
     ) -> None:
         self._provider = provider
         self._store = store
-        self._known = KnownUsers(provider, store, buffer)
+        self._known = StoredUsers(provider, store, buffer)
         self._wish = wish
         self._ways = ways
         self._silent = not wish.force and not wish.prompt
@@ -98,7 +103,7 @@ class Login:
     def _tell(self, message: str) -> None:
         # Who cancels before this, while tokens are refreshed say, finds no flow; after it, one that listens.
         if self._cancelled.is_set():
-            raise AuthFlowCancelled("The login was cancelled.", error="cancelled")
+            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
         from pywry_auth.native.browser import print_to_stderr
 
         (self._ways.notify or print_to_stderr)(message)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.backends.file_locks import FileLocks, default_folder
-from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout
+from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode, StoreUnavailable
 
 _PAUSE = 0.1  # seconds; no system calls back when a file is unlocked
 _STILL_WAITING = "Another process of this program still waits for somebody to sign in: do that, or end it."
@@ -50,11 +49,11 @@ def login_turn(
             if not waited:
                 notify("Another process of this program waits for you to sign in: this one goes on after it.")
             if cancelled.wait(_PAUSE):
-                raise AuthFlowCancelled("The login was cancelled.", error="cancelled")
+                raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
             waited = time.monotonic() - began
             if waited >= seconds:
-                raise AuthFlowTimeout(_STILL_WAITING, error="timeout", timeout=seconds)
-    except BackendUnavailable:
+                raise AuthFlowTimeout(_STILL_WAITING, error=ErrorCode.TIMEOUT, timeout=seconds)
+    except StoreUnavailable:
         pass  # then two windows may open: no reason to let nobody sign in
     try:
         yield waited

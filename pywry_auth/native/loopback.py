@@ -12,7 +12,7 @@ from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-from pywry_auth.native.exchange import Exchange, Respond
+from pywry_auth.native.http_connection import Exchange, Respond
 
 LOOPBACK = "127.0.0.1"
 """The literal: ``localhost`` may be another address, or of another family (RFC 8252 §8.3)."""

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 
 _MOST_NAMED = 10
 _T = TypeVar("_T")
@@ -42,4 +42,4 @@ def first_free(ports: Sequence[int], bind: Callable[[int], _T]) -> _T:
 
 
 def _misconfigured(text: str) -> AuthenticationError:
-    return AuthenticationError(text, error=INVALID_CONFIGURATION)
+    return AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)

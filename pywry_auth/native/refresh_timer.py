@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-_log = logging.getLogger("pywry_auth.native")
+_logger = logging.getLogger("pywry_auth.native")
 _LONGEST_WAIT = 60.0  # seconds; timers count time awake, so the clock is looked at again after a sleep
 
 
@@ -69,9 +69,9 @@ class RefreshTimer:
             self._timer = timer
             try:
                 timer.start()
-            except RuntimeError as exc:  # the interpreter is ending, or there are too many threads
+            except RuntimeError as error:  # the interpreter is ending, or there are too many threads
                 self._timer = None
-                _log.warning("nothing is refreshed in the background: %s", exc)
+                _logger.warning("nothing is refreshed in the background: %s", error)
 
     def _left(self, end: tuple[float, float]) -> float:
         return min(end[0] - self._clock(), end[1] - self._awake())

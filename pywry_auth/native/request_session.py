@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenError, TokenExpiredError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenExpiredError
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
@@ -40,7 +40,7 @@ class RequestSession(ProviderSession):
         if not origins:
             raise AuthenticationError(
                 "Name the origins that the access token may go to, for example https://api.example.com.",
-                error=INVALID_CONFIGURATION,
+                error=ErrorCode.INVALID_CONFIGURATION,
             )
         self._origins = {_origin(require_endpoint(origin, "The origin")) for origin in origins}
         self._manager = manager
@@ -64,7 +64,7 @@ class RequestSession(ProviderSession):
         if _origin(require_endpoint(url, "The URL")) not in self._origins:
             raise AuthenticationError(
                 f"The access token may not go to {urlsplit(url).netloc}: name that origin first.",
-                error=INVALID_CONFIGURATION,
+                error=ErrorCode.INVALID_CONFIGURATION,
             )
         token = self._manager.get_access_token()
         response = super().request(method, url, headers=_with(headers, token), **arguments)

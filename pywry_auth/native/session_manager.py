@@ -13,14 +13,14 @@ from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredE
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.refresh_timer import RefreshTimer
-from pywry_auth.native.single_flight import SingleFlight
+from pywry_auth.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.urls import HTTPOptions
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
-_log = logging.getLogger("pywry_auth.native")
+_logger = logging.getLogger("pywry_auth.native")
 _SHORTEST_PAUSE = 1.0  # seconds between two refreshes that nobody asked for by name
 _FIRST_RETRY = 5.0
 _LAST_RETRY = 300.0
@@ -76,7 +76,7 @@ class SessionManager:
     def tokens(self) -> OAuthTokenSet | None:
         """The stored tokens, or None after a logout or a refusal."""
         tokens = self._store.load(self._key)
-        return tokens if tokens is not None and self._provider.issued(tokens) else None
+        return tokens if tokens is not None and self._provider.issued_to_this_client(tokens) else None
 
     def initialize(self) -> OAuthTokenSet | None:
         """Return the stored tokens if they are good or can be refreshed, and keep them fresh from now on.
@@ -157,7 +157,7 @@ class SessionManager:
         """
         self.close()
         tokens = self._store.load(self._key)
-        if tokens is not None and not self._provider.issued(tokens):
+        if tokens is not None and not self._provider.issued_to_this_client(tokens):
             return False  # another program's
         # First of all here: a refresh under way must not find anything to put its tokens in place of. What is
         # revoked is what was there at that moment: another process may have just refreshed.
@@ -195,8 +195,8 @@ class SessionManager:
             return None
         try:
             self._on_reauth_required()
-        except AuthenticationError as exc:
-            _log.warning("nobody signed in again: %s", exc)
+        except AuthenticationError as error:
+            _logger.warning("nobody signed in again: %s", error)
         tokens = self.tokens
         return None if tokens is None or self._has_ended(tokens) else tokens
 
@@ -216,12 +216,12 @@ class SessionManager:
                 self._replace(tokens)
             else:
                 self._schedule(tokens)  # another process was faster
-        except (TokenRefreshError, TokenExpiredError) as exc:
-            _log.info("the tokens are not refreshed any more: %s", exc)
-        except AuthenticationError as exc:
+        except (TokenRefreshError, TokenExpiredError) as error:
+            _logger.info("the tokens are not refreshed any more: %s", error)
+        except AuthenticationError as error:
             wait = min(_FIRST_RETRY * 2**self._retries, _LAST_RETRY)
             self._retries += 1
-            _log.warning("the tokens could not be refreshed, next try in about %.0f s: %s", wait, exc)
+            _logger.warning("the tokens could not be refreshed, next try in about %.0f s: %s", wait, error)
             self._timer.set(self._clock() + wait * random.uniform(0.8, 1.2))  # noqa: S311  # spreads processes
 
     def _is_due(self, tokens: OAuthTokenSet) -> bool:

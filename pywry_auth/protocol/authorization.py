@@ -7,13 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from pywry_auth.exceptions import (
-    INVALID_RESPONSE,
-    INVALID_STATE,
-    ISSUER_MISMATCH,
-    AuthenticationError,
-    printable,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.protocol.discovery import is_issuer
 
@@ -53,7 +47,7 @@ def build_authorization_url(endpoint: str, parameters: Mapping[str, str | None])
     return urlunsplit(parts._replace(query=urlencode(kept + asked, quote_via=quote)))
 
 
-def judge_authorization_response(
+def validate_authorization_response(
     request: AuthorizationRequest, parameters: ResponseParameters, *, issuer: str, iss_required: bool
 ) -> AuthorizationCode:
     """Return the code of a response that belongs to the request: duplicates, state, issuer, error, code.
@@ -70,18 +64,20 @@ def judge_authorization_response(
     values = dict(parameters)
     if len(values) != len(parameters):
         raise AuthenticationError(
-            "The response has a parameter twice (RFC 6749 §3.1): start a new login.", error=INVALID_RESPONSE
+            "The response has a parameter twice (RFC 6749 §3.1): start a new login.",
+            error=ErrorCode.INVALID_RESPONSE,
         )
     if not same_state(request.state, values.get("state")):
         raise AuthenticationError(
-            "The response does not belong to this login: start a new one.", error=INVALID_STATE
+            "The response does not belong to this login: start a new one.", error=ErrorCode.INVALID_STATE
         )
     _check_issuer(values.get("iss"), issuer, iss_required)
     if "error" in values:
         raise _refusal(values["error"], values.get("error_description", ""))
     if not values.get("code"):
         raise AuthenticationError(
-            "The provider sent neither a code nor an error: start a new login.", error=INVALID_RESPONSE
+            "The provider sent neither a code nor an error: start a new login.",
+            error=ErrorCode.INVALID_RESPONSE,
         )
     return AuthorizationCode(values["code"])
 
@@ -99,7 +95,7 @@ def _check_issuer(received: str | None, issuer: str, required: bool) -> None:
         raise AuthenticationError(
             f"The response does not come from {printable(issuer)}: start a new login, and if this "
             "happens again, do not sign in.",
-            error=ISSUER_MISMATCH,
+            error=ErrorCode.ISSUER_MISMATCH,
         )
 
 

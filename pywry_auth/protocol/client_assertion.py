@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
 
 _LIFETIME = 60
@@ -87,10 +87,10 @@ def _read(path: str) -> tuple[Key, Mapping[str, object]]:
     try:
         key = _imported(Path(path).read_text(encoding="utf-8-sig"))
         return key, key.as_dict(private=False)
-    except OSError as exc:
-        raise _unusable(path, f"it cannot be read ({type(exc).__name__})") from None
-    except Exception as exc:  # noqa: BLE001  # a key can be wrong in many ways, and each text could show it
-        why = f"it is no key in PEM or JWK, or has a passphrase ({type(exc).__name__})"
+    except OSError as error:
+        raise _unusable(path, f"it cannot be read ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001  # a key can be wrong in many ways, and each text could show it
+        why = f"it is no key in PEM or JWK, or has a passphrase ({type(error).__name__})"
         raise _unusable(path, why) from None
 
 
@@ -110,5 +110,5 @@ def _unusable(path: str, why: str) -> AuthenticationError:
     return AuthenticationError(
         f"CLIENT_KEY_FILE {printable(path)}: {why}. Make one with: openssl genpkey -algorithm EC "
         "-pkeyopt ec_paramgen_curve:P-256 -out client.pem",
-        error=INVALID_CONFIGURATION,
+        error=ErrorCode.INVALID_CONFIGURATION,
     )

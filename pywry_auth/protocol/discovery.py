@@ -10,14 +10,14 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, INVALID_RESPONSE, AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.protocol.turns import Turns
 from pywry_auth.protocol.urls import is_loopback, require_endpoint
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderSession
 
-_log = logging.getLogger("pywry_auth.protocol")
+_logger = logging.getLogger("pywry_auth.protocol")
 TENANT = "{tenantid}"
 GUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _REFETCH_SECONDS = 30.0
@@ -77,7 +77,7 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
         raise AuthenticationError(
             f"ISSUER_URL is {printable(issuer_url)} but the issuer there calls itself "
             f"{printable(metadata.issuer)!r}: set ISSUER_URL to exactly that if you trust it.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     _require_endpoints(metadata)
     return metadata
@@ -97,7 +97,7 @@ def _read(document: Mapping[str, Any]) -> ProviderMetadata:
         if not usable:
             raise AuthenticationError(
                 f"The issuer's discovery document has a {field.name} of the wrong type.",
-                error=INVALID_RESPONSE,
+                error=ErrorCode.INVALID_RESPONSE,
             )
         values[field.name] = value
     return ProviderMetadata(**values)
@@ -114,7 +114,7 @@ def _require_endpoints(metadata: ProviderMetadata) -> None:
             # A foreign document must not make us call services of this machine.
             raise AuthenticationError(
                 f"The issuer's {field.name} points at this machine, and the issuer is another.",
-                error=INVALID_RESPONSE,
+                error=ErrorCode.INVALID_RESPONSE,
             )
 
 
@@ -169,8 +169,8 @@ class KeySet:
         self._refetched_at = now
         try:
             self._fetch()
-        except AuthenticationError as exc:
-            _log.warning("the key set could not be fetched again, the keys at hand stay in use: %s", exc)
+        except AuthenticationError as error:
+            _logger.warning("the key set could not be fetched again, the keys at hand stay in use: %s", error)
 
     def _fetch(self) -> None:
         with self._session() as session:

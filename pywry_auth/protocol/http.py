@@ -25,13 +25,7 @@ from requests_oauthlib import OAuth2Session
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_RESPONSE,
-    PROVIDER_UNREACHABLE,
-    AuthenticationError,
-    printable,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 
@@ -72,7 +66,7 @@ class ProviderAnswer:
 
     def fault(self, what: str) -> AuthenticationError:
         """Return the error that says what is wrong with this answer."""
-        code = PROVIDER_UNREACHABLE if self.status >= 500 else INVALID_RESPONSE
+        code = ErrorCode.PROVIDER_UNREACHABLE if self.status >= 500 else ErrorCode.INVALID_RESPONSE
         return AuthenticationError(
             f"{_place(self.url)} answered with status {self.status}, "
             f"{printable(self.media_type, 60) or 'no media type'} "
@@ -83,9 +77,9 @@ class ProviderAnswer:
     def _json(self) -> object:
         try:
             return json.loads(self.body, parse_constant=_not_json, parse_float=_finite)
-        except (ValueError, RecursionError) as exc:
+        except (ValueError, RecursionError) as error:
             # An error page of a proxy, mostly. The parser's error would carry the body: it is not kept.
-            raise self.fault(f"a body that is not JSON ({type(exc).__name__})") from None
+            raise self.fault(f"a body that is not JSON ({type(error).__name__})") from None
 
 
 def _finite(text: str) -> float:
@@ -194,11 +188,11 @@ class ProviderSession(OAuth2Session):
             last = attempt == _ATTEMPTS
             try:
                 answer = self._once(method, url, data, headers, ends)
-            except ValueError as exc:  # a URL, a header or an answer's framing that cannot be
-                _unreachable(url, exc, self.http_options)
-            except (requests.RequestException, HTTPError, OSError) as exc:
-                if last or not (_never_sent(exc) or _again(method)) or not _pause(attempt, ends):
-                    _unreachable(url, exc, self.http_options)
+            except ValueError as error:  # a URL, a header or an answer's framing that cannot be
+                _unreachable(url, error, self.http_options)
+            except (requests.RequestException, HTTPError, OSError) as error:
+                if last or not (_never_sent(error) or _again(method)) or not _pause(attempt, ends):
+                    _unreachable(url, error, self.http_options)
             else:
                 retry = answer.status in (502, 503, 504) and _again(method)
                 if last or not retry or not _pause(attempt, ends):
@@ -239,9 +233,9 @@ def _again(method: str) -> bool:
     return method in ("GET", "HEAD")
 
 
-def _never_sent(exc: Exception) -> bool:
-    reason = getattr(exc.args[0], "reason", None) if exc.args else None
-    return isinstance(exc, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
+def _never_sent(error: Exception) -> bool:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
 def _pause(attempt: int, ends: float) -> bool:
@@ -271,25 +265,28 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _unreachable(url: str, exc: Exception, options: HTTPOptions) -> NoReturn:
-    error = PROVIDER_UNREACHABLE
-    if isinstance(exc, requests.exceptions.SSLError):
+def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
+    code = ErrorCode.PROVIDER_UNREACHABLE
+    if isinstance(error, requests.exceptions.SSLError):
         why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
-    elif isinstance(exc, requests.exceptions.ProxyError):
+    elif isinstance(error, requests.exceptions.ProxyError):
         why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
-    elif isinstance(exc, (requests.Timeout, ReadTimeoutError, TimeoutError)):
+    elif isinstance(error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
         why = f"no complete answer within {options.timeout:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
-    elif isinstance(exc, ValueError):
-        error, why = INVALID_CONFIGURATION, f"{type(exc).__name__}; check the URL, what is sent and PROXY_URL"
-    elif isinstance(exc, (requests.ConnectionError, HTTPError)):
-        why = f"the connection failed ({type(exc).__name__}); check the network, the URL and the proxy"
+    elif isinstance(error, ValueError):
+        code, why = (
+            ErrorCode.INVALID_CONFIGURATION,
+            f"{type(error).__name__}; check the URL, what is sent and PROXY_URL",
+        )
+    elif isinstance(error, (requests.ConnectionError, HTTPError)):
+        why = f"the connection failed ({type(error).__name__}); check the network, the URL and the proxy"
     else:
-        error, why = INVALID_CONFIGURATION, f"{exc}; check the URL, PROXY_URL and CA_BUNDLE"
+        code, why = ErrorCode.INVALID_CONFIGURATION, f"{error}; check the URL, PROXY_URL and CA_BUNDLE"
     message = f"{_place(url)} could not be reached: {why}."
-    raise AuthenticationError(message, error=error) from (None if _quotes(exc) else exc)
+    raise AuthenticationError(message, error=code) from (None if _quotes(error) else error)
 
 
-def _quotes(exc: Exception) -> bool:
+def _quotes(error: Exception) -> bool:
     """Tell whether the error's text may quote what was sent or received, a token perhaps."""
-    reason = exc.args[0] if exc.args else None
-    return isinstance(exc, (ValueError, ProtocolError)) or isinstance(reason, ProtocolError)
+    reason = error.args[0] if error.args else None
+    return isinstance(error, (ValueError, ProtocolError)) or isinstance(reason, ProtocolError)

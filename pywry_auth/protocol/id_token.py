@@ -8,7 +8,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from pywry_auth.exceptions import INVALID_ID_TOKEN, SUBJECT_MISMATCH, TokenError, TokenRefreshError
+from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.models import Claims
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512", "
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedClaims:
     """What an ID token has to say.
 
     Args:
@@ -37,7 +37,11 @@ class Expected:
 
 
 def check_claims(
-    token: VerifiedToken, expected: Expected, *, nonce: str | None = None, access_token: str | None = None
+    token: VerifiedToken,
+    expected: ExpectedClaims,
+    *,
+    nonce: str | None = None,
+    access_token: str | None = None,
 ) -> Claims:
     """Return the claims of an ID token that was made for this client, now, and for this login.
 
@@ -63,7 +67,7 @@ def check_claims(
     return claims
 
 
-def check_issuer_and_audience(claims: Claims, expected: Expected) -> None:
+def check_issuer_and_audience(claims: Claims, expected: ExpectedClaims) -> None:
     """Check who made a token and for whom: ``iss``, ``aud`` and ``azp``.
 
     Raises:
@@ -81,7 +85,7 @@ def check_issuer_and_audience(claims: Claims, expected: Expected) -> None:
         _refuse("its authorized party (azp) is another client")
 
 
-def check_times(claims: Claims, expected: Expected) -> None:
+def check_times(claims: Claims, expected: ExpectedClaims) -> None:
     """Check that a token is good now: ``exp``, ``iat`` and ``nbf``, those of them that it has.
 
     Raises:
@@ -95,7 +99,7 @@ def check_times(claims: Claims, expected: Expected) -> None:
             _refuse(f"it is from {begins - expected.now:.0f} s in the future by this machine's clock")
 
 
-def same_person(first: Claims, later: Claims) -> None:
+def check_same_subject(first: Claims, later: Claims) -> None:
     """Check that a later token speaks of the same person, issuer and client as the first (OIDC Core §12.2).
 
     Raises:
@@ -105,7 +109,7 @@ def same_person(first: Claims, later: Claims) -> None:
         if first.get(name) != later.get(name):
             raise TokenRefreshError(
                 f"The refreshed ID token has another {name} than the one of the sign-in: sign in again.",
-                error=SUBJECT_MISMATCH,
+                error=ErrorCode.SUBJECT_MISMATCH,
             )
 
 
@@ -143,5 +147,5 @@ def _same(received: object, expected: str) -> bool:
 def _refuse(why: str) -> NoReturn:
     raise TokenError(
         f"The ID token is refused: {why}. Check the clock and the client's registration, then sign in again.",
-        error=INVALID_ID_TOKEN,
+        error=ErrorCode.INVALID_ID_TOKEN,
     )

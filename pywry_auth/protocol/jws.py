@@ -18,7 +18,7 @@ from joserfc.errors import (
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.jws import JWSRegistry
 
-from pywry_auth.exceptions import INVALID_ID_TOKEN, TokenError
+from pywry_auth.exceptions import ErrorCode, TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import KeySet
 
@@ -93,16 +93,16 @@ def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> Ver
     known = keys.keys()
     try:
         return _decode(token, known, allowed)
-    except (BadSignatureError, InvalidKeyIdError) as exc:
+    except (BadSignatureError, InvalidKeyIdError) as error:
         newer = keys.newer(known)
         if newer is None:
-            raise _refused(exc) from None
-    except _UNREADABLE as exc:
-        raise _refused(exc) from None
+            raise _refused(error) from None
+    except _UNREADABLE as error:
+        raise _refused(error) from None
     try:
         return _decode(token, newer, allowed)
-    except _UNREADABLE as exc:
-        raise _refused(exc) from None
+    except _UNREADABLE as error:
+        raise _refused(error) from None
 
 
 def _decode(token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> VerifiedToken:
@@ -152,11 +152,11 @@ def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
     )
 
 
-def _refused(exc: Exception) -> TokenError:
+def _refused(error: Exception) -> TokenError:
     # The library's own texts quote the token: only its errors' kinds are told.
-    why = _REASONS.get(type(exc), f"it cannot be read ({type(exc).__name__})")
+    why = _REASONS.get(type(error), f"it cannot be read ({type(error).__name__})")
     return TokenError(
         f"The provider's signed token is refused: {why}. Sign in again; if this happens again, "
         "check that the issuer is the right one.",
-        error=INVALID_ID_TOKEN,
+        error=ErrorCode.INVALID_ID_TOKEN,
     )

@@ -11,14 +11,7 @@ from urllib.parse import parse_qsl, quote_plus, urlencode
 
 from oauthlib.oauth2 import WebApplicationClient
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_RESPONSE,
-    AuthenticationError,
-    TokenError,
-    TokenRefreshError,
-    printable,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError, printable
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
@@ -92,17 +85,17 @@ def choose_authentication(
             f"TOKEN_ENDPOINT_AUTH_METHOD is {method or configured!r} and the provider offers "
             f"{printable(', '.join(offered)) or 'nothing in particular'}: set it to auto, "
             "private_key_jwt, client_secret_basic, client_secret_post or none.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     if method == "private_key_jwt" and assertion is None:
         raise AuthenticationError(
             "TOKEN_ENDPOINT_AUTH_METHOD private_key_jwt needs CLIENT_KEY_FILE: set it, or take another.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     if method.startswith("client_secret_") and not client_secret:
         raise AuthenticationError(
             f"TOKEN_ENDPOINT_AUTH_METHOD {method} needs CLIENT_SECRET: set it, or use none.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     return ClientAuthentication(client_id, client_secret, method, assertion)
 
@@ -190,8 +183,8 @@ class TokenEndpoint:
             return _token_set(members, asked_at, self.issuer, self.client.client_id, refresh_token)
         except TokenError:
             raise
-        except AuthenticationError as exc:
-            raise TokenError(str(exc), error=exc.error) from exc
+        except AuthenticationError as error:
+            raise TokenError(str(error), error=error.error) from error
 
 
 def _secrets(body: str, client: ClientAuthentication) -> list[str]:
@@ -290,5 +283,5 @@ def _lifetime(value: object) -> int | None:
 def _not_allowed(what: str) -> TokenError:
     return TokenError(
         f"The token endpoint's answer cannot be used: {what}. Check the endpoint's URL.",
-        error=INVALID_RESPONSE,
+        error=ErrorCode.INVALID_RESPONSE,
     )

@@ -36,6 +36,6 @@ class Turns:
                 raise AuthenticationError(message, error=error)
             try:
                 yield
-            except AuthenticationError as exc:
-                self._failures, self._latest = self._failures + 1, (str(exc), exc.error)
+            except AuthenticationError as failure:
+                self._failures, self._latest = self._failures + 1, (str(failure), failure.error)
                 raise

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def require_endpoint(url: str, name: str) -> str:
         raise AuthenticationError(
             f"{name} must be an https URL, or http to 127.0.0.1, without user or fragment, "
             f"for example https://id.example.com/path; it is {printable(_without_user(url))!r}.",
-            error=INVALID_CONFIGURATION,
+            error=ErrorCode.INVALID_CONFIGURATION,
         )
     return url
 

@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Self, TypedDict, Unpack
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, INVALID_ID_TOKEN, AuthenticationError, TokenError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import KeySet, ProviderMetadata
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.authorization import AuthorizationCode
     from pywry_auth.protocol.client_assertion import ClientKey
     from pywry_auth.protocol.http import ProviderSession
-    from pywry_auth.protocol.id_token import Expected
+    from pywry_auth.protocol.id_token import ExpectedClaims
     from pywry_auth.protocol.pkce import PKCEChallenge
     from pywry_auth.protocol.token_endpoint import TokenEndpoint
 
-_log = logging.getLogger("pywry_auth.providers")
+_logger = logging.getLogger("pywry_auth.providers")
 
 
 class ProviderOptions(TypedDict, total=False):
@@ -107,7 +107,7 @@ class OAuthProvider:
         if not client_id:
             raise AuthenticationError(
                 "CLIENT_ID is empty: set it to the client's identifier at the provider.",
-                error=INVALID_CONFIGURATION,
+                error=ErrorCode.INVALID_CONFIGURATION,
                 provider=self.name,
             )
         self.client_id = client_id
@@ -214,7 +214,7 @@ class OAuthProvider:
         if self.uses_openid and tokens.id_token is None:
             raise TokenError(
                 "The provider sent no ID token although openid was asked for: check the client there.",
-                error=INVALID_ID_TOKEN,
+                error=ErrorCode.INVALID_ID_TOKEN,
             )
         # Not said means: as asked (RFC 6749 §5.1).
         granted = tokens.scope or " ".join(self.scopes)
@@ -287,7 +287,7 @@ class OAuthProvider:
         wanted = {"email": "email", "profile": "name"}
         return self._from_id_token and all(claims.get(wanted.get(s, "sub")) for s in self.scopes)
 
-    def issued(self, tokens: OAuthTokenSet) -> bool:
+    def issued_to_this_client(self, tokens: OAuthTokenSet) -> bool:
         """Tell, without a call, whether a token set is this issuer's and was made for this client.
 
         One that says neither was not made by a provider of ours: whoever stored it knows where it is from.
@@ -296,7 +296,7 @@ class OAuthProvider:
             return True
         return tokens.client_id == self.client_id and self._is_issuer(tokens.issuer)
 
-    def vouched_email(self, profile: Claims, access_token: str) -> str | None:
+    def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the address that the provider says is the user's (OIDC Core §5.1); None for none.
 
         Args:
@@ -321,11 +321,11 @@ class OAuthProvider:
         try:
             url = self.metadata.revocation_endpoint
             revoked = bool(url) and self._token_endpoint().revoke(url, token)
-        except AuthenticationError as exc:
-            _log.warning("%s: a token could not be revoked: %s", self.name, exc)
+        except AuthenticationError as error:
+            _logger.warning("%s: a token could not be revoked: %s", self.name, error)
             return False
         if url and not revoked:
-            _log.warning("%s: the provider did not revoke a token", self.name)
+            _logger.warning("%s: the provider did not revoke a token", self.name)
         return revoked
 
     def end_session_url(
@@ -390,10 +390,10 @@ class OAuthProvider:
         check_times(token.claims, expected)
         return dict(token.claims)
 
-    def _expected(self, claims: Claims) -> Expected:
-        from pywry_auth.protocol.id_token import Expected
+    def _expected(self, claims: Claims) -> ExpectedClaims:
+        from pywry_auth.protocol.id_token import ExpectedClaims
 
-        return Expected(self.metadata.issuer, self.client_id, self._clock(), self._skew)
+        return ExpectedClaims(self.metadata.issuer, self.client_id, self._clock(), self._skew)
 
     def _key_set(self) -> KeySet:
         url = self._endpoint("jwks_uri", "jwks_url")
@@ -435,7 +435,7 @@ class OAuthProvider:
 
     def _misconfigured(self, what: str) -> AuthenticationError:
         return AuthenticationError(
-            f"Provider {self.name}: {what}.", error=INVALID_CONFIGURATION, provider=self.name
+            f"Provider {self.name}: {what}.", error=ErrorCode.INVALID_CONFIGURATION, provider=self.name
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
 from pywry_auth.providers.github import GitHubProvider
@@ -63,7 +63,7 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     raise AuthenticationError(
         f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: "
         f"use {', '.join(_NAMED)}, microsoft, oidc or custom.",
-        error=INVALID_CONFIGURATION,
+        error=ErrorCode.INVALID_CONFIGURATION,
         provider=settings.provider,
     )
 
@@ -73,10 +73,10 @@ def _check_urls(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
     for name in (*_ENDPOINTS, *(("issuer_url",) if settings.provider == "oidc" else ())):
         try:
             _ = getattr(settings, name) and require_endpoint(getattr(settings, name), _variable(name))
-        except AuthenticationError as exc:
-            faults.append(str(exc))
+        except AuthenticationError as error:
+            faults.append(str(error))
     if faults:
-        raise AuthenticationError("\n".join(faults), error=INVALID_CONFIGURATION)
+        raise AuthenticationError("\n".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _needed(provider: str, scopes: Sequence[str]) -> Sequence[str]:

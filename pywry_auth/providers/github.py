@@ -20,7 +20,7 @@ from pywry_auth.version import __version__
 if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderAnswer
 
-_log = logging.getLogger("pywry_auth.providers")
+_logger = logging.getLogger("pywry_auth.providers")
 
 # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
 _AUTHORIZE = "/login/oauth/authorize"
@@ -100,13 +100,13 @@ class GitHubProvider(OAuthProvider):
         if not profile.get("email"):
             try:
                 address = self._primary_address(access_token)
-            except AuthenticationError as exc:  # a profile without an address is a profile too
-                _log.warning("%s: the user's e-mail address could not be had: %s", self.name, exc)
+            except AuthenticationError as error:  # a profile without an address is a profile too
+                _logger.warning("%s: the user's e-mail address could not be had: %s", self.name, error)
             else:
                 profile |= {"email": address} if address else {}
         return profile
 
-    def vouched_email(self, profile: Claims, access_token: str) -> str | None:
+    def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's primary address if GitHub has verified it; None for none, or a no-reply address.
 
         The profile's own address is not enough: GitHub says of it neither that it is primary nor verified.
@@ -135,15 +135,15 @@ class GitHubProvider(OAuthProvider):
         if token.startswith(_REFRESH_TOKEN):
             return False
         if not self._client_secret:
-            _log.warning("%s: a token is not revoked, because that needs CLIENT_SECRET", self.name)
+            _logger.warning("%s: a token is not revoked, because that needs CLIENT_SECRET", self.name)
             return False
         try:
             revoked = self._delete(token).status == 204
-        except AuthenticationError as exc:
-            _log.warning("%s: a token could not be revoked: %s", self.name, exc)
+        except AuthenticationError as error:
+            _logger.warning("%s: a token could not be revoked: %s", self.name, error)
             return False
         if not revoked:
-            _log.warning("%s: the provider did not revoke a token", self.name)
+            _logger.warning("%s: the provider did not revoke a token", self.name)
         return revoked
 
     def _primary_address(self, access_token: str) -> str | None:

@@ -12,7 +12,7 @@ from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
 
 if TYPE_CHECKING:
-    from pywry_auth.protocol.id_token import Expected
+    from pywry_auth.protocol.id_token import ExpectedClaims
 
 _ISSUER = "https://accounts.google.com"
 # "also returned for legacy implementations": https://developers.google.com/identity/openid-connect/reference
@@ -73,7 +73,7 @@ class GoogleProvider(OAuthProvider):
         extra |= {"access_type": "offline", "prompt": " ".join(dict.fromkeys([*prompts, "consent"]))}
         return super().build_authorize_url(redirect_uri, state, pkce, nonce, extra)
 
-    def _expected(self, claims: Claims) -> Expected:
+    def _expected(self, claims: Claims) -> ExpectedClaims:
         expected = super()._expected(claims)
         legacy = expected.issuer == _ISSUER and claims.get("iss") == _LEGACY_ISSUER
         return replace(expected, issuer=_LEGACY_ISSUER) if legacy else expected

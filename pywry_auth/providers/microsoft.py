@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from pywry_auth.exceptions import INVALID_ID_TOKEN, TokenError
+from pywry_auth.exceptions import ErrorCode, TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import GUID, TENANT, ProviderMetadata, is_issuer
 from pywry_auth.protocol.turns import Turns
@@ -15,7 +15,7 @@ from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider, ProviderOptions
 
 if TYPE_CHECKING:
-    from pywry_auth.protocol.id_token import Expected
+    from pywry_auth.protocol.id_token import ExpectedClaims
 
 # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
 _AUTHORITY = "https://login.microsoftonline.com"
@@ -98,7 +98,7 @@ class MicrosoftProvider(OAuthProvider):
                     self.endpoints, self._tenant = _endpoints(self._authority, found, found), found
         return super().metadata
 
-    def vouched_email(self, profile: Claims, access_token: str) -> str | None:
+    def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the address that the one tenant gives its user; None where every tenant is let in.
 
         Args:
@@ -136,7 +136,7 @@ class MicrosoftProvider(OAuthProvider):
             raise answer.fault(f"no tenant of the domain {self.tenant_id} (check TENANT_ID)")
         return issuer.split("/")[-2]
 
-    def _expected(self, claims: Claims) -> Expected:
+    def _expected(self, claims: Claims) -> ExpectedClaims:
         # https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
         expected, tenant = super()._expected(claims), claims.get("tid")
         if self._tenant != TENANT:
@@ -147,7 +147,7 @@ class MicrosoftProvider(OAuthProvider):
             raise TokenError(
                 f"The ID token is refused: its tenant (tid) is none of TENANT_ID {self.tenant_id}. "
                 "Sign in with another account, or change TENANT_ID.",
-                error=INVALID_ID_TOKEN,
+                error=ErrorCode.INVALID_ID_TOKEN,
             )
         return replace(expected, issuer=expected.issuer.replace(TENANT, tenant))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from pywry_auth.backends.base import Backend
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.records import Members, pack, unpack
 
@@ -20,12 +20,7 @@ _USED = "used:"
 PENDING_SECONDS = 600.0
 """Seconds that a login may take."""
 
-STATE_UNKNOWN = "state_unknown"
-STATE_USED = "state_used"
-STATE_EXPIRED = "state_expired"
-OTHER_BROWSER = "other_browser"
-OTHER_PROVIDER = "other_provider"
-STALE_STATES = {STATE_UNKNOWN, STATE_USED, STATE_EXPIRED}
+STALE_STATES = {ErrorCode.STATE_UNKNOWN, ErrorCode.STATE_USED, ErrorCode.STATE_EXPIRED}
 """Codes of a reload, the back button, or the slower of two tabs."""
 
 PER_CLIENT = 1000
@@ -81,7 +76,7 @@ class PendingStore:
             client: Whose it is, a network address for example: all its logins together are bounded.
 
         Raises:
-            BackendUnavailable: The store is down.
+            StoreUnavailable: The store is down.
         """
         self._backend.put(
             _key(pending.request.state),
@@ -102,7 +97,7 @@ class PendingStore:
         Raises:
             AuthenticationError: There is no such login: ``state_unknown``, ``state_used``, ``other_browser``,
                 ``other_provider``.
-            BackendUnavailable: The store is down.
+            StoreUnavailable: The store is down.
         """
         key, used = _key(state), _USED + _key(state)
         data = self._backend.get(key)
@@ -111,11 +106,12 @@ class PendingStore:
             raise self._missing(used)
         if not any(hmac.compare_digest(pending.binding, binding) for binding in bindings):
             raise AuthenticationError(
-                "This sign-in was begun in another browser: start again in this one.", error=OTHER_BROWSER
+                "This sign-in was begun in another browser: start again in this one.",
+                error=ErrorCode.OTHER_BROWSER,
             )
         if pending.provider != provider:  # RFC 9700 §4.4: a mix-up
             raise AuthenticationError(
-                "This sign-in was begun at another provider: start again.", error=OTHER_PROVIDER
+                "This sign-in was begun at another provider: start again.", error=ErrorCode.OTHER_PROVIDER
             )
         if self._backend.pop(key, data) is None:
             raise _used()
@@ -133,7 +129,7 @@ class PendingStore:
             "do not share: its administrator should set it to sqlite or redis."
         )
         return AuthenticationError(
-            f"This sign-in is not known here any more: start again.{cause}", error=STATE_UNKNOWN
+            f"This sign-in is not known here any more: start again.{cause}", error=ErrorCode.STATE_UNKNOWN
         )
 
     def cleanup(self, max_age: float = 600.0) -> int:
@@ -142,7 +138,7 @@ class PendingStore:
 
 
 def _used() -> AuthenticationError:
-    return AuthenticationError("This sign-in was finished before: start again.", error=STATE_USED)
+    return AuthenticationError("This sign-in was finished before: start again.", error=ErrorCode.STATE_USED)
 
 
 def _key(state: str) -> str:

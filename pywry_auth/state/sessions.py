@@ -79,7 +79,7 @@ class SessionStore:
         Raises:
             ValueError: ``ttl`` is not more than 0.
             TypeError: ``metadata`` holds something that JSON does not know.
-            BackendUnavailable: The store is down.
+            StoreUnavailable: The store is down.
         """
         now, life = self._clock(), bounded(self._session_ttl if ttl is None else ttl)
         session = UserSession(session_id, user_id, list(roles or ()), now, now + life, dict(metadata or {}))
@@ -91,7 +91,7 @@ class SessionStore:
         """Return a live session, or None; this counts as a use of it.
 
         Raises:
-            BackendUnavailable: The store is down: nobody is let in, and nobody's session ends.
+            StoreUnavailable: The store is down: nobody is let in, and nobody's session ends.
         """
         record = self._load(session_id)
         if record is None:

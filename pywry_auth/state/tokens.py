@@ -49,7 +49,7 @@ class TokenStore:
             tokens: What the provider issued.
 
         Raises:
-            BackendUnavailable: The store is down; nothing was lost of what it held.
+            StoreUnavailable: The store is down; nothing was lost of what it held.
         """
         self._put(key, tokens, When.ALWAYS)
 
@@ -113,12 +113,12 @@ class TokenStore:
         """
         return self._backend.lock("oauth:lock:" + key, lifetime, wait=2 * lifetime)
 
-    def failure(self, key: str) -> str | None:
-        """Return what :meth:`note_failure` wrote last, for a while; each time it is another text."""
+    def last_failure(self, key: str) -> str | None:
+        """Return what :meth:`record_failure` wrote last, for a while; each time it is another text."""
         data = self._backend.get("oauth:failed:" + key)
         return None if data is None else data.decode("ascii", "replace")
 
-    def note_failure(self, key: str, error: str, lifetime: float) -> None:
+    def record_failure(self, key: str, error: str, lifetime: float) -> None:
         """Tell whoever waits for a user's lock that the work under it failed.
 
         Args:
@@ -133,7 +133,7 @@ class TokenStore:
         """Make sure that tokens can be stored, before anybody signs in only to learn that they cannot.
 
         Raises:
-            BackendUnavailable: They cannot; the text says why, and what can be done.
+            StoreUnavailable: They cannot; the text says why, and what can be done.
         """
         self._backend.probe()
 

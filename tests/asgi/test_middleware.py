@@ -14,10 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from pywry_auth.asgi import AuthMiddleware, current_session, require_role
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy_routes import create_auth_router
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import UserSession
 from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.hosts import HOSTS, Host, served_by_wsgi
@@ -156,7 +155,7 @@ def test_a_store_that_fails_inside_a_view_is_an_outage_too(make_web: Callable[..
 
     @app.get("/work")
     async def work() -> None:
-        raise BackendUnavailable("The store at redis://secret-host is down.")
+        raise StoreUnavailable("The store at redis://secret-host is down.")
 
     client = SiteClient(web, use_cookies=False)
     client.application = served_by_wsgi(app, web.host)

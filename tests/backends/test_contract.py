@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from pywry_auth.backends.base import Backend, BackendUnavailable, When
+from pywry_auth.backends.base import Backend, When
+from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 
@@ -203,7 +204,7 @@ def _is_held(backend: Backend, key: str) -> bool:
     try:
         with backend.lock(key, 30, wait=0):
             return False
-    except BackendUnavailable:
+    except StoreUnavailable:
         return True
 
 
@@ -225,7 +226,7 @@ def test_a_lock_is_held_by_one_thread_at_a_time(backend: Backend, clock: Clock) 
 def test_a_lock_that_stays_held_is_given_up(backend: Backend) -> None:
     with (
         backend.lock("lock:1", 30),
-        pytest.raises(BackendUnavailable) as caught,
+        pytest.raises(StoreUnavailable) as caught,
         backend.lock("lock:1", 30, wait=0.05),
     ):
         pytest.fail("two hold the lock")

@@ -16,9 +16,9 @@ import keyring as keyring_package
 import pytest
 from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.backends.factory import get_backend
 from pywry_auth.backends.keyring import KeyringBackend
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
 from tests.backends.keyrings import SwitchedOffKeyring, WindowsKeyring
@@ -79,7 +79,7 @@ def test_a_keyring_that_fails_is_unavailable_with_the_choices_and_not_quoted(
     vault = FailingKeyring(error)
     backend = KeyringBackend("desk", vault=vault, folder=tmp_path)
     for act in (backend.probe, lambda: backend.get("k:1"), lambda: backend.put("k:1", b"v")):
-        with pytest.raises(BackendUnavailable, match=f"{reason}.*{CHOICES}") as caught:
+        with pytest.raises(StoreUnavailable, match=f"{reason}.*{CHOICES}") as caught:
             act()
         assert "canary" not in str(caught.value)
         # A system's own error may quote what it was given; the keyring package's of this kind do not.
@@ -95,7 +95,7 @@ def test_a_keyring_that_is_switched_off_is_noticed_before_and_when_writing(tmp_p
     """N5: its null backend takes what it is given, and has nothing."""
     for act in (KeyringBackend.probe, lambda backend: backend.put("k:1", b"v")):
         backend = KeyringBackend("desk", vault=SwitchedOffKeyring(), folder=tmp_path)
-        with pytest.raises(BackendUnavailable, match=f"switched off.*{CHOICES}"):
+        with pytest.raises(StoreUnavailable, match=f"switched off.*{CHOICES}"):
             act(backend)
 
 
@@ -109,10 +109,10 @@ def test_a_question_that_nobody_answers_is_not_waited_for(tmp_path: Path) -> Non
     """N5; who comes meanwhile is told the same, and what gave up is not done later."""
     vault = AskingKeyring()
     slow = KeyringBackend("desk", vault=vault, folder=tmp_path, patience=0.2)
-    with pytest.raises(BackendUnavailable, match=f"waits for an answer.*{CHOICES}"):
+    with pytest.raises(StoreUnavailable, match=f"waits for an answer.*{CHOICES}"):
         slow.probe()
     assert vault.asked.is_set()
-    with pytest.raises(BackendUnavailable, match="waits for an answer"):
+    with pytest.raises(StoreUnavailable, match="waits for an answer"):
         slow.put("k:1", b"given up")
     vault.answered.set()
     patient = KeyringBackend("desk", vault=vault, folder=tmp_path)
@@ -151,9 +151,9 @@ def test_the_locks_are_for_their_owner_alone(tmp_path: Path) -> None:
 def test_a_place_for_locks_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path / "file" / "locks")
-    with pytest.raises(BackendUnavailable, match=r"file/locks.*write"):
+    with pytest.raises(StoreUnavailable, match=r"file/locks.*write"):
         backend.get("k:1")
-    with pytest.raises(BackendUnavailable, match="file/locks"), backend.lock("lock:1", 30):
+    with pytest.raises(StoreUnavailable, match="file/locks"), backend.lock("lock:1", 30):
         pytest.fail("no lock was taken")
 
 
@@ -164,7 +164,7 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (lock,) = folder.iterdir()
     lock.unlink()
     lock.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(BackendUnavailable, match="locks"):
+    with pytest.raises(StoreUnavailable, match="locks"):
         backend.get("k:1")
     assert not (tmp_path / "elsewhere").exists()
 
@@ -190,7 +190,7 @@ def test_a_lock_is_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path)
-    with pytest.raises(BackendUnavailable), backend.lock("lock:1", 30, wait=0):
+    with pytest.raises(StoreUnavailable), backend.lock("lock:1", 30, wait=0):
         pytest.fail("two hold the lock")
     began = time.monotonic()
     holder.send_signal(signal.SIGKILL)
@@ -205,7 +205,7 @@ def test_who_does_not_get_a_lock_leaves_no_file_open(tmp_path: Path) -> None:
     with backend.lock("lock:1", 30):
         before = os.listdir("/dev/fd")
         for _ in range(20):
-            with pytest.raises(BackendUnavailable), backend.lock("lock:1", 30, wait=0):
+            with pytest.raises(StoreUnavailable), backend.lock("lock:1", 30, wait=0):
                 pytest.fail("two hold the lock")
         assert len(os.listdir("/dev/fd")) == len(before)
 
@@ -273,7 +273,7 @@ def test_plain_text_is_never_chosen_by_itself(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(keyring_package, "get_keyring", lambda: vault)
     backend = KeyringBackend("desk", folder=tmp_path)
     for act in (backend.probe, lambda: backend.put("k:1", b"v"), lambda: backend.get("k:1")):
-        with pytest.raises(BackendUnavailable, match=f"none that keeps secrets.*{CHOICES}"):
+        with pytest.raises(StoreUnavailable, match=f"none that keeps secrets.*{CHOICES}"):
             act()
     assert vault.entries == {}
 
@@ -303,11 +303,11 @@ def test_a_chain_of_nothing_but_plain_text_is_never_chosen_by_itself(tmp_path: P
 _PROBE = """
 from pathlib import Path
 import sys
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.backends.keyring import KeyringBackend
 try:
     KeyringBackend("desk", folder=Path(sys.argv[1])).probe()
-except BackendUnavailable as error:
+except StoreUnavailable as error:
     print(error)
 """
 

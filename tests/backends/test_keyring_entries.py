@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable, When
+from pywry_auth.backends.base import When
 from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.backends.keyring_entries import Entries
 from pywry_auth.backends.keyring_vault import ServiceVault
+from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.keyrings import MacKeyring, WindowsKeyring
 from tests.backends.threads import together
 
@@ -70,7 +71,7 @@ def _break_off(vault: WindowsKeyring, steps: int, act: Callable[[], object]) -> 
     vault.steps = steps
     try:
         act()
-    except BackendUnavailable:
+    except StoreUnavailable:
         return True
     finally:
         vault.steps = None

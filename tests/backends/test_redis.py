@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable, When
+from pywry_auth.backends.base import When
 from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.exceptions import StoreUnavailable
 from tests.peers.redis_server import RedisServer
 from tests.peers.tls import TLSFiles
 
@@ -118,7 +119,7 @@ def test_a_server_over_tls_is_reached_by_its_authority_alone(tmp_path: Path, tls
     try:
         assert trusting.put("k:1", b"v")
         assert trusting.get("k:1") == b"v"
-        with pytest.raises(BackendUnavailable, match="does not answer"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             doubting.get("k:1")
     finally:
         trusting.close()
@@ -162,7 +163,7 @@ def test_a_server_that_is_gone_is_unavailable_at_once_and_back_when_it_is(
         lambda: remote.lock("lock:1", 30).__enter__(),
     ):
         began = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="does not answer") as caught:
+        with pytest.raises(StoreUnavailable, match="does not answer") as caught:
             use()
         assert caught.value.error == "temporarily_unavailable"
         assert time.monotonic() - began < PROMPT
@@ -175,7 +176,7 @@ def test_a_server_that_never_answers_is_unavailable_soon() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         backend = RedisBackend(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         began = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="does not answer"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             backend.get("k:1")
         assert time.monotonic() - began < PROMPT
         backend.close()
@@ -190,7 +191,7 @@ def test_a_server_that_never_accepts_is_unavailable_soon() -> None:
             waiting.connect_ex(full.getsockname())
         backend = RedisBackend(f"redis://127.0.0.1:{full.getsockname()[1]}/0")
         began = time.monotonic()
-        with pytest.raises(BackendUnavailable, match="does not answer"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             backend.get("k:1")
         assert time.monotonic() - began < PROMPT
         backend.close()
@@ -204,7 +205,7 @@ def test_a_server_that_falls_silent_in_mid_use_is_unavailable_soon(
     remote.put("k:1", b"v")
     os.kill(server.pid, signal.SIGSTOP)
     began = time.monotonic()
-    with pytest.raises(BackendUnavailable, match="does not answer"):
+    with pytest.raises(StoreUnavailable, match="does not answer"):
         remote.get("k:1")
     assert time.monotonic() - began < PROMPT
     os.kill(server.pid, signal.SIGCONT)
@@ -217,9 +218,9 @@ def test_a_replica_is_unavailable_for_writes_until_it_leads(
     """P15: READONLY."""
     remote.put("k:1", b"v")
     server.client.replicaof("127.0.0.1", 1)
-    with pytest.raises(BackendUnavailable, match="ReadOnlyError"):
+    with pytest.raises(StoreUnavailable, match="ReadOnlyError"):
         remote.put("k:1", b"w")
-    with pytest.raises(BackendUnavailable):
+    with pytest.raises(StoreUnavailable):
         remote.pop("k:1")
     assert remote.get("k:1") == b"v"
     server.client.replicaof("NO", "ONE")
@@ -231,7 +232,7 @@ def test_a_full_server_refuses_without_repeating_what_it_was_given(
 ) -> None:
     """T31."""
     server.client.config_set("maxmemory", "1")
-    with pytest.raises(BackendUnavailable, match="refused a command") as caught:
+    with pytest.raises(StoreUnavailable, match="refused a command") as caught:
         remote.put("k:1", b"canary", group="k:all")
     assert caught.value.__cause__ is None
     assert "canary" not in str(caught.value)
@@ -240,7 +241,7 @@ def test_a_full_server_refuses_without_repeating_what_it_was_given(
 def test_a_foreign_record_of_another_type_is_an_error_without_content(server: RedisServer) -> None:
     backend = RedisBackend(server.url)
     server.client.rpush("pywry:k:1", "canary")
-    with pytest.raises(BackendUnavailable, match="refused a command"):
+    with pytest.raises(StoreUnavailable, match="refused a command"):
         backend.get("k:1")
     backend.close()
 
@@ -249,7 +250,7 @@ def test_a_foreign_record_of_another_type_is_an_error_without_content(server: Re
 def test_a_wrong_password_is_named_and_not_shown(server: RedisServer, login: str) -> None:
     server.client.config_set("requirepass", "right")
     backend = RedisBackend(f"redis://{login}127.0.0.1:{server.port}/0")
-    with pytest.raises(BackendUnavailable, match="user or password") as caught:
+    with pytest.raises(StoreUnavailable, match="user or password") as caught:
         backend.get("k:1")
     assert "canary" not in f"{caught.value!r}{caught.value.__cause__!r}"
     backend.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from keyring.backends.SecretService import Keyring
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.backends.keyring import KeyringBackend
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
 from tests.backends import keyring_worker as worker
@@ -127,14 +127,14 @@ def test_a_writer_killed_anywhere_leaves_the_old_value_or_the_new(
 _TRY = """
 import sys
 from pathlib import Path
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.backends.keyring import KeyringBackend
 backend = KeyringBackend("desk", folder=Path(sys.argv[1]))
 for act in (backend.probe, lambda: backend.get("k:1"), lambda: backend.put("k:1", b"new")):
     try:
         act()
         print("done")
-    except BackendUnavailable as error:
+    except StoreUnavailable as error:
         print(error)
 """
 
@@ -166,7 +166,7 @@ def test_a_service_that_ended_is_unavailable(tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
         backend = KeyringBackend("desk", vault=Keyring(), folder=tmp_path)
         backend.put("k:1", b"v")
-    with pytest.raises(BackendUnavailable, match="cannot be used"):
+    with pytest.raises(StoreUnavailable, match="cannot be used"):
         backend.get("k:1")
 
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.backends.sqlite import SQLiteBackend, default_path
 from pywry_auth.backends.sqlite_file import SQLiteFile
+from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 
 PREPARE = """
 import os, resource, sys
 from pathlib import Path
-from pywry_auth.backends.base import BackendUnavailable
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.backends.sqlite import SQLiteBackend
 
 def become_somebody_else():
@@ -94,7 +94,7 @@ def test_a_file_that_may_not_be_written_is_unavailable(open_folder: Path) -> Non
 become_somebody_else()
 try:
     SQLiteBackend(place).put("k:1", b"v")
-except BackendUnavailable as error:
+except StoreUnavailable as error:
     print(str(error))
 """
     assert "state.db" in " ".join(in_subprocess(program, open_folder / "state.db"))
@@ -102,7 +102,7 @@ except BackendUnavailable as error:
 
 def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendUnavailable, match="it cannot be used"):
+    with pytest.raises(StoreUnavailable, match="it cannot be used"):
         SQLiteBackend(tmp_path / "file" / "state.db").get("k:1")
 
 
@@ -116,7 +116,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
     for number in range(1000):
         backend.put(f"k:{number}", bytes(4000))
-except BackendUnavailable as error:
+except StoreUnavailable as error:
     print("unavailable", error.error)
 print(backend.get("k:before").decode(), (backend.get(f"k:{number - 1}") or b"").count(0))
 print(backend.get(f"k:{number}"))
@@ -135,7 +135,7 @@ def test_a_database_at_its_largest_says_that_the_disk_is_full(tmp_path: Path) ->
     file = SQLiteFile(tmp_path / "state.db", ("CREATE TABLE t (b BLOB)",), 1)
     with file.connection() as connection:
         connection.execute("PRAGMA max_page_count = 8")
-    with pytest.raises(BackendUnavailable, match="the disk is full"), file.transaction() as connection:
+    with pytest.raises(StoreUnavailable, match="the disk is full"), file.transaction() as connection:
         connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
     with file.connection() as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
@@ -145,7 +145,7 @@ def test_a_database_at_its_largest_says_that_the_disk_is_full(tmp_path: Path) ->
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     content = b"this is no database" * 1000
     (tmp_path / "state.db").write_bytes(content)
-    with pytest.raises(BackendUnavailable, match="it is no SQLite database"):
+    with pytest.raises(StoreUnavailable, match="it is no SQLite database"):
         SQLiteBackend(tmp_path / "state.db").put("k:1", b"v")
     assert (tmp_path / "state.db").read_bytes() == content
 
@@ -161,7 +161,7 @@ def test_a_damaged_file_is_unavailable(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
-    with pytest.raises(BackendUnavailable, match="it is damaged") as caught:
+    with pytest.raises(StoreUnavailable, match="it is damaged") as caught:
         SQLiteBackend(path).put("k:1", b"v")
     assert "canary" not in str(caught.value)
 
@@ -170,7 +170,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(BackendUnavailable, match="another version"):
+    with pytest.raises(StoreUnavailable, match="another version"):
         SQLiteBackend(tmp_path / "state.db").get("k:1")
 
 
@@ -201,9 +201,9 @@ def test_a_writer_that_does_not_end_is_given_up_and_readers_go_on(tmp_path: Path
     slow, other = (SQLiteFile(tmp_path / "state.db", schema, 1, patience=0.05) for _ in range(2))
     with slow.transaction() as connection:
         connection.execute("INSERT INTO t VALUES (1)")
-        with pytest.raises(BackendUnavailable, match="locked"), other.transaction():
+        with pytest.raises(StoreUnavailable, match="locked"), other.transaction():
             pytest.fail("two write")
-        with pytest.raises(BackendUnavailable, match="busy"):
+        with pytest.raises(StoreUnavailable, match="busy"):
             together(1, lambda _: slow.transaction().__enter__())
         with other.connection() as reader:
             assert reader.execute("SELECT count(*) FROM t").fetchone() == (0,)

@@ -104,23 +104,23 @@ def test_githubs_word_on_an_address_is_given_by_hand(explain: Explained) -> None
     """P18: it says so to the user's access token alone; here nothing is asked."""
     profile = {"id": 1, "login": "root", "email": _EMAIL}
     assert _roles(explain(profile, at="github", admin_users=_EMAIL)) == "viewer"
-    assert "--vouched-email" in explain.out
-    given = explain(profile, "--vouched-email", "Root@Example.com", at="github", admin_users=_EMAIL)
+    assert "--verified-email" in explain.out
+    given = explain(profile, "--verified-email", "Root@Example.com", at="github", admin_users=_EMAIL)
     assert _roles(given) == "viewer, admin"
 
 
 def test_a_no_reply_address_counts_here_as_little_as_at_the_login(explain: Explained) -> None:
     """P18."""
     email = "1+root@users.noreply.github.com"
-    text = explain({"id": 1}, "--vouched-email", email, at="github", admin_users=email)
+    text = explain({"id": 1}, "--verified-email", email, at="github", admin_users=email)
     assert _roles(text) == "viewer"
 
 
 def test_nobodys_word_is_taken_where_the_profile_has_the_providers_own(explain: Explained) -> None:
     """T14: the login would not take it either."""
-    explain({"sub": "7", "email": _EMAIL}, "--vouched-email", _EMAIL, at="microsoft", admin_users=_EMAIL)
+    explain({"sub": "7", "email": _EMAIL}, "--verified-email", _EMAIL, at="microsoft", admin_users=_EMAIL)
     assert (explain.status, explain.out) == (1, "")
-    assert "--vouched-email is for GitHub" in explain.err
+    assert "--verified-email is for GitHub" in explain.err
 
 
 @pytest.mark.parametrize(

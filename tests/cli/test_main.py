@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
 from pywry_auth.cli.main import describe, main
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
 from tests.cli.program import COMMAND, Program, environment, started
 from tests.person import Person, parameters_of
 

@@ -12,9 +12,9 @@ import pytest
 from keyring.backends.SecretService import Keyring
 
 from pywry_auth.backends.keyring import KeyringBackend
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import RedisTokenStore, SQLiteTokenStore, TokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.cli.program import COMMAND, Program, started
 from tests.peers.redis_server import RedisServer

@@ -13,7 +13,7 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
-from pywry_auth.cli.identity_provider import IdentityProvider
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import SITE_CLIENT, Browser, Faults, Web

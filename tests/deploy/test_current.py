@@ -8,9 +8,8 @@ import pytest
 import time_machine
 from flask import Flask, Response, g
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flask import current_session, login_required
 from pywry_auth.models import UserSession
 from pywry_auth.state.auth import AuthConfig
@@ -185,7 +184,7 @@ def test_a_store_that_is_down_is_not_taken_for_nobody(
             lambda: current_session.user_id,
             lambda: g.session is None,
         ):
-            with pytest.raises(BackendUnavailable):
+            with pytest.raises(StoreUnavailable):
                 ask()
 
 

@@ -15,9 +15,9 @@ from flask import Flask
 
 from pywry_auth import get_token_store
 from pywry_auth.backends.factory import get_backend
-from pywry_auth.cli.identity_provider import IdentityProvider
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import binding_set_by
 from tests.deploy.web import CLIENT_SECRET, SECRET, SITE, Browser, parameter
 from tests.peers.redis_server import RedisServer

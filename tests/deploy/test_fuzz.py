@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.cli.identity_provider import IdentityProvider
 from pywry_auth.deploy.cookies import TokenSigner
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import BINDING
 from tests.deploy.web import HTML, PROTECTED, SECRET, SITE, SITE_CLIENT, Web, parameter
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pywry_auth.cli.identity_provider import DEFAULT_USERS
 from pywry_auth.flask import login_required
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import DEFAULT_USERS
 from tests.deploy.web import HTML, PROTECTED, SITE, Browser, Web
 
 GUARDED = ["/members", "/admin", "/write", "/documents/7"]

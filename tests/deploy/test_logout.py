@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
-from pywry_auth.cli.identity_provider import IdentityProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Faults, Web, attributes, set_cookies
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.cli.identity_provider import IdentityProvider, User
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.testing.identity_provider import IdentityProvider, User
 from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, Faults, Web
 from tests.person import Person
 

@@ -11,12 +11,12 @@ import pytest
 from selenium import webdriver
 
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Web, parameter, with_parameter
 from tests.peers.browser import set_appearance
 from tests.peers.walk import Walk
@@ -223,7 +223,7 @@ def test_a_name_that_cannot_stand_in_a_path_is_refused(corp: IdentityProvider, n
     provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=corp.issuer)
     with pytest.raises(AuthenticationError, match="name") as caught:
         create_auth_blueprint({name: provider, "hub": provider}, deploy_settings=DeploySettings())
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_no_provider_at_all_is_refused() -> None:

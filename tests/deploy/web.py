@@ -18,15 +18,16 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse
 
-from pywry_auth.backends.base import Backend, BackendUnavailable, When
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
+from pywry_auth.backends.base import Backend, When
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flask import current_session, login_required, permission_required, roles_required
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.hosts import FLASK, PROTECTED, Host, fastapi_app, served_by_wsgi
 from tests.person import Person
 
@@ -124,7 +125,7 @@ class WatchedBackend(Backend):
             number = len(self.operations)
             self.operations.append(f"{operation} {key.partition(':')[0]}")
         if self.fails(number):
-            raise BackendUnavailable("The store is down, says the test.")
+            raise StoreUnavailable("The store is down, says the test.")
 
 
 @dataclass

@@ -10,18 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_ID_TOKEN,
-    INVALID_RESPONSE,
-    INVALID_STATE,
-    ISSUER_MISMATCH,
-    NO_USER_ID,
-    PROVIDER_UNREACHABLE,
-    SUBJECT_MISMATCH,
-    AuthenticationError,
-    TokenError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest
 from pywry_auth.protocol.pkce import PKCEChallenge
@@ -94,7 +83,7 @@ def test_an_issuer_that_cannot_be_discovered_is_named_before_anything_opens(issu
     issuer.answers["/.well-known/openid-configuration"] = Answer({}, 500)
     with pytest.raises(AuthenticationError) as caught:
         begin(issuer.provider(), REDIRECT_URI)
-    assert (caught.value.error, caught.value.provider) == (PROVIDER_UNREACHABLE, "oidc")
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.PROVIDER_UNREACHABLE, "oidc")
 
 
 # complete
@@ -133,16 +122,16 @@ def parameters_of(request: AuthorizationRequest, issuer: ScriptedIssuer, wrong: 
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
-        ("no state", INVALID_STATE),
-        ("another state", INVALID_STATE),
-        ("state twice", INVALID_RESPONSE),
-        ("code twice", INVALID_RESPONSE),
-        ("another issuer", ISSUER_MISMATCH),
-        ("issuer missing", ISSUER_MISMATCH),
-        ("denied", ISSUER_MISMATCH),
-        ("an error with a forged state", INVALID_STATE),
-        ("no code", INVALID_RESPONSE),
-        ("nothing", INVALID_STATE),
+        ("no state", ErrorCode.INVALID_STATE),
+        ("another state", ErrorCode.INVALID_STATE),
+        ("state twice", ErrorCode.INVALID_RESPONSE),
+        ("code twice", ErrorCode.INVALID_RESPONSE),
+        ("another issuer", ErrorCode.ISSUER_MISMATCH),
+        ("issuer missing", ErrorCode.ISSUER_MISMATCH),
+        ("denied", ErrorCode.ISSUER_MISMATCH),
+        ("an error with a forged state", ErrorCode.INVALID_STATE),
+        ("no code", ErrorCode.INVALID_RESPONSE),
+        ("nothing", ErrorCode.INVALID_STATE),
     ],
 )
 def test_a_response_that_is_not_ours_costs_no_token_request(
@@ -178,7 +167,7 @@ def test_an_injected_code_is_stopped_by_the_nonce_alone(issuer: ScriptedIssuer) 
     issuer.answers["/token"] = Answer(issuer.tokens(id_token=token))
     with pytest.raises(TokenError, match="nonce") as caught:
         complete(provider, attackers, [("state", attackers.state), ("code", "the victim's")])
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
     assert complete_is_good(provider, victims), "in the browser that it belongs to it is good"
 
 
@@ -207,12 +196,12 @@ def test_an_injected_code_is_stopped_by_pkce_alone(issuer: ScriptedIssuer) -> No
 @pytest.mark.parametrize(
     ("claims", "error"),
     [
-        ({"nonce": "canary-other"}, INVALID_ID_TOKEN),
-        ({"nonce": ...}, INVALID_ID_TOKEN),
-        ({"iss": "https://canary.example.com"}, INVALID_ID_TOKEN),
-        ({"aud": "canary"}, INVALID_ID_TOKEN),
-        ({"exp": 1}, INVALID_ID_TOKEN),
-        ({"sub": ""}, INVALID_ID_TOKEN),
+        ({"nonce": "canary-other"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"nonce": ...}, ErrorCode.INVALID_ID_TOKEN),
+        ({"iss": "https://canary.example.com"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"aud": "canary"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"exp": 1}, ErrorCode.INVALID_ID_TOKEN),
+        ({"sub": ""}, ErrorCode.INVALID_ID_TOKEN),
     ],
 )
 def test_a_bad_id_token_signs_nobody_in_and_asks_for_no_profile(
@@ -231,7 +220,7 @@ def test_a_bad_id_token_signs_nobody_in_and_asks_for_no_profile(
 def test_a_profile_of_somebody_else_is_refused(issuer: ScriptedIssuer, sub: object) -> None:
     """T37, OIDC Core §5.3.2: one without a subject too."""
     issuer.answers["/userinfo"] = Answer(changed({**PROFILE, "email": "canary@example.com"}, sub=sub))
-    refused(issuer, SUBJECT_MISMATCH)
+    refused(issuer, ErrorCode.SUBJECT_MISMATCH)
 
 
 AWAY: list[Answer | Behaviour] = [
@@ -265,7 +254,7 @@ def test_without_userinfo_and_id_token_nobody_is_signed_in(
     request = begin(provider, REDIRECT_URI)
     with pytest.raises(AuthenticationError) as caught:
         complete(provider, request, [("state", request.state), ("code", "c")])
-    assert caught.value.error in (PROVIDER_UNREACHABLE, INVALID_RESPONSE)
+    assert caught.value.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.INVALID_RESPONSE)
 
 
 def test_a_slow_userinfo_costs_no_more_than_the_time_allowed(issuer: ScriptedIssuer) -> None:
@@ -289,9 +278,9 @@ def test_a_signed_profile_is_read_and_a_forged_one_ends_the_sign_in(issuer: Scri
     issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, name="Signed")
     assert sign_in(issuer).user_info["name"] == "Signed"
     issuer.answers["/userinfo"] = signed_profile(issuer, make_key("P-256", "forger"), name="canary")
-    refused(issuer, INVALID_ID_TOKEN)
+    refused(issuer, ErrorCode.INVALID_ID_TOKEN)
     issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, sub="mallory")
-    refused(issuer, SUBJECT_MISMATCH)
+    refused(issuer, ErrorCode.SUBJECT_MISMATCH)
 
 
 def test_userinfo_is_not_called_where_the_id_token_says_enough(issuer: ScriptedIssuer) -> None:
@@ -317,7 +306,7 @@ def test_a_profile_that_names_nobody_signs_nobody_in(
     request = begin(provider, REDIRECT_URI)
     with pytest.raises(AuthenticationError) as caught:
         complete(provider, request, [("state", request.state), ("code", "c")])
-    assert (caught.value.error, caught.value.provider) == (NO_USER_ID, "oidc")
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.NO_USER_ID, "oidc")
 
 
 # Several providers, many threads
@@ -339,10 +328,10 @@ def test_a_state_of_one_provider_is_not_good_at_another(
     mixed_up = [("state", request.state), ("code", "c"), ("iss", other_issuer.url)]
     with pytest.raises(AuthenticationError) as caught:
         complete(ours, request, mixed_up)
-    assert caught.value.error == ISSUER_MISMATCH
+    assert caught.value.error == ErrorCode.ISSUER_MISMATCH
     with pytest.raises(TokenError) as caught:
         complete(ours, request, mixed_up[:2])
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
     assert other_issuer.requests("/token") == []
     assert theirs.metadata.issuer != ours.metadata.issuer
 
@@ -386,4 +375,4 @@ def test_a_misconfiguration_found_on_the_way_names_the_provider(issuer: Scripted
     del issuer.metadata["token_endpoint"]
     with pytest.raises(AuthenticationError, match="TOKEN_URL") as caught:
         sign_in(issuer)
-    assert (caught.value.error, caught.value.provider) == (INVALID_CONFIGURATION, "oidc")
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "oidc")

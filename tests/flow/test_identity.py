@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import ACCESS_DENIED, NO_USER_ID, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.flow.access import AccessRules, require_allowed, roles_for
 from pywry_auth.flow.identity import canonical_email, user_id
 
@@ -42,7 +42,7 @@ def test_a_profile_that_names_nobody_is_refused(profile: dict[str, Any]) -> None
     """S7: there is no "unknown" user."""
     with pytest.raises(AuthenticationError, match="sub, id, login and email") as caught:
         user_id(profile)
-    assert caught.value.error == NO_USER_ID
+    assert caught.value.error == ErrorCode.NO_USER_ID
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_no_trick_with_an_address_makes_an_administrator(address: object) -> Non
     assert "admin" not in roles_for(profile, email, rules)
     with pytest.raises(AuthenticationError) as caught:
         require_allowed(profile, email, rules)
-    assert caught.value.error == ACCESS_DENIED
+    assert caught.value.error == ErrorCode.ACCESS_DENIED
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_who_may_sign_in(
     else:
         with pytest.raises(AuthenticationError) as caught:
             require_allowed(profile, email, AccessRules(**rules))
-        assert caught.value.error == ACCESS_DENIED
+        assert caught.value.error == ErrorCode.ACCESS_DENIED
 
 
 @pytest.mark.parametrize("address", ["admin+1@example.com", "a.dmin@example.com", "admin@sub.example.com"])

@@ -95,10 +95,10 @@ class _Hearing(suppress):
         super().__init__(AuthenticationError)
         self.heard = heard
 
-    def __exit__(self, kind: Any, exc: Any, traceback: Any) -> bool:
-        if exc is not None:
-            self.heard.words.append(everything_told(exc))
-        return bool(super().__exit__(kind, exc, traceback))
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
+        if error is not None:
+            self.heard.words.append(everything_told(error))
+        return bool(super().__exit__(kind, error, traceback))
 
 
 @pytest.fixture

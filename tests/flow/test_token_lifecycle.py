@@ -10,12 +10,9 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.exceptions import (
-    INVALID_ID_TOKEN,
-    INVALID_RESPONSE,
-    PROVIDER_UNREACHABLE,
-    SUBJECT_MISMATCH,
+    ErrorCode,
+    StoreUnavailable,
     TokenError,
     TokenExpiredError,
     TokenRefreshError,
@@ -87,12 +84,12 @@ def test_what_the_answer_brings_replaces_what_was(issuer: ScriptedIssuer) -> Non
 @pytest.mark.parametrize(
     ("claims", "error"),
     [
-        ({"sub": "canary-mallory"}, SUBJECT_MISMATCH),
-        ({"aud": [CLIENT_ID]}, SUBJECT_MISMATCH),
-        ({"iss": "https://canary.example.com"}, INVALID_ID_TOKEN),
-        ({"aud": "canary-other"}, INVALID_ID_TOKEN),
-        ({"exp": NOW - 3600}, INVALID_ID_TOKEN),
-        ({"sub": None}, INVALID_ID_TOKEN),
+        ({"sub": "canary-mallory"}, ErrorCode.SUBJECT_MISMATCH),
+        ({"aud": [CLIENT_ID]}, ErrorCode.SUBJECT_MISMATCH),
+        ({"iss": "https://canary.example.com"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"aud": "canary-other"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"exp": NOW - 3600}, ErrorCode.INVALID_ID_TOKEN),
+        ({"sub": None}, ErrorCode.INVALID_ID_TOKEN),
     ],
 )
 def test_refreshed_tokens_of_somebody_else_end_the_session(
@@ -109,7 +106,7 @@ def test_a_forged_refreshed_id_token_ends_the_session(issuer: ScriptedIssuer) ->
         {"alg": "ES256", "kid": "main"}, claims_of(issuer.url), make_key("P-256", "forger"), "ES256"
     )
     answering(issuer, id_token=forged)
-    refused(issuer, TokenRefreshError, INVALID_ID_TOKEN)
+    refused(issuer, TokenRefreshError, ErrorCode.INVALID_ID_TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +115,9 @@ def test_a_forged_refreshed_id_token_ends_the_session(issuer: ScriptedIssuer) ->
         (Answer({"error": "invalid_grant"}, 400), TokenRefreshError, "invalid_grant"),
         (Answer({"error": "invalid_client"}, 401), TokenError, "invalid_client"),
         (Answer({"error": "temporarily_unavailable"}, 400), TokenError, "temporarily_unavailable"),
-        (Answer({}, 500), TokenError, PROVIDER_UNREACHABLE),
-        (Answer(b"<html>canary"), TokenError, INVALID_RESPONSE),
-        (resets, TokenError, PROVIDER_UNREACHABLE),
+        (Answer({}, 500), TokenError, ErrorCode.PROVIDER_UNREACHABLE),
+        (Answer(b"<html>canary"), TokenError, ErrorCode.INVALID_RESPONSE),
+        (resets, TokenError, ErrorCode.PROVIDER_UNREACHABLE),
     ],
 )
 def test_only_the_providers_own_word_makes_a_grant_dead(
@@ -135,7 +132,7 @@ def test_only_the_providers_own_word_makes_a_grant_dead(
 def test_trouble_before_the_refresh_is_trouble_and_no_dead_grant(issuer: ScriptedIssuer, path: str) -> None:
     issuer.answers[path] = Answer({}, 500)
     answering(issuer)
-    refused(issuer, TokenError, PROVIDER_UNREACHABLE)
+    refused(issuer, TokenError, ErrorCode.PROVIDER_UNREACHABLE)
     assert issuer.requests("/token") == []
 
 
@@ -304,7 +301,7 @@ class _Away(MemoryTokenStore):
         stored = (self._wrote or not self._left) and super().replace(key, tokens)
         if self._left:
             self._left -= 1
-            raise BackendUnavailable("The store is away.")
+            raise StoreUnavailable("The store is away.")
         return stored
 
 
@@ -327,7 +324,7 @@ def test_a_store_that_stays_away_is_told_and_nothing_is_published(issuer: Script
     store, before = _Away(99, False), first(issuer)
     store.save(SUBJECT, before)
     answering(issuer, refresh_token="canary-refresh-2")
-    with pytest.raises(BackendUnavailable) as caught:
+    with pytest.raises(StoreUnavailable) as caught:
         refresh_stored(issuer.provider(), store, SUBJECT, always)
     assert "canary" not in everything_told(caught.value)
     assert store.load(SUBJECT) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pywry_auth.exceptions import PROVIDER_UNREACHABLE, TokenError, TokenRefreshError
+from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.base import OAuthProvider
 
@@ -74,4 +74,4 @@ def refused() -> TokenRefreshError:
 
 def unreachable() -> TokenError:
     """Return the error of a provider that does not answer."""
-    return TokenError("The provider could not be reached.", error=PROVIDER_UNREACHABLE)
+    return TokenError("The provider could not be reached.", error=ErrorCode.PROVIDER_UNREACHABLE)

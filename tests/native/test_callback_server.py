@@ -20,8 +20,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.native import pages
 from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.pages import loopback as pages
 from tests.native.sockets import PATIENCE, Client, Running, fetch, is_listening, open_descriptors
 
 STATE = "right-state"
@@ -448,7 +448,7 @@ def test_a_browser_that_is_held_is_not_among_those_that_make_room() -> None:
 OUT_OF_DESCRIPTORS = """
 import os, resource, sys, time
 from pywry_auth.native.callback_server import OAuthCallbackServer
-from pywry_auth.native import pages
+from pywry_auth.pages import loopback as pages
 with OAuthCallbackServer() as server:
     server.expect("right-state")
     in_use = max(int(name) for name in os.listdir("/proc/self/fd"))

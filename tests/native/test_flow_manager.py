@@ -23,7 +23,6 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, TokenError
 from pywry_auth.models import AuthFlowState, OAuthTokenSet
 from pywry_auth.native.flow_manager import AuthFlowManager
@@ -31,6 +30,7 @@ from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.native.sockets import PATIENCE, Answer, Client, Running, fetch, is_listening, open_descriptors
 from tests.person import Person
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable
 from pywry_auth.exceptions import (
     AuthenticationError,
     AuthFlowCancelled,
+    StoreUnavailable,
     TokenError,
     TokenExpiredError,
     TokenRefreshError,
@@ -299,7 +299,7 @@ def test_somebody_elses_turn_that_does_not_end_costs_no_living_token(
 ) -> None:
     @contextmanager
     def lock(key: str, lifetime: float) -> Iterator[None]:
-        raise BackendUnavailable("Somebody else is at the same work.")
+        raise StoreUnavailable("Somebody else is at the same work.")
         yield
 
     _stored(store, provider)
@@ -308,7 +308,7 @@ def test_somebody_elses_turn_that_does_not_end_costs_no_living_token(
     if served:
         assert manager().get_access_token() == "access.alice.0"
     else:
-        with pytest.raises(BackendUnavailable):
+        with pytest.raises(StoreUnavailable):
             manager().get_access_token()
     assert provider.calls == 0
 
@@ -375,8 +375,8 @@ def _ask_from_threads(number: int, session: SessionManager) -> list[str]:
     def ask() -> None:
         try:
             got.append(session.get_access_token())
-        except AuthenticationError as exc:
-            got.append(type(exc).__name__)
+        except AuthenticationError as error:
+            got.append(type(error).__name__)
 
     threads = [threading.Thread(target=ask) for _ in range(number)]
     for thread in threads:

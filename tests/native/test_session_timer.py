@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.backends.base import BackendUnavailable
-from pywry_auth.cli.identity_provider import DEFAULT_CLIENTS, IdentityProvider
-from pywry_auth.exceptions import TokenExpiredError
+from pywry_auth.exceptions import StoreUnavailable, TokenExpiredError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.native.stub_provider import StubProvider, refused, unreachable
 from tests.native.timers import Clock, HeldTimers, held_timers
 from tests.person import Person, parameters_of
@@ -38,7 +37,7 @@ class _Store(MemoryTokenStore):
 
     def load(self, key: str) -> OAuthTokenSet | None:
         if self.away:
-            raise BackendUnavailable("The store is away.")
+            raise StoreUnavailable("The store is away.")
         return super().load(key)
 
     def replace(self, key: str, tokens: OAuthTokenSet) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from pywry_auth.cli.identity_provider import Client
+from pywry_auth.testing.identity_provider import Client
 from tests.person import Person
 
 ROOT = Path(__file__).parents[2]

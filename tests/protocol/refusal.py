@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import INVALID_ID_TOKEN, TokenError
+from pywry_auth.exceptions import ErrorCode, TokenError
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.issuer import SUBJECT
 
@@ -18,7 +18,7 @@ def assert_refused(provider: GenericOIDCProvider, token: str, **arguments: Any) 
         provider.validate_id_token(token, **arguments)
     refusal = caught.value
     assert type(refusal) is TokenError
-    assert refusal.error == INVALID_ID_TOKEN
+    assert refusal.error == ErrorCode.INVALID_ID_TOKEN
     text = everything_told(refusal)
     assert "canary" not in text
     assert SUBJECT not in text
@@ -26,8 +26,8 @@ def assert_refused(provider: GenericOIDCProvider, token: str, **arguments: Any) 
     return str(refusal)
 
 
-def everything_told(exc: BaseException) -> str:
+def everything_told(error: BaseException) -> str:
     """Return all that a log could show of an exception and of those behind it, without lines of source."""
-    lines = traceback.TracebackException.from_exception(exc).format()
+    lines = traceback.TracebackException.from_exception(error).format()
     told = "".join(line for line in lines if not line.startswith("  File "))
-    return f"{exc}{exc!r}{getattr(exc, 'error_description', '')}{told}"
+    return f"{error}{error!r}{getattr(error, 'error_description', '')}{told}"

@@ -8,13 +8,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import INVALID_RESPONSE, INVALID_STATE, ISSUER_MISMATCH, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.protocol.authorization import (
     AuthorizationCode,
     build_authorization_url,
-    judge_authorization_response,
     same_state,
+    validate_authorization_response,
 )
 from tests.protocol.refusal import everything_told
 
@@ -26,7 +26,7 @@ REQUEST = AuthorizationRequest(f"{ISSUER}/authorize?state={STATE}", STATE, "http
 def judge(
     *parameters: tuple[str, str], issuer: str = ISSUER, iss_required: bool = False
 ) -> AuthorizationCode:
-    return judge_authorization_response(REQUEST, parameters, issuer=issuer, iss_required=iss_required)
+    return validate_authorization_response(REQUEST, parameters, issuer=issuer, iss_required=iss_required)
 
 
 def refused(error: str, *parameters: tuple[str, str], iss_required: bool = False) -> AuthenticationError:
@@ -103,7 +103,7 @@ def test_a_parameter_that_is_there_twice_is_refused(twice: list[tuple[str, str]]
     names = {name for name, _ in twice}
     rest = [pair for pair in (("state", STATE), ("code", "canary-code")) if pair[0] not in names]
     for parameters in permutations([*twice, *rest]):
-        refused(INVALID_RESPONSE, *parameters)
+        refused(ErrorCode.INVALID_RESPONSE, *parameters)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_response_with_another_state_is_not_even_read(
     """T1, T35: state comes before issuer, error and code, so that nobody else can end this login."""
     given = [] if state is None else [("state", state)]
     for parameters in ([*given, *rest], [*rest, *given]):
-        refusal = refused(INVALID_STATE, *parameters)
+        refusal = refused(ErrorCode.INVALID_STATE, *parameters)
         assert refusal.error_description == ""
 
 
@@ -178,7 +178,7 @@ def test_a_response_of_another_issuer_is_refused(
     """T4, RFC 9207 §2.4: for errors too, and before they are read; compared byte for byte."""
     parameters = [("state", STATE), rest, *([] if iss is None else [("iss", iss)])]
     if not good:
-        refused(ISSUER_MISMATCH, *parameters, iss_required=required)
+        refused(ErrorCode.ISSUER_MISMATCH, *parameters, iss_required=required)
     elif rest[0] == "error":
         refused("access_denied", *parameters, iss_required=required)
     else:
@@ -191,7 +191,7 @@ def test_an_issuer_parameter_means_nothing_where_the_provider_has_no_issuer() ->
 
 @pytest.mark.parametrize("rest", [[], [("code", "")], [("access_token", "canary")], [("id_token", "canary")]])
 def test_a_response_without_a_code_is_refused(rest: list[tuple[str, str]]) -> None:
-    refused(INVALID_RESPONSE, ("state", STATE), *rest)
+    refused(ErrorCode.INVALID_RESPONSE, ("state", STATE), *rest)
 
 
 @pytest.mark.parametrize("code", [[], [("code", "canary-code")]])

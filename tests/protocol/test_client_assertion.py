@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from joserfc.jwk import ECKey
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.protocol.client_assertion import load_client_key
 from pywry_auth.protocol.discovery import KeySet
 from pywry_auth.protocol.jws import verify_signature
@@ -117,7 +117,7 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes)
     file.write_bytes(content)
     with pytest.raises(AuthenticationError, match="CLIENT_KEY_FILE") as caught:
         load_client_key(str(file))
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
 
 
@@ -144,4 +144,4 @@ def test_a_key_is_read_as_tools_write_it(tmp_path: Path, content: bytes) -> None
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AuthenticationError, match=r"nothing\.pem") as caught:
         load_client_key(str(tmp_path / "nothing.pem"))
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION

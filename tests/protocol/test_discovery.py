@@ -9,13 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_RESPONSE,
-    PROVIDER_UNREACHABLE,
-    AuthenticationError,
-    TokenError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.protocol.discovery import KeySet, ProviderMetadata, discover, is_issuer
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.jws import verify_signature
@@ -100,7 +94,7 @@ def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: 
     issuer.metadata = metadata_of(issuer.url, issuer=name)
     with pytest.raises(AuthenticationError, match="ISSUER_URL") as caught:
         discovered(issuer)
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 @pytest.mark.parametrize(
@@ -123,7 +117,7 @@ def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: 
 def test_a_member_of_the_wrong_type_is_named(issuer: ScriptedIssuer, member: str, value: object) -> None:
     """S11."""
     issuer.metadata[member] = value
-    assert member in str(refused(issuer, INVALID_RESPONSE))
+    assert member in str(refused(issuer, ErrorCode.INVALID_RESPONSE))
 
 
 def test_what_the_document_leaves_out_or_says_is_null_is_not_there(issuer: ScriptedIssuer) -> None:
@@ -175,7 +169,7 @@ def test_a_remote_issuer_cannot_send_us_to_services_of_this_machine(member: str,
         session = _Session(Answer(metadata_of(remote, **{member: f"{scheme}://{host}:9200/"})))
         with pytest.raises(AuthenticationError, match=member) as caught:
             discover(session, remote)
-        assert caught.value.error == INVALID_RESPONSE
+        assert caught.value.error == ErrorCode.INVALID_RESPONSE
 
 
 class _Session(ProviderSession):
@@ -203,19 +197,19 @@ def test_an_issuer_url_that_cannot_be_asked_is_named(url: str) -> None:
 
 
 BAD: dict[str, tuple[Answer | Behaviour, str]] = {
-    "not found": (Answer({"issuer": "canary"}, 404), INVALID_RESPONSE),
-    "unauthorized": (Answer({}, 401), INVALID_RESPONSE),
-    "no content": (Answer(b"", 204), INVALID_RESPONSE),
-    "HTML": (Answer(b"<html>canary</html>", media_type="text/html"), INVALID_RESPONSE),
-    "a list": (Answer(["canary"]), INVALID_RESPONSE),
-    "deep": (Answer(b'{"a":' * 100_000), INVALID_RESPONSE),
-    "too big": (Answer(b'{"issuer": "' + b"x" * (1 << 20) + b'"}'), INVALID_RESPONSE),
-    "endless": (floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536), INVALID_RESPONSE),
-    "compressed": (Answer(b"", headers={"Content-Encoding": "gzip"}), INVALID_RESPONSE),
-    "server error": (Answer({}, 500), PROVIDER_UNREACHABLE),
-    "reset": (resets, PROVIDER_UNREACHABLE),
-    "silence": (hangs, PROVIDER_UNREACHABLE),
-    "dripped": (drips(b"HTTP/1.1 200 OK\r\n\r\n", b" "), PROVIDER_UNREACHABLE),
+    "not found": (Answer({"issuer": "canary"}, 404), ErrorCode.INVALID_RESPONSE),
+    "unauthorized": (Answer({}, 401), ErrorCode.INVALID_RESPONSE),
+    "no content": (Answer(b"", 204), ErrorCode.INVALID_RESPONSE),
+    "HTML": (Answer(b"<html>canary</html>", media_type="text/html"), ErrorCode.INVALID_RESPONSE),
+    "a list": (Answer(["canary"]), ErrorCode.INVALID_RESPONSE),
+    "deep": (Answer(b'{"a":' * 100_000), ErrorCode.INVALID_RESPONSE),
+    "too big": (Answer(b'{"issuer": "' + b"x" * (1 << 20) + b'"}'), ErrorCode.INVALID_RESPONSE),
+    "endless": (floods(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536), ErrorCode.INVALID_RESPONSE),
+    "compressed": (Answer(b"", headers={"Content-Encoding": "gzip"}), ErrorCode.INVALID_RESPONSE),
+    "server error": (Answer({}, 500), ErrorCode.PROVIDER_UNREACHABLE),
+    "reset": (resets, ErrorCode.PROVIDER_UNREACHABLE),
+    "silence": (hangs, ErrorCode.PROVIDER_UNREACHABLE),
+    "dripped": (drips(b"HTTP/1.1 200 OK\r\n\r\n", b" "), ErrorCode.PROVIDER_UNREACHABLE),
 }
 
 
@@ -233,7 +227,7 @@ def test_a_redirect_to_another_place_is_not_followed(issuer: ScriptedIssuer, pat
         issuer.answers[path] = Answer(b"", 302, headers={"Location": f"{canary.url}/latest/meta-data"})
         with pytest.raises(AuthenticationError, match="redirect") as caught:
             issuer.provider().validate_id_token(issuer.id_token())
-        assert caught.value.error == INVALID_RESPONSE
+        assert caught.value.error == ErrorCode.INVALID_RESPONSE
         assert canary.received == []
 
 
@@ -279,7 +273,7 @@ def test_those_who_wait_for_an_issuer_that_is_away_wait_once(issuer: ScriptedIss
 
     with ThreadPoolExecutor(8) as threads:
         errors = [future.result() for future in [threads.submit(use) for _ in range(8)]]
-    assert set(errors) == {PROVIDER_UNREACHABLE}
+    assert set(errors) == {ErrorCode.PROVIDER_UNREACHABLE}
     assert len(issuer.requests(path)) <= 2
 
 
@@ -436,7 +430,7 @@ def test_without_any_keys_an_outage_is_told_and_not_remembered(keys: Keys, away:
     keys.issuer.answers["/jwks"] = AWAY[away]
     with pytest.raises(AuthenticationError) as caught:
         verify_signature(keys.token("main"), keys.set, ())
-    assert caught.value.error in (PROVIDER_UNREACHABLE, INVALID_RESPONSE)
+    assert caught.value.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.INVALID_RESPONSE)
     del keys.issuer.answers["/jwks"]
     assert keys.accepts(keys.token("main"))
 

@@ -18,12 +18,7 @@ from typing import Any
 import pytest
 from urllib3.util import connection as urllib3_connection
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_RESPONSE,
-    PROVIDER_UNREACHABLE,
-    AuthenticationError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.protocol.http import MAX_ANSWER_BYTES, ProviderAnswer, ProviderSession, close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions
 from tests.peers.tls import TLSFiles, make_tls_files
@@ -103,7 +98,7 @@ def test_a_redirect_is_never_followed(serve: Serve, status: int, method: str) ->
     """T22, T24: the place that it points at receives nothing, least of all the code and the secret."""
     canary = serve(lambda request: Answer({}))
     server = serve(lambda request: Answer(b"", status, headers={"Location": f"{canary.url}/latest"}))
-    assert "redirect" in str(refused(f"{server.url}/token", INVALID_RESPONSE, method))
+    assert "redirect" in str(refused(f"{server.url}/token", ErrorCode.INVALID_RESPONSE, method))
     assert (len(server.received), canary.received) == (1, [])
 
 
@@ -124,7 +119,7 @@ def test_nothing_is_sent_in_the_clear_to_another_machine(monkeypatch: pytest.Mon
     """R, P17: also when the process has the switch of oauthlib on, and by the session's own methods."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     monkeypatch.setattr(urllib3_connection, "create_connection", lambda *_, **__: pytest.fail("a connection"))
-    assert "https" in str(refused(url, INVALID_CONFIGURATION))
+    assert "https" in str(refused(url, ErrorCode.INVALID_CONFIGURATION))
     with ProviderSession(HTTPOptions()) as session, pytest.raises(AuthenticationError):
         session.get(url)
 
@@ -135,7 +130,7 @@ def test_nothing_is_sent_in_the_clear_to_another_machine(monkeypatch: pytest.Mon
 def test_a_body_of_a_mebibyte_is_read_and_one_octet_more_is_not(serve: Serve) -> None:
     server = serve(lambda request: Answer(b" " * int(request.path[1:])))
     assert len(call(f"{server.url}/{MAX_ANSWER_BYTES}").body) == 1 << 20
-    assert "1 MiB" in str(refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", INVALID_RESPONSE))
+    assert "1 MiB" in str(refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", ErrorCode.INVALID_RESPONSE))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +143,7 @@ def test_a_body_of_a_mebibyte_is_read_and_one_octet_more_is_not(serve: Serve) ->
 )
 def test_an_endless_body_is_read_no_further_than_a_mebibyte(serve: Serve, head: bytes, piece: bytes) -> None:
     server = serve(lambda request: floods(head, piece))
-    assert "1 MiB" in str(refused(server.url, INVALID_RESPONSE))
+    assert "1 MiB" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "canary-unknown"])
@@ -157,7 +152,7 @@ def test_compression_that_nobody_asked_for_is_refused(serve: Serve, encoding: st
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = packer.compress(b"x" * (8 << 20)) + packer.flush()
     server = serve(lambda request: Answer(bomb, headers={"Content-Encoding": encoding}))
-    refused(server.url, INVALID_RESPONSE)
+    refused(server.url, ErrorCode.INVALID_RESPONSE)
     assert [request.headers["accept-encoding"] for request in server.received] == ["identity"]
 
 
@@ -188,7 +183,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     answer = ProviderAnswer("https://id.example.com/token", 200, "text/html", body)
     with pytest.raises(AuthenticationError, match=r"id\.example\.com/token") as caught:
         answer.json_object()
-    assert caught.value.error == INVALID_RESPONSE
+    assert caught.value.error == ErrorCode.INVALID_RESPONSE
     assert "canary" not in everything_told(caught.value) + repr(answer)
 
 
@@ -224,7 +219,7 @@ def test_a_slow_answer_ends_with_the_time_allowed(serve: Serve, slow: str, metho
     """P26: head and body together, however often a little of it comes, and with the retries."""
     server = serve(lambda request: SLOW[slow])
     begun = time.monotonic()
-    assert f"{SHORT:g} s" in str(refused(server.url, PROVIDER_UNREACHABLE, method, timeout=SHORT))
+    assert f"{SHORT:g} s" in str(refused(server.url, ErrorCode.PROVIDER_UNREACHABLE, method, timeout=SHORT))
     assert time.monotonic() - begun < GENEROUS
     assert method == "GET" or len(server.received) == 1
 
@@ -271,7 +266,7 @@ def test_many_addresses_that_do_not_answer_have_no_more_time_than_one(
     with silence("") as port:
         begun = time.monotonic()
         url = f"http://localhost:{port}/token"
-        assert f"{SHORT:g} s" in str(refused(url, PROVIDER_UNREACHABLE, method, timeout=SHORT))
+        assert f"{SHORT:g} s" in str(refused(url, ErrorCode.PROVIDER_UNREACHABLE, method, timeout=SHORT))
         assert time.monotonic() - begun < GENEROUS
 
 
@@ -328,9 +323,9 @@ BROKEN: dict[str, Behaviour] = {
 def test_a_broken_answer_is_tried_again_for_a_get_alone(serve: Serve, broken: str) -> None:
     """R, S11: what a POST says is sent once, since a second time could burn the code."""
     server = serve(lambda request: BROKEN[broken])
-    refused(f"{server.url}/jwks", PROVIDER_UNREACHABLE)
+    refused(f"{server.url}/jwks", ErrorCode.PROVIDER_UNREACHABLE)
     assert len(server.requests("/jwks")) == 3
-    refused(f"{server.url}/token", PROVIDER_UNREACHABLE, "POST")
+    refused(f"{server.url}/token", ErrorCode.PROVIDER_UNREACHABLE, "POST")
     assert len(server.requests("/token")) == 1
 
 
@@ -381,7 +376,7 @@ def test_a_refused_connection_is_tried_again(
 
 @pytest.mark.usefixtures("no_pauses")
 def test_a_port_where_nobody_listens_is_a_provider_that_cannot_be_reached() -> None:
-    refused(f"http://127.0.0.1:{free_port()}/token", PROVIDER_UNREACHABLE, "POST")
+    refused(f"http://127.0.0.1:{free_port()}/token", ErrorCode.PROVIDER_UNREACHABLE, "POST")
 
 
 @pytest.mark.usefixtures("no_pauses")
@@ -559,7 +554,7 @@ def test_the_usual_proxy_variables_are_followed(
     """N13."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value.format(proxy=proxy.url))
-    refused("https://id.example.com/token", PROVIDER_UNREACHABLE, "POST")
+    refused("https://id.example.com/token", ErrorCode.PROVIDER_UNREACHABLE, "POST")
     assert [request.target for request in proxy.received] == ["id.example.com:443"] * asked
 
 
@@ -568,7 +563,7 @@ def test_the_proxy_of_the_settings_wins(proxy: ScriptedServer, monkeypatch: pyte
     """N13: over HTTPS_PROXY and over NO_PROXY, which is about that one."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("NO_PROXY", "*")
-    refused("https://id.example.com/token", PROVIDER_UNREACHABLE, "POST", proxy_url=proxy.url)
+    refused("https://id.example.com/token", ErrorCode.PROVIDER_UNREACHABLE, "POST", proxy_url=proxy.url)
     assert [request.method for request in proxy.received] == ["CONNECT"]
 
 
@@ -630,7 +625,7 @@ def test_the_time_allowed_holds_through_a_proxy_too(
         options = {"proxy_url": tunnel(server), "ca_bundle": str(tls_files.ca)}
         url = f"https://localhost.:{server.port}/"
         if slow:
-            refused(url, PROVIDER_UNREACHABLE, timeout=SHORT, **options)
+            refused(url, ErrorCode.PROVIDER_UNREACHABLE, timeout=SHORT, **options)
             assert time.monotonic() - begun < GENEROUS
         else:
             assert call(url, **options).json_object() == {"through": "the proxy"}
@@ -667,7 +662,7 @@ def test_a_certificate_of_nobody_known_is_refused_on_a_warm_pool_too(
     other = make_tls_files(tmp_path).ca
     for distrusting in ({}, {"ca_bundle": str(other)}):
         assert call(https.url, ca_bundle=str(tls_files.ca)).status == 200
-        assert "CA_BUNDLE" in str(refused(https.url, PROVIDER_UNREACHABLE, **distrusting))
+        assert "CA_BUNDLE" in str(refused(https.url, ErrorCode.PROVIDER_UNREACHABLE, **distrusting))
     assert len(https.received) == 2
 
 
@@ -691,5 +686,5 @@ def test_a_name_that_the_certificate_does_not_have_is_refused(
     resolve = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: resolve("127.0.0.1", *a, **k))
     url = f"https://id.example.com:{https.port}/token"
-    refused(url, PROVIDER_UNREACHABLE, "POST", ca_bundle=str(tls_files.ca))
+    refused(url, ErrorCode.PROVIDER_UNREACHABLE, "POST", ca_bundle=str(tls_files.ca))
     assert https.received == []

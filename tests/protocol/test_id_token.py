@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import SUBJECT_MISMATCH, TokenError, TokenRefreshError
-from pywry_auth.protocol.id_token import Expected, check_claims, same_person
+from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_same_subject
 from pywry_auth.protocol.jws import VerifiedToken
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.forge import ALGORITHMS, at_hash, changed, kind_of, make_key, public_jwk, sign
@@ -214,7 +214,7 @@ def test_a_good_token_says_who_signed_in(
 def test_an_at_hash_under_an_algorithm_that_defines_none_is_refused() -> None:
     """T19: whoever widens the list of algorithms shall not open this check with it."""
     claims = claims_of("https://id.example.com", at_hash=at_hash(ACCESS_TOKEN, "RS256"))
-    expected = Expected("https://id.example.com", CLIENT_ID, NOW, SKEW)
+    expected = ExpectedClaims("https://id.example.com", CLIENT_ID, NOW, SKEW)
     token = VerifiedToken("ML-DSA-65", claims)
     assert check_claims(token, expected) == claims
     with pytest.raises(TokenError, match="not defined for ML-DSA-65"):
@@ -265,8 +265,8 @@ def test_what_was_not_sent_is_not_compared(
 def test_a_later_token_of_another_person_is_refused(name: str, value: object) -> None:
     """T37, OIDC Core §12.2."""
     first = claims_of("https://id.example.com")
-    same_person(first, changed(first, exp=NOW + 9999, iat=NOW, email="alice@example.org"))
+    check_same_subject(first, changed(first, exp=NOW + 9999, iat=NOW, email="alice@example.org"))
     with pytest.raises(TokenRefreshError, match=name) as caught:
-        same_person(first, changed(first, **{name: value}))
-    assert caught.value.error == SUBJECT_MISMATCH
+        check_same_subject(first, changed(first, **{name: value}))
+    assert caught.value.error == ErrorCode.SUBJECT_MISMATCH
     assert "canary" not in str(caught.value)

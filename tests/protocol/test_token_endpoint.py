@@ -11,14 +11,7 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_RESPONSE,
-    PROVIDER_UNREACHABLE,
-    AuthenticationError,
-    TokenError,
-    TokenRefreshError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.protocol.http import ProviderSession
@@ -163,7 +156,7 @@ def test_the_method_is_chosen_once(secret: str, configured: str, offered: Sequen
 def test_a_method_that_cannot_work_is_named(secret: str, configured: str, offered: Sequence[str]) -> None:
     with pytest.raises(AuthenticationError, match="TOKEN_ENDPOINT_AUTH_METHOD") as caught:
         choose_authentication("c", secret, configured, offered)
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
 
 
@@ -358,39 +351,42 @@ def test_an_answer_of_the_wrong_shape_is_refused(
 ) -> None:
     """R, S11: strict where strings belong; a refresh token is not taken for dead because of it."""
     refusal = refused(issuer, Answer(issuer.tokens(**members)), how)
-    assert (type(refusal), refusal.error) == (TokenError, INVALID_RESPONSE)
+    assert (type(refusal), refusal.error) == (TokenError, ErrorCode.INVALID_RESPONSE)
 
 
 def test_a_number_too_big_for_json_is_refused(issuer: ScriptedIssuer) -> None:
     body = json.dumps(issuer.tokens()).replace("3600", "1e400").encode()
-    assert refused(issuer, Answer(body)).error == INVALID_RESPONSE
+    assert refused(issuer, Answer(body)).error == ErrorCode.INVALID_RESPONSE
 
 
 @pytest.mark.parametrize("how", [exchange, refresh])
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Answer([1]), INVALID_RESPONSE),
-        (Answer(b"null"), INVALID_RESPONSE),
-        (Answer(b""), INVALID_RESPONSE),
-        (Answer(b"", 204), INVALID_RESPONSE),
-        (Answer(b"<html>canary</html>", media_type="text/html"), INVALID_RESPONSE),
-        (Answer(b"access_token=canary&token_type=bearer", media_type="text/plain"), INVALID_RESPONSE),
-        (Answer(b"<html>canary</html>", 500, "text/html"), PROVIDER_UNREACHABLE),
-        (Answer(b"<html>canary</html>", 502, "text/html"), PROVIDER_UNREACHABLE),
-        (Answer({"error": "server_error"}, 500), PROVIDER_UNREACHABLE),
-        (Answer({"error": "invalid_grant"}, 503), PROVIDER_UNREACHABLE),
-        (Answer(b"<html>canary</html>", 404, "text/html"), INVALID_RESPONSE),
-        (Answer({}, 400), INVALID_RESPONSE),
-        (Answer({"access_token": "canary", "token_type": "Bearer"}, 400), INVALID_RESPONSE),
-        (Answer({"error": {"code": "canary"}}, 400), INVALID_RESPONSE),
-        (Answer({"error": None}, 400), INVALID_RESPONSE),
-        (Answer({"error": 5}), INVALID_RESPONSE),
+        (Answer([1]), ErrorCode.INVALID_RESPONSE),
+        (Answer(b"null"), ErrorCode.INVALID_RESPONSE),
+        (Answer(b""), ErrorCode.INVALID_RESPONSE),
+        (Answer(b"", 204), ErrorCode.INVALID_RESPONSE),
+        (Answer(b"<html>canary</html>", media_type="text/html"), ErrorCode.INVALID_RESPONSE),
+        (
+            Answer(b"access_token=canary&token_type=bearer", media_type="text/plain"),
+            ErrorCode.INVALID_RESPONSE,
+        ),
+        (Answer(b"<html>canary</html>", 500, "text/html"), ErrorCode.PROVIDER_UNREACHABLE),
+        (Answer(b"<html>canary</html>", 502, "text/html"), ErrorCode.PROVIDER_UNREACHABLE),
+        (Answer({"error": "server_error"}, 500), ErrorCode.PROVIDER_UNREACHABLE),
+        (Answer({"error": "invalid_grant"}, 503), ErrorCode.PROVIDER_UNREACHABLE),
+        (Answer(b"<html>canary</html>", 404, "text/html"), ErrorCode.INVALID_RESPONSE),
+        (Answer({}, 400), ErrorCode.INVALID_RESPONSE),
+        (Answer({"access_token": "canary", "token_type": "Bearer"}, 400), ErrorCode.INVALID_RESPONSE),
+        (Answer({"error": {"code": "canary"}}, 400), ErrorCode.INVALID_RESPONSE),
+        (Answer({"error": None}, 400), ErrorCode.INVALID_RESPONSE),
+        (Answer({"error": 5}), ErrorCode.INVALID_RESPONSE),
         (Answer({"error": "invalid_grant", "error_description": {"canary": 1}}, 400), "invalid_grant"),
         (Answer({"error": "invalid_grant", "error_description": None}, 400), "invalid_grant"),
-        (Answer({"error": ""}, 400), INVALID_RESPONSE),
-        (resets, PROVIDER_UNREACHABLE),
-        (sends(b""), PROVIDER_UNREACHABLE),
+        (Answer({"error": ""}, 400), ErrorCode.INVALID_RESPONSE),
+        (resets, ErrorCode.PROVIDER_UNREACHABLE),
+        (sends(b""), ErrorCode.PROVIDER_UNREACHABLE),
     ],
 )
 def test_an_answer_that_is_no_token_answer_is_a_token_error(
@@ -405,7 +401,7 @@ def test_an_answer_that_is_no_token_answer_is_a_token_error(
 
 def test_silence_is_a_token_error(issuer: ScriptedIssuer) -> None:
     """P26."""
-    assert refused(issuer, hangs, timeout=0.3).error == PROVIDER_UNREACHABLE
+    assert refused(issuer, hangs, timeout=0.3).error == ErrorCode.PROVIDER_UNREACHABLE
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403])

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pywry_auth.exceptions import PROVIDER_UNREACHABLE, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.protocol.turns import Turns
 
 
@@ -31,7 +31,7 @@ def test_a_failure_is_shared_by_who_waited_and_not_remembered() -> None:
         with turns.take():
             attempts.append(1)
             threading.Event().wait(0.3)  # long enough for the others to queue up
-            raise AuthenticationError("away", error=PROVIDER_UNREACHABLE)
+            raise AuthenticationError("away", error=ErrorCode.PROVIDER_UNREACHABLE)
 
     def run(_: int) -> AuthenticationError:
         waiting.wait(10)
@@ -41,7 +41,7 @@ def test_a_failure_is_shared_by_who_waited_and_not_remembered() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         errors = list(threads.map(run, range(8)))
-    assert {error.error for error in errors} == {PROVIDER_UNREACHABLE}
+    assert {error.error for error in errors} == {ErrorCode.PROVIDER_UNREACHABLE}
     assert len({id(error) for error in errors}) == 8, "an exception has one traceback, so one thread"
     assert len(attempts) <= 2
     with turns.take():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 
 
@@ -80,7 +80,7 @@ def test_anything_else_is_refused_by_name(url: str) -> None:
         AuthenticationError, match=r"^TOKEN_URL must be an https URL.*for example https://"
     ) as caught:
         require_endpoint(url, "TOKEN_URL")
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert str(caught.value).isprintable()
 
 

@@ -9,15 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_ID_TOKEN,
-    INVALID_RESPONSE,
-    PROVIDER_UNREACHABLE,
-    AuthenticationError,
-    TokenError,
-    TokenRefreshError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
@@ -56,7 +48,7 @@ def query_of(url: str) -> dict[str, str]:
 def test_a_client_without_an_identifier_is_refused() -> None:
     with pytest.raises(AuthenticationError, match="CLIENT_ID") as caught:
         OAuthProvider("", **URLS)  # type: ignore[arg-type]
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 @pytest.mark.parametrize(
@@ -78,7 +70,7 @@ def test_an_endpoint_that_cannot_be_is_named_as_it_was_given(name: str, url: str
     """S3, T31."""
     with pytest.raises(AuthenticationError, match=name.upper()) as caught:
         plain(**{name: url})
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
 
 
@@ -169,7 +161,7 @@ def test_an_extra_parameter_cannot_take_the_place_of_ours(name: str) -> None:
     """T6."""
     with pytest.raises(AuthenticationError, match=rf"extra_params.*{name}") as caught:
         plain().build_authorize_url(REDIRECT_URI, "state", extra_params={"prompt": "login", name: "canary"})
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 # Exchange
@@ -200,7 +192,7 @@ def test_an_id_token_is_required_where_openid_was_asked_for(issuer: ScriptedIssu
     serving(issuer, id_token=missing)
     with pytest.raises(TokenError, match="no ID token") as caught:
         issuer.provider().exchange_code("code", REDIRECT_URI, nonce="n")
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
 def test_an_id_token_that_nobody_asked_for_is_not_passed_on(issuer: ScriptedIssuer) -> None:
@@ -238,7 +230,7 @@ def test_an_exchange_with_a_bad_id_token_gives_nothing(
     serving(issuer, id_token=issuer.id_token(**{"nonce": "n", **members}))
     with pytest.raises(TokenError) as caught:
         issuer.provider().exchange_code("code", REDIRECT_URI, nonce="n")
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
     assert "canary" not in everything_told(caught.value)
 
 
@@ -258,7 +250,7 @@ def test_a_refreshed_id_token_is_validated_without_a_nonce(issuer: ScriptedIssue
     serving(issuer, id_token=issuer.id_token(aud="canary-other"))
     with pytest.raises(TokenError) as caught:
         issuer.provider().refresh_tokens("old")
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
 @pytest.mark.parametrize("away", [Answer({}, 500), Answer({"no": "keys"}), resets])
@@ -286,7 +278,7 @@ def test_a_dead_grant_is_told_apart_from_a_provider_that_is_away(issuer: Scripte
     issuer.answers["/token"] = Answer({"error": "invalid_grant"}, 503)
     with pytest.raises(TokenError) as away:
         provider.refresh_tokens("old")
-    assert (type(away.value), away.value.error) == (TokenError, PROVIDER_UNREACHABLE)
+    assert (type(away.value), away.value.error) == (TokenError, ErrorCode.PROVIDER_UNREACHABLE)
 
 
 # UserInfo
@@ -304,12 +296,12 @@ def test_the_profile_is_what_the_provider_sent(issuer: ScriptedIssuer) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (Answer({"error": "invalid_token"}, 401), INVALID_RESPONSE),
-        (Answer(b"<html>canary</html>", 200, "text/html"), INVALID_RESPONSE),
-        (Answer(["canary"]), INVALID_RESPONSE),
-        (Answer(b"", 302, headers={"Location": "https://canary.example.com"}), INVALID_RESPONSE),
-        (Answer({}, 500), PROVIDER_UNREACHABLE),
-        (resets, PROVIDER_UNREACHABLE),
+        (Answer({"error": "invalid_token"}, 401), ErrorCode.INVALID_RESPONSE),
+        (Answer(b"<html>canary</html>", 200, "text/html"), ErrorCode.INVALID_RESPONSE),
+        (Answer(["canary"]), ErrorCode.INVALID_RESPONSE),
+        (Answer(b"", 302, headers={"Location": "https://canary.example.com"}), ErrorCode.INVALID_RESPONSE),
+        (Answer({}, 500), ErrorCode.PROVIDER_UNREACHABLE),
+        (resets, ErrorCode.PROVIDER_UNREACHABLE),
     ],
 )
 def test_a_profile_that_cannot_be_had_is_an_error(
@@ -362,7 +354,7 @@ def test_a_forged_profile_is_refused(issuer: ScriptedIssuer, forged: str) -> Non
     issuer.answers["/userinfo"] = FORGED[forged](issuer)
     with pytest.raises(TokenError) as caught:
         issuer.provider().get_userinfo(ACCESS_TOKEN)
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
     assert "canary" not in everything_told(caught.value)
 
 
@@ -410,9 +402,9 @@ def test_claims_suffice_when_they_have_what_was_asked_for(
 def test_an_address_is_vouched_for_in_two_ways(value: object, vouched: bool) -> None:
     """P23, T15: unknown is not yes."""
     profile = {"email": "a@example.com", "email_verified": value}
-    assert plain().vouched_email(profile, ACCESS_TOKEN) == ("a@example.com" if vouched else None)
-    assert plain().vouched_email({"email": "a@example.com"}, ACCESS_TOKEN) is None
-    assert plain().vouched_email({**profile, "email": ["a@example.com"]}, ACCESS_TOKEN) is None
+    assert plain().verified_email(profile, ACCESS_TOKEN) == ("a@example.com" if vouched else None)
+    assert plain().verified_email({"email": "a@example.com"}, ACCESS_TOKEN) is None
+    assert plain().verified_email({**profile, "email": ["a@example.com"]}, ACCESS_TOKEN) is None
 
 
 # Revocation, sign-out, closing
@@ -478,4 +470,4 @@ def test_a_missing_endpoint_is_named(missing: str) -> None:
     }
     with pytest.raises(AuthenticationError, match=missing.upper()) as caught:
         steps[missing]()
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION

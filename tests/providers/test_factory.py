@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pywry_auth.config import OAuth2Settings, get_settings
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -145,7 +145,7 @@ def test_what_is_missing_is_named_by_its_variable(
     """S3, S4."""
     with pytest.raises(AuthenticationError, match=named) as caught:
         create(client_secret="canary", **values)
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "example" in str(caught.value)
     assert "canary" not in str(caught.value)
 
@@ -167,4 +167,4 @@ def test_an_unknown_provider_is_named() -> None:
     settings = OAuth2Settings(client_id="c").model_copy(update={"provider": "nobody"})
     with pytest.raises(AuthenticationError, match="'nobody'") as caught:
         create_provider_from_settings(settings)
-    assert (caught.value.error, caught.value.provider) == (INVALID_CONFIGURATION, "nobody")
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "nobody")

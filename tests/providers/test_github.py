@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.base import OAuthProvider
@@ -74,7 +74,7 @@ def test_an_enterprise_has_its_own_addresses(base_url: str, api: str) -> None:
 def test_an_enterprise_is_not_spoken_to_in_the_clear() -> None:
     with pytest.raises(AuthenticationError, match="base_url") as caught:
         GitHubProvider(CLIENT_ID, base_url="http://git.example.com")
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_a_program_signs_in_and_out(github: GitHub, caplog: pytest.LogCaptureFixture) -> None:
@@ -143,7 +143,7 @@ def test_a_no_reply_address_is_vouched_for_by_nobody(github: GitHub, email: str)
     github.addresses = [address(email, primary=True)]
     provider = github.provider()
     tokens = login(provider)
-    assert provider.vouched_email({"email": email}, tokens.access_token) is None
+    assert provider.verified_email({"email": email}, tokens.access_token) is None
     assert provider.get_userinfo(tokens.access_token)["email"] == email
     assert Site(provider, admin_users=email).roles() == ["viewer"]
 

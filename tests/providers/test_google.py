@@ -9,14 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_ID_TOKEN,
-    ISSUER_MISMATCH,
-    AuthenticationError,
-    TokenError,
-    TokenRefreshError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.pkce import PKCEChallenge
@@ -84,7 +77,7 @@ def test_offline_access_and_consent_are_always_asked_for(extra: dict[str, str], 
 def test_consent_cannot_be_asked_for_without_a_page() -> None:
     with pytest.raises(AuthenticationError, match="prompt=none") as caught:
         asked(prompt="none")
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_a_program_signs_in_refreshes_and_signs_out(google: Google, caplog: pytest.LogCaptureFixture) -> None:
@@ -152,7 +145,7 @@ def test_a_response_of_another_issuer_is_refused(google: Google) -> None:
     for wrong in ("https://id.example.com", "https://accounts.google.com/", "accounts.google.com", ""):
         with pytest.raises(AuthenticationError) as caught:
             complete(provider, request, list((parameters | {"iss": wrong}).items()))
-        assert caught.value.error == ISSUER_MISMATCH
+        assert caught.value.error == ErrorCode.ISSUER_MISMATCH
     assert google.requests("/token") == []
     del parameters["iss"]  # Google does not send it to everybody yet
     assert complete(provider, request, list(parameters.items())).user_id == SUBJECT
@@ -175,11 +168,11 @@ def test_an_id_token_is_googles_under_both_its_names_alone(
 ) -> None:
     google.claims["iss"] = issuer
     if accepted:
-        assert google.provider().issued(login(google))
+        assert google.provider().issued_to_this_client(login(google))
         return
     with pytest.raises(TokenError) as caught:
         login(google)
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
 def test_who_says_to_be_another_issuer_has_one_name(google: Google) -> None:

@@ -8,16 +8,7 @@ from typing import Any
 import pytest
 
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import (
-    INVALID_CONFIGURATION,
-    INVALID_ID_TOKEN,
-    INVALID_RESPONSE,
-    ISSUER_MISMATCH,
-    PROVIDER_UNREACHABLE,
-    AuthenticationError,
-    TokenError,
-    TokenRefreshError,
-)
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.providers.factory import create_provider_from_settings
@@ -94,7 +85,7 @@ def test_a_national_cloud_has_its_own_addresses(authority: str, graph: str) -> N
 def test_a_tenant_is_named_by_its_guid_or_by_a_domain(tenant: str) -> None:
     with pytest.raises(AuthenticationError, match="TENANT_ID") as caught:
         MicrosoftProvider(CLIENT_ID, tenant_id=tenant)
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_a_program_signs_in_refreshes_and_signs_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -107,7 +98,7 @@ def test_a_program_signs_in_refreshes_and_signs_out(caplog: pytest.LogCaptureFix
         assert app.session_manager is not None
         fresh = app.session_manager.refresh()
         assert fresh.refresh_token != result.tokens.refresh_token
-        assert microsoft.provider().issued(fresh)
+        assert microsoft.provider().issued_to_this_client(fresh)
         app.logout()
         assert app.is_authenticated is False
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
@@ -152,7 +143,7 @@ def test_a_tenants_users_sign_in_where_they_may(segment: str, tenant: str, accep
             return
         with pytest.raises(TokenError, match="tenant") as caught:
             login(microsoft.provider())
-        assert caught.value.error == INVALID_ID_TOKEN
+        assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
         assert tenant not in everything_told(caught.value).replace(segment, "")
 
 
@@ -164,7 +155,7 @@ def test_a_tenant_that_is_named_by_a_domain_is_looked_up_once() -> None:
         app, result = signed_in(provider)
         assert result.tokens.id_token_claims["tid"] == TENANT
         assert result.tokens.issuer == f"{microsoft.url}/{TENANT}/v2.0"
-        assert provider.issued(result.tokens)
+        assert provider.issued_to_this_client(result.tokens)
         app.logout()
         assert Site(provider, admin_users="alice@example.com").roles() == ["viewer", "admin"]
         assert len(microsoft.requests(f"/{DOMAIN}/v2.0/.well-known/openid-configuration")) == 1
@@ -172,7 +163,7 @@ def test_a_tenant_that_is_named_by_a_domain_is_looked_up_once() -> None:
         microsoft.claims["tid"] = OTHER_TENANT
         with pytest.raises(TokenError, match="tenant") as caught:
             login(provider)
-        assert caught.value.error == INVALID_ID_TOKEN
+        assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -201,7 +192,7 @@ def test_a_domain_that_is_no_tenants_is_said_and_asked_for_again(answer: Answer)
         provider = microsoft.provider()
         with pytest.raises(AuthenticationError, match=DOMAIN) as caught:
             begin(provider, REDIRECT_URI)
-        assert caught.value.error in (INVALID_RESPONSE, PROVIDER_UNREACHABLE)
+        assert caught.value.error in (ErrorCode.INVALID_RESPONSE, ErrorCode.PROVIDER_UNREACHABLE)
         browser = Site(provider).browser()
         assert browser.get("/auth/login").status_code in (400, 502)
         del microsoft.answers[discovery]
@@ -232,7 +223,7 @@ def test_an_issuer_is_exactly_that_of_the_tokens_own_tenant(segment: str, claims
         microsoft.claims |= claims
         with pytest.raises(TokenError) as caught:
             login(microsoft.provider())
-        assert caught.value.error == INVALID_ID_TOKEN
+        assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -253,15 +244,15 @@ def test_an_issuer_in_the_response_is_one_tenants(issuer: str, accepted: bool) -
             return
         with pytest.raises(AuthenticationError) as caught:
             login(microsoft.provider(), ("iss", microsoft.url + issuer))
-        assert caught.value.error == ISSUER_MISMATCH
+        assert caught.value.error == ErrorCode.ISSUER_MISMATCH
         assert microsoft.requests("/common/oauth2/v2.0/token") == []
 
 
 def test_tokens_of_another_tenants_sign_in_are_not_used() -> None:
     with Microsoft() as microsoft:
         tokens = login(microsoft.provider()).tokens
-        assert microsoft.provider().issued(tokens)
-        assert not microsoft.provider(tenant_id=TENANT).issued(tokens)
+        assert microsoft.provider().issued_to_this_client(tokens)
+        assert not microsoft.provider(tenant_id=TENANT).issued_to_this_client(tokens)
 
 
 @pytest.mark.parametrize(
@@ -289,11 +280,11 @@ def test_an_address_counts_only_with_a_specific_tenant(
 def test_an_address_that_the_tenant_denies_does_not_count() -> None:
     """P23."""
     provider = MicrosoftProvider(CLIENT_ID, tenant_id=TENANT)
-    assert provider.vouched_email({"email": "a@example.com"}, "") == "a@example.com"
-    assert provider.vouched_email({"email": "a@example.com", "email_verified": True}, "") == "a@example.com"
+    assert provider.verified_email({"email": "a@example.com"}, "") == "a@example.com"
+    assert provider.verified_email({"email": "a@example.com", "email_verified": True}, "") == "a@example.com"
     for verified in (False, "false", 1, "yes"):
         profile = {"email": "a@example.com", "email_verified": verified}
-        assert provider.vouched_email(profile, "") is None, verified
+        assert provider.verified_email(profile, "") is None, verified
     for owned, counts in (
         (True, True),
         ("1", True),
@@ -303,9 +294,9 @@ def test_an_address_that_the_tenant_denies_does_not_count() -> None:
         ("", False),
     ):
         profile = {"email": "a@example.com", "xms_edov": owned}
-        assert (provider.vouched_email(profile, "") is not None) is counts, owned
-    assert provider.vouched_email({"email": ["a@example.com"]}, "") is None
-    assert provider.vouched_email({"preferred_username": "a@example.com"}, "") is None
+        assert (provider.verified_email(profile, "") is not None) is counts, owned
+    assert provider.verified_email({"email": ["a@example.com"]}, "") is None
+    assert provider.verified_email({"preferred_username": "a@example.com"}, "") is None
 
 
 def test_a_domain_of_personal_accounts_is_no_tenant_of_its_own() -> None:
@@ -316,7 +307,7 @@ def test_a_domain_of_personal_accounts_is_no_tenant_of_its_own() -> None:
             {"issuer": f"{microsoft.url}/{CONSUMERS}/v2.0"}
         )
         provider = microsoft.provider()
-        assert provider.vouched_email(microsoft.profile, "") is None
+        assert provider.verified_email(microsoft.profile, "") is None
         assert provider.metadata.issuer == f"{microsoft.url}/{CONSUMERS}/v2.0"
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import INVALID_CONFIGURATION, INVALID_ID_TOKEN, AuthenticationError, TokenError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.issuer import CLIENT_ID, REDIRECT_URI, SUBJECT, ScriptedIssuer, claims_of
@@ -103,7 +103,7 @@ def test_tokens_are_compared_with_the_discovered_issuer(issuer: ScriptedIssuer, 
     assert provider.validate_id_token(issuer.id_token(iss=issuer.url + "/"))["sub"] == SUBJECT
     with pytest.raises(TokenError) as caught:
         provider.validate_id_token(issuer.id_token(iss=issuer.url))
-    assert caught.value.error == INVALID_ID_TOKEN
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_discovery_leaves_out_is_named_when_it_is_needed(
     }
     with pytest.raises(AuthenticationError, match=named) as caught:
         steps[missing]()
-    assert caught.value.error == INVALID_CONFIGURATION
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 # custom: nothing is discovered
@@ -141,7 +141,7 @@ def test_a_custom_provider_without_its_endpoints_is_refused_at_once(missing: str
     """S4: the text says which."""
     with pytest.raises(AuthenticationError, match=missing.upper()) as caught:
         custom(**{missing: ""})
-    assert (caught.value.error, caught.value.provider) == (INVALID_CONFIGURATION, "custom")
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "custom")
 
 
 @pytest.mark.parametrize("missing", ["jwks_url", "issuer"])

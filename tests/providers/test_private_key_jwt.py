@@ -15,7 +15,7 @@ from selenium import webdriver
 
 from pywry_auth.app import PyWry
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import INVALID_CONFIGURATION, AuthenticationError, TokenError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -200,7 +200,7 @@ def test_what_cannot_prove_itself_does_not_ask(
         )
         with pytest.raises(AuthenticationError) as caught:
             provider.exchange_code("code", REDIRECT_URI)
-        assert caught.value.error == INVALID_CONFIGURATION
+        assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
         assert issuer.requests("/token") == []
 
 

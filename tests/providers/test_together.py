@@ -11,8 +11,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
-from pywry_auth.cli.identity_provider import Client, IdentityProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.web import SITE, parameter, with_parameter
 from tests.peers.walk import Walk
 from tests.person import Person

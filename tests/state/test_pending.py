@@ -9,16 +9,9 @@ import pytest
 from pywry_auth.backends.base import Backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import AuthorizationRequest
-from pywry_auth.state.pending import (
-    OTHER_BROWSER,
-    PER_CLIENT,
-    STATE_UNKNOWN,
-    STATE_USED,
-    PendingAuthorization,
-    PendingStore,
-)
+from pywry_auth.state.pending import PER_CLIENT, PendingAuthorization, PendingStore
 from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
@@ -52,7 +45,7 @@ def test_a_login_is_taken_once(store: PendingStore) -> None:
     """T2."""
     store.put(login("state"), "192.0.2.1")
     assert store.take("state", ["browser"], "github") == login("state")
-    assert refusal(store, "state") == STATE_USED
+    assert refusal(store, "state") == ErrorCode.STATE_USED
 
 
 def test_a_login_without_nonce_and_verifier_comes_back(store: PendingStore) -> None:
@@ -76,14 +69,14 @@ def test_of_many_threads_one_takes_a_login(store: PendingStore) -> None:
         store.put(login("state"), "192.0.2.1")
         took = together(32, take)
         assert took.count("github") == 1
-        assert set(took) <= {"github", STATE_USED, STATE_UNKNOWN}
+        assert set(took) <= {"github", ErrorCode.STATE_USED, ErrorCode.STATE_UNKNOWN}
 
 
 @pytest.mark.parametrize("binding", ["", "other", "browse", "\0"])
 def test_another_browser_gets_nothing_and_spoils_nothing(store: PendingStore, binding: str) -> None:
     """T1."""
     store.put(login("state"), "192.0.2.1")
-    assert refusal(store, "state", binding) == OTHER_BROWSER
+    assert refusal(store, "state", binding) == ErrorCode.OTHER_BROWSER
     assert store.take("state", ["browser"], "github") == login("state")
 
 
@@ -91,7 +84,7 @@ def test_another_browser_gets_nothing_and_spoils_nothing(store: PendingStore, bi
 def test_no_other_text_takes_it(store: PendingStore, state: str) -> None:
     """T11, T29."""
     store.put(login("state"), "192.0.2.1")
-    assert refusal(store, state) == STATE_UNKNOWN
+    assert refusal(store, state) == ErrorCode.STATE_UNKNOWN
     assert store.take("state", ["browser"], "github") == login("state")
 
 
@@ -106,7 +99,7 @@ def test_a_login_that_took_too_long_is_known_for_it_and_then_forgotten(
     clock.now += 1
     assert store.take("late", ["browser"], "github").expired
     clock.now += 600
-    assert refusal(store, "far too late") == STATE_UNKNOWN
+    assert refusal(store, "far too late") == ErrorCode.STATE_UNKNOWN
 
 
 def test_redis_forgets_it_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
@@ -126,7 +119,7 @@ def test_ten_thousand_logins_of_one_client_cost_another_nothing(clock: Clock) ->
     assert len(backend) == PER_CLIENT + 1
     assert store.take("mine", ["browser"], "github") == login("mine")
     assert store.take("flood9999", ["browser"], "github") == login("flood9999")
-    assert refusal(store, "flood0") == STATE_UNKNOWN
+    assert refusal(store, "flood0") == ErrorCode.STATE_UNKNOWN
 
 
 @pytest.mark.parametrize("name", ["sqlite", "redis"])
@@ -139,7 +132,7 @@ def test_a_flood_is_bounded_where_processes_share(name: str, request: pytest.Fix
         store.put(login(f"flood{number}"), "198.51.100.7")
     assert len(backend.members("pending:198.51.100.7")) == PER_CLIENT
     assert store.take("mine", ["browser"], "github").provider == "github"
-    assert refusal(store, "flood50") == STATE_UNKNOWN
+    assert refusal(store, "flood50") == ErrorCode.STATE_UNKNOWN
     assert store.take(f"flood{PER_CLIENT + 99}", ["browser"], "github").provider == "github"
 
 
@@ -167,7 +160,7 @@ def test_an_unreadable_login_is_missing(backend: Backend, store: PendingStore) -
     store.put(login("state"), "192.0.2.1")
     (key,) = backend.members("pending:192.0.2.1")
     backend.put(key, b"garbage")
-    assert refusal(store, "state") == STATE_UNKNOWN
+    assert refusal(store, "state") == ErrorCode.STATE_UNKNOWN
 
 
 def test_an_unknown_state_names_the_store_that_workers_do_not_share(backend: Backend) -> None:
@@ -185,7 +178,7 @@ def test_cleanup_removes_what_is_older(clocked: Backend, clock: Clock) -> None:
     store.put(login("new", clock.now), "192.0.2.1")
     assert store.cleanup(max_age=101) == 0
     assert store.cleanup(max_age=100) == 1
-    assert refusal(store, "old") == STATE_UNKNOWN
+    assert refusal(store, "old") == ErrorCode.STATE_UNKNOWN
     assert store.take("new", ["browser"], "github").provider == "github"
     store.put(login("ended", clock.now), "192.0.2.1")
     clock.now += 600
@@ -202,7 +195,7 @@ def test_cleanup_on_redis_removes_what_is_older_of_its_prefix_alone(redis_server
         backend.put("session:1", b"", ttl=1)
     assert PendingStore(odd).cleanup(max_age=600) == 0
     assert PendingStore(odd).cleanup(max_age=0) == 700
-    assert refusal(PendingStore(odd), "s1") == STATE_UNKNOWN
+    assert refusal(PendingStore(odd), "s1") == ErrorCode.STATE_UNKNOWN
     assert PendingStore(other).take("s1", ["browser"], "github").provider == "github"
     assert odd.get("session:1") == b""
     odd.close()

@@ -9,8 +9,9 @@ from pathlib import Path
 import keyring
 import pytest
 
-from pywry_auth.backends.base import Backend, BackendUnavailable
+from pywry_auth.backends.base import Backend
 from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import (
     KeyringTokenStore,
@@ -310,6 +311,6 @@ def test_a_store_that_cannot_be_used_is_told_by_a_probe(tmp_path: Path) -> None:
     """N5."""
     (tmp_path / "file").write_text("")
     for broken in (SQLiteTokenStore(tmp_path / "file" / "t.db"), RedisTokenStore("redis://127.0.0.1:1/0")):
-        with pytest.raises(BackendUnavailable):
+        with pytest.raises(StoreUnavailable):
             broken.probe()
         broken.close()

@@ -1,0 +1,120 @@
+"""The things that happen to users, as values, and the listeners that receive them.
+
+Both modes emit the same events. The audit line is one listener; the signals of :mod:`pywry_auth.flow.signals`
+are another; a program adds its own with :func:`listen`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pywry_auth.models import UserSession
+
+_audit = logging.getLogger("pywry_auth.audit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One event; members that are None or empty are unknown or do not apply.
+
+    Args:
+        user_id: The user, on a site with several providers as ``<provider>:<ID>``.
+        provider: Name of the provider.
+        mode: ``native`` or ``web``.
+        session: The user's session (web only).
+        client: Network address of the client (web only).
+    """
+
+    name: ClassVar[str] = ""
+    user_id: str = ""
+    provider: str = ""
+    mode: str
+    session: UserSession | None = None
+    client: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginSucceeded(Event):
+    """A user signed in.
+
+    Args:
+        seconds: Time from the authorization request until the tokens were stored; None for a silent login.
+    """
+
+    name = "login"
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginFailed(Event):
+    """A login ended without a signed-in user.
+
+    Args:
+        error: The error code, perhaps the provider's own.
+    """
+
+    name = "login_failed"
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensRefreshed(Event):
+    """A user's tokens were refreshed by a call to the provider."""
+
+    name = "refresh"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedOut(Event):
+    """A user signed out.
+
+    Args:
+        sessions: How many sessions ended (web only).
+    """
+
+    name = "logout"
+    sessions: int | None = None
+
+
+Listener = Callable[[object, Event], object]
+"""Receives the sender (the Flask or FastAPI application, or the ``PyWry`` object) and the event."""
+
+
+def listen(listener: Listener) -> None:
+    """Call ``listener`` for every event of this process from now on; adding it twice has no effect.
+
+    Args:
+        listener: Called in the thread of the request or login, with no lock held. Its exceptions reach the
+            caller of the login or the request.
+    """
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def emit(sender: object, event: Event) -> None:
+    """Hand an event to every listener.
+
+    Args:
+        sender: The application that the event belongs to.
+        event: The event.
+    """
+    for listener in tuple(_listeners):
+        listener(sender, event)
+
+
+def _write_audit_line(_sender: object, event: Event) -> None:
+    """Write one line to the logger ``pywry_auth.audit``, without any secret."""
+    if not _audit.isEnabledFor(logging.INFO):
+        return
+    facts = {field.name: getattr(event, field.name) for field in fields(event)}
+    session = facts.pop("session")
+    facts = {"user": facts.pop("user_id"), "session": session.session_id if session else None} | facts
+    known = " ".join(f"{name}={value!r}" for name, value in facts.items() if value not in (None, ""))
+    _audit.info("%s %s", event.name, known)
+
+
+_listeners: list[Listener] = [_write_audit_line]

@@ -1,0 +1,153 @@
+"""One HTTP request and one answer on a connection to the loopback address, bounded in bytes and in time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Protocol
+
+from pywry_auth.pages.loopback import SECURITY_HEADERS, PageResponse, refused
+
+_LINE_LIMIT = 8 * 1024  # bytes of the request line
+_HEAD_LIMIT = 64 * 1024  # bytes in all: cookies know no ports, so those of every local server come along
+_SEND_TIMEOUT = 5.0  # seconds
+_LINGER = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for.
+
+    Args:
+        method: As sent.
+        target: Path and query as sent (RFC 9112 §3.2); it may hold a code.
+        hosts: The value of every Host header.
+    """
+
+    method: str
+    target: str = field(repr=False)
+    hosts: Sequence[str]
+
+
+Respond = Callable[[Request, Callable[[PageResponse], None]], None]
+"""Gets a request and the function that sends its page; runs in that connection's own thread."""
+
+
+class Listener(Protocol):
+    """What an exchange needs of the server that accepted its connection."""
+
+    respond: Respond
+    head_timeout: float
+
+    def set_idle(self, connection: socket.socket, idle: bool) -> None:
+        """Say whether a connection may be ended for another's sake."""
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """Reads one request, has it answered, and ends the connection so that the answer arrives."""
+
+    def __init__(self, request: socket.socket, client_address: Any, server: Any) -> None:
+        self._listener: Listener = server
+        super().__init__(request, client_address, server)
+
+    def setup(self) -> None:
+        """Bound what is read; the base class would bound each read alone, so that drips never end."""
+        self.connection = self.request
+        self._head = _BoundedHead(self.connection, time.monotonic() + self._listener.head_timeout)
+        self.rfile = io.BufferedReader(self._head)
+
+    def handle(self) -> None:
+        """Read the request and have it answered."""
+        self.command = ""
+        self._answered = False
+        try:
+            complete = self._read_head()
+        except _HeadTooLarge:
+            return self._send(refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE))
+        except TimeoutError:
+            return self._send(refused(HTTPStatus.REQUEST_TIMEOUT)) if self._head.has_begun else None
+        if not complete:
+            return None
+        self._listener.set_idle(self.connection, False)
+        # Not self.path: the base class shortens a leading // there, and only the exact path counts.
+        target = self.requestline.split()[1]
+        hosts = self.headers.get_all("Host", [])
+        return self._listener.respond(Request(self.command, target, hosts), self._send)
+
+    def finish(self) -> None:
+        """Let the client take the answer: closing with unread input would reset the connection."""
+        deadline = time.monotonic() + _LINGER
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(_LINGER)
+            while self._answered and time.monotonic() < deadline and self.connection.recv(65536):
+                pass
+        self.rfile.close()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Send our own page, which shows nothing of the request."""
+        self._send(refused(HTTPStatus(code)))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write nothing: a request line may hold a code."""
+
+    def _read_head(self) -> bool:
+        self.raw_requestline = self.rfile.readline(_LINE_LIMIT + 1)
+        if not self.raw_requestline:
+            return False  # it was opened in advance and never used
+        if len(self.raw_requestline) > _LINE_LIMIT:
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+            return False
+        if not self.raw_requestline.strip():
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return False
+        return self.parse_request()
+
+    def _send(self, page: PageResponse) -> None:
+        body = page.html.encode()
+        lines = [f"HTTP/1.1 {page.status.value} {page.status.phrase}"]
+        if page.status is not HTTPStatus.NO_CONTENT:  # which has neither (RFC 9110 §8.6)
+            lines += ["Content-Type: text/html; charset=utf-8", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in (*SECURITY_HEADERS, *page.headers)]
+        lines += ["Connection: close", "", ""]
+        self.connection.settimeout(_SEND_TIMEOUT)
+        self.connection.sendall("\r\n".join(lines).encode() + (b"" if self.command == "HEAD" else body))
+        self._answered = True
+        self.connection.shutdown(socket.SHUT_WR)
+        self._listener.set_idle(self.connection, True)
+
+
+class _HeadTooLarge(Exception):
+    """A client sends more than the head of a request may have."""
+
+
+class _BoundedHead(io.RawIOBase):
+    """Reads a connection within one deadline and one number of bytes."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._left = _HEAD_LIMIT
+
+    @property
+    def has_begun(self) -> bool:
+        return self._left < _HEAD_LIMIT
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        seconds = self._deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        if self._left <= 0:
+            raise _HeadTooLarge
+        self._connection.settimeout(seconds)
+        count = self._connection.recv_into(memoryview(buffer)[: self._left])
+        self._left -= count
+        return count

@@ -1,0 +1,155 @@
+"""The one design of the pages that people see, and the headers that are sent with them.
+
+``Markup.format`` escapes every value that it inserts, so a value from outside cannot become markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #f4f5f7; --card: #fff; --ink: #1c2530; --soft: #4b5766;
+  --line: #d9dee5; --accent: #5b6b80; --button: #2f4bc4; --on-button: #fff; }
+.done { --accent: #15803d; }
+.failed { --accent: #b42318; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #12161c; --card: #1c222b; --ink: #edf1f6; --soft: #aab6c5; --line: #333d4a;
+    --accent: #8b9bb0; --button: #a9b8ff; --on-button: #121a3a; }
+  .done { --accent: #4ade80; }
+  .failed { --accent: #f97066; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.25rem;
+  background: var(--paper); color: var(--ink); font: 1rem/1.6 system-ui, "Segoe UI", Roboto, sans-serif; }
+main { width: 100%; max-width: 31rem; padding: 2rem 2.25rem; background: var(--card);
+  border: 1px solid var(--line); border-top: 5px solid var(--accent); border-radius: 12px;
+  box-shadow: 0 12px 32px rgb(0 0 0 / 9%); overflow-wrap: anywhere; }
+h1 span { display: inline-block; }
+h1 span span { position: relative; width: 1.3em; height: 1.3em; margin-right: .1em; border-radius: 50%;
+  background: var(--accent); color: transparent; text-indent: 2em; overflow: hidden; white-space: nowrap;
+  vertical-align: -.25em; }
+h1 span span::after { content: ""; position: absolute; left: .47em; top: .25em; width: .28em; height: .58em;
+  border: solid var(--card); border-width: 0 .16em .16em 0; transform: rotate(45deg); }
+h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.35; text-wrap: balance; }
+p { margin: .5rem 0 0; }
+dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1.25rem; margin: 1rem 0 0; }
+dt { color: var(--soft); }
+dd { margin: 0; }
+a { color: var(--button); }
+nav { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; margin-top: 1.25rem; }
+[aria-current] { color: var(--ink); font-weight: 600; text-decoration: none; }
+.next { margin-top: 1.25rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); }
+.button, button { display: inline-block; min-height: 2.75rem; margin-top: 1.25rem; padding: .6rem 1.4rem;
+  border: 0; border-radius: 8px; background: var(--button); color: var(--on-button); font: inherit;
+  font-weight: 600; text-decoration: none; cursor: pointer; }
+.choice { display: grid; gap: .75rem; margin: 1.25rem 0 0; padding: 0; list-style: none; }
+.choice .button { display: block; margin: 0; text-align: center; }
+.button:hover, button:hover { text-decoration: underline; }
+:focus-visible { outline: 3px solid var(--button); outline-offset: 3px; }
+@media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; }
+  dl { display: block; } dd { margin-bottom: .5rem; } }
+"""
+
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
+
+
+def security_headers(form_action: str = "'none'") -> dict[str, str]:
+    """Return the headers of every page: nothing is loaded, framed, cached, sniffed or sent as a referrer.
+
+    Args:
+        form_action: Where the page's forms, and the redirects that answer them, may lead (CSP sources).
+    """
+    return {
+        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+        f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",  # the address of a callback page holds the code
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: the parts that a site's own template can arrange in another way.
+
+    Args:
+        name: Names the page, for example ``error`` or ``choose_provider``.
+        title: Title and heading, as plain text.
+        body: HTML below the heading.
+        kind: ``done``, ``failed`` or ``notice``; sets the colour.
+        form_action: Where the page's forms, and the redirects that answer them, may lead (CSP sources).
+        values: Plain values that the body was made from, for a site's own template.
+    """
+
+    name: str
+    title: str
+    body: Markup
+    kind: str = "notice"
+    form_action: str = "'none'"
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+_DOCUMENT = Markup(
+    '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    "<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    '<main class="{kind}">\n<h1>{heading}</h1>\n{body}\n</main>\n</body>\n</html>\n'
+)
+
+
+def document(page: Page, heading: Markup | None = None) -> str:
+    """Return a whole HTML document.
+
+    Args:
+        page: The page.
+        heading: The heading as HTML; None takes the title.
+    """
+    filled = _DOCUMENT.format(
+        title=page.title,
+        style=Markup(_STYLE),  # noqa: S704  # our own text
+        kind=page.kind,
+        heading=page.title if heading is None else heading,
+        body=page.body,
+    )
+    return str(filled)  # plain text: a Markup would escape later text that is appended to it
+
+
+def paragraph(text: str, kind: str = "") -> Markup:
+    """Return plain text as a paragraph; the kind ``next`` sets the step that the reader can take now."""
+    if kind:
+        return Markup('<p class="{}">{}</p>').format(kind, text)
+    return Markup("<p>{}</p>").format(text)
+
+
+def link(url: str, label: str) -> Markup:
+    """Return a plain link."""
+    return Markup('<a href="{}">{}</a>').format(url, label)
+
+
+def button_link(url: str, label: str) -> Markup:
+    """Return a link that looks like a button."""
+    return Markup('<a class="button" href="{}">{}</a>').format(url, label)
+
+
+def button_list(targets: Mapping[str, str]) -> Markup:
+    """Return a list of buttons, from URL to label."""
+    items = (Markup("<li>{}</li>").format(button_link(url, label)) for url, label in targets.items())
+    return Markup('<ul class="choice">{}</ul>').format(join(items))
+
+
+def definitions(facts: Mapping[str, str]) -> Markup:
+    """Return names and their values as a list; empty values are left out."""
+    row = Markup("<dt>{}</dt><dd>{}</dd>")
+    return Markup("<dl>{}</dl>").format(
+        join(row.format(name, value) for name, value in facts.items() if value)
+    )
+
+
+def join(parts: Iterable[Markup], separator: str = "") -> Markup:
+    """Return pieces of HTML as one."""
+    return Markup(separator).join(parts)  # noqa: S704  # separators are our own text

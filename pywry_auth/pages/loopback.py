@@ -1,0 +1,123 @@
+"""The pages of the callback server on the loopback address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+from markupsafe import Markup
+
+from pywry_auth.exceptions import printable
+from pywry_auth.pages.html import Page, document, join, paragraph, security_headers
+
+_TICK, _DONE, _CLOSE = "✅", "Authentication Complete —", "You can close this window."
+_MESSAGE_LIMIT = 600  # characters; a provider may send whole paragraphs
+
+SECURITY_HEADERS = tuple(security_headers().items())
+"""Sent with every page."""
+
+
+@dataclass(frozen=True)
+class PageResponse:
+    """A response of the callback server: a page with its status.
+
+    Args:
+        status: The HTTP status.
+        html: The document; empty for an answer without one.
+        headers: What this answer has beside ``SECURITY_HEADERS``.
+    """
+
+    status: HTTPStatus
+    html: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def complete() -> PageResponse:
+    """Return the page of a sign-in that worked."""
+    # If the heading does not fit on one line, it breaks between its two parts. The style draws the tick: many
+    # Linux machines have no font with that character and would show an empty box.
+    heading = Markup("<span><span>{}</span> {}</span> <span>{}</span>").format(_TICK, _DONE, _CLOSE)
+    return _page(
+        HTTPStatus.OK,
+        "done",
+        f"{_TICK} {_DONE} {_CLOSE}",
+        next_step="You are signed in. Continue in the application that you came from.",
+        heading=heading,
+    )
+
+
+def failed(message: str) -> PageResponse:
+    """Return the page of a sign-in that did not work.
+
+    Args:
+        message: What went wrong and what to do, in plain text; a provider's words may be among it.
+    """
+    return _page(
+        HTTPStatus.BAD_REQUEST,
+        "failed",
+        "Sign-in did not work",
+        printable(message, _MESSAGE_LIMIT),
+        next_step="You can close this window and sign in again from the application.",
+    )
+
+
+def already_answered() -> PageResponse:
+    """Return the page for whoever comes after the redirect that counted."""
+    return _page(
+        HTTPStatus.CONFLICT,
+        "notice",
+        "This sign-in was already answered",
+        "Each sign-in takes one answer, and this one has had it.",
+        next_step="You can close this window. The application shows whether you are signed in.",
+    )
+
+
+def unfinished() -> PageResponse:
+    """Return the page for a browser that has been kept waiting long enough."""
+    return _page(
+        HTTPStatus.ACCEPTED,
+        "notice",
+        "Your sign-in is still being finished",
+        "The provider takes its time to confirm who you are.",
+        next_step="You can close this window. The application shows whether you are signed in.",
+    )
+
+
+def ended() -> PageResponse:
+    """Return the page for a sign-in that the application gave up before it could be finished."""
+    return _page(
+        HTTPStatus.GONE,
+        "failed",
+        "This sign-in has ended",
+        "The application stopped waiting before the sign-in was finished.",
+        next_step="You can close this window and sign in again from the application.",
+    )
+
+
+def refused(status: HTTPStatus) -> PageResponse:
+    """Return the page for a request that is no answer to the sign-in; it shows nothing of the request.
+
+    Args:
+        status: Why it is refused.
+    """
+    allow = (("Allow", "GET, HEAD"),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
+    page = _page(
+        status,
+        "notice",
+        f"{status.phrase} ({status.value})",
+        "This address only takes the answer of a sign-in that is under way, and this request is not it.",
+        next_step="If you were signing in, go back to the application and start again.",
+    )
+    return replace(page, headers=allow)
+
+
+def _page(
+    status: HTTPStatus,
+    kind: str,
+    title: str,
+    *paragraphs: str,
+    next_step: str,
+    heading: Markup | None = None,
+) -> PageResponse:
+    text = [*map(paragraph, paragraphs), paragraph(next_step, "next")]
+    return PageResponse(status, document(Page("sign_in", title, join(text, "\n"), kind), heading))

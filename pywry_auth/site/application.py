@@ -1,0 +1,72 @@
+"""A small web application to begin with: who is signed in, a page for users, a page for administrators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from flask import Blueprint, Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from pywry_auth.config import get_settings
+from pywry_auth.deploy.answers import page, prefers_html
+from pywry_auth.deploy.guards import login_required, roles_required
+from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.pages.html import button_link, paragraph
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.site.views import Pages, SignOutSources, public_path
+
+if TYPE_CHECKING:
+    from pywry_auth.providers.base import OAuthProvider
+
+
+def app_from_settings(hint: str = "") -> Flask:
+    """Return the application that the environment's settings describe.
+
+    Args:
+        hint: A sentence for visitors who have not signed in.
+
+    Raises:
+        RuntimeError: Settings that cannot work; the text says which.
+    """
+    try:
+        settings = get_settings()
+        provider = create_provider_from_settings(settings.oauth2) if settings.oauth2 else None
+        blueprint = create_auth_blueprint(provider, deploy_settings=settings.deploy)
+        return create_app(blueprint, cast("OAuthProvider", provider), hint)
+    except (AuthenticationError, ImportError, ValueError) as error:
+        raise RuntimeError(
+            str(error)
+        ) from None  # gunicorn prints this kind in one sentence, others at length
+
+
+def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flask:
+    """Return an application with three pages beside the routes under ``/auth``.
+
+    Args:
+        auth: What ``create_auth_blueprint`` returned.
+        provider: Where users sign in.
+        hint: A sentence for visitors who have not signed in.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(auth)
+    pages = Pages(SignOutSources(provider), hint)
+    app.add_url_rule("/", "home", pages.home)
+    app.add_url_rule("/account", "account", login_required(pages.account))
+    app.add_url_rule("/admin", "admin", roles_required("admin")(pages.admin))
+    app.register_error_handler(HTTPException, _refuse)
+    return app
+
+
+def _refuse(error: HTTPException) -> Response:
+    """Answer what Flask refuses, a page that is not there for example, and what a view did not catch."""
+    name, description = error.name, error.description or error.name
+    if prefers_html():
+        body = paragraph(description) + button_link(public_path("home"), "Home")
+        response = page(name, body, "failed", error.code or 500)
+    else:
+        response = jsonify(error=name.lower().replace(" ", "_"), error_description=description)
+        response.status_code = error.code or 500
+    response.headers.extend(header for header in error.get_headers() if header[0] == "Allow")
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,137 @@
+"""What the small web application shows: its pages, and what a sign-out form on them needs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
+
+from flask import Response, request, url_for
+from markupsafe import Markup
+
+from pywry_auth.deploy.answers import page
+from pywry_auth.deploy.current import find_current, login_path, sessions_of_app
+from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.models import UserSession
+from pywry_auth.pages.html import button_link, definitions, paragraph
+
+if TYPE_CHECKING:
+    from pywry_auth.providers.base import OAuthProvider
+
+_AGAIN_SECONDS = 60.0
+
+
+class SignOutSources:
+    """Where a sign-out form may lead, as ``form-action`` sources: browsers hold its redirects to them too.
+
+    Args:
+        provider: Where users sign out as well.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(self, provider: OAuthProvider, clock: Callable[[], float] = time.monotonic) -> None:
+        self._provider = provider
+        self._clock = clock
+        self._sources: str | None = None
+        self._again_at = 0.0
+
+    def __call__(self) -> str:
+        """Return this site, and the provider if it can be asked: no page waits for one that is down."""
+        now = self._clock()
+        if self._sources is None and now >= self._again_at:
+            self._again_at = now + _AGAIN_SECONDS  # before the call: one request waits, not all of them
+            try:
+                parts = urlsplit(self._provider.metadata.end_session_endpoint)
+                self._sources = f"'self' {parts.scheme}://{parts.netloc}" if parts.netloc else "'self'"
+            except AuthenticationError:
+                pass
+        return self._sources or "'self'"
+
+
+class Pages:
+    """The pages as views; ``Markup`` escapes every value that is put into it.
+
+    Args:
+        sign_out_sources: Where the sign-out form may lead.
+        hint: A sentence for visitors who have not signed in.
+    """
+
+    def __init__(self, sign_out_sources: Callable[[], str], hint: str) -> None:
+        self._sign_out_sources = sign_out_sources
+        self._hint = hint
+
+    def home(self) -> Response:
+        """Return who is signed in, or how to."""
+        session = find_current()
+        if session is None:
+            return page("Welcome", self._invitation() + _navigation())
+        profile = session.metadata.get("user_info", {})
+        end = datetime.fromtimestamp(session.expires_at, UTC)
+        facts = {
+            "Name": _text(profile.get("name")),
+            "E-mail": _text(profile.get("email")),
+            "Roles": ", ".join(session.roles),
+            "Session ends": Markup('<time datetime="{}">{}</time>').format(
+                end.isoformat(timespec="seconds"), f"{end:%d %B %Y, %H:%M} UTC"
+            ),
+        }
+        return self._page(f"Signed in as {_name(session)}", definitions(facts), "done")
+
+    def account(self) -> Response:
+        """Return what the provider says of the user."""
+        session = _session()
+        claims = {"user ID": session.user_id} | session.metadata.get("user_info", {})
+        intro = paragraph("This page is for signed-in users. It shows what the provider says of you.")
+        facts = {_text(name): _text(claims[name]) for name in claims}
+        return self._page("Your account", intro + definitions(facts))
+
+    def admin(self) -> Response:
+        """Return what each role may do."""
+        intro = paragraph("This page is for users with the role admin. It shows what each role may do.")
+        table = sessions_of_app().store.role_permissions()
+        roles = {role: ", ".join(sorted(table[role])) or "nothing" for role in table}
+        return self._page("Administration", intro + definitions(roles))
+
+    def _invitation(self) -> Markup:
+        if not sessions_of_app().enabled:
+            return paragraph("Signing in is switched off here: set PYWRY_DEPLOY__AUTH_ENABLED to true.")
+        url = login_path(sessions_of_app().site.current_path)
+        return paragraph(f"You are not signed in. {self._hint}") + button_link(url, "Sign in")
+
+    def _page(self, title: str, body: Markup, kind: str = "notice") -> Response:
+        form = Markup('<form method="post" action="{}"><button>Sign out</button></form>')
+        whole = body + form.format(public_path("auth.logout")) + _navigation()
+        return page(title, whole, kind, form_action=self._sign_out_sources())
+
+
+def public_path(endpoint: str) -> str:
+    """Return the path of a view as browsers see it."""
+    return sessions_of_app().site.public_path(url_for(endpoint))
+
+
+def _session() -> UserSession:
+    return cast(UserSession, find_current())  # the guard was there first
+
+
+def _name(session: UserSession) -> str:
+    profile = session.metadata.get("user_info", {})
+    names = [_text(profile.get(key)) for key in ("name", "preferred_username", "login", "email")]
+    return next(filter(None, names), _text(session.user_id))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 600)
+
+
+def _navigation() -> Markup:
+    links = (("home", "Home"), ("account", "Your account"), ("admin", "Administration"))
+    link, here = Markup('<a href="{}">{}</a>'), Markup('<a href="{}" aria-current="page">{}</a>')
+    items = [
+        (here if name == request.endpoint else link).format(public_path(name), text) for name, text in links
+    ]
+    return Markup('<nav class="next" aria-label="Pages">{}</nav>').format(Markup(" ").join(items))

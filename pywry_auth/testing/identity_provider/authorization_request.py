@@ -1,0 +1,110 @@
+"""Judges what an application asks for when it sends somebody here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from werkzeug.datastructures import MultiDict
+
+from pywry_auth.testing.identity_provider.parties import SCOPES, Client
+from pywry_auth.testing.identity_provider.realm import Realm
+from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, required, single_values
+
+PROMPTS = ("none", "login", "consent", "select_account")
+"""The prompt values there are (OIDC Core §3.1.2.1)."""
+
+_CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True)
+class ValidatedRequest:
+    """An authorization request with everything in it in order.
+
+    Args:
+        client: Who asks.
+        redirect_uri: Where the answer goes.
+        scope: What is asked for and exists, space separated.
+        code_challenge: For PKCE, always S256.
+        prompts: How to ask the person.
+        max_age: Seconds since the password was typed that are allowed; None for any.
+        values: All parameters as they came.
+    """
+
+    client: Client
+    redirect_uri: str
+    scope: str
+    code_challenge: str = field(repr=False)
+    prompts: frozenset[str]
+    max_age: int | None
+    values: dict[str, str] = field(repr=False)
+
+
+def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Client, str]:
+    """Return who asks and where the answer may go.
+
+    Raises:
+        PageError: Nobody known asks, or the address is not theirs (RFC 6749 §4.1.2.1).
+    """
+    names = parameters.getlist("client_id")
+    client = realm.clients.get(names[0]) if len(names) == 1 else None
+    if client is None:
+        raise PageError("The application that sent you here is not known to this provider (client_id).")
+    addresses = parameters.getlist("redirect_uri")
+    if len(addresses) != 1 or not client.may_redirect_to(addresses[0]):
+        raise PageError(
+            f"The application {client.client_id} wants you sent back to an address that it did not register"
+            " (redirect_uri)."
+        )
+    return client, addresses[0]
+
+
+def judge(parameters: MultiDict[str, str], client: Client, redirect_uri: str) -> ValidatedRequest:
+    """Return the request, once everything in it is in order.
+
+    Raises:
+        OAuthError: Something is not (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6).
+    """
+    values = single_values(parameters)
+    for name in ("request", "request_uri", "registration"):
+        if name in values:
+            raise OAuthError(f"{name}_not_supported", f"{name} is not supported")
+    if required(values, "response_type") != "code":
+        raise OAuthError("unsupported_response_type", "response_type must be code")
+    if values.get("response_mode", "query") != "query":
+        raise OAuthError("invalid_request", "response_mode must be query")
+    scope, challenge = _scope(values), _challenge(values)
+    return ValidatedRequest(
+        client, redirect_uri, scope, challenge, _prompts(values), _max_age(values), values
+    )
+
+
+def _scope(values: dict[str, str]) -> str:
+    known = [word for word in dict.fromkeys(values.get("scope", "").split()) if word in SCOPES]
+    if not known:
+        raise OAuthError("invalid_scope", f"scope must have one or more of: {' '.join(SCOPES)}")
+    return " ".join(known)
+
+
+def _challenge(values: dict[str, str]) -> str:
+    """Return the code challenge: PKCE with S256 is asked of every client (RFC 9700 §2.1.1)."""
+    challenge = required(values, "code_challenge")
+    if values.get("code_challenge_method") != "S256":  # left out means plain (RFC 7636 §4.3)
+        raise OAuthError("invalid_request", "code_challenge_method must be S256")
+    if not _CHALLENGE.fullmatch(challenge):
+        raise OAuthError("invalid_request", "code_challenge must be 43 base64url characters")
+    return challenge
+
+
+def _prompts(values: dict[str, str]) -> frozenset[str]:
+    prompts = frozenset(values.get("prompt", "").split())
+    if not prompts.issubset(PROMPTS) or ("none" in prompts and len(prompts) > 1):
+        raise OAuthError("invalid_request", "prompt must be none alone, or of: login consent select_account")
+    return prompts
+
+
+def _max_age(values: dict[str, str]) -> int | None:
+    text = values.get("max_age")
+    if text is not None and not re.fullmatch("[0-9]{1,9}", text):
+        raise OAuthError("invalid_request", "max_age must be a number of seconds")
+    return None if text is None else int(text)

@@ -1,0 +1,49 @@
+"""Which client sent a request, and the proof of it (RFC 6749 §2.3)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from urllib.parse import unquote_plus
+
+from flask import request
+
+from pywry_auth.testing.identity_provider.parties import Client, same_secret
+from pywry_auth.testing.identity_provider.refusals import OAuthError, single_values
+
+
+def client_request(clients: Mapping[str, Client]) -> tuple[dict[str, str], Client]:
+    """Return the form that was sent, and the client that proved to be its sender.
+
+    Raises:
+        OAuthError: ``invalid_client``, or ``invalid_request`` for a form that cannot be read one way only.
+    """
+    values = single_values(request.form)
+    client_id, secret = values.get("client_id", ""), values.get("client_secret", "")
+    if header := request.headers.get("Authorization"):
+        basic_id, basic_secret = _basic_credentials(header)
+        if secret or client_id not in ("", basic_id):
+            raise OAuthError("invalid_request", "the client identifies itself in two ways")
+        client_id, secret = basic_id, basic_secret
+    client = clients.get(client_id)
+    if client is None or not same_secret(secret, client.client_secret):
+        raise unknown_client("the client is unknown, or its secret is wrong or missing")
+    return values, client
+
+
+def unknown_client(description: str) -> OAuthError:
+    """Return the refusal of a client (RFC 6749 §5.2)."""
+    return OAuthError("invalid_client", description, status=401, challenge='Basic realm="clients"')
+
+
+def _basic_credentials(header: str) -> tuple[str, str]:
+    scheme, _, credentials = header.partition(" ")
+    try:
+        text = base64.b64decode(credentials.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        text = ""
+    client_id, colon, secret = text.partition(":")
+    if scheme.lower() != "basic" or not colon:
+        raise unknown_client("the Authorization header is not HTTP Basic")
+    return unquote_plus(client_id), unquote_plus(secret)  # both are form-encoded first (§2.3.1)

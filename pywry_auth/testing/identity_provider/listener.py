@@ -1,0 +1,112 @@
+"""The loopback web server under the provider: quiet, a thread for each connection, and gone when stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from typing import Any
+
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+LOOPBACK = "127.0.0.1"
+"""The only address to listen on: a provider that shows passwords has no business elsewhere."""
+
+_logger = logging.getLogger("pywry_auth.identity_provider")
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # so that a request that could not be read gets a status line, too
+    timeout = 30.0
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        # Without the query: it holds codes and states. A request that could not be read has no path.
+        _logger.info("%s %s %s", self.command, getattr(self, "path", "").partition("?")[0], code)
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Say nothing: what could not be read is not repeated."""
+
+
+class Listener(ThreadedWSGIServer):
+    """A socket that listens from now on, and serves ``app`` between ``start()`` and ``stop()``.
+
+    Its lock guards the open connections.
+
+    Args:
+        app: The WSGI application.
+        port: 0 takes any free one.
+        tls: Serves https with this context.
+
+    Raises:
+        OSError: The port is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, app: Any, port: int, tls: ssl.SSLContext | None) -> None:
+        with socket.create_server((LOOPBACK, port), backlog=128) as bound:
+            # A descriptor, because werkzeug ends the process when it binds a port itself and that is taken.
+            super().__init__(LOOPBACK, port, app, _Handler, fd=bound.fileno())
+        self.ssl_context = tls  # only now: each connection is wrapped, not the listening socket
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, socket.socket] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="identity-provider", daemon=True)
+
+    def start(self) -> None:
+        """Serve, in a thread of its own."""
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving: at return no connection, thread or port is left."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            with contextlib.suppress(OSError):
+                socket.create_connection((LOOPBACK, self.port)).close()  # ends the wait for a connection
+            self._thread.join()
+        with self._lock:
+            still_open = list(self._connections.items())
+        for thread, connection in still_open:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+            thread.join(timeout=5)
+        self.server_close()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Return the next connection; its TLS handshake happens in its own thread, at the first read."""
+        connection, address = super().get_request()
+        if self.ssl_context is None:
+            return connection, address
+        tls = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return tls, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection in a thread that ``stop()`` knows of."""
+        arguments = (request, client_address)
+        thread = threading.Thread(target=self.process_request_thread, args=arguments, daemon=True)
+        with self._lock:
+            self._connections[thread] = request
+        thread.start()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one connection to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._connections.pop(threading.current_thread(), None)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that breaks off is no news, and the application logs its own errors."""
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Log what went wrong inside the server."""
+        _logger.error(message, *args)
+
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            self.handle_request()

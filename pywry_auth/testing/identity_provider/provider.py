@@ -1,0 +1,180 @@
+"""The provider as one object: start it, use its issuer, stop it."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, jsonify, request
+from jinja2 import DictLoader
+from werkzeug.exceptions import HTTPException
+
+from pywry_auth.testing.identity_provider import pages
+from pywry_auth.testing.identity_provider.authorization import AuthorizationEndpoint
+from pywry_auth.testing.identity_provider.browser import BrowserSessions
+from pywry_auth.testing.identity_provider.keys import SigningKeys
+from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
+from pywry_auth.testing.identity_provider.metadata import PATHS, metadata
+from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
+from pywry_auth.testing.identity_provider.realm import Realm
+from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError
+from pywry_auth.testing.identity_provider.sign_out import EndSessionEndpoint
+from pywry_auth.testing.identity_provider.templates import TEMPLATES
+from pywry_auth.testing.identity_provider.tokens import TokenEndpoints
+from pywry_auth.testing.identity_provider.vault import Vault
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+MAX_BODY_BYTES = 64 * 1024
+"""A request body beyond this is refused."""
+
+
+class IdentityProvider:
+    """A local OpenID provider; a context manager that serves while it is open.
+
+    Its port is bound, and ``issuer`` known, as soon as it is made.
+
+    Args:
+        users: Who can sign in.
+        clients: Which applications may ask.
+        access_token_lifetime: Seconds.
+        refresh_token_lifetime: Seconds; each renewal starts it anew.
+        code_lifetime: Seconds between the redirect and the exchange.
+        port: 0 takes any free one.
+        ssl_context: Serves https with it; the certificate must be for 127.0.0.1.
+        signing_algorithm: ``RS256`` or ``ES256``.
+        clock: Tells Unix time in seconds.
+
+    Raises:
+        OSError: The port is taken.
+        ValueError: There is no such signing algorithm.
+    """
+
+    def __init__(
+        self,
+        *,
+        users: Iterable[User] = DEFAULT_USERS,
+        clients: Iterable[Client] = DEFAULT_CLIENTS,
+        access_token_lifetime: float = 3600,
+        refresh_token_lifetime: float = 30 * 86400,
+        code_lifetime: float = 60,
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        signing_algorithm: str = "RS256",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._keys = SigningKeys(signing_algorithm)
+        self._listener = Listener(self._serve, port, ssl_context)
+        self._netlocs = {f"{host}:{self._listener.port}" for host in (LOOPBACK, "localhost")}
+        self._calls_lock = threading.Lock()  # guards _calls
+        self._calls: Counter[str] = Counter()
+        self.issuer = f"{'https' if ssl_context else 'http'}://{LOOPBACK}:{self._listener.port}"
+        self._realm = Realm(
+            self.issuer,
+            tuple(users),
+            {client.client_id: client for client in clients},
+            Vault(clock),
+            self._keys,
+            clock,
+            access_token_lifetime,
+            refresh_token_lifetime,
+            code_lifetime,
+        )
+        self.app = self._build_app()
+        self._wsgi: WSGIApplication = self.app
+
+    def start(self) -> IdentityProvider:
+        """Serve in the background until ``stop()``, and return the provider itself."""
+        self._listener.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop serving for good; at return the port is closed."""
+        self._listener.stop()
+
+    def __enter__(self) -> IdentityProvider:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def rotate_keys(self, *, drop_old: bool = False) -> None:
+        """Sign with a new key from now on; the old one stays in the key set unless ``drop_old``."""
+        self._keys.rotate(drop_old)
+
+    def wrap(self, middleware: Callable[[WSGIApplication], WSGIApplication]) -> None:
+        """Put a WSGI middleware around the application, to inject faults; the last one is outermost."""
+        self._wsgi = middleware(self._wsgi)
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How many requests each endpoint has had until now, by the names in ``metadata.PATHS``."""
+        with self._calls_lock:
+            return Counter(self._calls)
+
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        name = next((name for name, path in PATHS.items() if path == environ["PATH_INFO"]), "other")
+        with self._calls_lock:
+            self._calls[name] += 1
+        if environ.get("HTTP_HOST") not in self._netlocs:
+            # Another name that leads here is a page elsewhere trying to talk to us (DNS rebinding).
+            start_response("421 Misdirected Request", [("Content-Length", "0")])
+            return []
+        return self._wsgi(environ, start_response)
+
+    def _build_app(self) -> Flask:
+        app = Flask(__name__, static_folder=None)
+        app.jinja_loader = DictLoader(TEMPLATES)
+        app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
+        browser = BrowserSessions(self._realm, self._listener.port)
+        tokens = TokenEndpoints(self._realm)
+        both = ["GET", "POST"]
+        routes: list[tuple[str, Callable[[], Response], list[str]]] = [
+            ("discovery", self._discovery, ["GET"]),
+            ("jwks", self._key_set, ["GET"]),
+            ("authorize", AuthorizationEndpoint(self._realm, browser).view, both),
+            ("end_session", EndSessionEndpoint(self._realm, browser).view, both),
+            ("token", tokens.token, ["POST"]),
+            ("userinfo", tokens.userinfo, both),
+            ("revoke", tokens.revoke, ["POST"]),
+            ("introspect", tokens.introspect, ["POST"]),
+        ]
+        for name, view, methods in routes:
+            app.add_url_rule(PATHS[name], name, view, methods=methods)
+        app.register_error_handler(OAuthError, _refuse_program)
+        app.register_error_handler(PageError, lambda refusal: pages.error(str(refusal)))
+        app.register_error_handler(HTTPException, _refuse_request)
+        app.after_request(pages.protect)
+        return app
+
+    def _discovery(self) -> Response:
+        return jsonify(metadata(self.issuer))
+
+    def _key_set(self) -> Response:
+        return jsonify(self._keys.public_set())
+
+
+def _refuse_program(refusal: OAuthError) -> Response:
+    """Return the refusal as JSON (RFC 6749 §5.2)."""
+    response = jsonify(error=refusal.error, error_description=refusal.description)
+    response.status_code = refusal.status
+    if refusal.challenge:
+        response.headers["WWW-Authenticate"] = refusal.challenge
+    return response
+
+
+def _refuse_request(problem: HTTPException) -> Response:
+    if request.path in (PATHS["authorize"], PATHS["end_session"]) or problem.code == 404:
+        return pages.error(problem.description or problem.name, problem.code or 500)
+    response = jsonify(error="invalid_request", error_description=problem.description or problem.name)
+    response.status_code = problem.code or 500
+    response.headers.extend((name, value) for name, value in problem.get_headers() if name == "Allow")
+    return response

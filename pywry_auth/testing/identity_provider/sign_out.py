@@ -1,0 +1,98 @@
+"""The end-session endpoint: signs the person out here and sends them back (OIDC RP-Initiated Logout 1.0)."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from flask import Response, request
+
+from pywry_auth.testing.identity_provider import pages
+from pywry_auth.testing.identity_provider.browser import BrowserSessions
+from pywry_auth.testing.identity_provider.parties import Client, User
+from pywry_auth.testing.identity_provider.realm import Realm
+from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, single_values
+
+_SIGNED_OUT = "Nobody is signed in at this identity provider in this browser any more."
+
+
+class EndSessionEndpoint:
+    """``/end_session``: GET and POST of logout requests, and POST of its own confirmation.
+
+    Args:
+        realm: The provider.
+        browser: Who is signed in.
+    """
+
+    def __init__(self, realm: Realm, browser: BrowserSessions) -> None:
+        self._realm = realm
+        self._browser = browser
+
+    def view(self) -> Response:
+        """Sign out at once when the client knows who is signed in, else ask first."""
+        own_form = self._browser.answers_form()
+        values = _values(own_form)
+        hint = self._hint(values)
+        return_to = _return_address(values, self._client(values, hint))
+        session = self._browser.current()
+        if session is None or hint.get("sub") == session.user.subject:
+            return self._signed_out(return_to)
+        if not own_form or not self._browser.sent_own_form():
+            return self._confirm(values, session.user)
+        if request.form.get("action") == "sign_out":
+            return self._signed_out(return_to)
+        return pages.message("You are still signed in", "Nothing was changed.")
+
+    def _hint(self, values: dict[str, str]) -> dict[str, Any]:
+        """Return the claims of the ID token that the client was given; an expired one will do (§2)."""
+        if "id_token_hint" not in values:
+            return {}
+        claims = self._realm.keys.verified_claims(values["id_token_hint"])
+        if claims is None:
+            raise PageError("The application did not show that it had signed you in (id_token_hint).")
+        return claims
+
+    def _client(self, values: dict[str, str], hint: dict[str, Any]) -> Client | None:
+        """Return who asks, when the request says so."""
+        named = values.get("client_id") or hint.get("aud")
+        client = self._realm.clients.get(str(named))
+        if named and (client is None or hint.get("aud", named) != named):
+            raise PageError("The application that sent you here is not the one you signed in to (client_id).")
+        return client
+
+    def _signed_out(self, return_to: str) -> Response:
+        response = (
+            pages.redirect(return_to) if return_to else pages.message("You are signed out", _SIGNED_OUT)
+        )
+        self._browser.end(response)
+        return response
+
+    def _confirm(self, values: dict[str, str], user: User) -> Response:
+        form_secret = self._browser.form_secret()
+        response = pages.page(
+            "sign_out.html",
+            returns_to=values.get("post_logout_redirect_uri", ""),
+            user=user,
+            action=f"/end_session?{urlencode(values)}",
+            csrf=self._browser.form_token(form_secret),
+        )
+        self._browser.prepare_form(response, form_secret)
+        return response
+
+
+def _values(own_form: bool) -> dict[str, str]:
+    try:
+        return single_values(request.args if own_form else request.args or request.form)
+    except OAuthError as refusal:
+        raise PageError("The application asked for signing out in a way that cannot be read.") from refusal
+
+
+def _return_address(values: dict[str, str], client: Client | None) -> str:
+    """Return where the client wants the person sent; empty when it does not say (§3)."""
+    address = values.get("post_logout_redirect_uri", "")
+    if address and (client is None or not client.may_return_to(address)):
+        raise PageError("The application wants you sent to an address that it did not register.")
+    if not address or "state" not in values:
+        return address
+    separator = "&" if urlsplit(address).query else "?"
+    return f"{address}{separator}{urlencode({'state': values['state']})}"

@@ -1,0 +1,99 @@
+"""SingleFlight: who asks at the same time gets the same result, and nobody waits for himself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.single_flight import SingleFlight
+from tests.waiting import count_waiters
+
+_SECONDS = 20
+
+
+class _Asker(threading.Thread):
+    """Asks for one run, and keeps what came of it."""
+
+    def __init__(self, flight: SingleFlight[Any], work: Callable[[], Any]) -> None:
+        super().__init__()
+        self._flight, self._work = flight, work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.result = self._flight.run(self._work)
+        except BaseException as error:  # noqa: BLE001 - it is what the test asks about
+            self.error = error
+
+
+def _one_run_for_all(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[], Any], askers: int = 8
+) -> tuple[SingleFlight[Any], list[_Asker]]:
+    """Let all ask while the first one's work is under way, and return them once they have their answer."""
+    flight = SingleFlight[Any](TokenError)
+    waiters = count_waiters(monkeypatch)
+    started, may_end = threading.Event(), threading.Event()
+
+    def work() -> Any:
+        started.set()
+        assert may_end.wait(_SECONDS)
+        return end()
+
+    leader = _Asker(flight, work)
+    assert started.wait(_SECONDS)
+    others = [_Asker(flight, lambda: pytest.fail("it ran twice")) for _ in range(askers - 1)]
+    for _ in others:
+        assert waiters.acquire(timeout=_SECONDS)
+    may_end.set()
+    for thread in (leader, *others):
+        thread.join(_SECONDS)
+    return flight, [leader, *others]
+
+
+def test_all_who_ask_meanwhile_get_the_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = object()
+    _, askers = _one_run_for_all(monkeypatch, lambda: result)
+    assert [asker.error for asker in askers] == [None] * 8
+    assert all(asker.result is result for asker in askers)
+
+
+def test_all_who_ask_meanwhile_get_the_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = TokenError("the provider is away")
+
+    def fail() -> None:
+        raise error
+
+    flight, askers = _one_run_for_all(monkeypatch, fail)
+    assert all(asker.error is error for asker in askers)
+    assert flight.run(lambda: "the next run") == "the next run"
+
+
+def test_ctrl_c_is_for_the_thread_it_came_to_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    flight, (leader, *others) = _one_run_for_all(monkeypatch, interrupt)
+    assert type(leader.error) is KeyboardInterrupt
+    for other in others:
+        assert isinstance(other.error, TokenError)
+        assert other.error.error == "cancelled"
+    assert flight.run(lambda: "the next run") == "the next run"
+
+
+def test_work_that_asks_for_itself_is_refused_instead_of_waiting_for_ever() -> None:
+    flight = SingleFlight[str](TokenError)
+    with pytest.raises(AuthenticationError, match="from within"):
+        flight.run(lambda: flight.run(lambda: "never"))
+    assert flight.run(lambda: "the next run") == "the next run"
+
+
+def test_who_asks_later_gets_a_run_of_their_own() -> None:
+    flight = SingleFlight[int](TokenError)
+    numbers = iter((1, 2))
+    assert [flight.run(lambda: next(numbers)) for _ in range(2)] == [1, 2]

@@ -1,0 +1,98 @@
+"""The whole way from the application's link to its tokens."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from joserfc import jwt
+from joserfc.jwk import KeySet
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from pywry_auth.testing.identity_provider import IdentityProvider
+from tests.peers.page import serve_page
+from tests.testing.identity_provider.person import (
+    SECRET,
+    VERIFIER,
+    WEB_CALLBACK,
+    Clock,
+    Person,
+    answer_in,
+    basic,
+    json_of,
+)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
+def test_a_person_signs_in_by_form_and_the_id_token_holds(algorithm: str, clock: Clock) -> None:
+    with IdentityProvider(signing_algorithm=algorithm, clock=clock) as provider:
+        alice = Person(provider.issuer)
+        answer = answer_in(alice.signs_in())
+        assert {**answer, "code": ""} == {"code": "", "state": "the state & more", "iss": provider.issuer}
+        response = alice.exchanges(answer["code"])
+        assert response.headers["Cache-Control"] == "no-store"
+        tokens = json_of(response)
+        keys = KeySet.import_key_set(requests.get(f"{provider.issuer}/jwks", timeout=10).json())
+        token = jwt.decode(tokens["id_token"], keys, algorithms=[algorithm])
+    half = hashlib.sha256(tokens["access_token"].encode()).digest()[:16]
+    assert token.claims == {
+        "iss": provider.issuer,
+        "sub": "user-alice",
+        "aud": "pywry-demo",
+        "iat": int(clock.now),
+        "exp": int(clock.now) + 3600,
+        "auth_time": int(clock.now),
+        "nonce": "the nonce",
+        "at_hash": base64.urlsafe_b64encode(half).rstrip(b"=").decode(),
+        "name": "Alice Example",
+        "given_name": "Alice",
+        "family_name": "Example",
+        "preferred_username": "alice",
+        "email": "alice@example.com",
+        "email_verified": True,
+    }
+    expected = {"token_type": "Bearer", "expires_in": 3600, "scope": "openid profile email"}
+    assert {name: tokens[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("credentials", ["basic", "post"])
+def test_a_client_with_a_secret_uses_it_either_way(alice: Person, credentials: str) -> None:
+    """The basic parts are form-encoded first (RFC 6749 §2.3.1); the redirect URI keeps its own query."""
+    code = answer_in(alice.signs_in(client_id="web app", redirect_uri=WEB_CALLBACK))
+    assert code["kept"] == "1"
+    form = {"grant_type": "authorization_code", "code": code["code"], "redirect_uri": WEB_CALLBACK}
+    form["code_verifier"] = VERIFIER
+    header = basic("web app", SECRET) if credentials == "basic" else {}
+    if credentials == "post":
+        form |= {"client_id": "web app", "client_secret": SECRET}
+    response = requests.post(f"{alice.issuer}/token", data=form, headers=header, timeout=10)
+    assert json_of(response)["token_type"] == "Bearer"
+
+
+def test_an_authorization_request_may_be_posted(alice: Person) -> None:
+    """OIDC Core §3.1.2.1."""
+    parts = urlsplit(alice.link())
+    form = parse_qs(parts.query)
+    page = alice.browser.post(f"{alice.issuer}/authorize", data=form, timeout=10)
+    response = alice.fills_in(page, username="Bob@Example.com", password="builder", action="login")
+    assert json_of(alice.profile(json_of(alice.exchanges(answer_in(response)["code"]))))["sub"] == "user-bob"
+
+
+def test_a_browser_goes_through_the_page_to_the_application(
+    provider: IdentityProvider, chromium: webdriver.Chrome
+) -> None:
+    """Chromium holds a form's redirect to form-action, and a style to its hash (T39)."""
+    with serve_page() as port:
+        chromium.get(Person(provider.issuer).link(redirect_uri=f"http://127.0.0.1:{port}/callback"))
+        button = chromium.find_element(By.CSS_SELECTOR, "button.main")
+        assert button.value_of_css_property("background-color") == "rgba(47, 75, 196, 1)"
+        chromium.switch_to.active_element.send_keys("alice")
+        chromium.find_element(By.ID, "password").send_keys("wonderland")
+        button.click()
+        WebDriverWait(chromium, 10).until(lambda driver: driver.title == "Loopback")
+        assert "code=" in chromium.current_url
