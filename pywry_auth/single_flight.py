@@ -1,10 +1,11 @@
-"""One piece of work for everybody who asks for it at the same time."""
+"""Ground: one caller does the work, and callers that arrive in the meantime share its outcome."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from copy import copy
 from typing import Generic, TypeVar
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
@@ -13,12 +14,15 @@ _T = TypeVar("_T")
 
 
 class SingleFlight(Generic[_T]):
-    """Runs work once at a time; whoever asks meanwhile waits for that run and shares its result or error.
+    """Runs work once at a time; callers in the meantime wait and share the outcome.
 
-    The lock guards which run is under way and is not held while it runs.
+    A thread that was waiting when another thread's run failed gets the same error. Otherwise, with an
+    unresponsive provider, the last of many threads would sit through every timeout in turn. The lock guards
+    which run is under way; it is not held while the work runs.
 
     Args:
-        interrupted: What those who wait get when Ctrl-C ends the run: that itself is for its own thread.
+        interrupted: The error for waiting threads if Ctrl-C ends the run. The interrupt itself reaches only
+            the thread that did the work.
     """
 
     def __init__(self, interrupted: type[AuthenticationError]) -> None:
@@ -27,35 +31,41 @@ class SingleFlight(Generic[_T]):
         self._running: Future[_T] | None = None
         self._leader: int | None = None
 
-    def run(self, work: Callable[[], _T]) -> _T:
-        """Return what ``work`` returns, or what the run that is under way returns.
+    def run(self, work: Callable[[], _T], at_hand: Callable[[], _T | None] = lambda: None) -> _T:
+        """Return the result of ``work``, or of the run that is under way.
 
         Args:
-            work: Called without the lock, at most once at a time.
+            work: Called without the lock, at most once at a time. Work whose result lasts keeps it where
+                ``at_hand`` finds it.
+            at_hand: Returns a result that makes a new run unnecessary, or None. It is called with the lock
+                held, so no second run starts for a thread that arrives just after the first one.
 
         Raises:
-            AuthenticationError: The work itself asked for this, which would wait for ever.
+            AuthenticationError: The work called this itself, and would wait forever.
         """
         with self._lock:
             running = self._running
             if running is None:
+                ready = at_hand()
+                if ready is not None:
+                    return ready
                 mine = self._running = Future()
                 self._leader = threading.get_ident()
             elif self._leader == threading.get_ident():
                 raise AuthenticationError(
-                    "This asks for itself from within: do not call it from its own callbacks."
+                    "This call would wait for itself: do not call it from one of its own callbacks."
                 )
-        return running.result() if running is not None else self._lead(mine, work)
+        return self._lead(mine, work) if running is None else _outcome(running)
 
     def _lead(self, mine: Future[_T], work: Callable[[], _T]) -> _T:
         try:
             result = work()
         except BaseException as error:
-            off = self._interrupted(
+            interrupted = self._interrupted(
                 "This was interrupted before it ended: try again.", error=ErrorCode.CANCELLED
             )
             self._land()
-            mine.set_exception(error if isinstance(error, Exception) else off)
+            mine.set_exception(error if isinstance(error, Exception) else interrupted)
             raise
         self._land()
         mine.set_result(result)
@@ -64,3 +74,11 @@ class SingleFlight(Generic[_T]):
     def _land(self) -> None:
         with self._lock:
             self._running = self._leader = None
+
+
+def _outcome(running: Future[_T]) -> _T:
+    try:
+        return running.result()
+    except AuthenticationError as error:
+        # Each thread needs an error of its own: an exception has one traceback, and callers add to it.
+        raise copy(error) from error

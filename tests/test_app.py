@@ -142,7 +142,7 @@ def test_login_from_its_own_callback_is_refused_instead_of_waiting_for_itself(
     provider: GenericOIDCProvider,
 ) -> None:
     app = PyWry()
-    with pytest.raises(AuthenticationError, match="from within"):
+    with pytest.raises(AuthenticationError, match="wait for itself"):
         app.login(provider, notify=lambda _: app.login(provider))
     assert _login(app, provider, Person()).success
 

@@ -64,6 +64,7 @@ def complete(
             request,
             parameters,
             issuer=metadata.issuer,
+            is_same_issuer=provider.is_same_issuer,
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)

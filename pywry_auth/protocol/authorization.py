@@ -1,44 +1,34 @@
-"""The authorization request (RFC 6749 §4.1.1), and the judgement of what comes back from it."""
+"""The authorization request (RFC 6749 §4.1.1), and the validation of its response."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.models import AuthorizationRequest
-from pywry_auth.protocol.discovery import is_issuer
+from pywry_auth.protocol.provider_errors import explain
 
 ResponseParameters = Sequence[tuple[str, str]]
 """Decoded parameters of an authorization response, in order, duplicates kept."""
 
-_NEXT_STEP = {
-    "access_denied": "Sign-in was refused at the provider: sign in again and allow the access.",
-    "login_required": "The provider wants the user to sign in: try again without prompt=none.",
-    "invalid_scope": "Check the scopes that are asked for.",
-    "unauthorized_client": "Check the client's registration at the provider.",
-    "invalid_request": "Check the redirect URI and the client's registration at the provider.",
-    "temporarily_unavailable": "The provider is busy: try again in a moment.",
-    "server_error": "The provider has a fault: try again in a moment.",
-}
-
 
 @dataclass(frozen=True)
 class AuthorizationCode:
-    """A code out of a response that was judged; nothing else is ever exchanged."""
+    """A code from a validated response; only such a code is exchanged."""
 
     value: str = field(repr=False)
 
 
 def build_authorization_url(endpoint: str, parameters: Mapping[str, str | None]) -> str:
-    """Return the URL that the browser is sent to.
+    """Return the URL to send the browser to.
 
     Args:
         endpoint: The authorization endpoint; its own query is kept (RFC 6749 §3.1).
-        parameters: What is asked for; None leaves a parameter to the endpoint's own query. The others win
-            over that, because no parameter may be there twice.
+        parameters: The request. None keeps the endpoint's own value. Any other value replaces it, because a
+            parameter must not appear twice.
     """
     parts = urlsplit(endpoint)
     asked = [(name, value) for name, value in parameters.items() if value is not None]
@@ -48,18 +38,26 @@ def build_authorization_url(endpoint: str, parameters: Mapping[str, str | None])
 
 
 def validate_authorization_response(
-    request: AuthorizationRequest, parameters: ResponseParameters, *, issuer: str, iss_required: bool
+    request: AuthorizationRequest,
+    parameters: ResponseParameters,
+    *,
+    issuer: str,
+    is_same_issuer: Callable[[str], bool],
+    iss_required: bool,
 ) -> AuthorizationCode:
-    """Return the code of a response that belongs to the request: duplicates, state, issuer, error, code.
+    """Return the code of a response that belongs to the request.
+
+    The checks come in this order: duplicate parameters, state, issuer, error, code.
 
     Args:
-        request: What was asked.
-        parameters: What came back.
-        issuer: Who was asked; empty when the provider has no issuer identifier.
-        iss_required: Whether that issuer says that it always sends ``iss`` (RFC 9207 §3).
+        request: The authorization request.
+        parameters: The response.
+        issuer: The provider's issuer; empty when it has none, and ``iss`` is then ignored.
+        is_same_issuer: Tells whether an ``iss`` names that issuer.
+        iss_required: Whether the provider always sends ``iss`` (RFC 9207 §3).
 
     Raises:
-        AuthenticationError: The response is not one to this request, or the provider refused.
+        AuthenticationError: The response belongs to another request or issuer, or the provider refused.
     """
     values = dict(parameters)
     if len(values) != len(parameters):
@@ -71,9 +69,17 @@ def validate_authorization_response(
         raise AuthenticationError(
             "The response does not belong to this login: start a new one.", error=ErrorCode.INVALID_STATE
         )
-    _check_issuer(values.get("iss"), issuer, iss_required)
+    received = values.get("iss")
+    # RFC 9207 §2.4: this comes before a response is read as a refusal, which another server may have sent.
+    if issuer and (iss_required or received is not None) and not is_same_issuer(received or ""):
+        raise AuthenticationError(
+            f"The response does not come from {printable(issuer)}: start a new login, and if this "
+            "happens again, do not sign in.",
+            error=ErrorCode.ISSUER_MISMATCH,
+        )
     if "error" in values:
-        raise _refusal(values["error"], values.get("error_description", ""))
+        description = values.get("error_description", "")
+        raise explain("The provider", values["error"], description, AuthenticationError)
     if not values.get("code"):
         raise AuthenticationError(
             "The provider sent neither a code nor an error: start a new login.",
@@ -83,25 +89,5 @@ def validate_authorization_response(
 
 
 def same_state(expected: str, received: str | None) -> bool:
-    """Compare states in constant time, whatever characters were sent."""
+    """Compare states in constant time, for any characters."""
     return received is not None and hmac.compare_digest(expected.encode(), received.encode(errors="replace"))
-
-
-def _check_issuer(received: str | None, issuer: str, required: bool) -> None:
-    # RFC 9207 §2.4, for error responses too: a response of another server is not even read.
-    if received is None and not required:
-        return
-    if issuer and not is_issuer(received or "", issuer):
-        raise AuthenticationError(
-            f"The response does not come from {printable(issuer)}: start a new login, and if this "
-            "happens again, do not sign in.",
-            error=ErrorCode.ISSUER_MISMATCH,
-        )
-
-
-def _refusal(error: str, description: str) -> AuthenticationError:
-    advice = _NEXT_STEP.get(error, "Start a new login.")
-    told = f"{printable(error)}: {printable(description)}" if description else printable(error)
-    return AuthenticationError(
-        f"The provider answered {told}. {advice}", error=error, error_description=description
-    )

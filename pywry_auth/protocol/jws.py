@@ -20,7 +20,7 @@ from joserfc.jws import JWSRegistry
 
 from pywry_auth.exceptions import ErrorCode, TokenError
 from pywry_auth.models import Claims
-from pywry_auth.protocol.discovery import KeySet
+from pywry_auth.protocol.key_set import KeySet
 
 ALGORITHMS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),

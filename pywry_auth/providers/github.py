@@ -1,4 +1,4 @@
-"""GitHub, and GitHub Enterprise Server: OAuth 2 without OpenID Connect, with an API of its own beside it."""
+"""GitHub and GitHub Enterprise Server: OAuth 2 without OpenID Connect, and an API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import require_endpoint
-from pywry_auth.providers.base import OAuthProvider, ProviderOptions
+from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.options import ProviderKeywords
 from pywry_auth.version import __version__
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _logger = logging.getLogger("pywry_auth.providers")
 
 # https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
 _AUTHORIZE = "/login/oauth/authorize"
-_TOKEN = "/login/oauth/access_token"  # a path
+_TOKEN = "/login/oauth/access_token"
 _DEVICE = "/login/device/code"
 # https://docs.github.com/en/rest/using-the-rest-api/getting-started-with-the-rest-api#headers
 _HEADERS = {
@@ -34,23 +35,24 @@ _HEADERS = {
 }
 _MAY_READ_ADDRESSES = {"user:email", "user"}
 _NO_REPLY = "@users.noreply."
-_REFRESH_TOKEN = "ghr_"  # how those begin
+_REFRESH_TOKEN = "ghr_"  # the prefix of each
 
 
 class GitHubProvider(OAuthProvider):
     """GitHub accounts, by an OAuth app or a GitHub App.
 
-    The user ID is the profile's numeric ``id``: a ``login`` can be changed by its owner and taken by somebody
-    else. Tokens of OAuth apps last until they are revoked; those of GitHub Apps may expire, and refresh
+    The user ID is the profile's numeric ``id``: its owner can change a ``login``, and another user can take
+    it. Tokens of OAuth apps last until they are revoked; those of GitHub Apps may expire, and be refreshed
     (https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens).
 
     Args:
         client_id: The client's identifier at GitHub.
-        client_secret: Its secret; without it no token can be revoked.
-        scopes: Scopes to ask for; None means ``read:user user:email``. A GitHub App has permissions instead,
-            and needs "Email addresses" (read) for what ``user:email`` allows.
+        client_secret: Its secret; required to revoke tokens.
+        scopes: Scopes to request; None means ``read:user user:email``. A GitHub App has permissions instead,
+            and needs "Email addresses" (read) where an OAuth app needs ``user:email``.
         token_endpoint_auth_method: As for OAuthProvider; ``auto`` sends the secret in the form.
-        base_url: Where GitHub is: an Enterprise Server (its API is below ``/api/v3``), or at ``ghe.com``.
+        base_url: GitHub's address; another one for an Enterprise Server (its API is below ``/api/v3``) or for
+            ``ghe.com``.
         options: As for OAuthProvider. ``userinfo_url`` is the API's ``/user``; ``/user/emails`` is below it.
 
     Raises:
@@ -68,9 +70,10 @@ class GitHubProvider(OAuthProvider):
         token_endpoint_auth_method: str = "auto",
         *,
         base_url: str = "https://github.com",
-        **options: Unpack[ProviderOptions],
+        **options: Unpack[ProviderKeywords],
     ) -> None:
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
+        self._secret = client_secret
         web = require_endpoint(base_url, "base_url").rstrip("/")
         api = _api_of(web)
         self.endpoints = ProviderMetadata(
@@ -83,15 +86,15 @@ class GitHubProvider(OAuthProvider):
         )
 
     def get_userinfo(self, access_token: str) -> dict[str, Any]:
-        """Return GitHub's profile of the user as it sent it.
+        """Return the user's profile as GitHub sent it.
 
-        Only an empty ``email`` is filled in, with the primary verified address, where that may be read.
+        Only an empty ``email`` is filled in, with the primary verified address, if the token can read it.
 
         Args:
             access_token: The user's access token.
 
         Raises:
-            AuthenticationError: GitHub refused, or answered nonsense.
+            AuthenticationError: GitHub refused, or sent no valid profile.
         """
         answer = self._get("", access_token)
         if answer.status != 200:
@@ -101,19 +104,19 @@ class GitHubProvider(OAuthProvider):
             try:
                 address = self._primary_address(access_token)
             except AuthenticationError as error:  # a profile without an address is a profile too
-                _logger.warning("%s: the user's e-mail address could not be had: %s", self.name, error)
+                _logger.warning("%s: the user's e-mail address could not be read: %s", self.name, error)
             else:
                 profile |= {"email": address} if address else {}
         return profile
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
-        """Return the user's primary address if GitHub has verified it; None for none, or a no-reply address.
+        """Return the user's primary address if GitHub has verified it; None for a no-reply address.
 
-        The profile's own address is not enough: GitHub says of it neither that it is primary nor verified.
+        The profile's own address is not enough: it need be neither primary nor verified.
 
         Args:
-            profile: What GitHub says of the user.
-            access_token: The user's, with the scope ``user:email``.
+            profile: The user's profile; not used.
+            access_token: The user's access token, with the scope ``user:email``.
 
         Raises:
             AuthenticationError: GitHub did not answer.
@@ -121,30 +124,28 @@ class GitHubProvider(OAuthProvider):
         address = self._primary_address(access_token)
         return None if address is None or is_no_reply(address) else address
 
-    def revoke_token(self, token: str) -> bool:
-        """Ask GitHub to end an access token; its client secret is needed for that.
+    def request_revocation(self, token: str) -> bool | None:
+        """Send one revocation request; return whether it succeeded, or None if it cannot be sent.
 
-        https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token
-
-        Args:
-            token: An access token. A refresh token cannot be revoked there.
-
-        Returns:
-            True when GitHub says that it is done; False when it cannot, or did not answer.
+        Raises:
+            AuthenticationError: GitHub did not answer.
         """
+        # https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token: no refresh tokens.
         if token.startswith(_REFRESH_TOKEN):
-            return False
-        if not self._client_secret:
+            return None
+        if not self._secret:
             _logger.warning("%s: a token is not revoked, because that needs CLIENT_SECRET", self.name)
-            return False
-        try:
-            revoked = self._delete(token).status == 204
-        except AuthenticationError as error:
-            _logger.warning("%s: a token could not be revoked: %s", self.name, error)
-            return False
-        if not revoked:
-            _logger.warning("%s: the provider did not revoke a token", self.name)
-        return revoked
+            return None
+        pair = b64encode(f"{self.client_id}:{self._secret}".encode()).decode("ascii")
+        headers = {**_HEADERS, "Authorization": f"Basic {pair}", "Content-Type": "application/json"}
+        url = self.require_endpoint("revocation_endpoint")
+        with self.api_session() as session:
+            answer = session.call("DELETE", url, data=json.dumps({"access_token": token}), headers=headers)
+        return answer.status == 204
+
+    def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
+        """Return a token set with spaces between its scopes (RFC 6749 §3.3); GitHub sends commas."""
+        return replace(tokens, scope=" ".join(tokens.scope.replace(",", " ").split()))
 
     def _primary_address(self, access_token: str) -> str | None:
         if not _MAY_READ_ADDRESSES & set(self.scopes):
@@ -152,7 +153,7 @@ class GitHubProvider(OAuthProvider):
         # https://docs.github.com/en/rest/users/emails: a page has at most a hundred.
         answer = self._get("/emails?per_page=100", access_token)
         busy = answer.status == 403 and b"rate limit" in answer.body.lower()
-        if answer.status in (403, 404) and not busy:  # asked for, and not granted
+        if answer.status in (403, 404) and not busy:  # requested, and not granted
             return None
         if answer.status != 200:
             raise answer.fault("no addresses")
@@ -163,30 +164,18 @@ class GitHubProvider(OAuthProvider):
         return None
 
     def _get(self, below: str, access_token: str) -> ProviderAnswer:
-        url = self._endpoint("userinfo_endpoint", "userinfo_url") + below
-        with self._session() as session:
+        url = self.require_endpoint("userinfo_endpoint") + below
+        with self.api_session() as session:
             return session.call("GET", url, headers={**_HEADERS, "Authorization": f"Bearer {access_token}"})
-
-    def _delete(self, token: str) -> ProviderAnswer:
-        pair = b64encode(f"{self.client_id}:{self._client_secret}".encode()).decode("ascii")
-        headers = {**_HEADERS, "Authorization": f"Basic {pair}", "Content-Type": "application/json"}
-        url = self._endpoint("revocation_endpoint", "revocation_url")
-        with self._session() as session:
-            return session.call("DELETE", url, data=json.dumps({"access_token": token}), headers=headers)
-
-    def _with_claims(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
-        # GitHub separates scopes by commas, where RFC 6749 §3.3 has spaces.
-        scope = " ".join(tokens.scope.replace(",", " ").split())
-        return super()._with_claims(replace(tokens, scope=scope), nonce)
 
 
 def is_no_reply(address: str) -> bool:
-    """Tell whether an address is GitHub's own stand-in for one that its user keeps private."""
+    """Tell whether an address is the one that GitHub shows for a user with a private address."""
     return _NO_REPLY in address.lower()
 
 
 def _api_of(web: str) -> str:
-    """Return where the REST API of a GitHub is: its own host, or below the server's."""
+    """Return the address of a GitHub's REST API: on a host of its own, or below the server's."""
     parts = urlsplit(web)
     host = (parts.hostname or "").lower()
     if host == "github.com" or host.endswith(".ghe.com"):

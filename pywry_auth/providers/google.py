@@ -1,18 +1,13 @@
-"""Google: where its endpoints are, and how it is asked for a refresh token."""
+"""Google: its endpoints, its two issuer names, and its way to request a refresh token."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
-
-if TYPE_CHECKING:
-    from pywry_auth.protocol.id_token import ExpectedClaims
 
 _ISSUER = "https://accounts.google.com"
 # "also returned for legacy implementations": https://developers.google.com/identity/openid-connect/reference
@@ -32,11 +27,11 @@ _ENDPOINTS = ProviderMetadata(
 
 
 class GoogleProvider(OAuthProvider):
-    """Google accounts, those of Workspace too (https://developers.google.com/identity/openid-connect).
+    """Google accounts, including Workspace (https://developers.google.com/identity/openid-connect).
 
-    Google gives a refresh token only when it is asked for offline access and shows its consent page; both are
-    always asked for (https://developers.google.com/identity/protocols/oauth2/web-server#offline). A client of
-    the type "Desktop app" has a secret as well, which Google's token endpoint requires.
+    Google issues a refresh token only for a request for offline access with its consent page; each request
+    asks for both (https://developers.google.com/identity/protocols/oauth2/web-server#offline). A client of
+    the type "Desktop app" has a secret too, which Google's token endpoint requires.
     """
 
     name = "google"
@@ -54,26 +49,24 @@ class GoogleProvider(OAuthProvider):
         """Return the URL to send the browser to, for offline access and with consent.
 
         Args:
-            redirect_uri: Where Google sends the browser back to, as registered there.
+            redirect_uri: The redirect URI, as registered at Google.
             state: Ties the response to this request.
-            pkce: Its challenge goes along; None for a login without PKCE.
+            pkce: Its challenge is sent; None for a login without PKCE.
             nonce: Ties the ID token to this request.
-            extra_params: Further parameters such as ``login_hint``; a ``prompt`` is joined with ``consent``.
+            extra_params: Further parameters such as ``login_hint``; ``consent`` is added to a ``prompt``.
 
         Raises:
-            AuthenticationError: A parameter is one that is set here, or the prompt is ``none``, which cannot
-                stand beside another (OIDC Core §3.1.2.1).
+            AuthenticationError: A parameter is one that is set here, or the prompt is ``none``, which must
+                not be combined with another (OIDC Core §3.1.2.1).
         """
         extra = dict(extra_params or {})
         prompts = extra.get("prompt", "").split()
         if "none" in prompts:
-            raise self._misconfigured(
-                "prompt=none asks for no consent, which is always asked for: leave it out"
-            )
+            raise self.configuration_error("prompt=none excludes the consent page, which is always requested")
         extra |= {"access_type": "offline", "prompt": " ".join(dict.fromkeys([*prompts, "consent"]))}
         return super().build_authorize_url(redirect_uri, state, pkce, nonce, extra)
 
-    def _expected(self, claims: Claims) -> ExpectedClaims:
-        expected = super()._expected(claims)
-        legacy = expected.issuer == _ISSUER and claims.get("iss") == _LEGACY_ISSUER
-        return replace(expected, issuer=_LEGACY_ISSUER) if legacy else expected
+    def expected_issuer(self, claims: Claims) -> str:
+        """Return Google's issuer, or its legacy name if the token has that one."""
+        issuer = super().expected_issuer(claims)
+        return _LEGACY_ISSUER if issuer == _ISSUER and claims.get("iss") == _LEGACY_ISSUER else issuer

@@ -1,21 +1,18 @@
-"""Microsoft's work, school and personal accounts: one address for many tenants, each an issuer of its own."""
+"""Microsoft's accounts: one address for many tenants, each of which is an issuer."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
-from pywry_auth.exceptions import ErrorCode, TokenError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.models import Claims
-from pywry_auth.protocol.discovery import GUID, TENANT, ProviderMetadata, is_issuer
-from pywry_auth.protocol.turns import Turns
+from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import require_endpoint
-from pywry_auth.providers.base import OAuthProvider, ProviderOptions
-
-if TYPE_CHECKING:
-    from pywry_auth.protocol.id_token import ExpectedClaims
+from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.options import ProviderKeywords
+from pywry_auth.single_flight import SingleFlight
 
 # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
 _AUTHORITY = "https://login.microsoftonline.com"
@@ -26,31 +23,33 @@ _NATIONAL_USERINFO = {
     "https://login.partner.microsoftonline.cn": "https://microsoftgraph.chinacloudapi.cn/oidc/userinfo",
 }
 _CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # the one tenant of all personal accounts
-# What may stand for a tenant, and the tenant in the issuer then.
-_WORDS = {"common": TENANT, "organizations": TENANT, "consumers": _CONSUMERS}
+# In the metadata's issuer this stands for any tenant's GUID.
+_TENANT = "{tenantid}"
+_GUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# The words for a group of tenants, and the tenant in the issuer for each.
+_WORDS = {"common": _TENANT, "organizations": _TENANT, "consumers": _CONSUMERS}
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
-# private_key_jwt is there too, but with a certificate's thumbprint in its header: not what is made here.
+# Microsoft's private_key_jwt needs a certificate's thumbprint in its header: it is not supported here.
 _METHODS = ("client_secret_post", "client_secret_basic")
 
 
 class MicrosoftProvider(OAuthProvider):
     """Work, school and personal Microsoft accounts (https://learn.microsoft.com/entra/identity-platform/).
 
-    The user ID is ``sub``, which is another one for each application. What other systems know the user by is
-    ``oid`` together with ``tid``: claims of the ID token (``tokens.id_token_claims``), as are groups and
-    application roles.
+    The user ID is ``sub``, which differs for each application. Other systems know the user by ``oid``
+    together with ``tid``: claims of the ID token (``tokens.id_token_claims``), as are groups and roles.
 
     Args:
         client_id: The application's identifier.
         client_secret: Its secret; empty for a public client.
-        scopes: Scopes to ask for; None means ``openid email profile offline_access``.
+        scopes: Scopes to request; None means ``openid email profile offline_access``.
         token_endpoint_auth_method: As for OAuthProvider.
-        tenant_id: Who may sign in: a tenant's GUID for its users alone, or one of its domains, whose GUID is
-            looked up once; ``organizations`` for those of every tenant; ``consumers`` for personal accounts;
-            ``common`` for all of them. The ``email`` of a user counts only with one tenant: any other's
-            administrator can set it to what they like
+        tenant_id: The accounts that may sign in: a tenant's GUID for only its users, or one of its domains,
+            whose GUID is looked up once; ``organizations`` for those of every tenant; ``consumers`` for
+            personal accounts; ``common`` for all of them. The ``email`` of a user counts only with one
+            tenant: the administrator of any other can set it to any address
             (https://learn.microsoft.com/entra/identity-platform/migrate-off-email-claim-authorization).
-        authority: Where Microsoft is: another address for a national cloud.
+        authority: Microsoft's address; another one for a national cloud.
         options: As for OAuthProvider.
 
     Raises:
@@ -69,87 +68,92 @@ class MicrosoftProvider(OAuthProvider):
         *,
         tenant_id: str = "common",
         authority: str = _AUTHORITY,
-        **options: Unpack[ProviderOptions],
+        **options: Unpack[ProviderKeywords],
     ) -> None:
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
         self.tenant_id = tenant_id.lower()
         self._authority = require_endpoint(authority, "authority").rstrip("/")
-        self._turns = Turns()  # everybody waits for the one look-up
+        self._flight = SingleFlight[str](AuthenticationError)
         named_by_domain = _DOMAIN.fullmatch(self.tenant_id) is not None
         if self.tenant_id not in _WORDS and not _is_guid(self.tenant_id) and not named_by_domain:
-            raise self._misconfigured(
+            raise self.configuration_error(
                 "TENANT_ID must be common, organizations, consumers, the tenant's GUID as its overview page "
                 "shows it, or one of its domains"
             )
-        self._tenant = "" if named_by_domain else _WORDS.get(self.tenant_id, self.tenant_id)
-        self.endpoints = _endpoints(self._authority, self.tenant_id, self._tenant)
+        self._named_by_domain = named_by_domain
+        self._known = "" if named_by_domain else _WORDS.get(self.tenant_id, self.tenant_id)
 
     @property
     def metadata(self) -> ProviderMetadata:
-        """Where the endpoints are; a tenant that is named by a domain is looked up first.
+        """The endpoints; a tenant that is named by a domain is looked up first.
 
         Raises:
-            AuthenticationError: It could not be looked up; the next call tries again.
+            AuthenticationError: The lookup failed; the next call tries again.
         """
-        if not self._tenant:
-            with self._turns.take():
-                if not self._tenant:
-                    found = self._look_up()
-                    self.endpoints, self._tenant = _endpoints(self._authority, found, found), found
-        return super().metadata
+        tenant = self._tenant()
+        segment = tenant if self._named_by_domain else self.tenant_id
+        return self.options.applied_to(_endpoints(self._authority, segment, tenant))
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
-        """Return the address that the one tenant gives its user; None where every tenant is let in.
+        """Return the address that the one tenant gives its user; None if users of every tenant may sign in.
 
         Args:
-            profile: What Microsoft says of the user.
-            access_token: Not needed.
+            profile: The user's profile.
+            access_token: Not used.
 
         Raises:
-            AuthenticationError: The tenant of a domain had to be looked up, and could not be.
+            AuthenticationError: The tenant of a domain could not be looked up.
         """
-        _ = self.metadata
         email, verified = profile.get("email"), profile.get("email_verified")
-        # The optional claim that says whether the address is of a domain whose owner was verified.
+        # The optional claim that says whether the owner of the address's domain was verified.
         # https://learn.microsoft.com/entra/identity-platform/optional-claims-reference
         owned = profile.get("xms_edov")
         denied = not (verified is None or verified is True) or owned not in (None, True, "true", "1")
-        ours = self._tenant not in (TENANT, _CONSUMERS)
+        ours = self._tenant() not in (_TENANT, _CONSUMERS)
         return email if ours and not denied and isinstance(email, str) else None
 
     def revoke_token(self, token: str) -> bool:
-        """Return False: Microsoft has no token revocation (RFC 7009).
-
-        Args:
-            token: Lasts as long as it was made for.
-        """
+        """Return False: Microsoft has no token revocation (RFC 7009)."""
         return False
 
-    def _look_up(self) -> str:
-        # The issuer there has the GUID: https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
-        with self._session() as session:
-            answer = session.call(
-                "GET", f"{self._authority}/{self.tenant_id}/v2.0/.well-known/openid-configuration"
-            )
-        issuer = answer.json_object().get("issuer") if answer.status == 200 else None
-        if not isinstance(issuer, str) or not is_issuer(issuer, f"{self._authority}/{TENANT}/v2.0"):
-            raise answer.fault(f"no tenant of the domain {self.tenant_id} (check TENANT_ID)")
-        return issuer.split("/")[-2]
+    def is_same_issuer(self, name: str) -> bool:
+        """Tell whether the ``iss`` of an authorization response names the tenant, or any tenant."""
+        return _names_issuer(name, self.metadata.issuer)
 
-    def _expected(self, claims: Claims) -> ExpectedClaims:
+    def expected_issuer(self, claims: Claims) -> str:
+        """Return the issuer of the token's own tenant, if its users may sign in.
+
+        Raises:
+            TokenError: They may not.
+        """
         # https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
-        expected, tenant = super()._expected(claims), claims.get("tid")
-        if self._tenant != TENANT:
-            fits = tenant == self._tenant
+        tenant, expected = claims.get("tid"), self._tenant()
+        if expected != _TENANT:
+            fits = tenant == expected
         else:
             fits = self.tenant_id == "common" or tenant != _CONSUMERS
         if not isinstance(tenant, str) or not _is_guid(tenant) or not fits:
             raise TokenError(
-                f"The ID token is refused: its tenant (tid) is none of TENANT_ID {self.tenant_id}. "
+                f"The ID token is refused: its tenant (tid) is not one of TENANT_ID {self.tenant_id}. "
                 "Sign in with another account, or change TENANT_ID.",
                 error=ErrorCode.INVALID_ID_TOKEN,
             )
-        return replace(expected, issuer=expected.issuer.replace(TENANT, tenant))
+        return super().expected_issuer(claims).replace(_TENANT, tenant)
+
+    def _tenant(self) -> str:
+        return self._flight.run(self._look_up, lambda: self._known or None)
+
+    def _look_up(self) -> str:
+        # The issuer there has the GUID: https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
+        with self.api_session() as session:
+            answer = session.call(
+                "GET", f"{self._authority}/{self.tenant_id}/v2.0/.well-known/openid-configuration"
+            )
+        issuer = answer.json_object().get("issuer") if answer.status == 200 else None
+        if not isinstance(issuer, str) or not _names_issuer(issuer, f"{self._authority}/{_TENANT}/v2.0"):
+            raise answer.fault(f"no tenant of the domain {self.tenant_id} (check TENANT_ID)")
+        self._known = issuer.split("/")[-2]
+        return self._known
 
 
 def _endpoints(authority: str, segment: str, tenant: str) -> ProviderMetadata:
@@ -167,5 +171,11 @@ def _endpoints(authority: str, segment: str, tenant: str) -> ProviderMetadata:
     )
 
 
+def _names_issuer(name: str, issuer: str) -> bool:
+    """Tell whether a name is the issuer, byte for byte, with a GUID for ``{tenantid}``."""
+    pattern = _GUID.pattern.join(re.escape(part) for part in issuer.split(_TENANT))
+    return re.fullmatch(pattern, name) is not None
+
+
 def _is_guid(name: str) -> bool:
-    return GUID.fullmatch(name) is not None
+    return _GUID.fullmatch(name) is not None

@@ -26,7 +26,13 @@ REQUEST = AuthorizationRequest(f"{ISSUER}/authorize?state={STATE}", STATE, "http
 def judge(
     *parameters: tuple[str, str], issuer: str = ISSUER, iss_required: bool = False
 ) -> AuthorizationCode:
-    return validate_authorization_response(REQUEST, parameters, issuer=issuer, iss_required=iss_required)
+    return validate_authorization_response(
+        REQUEST,
+        parameters,
+        issuer=issuer,
+        is_same_issuer=lambda name: name == issuer,
+        iss_required=iss_required,
+    )
 
 
 def refused(error: str, *parameters: tuple[str, str], iss_required: bool = False) -> AuthenticationError:

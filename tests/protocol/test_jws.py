@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ed448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pywry_auth.exceptions import TokenError
-from pywry_auth.protocol.discovery import KeySet
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.jws import verify_signature
+from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import HTTPOptions
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.forge import (
@@ -462,7 +462,7 @@ RFC_ES512_KEY = {
 
 def key_set_of(issuer: ScriptedIssuer, *keys: dict[str, str]) -> KeySet:
     issuer.jwks = list(keys)
-    return KeySet(f"{issuer.url}/jwks", lambda: ProviderSession(HTTPOptions()))
+    return KeySet(lambda: f"{issuer.url}/jwks", lambda: ProviderSession(HTTPOptions()))
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote_plus
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderSession
-from pywry_auth.protocol.token_endpoint import ClientAuthentication, TokenEndpoint, choose_authentication
+from pywry_auth.protocol.token_endpoint import TokenEndpoint
 from pywry_auth.protocol.urls import HTTPOptions
 from tests.protocol.forge import changed
 from tests.protocol.issuer import (
@@ -32,17 +33,18 @@ from tests.protocol.servers import Answer, Behaviour, Received, hangs, resets, s
 
 CODE = "canary-code/with+odd=characters&more"
 VERIFIER = "canary-verifier".ljust(43, "x")
+CODE_GRANT = {"grant_type": "authorization_code", "code": CODE, "redirect_uri": REDIRECT_URI}
 TEN_YEARS = 10 * 365 * 86400
 
 Ask = Callable[[TokenEndpoint], OAuthTokenSet]
 
 
 def exchange(endpoint: TokenEndpoint) -> OAuthTokenSet:
-    return endpoint.exchange(AuthorizationCode(CODE), REDIRECT_URI, VERIFIER)
+    return endpoint.request({**CODE_GRANT, "code_verifier": VERIFIER})
 
 
 def refresh(endpoint: TokenEndpoint) -> OAuthTokenSet:
-    return endpoint.refresh(REFRESH_TOKEN)
+    return endpoint.request({"grant_type": "refresh_token", "refresh_token": REFRESH_TOKEN})
 
 
 def endpoint_of(
@@ -50,10 +52,9 @@ def endpoint_of(
 ) -> TokenEndpoint:
     return TokenEndpoint(
         f"{issuer.url}/token",
-        ClientAuthentication(CLIENT_ID, "" if method == "none" else secret, method),
+        ClientAuthentication(CLIENT_ID, "" if method == "none" else secret, method, clock=lambda: NOW),
         lambda: ProviderSession(HTTPOptions(**options)),
         issuer.url,
-        lambda: NOW,
     )
 
 
@@ -76,32 +77,7 @@ def refused(
     return caught.value
 
 
-# Client authentication
-
-
-@pytest.mark.parametrize(
-    ("client_id", "secret"),
-    [
-        ("client", "secret"),
-        ("a:b", "c:d"),
-        ("a b+c%", "b%+\u00e9 &=/?"),
-        ("\u00fc\u20ac", "\U0001f511"),
-        ("c", "~-._*"),
-    ],
-)
-def test_basic_has_both_parts_form_urlencoded(client_id: str, secret: str) -> None:
-    """R, RFC 6749 §2.3.1: else ``a:b`` cannot be told from ``a`` with the secret ``b:…``."""
-    client = ClientAuthentication(client_id, secret, "client_secret_basic")
-    scheme, _, encoded = client.headers["Authorization"].partition(" ")
-    name, colon, password = b64decode(encoded).decode("ascii").partition(":")
-    assert (scheme, unquote_plus(name), colon, unquote_plus(password)) == ("Basic", client_id, ":", secret)
-    assert client.parameters == {}
-
-
-def test_the_urlencoding_of_basic_is_the_forms() -> None:
-    """R: ``a:b%+é`` as RFC 6749 appendix B writes it, worked out by hand."""
-    header = ClientAuthentication("a:b%+\u00e9", "x y", "client_secret_basic").headers["Authorization"]
-    assert header == "Basic " + b64encode(b"a%3Ab%25%2B%C3%A9:x+y").decode()
+# Requests
 
 
 @pytest.mark.parametrize("how", [exchange, refresh])
@@ -115,52 +91,6 @@ def test_the_client_says_who_it_is_in_one_way(issuer: ScriptedIssuer, method: st
     assert request.headers.get("authorization") == (basic if method == "client_secret_basic" else None)
     assert request.form.get("client_id") == (None if method == "client_secret_basic" else CLIENT_ID)
     assert request.form.get("client_secret") == (CLIENT_SECRET if method == "client_secret_post" else None)
-
-
-BASIC, POST, NONE = "client_secret_basic", "client_secret_post", "none"
-
-
-@pytest.mark.parametrize(
-    ("secret", "configured", "offered", "method"),
-    [
-        ("s", "auto", (), BASIC),
-        ("s", "auto", (POST, BASIC), BASIC),
-        ("s", "auto", (POST,), POST),
-        ("s", "auto", ("private_key_jwt", POST), POST),
-        ("s", "auto", (NONE, BASIC), BASIC),
-        ("", "auto", (), NONE),
-        ("", "auto", (NONE,), NONE),
-        ("", "auto", (BASIC, POST), NONE),
-        ("s", POST, (BASIC,), POST),
-        ("s", BASIC, (POST,), BASIC),
-        ("s", NONE, (BASIC,), NONE),
-        ("", NONE, (), NONE),
-    ],
-)
-def test_the_method_is_chosen_once(secret: str, configured: str, offered: Sequence[str], method: str) -> None:
-    """OIDC Discovery §3: silence means Basic; what is configured wins over what is offered."""
-    assert choose_authentication("c", secret, configured, offered).method == method
-
-
-@pytest.mark.parametrize(
-    ("secret", "configured", "offered"),
-    [
-        ("canary-s", "auto", ("private_key_jwt",)),
-        ("canary-s", "auto", (NONE,)),
-        ("canary-s", "private_key_jwt", ("private_key_jwt",)),
-        ("canary-s", "Basic", ()),
-        ("", BASIC, ()),
-        ("", POST, (POST,)),
-    ],
-)
-def test_a_method_that_cannot_work_is_named(secret: str, configured: str, offered: Sequence[str]) -> None:
-    with pytest.raises(AuthenticationError, match="TOKEN_ENDPOINT_AUTH_METHOD") as caught:
-        choose_authentication("c", secret, configured, offered)
-    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
-    assert "canary" not in everything_told(caught.value)
-
-
-# Requests
 
 
 def test_an_exchange_sends_what_the_rfcs_ask_for(issuer: ScriptedIssuer) -> None:
@@ -182,7 +112,7 @@ def test_an_exchange_sends_what_the_rfcs_ask_for(issuer: ScriptedIssuer) -> None
 
 def test_an_exchange_without_pkce_sends_no_verifier(issuer: ScriptedIssuer) -> None:
     issuer.answers["/token"] = Answer(issuer.tokens())
-    endpoint_of(issuer).exchange(AuthorizationCode(CODE), REDIRECT_URI, None)
+    endpoint_of(issuer).request({**CODE_GRANT, "code_verifier": None})
     assert "code_verifier" not in issuer.requests("/token")[0].form
 
 
@@ -201,7 +131,7 @@ def test_the_endpoints_own_query_is_kept(issuer: ScriptedIssuer) -> None:
     """RFC 6749 §3.2."""
     issuer.answers["/token"] = Answer(issuer.tokens())
     usual = endpoint_of(issuer)
-    exchange(TokenEndpoint(usual.url + "?tenant=7", usual.client, usual.session, usual.issuer, usual.clock))
+    exchange(replace(usual, url=usual.url + "?tenant=7"))
     assert issuer.requests("/token")[0].target == "/token?tenant=7"
 
 
@@ -475,7 +405,7 @@ def test_only_200_says_that_a_token_is_revoked(issuer: ScriptedIssuer, status: i
 def test_nothing_of_the_endpoint_shows_its_secret(issuer: ScriptedIssuer) -> None:
     """T31."""
     endpoint = endpoint_of(issuer)
-    assert "canary" not in repr(endpoint) + repr(endpoint.client) + repr(AuthorizationCode(CODE))
+    assert "canary" not in repr(endpoint) + repr(endpoint.authentication) + repr(AuthorizationCode(CODE))
 
 
 def test_the_requests_body_is_what_was_meant(issuer: ScriptedIssuer) -> None:

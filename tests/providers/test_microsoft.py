@@ -248,6 +248,27 @@ def test_an_issuer_in_the_response_is_one_tenants(issuer: str, accepted: bool) -
         assert microsoft.requests("/common/oauth2/v2.0/token") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "issuer", "same"),
+    [
+        ("https://id.example.com", "https://id.example.com", True),
+        ("https://id.example.com/", "https://id.example.com", False),
+        ("https://id-example.com", "https://id.example.com", False),
+        (f"https://id.example.com/{TENANT}/v2", "https://id.example.com/{tenantid}/v2", True),
+        (f"https://id.example.com/{TENANT}/v2\n", "https://id.example.com/{tenantid}/v2", False),
+        (f"https://id-example.com/{TENANT}/v2", "https://id.example.com/{tenantid}/v2", False),
+        ("https://id.example.com/{tenantid}/v2", "https://id.example.com/{tenantid}/v2", False),
+        (f"https://id.example.com/{TENANT.upper()}/v2", "https://id.example.com/{tenantid}/v2", False),
+        ("https://id.example.com/x/v2", "https://id.example.com/{tenantid}/v2", False),
+    ],
+)
+def test_an_issuer_is_compared_byte_for_byte_except_for_the_tenant(
+    name: str, issuer: str, same: bool
+) -> None:
+    """P19, P20."""
+    assert MicrosoftProvider(CLIENT_ID, issuer=issuer).is_same_issuer(name) is same
+
+
 def test_tokens_of_another_tenants_sign_in_are_not_used() -> None:
     with Microsoft() as microsoft:
         tokens = login(microsoft.provider()).tokens

@@ -1,11 +1,13 @@
-"""The proof of a client's key: what it says, by which algorithm, and which files are no keys."""
+"""How a client authenticates: the method, what is sent, and which key files are accepted."""
 
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode
+from base64 import b64decode, b64encode, urlsafe_b64decode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -13,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from joserfc.jwk import ECKey
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
-from pywry_auth.protocol.client_assertion import load_client_key
-from pywry_auth.protocol.discovery import KeySet
+from pywry_auth.protocol.client_authentication import ClientAuthentication, load_client_key
 from pywry_auth.protocol.jws import verify_signature
+from pywry_auth.protocol.key_set import KeySet
 from tests.protocol.forge import PrivateKey, make_key, public_jwk
 from tests.protocol.issuer import NOW
 from tests.protocol.refusal import everything_told
@@ -145,3 +147,89 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AuthenticationError, match=r"nothing\.pem") as caught:
         load_client_key(str(tmp_path / "nothing.pem"))
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+# The method, and what is sent
+
+
+@pytest.mark.parametrize(
+    ("client_id", "secret"),
+    [
+        ("client", "secret"),
+        ("a:b", "c:d"),
+        ("a b+c%", "b%+\u00e9 &=/?"),
+        ("\u00fc\u20ac", "\U0001f511"),
+        ("c", "~-._*"),
+    ],
+)
+def test_basic_has_both_parts_form_urlencoded(client_id: str, secret: str) -> None:
+    """R, RFC 6749 §2.3.1: else ``a:b`` cannot be told from ``a`` with the secret ``b:…``."""
+    client = ClientAuthentication(client_id, secret, "client_secret_basic")
+    headers, body = client.apply({"token": "t"})
+    scheme, _, encoded = headers["Authorization"].partition(" ")
+    name, colon, password = b64decode(encoded).decode("ascii").partition(":")
+    assert (scheme, unquote_plus(name), colon, unquote_plus(password)) == ("Basic", client_id, ":", secret)
+    assert body == {"token": "t"}
+
+
+def test_the_urlencoding_of_basic_is_the_forms() -> None:
+    """R: ``a:b%+é`` as RFC 6749 appendix B writes it, worked out by hand."""
+    headers, _ = ClientAuthentication("a:b%+\u00e9", "x y", "client_secret_basic").apply({})
+    assert headers["Authorization"] == "Basic " + b64encode(b"a%3Ab%25%2B%C3%A9:x+y").decode()
+
+
+BASIC, POST, NONE = "client_secret_basic", "client_secret_post", "none"
+
+
+@pytest.mark.parametrize(
+    ("secret", "configured", "offered", "method"),
+    [
+        ("s", "auto", (), BASIC),
+        ("s", "auto", (POST, BASIC), BASIC),
+        ("s", "auto", (POST,), POST),
+        ("s", "auto", ("private_key_jwt", POST), POST),
+        ("s", "auto", (NONE, BASIC), BASIC),
+        ("", "auto", (), NONE),
+        ("", "auto", (NONE,), NONE),
+        ("", "auto", (BASIC, POST), NONE),
+        ("s", POST, (BASIC,), POST),
+        ("s", BASIC, (POST,), BASIC),
+        ("s", NONE, (BASIC,), NONE),
+        ("", NONE, (), NONE),
+    ],
+)
+def test_the_method_is_chosen_once(secret: str, configured: str, offered: Sequence[str], method: str) -> None:
+    """OIDC Discovery §3: silence means Basic; what is configured wins over what is offered."""
+    assert ClientAuthentication("c", secret, configured, offered=offered).method == method
+
+
+@pytest.mark.parametrize(
+    ("secret", "configured", "offered"),
+    [
+        ("canary-s", "auto", ("private_key_jwt",)),
+        ("canary-s", "auto", (NONE,)),
+        ("canary-s", "private_key_jwt", ("private_key_jwt",)),
+        ("canary-s", "Basic", ()),
+        ("", BASIC, ()),
+        ("", POST, (POST,)),
+    ],
+)
+def test_a_method_that_cannot_work_is_named(secret: str, configured: str, offered: Sequence[str]) -> None:
+    with pytest.raises(AuthenticationError, match="TOKEN_ENDPOINT_AUTH_METHOD") as caught:
+        ClientAuthentication("c", secret, configured, offered=offered).apply({})
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    assert "canary" not in everything_told(caught.value)
+
+
+def test_a_public_client_adds_only_its_identifier() -> None:
+    assert ClientAuthentication("c").apply({"token": "t"}) == ({}, {"token": "t", "client_id": "c"})
+
+
+def test_each_request_gets_an_assertion_of_its_own(tmp_path: Path) -> None:
+    """T38."""
+    file = tmp_path / "client.pem"
+    file.write_bytes(pem(make_key("P-256")))
+    client = ClientAuthentication("c", key=load_client_key(str(file)), audience="https://id.example.com")
+    (_, first), (_, second) = client.apply({}), client.apply({})
+    assert set(first) == {"client_id", "client_assertion_type", "client_assertion"}
+    assert first["client_assertion"] != second["client_assertion"]

@@ -1,0 +1,186 @@
+"""Every call that a client makes to a provider, and the validation of what the provider sends.
+
+This file imports the HTTP and the signature libraries: ``OAuthProvider`` imports it at the first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from pywry_auth.exceptions import ErrorCode, TokenError
+from pywry_auth.models import Claims, OAuthTokenSet
+from pywry_auth.protocol.authorization import AuthorizationCode, build_authorization_url
+from pywry_auth.protocol.client_authentication import ClientAuthentication
+from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.http import ProviderSession, close_idle_connections
+from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_issuer_and_audience, check_times
+from pywry_auth.protocol.jws import VerifiedToken, verify_signature
+from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.protocol.token_endpoint import TokenEndpoint
+from pywry_auth.protocol.urls import HTTPOptions
+
+
+class Hooks(Protocol):
+    """The provider's part in its calls; ``OAuthProvider`` documents each member."""
+
+    @property
+    def uses_openid(self) -> bool:
+        """Whether an ID token is required."""
+
+    @property
+    def http_options(self) -> HTTPOptions:
+        """How calls are made."""
+
+    def require_endpoint(self, member: str) -> str:
+        """Return a member of the metadata that must not be empty."""
+
+    def expected_issuer(self, claims: Claims) -> str:
+        """Return the issuer that a token must name."""
+
+    def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
+        """Return a token set in the form that the RFCs ask for."""
+
+
+class ProtocolClient:
+    """Makes the calls to one provider, as one client; ``OAuthProvider`` documents their arguments and errors.
+
+    Args:
+        identity: The client.
+        metadata: Returns the provider's metadata; called by each call that needs it.
+        hooks: The provider's differences.
+        keys: The provider's signing keys.
+        leeway: Seconds by which the provider's clock may differ.
+    """
+
+    def __init__(
+        self,
+        identity: ClientAuthentication,
+        metadata: Callable[[], ProviderMetadata],
+        hooks: Hooks,
+        keys: KeySet,
+        leeway: float,
+    ) -> None:
+        self._identity = identity
+        self._metadata = metadata
+        self._hooks = hooks
+        self._keys = keys
+        self._leeway = leeway
+
+    def session(self) -> ProviderSession:
+        """Return an HTTP session for one call."""
+        return ProviderSession(self._hooks.http_options)
+
+    def close(self) -> None:
+        """Close the idle connections of this process to providers."""
+        close_idle_connections()
+
+    def exchange(
+        self, code: AuthorizationCode, redirect_uri: str, verifier: str | None, nonce: str | None, scope: str
+    ) -> OAuthTokenSet:
+        """Return the tokens for a code, the ID token validated (RFC 6749 §4.1.3, OIDC Core §3.1.3)."""
+        grant = {"grant_type": "authorization_code", "code": code.value, "redirect_uri": redirect_uri}
+        return self.obtain({**grant, "code_verifier": verifier}, nonce, scope)
+
+    def obtain(self, grant: Mapping[str, str | None], nonce: str | None, scope: str) -> OAuthTokenSet:
+        """Return the tokens of a sign-in by any grant, the ID token validated.
+
+        Args:
+            grant: ``grant_type`` and its parameters.
+            nonce: The nonce of the request; None if none was sent.
+            scope: The scopes of the request.
+
+        Raises:
+            TokenError: The provider refused, or its response is not valid.
+        """
+        tokens = self.token_endpoint().request(grant)
+        if self._hooks.uses_openid and tokens.id_token is None:
+            raise TokenError(
+                "The provider sent no ID token although openid was requested: check the client there.",
+                error=ErrorCode.INVALID_ID_TOKEN,
+            )
+        # A response without a scope means the requested one (RFC 6749 §5.1).
+        return self._validated(replace(tokens, scope=tokens.scope or scope), nonce)
+
+    def refresh(self, refresh_token: str) -> OAuthTokenSet:
+        """Return new tokens (RFC 6749 §6); a response without a new refresh token keeps the old one."""
+        if self._hooks.uses_openid:
+            # Otherwise an ID token that cannot be validated could cost a refresh token that was just spent.
+            self._signing_keys().keys()
+        # No scope is sent: it would be the same, and some servers refuse the parameter.
+        grant = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return self._validated(self.token_endpoint().request(grant), None)
+
+    def revoke(self, token: str) -> bool | None:
+        """Revoke a token (RFC 7009); return whether the provider confirms it, or None without an endpoint."""
+        url = self._metadata().revocation_endpoint
+        return self.token_endpoint().revoke(url, token) if url else None
+
+    def userinfo(self, access_token: str) -> dict[str, Any]:
+        """Return the user's profile as the provider sent it (OIDC Core §5.3)."""
+        url = self._hooks.require_endpoint("userinfo_endpoint")
+        with self.session() as session:
+            answer = session.call("GET", url, headers={"Authorization": f"Bearer {access_token}"})
+        if answer.status != 200:
+            raise answer.fault("no profile")
+        if answer.media_type != "application/jwt":
+            return answer.json_object()
+        algorithms = self._metadata().userinfo_signing_alg_values_supported
+        token = verify_signature(
+            answer.body.decode("ascii", errors="replace"), self._signing_keys(), algorithms
+        )
+        expected = self._expected(token)
+        check_issuer_and_audience(token.claims, expected)
+        check_times(token.claims, expected)
+        return dict(token.claims)
+
+    def validate_id_token(self, id_token: str, nonce: str | None, access_token: str | None) -> dict[str, Any]:
+        """Return the claims of an ID token for this client (OIDC Core §3.1.3.7)."""
+        algorithms = self._metadata().id_token_signing_alg_values_supported
+        token = verify_signature(id_token, self._signing_keys(), algorithms)
+        return dict(check_claims(token, self._expected(token), nonce=nonce, access_token=access_token))
+
+    def end_session_url(
+        self, id_token_hint: str | None, post_logout_redirect_uri: str | None, state: str | None
+    ) -> str | None:
+        """Return the URL that ends the session at the provider, or None (OIDC RP-Initiated Logout §2)."""
+        endpoint = self._metadata().end_session_endpoint
+        parameters = {
+            "id_token_hint": id_token_hint,
+            "client_id": self._identity.client_id,
+            "post_logout_redirect_uri": post_logout_redirect_uri,
+            "state": state,
+        }
+        return build_authorization_url(endpoint, parameters) if endpoint else None
+
+    def token_endpoint(self) -> TokenEndpoint:
+        """Return the provider's token endpoint, for a grant of any type.
+
+        Raises:
+            AuthenticationError: The provider has none.
+        """
+        metadata = self._metadata()
+        authentication = replace(
+            self._identity,
+            offered=metadata.token_endpoint_auth_methods_supported,
+            audience=metadata.issuer or metadata.token_endpoint,
+        )
+        url = self._hooks.require_endpoint("token_endpoint")
+        return TokenEndpoint(url, authentication, self.session, metadata.issuer)
+
+    def _validated(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
+        tokens = self._hooks.normalize_tokens(tokens)
+        if tokens.id_token is None or not self._hooks.uses_openid:
+            return replace(tokens, id_token=None)  # an ID token that was not requested is not validated
+        claims = self.validate_id_token(tokens.id_token, nonce, tokens.access_token)
+        return replace(tokens, id_token_claims=claims)
+
+    def _expected(self, token: VerifiedToken) -> ExpectedClaims:
+        issuer = self._hooks.expected_issuer(token.claims)
+        return ExpectedClaims(issuer, self._identity.client_id, self._identity.clock(), self._leeway)
+
+    def _signing_keys(self) -> KeySet:
+        self._hooks.require_endpoint("jwks_uri")
+        self._hooks.require_endpoint("issuer")
+        return self._keys

@@ -1,0 +1,202 @@
+"""How a client authenticates to the provider (RFC 6749 §2.3, RFC 7523 §2.2, OIDC Core §9)."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote_plus
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
+
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
+
+_JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_KEY, _BASIC, _POST, _NONE = "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
+_LIFETIME = 60  # seconds
+_SMALLEST_RSA_BITS = 2048
+_USUAL = ("RS256", "ES256", "ES384", "ES512", "EdDSA")
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """A client's private key, and how it signs.
+
+    Args:
+        key: The key.
+        algorithm: The signature's (RFC 7518 §3.1).
+        kid: The key's name at the provider; empty when it has none.
+    """
+
+    key: Key = field(repr=False)
+    algorithm: str
+    kid: str
+
+    def assertion(self, client_id: str, audience: str, now: float) -> str:
+        """Return an assertion for one request (RFC 7523 §3); it expires after 60 s.
+
+        Args:
+            client_id: The client that signs, and that the assertion is about.
+            audience: The provider's issuer.
+            now: Unix time in seconds.
+        """
+        header = {"alg": self.algorithm, "typ": "JWT"} | ({"kid": self.kid} if self.kid else {})
+        claims = {
+            "iss": client_id,
+            "sub": client_id,
+            "aud": audience,
+            "jti": secrets.token_urlsafe(32),
+            "iat": int(now),
+            "exp": int(now) + _LIFETIME,
+        }
+        registry = AlgorithmRegistry(algorithms=[self.algorithm])
+        return jwt.encode(header, claims, self.key, registry=registry)
+
+
+@dataclass(frozen=True)
+class ClientAuthentication:
+    """One client, and how it authenticates in each request to the token endpoint and its neighbours.
+
+    Args:
+        client_id: The client's identifier.
+        client_secret: Its secret; empty for a public client.
+        configured: ``auto``, or the method that the settings name.
+        key: Its private key; None if it has none.
+        clock: Unix time in seconds.
+        offered: ``token_endpoint_auth_methods_supported``; empty if the provider does not say, which means
+            Basic (OIDC Discovery §3).
+        audience: The provider's issuer, or its token endpoint if it has no issuer: any other audience would
+            let the server that receives an assertion use it elsewhere (draft-ietf-oauth-rfc7523bis).
+    """
+
+    client_id: str
+    client_secret: str = field(default="", repr=False)
+    configured: str = "auto"
+    key: ClientKey | None = None
+    clock: Callable[[], float] = time.time
+    offered: Sequence[str] = ()
+    audience: str = ""
+
+    @property
+    def method(self) -> str:
+        """The method in use; there is never a second attempt with another one.
+
+        Raises:
+            AuthenticationError: The secret, the key and the methods do not fit together.
+        """
+        method = self._best_method() if self.configured == "auto" else self.configured
+        if method not in (_KEY, _BASIC, _POST, _NONE):
+            raise _misconfigured(
+                f"is {method or self.configured!r} and the provider offers "
+                f"{printable(', '.join(self.offered)) or 'nothing in particular'}: set it to auto, "
+                "private_key_jwt, client_secret_basic, client_secret_post or none"
+            )
+        if method == _KEY and self.key is None:
+            raise _misconfigured(f"{_KEY} needs CLIENT_KEY_FILE: set it, or choose another method")
+        if method in (_BASIC, _POST) and not self.client_secret:
+            raise _misconfigured(f"{method} needs CLIENT_SECRET: set it, or use none")
+        return method
+
+    def apply(self, parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the headers and the body's parameters of one authenticated request.
+
+        Args:
+            parameters: The request without the client's authentication.
+
+        Raises:
+            AuthenticationError: The client cannot authenticate.
+        """
+        method = self.method
+        if method == _BASIC:
+            # RFC 6749 §2.3.1: both parts are form-urlencoded, so that a colon in the identifier is safe.
+            pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
+            return {"Authorization": "Basic " + b64encode(pair.encode("ascii")).decode("ascii")}, {
+                **parameters
+            }
+        proof = {}
+        if method == _POST:
+            proof = {"client_secret": self.client_secret}
+        elif method == _KEY and self.key is not None:
+            assertion = self.key.assertion(self.client_id, self.audience, self.clock())
+            proof = {"client_assertion_type": _JWT_BEARER, "client_assertion": assertion}
+        return {}, {**parameters, "client_id": self.client_id, **proof}
+
+    def _best_method(self) -> str:
+        ours = ((_KEY,) if self.key else ()) + ((_BASIC, _POST) if self.client_secret else ())
+        if not ours:
+            return _NONE  # a public client has no choice: many providers accept it without saying so
+        if not self.offered:
+            return _BASIC if self.client_secret else _KEY
+        return next((method for method in ours if method in self.offered), "")
+
+
+def load_client_key(path: str) -> ClientKey:
+    """Return the private key of a file.
+
+    Args:
+        path: A PEM file, or a JWK, whose ``alg`` and ``kid`` are respected.
+
+    Raises:
+        AuthenticationError: The file cannot be read, or has no key that can sign; its content is not quoted.
+    """
+    key, members = _read(path)
+    if not key.is_private:
+        raise _unusable(path, "it contains only a public key")
+    if isinstance(key, RSAKey) and key.raw_value.key_size < _SMALLEST_RSA_BITS:
+        raise _unusable(path, f"an RSA key needs {_SMALLEST_RSA_BITS} bits or more")
+    kind = (members["kty"], members.get("crv"))
+    fitting = [name for name, (kty, crv) in ALGORITHMS.items() if kind in ((kty, crv), (kty, None))]
+    usual = [members["alg"]] if members.get("alg") else _USUAL
+    algorithm = next((name for name in usual if name in fitting), None)
+    if algorithm is None:
+        raise _unusable(path, "its kind of key or its alg cannot sign here")
+    loaded = ClientKey(key, algorithm, str(members["kid"]) if "kid" in members else "")
+    try:
+        loaded.assertion("", "", 0)
+    except JoseError:  # otherwise each login would fail
+        raise _unusable(path, "the JWK's own use or key_ops is not signing") from None
+    return loaded
+
+
+def _read(path: str) -> tuple[Key, Mapping[str, object]]:
+    try:
+        key = _imported(Path(path).read_text(encoding="utf-8-sig"))
+        return key, key.as_dict(private=False)
+    except OSError as error:
+        raise _unusable(path, f"it cannot be read ({type(error).__name__})") from None
+    except Exception as error:  # noqa: BLE001  # a key can be wrong in many ways, and each text could show it
+        why = f"it is not a key in PEM or JWK, or it has a passphrase ({type(error).__name__})"
+        raise _unusable(path, why) from None
+
+
+def _imported(text: str) -> Key:
+    if text.lstrip().startswith("{"):
+        return JWKRegistry.import_key(json.loads(text))
+    for kind in (RSAKey, ECKey, OKPKey):
+        try:
+            key: Key = kind.import_key(text)
+        except (JoseError, ValueError, TypeError):
+            continue
+        return key
+    raise ValueError("no key")
+
+
+def _unusable(path: str, why: str) -> AuthenticationError:
+    return AuthenticationError(
+        f"CLIENT_KEY_FILE {printable(path)}: {why}. Make one with: openssl genpkey -algorithm EC "
+        "-pkeyopt ec_paramgen_curve:P-256 -out client.pem",
+        error=ErrorCode.INVALID_CONFIGURATION,
+    )
+
+
+def _misconfigured(condition: str) -> AuthenticationError:
+    return AuthenticationError(
+        f"TOKEN_ENDPOINT_AUTH_METHOD {condition}.", error=ErrorCode.INVALID_CONFIGURATION
+    )

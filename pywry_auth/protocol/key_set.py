@@ -1,0 +1,100 @@
+"""An issuer's signing keys (RFC 7517), and how rarely the issuer is asked for them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.single_flight import SingleFlight
+
+if TYPE_CHECKING:
+    from pywry_auth.protocol.http import ProviderSession
+
+Keys = tuple[Mapping[str, Any], ...]
+"""The members of each key, as the issuer sent them."""
+
+_logger = logging.getLogger("pywry_auth.protocol")
+_REFETCH_SECONDS = 30.0
+_MAX_AGE_SECONDS = 3600.0
+
+
+class KeySet:
+    """An issuer's signing keys: fetched once, then for an unknown key at most every 30 s.
+
+    So a rotated key works at once, and forged key IDs cannot flood the issuer. Keys expire after an hour, so
+    that a withdrawn key is no longer trusted; while the issuer is unreachable, the keys at hand stay in use.
+
+    Args:
+        url: Returns the issuer's ``jwks_uri``; called for each fetch.
+        session: Returns the HTTP session for one call.
+        clock: Seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        url: Callable[[], str],
+        session: Callable[[], ProviderSession],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._session = session
+        self._clock = clock
+        # Only the thread that leads a flight writes the members below.
+        self._flight = SingleFlight[Keys](AuthenticationError)
+        self._keys: Keys = ()
+        self._fetched_at: float | None = None
+        self._refetched_at: float | None = None
+
+    def keys(self) -> Keys:
+        """Return the keys, fetched if there are none or they are an hour old.
+
+        Raises:
+            AuthenticationError: No keys were ever fetched, and none can be fetched now.
+        """
+        return self._flight.run(self._update, lambda: self._keys if self._is_fresh() else None)
+
+    def newer(self, than: Keys) -> Keys | None:
+        """Return keys that followed ``than``, or None.
+
+        Args:
+            than: Keys of this set, among which one was missing. None follows them if the issuer was asked
+                less than 30 s ago, or has no others.
+        """
+        keys = self._flight.run(
+            self._update, lambda: self._keys if self._keys is not than or self._asked_recently() else None
+        )
+        return None if keys is than else keys
+
+    def _is_fresh(self) -> bool:
+        if self._fetched_at is None:
+            return False
+        return self._clock() - self._fetched_at < _MAX_AGE_SECONDS or self._asked_recently()
+
+    def _asked_recently(self) -> bool:
+        return self._refetched_at is not None and self._clock() - self._refetched_at < _REFETCH_SECONDS
+
+    def _update(self) -> Keys:
+        if self._fetched_at is None:
+            self._keys = self._fetch()
+        else:
+            self._refetched_at = self._clock()
+            try:
+                self._keys = self._fetch()
+            except AuthenticationError as error:
+                _logger.warning("the key set could not be fetched again; the old keys stay in use: %s", error)
+                return self._keys
+        self._fetched_at = self._clock()
+        return self._keys
+
+    def _fetch(self) -> Keys:
+        with self._session() as session:
+            answer = session.call(
+                "GET", self._url(), headers={"Accept": "application/jwk-set+json, application/json"}
+            )
+        keys = answer.json_object().get("keys") if answer.status == 200 else None
+        if not isinstance(keys, list):
+            raise answer.fault("no key set (check JWKS_URL)")
+        return tuple(key for key in keys if isinstance(key, dict))

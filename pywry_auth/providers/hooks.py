@@ -1,0 +1,106 @@
+"""ProviderHooks: the decisions that may differ from one provider to the next, with the RFCs' defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.models import Claims, OAuthTokenSet
+from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
+
+
+class ProviderHooks:
+    """What a provider's class may say or decide in its own way; ``OAuthProvider`` lists the members."""
+
+    name: str = "custom"
+    default_scopes: ClassVar[tuple[str, ...]] = ()
+    authorize_params: ClassVar[Mapping[str, str]] = {}
+    endpoints: ProviderMetadata = ProviderMetadata()
+
+    options: ProviderOptions
+    client_id: str
+    scopes: tuple[str, ...]
+
+    @property
+    def metadata(self) -> ProviderMetadata:
+        """The provider's endpoints and abilities, with those in ``options`` instead of the usual ones."""
+        return self.options.applied_to(self.endpoints)
+
+    def expected_issuer(self, claims: Claims) -> str:
+        """Return the issuer that a signed token must name, byte for byte.
+
+        Args:
+            claims: The token's claims. Its signature is valid; nothing is yet known of the claims.
+
+        Raises:
+            TokenError: The token is refused.
+        """
+        return self.metadata.issuer
+
+    def is_same_issuer(self, name: str) -> bool:
+        """Tell whether the ``iss`` of an authorization response names this issuer (RFC 9207 §2.4)."""
+        return name == self.metadata.issuer
+
+    def is_recorded_issuer(self, name: str) -> bool:
+        """Tell whether the issuer that a stored token set names is this one."""
+        return name == self.metadata.issuer
+
+    def issued_to_this_client(self, tokens: OAuthTokenSet) -> bool:
+        """Tell, without a call, whether a token set is this issuer's and this client's.
+
+        A set that names neither was stored by the application itself, and is accepted.
+        """
+        if not tokens.client_id and not tokens.issuer:
+            return True
+        return tokens.client_id == self.client_id and self.is_recorded_issuer(tokens.issuer)
+
+    def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
+        """Return a token set in the form that the RFCs ask for; its ID token is validated afterwards."""
+        return tokens
+
+    def profile_suffices(self, claims: Claims) -> bool:
+        """Tell whether validated ID token claims make the UserInfo call unnecessary.
+
+        They do if there is no such endpoint, or if ``userinfo_from_id_token`` is set and they have what the
+        scopes request.
+        """
+        if not self.metadata.userinfo_endpoint:
+            return bool(claims)
+        wanted = {"email": "email", "profile": "name"}
+        complete = all(claims.get(wanted.get(scope, "sub")) for scope in self.scopes)
+        return self.options.userinfo_from_id_token and complete
+
+    def verified_email(self, profile: Claims, access_token: str) -> str | None:
+        """Return the user's e-mail address if the provider has verified it (OIDC Core §5.1).
+
+        Args:
+            profile: The user's profile. Some providers send ``email_verified`` as a string.
+            access_token: The user's access token, for a provider with an endpoint for this.
+
+        Raises:
+            AuthenticationError: Such an endpoint did not answer.
+        """
+        email, verified = profile.get("email"), profile.get("email_verified")
+        return email if isinstance(email, str) and (verified is True or verified == "true") else None
+
+    def require_endpoint(self, member: str) -> str:
+        """Return a member of the metadata that must not be empty.
+
+        Args:
+            member: Its name there, such as ``userinfo_endpoint``.
+
+        Raises:
+            AuthenticationError: It is empty; the text names the option that sets it.
+        """
+        value: str = getattr(self.metadata, member)
+        if not value:
+            option = next((name for name, endpoint in ENDPOINTS.items() if endpoint == member), member)
+            raise self.configuration_error(f"there is no {option}: set {option.upper()}")
+        return value
+
+    def configuration_error(self, text: str) -> AuthenticationError:
+        """Return the error for a provider that cannot work as it is configured."""
+        message = f"Provider {self.name}: {text}."
+        return AuthenticationError(message, error=ErrorCode.INVALID_CONFIGURATION, provider=self.name)

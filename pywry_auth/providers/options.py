@@ -1,0 +1,114 @@
+"""ProviderOptions: what may be chosen about any provider, beside its client and scopes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self, TypedDict
+
+from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
+
+if TYPE_CHECKING:
+    from pywry_auth.config import OAuth2Settings
+
+
+def _endpoint(member: str) -> Any:
+    return field(default="", metadata={"member": member})
+
+
+@dataclass(frozen=True)
+class ProviderOptions:
+    """What may be chosen about any provider; the fields have the names of the settings.
+
+    Args:
+        authorize_url, token_url, userinfo_url, revocation_url, jwks_url, end_session_url,
+            device_authorization_url: An endpoint, instead of the provider's usual one.
+        issuer: The issuer, byte for byte as its ID tokens name it.
+        client_key_file: A PEM or JWK file with the private key for ``private_key_jwt`` (RFC 7523).
+        clock_skew_seconds: Seconds by which the provider's clock may differ, for ID tokens.
+        http_timeout_seconds: Seconds for each call in total.
+        proxy_url: Proxy for all but loopback addresses; empty follows ``HTTPS_PROXY`` and ``NO_PROXY``.
+        ca_bundle: File of trusted certificates; empty follows ``REQUESTS_CA_BUNDLE`` and ``SSL_CERT_FILE``.
+        userinfo_from_id_token: Skips the UserInfo call if the ID token has all that the scopes request.
+        clock: Unix time in seconds.
+
+    Raises:
+        AuthenticationError: An endpoint is not a URL that secrets may be sent to; the text names it.
+    """
+
+    authorize_url: str = _endpoint("authorization_endpoint")
+    token_url: str = _endpoint("token_endpoint")
+    userinfo_url: str = _endpoint("userinfo_endpoint")
+    revocation_url: str = _endpoint("revocation_endpoint")
+    jwks_url: str = _endpoint("jwks_uri")
+    end_session_url: str = _endpoint("end_session_endpoint")
+    device_authorization_url: str = _endpoint("device_authorization_endpoint")
+    issuer: str = ""
+    client_key_file: str = ""
+    clock_skew_seconds: float = 60.0
+    http_timeout_seconds: float = 10.0
+    proxy_url: str = field(default="", repr=False)
+    ca_bundle: str = ""
+    userinfo_from_id_token: bool = False
+    clock: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        for name in ENDPOINTS:
+            url = getattr(self, name)
+            if url:
+                require_endpoint(str(url), name.upper())
+
+    @classmethod
+    def from_settings(cls, settings: OAuth2Settings) -> Self:
+        """Return the options that the settings name.
+
+        Args:
+            settings: ``get_settings().oauth2``.
+        """
+        values = {name: getattr(settings, name) for name in _NAMES if hasattr(settings, name)}
+        values["proxy_url"] = settings.proxy_url.get_secret_value()
+        # A custom provider's issuer is named; it is not an address to discover anything at.
+        return cls(**values, issuer=settings.issuer_url if settings.provider == "custom" else "")
+
+    @property
+    def http(self) -> HTTPOptions:
+        """How calls to the provider are made."""
+        return HTTPOptions(self.http_timeout_seconds, self.proxy_url, self.ca_bundle)
+
+    def applied_to(self, metadata: ProviderMetadata) -> ProviderMetadata:
+        """Return a provider's metadata with the endpoints and the issuer of these options instead.
+
+        Args:
+            metadata: Where the provider's endpoints usually are.
+        """
+        chosen = {member: getattr(self, name) for name, member in ENDPOINTS.items()} | {"issuer": self.issuer}
+        return replace(metadata, **{member: value for member, value in chosen.items() if value})
+
+
+_NAMES = [option.name for option in fields(ProviderOptions)]
+ENDPOINTS: Mapping[str, str] = {
+    option.name: option.metadata["member"] for option in fields(ProviderOptions) if option.metadata
+}
+"""The options that name an endpoint, each with the endpoint's name in the metadata."""
+
+
+class ProviderKeywords(TypedDict, total=False):
+    """The same options as keyword arguments of a provider's constructor, for type checkers."""
+
+    authorize_url: str
+    token_url: str
+    userinfo_url: str
+    revocation_url: str
+    jwks_url: str
+    end_session_url: str
+    device_authorization_url: str
+    issuer: str
+    client_key_file: str
+    clock_skew_seconds: float
+    http_timeout_seconds: float
+    proxy_url: str
+    ca_bundle: str
+    userinfo_from_id_token: bool
+    clock: Callable[[], float]
