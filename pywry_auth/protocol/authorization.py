@@ -1,11 +1,10 @@
-"""The authorization request (RFC 6749 §4.1.1), and the validation of its response."""
+"""The validation of an authorization response (RFC 6749 §4.1.2, RFC 9207)."""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.models import AuthorizationRequest
@@ -20,21 +19,6 @@ class AuthorizationCode:
     """A code from a validated response; only such a code is exchanged."""
 
     value: str = field(repr=False)
-
-
-def build_authorization_url(endpoint: str, parameters: Mapping[str, str | None]) -> str:
-    """Return the URL to send the browser to.
-
-    Args:
-        endpoint: The authorization endpoint; its own query is kept (RFC 6749 §3.1).
-        parameters: The request. None keeps the endpoint's own value. Any other value replaces it, because a
-            parameter must not appear twice.
-    """
-    parts = urlsplit(endpoint)
-    asked = [(name, value) for name, value in parameters.items() if value is not None]
-    own = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(name, value) for name, value in own if parameters.get(name) is None]
-    return urlunsplit(parts._replace(query=urlencode(kept + asked, quote_via=quote)))
 
 
 def validate_authorization_response(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pywry_auth.exceptions import ErrorCode, TokenError
 from pywry_auth.models import Claims, OAuthTokenSet
-from pywry_auth.protocol.authorization import AuthorizationCode, build_authorization_url
+from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.http import ProviderSession, close_idle_connections
@@ -19,7 +19,7 @@ from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_iss
 from pywry_auth.protocol.jws import VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
-from pywry_auth.protocol.urls import HTTPOptions
+from pywry_auth.protocol.urls import HTTPOptions, with_query
 
 
 class Hooks(Protocol):
@@ -77,10 +77,16 @@ class ProtocolClient:
         close_idle_connections()
 
     def exchange(
-        self, code: AuthorizationCode, redirect_uri: str, verifier: str | None, nonce: str | None, scope: str
+        self,
+        code: AuthorizationCode | str,
+        redirect_uri: str,
+        verifier: str | None,
+        nonce: str | None,
+        scope: str,
     ) -> OAuthTokenSet:
         """Return the tokens for a code, the ID token validated (RFC 6749 §4.1.3, OIDC Core §3.1.3)."""
-        grant = {"grant_type": "authorization_code", "code": code.value, "redirect_uri": redirect_uri}
+        value = code.value if isinstance(code, AuthorizationCode) else code
+        grant = {"grant_type": "authorization_code", "code": value, "redirect_uri": redirect_uri}
         return self.obtain({**grant, "code_verifier": verifier}, nonce, scope)
 
     def obtain(self, grant: Mapping[str, str | None], nonce: str | None, scope: str) -> OAuthTokenSet:
@@ -152,7 +158,7 @@ class ProtocolClient:
             "post_logout_redirect_uri": post_logout_redirect_uri,
             "state": state,
         }
-        return build_authorization_url(endpoint, parameters) if endpoint else None
+        return with_query(endpoint, parameters) if endpoint else None
 
     def token_endpoint(self) -> TokenEndpoint:
         """Return the provider's token endpoint, for a grant of any type.

@@ -1,7 +1,7 @@
-"""urllib3 connections that are made, and whose answer, head and body together, is there by a deadline.
+"""urllib3 connections with one deadline for connecting and for the whole answer.
 
-A socket's own timeout starts anew with each address of a host and with each read, so many addresses behind a
-silent firewall, or a server that sends one byte now and then, could hold a caller for minutes or hours.
+A socket's own timeout starts again with each address of a host and with each read. Many addresses behind a
+silent firewall, or a server that sends single bytes, could therefore hold a caller for minutes or hours.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from urllib3.util.connection import allowed_gai_family
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-_ADDRESS_SECONDS = 3.05  # beyond a SYN that is sent again; another address may do better
+_ADDRESS_SECONDS = 3.05  # longer than one retransmitted SYN; then another address may work
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket, giving each read only the time that is left."""
+    """Reads a socket; each read may take only the time that is left."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._socket = sock
@@ -48,7 +48,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineSocket:
-    """As much of a socket as an ``http.client.HTTPResponse`` asks for."""
+    """The part of a socket that ``http.client.HTTPResponse`` uses."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._socket = sock
@@ -59,7 +59,7 @@ class _DeadlineSocket:
 
 
 def _response(connection: HTTPConnection, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-    # urllib3 2 has set the connection's timeout to what is left of the call's total when it asks for this.
+    # By now urllib3 2 has set the connection's timeout to the rest of the call's total.
     if isinstance(connection.timeout, (int, float)):
         sock = _DeadlineSocket(sock, connection.timeout)
     return http.client.HTTPResponse(sock, *args, **kwargs)
@@ -70,7 +70,7 @@ class _Deadline:
 
 
 class _Connecting(HTTPConnection):
-    """Shares the time allowed out among the addresses of a host; the parent gives it to each of them."""
+    """Divides the time allowed among a host's addresses; the parent allows it for each address."""
 
     def _new_conn(self) -> socket.socket:
         name, allowed = self._dns_host, self.timeout
@@ -84,7 +84,7 @@ class _Connecting(HTTPConnection):
                 self.timeout = min(share, _ADDRESS_SECONDS)
                 try:
                     sock = super()._new_conn()
-                    sock.settimeout(_left(ends))  # what follows, TLS or a proxy's answer, has the rest
+                    sock.settimeout(_left(ends))  # the rest is for TLS or a proxy's answer
                     return sock
                 except (ConnectTimeoutError, NewConnectionError):
                     if index == len(addresses) - 1:
@@ -98,7 +98,7 @@ def _addresses(name: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(name, port, allowed_gai_family(), socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return [name]  # whoever connects to it says what is wrong with it
+        return [name]  # connecting to it then fails with a better error
     return list(dict.fromkeys(str(place[0]) for *_, place in found)) or [name]
 
 
@@ -108,15 +108,15 @@ def _left(ends: float) -> float:
 
 @cache
 def with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    """Return a kind of pool whose connections keep the deadline of each call.
+    """Return a pool class whose connections keep the deadline of each call.
 
     Args:
-        pool: A kind of pool: for http or https, direct or through a SOCKS proxy.
+        pool: A pool class: for http or https, direct or through a SOCKS proxy.
     """
     kind = pool.ConnectionCls
     if issubclass(kind, _Deadline):
         return pool
-    # A SOCKS proxy connects itself: whether it is to be given a name or an address is not decided here.
+    # A SOCKS proxy connects by itself, to a name or to an address as its URL says.
     usual = getattr(kind, "_new_conn", None) is HTTPConnection._new_conn
     bases = (_Deadline, _Connecting, kind) if usual else (_Deadline, kind)
     return type(pool.__name__, (pool,), {"ConnectionCls": type(kind.__name__, bases, {})})

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ProviderMetadata:
-    """Where an authorization server's endpoints are and what it can do (OIDC Discovery §3, RFC 8414 §2).
+    """An authorization server's endpoints and abilities (OIDC Discovery §3, RFC 8414 §2).
 
-    The names are the wire's. Empty means that there is none, or that the provider does not say.
+    The names are the wire's. Empty means that the server has none, or does not say.
     """
 
     issuer: str = ""
@@ -40,10 +40,10 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
 
     Args:
         session: Makes the call.
-        issuer_url: The issuer as it was configured; a trailing slash may differ from the issuer's own name.
+        issuer_url: The issuer as configured; a trailing slash may differ from the issuer's own name.
 
     Raises:
-        AuthenticationError: No answer, or a document that is not this issuer's.
+        AuthenticationError: The issuer did not answer, or the document is not this issuer's.
     """
     require_endpoint(issuer_url, "ISSUER_URL")
     url = issuer_url.rstrip("/") + "/.well-known/openid-configuration"
@@ -51,7 +51,7 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     if answer.status != 200:
         raise answer.fault("no discovery document (check ISSUER_URL)")
     metadata = _read(answer.json_object())
-    # OIDC Discovery §4.3: else one issuer could speak for another. The slash is what people get wrong.
+    # OIDC Discovery §4.3: otherwise one issuer could speak for another. People often get the slash wrong.
     if metadata.issuer.removesuffix("/") != issuer_url.removesuffix("/"):
         raise AuthenticationError(
             f"ISSUER_URL is {printable(issuer_url)} but the issuer there calls itself "
@@ -90,8 +90,8 @@ def _require_endpoints(metadata: ProviderMetadata) -> None:
             continue
         require_endpoint(url, f"The issuer's {field.name}")
         if is_loopback(urlsplit(url).hostname) and not local:
-            # A foreign document must not make us call services of this machine.
+            # A remote document must not make this program call services of its own machine.
             raise AuthenticationError(
-                f"The issuer's {field.name} points at this machine, and the issuer is another.",
+                f"The issuer's {field.name} points at this machine, but the issuer is on another.",
                 error=ErrorCode.INVALID_RESPONSE,
             )

@@ -1,7 +1,7 @@
-"""The one HTTP client: our ``OAuth2Session``, over one pooled transport per process.
+"""The one HTTP client: an ``OAuth2Session`` over one pooled transport per process.
 
-The same path serves https and loopback. What it never does: follow a redirect, send or keep a cookie, read
-``.netrc``, speak plain http to another machine, wait longer than it was told, or read more than 1 MiB.
+The same path serves https and loopback. It never follows a redirect, sends or keeps a cookie, reads
+``.netrc``, speaks plain http to another machine, waits longer than allowed, or reads more than 1 MiB.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class ProviderAnswer:
-    """What the provider answered: status, media type and at most 1 MiB of body."""
+    """The provider's answer: status, media type and at most 1 MiB of body."""
 
     url: str
     status: int
@@ -46,7 +46,7 @@ class ProviderAnswer:
         """Return the body as a JSON object.
 
         Raises:
-            AuthenticationError: It is anything else.
+            AuthenticationError: It is not one.
         """
         value = self._json()
         if not isinstance(value, dict):
@@ -57,20 +57,24 @@ class ProviderAnswer:
         """Return the body as a JSON array.
 
         Raises:
-            AuthenticationError: It is anything else.
+            AuthenticationError: It is not one.
         """
         value = self._json()
         if not isinstance(value, list):
             raise self.fault("JSON that is not an array")
         return value
 
-    def fault(self, what: str) -> AuthenticationError:
-        """Return the error that says what is wrong with this answer."""
+    def fault(self, found: str) -> AuthenticationError:
+        """Return the error for an answer that cannot be used.
+
+        Args:
+            found: The answer's fault, as a noun: ``no profile``, say.
+        """
         code = ErrorCode.PROVIDER_UNREACHABLE if self.status >= 500 else ErrorCode.INVALID_RESPONSE
         return AuthenticationError(
             f"{_place(self.url)} answered with status {self.status}, "
             f"{printable(self.media_type, 60) or 'no media type'} "
-            f"and {what}: check the endpoint's URL and the provider's state.",
+            f"and {found}: check the endpoint's URL and the provider's state.",
             error=code,
         )
 
@@ -78,19 +82,19 @@ class ProviderAnswer:
         try:
             return json.loads(self.body, parse_constant=_not_json, parse_float=_finite)
         except (ValueError, RecursionError) as error:
-            # An error page of a proxy, mostly. The parser's error would carry the body: it is not kept.
+            # Mostly a proxy's error page. The parser's error would carry the body, so it is dropped.
             raise self.fault(f"a body that is not JSON ({type(error).__name__})") from None
 
 
 def _finite(text: str) -> float:
-    """Return a number, but none so large that it would be written as Infinity again."""
+    """Return a number; refuse one so large that it becomes Infinity."""
     value = float(text)
     return value if math.isfinite(value) else _not_json(text)
 
 
 def _not_json(text: str) -> NoReturn:
-    """Refuse NaN and Infinity: they are no JSON (RFC 8259 §6), though Python's parser takes them."""
-    raise ValueError("a number that JSON does not know")
+    """Refuse NaN and Infinity: Python's parser accepts them, RFC 8259 §6 does not."""
+    raise ValueError("a number that is not JSON")
 
 
 class _PooledAdapter(HTTPAdapter):
@@ -113,7 +117,7 @@ def _keep_deadlines(manager: PoolManager) -> PoolManager:
 class _Transport:
     """The process's pooled adapter.
 
-    The lock guards its making: once per process, and anew after a fork, because two processes on one warm
+    The lock guards its creation: once per process, and again after a fork, because two processes on one open
     connection would read each other's answers.
     """
 
@@ -133,12 +137,12 @@ _transport = _Transport()
 
 
 def close_idle_connections() -> None:
-    """Close the connections to providers that nobody is using; the next call opens a new one."""
+    """Close the idle connections to providers; the next call opens a new one."""
     _transport.adapter().close()
 
 
 class ProviderSession(OAuth2Session):
-    """An ``OAuth2Session`` with our transport rules; make a new one for each call or thread.
+    """An ``OAuth2Session`` with this transport's rules; create one for each call or thread.
 
     Args:
         options: Time allowed, proxy and trusted certificates.
@@ -147,15 +151,15 @@ class ProviderSession(OAuth2Session):
     def __init__(self, options: HTTPOptions) -> None:
         super().__init__()
         self.http_options = options
-        self.trust_env = False  # else ~/.netrc would replace the Authorization header
+        self.trust_env = False  # otherwise ~/.netrc would replace the Authorization header
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self.mount(scheme, _transport.adapter())
 
     def close(self) -> None:
-        """Leave the process's pool as it is: other sessions use it."""
+        """Leave the process's pool open: other sessions use it."""
 
-    def request(  # type: ignore[override]  # one reading of OAuth2Session.request's many arguments
+    def request(  # type: ignore[override]  # fewer arguments than OAuth2Session.request
         self, method: str, url: str, **arguments: Any
     ) -> requests.Response:
         """Make one request under the transport rules; no token is added and no redirect followed.
@@ -175,20 +179,26 @@ class ProviderSession(OAuth2Session):
     def call(
         self, method: str, url: str, *, data: str | None = None, headers: Mapping[str, str] | None = None
     ) -> ProviderAnswer:
-        """Return the provider's answer, whatever its status, unless it is a redirect.
+        """Return the provider's answer, with any status but a redirect.
 
-        A GET is tried up to three times within the time allowed; anything else is tried again only if it
+        A GET is tried up to three times within the time allowed. Any other request is tried again only if it
         was never sent.
 
+        Args:
+            method: The HTTP method.
+            url: The endpoint.
+            data: The body; a form unless ``headers`` has another ``Content-Type``.
+            headers: Further headers.
+
         Raises:
-            AuthenticationError: No answer (``provider_unreachable``), or one that no provider may give.
+            AuthenticationError: There was no answer (``provider_unreachable``), or an invalid one.
         """
         ends = time.monotonic() + self.http_options.timeout
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS
             try:
                 answer = self._once(method, url, data, headers, ends)
-            except ValueError as error:  # a URL, a header or an answer's framing that cannot be
+            except ValueError as error:  # an invalid URL or header, or an answer with invalid framing
                 _unreachable(url, error, self.http_options)
             except (requests.RequestException, HTTPError, OSError) as error:
                 if last or not (_never_sent(error) or _again(method)) or not _pause(attempt, ends):
@@ -215,7 +225,7 @@ class ProviderSession(OAuth2Session):
         if 300 <= answer.status < 400:
             raise answer.fault("a redirect, which is never followed")
         if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:
-            raise answer.fault("a body that is compressed unasked, or larger than 1 MiB")
+            raise answer.fault("a body that is compressed without request, or larger than 1 MiB")
         return answer
 
 
@@ -239,7 +249,7 @@ def _never_sent(error: Exception) -> bool:
 
 
 def _pause(attempt: int, ends: float) -> bool:
-    """Wait before the next attempt; False when no time would be left for it."""
+    """Wait before the next attempt; return False if no time would be left for it."""
     seconds = 0.1 * 2**attempt * random.uniform(0.5, 1)  # noqa: S311  # jitter, not a secret
     if time.monotonic() + seconds >= ends:
         return False
@@ -276,7 +286,7 @@ def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
     elif isinstance(error, ValueError):
         code, why = (
             ErrorCode.INVALID_CONFIGURATION,
-            f"{type(error).__name__}; check the URL, what is sent and PROXY_URL",
+            f"{type(error).__name__}; check the URL, the request's headers and PROXY_URL",
         )
     elif isinstance(error, (requests.ConnectionError, HTTPError)):
         why = f"the connection failed ({type(error).__name__}); check the network, the URL and the proxy"
@@ -287,6 +297,6 @@ def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
 
 
 def _quotes(error: Exception) -> bool:
-    """Tell whether the error's text may quote what was sent or received, a token perhaps."""
+    """Tell whether the error's text may quote the request or the answer, and with it a token."""
     reason = error.args[0] if error.args else None
     return isinstance(error, (ValueError, ProtocolError)) or isinstance(reason, ProtocolError)

@@ -1,4 +1,4 @@
-"""Judge the claims of an ID token whose signature was verified (OIDC Core §3.1.3.7)."""
+"""Validate the claims of an ID token with a valid signature (OIDC Core §3.1.3.7)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512", "
 
 @dataclass(frozen=True)
 class ExpectedClaims:
-    """What an ID token has to say.
+    """The values that an ID token must have.
 
     Args:
-        issuer: Who issued it, byte for byte.
-        client_id: Whom it is for.
+        issuer: Its issuer, byte for byte.
+        client_id: Its audience.
         now: Unix time in seconds.
-        leeway: Seconds that the two clocks may differ.
+        leeway: Seconds by which the two clocks may differ.
     """
 
     issuer: str
@@ -43,16 +43,16 @@ def check_claims(
     nonce: str | None = None,
     access_token: str | None = None,
 ) -> Claims:
-    """Return the claims of an ID token that was made for this client, now, and for this login.
+    """Return the claims of an ID token for this client and this login, valid now.
 
     Args:
         token: The token, its signature verified.
         expected: Issuer, client and time.
-        nonce: What was sent with the authorization request; None where none was sent (a refresh).
-        access_token: The access token that came with it, held against ``at_hash`` (OIDC Core §3.1.3.6).
+        nonce: The nonce of the authorization request; None if none was sent (a refresh).
+        access_token: The access token of the same response, compared with ``at_hash`` (OIDC Core §3.1.3.6).
 
     Raises:
-        TokenError: The claim that is wrong is named, never its value.
+        TokenError: A claim is wrong; the text names it, but not its value.
     """
     claims = token.claims
     check_issuer_and_audience(claims, expected)
@@ -68,13 +68,13 @@ def check_claims(
 
 
 def check_issuer_and_audience(claims: Claims, expected: ExpectedClaims) -> None:
-    """Check who made a token and for whom: ``iss``, ``aud`` and ``azp``.
+    """Check a token's issuer and audience: ``iss``, ``aud`` and ``azp``.
 
     Raises:
-        TokenError: One of them is missing or another's.
+        TokenError: One of them is missing or wrong.
     """
     if claims.get("iss") != expected.issuer:
-        _refuse("its issuer (iss) is another")
+        _refuse("its issuer (iss) is not the expected one")
     audience = claims.get("aud")
     audiences = audience if isinstance(audience, list) else [audience]
     if expected.client_id not in audiences or not all(isinstance(name, str) for name in audiences):
@@ -86,10 +86,10 @@ def check_issuer_and_audience(claims: Claims, expected: ExpectedClaims) -> None:
 
 
 def check_times(claims: Claims, expected: ExpectedClaims) -> None:
-    """Check that a token is good now: ``exp``, ``iat`` and ``nbf``, those of them that it has.
+    """Check that a token is valid now, by those of ``exp``, ``iat`` and ``nbf`` that it has.
 
     Raises:
-        TokenError: It is not, or one of them is no time.
+        TokenError: It is not, or one of them is not a time.
     """
     ends = _time(claims, "exp")
     if ends is not None and expected.now - expected.leeway >= ends:
@@ -100,7 +100,11 @@ def check_times(claims: Claims, expected: ExpectedClaims) -> None:
 
 
 def check_same_subject(first: Claims, later: Claims) -> None:
-    """Check that a later token speaks of the same person, issuer and client as the first (OIDC Core §12.2).
+    """Check that a refreshed token has the subject, issuer and audience of the first (OIDC Core §12.2).
+
+    Args:
+        first: The claims of the sign-in's ID token.
+        later: The claims of the refreshed ID token.
 
     Raises:
         TokenRefreshError: It does not.
@@ -108,7 +112,7 @@ def check_same_subject(first: Claims, later: Claims) -> None:
     for name in ("iss", "sub", "aud"):
         if first.get(name) != later.get(name):
             raise TokenRefreshError(
-                f"The refreshed ID token has another {name} than the one of the sign-in: sign in again.",
+                f"The refreshed ID token has a different {name} from the sign-in's: sign in again.",
                 error=ErrorCode.SUBJECT_MISMATCH,
             )
 
@@ -129,7 +133,7 @@ def _check_subject(claims: Claims) -> None:
 
 
 def _check_at_hash(at_hash: object, algorithm: str, access_token: str) -> None:
-    name = _HASHES.get(algorithm[-3:])  # EdDSA is only accepted with Ed25519, which hashes with SHA-512
+    name = _HASHES.get(algorithm[-3:])  # EdDSA is accepted only with Ed25519, which uses SHA-512
     if name is None:
         _refuse(f"it has an at_hash, which is not defined for {algorithm}")
     digest = hashlib.new(name, access_token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Check the signature of a JSON Web Token against an issuer's key set (RFC 7515, RFC 8725)."""
+"""Verify a JSON Web Token's signature with its issuer's key set (RFC 7515, RFC 8725)."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ _SMALLEST_RSA_BITS = 2048
 
 @dataclass(frozen=True)
 class VerifiedToken:
-    """A token whose signature is its issuer's: the algorithm used, and the claims, not yet judged."""
+    """A token with a valid signature: the algorithm, and the claims, which are not yet validated."""
 
     algorithm: str
     claims: Claims = field(repr=False)
 
 
 class _CriticalHeader(ValueError):
-    """The header demands what is not understood."""
+    """The header has a critical extension."""
 
 
 class _OtherType(ValueError):
-    """The header says that this is another kind of token."""
+    """The header's type is not an ID token's."""
 
 
 _REASONS: Mapping[type[Exception], str] = {
-    BadSignatureError: "its signature is none of the issuer's",
+    BadSignatureError: "its signature is not the issuer's",
     InvalidKeyIdError: "the issuer's key set has no single usable key for it",
     UnsupportedAlgorithmError: "its signature algorithm is not one that is accepted",
     UnsupportedHeaderError: "it has a critical header that is not understood",
@@ -62,14 +62,14 @@ _UNREADABLE = (JoseError, ValueError, KeyError, TypeError, RecursionError)
 
 
 class AlgorithmRegistry(JWSRegistry):
-    """The algorithms that it is made with, and no others."""
+    """Knows only the algorithms that it is constructed with."""
 
-    # Certificates in the header (x5c) are ignored, but they may be there.
+    # Certificates in the header (x5c) are ignored, but they are allowed.
     max_header_length = 8192
 
     def get_alg(self, name: str) -> Any:
-        """Return an algorithm of the list; argument as for the parent."""
-        # The parent takes an empty list for "the usual ones", HS256 among them, and warns of the name EdDSA.
+        """Return an algorithm of the list; the argument is the parent's."""
+        # For the parent an empty list means its defaults, HS256 among them; it also warns about EdDSA.
         if name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError
         return self.algorithms[name]
@@ -78,16 +78,16 @@ class AlgorithmRegistry(JWSRegistry):
 def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> VerifiedToken:
     """Return a token's claims if its issuer signed it.
 
-    Keys come from the key set alone: ``jku``, ``x5u``, ``jwk`` and ``x5c`` headers are ignored.
+    Keys come only from the key set: ``jku``, ``x5u``, ``jwk`` and ``x5c`` headers are ignored.
 
     Args:
         token: The token in compact form.
-        keys: The issuer's key set; asked again, within its limits, when it lacks the key.
-        advertised: Algorithms that the issuer says it uses; empty when it does not say.
+        keys: The issuer's key set; fetched again, within its limits, if it lacks the key.
+        advertised: Algorithms that the issuer says it uses; empty if it does not say.
 
     Raises:
-        TokenError: It did not, or its algorithm, type or header is one that is never accepted.
-        AuthenticationError: The key set cannot be had.
+        TokenError: The issuer did not sign it, or its algorithm, type or header is never accepted.
+        AuthenticationError: The key set cannot be fetched.
     """
     allowed = [name for name in ALGORITHMS if not advertised or name in advertised]
     known = keys.keys()
@@ -112,11 +112,11 @@ def _decode(token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str
 
 
 def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> Key:
-    """Return the one key that a header can mean; that its ``alg`` is allowed was checked before."""
-    # RFC 7515 §4.1.11: no extension is understood here, so none may be critical.
+    """Return the one key that a header can mean; its ``alg`` is already known to be allowed."""
+    # RFC 7515 §4.1.11: no extension is implemented here, so none may be critical.
     if "crit" in header:
         raise _CriticalHeader
-    # RFC 8725 §3.11: an access token or a logout token is no ID token, whoever signed it.
+    # RFC 8725 §3.11: an access token or a logout token is not an ID token, even if the issuer signed it.
     if str(header.get("typ", "JWT")).lower() not in ("jwt", "application/jwt"):
         raise _OtherType
     kid = header.get("kid")
@@ -128,9 +128,9 @@ def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> Key:
 
 
 def _usable(members: Mapping[str, Any]) -> Key | None:
-    """Return a key that can be trusted to check a signature, or None: one odd key must not spoil the set."""
+    """Return a key that can verify a signature, or None: one odd key must not spoil the set."""
     try:
-        # Measured before the import, which would put up a warning that is nobody's to act on.
+        # Measured before the import, which would warn about a key that the user cannot change.
         if members["kty"] == "RSA" and _bits(members["n"]) < _SMALLEST_RSA_BITS:
             return None
         return JWKRegistry.import_key(dict(members))
@@ -153,7 +153,7 @@ def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
 
 
 def _refused(error: Exception) -> TokenError:
-    # The library's own texts quote the token: only its errors' kinds are told.
+    # The library's own texts quote the token, so only the kind of its error is shown.
     why = _REASONS.get(type(error), f"it cannot be read ({type(error).__name__})")
     return TokenError(
         f"The provider's signed token is refused: {why}. Sign in again; if this happens again, "

@@ -13,10 +13,10 @@ _VERIFIER = re.compile(r"[A-Za-z0-9\-._~]{43,128}\Z")
 
 @dataclass(frozen=True)
 class PKCEChallenge:
-    """A code verifier and the challenge made from it (RFC 7636 §4.1, §4.2).
+    """A code verifier and its challenge (RFC 7636 §4.1, §4.2).
 
     Args:
-        verifier: 43 to 128 unreserved characters, sent when the code is exchanged.
+        verifier: 43 to 128 unreserved characters, sent with the code.
 
     Raises:
         ValueError: The verifier has another length or other characters.
@@ -36,7 +36,7 @@ class PKCEChallenge:
             length: Characters of the verifier, 43 to 128.
 
         Raises:
-            ValueError: ``length`` is outside of that.
+            ValueError: ``length`` is outside that range.
         """
         if not 43 <= length <= 128:
             raise ValueError(f"a code verifier has 43 to 128 characters, not {length}")
@@ -50,5 +50,5 @@ class PKCEChallenge:
 
     @property
     def method(self) -> str:
-        """Always ``S256``: ``plain`` protects from nobody who can read the request (RFC 7636 §7.2)."""
+        """Always ``S256``: ``plain`` does not protect against a reader of the request (RFC 7636 §7.2)."""
         return "S256"

@@ -1,10 +1,11 @@
-"""Which URLs a provider may have, and how its calls are made: values only, no network."""
+"""A provider's URLs, and the options of its calls: values only, no network."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 
@@ -37,10 +38,10 @@ def require_endpoint(url: str, name: str) -> str:
 
     Args:
         url: An endpoint's URL.
-        name: What it is, for the error.
+        name: Its name in the error.
 
     Raises:
-        AuthenticationError: It is not such a URL.
+        AuthenticationError: They may not.
     """
     try:
         parts = urlsplit(url)
@@ -48,7 +49,7 @@ def require_endpoint(url: str, name: str) -> str:
         usable = bool(parts.hostname) and parts.port != 0 and not parts.fragment and "@" not in parts.netloc
     except ValueError:
         secure = usable = False
-    # What urlsplit drops (tabs, newlines) or reads otherwise than a browser does (backslash) is refused.
+    # Reject characters that urlsplit drops (tabs, newlines) or parses differently from browsers (backslash).
     if not (secure and usable and url.isascii() and url.isprintable() and not set(url) & set(' \\"<>')):
         raise AuthenticationError(
             f"{name} must be an https URL, or http to 127.0.0.1, without user or fragment, "
@@ -56,6 +57,21 @@ def require_endpoint(url: str, name: str) -> str:
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return url
+
+
+def with_query(endpoint: str, parameters: Mapping[str, str | None]) -> str:
+    """Return the URL that sends the browser to an endpoint with parameters.
+
+    Args:
+        endpoint: The endpoint; its own query is kept (RFC 6749 §3.1).
+        parameters: The request. None keeps the endpoint's own value. Any other value replaces it, because a
+            parameter must not appear twice.
+    """
+    parts = urlsplit(endpoint)
+    asked = [(name, value) for name, value in parameters.items() if value is not None]
+    own = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(name, value) for name, value in own if parameters.get(name) is None]
+    return urlunsplit(parts._replace(query=urlencode(kept + asked, quote_via=quote)))
 
 
 def _without_user(url: str) -> str:

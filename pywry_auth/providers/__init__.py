@@ -1,1 +1,1 @@
-"""Who the authorization server is: one class for each."""
+"""Authorization servers: a class for each provider."""

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.protocol.authorization import AuthorizationCode, build_authorization_url
 from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.protocol.urls import with_query
 from pywry_auth.providers.hooks import ProviderHooks
 from pywry_auth.providers.options import ProviderKeywords, ProviderOptions
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from pywry_auth.protocol.authorization import AuthorizationCode
     from pywry_auth.protocol.client import ProtocolClient
     from pywry_auth.protocol.client_authentication import ClientKey
     from pywry_auth.protocol.http import ProviderSession
@@ -140,7 +141,7 @@ class OAuthProvider(ProviderHooks):
         if reserved:
             raise self.configuration_error(f"extra_params may not set {', '.join(reserved)}: leave them out")
         endpoint = self.require_endpoint("authorization_endpoint")
-        return build_authorization_url(endpoint, {**own, **extra})
+        return with_query(endpoint, {**own, **extra})
 
     def exchange_code(
         self,
@@ -160,8 +161,7 @@ class OAuthProvider(ProviderHooks):
         Raises:
             TokenError: The provider refused, or its response is not valid.
         """
-        validated = code if isinstance(code, AuthorizationCode) else AuthorizationCode(code)
-        return self.client.exchange(validated, redirect_uri, pkce_verifier, nonce, " ".join(self.scopes))
+        return self.client.exchange(code, redirect_uri, pkce_verifier, nonce, " ".join(self.scopes))
 
     def refresh_tokens(self, refresh_token: str) -> OAuthTokenSet:
         """Return new tokens; an answer without a new refresh token keeps the old one.

@@ -12,7 +12,7 @@ from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
 
 class ProviderHooks:
-    """What a provider's class may say or decide in its own way; ``OAuthProvider`` lists the members."""
+    """The members that a provider's class may define in its own way; ``OAuthProvider`` lists them."""
 
     name: str = "custom"
     default_scopes: ClassVar[tuple[str, ...]] = ()

@@ -1,4 +1,4 @@
-"""ProviderOptions: what may be chosen about any provider, beside its client and scopes."""
+"""ProviderOptions: the options that every provider has, besides its client and scopes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _endpoint(member: str) -> Any:
 
 @dataclass(frozen=True)
 class ProviderOptions:
-    """What may be chosen about any provider; the fields have the names of the settings.
+    """The options that every provider has; the fields have the names of the settings.
 
     Args:
         authorize_url, token_url, userinfo_url, revocation_url, jwks_url, end_session_url,
@@ -81,7 +81,7 @@ class ProviderOptions:
         """Return a provider's metadata with the endpoints and the issuer of these options instead.
 
         Args:
-            metadata: Where the provider's endpoints usually are.
+            metadata: The provider's usual metadata.
         """
         chosen = {member: getattr(self, name) for name, member in ENDPOINTS.items()} | {"issuer": self.issuer}
         return replace(metadata, **{member: value for member, value in chosen.items() if value})

@@ -1,10 +1,9 @@
-"""The authorization request as it is sent, and the order in which a response is judged."""
+"""The validation of an authorization response, and the order of its checks."""
 
 from __future__ import annotations
 
 import hmac
 from itertools import permutations
-from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -12,7 +11,6 @@ from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.protocol.authorization import (
     AuthorizationCode,
-    build_authorization_url,
     same_state,
     validate_authorization_response,
 )
@@ -41,44 +39,6 @@ def refused(error: str, *parameters: tuple[str, str], iss_required: bool = False
     assert caught.value.error == error
     assert "canary" not in everything_told(caught.value)
     return caught.value
-
-
-# The request
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "query"),
-    [
-        ("https://id.example.com/a", [("x", "1")]),
-        ("https://id.example.com/a?", [("x", "1")]),
-        ("https://id.example.com/a?tenant=7", [("tenant", "7"), ("x", "1")]),
-        ("https://id.example.com/a?t=7&t=8&empty=", [("t", "7"), ("t", "8"), ("empty", ""), ("x", "1")]),
-        ("https://id.example.com/a?q=%26%3D%2B+%C3%A9", [("q", "&=+ \u00e9"), ("x", "1")]),
-        ("https://id.example.com/a?x=0&y=2", [("y", "2"), ("x", "1")]),
-        ("https://id.example.com:8443/a;p=1/b%2Fc?z=/?", [("z", "/?"), ("x", "1")]),
-        ("https://id.example.com/a?none=theirs", [("none", "theirs"), ("x", "1")]),
-    ],
-)
-def test_the_endpoints_own_query_is_kept(endpoint: str, query: list[tuple[str, str]]) -> None:
-    """RFC 6749 §3.1; but no parameter is there twice."""
-    url = build_authorization_url(endpoint, {"x": "1", "none": None})
-    assert parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True) == query
-    assert url.partition("?")[0] == endpoint.partition("?")[0]
-
-
-@pytest.mark.parametrize(
-    "value", ["a b", "a+b", "&x=2", "#", "%00", "\r\nX: 1", "\u00e9\u20ac", "?", "'\"<>", ""]
-)
-def test_a_value_cannot_break_out_of_its_parameter(value: str) -> None:
-    """T8."""
-    url = build_authorization_url("https://id.example.com/a", {"x": value, "y": "2"})
-    assert url.isascii()
-    assert url.isprintable()
-    assert parse_qsl(urlsplit(url).query, keep_blank_values=True) == [("x", value), ("y", "2")]
-    assert "+" not in url
-
-
-# The response
 
 
 def test_a_response_of_this_request_gives_its_code() -> None:

@@ -1,11 +1,13 @@
-"""Which URLs secrets may travel to."""
+"""URLs that secrets may be sent to, and how parameters are added to one."""
 
 from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
-from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
+from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint, with_query
 
 
 @pytest.mark.parametrize(
@@ -109,3 +111,35 @@ def test_another_host_is_not_this_machine(host: str | None) -> None:
 def test_the_options_of_a_call_do_not_show_the_proxys_password() -> None:
     """T31."""
     assert "canary" not in repr(HTTPOptions(proxy_url="http://alice:canary@proxy.example.com"))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "query"),
+    [
+        ("https://id.example.com/a", [("x", "1")]),
+        ("https://id.example.com/a?", [("x", "1")]),
+        ("https://id.example.com/a?tenant=7", [("tenant", "7"), ("x", "1")]),
+        ("https://id.example.com/a?t=7&t=8&empty=", [("t", "7"), ("t", "8"), ("empty", ""), ("x", "1")]),
+        ("https://id.example.com/a?q=%26%3D%2B+%C3%A9", [("q", "&=+ \u00e9"), ("x", "1")]),
+        ("https://id.example.com/a?x=0&y=2", [("y", "2"), ("x", "1")]),
+        ("https://id.example.com:8443/a;p=1/b%2Fc?z=/?", [("z", "/?"), ("x", "1")]),
+        ("https://id.example.com/a?none=theirs", [("none", "theirs"), ("x", "1")]),
+    ],
+)
+def test_the_endpoints_own_query_is_kept(endpoint: str, query: list[tuple[str, str]]) -> None:
+    """RFC 6749 §3.1; but no parameter is there twice."""
+    url = with_query(endpoint, {"x": "1", "none": None})
+    assert parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True) == query
+    assert url.partition("?")[0] == endpoint.partition("?")[0]
+
+
+@pytest.mark.parametrize(
+    "value", ["a b", "a+b", "&x=2", "#", "%00", "\r\nX: 1", "\u00e9\u20ac", "?", "'\"<>", ""]
+)
+def test_a_value_cannot_break_out_of_its_parameter(value: str) -> None:
+    """T8."""
+    url = with_query("https://id.example.com/a", {"x": value, "y": "2"})
+    assert url.isascii()
+    assert url.isprintable()
+    assert parse_qsl(urlsplit(url).query, keep_blank_values=True) == [("x", value), ("y", "2")]
+    assert "+" not in url
