@@ -36,9 +36,10 @@ class OAuthProvider(ProviderHooks):
 
     A subclass for a provider that differs sets ``name``, ``default_scopes``, ``endpoints`` and
     ``authorize_params`` (added to each authorization request). It overrides the hooks ``metadata``,
-    ``expected_issuer``, ``is_same_issuer``, ``is_recorded_issuer``, ``normalize_tokens``, ``verified_email``,
-    ``profile_suffices`` and ``request_revocation``, or any other public method. For its own calls it has
-    ``options``, ``client``, ``api_session``, ``require_endpoint`` and ``configuration_error``.
+    ``authorization_parameters``, ``expected_issuer``, ``is_same_issuer``, ``is_recorded_issuer``,
+    ``normalize_tokens``, ``verified_email``, ``profile_suffices`` and ``request_revocation``, or any other
+    public method. For its own calls it has ``options``, ``client``, ``api_session``, ``require_endpoint`` and
+    ``configuration_error``.
 
     Args:
         client_id: The client's identifier at the provider.
@@ -136,12 +137,11 @@ class OAuthProvider(ProviderHooks):
             "code_challenge": pkce.challenge if pkce else None,
             "code_challenge_method": pkce.method if pkce else None,
         }
-        extra = {**self.authorize_params, **(extra_params or {})}
         reserved = sorted(own.keys() & (extra_params or {}).keys())
         if reserved:
             raise self.configuration_error(f"extra_params may not set {', '.join(reserved)}: leave them out")
         endpoint = self.require_endpoint("authorization_endpoint")
-        return with_query(endpoint, {**own, **extra})
+        return with_query(endpoint, {**own, **self.authorization_parameters(extra_params or {})})
 
     def exchange_code(
         self,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
-from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
 
 _ISSUER = "https://accounts.google.com"
@@ -38,33 +37,20 @@ class GoogleProvider(OAuthProvider):
     default_scopes = ("openid", "email", "profile")
     endpoints = _ENDPOINTS
 
-    def build_authorize_url(
-        self,
-        redirect_uri: str,
-        state: str,
-        pkce: PKCEChallenge | None = None,
-        nonce: str | None = None,
-        extra_params: Mapping[str, str] | None = None,
-    ) -> str:
-        """Return the URL to send the browser to, for offline access and with consent.
+    def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the parameters for offline access and consent, with the caller's.
 
         Args:
-            redirect_uri: The redirect URI, as registered at Google.
-            state: Ties the response to this request.
-            pkce: Its challenge is sent; None for a login without PKCE.
-            nonce: Ties the ID token to this request.
-            extra_params: Further parameters such as ``login_hint``; ``consent`` is added to a ``prompt``.
+            extra: The caller's parameters, such as ``login_hint``; ``consent`` is added to a ``prompt``.
 
         Raises:
-            AuthenticationError: A parameter is one that is set here, or the prompt is ``none``, which must
-                not be combined with another (OIDC Core §3.1.2.1).
+            AuthenticationError: The prompt is ``none``, which excludes any other (OIDC Core §3.1.2.1).
         """
-        extra = dict(extra_params or {})
         prompts = extra.get("prompt", "").split()
         if "none" in prompts:
             raise self.configuration_error("prompt=none excludes the consent page, which is always requested")
-        extra |= {"access_type": "offline", "prompt": " ".join(dict.fromkeys([*prompts, "consent"]))}
-        return super().build_authorize_url(redirect_uri, state, pkce, nonce, extra)
+        prompt = " ".join(dict.fromkeys([*prompts, "consent"]))
+        return {**super().authorization_parameters(extra), "access_type": "offline", "prompt": prompt}
 
     def expected_issuer(self, claims: Claims) -> str:
         """Return Google's issuer, or its legacy name if the token has that one."""

@@ -28,6 +28,14 @@ class ProviderHooks:
         """The provider's endpoints and abilities, with those in ``options`` instead of the usual ones."""
         return self.options.applied_to(self.endpoints)
 
+    def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the parameters of an authorization request besides those that the RFCs require.
+
+        Args:
+            extra: The caller's ``extra_params``.
+        """
+        return {**self.authorize_params, **extra}
+
     def expected_issuer(self, claims: Claims) -> str:
         """Return the issuer that a signed token must name, byte for byte.
 
