@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from pywry_auth.providers.google import GoogleProvider
     from pywry_auth.providers.microsoft import MicrosoftProvider
     from pywry_auth.providers.oidc import GenericOIDCProvider
-    from pywry_auth.state.tokens import (
+    from pywry_auth.state.token_stores import (
         KeyringTokenStore,
         MemoryTokenStore,
         RedisTokenStore,
         SQLiteTokenStore,
-        TokenStore,
         get_token_store,
     )
+    from pywry_auth.state.tokens import TokenStore
 
 _HOME = {
     "PyWry": "app",
@@ -47,12 +47,12 @@ _HOME = {
     "GitHubProvider": "providers.github",
     "GoogleProvider": "providers.google",
     "MicrosoftProvider": "providers.microsoft",
-    "KeyringTokenStore": "state.tokens",
-    "MemoryTokenStore": "state.tokens",
-    "RedisTokenStore": "state.tokens",
-    "SQLiteTokenStore": "state.tokens",
+    "KeyringTokenStore": "state.token_stores",
+    "MemoryTokenStore": "state.token_stores",
+    "RedisTokenStore": "state.token_stores",
+    "SQLiteTokenStore": "state.token_stores",
     "TokenStore": "state.tokens",
-    "get_token_store": "state.tokens",
+    "get_token_store": "state.token_stores",
 }
 
 __all__ = [

@@ -6,12 +6,14 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, ErrorCode
 from pywry_auth.flow.token_lifecycle import not_signed_in
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest
 from pywry_auth.single_flight import SingleFlight
-from pywry_auth.state.tokens import TokenStore, get_token_store
+from pywry_auth.state.token_stores import get_token_store, token_store_for
+from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,15 +211,9 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
         return get_token_store()
     backend = settings.oauth2.token_store_backend
     try:
-        return get_token_store(
-            backend,
-            service_name=f"pywry_auth:{client_id}",
-            redis_url=settings.deploy.redis_url.get_secret_value(),
-            prefix=settings.deploy.redis_prefix,
-            path=settings.deploy.sqlite_path or (_own_file(client_id) if backend == "sqlite" else None),
-            refresh_token_ttl=settings.oauth2.refresh_token_ttl_seconds,
-            encryption_keys=[key.get_secret_value() for key in settings.deploy.encryption_keys],
-        )
+        own = _own_file(client_id) if backend == "sqlite" else ""
+        options = StorageOptions.from_settings(settings.deploy, backend, client_id=client_id, path=own)
+        return token_store_for(options, settings.oauth2.refresh_token_ttl_seconds)
     except (ValueError, ImportError) as error:
         raise AuthenticationError(
             f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",
@@ -226,7 +222,7 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
 
 
 def _own_file(client_id: str) -> Path:
-    """Return a file that is this client's alone: two with the same user would replace each other's tokens."""
+    """Return a file for one client only: two clients of one user would overwrite each other's tokens."""
     import hashlib
     import re
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.storage import PREFIX, REDIS_URL, backend_names, is_backend
 
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"
@@ -52,6 +53,18 @@ def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
     return keys
 
 
+def _token_backend(name: str, without: str = "") -> str:
+    if not is_backend(name, without=without):
+        raise ValueError(f"choose one of: {backend_names(without=without)}")
+    return name
+
+
+def _state_backend(name: str) -> str:
+    return _token_backend(name, without="keyring")  # a keyring belongs to one user
+
+
+TokenBackend = Annotated[str, AfterValidator(_token_backend)]
+StateBackend = Annotated[str, AfterValidator(_state_backend)]
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
 SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
 EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]
@@ -83,7 +96,7 @@ class OAuth2Settings(_Section):
     client_secret: SecretStr = SecretStr("")
     scopes: str = "openid email profile"
     use_pkce: bool = True
-    token_store_backend: Literal["memory", "keyring", "sqlite", "redis"] = "memory"
+    token_store_backend: TokenBackend = "memory"
     auth_timeout_seconds: Seconds = 120.0
     refresh_buffer_seconds: SecondsOrZero = 60.0
     refresh_token_ttl_seconds: SecondsOrZero = 0.0
@@ -123,10 +136,10 @@ class DeploySettings(_Section):
     allowed_email_domains: CommaList = []
     roles_claim: str = ""
     role_map: RoleMap = {}
-    state_backend: Literal["memory", "sqlite", "redis"] = "memory"
+    state_backend: StateBackend = "memory"
     sqlite_path: str = ""
-    redis_url: SecretStr = SecretStr("redis://localhost:6379/0")
-    redis_prefix: str = "pywry"
+    redis_url: SecretStr = SecretStr(REDIS_URL)
+    redis_prefix: str = PREFIX
     session_ttl: Seconds = 86400.0
     session_idle_ttl: SecondsOrZero = 0.0
     token_secret: SecretList = []

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.deploy.blueprint import AuthRoutes
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
@@ -21,9 +22,10 @@ from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.pending import PendingStore
-from pywry_auth.state.session_stores import get_session_store
+from pywry_auth.state.session_stores import session_store_for
 from pywry_auth.state.sessions import SessionStore
-from pywry_auth.state.tokens import TokenStore, get_token_store
+from pywry_auth.state.token_stores import token_store_for
+from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -117,7 +119,7 @@ def _routes(
     deploy = get_settings().deploy if deploy_settings is None else deploy_settings
     oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
     providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
-    sessions = session_store or get_session_store(deploy.state_backend, **_session_options(deploy))
+    sessions = session_store or _session_store_of(deploy)
     tokens = token_store or _token_store_of(oauth2, deploy)
     pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
     options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
@@ -148,29 +150,14 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     return create_provider_from_settings(settings)
 
 
-def _session_options(deploy: DeploySettings) -> dict[str, Any]:
-    return {
-        "redis_url": deploy.redis_url.get_secret_value(),
-        "prefix": deploy.redis_prefix,
-        "path": deploy.sqlite_path,
-        "session_ttl": deploy.session_ttl,
-        "idle_ttl": deploy.session_idle_ttl,
-        "encryption_keys": _encryption_keys(deploy),
-    }
+def _session_store_of(deploy: DeploySettings) -> SessionStore:
+    options = StorageOptions.from_settings(deploy)
+    return session_store_for(options, deploy.session_ttl, deploy.session_idle_ttl)
 
 
 def _token_store_of(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:
-    chosen = oauth2 is not None and "token_store_backend" in oauth2.model_fields_set
-    return get_token_store(
-        oauth2.token_store_backend if oauth2 and chosen else deploy.state_backend,
-        service_name=f"pywry_auth:{oauth2.client_id}" if oauth2 else None,
-        redis_url=deploy.redis_url.get_secret_value(),
-        prefix=deploy.redis_prefix,
-        path=deploy.sqlite_path,
-        refresh_token_ttl=oauth2.refresh_token_ttl_seconds if oauth2 else 0,
-        encryption_keys=_encryption_keys(deploy),
-    )
-
-
-def _encryption_keys(deploy: DeploySettings) -> list[str]:
-    return [key.get_secret_value() for key in deploy.encryption_keys]
+    if oauth2 is None:
+        return token_store_for(StorageOptions.from_settings(deploy))
+    chosen = oauth2.token_store_backend if "token_store_backend" in oauth2.model_fields_set else ""
+    options = StorageOptions.from_settings(deploy, chosen, client_id=oauth2.client_id)
+    return token_store_for(options, oauth2.refresh_token_ttl_seconds)

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = "pywry_auth"
 
-_GROUND = frozenset({"version", "exceptions", "models", "config", "single_flight"})
+_GROUND = frozenset({"version", "exceptions", "models", "storage", "config", "single_flight"})
 _TOWERS = _GROUND | {"protocol", "backends", "providers", "state", "pages"}
 _BRIDGE = _TOWERS | {"flow"}
 _WEB = _BRIDGE | {"deploy", "asgi"}
@@ -21,7 +21,8 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "version": frozenset(),
     "exceptions": frozenset(),
     "models": frozenset({"exceptions"}),
-    "config": frozenset({"exceptions", "models"}),
+    "storage": frozenset(),
+    "config": frozenset({"exceptions", "models", "storage"}),
     "single_flight": frozenset({"exceptions"}),
     "protocol": _GROUND,
     "backends": _GROUND,
@@ -70,6 +71,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("asgi/*",),
     "starlette": ("asgi/*",),
     "segno": ("cli/*",),
+    "pytest": ("testing/*",),
 }
 """For each foreign package the files that may load it; annotations elsewhere may name its types."""
 

@@ -18,7 +18,8 @@ from types import TracebackType
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.tokens import RedisTokenStore, SQLiteTokenStore, TokenStore
+from pywry_auth.state.token_stores import RedisTokenStore, SQLiteTokenStore
+from pywry_auth.state.tokens import TokenStore
 from tests.backends.threads import together
 
 THREADS = 8

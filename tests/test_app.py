@@ -30,7 +30,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.person import Person, parameters_of
 from tests.waiting import count_waiters

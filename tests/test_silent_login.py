@@ -18,13 +18,14 @@ import pytest
 from werkzeug.wrappers import Response
 
 from pywry_auth.app import PyWry
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.accounts import Accounts
-from pywry_auth.state.tokens import MemoryTokenStore, SQLiteTokenStore, TokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore, SQLiteTokenStore
+from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
     clock,
@@ -267,7 +268,7 @@ def test_without_a_refresh_token_the_end_of_the_access_token_asks(desk: Desk) ->
 def test_tokens_that_cannot_be_read_ask(everywhere: Desk, garbage: bytes) -> None:
     """S6: a record that cannot be read is missing, and gives way to the next one."""
     everywhere.sign_in()
-    everywhere.store.backend.put("oauth:tokens:user-alice", garbage, group="oauth:tokens")
+    everywhere.store.backend.put("oauth:tokens:user-alice", garbage, Terms(group="oauth:tokens"))
     assert everywhere.sign_in().user_id == "user-alice"
     assert everywhere.start().user_id == "user-alice"
 

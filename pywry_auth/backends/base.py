@@ -1,7 +1,8 @@
-"""What every backend offers: bytes with a lifetime, and a lock built on them."""
+"""The interface of every backend: bytes with a lifetime, and a lock built on them."""
 
 from __future__ import annotations
 
+import hmac
 import logging
 import os
 import random
@@ -9,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import Enum
 
 from pywry_auth.exceptions import StoreUnavailable
@@ -16,15 +18,42 @@ from pywry_auth.exceptions import StoreUnavailable
 _logger = logging.getLogger("pywry_auth.backends")
 
 LONGEST_LIFETIME = 100 * 366 * 86400.0
-"""Seconds; what is asked to live longer lives this long, so that no system's numbers overflow."""
+"""Seconds; a longer lifetime is cut to this one, so that no system's numbers overflow."""
 
 
 class When(Enum):
-    """On what a ``put`` depends."""
+    """The state of a key that a ``put`` requires."""
 
     ALWAYS = "always"
     ABSENT = "absent"  # the first writer wins
-    PRESENT = "present"  # never brings back what was deleted
+    PRESENT = "present"  # a deleted record stays deleted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """The lifetime, group and condition of a ``put``.
+
+    Args:
+        ttl: Lifetime in seconds, more than 0; None keeps the value until it is removed.
+        group: The group whose :meth:`Backend.members` name the key. A key must keep its group for life.
+        limit: How many members the group may have; the oldest are removed. All members of such a group must
+            have the same lifetime.
+        when: Whether a live value must exist, must not exist, or does not matter.
+        expected: Compare and put: the value is replaced only if the live value equals this one. ``when`` has
+            no effect then.
+    """
+
+    ttl: float | None = None
+    group: str | None = None
+    limit: int | None = None
+    when: When = When.ALWAYS
+    expected: bytes | None = field(default=None, repr=False)
+
+    def allow(self, live: bytes | None) -> bool:
+        """Return whether the condition holds for the live value of the key, or None without one."""
+        if self.expected is not None:
+            return live is not None and hmac.compare_digest(live, self.expected)
+        return self.when is When.ALWAYS or (live is None) is (self.when is When.ABSENT)
 
 
 class Backend(ABC):
@@ -43,28 +72,16 @@ class Backend(ABC):
         """Return the live value of ``key``, or None."""
 
     @abstractmethod
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
-        """Store a value, and return whether it was stored.
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value and return whether it was stored.
 
         Args:
-            key: Its name.
-            value: What to keep.
-            ttl: Seconds that it lives, more than 0; None for as long as nobody removes it.
-            group: A group whose :meth:`members` shall name the key; a key stays in one group all its life.
-            limit: How many members the group may have, if all are given the same lifetime: the oldest go.
-            when: Whether an earlier live value must, or must not, be there.
+            key: The key.
+            value: The bytes to store.
+            terms: Lifetime, group and condition.
 
         Raises:
-            ValueError: ``ttl`` is not more than 0.
+            ValueError: ``terms.ttl`` is not more than 0.
         """
 
     @abstractmethod
@@ -114,7 +131,7 @@ class Backend(ABC):
             StoreUnavailable: It cannot; the text says why.
         """
         key, value = "probe:" + os.urandom(16).hex(), os.urandom(16)
-        self.put(key, value, ttl=60)
+        self.put(key, value, Terms(ttl=60))
         if self.pop(key) != value:
             raise StoreUnavailable("The store does not keep what it is given: look at how it is set up.")
 
@@ -150,7 +167,8 @@ class Backend(ABC):
 
     def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:
         # An answer may be lost and the question sent again; then our own first try refuses the second.
-        return self.put(key, owner, ttl=lifetime, when=When.ABSENT) or self.get(key) == owner
+        terms = Terms(ttl=lifetime, when=When.ABSENT)
+        return self.put(key, owner, terms) or self.get(key) == owner
 
     def _release(self, key: str, owner: bytes) -> None:
         try:

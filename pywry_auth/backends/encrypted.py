@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pywry_auth.backends.base import Backend, When
+from pywry_auth.backends.base import Backend, Terms
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -57,31 +58,22 @@ class EncryptedBackend(Backend):
         """Return the live value of ``key``, or None."""
         return self._decrypt(key, self._inner.get(key))
 
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
-        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
-        data = self._encrypt(key, value)
-        return self._inner.put(key, data, ttl=ttl, group=group, limit=limit, when=when)
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        if terms.expected is None:
+            return self._inner.put(key, self._encrypt(key, value), terms)
+        while (data := self._ciphertext(key, terms.expected)) is not None:
+            if self._inner.put(key, self._encrypt(key, value), replace(terms, expected=data)):
+                return True
+        return False
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
         if expected is None:
             return self._decrypt(key, self._inner.pop(key, group=group))
-        # No two ciphertexts are alike: see which one stands for what is expected, then take that one alone.
-        while (data := self._inner.get(key)) is not None:
-            value = self._decrypt(key, data)
-            if value is None or not hmac.compare_digest(value, expected):
-                return None
+        while (data := self._ciphertext(key, expected)) is not None:
             if self._inner.pop(key, data, group=group) is not None:
-                return value
+                return expected
         return None
 
     def members(self, group: str) -> list[str]:
@@ -109,6 +101,16 @@ class EncryptedBackend(Backend):
     def close(self) -> None:
         """Let the other backend's connections go."""
         self._inner.close()
+
+    def _ciphertext(self, key: str, expected: bytes) -> bytes | None:
+        """Return the stored ciphertext if it stands for ``expected``, otherwise None.
+
+        No two ciphertexts are alike. A caller that then loses the race for this one must look again: the same
+        plaintext may have been written once more.
+        """
+        data = self._inner.get(key)
+        value = self._decrypt(key, data)
+        return data if value is not None and hmac.compare_digest(value, expected) else None
 
     def _encrypt(self, key: str, value: bytes) -> bytes:
         nonce = os.urandom(_NONCE)

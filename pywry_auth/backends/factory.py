@@ -1,62 +1,61 @@
-"""Backends by name: one place for the same arguments, its technology imported when it is asked for."""
+"""Opens the backend that storage options describe, and loads its technology only then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
-from pathlib import Path
+from importlib import import_module
 
 from pywry_auth.backends.base import Backend
-
-CHOICES = ("memory", "sqlite", "redis", "keyring")
-
-REDIS_URL = "redis://localhost:6379/0"
-REDIS_PREFIX = "pywry"
-KEYRING_SERVICE = "pywry_auth"
+from pywry_auth.backends.options import StorageOptions
+from pywry_auth.storage import BUILT_IN, backend_names, installed_backends, is_backend
 
 
-def get_backend(
-    name: str = "memory",
-    *,
-    redis_url: str = REDIS_URL,
-    prefix: str = REDIS_PREFIX,
-    path: str | Path | None = None,
-    service_name: str = KEYRING_SERVICE,
-    encryption_keys: Sequence[str] = (),
-) -> Backend:
-    """Return the backend of a name, the same instance whenever the same is asked for without encryption.
+@cache
+def open_backend(options: StorageOptions) -> Backend:
+    """Return the backend of the options, the same instance for equal options.
+
+    A built-in backend is opened by the function ``open_backend`` of the module with its name, a backend of
+    another package by its entry point.
 
     Args:
-        name: ``memory``, ``sqlite``, ``redis`` or ``keyring``.
-        redis_url: Where the Redis server is (redis alone).
-        prefix: What begins all keys (redis alone).
-        path: The file; default: one in the user's folder for state (sqlite alone).
-        service_name: Under which name the entries are kept (keyring alone).
-        encryption_keys: See :func:`encrypted`.
+        options: The place where records are kept.
 
     Raises:
-        ValueError: There is no such backend, or ``redis_url`` or a key is none.
+        ValueError: There is no such backend; the text lists those that exist. Or a URL or key is malformed.
         ImportError: The backend needs a package that is missing; the text is the command that installs it.
     """
-    match name:
-        case "memory":
-            backend = _memory()
-        case "sqlite":
-            backend = _sqlite(Path(path).absolute() if path else None)
-        case "redis":
-            backend = _redis(redis_url, prefix)
-        case "keyring":
-            backend = _keyring(service_name)
-        case _:
-            raise unknown(name, CHOICES)
-    return encrypted(backend, encryption_keys)
+    if options.encryption_keys:
+        return encrypted(open_backend(replace(options, encryption_keys=())), options.encryption_keys)
+    check_backend(options.backend)
+    if options.backend in BUILT_IN:
+        opener = import_module(f"pywry_auth.backends.{options.backend}").open_backend
+    else:
+        opener = installed_backends()[options.backend].load()
+    backend: Backend = opener(options)
+    return backend
+
+
+def check_backend(name: str, *, without: str = "") -> None:
+    """Check that a backend exists.
+
+    Args:
+        name: The name of the backend.
+        without: The name of a backend that is not fit for the purpose.
+
+    Raises:
+        ValueError: There is no such backend; the text lists the names that can be used.
+    """
+    if not is_backend(name, without=without):
+        raise ValueError(f"unknown backend {name!r}; choose one of: {backend_names(without=without)}")
 
 
 def encrypted(backend: Backend, keys: Sequence[str]) -> Backend:
-    """Return a backend that encrypts what ``backend`` keeps, or without keys the backend itself.
+    """Return a backend that encrypts the records of ``backend``, or ``backend`` itself without keys.
 
     Args:
-        backend: Where the ciphertext is.
+        backend: The backend that keeps the ciphertext.
         keys: Base64url of 32 bytes each: the first encrypts, all decrypt.
 
     Raises:
@@ -67,41 +66,3 @@ def encrypted(backend: Backend, keys: Sequence[str]) -> Backend:
     from pywry_auth.backends.encrypted import EncryptedBackend
 
     return EncryptedBackend(backend, keys)
-
-
-def unknown(name: str, choices: Iterable[str]) -> ValueError:
-    """Return the error that names the backends there are.
-
-    Args:
-        name: What was asked for.
-        choices: What could have been.
-    """
-    return ValueError(f"unknown backend {name!r}; choose one of: {', '.join(choices)}")
-
-
-@cache
-def _memory() -> Backend:
-    from pywry_auth.backends.memory import MemoryBackend
-
-    return MemoryBackend()
-
-
-@cache
-def _sqlite(path: Path | None) -> Backend:
-    from pywry_auth.backends.sqlite import SQLiteBackend
-
-    return SQLiteBackend(path)
-
-
-@cache
-def _redis(url: str, prefix: str) -> Backend:
-    from pywry_auth.backends.redis import RedisBackend
-
-    return RedisBackend(url, prefix=prefix)
-
-
-@cache
-def _keyring(service_name: str) -> Backend:
-    from pywry_auth.backends.keyring import KeyringBackend
-
-    return KeyringBackend(service_name)

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from pywry_auth.backends.base import Backend, When
-from pywry_auth.backends.factory import KEYRING_SERVICE
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.file_locks import FileLocks, default_folder
 from pywry_auth.backends.keyring_entries import ENTRY, Entries
 from pywry_auth.backends.keyring_records import Records
 from pywry_auth.backends.keyring_vault import Keyring, ServiceVault, unusable
+from pywry_auth.backends.options import StorageOptions
+from pywry_auth.storage import KEYRING_SERVICE
 
 _T = TypeVar("_T")
 
@@ -60,21 +61,12 @@ class KeyringBackend(Backend):
         """Return the live value of ``key``, or None."""
         return self._do(lambda: self._records.get(key))
 
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
-        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
 
         def put() -> bool:
             self._prove()
-            return self._records.put(key, value, ttl, group, limit, when)
+            return self._records.put(key, value, terms)
 
         return self._do(put)
 
@@ -149,3 +141,8 @@ class KeyringBackend(Backend):
 
     def _release(self, key: str, owner: bytes) -> None:
         self._locks.free(self._held.pop(owner))
+
+
+def open_backend(options: StorageOptions) -> KeyringBackend:
+    """Open the backend that the options describe."""
+    return KeyringBackend(options.service_name)

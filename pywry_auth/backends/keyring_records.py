@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pywry_auth.backends.base import When, bounded
+from pywry_auth.backends.base import Terms, When, bounded
 from pywry_auth.backends.keyring_entries import Entries
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -50,14 +50,13 @@ class Records:
             return None
         return data[_END.size :]
 
-    def put(
-        self, key: str, value: bytes, ttl: float | None, group: str | None, limit: int | None, when: When
-    ) -> bool:
-        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
-        end = math.inf if ttl is None else self._clock() + bounded(ttl)
-        if when is not When.ALWAYS and (self.get(key) is not None) is not (when is When.PRESENT):
+    def put(self, key: str, value: bytes, terms: Terms) -> bool:
+        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        end = math.inf if terms.ttl is None else self._clock() + bounded(terms.ttl)
+        conditional = terms.expected is not None or terms.when is not When.ALWAYS
+        if conditional and not terms.allow(self.get(key)):
             return False
-        index = self._index()
+        index, group, limit = self._index(), terms.group, terms.limit
         self._write(index, key, value, _Listed(group, end))
         members = [] if limit is None or group is None else _of_group(index, group)
         oldest = members[: max(0, len(members) - (limit or 0))]

@@ -14,7 +14,7 @@ try:
     from keyring.backends.chainer import ChainerBackend
 except ImportError as error:
     raise ImportError(
-        "The keyring backend needs a package more: pip install 'pywry-auth[auth]'; or choose"
+        "The keyring backend needs another package: pip install 'pywry-auth[auth]'; or choose"
         " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that only you can read, or memory"
     ) from error
 

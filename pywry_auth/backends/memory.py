@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.backends.base import Backend, Terms, bounded
+from pywry_auth.backends.options import StorageOptions
 
 _LOOKED_AT_PER_WRITE = 3
 """Records that each write looks at for whether they have ended: more than one, or the dead would pile up."""
@@ -52,26 +53,17 @@ class MemoryBackend(Backend):
             record = self._live(key)
             return record.value if record else None
 
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
-        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
-        lifetime = math.inf if ttl is None else bounded(ttl)
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        lifetime = math.inf if terms.ttl is None else bounded(terms.ttl)
         with self._changed:
-            present = self._live(key) is not None
-            if when is not When.ALWAYS and present is not (when is When.PRESENT):
+            record = self._live(key)
+            if not terms.allow(record.value if record else None):
                 return False
             self._remove(key)
-            self._insert(key, _Record(value, self._clock() + lifetime, group))
-            if group is not None and limit is not None:
-                self._shrink(group, limit)
+            self._insert(key, _Record(value, self._clock() + lifetime, terms.group))
+            if terms.group is not None and terms.limit is not None:
+                self._shrink(terms.group, terms.limit)
             self._sweep()
         return True
 
@@ -150,3 +142,8 @@ class MemoryBackend(Backend):
     def _pause(self, seconds: float) -> None:
         with self._changed:
             self._changed.wait(seconds)
+
+
+def open_backend(options: StorageOptions) -> MemoryBackend:
+    """Open the backend that the options describe."""
+    return MemoryBackend()

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backends import redis_scripts
-from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.backends.base import Backend, Terms, When, bounded
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.storage import PREFIX, REDIS_URL
 
 try:
     from redis import Redis
@@ -24,29 +26,29 @@ try:
     )
     from redis.retry import Retry
 except ImportError as error:
-    raise ImportError("The Redis backend needs a package more: pip install 'pywry-auth[redis]'") from error
+    raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
 
 _T = TypeVar("_T")
 
-_WHEN = {When.ALWAYS: "", When.ABSENT: "NX", When.PRESENT: "XX"}
+_WHEN = {When.ALWAYS: b"", When.ABSENT: b"NX", When.PRESENT: b"XX"}
 
 
 class RedisBackend(Backend):
     """Records as Redis strings ``{prefix}:{key}`` with Redis's own expiry, one round trip for each operation.
 
     An operation ends within two seconds, whether the server is gone or silent. Connections are shared by
-    threads and made anew after a fork. When one breaks, the operation is sent again over a new one: a ``pop``
-    whose first answer was lost then returns None, and nobody gets what was taken.
+    threads and opened again after a fork. When one breaks, the operation is sent again over a new one. If the
+    first answer was lost, a ``pop`` may return None and a conditional ``put`` False although it was done.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number where needed.
         prefix: Begins all keys, so that several applications can share a server.
 
     Raises:
-        ValueError: ``url`` is none that Redis can be reached by.
+        ValueError: ``url`` is not a valid Redis URL.
     """
 
-    def __init__(self, url: str = "redis://localhost:6379/0", *, prefix: str = "pywry") -> None:
+    def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX) -> None:
         self._client = _connect(url)
         self._prefix = _bytes(prefix + ":")
         self._put = self._client.register_script(redis_scripts.PUT)
@@ -59,24 +61,19 @@ class RedisBackend(Backend):
         """Return the live value of ``key``, or None."""
         return self._ask(lambda: cast("bytes | None", self._client.get(self._name(key))))
 
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
-        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
-        lifetime = None if ttl is None else _milliseconds(ttl)
-        if group is None:
-            name, absent, present = self._name(key), when is When.ABSENT, when is When.PRESENT
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        lifetime = None if terms.ttl is None else _milliseconds(terms.ttl)
+        name, group, when = self._name(key), terms.group, terms.when
+        if group is None and terms.expected is None:
+            absent, present = when is When.ABSENT, when is When.PRESENT
             return bool(self._ask(lambda: self._client.set(name, value, px=lifetime, nx=absent, xx=present)))
-        keys = [self._name(key), self._group(group)]
-        args = [value, lifetime or "", _WHEN[when], _member(key, group)]
-        args += ["" if limit is None else limit, self._prefix, _bytes(_kind(group))]
+        compared = b"" if terms.expected is None else b"1"
+        keys, args = [name], [value, _text(lifetime), _WHEN[when], compared, terms.expected or b""]
+        if group is not None:
+            keys.append(self._group(group))
+            args += [_member(key, group), _text(terms.limit)]
+            args += [self._prefix, _bytes(_kind(group))]
         return bool(self._run(self._put, keys, args))
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
@@ -145,6 +142,11 @@ class RedisBackend(Backend):
             ) from None
 
 
+def open_backend(options: StorageOptions) -> RedisBackend:
+    """Open the backend that the options describe."""
+    return RedisBackend(options.url, prefix=options.prefix)
+
+
 def _connect(url: str) -> Redis:
     """Return a client whose every wait is bounded; redis-py's own defaults wait up to a minute, or for ever.
 
@@ -169,6 +171,10 @@ def _connect(url: str) -> Redis:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
+
+
+def _text(number: int | None) -> bytes:
+    return b"" if number is None else b"%d" % number
 
 
 def _milliseconds(seconds: float) -> int:

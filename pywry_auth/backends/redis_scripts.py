@@ -7,21 +7,24 @@ put removes a few that have ended: so it stays as large as what lives, and leave
 PUT = """
 local set = {'SET', KEYS[1], ARGV[1]}
 if ARGV[2] ~= '' then set[4], set[5] = 'PX', ARGV[2] end
-if ARGV[3] ~= '' then set[#set + 1] = ARGV[3] end
+if ARGV[4] ~= '' then
+    if redis.call('GET', KEYS[1]) ~= ARGV[5] then return 0 end
+elseif ARGV[3] ~= '' then set[#set + 1] = ARGV[3] end
 if not redis.call(unpack(set)) then return 0 end
+if not KEYS[2] then return 1 end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = ARGV[2] == '' and 'inf' or string.format('%d', now + ARGV[2])
-redis.call('ZADD', KEYS[2], expires, ARGV[4])
+redis.call('ZADD', KEYS[2], expires, ARGV[6])
 
 local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 10)
 if #ended > 0 then redis.call('ZREM', KEYS[2], unpack(ended)) end
-if ARGV[5] ~= '' then
-    for i = 1, redis.call('ZCARD', KEYS[2]) - ARGV[5] do
+if ARGV[7] ~= '' then
+    for i = 1, redis.call('ZCARD', KEYS[2]) - ARGV[7] do
         local member = redis.call('ZPOPMIN', KEYS[2])[1]
-        if string.byte(member) == 0 then member = string.sub(member, 2) else member = ARGV[7] .. member end
-        redis.call('DEL', ARGV[6] .. member)
+        if string.byte(member) == 0 then member = string.sub(member, 2) else member = ARGV[9] .. member end
+        redis.call('DEL', ARGV[8] .. member)
     end
 end
 
@@ -30,10 +33,10 @@ if last == 'inf' then redis.call('PERSIST', KEYS[2])
 elseif last then redis.call('PEXPIREAT', KEYS[2], last) end
 return 1
 """
-"""Keys: record, group.
+"""Keys: record, perhaps group.
 
-Arguments: value, milliseconds or '', NX, XX or '', member, limit or '', what begins all keys, what begins
-members.
+Arguments: value, milliseconds or '', NX, XX or '', '1' to compare or '', the expected value; with a group
+also member, limit or '', prefix of all keys, prefix of the members.
 """
 
 POP = """

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.backends.base import Backend, Terms, When, bounded
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.sqlite_file import SQLiteFile
 
 _VERSION = 1
@@ -24,12 +25,16 @@ _INSERT = (
     "INSERT INTO records VALUES (:key, :value, :expires, :group) ON CONFLICT (key) DO"
     " UPDATE SET value = excluded.value, expires = excluded.expires, member_of = excluded.member_of"
 )
+_UPDATE = (
+    "UPDATE records SET value = :value, expires = :expires, member_of = :group"
+    " WHERE key = :key AND expires > :now"
+)
 _PUT = {
     When.ALWAYS: _INSERT,
     When.ABSENT: _INSERT + " WHERE records.expires <= :now",
-    When.PRESENT: "UPDATE records SET value = :value, expires = :expires, member_of = :group"
-    " WHERE key = :key AND expires > :now",
+    When.PRESENT: _UPDATE,
 }
+_COMPARE_AND_PUT = _UPDATE + " AND value = :expected"
 _DELETE = "DELETE FROM records WHERE key = :key"
 _MEMBERS = "SELECT key FROM records WHERE member_of = :group AND expires > :now"
 _LIMIT = (
@@ -61,23 +66,16 @@ class SQLiteBackend(Backend):
             row = connection.execute(_GET, {"key": _bytes(key), "now": self._clock()}).fetchone()
         return bytes(row[0]) if row else None
 
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
-        """Store a value, and return whether it was stored (see :meth:`Backend.put`)."""
-        now, lifetime = self._clock(), math.inf if ttl is None else bounded(ttl)
-        row = {"key": _bytes(key), "value": value, "expires": now + lifetime, "now": now, "limit": limit}
-        row["group"] = None if group is None else _bytes(group)
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        now, lifetime = self._clock(), math.inf if terms.ttl is None else bounded(terms.ttl)
+        row = {"key": _bytes(key), "value": value, "expires": now + lifetime, "now": now}
+        row["group"] = None if terms.group is None else _bytes(terms.group)
+        row |= {"limit": terms.limit, "expected": terms.expected}
+        statement = _PUT[terms.when] if terms.expected is None else _COMPARE_AND_PUT
         with self._file.transaction() as connection:
-            stored = connection.execute(_PUT[when], row).rowcount == 1
-            if limit is not None:
+            stored = connection.execute(statement, row).rowcount == 1
+            if terms.limit is not None:
                 connection.execute(_LIMIT, row)
             connection.execute(_SWEEP, row)
         return stored
@@ -117,6 +115,11 @@ class SQLiteBackend(Backend):
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         self._file.close()
+
+
+def open_backend(options: StorageOptions) -> SQLiteBackend:
+    """Open the backend that the options describe."""
+    return SQLiteBackend(options.path or None)
 
 
 def default_path() -> Path:

@@ -125,11 +125,11 @@ def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAu
     """
     for pause in _PAUSES:
         try:
-            return store.load(key) == tokens and store.replace(key, fresh)
+            return store.replace(key, fresh, tokens)
         except StoreUnavailable as error:
             _logger.warning("fresh tokens could not be stored, next try in %.1f s: %s", pause, error)
             time.sleep(pause)
-    return store.load(key) == tokens and store.replace(key, fresh)
+    return store.replace(key, fresh, tokens)
 
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:

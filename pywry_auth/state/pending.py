@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.records import Members, pack, unpack
@@ -78,13 +78,9 @@ class PendingStore:
         Raises:
             StoreUnavailable: The store is down.
         """
-        self._backend.put(
-            _key(pending.request.state),
-            _pack(pending),
-            ttl=2 * self._lifetime,  # one that comes too late is known for what it is
-            group=_KIND + client,
-            limit=PER_CLIENT,
-        )
+        # The record outlives the login, so that a late response gets the right error.
+        terms = Terms(ttl=2 * self._lifetime, group=_KIND + client, limit=PER_CLIENT)
+        self._backend.put(_key(pending.request.state), _pack(pending), terms)
 
     def take(self, state: str, bindings: Collection[str], provider: str) -> PendingAuthorization:
         """Return the login of a state and forget it; of many callers one gets it.
@@ -115,7 +111,7 @@ class PendingStore:
             )
         if self._backend.pop(key, data) is None:
             raise _used()
-        self._backend.put(used, b"", ttl=self._lifetime)
+        self._backend.put(used, b"", Terms(ttl=self._lifetime))
         age = self._clock() - pending.request.created_at
         return replace(pending, expired=age > self._lifetime)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pywry_auth.backends.factory import REDIS_PREFIX, REDIS_URL, encrypted, get_backend
+from pywry_auth.backends.factory import check_backend, encrypted, open_backend
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.state.factory import shared_store
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
+from pywry_auth.storage import PREFIX, REDIS_URL
 
 
 class MemorySessionStore(SessionStore):
-    """Sessions in this process's memory: for one process, and lost when it ends.
+    """Sessions in the memory of this process, lost when it ends.
 
     Args:
         session_ttl: See :class:`SessionStore`.
@@ -36,7 +39,7 @@ class SQLiteSessionStore(SessionStore):
     """Sessions in a file that only its owner can read, for several processes on one machine.
 
     Args:
-        path: The file; default: one in the user's folder for state.
+        path: The file; by default one in the user's folder for state.
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
@@ -50,43 +53,71 @@ class SQLiteSessionStore(SessionStore):
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
     ) -> None:
-        backend = get_backend("sqlite", path=path, encryption_keys=encryption_keys)
-        super().__init__(backend, session_ttl=session_ttl, idle_ttl=idle_ttl)
+        options = StorageOptions("sqlite", path=path or "", encryption_keys=tuple(encryption_keys))
+        super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
 class RedisSessionStore(SessionStore):
     """Sessions on a Redis server under ``{prefix}:session:{id}``, for many machines.
 
     Args:
-        redis_url: Where the server is.
-        prefix: Begins all keys.
+        redis_url: The address of the server.
+        prefix: The text at the beginning of all keys.
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text is the command that installs it.
-        ValueError: ``redis_url`` is none.
+        ValueError: ``redis_url`` is not a valid Redis URL.
     """
 
     def __init__(
         self,
         redis_url: str = REDIS_URL,
-        prefix: str = REDIS_PREFIX,
+        prefix: str = PREFIX,
         *,
         session_ttl: float = SESSION_TTL,
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
     ) -> None:
-        backend = get_backend("redis", redis_url=redis_url, prefix=prefix, encryption_keys=encryption_keys)
-        super().__init__(backend, session_ttl=session_ttl, idle_ttl=idle_ttl)
+        options = StorageOptions("redis", redis_url, prefix, encryption_keys=tuple(encryption_keys))
+        super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
-_STORES: dict[str, type[SessionStore]] = {
-    "memory": MemorySessionStore,
-    "sqlite": SQLiteSessionStore,
-    "redis": RedisSessionStore,
-}
+def session_store_for(
+    options: StorageOptions, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0
+) -> SessionStore:
+    """Return the session store of storage options, the same instance for equal arguments.
+
+    Args:
+        options: The place where the sessions are kept.
+        session_ttl: See :func:`get_session_store`.
+        idle_ttl: See :func:`get_session_store`.
+
+    Raises:
+        ValueError: See :func:`get_session_store`.
+        ImportError: See :func:`get_session_store`.
+    """
+    check_backend(options.backend, without="keyring")
+    return _session_store(options, session_ttl, idle_ttl)
+
+
+@cache
+def _session_store(options: StorageOptions, session_ttl: float, idle_ttl: float) -> SessionStore:
+    keys = options.encryption_keys
+    match options.backend:
+        case "memory":
+            return MemorySessionStore(session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys)
+        case "sqlite":
+            path = options.path
+            return SQLiteSessionStore(path, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys)
+        case "redis":
+            url, prefix = options.url, options.prefix
+            return RedisSessionStore(
+                url, prefix, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys
+            )
+    return SessionStore(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
 def get_session_store(
@@ -99,47 +130,34 @@ def get_session_store(
     idle_ttl: float | None = None,
     encryption_keys: Sequence[str] | None = None,
 ) -> SessionStore:
-    """Return the session store of a backend: the same instance whenever the same is asked for.
+    """Return the session store of a backend, the same instance for equal arguments.
 
     Args:
-        backend: ``memory``, ``sqlite`` or ``redis``; without it, all that is not given comes from the
-            ``PYWRY_DEPLOY__*`` settings.
-        redis_url: Where the Redis server is (redis); default ``redis://localhost:6379/0``.
-        prefix: Begins all keys (redis); default ``pywry``.
-        path: The file (sqlite); default: one in the user's folder for state.
-        session_ttl: Seconds that a session lasts; default a day.
-        idle_ttl: Seconds without a use after which it ends sooner; default never.
-        encryption_keys: Base64url of 32 bytes each: the first encrypts what is stored (AES-256-GCM), all
-            decrypt. Default: nothing is encrypted. User IDs, by which sessions are found, stay in clear.
+        backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,
+            every argument that is not given comes from the ``PYWRY_DEPLOY__*`` settings.
+        redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
+        prefix: The text at the beginning of all keys (redis); default ``pywry``.
+        path: The file (sqlite); by default one in the user's folder for state.
+        session_ttl: Lifetime of a session in seconds; default one day.
+        idle_ttl: Seconds without a use after which a session expires sooner; default never.
+        encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
+            encrypted by default. User IDs, by which sessions are found, are never encrypted.
 
     Raises:
-        ValueError: There is no such backend; the text names those there are. Or a key or URL is malformed.
+        ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
         ImportError: The backend needs a package that is missing; the text is the command that installs it.
         AuthenticationError: A setting is wrong; the text names its variable.
     """
-    given = {
-        "redis_url": redis_url,
-        "prefix": prefix,
-        "path": path,
-        "session_ttl": session_ttl,
-        "idle_ttl": idle_ttl,
-        "encryption_keys": None if encryption_keys is None else tuple(encryption_keys),
-    }
+    options = StorageOptions(backend or "memory")
     if backend is None:
-        backend, settings = _settings()
-        given = settings | {name: value for name, value in given.items() if value is not None}
-    return shared_store(_STORES, backend, **given)
+        from pywry_auth.config import get_settings
 
-
-def _settings() -> tuple[str, dict[str, Any]]:
-    from pywry_auth.config import get_settings
-
-    deploy = get_settings().deploy
-    return deploy.state_backend, {
-        "redis_url": deploy.redis_url.get_secret_value(),
-        "prefix": deploy.redis_prefix,
-        "path": deploy.sqlite_path,
-        "session_ttl": deploy.session_ttl,
-        "idle_ttl": deploy.session_idle_ttl,
-        "encryption_keys": tuple(key.get_secret_value() for key in deploy.encryption_keys),
-    }
+        deploy = get_settings().deploy
+        options = StorageOptions.from_settings(deploy)
+        session_ttl = deploy.session_ttl if session_ttl is None else session_ttl
+        idle_ttl = deploy.session_idle_ttl if idle_ttl is None else idle_ttl
+    given = {"url": redis_url, "prefix": prefix, "path": path}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if encryption_keys is not None:
+        changes["encryption_keys"] = tuple(encryption_keys)
+    return session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0)

@@ -1,4 +1,4 @@
-"""Session stores: who is signed in at a web application, on any backend."""
+"""The session store: the users who are signed in at a web application, on any backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pywry_auth.backends.base import Backend, When, bounded
+from pywry_auth.backends.base import Backend, Terms, bounded
 from pywry_auth.models import UserSession
 from pywry_auth.state.auth import DEFAULT_ROLE_PERMISSIONS, permissions_of
 from pywry_auth.state.records import pack, unpack
@@ -84,52 +84,55 @@ class SessionStore:
         now, life = self._clock(), bounded(self._session_ttl if ttl is None else ttl)
         session = UserSession(session_id, user_id, list(roles or ()), now, now + life, dict(metadata or {}))
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
-        self._put(SessionRecord(session, life, idle, now), When.ALWAYS)
+        self._put(SessionRecord(session, life, idle, now))
         return session
 
     def get_session(self, session_id: str) -> UserSession | None:
-        """Return a live session, or None; this counts as a use of it.
+        """Return a valid session, or None; this counts as a use of it.
 
         Raises:
-            StoreUnavailable: The store is down: nobody is let in, and nobody's session ends.
+            StoreUnavailable: The store is down: no user is let in, and no session expires for it.
         """
-        record = self._load(session_id)
+        data, record = self._load(session_id)
         if record is None:
             return None
         now = self._clock()
-        # Not at each look-up: a use is written down when a tenth of the time since the last one has passed.
+        # A use is recorded only when a tenth of the idle time has passed since the last recorded one. If
+        # another process changed the session in the meantime, its record stays and this use is not recorded.
         if record.idle_ttl and now - record.used_at > record.idle_ttl / 10:
-            self._put(replace(record, used_at=now), When.PRESENT)
+            self._put(replace(record, used_at=now), data)
         return record.session
 
     def validate_session(self, session_id: str) -> bool:
-        """Tell whether a session lives."""
+        """Return whether a session is valid."""
         return self.get_session(session_id) is not None
 
     def refresh_session(self, session_id: str, extend_ttl: float | None = None) -> bool:
-        """Let a live session last longer, counted from now, and return whether there was one.
+        """Extend a valid session, counted from now, and return whether there was one.
 
         Args:
             session_id: The session.
-            extend_ttl: Seconds; default as long as it was created for. It never ends sooner for this.
+            extend_ttl: Seconds; by default the lifetime that it was created with. It never expires sooner.
         """
-        record = self._load(session_id)
-        if record is None:
-            return False
-        now = self._clock()
-        expires_at = now + (record.ttl if extend_ttl is None else extend_ttl)
-        session = replace(record.session, expires_at=max(expires_at, record.session.expires_at))
-        return self._put(replace(record, session=session, used_at=now), When.PRESENT)
+        while True:
+            data, record = self._load(session_id)
+            if record is None:
+                return False
+            now = self._clock()
+            expires_at = now + (record.ttl if extend_ttl is None else extend_ttl)
+            session = replace(record.session, expires_at=max(expires_at, record.session.expires_at))
+            if self._put(replace(record, session=session, used_at=now), data):
+                return True
 
     def delete_session(self, session_id: str) -> bool:
         """End a session, and return whether there was one."""
-        record = self._load(session_id)
+        _, record = self._load(session_id)
         group = None if record is None else _group(record.session.user_id)
         return self._backend.pop(_KIND + session_id, group=group) is not None
 
     def list_user_sessions(self, user_id: str) -> list[UserSession]:
         """Return a user's live sessions, the oldest first."""
-        found = [self._load(key.removeprefix(_KIND)) for key in self._backend.members(_group(user_id))]
+        found = [self._load(key.removeprefix(_KIND))[1] for key in self._backend.members(_group(user_id))]
         return sorted((record.session for record in found if record), key=lambda session: session.created_at)
 
     def delete_user_sessions(self, user_id: str) -> int:
@@ -187,22 +190,17 @@ class SessionStore:
         """Let the backend's connections go."""
         self._backend.close()
 
-    def _load(self, session_id: str) -> SessionRecord | None:
+    def _load(self, session_id: str) -> tuple[bytes | None, SessionRecord | None]:
+        """Return the stored bytes and, if they stand for a valid session, its record."""
         data = self._backend.get(_KIND + session_id)
-        if data is None:
-            return None
-        record = unpack_session(data, session_id)
-        return record if record and record.lifetime(self._clock()) > 0 else None
+        record = None if data is None else unpack_session(data, session_id)
+        return data, record if record and record.lifetime(self._clock()) > 0 else None
 
-    def _put(self, record: SessionRecord, when: When) -> bool:
+    def _put(self, record: SessionRecord, expected: bytes | None = None) -> bool:
         session = record.session
-        return self._backend.put(
-            _KIND + session.session_id,
-            pack_session(record),
-            ttl=max(0.001, record.lifetime(self._clock())),  # it may have ended since it was looked at
-            group=_group(session.user_id),
-            when=when,
-        )
+        ttl = max(0.001, record.lifetime(self._clock()))  # it may have expired since it was read
+        terms = Terms(ttl=ttl, group=_group(session.user_id), expected=expected)
+        return self._backend.put(_KIND + session.session_id, pack_session(record), terms)
 
     def _role_table(self) -> dict[str, Any]:
         data = self._backend.get(_ROLES)

@@ -12,7 +12,8 @@ from pywry_auth.asgi import as_async
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.sessions import SessionStore
-from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.tokens import TokenStore
 
 # What an application asks a store for; the rest is for the routes.
 NAMES = {

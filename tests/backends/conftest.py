@@ -6,6 +6,10 @@ from pywry_auth.backends.base import Backend
 from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
     clock,
     encrypted,
+    encrypted_keyring,
+    encrypted_memory,
+    encrypted_redis,
+    encrypted_sqlite,
     keyring,
     memory,
     redis,

@@ -36,6 +36,9 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -65,6 +68,26 @@ def redis(redis_server: RedisServer) -> Iterator[RedisBackend]:
 @pytest.fixture
 def encrypted(sqlite: SQLiteBackend) -> EncryptedBackend:
     return EncryptedBackend(sqlite, [ENCRYPTION_KEY])
+
+
+@pytest.fixture
+def encrypted_memory(memory: MemoryBackend) -> EncryptedBackend:
+    return EncryptedBackend(memory, [ENCRYPTION_KEY])
+
+
+@pytest.fixture
+def encrypted_sqlite(sqlite: SQLiteBackend) -> EncryptedBackend:
+    return EncryptedBackend(sqlite, [ENCRYPTION_KEY])
+
+
+@pytest.fixture
+def encrypted_redis(redis: RedisBackend) -> EncryptedBackend:
+    return EncryptedBackend(redis, [ENCRYPTION_KEY])
+
+
+@pytest.fixture
+def encrypted_keyring(keyring: KeyringBackend) -> EncryptedBackend:
+    return EncryptedBackend(keyring, [ENCRYPTION_KEY])
 
 
 @pytest.fixture

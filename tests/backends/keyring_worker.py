@@ -11,6 +11,7 @@ from typing import Any
 
 from keyring.backends.SecretService import Keyring
 
+from pywry_auth.backends.base import Terms
 from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
@@ -60,7 +61,7 @@ def save(backend: KeyringBackend, name: str) -> object:
 
 
 def replace(backend: KeyringBackend, name: str) -> object:
-    return backend.put("k:1", NEW, group="k:all")
+    return backend.put("k:1", NEW, Terms(group="k:all"))
 
 
 ACTS: dict[str, Callable[[KeyringBackend, str], object]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
@@ -255,6 +255,26 @@ def test_what_is_taken_is_what_was_expected_even_if_it_was_written_again(
     assert memory.get("k:1") is None
 
 
+def test_an_expected_value_is_replaced_even_if_it_was_written_again() -> None:
+    """Compare and put: the same value may come with another ciphertext between the look and the write."""
+
+    class Rewriting(MemoryBackend):
+        def get(self, key: str) -> bytes | None:
+            seen = super().get(key)
+            if rewrites:
+                again.put(key, rewrites.pop())
+            return seen
+
+    memory, rewrites = Rewriting(), [b"mine"] * 3
+    again = EncryptedBackend(memory, [KEY])
+    again.put("k:1", b"mine")
+    assert again.put("k:1", b"next", Terms(expected=b"mine"))
+    assert rewrites == []
+    rewrites.append(b"other")
+    assert not again.put("k:1", b"last", Terms(expected=b"next"))
+    assert again.get("k:1") == b"other"
+
+
 def test_a_shared_backend_stays_shared_and_a_private_one_private(tmp_path: Path) -> None:
     """PendingStore and gunicorn.conf.py go by it."""
     assert not EncryptedBackend(MemoryBackend(), [KEY]).shared
@@ -264,7 +284,7 @@ def test_a_shared_backend_stays_shared_and_a_private_one_private(tmp_path: Path)
 def test_lifetimes_are_the_inner_backends(clock: Clock) -> None:
     encrypted = EncryptedBackend(MemoryBackend(clock=clock), [KEY])
     for number in range(5):
-        encrypted.put(f"k:{number}", b"", ttl=10)
+        encrypted.put(f"k:{number}", b"", Terms(ttl=10))
     clock.now += 9
     assert encrypted.get("k:1") == b""
     assert encrypted.prune("k:", 2) == 5

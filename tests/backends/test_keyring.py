@@ -16,8 +16,10 @@ import keyring as keyring_package
 import pytest
 from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
-from pywry_auth.backends.factory import get_backend
+from pywry_auth.backends.base import Terms
+from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.keyring import KeyringBackend
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
@@ -124,7 +126,7 @@ def test_a_question_that_nobody_answers_is_not_waited_for(tmp_path: Path) -> Non
 def test_services_are_kept_apart(tmp_path: Path) -> None:
     vault = WindowsKeyring()
     one, other = (KeyringBackend(name, vault=vault, folder=tmp_path) for name in ("one", "other"))
-    one.put("k:1", b"1", group="k:all")
+    one.put("k:1", b"1", Terms(group="k:all"))
     assert other.get("k:1") is None
     assert other.members("k:all") == []
     with one.lock("lock:1", 30), other.lock("lock:1", 30, wait=0):
@@ -365,9 +367,10 @@ def test_plain_text_chosen_by_name_is_taken(tmp_path: Path) -> None:
 
 
 def test_the_same_service_name_gives_the_same_backend() -> None:
-    assert get_backend("keyring") is get_backend("keyring", service_name="pywry_auth")
-    assert get_backend("keyring", service_name="desk") is not get_backend("keyring")
-    assert get_backend("keyring").shared
+    backend = open_backend(StorageOptions("keyring"))
+    assert backend is open_backend(StorageOptions("keyring", service_name="pywry_auth"))
+    assert backend is not open_backend(StorageOptions("keyring", service_name="desk"))
+    assert backend.shared
 
 
 def test_a_missing_package_names_what_installs_it_and_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,4 +378,4 @@ def test_a_missing_package_names_what_installs_it_and_the_choices(monkeypatch: p
     monkeypatch.delitem(sys.modules, "pywry_auth.backends.keyring")
     monkeypatch.delitem(sys.modules, "pywry_auth.backends.keyring_vault")
     with pytest.raises(ImportError, match=rf"pip install 'pywry-auth\[auth\]'.*{CHOICES}"):
-        get_backend("keyring", service_name="no package")
+        open_backend(StorageOptions("keyring", service_name="no package"))

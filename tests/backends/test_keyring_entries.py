@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import When
+from pywry_auth.backends.base import Terms, When
 from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.backends.keyring_entries import Entries
 from pywry_auth.backends.keyring_vault import ServiceVault
@@ -89,9 +89,9 @@ def test_a_write_that_breaks_off_anywhere_leaves_the_old_value_or_the_new(
     seen = set()
     for steps in count():
         vault = kind()
-        on(vault).put("k:1", VALUES[before], group="k:all")
+        on(vault).put("k:1", VALUES[before], Terms(group="k:all"))
         broke = _break_off(
-            vault, steps, lambda vault=vault: on(vault).put("k:1", b"!" + VALUES[after], ttl=60)
+            vault, steps, lambda vault=vault: on(vault).put("k:1", b"!" + VALUES[after], Terms(ttl=60))
         )
         value = on(vault).get("k:1")
         assert value in (VALUES[before], b"!" + VALUES[after])
@@ -106,7 +106,7 @@ def test_a_write_that_breaks_off_anywhere_leaves_the_old_value_or_the_new(
 def _assert_that_nothing_is_left_over(vault: WindowsKeyring, kind: type[WindowsKeyring], on: Make) -> None:
     fresh = kind()
     for each in (vault, fresh):
-        on(each).put("k:1", b"later", group="k:all")
+        on(each).put("k:1", b"later", Terms(group="k:all"))
     assert len(vault.entries) == len(fresh.entries)
     on(vault).pop("k:1")
     assert len(vault.entries) == 1  # the index
@@ -131,10 +131,12 @@ def test_a_removal_that_breaks_off_leaves_the_value_or_nothing(kind: type[Window
     for wrote, steps in product(range(12), range(12)):
         vault = kind()
         backend = on(vault)
-        backend.put("k:2", b"", group="k:all")
+        backend.put("k:2", b"", Terms(group="k:all"))
         others = len(vault.entries)
-        backend.put("k:1", VALUES[800], group="k:all")
-        _break_off(vault, wrote, lambda backend=backend: backend.put("k:1", VALUES[1700], group="k:all"))
+        backend.put("k:1", VALUES[800], Terms(group="k:all"))
+        _break_off(
+            vault, wrote, lambda backend=backend: backend.put("k:1", VALUES[1700], Terms(group="k:all"))
+        )
         old = backend.get("k:1")
         broke = _break_off(vault, steps, lambda backend=backend: backend.pop("k:1"))
         value = on(vault).get("k:1")
@@ -142,7 +144,7 @@ def test_a_removal_that_breaks_off_leaves_the_value_or_nothing(kind: type[Window
         seen.add((broke, value is None))
         assert sorted(on(vault).members("k:all")) == (["k:2"] if value is None else ["k:1", "k:2"])
         backend.pop("k:1")
-        backend.put("k:1", b"", group="k:all")
+        backend.put("k:1", b"", Terms(group="k:all"))
         backend.pop("k:1")
         assert len(vault.entries) == others
     assert seen == {(True, False), (True, True), (False, True)}
@@ -156,7 +158,7 @@ def test_a_first_write_that_breaks_off_leaves_nothing_that_stays(
     for steps in count():
         vault = kind()
         if not _break_off(
-            vault, steps, lambda vault=vault: on(vault).put("k:1", VALUES[5000], group="k:all")
+            vault, steps, lambda vault=vault: on(vault).put("k:1", VALUES[5000], Terms(group="k:all"))
         ):
             break
         if on(vault).get("k:1") is None:
@@ -169,7 +171,7 @@ def test_a_part_that_somebody_removed_or_changed_makes_a_missing_record(
     on: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     vault = WindowsKeyring()
-    on(vault).put("k:1", VALUES[5000], group="k:all")
+    on(vault).put("k:1", VALUES[5000], Terms(group="k:all"))
     whole = dict(vault.entries)
     for name in [name for name in whole if "index" not in name[1]]:
         for text in (None, "", "x", whole[name][:-1], whole[name][::-1]):
@@ -179,7 +181,7 @@ def test_a_part_that_somebody_removed_or_changed_makes_a_missing_record(
             else:
                 vault.entries[name] = text
             assert on(vault).get("k:1") is None
-            on(vault).put("k:1", b"new", group="k:all")
+            on(vault).put("k:1", b"new", Terms(group="k:all"))
             assert on(vault).get("k:1") == b"new"
     assert "damaged" in caplog.text
     assert "k:1" not in caplog.text
@@ -189,13 +191,13 @@ def test_a_part_that_somebody_removed_or_changed_makes_a_missing_record(
 def test_without_its_index_records_are_read_and_listed_as_they_are_written(text: str, on: Make) -> None:
     vault = WindowsKeyring()
     backend = on(vault)
-    backend.put("k:1", b"1", group="k:all")
-    backend.put("k:2", b"2", group="k:all")
+    backend.put("k:1", b"1", Terms(group="k:all"))
+    backend.put("k:2", b"2", Terms(group="k:all"))
     for name in [name for name in vault.entries if name[1].startswith("index")]:
         vault.entries[name] = text
     assert backend.members("k:all") == []
     assert backend.get("k:1") == b"1"
-    backend.put("k:1", b"1", group="k:all")
+    backend.put("k:1", b"1", Terms(group="k:all"))
     assert backend.members("k:all") == ["k:1"]
 
 
@@ -207,12 +209,12 @@ def test_an_index_that_is_none_counts_as_missing(index: str, on: Make) -> None:
     """S6: whoever wrote it, and whole as it is."""
     vault = WindowsKeyring()
     backend = on(vault)
-    backend.put("k:1", b"1", group="k:all")
+    backend.put("k:1", b"1", Terms(group="k:all"))
     Entries(ServiceVault("desk", vault)).write("index", index.encode("latin-1"))
     assert backend.members("k:all") == []
     assert backend.prune("k:") == 0
     assert backend.get("k:1") == b"1"
-    backend.put("k:1", b"2", group="k:all")
+    backend.put("k:1", b"2", Terms(group="k:all"))
     assert backend.members("k:all") == ["k:1"]
 
 
@@ -222,7 +224,7 @@ def test_an_entry_that_is_no_record_counts_as_missing(data: bytes, on: Make) -> 
     Entries(ServiceVault("desk", vault)).write(hashlib.sha256(b"k:1").hexdigest(), data)
     assert on(vault).get("k:1") is None
     assert on(vault).pop("k:1") is None
-    assert on(vault).put("k:1", b"new", when=When.ABSENT)
+    assert on(vault).put("k:1", b"new", Terms(when=When.ABSENT))
     assert on(vault).get("k:1") == b"new"
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
+from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from tests.backends.fixtures import Clock
 
 
 def test_later_writes_remove_what_has_ended(memory: MemoryBackend, clock: Clock) -> None:
     for number in range(1000):
-        memory.put(f"k:{number}", b"", ttl=10, group="k:all")
+        memory.put(f"k:{number}", b"", Terms(ttl=10, group="k:all"))
         memory.count(f"n:{number}", 10)
     clock.now += 10
     assert len(memory) == 2000
@@ -25,7 +26,7 @@ def test_a_stream_of_records_takes_the_room_of_those_that_live(memory: MemoryBac
     largest = 0
     for number in range(20_000):
         clock.now += 0.1
-        memory.put(f"k:{number}", b"", ttl=10, group=f"k:{number % 7}")
+        memory.put(f"k:{number}", b"", Terms(ttl=10, group=f"k:{number % 7}"))
         largest = max(largest, len(memory))
     assert 100 <= largest <= 200
 
@@ -35,7 +36,7 @@ def test_what_lives_for_ever_does_not_keep_the_dead(memory: MemoryBackend, clock
         memory.put(f"for ever:{number}", b"")
     for number in range(20_000):
         clock.now += 0.1
-        memory.put(f"k:{number}", b"", ttl=10)
+        memory.put(f"k:{number}", b"", Terms(ttl=10))
     assert len(memory) <= 1000
 
 

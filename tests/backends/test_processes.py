@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from tests.backends import worker
@@ -39,7 +39,7 @@ def test_of_many_processes_one_is_first(place: tuple[str, str]) -> None:
 def test_of_many_processes_one_takes(place: tuple[str, str], shared: Backend) -> None:
     """T2."""
     for key in worker.KEYS:
-        shared.put(key, b"v", group="k:all")
+        shared.put(key, b"v", Terms(group="k:all"))
     for wins in zip(*worker.together(PROCESSES, *place, "take"), strict=True):
         assert wins.count(True) == 1
     assert shared.members("k:all") == []
@@ -53,6 +53,13 @@ def test_processes_count_without_loss(place: tuple[str, str]) -> None:
 
 def test_a_lock_is_held_by_one_process_at_a_time(place: tuple[str, str], shared: Backend) -> None:
     worker.together(PROCESSES, *place, "add")
+    assert shared.get("k:sum") == b"%d" % (PROCESSES * 20)
+    shared.close()
+
+
+def test_no_update_is_lost_between_processes(place: tuple[str, str], shared: Backend) -> None:
+    shared.put("k:sum", b"0")
+    worker.together(PROCESSES, *place, "step")
     assert shared.get("k:sum") == b"%d" % (PROCESSES * 20)
     shared.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import When
+from pywry_auth.backends.base import Terms, When
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
 from tests.peers.redis_server import RedisServer
@@ -38,7 +38,7 @@ def remote(server: RedisServer) -> Iterator[RedisBackend]:
 def test_keys_begin_with_the_prefix(redis_server: RedisServer) -> None:
     redis_server.client.flushall()
     backend = RedisBackend(redis_server.url, prefix="shop")
-    backend.put("k:1", b"", group="k:all")
+    backend.put("k:1", b"", Terms(group="k:all"))
     backend.count("n:1", 60)
     assert sorted(redis_server.client.keys()) == [b"shop:group:k:all", b"shop:k:1", b"shop:n:1"]
     backend.close()
@@ -46,9 +46,9 @@ def test_keys_begin_with_the_prefix(redis_server: RedisServer) -> None:
 
 def test_each_key_ends_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
-    redis.put("k:1", b"", ttl=60, group="k:all")
-    redis.put("k:2", b"", ttl=600, group="k:all")
-    redis.put("k:3", b"", ttl=6)
+    redis.put("k:1", b"", Terms(ttl=60, group="k:all"))
+    redis.put("k:2", b"", Terms(ttl=600, group="k:all"))
+    redis.put("k:3", b"", Terms(ttl=6))
     redis.count("n:1", 60)
     for _ in range(3):
         redis.count("n:1", 6000)
@@ -70,14 +70,14 @@ def test_each_key_ends_by_itself(redis: RedisBackend, redis_server: RedisServer)
 
 def test_a_group_ends_with_its_last_member(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
-    redis.put("k:1", b"", ttl=600, group="k:all")
-    redis.put("k:2", b"", ttl=60, group="k:all")
+    redis.put("k:1", b"", Terms(ttl=600, group="k:all"))
+    redis.put("k:2", b"", Terms(ttl=60, group="k:all"))
     assert client.ttl("pywry:group:k:all") > 500
-    redis.put("k:1", b"", ttl=60, group="k:all")
+    redis.put("k:1", b"", Terms(ttl=60, group="k:all"))
     assert client.ttl("pywry:group:k:all") <= 60
-    redis.put("k:2", b"", group="k:all")
+    redis.put("k:2", b"", Terms(group="k:all"))
     assert client.ttl("pywry:group:k:all") == -1
-    redis.put("k:2", b"", ttl=60, group="k:all")
+    redis.put("k:2", b"", Terms(ttl=60, group="k:all"))
     assert 0 < client.ttl("pywry:group:k:all") <= 60
     redis.pop("k:1", group="k:all")
     redis.pop("k:2", group="k:all")
@@ -86,17 +86,17 @@ def test_a_group_ends_with_its_last_member(redis: RedisBackend, redis_server: Re
 
 def test_members_that_have_ended_leave_the_group(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
-    redis.put("k:lives", b"", ttl=600, group="k:all")
+    redis.put("k:lives", b"", Terms(ttl=600, group="k:all"))
     for number in range(25):
         client.zadd("pywry:group:k:all", {f"ended{number}": 1000 + number})
     for _ in range(3):
-        redis.put("k:lives", b"", ttl=600, group="k:all")
+        redis.put("k:lives", b"", Terms(ttl=600, group="k:all"))
     assert client.zrange("pywry:group:k:all", 0, -1) == [b"lives"]
 
 
 def test_a_member_that_somebody_else_removed_is_none(redis: RedisBackend, redis_server: RedisServer) -> None:
-    redis.put("k:1", b"", group="k:all")
-    redis.put("k:2", b"", group="k:all")
+    redis.put("k:1", b"", Terms(group="k:all"))
+    redis.put("k:2", b"", Terms(group="k:all"))
     redis_server.client.delete("pywry:k:1")
     assert redis.members("k:all") == ["k:2"]
 
@@ -129,13 +129,13 @@ def test_a_server_over_tls_is_reached_by_its_authority_alone(tmp_path: Path, tls
 
 def test_a_restart_between_two_calls_goes_unnoticed(server: RedisServer, remote: RedisBackend) -> None:
     """S11: connections and scripts are gone, and made anew."""
-    remote.put("k:1", b"v", group="k:all")
+    remote.put("k:1", b"v", Terms(group="k:all"))
     server.stop()
     server.start()
     assert remote.get("k:1") is None
     server.stop()
     server.start()
-    assert remote.put("k:1", b"v", ttl=60, group="k:all", when=When.ABSENT)
+    assert remote.put("k:1", b"v", Terms(ttl=60, group="k:all", when=When.ABSENT))
     assert remote.members("k:all") == ["k:1"]
     assert remote.count("n:1", 60) == 1
     assert remote.pop("k:1", group="k:all") == b"v"
@@ -155,7 +155,7 @@ def test_a_server_that_is_gone_is_unavailable_at_once_and_back_when_it_is(
     server.stop()
     for use in (
         lambda: remote.get("k:1"),
-        lambda: remote.put("k:1", b"canary", group="k:all"),
+        lambda: remote.put("k:1", b"canary", Terms(group="k:all")),
         lambda: remote.pop("k:1"),
         lambda: remote.members("k:all"),
         lambda: remote.count("n:1", 60),
@@ -233,7 +233,7 @@ def test_a_full_server_refuses_without_repeating_what_it_was_given(
     """T31."""
     server.client.config_set("maxmemory", "1")
     with pytest.raises(StoreUnavailable, match="refused a command") as caught:
-        remote.put("k:1", b"canary", group="k:all")
+        remote.put("k:1", b"canary", Terms(group="k:all"))
     assert caught.value.__cause__ is None
     assert "canary" not in str(caught.value)
 

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from keyring.backends.SecretService import Keyring
 
+from pywry_auth.backends.base import Terms
 from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.record_contract import RecordContract
 from tests.backends import keyring_worker as worker
 from tests.backends.fixtures import Clock
 from tests.backends.test_contract import (  # noqa: F401 - run here too, with this file's backend
-    test_a_closed_backend_can_be_used_again,
     test_a_count_starts_again_after_its_window,
-    test_a_fresh_backend_holds_nothing,
     test_a_later_put_sets_the_end_anew,
-    test_a_lifetime_of_nothing_is_refused,
-    test_a_lock_is_held_by_one_thread_at_a_time,
-    test_a_lock_that_stays_held_is_given_up,
-    test_a_member_popped_without_its_group_is_no_member,
-    test_a_pop_that_expects_something_else_takes_nothing,
-    test_a_refused_put_leaves_no_trace_in_the_group,
-    test_any_bytes_come_back_as_they_were,
-    test_any_lifetime_can_be_stored,
-    test_the_oldest_of_a_full_group_go,
-    test_what_a_put_depends_on,
     test_what_has_ended_is_gone,
 )
 from tests.backends.threads import together
@@ -60,6 +50,14 @@ def backend(service: SecretService, tmp_path: Path, clock: Clock) -> KeyringBack
 @pytest.fixture
 def clocked(backend: KeyringBackend) -> KeyringBackend:
     return backend
+
+
+class TestContract(RecordContract):
+    """On the real keyring."""
+
+    @pytest.fixture
+    def elapse(self, clock: Clock) -> Callable[[float], None]:
+        return clock.advance
 
 
 def test_tokens_are_whole_after_another_program_saved_them(backend: KeyringBackend, tmp_path: Path) -> None:
@@ -101,7 +99,7 @@ def test_a_writer_killed_anywhere_leaves_the_old_value_or_the_new(
 ) -> None:
     """N4: killed in the middle of each single change to the keyring; and nobody waits for the dead."""
     seen = []
-    backend.put("k:1", worker.OLD, group="k:all")
+    backend.put("k:1", worker.OLD, Terms(group="k:all"))
     entries = len(service.names)
     for steps in range(1, 20):
         writer = worker.start("replace", "", tmp_path)
@@ -115,7 +113,7 @@ def test_a_writer_killed_anywhere_leaves_the_old_value_or_the_new(
         assert value in (worker.OLD, worker.NEW)
         assert backend.members("k:all") == ["k:1"]
         seen.append(value)
-        backend.put("k:1", worker.OLD, group="k:all")
+        backend.put("k:1", worker.OLD, Terms(group="k:all"))
         assert len(service.names) - ("probe" in service.names) == entries
         if said[-1] == "true":
             break
@@ -173,7 +171,7 @@ def test_a_service_that_ended_is_unavailable(tmp_path: Path, monkeypatch: pytest
 def test_any_user_id_is_a_key_of_its_own(backend: KeyringBackend, service: SecretService) -> None:
     keys = ["", "a", "A", "a\0b", "\ud800", "é", "x" * 100_000]
     for key in keys:
-        assert backend.put(key, repr(key).encode(), group="k:all")
+        assert backend.put(key, repr(key).encode(), Terms(group="k:all"))
     assert [backend.get(key) for key in keys] == [repr(key).encode() for key in keys]
     assert backend.members("k:all") == keys
     assert all(len(name) < 100 and name.isascii() for name in service.names)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pywry_auth.backends.base import Terms
 from pywry_auth.backends.sqlite import SQLiteBackend, default_path
 from pywry_auth.backends.sqlite_file import SQLiteFile
 from pywry_auth.exceptions import StoreUnavailable
@@ -232,11 +233,11 @@ def test_the_file_stays_as_large_as_what_lives(sqlite: SQLiteBackend, clock: Clo
     """Nobody prunes: 100 records live at any time, of 3 000."""
     for number in range(200):
         clock.now += 0.1
-        sqlite.put(f"k:{number}", bytes(500), ttl=10, group="k:all")
+        sqlite.put(f"k:{number}", bytes(500), Terms(ttl=10, group="k:all"))
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     for number in range(200, 3000):
         clock.now += 0.1
-        sqlite.put(f"k:{number}", bytes(500), ttl=10, group="k:all")
+        sqlite.put(f"k:{number}", bytes(500), Terms(ttl=10, group="k:all"))
     with sqlite3.connect(tmp_path / "state.sqlite3") as connection:
         (rows,) = connection.execute("SELECT count(*) FROM records").fetchone()
     connection.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pywry_auth.backends.base import Backend, When
+from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 
@@ -17,7 +17,7 @@ KEYS = [f"k:{number}" for number in range(40)]
 
 
 def first(backend: Backend) -> object:
-    return [backend.put(key, b"", ttl=600, group="k:all", when=When.ABSENT) for key in KEYS]
+    return [backend.put(key, b"", Terms(ttl=600, group="k:all", when=When.ABSENT)) for key in KEYS]
 
 
 def take(backend: Backend) -> object:
@@ -37,6 +37,15 @@ def add(backend: Backend) -> object:
     return None
 
 
+def step(backend: Backend) -> object:
+    """Add by reading, comparing and putting."""
+    added = 0
+    while added < 20:
+        value = backend.get("k:sum") or b""
+        added += backend.put("k:sum", b"%d" % (int(value) + 1), Terms(expected=value))
+    return None
+
+
 def hold(backend: Backend) -> object:
     """Take a lock and stay until the process is killed."""
     with backend.lock("lock:1", 0.5):
@@ -44,7 +53,7 @@ def hold(backend: Backend) -> object:
         return sys.stdin.read()
 
 
-ACTS: dict[str, Callable[[Backend], object]] = {f.__name__: f for f in (first, take, count, add, hold)}
+ACTS: dict[str, Callable[[Backend], object]] = {f.__name__: f for f in (first, take, count, add, step, hold)}
 
 
 def main(kind: str, place: str, act: str) -> None:

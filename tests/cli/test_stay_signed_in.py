@@ -13,7 +13,8 @@ from keyring.backends.SecretService import Keyring
 
 from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.tokens import RedisTokenStore, SQLiteTokenStore, TokenStore
+from pywry_auth.state.token_stores import RedisTokenStore, SQLiteTokenStore
+from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.cli.program import COMMAND, Program, started

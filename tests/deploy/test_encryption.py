@@ -14,7 +14,8 @@ import pytest
 from flask import Flask
 
 from pywry_auth import get_token_store
-from pywry_auth.backends.factory import get_backend
+from pywry_auth.backends.factory import open_backend
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.testing.identity_provider import IdentityProvider
@@ -63,13 +64,13 @@ def site(
         place = tmp_path / "state.sqlite3"
         settings["DEPLOY__SQLITE_PATH"] = str(place)
         yield Site(settings, lambda: _rows(place), lambda key, value: _write(place, key, value), monkeypatch)
-        get_backend("sqlite", path=place).close()
+        open_backend(StorageOptions("sqlite", path=place)).close()
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         server.client.flushall()
         settings["DEPLOY__REDIS_URL"] = server.url
         yield Site(settings, lambda: _values(server), server.client.set, monkeypatch)
-        get_backend("redis", redis_url=server.url).close()
+        open_backend(StorageOptions("redis", server.url)).close()
     get_token_store.cache_clear()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import TestResponse
 
+from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
@@ -275,7 +276,7 @@ def test_records_that_cannot_be_read_are_nobodys(make_web: Callable[..., Web]) -
         tokens,
         b"[" * 10**5,
     ):
-        backend.put(key, bad, ttl=60)
+        backend.put(key, bad, Terms(ttl=60))
         assert browser.user is None
         assert browser.get("/members").status_code == 401
         assert browser.post("/auth/logout").status_code == 200
@@ -283,7 +284,7 @@ def test_records_that_cannot_be_read_are_nobodys(make_web: Callable[..., Web]) -
     pending = web.browser()
     callback = pending.authorize()
     for name in [key for key in backend.members("pending:127.0.0.1") if backend.get(key)]:
-        backend.put(name, b'{"v":1}', ttl=60, group="pending:127.0.0.1")
+        backend.put(name, b'{"v":1}', Terms(ttl=60, group="pending:127.0.0.1"))
     assert pending.get(callback).json["error"] == "state_unknown"
     backend.put("oauth:tokens:user-alice", b"broken")
     browser.sign_in()

@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse
 
-from pywry_auth.backends.base import Backend, When
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import StoreUnavailable
@@ -85,18 +85,9 @@ class WatchedBackend(Backend):
         self._note("get", key)
         return self._inner.get(key)
 
-    def put(
-        self,
-        key: str,
-        value: bytes,
-        *,
-        ttl: float | None = None,
-        group: str | None = None,
-        limit: int | None = None,
-        when: When = When.ALWAYS,
-    ) -> bool:
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         self._note("put", key)
-        return self._inner.put(key, value, ttl=ttl, group=group, limit=limit, when=when)
+        return self._inner.put(key, value, terms)
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         self._note("pop", key)

@@ -19,7 +19,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.flow.token_lifecycle import refresh, refresh_stored, revoke
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.protocol.forge import make_key, sign
 from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer, claims_of, one_after_the_other
 from tests.protocol.refusal import everything_told
@@ -297,8 +297,8 @@ class _Away(MemoryTokenStore):
         super().__init__()
         self._left, self._wrote = tries, wrote
 
-    def replace(self, key: str, tokens: OAuthTokenSet) -> bool:
-        stored = (self._wrote or not self._left) and super().replace(key, tokens)
+    def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
+        stored = (self._wrote or not self._left) and super().replace(key, tokens, instead_of)
         if self._left:
             self._left -= 1
             raise StoreUnavailable("The store is away.")

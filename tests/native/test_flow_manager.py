@@ -29,7 +29,7 @@ from pywry_auth.native.flow_manager import AuthFlowManager
 from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.native.sockets import PATIENCE, Answer, Client, Running, fetch, is_listening, open_descriptors
 from tests.person import Person

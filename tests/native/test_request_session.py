@@ -20,7 +20,7 @@ from pywry_auth.native.request_session import RequestSession
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.protocol.http import close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.backends.threads import together
 from tests.native.stub_provider import StubProvider, refused, unreachable
 from tests.native.timers import Clock, held_timers

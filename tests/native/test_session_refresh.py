@@ -21,7 +21,8 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
-from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.tokens import TokenStore
 from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
     encrypted,
     keyring,

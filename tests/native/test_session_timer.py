@@ -16,7 +16,8 @@ from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.native.stub_provider import StubProvider, refused, unreachable
 from tests.native.timers import Clock, HeldTimers, held_timers
@@ -40,8 +41,8 @@ class _Store(MemoryTokenStore):
             raise StoreUnavailable("The store is away.")
         return super().load(key)
 
-    def replace(self, key: str, tokens: OAuthTokenSet) -> bool:
-        stored = super().replace(key, tokens)
+    def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
+        stored = super().replace(key, tokens, instead_of)
         self.replaced.release()
         return stored
 

@@ -19,7 +19,8 @@ from pywry_auth.models import AuthFlowResult
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore
-from pywry_auth.state.tokens import MemoryTokenStore, TokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.tokens import TokenStore
 from tests.deploy.web import SECRET, SITE, Browser
 from tests.person import Person
 

@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from pywry_auth.app import PyWry
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.providers.imitations.github import GitHub
 from tests.providers.imitations.google import Google
 from tests.providers.imitations.microsoft import Microsoft

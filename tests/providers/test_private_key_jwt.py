@@ -19,7 +19,7 @@ from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.peers.oidc_provider import NATIVE_CLIENT, OIDCProviderPeer, sign_in
 from tests.protocol.forge import changed, make_key, public_jwk
 from tests.protocol.issuer import CLIENT_ID, REDIRECT_URI, ScriptedIssuer

@@ -8,7 +8,7 @@ import pytest
 
 from pywry_auth.app import PyWry
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.person import Person
 from tests.providers.imitations.github import GitHub
 from tests.providers.imitations.google import Google

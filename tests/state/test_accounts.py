@@ -9,8 +9,8 @@ from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.state.accounts import Account, Accounts
 from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.backend_contract import HOSTILE_KEYS
 from tests.backends.fixtures import ENCRYPTION_KEY
-from tests.backends.test_contract import HOSTILE
 
 PROFILE = {"sub": "alice", "name": "Alice Example", "groups": ["a", "b"], "nested": {"x": None}}
 KEYS = ("current:desk", "profile:4:desk:alice")
@@ -75,10 +75,10 @@ def test_two_programs_on_one_store_do_not_see_each_others_users(
 
 def test_any_user_id_is_an_account_of_its_own(backend: Backend) -> None:
     accounts = Accounts(backend, "desk")
-    for number, user in enumerate(HOSTILE):
+    for number, user in enumerate(HOSTILE_KEYS):
         accounts.remember(user, {"number": number}, [])
         assert accounts.current == (user or None)
-    for number, user in enumerate(HOSTILE):
+    for number, user in enumerate(HOSTILE_KEYS):
         assert accounts.get(user) == Account({"number": number})
 
 

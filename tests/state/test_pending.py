@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
@@ -172,7 +172,7 @@ def test_an_unknown_state_names_the_store_that_workers_do_not_share(backend: Bac
 
 def test_cleanup_removes_what_is_older(clocked: Backend, clock: Clock) -> None:
     store = PendingStore(clocked, clock=clock)
-    clocked.put("session:1", b"", ttl=1)
+    clocked.put("session:1", b"", Terms(ttl=1))
     store.put(login("old", clock.now), "192.0.2.1")
     clock.now += 100
     store.put(login("new", clock.now), "192.0.2.1")
@@ -192,7 +192,7 @@ def test_cleanup_on_redis_removes_what_is_older_of_its_prefix_alone(redis_server
     for backend in (odd, other):
         for number in range(700):
             PendingStore(backend).put(login(f"s{number}"), "192.0.2.1")
-        backend.put("session:1", b"", ttl=1)
+        backend.put("session:1", b"", Terms(ttl=1))
     assert PendingStore(odd).cleanup(max_age=600) == 0
     assert PendingStore(odd).cleanup(max_age=0) == 700
     assert refusal(PendingStore(odd), "s1") == ErrorCode.STATE_UNKNOWN

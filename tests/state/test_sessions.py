@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.state import (
@@ -19,8 +19,8 @@ from pywry_auth.state import (
     get_session_store,
 )
 from pywry_auth.state.sessions import SessionStore, issue_session_token, session_id_of_bearer
+from pywry_auth.testing.backend_contract import HOSTILE_KEYS
 from tests.backends.fixtures import ENCRYPTION_KEY, Clock
-from tests.backends.test_contract import HOSTILE
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 
@@ -173,13 +173,13 @@ def test_all_sessions_of_one_user_end_together(store: SessionStore, clock: Clock
 
 
 def test_any_user_id_has_sessions_of_its_own(store: SessionStore) -> None:
-    for number, user_id in enumerate(HOSTILE):
+    for number, user_id in enumerate(HOSTILE_KEYS):
         store.create_session(f"{number}", user_id)
-    for number, user_id in enumerate(HOSTILE):
+    for number, user_id in enumerate(HOSTILE_KEYS):
         (session,) = store.list_user_sessions(user_id)
         assert session.user_id == user_id
         assert session.session_id == f"{number}"
-    assert [store.delete_user_sessions(user_id) for user_id in HOSTILE] == [1] * len(HOSTILE)
+    assert [store.delete_user_sessions(user_id) for user_id in HOSTILE_KEYS] == [1] * len(HOSTILE_KEYS)
 
 
 def test_a_refresh_under_way_brings_no_deleted_session_back(store: SessionStore) -> None:
@@ -195,12 +195,42 @@ def test_a_refresh_under_way_brings_no_deleted_session_back(store: SessionStore)
     assert store.list_user_sessions("alice") == []
 
 
+def test_a_use_never_writes_older_data_back(
+    backend: Backend, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T42: a session that is extended while another process looks it up stays extended."""
+    store = SessionStore(backend, idle_ttl=300, clock=clock)
+    store.create_session(ID, "alice", ttl=600)
+    clock.now += 100
+    get = backend.get
+
+    def overtaken(key: str) -> bytes | None:
+        seen = get(key)
+        monkeypatch.undo()
+        assert store.refresh_session(ID, extend_ttl=5000)
+        return seen
+
+    monkeypatch.setattr(backend, "get", overtaken)
+    assert store.validate_session(ID)
+    session = store.get_session(ID)
+    assert session is not None
+    assert session.expires_at == clock.now + 5000
+
+
+def test_of_many_extensions_the_longest_stays(store: SessionStore, clock: Clock) -> None:
+    store.create_session(ID, "alice", ttl=60)
+    assert all(together(16, lambda number: store.refresh_session(ID, extend_ttl=100 + number)))
+    session = store.get_session(ID)
+    assert session is not None
+    assert session.expires_at == clock.now + 115
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"garbage", b"\x78\x9c\x00", json.dumps({"v": 1, "user_id": 1}).encode()]
 )
 def test_an_unreadable_session_is_nobodys(backend: Backend, store: SessionStore, data: bytes) -> None:
     """T28."""
-    backend.put(f"session:{ID}", data, group="session:alice")
+    backend.put(f"session:{ID}", data, Terms(group="session:alice"))
     assert store.get_session(ID) is None
     assert store.list_user_sessions("alice") == []
     assert store.delete_session(ID)

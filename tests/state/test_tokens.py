@@ -9,21 +9,21 @@ from pathlib import Path
 import keyring
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.state.tokens import (
+from pywry_auth.state.token_stores import (
     KeyringTokenStore,
     MemoryTokenStore,
     RedisTokenStore,
     SQLiteTokenStore,
-    TokenStore,
     get_token_store,
 )
+from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.backend_contract import HOSTILE_KEYS
 from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.backends.keyrings import WindowsKeyring
-from tests.backends.test_contract import HOSTILE
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 
@@ -72,21 +72,63 @@ def test_a_later_set_takes_the_place_of_the_earlier(store: TokenStore) -> None:
 
 
 def test_any_user_id_is_a_key_of_its_own(store: TokenStore) -> None:
-    for number, key in enumerate(HOSTILE):
+    for number, key in enumerate(HOSTILE_KEYS):
         store.save(key, OAuthTokenSet(f"at{number}", issued_at=1))
-    assert sorted(store.list_keys()) == sorted(HOSTILE)
-    for number, key in enumerate(HOSTILE):
+    assert sorted(store.list_keys()) == sorted(HOSTILE_KEYS)
+    for number, key in enumerate(HOSTILE_KEYS):
         assert store.load(key) == OAuthTokenSet(f"at{number}", issued_at=1)
         assert store.delete(key)
     assert store.list_keys() == []
 
 
 def test_a_replacement_brings_nothing_back(store: TokenStore) -> None:
-    assert not store.replace("alice", TOKENS)
+    old = OAuthTokenSet("old")
+    assert not store.replace("alice", TOKENS, old)
     assert store.list_keys() == []
-    store.save("alice", OAuthTokenSet("old"))
-    assert store.replace("alice", TOKENS)
+    store.save("alice", old)
+    assert store.replace("alice", TOKENS, old)
     assert store.load("alice") == TOKENS
+    assert not store.replace("alice", old, old)
+    assert store.load("alice") == TOKENS
+
+
+def test_a_replacement_overwrites_nothing_that_came_between_the_look_and_the_write(
+    backend: Backend, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P10: a new sign-in counts, and so does a logout."""
+    newest, get = OAuthTokenSet("newest", issued_at=1), backend.get
+    left: OAuthTokenSet | None
+
+    def overtaken(key: str) -> bytes | None:
+        seen = get(key)
+        monkeypatch.undo()
+        if left:
+            store.save("alice", left)
+        else:
+            store.delete("alice")
+        return seen
+
+    for left in (newest, None):
+        store.save("alice", TOKENS)
+        monkeypatch.setattr(backend, "get", overtaken)
+        assert not store.replace("alice", OAuthTokenSet("refreshed"), TOKENS)
+        assert store.load("alice") == left
+
+
+def test_of_many_refreshes_one_replaces_the_set(store: TokenStore) -> None:
+    store.save("alice", TOKENS)
+    fresh = [OAuthTokenSet(f"at{number}", issued_at=1) for number in range(32)]
+    won = together(32, lambda number: store.replace("alice", fresh[number], TOKENS))
+    assert won.count(True) == 1
+    assert store.load("alice") == fresh[won.index(True)]
+
+
+def test_the_instances_can_be_forgotten() -> None:
+    store = get_token_store()
+    store.save("forgotten", TOKENS)
+    get_token_store.cache_clear()
+    assert get_token_store() is not store
+    assert not get_token_store().exists("forgotten")
 
 
 def test_a_set_is_taken_once(store: TokenStore) -> None:
@@ -123,7 +165,7 @@ def test_a_set_is_discarded_unless_another_took_its_place(
 def test_a_record_that_cannot_be_read_is_missing_and_can_be_replaced(
     backend: Backend, store: TokenStore
 ) -> None:
-    backend.put("oauth:tokens:alice", b"garbage", group="oauth:tokens")
+    backend.put("oauth:tokens:alice", b"garbage", Terms(group="oauth:tokens"))
     assert store.load("alice") is None
     store.save("alice", TOKENS)
     assert store.load("alice") == TOKENS

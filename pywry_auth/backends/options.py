@@ -1,0 +1,76 @@
+"""One value that says where records are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pywry_auth.storage import BUILT_IN, KEYRING_SERVICE
+
+if TYPE_CHECKING:
+    from pywry_auth.config import DeploySettings
+
+_OPTIONS = ("url", "prefix", "path", "service_name")
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """The place where records are kept, and the keys that encrypt them.
+
+    Options of a built-in backend are equal whenever they mean the same: an empty option gets the backend's
+    default, and an option that the backend does not read is dropped. A backend of another package gets all
+    options as they were given.
+
+    Args:
+        backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or a name that another package registered in
+            the entry-point group ``pywry_auth.backends``.
+        url: The address of the server; it may contain a password.
+        prefix: The text at the beginning of all keys, so that applications can share a server.
+        path: The file; by default one in the user's folder for state.
+        service_name: The name under which a keyring keeps the entries.
+        encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
+            encrypted without keys.
+    """
+
+    backend: str = "memory"
+    url: str = field(default="", repr=False)
+    prefix: str = ""
+    path: str | Path = ""
+    service_name: str = ""
+    encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        """Complete the options and drop those that the backend does not read."""
+        if self.path:
+            object.__setattr__(self, "path", Path(self.path).absolute())
+        reads = BUILT_IN.get(self.backend)
+        if reads is not None:
+            for name in _OPTIONS:
+                given = getattr(self, name) if name in reads else ""
+                object.__setattr__(self, name, given or reads.get(name, ""))
+
+    @classmethod
+    def from_settings(
+        cls, deploy: DeploySettings, backend: str = "", *, client_id: str = "", path: str | Path = ""
+    ) -> StorageOptions:
+        """Return the options that the settings describe.
+
+        The URL is read from the setting that is named after the backend, for example ``redis_url``.
+
+        Args:
+            deploy: The settings.
+            backend: The name of the backend; by default ``deploy.state_backend``.
+            client_id: The client whose tokens are kept: each client has its own keyring service.
+            path: The file if ``deploy.sqlite_path`` is empty.
+        """
+        name = backend or deploy.state_backend
+        url = getattr(deploy, f"{name}_url", None)
+        return cls(
+            backend=name,
+            url=url.get_secret_value() if url else "",
+            prefix=deploy.redis_prefix,
+            path=deploy.sqlite_path or path,
+            service_name=f"{KEYRING_SERVICE}:{client_id}" if client_id else "",
+            encryption_keys=tuple(key.get_secret_value() for key in deploy.encryption_keys),
+        )

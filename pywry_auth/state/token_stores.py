@@ -1,0 +1,180 @@
+"""Token stores by the name of their backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar, cast
+
+from pywry_auth.backends.factory import encrypted, open_backend
+from pywry_auth.backends.options import StorageOptions
+from pywry_auth.state.tokens import TokenStore
+from pywry_auth.storage import KEYRING_SERVICE, PREFIX, REDIS_URL
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T", covariant=True)
+
+
+class MemoryTokenStore(TokenStore):
+    """Token sets in the memory of this process, lost when it ends; safe to use from many threads.
+
+    Args:
+        refresh_token_ttl: See :class:`TokenStore`.
+        encryption_keys: See :func:`get_token_store`.
+    """
+
+    def __init__(
+        self, *, refresh_token_ttl: float | None = None, encryption_keys: Sequence[str] = ()
+    ) -> None:
+        from pywry_auth.backends.memory import MemoryBackend
+
+        super().__init__(encrypted(MemoryBackend(), encryption_keys), refresh_token_ttl=refresh_token_ttl)
+
+
+class SQLiteTokenStore(TokenStore):
+    """Token sets in a file that only its owner can read, for several processes on one machine.
+
+    Args:
+        path: The file; by default one in the user's folder for state.
+        refresh_token_ttl: See :class:`TokenStore`.
+        encryption_keys: See :func:`get_token_store`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        refresh_token_ttl: float | None = None,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        options = StorageOptions("sqlite", path=path or "", encryption_keys=tuple(encryption_keys))
+        super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
+
+
+class RedisTokenStore(TokenStore):
+    """Token sets on a Redis server under ``{prefix}:oauth:tokens:{key}``, for many machines.
+
+    Args:
+        redis_url: The address of the server.
+        prefix: The text at the beginning of all keys.
+        refresh_token_ttl: See :class:`TokenStore`; with 0, all sets expire alike.
+        encryption_keys: See :func:`get_token_store`.
+
+    Raises:
+        ImportError: The ``redis`` package is missing; the text is the command that installs it.
+        ValueError: ``redis_url`` is not a valid Redis URL.
+    """
+
+    def __init__(
+        self,
+        redis_url: str = REDIS_URL,
+        prefix: str = PREFIX,
+        *,
+        refresh_token_ttl: float = 0,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        options = StorageOptions("redis", redis_url, prefix, encryption_keys=tuple(encryption_keys))
+        super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
+
+
+class KeyringTokenStore(TokenStore):
+    """Token sets in the operating system's keyring, for the programs of one user on one machine.
+
+    :meth:`TokenStore.probe` checks whether there is a keyring and whether it is unlocked.
+
+    Args:
+        service_name: The name under which the keyring keeps them; one for each application.
+        refresh_token_ttl: See :class:`TokenStore`.
+        encryption_keys: See :func:`get_token_store`.
+
+    Raises:
+        ImportError: The ``keyring`` package is missing; the text is the command that installs it.
+    """
+
+    def __init__(
+        self,
+        service_name: str = KEYRING_SERVICE,
+        *,
+        refresh_token_ttl: float | None = None,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        keys = tuple(encryption_keys)
+        options = StorageOptions("keyring", service_name=service_name, encryption_keys=keys)
+        super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
+
+
+@cache
+def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> TokenStore:
+    """Return the token store of storage options, the same instance for equal arguments.
+
+    Args:
+        options: The place where the tokens are kept.
+        refresh_token_ttl: See :func:`get_token_store`.
+
+    Raises:
+        ValueError: See :func:`get_token_store`.
+        ImportError: See :func:`get_token_store`.
+    """
+    ttl, keys = refresh_token_ttl or None, options.encryption_keys
+    match options.backend:
+        case "memory":
+            return MemoryTokenStore(refresh_token_ttl=ttl, encryption_keys=keys)
+        case "sqlite":
+            return SQLiteTokenStore(options.path, refresh_token_ttl=ttl, encryption_keys=keys)
+        case "redis":
+            url, prefix = options.url, options.prefix
+            return RedisTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
+        case "keyring":
+            return KeyringTokenStore(options.service_name, refresh_token_ttl=ttl, encryption_keys=keys)
+    return TokenStore(open_backend(options), refresh_token_ttl=ttl)
+
+
+class _Clearable(Protocol[_P, _T]):
+    """A function that keeps its results."""
+
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Return the result."""
+
+    def cache_clear(self) -> None:
+        """Forget the results, so that the next call makes new ones."""
+
+
+def _clearable(function: Callable[_P, _T]) -> _Clearable[_P, _T]:
+    vars(function)["cache_clear"] = token_store_for.cache_clear
+    return cast("_Clearable[_P, _T]", function)
+
+
+@_clearable
+def get_token_store(
+    backend: str = "memory",
+    *,
+    service_name: str | None = None,
+    redis_url: str | None = None,
+    prefix: str | None = None,
+    path: str | Path | None = None,
+    refresh_token_ttl: float = 0,
+    encryption_keys: Sequence[str] = (),
+) -> TokenStore:
+    """Return the token store of a backend, the same instance for equal arguments.
+
+    ``get_token_store.cache_clear()`` forgets the instances.
+
+    Args:
+        backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or the name of a backend of another package.
+        service_name: The name under which the keyring keeps them (keyring); default ``pywry_auth``.
+        redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
+        prefix: The text at the beginning of all keys (redis); default ``pywry``.
+        path: The file (sqlite); by default one in the user's folder for state.
+        refresh_token_ttl: Seconds for which a set with a refresh token is kept at least; 0 takes the default
+            of the store.
+        encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
+            encrypted by default. User IDs, which name the records, are never encrypted.
+
+    Raises:
+        ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
+        ImportError: The backend needs a package that is missing; the text is the command that installs it.
+    """
+    keys = tuple(encryption_keys)
+    options = StorageOptions(backend, redis_url or "", prefix or "", path or "", service_name or "", keys)
+    return token_store_for(options, refresh_token_ttl)

@@ -1,0 +1,47 @@
+"""Ground: the names of the storage backends, the options that each reads, and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+REDIS_URL = "redis://localhost:6379/0"
+PREFIX = "pywry"
+KEYRING_SERVICE = "pywry_auth"
+
+BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "memory": {},
+    "sqlite": {"path": ""},
+    "redis": {"url": REDIS_URL, "prefix": PREFIX},
+    "keyring": {"service_name": KEYRING_SERVICE},
+}
+"""For each module of ``backends/`` that opens a backend: the options that it reads, with their defaults."""
+
+ENTRY_POINTS = "pywry_auth.backends"
+"""The entry-point group in which other packages name functions from ``StorageOptions`` to ``Backend``."""
+
+
+def installed_backends() -> dict[str, EntryPoint]:
+    """Return the entry points of the backends that other packages have installed, by name."""
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def is_backend(name: str, *, without: str = "") -> bool:
+    """Return whether a backend exists.
+
+    Args:
+        name: The name of the backend.
+        without: The name of a backend that is not fit for the purpose.
+    """
+    return name != without and (name in BUILT_IN or name in installed_backends())
+
+
+def backend_names(*, without: str = "") -> str:
+    """Return the names of all backends for an error text; ``without`` is left out."""
+    names = dict.fromkeys([*BUILT_IN, *installed_backends()])
+    return ", ".join(name for name in names if name != without)
