@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
-from pywry_auth.storage import PREFIX, REDIS_URL, backend_names, is_backend
+from pywry_auth.storage import PREFIX, REDIS_URL, refused_backend
 
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"
@@ -53,18 +54,15 @@ def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
     return keys
 
 
-def _token_backend(name: str, without: str = "") -> str:
-    if not is_backend(name, without=without):
-        raise ValueError(f"choose one of: {backend_names(without=without)}")
+def _backend(name: str, without: str = "") -> str:
+    if refusal := refused_backend(name, without=without):
+        raise ValueError(refusal)
     return name
 
 
-def _state_backend(name: str) -> str:
-    return _token_backend(name, without="keyring")  # a keyring belongs to one user
-
-
-TokenBackend = Annotated[str, AfterValidator(_token_backend)]
-StateBackend = Annotated[str, AfterValidator(_state_backend)]
+TokenBackend = Annotated[str, AfterValidator(_backend)]
+StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
+"""Without the keyring, which belongs to one user."""
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
 SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
 EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]

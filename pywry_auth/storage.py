@@ -31,17 +31,14 @@ def installed_backends() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def is_backend(name: str, *, without: str = "") -> bool:
-    """Return whether a backend exists.
+def refused_backend(name: str, *, without: str = "") -> str:
+    """Return the names that can be chosen if a backend does not exist, otherwise an empty text.
 
     Args:
         name: The name of the backend.
         without: The name of a backend that is not fit for the purpose.
     """
-    return name != without and (name in BUILT_IN or name in installed_backends())
-
-
-def backend_names(*, without: str = "") -> str:
-    """Return the names of all backends for an error text; ``without`` is left out."""
+    if name != without and (name in BUILT_IN or name in installed_backends()):
+        return ""
     names = dict.fromkeys([*BUILT_IN, *installed_backends()])
-    return ", ".join(name for name in names if name != without)
+    return "choose one of: " + ", ".join(name for name in names if name != without)

@@ -8,7 +8,7 @@ import os
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -49,19 +49,24 @@ class Terms:
     when: When = When.ALWAYS
     expected: bytes | None = field(default=None, repr=False)
 
-    def allow(self, live: bytes | None) -> bool:
-        """Return whether the condition holds for the live value of the key, or None without one."""
+    def allow(self, read: Callable[[], bytes | None]) -> bool:
+        """Return whether the condition holds.
+
+        Args:
+            read: Returns the live value of the key, or None; called only if the condition depends on it.
+        """
         if self.expected is not None:
+            live = read()
             return live is not None and hmac.compare_digest(live, self.expected)
-        return self.when is When.ALWAYS or (live is None) is (self.when is When.ABSENT)
+        return self.when is When.ALWAYS or (read() is None) is (self.when is When.ABSENT)
 
 
 class Backend(ABC):
-    """Bytes with a lifetime, under keys of any text, for many threads, and processes where the system can.
+    """Bytes with a lifetime, under keys of any text, for many threads and, where possible, processes.
 
     A key begins with the kind of its record and a colon (``session:…``), so that kinds never meet. Every
-    operation is one step to all others, whoever makes them, and raises :class:`StoreUnavailable` when the
-    system below does not answer.
+    operation is atomic, and raises :class:`StoreUnavailable` when the system below does not answer. The class
+    ``BackendContract`` in :mod:`pywry_auth.testing.backend_contract` tests a backend.
     """
 
     shared: bool = True
@@ -86,46 +91,46 @@ class Backend(ABC):
 
     @abstractmethod
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step: of many callers one gets it, the others None.
+        """Take a value and remove it in one step: of many callers one gets it, the others get None.
 
         Args:
-            key: Its name.
-            expected: Remove it only if it is equal to this.
-            group: The group that the key was put under. Where a group's index stands apart from the records
-                the key leaves it at once; without this argument, at the end of the key's life.
+            key: The key.
+            expected: Remove the value only if it is equal to this one.
+            group: The group of the key. A backend that keeps an index of groups then updates it at once,
+                otherwise when the record would have expired.
         """
 
     @abstractmethod
     def members(self, group: str) -> list[str]:
-        """Return the live keys of a group, in no order, at the cost of that group alone."""
+        """Return the live keys of a group, in no order; the cost depends on that group only."""
 
     @abstractmethod
     def count(self, key: str, window: float) -> int:
         """Add one to a counter and return the count so far.
 
         Args:
-            key: Its name.
-            window: Seconds after the first call at which it starts again from 0.
+            key: The key of the counter.
+            window: Seconds after its first call at which it starts again from 0.
         """
 
     @abstractmethod
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that have ended or are about to, and return how many were removed.
+        """Remove the records of a kind that expired or are about to, and return their number.
 
-        Nobody has to call this: what has ended is removed sooner or later in any case. It may cost as much as
-        everything that is stored.
+        A call is never needed, because every backend removes expired records in the end. The cost may depend
+        on everything that is stored.
 
         Args:
-            kind: What their keys begin with.
-            within: Seconds; those that would end within them go too.
+            kind: The beginning of their keys.
+            within: Seconds; records that would expire within them are removed too.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let connections go; a later call opens new ones."""
+        """Close all connections; a later call opens new ones."""
 
     def probe(self) -> None:
-        """Make sure that what is stored can be read again, before somebody does work that relies on it.
+        """Check that a stored value can be read again, before other work relies on it.
 
         Raises:
             StoreUnavailable: It cannot; the text says why.
@@ -139,16 +144,15 @@ class Backend(ABC):
     def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
         """Hold a lock of all threads and processes on this backend while the ``with`` block runs.
 
-        Whoever waits asks again after short random pauses: not every system can call back.
+        A caller that waits tries again after short random pauses, because not every system can call back.
 
         Args:
-            key: The lock's name.
-            lifetime: Seconds after which the lock frees itself, should its holder have died: more than the
-                block can take.
-            wait: Seconds to wait for another holder; default ``lifetime``, so that a dead one is outlived.
+            key: The name of the lock.
+            lifetime: Seconds after which the lock frees itself if its holder died: more than the block takes.
+            wait: Seconds to wait for another holder; by default ``lifetime``, which outlives a dead holder.
 
         Raises:
-            StoreUnavailable: Somebody else still held it after ``wait`` seconds.
+            StoreUnavailable: Another caller still held the lock after ``wait`` seconds.
         """
         owner = os.urandom(16)
         deadline = time.monotonic() + (lifetime if wait is None else wait)
@@ -166,7 +170,7 @@ class Backend(ABC):
             self._release(key, owner)
 
     def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:
-        # An answer may be lost and the question sent again; then our own first try refuses the second.
+        # If an answer was lost and the command sent again, the first try of this caller refuses the second.
         terms = Terms(ttl=lifetime, when=When.ABSENT)
         return self.put(key, owner, terms) or self.get(key) == owner
 
@@ -174,8 +178,8 @@ class Backend(ABC):
         try:
             self.pop(key, owner)
         except StoreUnavailable:
-            # The work under the lock is done and its result counts; the lock frees itself.
-            _logger.warning("a lock could not be released and will end by itself")
+            # The work under the lock is done and its result counts. The lock expires.
+            _logger.warning("a lock could not be released and will expire")
 
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -185,7 +189,7 @@ def bounded(ttl: float) -> float:
     """Return a lifetime in seconds that every system can represent.
 
     Args:
-        ttl: What was asked for.
+        ttl: The requested lifetime in seconds.
 
     Raises:
         ValueError: It is not more than 0.

@@ -1,4 +1,4 @@
-"""Any backend, ciphertext only: what is stored can be read, and made, with the keys alone."""
+"""Encryption around any backend: only the keys can read or make a record."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.
 
 
 class EncryptedBackend(Backend):
-    """Another backend's records under AES-256-GCM; lifetimes, groups, locks and counters stay its own.
+    """Records of another backend under AES-256-GCM; it keeps lifetimes, groups, locks and counters.
 
-    A record is bound to its key, so that one put in another's place is refused, and what was stored without
-    encryption is refused too: else whoever can write to the store could put in what they like. Such a record
-    counts as missing, and is logged. What nobody can tell is that an older record was put back in its place.
+    A record is bound to its key: a record in the place of another is refused. So is a record without
+    encryption, because an attacker who can write to the store could have made it. A refused record counts as
+    missing and is logged. An older record that was put back in its own place cannot be detected.
 
-    In clear are the names: digests of session tokens and of state, and, since a user's records are found by
-    it, the user's ID. Counters, which hold a number, and locks, which hold a random one, are in clear too.
+    Names are not encrypted: digests of session tokens and of state, and the user IDs by which records are
+    found. Counters and locks, which hold a number, are not encrypted either.
 
     Args:
-        inner: Where the ciphertext is.
-        keys: Base64url of 32 bytes each: the first encrypts, all decrypt. A key is good for 2**32 records
-            written; put a new one in front before that.
+        inner: The backend that keeps the ciphertext.
+        keys: Base64url of 32 bytes each: the first encrypts, all decrypt. A key is good for 2**32 writes; put
+            a new one in front before that.
 
     Raises:
         ValueError: There is no key, or one is malformed; the text does not repeat it.
@@ -85,7 +85,7 @@ class EncryptedBackend(Backend):
         return self._inner.count(key, window)
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
         return self._inner.prune(kind, within)
 
     @contextmanager
@@ -95,11 +95,11 @@ class EncryptedBackend(Backend):
             yield
 
     def probe(self) -> None:
-        """Make sure that the other backend works (see :meth:`Backend.probe`)."""
+        """Check that the other backend works (see :meth:`Backend.probe`)."""
         self._inner.probe()
 
     def close(self) -> None:
-        """Let the other backend's connections go."""
+        """Close the other backend's connections."""
         self._inner.close()
 
     def _ciphertext(self, key: str, expected: bytes) -> bytes | None:

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from pywry_auth.backends.base import Backend
 from pywry_auth.backends.options import StorageOptions
-from pywry_auth.storage import BUILT_IN, backend_names, installed_backends, is_backend
+from pywry_auth.storage import BUILT_IN, installed_backends, refused_backend
 
 
 @cache
@@ -28,27 +28,14 @@ def open_backend(options: StorageOptions) -> Backend:
     """
     if options.encryption_keys:
         return encrypted(open_backend(replace(options, encryption_keys=())), options.encryption_keys)
-    check_backend(options.backend)
+    if refusal := refused_backend(options.backend):
+        raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
     if options.backend in BUILT_IN:
         opener = import_module(f"pywry_auth.backends.{options.backend}").open_backend
     else:
         opener = installed_backends()[options.backend].load()
     backend: Backend = opener(options)
     return backend
-
-
-def check_backend(name: str, *, without: str = "") -> None:
-    """Check that a backend exists.
-
-    Args:
-        name: The name of the backend.
-        without: The name of a backend that is not fit for the purpose.
-
-    Raises:
-        ValueError: There is no such backend; the text lists the names that can be used.
-    """
-    if not is_backend(name, without=without):
-        raise ValueError(f"unknown backend {name!r}; choose one of: {backend_names(without=without)}")
 
 
 def encrypted(backend: Backend, keys: Sequence[str]) -> Backend:

@@ -83,7 +83,7 @@ class KeyringBackend(Backend):
         return self._do(lambda: self._records.count(key, window))
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
         return self._do(lambda: self._records.prune(kind, within))
 
     def probe(self) -> None:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pywry_auth.backends.base import Terms, When, bounded
+from pywry_auth.backends.base import Terms, bounded
 from pywry_auth.backends.keyring_entries import Entries
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -53,8 +53,7 @@ class Records:
     def put(self, key: str, value: bytes, terms: Terms) -> bool:
         """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
         end = math.inf if terms.ttl is None else self._clock() + bounded(terms.ttl)
-        conditional = terms.expected is not None or terms.when is not When.ALWAYS
-        if conditional and not terms.allow(self.get(key)):
+        if not terms.allow(lambda: self.get(key)):
             return False
         index, group, limit = self._index(), terms.group, terms.limit
         self._write(index, key, value, _Listed(group, end))
@@ -90,7 +89,7 @@ class Records:
         return number
 
     def prune(self, kind: str, within: float) -> int:
-        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
         index = self._index()
         ended = [key for key in self._ended(index, within) if key.startswith(kind)]
         self._drop(index, ended)

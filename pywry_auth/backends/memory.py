@@ -15,7 +15,7 @@ from pywry_auth.backends.base import Backend, Terms, bounded
 from pywry_auth.backends.options import StorageOptions
 
 _LOOKED_AT_PER_WRITE = 3
-"""Records that each write looks at for whether they have ended: more than one, or the dead would pile up."""
+"""Records that each write checks for expiry: more than one, or expired records would pile up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class _Record:
 class MemoryBackend(Backend):
     """Records in a dictionary. Its one lock guards everything inside.
 
-    What has ended is removed by later writes, a few at a time: the cost of a write does not depend on how
-    much is stored, and memory is bounded by what lives though nobody ever prunes.
+    Later writes remove expired records, a few at a time: the cost of a write does not depend on the number of
+    records, and memory stays bounded without pruning.
 
     Args:
         clock: Unix time in seconds.
@@ -44,21 +44,19 @@ class MemoryBackend(Backend):
         self._groups: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
-        """Return how many records are held, counting those that have ended and were not removed yet."""
+        """Return the number of records, with the expired ones that are not yet removed."""
         return len(self._records)
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
         with self._changed:
-            record = self._live(key)
-            return record.value if record else None
+            return self._value(key)
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
         lifetime = math.inf if terms.ttl is None else bounded(terms.ttl)
         with self._changed:
-            record = self._live(key)
-            if not terms.allow(record.value if record else None):
+            if not terms.allow(lambda: self._value(key)):
                 return False
             self._remove(key)
             self._insert(key, _Record(value, self._clock() + lifetime, terms.group))
@@ -74,7 +72,7 @@ class MemoryBackend(Backend):
             if record is None or (expected is not None and not hmac.compare_digest(record.value, expected)):
                 return None
             self._remove(key)
-            self._changed.notify_all()  # who waits for a lock need not sit out its pause
+            self._changed.notify_all()  # a caller that waits for a lock tries again at once
             return record.value
 
     def members(self, group: str) -> list[str]:
@@ -95,7 +93,7 @@ class MemoryBackend(Backend):
         return number
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
         with self._changed:
             end = self._clock() + within
             ended = [key for key, record in self._records.items() if record.expires <= end]
@@ -106,6 +104,10 @@ class MemoryBackend(Backend):
 
     def close(self) -> None:
         """Do nothing: there is no connection, and what is stored stays."""
+
+    def _value(self, key: str) -> bytes | None:
+        record = self._live(key)
+        return record.value if record else None
 
     def _live(self, key: str) -> _Record | None:
         record = self._records.get(key)
@@ -131,7 +133,7 @@ class MemoryBackend(Backend):
             self._remove(key)
 
     def _sweep(self) -> None:
-        """Look at the records not looked at for longest: the ended ones go, the others queue up again."""
+        """Check the records that were not checked for longest: remove them, or queue them again."""
         for _ in range(min(_LOOKED_AT_PER_WRITE, len(self._records))):
             key = next(iter(self._records))
             if self._live(key):

@@ -68,11 +68,11 @@ class RedisBackend(Backend):
         if group is None and terms.expected is None:
             absent, present = when is When.ABSENT, when is When.PRESENT
             return bool(self._ask(lambda: self._client.set(name, value, px=lifetime, nx=absent, xx=present)))
-        compared = b"" if terms.expected is None else b"1"
-        keys, args = [name], [value, _text(lifetime), _WHEN[when], compared, terms.expected or b""]
+        keys, args = [name], [value, lifetime or b"", _WHEN[when]]
+        args += [b"", b""] if terms.expected is None else [b"1", terms.expected]
         if group is not None:
             keys.append(self._group(group))
-            args += [_member(key, group), _text(terms.limit)]
+            args += [_member(key, group), b"" if terms.limit is None else terms.limit]
             args += [self._prefix, _bytes(_kind(group))]
         return bool(self._run(self._put, keys, args))
 
@@ -171,10 +171,6 @@ def _connect(url: str) -> Redis:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _text(number: int | None) -> bytes:
-    return b"" if number is None else b"%d" % number
 
 
 def _milliseconds(seconds: float) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from sqlite3 import Connection
 
-from pywry_auth.backends.base import Backend, Terms, When, bounded
+from pywry_auth.backends.base import Backend, Terms, bounded
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.sqlite_file import SQLiteFile
 
@@ -25,16 +26,6 @@ _INSERT = (
     "INSERT INTO records VALUES (:key, :value, :expires, :group) ON CONFLICT (key) DO"
     " UPDATE SET value = excluded.value, expires = excluded.expires, member_of = excluded.member_of"
 )
-_UPDATE = (
-    "UPDATE records SET value = :value, expires = :expires, member_of = :group"
-    " WHERE key = :key AND expires > :now"
-)
-_PUT = {
-    When.ALWAYS: _INSERT,
-    When.ABSENT: _INSERT + " WHERE records.expires <= :now",
-    When.PRESENT: _UPDATE,
-}
-_COMPARE_AND_PUT = _UPDATE + " AND value = :expected"
 _DELETE = "DELETE FROM records WHERE key = :key"
 _MEMBERS = "SELECT key FROM records WHERE member_of = :group AND expires > :now"
 _LIMIT = (
@@ -48,11 +39,10 @@ _SWEEP = "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expire
 class SQLiteBackend(Backend):
     """Records in one table of one file, which only its owner can read.
 
-    What has ended is removed by later writes, a few at a time, so that the file stays as large as what lived
-    at one time though nobody ever prunes.
+    Later writes remove expired records, a few at a time, so that the file stays bounded without pruning.
 
     Args:
-        path: The file; it and its folder are made when missing. Default: :func:`default_path`.
+        path: The file; it and its folder are made when missing. By default :func:`default_path`.
         clock: Unix time in seconds; all processes on one file must agree on it.
     """
 
@@ -63,32 +53,31 @@ class SQLiteBackend(Backend):
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
         with self._file.connection() as connection:
-            row = connection.execute(_GET, {"key": _bytes(key), "now": self._clock()}).fetchone()
-        return bytes(row[0]) if row else None
+            return _value(connection, {"key": _bytes(key), "now": self._clock()})
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
         now, lifetime = self._clock(), math.inf if terms.ttl is None else bounded(terms.ttl)
         row = {"key": _bytes(key), "value": value, "expires": now + lifetime, "now": now}
         row["group"] = None if terms.group is None else _bytes(terms.group)
-        row |= {"limit": terms.limit, "expected": terms.expected}
-        statement = _PUT[terms.when] if terms.expected is None else _COMPARE_AND_PUT
         with self._file.transaction() as connection:
-            stored = connection.execute(statement, row).rowcount == 1
+            if not terms.allow(lambda: _value(connection, row)):
+                return False
+            connection.execute(_INSERT, row)
             if terms.limit is not None:
-                connection.execute(_LIMIT, row)
+                connection.execute(_LIMIT, row | {"limit": terms.limit})
             connection.execute(_SWEEP, row)
-        return stored
+        return True
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
         row = {"key": _bytes(key), "now": self._clock()}
         with self._file.transaction() as connection:
-            found = connection.execute(_GET, row).fetchone()
-            if found is None or (expected is not None and found[0] != expected):
+            value = _value(connection, row)
+            if value is None or (expected is not None and value != expected):
                 return None
             connection.execute(_DELETE, row)
-        return bytes(found[0])
+        return value
 
     def members(self, group: str) -> list[str]:
         """Return the live keys of a group."""
@@ -108,7 +97,7 @@ class SQLiteBackend(Backend):
         return number
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that have ended or are about to (see :meth:`Backend.prune`)."""
+        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
         with self._file.transaction() as connection:
             return connection.execute(_PRUNE, {"kind": _bytes(kind), "end": self._clock() + within}).rowcount
 
@@ -127,6 +116,11 @@ def default_path() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path("pywry-auth") / "state.sqlite3"
+
+
+def _value(connection: Connection, row: Mapping[str, object]) -> bytes | None:
+    found = connection.execute(_GET, row).fetchone()
+    return bytes(found[0]) if found else None
 
 
 def _bytes(text: str) -> bytes:

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pywry_auth.backends.factory import check_backend, encrypted, open_backend
+from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
-from pywry_auth.storage import PREFIX, REDIS_URL
+from pywry_auth.storage import PREFIX, REDIS_URL, refused_backend
 
 
 class MemorySessionStore(SessionStore):
@@ -85,26 +85,13 @@ class RedisSessionStore(SessionStore):
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
+@cache
 def session_store_for(
     options: StorageOptions, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0
 ) -> SessionStore:
-    """Return the session store of storage options, the same instance for equal arguments.
-
-    Args:
-        options: The place where the sessions are kept.
-        session_ttl: See :func:`get_session_store`.
-        idle_ttl: See :func:`get_session_store`.
-
-    Raises:
-        ValueError: See :func:`get_session_store`.
-        ImportError: See :func:`get_session_store`.
-    """
-    check_backend(options.backend, without="keyring")
-    return _session_store(options, session_ttl, idle_ttl)
-
-
-@cache
-def _session_store(options: StorageOptions, session_ttl: float, idle_ttl: float) -> SessionStore:
+    """Return the session store of storage options, as :func:`get_session_store` does of its arguments."""
+    if refusal := refused_backend(options.backend, without="keyring"):
+        raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
     keys = options.encryption_keys
     match options.backend:
         case "memory":
@@ -148,8 +135,9 @@ def get_session_store(
         ImportError: The backend needs a package that is missing; the text is the command that installs it.
         AuthenticationError: A setting is wrong; the text names its variable.
     """
-    options = StorageOptions(backend or "memory")
-    if backend is None:
+    if backend is not None:
+        options = StorageOptions(backend)
+    else:
         from pywry_auth.config import get_settings
 
         deploy = get_settings().deploy

@@ -106,16 +106,7 @@ class KeyringTokenStore(TokenStore):
 
 @cache
 def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> TokenStore:
-    """Return the token store of storage options, the same instance for equal arguments.
-
-    Args:
-        options: The place where the tokens are kept.
-        refresh_token_ttl: See :func:`get_token_store`.
-
-    Raises:
-        ValueError: See :func:`get_token_store`.
-        ImportError: See :func:`get_token_store`.
-    """
+    """Return the token store of storage options, as :func:`get_token_store` does of its arguments."""
     ttl, keys = refresh_token_ttl or None, options.encryption_keys
     match options.backend:
         case "memory":
