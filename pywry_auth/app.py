@@ -1,16 +1,18 @@
-"""PyWry: signs a person in from a desktop program, a script or a command line."""
+"""PyWry: signs a user in from a desktop program, a script or a command line."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, ErrorCode
+from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.token_lifecycle import not_signed_in
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest
+from pywry_auth.native.stored_users import StoredUsers
 from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.token_stores import get_token_store, token_store_for
 from pywry_auth.state.tokens import TokenStore
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
 class PyWry:
     """A program's sign-in: one user at a time, from any thread.
 
-    The lock guards who is signed in; it is never held over a network call.
+    The lock guards the signed-in user; it is never held over a network call. This object is the sender of
+    the program's events (see ``pywry_auth.flow.events``).
 
     Args:
-        settings: What ``get_settings()`` returns. Without them the environment is read by the first login
-            that is given no provider; one that is given a provider uses the documented defaults.
+        settings: The result of ``get_settings()``. Without settings the first login that is given no provider
+            reads the environment; a login that is given a provider uses the documented defaults.
     """
 
     def __init__(self, settings: PyWrySettings | None = None) -> None:
@@ -59,59 +62,61 @@ class PyWry:
         close_window: CloseWindow | None = None,
         notify: Notify | None = None,
     ) -> AuthFlowResult:
-        """Return tokens and profile of who is signed in already, else of who signs in with the browser.
+        """Sign a user in: silently if the store has usable tokens, otherwise in the browser.
 
-        Tokens in the store that are good or can be refreshed need no browser. Otherwise this blocks until a
-        person has signed in. A second thread that calls this meanwhile joins the login under way.
+        Stored tokens that are valid or can be refreshed need no browser. Otherwise this blocks until the user
+        has signed in. A second thread that calls this in the meantime joins the login under way.
 
         Args:
-            provider: Where to sign in; None takes the one that the settings describe.
-            token_store: Where to keep the tokens; None takes the settings' (memory by default).
-            force: Whether to have the person sign in although there are good tokens; so does ``prompt``.
-            account: User ID whose tokens are wanted; None means the one that was used last. It is the result
-                that says who signed in: with the browser that may be somebody else.
-            login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1). Who is called otherwise
-                in the provider's profile is not signed in without being asked.
-            prompt: What the provider shall ask, for example ``select_account`` (OIDC Core §3.1.2.1).
-            scopes: Scopes to ask for instead of the provider's; the person is asked for those that are new.
-            timeout: Seconds to wait for the person; None takes the settings' (120 by default).
-            show_window: Opens the application's own window at a URL instead of the browser, returns a label.
+            provider: The provider to sign in at; None uses the provider of the settings.
+            token_store: The store for the tokens; None uses the store of the settings (default: memory).
+            force: Whether the user must sign in even with usable tokens in the store; ``prompt`` does the
+                same.
+            account: User ID to sign in; None means the user that was used last. In the browser another user
+                may sign in: the result has the user ID.
+            login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1). A stored user whose
+                profile does not match the hint is not signed in silently.
+            prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1).
+            scopes: Scopes to request instead of the provider's; the user is asked for those that are new.
+            timeout: Seconds to wait for the user; None uses the settings' value (default: 120).
+            show_window: Opens the application's own window at a URL instead of the browser, and returns a
+                label.
             close_window: Closes that window.
-            notify: Hears the URL and what to do; by default they go to standard error.
+            notify: Receives the URL and instructions; by default they go to standard error.
 
         Raises:
-            AuthFlowTimeout: Nobody signed in in time.
+            AuthFlowTimeout: The user did not sign in in time.
             AuthFlowCancelled: ``cancel`` was called.
-            TokenError: The stored tokens have ended, and the provider that could refresh them is not to be
-                reached: they are kept.
+            TokenError: The stored tokens have expired, and the provider cannot be reached to refresh them.
+                They are kept.
             AuthenticationError: The provider refused, or the configuration is wrong; the text says which.
         """
 
-        def sign_in() -> AuthFlowResult:
+        def prepare() -> Login:
             settings = self._settings_for(provider)
             oauth2 = settings.oauth2 if settings else None
             at = _provider_of(oauth2) if provider is None else provider
             at = at if scopes is None else at.with_scopes(scopes)
             store = _store_of(settings, at.client_id) if token_store is None else token_store
             seconds = timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0
-            wish = LoginRequest(force, account, login_hint, prompt, scopes is not None)
-            ways = LoginOptions(seconds, notify, show_window, close_window, _flow_options(oauth2))
-            self._under_way = Login(at, store, oauth2.refresh_buffer_seconds if oauth2 else 60.0, wish, ways)
-            return self._keep(self._under_way.run())
+            users = StoredUsers(at, store, oauth2.refresh_buffer_seconds if oauth2 else 60.0, self)
+            request = LoginRequest(force, account, login_hint, prompt, scopes is not None)
+            options = LoginOptions(seconds, notify, show_window, close_window, _flow_options(oauth2))
+            return Login(users, request, options)
 
-        return self._flight.run(sign_in)
+        return self._flight.run(lambda: self._sign_in(prepare, provider.name if provider else ""))
 
     def cancel(self) -> None:
-        """End the login under way, from any thread, say when its window was closed; do nothing without."""
+        """End the login under way, from any thread; without one this does nothing."""
         login = self._under_way
         if login is not None:
             login.cancel()
 
     def logout(self) -> bool:
-        """Sign out: revoke both tokens at the provider and forget them.
+        """Sign out: forget the user and revoke both tokens at the provider.
 
         Returns:
-            Whether the provider confirmed; False too when nobody was signed in.
+            Whether the provider confirmed the revocation; False if no user was signed in.
         """
         signed_in = self._signed_in
         if signed_in is None:
@@ -123,19 +128,19 @@ class PyWry:
         return confirmed
 
     def close(self) -> None:
-        """Stop refreshing in the background; the user stays signed in, and the store keeps the tokens."""
+        """Stop to refresh in the background; the user stays signed in, and the store keeps the tokens."""
         if self.session_manager is not None:
             self.session_manager.close()
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether somebody is signed in: there are tokens, which the provider has not ended."""
+        """Whether a user is signed in: there are tokens, and the provider has not ended the grant."""
         session = self.session_manager
         return session is not None and session.tokens is not None
 
     @property
     def user_info(self) -> dict[str, Any] | None:
-        """The provider's profile of who is signed in, or None."""
+        """The provider's profile of the signed-in user, or None."""
         signed_in = self._signed_in
         if signed_in is None or signed_in.session.tokens is None:
             return None
@@ -143,31 +148,31 @@ class PyWry:
 
     @property
     def session_manager(self) -> SessionManager | None:
-        """What keeps the tokens of who is signed in, or None."""
+        """The manager of the signed-in user's tokens, or None."""
         signed_in = self._signed_in
         return None if signed_in is None else signed_in.session
 
     def get_access_token(self) -> str:
-        """Return an access token that is good for use now, refreshed if it was about to end.
+        """Return a valid access token, refreshed if it was about to expire.
 
         Raises:
-            TokenExpiredError: Nobody is signed in, or the token has ended and cannot be refreshed.
+            TokenExpiredError: No user is signed in, or the token has expired and cannot be refreshed.
             TokenRefreshError: The provider refused to refresh: sign in again.
-            TokenError: The token has ended and the provider cannot be reached: try again later.
+            TokenError: The token has expired and the provider cannot be reached: try again later.
         """
         return self._session().get_access_token()
 
     def request_session(self, *origins: str) -> RequestSession:
-        """Return a ``requests`` session that carries a fresh access token to the origins, and nowhere else.
+        """Return a ``requests`` session that sends a fresh access token to the origins only.
 
-        It refreshes once when an API answers 401. Make one for each thread.
+        It refreshes once when an API responds with 401. Make one for each thread.
 
         Args:
             origins: For example ``https://api.example.com``.
 
         Raises:
-            TokenExpiredError: Nobody is signed in.
-            AuthenticationError: An origin cannot be used.
+            TokenExpiredError: No user is signed in.
+            AuthenticationError: An origin is not valid, or none was given.
         """
         from pywry_auth.native.request_session import RequestSession
 
@@ -180,12 +185,21 @@ class PyWry:
             raise not_signed_in()
         return session
 
-    def _keep(self, signed_in: SignedIn) -> AuthFlowResult:
+    def _sign_in(self, prepare: Callable[[], Login], provider: str) -> AuthFlowResult:
+        with login_failures_emitted(self, "native", provider):
+            login = self._under_way = prepare()
+            try:
+                signed_in = login.run()
+            finally:
+                self._under_way = None
         with self._lock:
             previous, self._signed_in = self._signed_in, signed_in
         if previous is not None:
             previous.session.close()
-        return signed_in.result
+        result, seconds = signed_in.result, signed_in.seconds
+        name = login.provider_name
+        emit(self, LoginSucceeded(mode="native", user_id=result.user_id, provider=name, seconds=seconds))
+        return result
 
     def _settings_for(self, provider: OAuthProvider | None) -> PyWrySettings | None:
         if self._settings is None and provider is None:

@@ -206,16 +206,35 @@ def test_the_profile_is_that_of_the_sign_in(desk: Desk) -> None:
     assert desk.idp.calls == before
 
 
-def test_a_profile_that_is_lost_is_asked_for_again_or_taken_from_the_id_token(desk: Desk) -> None:
+@pytest.mark.parametrize("id_token", [True, False])
+def test_a_profile_that_is_lost_is_requested_once_more(desk: Desk, id_token: bool) -> None:
     first = desk.sign_in()
+    if not id_token:
+        desk.store.save("user-alice", replace(desk.tokens(), id_token=None, id_token_claims={}))
     Accounts(desk.store.backend, desk.client_id).forget("user-alice")
     before = desk.idp.calls
-    assert desk.start(account="user-alice").user_info["name"] == first.user_info["name"]
-    assert desk.idp.calls == before
-    without = replace(desk.tokens(), id_token=None, id_token_claims={})
-    desk.store.save("user-alice", without)
     assert desk.start(account="user-alice").user_info == first.user_info
+    assert desk.start().user_info == first.user_info
     assert (desk.idp.calls - before)["userinfo"] == 1
+
+
+def test_a_profile_that_is_lost_is_taken_from_the_id_token_while_the_provider_is_down(desk: Desk) -> None:
+    first = desk.sign_in()
+    Accounts(desk.store.backend, desk.client_id).forget("user-alice")
+    desk.idp.wrap(lambda app: Response("no", 500))
+    assert desk.start(account="user-alice").user_info["name"] == first.user_info["name"]
+
+
+def test_a_stored_users_tokens_outlive_a_failed_request_for_the_profile(desk: Desk) -> None:
+    desk.sign_in()
+    desk.store.save("user-alice", replace(desk.tokens(), id_token=None, id_token_claims={}))
+    Accounts(desk.store.backend, desk.client_id).forget("user-alice")
+    before = desk.tokens()
+    desk.idp.wrap(lambda app: Response("no", 500))
+    with pytest.raises(AuthenticationError):
+        desk.start(account="user-alice")
+    assert desk.tokens() == before
+    assert desk.idp.calls["revoke"] == 0
 
 
 def test_two_threads_that_log_in_at_once_are_signed_in_alike(desk: Desk) -> None:
@@ -344,16 +363,16 @@ def test_a_logout_in_one_program_is_seen_by_the_others(everywhere: Desk) -> None
 def test_a_store_that_fails_in_the_middle_of_a_logout_can_be_asked_again(desk: Desk) -> None:
     app = PyWry()
     desk.sign_in(app=app)
-    take = desk.store.take
+    discard = desk.store.discard
 
-    def fail(key: str) -> OAuthTokenSet | None:
+    def fail(key: str, tokens: OAuthTokenSet) -> bool:
         raise AuthenticationError("The store is away.", error="temporarily_unavailable")
 
-    desk.store.take = fail  # type: ignore[method-assign]
+    desk.store.discard = fail  # type: ignore[method-assign]
     with pytest.raises(AuthenticationError, match="away"):
         app.logout()
     assert app.is_authenticated
-    desk.store.take = take  # type: ignore[method-assign]
+    desk.store.discard = discard  # type: ignore[method-assign]
     assert app.logout()
 
 

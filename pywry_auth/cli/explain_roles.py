@@ -1,4 +1,4 @@
-"""Which rule gives or refuses a user which role, by the login's own judgement of a profile."""
+"""Explains which roles a user gets and why, by the same rules as the login."""
 
 from __future__ import annotations
 
@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.options import deploy_options
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
-from pywry_auth.flow.access import (
-    AccessRules,
-    Finding,
-    access_finding,
-    email_for,
-    require_allowed,
-    role_findings,
-    roles_of,
-)
-from pywry_auth.flow.identity import canonical_email, qualified_user_id, user_id, user_id_source
+from pywry_auth.flow.access import AccessRules, RuleResult, roles_in
+from pywry_auth.flow.subject import Subject, canonical_email, user_id_source
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.github import GitHubProvider, is_no_reply
 
@@ -32,25 +24,28 @@ _LONGEST = 400
 
 
 def explain_roles(file: str, verified_email: str, name: str, show: Callable[[str], None]) -> None:
-    """Show what a user with this profile would be, and why.
+    """Show the roles that a user with this profile would get, and why.
 
     Args:
         file: A JSON file with the profile as the provider sends it; ``-`` for standard input.
-        verified_email: The address that the provider vouches for, where it does not tell so in the profile.
-        name: The provider's name on a site that has several; else empty.
-        show: Is given the text.
+        verified_email: The address that the provider vouches for, if its profile does not say so.
+        name: Name of the provider on a site with several; otherwise empty.
+        show: Receives the text.
 
     Raises:
         AuthenticationError: The user may not sign in, or the settings or the profile cannot be used.
     """
     settings = get_settings()
     if settings.oauth2 is None:
-        raise _unusable("PYWRY_OAUTH2__CLIENT_ID is not set: who vouches for an e-mail address depends on it")
+        raise _unusable(
+            "PYWRY_OAUTH2__CLIENT_ID is not set: whether an e-mail address counts depends on the provider"
+        )
     rules = deploy_options(settings.deploy, None, use_pkce=True, shared=False).rules
     profile = _profile(file)
     email = _email(create_provider_from_settings(settings.oauth2), profile, verified_email, rules)
-    show(_explanation(profile, email, rules, name))
-    require_allowed(profile, email, rules, name)
+    subject = Subject(profile, email, name)
+    show(_explanation(subject, rules))
+    rules.require_admitted(subject)
 
 
 def _profile(file: str) -> Claims:
@@ -66,55 +61,54 @@ def _profile(file: str) -> Claims:
         raise _unusable(f"{file} is larger than {_LARGEST} bytes: a profile is not")
     try:
         profile = json.loads(text)
-    except (ValueError, RecursionError):  # whose words could show what is in the file
+    except (ValueError, RecursionError):  # its text could quote the file
         raise _unusable(f"{file} is not JSON: save the provider's profile as it is") from None
     if not isinstance(profile, dict):
         raise _unusable(f'{file} is not a JSON object, for example {{"sub": "248289761001"}}')
     return profile
 
 
-def _unusable(what: str) -> AuthenticationError:
-    return AuthenticationError(f"{printable(what, _LONGEST)}.", error=ErrorCode.INVALID_CONFIGURATION)
+def _unusable(condition: str) -> AuthenticationError:
+    return AuthenticationError(f"{printable(condition, _LONGEST)}.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _email(provider: OAuthProvider, profile: Claims, verified_email: str, rules: AccessRules) -> str | None:
-    elsewhere = isinstance(provider, GitHubProvider)  # at the login, to the user's access token alone
-    if verified_email and not elsewhere:
-        raise _unusable("--verified-email is for GitHub: here the profile says whether it is vouched for")
-    if elsewhere and not rules.trust_unverified_email:
+    github = isinstance(provider, GitHubProvider)  # lists verified addresses only for an access token
+    if verified_email and not github:
+        raise _unusable("--verified-email is for GitHub: here the profile says whether it is verified")
+    if github and not rules.trust_unverified_email:
         return None if is_no_reply(verified_email) else canonical_email(verified_email)
-    return email_for(provider, profile, "", rules)
+    return rules.email_of(provider, profile, "")
 
 
-def _explanation(profile: Claims, email: str | None, rules: AccessRules, name: str) -> str:
-    access = access_finding(profile, email, rules, name)
-    findings = role_findings(profile, email, rules, name)
-    roles = ", ".join(roles_of(findings)) or "none"
+def _explanation(subject: Subject, rules: AccessRules) -> str:
+    access, results = rules.access_result(subject), rules.role_results(subject)
     lines = [
-        f"User ID: {qualified_user_id(name, user_id(profile))} (from {user_id_source(profile)})",
-        f"E-mail:  {_told_email(profile, email, rules)}",
+        f"User ID: {subject.user_id} (from {user_id_source(subject.profile)})",
+        f"E-mail:  {_email_line(subject, rules)}",
         f"Sign-in: {'refused' if access.refused else 'allowed'} ({access.rule}: {access.why})",
-        f"Roles:   {roles}",
-        *(_told(finding) for finding in findings),
+        f"Roles:   {', '.join(roles_in(results)) or 'none'}",
+        *(_result_line(result) for result in results),
     ]
     return "\n".join(printable(line, _LONGEST) for line in lines)
 
 
-def _told_email(profile: Claims, email: str | None, rules: AccessRules) -> str:
-    if email:
+def _email_line(subject: Subject, rules: AccessRules) -> str:
+    claimed = subject.profile.get("email")
+    if subject.email:
         way = "because TRUST_UNVERIFIED_EMAIL is set" if rules.trust_unverified_email else "vouched for"
-        return f"{email}, {way}"
+        return f"{subject.email}, {way}"
     if not rules.need_email:
-        return f"{profile.get('email') or 'none'}, which no rule asks for"
-    if not profile.get("email"):
-        return "none that the profile tells"
+        return f"{claimed or 'none'}, which no rule uses"
+    if not claimed:
+        return "none in the profile"
     return (
-        f"{profile['email']}, which counts for nothing: nothing here says that the provider vouches for it. "
-        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. What GitHub vouches for at the login is "
-        "told with --verified-email"
+        f"{claimed}, which is ignored: this profile does not say that the provider vouches for it. "
+        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. For GitHub, give the address that it "
+        "vouches for with --verified-email"
     )
 
 
-def _told(finding: Finding) -> str:
-    given = ", ".join(finding.roles) or "nothing"
-    return f"  {finding.rule} {'refuses' if finding.refused else f'gives {given}'}: {finding.why}"
+def _result_line(result: RuleResult) -> str:
+    given = ", ".join(result.roles) or "nothing"
+    return f"  {result.rule} {'refuses' if result.refused else f'gives {given}'}: {result.why}"

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
-_SETTLED_SECONDS = 5.0
 _NEXT = "_pywry_auth_next"
 
 
@@ -126,7 +125,7 @@ class AuthRoutes:
         if pending.expired:
             return self._late(pending)
         result = complete(provider, pending.request, parameters)
-        value, session = self.life.begin(name, result)
+        value, session = self.life.begin(name, result, self.sessions.cookie.read(request))
         response = redirect_to(self.site.absolute(pending.next_url))
         self.sessions.cookie.set(response, value, self.options.session_ttl, self.site.secure_cookies)
         signals.user_logged_in.send(self, session=session)
@@ -144,7 +143,8 @@ class AuthRoutes:
         def is_due(tokens: OAuthTokenSet) -> bool:
             # Who waited while somebody else was given new tokens, or asks just after that, gets those.
             nonlocal called
-            called = tokens == seen and not _is_fresh(tokens, session)
+            fresh = token_lifecycle.was_just_refreshed(tokens, time.time(), session.created_at)
+            called = tokens == seen and not fresh
             return called
 
         try:
@@ -253,12 +253,6 @@ def _require_session() -> UserSession:
     if session is None:
         raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
     return session
-
-
-def _is_fresh(tokens: OAuthTokenSet, session: UserSession) -> bool:
-    """Tell whether tokens were refreshed a moment ago; those of the sign-in itself are not meant."""
-    settled = min(_SETTLED_SECONDS, (tokens.expires_in or 2 * _SETTLED_SECONDS) / 2)
-    return tokens.issued_at > session.created_at and time.time() - tokens.issued_at < settled
 
 
 def _reauthenticate() -> AuthenticationError:

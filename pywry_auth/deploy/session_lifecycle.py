@@ -1,4 +1,4 @@
-"""How a user's session begins after a login, and how it ends; the user's tokens go with the last one."""
+"""The life of a user's sessions: the tokens are revoked with the last one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flask import request
-
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.flow import token_lifecycle
-from pywry_auth.flow.access import email_for, require_allowed, roles_for
-from pywry_auth.flow.identity import qualified_user_id
+from pywry_auth.flow.subject import Subject, qualified_user_id
+from pywry_auth.flow.token_lifecycle import revoked_on_failure, sign_out
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -28,10 +25,10 @@ class SessionLifecycle:
     """Begins and ends sessions.
 
     Args:
-        providers: Where users sign in, and tokens are revoked.
-        tokens: Where users' OAuth tokens are.
-        sessions: Where their sessions are.
-        options: The application's choices.
+        providers: The site's providers.
+        tokens: The store of users' OAuth tokens.
+        sessions: Users' sessions, and the cookie that names them.
+        options: The site's options.
     """
 
     providers: Providers
@@ -39,70 +36,70 @@ class SessionLifecycle:
     sessions: CurrentSessions
     options: DeployOptions
 
-    def begin(self, name: str, result: AuthFlowResult) -> tuple[str, UserSession]:
-        """Return the cookie's value and the new session; the one that this browser had ends.
+    def begin(self, name: str, result: AuthFlowResult, earlier: str | None) -> tuple[str, UserSession]:
+        """Return the cookie's value and the new session; the browser's earlier session ends.
 
         Args:
-            name: At which provider; empty for the only one.
-            result: Who signed in.
+            name: Name of the provider; empty for the only one.
+            result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
+            earlier: Digest of the browser's earlier session; None without one.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
-                tell the address that the site's rules ask for.
+                send the address that the site's rules need.
         """
-        profile, rules = result.user_info, self.options.rules
-        provider = self.providers.named(name)
-        email = email_for(provider, profile, result.tokens.access_token, rules)
-        require_allowed(profile, email, rules, name)
-        user = qualified_user_id(name, result.user_id)
-        store, cookie = self.sessions.store, self.sessions.cookie
-        earlier = cookie.read(request)
-        value = cookie.signer.new()
-        session = store.create_session(
-            cookie.signer.digest(value) or "",
-            user,
-            # Microsoft tells groups and roles in the ID token alone; what UserInfo says goes before it.
-            roles=roles_for({**result.tokens.id_token_claims, **profile}, email, rules, name),
-            ttl=self.options.session_ttl,
-            idle_ttl=self.options.idle_ttl or None,
-            metadata={"user_info": profile} | ({"provider": name} if name else {}),
-        )
-        self.tokens.save(user, result.tokens)
-        replaced = store.get_session(earlier) if earlier else None
+        with revoked_on_failure(self.providers.named(name), result.tokens):
+            value, session = self._create(name, result)
+            self.tokens.save(session.user_id, result.tokens)
+        replaced = self.sessions.store.get_session(earlier) if earlier else None
         if replaced is not None:
             self.end(replaced)
         return value, session
 
+    def _create(self, name: str, result: AuthFlowResult) -> tuple[str, UserSession]:
+        profile, rules = result.user_info, self.options.rules
+        email = rules.email_of(self.providers.named(name), profile, result.tokens.access_token)
+        # Microsoft sends groups and roles only in the ID token; members of the profile take precedence.
+        subject = Subject({**result.tokens.id_token_claims, **profile}, email, name)
+        rules.require_admitted(subject)
+        signer = self.sessions.cookie.signer
+        value = signer.new()
+        session = self.sessions.store.create_session(
+            signer.digest(value) or "",
+            qualified_user_id(name, result.user_id),
+            roles=rules.roles_of(subject),
+            ttl=self.options.session_ttl,
+            idle_ttl=self.options.idle_ttl or None,
+            metadata={"user_info": profile} | ({"provider": name} if name else {}),
+        )
+        return value, session
+
     def end(self, session: UserSession, everywhere: bool = False) -> tuple[int, OAuthTokenSet | None]:
-        """End a session, and revoke and delete the user's tokens if it was the last one.
+        """End a session, and remove and revoke the user's tokens if it was the last one.
 
         Args:
             session: The session.
             everywhere: Whether to end all of the user's sessions.
 
         Returns:
-            How many sessions ended, and the tokens that the user had.
+            How many sessions ended, and the user's tokens.
         """
         store, user = self.sessions.store, session.user_id
-        tokens = self.tokens.load(user)
         if everywhere:
             ended = store.delete_user_sessions(user)
         else:
             ended = int(store.delete_session(session.session_id))
-        if tokens is not None and not store.list_user_sessions(user):
-            self.tokens.delete(user)
-            provider = self.providers.of_session(session)
-            if provider is not None:
-                token_lifecycle.revoke(provider, tokens)
-        return ended, tokens
+        if store.list_user_sessions(user):
+            return ended, self.tokens.load(user)
+        return ended, sign_out(self.providers.of_session(session), self.tokens, user).tokens
 
     def logout_url(self, session: UserSession, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
-        """Return where to sign out at the provider too, or None if it has no such place.
+        """Return the URL of the provider's own sign-out, or None if it has none.
 
         Args:
             session: The session that ended.
-            tokens: What the user had.
-            return_to: Where to go afterwards.
+            tokens: The user's tokens.
+            return_to: URL to go to afterwards.
         """
         provider = self.providers.of_session(session)
         if provider is None:
@@ -111,6 +108,6 @@ class SessionLifecycle:
             return provider.end_session_url(
                 id_token_hint=tokens.id_token if tokens else None, post_logout_redirect_uri=return_to
             )
-        except AuthenticationError as error:  # signed out here all the same
-            _logger.warning("the provider's sign-out address cannot be had: %s", error)
+        except AuthenticationError as error:  # the user is signed out of this site in any case
+            _logger.warning("the provider's sign-out URL could not be obtained: %s", error)
             return None

@@ -1,13 +1,18 @@
-"""The two strokes of a login: ``begin`` makes the request, ``complete`` turns its response into a result."""
+"""The two steps of a login: ``begin`` makes the request, ``complete`` turns the response into a result.
+
+Between them stands the interactive step: a function that presents the request to the user and returns the
+response. A browser, a window, a pasted URL and a test are such functions (:data:`AuthorizationHandler`).
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, naming_provider
-from pywry_auth.flow.identity import user_id
+from pywry_auth.flow.subject import user_id
+from pywry_auth.flow.token_lifecycle import revoked_on_failure
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, OAuthTokenSet
 from pywry_auth.protocol.authorization import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
@@ -15,7 +20,13 @@ from pywry_auth.protocol.pkce import PKCEChallenge
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
 
-__all__ = ["ResponseParameters", "begin", "complete"]
+__all__ = ["AuthorizationHandler", "ResponseParameters", "begin", "complete", "finish"]
+
+AuthorizationHandler = Callable[[AuthorizationRequest], ResponseParameters]
+"""Presents ``request.url`` to the user, waits, and returns the decoded parameters of the response.
+
+Raises AuthFlowTimeout or AuthFlowCancelled when the response does not arrive.
+"""
 
 
 def begin(
@@ -28,13 +39,13 @@ def begin(
     """Return a new authorization request: its URL is for the browser, the rest stays here.
 
     Args:
-        provider: Where the user signs in.
-        redirect_uri: Where the browser comes back to.
+        provider: The provider that the user signs in at.
+        redirect_uri: Where the provider sends the browser back to.
         use_pkce: Whether to send a code challenge; the provider may ignore it (RFC 9700 §2.1.1).
         extra_params: Further parameters such as ``prompt`` or ``login_hint``.
 
     Raises:
-        AuthenticationError: The provider's endpoints cannot be had.
+        AuthenticationError: The provider's endpoints could not be obtained.
     """
     pkce = PKCEChallenge.generate() if use_pkce else None
     state = secrets.token_urlsafe(32)
@@ -47,16 +58,16 @@ def begin(
 def complete(
     provider: OAuthProvider, request: AuthorizationRequest, parameters: ResponseParameters
 ) -> AuthFlowResult:
-    """Return who signed in, with tokens, from what came back to the redirect URI.
+    """Validate an authorization response, exchange its code, and return the finished sign-in.
 
     Args:
-        provider: The one that the request was made for.
-        request: What ``begin`` returned; it is good for one response.
-        parameters: The response's decoded parameters, duplicates kept.
+        provider: The provider that the request was made for.
+        request: The result of ``begin``; it is good for one response.
+        parameters: The response's decoded parameters, with duplicates.
 
     Raises:
-        AuthenticationError: The response is not this request's, the provider refused, or what it sent cannot
-            be believed.
+        AuthenticationError: The response does not belong to the request, the provider refused, or its
+            tokens or profile could not be validated. Tokens that were issued by then are revoked.
     """
     with naming_provider(provider.name):
         metadata = provider.metadata
@@ -68,22 +79,40 @@ def complete(
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
+        with revoked_on_failure(provider, tokens):
+            return finish(provider, tokens)
+
+
+def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
+    """Return the sign-in that a validated token set stands for: its profile and user ID.
+
+    The provider is asked for the profile unless the claims of the ID token suffice.
+
+    Args:
+        provider: The provider that issued the tokens.
+        tokens: The tokens of a sign-in.
+
+    Raises:
+        AuthenticationError: The profile could not be obtained or has no user ID, or it belongs to a user
+            other than the ID token's.
+    """
+    with naming_provider(provider.name):
         profile = _profile(provider, tokens)
         return AuthFlowResult(True, tokens, profile, user_id(profile))
 
 
 def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
     claims = tokens.id_token_claims
-    if provider.profile_suffices(claims):
-        return dict(claims)
     try:
+        if provider.profile_suffices(claims):
+            return dict(claims)
         profile = provider.get_userinfo(tokens.access_token)
     except AuthenticationError as error:
-        # A forged statement is not the same as none; without an ID token there is nothing else to go by.
+        # A forged profile is an attack, a missing one is not. Without an ID token the profile is required.
         if not claims or error.error == ErrorCode.INVALID_ID_TOKEN:
             raise
         return dict(claims)
-    # OIDC Core §5.3.2: else a token that was swapped could bring in somebody else's profile.
+    # OIDC Core §5.3.2: otherwise a substituted token could bring in another user's profile.
     if claims and profile.get("sub") != claims["sub"]:
         raise TokenError(
             "The UserInfo response is about another user than the ID token: sign in again.",

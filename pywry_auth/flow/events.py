@@ -7,9 +7,12 @@ are another; a program adds its own with :func:`listen`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
+
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 
 if TYPE_CHECKING:
     from pywry_auth.models import UserSession
@@ -95,6 +98,12 @@ def listen(listener: Listener) -> None:
         _listeners.append(listener)
 
 
+def unlisten(listener: Listener) -> None:
+    """Do not call ``listener`` any more; nothing happens if it was never added."""
+    if listener in _listeners:
+        _listeners.remove(listener)
+
+
 def emit(sender: object, event: Event) -> None:
     """Hand an event to every listener.
 
@@ -104,6 +113,30 @@ def emit(sender: object, event: Event) -> None:
     """
     for listener in tuple(_listeners):
         listener(sender, event)
+
+
+@contextmanager
+def login_failures_emitted(sender: object, mode: str, provider: str) -> Iterator[None]:
+    """Emit :class:`LoginFailed` for any error that leaves the block.
+
+    Args:
+        sender: The application that the login belongs to.
+        mode: ``native`` or ``web``.
+        provider: Name of the provider, if the error does not name one.
+    """
+    try:
+        yield
+    except BaseException as error:
+        named = getattr(error, "provider", None) or provider
+        emit(sender, LoginFailed(mode=mode, provider=named, error=_code_of(error)))
+        raise
+
+
+def _code_of(error: BaseException) -> str:
+    if isinstance(error, AuthenticationError):
+        return printable(error.error, 60)  # it may be the provider's own
+    interrupted = isinstance(error, KeyboardInterrupt)
+    return str(ErrorCode.CANCELLED if interrupted else ErrorCode.AUTHENTICATION_FAILED)
 
 
 def _write_audit_line(_sender: object, event: Event) -> None:

@@ -1,11 +1,12 @@
-"""What happens to a token set after the sign-in: it is refreshed, and one day revoked."""
+"""The life of a token set after the sign-in: when it is due, refresh, sign-out and revocation."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import (
@@ -24,29 +25,72 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.flow")
-_CALLS = 4  # that a refresh can take: discovery, the key set, the refresh itself, the key set once more
+_CALLS = 4  # of one refresh at most: discovery, the key set, the refresh itself, the key set again
 _SLACK = 5.0  # seconds for the store
 _PAUSES = (0.1, 0.4, 1.5)  # seconds between tries to store, together less than that
+_SKEW = 60.0  # seconds that the clocks of machines on one store may differ
+_SETTLED = 5.0  # seconds
+SHORTEST_PAUSE = 1.0
+"""Seconds between two refreshes that no caller requested explicitly."""
+
+
+def refresh_margin(tokens: OAuthTokenSet, buffer: float) -> float:
+    """Return how long before its expiry an access token is due: ``buffer``, at most half of its life.
+
+    Otherwise a short-lived token would be refreshed each time that it is used.
+
+    Args:
+        tokens: The token set.
+        buffer: Seconds.
+    """
+    return min(buffer, (tokens.expires_in or 0) / 2)
+
+
+def is_due(tokens: OAuthTokenSet, now: float, buffer: float) -> bool:
+    """Return whether an access token is expired, or close enough to its expiry to be refreshed.
+
+    Args:
+        tokens: The token set.
+        now: Unix time in seconds.
+        buffer: Seconds before its expiry at which a token is due (see :func:`refresh_margin`).
+    """
+    age = now - tokens.issued_at
+    if tokens.expires_at is None or 0 <= age < SHORTEST_PAUSE:
+        return False
+    # Issued in the future: the clock was set back, so the rest of the token's life is unknown.
+    return age < -_SKEW or tokens.expires_within(refresh_margin(tokens, buffer), now)
+
+
+def was_just_refreshed(tokens: OAuthTokenSet, now: float, signed_in_at: float) -> bool:
+    """Return whether a refresh brought a token set within the last 5 s, so that another is needless.
+
+    Args:
+        tokens: The token set.
+        now: Unix time in seconds.
+        signed_in_at: Unix time in seconds of the sign-in, whose own tokens do not count.
+    """
+    settled = min(_SETTLED, (tokens.expires_in or 2 * _SETTLED) / 2)
+    return tokens.issued_at > signed_in_at and now - tokens.issued_at < settled
 
 
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
-    """Return the set that follows ``tokens``: what the answer leaves out is kept from before.
+    """Return the set that follows ``tokens``; it keeps the members that the response leaves out.
 
     Args:
-        provider: Who issued them.
-        tokens: The set to refresh; its refresh token may be worth nothing afterwards.
+        provider: The provider that issued the tokens.
+        tokens: The set to refresh; its refresh token may be invalid afterwards.
 
     Raises:
-        TokenExpiredError: It has no refresh token.
-        TokenRefreshError: The provider refused, or answered with an ID token that is forged, or of another
+        TokenExpiredError: The set has no refresh token.
+        TokenRefreshError: The provider refused, or returned an ID token that is forged or names another
             user or issuer (OIDC Core §12.2).
-        TokenError: The provider did not answer, or not usably: the set may still be good.
+        TokenError: The provider gave no usable response: the set may still be good.
     """
     with naming_provider(provider.name):
         if not tokens.refresh_token:
             raise TokenExpiredError(
-                "The access token has ended and the provider gave no refresh token: sign in again, "
-                "and ask for offline access if sign-ins shall last.",
+                "The access token has expired and the provider issued no refresh token: sign in again, "
+                "and request offline access if sign-ins should last.",
                 error=ErrorCode.NO_REFRESH_TOKEN,
             )
         fresh = _ask(provider, tokens.refresh_token)
@@ -60,27 +104,33 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
 
 
 def refresh_stored(
-    provider: OAuthProvider, store: TokenStore, key: str, is_due: Callable[[OAuthTokenSet], bool]
+    provider: OAuthProvider,
+    store: TokenStore,
+    key: str,
+    is_due: Callable[[OAuthTokenSet], bool],
+    on_refresh: Callable[[OAuthTokenSet], object] = lambda tokens: None,
 ) -> OAuthTokenSet:
-    """Return a user's tokens, refreshed if they are due: one call to the provider, whoever else asks.
+    """Return a user's tokens, refreshed if they are due: one call to the provider for all callers.
 
     All threads, processes and machines on the store take turns. The fresh set is stored before it is
-    returned, because with rotation the old refresh token is worth nothing by then. Who waits while another's
-    call fails gets that failure: else the last of many would wait for everybody's time-out. Should a process
-    die in its turn, the others go on after as long as a refresh can take: four calls to the provider.
+    returned, because with rotation the old refresh token is invalid by then. A caller that was waiting when
+    another caller's refresh failed gets the same error. Otherwise the last of many callers would sit through
+    every timeout in turn. If a process dies in its turn, the others go on after the longest time that a
+    refresh can take: four calls to the provider.
 
     Args:
-        provider: Who issued the tokens.
-        store: Where they are.
+        provider: The provider that issued the tokens.
+        store: The store that holds them.
         key: The user's ID.
-        is_due: Decides, with the lock held, whether the stored set needs a refresh: false when somebody else
-            was faster.
+        is_due: Decides, with the lock held, whether the stored set needs a refresh; not if another caller
+            has just replaced it.
+        on_refresh: Receives the fresh set if this call refreshed and stored it; no lock is held.
 
     Raises:
         TokenExpiredError: There are no tokens, or no refresh token.
-        TokenRefreshError: The provider refused; the tokens are gone from the store.
+        TokenRefreshError: The provider refused; the tokens were removed from the store.
         TokenError: The provider cannot be reached: the tokens are kept.
-        StoreUnavailable: The store is down, or somebody else's refresh did not end.
+        StoreUnavailable: The store is down, or another caller's refresh did not end.
     """
     seconds = _CALLS * provider.http_options.timeout + _SLACK
     earlier = store.last_failure(key)
@@ -92,30 +142,34 @@ def refresh_stored(
         if failure is not None and failure != earlier:
             raise _failed_just_now(failure, provider.name)
         try:
-            return _refreshed_in_turn(provider, store, key, tokens)
+            fresh = _refreshed_in_turn(provider, store, key, tokens)
         except (TokenRefreshError, TokenExpiredError):
             raise
         except TokenError as error:
             store.record_failure(key, error.error, seconds)
             raise
+        if fresh is None:
+            return _stored(provider, store, key)
+    on_refresh(fresh)
+    return fresh
 
 
 def _refreshed_in_turn(
     provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet
-) -> OAuthTokenSet:
+) -> OAuthTokenSet | None:
+    """Return the fresh set once it is stored; None if another writer came in between."""
     try:
         fresh = refresh(provider, tokens)
     except TokenRefreshError:
         if store.discard(key, tokens):
             raise
-        # A new sign-in came in between: that grant is not the dead one.
-        return _stored(provider, store, key)
+        return None  # the user signed in again: the provider's refusal is not about that grant
     if _put_in_place(store, key, tokens, fresh):
         return fresh
     if not store.exists(key):
-        revoke(provider, fresh)  # signed out meanwhile: that counts, and these have no owner
-    # Signed in again meanwhile: that counts too. Revoking here could end the new grant with the old one.
-    return _stored(provider, store, key)
+        revoke(provider, fresh)  # the user signed out: these tokens have no owner
+    # The user signed in again: to revoke here could end the new grant with the old one.
+    return None
 
 
 def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet) -> bool:
@@ -134,32 +188,81 @@ def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAu
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
     tokens = store.load(key)
-    if tokens is None or not provider.issued_to_this_client(tokens):  # another client's are of no use here
+    if tokens is None or not provider.issued_to_this_client(tokens):
         raise not_signed_in()
     return tokens
 
 
 def _failed_just_now(failure: str, provider: str) -> TokenError:
     return TokenError(
-        "The provider was asked for new tokens a moment ago, and that failed: try again later.",
+        "Another request to refresh these tokens failed a moment ago: try again later.",
         error=failure.partition(" ")[2],
         provider=provider,
     )
 
 
 def not_signed_in() -> TokenExpiredError:
-    """Return the error for somebody who has no tokens."""
-    return TokenExpiredError("Nobody is signed in: sign in first.", error=ErrorCode.NOT_SIGNED_IN)
+    """Return the error for a user without tokens."""
+    return TokenExpiredError("No user is signed in: sign in first.", error=ErrorCode.NOT_SIGNED_IN)
+
+
+@dataclass(frozen=True)
+class SignOutResult:
+    """The result of a sign-out.
+
+    Args:
+        tokens: The set that was removed from the store; None if there was none of this client.
+        revoked: Whether the provider confirmed that both tokens are revoked.
+    """
+
+    tokens: OAuthTokenSet | None = None
+    revoked: bool = False
+
+
+def sign_out(provider: OAuthProvider | None, store: TokenStore, key: str) -> SignOutResult:
+    """Remove a user's tokens from the store, then revoke the removed set.
+
+    A refresh that is under way finds no tokens to replace, and revokes its own.
+
+    Args:
+        provider: The provider that issued the tokens: the set of another client is left alone. None removes
+            any set and revokes nothing.
+        store: The store that holds them.
+        key: The user's ID.
+    """
+    tokens = _take(provider, store, key)
+    if tokens is None or provider is None:
+        return SignOutResult(tokens)
+    return SignOutResult(tokens, revoke(provider, tokens))
+
+
+def _take(provider: OAuthProvider | None, store: TokenStore, key: str) -> OAuthTokenSet | None:
+    while (tokens := store.load(key)) is not None:
+        if provider is not None and not provider.issued_to_this_client(tokens):
+            return None
+        if store.discard(key, tokens):  # not if another process has replaced the set since it was loaded
+            return tokens
+    return store.take(key)  # a record that cannot be read must not outlive the sign-out either
+
+
+@contextmanager
+def revoked_on_failure(provider: OAuthProvider, tokens: OAuthTokenSet) -> Iterator[None]:
+    """Revoke new tokens if the block fails: a login that fails leaves no grant without an owner."""
+    try:
+        yield
+    except Exception:
+        revoke(provider, tokens)
+        raise
 
 
 def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
     """Revoke both tokens at the provider, the refresh token first (RFC 7009 §2.1).
 
     Returns:
-        True when the provider confirmed each.
+        True when the provider confirmed both.
     """
-    refresh_ended = not tokens.refresh_token or provider.revoke_token(tokens.refresh_token)
-    return provider.revoke_token(tokens.access_token) and refresh_ended
+    refresh_revoked = not tokens.refresh_token or provider.revoke_token(tokens.refresh_token)
+    return provider.revoke_token(tokens.access_token) and refresh_revoked
 
 
 def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
@@ -168,7 +271,7 @@ def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
     except TokenError as error:
         if error.error != ErrorCode.INVALID_ID_TOKEN:
             raise
-        # Whoever answers so is not to be asked again with what this grant still has.
+        # A provider that returned a forged ID token must not be sent this refresh token again.
         raise TokenRefreshError(str(error), error=error.error) from error
-    except AuthenticationError as error:  # discovery or the key set could not be had
+    except AuthenticationError as error:  # discovery or the key set failed
         raise TokenError(str(error), error=error.error) from error

@@ -1,8 +1,10 @@
-"""The loopback redirect URI (RFC 8252 §7.3), which takes the one answer that belongs to a login."""
+"""The callback server: receives a login's authorization response on the loopback address."""
 
 from __future__ import annotations
 
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from types import TracebackType
@@ -10,9 +12,7 @@ from urllib.parse import parse_qsl
 
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode
 from pywry_auth.native.http_connection import Request
-from pywry_auth.native.loopback import LOOPBACK, LoopbackServer
-from pywry_auth.native.ports import first_free
-from pywry_auth.native.waiting import wait_for
+from pywry_auth.native.loopback import LOOPBACK, LoopbackServer, first_free
 from pywry_auth.pages import loopback as pages
 from pywry_auth.pages.loopback import PageResponse
 from pywry_auth.protocol.authorization import ResponseParameters, same_state
@@ -22,15 +22,18 @@ CALLBACK_PATH = "/callback"
 
 _SENT_WAIT = 1.0  # seconds
 _MAX_PARAMETERS = 64
+_FIRST_NAP = 0.05  # seconds
+# Seconds; Windows cannot interrupt a wait at all before Python 3.14 (cpython#125541).
+_LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 
 
 class OAuthCallbackServer:
-    """Waits on 127.0.0.1 for the browser that comes back from the provider.
+    """Waits on 127.0.0.1 for the browser that returns from the provider (RFC 8252 §7.3).
 
-    The port is bound when this is made, so that the redirect URI is known and nobody else can have it. The
-    first request with the right state ends the wait (later ones, and everything else, get a page and change
-    nothing), and its browser is held until ``answer`` says how the login went. The lock guards which answer
-    that is. Use it as a context manager.
+    The constructor binds the port, so that the redirect URI is known and no other program can take it. The
+    first request with the right state ends the wait. All others get a page and change nothing. The browser
+    that sent the response is held until ``answer`` says how the login went. The lock guards which response
+    was accepted. Use this as a context manager.
 
     Args:
         ports: Ports to try in order; 0 takes any free one.
@@ -39,7 +42,7 @@ class OAuthCallbackServer:
         max_connections: Connections open at once.
 
     Raises:
-        AuthenticationError: None of the ports can be had.
+        AuthenticationError: None of the ports is free.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class OAuthCallbackServer:
         self._lock = threading.Lock()
         self._state: str | None = None
         self._parameters: ResponseParameters | None = None
-        self._ended = False  # no answer is taken any more
+        self._ended = False  # no response is accepted any more
         self._cancelled = False
         self._wake = threading.Event()
         self._page: PageResponse | None = None
@@ -73,11 +76,11 @@ class OAuthCallbackServer:
         return f"http://{LOOPBACK}:{self._server.server_port}{CALLBACK_PATH}"
 
     def start(self) -> None:
-        """Answer requests from now on; until ``expect`` all of them are refused."""
+        """Start to answer requests; until ``expect`` all of them are refused."""
         self._server.start()
 
     def expect(self, state: str) -> None:
-        """Take the answer with this state; call it before the browser opens.
+        """Accept the response with this state; call it before the browser opens.
 
         Args:
             state: The authorization request's.
@@ -85,13 +88,13 @@ class OAuthCallbackServer:
         self._state = state
 
     def wait(self, timeout: float) -> ResponseParameters:
-        """Return the parameters of the answer as soon as it is there, asleep until then.
+        """Wait for the response and return its parameters.
 
         Args:
             timeout: Seconds.
 
         Raises:
-            AuthFlowTimeout: The answer did not come in time.
+            AuthFlowTimeout: The response did not arrive in time.
             AuthFlowCancelled: ``cancel`` was called.
         """
         wait_for(self._wake, timeout)
@@ -101,7 +104,7 @@ class OAuthCallbackServer:
         self.raise_if_cancelled()
         if parameters is None:
             raise AuthFlowTimeout(
-                f"Nobody signed in within {timeout:g} seconds: start a new login, or allow more time.",
+                f"No user signed in within {timeout:g} seconds: start a new login, or allow more time.",
                 error=ErrorCode.TIMEOUT,
                 timeout=timeout,
             )
@@ -113,16 +116,16 @@ class OAuthCallbackServer:
         self._wake.set()
 
     def raise_if_cancelled(self) -> None:
-        """Go on only as long as nobody called ``cancel``.
+        """Raise after a call of ``cancel``.
 
         Raises:
-            AuthFlowCancelled: Somebody did.
+            AuthFlowCancelled: ``cancel`` was called.
         """
         if self._cancelled:
             raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
 
     def answer(self, page: PageResponse) -> None:
-        """Give the browser that is held its page and wait until it has gone out, a second at most.
+        """Send the held browser its page, and wait at most a second until it is sent.
 
         Args:
             page: How the login went.
@@ -155,7 +158,7 @@ class OAuthCallbackServer:
         self.close()
 
     def _respond(self, request: Request, send: Callable[[PageResponse], None]) -> None:
-        page = self._judge(request)
+        page = self._receive(request)
         if page is not None:
             send(page)
             return
@@ -165,9 +168,9 @@ class OAuthCallbackServer:
         finally:
             self._page_sent.set()
 
-    def _judge(self, request: Request) -> PageResponse | None:
-        """Return the page for a request that is not the answer, or None when it is and was taken."""
-        # A page that resolves its own name to 127.0.0.1 still says its own name here.
+    def _receive(self, request: Request) -> PageResponse | None:
+        """Return the page for a request, or None if it is the response and was accepted."""
+        # A site whose name resolves to 127.0.0.1 (DNS rebinding) still sends its own name.
         if list(request.hosts) != [f"{LOOPBACK}:{self._server.server_port}"]:
             return pages.refused(HTTPStatus.MISDIRECTED_REQUEST if request.hosts else HTTPStatus.BAD_REQUEST)
         path, _, query = request.target.partition("?")
@@ -177,16 +180,16 @@ class OAuthCallbackServer:
             return pages.refused(HTTPStatus.METHOD_NOT_ALLOWED)
         if request.method == "HEAD" or path != CALLBACK_PATH:
             return PageResponse(HTTPStatus.NO_CONTENT)
-        return self._take(query)
+        return self._accept(query)
 
-    def _take(self, query: str) -> PageResponse | None:
+    def _accept(self, query: str) -> PageResponse | None:
         try:
             parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
         except ValueError:
             return pages.refused(HTTPStatus.BAD_REQUEST)
         values = dict(parameters)
-        # RFC 6749 §3.1: no parameter comes twice. State is judged before error, so that only the provider
-        # that was asked can end the login.
+        # RFC 6749 §3.1: no parameter may appear twice. The state is checked before the error, so that only
+        # the provider that received the request can end the login.
         if len(values) != len(parameters) or self._state is None:
             return pages.refused(HTTPStatus.BAD_REQUEST)
         if not same_state(self._state, values.get("state")):
@@ -199,3 +202,25 @@ class OAuthCallbackServer:
             self._parameters = parameters
         self._wake.set()
         return None
+
+
+def wait_for(event: threading.Event, seconds: float) -> bool:
+    """Wait for an event in a thread that Ctrl-C may interrupt, and return whether it happened.
+
+    Python sees a signal that arrives just before it falls asleep only when it wakes up. That is likely while
+    threads and connections start, so the first naps are short. Each is twice as long as the one before: the
+    longest login takes a dozen.
+
+    Args:
+        event: The event.
+        seconds: How long to wait at most.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    deadline = time.monotonic() + seconds
+    nap = _FIRST_NAP
+    while not event.is_set() and (left := deadline - time.monotonic()) > 0:
+        event.wait(min(nap, left))
+        nap = min(2 * nap, _LONGEST_NAP)
+    return event.is_set()

@@ -1,21 +1,23 @@
-"""AuthFlowManager: one native login from the listener to the stored tokens, as a state machine."""
+"""AuthFlowManager: one native login, from the authorization request to the stored tokens."""
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.flow.authorization_code import begin, complete
-from pywry_auth.models import AuthFlowResult, AuthFlowState, AuthorizationRequest, OAuthTokenSet
-from pywry_auth.native import browser
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, ErrorCode
+from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete
+from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
+from pywry_auth.flow.token_lifecycle import revoked_on_failure
+from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
+from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
-from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig, ask
+from pywry_auth.native.handlers import LoopbackHandler, in_browser, in_window
+from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
 from pywry_auth.pages import loopback as pages
 
 if TYPE_CHECKING:
@@ -25,34 +27,36 @@ __all__ = ["AuthFlowManager", "CloseWindow", "KeepsTokensFresh", "SavesTokens", 
 
 
 class SavesTokens(Protocol):
-    """Where tokens are kept by user ID."""
+    """A store of token sets by user ID."""
 
     def save(self, key: str, tokens: OAuthTokenSet) -> object:
         """Store the token set of a user."""
 
 
 class KeepsTokensFresh(Protocol):
-    """Who takes over the tokens of a login."""
+    """An object that stores and refreshes the tokens of one user."""
 
     def save_tokens(self, tokens: OAuthTokenSet) -> object:
-        """Store and from now on refresh a token set."""
+        """Store a token set and keep it fresh."""
 
 
 class AuthFlowManager:
     """Signs one user in with the system browser or the application's own window.
 
-    One login at a time: the lock guards which one. After it ended another may run.
+    One login at a time; another may follow. The lock guards whether one is running, and its server.
 
     Args:
-        provider: Where the user signs in.
-        token_store: Gets the tokens under the user's ID; None stores nothing.
-        session_manager: Gets the tokens too; None for nobody.
+        provider: The provider that the user signs in at.
+        token_store: Receives the tokens under the user's ID; None stores nothing.
+        session_manager: Receives the tokens too, if given.
         use_pkce: Whether to send a code challenge (RFC 7636).
-        auth_timeout: Seconds the user has to sign in.
-        open_browser: Whether to open the system browser; where there is none, the URL is told anyway.
+        auth_timeout: Seconds that the user has to sign in.
+        open_browser: Whether to open the system browser; without one, the user still gets the URL.
         redirect_ports: Ports to try in order for the redirect URI; 0 takes any free one.
         extra_params: Further authorization parameters such as ``prompt`` or ``login_hint``.
-        notify: Hears once where to sign in and what to do; None writes it to stderr.
+        notify: Receives once where to sign in and how; None writes it to stderr.
+        handler: Obtains the authorization response in place of a browser or window and a listener.
+        redirect_uri: The redirect URI of a ``handler``, registered at the provider.
     """
 
     def __init__(
@@ -66,7 +70,9 @@ class AuthFlowManager:
         open_browser: bool = True,
         redirect_ports: Sequence[int] = (0,),
         extra_params: Mapping[str, str] | None = None,
-        notify: browser.Notify | None = None,
+        notify: Notify | None = None,
+        handler: AuthorizationHandler | None = None,
+        redirect_uri: str = "http://127.0.0.1/callback",
     ) -> None:
         self._provider = provider
         self._token_store = token_store
@@ -76,15 +82,20 @@ class AuthFlowManager:
         self._open_browser = open_browser
         self._ports = redirect_ports
         self._extra_params = extra_params
-        self._notify = notify or browser.print_to_stderr
+        self._notify = notify or print_to_stderr
+        self._handler = handler
+        self._redirect_uri = redirect_uri
         self._lock = threading.Lock()
+        self._running = False
+        self._cancelled = False
         self._server: OAuthCallbackServer | None = None
         self._state = AuthFlowState.IDLE
         self._flow_id = ""
+        self._seconds: float | None = None
 
     @property
     def flow_state(self) -> AuthFlowState:
-        """Where the login stands, or how the last one ended."""
+        """The state of the login, or how the last one ended."""
         return self._state
 
     @property
@@ -92,9 +103,15 @@ class AuthFlowManager:
         """Names the login in logs and errors, and is no secret; empty before the first one."""
         return self._flow_id
 
+    @property
+    def seconds(self) -> float | None:
+        """Time from the last login's authorization request until its tokens were stored."""
+        return self._seconds
+
     def cancel(self) -> None:
-        """End the login under way, from any thread; one that is being exchanged is thrown away."""
+        """End the login under way, from any thread; tokens that were just issued are revoked."""
         with self._lock:
+            self._cancelled = self._running
             if self._server is not None:
                 self._server.cancel()
 
@@ -104,91 +121,109 @@ class AuthFlowManager:
         close_window: CloseWindow | None = None,
         window_config: WindowConfig | None = None,
     ) -> AuthFlowResult:
-        """Return who signed in, once the user has; nothing of the login is left running.
+        """Wait until the user has signed in, and return the result; nothing of the login is left running.
 
         Args:
             show_window: Opens the application's own window instead of the browser, and returns its label.
-            close_window: Gets that label when the login is over, however it ended.
-            window_config: Passed to ``show_window`` as it is.
+            close_window: Receives that label when the login is over, however it ended.
+            window_config: Passed to ``show_window`` unchanged.
 
         Raises:
-            AuthFlowTimeout: Nobody signed in within ``auth_timeout`` seconds.
+            AuthFlowTimeout: The user did not sign in within ``auth_timeout`` seconds.
             AuthFlowCancelled: ``cancel`` was called.
-            AuthenticationError: The provider refused, what it sent cannot be believed, no port can be had, a
-                callback failed, or a login of this manager is already under way.
+            AuthenticationError: The provider refused, its response could not be validated, no port is free,
+                a callback failed, or a login of this manager is already under way.
         """
+        with login_failures_emitted(self, "native", self._provider.name):
+            result = self.sign_in(show_window, close_window, window_config)
+        provider, seconds = self._provider.name, self._seconds
+        emit(self, LoginSucceeded(mode="native", user_id=result.user_id, provider=provider, seconds=seconds))
+        return result
+
+    def sign_in(
+        self,
+        show_window: ShowWindow | None = None,
+        close_window: CloseWindow | None = None,
+        window_config: WindowConfig | None = None,
+    ) -> AuthFlowResult:
+        """Do the same as ``run_native`` without events, for a caller that emits its own."""
         window = Window(show_window, close_window, window_config or {}) if show_window else None
         try:
-            with self._claimed() as server:
-                try:
-                    return self._login(server, window)
-                finally:
-                    if window is not None:
-                        window.close()
+            with self._claimed():
+                if self._handler is not None:
+                    return self._authorize(self._handler, self._redirect_uri)
+                return self._listen(window)
         except AuthenticationError as error:
             error.provider = error.provider or self._provider.name
             error.flow_id = error.flow_id or self._flow_id
             raise
 
     @contextmanager
-    def _claimed(self) -> Iterator[OAuthCallbackServer]:
-        """Lend this manager's one login and its bound server, and keep the state in step."""
+    def _claimed(self) -> Iterator[None]:
+        """Take this manager's one login, and keep its state in step."""
         with self._lock:
-            if self._server is not None:
+            if self._running:
                 raise AuthenticationError(
                     "A login of this AuthFlowManager is already under way: wait for it."
                 )
+            self._running, self._cancelled = True, False
             self._flow_id = secrets.token_hex(8)
-            self._state = AuthFlowState.FAILED  # as long as there is no port
-            server = self._server = OAuthCallbackServer(self._ports)
             self._state = AuthFlowState.AWAITING_CALLBACK
         try:
-            with server:
-                yield server
+            yield
         except BaseException as error:
             self._state = _state_after(error)
             raise
         finally:
             with self._lock:
-                self._server = None
+                self._running, self._server = False, None
 
-    def _login(self, server: OAuthCallbackServer, window: Window | None) -> AuthFlowResult:
-        try:
-            result = self._sign_in(server, window)
-        except BaseException as error:
-            server.answer(_page_about(error))
-            raise
-        self._state = AuthFlowState.COMPLETED
-        server.answer(pages.complete())
-        return result
-
-    def _sign_in(self, server: OAuthCallbackServer, window: Window | None) -> AuthFlowResult:
-        request = begin(
-            self._provider, server.redirect_uri, use_pkce=self._use_pkce, extra_params=self._extra_params
+    def _listen(self, window: Window | None) -> AuthFlowResult:
+        """Sign in with a listener; the browser that returns to it gets a page when the login is over."""
+        server = OAuthCallbackServer(self._ports)
+        with self._lock:
+            self._server = server
+        present = (
+            in_window(self._notify, window)
+            if window is not None
+            else in_browser(self._notify, open_browser=self._open_browser)
         )
-        server.expect(request.state)
-        server.raise_if_cancelled()
-        self._present(request, window)
-        parameters = server.wait(self._timeout)
+        with server:
+            try:
+                result = self._authorize(LoopbackHandler(server, present, self._timeout), server.redirect_uri)
+            except BaseException as error:
+                server.answer(_page_about(error))
+                raise
+            else:
+                server.answer(pages.complete())
+                return result
+            finally:
+                if window is not None:
+                    window.close()
+
+    def _authorize(self, handler: AuthorizationHandler, redirect_uri: str) -> AuthFlowResult:
+        began = time.monotonic()
+        request = begin(
+            self._provider, redirect_uri, use_pkce=self._use_pkce, extra_params=self._extra_params
+        )
+        self._raise_if_cancelled()
+        parameters = handler(request)
+        self._raise_if_cancelled()
         self._state = AuthFlowState.EXCHANGING_CODE
         result = complete(self._provider, request, parameters)
-        server.raise_if_cancelled()
-        if self._token_store is not None:
-            self._token_store.save(result.user_id, result.tokens)
-        if self._session_manager is not None:
-            self._session_manager.save_tokens(result.tokens)
+        with revoked_on_failure(self._provider, result.tokens):
+            self._raise_if_cancelled()
+            if self._token_store is not None:
+                self._token_store.save(result.user_id, result.tokens)
+            if self._session_manager is not None:
+                self._session_manager.save_tokens(result.tokens)
+        self._seconds = time.monotonic() - began
+        self._state = AuthFlowState.COMPLETED
         return result
 
-    def _present(self, request: AuthorizationRequest, window: Window | None) -> None:
-        opening = window is not None or (self._open_browser and browser.has_browser(os.environ, sys.platform))
-        message = browser.instructions(
-            request.url, request.redirect_uri, opening=opening, remote=browser.is_remote(os.environ)
-        )
-        ask("notify", self._notify, message)
-        if window is not None:
-            window.open(request.url)
-        elif opening:
-            browser.open_browser(request.url)
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled:
+            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
 
 
 def _state_after(error: BaseException) -> AuthFlowState:
@@ -203,7 +238,5 @@ def _page_about(error: BaseException) -> pages.PageResponse:
     if isinstance(error, AuthenticationError):
         return pages.failed(str(error))
     if isinstance(error, Exception):
-        return pages.failed(
-            "You are known to the provider, but the application could not finish the sign-in."
-        )
+        return pages.failed("The provider signed you in, but the application could not finish the sign-in.")
     return pages.ended()

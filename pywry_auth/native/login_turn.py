@@ -1,4 +1,4 @@
-"""One browser window at a time, however many processes of a program want somebody to sign in."""
+"""One browser window at a time for all processes of a program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pywry_auth.backends.file_locks import FileLocks, default_folder
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode, StoreUnavailable
 
 _PAUSE = 0.1  # seconds; no system calls back when a file is unlocked
-_STILL_WAITING = "Another process of this program still waits for somebody to sign in: do that, or end it."
+_STILL_WAITING = "Another process of this program still waits for the user: sign in there, or end it."
 
 
 @contextmanager
@@ -23,23 +23,24 @@ def login_turn(
     cancelled: threading.Event,
     folder: Path | None = None,
 ) -> Iterator[float]:
-    """Hold, for the ``with`` block, the turn of this machine's user to sign in somewhere.
+    """Hold this machine's turn to sign in at one place, for the ``with`` block.
 
-    The turn of a process that ends, however it ends, is free at once.
+    The turn of a process that ends or crashes is free at once.
 
     Args:
-        name: Where; any text.
-        seconds: How long to wait for the turn of another.
-        notify: Hears that another is waited for.
+        name: Name of the place; any text.
+        seconds: How long to wait for another process.
+        notify: Receives a message if another process holds the turn.
         cancelled: Ends the wait when it is set.
-        folder: Where the locks are; default: in the user's folder for state.
+        folder: Folder of the locks; default: in the user's folder for state.
 
     Yields:
-        Seconds spent waiting. 0: there was no other; else it may have signed in whom this one wants.
+        Seconds spent waiting. 0 if no other process was signing in; otherwise it may already have signed in
+        the user wanted here.
 
     Raises:
-        AuthFlowTimeout: The other one still waits for the person.
-        AuthFlowCancelled: ``cancelled`` was set meanwhile.
+        AuthFlowTimeout: The other process still waits for the user.
+        AuthFlowCancelled: ``cancelled`` was set.
     """
     locks, handle = FileLocks(folder or default_folder()), None
     began = time.monotonic()
@@ -47,14 +48,14 @@ def login_turn(
     try:
         while (handle := locks.take(name, wait=False)) is None:
             if not waited:
-                notify("Another process of this program waits for you to sign in: this one goes on after it.")
+                notify("Another process of this program waits for you to sign in: this one continues then.")
             if cancelled.wait(_PAUSE):
                 raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
             waited = time.monotonic() - began
             if waited >= seconds:
                 raise AuthFlowTimeout(_STILL_WAITING, error=ErrorCode.TIMEOUT, timeout=seconds)
     except StoreUnavailable:
-        pass  # then two windows may open: no reason to let nobody sign in
+        pass  # without locks two windows may open, but the user can sign in
     try:
         yield waited
     finally:

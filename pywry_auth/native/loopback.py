@@ -1,23 +1,28 @@
-"""An HTTP server on the loopback address that no client can stall, flood or keep open."""
+"""An HTTP server on a free port of the loopback address, which no client can stall, flood or keep open."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import selectors
 import socket
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
-from typing import Any
+from typing import Any, TypeVar
 
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.native.http_connection import Exchange, Respond
 
 LOOPBACK = "127.0.0.1"
 """The literal: ``localhost`` may be another address, or of another family (RFC 8252 §8.3)."""
 
-_JOIN = 2.0  # seconds; what is joined has been woken and waits for nobody, so this is never used up
+_JOIN = 2.0  # seconds; a joined thread has been woken and waits for nothing, so this is never used up
+_MOST_NAMED = 10  # ports in an error text
+_T = TypeVar("_T")
 _logger = logging.getLogger("pywry_auth.native")
 
 
@@ -162,3 +167,38 @@ def _hang_up(connection: socket.socket) -> None:
     """End a connection so that the thread reading it wakes up and closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def first_free(ports: Sequence[int], bind: Callable[[int], _T]) -> _T:
+    """Return the result of ``bind`` for the first free port.
+
+    Args:
+        ports: Ports to try in order; 0 takes any free one. No other port is taken: a provider that requires
+            a registered port would refuse it, later and less clearly.
+        bind: Binds a port, or raises OSError.
+
+    Raises:
+        AuthenticationError: No port is free; the text names them.
+    """
+    for port in ports:
+        try:
+            return bind(port)
+        except OverflowError as error:
+            raise _misconfigured(
+                f"{port} is not a valid port: use 1 to 65535, or 0 for any free port."
+            ) from error
+        except OSError as error:
+            # EACCES: on Windows the port may be in a range reserved for Hyper-V.
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise _misconfigured(f"No port can be opened for the login: {error.strerror}.") from error
+    if not ports:
+        raise _misconfigured("The login needs a port for its redirect URI: give 0 for any free port.")
+    named = ", ".join(str(port) for port in ports[:_MOST_NAMED]) + (" …" if len(ports) > _MOST_NAMED else "")
+    raise _misconfigured(
+        f"The login needs one of these ports, and all are in use or reserved: {named}. "
+        "End the program that uses one, or allow another port and register it at the provider."
+    )
+
+
+def _misconfigured(text: str) -> AuthenticationError:
+    return AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)

@@ -1,4 +1,4 @@
-"""Calls back when a moment has come, whatever the machine and its clock did meanwhile."""
+"""A timer that survives sleep and changes of the clock."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable
 
 _logger = logging.getLogger("pywry_auth.native")
-_LONGEST_WAIT = 60.0  # seconds; timers count time awake, so the clock is looked at again after a sleep
+_LONGEST_WAIT = 60.0  # seconds; timers count time awake, so the clock is read again after a sleep
 
 
 class RefreshTimer:
     """One daemon ``threading.Timer`` at a time; the lock guards which, and whether there may be one.
 
-    A moment has come when the wall clock says so, which goes on while a laptop sleeps, or when as much time
-    has passed as was left, which holds though somebody sets the clock back.
+    A moment has come when the wall clock says so, which runs on while a laptop sleeps, or when the time that
+    was left has passed, which holds even if the clock is set back.
 
     Args:
         action: Called in the timer's thread, with no lock held.
         clock: Unix time in seconds.
-        awake: Seconds that only go forward, and need not count those asleep.
+        awake: Monotonic time in seconds; it need not count time asleep.
     """
 
     def __init__(
@@ -32,18 +32,18 @@ class RefreshTimer:
         self._action = action
         self._clock = clock
         self._awake = awake
-        # Of one thread many times over: a collection of garbage inside may stop the timer from within.
+        # Reentrant: garbage collection inside a locked block may stop the timer in the same thread.
         self._lock = threading.RLock()
         self._on = False
         self._timer: threading.Timer | None = None
 
     def start(self) -> None:
-        """From now on it can be set."""
+        """Allow the timer to be set."""
         with self._lock:
             self._on = True
 
     def set(self, moment: float | None) -> None:
-        """Call back at ``moment`` instead of when it was set before; nothing happens unless it was started.
+        """Call back at ``moment``, in place of an earlier setting; do nothing unless started.
 
         Args:
             moment: Unix time in seconds; None for never.
@@ -51,7 +51,7 @@ class RefreshTimer:
         self._replace(None if moment is None else (moment, self._awake() + moment - self._clock()))
 
     def stop(self) -> None:
-        """Do not call back until it is started and set again; an action that is running goes on."""
+        """Do not call back until started and set again; a running action continues."""
         with self._lock:
             self._on = False
             self._replace(None)
@@ -71,7 +71,7 @@ class RefreshTimer:
                 timer.start()
             except RuntimeError as error:  # the interpreter is ending, or there are too many threads
                 self._timer = None
-                _logger.warning("nothing is refreshed in the background: %s", error)
+                _logger.warning("tokens are not refreshed in the background: %s", error)
 
     def _left(self, end: tuple[float, float]) -> float:
         return min(end[0] - self._clock(), end[1] - self._awake())
@@ -79,7 +79,7 @@ class RefreshTimer:
     def _look(self, end: tuple[float, float]) -> None:
         with self._lock:
             if self._timer is not threading.current_thread():
-                return None  # it was stopped or set anew while this one woke up
+                return None  # the timer was stopped or set again while this thread woke up
             if self._left(end) > 0:
                 return self._replace(end)
             self._timer = None

@@ -1,4 +1,4 @@
-"""An HTTP session for the provider's APIs: a fresh bearer token to the origins it was made for."""
+"""An HTTP session for the provider's APIs: it sends a fresh bearer token to named origins only."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 class RequestSession(ProviderSession):
     """A ``requests`` session that adds the signed-in user's access token (RFC 6750 §2.1).
 
-    The token goes to the named origins alone; a request elsewhere is refused, and no redirect is followed. An
-    API that answers 401 makes one refresh and is asked once more, unless the request's body was read from a
-    file or a generator: then the 401 is returned, and the next request has the new token. Make one for each
-    thread.
+    The token goes to the named origins only. Requests to other origins are refused, and redirects are not
+    followed. After a 401 the session refreshes once and repeats the request. A body that was read from a file
+    or a generator cannot be repeated: then the 401 is returned, and the next request has the new token. Make
+    one session for each thread.
 
     Args:
         options: Seconds for each call unless it names its own ``timeout``, proxy and certificates.
-        origins: For example ``https://api.example.com``; a path behind that changes nothing.
-        manager: Has the token.
+        origins: For example ``https://api.example.com``; a path is ignored.
+        manager: Supplies the token.
 
     Raises:
-        AuthenticationError: An origin is none, or there is none.
+        AuthenticationError: An origin is not a valid URL origin, or none was given.
     """
 
     def __init__(self, options: HTTPOptions, origins: Collection[str], manager: SessionManager) -> None:
@@ -51,9 +51,9 @@ class RequestSession(ProviderSession):
         """Make one request with the user's token.
 
         Args:
-            method: Of HTTP.
-            url: One of the session's origins.
-            headers: Further ones; ``Authorization`` is the session's.
+            method: The HTTP method.
+            url: A URL at one of the session's origins.
+            headers: Further headers; ``Authorization`` is the session's.
             arguments: As for ``requests``.
 
         Raises:
@@ -73,7 +73,7 @@ class RequestSession(ProviderSession):
         try:
             fresh = self._manager.refresh(instead_of=token).access_token
         except TokenExpiredError:
-            return response  # nothing can be refreshed: the API's own words are the best there are
+            return response  # without a refresh token the API's own error says most
         if not _can_be_sent_again(arguments):
             return response
         response.close()
@@ -82,13 +82,13 @@ class RequestSession(ProviderSession):
 
 def _with(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
     if not token.isascii() or not token.isprintable():
-        # What refuses such a header further down shows it in its error.
+        # The HTTP library would quote such a header in its error.
         raise TokenError("The access token cannot be sent: it has characters that no header may have.")
     return {**(headers or {}), "Authorization": f"Bearer {token}"}
 
 
 def _can_be_sent_again(arguments: Mapping[str, Any]) -> bool:
-    # What has been read from a file or a generator is gone.
+    # A file or a generator can be read only once.
     data = arguments.get("data")
     return not arguments.get("files") and (
         data is None or isinstance(data, (str, bytes, Mapping, list, tuple))

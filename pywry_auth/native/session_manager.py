@@ -7,10 +7,11 @@ import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from weakref import WeakMethod, finalize
+from weakref import WeakMethod, finalize, ref
 
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
+from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.refresh_timer import RefreshTimer
 from pywry_auth.single_flight import SingleFlight
@@ -21,28 +22,27 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.native")
-_SHORTEST_PAUSE = 1.0  # seconds between two refreshes that nobody asked for by name
-_FIRST_RETRY = 5.0
-_LAST_RETRY = 300.0
-_SKEW = 60.0  # seconds that the clocks of machines on one store may differ
+_FIRST_RETRY = 5.0  # seconds
+_LAST_RETRY = 300.0  # seconds
 
 
 class SessionManager:
     """Keeps one user's access token fresh; any number of threads, and processes on the store, may share it.
 
-    From ``initialize`` or ``save_tokens`` on a daemon timer refreshes before the token ends, until ``close``,
-    ``logout``, or nobody holds this object any more. Tokens that the store has under the same user ID for
+    After ``initialize`` or ``save_tokens`` a daemon timer refreshes before the token expires, until ``close``
+    or ``logout``, or until this object is garbage. Tokens that the store holds under the same user ID for
     another client or from another issuer are not used, and left alone.
 
     Args:
-        provider: Who issued the tokens.
-        token_store: Where they are kept.
-        session_key: The user's ID, their key in the store.
-        refresh_buffer_seconds: Seconds before its end at which an access token is refreshed; never more than
-            half of its life, or a short-lived one would be refreshed whenever it is asked for.
-        on_reauth_required: Called once when the provider has ended the grant, with no lock held: it may call
-            ``login()``, and whoever waits for a token then gets the new one.
+        provider: The provider that issued the tokens.
+        token_store: The store that holds them.
+        session_key: The user's ID, which is the key in the store.
+        refresh_buffer_seconds: Seconds before its expiry at which an access token is refreshed, at most half
+            of its life.
+        on_reauth_required: Called once when the provider has ended the grant, with no lock held. It may call
+            ``login()``; callers that wait for a token then get the new one.
         clock: Unix time in seconds.
+        sender: Sender of the events ``TokensRefreshed`` and ``SignedOut``, held weakly; default: this object.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class SessionManager:
         on_reauth_required: Callable[[], object] | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        sender: object = None,
     ) -> None:
         self._provider = provider
         self._store = token_store
@@ -61,6 +62,7 @@ class SessionManager:
         self._buffer = refresh_buffer_seconds
         self._on_reauth_required = on_reauth_required
         self._clock = clock
+        self._sender = ref(self if sender is None else sender)
         self._refresh = SingleFlight[OAuthTokenSet](TokenError)
         self._watched = ""  # the access token that the timer is set for
         self._retries = 0
@@ -79,13 +81,13 @@ class SessionManager:
         return tokens if tokens is not None and self._provider.issued_to_this_client(tokens) else None
 
     def initialize(self) -> OAuthTokenSet | None:
-        """Return the stored tokens if they are good or can be refreshed, and keep them fresh from now on.
+        """Return the stored tokens if they are valid or can be refreshed, and keep them fresh.
 
         Returns:
-            None when somebody has to sign in: there are none, they have ended, or the provider refused.
+            None when the user has to sign in: no tokens, expired tokens, or the provider refused.
 
         Raises:
-            TokenError: They have ended and the provider cannot be reached; they are kept.
+            TokenError: They have expired and the provider cannot be reached; they are kept.
         """
         self._timer.start()
         tokens = self.tokens
@@ -96,30 +98,30 @@ class SessionManager:
             try:
                 tokens = self._refresh.run(lambda: self._refreshed(seen))
             except (TokenRefreshError, TokenExpiredError):
-                tokens = None if self._has_ended(seen) else self.tokens
+                tokens = None if self._has_expired(seen) else self.tokens
             except AuthenticationError:
-                if self._has_ended(seen):
+                if self._has_expired(seen):
                     raise
         if tokens is not None:
             self._schedule(tokens)
         return tokens
 
     def save_tokens(self, tokens: OAuthTokenSet) -> None:
-        """Store tokens in place of the earlier ones, and keep them fresh from now on."""
+        """Store tokens in place of earlier ones, and keep them fresh."""
         self._store.save(self._key, tokens)
         self._timer.start()
         self._schedule(tokens)
 
     def get_access_token(self) -> str:
-        """Return an access token that is good for use now, refreshed if it was about to end.
+        """Return a valid access token, refreshed if it was about to expire.
 
-        Many threads asking at once make one refresh call. While the provider cannot be reached, a token that
-        has not ended yet is returned as it is.
+        Many threads together make one refresh call. While the provider cannot be reached, a token that has
+        not expired yet is returned unchanged.
 
         Raises:
             TokenRefreshError: The provider refused to refresh: sign in again.
-            TokenExpiredError: Nobody is signed in, or the token has ended and cannot be refreshed.
-            TokenError: The token has ended and the provider cannot be reached: try again later.
+            TokenExpiredError: No user is signed in, or the token has expired and cannot be refreshed.
+            TokenError: The token has expired and the provider cannot be reached: try again later.
         """
         tokens = self._signed_in()
         if not self._is_due(tokens):
@@ -127,21 +129,22 @@ class SessionManager:
         try:
             return self._replace(tokens).access_token
         except AuthenticationError:
-            if self._has_ended(tokens) or self.tokens is None:
+            if self._has_expired(tokens) or self.tokens is None:
                 raise
             return tokens.access_token
 
     def refresh(self, instead_of: str | None = None) -> OAuthTokenSet:
-        """Refresh now, whether or not it is due, and return the new tokens.
+        """Refresh now, even if the token is not due, and return the new tokens.
 
-        Whoever asks while somebody else's refresh is under way, in any process, gets the result of that.
+        While a refresh is under way, in any process, other callers wait and get its result.
 
         Args:
-            instead_of: An access token that an API refused: if it has been replaced by now, nothing is asked.
+            instead_of: An access token that an API refused: if it has been replaced by now, the provider is
+                not asked again.
 
         Raises:
             TokenRefreshError: The provider refused: sign in again.
-            TokenExpiredError: Nobody is signed in, or there is no refresh token.
+            TokenExpiredError: No user is signed in, or there is no refresh token.
             TokenError: The provider cannot be reached: the tokens are kept, try again later.
         """
         tokens = self._signed_in()
@@ -150,26 +153,24 @@ class SessionManager:
         return self._replace(tokens)
 
     def logout(self) -> bool:
-        """Revoke both tokens at the provider and forget them, whatever the provider says.
+        """Remove the tokens from the store and revoke both at the provider.
 
         Returns:
             Whether the provider confirmed that both are revoked.
         """
         self.close()
-        tokens = self._store.load(self._key)
-        if tokens is not None and not self._provider.issued_to_this_client(tokens):
-            return False  # another program's
-        # First of all here: a refresh under way must not find anything to put its tokens in place of. What is
-        # revoked is what was there at that moment: another process may have just refreshed.
-        tokens = self._store.take(self._key)
-        return tokens is not None and token_lifecycle.revoke(self._provider, tokens)
+        result = token_lifecycle.sign_out(self._provider, self._store, self._key)
+        if result.tokens is not None:
+            event = SignedOut(mode="native", user_id=self._key, provider=self._provider.name)
+            emit(self._sender() or self, event)
+        return result.revoked
 
     def close(self) -> None:
         """Stop the timer; tokens stay where they are, and are still refreshed when they are asked for."""
         self._timer.stop()
 
     def _replace(self, seen: OAuthTokenSet) -> OAuthTokenSet:
-        """Return what follows the tokens that were seen; where nothing can, the user signs in again."""
+        """Return the tokens that follow those seen; if the provider refuses, let the user sign in again."""
         return self._refresh.run(lambda: self._renewed(seen))
 
     def _renewed(self, seen: OAuthTokenSet) -> OAuthTokenSet:
@@ -183,11 +184,15 @@ class SessionManager:
             return tokens
 
     def _refreshed(self, seen: OAuthTokenSet) -> OAuthTokenSet:
+        brought: list[OAuthTokenSet] = []
         tokens = token_lifecycle.refresh_stored(
-            self._provider, self._store, self._key, lambda stored: stored == seen
+            self._provider, self._store, self._key, lambda stored: stored == seen, brought.append
         )
         self._retries = 0
         self._schedule(tokens)
+        if brought:  # by this process, and not by another one that was faster
+            event = TokensRefreshed(mode="native", user_id=self._key, provider=self._provider.name)
+            emit(self._sender() or self, event)
         return tokens
 
     def _signed_in_again(self) -> OAuthTokenSet | None:
@@ -196,20 +201,22 @@ class SessionManager:
         try:
             self._on_reauth_required()
         except AuthenticationError as error:
-            _logger.warning("nobody signed in again: %s", error)
+            _logger.warning("the user did not sign in again: %s", error)
         tokens = self.tokens
-        return None if tokens is None or self._has_ended(tokens) else tokens
+        return None if tokens is None or self._has_expired(tokens) else tokens
 
     def _schedule(self, tokens: OAuthTokenSet) -> None:
         self._watched = tokens.access_token
         if not tokens.refresh_token or tokens.expires_at is None:
             return self._timer.set(None)
-        # A little after it is due, and never at once: a provider may issue tokens that end at once.
-        early = random.uniform(0.9, 1) * self._margin(tokens)  # noqa: S311  # spreads processes
-        return self._timer.set(max(tokens.expires_at - early, self._clock() + _SHORTEST_PAUSE))
+        # A little after the token is due, and never at once: a provider may issue tokens without a lifetime.
+        margin = token_lifecycle.refresh_margin(tokens, self._buffer)
+        early = random.uniform(0.9, 1) * margin  # noqa: S311  # spreads processes
+        soonest = self._clock() + token_lifecycle.SHORTEST_PAUSE
+        return self._timer.set(max(tokens.expires_at - early, soonest))
 
     def _wake(self) -> None:
-        """Refresh in the timer's thread; network trouble is tried again later, a refusal is not."""
+        """Refresh in the timer's thread; after a network failure try again later, after a refusal do not."""
         try:
             tokens = self._signed_in()
             if tokens.access_token == self._watched:
@@ -225,22 +232,14 @@ class SessionManager:
             self._timer.set(self._clock() + wait * random.uniform(0.8, 1.2))  # noqa: S311  # spreads processes
 
     def _is_due(self, tokens: OAuthTokenSet) -> bool:
-        now = self._clock()
-        age = now - tokens.issued_at
-        if tokens.expires_at is None or 0 <= age < _SHORTEST_PAUSE:
-            return False
-        # From the future: the clock was set back, and nobody knows how much of the token's life has passed.
-        return age < -_SKEW or tokens.expires_within(self._margin(tokens), now)
+        return token_lifecycle.is_due(tokens, self._clock(), self._buffer)
 
-    def _has_ended(self, tokens: OAuthTokenSet) -> bool:
+    def _has_expired(self, tokens: OAuthTokenSet) -> bool:
         return tokens.expires_within(0, self._clock())
-
-    def _margin(self, tokens: OAuthTokenSet) -> float:
-        return min(self._buffer, (tokens.expires_in or 0) / 2)
 
     def _signed_in(self) -> OAuthTokenSet:
         tokens = self.tokens
-        # Without tokens the user may just be signing in again: then that is waited for.
+        # If the user is just signing in again, wait for those tokens.
         return self._refresh.run(self._found) if tokens is None else tokens
 
     def _found(self) -> OAuthTokenSet:
@@ -251,7 +250,7 @@ class SessionManager:
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls the method while its object lives: the timer alone keeps nobody alive."""
+    """Return a function that calls the method while its object lives: a timer must not keep it alive."""
     reference = WeakMethod(method)
 
     def call() -> None:

@@ -1,9 +1,9 @@
-"""Who signed in before: they are signed in again with what the store has, and mostly without any call."""
+"""The stored users of a program: they are signed in silently, mostly without a call to the provider."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.models import AuthFlowResult
@@ -13,6 +13,7 @@ from pywry_auth.state.accounts import Accounts
 if TYPE_CHECKING:
     from pywry_auth.models import OAuthTokenSet
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.accounts import Account
     from pywry_auth.state.tokens import TokenStore
 
 _NAMES = ("email", "preferred_username", "login", "name")
@@ -20,87 +21,109 @@ _NAMES = ("email", "preferred_username", "login", "name")
 
 @dataclass(frozen=True)
 class SignedIn:
-    """Somebody who is signed in.
+    """A signed-in user.
 
     Args:
-        result: Who, with profile and tokens.
+        result: User ID, profile and tokens.
         session: Keeps the tokens fresh.
-        accounts: What the program remembers of its users.
+        accounts: The program's users.
+        seconds: Time from the authorization request until the tokens were stored; None for a silent login.
     """
 
     result: AuthFlowResult
     session: SessionManager
     accounts: Accounts
+    seconds: float | None = None
 
     def sign_out(self) -> bool:
-        """Forget the user and the tokens, and return whether the provider confirmed that they are revoked."""
+        """Forget the user and the tokens, and return whether the provider confirmed their revocation."""
         confirmed = self.session.logout()
         self.accounts.forget(self.result.user_id)
         return confirmed
 
 
+@dataclass(frozen=True)
 class StoredUsers:
     """The users of one program on one store.
 
     Args:
-        provider: Where they sign in.
-        store: Where their tokens are.
-        buffer: Seconds before their end at which tokens are refreshed.
+        provider: The provider that they sign in at.
+        store: The store that holds their tokens.
+        buffer: Seconds before their expiry at which tokens are refreshed.
+        sender: Sender of their sessions' events.
     """
 
-    def __init__(self, provider: OAuthProvider, store: TokenStore, buffer: float) -> None:
-        self._provider = provider
-        self._store = store
-        self._buffer = buffer
-        self._accounts = Accounts(store.backend, provider.client_id)
+    provider: OAuthProvider
+    store: TokenStore
+    buffer: float
+    sender: object = None
 
-    def begin(self, result: AuthFlowResult) -> SignedIn:
-        """Return who has just signed in, and remember them; their tokens are in the store already."""
-        user = result.user_id
-        session = SessionManager(self._provider, self._store, user, self._buffer)
+    def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
+        """Remember a user who has just signed in, and whose tokens are stored.
+
+        Args:
+            result: The sign-in.
+            seconds: Time that it took.
+        """
+        session = self._session(result.user_id)
         session.initialize()
-        self._accounts.remember(user, result.user_info, self._provider.scopes)
-        return SignedIn(result, session, self._accounts)
+        accounts = self._accounts()
+        accounts.remember(result.user_id, result.user_info, self.provider.scopes)
+        return SignedIn(result, session, accounts, seconds)
 
     def resume(
         self, user_id: str | None = None, login_hint: str | None = None, scopes: Collection[str] = ()
     ) -> SignedIn | None:
-        """Return who is signed in already, their tokens refreshed if they were about to end.
+        """Sign a stored user in, with tokens that are refreshed if they were about to expire.
 
         Args:
-            user_id: Who is wanted; None means the one that was used last.
-            login_hint: What the program calls who is wanted, if it names no user ID.
-            scopes: What the tokens have to be good for, as far as it was not asked for in vain before.
+            user_id: The user; None means the one that was used last.
+            login_hint: A name that the user's profile must have, if no user ID is given.
+            scopes: Scopes the tokens must have, except those already requested and not granted.
 
         Returns:
-            None when somebody has to sign in.
+            None when the user has to sign in at the provider.
 
         Raises:
-            TokenError: The tokens have ended and the provider cannot be reached; they are kept.
+            AuthenticationError: The tokens have expired or the user's profile is not stored, and the
+                provider cannot be reached; the tokens are kept.
         """
-        current = self._accounts.current
+        accounts = self._accounts()
+        current = accounts.current
         user = user_id or current
         if user is None:
             return None
-        account = self._accounts.get(user)
-        profile = account.user_info if account else {}
-        if user_id is None and login_hint is not None and not _is_called(login_hint, user, profile):
+        account = accounts.get(user)
+        if user_id is None and login_hint is not None and not _is_called(login_hint, user, account):
             return None
-        session = SessionManager(self._provider, self._store, user, self._buffer)
+        session = self._session(user)
         tokens = session.initialize()
         asked = account.asked if account else frozenset()
         if tokens is None or not set(scopes) <= asked.union(tokens.scope.split()):
             session.close()
             return None
-        result = AuthFlowResult(True, tokens, profile or self._profile(tokens), user)
-        if user != current:
-            self._accounts.select(user)
-        return SignedIn(result, session, self._accounts)
+        if account is not None and account.user_info:
+            result = AuthFlowResult(True, tokens, account.user_info, user)
+            if user != current:
+                accounts.select(user)
+        else:
+            result = self._finish(user, tokens)
+            accounts.remember(user, result.user_info, asked)
+        return SignedIn(result, session, accounts)
 
-    def _profile(self, tokens: OAuthTokenSet) -> dict[str, Any]:
-        return dict(tokens.id_token_claims) or self._provider.get_userinfo(tokens.access_token)
+    def _finish(self, user: str, tokens: OAuthTokenSet) -> AuthFlowResult:
+        from pywry_auth.flow.authorization_code import finish
+
+        return replace(finish(self.provider, tokens), user_id=user)
+
+    def _accounts(self) -> Accounts:
+        return Accounts(self.store.backend, self.provider.client_id)
+
+    def _session(self, user_id: str) -> SessionManager:
+        return SessionManager(self.provider, self.store, user_id, self.buffer, sender=self.sender)
 
 
-def _is_called(name: str, user_id: str, profile: Mapping[str, Any]) -> bool:
+def _is_called(name: str, user_id: str, account: Account | None) -> bool:
+    profile: Mapping[str, Any] = account.user_info if account else {}
     names = [user_id, *(str(profile.get(member, "")) for member in _NAMES)]
     return name.casefold() in [known.casefold() for known in names]

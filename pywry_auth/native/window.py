@@ -1,4 +1,4 @@
-"""The application's own window in place of the browser, and how its callbacks are called."""
+"""The application's own window in place of the browser, and calls of the application's callbacks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, ParamSpec, TypeVar
 from pywry_auth.exceptions import AuthenticationError
 
 WindowConfig = Mapping[str, Any]
-"""Whatever the application wants to tell its own ``show_window``."""
+"""Options that are passed to the application's ``show_window`` unchanged."""
 
 ShowWindow = Callable[[str, WindowConfig], str]
-"""Opens the application's own window on a URL, as configured, and returns its label."""
+"""Opens the application's window at a URL with these options, and returns its label."""
 
 CloseWindow = Callable[[str], object]
 """Closes the window with a label."""
@@ -23,12 +23,12 @@ _logger = logging.getLogger("pywry_auth.native")
 
 
 class Window:
-    """The application's own window, from when it is opened until it is closed.
+    """The application's own window, from its opening to its closing.
 
     Args:
-        show: Opens it.
-        close: Closes it; None leaves it to the user.
-        config: What ``show`` gets beside the URL.
+        show: Opens the window.
+        close: Closes the window; None leaves that to the user.
+        config: Options for ``show``.
     """
 
     def __init__(self, show: ShowWindow, close: CloseWindow | None, config: WindowConfig) -> None:
@@ -38,18 +38,18 @@ class Window:
         self._labels: list[str] = []
 
     def open(self, url: str) -> None:
-        """Open it on a URL.
+        """Open the window at a URL.
 
         Args:
-            url: Where the user signs in.
+            url: The authorization request's.
 
         Raises:
             AuthenticationError: ``show`` failed.
         """
-        self._labels.append(ask("show_window", self._show, url, self._config))
+        self._labels.append(call_back("show_window", self._show, url, self._config))
 
     def close(self) -> None:
-        """Close it if it was opened; whether that works does not change how the login ended."""
+        """Close the window if it was opened; a failure does not change how the login ended."""
         if self._close is None:
             return
         for label in self._labels:
@@ -59,24 +59,24 @@ class Window:
                 _logger.exception("close_window failed")
 
 
-def ask(name: str, callback: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """Return what one of the application's callbacks returns; what it raises ends the login.
+def call_back(name: str, callback: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+    """Call one of the application's callbacks and return its result; its error ends the login.
 
     Args:
-        name: Of the callback, for the error.
+        name: Name of the callback, for the error.
         callback: The callback.
-        arguments: For the callback.
-        named: For the callback.
+        arguments: Its arguments.
+        named: Its keyword arguments.
 
     Raises:
-        AuthenticationError: The callback's own, or one that says what else it raised.
+        AuthenticationError: The callback's own, or one that names the type of its error.
     """
     try:
         return callback(*arguments, **named)
     except AuthenticationError:
         raise
     except Exception as error:
-        # Its own text may hold the URL that it was given.
+        # The error's text may quote the URL.
         raise AuthenticationError(
             f"{name} raised {type(error).__name__}, so the user cannot be asked to sign in."
         ) from error

@@ -76,7 +76,7 @@ def test_each_rule_says_what_it_gives_and_why(explain: Explained) -> None:
     assert "DEFAULT_ROLES gives viewer" in text
     assert "ROLE_MAP gives editor: 'eng' of groups" in text
     assert "ROLE_MAP gives nothing: has no role for 'cooks' of groups" in text
-    assert "ROLE_MAP gives nothing: a member of groups is no text" in text
+    assert "ROLE_MAP gives nothing: a member of groups is not text" in text
     assert f"ADMIN_USERS gives admin: {_EMAIL} is listed" in text
 
 
@@ -159,7 +159,7 @@ def test_groups_that_were_too_many_are_not_taken_for_none(
     """P24."""
     text = explain({"sub": "7", **left_out}, roles_claim="groups", role_map="eng=editor")
     assert _roles(text) == "viewer"
-    assert "ROLES_CLAIM refuses: the user has more groups than the provider puts into a token" in text
+    assert "ROLES_CLAIM refuses: the user has more groups than fit into a token" in text
     assert "ROLES_CLAIM gives nothing: the profile has no groups" in explain(
         {"sub": "7"}, roles_claim="groups", role_map="eng=editor"
     )
@@ -168,7 +168,7 @@ def test_groups_that_were_too_many_are_not_taken_for_none(
 def test_who_may_not_sign_in_is_explained_and_the_status_says_so(explain: Explained) -> None:
     text = explain({"sub": "7", "email": _EMAIL}, allowed_users="8", allowed_email_domains="example.com")
     assert explain.status == 1
-    assert "Sign-in: refused (ALLOWED_USERS: neither the user ID nor a vouched address" in text
+    assert "Sign-in: refused (ALLOWED_USERS: neither the user ID nor a verified address" in text
     assert explain.err.startswith("pywry-auth: This account may not sign in here")
     profile = {"sub": "7", "email": _EMAIL, "email_verified": True}
     assert "ALLOWED_EMAIL_DOMAINS: example.com is listed" in explain(profile)

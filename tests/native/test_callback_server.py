@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
 from pywry_auth.pages import loopback as pages
 from tests.native.sockets import PATIENCE, Client, Running, fetch, is_listening, open_descriptors
 
@@ -447,7 +447,7 @@ def test_a_browser_that_is_held_is_not_among_those_that_make_room() -> None:
 
 OUT_OF_DESCRIPTORS = """
 import os, resource, sys, time
-from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
 from pywry_auth.pages import loopback as pages
 with OAuthCallbackServer() as server:
     server.expect("right-state")
@@ -522,7 +522,7 @@ def test_ports_in_use_are_named_and_no_other_is_taken_instead(taken: int) -> Non
 RESERVED_PORT = """
 import os, sys
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
 if os.geteuid() == 0:
     os.setgid(65534); os.setuid(65534)
 reserved, free = int(sys.argv[1]), int(sys.argv[2])
@@ -554,7 +554,7 @@ def test_a_port_that_may_not_be_had_is_passed_over_like_one_in_use() -> None:
 
 
 def test_no_port_and_a_number_that_is_none_are_configuration_errors() -> None:
-    for ports, text in (([70000], "70000"), ([-1], "-1"), ([], "None was given")):
+    for ports, text in (([70000], "70000"), ([-1], "-1"), ([], "give 0 for any")):
         with pytest.raises(AuthenticationError, match=text) as caught:
             OAuthCallbackServer(ports)
         assert caught.value.error == "invalid_configuration"
@@ -684,3 +684,52 @@ def test_whatever_bytes_come_the_right_redirect_still_works(data: bytes, politel
                 raw = client.everything()
                 assert raw == b"" or raw.startswith(b"HTTP/1.1 ")
         assert_still_waiting(server)
+
+
+# wait_for
+
+
+def test_an_event_that_has_come_is_not_waited_for() -> None:
+    event = threading.Event()
+    event.set()
+    assert wait_for(event, 0)
+    assert wait_for(event, -1)
+
+
+def test_an_event_ends_the_wait_whenever_it_comes() -> None:
+    """However long the nap has become by then."""
+    event = threading.Event()
+    waiting = Running(lambda: wait_for(event, 10 * PATIENCE))
+    assert not wait_for(threading.Event(), 0.8)
+    started = time.monotonic()
+    event.set()
+    assert waiting.result()
+    assert time.monotonic() - started < 0.5
+
+
+def test_a_long_wait_is_a_few_naps() -> None:
+    """S5.3, S12: no polling."""
+
+    class Counting(threading.Event):
+        naps = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.naps += 1
+            return super().wait(timeout)
+
+    event = Counting()
+    assert not wait_for(event, 1)
+    assert event.naps < 8
+
+
+def test_the_time_is_kept() -> None:
+    started = time.monotonic()
+    assert not wait_for(threading.Event(), 0.2)
+    assert 0.2 <= time.monotonic() - started < 1
+
+
+def test_a_wait_without_an_end_is_possible() -> None:
+    event = threading.Event()
+    waiting = Running(lambda: wait_for(event, float("inf")))
+    event.set()
+    assert waiting.result()

@@ -237,6 +237,6 @@ def test_without_another_thread_to_be_had_nothing_breaks(
     monkeypatch.setattr(threading.Timer, "start", refuse)
     with caplog.at_level(logging.WARNING, "pywry_auth.native"):
         timer.set(clock.now)
-    assert "nothing is refreshed in the background" in caplog.text
+    assert "tokens are not refreshed in the background" in caplog.text
     timer.stop()
     assert calls.number == 0

@@ -370,7 +370,7 @@ def test_after_a_logout_it_carries_nothing(
     session: RequestSession, api: Api, manager: SessionManager
 ) -> None:
     manager.logout()
-    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+    with pytest.raises(TokenExpiredError, match="No user is signed in"):
         session.get(f"{api.url}/me")
     assert api.received == []
 

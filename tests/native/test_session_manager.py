@@ -307,7 +307,7 @@ def test_a_refusal_ends_the_session_and_nobody_tries_again(
     assert (caught.value.error, caught.value.provider) == ("invalid_grant", "oidc")
     assert session.tokens is None
     before = idp.calls
-    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+    with pytest.raises(TokenExpiredError, match="No user is signed in"):
         session.get_access_token()
     assert idp.calls == before
 
@@ -395,7 +395,7 @@ def test_a_refresh_does_not_undo_a_logout_and_its_tokens_are_revoked(
 
     faults = Faults(idp)
     faults.answers["/token"] = log_out_meanwhile
-    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+    with pytest.raises(TokenExpiredError, match="No user is signed in"):
         session.get_access_token()
     assert session.tokens is None
     for token in (issued["access_token"], issued["refresh_token"], living.access_token, living.refresh_token):

@@ -95,11 +95,12 @@ def test_a_logout_forgets_the_tokens_before_it_asks_the_provider(
 def test_a_logout_revokes_what_another_process_refreshed_a_moment_ago(
     provider: StubProvider, store: MemoryTokenStore, manager: Callable[..., SessionManager]
 ) -> None:
-    """Else those tokens would be nobody's, and good until their end."""
+    """Otherwise those tokens would have no owner, and be valid until they expire."""
     session, load = manager(), store.load
     _stored(store, provider)
 
     def overtaken(key: str) -> OAuthTokenSet | None:
+        store.load = load  # type: ignore[method-assign]
         seen = load(key)
         store.save("alice", provider.refresh_tokens("refresh.alice.0"))
         return seen
@@ -197,7 +198,7 @@ def test_tokens_of_another_client_or_issuer_are_not_used_and_not_touched(
     assert session.initialize() is None
     assert session.tokens is None
     for ask in (session.get_access_token, session.refresh, lambda: session.refresh(instead_of="x")):
-        with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+        with pytest.raises(TokenExpiredError, match="No user is signed in"):
             ask()
     clock.pass_(3601)
     with pytest.raises(TokenExpiredError):
@@ -215,7 +216,7 @@ def test_tokens_that_another_client_stores_meanwhile_are_not_returned(
     clock.pass_(3601)
     other = replace(provider.grant(), access_token="other", client_id="other")
     provider.before = lambda: store.save("alice", other)
-    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+    with pytest.raises(TokenExpiredError, match="No user is signed in"):
         manager().get_access_token()
     assert store.load("alice") == other
 
@@ -411,7 +412,7 @@ def test_if_nobody_signs_in_all_who_wait_hear_that_the_grant_has_ended(
     provider.fault = refused()
     assert _ask_from_threads(4, session) == ["TokenRefreshError"] * 4
     assert asked == [1]
-    with pytest.raises(TokenExpiredError, match="Nobody is signed in"):
+    with pytest.raises(TokenExpiredError, match="No user is signed in"):
         session.get_access_token()
     assert asked == [1], "once"
 

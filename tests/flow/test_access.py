@@ -1,4 +1,4 @@
-"""Who signed in, as what, and whether they may: no mutable name and no unvouched address decides."""
+"""Access rules: no mutable name and no unverified address decides who may sign in, or as what."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
-from pywry_auth.flow.access import AccessRules, require_allowed, roles_for
-from pywry_auth.flow.identity import canonical_email, user_id
+from pywry_auth.flow.access import AccessRules
+from pywry_auth.flow.subject import Subject, canonical_email, user_id
 
 ADMIN = "admin@example.com"
 
 
-def _vouched(profile: dict[str, Any], vouched: bool) -> str | None:
-    return canonical_email(profile.get("email")) if vouched else None
+def _subject(profile: dict[str, Any], verified: bool = False) -> Subject:
+    return Subject(profile, canonical_email(profile.get("email")) if verified else None)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +99,12 @@ TRICKS = [
 @pytest.mark.parametrize("address", TRICKS)
 def test_no_trick_with_an_address_makes_an_administrator(address: object) -> None:
     """T15: also when the provider vouches for it."""
-    profile = {"sub": "mallory", "email": address}
-    email = _vouched(profile, True)
+    subject = _subject({"sub": "mallory", "email": address}, verified=True)
     rules = AccessRules(admin_users=[ADMIN], allowed_users=[ADMIN], allowed_email_domains=["example.com"])
-    assert "admin" not in roles_for(profile, email, rules)
+    assert "admin" not in rules.roles_of(subject)
+    assert not rules.admits(subject)
     with pytest.raises(AuthenticationError) as caught:
-        require_allowed(profile, email, rules)
+        rules.require_admitted(subject)
     assert caught.value.error == ErrorCode.ACCESS_DENIED
 
 
@@ -129,7 +129,7 @@ def test_an_administrator_has_a_stable_id_or_a_vouched_address(
     """T14, T15, T16: a login or a display name can be changed and taken by somebody else."""
     rules = AccessRules(default_roles=["viewer"], admin_users=["248", ADMIN])
     expected = ["viewer", "admin"] if admin else ["viewer"]
-    assert roles_for(profile, _vouched(profile, vouched), rules) == expected
+    assert rules.roles_of(_subject(profile, vouched)) == expected
 
 
 def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_way_out(
@@ -137,11 +137,11 @@ def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_wa
 ) -> None:
     """S7, P23."""
     with caplog.at_level(logging.WARNING):
-        roles_for({"sub": "7", "email": ADMIN}, None, AccessRules(admin_users=[ADMIN]))
+        AccessRules(admin_users=[ADMIN]).roles_of(_subject({"sub": "7", "email": ADMIN}))
     assert "ADMIN_USERS" in caplog.text
     assert "TRUST_UNVERIFIED_EMAIL" in caplog.text
     caplog.clear()
-    roles_for({"sub": "7", "email": "other@example.com"}, None, AccessRules(admin_users=[ADMIN]))
+    AccessRules(admin_users=[ADMIN]).roles_of(_subject({"sub": "7", "email": "other@example.com"}))
     assert caplog.text == ""
 
 
@@ -160,8 +160,9 @@ def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_wa
 )
 def test_groups_become_roles_by_the_map_alone(claim: object, roles: list[str]) -> None:
     rules = AccessRules(roles_claim="groups", role_map={"eng": "editor", "ops": "admin"})
-    assert roles_for({"sub": "7", "groups": claim}, None, rules) == roles
-    assert roles_for({"sub": "7", "groups": claim}, None, AccessRules()) == ["viewer"]
+    subject = _subject({"sub": "7", "groups": claim})
+    assert rules.roles_of(subject) == roles
+    assert AccessRules().roles_of(subject) == ["viewer"]
 
 
 @pytest.mark.parametrize(
@@ -187,13 +188,14 @@ def test_who_may_sign_in(
     rules: dict[str, Any], profile: dict[str, Any], vouched: bool, allowed: bool
 ) -> None:
     """S3 ALLOWED_USERS, ALLOWED_EMAIL_DOMAINS."""
-    email = _vouched(profile, vouched)
+    subject = _subject(profile, vouched)
+    assert AccessRules(**rules).admits(subject) is allowed
     if allowed:
-        require_allowed(profile, email, AccessRules(**rules))
-        assert user_id(profile)
+        AccessRules(**rules).require_admitted(subject)
+        assert subject.user_id
     else:
         with pytest.raises(AuthenticationError) as caught:
-            require_allowed(profile, email, AccessRules(**rules))
+            AccessRules(**rules).require_admitted(subject)
         assert caught.value.error == ErrorCode.ACCESS_DENIED
 
 
@@ -201,19 +203,19 @@ def test_who_may_sign_in(
 def test_a_similar_address_is_another(address: str) -> None:
     """T15."""
     profile = {"sub": "7", "email": address}
-    assert "admin" not in roles_for(profile, _vouched(profile, True), AccessRules(admin_users=[ADMIN]))
+    assert "admin" not in AccessRules(admin_users=[ADMIN]).roles_of(_subject(profile, verified=True))
 
 
 def test_a_role_that_comes_twice_is_there_once() -> None:
     rules = AccessRules(default_roles=["admin", "viewer", "admin"], admin_users=["7"])
-    assert roles_for({"sub": "7"}, None, rules) == ["admin", "viewer"]
-    assert roles_for({"sub": "7"}, None, AccessRules(default_roles=[])) == []
+    assert rules.roles_of(Subject({"sub": "7"})) == ["admin", "viewer"]
+    assert AccessRules(default_roles=[]).roles_of(Subject({"sub": "7"})) == []
 
 
 def test_without_a_roles_claim_no_member_of_the_profile_is_a_role() -> None:
     rules = AccessRules(role_map={"eng": "admin"})
     profile = {"sub": "7", "": "eng", "groups": ["eng"], "roles": ["admin"]}
-    assert roles_for(profile, None, rules) == ["viewer"]
+    assert rules.roles_of(Subject(profile)) == ["viewer"]
 
 
 @pytest.mark.parametrize(
@@ -228,3 +230,15 @@ def test_without_a_roles_claim_no_member_of_the_profile_is_a_role() -> None:
 )
 def test_an_address_is_needed_where_a_rule_is_about_one(rules: dict[str, Any], needed: bool) -> None:
     assert AccessRules(**rules).need_email is needed
+
+
+def test_a_user_of_one_provider_is_not_the_user_of_another_with_the_same_id() -> None:
+    rules = AccessRules(admin_users=["corp:7"], allowed_users=["corp:7"])
+    assert rules.roles_of(Subject({"sub": "7"}, provider="corp")) == ["viewer", "admin"]
+    for other in (Subject({"sub": "7"}, provider="hub"), Subject({"sub": "7"})):
+        assert not rules.admits(other)
+        assert rules.roles_of(other) == ["viewer"]
+
+
+def test_a_subject_shows_neither_profile_nor_address() -> None:
+    assert "canary" not in repr(Subject({"sub": "canary"}, "canary@example.com", "corp"))

@@ -1,0 +1,88 @@
+"""The user of a sign-in: user ID and e-mail address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.models import Claims
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A user, as the access rules see them.
+
+    Args:
+        profile: The provider's profile, with claims of the ID token that the profile lacks.
+        email: The e-mail address, verified and in canonical form; None without one.
+        provider: Name of the provider on a site with several; otherwise empty.
+    """
+
+    profile: Claims = field(repr=False)
+    email: str | None = field(default=None, repr=False)
+    provider: str = ""
+
+    @property
+    def user_id(self) -> str:
+        """The user's ID on this site; raises as :func:`user_id` does."""
+        return qualified_user_id(self.provider, user_id(self.profile))
+
+    @property
+    def stable_id(self) -> tuple[str, str] | None:
+        """A user ID on this site that cannot change, and its claim; None without one.
+
+        A login or a display name can be changed by its owner and then taken by another user.
+        """
+        source = _source(self.profile, ("sub", "id"))
+        return (qualified_user_id(self.provider, str(self.profile[source])), source) if source else None
+
+
+def user_id(profile: Claims) -> str:
+    """Return the first non-empty of ``sub``, ``id``, ``login`` and ``email``.
+
+    Args:
+        profile: The provider's profile of the user.
+
+    Raises:
+        AuthenticationError: The profile has none of them (``no_user_id``).
+    """
+    return str(profile[user_id_source(profile)])
+
+
+def user_id_source(profile: Claims) -> str:
+    """Return the claim that holds the user ID; argument and error as for ``user_id``."""
+    source = _source(profile, ("sub", "id", "login", "email"))
+    if source is None:
+        raise AuthenticationError(
+            "The provider's profile has none of sub, id, login and email: request a scope that includes "
+            "one, or check USERINFO_URL.",
+            error=ErrorCode.NO_USER_ID,
+        )
+    return source
+
+
+def qualified_user_id(provider: str, user: str) -> str:
+    """Return a user ID that is unique on the site: ``<provider>:<ID>`` if there are several providers."""
+    return f"{provider}:{user}" if provider else user
+
+
+def canonical_email(address: object) -> str | None:
+    """Return an address in lower case, or None for an ambiguous one.
+
+    Only plain ASCII with one ``@`` is accepted. An address that another system would normalize to an
+    administrator's address is not that address.
+    """
+    if not isinstance(address, str) or not address.isascii() or not address.isprintable():
+        return None
+    name, at, domain = address.partition("@")
+    if not name or not domain or "@" in domain or set(address) & set(' "<>(),;:\\[]') or domain.endswith("."):
+        return None
+    return f"{name}{at}{domain}".lower()
+
+
+def _source(profile: Claims, names: tuple[str, ...]) -> str | None:
+    for name in names:
+        value = profile.get(name)
+        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
+            return name
+    return None

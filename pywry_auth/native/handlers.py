@@ -1,0 +1,76 @@
+"""Authorization handlers: the browser or the application's window, and a loopback redirect URI."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pywry_auth.models import AuthorizationRequest
+from pywry_auth.native import browser
+from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.window import Window, call_back
+from pywry_auth.protocol.authorization import ResponseParameters
+
+Present = Callable[[AuthorizationRequest], object]
+"""Shows the user where to sign in, and returns without waiting."""
+
+
+@dataclass(frozen=True)
+class LoopbackHandler:
+    """Presents a request, and receives the response at the loopback address (RFC 8252 §7.3).
+
+    Args:
+        server: The started server whose redirect URI the request has.
+        present: Shows the user where to sign in.
+        timeout: Seconds to wait for the response.
+    """
+
+    server: OAuthCallbackServer
+    present: Present
+    timeout: float
+
+    def __call__(self, request: AuthorizationRequest) -> ResponseParameters:
+        """Return the response to a request; see ``OAuthCallbackServer.wait`` for the errors."""
+        self.server.expect(request.state)
+        self.present(request)
+        return self.server.wait(self.timeout)
+
+
+def in_browser(notify: browser.Notify, *, open_browser: bool = True) -> Present:
+    """Return a function that opens requests in the system browser, if there is one.
+
+    Args:
+        notify: Receives the URL and instructions for the user.
+        open_browser: Whether a browser may be opened.
+    """
+
+    def present(request: AuthorizationRequest) -> None:
+        opening = open_browser and browser.has_browser(os.environ, sys.platform)
+        _notify(notify, request, opening)
+        if opening:
+            browser.open_browser(request.url)
+
+    return present
+
+
+def in_window(notify: browser.Notify, window: Window) -> Present:
+    """Return a function that opens requests in the application's own window.
+
+    Args:
+        notify: Receives the URL and instructions for the user.
+        window: The window; the caller closes it.
+    """
+
+    def present(request: AuthorizationRequest) -> None:
+        _notify(notify, request, opening=True)
+        window.open(request.url)
+
+    return present
+
+
+def _notify(notify: browser.Notify, request: AuthorizationRequest, opening: bool) -> None:
+    remote = browser.is_remote(os.environ)
+    message = browser.instructions(request.url, request.redirect_uri, opening=opening, remote=remote)
+    call_back("notify", notify, message)
