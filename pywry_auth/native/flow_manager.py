@@ -146,7 +146,13 @@ class AuthFlowManager:
         close_window: CloseWindow | None = None,
         window_config: WindowConfig | None = None,
     ) -> AuthFlowResult:
-        """Do the same as ``run_native`` without events, for a caller that emits its own."""
+        """Sign in as ``run_native`` does, without events: the caller emits its own.
+
+        Args:
+            show_window: See ``run_native``.
+            close_window: See ``run_native``.
+            window_config: See ``run_native``.
+        """
         window = Window(show_window, close_window, window_config or {}) if show_window else None
         try:
             with self._claimed():

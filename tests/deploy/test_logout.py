@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
 
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.exceptions import TokenExpiredError
+from pywry_auth.flow.token_lifecycle import refresh_stored
+from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider
-from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Faults, Web, attributes, set_cookies
+from tests.deploy.web import (
+    CLIENT_SECRET,
+    SITE,
+    Browser,
+    Faults,
+    WatchedBackend,
+    Web,
+    attributes,
+    set_cookies,
+)
 
 
 def test_a_logout_ends_the_session_and_takes_the_cookie_away(web_on: Web) -> None:
@@ -199,6 +214,86 @@ def test_signing_in_again_keeps_the_new_tokens(web_on: Web) -> None:
     assert web_on.tokens.list_keys() == ["user-alice"]
     assert web_on.calls()["revoke"] == 0
     assert browser.post("/auth/refresh").status_code == 200
+
+
+class _OtherWorker(GenericOIDCProvider):
+    """The provider of another worker, which refreshes and can be held up before it stores the tokens."""
+
+    def __init__(self, idp: IdentityProvider) -> None:
+        super().__init__("site", CLIENT_SECRET, issuer_url=idp.issuer)
+        self.issued: list[OAuthTokenSet] = []
+        self.received, self.go_on = threading.Event(), threading.Event()
+
+    def refresh_tokens(self, refresh_token: str) -> OAuthTokenSet:
+        self.issued.append(super().refresh_tokens(refresh_token))
+        self.received.set()
+        assert self.go_on.wait(20)
+        return self.issued[-1]
+
+    def refresh(self, web: Web) -> None:
+        """Refresh alice's tokens if there are any."""
+        with contextlib.suppress(TokenExpiredError):
+            refresh_stored(self, web.tokens, "user-alice", lambda tokens: True)
+
+
+@contextlib.contextmanager
+def _refreshing(worker: _OtherWorker, web: Web, begun: bool) -> Iterator[Callable[[], None]]:
+    """Yield a function that lets another worker's refresh happen, or end if it has begun."""
+    thread = threading.Thread(target=worker.refresh, args=(web,), daemon=True)
+    if begun:
+        thread.start()
+        assert worker.received.wait(20)
+
+    def act() -> None:
+        worker.go_on.set()
+        if not begun:
+            thread.start()
+        thread.join(20)
+
+    yield act
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["a whole refresh", "the end of a refresh"])
+def test_no_token_without_an_owner_outlives_a_logout(idp: IdentityProvider, begun: bool) -> None:
+    """Another worker refreshes between any two calls of the store that a logout makes."""
+    backend = WatchedBackend(MemoryBackend())
+    web = Web(idp, backend)
+    browser = web.browser()
+    browser.sign_in()
+    backend.forget()
+    browser.post("/auth/logout")
+    for number in range(len(backend.operations)):
+        browser.sign_in()
+        worker = _OtherWorker(idp)
+        with _refreshing(worker, web, begun) as act:
+
+            def between(operation: int, number: int = number, act: Callable[[], None] = act) -> bool:
+                if operation == number:
+                    backend.fails = lambda number: False
+                    act()
+                return False
+
+            backend.forget()
+            backend.fails = between
+            assert browser.post("/auth/logout").json["logged_out"] is True
+        assert begun <= len(worker.issued)
+        assert web.tokens.list_keys() == []
+        for tokens in worker.issued:
+            for token in (tokens.access_token, tokens.refresh_token):
+                assert _introspect(idp, token or "") == {"active": False}, backend.operations
+
+
+def test_a_logout_leaves_the_tokens_of_another_client_alone(web_on: Web) -> None:
+    """S6: the same user ID on one store."""
+    browser = web_on.browser()
+    browser.sign_in()
+    theirs = OAuthTokenSet("canary", issuer="https://other.example.com", client_id="other")
+    web_on.tokens.save("user-alice", theirs)
+    browser.post("/auth/logout")
+    assert browser.user is None
+    assert web_on.tokens.load("user-alice") == theirs
+    assert web_on.calls()["revoke"] == 0
 
 
 def _introspect(idp: IdentityProvider, token: str) -> object:

@@ -192,3 +192,12 @@ def test_roles_are_those_of_the_latest_login(make_web: Callable[..., Web]) -> No
     now.sign_in()
     assert was.get("/admin").status_code == 200
     assert now.get("/admin").status_code == 403
+
+
+def test_the_tokens_of_a_user_who_may_not_sign_in_are_revoked(idp: IdentityProvider) -> None:
+    web = Web(idp, MemoryBackend(), settings={"allowed_users": "another-user"})
+    browser = web.browser()
+    assert browser.get(browser.authorize()).status_code == 403
+    assert web.calls()["revoke"] == 2
+    assert web.tokens.list_keys() == []
+    assert web.sessions.list_user_sessions("user-alice") == []

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
-from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.flow.authorization_code import begin, complete, finish
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -376,3 +376,35 @@ def test_a_misconfiguration_found_on_the_way_names_the_provider(issuer: Scripted
     with pytest.raises(AuthenticationError, match="TOKEN_URL") as caught:
         sign_in(issuer)
     assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "oidc")
+
+
+# finish
+
+
+def test_tokens_become_a_sign_in_without_an_authorization_response(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    tokens = sign_in(issuer).tokens
+    result = finish(issuer.provider(), tokens)
+    assert (result.success, result.tokens, result.user_info, result.user_id) == (
+        True,
+        tokens,
+        PROFILE,
+        SUBJECT,
+    )
+
+
+def test_a_login_that_fails_after_the_exchange_revokes_its_tokens(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/userinfo"] = Answer({"sub": "another"})
+    issuer.answers["/revoke"] = Answer({})
+    refused(issuer, ErrorCode.SUBJECT_MISMATCH)
+    assert ACCESS_TOKEN in [request.form["token"] for request in issuer.requests("/revoke")]
+
+
+def test_stored_tokens_whose_profile_cannot_be_used_are_not_revoked(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    tokens = sign_in(issuer).tokens
+    issuer.answers["/userinfo"] = Answer({"sub": "another"})
+    with pytest.raises(TokenError) as caught:
+        finish(issuer.provider(), tokens)
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.SUBJECT_MISMATCH, "oidc")
+    assert issuer.requests("/revoke") == []

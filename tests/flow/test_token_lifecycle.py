@@ -17,7 +17,16 @@ from pywry_auth.exceptions import (
     TokenExpiredError,
     TokenRefreshError,
 )
-from pywry_auth.flow.token_lifecycle import refresh, refresh_stored, revoke
+from pywry_auth.flow.token_lifecycle import (
+    SignOutResult,
+    is_due,
+    refresh,
+    refresh_stored,
+    revoke,
+    revoked_on_failure,
+    sign_out,
+    was_just_refreshed,
+)
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.protocol.forge import make_key, sign
@@ -350,3 +359,156 @@ def test_without_a_refresh_token_the_access_token_is_revoked(issuer: ScriptedIss
     issuer.answers["/revoke"] = Answer(b"")
     assert revoke(issuer.provider(), first(issuer, refresh_token=None))
     assert len(issuer.requests("/revoke")) == 1
+
+
+# on_refresh
+
+
+def test_only_the_call_that_refreshed_hears_of_the_fresh_tokens(issuer: ScriptedIssuer) -> None:
+    store, heard = MemoryTokenStore(), list[OAuthTokenSet]()
+    store.save(SUBJECT, first(issuer))
+    answering(issuer)
+    fresh = refresh_stored(issuer.provider(), store, SUBJECT, always, heard.append)
+    refresh_stored(issuer.provider(), store, SUBJECT, lambda tokens: False, heard.append)
+    assert heard == [fresh]
+
+
+def test_a_refresh_that_a_new_sign_in_overtook_is_not_heard_of(issuer: ScriptedIssuer) -> None:
+    store, heard = MemoryTokenStore(), list[OAuthTokenSet]()
+    store.save(SUBJECT, first(issuer))
+    again = first(issuer, access_token="canary-again")
+
+    def overtake(request: Received) -> Answer:
+        store.save(SUBJECT, again)
+        return Answer(issuer.tokens(access_token="canary-next"))
+
+    issuer.scripts["/token"] = overtake
+    assert refresh_stored(issuer.provider(), store, SUBJECT, always, heard.append) == again
+    assert heard == []
+
+
+# is_due, was_just_refreshed
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "age", "due"),
+    [
+        (3600, 3539, False),
+        (3600, 3540, True),
+        (3600, 9999, True),
+        (60, 29, False),
+        (60, 30, True),
+        (0, 0.5, False),
+        (0, 1, True),
+        (None, 1e9, False),
+        (3600, -60, False),
+        (3600, -61, True),
+    ],
+)
+def test_a_token_is_due_a_minute_or_half_its_life_before_its_end(
+    issuer: ScriptedIssuer, lifetime: int | None, age: float, due: bool
+) -> None:
+    assert is_due(first(issuer, expires_in=lifetime, issued_at=NOW), NOW + age, 60) is due
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "signed_in", "age", "fresh"),
+    [
+        (3600, NOW - 1, 4.9, True),
+        (3600, NOW - 1, 5, False),
+        (None, NOW - 1, 4.9, True),
+        (4, NOW - 1, 1.9, True),
+        (4, NOW - 1, 2, False),
+        (3600, NOW, 0, False),
+    ],
+)
+def test_tokens_of_a_refresh_are_fresh_for_five_seconds(
+    issuer: ScriptedIssuer, lifetime: int | None, signed_in: float, age: float, fresh: bool
+) -> None:
+    tokens = first(issuer, expires_in=lifetime, issued_at=NOW)
+    assert was_just_refreshed(tokens, NOW + age, signed_in) is fresh
+
+
+# sign_out
+
+
+def _revoked(issuer: ScriptedIssuer) -> list[str]:
+    return [request.form["token"] for request in issuer.requests("/revoke")]
+
+
+def test_a_sign_out_removes_the_tokens_and_revokes_those(issuer: ScriptedIssuer) -> None:
+    store, tokens = MemoryTokenStore(), first(issuer)
+    store.save(SUBJECT, tokens)
+    issuer.answers["/revoke"] = Answer({})
+    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult(tokens, True)
+    assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]
+    assert store.list_keys() == []
+    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
+
+
+def test_a_sign_out_whose_revocation_fails_has_removed_the_tokens(issuer: ScriptedIssuer) -> None:
+    store, tokens = MemoryTokenStore(), first(issuer)
+    store.save(SUBJECT, tokens)
+    issuer.answers["/revoke"] = Answer({}, 500)
+    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult(tokens, False)
+    assert store.list_keys() == []
+
+
+def test_a_sign_out_touches_no_tokens_of_another_client(issuer: ScriptedIssuer) -> None:
+    store = MemoryTokenStore()
+    ours = first(issuer)
+    for theirs in (replace(ours, client_id="another"), replace(ours, issuer="https://another.example.com")):
+        store.save(SUBJECT, theirs)
+        assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
+        assert store.load(SUBJECT) == theirs
+    assert _revoked(issuer) == []
+
+
+def test_a_sign_out_without_a_provider_removes_the_tokens(issuer: ScriptedIssuer) -> None:
+    store, tokens = MemoryTokenStore(), first(issuer)
+    store.save(SUBJECT, tokens)
+    assert sign_out(None, store, SUBJECT) == SignOutResult(tokens, False)
+    assert store.list_keys() == []
+
+
+def test_a_sign_out_removes_a_record_that_cannot_be_read(issuer: ScriptedIssuer) -> None:
+    store = MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    (key,) = store.backend.members("oauth:tokens")
+    store.backend.put(key, b"damaged", group="oauth:tokens")
+    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
+    assert not store.exists(SUBJECT)
+
+
+class _Overtaken(MemoryTokenStore):
+    """A store in which another process replaces the tokens just after they were loaded, a few times."""
+
+    def __init__(self, following: list[OAuthTokenSet]) -> None:
+        super().__init__()
+        self.following = following
+
+    def load(self, key: str) -> OAuthTokenSet | None:
+        tokens = super().load(key)
+        if self.following:
+            self.save(key, self.following.pop(0))
+        return tokens
+
+
+def test_a_sign_out_revokes_the_set_that_it_removed(issuer: ScriptedIssuer) -> None:
+    sets = [first(issuer, access_token=f"canary-{number}") for number in range(4)]
+    store = _Overtaken(sets[1:])
+    store.save(SUBJECT, sets[0])
+    issuer.answers["/revoke"] = Answer({})
+    assert sign_out(issuer.provider(), store, SUBJECT).tokens == sets[-1]
+    assert _revoked(issuer) == ["canary-refresh-1", "canary-3"]
+    assert store.list_keys() == []
+
+
+def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/revoke"] = Answer({})
+    with revoked_on_failure(issuer.provider(), first(issuer)):
+        pass
+    assert _revoked(issuer) == []
+    with pytest.raises(ValueError, match="full"), revoked_on_failure(issuer.provider(), first(issuer)):
+        raise ValueError("full")
+    assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]

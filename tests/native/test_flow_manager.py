@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from selenium import webdriver
@@ -24,9 +24,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, TokenError
-from pywry_auth.models import AuthFlowState, OAuthTokenSet
+from pywry_auth.models import AuthFlowState, AuthorizationRequest, OAuthTokenSet
 from pywry_auth.native.flow_manager import AuthFlowManager
-from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.protocol.authorization import AuthorizationCode, ResponseParameters
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore
@@ -72,6 +72,11 @@ class StandIn(OAuthProvider):
         self.reached = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
+        self.revoked: list[str] = []
+
+    def revoke_token(self, token: str) -> bool:
+        self.revoked.append(token)
+        return True
 
     def exchange_code(
         self,
@@ -436,6 +441,7 @@ def test_cancel_during_the_exchange_throws_the_tokens_away() -> None:
     with pytest.raises(AuthFlowCancelled):
         login.result()
     assert store.list_keys() == []
+    assert provider.revoked == ["canary-refresh", "canary-access"]
     assert "cancelled" in browser.result().text
 
 
@@ -639,3 +645,62 @@ def test_ctrl_c_cleans_up_and_passes_while_a_browser_keeps_a_connection_open(exc
     assert err.rstrip().endswith("KeyboardInterrupt")
     if browser:
         assert browser.result().status == 410
+
+
+# A handler in place of browser and listener
+
+
+def test_a_function_can_play_the_user_without_browser_or_listener(provider: GenericOIDCProvider) -> None:
+    store = MemoryTokenStore()
+
+    def user(request: AuthorizationRequest) -> ResponseParameters:
+        callback = Person().authorize(request.url)
+        assert callback.startswith("http://127.0.0.1/callback?")
+        assert "pywry-auth-callback" not in [thread.name for thread in threading.enumerate()]
+        return parse_qsl(urlsplit(callback).query)
+
+    flow = manager(provider, store, handler=user)
+    result = flow.run_native()
+    assert (result.user_id, flow.flow_state) == ("user-alice", AuthFlowState.COMPLETED)
+    assert store.load("user-alice") == result.tokens
+
+
+def test_cancel_while_a_handler_waits_exchanges_no_code() -> None:
+    provider = StandIn()
+
+    def user(request: AuthorizationRequest) -> ResponseParameters:
+        flow.cancel()
+        return [("code", "canary-code"), ("state", request.state)]
+
+    flow = manager(provider, handler=user)
+    with pytest.raises(AuthFlowCancelled):
+        flow.run_native()
+    assert flow.flow_state is AuthFlowState.CANCELLED
+    assert not provider.reached.is_set()
+
+
+def test_a_response_that_a_handler_made_up_is_refused() -> None:
+    provider = StandIn()
+    flow = manager(provider, handler=lambda request: [("code", "canary-code"), ("state", "another")])
+    with pytest.raises(AuthenticationError) as caught:
+        flow.run_native()
+    assert (caught.value.error, caught.value.flow_id) == ("invalid_state", flow.flow_id)
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert not provider.reached.is_set()
+
+
+class Broken:
+    """A store that takes no tokens."""
+
+    def save(self, key: str, tokens: OAuthTokenSet) -> None:
+        raise OSError("The disk is full.")
+
+
+def test_tokens_that_cannot_be_stored_are_revoked() -> None:
+    provider = StandIn()
+    flow = manager(
+        provider, Broken(), handler=lambda request: [("code", "canary-code"), ("state", request.state)]
+    )
+    with pytest.raises(OSError, match="disk"):
+        flow.run_native()
+    assert provider.revoked == ["canary-refresh", "canary-access"]

@@ -1,0 +1,86 @@
+"""Listeners, the audit line, and the event of a login that fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout, ErrorCode
+from pywry_auth.flow.events import (
+    Event,
+    LoginFailed,
+    LoginSucceeded,
+    SignedOut,
+    TokensRefreshed,
+    emit,
+    listen,
+    login_failures_emitted,
+    unlisten,
+)
+
+
+class Heard:
+    """A listener that remembers the senders and events."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[object, Event]] = []
+
+    def __call__(self, sender: object, event: Event) -> None:
+        self.all.append((sender, event))
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    heard = Heard()
+    listen(heard)
+    yield heard
+    unlisten(heard)
+
+
+def test_a_listener_hears_each_event_once_until_it_is_removed(heard: Heard) -> None:
+    listen(heard)
+    event = TokensRefreshed(mode="native", user_id="alice")
+    emit("sender", event)
+    assert heard.all == [("sender", event)]
+    unlisten(heard)
+    unlisten(heard)
+    emit("sender", event)
+    assert len(heard.all) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "provider", "code"),
+    [
+        (AuthenticationError("x", error="invalid_grant"), "corp", "invalid_grant"),
+        (AuthFlowTimeout("x", error=ErrorCode.TIMEOUT, provider="other"), "other", "timeout"),
+        (AuthenticationError("x", error="new\nline" + "x" * 99), "corp", "new line" + "x" * 52 + "…"),
+        (OSError("canary"), "corp", "authentication_failed"),
+        (KeyboardInterrupt(), "corp", "cancelled"),
+    ],
+)
+def test_a_login_that_fails_is_one_event(
+    heard: Heard, error: BaseException, provider: str, code: str
+) -> None:
+    with pytest.raises(type(error)), login_failures_emitted(self := object(), "native", "corp"):
+        raise error
+    assert heard.all == [(self, LoginFailed(mode="native", provider=provider, error=code))]
+
+
+def test_a_login_that_succeeds_is_no_failure(heard: Heard) -> None:
+    with login_failures_emitted("sender", "native", "corp"):
+        pass
+    assert heard.all == []
+
+
+def test_every_event_is_one_audit_line_of_what_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "pywry_auth.audit"):
+        emit(None, LoginSucceeded(mode="native", user_id="alice", provider="corp", seconds=1.5))
+        emit(None, LoginFailed(mode="native", error="timeout"))
+        emit(None, SignedOut(mode="web", user_id="alice", sessions=0, client="192.0.2.1"))
+    assert caplog.messages == [
+        "login user='alice' provider='corp' mode='native' seconds=1.5",
+        "login_failed mode='native' error='timeout'",
+        "logout user='alice' mode='web' client='192.0.2.1' sessions=0",
+    ]
