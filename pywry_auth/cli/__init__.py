@@ -1,1 +1,1 @@
-"""The command line, and a local identity provider for trying things out."""
+"""The command line: one file for each command."""

@@ -1,7 +1,8 @@
-"""``pywry-auth demo``: the whole login on this machine alone, no account anywhere."""
+"""``pywry-auth demo``: a whole login on this machine, without an account at a provider."""
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import os
 import secrets
@@ -16,8 +17,8 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from pywry_auth.app import PyWry
+from pywry_auth.cli.output import describe, show
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
-from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.browser import has_browser, open_browser
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider
@@ -28,22 +29,43 @@ _END_SECONDS = 5.0
 _ADMIN, _USER = DEFAULT_USERS
 
 
-def native() -> AuthFlowResult:
-    """Sign in at a local identity provider as a desktop program does, and return the result."""
-    with IdentityProvider() as identity_provider:
-        provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=identity_provider.issuer)
-        return PyWry().login(provider)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument("--native", action="store_true", help="sign in once, as a desktop program does it")
 
 
-def web() -> None:
-    """Serve a web application with several workers and a local identity provider, until Ctrl-C.
+def run(options: argparse.Namespace) -> None:
+    """Run the demo of a web application, or of a desktop program.
+
+    Args:
+        options: The command line.
 
     Raises:
-        AuthenticationError: gunicorn is missing or did not start.
+        AuthenticationError: The login failed, or gunicorn is missing or did not start.
     """
+    if options.native:
+        _native()
+    else:
+        _web()
+
+
+def _native() -> None:
+    """Sign in at a local identity provider as a desktop program does."""
+    with IdentityProvider() as identity_provider:
+        provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=identity_provider.issuer)
+        result = PyWry().login(provider)
+    show(describe(result))
+
+
+def _web() -> None:
+    """Serve a web application with several workers and a local identity provider, until Ctrl-C."""
     _require_gunicorn()
     with (
-        suppress(KeyboardInterrupt),  # the way out
+        suppress(KeyboardInterrupt),  # how the user ends the demo
         _hearing_signals() as wait_for_signal,
         socket.create_server((_LOOPBACK, 0), backlog=128) as listening,
         TemporaryDirectory(prefix="pywry-auth-demo-") as folder,
@@ -78,7 +100,7 @@ def _require_gunicorn() -> None:
 
 
 def _environment(issuer: str, client: Client, folder: str) -> dict[str, str]:
-    """Return the server's environment: this process's, without settings that are meant for another server."""
+    """Return the server's environment: this process's, without settings meant for another server."""
     others = ("PYWRY_", "GUNICORN_", "WEB_CONCURRENCY", "LISTEN_")
     ours = {
         "PYWRY_OAUTH2__PROVIDER": "oidc",
@@ -98,20 +120,20 @@ def _environment(issuer: str, client: Client, folder: str) -> dict[str, str]:
 def _gunicorn(
     listening: socket.socket, folder: str, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start gunicorn on a socket that listens already; at the end none of its processes is left."""
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter, and no word of it from outside
+    """Run gunicorn on a socket that is already listening, and stop all its processes at the end."""
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter; no argument comes from outside
         [
             *(sys.executable, "-m", "gunicorn", "--config", "python:pywry_auth.cli.demo_server"),
             *("--bind", f"fd://{listening.fileno()}"),
         ],
         env=environment,
-        cwd=folder,  # gunicorn imports from where it stands
+        cwd=folder,  # gunicorn imports from its working directory
         stdin=subprocess.PIPE,  # open for as long as this process lives: see demo_server
         stdout=subprocess.DEVNULL,
         pass_fds=[listening.fileno()],
         start_new_session=True,  # Ctrl-C is for this process, which then ends the other
     )
-    listening.close()  # else a browser would wait for ever at the socket of a server that has ended
+    listening.close()  # otherwise a browser would wait forever once the server has ended
     try:
         yield process
     finally:
@@ -124,7 +146,7 @@ def _gunicorn(
 
 
 def _await_answer(site: str) -> None:
-    """Wait until the application answers; the connection breaks when its server ends instead."""
+    """Wait until the application answers; the connection breaks if its server ends instead."""
     connection = http.client.HTTPConnection(site.removeprefix("http://"), timeout=_START_SECONDS)
     try:
         connection.request("GET", "/auth/status")
@@ -137,9 +159,9 @@ def _await_answer(site: str) -> None:
         raise _not_serving(f"The web application answers with status {status}")
 
 
-def _not_serving(what: str) -> AuthenticationError:
+def _not_serving(problem: str) -> AuthenticationError:
     return AuthenticationError(
-        f"{what}: what it wrote above says why.", error=ErrorCode.INVALID_CONFIGURATION
+        f"{problem}: what it wrote above says why.", error=ErrorCode.INVALID_CONFIGURATION
     )
 
 
@@ -157,10 +179,10 @@ Several workers share one SQLite file. Who signs in and out is told below. Ctrl-
 
 @contextmanager
 def _hearing_signals() -> Iterator[Callable[[], object]]:
-    """Take a termination signal, or a closed terminal, for Ctrl-C; give what waits for that or a child's end.
+    """Treat a termination signal and a closed terminal as Ctrl-C; yield a function that waits for a signal.
 
-    A signal that comes just before Python falls asleep would only be seen when it wakes up; but it has left a
-    byte in the socket that this waits at.
+    It returns at the end of a child process, too. It waits at a socket, in which each signal leaves a byte:
+    otherwise it would miss a signal that arrives just before it starts to wait.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

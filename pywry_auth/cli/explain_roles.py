@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pywry_auth.cli.output import show
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.options import deploy_options
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
@@ -23,18 +24,44 @@ _LARGEST = 1 << 20
 _LONGEST = 400
 
 
-def explain_roles(file: str, verified_email: str, name: str, show: Callable[[str], None]) -> None:
-    """Show the roles that a user with this profile would get, and why.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments.
 
     Args:
-        file: A JSON file with the profile as the provider sends it; ``-`` for standard input.
-        verified_email: The address that the provider vouches for, if its profile does not say so.
-        name: Name of the provider on a site with several; otherwise empty.
-        show: Receives the text.
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "file",
+        help="the user's profile as JSON, as the provider sends it: user_info of GET /auth/userinfo, with "
+        "what the rules need of the ID token beside it; - for standard input",
+    )
+    parser.add_argument(
+        "--verified-email",
+        default="",
+        metavar="ADDRESS",
+        help="the address that the provider vouches for, where the profile does not say so (GitHub)",
+    )
+    parser.add_argument(
+        "--provider-name",
+        default="",
+        metavar="NAME",
+        help="the provider's name on a site that has several; PYWRY_OAUTH2__PROVIDER still says what it is",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Show the roles of a user with this profile, and the rules that give them.
+
+    Args:
+        options: The command line.
 
     Raises:
         AuthenticationError: The user may not sign in, or the settings or the profile cannot be used.
     """
+    _explain(options.file, options.verified_email, options.provider_name)
+
+
+def _explain(file: str, verified_email: str, name: str) -> None:
     settings = get_settings()
     if settings.oauth2 is None:
         raise _unusable(

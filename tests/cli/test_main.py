@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pywry_auth.cli.main import describe, main
+from pywry_auth.cli.main import COMMANDS, main
+from pywry_auth.cli.output import describe
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
 from tests.cli.program import COMMAND, Program, environment, started
@@ -231,3 +232,22 @@ def test_a_profile_cannot_write_lines_or_colours_of_its_own() -> None:
     lines = describe(AuthFlowResult(True, tokens, profile, "a\nb")).splitlines()
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    assert f"usage: pywry-auth {name}" in capsys.readouterr().out
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    """So that ``pywry-auth --help`` answers at once and needs no optional package."""
+    program = (
+        "import contextlib, sys; from pywry_auth.cli.main import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "sys.exit('pywry_auth.app' in sys.modules or 'flask' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], env=environment({}), timeout=60, check=False)
+    assert run.returncode == 0

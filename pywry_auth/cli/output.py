@@ -1,0 +1,75 @@
+"""Everything that a command prints: results on standard output, complaints on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.models import AuthFlowResult
+
+
+def show(text: str) -> None:
+    """Print a command's result.
+
+    Characters that standard output lacks are escaped. A reader that has gone is not an error.
+
+    Args:
+        text: The result.
+
+    Raises:
+        AuthenticationError: Standard output cannot be written, for example because the disk is full.
+    """
+    if sys.stdout is None:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except OSError as error:
+        # The interpreter would otherwise flush once more at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise AuthenticationError(f"The result cannot be written: {error.strerror}.") from error
+
+
+def complain(text: str) -> None:
+    """Print a sentence on standard error, with the command's name in front.
+
+    Args:
+        text: The sentence.
+    """
+    if sys.stderr is not None:  # print() would take standard output instead
+        print(f"pywry-auth: {text}", file=sys.stderr)
+
+
+def describe(result: AuthFlowResult) -> str:
+    """Return the user, the scopes and the end of the access token, for people.
+
+    Args:
+        result: The result of a login.
+    """
+    expires_at = result.tokens.expires_at
+    end = "not said by the provider" if expires_at is None else _local_time(expires_at)
+    names = [result.user_info.get(name) for name in ("name", "email")]
+    user = ", ".join([printable(str(name)) for name in names if name] or ["no name given"])
+    return (
+        f"Signed in:  {user} (user ID {printable(result.user_id)})\n"
+        f"Scopes:     {printable(result.tokens.scope) or 'none'}\n"
+        f"Token ends: {end}"
+    )
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings as sentences, without the place in the code that raised them."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_where, **_more: complain(str(message))
+        yield
+
+
+def _local_time(moment: float) -> str:
+    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
