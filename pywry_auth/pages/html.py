@@ -36,7 +36,10 @@ h1 span span { position: relative; width: 1.3em; height: 1.3em; margin-right: .1
 h1 span span::after { content: ""; position: absolute; left: .47em; top: .25em; width: .28em; height: .58em;
   border: solid var(--card); border-width: 0 .16em .16em 0; transform: rotate(45deg); }
 h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.35; text-wrap: balance; }
+h2 { margin: 1.25rem 0 0; font-size: 1rem; }
 p { margin: .5rem 0 0; }
+ul { margin: .5rem 0 0; padding-left: 1.25rem; }
+code { font: .9375em ui-monospace, Menlo, Consolas, monospace; color: var(--ink); }
 dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1.25rem; margin: 1rem 0 0; }
 dt { color: var(--soft); }
 dd { margin: 0; }
@@ -44,11 +47,19 @@ a { color: var(--button); }
 nav { display: flex; flex-wrap: wrap; gap: .5rem 1.25rem; margin-top: 1.25rem; }
 [aria-current] { color: var(--ink); font-weight: 600; text-decoration: none; }
 .next { margin-top: 1.25rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--soft); }
+.note { margin-top: 1rem; padding: .7rem 1rem; border-left: 4px solid var(--line); border-radius: 6px;
+  background: var(--paper); }
+.note.failed { border-color: var(--accent); color: var(--accent); }
+label { display: block; margin: 1rem 0 .25rem; font-weight: 600; }
+input { width: 100%; min-height: 2.75rem; padding: .5rem .75rem; border: 1px solid var(--soft);
+  border-radius: 8px; background: var(--card); color: var(--ink); font: inherit; }
+input[aria-invalid] { border: 2px solid var(--accent); }
 .button, button { display: inline-block; min-height: 2.75rem; margin-top: 1.25rem; padding: .6rem 1.4rem;
   border: 0; border-radius: 8px; background: var(--button); color: var(--on-button); font: inherit;
   font-weight: 600; text-decoration: none; cursor: pointer; }
 .choice { display: grid; gap: .75rem; margin: 1.25rem 0 0; padding: 0; list-style: none; }
-.choice .button { display: block; margin: 0; text-align: center; }
+.choice .button, .choice button { display: block; margin: 0; text-align: center; }
+button + button { background: transparent; color: var(--button); box-shadow: inset 0 0 0 1px var(--soft); }
 .button:hover, button:hover { text-decoration: underline; }
 :focus-visible { outline: 3px solid var(--button); outline-offset: 3px; }
 @media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; }
@@ -140,6 +151,30 @@ def button_list(targets: Mapping[str, str]) -> Markup:
     """Return a list of buttons, from URL to label."""
     items = (Markup("<li>{}</li>").format(button_link(url, label)) for url, label in targets.items())
     return Markup('<ul class="choice">{}</ul>').format(join(items))
+
+
+def buttons(name: str, actions: Mapping[str, str]) -> Markup:
+    """Return the buttons that send a form, from value to label; only the first needs the fields filled in."""
+    button = Markup('<button name="{}" value="{}"{}>{}</button>')
+    main, other = Markup(), Markup(" formnovalidate")
+    made = [
+        button.format(name, value, other if n else main, label)
+        for n, (value, label) in enumerate(actions.items())
+    ]
+    return Markup('<div class="choice">{}</div>').format(join(made))
+
+
+def text_field(name: str, label: str, attributes: Mapping[str, str]) -> Markup:
+    """Return a field of a form below its label; its name is its ID, too."""
+    more = join(Markup(' {}="{}"').format(*attribute) for attribute in attributes.items())
+    html = Markup('<label for="{0}">{1}</label><input id="{0}" name="{0}"{2}>')
+    return html.format(name, label, more)
+
+
+def form(action: str, hidden: Mapping[str, str], content: Markup) -> Markup:
+    """Return a form that posts its fields and the hidden values to an address."""
+    kept = (Markup('<input type="hidden" name="{}" value="{}">').format(*item) for item in hidden.items())
+    return Markup('<form method="post" action="{}">{}{}</form>').format(action, join(kept), content)
 
 
 def definitions(facts: Mapping[str, str]) -> Markup:

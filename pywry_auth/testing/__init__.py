@@ -1,1 +1,24 @@
-"""Help for testing applications: a local identity provider and the contract that every backend keeps."""
+"""Help for testing applications: a local identity provider and the contract that every backend keeps.
+
+Importing this loads the standard library only; each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pywry_auth.testing.identity_provider import Client, IdentityProvider, User
+
+__all__ = ["Client", "IdentityProvider", "User"]
+
+_HOME = dict.fromkeys(__all__, "pywry_auth.testing.identity_provider")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value

@@ -1,4 +1,4 @@
-"""Judges what an application asks for when it sends somebody here."""
+"""Validates the authorization requests of applications."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from dataclasses import dataclass, field
 from werkzeug.datastructures import MultiDict
 
 from pywry_auth.testing.identity_provider.parties import SCOPES, Client
-from pywry_auth.testing.identity_provider.realm import Realm
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, required, single_values
+from pywry_auth.testing.identity_provider.vault import Realm
 
 PROMPTS = ("none", "login", "consent", "select_account")
-"""The prompt values there are (OIDC Core §3.1.2.1)."""
+"""The known prompt values (OIDC Core §3.1.2.1)."""
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 @dataclass(frozen=True)
 class ValidatedRequest:
-    """An authorization request with everything in it in order.
+    """A valid authorization request.
 
     Args:
-        client: Who asks.
-        redirect_uri: Where the answer goes.
-        scope: What is asked for and exists, space separated.
+        client: The application that sent it.
+        redirect_uri: The address for the authorization response.
+        scope: The requested scopes that exist, space separated.
         code_challenge: For PKCE, always S256.
-        prompts: How to ask the person.
-        max_age: Seconds since the password was typed that are allowed; None for any.
-        values: All parameters as they came.
+        prompts: How to ask the user.
+        max_age: The longest time since the password was typed, in seconds; None for any.
+        values: All parameters of the request.
     """
 
     client: Client
@@ -41,10 +41,10 @@ class ValidatedRequest:
 
 
 def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Client, str]:
-    """Return who asks and where the answer may go.
+    """Return the client and its redirect URI.
 
     Raises:
-        PageError: Nobody known asks, or the address is not theirs (RFC 6749 §4.1.2.1).
+        PageError: The client is unknown, or the address is not the client's (RFC 6749 §4.1.2.1).
     """
     names = parameters.getlist("client_id")
     client = realm.clients.get(names[0]) if len(names) == 1 else None
@@ -59,11 +59,11 @@ def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Cli
     return client, addresses[0]
 
 
-def judge(parameters: MultiDict[str, str], client: Client, redirect_uri: str) -> ValidatedRequest:
-    """Return the request, once everything in it is in order.
+def validate(parameters: MultiDict[str, str], client: Client, redirect_uri: str) -> ValidatedRequest:
+    """Return the request if it is valid.
 
     Raises:
-        OAuthError: Something is not (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6).
+        OAuthError: It is not (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6).
     """
     values = single_values(parameters)
     for name in ("request", "request_uri", "registration"):
@@ -87,9 +87,9 @@ def _scope(values: dict[str, str]) -> str:
 
 
 def _challenge(values: dict[str, str]) -> str:
-    """Return the code challenge: PKCE with S256 is asked of every client (RFC 9700 §2.1.1)."""
+    """Return the code challenge: every client must use PKCE with S256 (RFC 9700 §2.1.1)."""
     challenge = required(values, "code_challenge")
-    if values.get("code_challenge_method") != "S256":  # left out means plain (RFC 7636 §4.3)
+    if values.get("code_challenge_method") != "S256":  # a missing one means plain (RFC 7636 §4.3)
         raise OAuthError("invalid_request", "code_challenge_method must be S256")
     if not _CHALLENGE.fullmatch(challenge):
         raise OAuthError("invalid_request", "code_challenge must be 43 base64url characters")

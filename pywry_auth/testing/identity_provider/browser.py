@@ -1,4 +1,4 @@
-"""What the provider knows about the browser before it: who is signed in there, and which forms are ours."""
+"""The provider's cookies: the session of a signed-in user, and the proof that a form is ours."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import secrets
 from flask import Response, request
 
 from pywry_auth.testing.identity_provider.parties import User, same_secret
-from pywry_auth.testing.identity_provider.realm import Realm
-from pywry_auth.testing.identity_provider.vault import Grant
+from pywry_auth.testing.identity_provider.vault import Grant, Realm
 
 SESSION_SECONDS = 12 * 3600
-"""How long somebody stays signed in at the provider."""
+"""Lifetime of a session at the provider."""
 
 
 class BrowserSessions:
-    """Keeps who is signed in, in cookies of the provider's own.
+    """The sessions of users at the provider, in cookies.
 
-    Their names end in the port, because browsers send a cookie to every port of a host (RFC 6265 §8.5).
+    A cookie's name ends in the port, because browsers send cookies to every port of a host (RFC 6265 §8.5).
 
     Args:
         realm: The provider.
-        port: Where it listens.
+        port: The provider's port.
     """
 
     def __init__(self, realm: Realm, port: int) -> None:
@@ -33,17 +32,17 @@ class BrowserSessions:
         self._form_key = secrets.token_bytes(32)
 
     def current(self) -> Grant | None:
-        """Return who is signed in in this browser and since when, else None."""
+        """Return the session of this browser, or None."""
         record = self._realm.vault.find("session", request.cookies.get(self._session_cookie, ""))
         return record.grant if record else None
 
     def begin(self, user: User) -> tuple[Grant, str]:
-        """Return a new session of this user, and the secret that goes into the cookie."""
+        """Return a new session of this user, and its secret for the cookie."""
         session = Grant("", user, "", int(self._realm.clock()))
         return session, self._realm.vault.issue("session", session, SESSION_SECONDS)
 
     def remember(self, response: Response, secret: str) -> None:
-        """Put the session into the browser; the one that was there before ends."""
+        """Put the session into the browser, and end the earlier one."""
         self._realm.vault.drop("session", request.cookies.get(self._session_cookie, ""))
         self._set(response, self._session_cookie, secret)
 
@@ -53,11 +52,11 @@ class BrowserSessions:
         response.delete_cookie(self._session_cookie, httponly=True, samesite="Lax")
 
     def form_secret(self) -> str:
-        """Return the secret that ties a form to this browser: the one it has, or a new one."""
+        """Return the secret that ties a form to this browser; a new browser gets a new one."""
         return request.cookies.get(self._form_cookie) or secrets.token_urlsafe(32)
 
     def form_token(self, form_secret: str) -> str:
-        """Return what a form sends along, to show that it is one of ours."""
+        """Return the value by which a form shows that it is ours."""
         return hmac.new(self._form_key, form_secret.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     def prepare_form(self, response: Response, form_secret: str) -> None:
@@ -65,11 +64,11 @@ class BrowserSessions:
         self._set(response, self._form_cookie, form_secret)
 
     def answers_form(self) -> bool:
-        """Tell whether the request says that it is the answer to a form of ours."""
+        """Tell whether the request looks like one of our forms."""
         return request.method == "POST" and "csrf" in request.form
 
     def sent_own_form(self) -> bool:
-        """Tell whether the form that came was made for this browser."""
+        """Tell whether the form was made for this browser."""
         form_secret = request.cookies.get(self._form_cookie)
         token = request.form.get("csrf", "")
         return form_secret is not None and same_secret(token, self.form_token(form_secret))

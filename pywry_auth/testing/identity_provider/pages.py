@@ -2,66 +2,193 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from flask import Response, make_response, render_template
+from flask import Response
+from markupsafe import Markup, escape
 
-from pywry_auth.testing.identity_provider.templates import STYLE
-
-_STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action {{forms}};"
-    " frame-ancestors 'none'; base-uri 'none'"
+from pywry_auth.pages.html import (
+    Page,
+    buttons,
+    definitions,
+    document,
+    form,
+    join,
+    paragraph,
+    security_headers,
+    text_field,
 )
+from pywry_auth.testing.identity_provider.parties import User
+
+_NOTICE = Markup(
+    '<p class="note"><strong>For trying things out.</strong> This identity provider runs on your own'
+    " computer. Do not use a real password.</p>"
+)
+_PROBLEM = Markup('<p class="note failed" id="problem" role="alert">{}</p>')
+_PERMISSIONS = Markup('<h2 id="permissions">{} would like to</h2><ul aria-labelledby="permissions">{}</ul>')
+_HINT = Markup("<code>{}</code> with <code>{}</code>")
+
+
+@dataclass(frozen=True)
+class FormTarget:
+    """The address of a page's form, and the redirect at the end.
+
+    Args:
+        action: The address that takes the form.
+        csrf: Shows that the form was made for this browser.
+        returns_to: The address at the application to which the answer redirects; empty if there is none.
+    """
+
+    action: str
+    csrf: str
+    returns_to: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """The question whether an application may have access.
+
+    Args:
+        client_id: The application.
+        permissions: The scopes in words.
+        problem: The mistake in the last attempt; empty if there was none.
+    """
+
+    client_id: str
+    permissions: Iterable[str]
+    problem: str = ""
 
 
 def protect(response: Response) -> Response:
-    """Add the headers that every answer of the provider has."""
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault("Content-Security-Policy", _POLICY.format(forms="'none'"))
+    """Add the headers that every response of the provider has."""
+    for name, value in security_headers().items():
+        response.headers.setdefault(name, value)
     return response
 
 
 def redirect(location: str) -> Response:
-    """Send the browser to ``location`` with a GET, whatever brought it here."""
+    """Send the browser to ``location`` with a GET, even after a POST."""
     return Response(status=303, headers={"Location": location})
 
 
-def page(template: str, *, status: int = 200, returns_to: str = "", **values: object) -> Response:
-    """Return a page.
+def login(target: FormTarget, question: Question, *, username: str, hints: Iterable[User]) -> Response:
+    """Return the page that asks for user name and password.
 
     Args:
-        template: Its name in ``templates.TEMPLATES``.
-        status: HTTP status.
-        returns_to: Where the form on it leads in the end.
-        values: What the template speaks of.
+        target: The form's.
+        question: The application's.
+        username: The user name that the field already contains.
+        hints: Users whose passwords the page shows.
     """
-    address = returns_to.partition("?")[0]
-    response = make_response(render_template(template, style=STYLE, returns_to=address, **values), status)
-    forms = f"'self' {_source(returns_to)}".strip()
-    response.headers["Content-Security-Policy"] = _POLICY.format(forms=forms)
-    return response
+    problem = question.problem
+    content = join(
+        [*_credentials(username, invalid=bool(problem)), _hint(hints), _permissions(question)]
+    ) + buttons("action", {"login": "Sign in and allow", "cancel": "Cancel"})
+    intro = Markup("<p>to continue to <strong>{}</strong></p>").format(question.client_id)
+    body = intro + _NOTICE + _problem(problem) + _form(target, content) + _way_back(target)
+    return _page("Sign in", body, target, problem)
+
+
+def welcome_back(target: FormTarget, question: Question, user: User) -> Response:
+    """Return the page for a user who is signed in here already.
+
+    Args:
+        target: The form's.
+        question: The application's.
+        user: The user.
+    """
+    actions = {
+        "continue": f"Continue as {user.display_name}",
+        "other": "Use another account",
+        "cancel": "Cancel",
+    }
+    content = _permissions(question) + buttons("action", actions)
+    intro = Markup("<p>Continue to <strong>{}</strong>?</p>").format(question.client_id)
+    body = intro + _problem(question.problem) + _user(user) + _form(target, content) + _way_back(target)
+    return _page("Welcome back", body, target, question.problem)
+
+
+def confirm_sign_out(target: FormTarget, user: User) -> Response:
+    """Return the page that asks whether to sign out.
+
+    Args:
+        target: The form's.
+        user: The user who is signed in.
+    """
+    content = buttons("action", {"sign_out": "Sign out", "stay": "Stay signed in"})
+    body = paragraph("You are signed in at this identity provider.") + _user(user)
+    return _page("Sign out?", body + _form(target, content), target)
 
 
 def message(title: str, text: str) -> Response:
-    """Return a page that only says something."""
-    return page("message.html", title=title, text=text, next_step="You can close this window.")
+    """Return a page without a form."""
+    body = paragraph(text) + paragraph("You can close this window.", "next")
+    return _response(Page("message", title, body), 200)
 
 
 def error(text: str, status: int = 400) -> Response:
-    """Return the page that says what went wrong."""
+    """Return the page for a request that did not work."""
     title = "Not found" if status == 404 else "This did not work"
-    next_step = "Go back to the application and try again."
-    return page("message.html", status=status, failed=True, title=title, text=text, next_step=next_step)
+    body = paragraph(text) + paragraph("Go back to the application and try again.", "next")
+    return _response(Page("error", title, body, "failed"), status)
+
+
+def _page(title: str, body: Markup, target: FormTarget, problem: str = "") -> Response:
+    kind = "failed" if problem else "notice"
+    forms = f"'self' {_source(target.returns_to)}".strip()
+    return _response(Page("form", title, body, kind, forms), 403 if problem else 200, problem)
+
+
+def _response(page: Page, status: int, problem: str = "") -> Response:
+    title = f"{'Error: ' if problem else ''}{page.title} - local identity provider"
+    html = document(replace(page, title=title), escape(page.title))
+    return Response(html, status, security_headers(page.form_action), mimetype="text/html")
+
+
+def _form(target: FormTarget, content: Markup) -> Markup:
+    return form(target.action, {"csrf": target.csrf}, content)
+
+
+def _way_back(target: FormTarget) -> Markup:
+    return paragraph(f"You will go back to {target.returns_to.partition('?')[0]}", "next")
+
+
+def _credentials(username: str, *, invalid: bool) -> list[Markup]:
+    """Return both fields; the focus is in the first one that is still to be filled in."""
+    wrong = {"aria-invalid": "true", "aria-describedby": "problem"} if invalid else {}
+    focus = {"autofocus": ""}
+    name = {"value": username, "autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
+    password = {"type": "password", "autocomplete": "current-password"}
+    required = {"required": ""} | wrong
+    return [
+        text_field("username", "User name or e-mail", name | required | ({} if username else focus)),
+        text_field("password", "Password", password | required | (focus if username else {})),
+    ]
+
+
+def _hint(users: Iterable[User]) -> Markup:
+    hints = [_HINT.format(user.username, user.password) for user in users]
+    return Markup("<p>Try {}.</p>").format(join(hints, " or ")) if hints else Markup()
+
+
+def _problem(text: str) -> Markup:
+    return _PROBLEM.format(text) if text else Markup()
+
+
+def _permissions(question: Question) -> Markup:
+    items = join(Markup("<li>{}</li>").format(permission) for permission in question.permissions)
+    return _PERMISSIONS.format(question.client_id, items)
+
+
+def _user(user: User) -> Markup:
+    return definitions({"User": user.display_name, "E-mail": str(user.claims.get("email", ""))})
 
 
 def _source(address: str) -> str:
-    """Return an address as a source for ``form-action``: browsers hold a form's redirect to it, too."""
+    """Return an address as a source for ``form-action``: browsers apply it to a form's redirects, too."""
     parts = urlsplit(address)
-    # The policy's grammar knows no IPv6 address, and an application's own scheme has no host.
+    # The policy's grammar has no IPv6 addresses, and an application's own scheme has no host.
     named = parts.scheme in ("http", "https") and "[" not in parts.netloc
     return f"{parts.scheme}://{parts.netloc}" if named else f"{parts.scheme}:" if parts.scheme else ""

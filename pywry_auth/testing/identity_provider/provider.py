@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, request
-from jinja2 import DictLoader
 from werkzeug.exceptions import HTTPException
 
 from pywry_auth.testing.identity_provider import pages
@@ -21,12 +20,10 @@ from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
 from pywry_auth.testing.identity_provider.metadata import PATHS, metadata
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
-from pywry_auth.testing.identity_provider.realm import Realm
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError
 from pywry_auth.testing.identity_provider.sign_out import EndSessionEndpoint
-from pywry_auth.testing.identity_provider.templates import TEMPLATES
 from pywry_auth.testing.identity_provider.tokens import TokenEndpoints
-from pywry_auth.testing.identity_provider.vault import Vault
+from pywry_auth.testing.identity_provider.vault import Realm, Vault
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -38,13 +35,13 @@ MAX_BODY_BYTES = 64 * 1024
 class IdentityProvider:
     """A local OpenID provider; a context manager that serves while it is open.
 
-    Its port is bound, and ``issuer`` known, as soon as it is made.
+    The constructor binds the port, so ``issuer`` is known before the provider serves.
 
     Args:
-        users: Who can sign in.
-        clients: Which applications may ask.
+        users: The users who can sign in.
+        clients: The applications that may send users here.
         access_token_lifetime: Seconds.
-        refresh_token_lifetime: Seconds; each renewal starts it anew.
+        refresh_token_lifetime: Seconds; each refresh starts it again.
         code_lifetime: Seconds between the redirect and the exchange.
         port: 0 takes any free one.
         ssl_context: Serves https with it; the certificate must be for 127.0.0.1.
@@ -116,7 +113,7 @@ class IdentityProvider:
 
     @property
     def calls(self) -> Counter[str]:
-        """How many requests each endpoint has had until now, by the names in ``metadata.PATHS``."""
+        """The number of requests to each endpoint so far, by the names in ``metadata.PATHS``."""
         with self._calls_lock:
             return Counter(self._calls)
 
@@ -125,14 +122,13 @@ class IdentityProvider:
         with self._calls_lock:
             self._calls[name] += 1
         if environ.get("HTTP_HOST") not in self._netlocs:
-            # Another name that leads here is a page elsewhere trying to talk to us (DNS rebinding).
+            # Another host name means that a page of another site sent the request (DNS rebinding).
             start_response("421 Misdirected Request", [("Content-Length", "0")])
             return []
         return self._wsgi(environ, start_response)
 
     def _build_app(self) -> Flask:
         app = Flask(__name__, static_folder=None)
-        app.jinja_loader = DictLoader(TEMPLATES)
         app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
         browser = BrowserSessions(self._realm, self._listener.port)
         tokens = TokenEndpoints(self._realm)

@@ -1,4 +1,4 @@
-"""The end-session endpoint: signs the person out here and sends them back (OIDC RP-Initiated Logout 1.0)."""
+"""The end-session endpoint: signs the user out (OIDC RP-Initiated Logout 1.0)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from flask import Response, request
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
 from pywry_auth.testing.identity_provider.parties import Client, User
-from pywry_auth.testing.identity_provider.realm import Realm
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, single_values
+from pywry_auth.testing.identity_provider.vault import Realm
 
 _SIGNED_OUT = "Nobody is signed in at this identity provider in this browser any more."
 
@@ -21,7 +21,7 @@ class EndSessionEndpoint:
 
     Args:
         realm: The provider.
-        browser: Who is signed in.
+        browser: The sessions of users.
     """
 
     def __init__(self, realm: Realm, browser: BrowserSessions) -> None:
@@ -29,7 +29,7 @@ class EndSessionEndpoint:
         self._browser = browser
 
     def view(self) -> Response:
-        """Sign out at once when the client knows who is signed in, else ask first."""
+        """Sign out at once if the client knows the user, otherwise ask first."""
         own_form = self._browser.answers_form()
         values = _values(own_form)
         hint = self._hint(values)
@@ -44,7 +44,7 @@ class EndSessionEndpoint:
         return pages.message("You are still signed in", "Nothing was changed.")
 
     def _hint(self, values: dict[str, str]) -> dict[str, Any]:
-        """Return the claims of the ID token that the client was given; an expired one will do (§2)."""
+        """Return the claims of the client's ID token, which may have expired (§2)."""
         if "id_token_hint" not in values:
             return {}
         claims = self._realm.keys.verified_claims(values["id_token_hint"])
@@ -53,7 +53,7 @@ class EndSessionEndpoint:
         return claims
 
     def _client(self, values: dict[str, str], hint: dict[str, Any]) -> Client | None:
-        """Return who asks, when the request says so."""
+        """Return the client that the request names."""
         named = values.get("client_id") or hint.get("aud")
         client = self._realm.clients.get(str(named))
         if named and (client is None or hint.get("aud", named) != named):
@@ -69,13 +69,12 @@ class EndSessionEndpoint:
 
     def _confirm(self, values: dict[str, str], user: User) -> Response:
         form_secret = self._browser.form_secret()
-        response = pages.page(
-            "sign_out.html",
-            returns_to=values.get("post_logout_redirect_uri", ""),
-            user=user,
-            action=f"/end_session?{urlencode(values)}",
-            csrf=self._browser.form_token(form_secret),
+        target = pages.FormTarget(
+            f"/end_session?{urlencode(values)}",
+            self._browser.form_token(form_secret),
+            values.get("post_logout_redirect_uri", ""),
         )
+        response = pages.confirm_sign_out(target, user)
         self._browser.prepare_form(response, form_secret)
         return response
 
@@ -88,7 +87,7 @@ def _values(own_form: bool) -> dict[str, str]:
 
 
 def _return_address(values: dict[str, str], client: Client | None) -> str:
-    """Return where the client wants the person sent; empty when it does not say (§3)."""
+    """Return the address to redirect to; empty if the client names none (§3)."""
     address = values.get("post_logout_redirect_uri", "")
     if address and (client is None or not client.may_return_to(address)):
         raise PageError("The application wants you sent to an address that it did not register.")

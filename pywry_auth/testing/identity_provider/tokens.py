@@ -12,9 +12,8 @@ from flask import Response, jsonify, request
 from pywry_auth.testing.identity_provider.client_authentication import client_request, unknown_client
 from pywry_auth.testing.identity_provider.keys import half_hash
 from pywry_auth.testing.identity_provider.parties import Client, same_secret
-from pywry_auth.testing.identity_provider.realm import Realm
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required
-from pywry_auth.testing.identity_provider.vault import Grant, Kind, Record
+from pywry_auth.testing.identity_provider.vault import Grant, Kind, Realm, Record
 
 ID_TOKEN_SECONDS = 3600
 """How long an ID token is good for."""

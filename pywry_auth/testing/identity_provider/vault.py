@@ -1,36 +1,37 @@
-"""Everything the provider has issued and must remember: sessions, codes and tokens, each with a lifetime."""
+"""The state of the provider: the users and clients that it knows, and everything that it has issued."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pywry_auth.testing.identity_provider.parties import User
+from pywry_auth.testing.identity_provider.keys import SigningKeys
+from pywry_auth.testing.identity_provider.parties import Client, User
 
 Kind = Literal["session", "code", "access", "refresh"]
 
 LIMIT = 20_000
-"""Records kept at most: beyond it the oldest goes, so that memory stays bounded whatever comes."""
+"""The largest number of records: beyond it the oldest goes, so that memory stays bounded."""
 
 SWEEP_SECONDS = 60.0
-"""Expired records are dropped this often, when new ones come."""
+"""Seconds between two removals of expired records; a new record starts one."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one sign-in allowed: every code and token that came of it carries it, and all end with it.
+    """The permission that one sign-in gave; its codes and tokens end with it.
 
     Args:
-        client_id: Whom it was given to; empty for the provider's own session.
-        user: Who signed in.
-        scope: What was granted, space separated.
-        auth_time: When the password was typed, Unix time in seconds.
+        client_id: The client that has it; empty for the provider's own session.
+        user: The user who signed in.
+        scope: The granted scopes, space separated.
+        auth_time: The time at which the password was typed, Unix time in seconds.
         nonce: The client's, for the ID token (OIDC Core §3.1.2.1).
-        ended: Set once, when it is over.
+        ended: Set once, at the end of the grant.
     """
 
     client_id: str
@@ -46,13 +47,13 @@ class Record:
     """One issued secret, without the secret.
 
     Args:
-        grant: What it came of.
-        scope: What it is good for.
+        grant: The grant that it belongs to.
+        scope: Its scopes, space separated.
         issued_at: Unix time in seconds.
         expires_at: Unix time in seconds.
-        redirect_uri: For a code: where it was sent.
-        code_challenge: For a code: what its verifier must hash to (RFC 7636 §4.6).
-        used: Whether it was redeemed already.
+        redirect_uri: For a code: the address that it was sent to.
+        code_challenge: For a code: the hash of its verifier (RFC 7636 §4.6).
+        used: Whether it was redeemed before.
     """
 
     grant: Grant
@@ -87,7 +88,7 @@ class Vault:
         redirect_uri: str = "",
         code_challenge: str = "",
     ) -> str:
-        """Return a new secret that is good for ``lifetime`` seconds and the scope (else the grant's)."""
+        """Return a new secret that is valid for ``lifetime`` seconds; None takes the grant's scope."""
         now = self._clock()
         secret = secrets.token_urlsafe(32)
         record = Record(
@@ -99,15 +100,15 @@ class Vault:
         return secret
 
     def find(self, kind: Kind, secret: str) -> Record | None:
-        """Return the record of a secret that is still good, else None."""
+        """Return the record of a valid secret, otherwise None."""
         with self._lock:
             record = self._records.get(_key(kind, secret))
         return record if record and not record.used and self._is_alive(record) else None
 
     def redeem(self, kind: Kind, secret: str, client_id: str) -> Record | None:
-        """Return the record of a secret that this client redeems for the first time, else None.
+        """Return the record of a secret that this client redeems for the first time, otherwise None.
 
-        A second time means that somebody else has it: the grant ends (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+        A second time means that the secret was stolen: the grant ends (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
         """
         key = _key(kind, secret)
         with self._lock:
@@ -120,7 +121,7 @@ class Vault:
         return record if self._is_alive(record) else None
 
     def drop(self, kind: Kind, secret: str) -> None:
-        """Forget one secret; that it is unknown is no matter."""
+        """Forget a secret, if there is such a secret."""
         with self._lock:
             self._records.pop(_key(kind, secret), None)
 
@@ -133,6 +134,33 @@ class Vault:
             self._records = {key: record for key, record in self._records.items() if self._is_alive(record)}
         if len(self._records) >= LIMIT:
             del self._records[next(iter(self._records))]
+
+
+@dataclass(frozen=True)
+class Realm:
+    """Everything that the provider's endpoints share.
+
+    Args:
+        issuer: The provider's issuer URL.
+        users: The users who can sign in.
+        clients: The known clients by ID.
+        vault: The issued secrets.
+        keys: The signing keys.
+        clock: Tells Unix time in seconds.
+        access_token_lifetime: Seconds.
+        refresh_token_lifetime: Seconds.
+        code_lifetime: Seconds.
+    """
+
+    issuer: str
+    users: Sequence[User]
+    clients: Mapping[str, Client]
+    vault: Vault
+    keys: SigningKeys
+    clock: Callable[[], float]
+    access_token_lifetime: float
+    refresh_token_lifetime: float
+    code_lifetime: float
 
 
 def _key(kind: Kind, secret: str) -> tuple[Kind, bytes]:

@@ -89,7 +89,7 @@ def test_a_browser_goes_through_the_page_to_the_application(
     """Chromium holds a form's redirect to form-action, and a style to its hash (T39)."""
     with serve_page() as port:
         chromium.get(Person(provider.issuer).link(redirect_uri=f"http://127.0.0.1:{port}/callback"))
-        button = chromium.find_element(By.CSS_SELECTOR, "button.main")
+        button = chromium.find_element(By.CSS_SELECTOR, "button[value=login]")
         assert button.value_of_css_property("background-color") == "rgba(47, 75, 196, 1)"
         chromium.switch_to.active_element.send_keys("alice")
         chromium.find_element(By.ID, "password").send_keys("wonderland")

@@ -1,0 +1,29 @@
+"""The face of ``pywry_auth.testing``: cheap to import, and whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pywry_auth import testing
+from pywry_auth.testing import identity_provider
+
+
+def test_importing_it_loads_no_web_server() -> None:
+    program = (
+        "import sys, pywry_auth.testing as t; sys.exit(any(n in sys.modules for n in ('flask', 'joserfc')))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["IdentityProvider", "Client", "User"])
+def test_the_local_identity_provider_is_within_reach(name: str) -> None:
+    assert getattr(testing, name) is getattr(identity_provider, name)
+    assert name in testing.__all__
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = testing.Nothing
