@@ -1,4 +1,4 @@
-"""The rule of who may import what, as data, and the reading of a file's imports without running it."""
+"""The rules for imports as data, and a reader of a file's imports that does not run it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,29 @@ FLOORS: Mapping[str, frozenset[str]] = {
 }
 """For each room, or file of the top level, the rooms below it. Towers and wings do not know each other."""
 
+FLASK_TO_REMOVE = (
+    "asgi/refused.py",
+    "deploy/answers.py",
+    "deploy/blueprint.py",
+    "deploy/choice.py",
+    "deploy/current.py",
+    "deploy/guards.py",
+    "deploy/pending_login.py",
+    "deploy/query.py",
+    "deploy/session_lifecycle.py",
+    "deploy/site.py",
+    "deploy/standalone.py",
+    "deploy_routes.py",
+)
+"""Files that import Flask until routes take a request; then empty this."""
+
+_FLASK_FILES = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
+
+CYCLES_TO_REMOVE: frozenset[frozenset[str]] = frozenset(
+    {frozenset({"backends/factory.py", "backends/keyring.py"})}
+)
+"""Groups of files that import each other until storage is one value; then make this ``frozenset()``."""
+
 _WEB_FILES = ("deploy/*", "flask.py", "deploy_routes.py", "site/*", "testing/*")
 
 DOORS: Mapping[str, tuple[str, ...]] = {
@@ -60,7 +83,7 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "keyring": ("backends/keyring*.py",),
     "cryptography": ("backends/encrypted.py",),
     "platformdirs": ("config.py", "backends/*"),
-    "flask": _WEB_FILES,
+    "flask": (*_FLASK_FILES, *FLASK_TO_REMOVE),
     "werkzeug": _WEB_FILES,
     "itsdangerous": ("deploy/*",),
     "blinker": ("flow/signals.py", "deploy/*"),
@@ -73,6 +96,9 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "pytest": ("testing/*",),
 }
 """For each foreign package the files that may load it; annotations elsewhere may name its types."""
+
+CLOSED_TO_ANNOTATIONS = frozenset({"flask"})
+"""Packages whose types are not named outside their doors either."""
 
 SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "site/*")
 """The roof, and the faces' forms without arguments: settings are handed down from there."""
@@ -162,9 +188,48 @@ def _inside(entry: Import, path: str, rest: str) -> list[str]:
 
 def _outside(entry: Import, path: str, package: str) -> list[str]:
     doors = DOORS.get(package, ())
-    if entry.typing or any(fnmatch(path, door) for door in doors):
+    named_only = entry.typing and package not in CLOSED_TO_ANNOTATIONS
+    if named_only or any(fnmatch(path, door) for door in doors):
         return []
     return [f"{path}:{entry.line} imports {entry.name}: its door is {' or '.join(doors) or 'nowhere'}"]
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return for each file the files that it imports, inside functions too; annotations do not count.
+
+    Args:
+        sources: The files' texts by their paths below the package.
+    """
+    paths = {_module(path): path for path in sources}
+    graph = {}
+    for path, source in sources.items():
+        names = [entry.name for entry in imports_of(source, path) if not entry.typing]
+        modules = {name if name in paths else name.rpartition(".")[0] for name in names}
+        graph[path] = {paths[module] for module in modules & set(paths)} - {path}
+    return graph
+
+
+def cycles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
+    """Return the groups of files in which every file imports every other, directly or not."""
+    reached = {path: _reached(path, graph) for path in graph}
+    return {
+        frozenset(other for other in reached[path] if path in reached[other])
+        for path in graph
+        if path in reached[path]
+    }
+
+
+def _reached(path: str, graph: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = set(graph[path])
+    while waiting:
+        found |= waiting
+        waiting = {other for file in waiting for other in graph[file]} - found
+    return found
+
+
+def _module(path: str) -> str:
+    return f"{PACKAGE}." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def files() -> list[str]:

@@ -7,7 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.house import DOORS, FLOORS, PACKAGE, faults, files, imports_of, room_of, source_of
+from tests.house import (
+    CYCLES_TO_REMOVE,
+    DOORS,
+    FLASK_TO_REMOVE,
+    FLOORS,
+    cycles,
+    faults,
+    files,
+    import_graph,
+    imports_of,
+    room_of,
+    source_of,
+)
 
 
 @pytest.mark.parametrize("path", files())
@@ -28,25 +40,40 @@ def test_no_two_rooms_stand_on_each_other() -> None:
     assert left == {}
 
 
-def test_no_files_import_each_other_in_a_ring() -> None:
-    """Imports at the top of files alone: what is imported later, or for annotations, breaks a ring."""
-    names = {_module(path): path for path in files()}
-
-    def below(module: str) -> set[str]:
-        path = names[module]
-        tops = [e.name for e in imports_of(source_of(path), path) if not e.later and not e.typing]
-        files_meant = {top if top in names else top.rpartition(".")[0] for top in tops}
-        return files_meant & set(names) - {module}
-
-    left = {module: below(module) for module in names}
-    while ready := [module for module, needed in left.items() if not needed & set(left)]:
-        for module in ready:
-            del left[module]
-    assert left == {}
+def test_no_files_import_each_other_in_a_cycle() -> None:
+    """An import inside a function does not break a cycle; one for annotations does."""
+    assert cycles(import_graph({path: source_of(path) for path in files()})) == CYCLES_TO_REMOVE
 
 
-def _module(path: str) -> str:
-    return f"{PACKAGE}." + path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+_CYCLES = {
+    "at the top": ("from pywry_auth.flow.b import x", "import pywry_auth.flow.a", True),
+    "in a function": ("from pywry_auth.flow.b import x", "def f():\n    from pywry_auth.flow import a", True),
+    "through a third": ("from pywry_auth.flow import c", "from pywry_auth.flow.a import x", True),
+    "by name": (
+        "import pywry_auth.flow.b",
+        "import importlib\nimportlib.import_module('pywry_auth.flow.a')",
+        True,
+    ),
+    "for annotations": (
+        "from pywry_auth.flow.b import x",
+        "if TYPE_CHECKING:\n    from pywry_auth.flow.a import x",
+        False,
+    ),
+    "one way": ("from pywry_auth.flow.b import x", "import json", False),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "seen"), _CYCLES.values(), ids=_CYCLES)
+def test_a_cycle_is_seen_wherever_it_hides(first: str, second: str, seen: bool) -> None:
+    """The checker itself, on sources made up for it."""
+    sources = {"flow/a.py": first, "flow/b.py": second, "flow/c.py": "from pywry_auth.flow.b import x"}
+    found = cycles(import_graph(sources))
+    assert [{"flow/a.py", "flow/b.py"} <= group for group in found] == ([True] if seen else [])
+
+
+@pytest.mark.parametrize("path", FLASK_TO_REMOVE)
+def test_an_exception_is_removed_with_its_reason(path: str) -> None:
+    assert "flask" in {entry.name.partition(".")[0] for entry in imports_of(source_of(path), path)}
 
 
 WRONG = [
@@ -91,6 +118,8 @@ WRONG = [
     ("config.py", "from .protocol import urls", "protocol is not below config"),
     ("flow/x.py", "from pywry_auth.config import get_settings", "roof"),
     ("models.py", "import pydantic", "config.py"),
+    ("flow/x.py", "if TYPE_CHECKING:\n    from flask import Request", "flask_adapter.py"),
+    ("deploy/x.py", "import flask", "flask_adapter.py"),
 ]
 
 RIGHT = [
@@ -142,13 +171,24 @@ def test_a_file_opens_with_a_sentence(path: str) -> None:
     assert docstring.partition("\n\n")[0].rstrip().endswith(".")
 
 
+LONGEST_BODY = 40
+LONGEST_FILES = {"providers/base.py": 260}
+LINES_TO_REMOVE = {"providers/base.py": 461}
+"""Today's length of files above their limit, until a client makes the provider's calls; then empty this."""
+
+
 @pytest.mark.parametrize("path", files())
-def test_no_function_is_longer_than_fifty_lines(path: str) -> None:
-    """Its docstring not counted."""
+def test_functions_are_short(path: str) -> None:
+    """Their docstrings not counted."""
     for function in _functions(ast.parse(source_of(path))):
         body = function.body[1:] if ast.get_docstring(function) else function.body
         lines = (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
-        assert lines <= 50, function.name
+        assert lines <= LONGEST_BODY, function.name
+
+
+@pytest.mark.parametrize("path", LONGEST_FILES)
+def test_a_file_that_grew_too_long_once_stays_short(path: str) -> None:
+    assert len(source_of(path).splitlines()) <= LINES_TO_REMOVE.get(path, LONGEST_FILES[path])
 
 
 FORBIDDEN_CALLS = {

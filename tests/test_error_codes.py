@@ -1,0 +1,82 @@
+"""Error codes come from one table: no file writes one as bare text, and the table has none in vain."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import pytest
+
+from pywry_auth.exceptions import ErrorCode
+from tests.house import files, source_of
+
+CODES = {str(member) for member in ErrorCode}
+ONLY_OF_PROVIDERS = {"SERVER_ERROR"}
+"""Codes that no file names: a provider sends them (RFC 6749 §4.1.2.1), and ``status_of`` finds them."""
+
+
+def bare_codes(source: str) -> list[str]:
+    """Return the error codes that a file writes as text where ``ErrorCode`` belongs."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for place in _places(node):
+            texts = [part.value for part in ast.walk(place) if isinstance(part, ast.Constant)]
+            found += [text for text in texts if isinstance(text, str) and text in CODES]
+    return found
+
+
+def _places(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the expressions in which a string is an error code."""
+    if isinstance(node, ast.Call):
+        yield from (keyword.value for keyword in node.keywords if keyword.arg == "error")
+        if ast.unparse(node.func).rpartition(".")[2] == "refusal":
+            yield from node.args
+    elif isinstance(node, ast.Compare):
+        sides = [node.left, *node.comparators]
+        if any(isinstance(side, ast.Attribute) and side.attr == "error" for side in sides):
+            yield from sides
+
+
+@pytest.mark.parametrize("path", files())
+def test_no_code_is_bare_text(path: str) -> None:
+    assert bare_codes(source_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise AuthenticationError('No.', error='cancelled')",
+        "if caught.error == 'cancelled': pass",
+        "if 'cancelled' != self.problem.error: pass",
+        "if caught.error in ('timeout!', 'cancelled'): pass",
+        "_ = refusal('cancelled', request)",
+        "_ = self.answers.refusal('cancelled')",
+        "_ = dict(error='cancelled' if late else code)",
+    ],
+)
+def test_a_bare_code_is_seen_wherever_it_hides(source: str) -> None:
+    """The checker itself, on sources made up for it."""
+    assert bare_codes(source) == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise AuthenticationError('cancelled', error=ErrorCode.CANCELLED)",
+        "raise AuthenticationError('No.', error='our_own')",
+        "if kind == 'cancelled': pass",
+        "_ = word('cancelled')",
+    ],
+)
+def test_other_text_is_left_alone(source: str) -> None:
+    assert bare_codes(source) == []
+
+
+def test_each_code_is_used() -> None:
+    used = {
+        node.attr
+        for path in files()
+        for node in ast.walk(ast.parse(source_of(path)))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "ErrorCode"
+    }
+    assert {member.name for member in ErrorCode} - used == ONLY_OF_PROVIDERS
