@@ -1,4 +1,4 @@
-"""Fixtures that several rooms of the tests share: a browser, a provider nobody here wrote, TLS files."""
+"""Fixtures for all tests: a browser, npm's OpenID provider, TLS files, and the plugins below."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from selenium import webdriver
 from tests.peers.browser import open_chromium
 from tests.peers.oidc_provider import OIDCProviderPeer
 from tests.peers.tls import TLSFiles, make_tls_files
+
+pytest_plugins = ["tests.backends.fixtures", "tests.deploy.fixtures"]
+"""Backends and wired applications: more than one room of the tests uses them."""
 
 
 @pytest.fixture(scope="session")

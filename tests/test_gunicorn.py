@@ -15,7 +15,6 @@ import pytest
 import requests
 
 from pywry_auth.testing.identity_provider import IdentityProvider, User
-from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_SECRET, Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of

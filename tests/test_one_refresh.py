@@ -24,7 +24,6 @@ from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
-from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import Visitor, WebServer, children_of, settings_for
@@ -64,7 +63,7 @@ class Place:
 def place(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    redis_server: RedisServer,  # noqa: F811 - the fixture
+    redis_server: RedisServer,
 ) -> Place:
     redis_server.client.flushall()
     where = str(tmp_path / "state.sqlite3") if request.param == "sqlite" else redis_server.url

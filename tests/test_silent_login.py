@@ -27,15 +27,6 @@ from pywry_auth.state.accounts import Accounts
 from pywry_auth.state.token_stores import MemoryTokenStore, SQLiteTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
-from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
-    clock,
-    encrypted,
-    keyring,
-    memory,
-    redis,
-    redis_server,
-    sqlite,
-)
 from tests.cli.program import started
 from tests.peers.redis_server import RedisServer
 from tests.person import Person, parameters_of
@@ -468,7 +459,7 @@ def test_clients_on_a_file_that_is_named_use_nothing_of_each_other(
 
 def test_the_settings_say_how_long_a_set_that_can_be_refreshed_is_kept(
     desk: Desk,
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     prefix, person = uuid4().hex, Person()

@@ -18,7 +18,6 @@ from pywry_auth import get_token_store
 from pywry_auth.state import get_session_store
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
-from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.deploy.web import SITE, Browser, attributes, set_cookies
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_ID, CLIENT_SECRET, ROOT, settings_for
@@ -93,7 +92,7 @@ def test_tokens_are_where_their_own_setting_says(
 def test_cookies_headers_keys_lives_and_ways_are_those_of_the_settings(
     environment: Environment,
     idp: IdentityProvider,
-    redis_server: RedisServer,  # noqa: F811
+    redis_server: RedisServer,
 ) -> None:
     prefix = uuid4().hex
     app = environment.app(

@@ -1,11 +1,9 @@
-"""The provider and the stores of the web application's tests."""
+"""The host of this room's tests."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.backends.fixtures import redis_server  # noqa: F401 - fixtures, known by their names
-from tests.deploy.conftest import faults, idp, make_web, redis_backend, sqlite_backend, web  # noqa: F401
 from tests.deploy.hosts import Host
 
 

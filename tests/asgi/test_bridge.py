@@ -15,7 +15,8 @@ from fastapi import FastAPI
 
 from pywry_auth.asgi.bridge import Bridge, BridgedResponse
 from pywry_auth.deploy_routes import create_auth_router
-from tests.deploy.web import SITE, Faults, Web, parameter
+from tests.deploy.web import SITE, Web, parameter
+from tests.faults import Faults
 from tests.peers.asgi_server import served
 
 _SCOPE = {

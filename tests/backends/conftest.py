@@ -1,21 +1,8 @@
-"""The backends, for the tests of this room."""
+"""The backends of this room's contract: those of ``fixtures.py``, and the keyring."""
 
 import pytest
 
 from pywry_auth.backends.base import Backend
-from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
-    clock,
-    encrypted,
-    encrypted_keyring,
-    encrypted_memory,
-    encrypted_redis,
-    encrypted_sqlite,
-    keyring,
-    memory,
-    redis,
-    redis_server,
-    sqlite,
-)
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])

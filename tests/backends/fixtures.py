@@ -1,4 +1,4 @@
-"""Each backend, fresh and empty, by the name ``backend``; both rooms that test on them take these in."""
+"""A pytest plugin with each backend, fresh and empty; ``backend`` is each of them in turn."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import RedisTokenStore, SQLiteTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
-from tests.backends.fixtures import redis_server  # noqa: F401 - a fixture, known by its name
 from tests.cli.program import COMMAND, Program, started
 from tests.peers.redis_server import RedisServer
 from tests.peers.secret_service import SecretService
@@ -84,7 +83,7 @@ def sqlite(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def redis(redis_server: RedisServer) -> Place:  # noqa: F811 - the fixture
+def redis(redis_server: RedisServer) -> Place:
     redis_server.client.flushall()
     return {"PYWRY_DEPLOY__REDIS_URL": redis_server.url}, RedisTokenStore(redis_server.url)
 

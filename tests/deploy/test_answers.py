@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 import pytest
 from werkzeug.test import TestResponse
 
-from tests.deploy.web import HTML, SITE, Faults, Web, parameter
+from tests.deploy.web import HTML, SITE, Web, parameter
+from tests.faults import Faults
 
 EVIL = "\"><script>alert('canary')</script><img src=//evil.example.com onerror=x>&lt;&#x27;"
 

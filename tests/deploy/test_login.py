@@ -6,7 +6,8 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.deploy.binding import BINDING, binding_set_by
-from tests.deploy.web import SITE, Browser, Faults, WatchedBackend, Web, attributes, parameter, set_cookies
+from tests.deploy.web import SITE, Browser, WatchedBackend, Web, attributes, parameter, set_cookies
+from tests.faults import Faults
 from tests.person import Person
 
 

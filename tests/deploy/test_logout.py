@@ -17,16 +17,8 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider
-from tests.deploy.web import (
-    CLIENT_SECRET,
-    SITE,
-    Browser,
-    Faults,
-    WatchedBackend,
-    Web,
-    attributes,
-    set_cookies,
-)
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser, WatchedBackend, Web, attributes, set_cookies
+from tests.faults import Faults
 
 
 def test_a_logout_ends_the_session_and_takes_the_cookie_away(web_on: Web) -> None:

@@ -14,7 +14,8 @@ from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
-from tests.deploy.web import PROTECTED, Browser, Faults, WatchedBackend, Web, set_cookies
+from tests.deploy.web import PROTECTED, Browser, WatchedBackend, Web, set_cookies
+from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
 
 Ask = Callable[[Browser], TestResponse]

@@ -12,7 +12,8 @@ import time_machine
 
 from pywry_auth.backends.base import Backend
 from tests.deploy.binding import BINDING, binding_of
-from tests.deploy.web import SITE, Browser, Faults, Web, set_cookies, with_parameter
+from tests.deploy.web import SITE, Browser, Web, set_cookies, with_parameter
+from tests.faults import Faults
 from tests.person import Person
 
 _TRY_AGAIN = re.compile(r'<a class="button" href="([^"]*)">(?:Try again|Use another account)</a>')

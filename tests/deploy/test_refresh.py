@@ -16,7 +16,8 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import token_refreshed
 from pywry_auth.state.sessions import issue_session_token
 from tests.backends.threads import together
-from tests.deploy.web import Browser, Faults, WatchedBackend, Web, set_cookies
+from tests.deploy.web import Browser, WatchedBackend, Web, set_cookies
+from tests.faults import Faults
 
 
 def test_a_refresh_tells_the_new_tokens_end_and_nothing_else(web_on: Web) -> None:

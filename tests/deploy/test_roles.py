@@ -11,7 +11,8 @@ import pytest
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import IdentityProvider, User
-from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, Faults, Web
+from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, Web
+from tests.faults import Faults
 from tests.person import Person
 
 ADMIN = "keeper@corp.example.com"

@@ -18,7 +18,8 @@ from werkzeug.wrappers import Response
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import user_logged_in
 from pywry_auth.state.sessions import issue_session_token
-from tests.deploy.web import CLIENT_SECRET, SECRET, Browser, Faults, Web, parameter, set_cookies
+from tests.deploy.web import CLIENT_SECRET, SECRET, Browser, Web, parameter, set_cookies
+from tests.faults import Faults
 from tests.person import Person
 
 PACKAGE = Path(__file__).parents[2] / "pywry_auth"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.flask import login_failed, token_refreshed, user_logged_in, user_logged_out
-from tests.deploy.web import Browser, Faults, Web, parameter
+from tests.deploy.web import Browser, Web, parameter
+from tests.faults import Faults
 from tests.person import Person
 
 

@@ -48,29 +48,6 @@ _HOMES = (f"{SITE}/", f"{SITE}/app/", "https://app.example.com/app/")
 SITE_CLIENT = Client("site", CLIENT_SECRET, _CALLBACKS, _HOMES)
 
 
-class Faults:
-    """A provider's endpoints that answer what the test says, by path; the last body sent to each is kept."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, str, bytes]] = {}
-        self.before: Callable[[str], None] = lambda path: None
-
-    def around(self, app: Any) -> Any:
-        def serve(environ: dict[str, Any], start_response: Any) -> Any:
-            path = environ["PATH_INFO"]
-            self.before(path)
-            if path not in self.answers:
-                return app(environ, start_response)
-            status, media_type, body = self.answers[path]
-            start_response(f"{status} Told so", [("Content-Type", media_type)])
-            return [body]
-
-        return serve
-
-    def down(self, *paths: str) -> None:
-        self.answers |= dict.fromkeys(paths, (500, "text/plain", b"down"))
-
-
 class WatchedBackend(Backend):
     """Another backend, whose operations are written down, and fail where the test says."""
 

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,6 @@ import pytest
 import requests
 from joserfc import jwt
 from joserfc.jwk import ECKey
-from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
 from pywry_auth.exceptions import TokenError, TokenExpiredError, TokenRefreshError
@@ -25,6 +24,7 @@ from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from tests.faults import Faults
 from tests.person import Person, parameters_of
 from tests.waiting import count_waiters
 
@@ -54,24 +54,6 @@ def store() -> MemoryTokenStore:
 @pytest.fixture
 def session(provider: GenericOIDCProvider, store: MemoryTokenStore) -> SessionManager:
     return SessionManager(provider, store, _sign_in(provider, store))
-
-
-class Faults:
-    """A middleware of the provider that, for each path, may put something in place of its answers."""
-
-    def __init__(self, idp: IdentityProvider) -> None:
-        self.answers: dict[str, Callable[[Response], Response]] = {}
-        idp.wrap(self._around)
-
-    def _around(self, app: Any) -> Any:
-        def faulty(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            change = self.answers.get(environ["PATH_INFO"])
-            if change is None:
-                return app(environ, start_response)  # type: ignore[no-any-return]
-            body, status, headers = run_wsgi_app(app, environ, buffered=True)
-            return change(Response(b"".join(body), status, headers))(environ, start_response)
-
-        return faulty
 
 
 def _sign_in(provider: GenericOIDCProvider, store: MemoryTokenStore) -> str:

@@ -17,7 +17,8 @@ from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_USERS, Client, IdentityProvider, User
-from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Faults
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser
+from tests.faults import Faults
 from tests.person import Person
 
 _EVIL = User("eve", "secret", {"sub": "user-eve", "name": "<script>alert(1)</script>", "email": '"><b>@x'})

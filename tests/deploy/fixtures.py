@@ -1,0 +1,66 @@
+"""A pytest plugin with a wired application, its provider and its stores.
+
+A room that uses it says in ``hosting`` where the routes are served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.testing.identity_provider import IdentityProvider
+from tests.deploy.hosts import Host
+from tests.deploy.web import SITE_CLIENT, Web
+from tests.faults import Faults
+from tests.peers.redis_server import RedisServer
+
+
+@pytest.fixture
+def faults() -> Faults:
+    """What the provider's endpoints answer instead of the truth."""
+    return Faults()
+
+
+@pytest.fixture
+def idp(faults: Faults) -> Iterator[IdentityProvider]:
+    with IdentityProvider(clients=[SITE_CLIENT], signing_algorithm="ES256") as running:
+        running.wrap(faults.around)
+        yield running
+
+
+@pytest.fixture
+def make_web(idp: IdentityProvider, hosting: Host) -> Callable[..., Web]:
+    """Makes applications at the provider; each has a store in memory of its own unless it is given one."""
+
+    def make(backend: Backend | None = None, **arguments: Any) -> Web:
+        backend = MemoryBackend() if backend is None else backend
+        return Web(idp, backend, **{"host": hosting, **arguments})
+
+    return make
+
+
+@pytest.fixture
+def web(make_web: Callable[..., Web]) -> Web:
+    return make_web()
+
+
+@pytest.fixture
+def sqlite_backend(tmp_path: Path) -> Iterator[SQLiteBackend]:
+    backend = SQLiteBackend(tmp_path / "state.sqlite3")
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def redis_backend(redis_server: RedisServer) -> Iterator[RedisBackend]:
+    backend = RedisBackend(redis_server.url, prefix=uuid4().hex)
+    yield backend
+    backend.close()

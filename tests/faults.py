@@ -1,0 +1,50 @@
+"""Faults of a provider: a test says which endpoint answers something other than the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from werkzeug.test import run_wsgi_app
+from werkzeug.wrappers import Response
+
+from pywry_auth.testing import IdentityProvider
+
+
+class Faults:
+    """A middleware that replaces or changes the answers of the local identity provider.
+
+    ``answers`` maps a path to a response (status, media type, body), or to a function that changes the true
+    response. ``before`` is called with the path of each request.
+
+    Args:
+        idp: The provider; None leaves it to the caller to wrap one in ``around``.
+    """
+
+    def __init__(self, idp: IdentityProvider | None = None) -> None:
+        self.answers: dict[str, tuple[int, str, bytes] | Callable[[Response], Response]] = {}
+        self.before: Callable[[str], None] = lambda path: None
+        if idp is not None:
+            idp.wrap(self.around)
+
+    def around(self, app: Any) -> Any:
+        """Return a WSGI application with the faults around another."""
+
+        def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            path = environ["PATH_INFO"]
+            self.before(path)
+            answer = self.answers.get(path)
+            if answer is None:
+                return app(environ, start_response)  # type: ignore[no-any-return]
+            if callable(answer):
+                body, status, headers = run_wsgi_app(app, environ, buffered=True)
+                return answer(Response(b"".join(body), status, headers))(environ, start_response)
+            code, media_type, content = answer
+            start_response(f"{code} Told so", [("Content-Type", media_type)])
+            return [content]
+
+        return serve
+
+    def down(self, *paths: str) -> None:
+        """Let the endpoints at these paths answer 500."""
+        self.answers |= dict.fromkeys(paths, (500, "text/plain", b"down"))
