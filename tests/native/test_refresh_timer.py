@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from pywry_auth.native.refresh_timer import RefreshTimer
-from tests.native.timers import Clock, HeldTimers, held_timers
+from tests.native.timers import Clock, HeldTimers
 
 _SECONDS = 20
 _HOUR = 3600.0
@@ -28,17 +27,6 @@ class Calls:
         self.number += 1
         self.thread = threading.current_thread()
         self.came.release()
-
-
-@pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
-    with held_timers(monkeypatch) as timers:
-        yield timers
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

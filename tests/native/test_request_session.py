@@ -65,16 +65,6 @@ def elsewhere() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def provider(clock: Clock) -> StubProvider:
-    return StubProvider(clock)
-
-
-@pytest.fixture
 def manager(
     provider: StubProvider, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SessionManager]:

@@ -47,11 +47,6 @@ def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
 
 
 @pytest.fixture
-def store() -> MemoryTokenStore:
-    return MemoryTokenStore()
-
-
-@pytest.fixture
 def session(provider: GenericOIDCProvider, store: MemoryTokenStore) -> SessionManager:
     return SessionManager(provider, store, _sign_in(provider, store))
 

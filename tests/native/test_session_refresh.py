@@ -23,41 +23,15 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
-from tests.backends.fixtures import (  # noqa: F401 - fixtures, known by their names
-    encrypted,
-    keyring,
-    memory,
-    redis,
-    redis_server,
-    sqlite,
-)
 from tests.backends.threads import together
 from tests.native.stub_provider import StubProvider, refused, unreachable
-from tests.native.timers import Clock, HeldTimers, held_timers
+from tests.native.timers import Clock
 from tests.waiting import count_waiters
 
 _SECONDS = 20
 
 
-@pytest.fixture(autouse=True)
-def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
-    with held_timers(monkeypatch) as timers:
-        yield timers
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def provider(clock: Clock) -> StubProvider:
-    return StubProvider(clock)
-
-
-@pytest.fixture
-def store() -> MemoryTokenStore:
-    return MemoryTokenStore()
+pytestmark = pytest.mark.usefixtures("timers")  # no timer rings by itself
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.native.stub_provider import StubProvider, refused, unreachable
-from tests.native.timers import Clock, HeldTimers, held_timers
+from tests.native.timers import Clock, HeldTimers
 from tests.person import Person, parameters_of
 
 _SECONDS = 20
@@ -45,22 +45,6 @@ class _Store(MemoryTokenStore):
         stored = super().replace(key, tokens, instead_of)
         self.replaced.release()
         return stored
-
-
-@pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
-    with held_timers(monkeypatch) as timers:
-        yield timers
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def provider(clock: Clock) -> StubProvider:
-    return StubProvider(clock)
 
 
 @pytest.fixture

@@ -1,0 +1,32 @@
+"""A user's session without a network: a provider that is a stub, and timers and clocks that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pywry_auth.state.tokens import MemoryTokenStore
+from tests.native.stub_provider import StubProvider
+from tests.native.timers import Clock, HeldTimers, held_timers
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
+    with held_timers(monkeypatch) as timers:
+        yield timers
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def provider(clock: Clock) -> StubProvider:
+    return StubProvider(clock)
+
+
+@pytest.fixture
+def store() -> MemoryTokenStore:
+    return MemoryTokenStore()
