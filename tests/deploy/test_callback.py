@@ -13,13 +13,13 @@ from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import (
     CLIENT_SECRET,
     SITE,
-    Faults,
     Web,
     attributes,
     parameter,
     set_cookies,
     with_parameter,
 )
+from tests.faults import Faults
 from tests.person import Person
 
 
