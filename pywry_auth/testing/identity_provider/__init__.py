@@ -1,7 +1,7 @@
-"""A local OpenID provider, small but real, for trying things out and for tests: loopback only, all in memory.
+"""A local OpenID provider for demos and tests: loopback only, everything in memory.
 
-Sessions, codes, tokens and keys live as long as the process. Refresh tokens are issued with every sign-in,
-whether or not ``offline_access`` was asked for, so that renewal can be tried with any client.
+Sessions, codes, tokens and keys last as long as the process. Every sign-in issues a refresh token, even
+without the scope ``offline_access``, so that any client can try a refresh.
 """
 
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User

@@ -1,4 +1,4 @@
-"""Which client sent a request, and the proof of it (RFC 6749 §2.3)."""
+"""Authenticates the client that sent a request (RFC 6749 §2.3)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pywry_auth.testing.identity_provider.refusals import OAuthError, single_val
 
 
 def client_request(clients: Mapping[str, Client]) -> tuple[dict[str, str], Client]:
-    """Return the form that was sent, and the client that proved to be its sender.
+    """Return the form that was sent, and its authenticated client.
 
     Raises:
-        OAuthError: ``invalid_client``, or ``invalid_request`` for a form that cannot be read one way only.
+        OAuthError: ``invalid_client``, or ``invalid_request`` for an ambiguous form.
     """
     values = single_values(request.form)
     client_id, secret = values.get("client_id", ""), values.get("client_secret", "")

@@ -12,11 +12,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
 ALGORITHMS = ("RS256", "ES256")
-"""What the provider can sign with."""
+"""The supported signing algorithms."""
 
 
 class SigningKeys:
-    """The key that signs now, and those whose signatures are still believed.
+    """The current signing key, and earlier keys whose signatures are still valid.
 
     The keys are one tuple that is replaced as a whole, so readers need no lock; rotate in one thread.
 
@@ -24,7 +24,7 @@ class SigningKeys:
         algorithm: ``RS256`` or ``ES256``.
 
     Raises:
-        ValueError: It is another algorithm.
+        ValueError: The algorithm is not supported.
     """
 
     def __init__(self, algorithm: str) -> None:
@@ -54,7 +54,7 @@ class SigningKeys:
         return jwt.encode({"alg": self._algorithm, "kid": key.kid}, dict(claims), key)
 
     def verified_claims(self, token: str) -> dict[str, Any] | None:
-        """Return the claims of a JWT that was signed here, whether or not it has expired, else None."""
+        """Return the claims of a JWT that was signed here, even if it has expired, or None."""
         try:
             return dict(jwt.decode(token, KeySet(list(self._keys)), algorithms=[self._algorithm]).claims)
         except (JoseError, ValueError):
@@ -62,5 +62,5 @@ class SigningKeys:
 
 
 def half_hash(value: str) -> str:
-    """Return the left half of the SHA-256 of a token, as ``at_hash`` wants it (OIDC Core §3.1.3.6)."""
+    """Return the left half of a token's SHA-256, for ``at_hash`` (OIDC Core §3.1.3.6)."""
     return base64.urlsafe_b64encode(hashlib.sha256(value.encode()).digest()[:16]).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""The loopback web server under the provider: quiet, a thread for each connection, and gone when stopped."""
+"""The provider's web server: loopback only, one thread for each connection."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import Any
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 LOOPBACK = "127.0.0.1"
-"""The only address to listen on: a provider that shows passwords has no business elsewhere."""
+"""The only address to listen on, because the provider shows passwords."""
 
 _logger = logging.getLogger("pywry_auth.identity_provider")
 
 
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # so that a request that could not be read gets a status line, too
+    default_request_version = "HTTP/1.1"  # an unreadable request gets a status line, too
     timeout = 30.0
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        # Without the query: it holds codes and states. A request that could not be read has no path.
+        # The query is left out: it contains codes and states. An unreadable request has no path.
         _logger.info("%s %s %s", self.command, getattr(self, "path", "").partition("?")[0], code)
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Say nothing: what could not be read is not repeated."""
+        """Log nothing: an unreadable request is not repeated in a log."""
 
 
 class Listener(ThreadedWSGIServer):
-    """A socket that listens from now on, and serves ``app`` between ``start()`` and ``stop()``.
+    """A listening socket that serves ``app`` between ``start()`` and ``stop()``.
 
-    Its lock guards the open connections.
+    The lock guards the open connections.
 
     Args:
         app: The WSGI application.
@@ -62,7 +62,7 @@ class Listener(ThreadedWSGIServer):
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop serving: at return no connection, thread or port is left."""
+        """Stop serving, and close all connections, threads and the port."""
         self._stopping.set()
         if self._thread.is_alive():
             with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ class Listener(ThreadedWSGIServer):
         self.server_close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Return the next connection; its TLS handshake happens in its own thread, at the first read."""
+        """Return the next connection; its own thread does the TLS handshake, at the first read."""
         connection, address = super().get_request()
         if self.ssl_context is None:
             return connection, address
@@ -85,7 +85,7 @@ class Listener(ThreadedWSGIServer):
         return tls, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in a thread that ``stop()`` knows of."""
+        """Serve one connection in a thread that ``stop()`` can wait for."""
         arguments = (request, client_address)
         thread = threading.Thread(target=self.process_request_thread, args=arguments, daemon=True)
         with self._lock:
@@ -101,10 +101,10 @@ class Listener(ThreadedWSGIServer):
                 self._connections.pop(threading.current_thread(), None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that breaks off is no news, and the application logs its own errors."""
+        """Log nothing: clients may disconnect, and the application logs its own errors."""
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Log what went wrong inside the server."""
+        """Log an error of the server itself."""
         _logger.error(message, *args)
 
     def _serve(self) -> None:

@@ -1,4 +1,4 @@
-"""Who there is at the provider: people who sign in, applications that send them, and what these may see."""
+"""The users and clients of the provider, and the claims that each scope gives."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ SCOPES = {
     "groups": "See the groups you belong to",
     "offline_access": "Stay signed in while you are away",
 }
-"""The scopes there are, each in words for the person who is asked."""
+"""The known scopes, each in words for the user who is asked."""
 
 CLAIMS_BY_SCOPE = {
     "profile": ("name", "given_name", "family_name", "preferred_username", "picture"),
     "email": ("email", "email_verified"),
     "groups": ("groups",),
 }
-"""Which claims a scope opens (OIDC Core §5.4)."""
+"""The claims that each scope gives (OIDC Core §5.4)."""
 
 _LOOPBACK_URI = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?((?:/[^#]*)?)")
 
 
 def same_secret(given: str, expected: str) -> bool:
-    """Tell whether two secrets are equal, in a time that does not depend on where they differ."""
+    """Tell whether two secrets are equal, in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
 class User:
-    """A person who can sign in.
+    """A user who can sign in.
 
     Args:
-        username: What is typed at the login page; the ``email`` claim works there too.
-        password: Plain, because this provider is for trying things out.
-        claims: The person's profile: ``sub`` (the user name if left out), ``name``, ``email``, ``groups`` …
+        username: The name for the login page; the ``email`` claim works there too.
+        password: In plain text, because this provider is for trying things out.
+        claims: The user's profile: ``sub`` (the user name if left out), ``name``, ``email``, ``groups`` …
     """
 
     username: str
@@ -48,37 +48,37 @@ class User:
 
     @property
     def subject(self) -> str:
-        """The person's ``sub``."""
+        """The user's ``sub``."""
         return str(self.claims.get("sub", self.username))
 
     @property
     def display_name(self) -> str:
-        """What the pages call the person."""
+        """The user's name on the pages."""
         return str(self.claims.get("name", self.username))
 
     def is_called(self, name: str) -> bool:
-        """Tell whether this is the person's user name or e-mail address, in whatever case it was typed."""
+        """Tell whether this is the user's name or e-mail address, in any case."""
         return name.strip().lower() in (
             self.username.lower(),
             str(self.claims.get("email", self.username)).lower(),
         )
 
     def claims_for(self, scope: str) -> dict[str, Any]:
-        """Return ``sub`` and the claims that ``scope`` (space separated) opens (OIDC Core §5.4)."""
+        """Return ``sub`` and the claims of ``scope``, space separated (OIDC Core §5.4)."""
         opened = [name for word in scope.split() for name in CLAIMS_BY_SCOPE.get(word, ())]
         return {"sub": self.subject} | {name: self.claims[name] for name in opened if name in self.claims}
 
 
 @dataclass(frozen=True)
 class Client:
-    """An application that may send people here.
+    """An application that may send users here.
 
     Args:
-        client_id: Its name.
-        client_secret: Empty for a public client: a program that cannot keep a secret (RFC 6749 §2.1).
-        redirect_uris: Where people may be sent back to, compared as exact strings; but a public client that
-            registers ``http://127.0.0.1/path``, without a port, may use it with any port (RFC 8252 §7.3).
-        post_logout_redirect_uris: Where people may be sent after signing out, by the same rule.
+        client_id: The client's ID.
+        client_secret: Empty for a public client, which cannot keep a secret (RFC 6749 §2.1).
+        redirect_uris: The redirect URIs, compared as exact strings. A public client that registers
+            ``http://127.0.0.1/path``, without a port, may use it with any port (RFC 8252 §7.3).
+        post_logout_redirect_uris: The redirect URIs for after a sign-out, by the same rule.
     """
 
     client_id: str
@@ -91,7 +91,7 @@ class Client:
         return self._is_among(self.redirect_uris, uri)
 
     def may_return_to(self, uri: str) -> bool:
-        """Tell whether somebody who signed out may be sent to ``uri``."""
+        """Tell whether a user who signed out may be sent to ``uri``."""
         return self._is_among(self.post_logout_redirect_uris, uri)
 
     def _is_among(self, registered: tuple[str, ...], uri: str) -> bool:
@@ -118,7 +118,7 @@ DEFAULT_USERS = (
     _demo_user("alice", "wonderland", verified=True, groups=["staff", "admins"]),
     _demo_user("bob", "builder", verified=False, groups=["staff"]),
 )
-"""Two people for trying things out; their passwords are shown on the login page."""
+"""Two users for trying things out; the login page shows their passwords."""
 
 _WEB_ORIGINS = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost") for port in (5000, 8000)]
 

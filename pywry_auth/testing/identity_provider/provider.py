@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_BODY_BYTES = 64 * 1024
-"""A request body beyond this is refused."""
+"""The longest request body, in bytes."""
 
 
 class IdentityProvider:
@@ -50,7 +50,7 @@ class IdentityProvider:
 
     Raises:
         OSError: The port is taken.
-        ValueError: There is no such signing algorithm.
+        ValueError: The signing algorithm is not supported.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class IdentityProvider:
         self._wsgi: WSGIApplication = self.app
 
     def start(self) -> IdentityProvider:
-        """Serve in the background until ``stop()``, and return the provider itself."""
+        """Serve in the background until ``stop()``, and return this provider."""
         self._listener.start()
         return self
 
     def stop(self) -> None:
-        """Stop serving for good; at return the port is closed."""
+        """Stop serving for good, and close the port."""
         self._listener.stop()
 
     def __enter__(self) -> IdentityProvider:

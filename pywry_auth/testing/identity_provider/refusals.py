@@ -1,4 +1,4 @@
-"""How the provider says no, and how it reads parameters."""
+"""The provider's refusals, and the parameters that it reads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class OAuthError(Exception):
 
     Args:
         error: The code (RFC 6749 §4.1.2.1, §5.2; OIDC Core §3.1.2.6; RFC 6750 §3.1).
-        description: What was wrong, for developers.
-        status: HTTP status where the answer is not a redirect.
-        challenge: Value of ``WWW-Authenticate``, if there is one.
+        description: The reason, for developers.
+        status: The HTTP status of a response that is not a redirect.
+        challenge: The value of ``WWW-Authenticate``; empty for none.
     """
 
     def __init__(self, error: str, description: str, *, status: int = 400, challenge: str = "") -> None:
@@ -24,11 +24,11 @@ class OAuthError(Exception):
 
 
 class PageError(Exception):
-    """A refusal shown to the person, because there is nowhere safe to send them (RFC 6749 §4.1.2.1)."""
+    """A refusal on a page, because no redirect is safe (RFC 6749 §4.1.2.1)."""
 
 
 def single_values(parameters: MultiDict[str, str]) -> dict[str, str]:
-    """Return the parameters that have a value; one without counts as left out (RFC 6749 §3.1).
+    """Return the parameters with a value; an empty one counts as missing (RFC 6749 §3.1).
 
     Raises:
         OAuthError: ``invalid_request``: a parameter came more than once (RFC 6749 §3.1, §3.2).
@@ -39,10 +39,10 @@ def single_values(parameters: MultiDict[str, str]) -> dict[str, str]:
 
 
 def required(values: dict[str, str], name: str) -> str:
-    """Return a parameter that must be there.
+    """Return a parameter that must be present.
 
     Raises:
-        OAuthError: ``invalid_request``: it is not.
+        OAuthError: ``invalid_request``: it is missing.
     """
     if name not in values:
         raise OAuthError("invalid_request", f"{name} is missing")

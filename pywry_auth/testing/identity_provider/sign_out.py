@@ -13,7 +13,7 @@ from pywry_auth.testing.identity_provider.parties import Client, User
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, single_values
 from pywry_auth.testing.identity_provider.vault import Realm
 
-_SIGNED_OUT = "Nobody is signed in at this identity provider in this browser any more."
+_SIGNED_OUT = "This browser is no longer signed in at the identity provider."
 
 
 class EndSessionEndpoint:

@@ -1,4 +1,4 @@
-"""The endpoints that programs talk to: token, userinfo, revocation and introspection."""
+"""The endpoints for programs: token, userinfo, revocation and introspection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pywry_auth.testing.identity_provider.refusals import OAuthError, required
 from pywry_auth.testing.identity_provider.vault import Grant, Kind, Realm, Record
 
 ID_TOKEN_SECONDS = 3600
-"""How long an ID token is good for."""
+"""Lifetime of an ID token."""
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
@@ -42,10 +42,10 @@ class TokenEndpoints:
         raise OAuthError("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
 
     def userinfo(self) -> Response:
-        """Return what the access token's scope opens of the person's claims (OIDC Core §5.3)."""
+        """Return the user's claims that the access token may see (OIDC Core §5.3)."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            # Nothing was sent, so nothing is said about what was wrong with it (RFC 6750 §3.1).
+            # A request without a token gets a challenge without an error code (RFC 6750 §3.1).
             bare = 'Bearer realm="userinfo"'
             raise OAuthError("invalid_request", "no bearer token", status=401, challenge=bare)
         record = self._realm.vault.find("access", token.strip())
@@ -56,7 +56,7 @@ class TokenEndpoints:
         return jsonify(record.grant.user.claims_for(record.scope))
 
     def revoke(self) -> Response:
-        """Make a token useless; a refresh token takes everything of its sign-in with it (RFC 7009 §2.1)."""
+        """Revoke a token; a refresh token ends its whole grant (RFC 7009 §2.1)."""
         values, client = client_request(self._realm.clients)
         token = required(values, "token")
         kind, record = self._look_up(token)
@@ -67,7 +67,7 @@ class TokenEndpoints:
         return Response(status=200)
 
     def introspect(self) -> Response:
-        """Tell a client with a secret what a token is worth (RFC 7662 §2)."""
+        """Describe a token to a client with a secret (RFC 7662 §2)."""
         values, client = client_request(self._realm.clients)
         if not client.client_secret:
             raise unknown_client("introspection is for clients with a secret")
@@ -104,7 +104,7 @@ class TokenEndpoints:
         token = required(values, "refresh_token")
         wanted = values.get("scope", "").split()
         good = self._realm.vault.find("refresh", token)
-        # Judged before the token is spent, so that a wrong scope does not cost the sign-in.
+        # The scope is checked before the token is spent: a wrong scope does not end the grant.
         if good and not set(wanted).issubset(good.scope.split()):
             raise OAuthError("invalid_scope", "scope has more than was granted")
         record = self._realm.vault.redeem("refresh", token, client.client_id)
@@ -130,7 +130,7 @@ class TokenEndpoints:
         return jsonify(answer)
 
     def _id_claims(self, grant: Grant, scope: str, access_token: str, nonce: str) -> dict[str, Any]:
-        """Return the ID token's claims (OIDC Core §2); after a refresh there is no nonce (§12.2)."""
+        """Return the ID token's claims (OIDC Core §2), without a nonce after a refresh (§12.2)."""
         now = int(self._realm.clock())
         claims = grant.user.claims_for(scope) | {
             "iss": self._realm.issuer,
