@@ -54,7 +54,6 @@ FLASK_TO_REMOVE = (
     "deploy/guards.py",
     "deploy/pending_login.py",
     "deploy/query.py",
-    "deploy/session_lifecycle.py",
     "deploy/site.py",
     "deploy/standalone.py",
     "deploy_routes.py",
@@ -63,10 +62,8 @@ FLASK_TO_REMOVE = (
 
 _FLASK_FILES = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
 
-CYCLES_TO_REMOVE: frozenset[frozenset[str]] = frozenset(
-    {frozenset({"backends/factory.py", "backends/keyring.py"})}
-)
-"""Groups of files that import each other until storage is one value; then make this ``frozenset()``."""
+CYCLES_TO_REMOVE: frozenset[frozenset[str]] = frozenset()
+"""Groups of files that may import each other for now."""
 
 _WEB_FILES = ("deploy/*", "flask.py", "deploy_routes.py", "site/*", "testing/*")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pywry_auth.state.tokens import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.native.stub_provider import StubProvider
 from tests.native.timers import Clock, HeldTimers, held_timers
 
