@@ -311,7 +311,7 @@ def test_a_turn_lasts_as_long_as_the_calls_of_a_refresh_can_take(
 class _Patient(StubProvider):
     def __init__(self, clock: Clock, timeout: float) -> None:
         super().__init__(clock)
-        self._http = replace(self._http, timeout=timeout)
+        self.options = replace(self.options, http_timeout_seconds=timeout)
 
 
 # on_reauth_required

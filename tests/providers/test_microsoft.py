@@ -166,6 +166,14 @@ def test_a_tenant_that_is_named_by_a_domain_is_looked_up_once() -> None:
         assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
+def test_a_provider_with_other_scopes_looks_the_tenant_up_for_itself() -> None:
+    with Microsoft(DOMAIN) as microsoft:
+        provider = microsoft.provider()
+        other = provider.with_scopes(["openid"])
+        assert provider.metadata.issuer == other.metadata.issuer == f"{microsoft.url}/{TENANT}/v2.0"
+        assert other.scopes == ("openid",)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
