@@ -93,7 +93,7 @@ def _application(backend: Any) -> Flask:
 
 
 def _request(app: Flask, path: str, token: str) -> Callable[[], float]:
-    """Return a function that serves one request and returns its seconds; making the request is not counted."""
+    """Return a function that serves one request and returns its seconds, without building the request."""
     statuses: list[str] = []
 
     def serve() -> float:
