@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 import os
 import random
@@ -56,8 +55,7 @@ class Terms:
             read: Returns the live value of the key, or None; called only if the condition depends on it.
         """
         if self.expected is not None:
-            live = read()
-            return live is not None and hmac.compare_digest(live, self.expected)
+            return read() == self.expected
         return self.when is When.ALWAYS or (read() is None) is (self.when is When.ABSENT)
 
 
