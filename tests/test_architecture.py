@@ -100,7 +100,7 @@ WRONG = [
     ("protocol/x.py", "from pywry_auth.backends.base import Backend", "backends is not below protocol"),
     ("protocol/x.py", "from pywry_auth import backends", "backends is not below protocol"),
     ("protocol/x.py", "from ..providers import base", "providers is not below protocol"),
-    ("protocol/x.py", "import pywry_auth.flow.identity", "flow is not below protocol"),
+    ("protocol/x.py", "import pywry_auth.flow.subject", "flow is not below protocol"),
     (
         "protocol/x.py",
         "if TYPE_CHECKING:\n    from pywry_auth.providers.base import OAuthProvider",
