@@ -8,15 +8,9 @@ from weakref import WeakSet
 
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
-from pywry_auth.deploy.blueprint import AuthRoutes
-from pywry_auth.deploy.cookies import Cookie, TokenSigner
-from pywry_auth.deploy.current import CurrentSessions
+from pywry_auth.deploy.auth_routes import AuthRoutes
 from pywry_auth.deploy.options import deploy_options
-from pywry_auth.deploy.pending_login import PendingLogins
 from pywry_auth.deploy.providers import Providers
-from pywry_auth.deploy.rate_limit import RateLimit
-from pywry_auth.deploy.session_lifecycle import SessionLifecycle
-from pywry_auth.deploy.site import Site
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
@@ -28,9 +22,8 @@ from pywry_auth.state.token_stores import token_store_for
 from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
-    from flask import Blueprint
-
     from pywry_auth.asgi.router import AuthRouter
+    from pywry_auth.deploy.flask_adapter import AuthBlueprint
 
 _pending: WeakSet[PendingStore] = WeakSet()
 
@@ -42,7 +35,7 @@ def create_auth_blueprint(
     deploy_settings: DeploySettings | None = None,
     auth_config: AuthConfig | None = None,
     use_pkce: bool | None = None,
-) -> Blueprint:
+) -> AuthBlueprint:
     """Return the routes under ``/auth`` for ``app.register_blueprint()``; without arguments, from settings.
 
     Args:
@@ -58,8 +51,10 @@ def create_auth_blueprint(
     Raises:
         AuthenticationError: Settings that cannot work; the text says which.
     """
+    from pywry_auth.deploy.flask_adapter import AuthBlueprint
+
     routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce)
-    return routes.blueprint()
+    return AuthBlueprint(routes)
 
 
 def create_auth_router(
@@ -125,20 +120,7 @@ def _routes(
     options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
     pending = PendingStore(sessions.backend)
     _pending.add(pending)
-    site = Site(options)
-    binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
-    cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
-    current = CurrentSessions(sessions, cookie, options.auth_header, options.enabled, site)
-    return AuthRoutes(
-        providers=providers,
-        tokens=tokens,
-        sessions=current,
-        life=SessionLifecycle(providers, tokens, current, options),
-        sign_in=PendingLogins(providers, pending, binding, site, options.use_pkce),
-        limit=RateLimit(sessions.backend, options.login_limit, options.login_window),
-        site=site,
-        options=options,
-    )
+    return AuthRoutes(options, providers, sessions, tokens, pending)
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:

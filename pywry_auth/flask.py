@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pywry_auth.deploy.current import current_session
-from pywry_auth.deploy.guards import login_required, permission_required, roles_required
-from pywry_auth.deploy.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
+from pywry_auth.deploy.flask_adapter import (
+    current_session,
+    login_required,
+    permission_required,
+    roles_required,
+)
 from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -45,27 +45,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
 }
 """For each room, or file of the top level, the rooms below it. Towers and wings do not know each other."""
 
-FLASK_TO_REMOVE = (
-    "asgi/refused.py",
-    "deploy/answers.py",
-    "deploy/blueprint.py",
-    "deploy/choice.py",
-    "deploy/current.py",
-    "deploy/guards.py",
-    "deploy/pending_login.py",
-    "deploy/query.py",
-    "deploy/site.py",
-    "deploy/standalone.py",
-    "deploy_routes.py",
-)
-"""Files that import Flask until routes take a request; then empty this."""
-
-_FLASK_FILES = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
-
-CYCLES_TO_REMOVE: frozenset[frozenset[str]] = frozenset()
-"""Groups of files that may import each other for now."""
-
-_WEB_FILES = ("deploy/*", "flask.py", "deploy_routes.py", "site/*", "testing/*")
+_FLASK = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
 
 DOORS: Mapping[str, tuple[str, ...]] = {
     "requests": ("protocol/http.py",),
@@ -80,10 +60,11 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "keyring": ("backends/keyring*.py",),
     "cryptography": ("backends/encrypted.py",),
     "platformdirs": ("config.py", "backends/*"),
-    "flask": (*_FLASK_FILES, *FLASK_TO_REMOVE),
-    "werkzeug": _WEB_FILES,
+    "flask": _FLASK,
+    "werkzeug": (*_FLASK, "deploy/*", "asgi/*"),
     "itsdangerous": ("deploy/*",),
-    "blinker": ("flow/signals.py", "deploy/*"),
+    "blinker": ("flow/signals.py",),
+    "jinja2": ("deploy/flask_adapter.py",),
     "markupsafe": ("pages/*", "deploy/*", "site/*", "testing/*"),
     "gunicorn": ("site/gunicorn_settings.py",),
     "a2wsgi": ("asgi/*",),

@@ -1,8 +1,9 @@
-"""From an ASGI request to a WSGI one: the same request, whatever the prefix, and a thread to serve it in."""
+"""From an ASGI request to werkzeug's, and a thread that serves it."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from string import punctuation
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
@@ -10,89 +11,105 @@ from urllib.parse import quote
 from a2wsgi import WSGIMiddleware
 from a2wsgi.wsgi import Body, build_environ
 from starlette.responses import Response
+from werkzeug.wrappers import Request
+from werkzeug.wrappers import Response as WSGIResponse
 
-from pywry_auth.deploy.site import MOUNT, PATH
+from pywry_auth.deploy.site import Mount, behind_proxies
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from starlette.types import Receive, Scope, Send
 
 THREADS = 40
 """Requests that one process serves at a time; a login holds its thread while the provider answers."""
 
+_PATH = "pywry_auth.path"  # in a scope: the request's path below the prefix of the routes
 _HTTP = {"ws": "http", "wss": "https"}
 
 
 class Bridge:
-    """Serves a WSGI application in threads of its own, so that nothing else in the process waits for it.
+    """Serves requests in threads of its own, so that the event loop never waits for them.
 
     Args:
-        app: What is served.
+        serve: Makes the response; it gets the path below the prefix of the routes, request and mount.
+        hops: Proxies in front whose forwarded headers are trusted.
     """
 
-    def __init__(self, app: WSGIApplication) -> None:
-        self._app = app
-        self._middleware = WSGIMiddleware(cast("Any", self._serve), workers=THREADS)
+    def __init__(self, serve: Callable[[str, Request, Mount], WSGIResponse], hops: int = 0) -> None:
+        self._serve = serve
+        self._hops = hops
+        self._middleware = WSGIMiddleware(cast("Any", self._application), workers=THREADS)
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request whose scope ``wsgi_scope`` made."""
-        await self._middleware(cast("Any", scope), cast("Any", receive), cast("Any", send))
+    async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whose path below the prefix of the routes is ``path``."""
+        sent = {**_wsgi_scope(scope), _PATH: path}
+        await self._middleware(cast("Any", sent), cast("Any", receive), cast("Any", send))
 
-    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
-        return self._app(_completed(environ), start_response)
+    def request_of(self, scope: Scope, receive: Receive) -> Request:
+        """Return a request that another part of the application serves.
+
+        Args:
+            scope: The request, or a websocket's handshake.
+            receive: Its messages, of which none is consumed.
+        """
+        body = Body(asyncio.get_running_loop(), cast("Any", receive))
+        return self._request(cast("WSGIEnvironment", build_environ(cast("Any", _wsgi_scope(scope)), body)))
+
+    def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        scope, request = environ["asgi.scope"], self._request(environ)
+        path = scope[_PATH]
+        mount = mount_of(scope, request, _path_in_app(scope).removesuffix(path))
+        return self._serve(path, request, mount)(environ, start_response)
+
+    def _request(self, environ: WSGIEnvironment) -> Request:
+        # a2wsgi prefers an environment variable of this name. PEP 3333: bytes, each as a character.
+        environ["SCRIPT_NAME"] = environ["asgi.scope"]["root_path"].encode().decode("latin-1")
+        behind_proxies(lambda *_: (), self._hops)(environ, cast("StartResponse", None))  # changes the environ
+        return Request(environ)
 
 
 class BridgedResponse(Response):
-    """What a path operation returns: the answer that the WSGI application gives.
+    """The response that a bridge gives, for a path operation to return.
 
     Args:
-        bridge: Serves it.
-        own_path: What the application knows the request's path by, for example ``/auth/login``.
+        bridge: Serves the request.
+        path: The request's path below the prefix of the routes, for example ``/login``.
     """
 
-    def __init__(self, bridge: Bridge, own_path: str) -> None:
+    def __init__(self, bridge: Bridge, path: str) -> None:
         super().__init__()
         self._bridge = bridge
-        self._own_path = own_path
+        self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
-        mount = path_in_app(scope).removesuffix(self._own_path)
-        await self._bridge.serve(wsgi_scope(scope, self._own_path, mount), receive, send)
+        await self._bridge.serve(self._path, scope, receive, send)
         if self.background is not None:
             await self.background()
 
 
-def path_in_app(scope: Scope) -> str:
+def mount_of(scope: Scope, request: Request, prefix: str) -> Mount:
+    """Return where the routes are mounted in the application that serves a request.
+
+    Args:
+        scope: The request or a websocket's handshake.
+        request: The same as werkzeug's request.
+        prefix: Path of the routes in the application, decoded.
+    """
+    return Mount(scope.get("app"), request.script_root, quote(prefix), _path_in_app(scope))
+
+
+def _path_in_app(scope: Scope) -> str:
     """Return a request's path without the root path of the application, decoded.
 
-    Servers that follow the ASGI specification have the root in the path, others behind a proxy have not.
+    Servers that follow the ASGI specification include the root in the path; others behind a proxy do not.
     """
     root, path = _root(scope), cast(str, scope["path"])
     return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
 
 
-def wsgi_environ(scope: Scope, receive: Receive, mount: str) -> WSGIEnvironment:
-    """Return the WSGI environment of a request that the WSGI application does not serve.
-
-    Args:
-        scope: The request, or a websocket's handshake.
-        receive: Its messages; none is taken.
-        mount: What stands before the routes in the application.
-    """
-    sent = wsgi_scope(scope, path_in_app(scope), mount)
-    body = Body(asyncio.get_running_loop(), cast("Any", receive))
-    return _completed(cast("WSGIEnvironment", build_environ(cast("Any", sent), body)))
-
-
-def wsgi_scope(scope: Scope, own_path: str, mount: str) -> Scope:
-    """Return a request's scope as the WSGI side can read it.
-
-    Args:
-        scope: The request, or a websocket's handshake.
-        own_path: Its path as the WSGI application knows it.
-        mount: What stands before the routes in the application.
-    """
+def _wsgi_scope(scope: Scope) -> Scope:
+    """Return a request's scope in the form that a2wsgi can read."""
     scheme = scope.get("scheme", "http")
     return {
         **scope,
@@ -100,21 +117,11 @@ def wsgi_scope(scope: Scope, own_path: str, mount: str) -> Scope:
         "method": scope.get("method", "GET"),
         "scheme": _HTTP.get(scheme, scheme),
         "root_path": _root(scope),
-        "path": _root(scope) + own_path,
-        # Bytes that are no ASCII would break a2wsgi; escaped they mean the same (RFC 3986 §2.5).
+        "path": _root(scope) + _path_in_app(scope),
+        # a2wsgi fails at bytes that are not ASCII; escaped they mean the same (RFC 3986 §2.5).
         "query_string": quote(scope["query_string"], safe=punctuation).encode(),
         "headers": _headers(scope["headers"]),
-        MOUNT: mount,
-        PATH: path_in_app(scope),
     }
-
-
-def _completed(environ: WSGIEnvironment) -> WSGIEnvironment:
-    scope = environ["asgi.scope"]
-    environ |= {MOUNT: scope[MOUNT], PATH: scope[PATH]}
-    # a2wsgi prefers an environment variable of this name. PEP 3333: bytes, each a character.
-    environ["SCRIPT_NAME"] = scope["root_path"].encode().decode("latin-1")
-    return environ
 
 
 def _root(scope: Scope) -> str:
@@ -122,10 +129,10 @@ def _root(scope: Scope) -> str:
 
 
 def _headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return headers of which WSGI makes no others.
+    """Return the headers that WSGI cannot mistake for others.
 
-    It cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, and only the latter is a proxy's own word.
-    Cookies that HTTP/2 sent one by one are one header again (RFC 9113 §8.2.3).
+    It cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, and only a proxy's own header may be trusted.
+    Cookies that HTTP/2 sent one by one become one header again (RFC 9113 §8.2.3).
     """
     kept = [(name, value) for name, value in headers if b"_" not in name and name != b"cookie"]
     cookies = [value for name, value in headers if name == b"cookie"]

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from pywry_auth.asgi.middleware import ROUTER
-from pywry_auth.asgi.refused import Refused
-from pywry_auth.deploy.guards import challenge, forbidden
+from pywry_auth.asgi.middleware import ROUTER, Refused
+from pywry_auth.deploy.answers import challenge, forbidden
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
 from pywry_auth.models import UserSession
 
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 
 
 async def current_session(connection: HTTPConnection) -> UserSession:
-    """Return the session of the user who asks: ``Depends(current_session)``.
+    """Return the session of the signed-in user: ``Depends(current_session)``.
 
-    Where nobody is signed in, a visitor who navigates is sent to the login and comes back, others get 401,
-    and a websocket is refused. A path operation for everybody asks ``request.state.session``, or None there.
+    Without a session, a visitor who navigates is sent to the login and returns; any other request gets 401,
+    and a websocket is refused. A public path operation reads ``request.state.session`` instead.
 
     Args:
         connection: The request or websocket.
@@ -33,7 +32,7 @@ async def current_session(connection: HTTPConnection) -> UserSession:
     _router_of(connection)
     session = cast("UserSession | None", connection.state.session)
     if session is None:
-        raise Refused("nobody is signed in", challenge)
+        raise Refused("no user is signed in", challenge)
     return session
 
 
@@ -56,18 +55,20 @@ def require_role(*roles: str) -> Callable[[HTTPConnection], Awaitable[UserSessio
 def require_permission(
     permission: str, resource_type: str = "", resource_parameter: str = ""
 ) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
-    """Return a dependency that lets in who may do something, by role or by a grant on the resource; else 403.
+    """Return a dependency that lets in only users with a permission; others get 403.
+
+    Users have permissions by their roles, or by a grant on the resource.
 
     Args:
         permission: For example ``write``.
-        resource_type: Kind of resource, for grants on single ones.
+        resource_type: Kind of resource, for grants on single resources.
         resource_parameter: The path's parameter that holds the resource's ID.
     """
 
     async def session_with_permission(connection: HTTPConnection) -> UserSession:
         session = await current_session(connection)
         resource = str(connection.path_params.get(resource_parameter, ""))
-        store = _router_of(connection).standalone.session_store
+        store = _router_of(connection).auth_routes.sessions.store
         if not await run_in_threadpool(store.allows, session, resource_type, resource, permission):
             raise Refused("the user lacks a permission", forbidden)
         return session
@@ -79,7 +80,7 @@ def _router_of(connection: HTTPConnection) -> AuthRouter:
     router = connection.scope.get(ROUTER)
     if router is None:
         raise AuthenticationError(
-            "This application does not know who is signed in: app.add_middleware(AuthMiddleware, router=…).",
+            "This application cannot look up sessions: app.add_middleware(AuthMiddleware, router=…).",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return cast("AuthRouter", router)

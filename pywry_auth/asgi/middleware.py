@@ -1,8 +1,9 @@
-"""Fills ``request.state.session`` before the application sees a request, and answers what a guard refused."""
+"""Fills ``request.state.session`` for the application, and responds when a guard refuses a request."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,42 +12,60 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.websockets import WebSocketClose
 
-from pywry_auth.asgi.bridge import wsgi_environ
-from pywry_auth.asgi.refused import Refused
+from pywry_auth.asgi.bridge import mount_of
 from pywry_auth.deploy.answers import refusal_for, store_down
+from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from werkzeug.wrappers import Request
+    from werkzeug.wrappers import Response as WSGIResponse
 
     from pywry_auth.asgi.router import AuthRouter
+    from pywry_auth.deploy.site import Site
     from pywry_auth.models import UserSession
 
 ROUTER = "pywry_auth.router"
-"""Where a request's scope has the router, for the guards."""
+"""Key of a request's scope: the router, for the guards."""
 
 _logger = logging.getLogger("pywry_auth.asgi")
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 §7.4.1 and its registry
 
 
-class AuthMiddleware:
-    """Gives each request and websocket its ``state.session``: who is signed in, or None.
-
-    The store is asked in a thread, and only for a request that carries a session's cookie or bearer token.
-    While it is down such a request is answered with 503; the others are served. A websocket's handshake that
-    a page of another site began with a user's cookie is refused: browsers do not ask before they send it.
+class Refused(Exception):
+    """A guard refused a request: ``AuthMiddleware`` responds in place of the application.
 
     Args:
-        app: The application, as ``add_middleware`` hands it over.
-        router: What ``create_auth_router`` returned.
+        reason: For the log.
+        answer: Makes the response.
+    """
+
+    def __init__(self, reason: str, answer: Callable[[Site], WSGIResponse]) -> None:
+        super().__init__(reason)
+        self.answer = answer
+
+
+class AuthMiddleware:
+    """Gives each request and websocket its ``state.session``: the signed-in user's session, or None.
+
+    The store is asked in a thread, and only for a request with a session cookie or bearer token. While it is
+    down such a request is answered with 503; the others are served. A websocket's handshake that a page of
+    another site started with a user's cookie is refused: browsers send it without asking.
+
+    Args:
+        app: The application, as ``add_middleware`` passes it.
+        router: The return value of ``create_auth_router``.
     """
 
     def __init__(self, app: ASGIApp, router: AuthRouter) -> None:
         self._app = app
         self._router = router
-        self._cookie = router.standalone.session_cookie.encode()
-        self._header = router.standalone.auth_header.lower().encode()
-        self._vary = ("Cookie", router.standalone.auth_header)
+        self._routes = router.auth_routes
+        options = self._routes.options
+        self._cookie = options.session_cookie.encode()
+        self._header = options.auth_header.lower().encode()
+        self._vary = ("Cookie", options.auth_header)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a websocket or the application's lifespan."""
@@ -80,15 +99,20 @@ class AuthMiddleware:
     async def _find(self, scope: Scope, receive: Receive) -> UserSession | None:
         if not self._has_credentials(scope):
             return None
-        environ = wsgi_environ(scope, receive, "")
-        handshake = scope["type"] == "websocket"
-        find = partial(self._router.standalone.session_of, environ, own_site_only=handshake)
+        request = self._router.bridge.request_of(scope, receive)
         try:
-            return await run_in_threadpool(find)
+            return await run_in_threadpool(self._session_of, scope, request)
         except StoreUnavailable:
             raise
         except AuthenticationError as error:
-            raise Refused(str(error), partial(refusal_for, error)) from error
+            raise Refused(str(error), partial(refusal_for, error=error)) from error
+
+    def _session_of(self, scope: Scope, request: Request) -> UserSession | None:
+        session = self._routes.session_of(request)
+        if session is not None and scope["type"] == "websocket":
+            site = self._routes.site(request, mount_of(scope, request, ""))
+            require_own_request(request, site.origin)
+        return session
 
     async def _refuse(
         self, error: Refused | StoreUnavailable, scope: Scope, receive: Receive, send: Send
@@ -98,10 +122,12 @@ class AuthMiddleware:
             code = _TRY_AGAIN_LATER if isinstance(error, StoreUnavailable) else _POLICY_VIOLATION
             await WebSocketClose(code)(scope, receive, send)
             return
-        environ = wsgi_environ(scope, receive, self._router.mount_in(scope["app"]))
-        make = error.answer if isinstance(error, Refused) else partial(store_down, error)
-        status, headers, body = self._router.standalone.answer(environ, make)
-        await Response(body, status, dict(headers))(scope, receive, send)
+        request = self._router.bridge.request_of(scope, receive)
+        site = self._routes.site(request, mount_of(scope, request, self._router.prefix_in(scope["app"])))
+        make = error.answer if isinstance(error, Refused) else partial(store_down, error=error)
+        response = await run_in_threadpool(make, site)
+        body = response.get_data()
+        await Response(body, response.status_code, dict(response.headers))(scope, receive, send)
 
 
 def _add_vary(message: Message, names: tuple[str, ...]) -> None:

@@ -1,78 +1,96 @@
-"""The routes as path operations: FastAPI's dependencies and schema around the same WSGI code."""
+"""The routes as path operations: FastAPI's dependencies and schema around the table of routes."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import NoMatchFound
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Map, Rule
 
 from pywry_auth.asgi.bridge import Bridge, BridgedResponse
-from pywry_auth.asgi.schema import OPERATIONS, Operation
-from pywry_auth.deploy.standalone import StandaloneRoutes
+from pywry_auth.deploy.routes import ROUTES, Problem, Route
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from werkzeug.wrappers import Request as WSGIRequest
+    from werkzeug.wrappers import Response as WSGIResponse
 
-    from pywry_auth.deploy.blueprint import AuthRoutes
+    from pywry_auth.deploy.auth_routes import AuthRoutes
+    from pywry_auth.deploy.site import Mount
 
 _PREFIX = "/auth"
-_LOGIN = "pywry_auth_login"
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
+_OPTIONAL = {"in": "query", "required": False, "schema": {"type": "string"}}
 
 
 class AuthRouter(APIRouter):
     """The routes under ``/auth`` for ``include_router()``, with any prefix and dependencies.
 
     Args:
-        routes: The routes; they belong to no other application.
+        auth_routes: The routes; an attribute too, whose ``render`` makes the site's own pages.
     """
 
-    def __init__(self, routes: AuthRoutes) -> None:
+    def __init__(self, auth_routes: AuthRoutes) -> None:
         super().__init__(prefix=_PREFIX, tags=["auth"])
-        self.standalone = StandaloneRoutes(routes)
-        self._bridge = Bridge(self.standalone)
-        for name, operation in OPERATIONS.items():
-            self._add(name, operation)
-        # What else lies under the prefix is answered by the same code too: 404, 405, HEAD.
+        self.auth_routes = auth_routes
+        self.bridge = Bridge(self._serve, auth_routes.options.trusted_proxy_hops)
+        rules = [
+            Rule(auth_routes.path_of(route, "<name>"), endpoint=route.name, methods=[route.method, "OPTIONS"])
+            for route in ROUTES
+        ]
+        self._paths = Map(rules, merge_slashes=False).bind("")
+        for route in ROUTES:
+            self._add(route)
+        # The same code answers every other request below the prefix: 404, 405, HEAD.
         self.add_api_route(
-            "/{rest:path}",
-            self._endpoint(f"{_PREFIX}/{{rest}}"),
-            methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"],
-            include_in_schema=False,
+            "/{rest:path}", self._endpoint("/{rest}"), methods=_METHODS, include_in_schema=False
         )
 
-    def mount_in(self, app: Starlette) -> str:
-        """Return what stands before the routes in an application; nothing where they are not in it.
+    def prefix_in(self, app: Starlette) -> str:
+        """Return the path of the routes in an application; ``/auth`` if they are not in it.
 
         Args:
             app: The application.
         """
         try:
-            return app.url_path_for(_LOGIN).removesuffix(f"{_PREFIX}/login")
+            return app.url_path_for(f"pywry_auth_{ROUTES[0].name}").removesuffix(ROUTES[0].path)
         except NoMatchFound:
-            return ""
+            return _PREFIX
 
-    def _add(self, name: str, operation: Operation) -> None:
-        named = name == "callback" and self.standalone.several_providers
-        path = operation.path + ("/{name}" if named else "")
+    def _add(self, route: Route) -> None:
+        path = self.auth_routes.path_of(route, "{name}")
+        others: dict[int | str, dict[str, Any]] = {
+            status: {"description": reason} | ({"model": Problem} if status >= 400 else {})
+            for status, reason in route.others.items()
+        }
+        query = [{"name": name, "description": text, **_OPTIONAL} for name, text in route.query.items()]
         self.add_api_route(
             path,
-            self._endpoint(_PREFIX + path),
-            methods=[operation.method],
-            name=f"pywry_auth_{name}",
-            summary=operation.summary,
-            status_code=operation.status,
-            response_model=operation.model,
-            response_class=JSONResponse if operation.model else Response,
-            responses=operation.responses,
-            openapi_extra={"parameters": operation.parameters} if operation.parameters else None,
+            self._endpoint(path),
+            methods=[route.method],
+            name=f"pywry_auth_{route.name}",
+            summary=route.summary,
+            status_code=route.status,
+            response_model=route.body,
+            response_class=JSONResponse if route.body else Response,
+            responses=others,
+            openapi_extra={"parameters": query} if query else None,
         )
 
-    def _endpoint(self, own_path: str) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, path: str) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return BridgedResponse(self._bridge, own_path.format(**request.path_params))
+            return BridgedResponse(self.bridge, path.format(**request.path_params))
 
         return endpoint
+
+    def _serve(self, path: str, request: WSGIRequest, mount: Mount) -> WSGIResponse:
+        try:
+            name, parameters = self._paths.match(path, request.method)
+        except HTTPException as fault:
+            return self.auth_routes.handle_fault(fault, request, mount)
+        return self.auth_routes.handle(name, request, mount, **parameters)

@@ -1,1 +1,1 @@
-"""Many users, many workers: the blueprint, its sessions and the guards."""
+"""Many users, many workers: the routes, their sessions and the guards."""

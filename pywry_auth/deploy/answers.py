@@ -1,104 +1,134 @@
-"""Answers of the routes and guards: JSON for programs, a page for people."""
+"""Responses of the routes and guards: JSON for programs, a page for people."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from flask import Response, jsonify, request
-from markupsafe import Markup
+from werkzeug.wrappers import Request, Response
 
-from pywry_auth.deploy.current import login_path, sessions_of_app
 from pywry_auth.deploy.return_to import safe_path
+from pywry_auth.deploy.routes import Body, Problem
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, StoreUnavailable, printable
-from pywry_auth.pages.html import Page, button_link, document, link, paragraph, security_headers
+from pywry_auth.pages.html import Page, document, security_headers
+from pywry_auth.pages.web import error_page
+
+if TYPE_CHECKING:
+    from pywry_auth.deploy.site import Renderer, Site
 
 _logger = logging.getLogger("pywry_auth.deploy")
-
-_TITLE = {
-    401: "Please sign in",
-    403: "Not allowed",
-    404: "There is no such page",
-    405: "This does not work that way",
-    429: "Please wait a moment",
-    503: "Not available at the moment",
-}
 
 _RETRY_SECONDS = 5
 _STORE_DOWN = "This site cannot look up who is signed in at the moment: try again in a few seconds."
 
 
-def refusal(
-    status: int, error: str, description: str, headers: Mapping[str, str] | None = None, again: str = ""
-) -> Response:
-    """Return an error, as a page with a way on for people and as JSON for programs.
+def challenge(site: Site) -> Response:
+    """Return the response to a visitor who is not signed in.
 
-    Args:
-        status: The HTTP status.
-        error: Stable code.
-        description: A sentence for people.
-        headers: Further headers.
-        again: Path of the page that a person can try next; by default a new sign-in.
+    A visitor who navigates is redirected to the login; any other request gets status 401.
     """
-    if prefers_html():
-        ways_on = _ways_on(status, error, again or login_path(""))
-        body = paragraph(description) + ways_on + paragraph(f"Code: {error}", "next")
-        response = page(_TITLE.get(status, "Sign-in did not work"), body, "failed", status)
-    else:
-        response = jsonify(error=error, error_description=description)
-        response.status_code = status
-    response.headers.update({"Cache-Control": "no-store", **(headers or {})})
-    return response
+    if is_navigation(site.request):
+        return redirect_to(site.login_path(site.current_path), 302)
+    return refusal(site, ErrorCode.LOGIN_REQUIRED, "Sign in first.")
 
 
-def refusal_for(error: AuthenticationError, again: str = "") -> Response:
-    """Return the answer for an error that a view raised; ``again`` as for ``refusal``."""
+def forbidden(site: Site) -> Response:
+    """Return the response to a user without the required role or permission."""
+    told = "You are signed in, but your account may not do this."
+    return refusal(site, ErrorCode.ACCESS_DENIED, told, again=site.login_path(site.current_path))
+
+
+def store_down(site: Site, error: AuthenticationError) -> Response:
+    """Return the response of the application's own page while the store is down: try that page again."""
+    return refusal_for(site, error, safe_path(site.current_path, site.login_path()))
+
+
+def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Response:
+    """Return the response for an error; ``again`` as for ``refusal``."""
     status = ErrorCode.status_of(error.error)
     retry = {429: error.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
     headers = {} if retry is None else {"Retry-After": str(int(retry))}
     if status >= 500:
-        _logger.warning("%s could not be served: %s", request.endpoint or "a page", error)
-    # Where the store is and what ails it is for the log alone.
+        _logger.warning("a request could not be served: %s", error)
+    # The store's address and its fault are for the log only.
     told = _STORE_DOWN if isinstance(error, StoreUnavailable) else str(error)
-    return refusal(status, printable(error.error, 60), printable(told, 600), headers, again)
+    return refusal(site, error.error, told, headers=headers, again=again)
 
 
-def store_down(error: AuthenticationError) -> Response:
-    """Return the answer for one of the application's own views: a person can go there again."""
-    return refusal_for(error, safe_path(sessions_of_app().site.current_path, login_path("")))
-
-
-def page(
-    title: str, body: Markup, kind: str = "notice", status: int = 200, form_action: str = "'none'"
+def refusal(
+    site: Site,
+    error: str,
+    description: str,
+    status: int = 0,
+    headers: Mapping[str, str] | None = None,
+    again: str = "",
 ) -> Response:
-    """Return a page with its security headers (see ``document`` and ``security_headers``)."""
-    response = Response(document(Page("page", title, body, kind)), status, mimetype="text/html")
-    response.headers.update(security_headers(form_action))
+    """Return an error: JSON, or a page that leads on for a client that prefers HTML.
+
+    Args:
+        site: The site.
+        error: The error code, perhaps the provider's own.
+        description: A sentence for people.
+        status: The HTTP status; 0 takes the error code's.
+        headers: Further headers.
+        again: Path of the page that a person can try next; by default a new sign-in.
+    """
+    code, told = printable(error, 60), printable(description, 600)
+    status = status or ErrorCode.status_of(error)
+    if prefers_html(site.request):
+        page = error_page(status, code, told, again or site.login_path(), f"{site.root}/")
+        response = page_response(page, status, site.render)
+    else:
+        response = answer(Problem(code, told), status)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
+    response.headers.update({"Cache-Control": "no-store", **(headers or {})})
     return response
 
 
-def answer(**members: Any) -> Response:
+def page_response(page: Page, status: int = 200, render: Renderer | None = None) -> Response:
+    """Return a page with its security headers.
+
+    Args:
+        page: The page.
+        status: The HTTP status.
+        render: Makes the site's own document; a failure is logged, and the built-in page is shown.
+    """
+    own = None if render is None else _own_document(page, render)
+    response = Response(document(page) if own is None else own, status, mimetype="text/html")
+    response.headers.update(security_headers(page.form_action, own_template=own is not None))
+    return response
+
+
+def _own_document(page: Page, render: Renderer) -> str | None:
+    try:
+        return render(page)
+    except Exception:
+        _logger.exception("the site's own page %r failed: the built-in page is shown instead", page.name)
+        return None
+
+
+def answer(body: Body, status: int = 200) -> Response:
     """Return a JSON object."""
-    return jsonify(**members)
-
-
-def _ways_on(status: int, error: str, again: str) -> Markup:
-    home = f"{sessions_of_app().site.root}/"
-    if status in (404, 405):  # a new sign-in would not help
-        return button_link(home, "Home")
-    if status == 401:
-        label = "Sign in"
-    else:
-        label = "Use another account" if error == ErrorCode.ACCESS_DENIED else "Try again"
-    return button_link(again, label) + Markup("<nav>{}</nav>").format(link(home, "Home"))
+    text = json.dumps(vars(body), sort_keys=True, separators=(",", ":"))
+    return Response(f"{text}\n", status, mimetype="application/json")
 
 
 def redirect_to(url: str, status: int = 303) -> Response:
-    """Return a redirect to a URL that was made here: nothing in it is taken from a request unjudged."""
+    """Return a redirect to a URL built by this site; never pass unvalidated request data."""
     return Response("", status, {"Location": url})
 
 
-def prefers_html() -> bool:
-    """Tell whether the client would rather have a page than JSON."""
+def prefers_html(request: Request) -> bool:
+    """Tell whether the client prefers a page to JSON."""
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
+
+def is_navigation(request: Request) -> bool:
+    """Tell whether a person goes to a page, as opposed to a script or program that fetches something."""
+    if request.method != "GET":
+        return False
+    mode = request.headers.get("Sec-Fetch-Mode")
+    return prefers_html(request) if mode is None else mode == "navigate"

@@ -75,11 +75,24 @@ class Providers:
         return self.by_name[name]
 
     def of_session(self, session: UserSession) -> OAuthProvider | None:
-        """Return where a user signed in; None where the site has that provider no more."""
-        # A session that the application made for an API client has no more than the user's ID.
+        """Return the provider where a user signed in, or None if the site no longer offers it."""
+        return self.by_name.get(self.name_of(session))
+
+    def name_of(self, session: UserSession) -> str:
+        """Return the name of a session's provider on this site; empty for the only one."""
+        # A session that the application made for an API client has only the user's ID.
         prefix = session.user_id.partition(":")[0]
         name = session.metadata.get("provider", prefix) if self.several else ""
-        return self.by_name.get(name) if isinstance(name, str) else None
+        return name if isinstance(name, str) else ""
+
+    def label(self, name: str) -> str:
+        """Return what events call a provider: its name on this site, or the only provider's own name.
+
+        Args:
+            name: The name; empty for the only one. The label of an unknown name is empty.
+        """
+        provider = self.by_name.get(name)
+        return "" if provider is None else name or provider.name
 
 
 def readable(name: str) -> str:

@@ -1,15 +1,18 @@
-"""Where this site is, as browsers and the provider see it from outside."""
+"""The site as one request meets it: its addresses from outside, and its own pages."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from flask import request, url_for
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.wrappers import Request
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.pages.html import Page
+from pywry_auth.protocol.authorization import ResponseParameters
 from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -17,88 +20,145 @@ if TYPE_CHECKING:
 
     from pywry_auth.deploy.options import DeployOptions
 
-MOUNT = "pywry_auth.mount"
-"""In the environ of another framework's request: what stands before the routes there."""
+Renderer = Callable[[Page], str | None]
+"""Returns the site's own HTML document for a page, or None for the built-in one."""
 
-PATH = "pywry_auth.path"
-"""In such an environ: the path of the request in that application."""
-
+_MOST_PARAMETERS = 64
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
-_IN_QUERY = "%?[]" + _IN_PATH  # §3.4; and the query as it came
+_IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
+
+
+@dataclass(frozen=True)
+class Mount:
+    """Where an application serves the routes; its framework's adapter makes one for each request.
+
+    Args:
+        application: The application, which is the sender of events.
+        root: Path of the application on its host, decoded, without a slash at the end (``SCRIPT_NAME``).
+        prefix: Path of the routes below the root as URLs have it, for example ``/auth``.
+        path: Path of the current request below the root, decoded.
+    """
+
+    application: object
+    root: str
+    prefix: str
+    path: str
 
 
 @dataclass(frozen=True)
 class Site:
-    """The site's own addresses, from ``PUBLIC_BASE_URL`` where it is set, else from the request.
+    """The site for one request; ``PUBLIC_BASE_URL`` takes precedence over the request's own address.
 
     Args:
         options: The application's choices.
+        request: The request.
+        mount: Where the routes are mounted.
+        render: Makes the site's own pages; None for the built-in ones.
     """
 
     options: DeployOptions
+    request: Request
+    mount: Mount
+    render: Renderer | None = None
 
     @property
     def origin(self) -> str:
         """Scheme, host and port.
 
         Raises:
-            AuthenticationError: The request came over plain http from another machine, so that codes and
-                cookies would travel in the clear.
+            AuthenticationError: The request came over plain http from another machine, so codes and cookies
+                would travel unencrypted.
         """
         if self.options.public_origin:
             return self.options.public_origin
-        if not request.is_secure and not is_loopback(_hostname(request.host_url)):
+        host_url = self.request.host_url
+        if not self.request.is_secure and not is_loopback(_hostname(host_url)):
             raise AuthenticationError(
                 "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https "
                 "address, or PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
-        return request.host_url.rstrip("/")
+        return host_url.rstrip("/")
 
     @property
     def root(self) -> str:
         """Path of the application's root as browsers see it, without a slash at the end."""
         public = self.options.public_base_url
-        return urlsplit(public).path if public else request.script_root
+        return urlsplit(public).path if public else quote(self.mount.root, safe=_IN_PATH)
 
-    def public_path(self, path: str) -> str:
-        """Return a path as browsers see it, for one that ``url_for`` made."""
-        mount = str(request.environ.get(MOUNT, ""))
-        return self.root + mount + path.removeprefix(request.script_root)
+    @property
+    def home(self) -> str:
+        """Path to go to after a login that named no other."""
+        return self.root + self.options.after_login_url
 
     @property
     def current_path(self) -> str:
         """Path and query of the current request as browsers see them."""
-        query = quote(request.query_string, safe=_IN_QUERY)
-        path = quote(request.environ.get(PATH, request.path), safe=_IN_PATH)
-        return self.root + path + (f"?{query}" if query else "")
+        query = quote(self.request.query_string, safe=_IN_QUERY)
+        return self.root + quote(self.mount.path, safe=_IN_PATH) + (f"?{query}" if query else "")
 
-    def redirect_uri(self, name: str) -> str:
-        """Return where a provider sends browsers back to (RFC 6749 §3.1.2), each of several to its own.
+    def login_path(self, next_path: str = "", provider: str = "") -> str:
+        """Return the path of the login as browsers see it.
 
         Args:
-            name: Its name on this site; empty for the only one.
+            next_path: Where to go after the login; empty for the default.
+            provider: Which of several providers to use; empty to let the visitor choose.
         """
-        return self.absolute(self.public_path(url_for(".callback", name=name or None)))
+        path = f"{self.root}{self.mount.prefix}/login"
+        query = {name: value for name, value in (("provider", provider), ("next", next_path)) if value}
+        return f"{path}?{urlencode(query)}" if query else path
 
-    @property
-    def secure_cookies(self) -> bool:
-        """Whether cookies are for https alone."""
-        if self.options.cookie_secure != "auto":
-            return self.options.cookie_secure == "true"
-        return self.origin.startswith("https:")
+    def redirect_uri(self, name: str) -> str:
+        """Return where a provider sends browsers back to (RFC 6749 §3.1.2): one URL for each provider.
+
+        Args:
+            name: The provider's name on this site; empty for the only one.
+        """
+        callback = f"{self.root}{self.mount.prefix}/callback"
+        return self.absolute(f"{callback}/{name}" if name else callback)
 
     def absolute(self, path: str) -> str:
         """Return a public path as a URL, so that no browser can read it as another host's."""
         return self.origin + path
 
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether browsers send the cookies over https only."""
+        if self.options.cookie_secure != "auto":
+            return self.options.cookie_secure == "true"
+        return self.origin.startswith("https:")
+
+    @property
+    def parameters(self) -> ResponseParameters:
+        """The query's decoded parameters in order, duplicates kept.
+
+        Raises:
+            AuthenticationError: There are too many.
+        """
+        try:
+            # Not request.args, which drops bytes that are not UTF-8.
+            query = self.request.query_string.decode("utf-8", errors="replace")
+            return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+        except ValueError:
+            raise AuthenticationError(
+                "The address has too many parameters: start the sign-in again.",
+                error=ErrorCode.INVALID_RESPONSE,
+            ) from None
+
+    def parameter(self, name: str) -> str | None:
+        """Return the first value of a parameter, or None if it is missing or the query is too long."""
+        try:
+            return next((value for key, value in self.parameters if key == name), None)
+        except AuthenticationError:
+            return None
+
 
 def behind_proxies(app: WSGIApplication, hops: int) -> ProxyFix:
-    """Return an application that believes the forwarded headers of so many proxies in front of it.
+    """Return an application that trusts the forwarded headers of ``hops`` proxies in front of it.
 
     Args:
         app: The application.
-        hops: How many; 0 believes nobody.
+        hops: How many proxies; 0 trusts no forwarded header.
     """
     return ProxyFix(app, hops, hops, hops, x_prefix=hops)
 

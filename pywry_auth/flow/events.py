@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 _audit = logging.getLogger("pywry_auth.audit")
+_FACTS = ("error", "sessions", "client", "provider", "mode", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +144,9 @@ def _write_audit_line(_sender: object, event: Event) -> None:
     """Write one line to the logger ``pywry_auth.audit``, without any secret."""
     if not _audit.isEnabledFor(logging.INFO):
         return
-    facts = {field.name: getattr(event, field.name) for field in fields(event)}
-    session = facts.pop("session")
-    facts = {"user": facts.pop("user_id"), "session": session.session_id if session else None} | facts
+    session = event.session.session_id if event.session else None
+    facts = {"user": event.user_id, "session": session}
+    facts |= {name: getattr(event, name, None) for name in _FACTS}
     known = " ".join(f"{name}={value!r}" for name, value in facts.items() if value not in (None, ""))
     _audit.info("%s %s", event.name, known)
 

@@ -69,14 +69,16 @@ button + button { background: transparent; color: var(--button); box-shadow: ins
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
 
 
-def security_headers(form_action: str = "'none'") -> dict[str, str]:
+def security_headers(form_action: str = "'none'", own_template: bool = False) -> dict[str, str]:
     """Return the headers of every page: nothing is loaded, framed, cached, sniffed or sent as a referrer.
 
     Args:
         form_action: Where the page's forms, and the redirects that answer them, may lead (CSP sources).
+        own_template: Whether the site made the page: it may load style sheets and images of the site.
     """
+    styles = "style-src 'self'; img-src 'self'" if own_template else f"style-src 'sha256-{_STYLE_HASH}'"
     return {
-        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+        "Content-Security-Policy": f"default-src 'none'; {styles}; "
         f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",  # the address of a callback page holds the code
         "X-Content-Type-Options": "nosniff",

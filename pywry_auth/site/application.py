@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from flask import Blueprint, Flask, Response, jsonify
+from flask import Blueprint, Flask, jsonify, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
 from pywry_auth.config import get_settings
-from pywry_auth.deploy.answers import page, prefers_html
-from pywry_auth.deploy.guards import login_required, roles_required
+from pywry_auth.deploy.answers import page_response, prefers_html
+from pywry_auth.deploy.flask_adapter import login_required, roles_required
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.pages.html import button_link, paragraph
+from pywry_auth.pages.html import Page, button_link, paragraph
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.site.views import Pages, SignOutSources, public_path
 
@@ -59,11 +60,12 @@ def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flas
 
 
 def _refuse(error: HTTPException) -> Response:
-    """Answer what Flask refuses, a page that is not there for example, and what a view did not catch."""
+    """Return the response to a request that Flask refused, for example for an unknown page."""
     name, description = error.name, error.description or error.name
-    if prefers_html():
+    response: Response
+    if prefers_html(request):
         body = paragraph(description) + button_link(public_path("home"), "Home")
-        response = page(name, body, "failed", error.code or 500)
+        response = page_response(Page("site", name, body, "failed"), error.code or 500)
     else:
         response = jsonify(error=name.lower().replace(" ", "_"), error_description=description)
         response.status_code = error.code or 500

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from flask import Response, request, url_for
+from flask import request, url_for
 from markupsafe import Markup
+from werkzeug.wrappers import Response
 
-from pywry_auth.deploy.answers import page
-from pywry_auth.deploy.current import find_current, login_path, sessions_of_app
+from pywry_auth.deploy.answers import page_response
+from pywry_auth.deploy.flask_adapter import current_site, find_session, routes_of_app
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.models import UserSession
-from pywry_auth.pages.html import button_link, definitions, paragraph
+from pywry_auth.pages.html import Page, button_link, definitions, paragraph
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -65,9 +66,9 @@ class Pages:
 
     def home(self) -> Response:
         """Return who is signed in, or how to."""
-        session = find_current()
+        session = find_session()
         if session is None:
-            return page("Welcome", self._invitation() + _navigation())
+            return page_response(Page("site", "Welcome", self._invitation() + _navigation()))
         profile = session.metadata.get("user_info", {})
         end = datetime.fromtimestamp(session.expires_at, UTC)
         facts = {
@@ -91,29 +92,30 @@ class Pages:
     def admin(self) -> Response:
         """Return what each role may do."""
         intro = paragraph("This page is for users with the role admin. It shows what each role may do.")
-        table = sessions_of_app().store.role_permissions()
+        table = routes_of_app().sessions.store.role_permissions()
         roles = {role: ", ".join(sorted(table[role])) or "nothing" for role in table}
         return self._page("Administration", intro + definitions(roles))
 
     def _invitation(self) -> Markup:
-        if not sessions_of_app().enabled:
+        site = current_site()
+        if not site.options.enabled:
             return paragraph("Signing in is switched off here: set PYWRY_DEPLOY__AUTH_ENABLED to true.")
-        url = login_path(sessions_of_app().site.current_path)
+        url = site.login_path(site.current_path)
         return paragraph(f"You are not signed in. {self._hint}") + button_link(url, "Sign in")
 
     def _page(self, title: str, body: Markup, kind: str = "notice") -> Response:
         form = Markup('<form method="post" action="{}"><button>Sign out</button></form>')
         whole = body + form.format(public_path("auth.logout")) + _navigation()
-        return page(title, whole, kind, form_action=self._sign_out_sources())
+        return page_response(Page("site", title, whole, kind, self._sign_out_sources()))
 
 
 def public_path(endpoint: str) -> str:
     """Return the path of a view as browsers see it."""
-    return sessions_of_app().site.public_path(url_for(endpoint))
+    return current_site().root + url_for(endpoint).removeprefix(request.script_root)
 
 
 def _session() -> UserSession:
-    return cast(UserSession, find_current())  # the guard was there first
+    return cast(UserSession, find_session())  # the guard was there first
 
 
 def _name(session: UserSession) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 import requests
 from fastapi import FastAPI
+from werkzeug.wrappers import Request, Response
 
 from pywry_auth.asgi.bridge import Bridge, BridgedResponse
+from pywry_auth.deploy.site import Mount
 from pywry_auth.deploy_routes import create_auth_router
 from tests.deploy.web import SITE, Web, parameter
 from tests.faults import Faults
@@ -32,14 +34,14 @@ _SCOPE = {
 }
 
 
-def environ_of(own_path: str = "/auth/login", **scope: Any) -> dict[str, Any]:
-    """Return the environ with which a request arrives."""
-    seen: dict[str, Any] = {}
+def arrived(**scope: Any) -> tuple[dict[str, Any], Mount]:
+    """Return the environ and the mount with which a request arrives."""
+    seen: list[tuple[dict[str, Any], Mount]] = []
 
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        seen.update(environ)
-        start_response("204 No Content", [])
-        return []
+    def serve(below: str, request: Request, mount: Mount) -> Response:
+        assert below == "/login"
+        seen.append((request.environ, mount))
+        return Response(status=204)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
@@ -48,10 +50,15 @@ def environ_of(own_path: str = "/auth/login", **scope: Any) -> dict[str, Any]:
         """The answer is of no interest."""
 
     async def ask() -> None:
-        await BridgedResponse(Bridge(app), own_path)({**_SCOPE, **scope}, receive, send)
+        await BridgedResponse(Bridge(serve), "/login")({**_SCOPE, **scope}, receive, send)
 
     asyncio.run(ask())
-    return seen
+    return seen[0]
+
+
+def environ_of(**scope: Any) -> dict[str, Any]:
+    """Return the environ with which a request arrives."""
+    return arrived(**scope)[0]
 
 
 @pytest.mark.parametrize(
@@ -72,9 +79,17 @@ def test_a_prefix_is_the_proxys_or_the_routers(
     root_path: str, path: str, script_name: str, mount: str
 ) -> None:
     """P7: whether the server leaves a proxy's prefix in the path or not."""
-    environ = environ_of(root_path=root_path, path=path)
-    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, "/auth/login")
-    assert environ["pywry_auth.mount"] == mount
+    environ, found = arrived(root_path=root_path, path=path)
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, f"{mount}/auth/login")
+    assert (found.root, found.prefix) == (root_path.rstrip("/"), f"{mount}/auth")
+    assert found.path == f"{mount}/auth/login"
+
+
+def test_a_mount_knows_its_application_and_its_prefix_as_urls_have_it() -> None:
+    app = object()
+    _, mount = arrived(app=app, path="/caf\u00e9 1/auth/login")
+    assert mount.application is app
+    assert mount.prefix == "/caf%C3%A9%201/auth"
 
 
 def test_no_variable_of_the_environment_changes_a_request(monkeypatch: pytest.MonkeyPatch) -> None:

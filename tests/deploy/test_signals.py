@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -20,6 +21,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
+        self.senders: list[object] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Heard:
@@ -33,6 +35,7 @@ class Heard:
     def _receiver(self, name: str) -> Callable[..., None]:
         def receive(sender: object, **facts: Any) -> None:
             self.events.append((name, facts))
+            self.senders.append(sender)
 
         return receive
 
@@ -55,18 +58,26 @@ def test_each_event_is_told_once(web: Web, caplog: pytest.LogCaptureFixture) -> 
         browser.post("/auth/logout")
         browser.post("/auth/refresh")
     assert heard.events == [
-        ("user-logged-in", {"session": session}),
+        ("user-logged-in", {"session": session, "user_id": "user-alice"}),
         ("token-refreshed", {"user_id": "user-alice"}),
         ("user-logged-out", {"user_id": "user-alice", "sessions": 1}),
         ("login-failed", {"error": "state_unknown"}),
     ]
-    known = f"user='user-alice' session='{session.session_id}'"
-    assert _audited(caplog) == [
-        f"login {known} client='203.0.113.7'",
-        f"refresh {known}",
-        f"logout {known} sessions=1",
-        "login_failed error='state_unknown' client='203.0.113.7'",
+    known, told = f"user='user-alice' session='{session.session_id}'", "provider='oidc' mode='web'"
+    login, *others = _audited(caplog)
+    assert re.fullmatch(rf"login {known} client='203\.0\.113\.7' {told} seconds=[0-9.]+", login)
+    assert others == [
+        f"refresh {known} {told}",
+        f"logout {known} sessions=1 {told}",
+        f"login_failed error='state_unknown' client='203.0.113.7' {told}",
     ]
+
+
+def test_the_sender_is_the_application(web: Web) -> None:
+    with Heard() as heard:
+        web.browser().sign_in()
+        web.browser().get("/auth/callback?state=forged&error=x")
+    assert heard.senders == [web.app, web.app]
 
 
 def test_a_logout_everywhere_tells_how_many_sessions_ended(web: Web) -> None:

@@ -129,6 +129,14 @@ def test_a_wrong_method_is_told_the_right_one(web: Web) -> None:
     assert web.browser().get("/auth/other").json["error"] == "not_found"
 
 
+def test_the_methods_of_a_route_are_told(web: Web) -> None:
+    for path, methods in (("/auth/login", {"GET", "HEAD", "OPTIONS"}), ("/auth/logout", {"OPTIONS", "POST"})):
+        response = web.client().open(path, method="OPTIONS")
+        assert (response.status_code, response.text) == (200, "")
+        assert {method.strip() for method in response.headers["Allow"].split(",")} == methods
+        assert response.headers["Cache-Control"] == "no-store"
+
+
 def test_the_applications_own_pages_are_its_own(web: Web) -> None:
     """Outside the prefix, errors and headers are as the application makes them."""
     response = web.browser().get("/nothing")

@@ -140,13 +140,14 @@ class Web:
         self.wsgi = self._fastapi(parts) if self.host.fastapi else self._flask(parts)
 
     def _flask(self, parts: dict[str, Any]) -> Any:
-        self.app = Flask("site")
+        self.app: Any = Flask("site")
         self.app.register_blueprint(create_auth_blueprint(**parts), **self.register)
         add_views(self.app)
         return self.app
 
     def _fastapi(self, parts: dict[str, Any]) -> Any:
-        return served_by_wsgi(fastapi_app(self.host, **parts), self.host)
+        self.app = fastapi_app(self.host, **parts)
+        return served_by_wsgi(self.app, self.host)
 
     def client(self, *, use_cookies: bool = True) -> SiteClient:
         """Return what sends requests as they are."""

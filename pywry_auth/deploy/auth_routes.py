@@ -1,0 +1,152 @@
+"""The routes of sign-in, for any framework: a request and a mount go in, a response comes out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.wrappers import Request, Response
+
+from pywry_auth.deploy.answers import refusal, refusal_for
+from pywry_auth.deploy.cookies import Cookie, TokenSigner
+from pywry_auth.deploy.csrf import require_own_request
+from pywry_auth.deploy.current import CurrentSessions
+from pywry_auth.deploy.login_views import LoginViews
+from pywry_auth.deploy.pending_login import PendingLogins
+from pywry_auth.deploy.rate_limit import RateLimit
+from pywry_auth.deploy.return_to import safe_path
+from pywry_auth.deploy.routes import ROUTES, Route
+from pywry_auth.deploy.session_lifecycle import SessionLifecycle
+from pywry_auth.deploy.session_views import SessionViews
+from pywry_auth.deploy.site import Mount, Renderer, Site
+from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.models import UserSession
+
+if TYPE_CHECKING:
+    from pywry_auth.deploy.options import DeployOptions
+    from pywry_auth.deploy.providers import Providers
+    from pywry_auth.state.pending import PendingStore
+    from pywry_auth.state.sessions import SessionStore
+    from pywry_auth.state.tokens import TokenStore
+
+_logger = logging.getLogger("pywry_auth.deploy")
+_BY_NAME: Mapping[str, Route] = {route.name: route for route in ROUTES}
+_LOGINS = ("login", "callback")
+
+
+class AuthRoutes:
+    """Serves the routes of ``ROUTES``, and finds the session of any request to the application.
+
+    Args:
+        options: The application's choices.
+        providers: Where users sign in.
+        sessions: Holds their sessions.
+        tokens: Holds their OAuth tokens, under their user IDs.
+        pending: Holds pending logins.
+        render: Makes the site's own pages (``error``, ``choose_provider``); an attribute too. It returns a
+            whole HTML document, or None for the built-in page.
+    """
+
+    def __init__(
+        self,
+        options: DeployOptions,
+        providers: Providers,
+        sessions: SessionStore,
+        tokens: TokenStore,
+        pending: PendingStore,
+        render: Renderer | None = None,
+    ) -> None:
+        cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
+        binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
+        self.options = options
+        self.providers = providers
+        self.render = render
+        self.sessions = CurrentSessions(sessions, cookie, options.auth_header, options.enabled)
+        lifecycle = SessionLifecycle(providers, tokens, self.sessions, options)
+        logins = PendingLogins(providers, pending, binding, options.use_pkce)
+        limit = RateLimit(sessions.backend, options.login_limit, options.login_window)
+        self._logins = LoginViews(providers, logins, limit, self.sessions, lifecycle)
+        accounts = SessionViews(providers, tokens, self.sessions, lifecycle)
+        self._views: Mapping[str, Callable[..., Response]] = {
+            "login": self._logins.login,
+            "callback": self._logins.callback,
+            "refresh": accounts.refresh,
+            "logout": accounts.logout,
+            "userinfo": accounts.userinfo,
+            "status": accounts.status,
+        }
+        if not options.enabled:
+            _logger.warning("no user can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
+
+    def handle(self, name: str, request: Request, mount: Mount, /, **path: str) -> Response:
+        """Return the response of one route.
+
+        Args:
+            name: The route's name in ``ROUTES``.
+            request: The request.
+            mount: Where the routes are mounted.
+            path: Parameters of the path: ``name`` of the provider for the callback of one of several.
+        """
+        site = self.site(request, mount)
+        try:
+            response = self._before(name, site) or self._views[name](site, **path)
+        except AuthenticationError as error:
+            if name in _LOGINS:
+                response = self._logins.failed(site, error, **path)
+            else:
+                again = site.login_path(safe_path(site.parameter("next"), ""))
+                response = refusal_for(site, error, again)
+        return self._private(response)
+
+    def handle_fault(self, fault: HTTPException, request: Request, mount: Mount) -> Response:
+        """Return the response to a request below the prefix that matches no route (404, 405).
+
+        Args:
+            fault: What the router raised.
+            request: The request.
+            mount: Where the routes are mounted.
+        """
+        code = fault.name.lower().replace(" ", "_")
+        response = refusal(
+            self.site(request, mount), code, fault.description or fault.name, fault.code or 404
+        )
+        if isinstance(fault, MethodNotAllowed):
+            response.headers["Allow"] = ", ".join(sorted(fault.valid_methods or ()))
+        return self._private(response)
+
+    def session_of(self, request: Request) -> UserSession | None:
+        """Return the session of any request to the application, or None; the store is asked once.
+
+        Raises:
+            StoreUnavailable: The store is down: no user is let in, and none is signed out.
+        """
+        return self.sessions.of(request)
+
+    def site(self, request: Request, mount: Mount) -> Site:
+        """Return the site as one request meets it, for the responses of guards."""
+        return Site(self.options, request, mount, self.render)
+
+    def path_of(self, route: Route, parameter: str) -> str:
+        """Return a route's path below the prefix; ``parameter`` stands for the name of a provider."""
+        return f"{route.path}/{parameter}" if route.per_provider and self.providers.several else route.path
+
+    def _before(self, name: str, site: Site) -> Response | None:
+        method = site.request.method
+        if method == "HEAD" and name in _LOGINS:
+            return Response(status=204)  # a look ahead must neither begin nor use up a login
+        if method == "POST":
+            require_own_request(site.request, site.origin)
+        if not self.options.enabled and name != "status":
+            return refusal(site, ErrorCode.AUTH_DISABLED, "Signing in is switched off on this site.")
+        return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
+
+    def _private(self, response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        response.vary.update(("Cookie", self.options.auth_header))
+        return response
+
+
+def _allow(route: Route) -> str:
+    return "GET, HEAD, OPTIONS" if route.method == "GET" else f"OPTIONS, {route.method}"

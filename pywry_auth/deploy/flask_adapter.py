@@ -1,0 +1,209 @@
+"""The routes in Flask: the blueprint, ``current_session``, the guards and the site's own templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
+
+from flask import Blueprint, Flask, Request, current_app, render_template, url_for
+from flask import request as current_request
+from flask.blueprints import BlueprintSetupState
+from flask.typing import ResponseReturnValue
+from jinja2 import TemplateNotFound
+from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.local import LocalProxy
+from werkzeug.wrappers import Response
+
+from pywry_auth.deploy.answers import challenge, forbidden, store_down
+from pywry_auth.deploy.routes import ROUTES
+from pywry_auth.deploy.site import Mount, Site, behind_proxies
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, StoreUnavailable
+from pywry_auth.models import UserSession
+
+if TYPE_CHECKING:
+    from flask.ctx import _AppCtxGlobals
+
+    from pywry_auth.deploy.auth_routes import AuthRoutes
+    from pywry_auth.pages.html import Page
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_View = Callable[_P, _R]
+_Guarded = Callable[_P, _R | ResponseReturnValue]
+_EXTENSION = "pywry_auth"
+_UNROUTED = (NotFound, MethodNotAllowed)
+
+
+class _Installed(NamedTuple):
+    routes: AuthRoutes
+    blueprint: str
+
+
+class AuthBlueprint(Blueprint):
+    """The routes under ``/auth`` for ``register_blueprint()``, with any prefix and name.
+
+    Args:
+        auth_routes: The routes; an attribute too. The application's own templates render their pages.
+    """
+
+    def __init__(self, auth_routes: AuthRoutes) -> None:
+        super().__init__("auth", __name__, url_prefix="/auth")
+        self.auth_routes = auth_routes
+        auth_routes.render = auth_routes.render or _from_template
+        for route in ROUTES:
+            self.add_url_rule(
+                auth_routes.path_of(route, "<name>"),
+                route.name,
+                _view_of(auth_routes, route.name),
+                methods=[route.method, "OPTIONS"],
+                provide_automatic_options=False,
+            )
+        # A guard in one of the application's own views can meet a store that is down.
+        self.app_errorhandler(StoreUnavailable)(lambda error: store_down(current_site(), error))
+        self.record_once(lambda state: _install(auth_routes, state))
+
+
+def routes_of_app() -> AuthRoutes:
+    """Return the routes that the current application serves.
+
+    Raises:
+        AuthenticationError: The application has no authentication blueprint.
+    """
+    return _installed().routes
+
+
+def find_session() -> UserSession | None:
+    """Return the current request's session or None; the store is asked once for each request.
+
+    Raises:
+        AuthenticationError: The application has no authentication blueprint.
+        StoreUnavailable: The store is down.
+    """
+    return _installed().routes.session_of(_request())
+
+
+def current_site() -> Site:
+    """Return the site as the current request meets it."""
+    routes, blueprint = _installed()
+    return routes.site(_request(), _mount(blueprint))
+
+
+current_session = cast("UserSession | None", LocalProxy(find_session))
+"""The current request's session; false when no user is signed in.
+
+Ask for its truth, not whether it ``is None``: it stands for the session, and is an object either way.
+"""
+
+
+def login_required(view: _View[_P, _R]) -> _Guarded[_P, _R]:
+    """Let only signed-in users in; a visitor who navigates signs in and returns, other requests get 401."""
+    return _guard(view, lambda session, arguments: True)
+
+
+def roles_required(*roles: str) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Let in only users who have all of the roles; others get 403.
+
+    Args:
+        roles: Names of roles.
+    """
+    return lambda view: _guard(view, lambda session, arguments: set(roles) <= set(session.roles))
+
+
+def permission_required(
+    permission: str, resource_type: str = "", resource_argument: str = ""
+) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Let in only users with a permission, by their roles or by a grant on the resource; others get 403.
+
+    Args:
+        permission: For example ``write``.
+        resource_type: Kind of resource, for grants on single resources.
+        resource_argument: The view's argument that holds the resource's ID.
+    """
+
+    def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
+        resource = str(arguments.get(resource_argument, ""))
+        return routes_of_app().sessions.store.allows(session, resource_type, resource, permission)
+
+    return lambda view: _guard(view, allows)
+
+
+def _guard(view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool]) -> _Guarded[_P, _R]:
+    @wraps(view)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R | ResponseReturnValue:
+        session = find_session()
+        if session is None:
+            return challenge(current_site())
+        return view(*args, **kwargs) if allows(session, kwargs) else forbidden(current_site())
+
+    return guarded
+
+
+class _LazySession:
+    """``g.session`` until the application assigns its own: the session or None."""
+
+    def __get__(self, instance: object, owner: type) -> UserSession | None:
+        return find_session()
+
+
+def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
+    app = cast("Flask", state.app)
+    app.extensions[_EXTENSION] = _Installed(routes, f"{state.name_prefix}.{state.name}".lstrip("."))
+    lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
+    app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
+    app.after_request(lambda response: _finish(routes, state.url_prefix, response))
+    hops = routes.options.trusted_proxy_hops
+    if hops:
+        # Flask's documentation installs middleware like this.
+        app.wsgi_app = behind_proxies(app.wsgi_app, hops)  # type: ignore[method-assign]
+
+
+def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
+    """Respond like the routes to a request below their prefix that Flask found no view for."""
+    request = _request()
+    fault = request.routing_exception
+    if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
+        response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
+    routes.sessions.mark(request, response)
+    return response
+
+
+def _view_of(routes: AuthRoutes, name: str) -> Callable[..., Response]:
+    def view(**path: str) -> Response:
+        return routes.handle(name, _request(), _mount(current_request.blueprint or ""), **path)
+
+    view.__name__ = name
+    return view
+
+
+def _mount(blueprint: str) -> Mount:
+    root = current_request.script_root
+    prefix = url_for(f"{blueprint}.login").removeprefix(root).removesuffix("/login")
+    app = cast("LocalProxy[Flask]", current_app)._get_current_object()
+    return Mount(app, root, prefix, current_request.path)
+
+
+def _request() -> Request:
+    return cast("LocalProxy[Request]", current_request)._get_current_object()
+
+
+def _installed() -> _Installed:
+    try:
+        return cast(_Installed, current_app.extensions[_EXTENSION])
+    except KeyError:
+        raise AuthenticationError(
+            "This application has no authentication: register create_auth_blueprint() on it.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        ) from None
+
+
+def _from_template(page: Page) -> str | None:
+    """Return the document that the application's own template makes of a page, or None without one."""
+    name = f"pywry_auth/{page.name}.html"
+    try:
+        template = current_app.jinja_env.get_template(name)
+    except TemplateNotFound as error:
+        if error.name != name:  # a template that this one needs
+            raise
+        return None
+    return render_template(template, page=page)

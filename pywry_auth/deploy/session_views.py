@@ -1,0 +1,118 @@
+"""The views of a session: who is signed in, new tokens, and signing out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal
+from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.flow import token_lifecycle
+from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
+from pywry_auth.models import OAuthTokenSet, UserSession
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request, Response
+
+    from pywry_auth.deploy.current import CurrentSessions
+    from pywry_auth.deploy.providers import Providers
+    from pywry_auth.deploy.session_lifecycle import SessionLifecycle
+    from pywry_auth.deploy.site import Site
+    from pywry_auth.state.tokens import TokenStore
+
+
+@dataclass(frozen=True)
+class SessionViews:
+    """The routes ``refresh``, ``logout``, ``userinfo`` and ``status``.
+
+    Args:
+        providers: Where users signed in.
+        tokens: Holds the users' OAuth tokens, under their user IDs.
+        sessions: Finds the session of a request.
+        lifecycle: Ends sessions.
+    """
+
+    providers: Providers
+    tokens: TokenStore
+    sessions: CurrentSessions
+    lifecycle: SessionLifecycle
+
+    def refresh(self, site: Site) -> Response:
+        """Refresh the user's access token; simultaneous requests share the result of one call."""
+        session = self._require(site.request)
+        provider = self.providers.of_session(session)
+        if provider is None:
+            raise _reauthenticate()
+        seen = self.tokens.load(session.user_id)
+
+        def is_due(tokens: OAuthTokenSet) -> bool:
+            # A request that waited while another obtained new tokens, or comes just after it, gets those.
+            fresh = token_lifecycle.was_just_refreshed(tokens, time.time(), session.created_at)
+            return tokens == seen and not fresh
+
+        def refreshed(_tokens: OAuthTokenSet) -> None:
+            event = TokensRefreshed(mode="web", session=session, **self._facts(session))
+            emit(site.mount.application, event)
+
+        try:
+            tokens = token_lifecycle.refresh_stored(provider, self.tokens, session.user_id, is_due, refreshed)
+        except TokenRefreshError as error:
+            raise _reauthenticate() from error
+        except TokenError as error:
+            if error.error == ErrorCode.NOT_SIGNED_IN:
+                raise _reauthenticate() from error
+            if error.error == ErrorCode.NO_REFRESH_TOKEN:
+                raise
+            return refusal(site, error.error, str(error), 502)  # the provider's fault, whatever its code
+        return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
+
+    def logout(self, site: Site) -> Response:
+        """End this session, or all of the user's; the user's tokens go with the last one."""
+        session = self.sessions.of(site.request)
+        # A path of the settings, or a URL of the provider's metadata: never request data.
+        home = site.absolute(site.root + site.options.after_logout_url)
+        logout_url = None if session is None else self._end(site, session, home)
+        if prefers_html(site.request):
+            response = redirect_to(logout_url or home)
+        else:
+            response = answer(LoggedOut(logged_out=True, logout_url=logout_url))
+        self.sessions.cookie.clear(response, site.secure_cookies)
+        return response
+
+    def userinfo(self, site: Site) -> Response:
+        """Return the signed-in user, with the provider's profile as it was sent."""
+        session = self._require(site.request)
+        info = session.metadata.get("user_info", {})
+        return answer(UserInfo(session.user_id, session.roles, info))
+
+    def status(self, site: Site) -> Response:
+        """Return whether a user is signed in, and until when."""
+        session = self.sessions.of(site.request)
+        if session is None:
+            return answer(Status(False, None, [], None))
+        return answer(Status(True, session.user_id, session.roles, session.expires_at))
+
+    def _require(self, request: Request) -> UserSession:
+        session = self.sessions.of(request)
+        if session is None:
+            raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
+        return session
+
+    def _end(self, site: Site, session: UserSession, home: str) -> str | None:
+        ended, tokens = self.lifecycle.end(session, everywhere=site.parameter("everywhere") == "1")
+        self.sessions.forget(site.request)
+        event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
+        emit(site.mount.application, event)
+        return self.lifecycle.logout_url(session, tokens, home)
+
+    def _facts(self, session: UserSession) -> dict[str, str]:
+        provider = self.providers.label(self.providers.name_of(session))
+        return {"user_id": session.user_id, "provider": provider}
+
+
+def _reauthenticate() -> AuthenticationError:
+    return AuthenticationError(
+        "The provider ended the sign-in: sign in again.", error=ErrorCode.REAUTH_REQUIRED
+    )

@@ -1,0 +1,57 @@
+"""The pages of a web site's sign-in: an error, and the choice of a provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
+from pywry_auth.exceptions import ErrorCode
+from pywry_auth.pages.html import Page, button_link, button_list, link, paragraph
+
+_TITLES = {
+    401: "Please sign in",
+    403: "Not allowed",
+    404: "There is no such page",
+    405: "This does not work that way",
+    429: "Please wait a moment",
+    503: "Not available at the moment",
+}
+
+
+def error_page(status: int, error: str, description: str, again: str, home: str) -> Page:
+    """Return the page ``error``: the problem, and the addresses that can help.
+
+    Args:
+        status: The HTTP status.
+        error: The error code.
+        description: A sentence for people.
+        again: Address of a new sign-in, or of the page to try again.
+        home: Address of the application.
+    """
+    lost = status in (404, 405)  # a new sign-in would not help
+    url, label = (home, "Home") if lost else (again, _way_on(status, error))
+    links = button_link(url, label)
+    if not lost:
+        links += Markup("<nav>{}</nav>").format(link(home, "Home"))
+    body = paragraph(description) + links + paragraph(f"Code: {error}", "next")
+    values = {"status": status, "error": error, "description": description}
+    values |= {"url": url, "label": label, "home": home}
+    return Page("error", _TITLES.get(status, "Sign-in did not work"), body, "failed", values=values)
+
+
+def choose_provider(targets: Mapping[str, str]) -> Page:
+    """Return the page ``choose_provider``: a button for each provider.
+
+    Args:
+        targets: From the URL of each provider's login to the provider's name, in the order of the buttons.
+    """
+    body = paragraph("Choose where you have your account.") + button_list(targets)
+    providers = [{"url": url, "label": label} for url, label in targets.items()]
+    return Page("choose_provider", "Sign in", body, values={"providers": providers})
+
+
+def _way_on(status: int, error: str) -> str:
+    if status == 401:
+        return "Sign in"
+    return "Use another account" if error == ErrorCode.ACCESS_DENIED else "Try again"
