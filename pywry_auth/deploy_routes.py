@@ -45,11 +45,11 @@ def create_auth_blueprint(
         session_store: Where sessions are; None takes the one of ``PYWRY_DEPLOY__STATE_BACKEND``.
         token_store: Where OAuth tokens are; None follows ``PYWRY_OAUTH2__TOKEN_STORE_BACKEND``.
         deploy_settings: None reads ``PYWRY_DEPLOY__*``.
-        auth_config: Choices made in code, which win.
+        auth_config: Choices made in code, which take precedence.
         use_pkce: Whether to send a code challenge (RFC 7636); None takes the setting, by default true.
 
     Raises:
-        AuthenticationError: Settings that cannot work; the text says which.
+        AuthenticationError: A setting cannot work; the text names it.
     """
     from pywry_auth.deploy.flask_adapter import AuthBlueprint
 
@@ -79,7 +79,7 @@ def create_auth_router(
         A ``fastapi.APIRouter``, which ``AuthMiddleware`` of :mod:`pywry_auth.asgi` takes too.
 
     Raises:
-        AuthenticationError: Settings that cannot work; the text says which.
+        AuthenticationError: A setting cannot work; the text names it.
         ImportError: A package is missing; the text is the command that installs it.
     """
     from pywry_auth.asgi.router import AuthRouter
@@ -89,7 +89,7 @@ def create_auth_router(
 
 
 def cleanup_expired_states(max_age: float = 600.0) -> int:
-    """Remove logins that nobody finished from the stores of this process's blueprints.
+    """Remove unfinished logins from the stores of this process's blueprints and routers.
 
     The stores bound themselves; this frees their memory sooner.
 

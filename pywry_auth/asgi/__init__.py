@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 try:
-    import a2wsgi  # noqa: F401 - asked for here, so that the message is the command that installs it
+    import a2wsgi  # noqa: F401 - imported here, so that the error names the command that installs it
     import fastapi  # noqa: F401
 except ImportError as error:
-    raise ImportError("FastAPI needs packages more: pip install 'pywry-auth[fastapi]'") from error
+    raise ImportError("FastAPI needs additional packages: pip install 'pywry-auth[fastapi]'") from error
 
 from pywry_auth.asgi.guards import current_session, require_permission, require_role
 from pywry_auth.asgi.middleware import AuthMiddleware

@@ -19,7 +19,7 @@ class TokenSigner:
 
     Args:
         keys: The first signs, all verify.
-        purpose: Kind of cookie: a value made for one is none for another.
+        purpose: Kind of cookie: a value made for one kind is not valid for another.
     """
 
     def __init__(self, keys: Sequence[str], purpose: str) -> None:
@@ -65,8 +65,8 @@ class Cookie:
     def read(self, request: Request) -> str | None:
         """Return the digest of the request's one genuine cookie of this name.
 
-        Somebody who controls a neighbouring domain can add cookies of the same name: what was not made here
-        is passed over, and of two genuine ones neither is believed.
+        An attacker who controls a neighbouring domain can add cookies of the same name: a value that was not
+        made here is ignored, and of two genuine values neither is trusted.
         """
         genuine = {self.signer.digest(value) for value in request.cookies.getlist(self.name)} - {None}
         return genuine.pop() if len(genuine) == 1 else None
@@ -86,7 +86,7 @@ class Cookie:
         return digest, replace(self, name=f"{self.name}_{digest[:8]}"), value
 
     def set(self, response: Response, value: str, max_age: float, secure: bool) -> None:
-        """Set the cookie for ``max_age`` seconds, for this host alone, out of reach of scripts."""
+        """Set the cookie for ``max_age`` seconds, for this host only, out of reach of scripts."""
         response.set_cookie(
             self.name,
             value,
@@ -98,7 +98,7 @@ class Cookie:
         )
 
     def clear(self, response: Response, secure: bool) -> None:
-        """Take the cookie away."""
+        """Delete the cookie."""
         response.delete_cookie(
             self.name, path="/", secure=secure or self._always_secure, httponly=True, samesite="Lax"
         )

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def require_own_request(request: Request, origin: str) -> None:
-    """Let through what this site's own pages sent, and what is no browser.
+    """Accept a request from this site's own pages or from a program that is not a browser.
 
     Args:
-        request: A POST.
+        request: A request that changes something.
         origin: The site's own scheme, host and port.
 
     Raises:

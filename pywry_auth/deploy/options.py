@@ -24,18 +24,18 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a cookie (RFC 6265 §4.
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """What the routes and guards go by; times in seconds.
+    """The choices that routes and guards follow; times in seconds.
 
     Args:
-        enabled: Whether anybody can be signed in at all.
+        enabled: Whether users can be signed in at all.
         secrets: Sign the cookies: the first signs, all verify.
-        rules: Who may sign in, and as what.
-        session_cookie: Its name.
+        rules: Which users may sign in, and with which roles.
+        session_cookie: Name of the session cookie.
         auth_header: Header with API clients' bearer session tokens.
         session_ttl: A session's life.
-        idle_ttl: Life without a request; 0 for what the session store says.
-        public_base_url: Where the site is reached from outside; empty for what the request says.
-        trusted_proxy_hops: Proxies in front whose forwarded headers are believed.
+        idle_ttl: Life without a request; 0 takes the session store's own.
+        public_base_url: The site's URL for browsers; empty takes the request's.
+        trusted_proxy_hops: Proxies in front whose forwarded headers are trusted.
         cookie_secure: ``auto``, ``true`` or ``false``.
         login_limit: Logins that one client address may begin in ``login_window``.
         login_window: Seconds.
@@ -70,7 +70,7 @@ class DeployOptions:
 def deploy_options(
     settings: DeploySettings, config: AuthConfig | None, *, use_pkce: bool, shared: bool
 ) -> DeployOptions:
-    """Return the choices of ``config`` where it makes them, else those of ``settings``.
+    """Return the choices of ``config``, and those of ``settings`` for the rest.
 
     Args:
         settings: From the environment.

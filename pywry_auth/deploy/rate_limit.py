@@ -12,7 +12,7 @@ from pywry_auth.exceptions import AuthenticationError, ErrorCode
 if TYPE_CHECKING:
     from pywry_auth.backends.base import Backend
 
-# Some proxies tell the client's port too: 203.0.113.7:1234, [2001:db8::1]:1234 (RFC 7239 §6).
+# Some proxies also send the client's port: 203.0.113.7:1234, [2001:db8::1]:1234 (RFC 7239 §6).
 _WITH_PORT = re.compile(r"^(?:([0-9.]+)|\[([^]]*)\])(?::[0-9]+)?$")
 
 
@@ -34,7 +34,7 @@ class RateLimit:
         """Count one login of a client.
 
         Raises:
-            AuthenticationError: It was one too many (``rate_limited``); ``timeout`` is the window.
+            AuthenticationError: The limit is exceeded (``rate_limited``); ``timeout`` is the window.
         """
         if self.backend.count(f"login_rate:{client_network(address)}", self.window) > self.limit:
             raise AuthenticationError(

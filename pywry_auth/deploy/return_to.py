@@ -1,4 +1,4 @@
-"""Where a browser goes after a login: a path of this site and nothing else."""
+"""Where a browser goes after a login: a path of this site only."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PATH = re.compile(r"/[!-\[\]-~]*")
 
 
 def safe_path(value: str | None, fallback: str) -> str:
-    """Return ``value`` if it is a path of this site as every browser reads it, else ``fallback``.
+    """Return ``value`` if it is a path of this site as every browser reads it, otherwise ``fallback``.
 
     Args:
-        value: What somebody wants, a ``next`` parameter for example.
+        value: The wanted path, a ``next`` parameter for example.
         fallback: Where to go otherwise.
     """
     if not value or len(value) > _LONGEST or not _PATH.fullmatch(value):
