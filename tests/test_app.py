@@ -507,7 +507,7 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
         _login(app, provider, Person())  # what is made once per process is made now
         _close(app)
         provider.close()
-        threads, descriptors = threading.active_count(), _descriptors()
+        threads, descriptors = set(threading.enumerate()), _descriptors()
         for number in range(100):
             if number % 10 == 3:
                 _deny(app, provider)
@@ -516,10 +516,10 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
             else:
                 _login(app, provider, Person())
         _close(app)
-        assert threading.active_count() == threads
-        assert len(_descriptors()) - len(descriptors) <= 1  # one idle connection to the provider
+        assert set(threading.enumerate()) <= threads
+        assert len(_descriptors().items() - descriptors.items()) <= 1  # one idle connection to the provider
         provider.close()
-        assert _descriptors() == descriptors
+        assert _descriptors().items() <= descriptors.items()
         server.terminate()
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms, When
-from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.exceptions import ErrorCode, StoreUnavailable
 
 _T = TypeVar("_T")
 
@@ -202,7 +202,7 @@ class RecordContract:
             backend.lock("lock:1", 30, wait=0.05),
         ):
             pytest.fail("two callers hold the lock")
-        assert caught.value.error == "temporarily_unavailable"
+        assert caught.value.error == ErrorCode.TEMPORARILY_UNAVAILABLE
         assert not is_held(backend, "lock:1")
 
     def test_a_lock_is_released_when_its_block_fails(self, backend: Backend) -> None:

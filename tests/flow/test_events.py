@@ -81,6 +81,6 @@ def test_every_event_is_one_audit_line_of_what_is_known(caplog: pytest.LogCaptur
         emit(None, SignedOut(mode="web", user_id="alice", sessions=0, client="192.0.2.1"))
     assert caplog.messages == [
         "login user='alice' provider='corp' mode='native' seconds=1.5",
-        "login_failed mode='native' error='timeout'",
-        "logout user='alice' mode='web' client='192.0.2.1' sessions=0",
+        "login_failed error='timeout' mode='native'",
+        "logout user='alice' sessions=0 client='192.0.2.1' mode='web'",
     ]

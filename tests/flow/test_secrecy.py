@@ -157,7 +157,7 @@ BAD_ANSWERS: dict[str, Answer | Behaviour] = {
 def test_no_failure_of_the_provider_makes_anything_speak(login: Login, bad: str, path: str) -> None:
     login.issuer.answers[path] = BAD_ANSWERS[bad]
     if path.startswith("/.well-known"):
-        login.provider = login.issuer.provider(http_timeout_seconds=0.3)
+        login.provider = login.issuer.provider(http_timeout_seconds=0.8)
         login.issuer.answers.pop("/token")
     result = login.complete()
     if result is not None:

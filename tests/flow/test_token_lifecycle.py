@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pywry_auth.backends.base import Terms
 from pywry_auth.exceptions import (
     ErrorCode,
     StoreUnavailable,
@@ -475,7 +476,7 @@ def test_a_sign_out_removes_a_record_that_cannot_be_read(issuer: ScriptedIssuer)
     store = MemoryTokenStore()
     store.save(SUBJECT, first(issuer))
     (key,) = store.backend.members("oauth:tokens")
-    store.backend.put(key, b"damaged", group="oauth:tokens")
+    store.backend.put(key, b"damaged", Terms(group="oauth:tokens"))
     assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
     assert not store.exists(SUBJECT)
 
