@@ -18,6 +18,10 @@ from pywry_auth.storage import PREFIX, REDIS_URL, refused_backend
 
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"
+_NEW_KEY = (
+    "what this prints: python3 -c"
+    ' "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+)
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -89,35 +93,125 @@ class OAuth2Settings(_Section):
 
     model_config = SettingsConfigDict(env_prefix=_OAUTH2)
 
-    provider: Literal["google", "github", "microsoft", "oidc", "custom"] = "custom"
-    client_id: str = ""
-    client_secret: SecretStr = SecretStr("")
-    scopes: str = "openid email profile"
-    use_pkce: bool = True
-    token_store_backend: TokenBackend = "memory"
-    auth_timeout_seconds: Seconds = 120.0
-    refresh_buffer_seconds: SecondsOrZero = 60.0
-    refresh_token_ttl_seconds: SecondsOrZero = 0.0
-    issuer_url: str = ""
-    tenant_id: str = "common"
-    authorize_url: str = ""
-    token_url: str = ""
-    userinfo_url: str = ""
-    revocation_url: str = ""
-    jwks_url: str = ""
-    end_session_url: str = ""
-    device_authorization_url: str = ""
+    provider: Literal["google", "github", "microsoft", "oidc", "custom"] = Field(
+        default="custom",
+        description=(
+            "The kind of provider. `oidc` finds its endpoints at `ISSUER_URL`; `custom` needs "
+            "`AUTHORIZE_URL` and `TOKEN_URL`."
+        ),
+    )
+    client_id: str = Field(
+        default="",
+        description="The client ID that the provider issued. Without it, the provider is not configured.",
+    )
+    client_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="The client secret that the provider issued. Empty for a public client.",
+    )
+    scopes: str = Field(
+        default="openid email profile",
+        description=(
+            "The scopes to request, separated by spaces. If it is unset, each provider requests its own "
+            "default; `custom` requests none."
+        ),
+    )
+    use_pkce: bool = Field(
+        default=True, description="Whether to send a code challenge (PKCE, RFC 7636) with every login."
+    )
+    token_store_backend: TokenBackend = Field(
+        default="memory",
+        description="Where OAuth tokens are kept. If unset, a web site follows `STATE_BACKEND`.",
+    )
+    auth_timeout_seconds: Seconds = Field(
+        default=120.0, description="Seconds that a user has to sign in to a program."
+    )
+    refresh_buffer_seconds: SecondsOrZero = Field(
+        default=60.0,
+        description=(
+            "Seconds before its expiry at which a program refreshes the access token; never more than half "
+            "of the token's lifetime."
+        ),
+    )
+    refresh_token_ttl_seconds: SecondsOrZero = Field(
+        default=0.0,
+        description="Seconds for which a store keeps refreshable tokens. 0 leaves this to the store.",
+        examples=["2592000"],
+    )
+    issuer_url: str = Field(
+        default="",
+        description="The issuer of an OpenID provider, exactly as its discovery document names it.",
+    )
+    tenant_id: str = Field(
+        default="common",
+        description="Microsoft only: the tenant's GUID or domain, `common`, `organizations` or `consumers`.",
+    )
+    authorize_url: str = Field(
+        default="",
+        description="The authorization endpoint. It replaces the discovered one; `custom` requires it.",
+    )
+    token_url: str = Field(
+        default="", description="The token endpoint. It replaces the discovered one; `custom` requires it."
+    )
+    userinfo_url: str = Field(
+        default="",
+        description="The UserInfo endpoint, which returns the profile. It replaces the discovered one.",
+    )
+    revocation_url: str = Field(
+        default="",
+        description=(
+            "The revocation endpoint. It replaces the discovered one. Without one, signing out deletes the "
+            "tokens here and cannot revoke them."
+        ),
+    )
+    jwks_url: str = Field(
+        default="", description="The key set that validates ID tokens. It replaces the discovered one."
+    )
+    end_session_url: str = Field(
+        default="",
+        description="The page at which users sign out at the provider. It replaces the discovered one.",
+    )
+    device_authorization_url: str = Field(
+        default="", description="The device authorization endpoint (RFC 8628). No login uses it yet."
+    )
     token_endpoint_auth_method: Literal[
         "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
-    ] = "auto"
-    client_key_file: str = ""
-    redirect_port: Ports = (0,)
-    open_browser: bool = True
-    clock_skew_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 60.0
-    http_timeout_seconds: Seconds = 10.0
-    proxy_url: SecretStr = SecretStr("")
-    ca_bundle: str = ""
-    userinfo_from_id_token: bool = False
+    ] = Field(
+        default="auto",
+        description="How the client authenticates. `auto` selects a method that the provider offers.",
+    )
+    client_key_file: str = Field(
+        default="", description="A file with the private key (PEM or JWK) for `private_key_jwt` (RFC 7523)."
+    )
+    redirect_port: Ports = Field(
+        default=(0,),
+        description="The loopback port of a program's callback: 0 for any free port, a port, or a range.",
+        examples=["8400-8410"],
+    )
+    open_browser: bool = Field(
+        default=True,
+        description="Whether a program opens the system browser. `false` only prints the address.",
+    )
+    clock_skew_seconds: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = Field(
+        default=60.0, description="Seconds by which the clocks of the provider and this machine may differ."
+    )
+    http_timeout_seconds: Seconds = Field(
+        default=10.0, description="Seconds allowed for each call to the provider, in total."
+    )
+    proxy_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="The proxy for calls to the provider. If unset, `HTTPS_PROXY` and `NO_PROXY` apply.",
+    )
+    ca_bundle: str = Field(
+        default="",
+        description=(
+            "A file with the certificate authorities to trust (PEM). Without it, `REQUESTS_CA_BUNDLE` and "
+            "`SSL_CERT_FILE` of the environment apply."
+        ),
+    )
+    userinfo_from_id_token: bool = Field(
+        default=False,
+        description="Whether to skip the UserInfo call when the ID token has the requested claims.",
+    )
 
 
 class DeploySettings(_Section):
@@ -125,30 +219,115 @@ class DeploySettings(_Section):
 
     model_config = SettingsConfigDict(env_prefix=_DEPLOY)
 
-    auth_enabled: bool = False
-    auth_session_cookie: str = "pywry_session"
-    auth_header: str = "Authorization"
-    default_roles: CommaList = ["viewer"]
-    admin_users: CommaList = []
-    allowed_users: CommaList = []
-    allowed_email_domains: CommaList = []
-    roles_claim: str = ""
-    role_map: RoleMap = {}
-    state_backend: StateBackend = "memory"
-    sqlite_path: str = ""
-    redis_url: SecretStr = SecretStr(REDIS_URL)
-    redis_prefix: str = PREFIX
-    session_ttl: Seconds = 86400.0
-    session_idle_ttl: SecondsOrZero = 0.0
-    token_secret: SecretList = []
-    encryption_keys: EncryptionKeys = []
-    public_base_url: str = ""
-    trusted_proxy_hops: Annotated[int, Field(ge=0, le=16)] = 0
-    cookie_secure: Literal["auto", "true", "false"] = "auto"
-    login_rate_limit: Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")] = "30/minute"
-    after_login_url: str = "/"
-    after_logout_url: str = "/"
-    trust_unverified_email: bool = False
+    auth_enabled: bool = Field(
+        default=False,
+        description="Whether users can sign in. Until it is `true`, guards refuse every request.",
+    )
+    auth_session_cookie: str = Field(
+        default="pywry_session",
+        description="The name of the session cookie; `__Host-session` is the safest one on https.",
+    )
+    auth_header: str = Field(
+        default="Authorization",
+        description="The request header in which API clients send `Bearer` session tokens.",
+    )
+    default_roles: CommaList = Field(
+        default=["viewer"], description="The roles of every signed-in user, separated by commas."
+    )
+    admin_users: CommaList = Field(
+        default=[],
+        description="User IDs and verified e-mail addresses with the role `admin`, separated by commas.",
+        examples=["admin@example.com"],
+    )
+    allowed_users: CommaList = Field(
+        default=[],
+        description=(
+            "Users who may sign in: user IDs and verified e-mail addresses, separated by commas. If this "
+            "and `ALLOWED_EMAIL_DOMAINS` are empty, every user of the provider may sign in."
+        ),
+    )
+    allowed_email_domains: CommaList = Field(
+        default=[], description="Domains of verified e-mail addresses that may sign in, separated by commas."
+    )
+    roles_claim: str = Field(
+        default="", description="The claim that lists a user's groups or roles, for `ROLE_MAP`."
+    )
+    role_map: RoleMap = Field(
+        default={},
+        description="Roles for values of `ROLES_CLAIM`, as `value=role` pairs separated by commas.",
+        examples=["eng=editor,ops=admin"],
+    )
+    state_backend: StateBackend = Field(
+        default="memory",
+        description=(
+            "Where sessions and pending logins are kept. `memory` serves one process, `sqlite` one machine,"
+            " `redis` many machines."
+        ),
+    )
+    sqlite_path: str = Field(
+        default="", description="The SQLite file. Empty selects a file in the user's state folder."
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr(REDIS_URL),
+        description="The Redis server, as a `redis://`, `rediss://` or `unix://` URL.",
+    )
+    redis_prefix: str = Field(
+        default=PREFIX,
+        description="The first part of every Redis key. Give each site that shares a server its own.",
+    )
+    session_ttl: Seconds = Field(default=86400.0, description="Seconds that a session lasts at most.")
+    session_idle_ttl: SecondsOrZero = Field(
+        default=0.0,
+        description="Seconds without a request after which a session ends early. 0 disables this.",
+        examples=["3600"],
+    )
+    token_secret: SecretList = Field(
+        default=[],
+        description=(
+            "Signs cookies. Required with `sqlite` and `redis`, and equal for all workers. To rotate it, "
+            "list the new secret before the old one, separated by a comma."
+        ),
+    )
+    encryption_keys: EncryptionKeys = Field(
+        default=[],
+        description=(
+            "Keys that encrypt stored sessions, tokens and pending logins (AES-256-GCM): 32 random bytes "
+            "each, in base64url. The first key encrypts, all of them decrypt."
+        ),
+        examples=[_NEW_KEY],
+    )
+    public_base_url: str = Field(
+        default="",
+        description=(
+            "The site's address as browsers see it, with its sub-path. Without it, the request's own host "
+            "and scheme are used."
+        ),
+    )
+    trusted_proxy_hops: Annotated[int, Field(ge=0, le=16)] = Field(
+        default=0,
+        description="How many reverse proxies in front of the site set forwarded headers. 0 ignores them.",
+        examples=["1"],
+    )
+    cookie_secure: Literal["auto", "true", "false"] = Field(
+        default="auto",
+        description="Whether cookies carry `Secure`. `auto` omits it only for http on a loopback address.",
+    )
+    login_rate_limit: Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")] = Field(
+        default="30/minute",
+        description="How many logins one client address may begin.",
+        examples=["30/minute"],
+    )
+    after_login_url: str = Field(
+        default="/", description="The path to open after a sign-in that names no `next`."
+    )
+    after_logout_url: str = Field(default="/", description="The path to open after signing out.")
+    trust_unverified_email: bool = Field(
+        default=False,
+        description=(
+            "Whether access rules accept addresses that the provider has not verified. Unsafe wherever "
+            "users can choose their own address."
+        ),
+    )
 
 
 class PyWrySettings:
@@ -221,24 +400,12 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
             name = str(fault["loc"][0])
             problem = fault["msg"].removeprefix("Value error, ")
-            example = _EXAMPLES.get(name, kind.model_fields[name].get_default())
+            field = kind.model_fields[name]
+            example = field.examples[0] if field.examples else field.get_default()
             faults.append(
                 f"{kind.model_config['env_prefix']}{name.upper()}: {problem}; for example {example}"
             )
         return None
-
-
-_EXAMPLES = {
-    "admin_users": "admin@example.com",
-    "encryption_keys": "what this prints: python3 -c"
-    ' "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"',
-    "login_rate_limit": "30/minute",
-    "redirect_port": "8400-8410",
-    "role_map": "eng=editor,ops=admin",
-    "trusted_proxy_hops": "1",
-    "session_idle_ttl": "3600",
-    "refresh_token_ttl_seconds": "2592000",
-}
 
 
 def _names_in(env_file: str | os.PathLike[str] | None) -> list[str]:
