@@ -14,7 +14,7 @@ TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3
 
 # One step after the other, also under -j: two installers at once would meet at apt's lock.
 .NOTPARALLEL:
-.PHONY: help test soak lint types setup system-packages demo clean
+.PHONY: help test soak lint types setup system-packages demo docs clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -39,8 +39,13 @@ soak: setup ## run the tests that take long, with their full counts
 demo: .venv/.runtime ## sign in to a web application here, with a provider of its own
 	$(BIN)/pywry-auth demo
 
+docs: .venv/.docs ## build the documentation site; every warning is an error
+	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 clean: ## remove everything that was installed or generated here
-	rm -rf .venv $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv docs/_build $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system-packages:
@@ -53,6 +58,10 @@ $(BIN)/pip:
 
 .venv/.runtime: setup.cfg pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[deploy]'
+	touch $@
+
+.venv/.docs: setup.cfg pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
 .venv/.tests: setup.cfg pyproject.toml | system-packages $(BIN)/pip

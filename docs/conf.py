@@ -18,6 +18,7 @@ html_static_path = ["_static"]
 html_show_copyright = html_show_sphinx = False
 
 myst_heading_anchors = 3
+autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
 # The build uses no network, and only public names have a page: references to other names stay plain text.
@@ -62,5 +63,13 @@ def setup(app: Sphinx) -> None:
     def include(_app: Sphinx, file: Path, _page: str, source: list[str]) -> None:
         source[0] = _adapt_links((_DOCS / file).resolve().parent, source[0])
 
+    def keep_whole(
+        _app: Sphinx, kind: str, _name: str, _value: object, _options: object, lines: list[str]
+    ) -> None:
+        # napoleon takes words before a colon for the property's type, unless an empty line comes first.
+        if kind == "property":
+            lines.insert(0, "")
+
+    app.connect("autodoc-process-docstring", keep_whole, priority=400)  # before napoleon
     app.connect("source-read", read)
     app.connect("include-read", include)

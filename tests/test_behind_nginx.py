@@ -1,4 +1,4 @@
-"""The site over https behind nginx, as the README sets it up, at a provider that nobody here wrote."""
+"""The site over https behind nginx, as the documentation sets it up, at a provider that nobody here wrote."""
 
 from __future__ import annotations
 

@@ -1,26 +1,111 @@
-"""What the documentation names is there, and its code runs as it stands."""
+"""The documentation's examples run as they stand, its links resolve, and its site builds."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from flask import Flask
+from sphinx.util.inventory import InventoryFile
+from werkzeug.test import Client as WSGIClient
 
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from tests.cli.program import environment, started
+from tests.deploy.hosts import Host, served_by_wsgi
+from tests.deploy.web import Browser
+from tests.documents import DOCS, LOCAL_ISSUER, PAGES, README, ROOT, anchors, block, blocks, exported, links
+from tests.person import Person
+from tests.test_public_api import THERE
 
-_ROOT = Path(__file__).parents[1]
-_GUIDES = sorted((_ROOT / "docs" / "providers").glob("*.md"))
-_PAGES = [_ROOT / "README.md", *_GUIDES]
+_GUIDES = sorted((DOCS / "providers").glob("*.md"))
+_NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
+_DEPLOYMENT = DOCS / "deployment.md"
+_SITE = "http://127.0.0.1:5000"
 _GUID = "11111111-2222-3333-4444-555555555555"
 _FIELDS = {
-    f"{kind.model_config['env_prefix']}{name.upper()}"
+    f"{kind.model_config['env_prefix']}{name.upper()}": field
     for kind in (OAuth2Settings, DeploySettings)
-    for name in kind.model_fields
+    for name, field in kind.model_fields.items()
 }
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+# Links and settings
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_link_resolves(page: Path) -> None:
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_variable_is_a_setting(page: Path) -> None:
+    told = set(re.findall(r"PYWRY_[A-Z0-9]+__[A-Z0-9_]+", page.read_text()))
+    assert told <= set(_FIELDS)
+
+
+@pytest.mark.parametrize("guide", _GUIDES, ids=_name)
+def test_every_short_name_in_a_guide_is_a_setting_too(guide: Path) -> None:
+    told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", guide.read_text()))
+    assert told
+    assert told <= {name.partition("__")[2] for name in _FIELDS}
+
+
+# Generated pages
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_generated_pages_are_fresh(generate: ModuleType) -> None:
+    """`make docs` writes them."""
+    assert (DOCS / "settings.md").read_text() == generate.settings_page()
+    assert (DOCS / "errors.md").read_text() == generate.errors_page()
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    rows = re.findall(
+        r"^\| `([A-Z0-9_]+)` \| (.*?) \| (.+) \|$", (DOCS / "settings.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == len(_FIELDS)
+    told = {name: default.strip("` ") for name, default, _ in rows}
+    assert all(meaning.endswith(".") for _, _, meaning in rows)
+    assert all(field.description for field in _FIELDS.values())
+    defaults = {name.partition("__")[2]: field.default for name, field in _FIELDS.items()}
+    assert told["REDIRECT_PORT"] == "0"
+    assert told["REDIS_URL"] == defaults["REDIS_URL"].get_secret_value()
+    assert told["DEFAULT_ROLES"] == "viewer"
+    assert told["USE_PKCE"] == "true"
+    for name, default in defaults.items():
+        if type(default) in (str, float, int):
+            assert told[name] == (default if isinstance(default, str) else f"{default:g}"), name
+
+
+# Providers
 
 
 def test_there_is_a_guide_for_each_provider() -> None:
@@ -28,49 +113,310 @@ def test_there_is_a_guide_for_each_provider() -> None:
     assert {guide.stem for guide in _GUIDES} == set(getattr(named, "__args__", ()))
 
 
-@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.stem)
-def test_every_variable_is_a_setting(page: Path) -> None:
-    text = page.read_text()
-    told = set(re.findall(r"PYWRY_[A-Z0-9]+__[A-Z0-9_]+", text))
-    assert told
-    assert told <= _FIELDS
-
-
-@pytest.mark.parametrize("guide", _GUIDES, ids=lambda guide: guide.stem)
-def test_every_short_name_is_a_setting_too(guide: Path) -> None:
-    told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", guide.read_text()))
-    assert told
-    assert told <= {name.partition("__")[2] for name in _FIELDS}
-
-
-@pytest.mark.parametrize("guide", _GUIDES, ids=lambda guide: guide.stem)
+@pytest.mark.parametrize("guide", _GUIDES, ids=_name)
 def test_a_guides_settings_make_its_provider(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
-        monkeypatch.delenv(name)
-    for name, value in re.findall(
-        r'^export (\w+)="?([^"#\n]*?)"?\s*(?:#.*)?$', guide.read_text(), re.MULTILINE
-    ):
+    _without_settings(monkeypatch)
+    for name, value in exported(blocks(guide, "sh")[0], LOCAL_ISSUER).items():
         monkeypatch.setenv(name, _GUID if name.endswith("TENANT_ID") else value)
-    settings = get_settings().oauth2
-    assert settings is not None
-    provider = create_provider_from_settings(settings)
-    assert settings.provider == guide.stem
-    assert provider.client_id
+    settings = get_settings()
+    assert settings.oauth2 is not None
+    assert settings.deploy.auth_enabled
+    assert settings.oauth2.provider == guide.stem
+    assert create_provider_from_settings(settings.oauth2).client_id
 
 
-@pytest.mark.parametrize("guide", _GUIDES, ids=lambda guide: guide.stem)
-def test_a_guides_code_runs(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
-        monkeypatch.delenv(name)
-    (code,) = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), re.DOTALL | re.MULTILINE)
-    own: dict[str, object] = {"__name__": "own"}
-    exec(code, own)  # noqa: S102 - this is what it is for
-    app = own["app"]
+@pytest.mark.parametrize("guide", _GUIDES, ids=_name)
+def test_a_guides_code_makes_a_site_that_lets_users_sign_in(
+    guide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_settings(monkeypatch)
+    (code,) = blocks(guide, "python")
+    app = _executed(code)["app"]
     assert isinstance(app, Flask)
     assert "/auth/callback" in {rule.rule for rule in app.url_map.iter_rules()}
+    assert app.test_client().get("/auth/userinfo").status_code == 401  # and not 503: sign-in is switched on
 
 
 @pytest.mark.parametrize("name", ["google", "github", "microsoft"])
 def test_a_guide_does_not_claim_more_than_was_tried(name: str) -> None:
-    text = " ".join((_ROOT / "docs" / "providers" / f"{name}.md").read_text().split())
-    assert "tried here against a local imitation" in text
+    text = " ".join((DOCS / "providers" / f"{name}.md").read_text().split())
+    assert "tried against a local imitation" in text
+
+
+def _without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
+        monkeypatch.delenv(name)
+
+
+def _executed(code: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
+    names = {"__name__": "own"} if names is None else names
+    exec(code, names)  # noqa: S102 - this is what it is for
+    return names
+
+
+# Native mode
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider() as idp:
+        yield idp
+
+
+def _run(code: str, settings: dict[str, str], folder: Path, *, asks: bool) -> tuple[int, str, str]:
+    command = f"import os; os.chdir({str(folder)!r})\n{code}"
+    with started(sys.executable, "-c", command, XDG_STATE_HOME=str(folder), **settings) as program:
+        if asks:
+            Person().sign_in(program.url())
+        return program.end()
+
+
+def _native(idp: IdentityProvider) -> dict[str, str]:
+    settings = exported(blocks(_NATIVE, "sh")[0], idp.issuer)
+    assert len(settings) == 3
+    return settings
+
+
+def _native_block(idp: IdentityProvider, containing: str) -> str:
+    return block(_NATIVE, "python", containing).replace(LOCAL_ISSUER, idp.issuer)
+
+
+def test_a_program_chooses_its_provider_and_store_in_code(idp: IdentityProvider, tmp_path: Path) -> None:
+    code = _native_block(idp, "GenericOIDCProvider")
+    status, out, err = _run(code, {}, tmp_path, asks=True)
+    assert (status, out) == (0, "openid email profile\n"), err
+    assert (tmp_path / "tokens.sqlite3").exists()
+
+
+def test_a_program_tells_errors_apart(idp: IdentityProvider, tmp_path: Path) -> None:
+    code = _native_block(idp, "AuthFlowCancelled")
+    status, out, err = _run(code, _native(idp), tmp_path, asks=True)
+    assert (status, out) == (0, "Signed in: Alice Example\n"), err
+    in_no_time = code.replace("timeout=300", "timeout=0")
+    status, _, err = _run(in_no_time, _native(idp), tmp_path, asks=False)
+    assert status == 1
+    assert "You did not sign in within five minutes." in err
+
+
+def test_a_program_stays_signed_in_and_others_need_not_ask(idp: IdentityProvider, tmp_path: Path) -> None:
+    settings = _native(idp) | {"PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite"}
+    quiet = settings | {"PYWRY_OAUTH2__OPEN_BROWSER": "false"}
+    job = _native_block(idp, "timeout=0")
+    status, _, err = _run(job, quiet, tmp_path, asks=False)
+    assert status == 1
+    assert "Sign in first" in err
+    for again in (False, True):
+        code = _native_block(idp, "request_session")
+        status, out, err = _run(code, settings, tmp_path, asks=not again)
+        assert (status, out) == (0, "Alice Example\n"), err
+    assert _run(job, quiet, tmp_path, asks=False) == (0, "Signed in already.\n", "")
+    assert idp.calls["token"] == 1
+
+
+def test_every_block_of_the_page_on_native_mode_is_run() -> None:
+    marks = ("GenericOIDCProvider", "AuthFlowCancelled", "request_session", "timeout=0")
+    assert sorted(block(_NATIVE, "python", mark) for mark in marks) == sorted(blocks(_NATIVE, "python"))
+
+
+# Web sites
+
+
+@pytest.fixture
+def site(idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> IdentityProvider:
+    """The README's settings, a folder for files, and the provider that the examples sign in at."""
+    _without_settings(monkeypatch)
+    for name, value in exported(block(README, "sh", "pywry-web"), idp.issuer).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(tmp_path / "site.sqlite3"))
+    monkeypatch.setenv("FLASK_SECRET_KEY", "a secret for tests")
+    monkeypatch.chdir(tmp_path)
+    return idp
+
+
+def _app(page: Path, containing: str, idp: IdentityProvider) -> Any:
+    return _executed(block(page, "python", containing).replace(LOCAL_ISSUER, idp.issuer))["app"]
+
+
+def _browser(app: Flask) -> Browser:
+    return Browser(app.test_client(), _SITE)
+
+
+@pytest.mark.parametrize("page", [_FLASK, _FASTAPI, DOCS / "moving.md"], ids=_name)
+def test_every_block_of_a_page_runs(page: Path, site: IdentityProvider) -> None:
+    names: dict[str, Any] = {"__name__": "own"}
+    for code in blocks(page, "python"):
+        _executed(code.replace(LOCAL_ISSUER, site.issuer), names)
+
+
+@pytest.mark.parametrize("number", range(len(blocks(_DEPLOYMENT, "python"))))
+def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> None:
+    command = [sys.executable, "-c", blocks(_DEPLOYMENT, "python")[number]]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_every_page_with_python_is_run_by_a_test() -> None:
+    tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
+    assert {page for page in PAGES if blocks(page, "python")} <= tested
+
+
+def test_flask_routes_and_guards(site: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYWRY_DEPLOY__ADMIN_USERS", "alice@example.com")
+    app = _app(_FLASK, "permission_required", site)
+    browser = _browser(app)
+    assert browser.get("/").text == "Hello"
+    assert browser.get("/reports").status_code == 401
+    browser.sign_in("/auth/login?next=/reports")
+    assert browser.get("/").text == "Hello user-alice"
+    assert browser.get("/reports").text == "For alice@example.com only"
+    assert browser.get("/users").text == "For administrators"
+    assert browser.client.put("/documents/7", base_url=_SITE).json == {"saved": "7"}
+    told = {rule.rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/auth/")}
+    assert told == set(re.findall(r"^\| `[A-Z]+ (/auth/\w+)` \|", _FLASK.read_text(), re.MULTILINE))
+    assert (browser.post("/auth/logout").json or {})["logged_out"] is True
+    bob = _browser(app)
+    bob.sign_in(username="bob")
+    assert bob.get("/users").status_code == 403
+    assert bob.client.put("/documents/7", base_url=_SITE).status_code == 403
+
+
+def test_flask_guards_a_whole_blueprint_and_a_whole_application(site: IdentityProvider) -> None:
+    app = _app(_FLASK, 'request.blueprint != "auth"', site)
+    admin = _executed(block(_FLASK, "python", "admin = Blueprint"))["admin"]
+    admin.add_url_rule("/", "index", lambda: "inside")
+    other = _app(_FLASK, "init_app", site)
+    other.register_blueprint(admin)
+    app.add_url_rule("/", "index", lambda: "inside")
+    for guarded, path in ((app, "/"), (other, "/admin/")):
+        browser = _browser(guarded)
+        assert browser.get(path).status_code == 401
+        browser.sign_in()
+        assert browser.get(path).text == "inside"
+
+
+def test_flask_names_in_templates(site: IdentityProvider) -> None:
+    app = _app(_FLASK, "context_processor", site)
+    template = app.jinja_env.from_string(block(_FLASK, "html", "current_session"))
+    app.add_url_rule("/", "index", lambda: _rendered(app, template))
+    browser = _browser(app)
+    assert browser.get("/").text == ""
+    browser.sign_in()
+    assert browser.get("/").text == "Hello Alice Example"
+
+
+def _rendered(app: Flask, template: Any) -> str:
+    context: dict[str, Any] = {}
+    app.update_template_context(context)
+    return str(template.render(context))
+
+
+def test_flask_calls_an_api_with_the_users_token(site: IdentityProvider) -> None:
+    browser = _browser(_app(_FLASK, "SessionManager", site))
+    browser.sign_in()
+    assert (browser.get("/profile").json or {})["name"] == "Alice Example"
+
+
+def test_flask_offers_several_providers(site: IdentityProvider) -> None:
+    browser = _browser(_app(_FLASK, "GitHubProvider", site))
+    page = browser.get("/auth/login", html=True)
+    assert page.status_code == 200
+    assert "GitHub" in page.text
+    assert browser.begin("/auth/login?provider=corp").startswith(f"{site.issuer}/authorize?")
+
+
+def test_flask_wtf_lets_the_sign_out_form_through(site: IdentityProvider) -> None:
+    browser = _browser(_app(_FLASK, "CSRFProtect", site))
+    browser.sign_in()
+    assert browser.post("/auth/logout", html=True).status_code == 303
+    assert browser.user is None
+
+
+def test_flask_login_knows_the_user(site: IdentityProvider) -> None:
+    names = _executed(block(_FLASK, "python", "LoginManager"))  # they keep the signal's receiver alive
+    browser = _browser(names["app"])
+    assert browser.get("/me", html=True).location == "/auth/login?next=%2Fme"
+    browser.sign_in("/auth/login?next=/me")
+    assert browser.get("/me").text == "Hello Alice Example"
+
+
+def test_the_tests_on_the_flask_page_pass(site: IdentityProvider) -> None:
+    names: dict[str, Any] = {"__name__": "own"}
+    for code in blocks(_FLASK, "python"):
+        if "def test_" in code:
+            _executed(code, names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+
+
+def test_fastapi_routes_and_guards(site: IdentityProvider) -> None:
+    app = served_by_wsgi(_app(_FASTAPI, "AuthMiddleware", site), Host("fastapi"))
+    browser = Browser(WSGIClient(app), _SITE)
+    assert browser.get("/dashboard", html=True).location == "/auth/login?next=/dashboard"
+    assert browser.get("/reports").status_code == 401
+    browser.sign_in("/auth/login?next=/dashboard")
+    assert browser.get("/dashboard").json == {"user": "user-alice", "roles": ["viewer"]}
+    assert browser.get("/reports").json == {"for": "alice@example.com"}
+    assert browser.get("/users").status_code == 403
+    assert browser.client.put("/documents/7", base_url=_SITE).status_code == 403
+
+
+def test_secrets_come_from_files(
+    site: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    for name in ("PYWRY_OAUTH2__CLIENT_SECRET", "PYWRY_DEPLOY__TOKEN_SECRET"):
+        (secrets / name).write_text(f"{os.environ[name]}\n")
+        monkeypatch.delenv(name)
+    create_app = _executed(block(_DEPLOYMENT, "python", "secrets_dir"))["create_app"]
+    browser = _browser(create_app(secrets))
+    browser.sign_in()
+    assert browser.user == "user-alice"
+
+
+def test_sessions_are_listed_and_ended(site: IdentityProvider) -> None:
+    browser = _browser(_app(_FLASK, "init_app", site))
+    browser.sign_in()
+    command = [sys.executable, "-c", block(_DEPLOYMENT, "python", "delete_user_sessions")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    listed, ended = run.stdout.splitlines()
+    assert "['viewer']" in listed
+    assert ended == "1 sessions ended"
+    assert browser.user is None
+
+
+def test_the_settings_for_deployment_are_accepted(tmp_path: Path) -> None:
+    code = blocks(_DEPLOYMENT, "sh")[0] + blocks(_DEPLOYMENT, "sh")[1]
+    for name in ("client_secret", "token_secret", "redis_password"):
+        (tmp_path / name).write_text("a secret for tests\n")
+    settings = exported(code.replace("/run/secrets", str(tmp_path)), LOCAL_ISSUER)
+    command = [sys.executable, "-c", "from pywry_auth.deploy_routes import create_auth_blueprint as c; c()"]
+    run = subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert {client.client_id for client in DEFAULT_CLIENTS}.isdisjoint(settings.values())
+
+
+# The site
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-E", "docs", str(folder)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert (run.returncode, run.stderr) == (0, "")
+    return folder
+
+
+def test_the_site_has_every_page(built: Path) -> None:
+    pages = {str(page.relative_to(DOCS).with_suffix(".html")) for page in DOCS.rglob("*.md")}
+    assert pages <= {str(page.relative_to(built)) for page in built.rglob("*.html")}
+    assert (built / "_images" / "demo.png").exists()
+
+
+def test_every_public_name_is_on_the_api_page(built: Path) -> None:
+    inventory = InventoryFile.loads((built / "objects.inv").read_bytes(), uri="")
+    told = {name for kind in inventory.data if kind.startswith("py:") for name in inventory.data[kind]}
+    assert {f"{module}.{name}" for module, names in THERE.items() for name in names} <= told

@@ -1,4 +1,4 @@
-"""The README's code runs as it stands, and what it names is there."""
+"""The README's code signs users in as it stands, and its statements about files and commands are true."""
 
 from __future__ import annotations
 
@@ -9,155 +9,104 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from werkzeug.test import Client as WSGIClient
 
-from pywry_auth.config import DeploySettings, OAuth2Settings
-from pywry_auth.testing.identity_provider import Client, IdentityProvider
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, IdentityProvider
 from tests.cli.program import started
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser
+from tests.documents import LOCAL_ISSUER, README, ROOT, block, blocks, exported
 from tests.person import Person
 
-_ROOT = Path(__file__).parents[1]
-_README = (_ROOT / "README.md").read_text()
-_ISSUER = "https://id.example.com"
+_TEXT = README.read_text()
 
 
 @pytest.fixture
 def idp() -> Iterator[IdentityProvider]:
-    client = Client("my-program", redirect_uris=("http://127.0.0.1/callback",))  # as the README says
-    with IdentityProvider(signing_algorithm="ES256", clients=[client]) as idp:
+    """The provider as its command starts it, on another port."""
+    with IdentityProvider() as idp:
         yield idp
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", _README, re.DOTALL | re.MULTILINE)
+def test_it_is_short() -> None:
+    assert len(_TEXT.splitlines()) < 150
+    assert (ROOT / "docs" / "_static" / "demo.png").stat().st_size < 150_000
+
+
+def test_the_provider_starts_as_told_and_knows_the_clients_that_are_told() -> None:
+    command = re.search(r"^python (-m \S+ --port) 9000$", block(README, "sh", "identity_provider"), re.M)
+    assert command
+    with started(sys.executable, *command[1].split(), "0") as program:
+        assert program.process.stdout is not None
+        told = [program.process.stdout.readline() for _ in range(1 + len(DEFAULT_USERS))]
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", told[0])
+    for user, line in zip(DEFAULT_USERS, told[1:], strict=True):
+        assert f"`{user.username}`" in _TEXT
+        assert f"`{user.password}`" in _TEXT
+        assert user.username in line
+        assert user.password in line
+    for client in DEFAULT_CLIENTS:
+        (row,) = [line for line in _TEXT.splitlines() if line.startswith(f"| `{client.client_id}`")]
+        assert (f"`{client.client_secret}`" if client.client_secret else "| none |") in row
+        (uri,) = re.findall(r"`(http://[^`]+)`", row)
+        assert uri in client.redirect_uris
+    web = DEFAULT_CLIENTS[1].redirect_uris
+    assert set(web) == {
+        f"http://{h}:{p}/auth/callback" for h in ("127.0.0.1", "localhost") for p in (5000, 8000)
+    }
 
 
 def test_the_program_signs_in_with_the_exported_settings(idp: IdentityProvider) -> None:
-    settings = _exports("pip install .\n", idp)
+    settings = exported(block(README, "sh", "pywry-demo"), idp.issuer)
     assert len(settings) == 3
-    with started(sys.executable, "-c", _blocks("python")[0], **settings) as program:
+    with started(sys.executable, "-c", blocks(README, "python")[0], **settings) as program:
         Person().sign_in(program.url())
         status, out, err = program.end()
     assert (status, out) == (0, "Signed in: alice@example.com as user-alice\n"), err
     assert idp.calls["revoke"] == 2
 
 
-def _exports(after: str, idp: IdentityProvider) -> dict[str, str]:
-    """Return the variables of the shell block that begins so."""
-    (block,) = [block for block in _blocks("sh") if block.startswith(after)]
-    exports = re.findall(r"^export (\w+)=(\S+)", block, re.MULTILINE)
-    return {name: value.replace(_ISSUER, idp.issuer) for name, value in exports}
+def _settings_of_the_site(idp: IdentityProvider, folder: Path) -> dict[str, str]:
+    settings = exported(block(README, "sh", "pywry-web"), idp.issuer)
+    assert len(settings["PYWRY_DEPLOY__TOKEN_SECRET"]) > 40  # the shell made it
+    return settings | {"PYWRY_DEPLOY__SQLITE_PATH": str(folder / "state.sqlite3")}
 
 
-def test_the_web_application_signs_in_with_the_exported_settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def _executed(code: str) -> Any:
+    own: dict[str, Any] = {"__name__": "own"}
+    exec(code, own)  # noqa: S102 - this is what it is for
+    return own["app"]
+
+
+def test_the_flask_application_signs_in_with_the_exported_settings(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    site = "https://app.example.com"
-    client = Client("my-site", "...", (f"{site}/auth/callback",), (f"{site}/",))  # as the README says
-    with IdentityProvider(signing_algorithm="ES256", clients=[client]) as idp:
-        settings = _exports("pip install '.[deploy]'\n", idp)
-        settings["PYWRY_DEPLOY__SQLITE_PATH"] = str(tmp_path / "state.sqlite3")
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        own: dict[str, Any] = {"__name__": "own"}
-        exec(next(block for block in _blocks("python") if "init_app" in block), own)  # noqa: S102 - this is what it is for
-        browser = Browser(own["app"].test_client(), site)
-        assert browser.get("/", html=True).text == "Hello"
-        assert browser.get("/reports").status_code == 401
-        browser.sign_in("/auth/login?next=/reports")
-        assert browser.get("/", html=True).text == "Hello user-alice"
-        assert browser.get("/reports").text == "For alice@example.com alone"
-        assert browser.get("/users").status_code == 403
+    for name, value in _settings_of_the_site(idp, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    app = _executed(block(README, "python", "init_app"))
+    browser = Browser(app.test_client(), "http://127.0.0.1:5000")
+    assert browser.get("/reports").status_code == 401
+    assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
+    assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:5000/reports"
+    assert browser.get("/reports").text == "For alice@example.com only"
 
 
 def test_the_fastapi_application_signs_in_with_the_exported_settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    site = "https://app.example.com"
-    client = Client("my-site", "...", (f"{site}/auth/callback",), (f"{site}/",))
-    with IdentityProvider(signing_algorithm="ES256", clients=[client]) as idp:
-        settings = _exports("pip install '.[deploy]'\n", idp)
-        settings["PYWRY_DEPLOY__SQLITE_PATH"] = str(tmp_path / "state.sqlite3")
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        own: dict[str, Any] = {"__name__": "own"}
-        exec(next(block for block in _blocks("python") if "AuthMiddleware" in block), own)  # noqa: S102 - this is what it is for
-        browser = Browser(WSGIClient(served_by_wsgi(own["app"], Host("fastapi"))), site)
-        assert browser.get("/dashboard", html=True).location == "/auth/login?next=/dashboard"
-        assert browser.get("/reports").status_code == 401
-        browser.sign_in("/auth/login?next=/dashboard")
-        assert browser.get("/dashboard").json == {"user": "user-alice", "roles": ["viewer"]}
-        assert browser.get("/reports").json == {"for": "alice@example.com"}
-        assert browser.get("/users").status_code == 403
+    for name, value in _settings_of_the_site(idp, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    app = served_by_wsgi(_executed(block(README, "python", "AuthMiddleware")), Host("fastapi"))
+    browser = Browser(WSGIClient(app), "http://127.0.0.1:8000")
+    assert browser.get("/reports").status_code == 401
+    assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
+    assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:8000/reports"
+    assert browser.get("/reports").json == {"for": "alice@example.com"}
 
 
-def test_the_provider_can_be_made_in_code(idp: IdentityProvider) -> None:
-    code = _blocks("python")[1]
-    assert _ISSUER in code
-    with started(sys.executable, "-c", code.replace(_ISSUER, idp.issuer)) as program:
-        Person().sign_in(program.url())
-        status, out, err = program.end()
-    assert (status, out) == (0, "openid email profile\n"), err
-
-
-def test_a_program_stays_signed_in_and_takes_the_token_to_an_api(
-    idp: IdentityProvider, tmp_path: Path
-) -> None:
-    oauth2 = {
-        "PROVIDER": "oidc",
-        "ISSUER_URL": idp.issuer,
-        "CLIENT_ID": "my-program",
-        "TOKEN_STORE_BACKEND": "sqlite",
-    }
-    settings = {f"PYWRY_OAUTH2__{name}": value for name, value in oauth2.items()}
-    settings["XDG_STATE_HOME"] = str(tmp_path)
-    code = _blocks("python")[2].replace(_ISSUER, idp.issuer)
-    assert ".login()" in code
-    for again in (False, True):
-        with started(sys.executable, "-c", code, **settings) as program:
-            if not again:
-                Person().sign_in(program.url())
-            status, out, err = program.end()
-        assert (status, out) == (0, "Alice Example\n"), err
-    assert idp.calls["token"] == 1
-
-
-def test_every_setting_is_one_and_has_its_default() -> None:
-    fields = {
-        name.upper(): field
-        for kind in (OAuth2Settings, DeploySettings)
-        for name, field in kind.model_fields.items()
-    }
-    told = {
-        name: cells[2].strip(" `")
-        for cells in (line.split("|") for line in _README.splitlines() if line.startswith("| `"))
-        for name in re.findall(r"`([A-Z_]+)`", cells[1])
-    }
-    assert len(told) > 35
-    assert told == {name: _default(fields[name].default) for name in told}
-    assert set(re.findall(r"PYWRY_(?:OAUTH2|DEPLOY)__([A-Z_]+)", _README)) <= set(fields)
-
-
-def _default(value: object) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, tuple):
-        return "-".join(str(port) for port in value)
-    if isinstance(value, (list, dict)):
-        return ",".join(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def test_every_place_and_command_is_there() -> None:
-    places = re.findall(r"`((?:pywry_auth|tests|bench)/[\w./]*)`", _README)
-    assert len(places) >= 7
-    assert [place for place in places if not (_ROOT / place).exists()] == []
-    makefile = (_ROOT / "Makefile").read_text()
-    targets = re.findall(r"\bmake (demo|test)\b", _README)
-    assert {"demo", "test"} == set(targets)
+def test_every_command_is_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"(?:^|`)make (\w+)\b", _TEXT, re.MULTILINE))
+    assert targets >= {"demo", "test", "docs"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    assert LOCAL_ISSUER in _TEXT

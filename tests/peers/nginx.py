@@ -1,4 +1,4 @@
-"""Debian's nginx on a loopback port, in front of another server, with the README's own configuration."""
+"""Debian's nginx on a loopback port, in front of another server, configured as the documentation says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.peers.tls import TLSFiles
 
-_README = Path(__file__).parents[2] / "README.md"
+_PAGE = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 _AROUND = """
 {user}
@@ -82,7 +82,7 @@ class Nginx:
         return (self._folder / "access.log").read_text()
 
     def _server(self, port: int) -> str:
-        (block,) = re.findall(r"^```nginx\n(.*?)^```$", _README.read_text(), re.DOTALL | re.MULTILINE)
+        block = re.findall(r"^```nginx\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)[0]
         for theirs, ours in (
             ("listen 443 ssl", f"listen 127.0.0.1:{self._port} ssl"),
             ("server_name app.example.com", "server_name localhost"),
