@@ -63,13 +63,13 @@ def setup(app: Sphinx) -> None:
     def include(_app: Sphinx, file: Path, _page: str, source: list[str]) -> None:
         source[0] = _adapt_links((_DOCS / file).resolve().parent, source[0])
 
-    def keep_whole(
+    def spare_colons(
         _app: Sphinx, kind: str, _name: str, _value: object, _options: object, lines: list[str]
     ) -> None:
-        # napoleon takes words before a colon for the property's type, unless an empty line comes first.
+        # napoleon takes the words before a colon in a property's first line for its type.
         if kind == "property":
-            lines.insert(0, "")
+            lines[:1] = [line.replace(": ", " – ") for line in lines[:1]]
 
-    app.connect("autodoc-process-docstring", keep_whole, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", spare_colons, priority=400)  # before napoleon
     app.connect("source-read", read)
     app.connect("include-read", include)

@@ -1,4 +1,4 @@
-"""A FastAPI application whose users sign in, from settings alone: ``uvicorn examples.fastapi_app:app``."""
+"""A FastAPI application configured by settings: ``uvicorn examples.fastapi_app:app``."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Example</t
 
 @app.get("/")
 async def home(request: Request) -> HTMLResponse:
-    """Greet whoever comes."""
+    """Greet the user, or offer to sign in."""
     session = request.state.session
     if session is None:
         return HTMLResponse('<p><a href="/auth/login">Sign in</a></p>')
@@ -29,7 +29,7 @@ async def home(request: Request) -> HTMLResponse:
 
 @app.get("/dashboard")
 async def dashboard(request: Request) -> object:
-    """Send strangers to the login."""
+    """Send visitors to the login."""
     session = getattr(request.state, "session", None)
     if not session:
         return RedirectResponse("/auth/login?next=/dashboard")
@@ -38,19 +38,19 @@ async def dashboard(request: Request) -> object:
 
 @app.get("/reports")
 async def reports(session: Annotated[UserSession, Depends(current_session)]) -> dict[str, str]:
-    """Answer signed-in users alone; others sign in and come back."""
+    """Answer signed-in users only; visitors sign in and come back."""
     return {"for": session.user_id}
 
 
 @app.get("/users", dependencies=[Depends(require_role("admin"))])
 async def users() -> dict[str, str]:
-    """Answer administrators alone."""
+    """Answer administrators only."""
     return {"for": "administrators"}
 
 
 @app.websocket("/live")
 async def live(websocket: WebSocket, session: Annotated[UserSession, Depends(current_session)]) -> None:
-    """Tell a signed-in user's page who it is."""
+    """Tell the page of a signed-in user the user's ID."""
     await websocket.accept()
     await websocket.send_json({"user": session.user_id})
     await websocket.close()
