@@ -68,7 +68,7 @@ def setup(app: Sphinx) -> None:
     ) -> None:
         # napoleon takes the words before a colon in a property's first line for its type.
         if kind == "property":
-            lines[:1] = [line.replace(": ", " – ") for line in lines[:1]]
+            lines[:1] = [line.replace(": ", "; ") for line in lines[:1]]
 
     app.connect("autodoc-process-docstring", spare_colons, priority=400)  # before napoleon
     app.connect("source-read", read)
