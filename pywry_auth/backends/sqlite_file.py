@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,14 +24,19 @@ _CAUSES = {
 
 
 class _Process:
-    """What belongs to one process: its idle connections, and the lock in which its writers queue up."""
+    """The idle connections of one process, and the lock in which its writers queue.
+
+    The idle connections are closed when the file is no longer used, and when the interpreter exits.
+    """
 
     def __init__(self, parent: _Process | None = None) -> None:
         self.pid = os.getpid()
         self.idle: list[sqlite3.Connection] = []
         self.writing = threading.Lock()
-        # After a fork, SQLite forbids to use or even close what was opened before it: kept, and left alone.
+        # SQLite forbids a forked process to use or close its parent's connections: keep them untouched.
         self.parent = parent
+        # From Python 3.13 on, a connection that is collected before it is closed raises a ResourceWarning.
+        weakref.finalize(self, _close_idle, self.idle, self.pid)
 
 
 class SQLiteFile:
@@ -61,7 +67,7 @@ class SQLiteFile:
         """
         idle = self._here().idle
         try:
-            connection = self._take(idle) or self._open()
+            connection = _take(idle) or self._open()
             try:
                 yield connection
             except BaseException:
@@ -92,21 +98,13 @@ class SQLiteFile:
 
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
-        idle = self._here().idle
-        while connection := self._take(idle):
-            connection.close()
+        here = self._here()
+        _close_idle(here.idle, here.pid)
 
     def _here(self) -> _Process:
         if self._process.pid != os.getpid():
             self._process = _Process(self._process)
         return self._process
-
-    @staticmethod
-    def _take(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
-        try:
-            return idle.pop()  # without a look before it: another thread may take the last one in between
-        except IndexError:
-            return None
 
     def _open(self) -> sqlite3.Connection:
         self._create()
@@ -163,3 +161,17 @@ class SQLiteFile:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
         cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
         return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
+
+
+def _take(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
+    try:
+        return idle.pop()  # without a check first: another thread may take the last one in between
+    except IndexError:
+        return None
+
+
+def _close_idle(idle: list[sqlite3.Connection], pid: int) -> None:
+    if pid != os.getpid():
+        return  # a forked process must not close the connections of its parent
+    while connection := _take(idle):
+        connection.close()

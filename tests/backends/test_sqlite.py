@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -45,7 +46,7 @@ def in_subprocess(program: str, place: Path) -> list[str]:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 
 
@@ -261,6 +262,32 @@ def test_threads_that_end_leave_no_connection_behind(sqlite: SQLiteBackend) -> N
     assert len(os.listdir("/proc/self/fd")) <= before + 4 * 3
     sqlite.close()
     assert len(os.listdir("/proc/self/fd")) < before
+
+
+@pytest.mark.parametrize("end", ["", "del backend", "os.fork() or os._exit(0); os.wait()"])
+def test_a_backend_that_is_never_closed_closes_its_connections_at_exit(tmp_path: Path, end: str) -> None:
+    """SQLite removes the log beside the file when the last connection is closed."""
+    program = f"""
+backend = SQLiteBackend(place)
+backend.put("k:1", b"v")
+print(os.path.exists(f"{{place}}-wal"))
+{end}
+"""
+    assert in_subprocess(program, tmp_path / "state.db") == ["True"]
+    assert [path.name for path in tmp_path.iterdir()] == ["state.db"]
+
+
+def test_a_backend_that_is_not_used_any_more_keeps_no_file_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    def use() -> None:
+        backend = SQLiteBackend(tmp_path / "state.db")
+        together(4, lambda _: backend.get("k:1"))
+        assert len(os.listdir("/proc/self/fd")) > before
+
+    use()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_the_default_is_in_the_users_folder_for_state(
