@@ -8,25 +8,33 @@ LOWEST := .venv/lowest
 # Test processes: many tests wait for servers and browsers, so twice the number of processors is faster.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
+# The part of the tests that make test-pythons runs; PYTHONS_TESTS=tests runs all of them.
+PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/state tests/test_config.py \
+	tests/test_exceptions.py tests/test_imports.py tests/test_models.py tests/test_silent_login.py
+
 # command:package of what the tests use beside Python and npm packages
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
 	redis-server:redis-server nginx:nginx dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
 
-# One step after the other, also under -j: two installers at once would meet at apt's lock.
+# One step after the other, also under -j: two installers at once would wait for one lock.
 .NOTPARALLEL:
-.PHONY: help test soak lint types setup system-packages demo docs clean
+.PHONY: help test test-pythons soak lint types setup system-packages demo docs clean
 
 help: ## show these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 test: lint types ## set up what is missing, then run lint, types and all tests
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --cov=pywry_auth
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
 	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
 
-lint: setup ## check style and format
+test-pythons: setup ## run a part of the tests on every Python found here
+	tests/pythons.sh -n $(WORKERS) $(PYTHONS_TESTS)
+
+lint: setup ## check style, format and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell -D -
 
 types: setup ## check types
 	$(BIN)/mypy
@@ -45,13 +53,13 @@ docs: .venv/.docs ## build the documentation site; every warning is an error
 	@echo docs/_build/html/index.html
 
 clean: ## remove everything that was installed or generated here
-	rm -rf .venv docs/_build $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv docs/_build $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system-packages:
 	@tests/system_packages.sh venv $(TEST_PACKAGES)
 
-# venv alone leaves a python without pip behind when ensurepip is missing: pip is the sign that it ended well.
+# venv leaves a python without pip behind when ensurepip is missing: pip is the sign that it ended well.
 $(BIN)/pip:
 	@tests/system_packages.sh venv
 	$(PYTHON) -m venv .venv
