@@ -27,7 +27,7 @@ def _setup() -> configparser.ConfigParser:
 
 _REQUIRED = _setup()["options"]["install_requires"].split("\n")[1:]
 _EXTRAS = {name: text.strip().split("\n") for name, text in _setup()["options.extras_require"].items()}
-_OFFERED = {name: lines for name, lines in _EXTRAS.items() if name not in ("test", "dev")}
+_OFFERED = {name: lines for name, lines in _EXTRAS.items() if name not in ("test", "dev", "docs")}
 
 
 def _names(lines: list[str]) -> set[str]:
@@ -71,7 +71,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 def test_every_declared_dependency_is_imported() -> None:
     distributions = packages_distributions()
     imported = {name.lower() for module in _foreign() for name in distributions.get(module, [module])}
-    assert _names(_REQUIRED) - imported == set()
+    assert _names(_REQUIRED) - imported == {"oauthlib"}  # only a floor: requests-oauthlib imports it
 
 
 @pytest.mark.parametrize("line", [*_REQUIRED, *(line for lines in _OFFERED.values() for line in lines)])
@@ -80,7 +80,7 @@ def test_every_dependency_has_a_lower_bound(line: str) -> None:
 
 
 def test_the_extra_all_has_every_dependency_of_the_others() -> None:
-    others = {line for name, lines in _OFFERED.items() if name != "all" for line in lines}
+    others = {line for name, lines in _OFFERED.items() if name not in ("all", "testing") for line in lines}
     assert set(_OFFERED["all"]) == others
 
 

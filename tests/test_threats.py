@@ -15,7 +15,7 @@ _PAGE = _ROOT / "docs" / "security" / "threats.md"
 
 _ROW = re.compile(r"^### ([TPNLRS]\d+)\. (.+)$", re.MULTILINE)
 _NOT_HELD = re.compile(r"^- \*\*([TPNLR]\d+)\*\*: .+$", re.MULTILINE)
-_TEST = re.compile(r"^- `(tests/[\w/]+\.py)::(\w+)`$", re.MULTILINE)
+_TEST = re.compile(r"^- `((?:tests|pywry_auth/testing)/[\w/]+\.py)::(\w+)`$", re.MULTILINE)
 # At most two digits: S256 is a method of PKCE.
 _CODE = re.compile(r"\b[TPNLRS]\d{1,2}\b")
 
