@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from copy import copy
 from typing import Generic, TypeVar
 
 from pywry_auth.exceptions import AuthenticationError, ErrorCode
@@ -81,4 +80,6 @@ def _outcome(running: Future[_T]) -> _T:
         return running.result()
     except AuthenticationError as error:
         # Each thread needs an error of its own: an exception has one traceback, and callers add to it.
-        raise copy(error) from error
+        own = type(error).__new__(type(error), *error.args)  # its class may have another constructor
+        vars(own).update(vars(error))
+        raise own from error

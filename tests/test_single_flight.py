@@ -153,3 +153,22 @@ def _interrupt() -> str:
 
 def _fail() -> str:
     raise TokenError("the provider is away")
+
+
+class _OddError(AuthenticationError):
+    def __init__(self, place: str, number: int) -> None:
+        super().__init__(f"{place} {number}")
+        self.number = number
+
+
+def test_an_error_class_with_its_own_constructor_reaches_every_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> None:
+        raise _OddError("here", 7)
+
+    _, askers = _one_run_for_all(monkeypatch, fail)
+    for asker in askers:
+        assert isinstance(asker.error, _OddError)
+        assert (str(asker.error), asker.error.number) == ("here 7", 7)
+    assert len({id(asker.error) for asker in askers}) == len(askers)

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import NoMatchFound
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 
 from pywry_auth.asgi.bridge import Bridge, BridgedResponse
@@ -90,6 +90,8 @@ class AuthRouter(APIRouter):
 
     def _serve(self, path: str, request: WSGIRequest, mount: Mount) -> WSGIResponse:
         try:
+            if path.startswith("//"):  # the map would drop a slash and find the route
+                raise NotFound
             name, parameters = self._paths.match(path, request.method)
         except HTTPException as fault:
             return self.auth_routes.handle_fault(fault, request, mount)

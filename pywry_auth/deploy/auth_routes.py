@@ -98,7 +98,7 @@ class AuthRoutes:
             else:
                 again = site.login_path(safe_path(site.parameter("next"), ""))
                 response = refusal_for(site, error, again)
-        return self._private(response)
+        return self.private(response)
 
     def handle_fault(self, fault: HTTPException, request: Request, mount: Mount) -> Response:
         """Return the response to a request below the prefix that matches no route (404, 405).
@@ -114,7 +114,7 @@ class AuthRoutes:
         )
         if isinstance(fault, MethodNotAllowed):
             response.headers["Allow"] = ", ".join(sorted(fault.valid_methods or ()))
-        return self._private(response)
+        return self.private(response)
 
     def session_of(self, request: Request) -> UserSession | None:
         """Return the session of any request to the application, or None; the store is asked once.
@@ -142,7 +142,8 @@ class AuthRoutes:
             return refusal(site, ErrorCode.AUTH_DISABLED, "Signing in is switched off on this site.")
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
 
-    def _private(self, response: Response) -> Response:
+    def private(self, response: Response) -> Response:
+        """Return a response of the routes with the headers that keep it out of caches."""
         response.headers["Cache-Control"] = "no-store"
         response.vary.update(("Cookie", self.options.auth_header))
         return response

@@ -164,6 +164,8 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
     fault = request.routing_exception
     if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
+    elif request.blueprint == _installed().blueprint:
+        routes.private(response)  # a view that raised an unexpected error has no response of its own
     routes.sessions.mark(request, response)
     return response
 

@@ -91,7 +91,8 @@ class SessionLifecycle:
             ended = int(store.delete_session(session.session_id))
         if store.list_user_sessions(user):
             return ended, self.tokens.load(user)
-        return ended, sign_out(self.providers.of_session(session), self.tokens, user).tokens
+        provider = self.providers.of_session(session)
+        return ended, sign_out(provider, self.tokens, user, foreign=True).tokens
 
     def logout_url(self, session: UserSession, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
         """Return the URL of the provider's own sign-out, or None if it has none.

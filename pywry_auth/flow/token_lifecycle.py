@@ -219,29 +219,32 @@ class SignOutResult:
     revoked: bool = False
 
 
-def sign_out(provider: OAuthProvider | None, store: TokenStore, key: str) -> SignOutResult:
+def sign_out(
+    provider: OAuthProvider | None, store: TokenStore, key: str, *, foreign: bool = False
+) -> SignOutResult:
     """Remove a user's tokens from the store, then revoke the removed set.
 
     A refresh that is under way finds no tokens to replace, and revokes its own.
 
     Args:
-        provider: The provider that issued the tokens: the set of another client is left alone. None removes
-            any set and revokes nothing.
+        provider: The provider that issued the tokens. None removes any set and revokes nothing.
         store: The store that holds them.
         key: The user's ID.
+        foreign: Whether to remove the set of another client too. Such a set is never sent anywhere.
     """
-    tokens = _take(provider, store, key)
+    tokens = _take(provider, store, key, foreign)
     if tokens is None or provider is None:
         return SignOutResult(tokens)
     return SignOutResult(tokens, revoke(provider, tokens))
 
 
-def _take(provider: OAuthProvider | None, store: TokenStore, key: str) -> OAuthTokenSet | None:
+def _take(provider: OAuthProvider | None, store: TokenStore, key: str, foreign: bool) -> OAuthTokenSet | None:
     while (tokens := store.load(key)) is not None:
-        if provider is not None and not provider.issued_to_this_client(tokens):
+        ours = provider is None or provider.issued_to_this_client(tokens)
+        if not ours and not foreign:
             return None
         if store.discard(key, tokens):  # not if another process has replaced the set since it was loaded
-            return tokens
+            return tokens if ours else None
     return store.take(key)  # a record that cannot be read must not outlive the sign-out either
 
 
@@ -250,8 +253,12 @@ def revoked_on_failure(provider: OAuthProvider, tokens: OAuthTokenSet) -> Iterat
     """Revoke new tokens if the block fails: a login that fails leaves no grant without an owner."""
     try:
         yield
-    except Exception:
-        revoke(provider, tokens)
+    except Exception as error:
+        if isinstance(error, AuthenticationError) and error.error == ErrorCode.PROVIDER_UNREACHABLE:
+            # Another timeout is likely, so there is one attempt: for the token that lives longer.
+            provider.revoke_token(tokens.refresh_token or tokens.access_token)
+        else:
+            revoke(provider, tokens)
         raise
 
 

@@ -221,8 +221,11 @@ class AuthFlowManager:
             self._raise_if_cancelled()
             if self._token_store is not None:
                 self._token_store.save(result.user_id, result.tokens)
-            if self._session_manager is not None:
+            elif self._session_manager is not None:
                 self._session_manager.save_tokens(result.tokens)
+        if self._token_store is not None and self._session_manager is not None:
+            # The stored tokens have an owner, so a failure does not revoke them any more.
+            self._session_manager.save_tokens(result.tokens)
         self._seconds = time.monotonic() - began
         self._state = AuthFlowState.COMPLETED
         return result

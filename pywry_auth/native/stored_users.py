@@ -37,9 +37,10 @@ class SignedIn:
 
     def sign_out(self) -> bool:
         """Forget the user and the tokens, and return whether the provider confirmed their revocation."""
-        confirmed = self.session.logout()
-        self.accounts.forget(self.result.user_id)
-        return confirmed
+        try:
+            return self.session.logout()
+        finally:
+            self.accounts.forget(self.result.user_id)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ This file imports the HTTP and the signature libraries: ``OAuthProvider`` import
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from pywry_auth.exceptions import ErrorCode, TokenError
+from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.authorization import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
@@ -20,6 +21,8 @@ from pywry_auth.protocol.jws import VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
 from pywry_auth.protocol.urls import HTTPOptions, with_query
+
+_logger = logging.getLogger("pywry_auth.protocol")
 
 
 class Hooks(Protocol):
@@ -179,8 +182,21 @@ class ProtocolClient:
         tokens = self._hooks.normalize_tokens(tokens)
         if tokens.id_token is None or not self._hooks.uses_openid:
             return replace(tokens, id_token=None)  # an ID token that was not requested is not validated
-        claims = self.validate_id_token(tokens.id_token, nonce, tokens.access_token)
+        try:
+            claims = self.validate_id_token(tokens.id_token, nonce, tokens.access_token)
+        except TokenError:
+            self._revoke_unusable(tokens)
+            raise
         return replace(tokens, id_token_claims=claims)
+
+    def _revoke_unusable(self, tokens: OAuthTokenSet) -> None:
+        """Revoke tokens that arrived with an invalid ID token; the login fails however this ends."""
+        for token in filter(None, (tokens.refresh_token, tokens.access_token)):
+            try:
+                self.revoke(token)
+            except AuthenticationError as error:
+                _logger.warning("a token with an invalid ID token could not be revoked: %s", error)
+                return
 
     def _expected(self, token: VerifiedToken) -> ExpectedClaims:
         issuer = self._hooks.expected_issuer(token.claims)

@@ -10,6 +10,8 @@ from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
+_RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
+
 
 class ProviderHooks:
     """The members that a provider's class may define in its own way; ``OAuthProvider`` lists them."""
@@ -22,6 +24,17 @@ class ProviderHooks:
     options: ProviderOptions
     client_id: str
     scopes: tuple[str, ...]
+
+    def __init_subclass__(cls) -> None:
+        """Refuse an override under a name of version 0.1.0, which would have no effect.
+
+        Raises:
+            TypeError: The class has such a method; the text names the new one.
+        """
+        super().__init_subclass__()
+        for old, new in _RENAMED.items():
+            if old in vars(cls):
+                raise TypeError(f"{cls.__name__}.{old}() has no effect any more: rename it to {new}()")
 
     @property
     def metadata(self) -> ProviderMetadata:

@@ -48,7 +48,7 @@ class GenericOIDCProvider(OAuthProvider):
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
         self._issuer_url = issuer_url and require_endpoint(issuer_url, "ISSUER_URL")
         self._flight = SingleFlight[ProviderMetadata](AuthenticationError)
-        self._discovered: ProviderMetadata | None = None
+        self._discovered: dict[str, ProviderMetadata] = {}  # shared by the copies with other scopes
         if not issuer_url:
             for member in ("authorization_endpoint", "token_endpoint"):
                 self.require_endpoint(member)
@@ -64,7 +64,7 @@ class GenericOIDCProvider(OAuthProvider):
         """
         if not self._issuer_url:
             return super().metadata
-        return self._flight.run(self._discover, lambda: self._discovered)
+        return self._flight.run(self._discover, lambda: self._discovered.get("metadata"))
 
     def is_recorded_issuer(self, name: str) -> bool:
         """Tell whether the issuer that a stored token set names is this one, without discovery."""
@@ -75,5 +75,6 @@ class GenericOIDCProvider(OAuthProvider):
 
     def _discover(self) -> ProviderMetadata:
         with self.api_session() as session:
-            self._discovered = self.options.applied_to(discover(session, self._issuer_url))
-        return self._discovered
+            metadata = self.options.applied_to(discover(session, self._issuer_url))
+        self._discovered["metadata"] = metadata
+        return metadata

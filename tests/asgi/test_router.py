@@ -170,3 +170,11 @@ def test_without_its_packages_the_error_is_the_command_that_installs_them() -> N
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert "pip install 'pywry-auth[fastapi]'" in run.stdout
+
+
+def test_a_doubled_slash_is_no_way_to_a_route(web: Web) -> None:
+    """A proxy's rule for ``/auth/login`` does not match it, so the application does not either."""
+    client = client_of(web, app_with(web))
+    for path in ("/auth//login", "/auth///login", "/auth//status"):
+        assert client.get(path).status_code == 404, path
+    assert client.post("/auth//logout").status_code == 404

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from werkzeug.test import TestResponse
 
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.flow.events import listen, unlisten
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import PROTECTED, Browser, Web
 
@@ -88,3 +91,20 @@ def test_a_login_and_its_cookies_are_nobody_elses(web: Web) -> None:
     assert done.status_code == 303
     assert proxy.get(two, callback.removeprefix("http://127.0.0.1"), "").status_code == 400
     assert proxy.stored == {}
+
+
+def test_an_unexpected_error_of_a_route_in_flask_is_not_cached(idp: IdentityProvider) -> None:
+    """A listener of the application's own that fails, for example. [T30]"""
+
+    def fail(sender: object, event: object) -> None:
+        raise RuntimeError("a fault of the listener")
+
+    listen(fail)
+    try:
+        browser = Web(idp, MemoryBackend()).browser()
+        response = browser.get(browser.authorize(), html=True)
+    finally:
+        unlisten(fail)
+    assert response.status_code == 500
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "Cookie" in response.headers["Vary"]

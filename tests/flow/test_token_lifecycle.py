@@ -31,7 +31,17 @@ from pywry_auth.flow.token_lifecycle import (
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.token_stores import MemoryTokenStore
 from tests.protocol.forge import make_key, sign
-from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer, claims_of, one_after_the_other
+from tests.protocol.issuer import (
+    ACCESS_TOKEN,
+    CLIENT_ID,
+    NOW,
+    REDIRECT_URI,
+    REFRESH_TOKEN,
+    SUBJECT,
+    ScriptedIssuer,
+    claims_of,
+    one_after_the_other,
+)
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, Behaviour, Received, resets
 
@@ -513,3 +523,31 @@ def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) 
     with pytest.raises(ValueError, match="full"), revoked_on_failure(issuer.provider(), first(issuer)):
         raise ValueError("full")
     assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]
+
+
+@pytest.mark.parametrize("refresh_token", ["canary-refresh-1", None])
+def test_a_provider_that_does_not_answer_gets_one_more_call(
+    issuer: ScriptedIssuer, refresh_token: str | None
+) -> None:
+    """Each further call would hold the thread for another timeout."""
+    issuer.answers["/revoke"] = Answer({}, 503)
+    tokens = first(issuer, refresh_token=refresh_token)
+    silent = TokenError("It did not answer.", error=ErrorCode.PROVIDER_UNREACHABLE)
+    with pytest.raises(TokenError), revoked_on_failure(issuer.provider(), tokens):
+        raise silent
+    assert _revoked(issuer) == [refresh_token or "canary-first"]
+
+
+@pytest.mark.parametrize("revocation", [200, 500])
+def test_tokens_with_an_invalid_id_token_are_revoked(issuer: ScriptedIssuer, revocation: int) -> None:
+    """No token set remains that could be stored: not after an exchange, and not after a refresh."""
+    issuer.answers["/revoke"] = Answer({}, revocation)
+    foreign = issuer.id_token(aud="another-client")
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=foreign))
+    with pytest.raises(TokenError) as caught:
+        issuer.provider().exchange_code("code", REDIRECT_URI)
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
+    assert _revoked(issuer) == [REFRESH_TOKEN, ACCESS_TOKEN]
+    with pytest.raises(TokenRefreshError):
+        refresh(issuer.provider(), first(issuer))
+    assert _revoked(issuer)[2:] == [REFRESH_TOKEN, ACCESS_TOKEN]

@@ -23,7 +23,13 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, TokenError
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    AuthFlowCancelled,
+    AuthFlowTimeout,
+    StoreUnavailable,
+    TokenError,
+)
 from pywry_auth.models import AuthFlowState, AuthorizationRequest, OAuthTokenSet
 from pywry_auth.native.flow_manager import AuthFlowManager
 from pywry_auth.protocol.authorization import AuthorizationCode, ResponseParameters
@@ -154,6 +160,24 @@ class Ledger:
 
     def save_tokens(self, tokens: OAuthTokenSet) -> None:
         self.saved.append(("session", tokens, self.person.last_page))
+
+
+def test_stored_tokens_stay_valid_if_the_session_manager_then_fails(
+    provider: GenericOIDCProvider, idp: IdentityProvider
+) -> None:
+    """They have an owner by then, so they are not revoked."""
+
+    class FailingManager:
+        def save_tokens(self, tokens: OAuthTokenSet) -> None:
+            raise StoreUnavailable("The store is down.")
+
+    person = Person()
+    ledger = Ledger(person)
+    flow = AuthFlowManager(provider, ledger, FailingManager(), notify=lambda message: None)
+    with pytest.raises(StoreUnavailable):
+        flow.run_native(person.open, person.close)
+    assert [key for key, *_ in ledger.saved] == ["user-alice"]
+    assert idp.calls["revoke"] == 0
 
 
 def test_somebody_signs_in_and_the_page_says_so_only_after_the_tokens_are_stored(

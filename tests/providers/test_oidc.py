@@ -170,3 +170,11 @@ def test_an_issuer_url_that_cannot_be_is_named_at_once(url: str) -> None:
     with pytest.raises(AuthenticationError, match="ISSUER_URL") as caught:
         GenericOIDCProvider(CLIENT_ID, issuer_url=url)
     assert "canary" not in str(caught.value)
+
+
+def test_a_copy_with_other_scopes_shares_the_discovery(issuer: ScriptedIssuer) -> None:
+    provider = issuer.provider()
+    twin = provider.with_scopes(["openid"])
+    assert twin.metadata == provider.metadata
+    twin.validate_id_token(issuer.id_token())
+    assert [request.path for request in issuer.server.received] == [DOCUMENT, "/jwks"]

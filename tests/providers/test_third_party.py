@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from werkzeug import Request, Response
 
-from pywry_auth import OAuthProvider, OAuthTokenSet
+from pywry_auth import GenericOIDCProvider, OAuthProvider, OAuthTokenSet
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import Claims
@@ -222,3 +222,12 @@ def test_the_keyword_arguments_are_the_options() -> None:
     """A type checker needs a TypedDict, which cannot be derived from a dataclass."""
     options = {option.name: option.type for option in fields(ProviderOptions)}
     assert {name: told.__forward_arg__ for name, told in ProviderKeywords.__annotations__.items()} == options
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("vouched_email", "verified_email"), ("issued", "issued_to_this_client")]
+)
+def test_an_override_under_an_old_name_is_refused(old: str, new: str) -> None:
+    """It would have no effect, and its class would trust addresses that it meant to refuse."""
+    with pytest.raises(TypeError, match=rf"Quirky\.{old}\(\).*{new}\(\)"):
+        type("Quirky", (GenericOIDCProvider,), {old: lambda self, *arguments: None})
