@@ -1,4 +1,4 @@
-"""Ground: the names of the storage backends, the options that each reads, and their defaults."""
+"""Ground: the storage backends, their options and defaults."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "redis": {"url": REDIS_URL, "prefix": PREFIX},
     "keyring": {"service_name": KEYRING_SERVICE},
 }
-"""For each module of ``backends/`` that opens a backend: the options that it reads, with their defaults."""
+"""The options that each built-in backend reads, with their defaults; a name is a module of ``backends/``."""
 
 ENTRY_POINTS = "pywry_auth.backends"
-"""The entry-point group in which other packages name functions from ``StorageOptions`` to ``Backend``."""
+"""The entry-point group for other packages' functions from ``StorageOptions`` to ``Backend``."""
 
 
 def installed_backends() -> dict[str, EntryPoint]:
-    """Return the entry points of the backends that other packages have installed, by name."""
+    """Return the entry points of other packages' backends by name."""
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def refused_backend(name: str, *, without: str = "") -> str:
-    """Return the names that can be chosen if a backend does not exist, otherwise an empty text.
+    """Return the valid names if a backend does not exist.
 
     Args:
         name: The name of the backend.
-        without: The name of a backend that is not fit for the purpose.
+        without: The name of a backend that is unsuitable for the purpose.
+
+    Returns:
+        The end of an error text, or an empty text if the backend exists.
     """
     if name != without and (name in BUILT_IN or name in installed_backends()):
         return ""

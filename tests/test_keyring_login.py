@@ -71,7 +71,7 @@ def _refuse(told: object, *more: Any) -> str:
     ("vault", "reason"),
     [
         (_SwitchedOff(), "switched off"),
-        (fail.Keyring(), "there is none"),
+        (fail.Keyring(), "there is no keyring"),
         (_PlainText(), "that keeps secrets"),
     ],
 )

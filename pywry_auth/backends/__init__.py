@@ -1,1 +1,1 @@
-"""Bytes with a lifetime: one file for each technology."""
+"""Stores bytes with a lifetime: one file per technology."""

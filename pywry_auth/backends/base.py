@@ -1,4 +1,7 @@
-"""The interface of every backend: bytes with a lifetime, and a lock built on them."""
+"""The interface of every backend: bytes with a lifetime.
+
+A lock between threads and processes is built on the same operations.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pywry_auth.exceptions import StoreUnavailable
 _logger = logging.getLogger("pywry_auth.backends")
 
 LONGEST_LIFETIME = 100 * 366 * 86400.0
-"""Seconds; a longer lifetime is cut to this one, so that no system's numbers overflow."""
+"""Seconds. Longer lifetimes are reduced to this one, so that no system's numbers overflow."""
 
 
 class When(Enum):
@@ -34,12 +37,13 @@ class Terms:
 
     Args:
         ttl: Lifetime in seconds, more than 0; None keeps the value until it is removed.
-        group: The group whose :meth:`Backend.members` name the key. A key must keep its group for life.
-        limit: How many members the group may have; the oldest are removed. All members of such a group must
-            have the same lifetime.
+        group: The group that lists the key in :meth:`Backend.members`. A later ``put`` of the key must name
+            the same group.
+        limit: The largest number of members in the group; beyond it, the oldest are removed. All members of
+            such a group must have the same lifetime.
         when: Whether a live value must exist, must not exist, or does not matter.
-        expected: Compare and put: the value is replaced only if the live value equals this one. ``when`` has
-            no effect then.
+        expected: Compare and put: the value is replaced only if the live value equals this one. ``when`` then
+            has no effect.
     """
 
     ttl: float | None = None
@@ -60,15 +64,18 @@ class Terms:
 
 
 class Backend(ABC):
-    """Bytes with a lifetime, under keys of any text, for many threads and, where possible, processes.
+    """Bytes with a lifetime, stored under keys of any text.
 
-    A key begins with the kind of its record and a colon (``session:…``), so that kinds never meet. Every
-    operation is atomic, and raises :class:`StoreUnavailable` when the system below does not answer. The class
-    ``BackendContract`` in :mod:`pywry_auth.testing.backend_contract` tests a backend.
+    Many threads use a backend at once and, if ``shared`` is true, many processes. A value is live until it
+    expires or is removed.
+
+    A key begins with the kind of its record and a colon (``session:…``), so that the keys of two kinds are
+    never equal. Every operation is atomic, and raises :class:`StoreUnavailable` if the storage system does
+    not respond. The class ``BackendContract`` in :mod:`pywry_auth.testing.backend_contract` tests a backend.
     """
 
     shared: bool = True
-    """Whether other processes see what is stored."""
+    """Whether other processes see the stored values."""
 
     @abstractmethod
     def get(self, key: str) -> bytes | None:
@@ -89,38 +96,43 @@ class Backend(ABC):
 
     @abstractmethod
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step: of many callers one gets it, the others get None.
+        """Remove and return a value in one step.
+
+        If several callers pop one value, one of them gets it and the others get None.
 
         Args:
             key: The key.
             expected: Remove the value only if it is equal to this one.
-            group: The group of the key. A backend that keeps an index of groups then updates it at once,
-                otherwise when the record would have expired.
+            group: The group of the key. A backend with an index of groups then updates the index at once;
+                without this argument, it updates the index when the record would have expired.
         """
 
     @abstractmethod
     def members(self, group: str) -> list[str]:
-        """Return the live keys of a group, in no order; the cost depends on that group only."""
+        """Return the live keys of a group, in no order.
+
+        The cost depends only on the size of that group.
+        """
 
     @abstractmethod
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far.
+        """Add one to a counter and return the new count.
 
         Args:
             key: The key of the counter.
-            window: Seconds after its first call at which it starts again from 0.
+            window: Seconds after the first call of a count; then the counter starts again from 0.
         """
 
     @abstractmethod
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that expired or are about to, and return their number.
+        """Remove expired records of a kind and return their number.
 
-        A call is never needed, because every backend removes expired records in the end. The cost may depend
-        on everything that is stored.
+        A call is never necessary, because every backend removes expired records eventually. The cost may
+        depend on the number of all stored records.
 
         Args:
-            kind: The beginning of their keys.
-            within: Seconds; records that would expire within them are removed too.
+            kind: The text at the beginning of their keys.
+            within: Seconds. Records that would expire within this time are removed too.
         """
 
     @abstractmethod
@@ -128,26 +140,28 @@ class Backend(ABC):
         """Close all connections; a later call opens new ones."""
 
     def probe(self) -> None:
-        """Check that a stored value can be read again, before other work relies on it.
+        """Check that a stored value can be read again.
 
         Raises:
-            StoreUnavailable: It cannot; the text says why.
+            StoreUnavailable: It cannot be read; the text gives the reason.
         """
         key, value = "probe:" + os.urandom(16).hex(), os.urandom(16)
         self.put(key, value, Terms(ttl=60))
         if self.pop(key) != value:
-            raise StoreUnavailable("The store does not keep what it is given: look at how it is set up.")
+            raise StoreUnavailable("The store does not return stored values: check its configuration.")
 
     @contextmanager
     def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
-        """Hold a lock of all threads and processes on this backend while the ``with`` block runs.
+        """Hold a lock while the ``with`` block runs.
 
-        A caller that waits tries again after short random pauses, because not every system can call back.
+        The lock excludes all other threads and processes on this backend. A waiting caller tries again after
+        short random pauses, because not every system can notify it.
 
         Args:
             key: The name of the lock.
-            lifetime: Seconds after which the lock frees itself if its holder died: more than the block takes.
-            wait: Seconds to wait for another holder; by default ``lifetime``, which outlives a dead holder.
+            lifetime: Seconds after which the lock expires if its holder died. The block must take less time.
+            wait: Seconds to wait for another holder. Default: ``lifetime``, after which the lock of a dead
+                holder has expired.
 
         Raises:
             StoreUnavailable: Another caller still held the lock after ``wait`` seconds.
@@ -158,7 +172,7 @@ class Backend(ABC):
         while not self._acquire(key, owner, lifetime):
             if time.monotonic() >= deadline:
                 raise StoreUnavailable(
-                    "Somebody else is at the same work and did not end in time: try again."
+                    "Another thread or process did not finish the same work in time: try again."
                 )
             self._pause(random.uniform(pause / 2, pause))  # noqa: S311 - only spreads the callers
             pause = min(0.05, pause * 1.5)
@@ -168,7 +182,7 @@ class Backend(ABC):
             self._release(key, owner)
 
     def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:
-        # If an answer was lost and the command sent again, the first try of this caller refuses the second.
+        # If a response was lost and the command was sent again, the first attempt already took the lock.
         terms = Terms(ttl=lifetime, when=When.ABSENT)
         return self.put(key, owner, terms) or self.get(key) == owner
 
@@ -176,7 +190,7 @@ class Backend(ABC):
         try:
             self.pop(key, owner)
         except StoreUnavailable:
-            # The work under the lock is done and its result counts. The lock expires.
+            # The work under the lock is done and its result is valid. The lock expires by itself.
             _logger.warning("a lock could not be released and will expire")
 
     def _pause(self, seconds: float) -> None:
@@ -190,7 +204,7 @@ def bounded(ttl: float) -> float:
         ttl: The requested lifetime in seconds.
 
     Raises:
-        ValueError: It is not more than 0.
+        ValueError: ``ttl`` is not more than 0.
     """
     if not ttl > 0:
         raise ValueError(f"a lifetime must be more than 0 seconds, not {ttl}")

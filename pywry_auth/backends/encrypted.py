@@ -1,4 +1,4 @@
-"""Encryption around any backend: only the keys can read or make a record."""
+"""A backend that encrypts the records of another backend."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ _ID = 4  # bytes that name the key in front of a record
 _NONCE = 12  # bytes, random (NIST SP 800-38D §8.2.2)
 
 KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
-"""Prints a new key."""
+"""The command that prints a new key."""
 
 
 class EncryptedBackend(Backend):
-    """Records of another backend under AES-256-GCM; it keeps lifetimes, groups, locks and counters.
+    """Records of another backend, encrypted with AES-256-GCM.
 
-    A record is bound to its key: a record in the place of another is refused. So is a record without
-    encryption, because an attacker who can write to the store could have made it. A refused record counts as
-    missing and is logged. An older record that was put back in its own place cannot be detected.
+    Lifetimes, groups, locks and counters are those of the other backend.
 
-    Names are not encrypted: digests of session tokens and of state, and the user IDs by which records are
-    found. Counters and locks, which hold a number, are not encrypted either.
+    A record is bound to its key: a record that was copied to another key is refused. So is a record without
+    encryption, because an attacker with write access to the store could have made it. A refused record counts
+    as missing and is logged. An older record that was put back under its own key cannot be detected.
+
+    Names are not encrypted: digests of session tokens and of state, and the user IDs under which records are
+    stored. Counters and locks, which contain a number, are not encrypted either.
 
     Args:
         inner: The backend that keeps the ciphertext.
-        keys: Base64url of 32 bytes each: the first encrypts, all decrypt. A key is good for 2**32 writes; put
-            a new one in front before that.
+        keys: Base64url of 32 bytes each: the first encrypts, all decrypt. A key must not encrypt more than
+            2**32 records; put a new one in front before that.
 
     Raises:
         ValueError: There is no key, or one is malformed; the text does not repeat it.
@@ -59,7 +61,7 @@ class EncryptedBackend(Backend):
         return self._decrypt(key, self._inner.get(key))
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
-        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        """Store a value, as :meth:`Backend.put` describes."""
         if terms.expected is None:
             return self._inner.put(key, self._encrypt(key, value), terms)
         while (data := self._ciphertext(key, terms.expected)) is not None:
@@ -68,7 +70,7 @@ class EncryptedBackend(Backend):
         return False
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
         if expected is None:
             return self._decrypt(key, self._inner.pop(key, group=group))
         while (data := self._ciphertext(key, expected)) is not None:
@@ -77,20 +79,20 @@ class EncryptedBackend(Backend):
         return None
 
     def members(self, group: str) -> list[str]:
-        """Return the live keys of a group, whether or not their records can be decrypted."""
+        """Return the live keys of a group, including undecryptable records."""
         return self._inner.members(group)
 
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        """Add one to a counter, as :meth:`Backend.count` describes."""
         return self._inner.count(key, window)
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
+        """Remove expired records, as :meth:`Backend.prune` describes."""
         return self._inner.prune(kind, within)
 
     @contextmanager
     def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
-        """Hold the other backend's own lock (see :meth:`Backend.lock`)."""
+        """Hold a lock of the other backend (see :meth:`Backend.lock`)."""
         with self._inner.lock(key, lifetime, wait):
             yield
 
@@ -103,10 +105,13 @@ class EncryptedBackend(Backend):
         self._inner.close()
 
     def _ciphertext(self, key: str, expected: bytes) -> bytes | None:
-        """Return the stored ciphertext if it stands for ``expected``, otherwise None.
+        """Return the stored ciphertext if it decrypts to ``expected``.
 
-        No two ciphertexts are alike. A caller that then loses the race for this one must look again: the same
-        plaintext may have been written once more.
+        Each encryption produces a different ciphertext. If this one was replaced before the caller's write,
+        the caller must read again: the new one may contain the same plaintext.
+
+        Returns:
+            The ciphertext, or None if there is no such value.
         """
         data = self._inner.get(key)
         value = self._decrypt(key, data)
@@ -124,7 +129,7 @@ class EncryptedBackend(Backend):
             return self._ciphers[name].decrypt(nonce, ciphertext, _bound_to(key))
         except KeyError:
             _logger.warning("a stored record is not encrypted with any of the keys and counts as missing")
-        except (InvalidTag, ValueError):  # ValueError: too short to be one
+        except (InvalidTag, ValueError):  # ValueError: the ciphertext is too short
             _logger.warning("a stored record was tampered with and counts as missing")
         return None
 
@@ -138,7 +143,7 @@ def _read(key: str) -> bytes:
 def _malformed() -> ValueError:
     return ValueError(
         "an encryption key (PYWRY_DEPLOY__ENCRYPTION_KEYS) must be 32 random bytes in base64url;"
-        f" make one with: {KEY_COMMAND}"
+        f" create one with: {KEY_COMMAND}"
     )
 
 

@@ -1,4 +1,7 @@
-"""Opens the backend that storage options describe, and loads its technology only then."""
+"""Opens the backend that storage options describe.
+
+The package of a technology is imported only when its backend is opened.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from pywry_auth.storage import BUILT_IN, installed_backends, refused_backend
 
 @cache
 def open_backend(options: StorageOptions) -> Backend:
-    """Return the backend of the options, the same instance for equal options.
+    """Return the backend of the options.
 
-    A built-in backend is opened by the function ``open_backend`` of the module with its name, a backend of
-    another package by its entry point.
+    Equal options return the same instance. A built-in backend is opened by the function ``open_backend`` in
+    the module of the same name. A backend of another package is opened by its entry point.
 
     Args:
         options: The place where records are kept.
@@ -39,11 +42,14 @@ def open_backend(options: StorageOptions) -> Backend:
 
 
 def encrypted(backend: Backend, keys: Sequence[str]) -> Backend:
-    """Return a backend that encrypts the records of ``backend``, or ``backend`` itself without keys.
+    """Wrap a backend in encryption if there are keys.
 
     Args:
         backend: The backend that keeps the ciphertext.
         keys: Base64url of 32 bytes each: the first encrypts, all decrypt.
+
+    Returns:
+        The encrypting backend, or ``backend`` itself without keys.
 
     Raises:
         ValueError: A key is malformed; the text does not repeat it.

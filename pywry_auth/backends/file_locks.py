@@ -1,4 +1,4 @@
-"""Locks between processes: empty files in a folder that only its owner can enter."""
+"""Locks between processes: empty files in the owner's private folder."""
 
 from __future__ import annotations
 
@@ -42,29 +42,36 @@ else:
         return True
 
     def _unlock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # not by closing alone: a child may have the file open too
+        # Closing the file is not enough, because a child process may have it open too.
+        fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 class FileLocks:
-    """Locks by name, each held by one thread of one process; the system frees those of a process that ends.
+    """Named locks, each held by one thread of one process.
+
+    The operating system frees the locks of a process that exits.
 
     Args:
-        folder: Where the files are. It is made when missing, with mode 0700; the files have mode 0600 and
-            stay, since one that was removed and made again would be two locks of one name.
+        folder: The folder of the files. It is created with mode 0700 if it is missing. The files have mode
+            0600 and are never removed: after a removal, two processes could hold one lock, each through a
+            different file of the same name.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def take(self, name: str, *, wait: bool) -> int | None:
-        """Take a lock and return what :meth:`free` needs, or None where somebody else holds it.
+        """Take a lock and return its handle.
 
         Args:
-            name: The lock's; any text.
-            wait: Whether to wait until it is free, however long that takes, in the order of arrival.
+            name: The name of the lock; any text.
+            wait: Whether to wait, without a time limit and in the order of arrival, until the lock is free.
+
+        Returns:
+            The handle for :meth:`free`, or None if another caller holds the lock.
 
         Raises:
-            StoreUnavailable: The folder or the file cannot be made or opened.
+            StoreUnavailable: The folder or the file cannot be created or opened.
         """
         try:
             handle = self._open(name)
@@ -72,14 +79,14 @@ class FileLocks:
                 return handle
         except OSError as error:
             raise StoreUnavailable(
-                f"No lock can be taken in {self._folder} ({type(error).__name__}): it must be a folder of "
-                "yours that you can write to."
+                f"The folder {self._folder} cannot be used for locks ({type(error).__name__}): it must be"
+                " your own folder, and you must have write access to it."
             ) from error
         os.close(handle)
         return None
 
     def free(self, handle: int) -> None:
-        """Free a lock that was taken."""
+        """Free the lock of a handle."""
         _unlock(handle)
         os.close(handle)
 
@@ -101,7 +108,7 @@ class FileLocks:
 
 
 def default_folder() -> Path:
-    """Return where the files are unless the caller says otherwise: in the user's folder for state."""
+    """Return the default folder, inside the user's folder for state."""
     from platformdirs import user_state_path
 
     return user_state_path("pywry-auth") / "locks"

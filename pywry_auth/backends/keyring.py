@@ -1,4 +1,7 @@
-"""A backend in the operating system's keyring: for the programs of one user on one machine."""
+"""A backend in the operating system's keyring.
+
+It is for the programs of one user on one machine.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,23 @@ _T = TypeVar("_T")
 
 
 class KeyringBackend(Backend):
-    """Records in the keyring that the system unlocks when its user signs in.
+    """Records in the keyring of the operating system's user.
 
-    A keyring has no operation that is one step to all others, so that each operation holds a lock between
-    processes; and it may ask the user to unlock it, so that each runs in a thread that is not waited for
+    The system unlocks the keyring when the user signs in.
+
+    A keyring has no atomic operations, so that each operation holds a lock between processes. A keyring may
+    prompt the user to unlock it, so that each operation runs in a thread, and the caller waits for it no
     longer than ``patience``.
 
-    :meth:`Backend.lock` is a lock of files too: it ends with its holder's process, not after a lifetime.
+    :meth:`Backend.lock` is a file lock too: it is freed when its holder's process exits, not after a
+    lifetime.
 
     Args:
-        service_name: Under which name the keyring keeps the entries; one for each application.
-        vault: The keyring; None takes the one that the ``keyring`` package finds, unless that would store
-            plain text and was not chosen by name (``PYTHON_KEYRING_BACKEND``).
-        folder: Where the locks are; default: in the user's folder for state.
-        patience: Seconds to wait for the keyring, or rather for the user whom it asks.
+        service_name: The name under which the keyring keeps the entries; one for each application.
+        vault: The keyring. None selects the one that the ``keyring`` package finds. It is refused if it
+            stores plain text, unless it was chosen by name (``PYTHON_KEYRING_BACKEND``).
+        folder: The folder of the locks. By default, it is inside the user's folder for state.
+        patience: Seconds to wait for the keyring, in which the user can respond to its prompt.
         clock: Unix time in seconds.
     """
 
@@ -62,7 +68,7 @@ class KeyringBackend(Backend):
         return self._do(lambda: self._records.get(key))
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
-        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        """Store a value, as :meth:`Backend.put` describes."""
 
         def put() -> bool:
             self._prove()
@@ -71,7 +77,7 @@ class KeyringBackend(Backend):
         return self._do(put)
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
         return self._do(lambda: self._records.pop(key, expected))
 
     def members(self, group: str) -> list[str]:
@@ -79,18 +85,18 @@ class KeyringBackend(Backend):
         return self._do(lambda: self._records.members(group))
 
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        """Add one to a counter, as :meth:`Backend.count` describes."""
         return self._do(lambda: self._records.count(key, window))
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
+        """Remove expired records, as :meth:`Backend.prune` describes."""
         return self._do(lambda: self._records.prune(kind, within))
 
     def probe(self) -> None:
-        """Make sure that the keyring is there, unlocked, and keeps what it is given.
+        """Check that the keyring is unlocked and keeps new entries.
 
         Raises:
-            StoreUnavailable: It does not; the text names what can be done.
+            StoreUnavailable: The keyring cannot be used; the text names the remedies.
         """
         self._proved = False
         self._do(self._prove)
@@ -99,7 +105,7 @@ class KeyringBackend(Backend):
         """Do nothing: there is no connection."""
 
     def _do(self, act: Callable[[], _T]) -> _T:
-        """Return what ``act`` returns in a thread that has the keyring for itself."""
+        """Run ``act`` in a thread that holds the keyring's lock."""
         answer: Future[_T] = Future()
 
         def work() -> None:
@@ -108,8 +114,8 @@ class KeyringBackend(Backend):
                     if not answer.set_running_or_notify_cancel():
                         return
                     done = act()
-            except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
-                with suppress(InvalidStateError):  # nobody awaits it any more
+            except Exception as error:  # noqa: BLE001 - the waiting caller raises it
+                with suppress(InvalidStateError):  # the caller no longer waits
                     answer.set_exception(error)
             else:
                 answer.set_result(done)
@@ -118,11 +124,14 @@ class KeyringBackend(Backend):
         try:
             return answer.result(self._patience)
         except TimeoutError:
-            answer.cancel()  # what has not begun will not; what has waits for the user
-            raise unusable("it waits for an answer to a question that it asks somewhere") from None
+            answer.cancel()  # an act that has not begun is dropped; a running one waits for the user
+            raise unusable("it waits for the user's response to a prompt") from None
 
     def _prove(self) -> None:
-        """Make sure, once, that the keyring keeps what it is given: one that is switched off takes it all."""
+        """Check, only once, that the keyring keeps an entry.
+
+        A keyring that is switched off accepts all entries and keeps none.
+        """
         if self._proved:
             return
         name, text = "probe", secrets.token_hex(ENTRY // 2)
@@ -130,7 +139,7 @@ class KeyringBackend(Backend):
         kept = self._vault.get(name)
         self._vault.delete(name)
         if kept != text:
-            raise unusable("it does not keep what it is given (is it switched off?)")
+            raise unusable("it does not keep new entries (is it switched off?)")
         self._proved = True
 
     def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:

@@ -1,4 +1,7 @@
-"""Bytes of any length in a keyring whose entries are short texts, whole even after a crash in mid-write."""
+"""Bytes of any length in short keyring entries.
+
+A value stays whole even if the program crashes while it writes.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ _logger = logging.getLogger("pywry_auth.backends")
 _SLOTS = ("a", "b")
 
 ENTRY = 1200
-"""Characters in an entry: Windows takes 2560 bytes of UTF-16, which are 1280."""
+"""Characters in an entry. Windows accepts 2560 bytes of UTF-16, which are 1280 characters."""
 
-_HEADING = 100  # characters in front of the first part that what it says of the others fits in
+_HEADING = 100  # characters that are reserved for the other fields of the head
 _HEAD = re.compile(r"([0-9]{1,9}):([0-9]{1,9}):([0-9a-f]{64}):(.*)")
 
 
@@ -28,10 +31,10 @@ class Vault(Protocol):
         """Return the entry of a name, or None."""
 
     def set(self, name: str, text: str) -> None:
-        """Write an entry, over an earlier one or not."""
+        """Write an entry, or replace an earlier one."""
 
     def delete(self, name: str) -> None:
-        """Remove an entry, or do nothing where there is none."""
+        """Remove an entry if it exists."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,14 @@ class _Head:
 
 
 class Entries:
-    """Values under names, each cut into numbered entries.
+    """Values under names, each split into numbered entries.
 
-    There is room for a value twice, in two slots. A new value goes where the old one is not, its first part,
-    the head, last; only then the old one is removed, its head first. So at any moment the newest head whose
-    parts are all there is the old value or the new one. Of what a crash left behind, the next write of the
-    name, or its removal, takes care.
+    Each name has two slots. A new value is written to the slot that does not contain the old value. Its first
+    part, the head, is written last. Only then is the old value removed, its head first. Therefore the newest
+    head whose parts all exist belongs, at any moment, either to the old value or to the new one. The next
+    write or removal of the name also removes entries that a crash left behind.
 
-    Only one thread of one process may be at it at a time.
+    Only one thread of one process may use the entries at a time.
 
     Args:
         vault: The keyring.
@@ -72,11 +75,11 @@ class Entries:
         return None
 
     def holds(self, name: str) -> bool:
-        """Tell whether there is a value, without reading more than its head."""
+        """Return whether there is a value, reading only its head."""
         return bool(self._heads(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Store a value in place of an earlier one, or not at all."""
+        """Store or replace a value; failures keep the earlier one."""
         heads = self._heads(name)
         slot = _SLOTS[1] if heads and heads[0].slot == _SLOTS[0] else _SLOTS[0]
         self._clear(name, slot, heads)
@@ -91,14 +94,15 @@ class Entries:
             self._clear(name, heads[0].slot, heads)
 
     def erase(self, name: str) -> None:
-        """Remove a value, if there is one, and what crashes left behind of others."""
+        """Remove a value, and entries that crashes left behind."""
         heads = self._heads(name)
         newest = heads[0].slot if heads else ""
-        for slot in sorted(_SLOTS, key=lambda slot: slot == newest):  # or the older one would be back
+        # The newest value goes last, because otherwise the older one would reappear.
+        for slot in sorted(_SLOTS, key=lambda slot: slot == newest):
             self._clear(name, slot, heads)
 
     def _heads(self, name: str) -> list[_Head]:
-        """Return the heads that there are, the newest first."""
+        """Return the existing heads, the newest first."""
         found = []
         for slot in _SLOTS:
             text = self._vault.get(_entry(name, slot, 0))
@@ -122,7 +126,10 @@ class Entries:
             return None
 
     def _clear(self, name: str, slot: str, heads: list[_Head]) -> None:
-        """Remove a slot's head, then its parts, the last first: what is left then has no gap, but an end."""
+        """Remove a slot's head, then its parts in reverse order.
+
+        After a crash, the remaining parts have no gap, so that the next call finds their end.
+        """
         parts = next((head.parts for head in heads if head.slot == slot), 0)
         if parts:
             self._vault.delete(_entry(name, slot, 0))

@@ -1,4 +1,7 @@
-"""Records with lifetimes and groups in a keyring, which knows neither and cannot be listed."""
+"""Records with lifetimes and groups in a keyring.
+
+A keyring itself has no lifetimes or groups, and cannot list its entries.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from pywry_auth.backends.keyring_entries import Entries
 
 _logger = logging.getLogger("pywry_auth.backends")
 
-_INDEX = "index"  # no record's name: those are digests
+_INDEX = "index"  # cannot be the name of a record: those names are digests
 _END = struct.Struct(">d")
 
 
@@ -26,16 +29,17 @@ class _Listed:
 
 
 class Records:
-    """Records, and an index of them all in one entry.
+    """Records, and an index of all records in one entry.
 
-    The index names at least what there is: a record is listed before it is written, and removed before it is
-    struck off. So what a crash leaves behind is found by it.
+    The index lists every record, and possibly some that do not exist: a record is listed before it is
+    written, and its row is removed after the record. Therefore the index finds records that a crash left
+    behind.
 
-    The names of records are digests: a keyring may be short of room for names, take ``Bob`` for ``bob``, or
-    show names to those who may not see values.
+    The names of records are digests, because a keyring may limit the length of names, treat ``Bob`` and
+    ``bob`` as equal, or show names to programs that must not see values.
 
     Args:
-        entries: Where the bytes are.
+        entries: The entries in the keyring.
         clock: Unix time in seconds.
     """
 
@@ -51,7 +55,7 @@ class Records:
         return data[_END.size :]
 
     def put(self, key: str, value: bytes, terms: Terms) -> bool:
-        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        """Store a value, as :meth:`Backend.put` describes."""
         end = math.inf if terms.ttl is None else self._clock() + bounded(terms.ttl)
         if not terms.allow(lambda: self.get(key)):
             return False
@@ -63,7 +67,7 @@ class Records:
         return True
 
     def pop(self, key: str, expected: bytes | None) -> bytes | None:
-        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
         value = self.get(key)
         if value is None or (expected is not None and value != expected):
             return None
@@ -79,7 +83,7 @@ class Records:
         return _of_group(index, group)
 
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        """Add one to a counter, as :meth:`Backend.count` describes."""
         now, lifetime = self._clock(), bounded(window)
         value, index = self.get(key), self._index()
         listed = index.get(key) if value else None
@@ -89,7 +93,7 @@ class Records:
         return number
 
     def prune(self, kind: str, within: float) -> int:
-        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
+        """Remove expired records, as :meth:`Backend.prune` describes."""
         index = self._index()
         ended = [key for key in self._ended(index, within) if key.startswith(kind)]
         self._drop(index, ended)
@@ -102,7 +106,7 @@ class Records:
     def _write(self, index: dict[str, _Listed], key: str, value: bytes, listed: _Listed) -> None:
         if index.get(key) != listed:
             index.pop(key, None)
-            index[key] = listed  # at the end: the oldest come first
+            index[key] = listed  # at the end, because the oldest records come first
             self._write_index(index)
         self._entries.write(_name(key), _END.pack(listed.end) + value)
 
@@ -122,7 +126,7 @@ class Records:
                 str(key): _Listed(group, math.inf if end is None else float(end)) for key, group, end in rows
             }
         except (TypeError, ValueError, OverflowError, RecursionError):
-            _logger.warning("the index in the keyring cannot be read; it is made anew as records are written")
+            _logger.warning("the index in the keyring cannot be read; a new one lists later records")
             return {}
 
     def _write_index(self, index: dict[str, _Listed]) -> None:

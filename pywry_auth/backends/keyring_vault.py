@@ -1,4 +1,7 @@
-"""One service's entries in the system's keyring, with one kind of error for all that can be wrong with it."""
+"""The entries of one service in the system's keyring.
+
+Every fault of the keyring becomes one kind of error.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +17,33 @@ try:
     from keyring.backends.chainer import ChainerBackend
 except ImportError as error:
     raise ImportError(
-        "The keyring backend needs another package: pip install 'pywry-auth[auth]'; or choose"
-        " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that only you can read, or memory"
+        "The keyring backend needs another package: pip install 'pywry-auth[auth]'; or set"
+        " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite (a file that only you can read) or memory"
     ) from error
 
 
 class Keyring(Protocol):
-    """What this needs of a keyring: the part of keyring's own interface that all of them have."""
+    """The methods of the ``keyring`` package that every keyring has."""
 
     def get_password(self, service: str, username: str) -> str | None:
         """Return a secret, or None."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        """Keep a secret."""
+        """Store a secret."""
 
     def delete_password(self, service: str, username: str) -> None:
-        """Forget a secret."""
+        """Remove a secret."""
 
 
 class ServiceVault:
-    """The entries of one service in a keyring, whose every fault is a ``StoreUnavailable``.
+    """The entries of one service in a keyring.
+
+    Every fault of the keyring raises ``StoreUnavailable``.
 
     Args:
-        service: Its name.
-        found: The keyring; None takes the one that the ``keyring`` package finds, unless that would store
-            plain text and was not chosen by name.
+        service: The name of the service.
+        found: The keyring. None selects the one that the ``keyring`` package finds. It is refused if it
+            stores plain text, unless it was chosen by name.
     """
 
     def __init__(self, service: str, found: Keyring | None) -> None:
@@ -51,12 +56,12 @@ class ServiceVault:
             return self._keyring().get_password(self._service, name)
 
     def set(self, name: str, text: str) -> None:
-        """Write an entry, over an earlier one or not."""
+        """Write an entry, or replace an earlier one."""
         with _explained():
             self._keyring().set_password(self._service, name, text)
 
     def delete(self, name: str) -> None:
-        """Remove an entry, or do nothing where there is none."""
+        """Remove an entry if it exists."""
         with _explained():
             try:
                 self._keyring().delete_password(self._service, name)
@@ -74,7 +79,7 @@ def _found() -> Keyring:
     found = keyring.get_keyring()
     first = found.backends[0] if isinstance(found, ChainerBackend) and found.backends else found
     if not core.recommended(first) and not core.load_env() and not core.load_config():
-        raise errors.NoKeyringError(found.name)  # keyrings.alt, say, which keeps plain text in a file
+        raise errors.NoKeyringError(found.name)  # for example keyrings.alt, which keeps plain text in a file
     return found
 
 
@@ -85,21 +90,21 @@ def _explained() -> Iterator[None]:
     except StoreUnavailable:
         raise
     except errors.NoKeyringError as error:
-        raise unusable("there is none, or none that keeps secrets") from error
+        raise unusable("there is no keyring, or none that keeps secrets") from error
     except (errors.InitError, errors.KeyringLocked) as error:
-        raise unusable("it is locked, and nobody unlocked it") from error
-    except Exception as error:  # noqa: BLE001 - of whatever system is below, and perhaps with a secret in it
+        raise unusable("it is locked, and the user did not unlock it") from error
+    except Exception as error:  # noqa: BLE001 - from any system, and it may contain a secret
         raise unusable(f"it failed with {type(error).__name__}") from None
 
 
 def unusable(reason: str) -> StoreUnavailable:
-    """Return the error that names what can be done about a keyring.
+    """Return the error for an unusable keyring, with the remedies.
 
     Args:
-        reason: What is wrong with it.
+        reason: The condition of the keyring.
     """
     return StoreUnavailable(
         f"The system's keyring cannot be used: {reason}. Unlock it, or install one (on Linux a Secret"
-        " Service such as gnome-keyring), or choose PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite, a file that"
-        " only you can read, or memory."
+        " Service such as gnome-keyring), or set PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite (a file that only"
+        " you can read) or memory."
     )

@@ -1,4 +1,4 @@
-"""A backend in this process's memory: for one process, and for as long as it runs."""
+"""A backend in process memory, which is lost at exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pywry_auth.backends.base import Backend, Terms, bounded
 from pywry_auth.backends.options import StorageOptions
 
 _LOOKED_AT_PER_WRITE = 3
-"""Records that each write checks for expiry: more than one, or expired records would pile up."""
+"""Records that each write checks for expiry. With only one, expired records would accumulate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class _Record:
 
 
 class MemoryBackend(Backend):
-    """Records in a dictionary. Its one lock guards everything inside.
+    """Records in a dictionary; one lock guards all attributes.
 
-    Later writes remove expired records, a few at a time: the cost of a write does not depend on the number of
-    records, and memory stays bounded without pruning.
+    Later writes remove expired records, a few at a time. Therefore the cost of a write does not depend on the
+    number of records, and memory stays bounded without pruning.
 
     Args:
         clock: Unix time in seconds.
@@ -44,7 +44,7 @@ class MemoryBackend(Backend):
         self._groups: dict[str, dict[str, None]] = {}
 
     def __len__(self) -> int:
-        """Return the number of records, with the expired ones that are not yet removed."""
+        """Return the number of records, including unremoved expired ones."""
         return len(self._records)
 
     def get(self, key: str) -> bytes | None:
@@ -53,7 +53,7 @@ class MemoryBackend(Backend):
             return self._value(key)
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
-        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        """Store a value, as :meth:`Backend.put` describes."""
         lifetime = math.inf if terms.ttl is None else bounded(terms.ttl)
         with self._changed:
             if not terms.allow(lambda: self._value(key)):
@@ -66,13 +66,13 @@ class MemoryBackend(Backend):
         return True
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
         with self._changed:
             record = self._live(key)
             if record is None or (expected is not None and not hmac.compare_digest(record.value, expected)):
                 return None
             self._remove(key)
-            self._changed.notify_all()  # a caller that waits for a lock tries again at once
+            self._changed.notify_all()  # a caller that waits for a lock then tries again at once
             return record.value
 
     def members(self, group: str) -> list[str]:
@@ -81,7 +81,7 @@ class MemoryBackend(Backend):
             return [key for key in self._groups.get(group, ()) if self._live(key)]
 
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        """Add one to a counter, as :meth:`Backend.count` describes."""
         lifetime = bounded(window)
         with self._changed:
             record = self._live(key)
@@ -93,7 +93,7 @@ class MemoryBackend(Backend):
         return number
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
+        """Remove expired records, as :meth:`Backend.prune` describes."""
         with self._changed:
             end = self._clock() + within
             ended = [key for key, record in self._records.items() if record.expires <= end]
@@ -103,7 +103,7 @@ class MemoryBackend(Backend):
         return len(ended)
 
     def close(self) -> None:
-        """Do nothing: there is no connection, and what is stored stays."""
+        """Do nothing: there is no connection, and all records stay."""
 
     def _value(self, key: str) -> bytes | None:
         record = self._live(key)
@@ -133,7 +133,7 @@ class MemoryBackend(Backend):
             self._remove(key)
 
     def _sweep(self) -> None:
-        """Check the records that were not checked for longest: remove them, or queue them again."""
+        """Remove or requeue the records that were checked longest ago."""
         for _ in range(min(_LOOKED_AT_PER_WRITE, len(self._records))):
             key = next(iter(self._records))
             if self._live(key):

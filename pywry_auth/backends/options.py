@@ -1,4 +1,4 @@
-"""One value that says where records are kept."""
+"""One value that names the place where records are kept."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPTIONS = ("url", "prefix", "path", "service_name")
 
 @dataclass(frozen=True)
 class StorageOptions:
-    """The place where records are kept, and the keys that encrypt them.
+    """The place where records are kept, and their encryption keys.
 
-    Options of a built-in backend are equal whenever they mean the same: an empty option gets the backend's
-    default, and an option that the backend does not read is dropped. A backend of another package gets all
-    options as they were given.
+    Options of a built-in backend are equal if they have the same meaning: an empty option gets the default of
+    the backend, and an option that the backend does not read is dropped. A backend of another package gets
+    all options unchanged.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or a name that another package registered in
@@ -41,7 +41,7 @@ class StorageOptions:
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        """Complete the options and drop those that the backend does not read."""
+        """Complete the options and drop those without effect."""
         if self.path:
             object.__setattr__(self, "path", Path(self.path).absolute())
         reads = BUILT_IN.get(self.backend)

@@ -1,4 +1,4 @@
-"""A backend on a Redis server: for many processes on many machines."""
+"""A Redis backend, for processes on many machines."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ _WHEN = {When.ALWAYS: b"", When.ABSENT: b"NX", When.PRESENT: b"XX"}
 
 
 class RedisBackend(Backend):
-    """Records as Redis strings ``{prefix}:{key}`` with Redis's own expiry, one round trip for each operation.
+    """Records as Redis strings ``{prefix}:{key}`` that Redis expires.
 
-    An operation ends within two seconds, whether the server is gone or silent. Connections are shared by
-    threads and opened again after a fork. When one breaks, the operation is sent again over a new one. If the
-    first answer was lost, a ``pop`` may return None and a conditional ``put`` False although it was done.
+    Each operation is one round trip. It fails within two seconds if the server is gone or silent. Threads
+    share the connections, which are opened again after a fork. If a connection breaks, the operation is sent
+    again over a new one. If the first response was lost, a ``pop`` may return None, and a conditional ``put``
+    may return False, although the operation was done.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number where needed.
-        prefix: Begins all keys, so that several applications can share a server.
+        url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed.
+        prefix: The text at the beginning of all keys, so that several applications can share a server.
 
     Raises:
         ValueError: ``url`` is not a valid Redis URL.
@@ -62,7 +63,7 @@ class RedisBackend(Backend):
         return self._ask(lambda: cast("bytes | None", self._client.get(self._name(key))))
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
-        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        """Store a value, as :meth:`Backend.put` describes."""
         lifetime = None if terms.ttl is None else _milliseconds(terms.ttl)
         name, group, when = self._name(key), terms.group, terms.when
         if group is None and terms.expected is None:
@@ -77,7 +78,7 @@ class RedisBackend(Backend):
         return bool(self._run(self._put, keys, args))
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
         keys, args = [self._name(key)], [b""]
         if group is not None:
             keys, args = [*keys, self._group(group)], [_member(key, group)]
@@ -86,7 +87,10 @@ class RedisBackend(Backend):
         return cast("bytes | None", self._run(self._pop, keys, args))
 
     def members(self, group: str) -> list[str]:
-        """Return the live keys of a group; large ones come in several round trips, so that nobody waits."""
+        """Return the live keys of a group.
+
+        A large group takes several round trips, so that no other client has to wait.
+        """
         cursor, live = b"0", set[bytes]()
         keys, begin = [self._group(group)], _bytes(_kind(group))
         while True:
@@ -96,11 +100,14 @@ class RedisBackend(Backend):
                 return [key.decode("utf-8", "surrogatepass") for key in live]
 
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        """Add one to a counter, as :meth:`Backend.count` describes."""
         return int(self._run(self._count, [self._name(key)], [_milliseconds(window)]))
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that are about to end; those that have ended, Redis has removed."""
+        """Remove records that expire soon and return their number.
+
+        Redis itself removes the expired ones.
+        """
         if within <= 0:
             return 0
         cursor, removed = b"0", 0
@@ -112,7 +119,7 @@ class RedisBackend(Backend):
                 return removed
 
     def close(self) -> None:
-        """Let the connections go; a later call opens new ones."""
+        """Close all connections; a later call opens new ones."""
         self._client.close()
 
     def _name(self, key: str) -> bytes:
@@ -128,17 +135,17 @@ class RedisBackend(Backend):
         try:
             try:
                 return command()
-            except ReadOnlyError:  # the server became a replica: a new connection finds the one that leads
+            except ReadOnlyError:  # the server became a replica: a new connection finds the primary
                 self._client.connection_pool.disconnect()
                 return command()
         except (AuthenticationError, NoPermissionError) as error:
             raise StoreUnavailable("Redis refused the user or password: check the Redis URL.") from error
         except (ConnectionError, TimeoutError) as error:
-            raise StoreUnavailable("Redis does not answer: check that it runs, and its URL.") from error
+            raise StoreUnavailable("Redis does not answer: check the server and its URL.") from error
         except RedisError as error:
-            # Without the cause: a server may repeat the command, and what it should store, in its answer.
+            # Without the cause: a server may repeat the command and the value in its response.
             raise StoreUnavailable(
-                f"Redis refused a command ({type(error).__name__}): see its log."
+                f"Redis refused a command ({type(error).__name__}): see the log of the server."
             ) from None
 
 
@@ -148,9 +155,10 @@ def open_backend(options: StorageOptions) -> RedisBackend:
 
 
 def _connect(url: str) -> Redis:
-    """Return a client whose every wait is bounded; redis-py's own defaults wait up to a minute, or for ever.
+    """Return a client with a time limit for every wait.
 
-    Only broken connections are tried again: redis-py would multiply retried timeouts by each other.
+    With the defaults of redis-py, a call waits up to a minute, or forever. Only broken connections are tried
+    again, because redis-py would multiply the waits of retried timeouts.
     """
     network: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
@@ -163,7 +171,7 @@ def _connect(url: str) -> Redis:
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2, supported_errors=(ConnectionError,)),
             retry_on_error=[ConnectionError],
         )
-    except ValueError:  # its text may repeat the password
+    except ValueError:  # the text of the error may repeat the password
         raise ValueError(
             "the Redis URL (PYWRY_DEPLOY__REDIS_URL) must look like redis://user:password@host:6379/0"
         ) from None
@@ -182,7 +190,10 @@ def _kind(group: str) -> str:
 
 
 def _member(key: str, group: str) -> bytes:
-    """Return what stands in a group for a key: less the kind they share: Redis packs 64 bytes best."""
+    """Return the text that represents a key in a group.
+
+    It omits the kind that both share, because Redis packs members of up to 64 bytes best.
+    """
     kind = _kind(group)
     rest = key.removeprefix(kind)
     whole = not key.startswith(kind) or rest.startswith("\0")

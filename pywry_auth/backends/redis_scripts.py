@@ -1,7 +1,8 @@
-"""What the Redis backend does in one step on the server, in Redis's Lua.
+"""The Lua scripts that Redis runs in one step each.
 
-A group is a sorted set of its members by the time at which they end. It ends with the last of them, and each
-put removes a few that have ended: so it stays as large as what lives, and leaves nothing behind.
+A group is a sorted set of its members, ordered by the time at which they expire. Each put removes a few
+expired members, so that the size of the set follows the number of live members. The set expires with its last
+member, so that nothing remains of it.
 """
 
 PUT = """
@@ -58,7 +59,7 @@ for i = 1, #page[2], 2 do
 end
 return {page[1], live}
 """
-"""Key: group. Arguments: cursor, what begins all keys, what begins members."""
+"""Key: group. Arguments: cursor, prefix of all keys, prefix of the members."""
 
 PRUNE = """
 local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', 500)

@@ -1,4 +1,7 @@
-"""A backend in one SQLite file: for several processes on one machine, without a server."""
+"""A backend in one SQLite file, without a server.
+
+It is for several processes on one machine.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +40,13 @@ _SWEEP = "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expire
 
 
 class SQLiteBackend(Backend):
-    """Records in one table of one file, which only its owner can read.
+    """Records in one file that only its owner can read.
 
     Later writes remove expired records, a few at a time, so that the file stays bounded without pruning.
 
     Args:
-        path: The file; it and its folder are made when missing. By default :func:`default_path`.
-        clock: Unix time in seconds; all processes on one file must agree on it.
+        path: The file. It and its folder are created if they are missing. Default: :func:`default_path`.
+        clock: Unix time in seconds; it must be the same for all processes that use the file.
     """
 
     def __init__(self, path: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -56,7 +59,7 @@ class SQLiteBackend(Backend):
             return _value(connection, {"key": _bytes(key), "now": self._clock()})
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
-        """Store a value and return whether it was stored (see :meth:`Backend.put`)."""
+        """Store a value, as :meth:`Backend.put` describes."""
         now, lifetime = self._clock(), math.inf if terms.ttl is None else bounded(terms.ttl)
         row = {"key": _bytes(key), "value": value, "expires": now + lifetime, "now": now}
         row["group"] = None if terms.group is None else _bytes(terms.group)
@@ -70,7 +73,7 @@ class SQLiteBackend(Backend):
         return True
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
-        """Take a value and remove it in one step (see :meth:`Backend.pop`)."""
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
         row = {"key": _bytes(key), "now": self._clock()}
         with self._file.transaction() as connection:
             value = _value(connection, row)
@@ -86,7 +89,7 @@ class SQLiteBackend(Backend):
         return [key.decode("utf-8", "surrogatepass") for (key,) in rows]
 
     def count(self, key: str, window: float) -> int:
-        """Add one to a counter and return the count so far (see :meth:`Backend.count`)."""
+        """Add one to a counter, as :meth:`Backend.count` describes."""
         now = self._clock()
         row = {"key": _bytes(key), "group": None, "now": now}
         with self._file.transaction() as connection:
@@ -97,7 +100,7 @@ class SQLiteBackend(Backend):
         return number
 
     def prune(self, kind: str, within: float = 0.0) -> int:
-        """Remove the records of a kind that expired or are about to (see :meth:`Backend.prune`)."""
+        """Remove expired records, as :meth:`Backend.prune` describes."""
         with self._file.transaction() as connection:
             return connection.execute(_PRUNE, {"kind": _bytes(kind), "end": self._clock() + within}).rowcount
 
@@ -112,7 +115,7 @@ def open_backend(options: StorageOptions) -> SQLiteBackend:
 
 
 def default_path() -> Path:
-    """Return where the file is unless the caller says otherwise: in the user's folder for state."""
+    """Return the default file, inside the user's folder for state."""
     from platformdirs import user_state_path
 
     return user_state_path("pywry-auth") / "state.sqlite3"
@@ -124,5 +127,5 @@ def _value(connection: Connection, row: Mapping[str, object]) -> bytes | None:
 
 
 def _bytes(text: str) -> bytes:
-    # Keys may hold lone surrogates, which an SQLite text cannot.
+    # Keys may contain lone surrogates, which SQLite cannot store as text.
     return text.encode("utf-8", "surrogatepass")

@@ -1,4 +1,7 @@
-"""One SQLite file for many threads and processes: its mode, connections, transactions and faults."""
+"""One SQLite file for many threads and processes.
+
+This module sets its mode, and handles its connections, transactions and faults.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from pywry_auth.exceptions import StoreUnavailable
 _CAUSES = {
     "SQLITE_BUSY": "other processes kept it locked",
     "SQLITE_CANTOPEN": "it cannot be opened",
-    "SQLITE_CORRUPT": "it is damaged; move it away and a new one is made",
+    "SQLITE_CORRUPT": "it is damaged; move it away, and a new one will be created",
     "SQLITE_FULL": "the disk is full",
-    "SQLITE_NOTADB": "it is no SQLite database; move it away and one is made",
-    "SQLITE_READONLY": "it may not be written",
+    "SQLITE_NOTADB": "it is no SQLite database; move it away, and one will be created",
+    "SQLITE_READONLY": "it cannot be written to",
 }
 
 
 class _Process:
-    """The idle connections of one process, and the lock in which its writers queue.
+    """The idle connections and the write lock of one process.
 
-    The idle connections are closed when the file is no longer used, and when the interpreter exits.
+    The idle connections are closed when the file is no longer used or the interpreter exits.
     """
 
     def __init__(self, parent: _Process | None = None) -> None:
@@ -40,14 +43,15 @@ class _Process:
 
 
 class SQLiteFile:
-    """A database file that only its owner can read, opened when it is first used.
+    """A database file that only its owner can read.
 
-    Connections are opened in the process that uses them, serve one thread at a time, and are kept.
+    The file is opened at the first use. Each process opens its own connections. A connection serves one
+    thread at a time and is kept for the next one.
 
     Args:
-        path: The file. It is made when missing, with mode 0600, and its folder with mode 0700.
+        path: The file. If it is missing, it is created with mode 0600, and its folder with mode 0700.
         schema: Statements that prepare an empty database.
-        version: Of the schema, more than 0; a file of another version is refused.
+        version: The version of the schema, more than 0. A file of another version is refused.
         patience: Seconds to wait for other writers.
     """
 
@@ -71,7 +75,7 @@ class SQLiteFile:
             try:
                 yield connection
             except BaseException:
-                connection.close()  # undoes what was not committed
+                connection.close()  # this undoes uncommitted changes
                 raise
             idle.append(connection)
         except (sqlite3.Error, OSError) as error:
@@ -79,15 +83,17 @@ class SQLiteFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for a ``with`` block during which nobody else writes, and which ends in a commit.
+        """Lend a connection for an exclusive write transaction.
+
+        No other thread or process writes while the ``with`` block runs. Its end commits the changes.
 
         Raises:
             StoreUnavailable: SQLite, or the file system below it, found a fault; nothing was changed.
         """
-        # Threads queue up in a lock, so that only processes have to ask SQLite again and again.
+        # Threads queue at a lock of their own, so that only processes have to poll the lock of SQLite.
         writing = self._here().writing
         if not writing.acquire(timeout=self._patience):
-            raise StoreUnavailable("The SQLite store is too busy: try again, or move to Redis.")
+            raise StoreUnavailable("The SQLite store is too busy: try again, or use Redis instead.")
         try:
             with self.connection() as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -120,14 +126,13 @@ class SQLiteFile:
 
     def _create(self) -> None:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite would leave the mode to the umask; the files that it puts beside this one take over its mode.
+        # SQLite would take the mode from the umask. The files that it creates beside this one copy its mode.
         with suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "PRAGMA synchronous = NORMAL"
-        )  # with WAL safe against crashes, at a fsync now and then
+        # With a write-ahead log, this is safe against crashes and needs only an occasional fsync.
+        connection.execute("PRAGMA synchronous = NORMAL")
         version = self._version_of(connection)
         if version == 0:
             self._write_ahead(connection)
@@ -137,17 +142,17 @@ class SQLiteFile:
             connection.execute(f"PRAGMA user_version = {self._version}")
             connection.execute("COMMIT")
         elif version != self._version:
-            raise StoreUnavailable(f"{self._path} was made by another version of this package: move it away.")
+            raise StoreUnavailable(f"{self._path} is from another version of this package: move it away.")
 
     def _write_ahead(self, connection: sqlite3.Connection) -> None:
-        """Let readers and the writer not wait for each other."""
+        """Let readers and the writer work at the same time."""
         deadline = time.monotonic() + self._patience
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 return
             except sqlite3.OperationalError as error:
-                # For this SQLite does not wait by itself while another process makes the same file.
+                # SQLite itself does not wait here while another process creates the same file.
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
@@ -165,7 +170,7 @@ class SQLiteFile:
 
 def _take(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
     try:
-        return idle.pop()  # without a check first: another thread may take the last one in between
+        return idle.pop()  # without a check before it: another thread may take the last one in between
     except IndexError:
         return None
 

@@ -1,4 +1,4 @@
-"""The backends of this room's contract: those of ``fixtures.py``, and the keyring."""
+"""The backends of ``fixtures.py``, and the keyring."""
 
 import pytest
 
@@ -12,5 +12,5 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(params=["memory", "sqlite", "encrypted", "keyring"])
 def clocked(request: pytest.FixtureRequest) -> Backend:
-    """A backend that goes by ``clock``; Redis has its own."""
+    """A backend that reads ``clock``; Redis has its own clock."""
     return request.getfixturevalue(request.param)

@@ -1,4 +1,7 @@
-"""A pytest plugin with each backend, fresh and empty; ``backend`` is each of them in turn."""
+"""A pytest plugin with an empty backend of each kind.
+
+The fixture ``backend`` is each of them in turn.
+"""
 
 from __future__ import annotations
 
@@ -102,5 +105,5 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture(params=["memory", "sqlite", "encrypted"])
 def clocked(request: pytest.FixtureRequest) -> Backend:
-    """A backend that goes by ``clock``; Redis has its own."""
+    """A backend that reads ``clock``; Redis has its own clock."""
     return request.getfixturevalue(request.param)

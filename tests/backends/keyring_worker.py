@@ -1,4 +1,7 @@
-"""A process that uses the Secret Service: ``python -m tests.backends.keyring_worker act name folder``."""
+"""A process that uses the Secret Service.
+
+It is started as ``python -m tests.backends.keyring_worker act name folder``.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
 
 OLD, NEW = (b"".join(b"%s%d" % (word, number) for number in range(700)) for word in (b"old", b"new"))
-"""Each fills three entries."""
+"""Two values, each of which fills three entries."""
 
 
 class SteppingKeyring(Keyring):
-    """A keyring that says what it is about to change, and waits to be told to go on."""
+    """A keyring that announces each change and waits for permission."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         _wait(f"write {username}")
@@ -32,8 +35,8 @@ class SteppingKeyring(Keyring):
         super().delete_password(service, username)
 
 
-def _wait(told: str) -> None:
-    print(told, flush=True)
+def _wait(step: str) -> None:
+    print(step, flush=True)
     sys.stdin.readline()
 
 
@@ -42,7 +45,7 @@ def count(backend: KeyringBackend, name: str) -> object:
 
 
 def add(backend: KeyringBackend, name: str) -> object:
-    """Add in two steps, so that only the lock keeps others from getting between them."""
+    """Add in two steps that only a lock protects."""
     for _ in range(4):
         with backend.lock("lock:1", 60):
             backend.put("k:sum", b"%d" % (int(backend.get("k:sum") or b"0") + 1))
@@ -50,7 +53,10 @@ def add(backend: KeyringBackend, name: str) -> object:
 
 
 def save(backend: KeyringBackend, name: str) -> object:
-    """Store tokens under a user of one's own and under one that all have; return what is seen of that."""
+    """Store tokens for an own and a shared user.
+
+    Returns the access tokens of the shared user, as this process loaded them.
+    """
     store, seen = TokenStore(backend), []
     for number in range(3):
         store.save(f"user {name}", OAuthTokenSet(name * 2000, refresh_token=str(number)))
@@ -91,7 +97,7 @@ def start(act: str, name: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def go_on(process: subprocess.Popen[str]) -> str:
-    """Let a process do the next thing, and return what it says then."""
+    """Let a process continue, and return its next line."""
     assert process.stdin
     assert process.stdout
     process.stdin.write("\n")
@@ -100,7 +106,10 @@ def go_on(process: subprocess.Popen[str]) -> str:
 
 
 def together(names: str, act: str, folder: Path) -> list[Any]:
-    """Return what ``act`` returned in processes, one for each name, that began at one moment."""
+    """Run ``act`` in a process for each name at once.
+
+    Returns the results of all processes.
+    """
     processes = [start(act, name, folder) for name in names]
     answers = [process.communicate("\n", timeout=100)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(names)

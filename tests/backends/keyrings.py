@@ -1,4 +1,4 @@
-"""Keyrings as other systems have them, each no more than a dictionary."""
+"""Imitations of other systems' keyrings, based on dictionaries."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from keyring.errors import PasswordDeleteError
 
 
 class Broken(Exception):
-    """The program, or the keyring, ended here."""
+    """The program or the keyring stopped here."""
 
 
 class WindowsKeyring:
-    """A keyring of 2560 bytes of UTF-16 under 512 characters, which cannot be listed, and may break off.
+    """An interruptible keyring with the limits of Windows.
+
+    An entry has at most 2560 bytes of UTF-16, and a name at most 512 characters. Entries cannot be listed.
 
     Args:
-        steps: After how many changes it breaks off; None for never.
+        steps: The number of changes after which it stops; None for no limit.
     """
 
     def __init__(self, steps: int | None = None) -> None:
@@ -52,7 +54,7 @@ class MacKeyring(WindowsKeyring):
 
 
 class SwitchedOffKeyring(WindowsKeyring):
-    """A keyring that takes everything and keeps nothing."""
+    """A keyring that accepts all entries and keeps none."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
         """Do nothing."""

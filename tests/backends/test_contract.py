@@ -1,4 +1,4 @@
-"""The contract on every backend, run against each for real."""
+"""The contract of backends, tested on each real backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.backends.fixtures import Clock
 
 
 class TestContract(BackendContract):
-    """On all backends, and on those that encryption wraps."""
+    """The contract on all backends, with and without encryption."""
 
     @pytest.fixture(
         params=["memory", "sqlite", "redis", "keyring"]
@@ -32,7 +32,7 @@ class TestContract(BackendContract):
         return elapse
 
 
-def test_what_has_ended_is_gone(clocked: Backend, clock: Clock) -> None:
+def test_an_expired_record_is_gone(clocked: Backend, clock: Clock) -> None:
     clocked.put("k:1", b"1", Terms(ttl=10, group="k:all"))
     clocked.put("k:2", b"2", Terms(ttl=20, group="k:all"))
     clocked.put("k:3", b"3", Terms(group="k:all"))
@@ -48,7 +48,7 @@ def test_what_has_ended_is_gone(clocked: Backend, clock: Clock) -> None:
     assert clocked.get("k:1") == b"4"
 
 
-def test_a_later_put_sets_the_end_anew(clocked: Backend, clock: Clock) -> None:
+def test_a_later_put_sets_a_new_lifetime(clocked: Backend, clock: Clock) -> None:
     clocked.put("k:1", b"", Terms(ttl=10))
     clocked.put("k:1", b"", Terms(ttl=100, when=When.PRESENT))
     clock.now += 99
@@ -67,8 +67,9 @@ def test_a_count_starts_again_after_its_window(clocked: Backend, clock: Clock) -
     assert clocked.count("n:1", 60) == 1
 
 
-@pytest.mark.parametrize("clocked", ["memory", "sqlite", "encrypted"], indirect=True)  # others outlast theirs
-def test_who_overran_the_lock_does_not_release_anothers(clocked: Backend, clock: Clock) -> None:
+# The keyring is left out, because its file locks do not expire.
+@pytest.mark.parametrize("clocked", ["memory", "sqlite", "encrypted"], indirect=True)
+def test_an_expired_holder_does_not_release_the_next_lock(clocked: Backend, clock: Clock) -> None:
     with clocked.lock("lock:1", 30):
         clock.now += 31
         other = clocked.lock("lock:1", 30)

@@ -1,4 +1,4 @@
-"""What is particular to encryption: who has the store has nothing, and who changes it is refused."""
+"""Encryption: a stolen store is unreadable, and changes are refused."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def _key() -> str:
     return base64.urlsafe_b64encode(os.urandom(32)).decode("ascii")
 
 
-KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")  # constant: it is part of test names
+KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")  # constant, because it is part of test names
 OTHER = _key()
 
 
 def _fill(backend: Backend) -> str:
-    """Put in one of each record that there is, and return the secret of an API client."""
+    """Store one record of each kind; return a bearer token."""
     access, refresh, id_token, verifier, nonce = _SECRETS
     raw = {"access_token": access, "id_token": id_token, "name": _PROFILE[0]}
     TokenStore(backend).save("alice", OAuthTokenSet(access, "Bearer", refresh, 3600, id_token, raw=raw))
@@ -55,7 +55,7 @@ Dump = Callable[[], list[bytes]]
 
 @pytest.fixture(params=["sqlite", "redis"])
 def stolen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backend, Dump]]:
-    """A backend, and all that whoever steals its file or its server's memory reads."""
+    """A backend, and a function that reads its storage."""
     if request.param == "sqlite":
         backend: Backend = SQLiteBackend(tmp_path / "stolen.sqlite3")
         yield backend, lambda: _rows(tmp_path)
@@ -96,7 +96,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def test_a_stolen_store_holds_no_token_and_no_profile(stolen: tuple[Backend, Dump]) -> None:
-    """T13."""
+    """No secret is readable in a stolen store. [T13]"""
     backend, dump = stolen
     bearer = _fill(EncryptedBackend(backend, [KEY]))
     assert len(dump()) > 8
@@ -104,7 +104,10 @@ def test_a_stolen_store_holds_no_token_and_no_profile(stolen: tuple[Backend, Dum
 
 
 def test_without_encryption_the_same_search_finds_them(stolen: tuple[Backend, Dump]) -> None:
-    """T13: the search can find; and what opens a session or a login is not there even so."""
+    """The search of the test before works. [T13]
+
+    Even without encryption, bearer tokens and state are not in the store.
+    """
     backend, dump = stolen
     bearer = _fill(backend)
     everything = [*_SECRETS, *_PROFILE, bearer, "canary-state"]
@@ -124,7 +127,7 @@ def encrypted(inner: MemoryBackend) -> EncryptedBackend:
 def test_any_changed_byte_is_refused_and_logged_once(
     inner: MemoryBackend, encrypted: EncryptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """T13."""
+    """A record with any changed byte is refused. [T13]"""
     encrypted.put("k:1", b"canary value")
     data = inner.get("k:1")
     assert data is not None
@@ -153,7 +156,7 @@ def test_any_other_length_is_refused(inner: MemoryBackend, encrypted: EncryptedB
 
 
 def test_swapped_records_are_refused(inner: MemoryBackend) -> None:
-    """T13: alice's session is not bob's, whoever moves the bytes."""
+    """Alice's session never becomes Bob's when their bytes are swapped. [T13]"""
     sessions = SessionStore(EncryptedBackend(inner, [KEY]))
     for number, user in enumerate(["alice", "bob"]):
         sessions.create_session(str(number) * 64, user)
@@ -168,13 +171,13 @@ def test_swapped_records_are_refused(inner: MemoryBackend) -> None:
     assert [session and session.user_id for session in found] == ["alice", "bob"]
 
 
-def test_what_was_stored_in_clear_is_refused(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
-    """Else whoever can write to the store could make a session."""
+def test_a_record_without_encryption_is_refused(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
+    """Otherwise an attacker with write access could create a session."""
     SessionStore(inner).create_session("a" * 64, "mallory", ["admin"])
     assert SessionStore(encrypted).get_session("a" * 64) is None
 
 
-def test_no_two_ciphertexts_are_alike(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
+def test_each_encryption_gives_another_ciphertext(inner: MemoryBackend, encrypted: EncryptedBackend) -> None:
     seen = set()
     for _ in range(100):
         encrypted.put("k:1", b"value")
@@ -216,7 +219,7 @@ def test_keys_come_with_and_without_padding(inner: MemoryBackend) -> None:
         base64.b16encode(bytes(32)).decode(),
     ],
 )
-def test_a_malformed_key_is_refused_with_what_to_do_and_not_repeated(key: str) -> None:
+def test_a_malformed_key_is_refused_with_a_remedy_and_not_quoted(key: str) -> None:
     for keys in ([key], [KEY, key]):
         with pytest.raises(ValueError, match=r"PYWRY_DEPLOY__ENCRYPTION_KEYS.*python3 -c") as caught:
             EncryptedBackend(MemoryBackend(), keys)
@@ -229,14 +232,14 @@ def test_encryption_without_a_key_is_refused() -> None:
 
 
 def test_no_key_is_in_a_repr(encrypted: EncryptedBackend) -> None:
-    """T31."""
+    """A repr contains no encryption key. [T31]"""
     assert KEY not in f"{encrypted!r} {vars(encrypted)!r}"
 
 
-def test_what_is_taken_is_what_was_expected_even_if_it_was_written_again(
+def test_an_expected_value_is_taken_even_if_it_was_written_again(
     inner: MemoryBackend, encrypted: EncryptedBackend
 ) -> None:
-    """T2: the same value may come with another ciphertext between the look and the grab."""
+    """The value may be written again before the pop. [T2]"""
 
     class Rewriting(MemoryBackend):
         def get(self, key: str) -> bytes | None:
@@ -256,7 +259,7 @@ def test_what_is_taken_is_what_was_expected_even_if_it_was_written_again(
 
 
 def test_an_expected_value_is_replaced_even_if_it_was_written_again() -> None:
-    """Compare and put: the same value may come with another ciphertext between the look and the write."""
+    """The value may be written again before the put."""
 
     class Rewriting(MemoryBackend):
         def get(self, key: str) -> bytes | None:
@@ -276,12 +279,12 @@ def test_an_expected_value_is_replaced_even_if_it_was_written_again() -> None:
 
 
 def test_a_shared_backend_stays_shared_and_a_private_one_private(tmp_path: Path) -> None:
-    """PendingStore and gunicorn.conf.py go by it."""
+    """``PendingStore`` and ``gunicorn.conf.py`` read the attribute ``shared``."""
     assert not EncryptedBackend(MemoryBackend(), [KEY]).shared
     assert EncryptedBackend(SQLiteBackend(tmp_path / "s.db"), [KEY]).shared
 
 
-def test_lifetimes_are_the_inner_backends(clock: Clock) -> None:
+def test_the_inner_backend_determines_lifetimes(clock: Clock) -> None:
     encrypted = EncryptedBackend(MemoryBackend(clock=clock), [KEY])
     for number in range(5):
         encrypted.put(f"k:{number}", b"", Terms(ttl=10))
@@ -291,7 +294,7 @@ def test_lifetimes_are_the_inner_backends(clock: Clock) -> None:
 
 
 def test_users_never_get_each_others_tokens(encrypted: EncryptedBackend) -> None:
-    """T32: 64 threads, 500 users, one store."""
+    """64 threads work for 500 users on one store. [T32]"""
     store = TokenStore(encrypted)
 
     def work(thread: int) -> int:

@@ -1,4 +1,4 @@
-"""Backends by name: built in, or installed by another package through its entry points."""
+"""Built-in backends, and those from other packages' entry points."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def imposter(options):
 
 @pytest.fixture
 def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A distribution that another package would install, and the name of its backend."""
+    """The name of a backend in another installed package."""
     name = f"shelf{abs(hash(str(tmp_path)))}"
     (tmp_path / f"{name}.py").write_text(_MODULE)
     info = tmp_path / f"{name}-1.0.dist-info"
@@ -69,7 +69,7 @@ def test_keys_wrap_the_backend_of_the_same_options(tmp_path: Path) -> None:
     encrypted.close()
 
 
-def test_an_unknown_name_is_told_the_names_that_exist(shelf: str) -> None:
+def test_the_error_for_an_unknown_backend_lists_the_existing_names(shelf: str) -> None:
     with pytest.raises(ValueError, match=f"'floppy'; choose one of: memory, sqlite, redis, keyring.*{shelf}"):
         open_backend(StorageOptions("floppy"))
     with pytest.raises(ValueError, match=f"'keyring'.*memory, sqlite, redis.*{shelf}") as caught:
@@ -104,7 +104,7 @@ def test_stores_and_settings_take_a_backend_of_another_package(
     assert get_token_store(shelf) is tokens
 
 
-def test_a_wrong_name_in_the_settings_is_told_the_names_that_exist(
+def test_the_error_for_a_wrong_setting_lists_the_existing_names(
     shelf: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "canary")
@@ -114,7 +114,7 @@ def test_a_wrong_name_in_the_settings_is_told_the_names_that_exist(
 
 
 @pytest.mark.usefixtures("shelf")
-def test_no_package_takes_a_built_in_name() -> None:
+def test_no_package_replaces_a_built_in_backend() -> None:
     assert type(open_backend(StorageOptions("memory"))) is MemoryBackend
 
 

@@ -1,4 +1,4 @@
-"""What is particular to a keyring: it may be missing, switched off, locked, slow, or of plain text."""
+"""Keyrings that are missing, off, locked, slow or plain text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHOICES = r"PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite.*memory"
 
 
 class FailingKeyring(WindowsKeyring):
-    """A keyring whose every operation fails with one error."""
+    """A keyring that fails with one error in every operation."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class FailingKeyring(WindowsKeyring):
 
 
 class AskingKeyring(WindowsKeyring):
-    """A keyring that asks for its password and waits for the answer."""
+    """A keyring that prompts for its password and waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class AskingKeyring(WindowsKeyring):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (NoKeyringError("canary"), "there is none"),
+        (NoKeyringError("canary"), "there is no keyring"),
         (InitError("canary"), "locked"),
         (KeyringLocked("canary"), "locked"),
         (KeyringError("canary"), "KeyringError"),
@@ -74,17 +74,17 @@ class AskingKeyring(WindowsKeyring):
         (TimeoutError("canary"), "TimeoutError"),
     ],
 )
-def test_a_keyring_that_fails_is_unavailable_with_the_choices_and_not_quoted(
+def test_a_failing_keyring_is_unavailable_with_remedies_and_its_error_is_not_quoted(
     error: Exception, reason: str, tmp_path: Path
 ) -> None:
-    """N5; and the same backend works once the keyring does."""
+    """The same backend works again when the keyring does. [N5]"""
     vault = FailingKeyring(error)
     backend = KeyringBackend("desk", vault=vault, folder=tmp_path)
     for act in (backend.probe, lambda: backend.get("k:1"), lambda: backend.put("k:1", b"v")):
         with pytest.raises(StoreUnavailable, match=f"{reason}.*{CHOICES}") as caught:
             act()
         assert "canary" not in str(caught.value)
-        # A system's own error may quote what it was given; the keyring package's of this kind do not.
+        # An error of the system may quote the entry; these errors of the keyring package do not.
         quoted = "canary" in "".join(traceback.format_exception(caught.value))
         assert quoted is isinstance(error, NoKeyringError | InitError | KeyringLocked)
     vault.error = None
@@ -93,8 +93,8 @@ def test_a_keyring_that_fails_is_unavailable_with_the_choices_and_not_quoted(
     assert backend.get("k:1") == b"v"
 
 
-def test_a_keyring_that_is_switched_off_is_noticed_before_and_when_writing(tmp_path: Path) -> None:
-    """N5: its null backend takes what it is given, and has nothing."""
+def test_a_switched_off_keyring_is_detected_by_probes_and_writes(tmp_path: Path) -> None:
+    """The null keyring accepts every entry and keeps none. [N5]"""
     for act in (KeyringBackend.probe, lambda backend: backend.put("k:1", b"v")):
         backend = KeyringBackend("desk", vault=SwitchedOffKeyring(), folder=tmp_path)
         with pytest.raises(StoreUnavailable, match=f"switched off.*{CHOICES}"):
@@ -107,14 +107,17 @@ def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
     assert vault.entries == {}
 
 
-def test_a_question_that_nobody_answers_is_not_waited_for(tmp_path: Path) -> None:
-    """N5; who comes meanwhile is told the same, and what gave up is not done later."""
+def test_a_prompt_without_a_response_ends_in_an_error(tmp_path: Path) -> None:
+    """A second caller gets the same error. [N5]
+
+    Its write is not done later.
+    """
     vault = AskingKeyring()
     slow = KeyringBackend("desk", vault=vault, folder=tmp_path, patience=0.2)
-    with pytest.raises(StoreUnavailable, match=f"waits for an answer.*{CHOICES}"):
+    with pytest.raises(StoreUnavailable, match=f"response to a prompt.*{CHOICES}"):
         slow.probe()
     assert vault.asked.is_set()
-    with pytest.raises(StoreUnavailable, match="waits for an answer"):
+    with pytest.raises(StoreUnavailable, match="response to a prompt"):
         slow.put("k:1", b"given up")
     vault.answered.set()
     patient = KeyringBackend("desk", vault=vault, folder=tmp_path)
@@ -133,8 +136,8 @@ def test_services_are_kept_apart(tmp_path: Path) -> None:
         assert {service for service, _ in vault.entries} == {"one"}
 
 
-def test_the_locks_are_for_their_owner_alone(tmp_path: Path) -> None:
-    """L: not in a folder that users share."""
+def test_only_the_owner_can_use_the_lock_files(tmp_path: Path) -> None:
+    """The folder of the lock files is private. [L]"""
     folder = tmp_path / "state" / "locks"
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=folder)
     mask = os.umask(0)
@@ -150,7 +153,7 @@ def test_the_locks_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert all("alice" not in name for name in names)
 
 
-def test_a_place_for_locks_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_the_error_names_an_unusable_folder_for_locks(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path / "file" / "locks")
     with pytest.raises(StoreUnavailable, match=r"file/locks.*write"):
@@ -159,7 +162,7 @@ def test_a_place_for_locks_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         pytest.fail("no lock was taken")
 
 
-def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     folder = tmp_path / "locks"
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=folder)
     backend.put("k:1", b"v")
@@ -182,7 +185,7 @@ with KeyringBackend("desk", folder=Path(sys.argv[1])).lock("lock:1", 3600):
 
 
 def test_a_lock_is_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
-    """L: at once, not after its lifetime; and until then it is held."""
+    """The lock is held until then, regardless of its lifetime. [L]"""
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -201,8 +204,8 @@ def test_a_lock_is_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
         assert time.monotonic() - began < 30
 
 
-def test_who_does_not_get_a_lock_leaves_no_file_open(tmp_path: Path) -> None:
-    """L."""
+def test_a_caller_that_does_not_get_a_lock_leaves_no_file_open(tmp_path: Path) -> None:
+    """Failed attempts to take a lock leak no file descriptor. [L]"""
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path)
     with backend.lock("lock:1", 30):
         before = os.listdir("/dev/fd")
@@ -228,7 +231,7 @@ def test_a_child_that_outlives_its_parents_lock_does_not_hold_it(tmp_path: Path)
 
 
 def test_users_never_get_each_others_tokens(tmp_path: Path) -> None:
-    """T32: 64 threads, 16 users, one keyring."""
+    """64 threads work for 16 users on one keyring. [T32]"""
     store = TokenStore(KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path))
 
     def work(thread: int) -> None:
@@ -242,7 +245,7 @@ def test_users_never_get_each_others_tokens(tmp_path: Path) -> None:
     assert sorted(store.list_keys()) == sorted(f"user{n}" for n in range(16))
 
 
-def test_no_thread_is_left(keyring: KeyringBackend) -> None:
+def test_no_thread_remains_after_the_work(keyring: KeyringBackend) -> None:
     before = threading.active_count()
     for _ in range(20):
         keyring.put("k:1", b"v")
@@ -252,9 +255,7 @@ def test_no_thread_is_left(keyring: KeyringBackend) -> None:
     assert threading.active_count() == before
 
 
-def test_the_programs_own_choice_of_a_keyring_is_taken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_keyring_that_the_program_chose_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     vault = _Recommended()
     monkeypatch.setattr(keyring_package, "get_keyring", lambda: vault)
     KeyringBackend("desk", folder=tmp_path).put("k:1", b"v")
@@ -269,8 +270,10 @@ class _PlainText(WindowsKeyring):
     name, priority = "PlaintextKeyring", 0.5
 
 
-def test_plain_text_is_never_chosen_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """keyrings.alt offers such a keyring wherever it is installed."""
+def test_a_plain_text_keyring_is_never_chosen_automatically(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where keyrings.alt is installed, it offers such a keyring."""
     vault = _PlainText()
     monkeypatch.setattr(keyring_package, "get_keyring", lambda: vault)
     backend = KeyringBackend("desk", folder=tmp_path)
@@ -292,8 +295,8 @@ class Other(Plain):
 """
 
 
-def test_a_chain_of_nothing_but_plain_text_is_never_chosen_by_itself(tmp_path: Path) -> None:
-    """The package links two of them to one that it recommends."""
+def test_a_chain_of_plain_text_keyrings_is_never_chosen_automatically(tmp_path: Path) -> None:
+    """The ``keyring`` package recommends a chain of two such keyrings."""
     (tmp_path / "plain.py").write_text(_ALONE)
     information = tmp_path / "plain-1.dist-info"
     information.mkdir()
@@ -328,13 +331,13 @@ def _probe(tmp_path: Path, **environment: str) -> str:
     ).stdout
 
 
-def test_a_machine_without_a_keyring_is_told_what_to_do(tmp_path: Path) -> None:
-    """N5."""
-    assert "there is none" in _probe(tmp_path)
+def test_a_missing_keyring_is_reported_with_the_remedies(tmp_path: Path) -> None:
+    """The error reports that there is no keyring. [N5]"""
+    assert "there is no keyring" in _probe(tmp_path)
 
 
-def test_a_keyring_switched_off_by_the_environment_or_a_file_is_noticed(tmp_path: Path) -> None:
-    """N5."""
+def test_a_keyring_switched_off_by_the_environment_or_a_file_is_detected(tmp_path: Path) -> None:
+    """The error reports that the keyring is switched off. [N5]"""
     null = "keyring.backends.null.Keyring"
     assert "switched off" in _probe(tmp_path, PYTHON_KEYRING_BACKEND=null)
     (tmp_path / "python_keyring").mkdir()
@@ -360,7 +363,7 @@ class Keyring(KeyringBackend):
 """
 
 
-def test_plain_text_chosen_by_name_is_taken(tmp_path: Path) -> None:
+def test_a_plain_text_keyring_chosen_by_name_is_used(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text(_PLAIN)
     chosen = {"PYTHONPATH": str(tmp_path), "PYTHON_KEYRING_BACKEND": "plain.Keyring"}
     assert _probe(tmp_path, **chosen) == ""
@@ -373,7 +376,9 @@ def test_the_same_service_name_gives_the_same_backend() -> None:
     assert backend.shared
 
 
-def test_a_missing_package_names_what_installs_it_and_the_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_package_names_the_command_and_the_choices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
     monkeypatch.delitem(sys.modules, "pywry_auth.backends.keyring")
     monkeypatch.delitem(sys.modules, "pywry_auth.backends.keyring_vault")

@@ -1,4 +1,4 @@
-"""N4: values of any length in short entries, and what is left of them wherever a write breaks off."""
+"""Values of any length in short entries, and interrupted writes. [N4]"""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_a_shorter_value_leaves_nothing_of_the_longer_one(on: Make) -> None:
     assert len(vault.entries) == 1  # the index
 
 
-def test_a_part_that_is_not_the_one_written_makes_the_value_missing(on: Make) -> None:
-    """T13: or a mix of two writes, each part of which can be read."""
+def test_a_value_with_swapped_parts_counts_as_missing(on: Make) -> None:
+    """A mix of parts is refused, although each is readable. [T13]"""
     vault = WindowsKeyring()
     backend = on(vault)
     backend.put("k:1", VALUES[5000])
@@ -67,7 +67,7 @@ def test_a_part_that_is_not_the_one_written_makes_the_value_missing(on: Make) ->
 
 
 def _break_off(vault: WindowsKeyring, steps: int, act: Callable[[], object]) -> bool:
-    """Return whether ``act`` broke off after so many changes to the keyring."""
+    """Return whether ``act`` was interrupted after ``steps`` changes."""
     vault.steps = steps
     try:
         act()
@@ -83,7 +83,7 @@ KINDS = pytest.mark.parametrize("kind", [WindowsKeyring, MacKeyring])
 
 @KINDS
 @pytest.mark.parametrize(("before", "after"), [*product((1, 1700, 5000), repeat=2)])
-def test_a_write_that_breaks_off_anywhere_leaves_the_old_value_or_the_new(
+def test_an_interrupted_write_leaves_the_old_value_or_the_new(
     kind: type[WindowsKeyring], before: int, after: int, on: Make
 ) -> None:
     seen = set()
@@ -113,7 +113,7 @@ def _assert_that_nothing_is_left_over(vault: WindowsKeyring, kind: type[WindowsK
 
 
 @KINDS
-def test_writes_that_break_off_one_after_the_other(kind: type[WindowsKeyring], on: Make) -> None:
+def test_two_interrupted_writes_in_a_row_leave_a_whole_value(kind: type[WindowsKeyring], on: Make) -> None:
     for first, second in product(range(0, 20, 2), range(20)):
         vault = kind()
         on(vault).put("k:1", b"old")
@@ -125,8 +125,8 @@ def test_writes_that_break_off_one_after_the_other(kind: type[WindowsKeyring], o
 
 
 @KINDS
-def test_a_removal_that_breaks_off_leaves_the_value_or_nothing(kind: type[WindowsKeyring], on: Make) -> None:
-    """Also after a write that broke off, when there are two values; the older one is never back."""
+def test_an_interrupted_removal_leaves_the_value_or_nothing(kind: type[WindowsKeyring], on: Make) -> None:
+    """The older of two values never reappears."""
     seen = set()
     for wrote, steps in product(range(12), range(12)):
         vault = kind()
@@ -151,10 +151,8 @@ def test_a_removal_that_breaks_off_leaves_the_value_or_nothing(kind: type[Window
 
 
 @KINDS
-def test_a_first_write_that_breaks_off_leaves_nothing_that_stays(
-    kind: type[WindowsKeyring], on: Make
-) -> None:
-    """What is left of tokens that were never stored is removed when the accounts are next listed."""
+def test_remains_of_an_interrupted_first_write_are_removed(kind: type[WindowsKeyring], on: Make) -> None:
+    """The next listing removes the parts of an incomplete value."""
     for steps in count():
         vault = kind()
         if not _break_off(
@@ -167,7 +165,7 @@ def test_a_first_write_that_breaks_off_leaves_nothing_that_stays(
     assert steps > 8
 
 
-def test_a_part_that_somebody_removed_or_changed_makes_a_missing_record(
+def test_a_record_with_a_removed_or_changed_part_counts_as_missing(
     on: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     vault = WindowsKeyring()
@@ -188,7 +186,7 @@ def test_a_part_that_somebody_removed_or_changed_makes_a_missing_record(
 
 
 @pytest.mark.parametrize("text", ["", "x", "1:1::"])
-def test_without_its_index_records_are_read_and_listed_as_they_are_written(text: str, on: Make) -> None:
+def test_without_an_index_records_are_readable_and_listed_at_their_next_write(text: str, on: Make) -> None:
     vault = WindowsKeyring()
     backend = on(vault)
     backend.put("k:1", b"1", Terms(group="k:all"))
@@ -205,8 +203,8 @@ _INDICES = ['[["k:1","k:all","soon"]]', '[["k:1","k:all",1' + "0" * 400 + "]]", 
 
 
 @pytest.mark.parametrize("index", _INDICES, ids=range(len(_INDICES)))
-def test_an_index_that_is_none_counts_as_missing(index: str, on: Make) -> None:
-    """S6: whoever wrote it, and whole as it is."""
+def test_an_index_of_the_wrong_form_counts_as_missing(index: str, on: Make) -> None:
+    """This holds even for an entry that is complete. [S6]"""
     vault = WindowsKeyring()
     backend = on(vault)
     backend.put("k:1", b"1", Terms(group="k:all"))
@@ -228,8 +226,8 @@ def test_an_entry_that_is_no_record_counts_as_missing(data: bytes, on: Make) -> 
     assert on(vault).get("k:1") == b"new"
 
 
-def test_names_are_kept_apart_though_the_keyring_ignores_case_and_hides_nothing(on: Make) -> None:
-    """Windows takes alice for Alice; a Secret Service shows names to whoever asks."""
+def test_names_stay_distinct_and_private_on_any_keyring(on: Make) -> None:
+    """Windows ignores case; a Secret Service shows names to programs."""
     vault = WindowsKeyring()
     on(vault).put("oauth:tokens:alice@example.com", b"1")
     on(vault).put("oauth:tokens:ALICE@example.com", b"2")
@@ -239,7 +237,7 @@ def test_names_are_kept_apart_though_the_keyring_ignores_case_and_hides_nothing(
     assert all("alice" not in name.lower() for name in names)
 
 
-def test_readers_never_see_a_mix_while_others_write(on: Make) -> None:
+def test_readers_never_see_a_mix_during_writes(on: Make) -> None:
     vault = WindowsKeyring()
     on(vault).put("k:1", b"0" * 3000)
 

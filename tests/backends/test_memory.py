@@ -1,4 +1,4 @@
-"""What is particular to memory: it is bounded by what lives."""
+"""The memory backend: its size depends on the live records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pywry_auth.backends.memory import MemoryBackend
 from tests.backends.fixtures import Clock
 
 
-def test_later_writes_remove_what_has_ended(memory: MemoryBackend, clock: Clock) -> None:
+def test_later_writes_remove_expired_records(memory: MemoryBackend, clock: Clock) -> None:
     for number in range(1000):
         memory.put(f"k:{number}", b"", Terms(ttl=10, group="k:all"))
         memory.count(f"n:{number}", 10)
@@ -21,8 +21,8 @@ def test_later_writes_remove_what_has_ended(memory: MemoryBackend, clock: Clock)
     assert len(memory) == 1
 
 
-def test_a_stream_of_records_takes_the_room_of_those_that_live(memory: MemoryBackend, clock: Clock) -> None:
-    """Nobody prunes: 100 live at any time, of 20 000."""
+def test_memory_is_proportional_to_the_live_records(memory: MemoryBackend, clock: Clock) -> None:
+    """Without pruning, 100 of 20,000 records are always live."""
     largest = 0
     for number in range(20_000):
         clock.now += 0.1
@@ -31,16 +31,16 @@ def test_a_stream_of_records_takes_the_room_of_those_that_live(memory: MemoryBac
     assert 100 <= largest <= 200
 
 
-def test_what_lives_for_ever_does_not_keep_the_dead(memory: MemoryBackend, clock: Clock) -> None:
+def test_records_without_a_lifetime_do_not_keep_expired_ones(memory: MemoryBackend, clock: Clock) -> None:
     for number in range(500):
-        memory.put(f"for ever:{number}", b"")
+        memory.put(f"forever:{number}", b"")
     for number in range(20_000):
         clock.now += 0.1
         memory.put(f"k:{number}", b"", Terms(ttl=10))
     assert len(memory) <= 1000
 
 
-def test_who_waits_for_a_lock_is_called_when_it_is_free(memory: MemoryBackend) -> None:
+def test_a_caller_that_waits_for_a_lock_gets_it_as_soon_as_it_is_free(memory: MemoryBackend) -> None:
     waiting, acquired = threading.Event(), threading.Event()
 
     def wait() -> None:

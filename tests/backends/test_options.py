@@ -1,4 +1,4 @@
-"""Storage options: read from the settings in one place, equal when they mean the same, no secret shown."""
+"""Storage options: origin, equality and representation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_relative_file_is_fixed_at_once(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_no_password_and_no_key_is_shown() -> None:
-    """T31."""
+    """A repr shows neither a password nor an encryption key. [T31]"""
     options = StorageOptions("redis", URL, encryption_keys=(ENCRYPTION_KEY,))
     assert "canary" not in f"{options} {options!r}"
     assert ENCRYPTION_KEY not in f"{options} {options!r}"

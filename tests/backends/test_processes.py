@@ -1,4 +1,4 @@
-"""What holds between processes, on the backends that they can share."""
+"""Backends that several processes share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROCESSES = 4
 
 @pytest.fixture(params=["sqlite", "redis"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer) -> tuple[str, str]:
-    """A backend's kind, and where it is; nothing has opened it yet."""
+    """The kind and place of a backend that nothing has opened."""
     redis_server.client.flushall()
     where = {"sqlite": str(tmp_path / "new" / "state.sqlite3"), "redis": redis_server.url}
     return request.param, where[request.param]
@@ -30,14 +30,14 @@ def shared(place: tuple[str, str]) -> Backend:
     return SQLiteBackend(place[1]) if place[0] == "sqlite" else RedisBackend(place[1])
 
 
-def test_of_many_processes_one_is_first(place: tuple[str, str]) -> None:
-    """They also make the file and the scripts at one moment."""
+def test_one_of_many_processes_stores_first(place: tuple[str, str]) -> None:
+    """They also create the file or load scripts at once."""
     for wins in zip(*worker.together(PROCESSES, *place, "first"), strict=True):
         assert wins.count(True) == 1
 
 
-def test_of_many_processes_one_takes(place: tuple[str, str], shared: Backend) -> None:
-    """T2."""
+def test_one_of_many_processes_takes_a_value(place: tuple[str, str], shared: Backend) -> None:
+    """A value is taken once, however many processes take it. [T2]"""
     for key in worker.KEYS:
         shared.put(key, b"v", Terms(group="k:all"))
     for wins in zip(*worker.together(PROCESSES, *place, "take"), strict=True):
@@ -64,9 +64,7 @@ def test_no_update_is_lost_between_processes(place: tuple[str, str], shared: Bac
     shared.close()
 
 
-def test_a_lock_outlives_its_killed_holder_by_its_lifetime_at_most(
-    place: tuple[str, str], shared: Backend
-) -> None:
+def test_a_lock_expires_after_its_holder_is_killed(place: tuple[str, str], shared: Backend) -> None:
     holder = worker.start(*place, "hold")
     worker.begin(holder)
     assert holder.stdout
@@ -78,8 +76,8 @@ def test_a_lock_outlives_its_killed_holder_by_its_lifetime_at_most(
     shared.close()
 
 
-def test_a_child_uses_what_its_parent_opened(place: tuple[str, str], shared: Backend) -> None:
-    """gunicorn with preload forks its workers."""
+def test_a_forked_process_can_use_its_parents_backend(place: tuple[str, str], shared: Backend) -> None:
+    """With ``preload_app``, gunicorn forks its workers."""
     shared.put("k:1", b"parent")
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""What is particular to Redis: keys and lifetimes as others see them, and a server that is not well."""
+"""Redis: the stored keys and lifetimes, and faulty servers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.peers.redis_server import RedisServer
 from tests.peers.tls import TLSFiles
 
 PROMPT = 10
-"""Seconds: generous on a busy machine. Left to itself, the client would wait a minute, or for ever."""
+"""Seconds; generous for a busy machine. By default, redis-py waits a minute, or forever."""
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that a test may stop, fill or break."""
+    """A server that a test can stop, fill or damage."""
     with RedisServer(tmp_path) as server:
         yield server
 
@@ -44,7 +44,7 @@ def test_keys_begin_with_the_prefix(redis_server: RedisServer) -> None:
     backend.close()
 
 
-def test_each_key_ends_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
+def test_each_key_expires_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
     redis.put("k:1", b"", Terms(ttl=60, group="k:all"))
     redis.put("k:2", b"", Terms(ttl=600, group="k:all"))
@@ -55,7 +55,7 @@ def test_each_key_ends_by_itself(redis: RedisBackend, redis_server: RedisServer)
     with redis.lock("lock:1", 30):
         keys = client.keys()
         lifetimes = {key: client.pttl(key) for key in keys}
-    ends = {
+    expected = {
         b"pywry:k:1": 60,
         b"pywry:k:2": 600,
         b"pywry:k:3": 6,
@@ -63,12 +63,12 @@ def test_each_key_ends_by_itself(redis: RedisBackend, redis_server: RedisServer)
         b"pywry:group:k:all": 600,
         b"pywry:lock:1": 30,
     }
-    assert lifetimes.keys() == ends.keys()
-    for key, seconds in ends.items():
+    assert lifetimes.keys() == expected.keys()
+    for key, seconds in expected.items():
         assert (seconds - PROMPT) * 1000 < lifetimes[key] <= seconds * 1000
 
 
-def test_a_group_ends_with_its_last_member(redis: RedisBackend, redis_server: RedisServer) -> None:
+def test_a_group_expires_with_its_last_member(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
     redis.put("k:1", b"", Terms(ttl=600, group="k:all"))
     redis.put("k:2", b"", Terms(ttl=60, group="k:all"))
@@ -84,7 +84,7 @@ def test_a_group_ends_with_its_last_member(redis: RedisBackend, redis_server: Re
     assert client.dbsize() == 0
 
 
-def test_members_that_have_ended_leave_the_group(redis: RedisBackend, redis_server: RedisServer) -> None:
+def test_expired_members_leave_the_group(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
     redis.put("k:lives", b"", Terms(ttl=600, group="k:all"))
     for number in range(25):
@@ -94,14 +94,16 @@ def test_members_that_have_ended_leave_the_group(redis: RedisBackend, redis_serv
     assert client.zrange("pywry:group:k:all", 0, -1) == [b"lives"]
 
 
-def test_a_member_that_somebody_else_removed_is_none(redis: RedisBackend, redis_server: RedisServer) -> None:
+def test_a_record_that_another_client_removed_is_not_a_member(
+    redis: RedisBackend, redis_server: RedisServer
+) -> None:
     redis.put("k:1", b"", Terms(group="k:all"))
     redis.put("k:2", b"", Terms(group="k:all"))
     redis_server.client.delete("pywry:k:1")
     assert redis.members("k:all") == ["k:2"]
 
 
-def test_a_unix_socket_and_another_database(server: RedisServer) -> None:
+def test_a_url_can_name_a_unix_socket_and_a_database(server: RedisServer) -> None:
     backend, other = RedisBackend(server.socket_url), RedisBackend(server.socket_url.replace("db=0", "db=1"))
     assert backend.put("k:1", b"v")
     assert backend.get("k:1") == b"v"
@@ -110,7 +112,9 @@ def test_a_unix_socket_and_another_database(server: RedisServer) -> None:
     other.close()
 
 
-def test_a_server_over_tls_is_reached_by_its_authority_alone(tmp_path: Path, tls_files: TLSFiles) -> None:
+def test_a_tls_server_is_trusted_only_with_its_certificate_authority(
+    tmp_path: Path, tls_files: TLSFiles
+) -> None:
     server = RedisServer(tmp_path)
     url = f"rediss://127.0.0.1:{server.port}/0"
     files = ["--tls-cert-file", str(tls_files.cert), "--tls-key-file", str(tls_files.key)]
@@ -127,8 +131,8 @@ def test_a_server_over_tls_is_reached_by_its_authority_alone(tmp_path: Path, tls
         server.stop()
 
 
-def test_a_restart_between_two_calls_goes_unnoticed(server: RedisServer, remote: RedisBackend) -> None:
-    """S11: connections and scripts are gone, and made anew."""
+def test_a_restart_between_two_calls_raises_no_error(server: RedisServer, remote: RedisBackend) -> None:
+    """Connections and scripts are lost and are created again. [S11]"""
     remote.put("k:1", b"v", Terms(group="k:all"))
     server.stop()
     server.start()
@@ -147,10 +151,10 @@ def test_forgotten_scripts_are_sent_again(redis: RedisBackend, redis_server: Red
     assert redis.count("n:1", 60) == 2
 
 
-def test_a_server_that_is_gone_is_unavailable_at_once_and_back_when_it_is(
+def test_a_stopped_server_is_unavailable_at_once_and_usable_after_a_restart(
     server: RedisServer, remote: RedisBackend
 ) -> None:
-    """P15."""
+    """Every operation fails at once while the server is stopped. [P15]"""
     remote.put("k:1", b"v")
     server.stop()
     for use in (
@@ -172,7 +176,7 @@ def test_a_server_that_is_gone_is_unavailable_at_once_and_back_when_it_is(
 
 
 def test_a_server_that_never_answers_is_unavailable_soon() -> None:
-    """P15: a socket that accepts, and stays silent."""
+    """The socket accepts the connection and stays silent. [P15]"""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         backend = RedisBackend(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
         began = time.monotonic()
@@ -184,7 +188,7 @@ def test_a_server_that_never_answers_is_unavailable_soon() -> None:
 
 def test_a_server_that_never_accepts_is_unavailable_soon() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
-        # The queue is full: one more connection is not even answered.
+        # The queue is full, so that another connection gets no response.
         queue = [socket.socket() for _ in range(3)]
         for waiting in queue:
             waiting.setblocking(False)
@@ -199,7 +203,7 @@ def test_a_server_that_never_accepts_is_unavailable_soon() -> None:
             waiting.close()
 
 
-def test_a_server_that_falls_silent_in_mid_use_is_unavailable_soon(
+def test_a_server_that_falls_silent_during_use_is_unavailable_soon(
     server: RedisServer, remote: RedisBackend
 ) -> None:
     remote.put("k:1", b"v")
@@ -212,10 +216,10 @@ def test_a_server_that_falls_silent_in_mid_use_is_unavailable_soon(
     assert remote.get("k:1") == b"v"
 
 
-def test_a_replica_is_unavailable_for_writes_until_it_leads(
+def test_a_replica_is_unavailable_for_writes_until_it_is_the_primary(
     server: RedisServer, remote: RedisBackend
 ) -> None:
-    """P15: READONLY."""
+    """The server answers writes with READONLY. [P15]"""
     remote.put("k:1", b"v")
     server.client.replicaof("127.0.0.1", 1)
     with pytest.raises(StoreUnavailable, match="ReadOnlyError"):
@@ -227,10 +231,10 @@ def test_a_replica_is_unavailable_for_writes_until_it_leads(
     assert remote.pop("k:1") == b"v"
 
 
-def test_a_full_server_refuses_without_repeating_what_it_was_given(
+def test_the_error_of_a_full_server_does_not_quote_the_value(
     server: RedisServer, remote: RedisBackend
 ) -> None:
-    """T31."""
+    """Neither the error nor its cause contains the stored value. [T31]"""
     server.client.config_set("maxmemory", "1")
     with pytest.raises(StoreUnavailable, match="refused a command") as caught:
         remote.put("k:1", b"canary", Terms(group="k:all"))
@@ -246,7 +250,7 @@ def test_a_foreign_record_of_another_type_is_an_error_without_content(server: Re
     backend.close()
 
 
-@pytest.mark.parametrize("login", ["", ":canary@", "somebody:canary@"])
+@pytest.mark.parametrize("login", ["", ":canary@", "user:canary@"])
 def test_a_wrong_password_is_named_and_not_shown(server: RedisServer, login: str) -> None:
     server.client.config_set("requirepass", "right")
     backend = RedisBackend(f"redis://{login}127.0.0.1:{server.port}/0")

@@ -1,4 +1,7 @@
-"""The keyring backend on a real Secret Service: the contract, several processes, killed ones, and a lock."""
+"""The keyring backend on a real Secret Service.
+
+The tests run the contract, several processes, killed processes and a locked keyring.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.record_contract import RecordContract
 from tests.backends import keyring_worker as worker
 from tests.backends.fixtures import Clock
-from tests.backends.test_contract import (  # noqa: F401 - run here too, with this file's backend
+from tests.backends.test_contract import (  # noqa: F401 - these run here too, with the backend of this file
     test_a_count_starts_again_after_its_window,
-    test_a_later_put_sets_the_end_anew,
-    test_what_has_ended_is_gone,
+    test_a_later_put_sets_a_new_lifetime,
+    test_an_expired_record_is_gone,
 )
 from tests.backends.threads import together
 from tests.peers.secret_service import SecretService
@@ -36,7 +39,7 @@ def bus() -> Iterator[SecretService]:
 
 @pytest.fixture
 def service(bus: SecretService, monkeypatch: pytest.MonkeyPatch) -> SecretService:
-    """The service, with an empty keyring, for this process and those that it starts."""
+    """The service with an empty keyring, also for child processes."""
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.address)
     bus.empty()
     return bus
@@ -53,15 +56,15 @@ def clocked(backend: KeyringBackend) -> KeyringBackend:
 
 
 class TestContract(RecordContract):
-    """On the real keyring."""
+    """The contract on the real keyring."""
 
     @pytest.fixture
     def elapse(self, clock: Clock) -> Callable[[float], None]:
         return clock.advance
 
 
-def test_tokens_are_whole_after_another_program_saved_them(backend: KeyringBackend, tmp_path: Path) -> None:
-    """N4: and are there for the next program."""
+def test_tokens_are_whole_for_the_next_program(backend: KeyringBackend, tmp_path: Path) -> None:
+    """Another program loads the long tokens. [N4]"""
     tokens = OAuthTokenSet("a" * 1500, "Bearer", "r" * 1500, 3600, None, "openid", issued_at=1.0)
     TokenStore(backend).save("alice", tokens)
     again = TokenStore(KeyringBackend("desk", vault=Keyring(), folder=tmp_path))
@@ -71,10 +74,10 @@ def test_tokens_are_whole_after_another_program_saved_them(backend: KeyringBacke
     assert TokenStore(backend).load("alice") is None
 
 
-def test_processes_that_write_at_once_neither_mix_nor_lose(
+def test_processes_that_write_at_once_neither_mix_nor_lose_tokens(
     backend: KeyringBackend, service: SecretService, tmp_path: Path
 ) -> None:
-    """T32."""
+    """Four processes save tokens for own and shared users. [T32]"""
     seen = worker.together("abcd", "save", tmp_path)
     assert {token for tokens in seen for token in tokens} <= {name * 2000 for name in "abcd"}
     store = TokenStore(backend)
@@ -94,10 +97,13 @@ def test_processes_count_and_take_turns_without_loss(backend: KeyringBackend, tm
     assert backend.get("k:sum") == b"12"
 
 
-def test_a_writer_killed_anywhere_leaves_the_old_value_or_the_new(
+def test_a_writer_killed_at_any_step_leaves_the_old_value_or_the_new(
     backend: KeyringBackend, service: SecretService, tmp_path: Path
 ) -> None:
-    """N4: killed in the middle of each single change to the keyring; and nobody waits for the dead."""
+    """The process is killed at each change to the keyring. [N4]
+
+    Its lock does not delay other processes.
+    """
     seen = []
     backend.put("k:1", worker.OLD, Terms(group="k:all"))
     entries = len(service.names)
@@ -138,16 +144,14 @@ for act in (backend.probe, lambda: backend.get("k:1"), lambda: backend.put("k:1"
 
 
 def _try(folder: Path) -> list[str]:
-    """Return what a program says that lets the keyring package find the keyring."""
-    # Without -W error: the package leaves a socket to be collected when a keyring is locked.
+    """Return the output of a program with the default keyring."""
+    # Without -W error, because the package does not close a socket if a keyring is locked.
     command = [sys.executable, "-c", _TRY, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
-def test_a_locked_keyring_that_nobody_unlocks_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """N5."""
+def test_a_locked_keyring_is_reported_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each operation reports that the keyring is locked. [N5]"""
     with SecretService() as service:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
         assert _try(tmp_path) == ["done"] * 3
@@ -159,7 +163,7 @@ def test_a_locked_keyring_that_nobody_unlocks_is_told(
         assert "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite" in line
 
 
-def test_a_service_that_ended_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_service_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with SecretService() as service:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
         backend = KeyringBackend("desk", vault=Keyring(), folder=tmp_path)
@@ -177,8 +181,8 @@ def test_any_user_id_is_a_key_of_its_own(backend: KeyringBackend, service: Secre
     assert all(len(name) < 100 and name.isascii() for name in service.names)
 
 
-def test_threads_share_it(backend: KeyringBackend) -> None:
-    """T32."""
+def test_threads_share_one_backend(backend: KeyringBackend) -> None:
+    """Eight threads save and load tokens of eight users. [T32]"""
     store = TokenStore(backend)
 
     def work(thread: int) -> None:

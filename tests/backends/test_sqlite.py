@@ -1,4 +1,4 @@
-"""What is particular to SQLite: who may read the file, how large it gets, and what a broken one does."""
+"""SQLite: permissions, size and damage of the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.backends.sqlite import SQLiteBackend
 
-def become_somebody_else():
+def become_another_user():
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(65534)
@@ -38,7 +38,7 @@ place = Path(sys.argv[1])
 
 
 def in_subprocess(program: str, place: Path) -> list[str]:
-    """Return the words that a Python program printed."""
+    """Run a Python program and return its output as words."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PREPARE + program, str(place)],
         capture_output=True,
@@ -52,19 +52,19 @@ def in_subprocess(program: str, place: Path) -> list[str]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody can look into, unlike ``tmp_path``."""
+    """A folder that all users can read, unlike ``tmp_path``."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
 
 
-def test_only_the_owner_may_read_the_files_whatever_the_umask(open_folder: Path) -> None:
+def test_only_the_owner_can_read_the_files_with_any_umask(open_folder: Path) -> None:
     program = """
 os.umask(0)
 backend = SQLiteBackend(place)
 backend.put("k:1", b"v")
 print(*(oct(os.stat(f"{place}{end}").st_mode & 0o777) for end in ("", "-wal", "-shm")))
-become_somebody_else()
+become_another_user()
 for end in ("", "-wal", "-shm"):
     try:
         open(f"{place}{end}").close()
@@ -77,7 +77,7 @@ os._exit(0 if sys.stdout.flush() is None else 1)
     assert in_subprocess(program, open_folder / "state.db") == ["0o600"] * 3 + answers
 
 
-def test_a_folder_that_is_made_is_the_owners_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_enter_a_new_folder(tmp_path: Path) -> None:
     program = """
 os.umask(0)
 backend = SQLiteBackend(place)
@@ -88,12 +88,12 @@ backend.close()
     assert in_subprocess(program, tmp_path / "new" / "state.db") == ["0o700"]
 
 
-def test_a_file_that_may_not_be_written_is_unavailable(open_folder: Path) -> None:
+def test_a_read_only_file_is_unavailable(open_folder: Path) -> None:
     SQLiteBackend(open_folder / "state.db").put("k:1", b"v")
     (open_folder / "state.db").chmod(0o444)
     open_folder.chmod(0o555)
     program = """
-become_somebody_else()
+become_another_user()
 try:
     SQLiteBackend(place).put("k:1", b"v")
 except StoreUnavailable as error:
@@ -102,14 +102,14 @@ except StoreUnavailable as error:
     assert "state.db" in " ".join(in_subprocess(program, open_folder / "state.db"))
 
 
-def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="it cannot be used"):
         SQLiteBackend(tmp_path / "file" / "state.db").get("k:1")
 
 
-def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
-    """S11."""
+def test_a_full_disk_is_an_error_and_loses_no_record(tmp_path: Path) -> None:
+    """Records from before the error stay readable. [S11]"""
     program = """
 backend = SQLiteBackend(place)
 backend.put("k:before", b"v")
@@ -133,7 +133,7 @@ backend.close()
     ]
 
 
-def test_a_database_at_its_largest_says_that_the_disk_is_full(tmp_path: Path) -> None:
+def test_a_database_at_its_size_limit_reports_a_full_disk(tmp_path: Path) -> None:
     file = SQLiteFile(tmp_path / "state.db", ("CREATE TABLE t (b BLOB)",), 1)
     with file.connection() as connection:
         connection.execute("PRAGMA max_page_count = 8")
@@ -144,7 +144,7 @@ def test_a_database_at_its_largest_says_that_the_disk_is_full(tmp_path: Path) ->
     file.close()
 
 
-def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_not_changed(tmp_path: Path) -> None:
     content = b"this is no database" * 1000
     (tmp_path / "state.db").write_bytes(content)
     with pytest.raises(StoreUnavailable, match="it is no SQLite database"):
@@ -153,7 +153,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_unavailable(tmp_path: Path) -> None:
-    """S11."""
+    """The error reports the damage and quotes no content. [S11]"""
     path = tmp_path / "state.db"
     backend = SQLiteBackend(path)
     for number in range(500):
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_unavailable(tmp_path: Path) -> None:
     assert "canary" not in str(caught.value)
 
 
-def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
@@ -176,8 +176,11 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
         SQLiteBackend(tmp_path / "state.db").get("k:1")
 
 
-def test_who_finds_another_process_making_the_file_waits_for_it(tmp_path: Path) -> None:
-    """As the first requests to all workers of a new site do: SQLite itself would refuse at once."""
+def test_a_process_waits_while_another_one_creates_the_file(tmp_path: Path) -> None:
+    """The workers of a new site create the file together.
+
+    SQLite itself would refuse all but one of them at once.
+    """
     maker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     maker.execute("BEGIN IMMEDIATE")
     backend = SQLiteBackend(tmp_path / "state.db")
@@ -198,7 +201,7 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     backend.close()
 
 
-def test_a_writer_that_does_not_end_is_given_up_and_readers_go_on(tmp_path: Path) -> None:
+def test_an_endless_transaction_makes_writers_fail_and_readers_go_on(tmp_path: Path) -> None:
     schema = ("CREATE TABLE t (n INTEGER)",)
     slow, other = (SQLiteFile(tmp_path / "state.db", schema, 1, patience=0.05) for _ in range(2))
     with slow.transaction() as connection:
@@ -215,7 +218,7 @@ def test_a_writer_that_does_not_end_is_given_up_and_readers_go_on(tmp_path: Path
     other.close()
 
 
-def test_what_fails_in_a_transaction_is_undone(tmp_path: Path) -> None:
+def test_a_failed_transaction_is_undone(tmp_path: Path) -> None:
     file = SQLiteFile(tmp_path / "state.db", ("CREATE TABLE t (n INTEGER)",), 1)
 
     def fail() -> None:
@@ -230,8 +233,10 @@ def test_what_fails_in_a_transaction_is_undone(tmp_path: Path) -> None:
     file.close()
 
 
-def test_the_file_stays_as_large_as_what_lives(sqlite: SQLiteBackend, clock: Clock, tmp_path: Path) -> None:
-    """Nobody prunes: 100 records live at any time, of 3 000."""
+def test_the_file_size_is_proportional_to_the_live_records(
+    sqlite: SQLiteBackend, clock: Clock, tmp_path: Path
+) -> None:
+    """Without pruning, 100 of 3,000 records are always live."""
     for number in range(200):
         clock.now += 0.1
         sqlite.put(f"k:{number}", bytes(500), Terms(ttl=10, group="k:all"))
@@ -254,7 +259,7 @@ def test_nothing_is_opened_before_it_is_used(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_threads_that_end_leave_no_connection_behind(sqlite: SQLiteBackend) -> None:
+def test_threads_that_finished_leave_no_connection_behind(sqlite: SQLiteBackend) -> None:
     sqlite.put("k:1", b"v")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
@@ -266,7 +271,7 @@ def test_threads_that_end_leave_no_connection_behind(sqlite: SQLiteBackend) -> N
 
 @pytest.mark.parametrize("end", ["", "del backend", "os.fork() or os._exit(0); os.wait()"])
 def test_a_backend_that_is_never_closed_closes_its_connections_at_exit(tmp_path: Path, end: str) -> None:
-    """SQLite removes the log beside the file when the last connection is closed."""
+    """SQLite removes its log when the last connection is closed."""
     program = f"""
 backend = SQLiteBackend(place)
 backend.put("k:1", b"v")
@@ -277,7 +282,7 @@ print(os.path.exists(f"{{place}}-wal"))
     assert [path.name for path in tmp_path.iterdir()] == ["state.db"]
 
 
-def test_a_backend_that_is_not_used_any_more_keeps_no_file_open(tmp_path: Path) -> None:
+def test_an_unused_backend_keeps_no_file_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
 
     def use() -> None:

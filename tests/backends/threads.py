@@ -11,7 +11,10 @@ _T = TypeVar("_T")
 
 
 def together(number: int, act: Callable[[int], _T]) -> list[_T]:
-    """Return what ``act(0)``, ``act(1)`` … returned, each in a thread of its own behind one barrier."""
+    """Call ``act(0)``, ``act(1)`` … in threads at the same moment.
+
+    Returns the results in their order.
+    """
     barrier = threading.Barrier(number, timeout=30)
 
     def run(index: int) -> _T:

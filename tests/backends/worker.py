@@ -1,4 +1,7 @@
-"""A process that uses a backend: ``python -m tests.backends.worker kind place act``, begun by a line."""
+"""A process that uses a backend.
+
+It is started as ``python -m tests.backends.worker kind place act``, and begins when it reads a line.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def count(backend: Backend) -> object:
 
 
 def add(backend: Backend) -> object:
-    """Add in two steps, so that only the lock keeps others from getting between them."""
+    """Add in two steps that only a lock protects."""
     for _ in range(20):
         with backend.lock("lock:1", 30):
             number = int(backend.get("k:sum") or b"0")
@@ -38,7 +41,7 @@ def add(backend: Backend) -> object:
 
 
 def step(backend: Backend) -> object:
-    """Add by reading, comparing and putting."""
+    """Add with a read and a compare-and-put."""
     added = 0
     while added < 20:
         value = backend.get("k:sum") or b""
@@ -47,7 +50,7 @@ def step(backend: Backend) -> object:
 
 
 def hold(backend: Backend) -> object:
-    """Take a lock and stay until the process is killed."""
+    """Hold a lock until the process is killed."""
     with backend.lock("lock:1", 0.5):
         print("held", flush=True)
         return sys.stdin.read()
@@ -85,7 +88,10 @@ def begin(process: subprocess.Popen[str]) -> None:
 
 
 def together(number: int, kind: str, place: str, act: str) -> list[Any]:
-    """Return what ``act`` returned in each of several processes that began at one moment."""
+    """Run ``act`` at one moment in several processes.
+
+    Returns the results of all processes.
+    """
     processes = [start(kind, place, act) for _ in range(number)]
     for process in processes:
         begin(process)
