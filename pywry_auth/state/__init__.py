@@ -1,4 +1,7 @@
-"""What the bytes mean: one store for each kind of record. This is also the sessions' public face."""
+"""Stores over the backends, one for each kind of record.
+
+The package itself offers the public names for sessions.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     )
     from pywry_auth.state.sessions import SessionStore, issue_session_token
 
-# Loaded when first used: a desktop program needs tokens, not sessions.
+# Each module is loaded at its first use, because a desktop program needs no sessions.
 _HOME = {
     "MemorySessionStore": "pywry_auth.state.session_stores",
     "RedisSessionStore": "pywry_auth.state.session_stores",

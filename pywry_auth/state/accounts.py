@@ -1,4 +1,4 @@
-"""The accounts of one program: which was used last, and what the provider said of each."""
+"""The accounts of one program, and the current one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _PROFILE = "oauth:profile:"
 
 @dataclass(frozen=True)
 class Account:
-    """What is known of a user since they signed in.
+    """The stored details of one user's last sign-in.
 
     Args:
-        user_info: The provider's profile, as it sent it.
-        asked: The scopes that were asked for: asking again brings no more than it granted then.
+        user_info: The user's profile, unchanged from the provider's response.
+        asked: The requested scopes. Another request for them would bring no more than the provider granted
+            then.
     """
 
     user_info: dict[str, Any] = field(repr=False)
@@ -27,11 +28,11 @@ class Account:
 
 
 class Accounts:
-    """What a program remembers of its users beside their tokens, so that it can sign them in silently.
+    """The users of one program, stored for silent sign-ins.
 
     Args:
-        backend: Where the tokens are too.
-        client_id: The program's: two programs on one store do not see each other's.
+        backend: The backend that keeps the tokens too.
+        client_id: The client ID of the program. Two programs on one backend do not see each other's accounts.
     """
 
     def __init__(self, backend: Backend, client_id: str) -> None:
@@ -40,22 +41,22 @@ class Accounts:
 
     @property
     def current(self) -> str | None:
-        """The user ID that was used last, or None."""
+        """The ID of the user selected last, or None."""
         data = self._backend.get(_CURRENT + self._client)
         return (data and unpack(data, lambda members: members.text("user_id"), "current account")) or None
 
     def get(self, user_id: str) -> Account | None:
-        """Return what is known of a user, or None."""
+        """Return the account of a user, or None."""
         data = self._backend.get(self._profile_key(user_id))
         return unpack(data, _account, "profile") if data else None
 
     def remember(self, user_id: str, user_info: Mapping[str, Any], asked: Iterable[str]) -> None:
-        """Store what a sign-in brought, and make its user the current one.
+        """Store the account of a sign-in, and select its user.
 
         Args:
-            user_id: Who signed in.
+            user_id: The ID of the user who signed in.
             user_info: The provider's profile.
-            asked: The scopes that were asked for.
+            asked: The requested scopes.
         """
         record = {"user_info": dict(user_info), "asked": sorted(asked)}
         self._backend.put(self._profile_key(user_id), pack(record))
@@ -66,7 +67,10 @@ class Accounts:
         self._backend.put(_CURRENT + self._client, pack({"user_id": user_id}))
 
     def forget(self, user_id: str) -> None:
-        """Remove what is known of a user; nobody is current if they were."""
+        """Remove the account of a user.
+
+        If it was the current account, there is no current account afterwards.
+        """
         self._backend.pop(self._profile_key(user_id))
         if self.current == user_id:
             self._backend.pop(_CURRENT + self._client)

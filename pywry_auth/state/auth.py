@@ -1,4 +1,4 @@
-"""Roles and what they may do, and the web application's own choices about sign-in."""
+"""Roles with their permissions, and the application's sign-in options."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ DEFAULT_ROLE_PERMISSIONS: Mapping[str, frozenset[str]] = {
     "viewer": frozenset({"read"}),
     "anonymous": frozenset(),
 }
-"""What each role may do, unless the session store was told otherwise."""
+"""The permissions of each role, unless the session store contains others."""
 
 ADMIN = "admin"
 
 
 class AuthConfig:
-    """Choices about sign-in made in code; what is set here wins, what is left comes from ``DeploySettings``.
+    """Sign-in options of a web application, set in code.
+
+    An option that is given here overrides ``DeploySettings``; all others are read from there.
 
     Args:
-        enabled: Whether anybody can be signed in at all.
-        session_cookie: Name of the session cookie.
-        auth_header: Header in which API clients send ``Bearer`` session tokens.
-        token_secret: Signs the cookies; a comma list rotates: the first signs, all verify.
-        session_ttl: Seconds that a session lasts at most.
+        enabled: Whether users can sign in.
+        session_cookie: The name of the session cookie.
+        auth_header: The header in which API clients send ``Bearer`` session tokens.
+        token_secret: The secret that signs the cookies. In a list with commas, the first signs and all
+            verify, so that secrets can be rotated.
+        session_ttl: The longest lifetime of a session in seconds.
     """
 
     def __init__(
@@ -60,27 +63,32 @@ class AuthConfig:
 
 
 def get_role_permissions(role: str) -> frozenset[str]:
-    """Return what a role may do by default; nothing for a role that nobody knows."""
+    """Return the default permissions of a role; none if unknown."""
     return DEFAULT_ROLE_PERMISSIONS.get(role, frozenset())
 
 
 def permissions_of(
     roles: Iterable[str], table: Mapping[str, Iterable[str]] = DEFAULT_ROLE_PERMISSIONS
 ) -> frozenset[str]:
-    """Return all that any of the roles may do, by a table from role to permissions."""
+    """Return the permissions of all roles together.
+
+    Args:
+        roles: The roles; unknown ones have no permissions.
+        table: The permissions of each role.
+    """
     return frozenset(permission for role in roles for permission in table.get(role, ()))
 
 
 def has_permission(session: UserSession | None, permission: str) -> bool:
-    """Tell whether a session's roles allow something by default; nobody's session allows nothing.
+    """Return whether a session's roles have a default permission.
 
     Args:
-        session: The session; None for a visitor who has not signed in.
+        session: The session; None for a visitor who has not signed in, and has no permissions.
         permission: For example ``write``.
     """
     return session is not None and permission in permissions_of(session.roles)
 
 
 def is_admin(session: UserSession | None) -> bool:
-    """Tell whether a session has the role ``admin``."""
+    """Return whether a session has the role ``admin``."""
     return session is not None and ADMIN in session.roles

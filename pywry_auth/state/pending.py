@@ -1,4 +1,4 @@
-"""Pending authorizations: logins under way, each taken up once and only for a while."""
+"""Pending logins, each redeemed at most once within its lifetime."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _KIND = "pending:"
 _USED = "used:"
 
 PENDING_SECONDS = 600.0
-"""Seconds that a login may take."""
+"""The lifetime of a pending login in seconds."""
 
 STALE_STATES = {ErrorCode.STATE_UNKNOWN, ErrorCode.STATE_USED, ErrorCode.STATE_EXPIRED}
-"""Codes of a reload, the back button, or the slower of two tabs."""
+"""The error codes after a reload, after the back button, or in the slower of two tabs."""
 
 PER_CLIENT = 1000
-"""Logins that one client can have under way; one more ends its own oldest, never another client's."""
+"""The number of pending logins of one client. Another one removes the oldest login of the same client."""
 
 
 @dataclass(frozen=True)
 class PendingAuthorization:
-    """A login that was begun, and whose response is awaited.
+    """A login that waits for the authorization response.
 
     Args:
-        request: What is needed to judge the response; its URL has been used and is not kept.
-        provider: Name on this site of the provider that the browser was sent to; empty for the only one.
-        binding: Digest of the cookie that ties the login to the browser that began it.
-        next_url: Where to go when it has ended.
-        restarted: Whether it stands in for one that had expired, which happens once.
-        expired: Whether it took too long; only known of what was taken.
+        request: The authorization request, which validates the response. Its URL is not kept.
+        provider: The provider's name on this site; empty if there is only one provider.
+        binding: The digest of the cookie that binds the login to the browser that started it.
+        next_url: The address to which the browser goes after the login.
+        restarted: Whether the login replaces an expired one, which happens only once.
+        expired: Whether the login exceeded its lifetime; set only by :meth:`PendingStore.take`.
     """
 
     request: AuthorizationRequest
@@ -49,11 +49,11 @@ class PendingAuthorization:
 
 
 class PendingStore:
-    """Pending authorizations by their state, which the store itself knows only by its digest.
+    """Pending logins, stored under the digest of their state.
 
     Args:
-        backend: Where the bytes are.
-        lifetime: Seconds that a login may take.
+        backend: The backend that keeps the records.
+        lifetime: The lifetime of a login in seconds.
         clock: Unix time in seconds.
     """
 
@@ -69,11 +69,12 @@ class PendingStore:
         self._clock = clock
 
     def put(self, pending: PendingAuthorization, client: str) -> None:
-        """Store a login that begins.
+        """Store a pending login.
 
         Args:
             pending: The login.
-            client: Whose it is, a network address for example: all its logins together are bounded.
+            client: The name of the client, for example its network address. The number of its logins is
+                bounded.
 
         Raises:
             StoreUnavailable: The store is down.
@@ -83,12 +84,16 @@ class PendingStore:
         self._backend.put(_key(pending.request.state), _pack(pending), terms)
 
     def take(self, state: str, bindings: Collection[str], provider: str) -> PendingAuthorization:
-        """Return the login of a state and forget it; of many callers one gets it.
+        """Remove and return the login of a state.
+
+        If several callers take one login, one of them gets it.
 
         Args:
-            state: As it came with the response; any text.
-            bindings: Digests of the cookies that came with it. Another browser's login stays where it is.
-            provider: Name of the provider whose callback it came to. Another provider's login stays too.
+            state: The state from the response; any text.
+            bindings: The digests of the cookies that the browser sent. A login of another browser is not
+                removed.
+            provider: The provider whose callback received the response. A login at another provider is not
+                removed.
 
         Raises:
             AuthenticationError: There is no such login: ``state_unknown``, ``state_used``, ``other_browser``,
@@ -102,12 +107,12 @@ class PendingStore:
             raise self._missing(used)
         if not any(hmac.compare_digest(pending.binding, binding) for binding in bindings):
             raise AuthenticationError(
-                "This sign-in was begun in another browser: start again in this one.",
+                "This sign-in was started in another browser: start again in this one.",
                 error=ErrorCode.OTHER_BROWSER,
             )
         if pending.provider != provider:  # RFC 9700 §4.4: a mix-up
             raise AuthenticationError(
-                "This sign-in was begun at another provider: start again.", error=ErrorCode.OTHER_PROVIDER
+                "This sign-in was started at another provider: start again.", error=ErrorCode.OTHER_PROVIDER
             )
         if self._backend.pop(key, data) is None:
             raise _used()
@@ -125,11 +130,15 @@ class PendingStore:
             "do not share: its administrator should set it to sqlite or redis."
         )
         return AuthenticationError(
-            f"This sign-in is not known here any more: start again.{cause}", error=ErrorCode.STATE_UNKNOWN
+            f"This sign-in is no longer known here: start again.{cause}", error=ErrorCode.STATE_UNKNOWN
         )
 
     def cleanup(self, max_age: float = 600.0) -> int:
-        """Remove the logins that are older than ``max_age`` seconds, and return how many were removed."""
+        """Remove old logins and return their number.
+
+        Args:
+            max_age: Logins that are older than this number of seconds are removed.
+        """
         return self._backend.prune(_KIND, max(0.0, 2 * self._lifetime - max_age))
 
 

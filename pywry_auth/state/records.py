@@ -1,4 +1,7 @@
-"""Records to bytes and back: versioned JSON, read strictly, and what cannot be read counts as missing."""
+"""Converts records to bytes and back, as versioned JSON.
+
+Records are read strictly, and an unreadable one counts as missing.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,18 @@ _logger = logging.getLogger("pywry_auth.state")
 _T = TypeVar("_T")
 
 VERSION = 1
-"""Of all records; one written by another version is a missing one."""
+"""The version of all records. A record of another version counts as missing."""
 
 _TOKENS = ("access_token", "refresh_token", "id_token")
 
 
 class Members:
-    """The members of a record: each getter returns a value of its type, or raises ``ValueError``.
+    """The members of a record, read with their types.
+
+    Apart from :meth:`flag`, each method raises ``ValueError`` if the member has another type.
 
     Args:
-        values: What the JSON object held.
+        values: The members of the JSON object.
     """
 
     def __init__(self, values: Mapping[str, object]) -> None:
@@ -40,11 +45,11 @@ class Members:
         return value
 
     def optional_text(self, name: str) -> str | None:
-        """Return a string, or None where there is none."""
+        """Return a string, or None if it is missing."""
         return None if self._values.get(name) is None else self.text(name)
 
     def optional_number(self, name: str) -> float | None:
-        """Return a finite number, or None where there is none."""
+        """Return a finite number, or None if it is missing."""
         return None if self._values.get(name) is None else self.number(name)
 
     def number(self, name: str) -> float:
@@ -55,7 +60,7 @@ class Members:
         return value
 
     def flag(self, name: str) -> bool:
-        """Return a truth value; false where there is none."""
+        """Return a Boolean; False if it is missing."""
         return self._values.get(name) is True
 
     def texts(self, name: str) -> list[str]:
@@ -78,10 +83,10 @@ def pack(record: Mapping[str, object], *, compress: bool = False) -> bytes:
 
     Args:
         record: JSON values under string names; members that are None are left out.
-        compress: Whether room matters more than that people can read what is stored.
+        compress: Whether the record is compressed, so that it is smaller but not readable by people.
 
     Raises:
-        TypeError: A value is none that JSON knows.
+        TypeError: A value has no representation in JSON.
     """
     members = {name: value for name, value in record.items() if value is not None}
     data = json.dumps({"v": VERSION, **members}, separators=(",", ":")).encode()
@@ -89,12 +94,15 @@ def pack(record: Mapping[str, object], *, compress: bool = False) -> bytes:
 
 
 def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
-    """Return the value that bytes from a store stand for, or None, logged, where they cannot be read.
+    """Return the value of a stored record.
 
     Args:
-        data: What the store held.
-        build: Makes the value of the members, and raises ``ValueError`` if they are not fit for one.
-        kind: Names the record in the log; nothing of its content is logged.
+        data: The bytes from the store.
+        build: Builds the value from the members, and raises ``ValueError`` if a member is invalid.
+        kind: The kind of the record for the log; its content is not logged.
+
+    Returns:
+        The value, or None, with a warning in the log, if the bytes cannot be read.
     """
     try:
         values = json.loads(data if data.startswith(b"{") else zlib.decompress(data))
@@ -107,10 +115,12 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
 
 
 def pack_tokens(tokens: OAuthTokenSet) -> bytes:
-    """Return a token set as bytes, each token once, however often the provider's answer repeats it.
+    """Return a token set as bytes.
+
+    Each token is written once, even if the provider's response repeats it.
 
     Args:
-        tokens: The set; the claims of its ID token are not written, they are in the ID token.
+        tokens: The token set. The claims of its ID token are not written, because the ID token contains them.
     """
     repeated = [name for name in _TOKENS if name in tokens.raw and tokens.raw[name] == getattr(tokens, name)]
     return pack(
@@ -131,7 +141,7 @@ def pack_tokens(tokens: OAuthTokenSet) -> bytes:
 
 
 def unpack_tokens(data: bytes) -> OAuthTokenSet | None:
-    """Return the token set that :func:`pack_tokens` wrote, or None where the bytes cannot be read."""
+    """Return a token set from :func:`pack_tokens`, or None if unreadable."""
     return unpack(data, _tokens, "token set")
 
 
@@ -155,7 +165,10 @@ def _tokens(members: Members) -> OAuthTokenSet:
 
 
 def _claims(id_token: str) -> dict[str, Any]:
-    """Return the claims of an ID token that was verified before it was stored (RFC 7519 §3)."""
+    """Return the claims of a stored ID token.
+
+    The token was verified before it was stored (RFC 7519 §3).
+    """
     try:
         payload = id_token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

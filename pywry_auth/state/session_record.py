@@ -1,4 +1,4 @@
-"""A stored session, to bytes and back."""
+"""Converts sessions to bytes and back."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pywry_auth.state.records import Members, pack, unpack
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """A session, and what the store has to know about its life.
+    """A session, with the values that determine its lifetime.
 
     Args:
         session: The session.
-        ttl: Seconds that it was created for.
-        idle_ttl: Seconds without a use after which it ends sooner; 0 for no such end.
-        used_at: Unix time in seconds of its last use.
+        ttl: The lifetime in seconds with which it was created.
+        idle_ttl: Seconds without a use after which it expires sooner; 0 for no such limit.
+        used_at: Unix time in seconds of its last recorded use.
     """
 
     session: UserSession
@@ -25,13 +25,20 @@ class SessionRecord:
     used_at: float
 
     def lifetime(self, now: float) -> float:
-        """Return the seconds that are left of it at ``now`` (Unix time in seconds)."""
+        """Return the remaining lifetime in seconds.
+
+        Args:
+            now: Unix time in seconds.
+        """
         left = self.session.expires_at - now
         return min(left, self.used_at + self.idle_ttl - now) if self.idle_ttl else left
 
 
 def pack_session(record: SessionRecord) -> bytes:
-    """Return a session as bytes; its ID is its key and is not written."""
+    """Return a session as bytes, without its ID.
+
+    The ID is the key of the record.
+    """
     session = record.session
     return pack(
         {
@@ -49,7 +56,7 @@ def pack_session(record: SessionRecord) -> bytes:
 
 
 def unpack_session(data: bytes, session_id: str) -> SessionRecord | None:
-    """Return the session that :func:`pack_session` wrote, or None where the bytes cannot be read."""
+    """Return a session from :func:`pack_session`, or None if unreadable."""
     return unpack(data, lambda members: _record(members, session_id), "session")
 
 

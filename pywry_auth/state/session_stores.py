@@ -1,4 +1,4 @@
-"""Session stores by the name of their backend."""
+"""The session store of each backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pywry_auth.storage import PREFIX, REDIS_URL, refused_backend
 
 
 class MemorySessionStore(SessionStore):
-    """Sessions in the memory of this process, lost when it ends.
+    """Sessions in the memory of one process, lost at exit.
 
     Args:
         session_ttl: See :class:`SessionStore`.
@@ -36,7 +36,9 @@ class MemorySessionStore(SessionStore):
 
 
 class SQLiteSessionStore(SessionStore):
-    """Sessions in a file that only its owner can read, for several processes on one machine.
+    """Sessions in a file, for several processes on one machine.
+
+    Only the owner can read the file.
 
     Args:
         path: The file; by default one in the user's folder for state.
@@ -58,7 +60,9 @@ class SQLiteSessionStore(SessionStore):
 
 
 class RedisSessionStore(SessionStore):
-    """Sessions on a Redis server under ``{prefix}:session:{id}``, for many machines.
+    """Sessions on a Redis server, for many machines.
+
+    The keys are ``{prefix}:session:{id}``.
 
     Args:
         redis_url: The address of the server.
@@ -89,7 +93,10 @@ class RedisSessionStore(SessionStore):
 def session_store_for(
     options: StorageOptions, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0
 ) -> SessionStore:
-    """Return the session store of storage options, as :func:`get_session_store` does of its arguments."""
+    """Return the session store of storage options.
+
+    Equal arguments return the same instance, as with :func:`get_session_store`.
+    """
     if refusal := refused_backend(options.backend, without="keyring"):
         raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
     keys = options.encryption_keys
@@ -117,7 +124,9 @@ def get_session_store(
     idle_ttl: float | None = None,
     encryption_keys: Sequence[str] | None = None,
 ) -> SessionStore:
-    """Return the session store of a backend, the same instance for equal arguments.
+    """Return the session store of a backend.
+
+    Equal arguments return the same instance.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,

@@ -1,4 +1,4 @@
-"""The session store: the users who are signed in at a web application, on any backend."""
+"""The session store: signed-in users, on any backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pywry_auth.state.records import pack, unpack
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
 
 SESSION_TTL = 86400.0
-"""Seconds that a session lasts unless the caller says otherwise."""
+"""The default lifetime of a session in seconds."""
 
 _KIND = "session:"
 _ROLES = "session_roles:all"
@@ -24,12 +24,12 @@ _BEARER = "pywry_"
 
 
 class SessionStore:
-    """Sessions under their IDs, each looked up in one round trip.
+    """Sessions under their IDs; a look-up takes one round trip.
 
     Args:
-        backend: Where the bytes are.
-        session_ttl: Seconds that a session lasts at most, unless it is created with another life.
-        idle_ttl: Seconds without a look-up after which a session ends sooner; 0 for no such end.
+        backend: The backend that keeps the records.
+        session_ttl: The lifetime of a session in seconds, unless it is created with another one.
+        idle_ttl: Seconds without a look-up after which a session expires sooner; 0 for no such limit.
         clock: Unix time in seconds.
     """
 
@@ -48,7 +48,7 @@ class SessionStore:
 
     @property
     def backend(self) -> Backend:
-        """Where the bytes are: other records of the same application belong there too."""
+        """The backend, which also keeps other records of the application."""
         return self._backend
 
     @property
@@ -69,16 +69,17 @@ class SessionStore:
         """Store and return a new session.
 
         Args:
-            session_id: Digest of a secret that only the user has.
-            user_id: Who it is.
-            roles: What they are; default none.
-            ttl: Seconds that it lasts; default the store's ``session_ttl``.
-            metadata: JSON values, of which ``user_info`` and ``permissions`` have a meaning.
-            idle_ttl: Seconds without a use after which it ends sooner; default the store's, 0 for never.
+            session_id: The digest of a secret that only the user has.
+            user_id: The user's ID.
+            roles: The user's roles; no roles by default.
+            ttl: The lifetime in seconds; by default the store's ``session_ttl``.
+            metadata: JSON values; :class:`UserSession` explains ``user_info`` and ``permissions``.
+            idle_ttl: Seconds without a use after which it expires sooner; 0 for never; by default the
+                store's value.
 
         Raises:
             ValueError: ``ttl`` is not more than 0.
-            TypeError: ``metadata`` holds something that JSON does not know.
+            TypeError: ``metadata`` contains a value that JSON cannot represent.
             StoreUnavailable: The store is down.
         """
         now, life = self._clock(), bounded(self._session_ttl if ttl is None else ttl)
@@ -88,10 +89,12 @@ class SessionStore:
         return session
 
     def get_session(self, session_id: str) -> UserSession | None:
-        """Return a valid session, or None; this counts as a use of it.
+        """Return a valid session, or None.
+
+        The call counts as a use of the session.
 
         Raises:
-            StoreUnavailable: The store is down: no user is let in, and no session expires for it.
+            StoreUnavailable: The store is down. No user gets access then, and no session becomes invalid.
         """
         data, record = self._load(session_id)
         if record is None:
@@ -108,11 +111,12 @@ class SessionStore:
         return self.get_session(session_id) is not None
 
     def refresh_session(self, session_id: str, extend_ttl: float | None = None) -> bool:
-        """Extend a valid session, counted from now, and return whether there was one.
+        """Extend a valid session, and return whether there was one.
 
         Args:
-            session_id: The session.
-            extend_ttl: Seconds; by default the lifetime that it was created with. It never expires sooner.
+            session_id: The session's ID.
+            extend_ttl: The new lifetime in seconds, counted from now; by default the lifetime with which the
+                session was created. The session never expires sooner than before.
         """
         while True:
             data, record = self._load(session_id)
@@ -125,27 +129,29 @@ class SessionStore:
                 return True
 
     def delete_session(self, session_id: str) -> bool:
-        """End a session, and return whether there was one."""
+        """Delete a session, and return whether there was one."""
         _, record = self._load(session_id)
         group = None if record is None else _group(record.session.user_id)
         return self._backend.pop(_KIND + session_id, group=group) is not None
 
     def list_user_sessions(self, user_id: str) -> list[UserSession]:
-        """Return a user's live sessions, the oldest first."""
+        """Return a user's valid sessions, the oldest first."""
         found = [self._load(key.removeprefix(_KIND))[1] for key in self._backend.members(_group(user_id))]
         return sorted((record.session for record in found if record), key=lambda session: session.created_at)
 
     def delete_user_sessions(self, user_id: str) -> int:
-        """End all sessions of a user, and return how many there were."""
+        """Delete all sessions of a user and return their number."""
         group = _group(user_id)
         return sum(self._backend.pop(key, group=group) is not None for key in self._backend.members(group))
 
     def set_role_permissions(self, role: str, permissions: Iterable[str]) -> None:
-        """Say what a role may do, in place of what it could before, for all processes on this store.
+        """Replace the permissions of a role in all processes.
+
+        The change applies to all processes that share this store.
 
         Args:
-            role: A role's name, known or new.
-            permissions: All that it may do.
+            role: The name of a known or new role.
+            permissions: All permissions of the role.
         """
         allowed = sorted(permissions)
         with self._backend.lock("lock:" + _ROLES, lifetime=10):
@@ -154,31 +160,35 @@ class SessionStore:
                 self._backend.put(_ROLES, pack({"roles": {**table, role: allowed}}))
 
     def role_permissions(self) -> Mapping[str, Iterable[str]]:
-        """Return what each role may do."""
+        """Return the permissions of each role."""
         return {**DEFAULT_ROLE_PERMISSIONS, **self._role_table()}
 
     def check_permission(
         self, session_id: str, resource_type: str, resource_id: str, permission: str
     ) -> bool:
-        """Tell whether a session may do something, by its roles or by a grant on the resource.
+        """Return whether a session has a permission on a resource.
+
+        The permission can come from the session's roles, or from a grant on the resource.
 
         Args:
-            session_id: The session.
-            resource_type: Kind of resource.
-            resource_id: Which one.
-            permission: For example ``write``.
+            session_id: The session's ID.
+            resource_type: The kind of the resource.
+            resource_id: The resource's ID.
+            permission: The name of the permission, for example ``write``.
         """
         session = self.get_session(session_id)
         return session is not None and self.allows(session, resource_type, resource_id, permission)
 
     def allows(self, session: UserSession, resource_type: str, resource_id: str, permission: str) -> bool:
-        """Tell the same of a session that was looked up before.
+        """Return whether a loaded session has a permission.
+
+        This is :meth:`check_permission` without a second look-up of the session.
 
         Args:
             session: The session.
-            resource_type: Kind of resource.
-            resource_id: Which one.
-            permission: For example ``write``.
+            resource_type: The kind of the resource.
+            resource_id: The resource's ID.
+            permission: The name of the permission, for example ``write``.
         """
         grants = session.metadata.get("permissions")
         granted = grants.get(f"{resource_type}:{resource_id}") if isinstance(grants, dict) else None
@@ -187,11 +197,11 @@ class SessionStore:
         return permission in permissions_of(session.roles, self.role_permissions())
 
     def close(self) -> None:
-        """Let the backend's connections go."""
+        """Close the backend's connections; a later call opens new ones."""
         self._backend.close()
 
     def _load(self, session_id: str) -> tuple[bytes | None, SessionRecord | None]:
-        """Return the stored bytes and, if they stand for a valid session, its record."""
+        """Return the stored bytes and, if valid, the session's record."""
         data = self._backend.get(_KIND + session_id)
         record = None if data is None else unpack_session(data, session_id)
         return data, record if record and record.lifetime(self._clock()) > 0 else None
@@ -210,13 +220,15 @@ class SessionStore:
 def issue_session_token(
     session_store: SessionStore, user_id: str, roles: Iterable[str] | None = None, ttl: float | None = None
 ) -> str:
-    """Return a new token that an API client can send as ``Authorization: Bearer …``.
+    """Create a session for an API client; return its token.
+
+    The client sends it as ``Authorization: Bearer …``.
 
     Args:
-        session_store: Where its session is created.
-        user_id: Whom the client acts for.
-        roles: What it may be.
-        ttl: Seconds that it lasts; default the store's.
+        session_store: The store in which the session is created.
+        user_id: The ID of the user for whom the client acts.
+        roles: The roles of the session.
+        ttl: The lifetime in seconds; by default the store's ``session_ttl``.
     """
     token = _BEARER + secrets.token_urlsafe(32)
     session_store.create_session(_digest(token), user_id, roles, ttl)
@@ -224,10 +236,13 @@ def issue_session_token(
 
 
 def session_id_of_bearer(token: str) -> str | None:
-    """Return the ID of the session that a bearer token may open, or None where it is no such token.
+    """Return the session ID that belongs to a bearer token.
 
     Args:
-        token: As it came; any text.
+        token: The token from the request; any text.
+
+    Returns:
+        The ID, or None if the text is not such a token.
     """
     return _digest(token) if token.startswith(_BEARER) and len(token) < 100 and token.isascii() else None
 

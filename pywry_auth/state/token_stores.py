@@ -1,4 +1,4 @@
-"""Token stores by the name of their backend."""
+"""The token store of each backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _T = TypeVar("_T", covariant=True)
 
 
 class MemoryTokenStore(TokenStore):
-    """Token sets in the memory of this process, lost when it ends; safe to use from many threads.
+    """Token sets in process memory, lost at exit.
+
+    Many threads can use the store.
 
     Args:
         refresh_token_ttl: See :class:`TokenStore`.
@@ -33,7 +35,9 @@ class MemoryTokenStore(TokenStore):
 
 
 class SQLiteTokenStore(TokenStore):
-    """Token sets in a file that only its owner can read, for several processes on one machine.
+    """Token sets in a file, for processes on one machine.
+
+    Only the owner can read the file.
 
     Args:
         path: The file; by default one in the user's folder for state.
@@ -53,7 +57,9 @@ class SQLiteTokenStore(TokenStore):
 
 
 class RedisTokenStore(TokenStore):
-    """Token sets on a Redis server under ``{prefix}:oauth:tokens:{key}``, for many machines.
+    """Token sets on a Redis server, for many machines.
+
+    The keys are ``{prefix}:oauth:tokens:{key}``.
 
     Args:
         redis_url: The address of the server.
@@ -79,9 +85,10 @@ class RedisTokenStore(TokenStore):
 
 
 class KeyringTokenStore(TokenStore):
-    """Token sets in the operating system's keyring, for the programs of one user on one machine.
+    """Token sets in the operating system's keyring.
 
-    :meth:`TokenStore.probe` checks whether there is a keyring and whether it is unlocked.
+    The store is for the programs of one user on one machine. :meth:`TokenStore.probe` checks that there is a
+    keyring and that it is unlocked.
 
     Args:
         service_name: The name under which the keyring keeps them; one for each application.
@@ -106,7 +113,10 @@ class KeyringTokenStore(TokenStore):
 
 @cache
 def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> TokenStore:
-    """Return the token store of storage options, as :func:`get_token_store` does of its arguments."""
+    """Return the token store of storage options.
+
+    Equal arguments return the same instance, as with :func:`get_token_store`.
+    """
     ttl, keys = refresh_token_ttl or None, options.encryption_keys
     match options.backend:
         case "memory":
@@ -128,7 +138,7 @@ class _Clearable(Protocol[_P, _T]):
         """Return the result."""
 
     def cache_clear(self) -> None:
-        """Forget the results, so that the next call makes new ones."""
+        """Drop the results, so that later calls create new ones."""
 
 
 def _clearable(function: Callable[_P, _T]) -> _Clearable[_P, _T]:
@@ -147,9 +157,9 @@ def get_token_store(
     refresh_token_ttl: float = 0,
     encryption_keys: Sequence[str] = (),
 ) -> TokenStore:
-    """Return the token store of a backend, the same instance for equal arguments.
+    """Return the token store of a backend.
 
-    ``get_token_store.cache_clear()`` forgets the instances.
+    Equal arguments return the same instance, until ``get_token_store.cache_clear()`` is called.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or the name of a backend of another package.
@@ -157,8 +167,8 @@ def get_token_store(
         redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
         prefix: The text at the beginning of all keys (redis); default ``pywry``.
         path: The file (sqlite); by default one in the user's folder for state.
-        refresh_token_ttl: Seconds for which a set with a refresh token is kept at least; 0 takes the default
-            of the store.
+        refresh_token_ttl: The shortest time in seconds for which a set with a refresh token is kept; 0
+            selects the default of the store.
         encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
             encrypted by default. User IDs, which name the records, are never encrypted.
 

@@ -1,4 +1,4 @@
-"""The token store: one token set for each user ID, on any backend."""
+"""The token store: a token set per user, on any backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.records import pack_tokens, unpack_tokens
 
 _GRACE = 300
-"""Seconds that a set outlives its access token, so that a refresh can still begin."""
+"""Seconds for which a set is kept after its access token expired, so that a refresh can still begin."""
 
 _KIND = "oauth:tokens:"
 _GROUP = "oauth:tokens"
@@ -19,7 +19,7 @@ _GROUP = "oauth:tokens"
 class TokenStore:
     """Token sets under user IDs, which may be any text.
 
-    A set without a refresh token expires 300 s after its access token, because it is of no use afterwards. A
+    A set without a refresh token expires 300 s after its access token, because it is useless afterwards. A
     set whose access token does not expire is kept until it is deleted.
 
     Args:
@@ -34,11 +34,11 @@ class TokenStore:
 
     @property
     def backend(self) -> Backend:
-        """The backend, where other records of the same program belong too."""
+        """The backend, which also keeps other records of the program."""
         return self._backend
 
     def save(self, key: str, tokens: OAuthTokenSet) -> None:
-        """Store the token set of a user, in place of an earlier one.
+        """Store a user's token set, replacing an earlier one.
 
         Args:
             key: The user's ID.
@@ -50,14 +50,15 @@ class TokenStore:
         self._put(key, tokens)
 
     def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
-        """Store a token set only in place of the one that it follows.
+        """Replace a token set with the refreshed one.
 
-        The comparison and the write are one step: a refresh overwrites neither a sign-out nor a new sign-in.
+        The comparison and the write are one step, so that a refresh overwrites neither a sign-out nor a new
+        sign-in.
 
         Args:
             key: The user's ID.
             tokens: The token set that the refresh returned.
-            instead_of: The token set that was refreshed, as it was loaded.
+            instead_of: The old token set, unchanged since it was loaded.
 
         Returns:
             Whether it was stored.
@@ -66,25 +67,28 @@ class TokenStore:
         return data is not None and self._put(key, tokens, data)
 
     def load(self, key: str) -> OAuthTokenSet | None:
-        """Return the token set of a user, or None if there is no readable one."""
+        """Return a user's token set; None if missing or unreadable."""
         data = self._backend.get(_KIND + key)
         return None if data is None else unpack_tokens(data)
 
     def delete(self, key: str) -> bool:
-        """Remove the token set of a user and return whether there was one."""
+        """Remove a user's token set; return whether there was one."""
         return self._backend.pop(_KIND + key, group=_GROUP) is not None
 
     def take(self, key: str) -> OAuthTokenSet | None:
-        """Remove the token set of a user in one step and return it, or None without one."""
+        """Remove a user's token set and return it, or None.
+
+        This is one step: if several callers take one set, one of them gets it.
+        """
         data = self._backend.pop(_KIND + key, group=_GROUP)
         return None if data is None else unpack_tokens(data)
 
     def discard(self, key: str, tokens: OAuthTokenSet) -> bool:
-        """Remove a token set unless another one has taken its place.
+        """Remove a token set unless another one replaced it.
 
         Args:
             key: The user's ID.
-            tokens: The useless set, as it was loaded.
+            tokens: The useless token set, unchanged since it was loaded.
 
         Returns:
             Whether it was removed.
@@ -97,27 +101,33 @@ class TokenStore:
         return self._backend.get(_KIND + key) is not None
 
     def list_keys(self) -> list[str]:
-        """Return the IDs of all users who have a token set, in no order."""
+        """Return the IDs of all users with stored tokens, unordered."""
         return [key.removeprefix(_KIND) for key in self._backend.members(_GROUP)]
 
     def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
         """Return a lock on one user's tokens (see :meth:`Backend.lock`).
 
-        A caller waits for two lifetimes: the holder may have died, and the next one needs its time too.
+        A caller waits for two lifetimes, because the holder may have died, and the next holder needs time
+        too.
 
         Args:
             key: The user's ID.
-            lifetime: Seconds after which the lock frees itself.
+            lifetime: Seconds after which the lock expires if its holder died.
         """
         return self._backend.lock("oauth:lock:" + key, lifetime, wait=2 * lifetime)
 
     def last_failure(self, key: str) -> str | None:
-        """Return the last recorded failure, or None after its lifetime; no two texts are equal."""
+        """Return the last recorded failure, or None.
+
+        Each failure has a different text. A failure expires after its lifetime.
+        """
         data = self._backend.get("oauth:failed:" + key)
         return None if data is None else data.decode("ascii", "replace")
 
     def record_failure(self, key: str, error: str, lifetime: float) -> None:
-        """Record for the callers that wait for a user's lock that the work under it failed.
+        """Record that the work under a user's lock failed.
+
+        The record is for the callers that wait for the lock.
 
         Args:
             key: The user's ID.
@@ -128,10 +138,12 @@ class TokenStore:
         self._backend.put("oauth:failed:" + key, text.encode("ascii", "replace"), Terms(ttl=lifetime))
 
     def probe(self) -> None:
-        """Check that tokens can be stored, before a user signs in.
+        """Check that tokens can be stored.
+
+        A program calls this before a user signs in.
 
         Raises:
-            StoreUnavailable: They cannot be stored; the text says why and what to do.
+            StoreUnavailable: They cannot be stored; the text gives the reason and the remedy.
         """
         self._backend.probe()
 
@@ -140,7 +152,11 @@ class TokenStore:
         self._backend.close()
 
     def _stored(self, key: str, tokens: OAuthTokenSet) -> bytes | None:
-        """Return the stored bytes of a token set, or None if they stand for another one."""
+        """Return the stored bytes of a token set.
+
+        Returns:
+            The bytes, or None if another token set is stored.
+        """
         data = self._backend.get(_KIND + key)
         return data if data is not None and unpack_tokens(data) == tokens else None
 

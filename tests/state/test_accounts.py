@@ -1,4 +1,4 @@
-"""Accounts: what a program remembers of its users, on any backend, for itself alone."""
+"""The accounts of a program's users, on any backend."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return backend
 
 
-def test_at_first_nobody_is_known(backend: Backend) -> None:
+def test_a_fresh_store_has_no_account(backend: Backend) -> None:
     accounts = Accounts(backend, "desk")
     assert accounts.current is None
     assert accounts.get("alice") is None
@@ -30,7 +30,7 @@ def test_at_first_nobody_is_known(backend: Backend) -> None:
     assert accounts.current is None
 
 
-def test_who_signed_in_last_is_the_current_one_and_the_others_are_known(backend: Backend) -> None:
+def test_the_last_sign_in_is_current_and_all_accounts_are_kept(backend: Backend) -> None:
     accounts = Accounts(backend, "desk")
     accounts.remember("alice", PROFILE, ["openid", "email"])
     accounts.remember("bob", {"sub": "bob"}, [])
@@ -41,14 +41,14 @@ def test_who_signed_in_last_is_the_current_one_and_the_others_are_known(backend:
     assert accounts.current == "alice"
 
 
-def test_a_later_sign_in_takes_the_place_of_the_earlier(backend: Backend) -> None:
+def test_a_later_sign_in_replaces_the_earlier_one(backend: Backend) -> None:
     accounts = Accounts(backend, "desk")
     accounts.remember("alice", PROFILE, ["openid"])
     accounts.remember("alice", {"sub": "alice", "name": "New"}, ["openid", "groups"])
     assert accounts.get("alice") == Account({"sub": "alice", "name": "New"}, frozenset({"openid", "groups"}))
 
 
-def test_who_is_forgotten_is_not_current_and_nobody_else_is_touched(backend: Backend) -> None:
+def test_a_forgotten_account_is_not_current_and_others_are_kept(backend: Backend) -> None:
     accounts = Accounts(backend, "desk")
     for user in ("alice", "bob"):
         accounts.remember(user, {"sub": user}, [])
@@ -59,7 +59,7 @@ def test_who_is_forgotten_is_not_current_and_nobody_else_is_touched(backend: Bac
 
 
 @pytest.mark.parametrize(("one", "other"), [("desk", "web"), ("a:b", "a"), ("a", "a:"), ("", ":")])
-def test_two_programs_on_one_store_do_not_see_each_others_users(
+def test_two_programs_on_one_backend_do_not_see_each_others_users(
     backend: Backend, one: str, other: str
 ) -> None:
     mine, theirs = Accounts(backend, one), Accounts(backend, other)
@@ -85,7 +85,7 @@ def test_any_user_id_is_an_account_of_its_own(backend: Backend) -> None:
 @pytest.mark.parametrize(
     "garbage", [b"", b"garbage", b"{}", b'{"v":2,"user_id":"x"}', b'{"v":1,"user_id":7}']
 )
-def test_what_cannot_be_read_is_not_known(backend: Backend, garbage: bytes) -> None:
+def test_an_unreadable_record_counts_as_missing(backend: Backend, garbage: bytes) -> None:
     accounts = Accounts(backend, "desk")
     for key in KEYS:
         backend.put(f"oauth:{key}", garbage)
@@ -95,14 +95,14 @@ def test_what_cannot_be_read_is_not_known(backend: Backend, garbage: bytes) -> N
     assert (accounts.current, accounts.get("alice")) == ("alice", Account(PROFILE))
 
 
-def test_accounts_are_no_token_sets(backend: Backend) -> None:
+def test_accounts_do_not_appear_as_token_sets(backend: Backend) -> None:
     Accounts(backend, "desk").remember("alice", PROFILE, [])
     assert TokenStore(backend).list_keys() == []
     assert TokenStore(backend).load("alice") is None
 
 
 def test_a_profile_is_encrypted_like_the_tokens(sqlite: SQLiteBackend) -> None:
-    """T13: neither readable, nor good under another user's key."""
+    """A profile is unreadable, and invalid under another user's key. [T13]"""
     accounts = Accounts(EncryptedBackend(sqlite, [ENCRYPTION_KEY]), "desk")
     accounts.remember("alice", {"name": "canary"}, [])
     stored = sqlite.get("oauth:profile:4:desk:alice")

@@ -1,4 +1,4 @@
-"""Roles, what they may do, and the choices made in code."""
+"""Roles, their permissions, and options set in code."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def test_each_role_has_its_permissions(role: str, permissions: set[str]) -> None
     assert permissions_of([role]) == permissions
 
 
-def test_several_roles_may_what_any_of_them_may() -> None:
+def test_several_roles_have_the_permissions_of_all_of_them() -> None:
     assert permissions_of(["viewer", "editor"]) == {"read", "write"}
     assert permissions_of([]) == frozenset()
     assert permissions_of(["a", "b"], {"a": ["x"], "b": ["y", "x"]}) == {"x", "y"}
 
 
-def test_nobody_may_do_anything() -> None:
-    """T28."""
+def test_a_session_without_a_role_has_no_permission() -> None:
+    """A missing session, and one without roles, have no permission. [T28]"""
     assert not has_permission(None, "read")
     assert not is_admin(None)
     assert not has_permission(_session(), "read")
     assert not has_permission(_session("anonymous"), "read")
 
 
-def test_a_session_may_what_its_roles_may() -> None:
+def test_a_session_has_the_permissions_of_its_roles() -> None:
     assert has_permission(_session("viewer"), "read")
     assert not has_permission(_session("viewer"), "write")
     assert has_permission(_session("viewer", "admin"), "manage_users")
@@ -64,7 +64,7 @@ def test_an_administrator_has_the_role(roles: list[str], admin: bool) -> None:
     assert is_admin(_session(*roles)) is admin
 
 
-def test_what_a_role_may_do_cannot_be_changed_in_passing() -> None:
+def test_default_permissions_cannot_be_changed_by_accident() -> None:
     for permissions in DEFAULT_ROLE_PERMISSIONS.values():
         assert isinstance(permissions, frozenset)
 
@@ -80,7 +80,7 @@ def test_a_config_has_the_documented_defaults() -> None:
     assert config.chosen == {}
 
 
-def test_a_config_knows_what_was_chosen_even_if_it_is_the_default() -> None:
+def test_a_config_records_each_chosen_value_even_a_default() -> None:
     config = AuthConfig(False, "pywry_session", "Authorization", "secret", 86400)
     assert config.chosen == {
         "enabled": False,
@@ -92,5 +92,5 @@ def test_a_config_knows_what_was_chosen_even_if_it_is_the_default() -> None:
 
 
 def test_a_config_shows_no_secret() -> None:
-    """T31."""
+    """A repr does not contain the secret of the cookies. [T31]"""
     assert "canary" not in repr(AuthConfig(token_secret="canary"))

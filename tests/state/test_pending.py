@@ -1,4 +1,4 @@
-"""Pending authorizations: each is taken up once, by the browser that began it, for ten minutes."""
+"""Pending logins: taken once, by one browser, within ten minutes."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def store(backend: Backend, clock: Clock) -> PendingStore:
 
 
 def test_a_login_is_taken_once(store: PendingStore) -> None:
-    """T2."""
+    """The second response with a state is refused. [T2]"""
     store.put(login("state"), "192.0.2.1")
     assert store.take("state", ["browser"], "github") == login("state")
     assert refusal(store, "state") == ErrorCode.STATE_USED
 
 
-def test_a_login_without_nonce_and_verifier_comes_back(store: PendingStore) -> None:
+def test_a_login_without_nonce_and_verifier_is_unchanged(store: PendingStore) -> None:
     plain = replace(
         login("s"), request=AuthorizationRequest("", "s", "https://a.example.com/", created_at=2e9)
     )
@@ -56,8 +56,8 @@ def test_a_login_without_nonce_and_verifier_comes_back(store: PendingStore) -> N
     assert store.take("s", ["browser"], "github") == plain
 
 
-def test_of_many_threads_one_takes_a_login(store: PendingStore) -> None:
-    """T2."""
+def test_one_of_many_threads_takes_a_login(store: PendingStore) -> None:
+    """A state is redeemed once, however many threads redeem it. [T2]"""
 
     def take(_: int) -> str:
         try:
@@ -73,24 +73,22 @@ def test_of_many_threads_one_takes_a_login(store: PendingStore) -> None:
 
 
 @pytest.mark.parametrize("binding", ["", "other", "browse", "\0"])
-def test_another_browser_gets_nothing_and_spoils_nothing(store: PendingStore, binding: str) -> None:
-    """T1."""
+def test_another_browser_gets_no_login_and_removes_none(store: PendingStore, binding: str) -> None:
+    """The login stays available to the browser that started it. [T1]"""
     store.put(login("state"), "192.0.2.1")
     assert refusal(store, "state", binding) == ErrorCode.OTHER_BROWSER
     assert store.take("state", ["browser"], "github") == login("state")
 
 
 @pytest.mark.parametrize("state", ["", "other", "state ", "STATE", "\ud800", "\0", "*", "x" * 100_000])
-def test_no_other_text_takes_it(store: PendingStore, state: str) -> None:
-    """T11, T29."""
+def test_no_other_text_takes_a_login(store: PendingStore, state: str) -> None:
+    """Any text but the state itself is an unknown state. [T11, T29]"""
     store.put(login("state"), "192.0.2.1")
     assert refusal(store, state) == ErrorCode.STATE_UNKNOWN
     assert store.take("state", ["browser"], "github") == login("state")
 
 
-def test_a_login_that_took_too_long_is_known_for_it_and_then_forgotten(
-    clocked: Backend, clock: Clock
-) -> None:
+def test_a_late_login_is_first_expired_and_later_unknown(clocked: Backend, clock: Clock) -> None:
     store = PendingStore(clocked, clock=clock)
     for state in ("in time", "late", "far too late"):
         store.put(login(state, clock.now), "192.0.2.1")
@@ -102,15 +100,15 @@ def test_a_login_that_took_too_long_is_known_for_it_and_then_forgotten(
     assert refusal(store, "far too late") == ErrorCode.STATE_UNKNOWN
 
 
-def test_redis_forgets_it_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
+def test_redis_expires_logins_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
     PendingStore(redis).put(login("state"), "192.0.2.1")
     keys = redis_server.client.keys()
     assert len(keys) == 2
     assert all(0 < redis_server.client.pttl(key) <= 1_200_000 for key in keys)
 
 
-def test_ten_thousand_logins_of_one_client_cost_another_nothing(clock: Clock) -> None:
-    """T3: bounded, and only the flooding client's own go."""
+def test_ten_thousand_logins_of_one_client_do_not_affect_another(clock: Clock) -> None:
+    """Only logins of the flooding client are dropped. [T3]"""
     backend = MemoryBackend(clock=clock)
     store = PendingStore(backend, clock=clock)
     store.put(login("mine"), "192.0.2.1")
@@ -123,8 +121,8 @@ def test_ten_thousand_logins_of_one_client_cost_another_nothing(clock: Clock) ->
 
 
 @pytest.mark.parametrize("name", ["sqlite", "redis"])
-def test_a_flood_is_bounded_where_processes_share(name: str, request: pytest.FixtureRequest) -> None:
-    """T3."""
+def test_a_flood_is_bounded_on_shared_backends(name: str, request: pytest.FixtureRequest) -> None:
+    """The oldest logins of the flooding client are dropped. [T3]"""
     backend: Backend = request.getfixturevalue(name)
     store = PendingStore(backend)
     store.put(login("mine"), "192.0.2.1")
@@ -137,7 +135,7 @@ def test_a_flood_is_bounded_where_processes_share(name: str, request: pytest.Fix
 
 
 def test_a_stolen_store_has_no_state(redis: RedisBackend, redis_server: RedisServer) -> None:
-    """T13."""
+    """Pending and used states are stored only as digests. [T13]"""
     store = PendingStore(redis)
     store.put(login("canary-state"), "192.0.2.1")
     store.put(login("canary-taken"), "192.0.2.1")
@@ -150,13 +148,13 @@ def test_a_stolen_store_has_no_state(redis: RedisBackend, redis_server: RedisSer
 
 
 def test_a_login_shows_no_secret() -> None:
-    """T31."""
+    """A repr shows neither state, nonce, verifier nor binding. [T31]"""
     shown = repr(login("canary-state"))
     assert "canary" not in shown
     assert "browser" not in shown
 
 
-def test_an_unreadable_login_is_missing(backend: Backend, store: PendingStore) -> None:
+def test_an_unreadable_login_counts_as_missing(backend: Backend, store: PendingStore) -> None:
     store.put(login("state"), "192.0.2.1")
     (key,) = backend.members("pending:192.0.2.1")
     backend.put(key, b"garbage")
@@ -164,13 +162,13 @@ def test_an_unreadable_login_is_missing(backend: Backend, store: PendingStore) -
 
 
 def test_an_unknown_state_names_the_store_that_workers_do_not_share(backend: Backend) -> None:
-    """S8."""
+    """The error names the setting only for the memory backend. [S8]"""
     with pytest.raises(AuthenticationError) as caught:
         PendingStore(backend).take("state", ["browser"], "github")
     assert ("STATE_BACKEND" in str(caught.value)) is isinstance(backend, MemoryBackend)
 
 
-def test_cleanup_removes_what_is_older(clocked: Backend, clock: Clock) -> None:
+def test_cleanup_removes_only_older_logins(clocked: Backend, clock: Clock) -> None:
     store = PendingStore(clocked, clock=clock)
     clocked.put("session:1", b"", Terms(ttl=1))
     store.put(login("old", clock.now), "192.0.2.1")
@@ -186,7 +184,7 @@ def test_cleanup_removes_what_is_older(clocked: Backend, clock: Clock) -> None:
     assert store.cleanup() == 0
 
 
-def test_cleanup_on_redis_removes_what_is_older_of_its_prefix_alone(redis_server: RedisServer) -> None:
+def test_cleanup_on_redis_removes_only_logins_with_its_prefix(redis_server: RedisServer) -> None:
     redis_server.client.flushall()
     odd, other = RedisBackend(redis_server.url, prefix="a*[b"), RedisBackend(redis_server.url, prefix="aX[b")
     for backend in (odd, other):

@@ -1,4 +1,4 @@
-"""Records: what was written is read, and nothing else is."""
+"""Records: round trips, and unreadable bytes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FULL = OAuthTokenSet(
 STORED: dict[str, Any] = json.loads(pack_tokens(FULL))
 
 
-def test_a_set_comes_back_as_it_was() -> None:
+def test_a_token_set_is_unchanged_after_a_round_trip() -> None:
     assert unpack_tokens(pack_tokens(FULL)) == FULL
 
 
@@ -53,7 +53,7 @@ def test_a_set_comes_back_as_it_was() -> None:
         OAuthTokenSet("a", refresh_token="old", raw={"access_token": "a"}),
     ],
 )
-def test_odd_sets_come_back_as_they_were(tokens: OAuthTokenSet) -> None:
+def test_unusual_token_sets_are_unchanged_after_a_round_trip(tokens: OAuthTokenSet) -> None:
     assert unpack_tokens(pack_tokens(tokens)) == tokens
 
 
@@ -68,7 +68,7 @@ def test_odd_sets_come_back_as_they_were(tokens: OAuthTokenSet) -> None:
         issued_at=st.floats(allow_nan=False, allow_infinity=False),
     )
 )
-def test_any_set_comes_back_as_it_was(tokens: OAuthTokenSet) -> None:
+def test_any_token_set_is_unchanged_after_a_round_trip(tokens: OAuthTokenSet) -> None:
     assert unpack_tokens(pack_tokens(tokens)) == tokens
 
 
@@ -136,10 +136,10 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("data", UNREADABLE, ids=range(len(UNREADABLE)))
-def test_what_cannot_be_read_is_missing_and_logged_once_without_content(
+def test_an_unreadable_record_is_missing_and_logged_once_without_content(
     data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """S6, T31."""
+    """The log names only the kind of the record. [S6, T31]"""
     with caplog.at_level(logging.DEBUG):
         assert unpack_tokens(data) is None
     assert len(caplog.records) == 1
@@ -148,12 +148,12 @@ def test_what_cannot_be_read_is_missing_and_logged_once_without_content(
 
 
 @given(st.binary())
-def test_no_bytes_make_reading_fail(data: bytes) -> None:
+def test_reading_any_bytes_raises_no_error(data: bytes) -> None:
     assert unpack_tokens(data) is None
 
 
 @given(st.integers(0, len(pack_tokens(FULL)) - 1), st.integers(0, 255))
-def test_one_changed_byte_never_makes_reading_fail(place: int, byte: int) -> None:
+def test_reading_a_record_with_a_changed_byte_raises_no_error(place: int, byte: int) -> None:
     data = bytearray(pack_tokens(FULL))
     data[place] = byte
     read = unpack_tokens(bytes(data))

@@ -1,4 +1,4 @@
-"""Session stores: who is signed in, for how long, and what they may do, on any backend."""
+"""Session stores: sessions, lifetimes and permissions on any backend."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def timed(clocked: Backend, clock: Clock) -> SessionStore:
     return SessionStore(clocked, clock=clock)
 
 
-def test_a_fresh_store_knows_nobody(store: SessionStore) -> None:
-    """T11."""
+def test_a_fresh_store_has_no_session(store: SessionStore) -> None:
+    """No guessed name opens a session. [T11]"""
     for session_id in ("local", "admin", "unknown", "default", "", "x" * 4096, "\0", "\ud800", "*", ID):
         assert store.get_session(session_id) is None
         assert not store.validate_session(session_id)
@@ -57,7 +57,7 @@ def test_a_fresh_store_knows_nobody(store: SessionStore) -> None:
         assert store.delete_user_sessions(session_id) == 0
 
 
-def test_a_session_comes_back_as_it_was_created(store: SessionStore, clock: Clock) -> None:
+def test_a_session_is_returned_unchanged(store: SessionStore, clock: Clock) -> None:
     session = store.create_session(ID, "alice", ["viewer", "editor"], 60, {"user_info": PROFILE})
     assert session == UserSession(
         ID, "alice", ["viewer", "editor"], clock.now, clock.now + 60, {"user_info": PROFILE}
@@ -67,7 +67,7 @@ def test_a_session_comes_back_as_it_was_created(store: SessionStore, clock: Cloc
     assert store.list_user_sessions("alice") == [session]
 
 
-def test_a_session_lasts_a_day_and_has_no_roles_unless_told(store: SessionStore) -> None:
+def test_a_session_lasts_a_day_and_has_no_roles_by_default(store: SessionStore) -> None:
     session = store.create_session(ID, "alice")
     assert session.expires_at - session.created_at == 86400
     assert session.roles == []
@@ -75,19 +75,19 @@ def test_a_session_lasts_a_day_and_has_no_roles_unless_told(store: SessionStore)
 
 
 @pytest.mark.parametrize("ttl", [0, -1, float("nan")])
-def test_a_session_without_a_life_is_refused(store: SessionStore, ttl: float) -> None:
+def test_a_session_without_a_lifetime_is_refused(store: SessionStore, ttl: float) -> None:
     with pytest.raises(ValueError, match="lifetime"):
         store.create_session(ID, "alice", ttl=ttl)
     assert store.get_session(ID) is None
 
 
-def test_what_json_does_not_know_is_refused(store: SessionStore) -> None:
+def test_metadata_that_json_cannot_represent_is_refused(store: SessionStore) -> None:
     with pytest.raises(TypeError):
         store.create_session(ID, "alice", metadata={"when": object()})
     assert store.get_session(ID) is None
 
 
-def test_a_session_ends_on_time(timed: SessionStore, clock: Clock) -> None:
+def test_a_session_expires_on_time(timed: SessionStore, clock: Clock) -> None:
     timed.create_session(ID, "alice", ttl=60)
     clock.now += 59.9
     assert timed.get_session(ID) is not None
@@ -97,8 +97,8 @@ def test_a_session_ends_on_time(timed: SessionStore, clock: Clock) -> None:
     assert not timed.refresh_session(ID)
 
 
-def test_the_record_itself_knows_its_end(backend: Backend, clock: Clock) -> None:
-    """A backend that forgets to end it, or a clock that differs, lets nobody in for longer."""
+def test_the_record_itself_contains_its_expiry(backend: Backend, clock: Clock) -> None:
+    """A late backend or another clock does not extend it."""
     SessionStore(backend, clock=clock).create_session(ID, "alice", ttl=60)
     later = SessionStore(backend, clock=lambda: clock.now + 60)
     assert backend.get(f"session:{ID}") is not None
@@ -123,7 +123,7 @@ def test_a_refreshed_session_lasts_as_long_again(timed: SessionStore, clock: Clo
     assert not timed.validate_session(ID)
 
 
-def test_an_idle_session_ends_sooner(clocked: Backend, clock: Clock) -> None:
+def test_an_idle_session_expires_sooner(clocked: Backend, clock: Clock) -> None:
     store = SessionStore(clocked, idle_ttl=100, clock=clock)
     store.create_session(ID, "alice", ttl=1000)
     store.create_session("busy", "alice", ttl=1000)
@@ -134,10 +134,10 @@ def test_an_idle_session_ends_sooner(clocked: Backend, clock: Clock) -> None:
     assert store.get_session(ID) is None
     assert store.get_session("never") is not None
     clock.now += 22
-    assert store.get_session("busy") is None, "the absolute end counts, however busy"
+    assert store.get_session("busy") is None, "a use never extends the total lifetime"
 
 
-def test_listing_is_no_use(clocked: Backend, clock: Clock) -> None:
+def test_a_listing_does_not_count_as_a_use(clocked: Backend, clock: Clock) -> None:
     store = SessionStore(clocked, idle_ttl=100, clock=clock)
     store.create_session(ID, "alice")
     clock.now += 60
@@ -147,7 +147,7 @@ def test_listing_is_no_use(clocked: Backend, clock: Clock) -> None:
 
 
 def test_a_deleted_session_is_gone_for_good(store: SessionStore) -> None:
-    """T42."""
+    """Neither a look-up nor a refresh restores it. [T42]"""
     store.create_session(ID, "alice")
     assert store.delete_session(ID)
     assert not store.delete_session(ID)
@@ -157,8 +157,8 @@ def test_a_deleted_session_is_gone_for_good(store: SessionStore) -> None:
     assert store.list_user_sessions("alice") == []
 
 
-def test_all_sessions_of_one_user_end_together(store: SessionStore, clock: Clock) -> None:
-    """T42."""
+def test_all_sessions_of_one_user_are_deleted_together(store: SessionStore, clock: Clock) -> None:
+    """The sessions of another user stay valid. [T42]"""
     for number in range(5):
         store.create_session(f"a{number}", "alice")
         clock.now += 1
@@ -182,8 +182,8 @@ def test_any_user_id_has_sessions_of_its_own(store: SessionStore) -> None:
     assert [store.delete_user_sessions(user_id) for user_id in HOSTILE_KEYS] == [1] * len(HOSTILE_KEYS)
 
 
-def test_a_refresh_under_way_brings_no_deleted_session_back(store: SessionStore) -> None:
-    """T42: 16 threads refresh while one deletes."""
+def test_a_concurrent_refresh_does_not_restore_a_deleted_session(store: SessionStore) -> None:
+    """16 threads refresh a session while another one deletes it. [T42]"""
     for number in range(10):
         session_id = f"s{number}"
         store.create_session(session_id, "alice")
@@ -195,10 +195,10 @@ def test_a_refresh_under_way_brings_no_deleted_session_back(store: SessionStore)
     assert store.list_user_sessions("alice") == []
 
 
-def test_a_use_never_writes_older_data_back(
+def test_recording_a_use_never_overwrites_newer_data(
     backend: Backend, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T42: a session that is extended while another process looks it up stays extended."""
+    """A session that is extended during a look-up stays extended. [T42]"""
     store = SessionStore(backend, idle_ttl=300, clock=clock)
     store.create_session(ID, "alice", ttl=600)
     clock.now += 100
@@ -217,7 +217,7 @@ def test_a_use_never_writes_older_data_back(
     assert session.expires_at == clock.now + 5000
 
 
-def test_of_many_extensions_the_longest_stays(store: SessionStore, clock: Clock) -> None:
+def test_the_longest_of_many_extensions_counts(store: SessionStore, clock: Clock) -> None:
     store.create_session(ID, "alice", ttl=60)
     assert all(together(16, lambda number: store.refresh_session(ID, extend_ttl=100 + number)))
     session = store.get_session(ID)
@@ -228,8 +228,8 @@ def test_of_many_extensions_the_longest_stays(store: SessionStore, clock: Clock)
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"garbage", b"\x78\x9c\x00", json.dumps({"v": 1, "user_id": 1}).encode()]
 )
-def test_an_unreadable_session_is_nobodys(backend: Backend, store: SessionStore, data: bytes) -> None:
-    """T28."""
+def test_an_unreadable_session_counts_as_missing(backend: Backend, store: SessionStore, data: bytes) -> None:
+    """Unreadable bytes give no access, and can be deleted. [T28]"""
     backend.put(f"session:{ID}", data, Terms(group="session:alice"))
     assert store.get_session(ID) is None
     assert store.list_user_sessions("alice") == []
@@ -237,7 +237,7 @@ def test_an_unreadable_session_is_nobodys(backend: Backend, store: SessionStore,
 
 
 def test_permissions_are_the_union_of_the_roles(store: SessionStore) -> None:
-    """S7."""
+    """A session has every permission of each of its roles. [S7]"""
     expected: dict[str, set[str]] = {
         "admin": {"read", "write", "admin", "delete", "manage_users"},
         "editor": {"read", "write"},
@@ -254,7 +254,7 @@ def test_permissions_are_the_union_of_the_roles(store: SessionStore) -> None:
         } == allowed
 
 
-def test_a_grant_is_for_one_resource_alone(store: SessionStore) -> None:
+def test_a_grant_applies_to_one_resource_only(store: SessionStore) -> None:
     store.create_session(ID, "alice", ["viewer"], metadata={"permissions": {"doc:1": ["write"]}})
     assert store.check_permission(ID, "doc", "1", "write")
     assert not store.check_permission(ID, "doc", "2", "write")
@@ -266,12 +266,14 @@ def test_a_grant_is_for_one_resource_alone(store: SessionStore) -> None:
     "grants", [None, [], "doc:1", {"doc:1": "rewrite"}, {"doc:1": {"write": 1}}, {"doc:1": 5}]
 )
 def test_a_malformed_grant_grants_nothing(store: SessionStore, grants: Any) -> None:
-    """T28."""
+    """Only a list of permissions grants anything. [T28]"""
     store.create_session(ID, "alice", metadata={"permissions": grants})
     assert not store.check_permission(ID, "doc", "1", "write")
 
 
-def test_what_a_role_may_do_can_be_set_for_all_processes(backend: Backend, store: SessionStore) -> None:
+def test_the_permissions_of_a_role_can_be_set_for_all_processes(
+    backend: Backend, store: SessionStore
+) -> None:
     elsewhere = SessionStore(backend)
     store.create_session(ID, "alice", ["auditor", "viewer"])
     assert not elsewhere.check_permission(ID, "doc", "1", "audit")
@@ -290,7 +292,7 @@ def test_many_threads_set_roles_without_loss(store: SessionStore) -> None:
 def test_a_bearer_token_opens_its_session_and_is_not_in_the_store(
     redis: RedisBackend, redis_server: RedisServer
 ) -> None:
-    """T13."""
+    """The store contains only a digest of the token. [T13]"""
     store = SessionStore(redis)
     token = issue_session_token(store, "alice", ["editor"], 60)
     session_id = session_id_of_bearer(token)
@@ -307,12 +309,12 @@ def test_a_bearer_token_opens_its_session_and_is_not_in_the_store(
     "token", ["", "alice", ID, "eyJ.a.b", "pywry_" + "x" * 4096, "pywry_\u00e9", "\ud800"]
 )
 def test_other_text_is_no_bearer_token(token: str) -> None:
-    """T10, T29."""
+    """User IDs, session IDs and malformed texts are refused. [T10, T29]"""
     assert session_id_of_bearer(token) is None
 
 
-def test_a_session_id_is_no_bearer_token_for_itself() -> None:
-    """T10."""
+def test_a_session_id_is_no_bearer_token() -> None:
+    """A leaked session ID does not open its session. [T10]"""
     store = SessionStore(MemoryBackend())
     token = issue_session_token(store, "alice")
     session_id = session_id_of_bearer(token)
@@ -321,10 +323,13 @@ def test_a_session_id_is_no_bearer_token_for_itself() -> None:
     assert store.get_session(session_id_of_bearer("pywry_" + session_id) or "") is None
 
 
-def test_redis_keeps_a_session_under_its_documented_size_and_leaves_nothing(
+def test_a_session_on_redis_has_the_documented_size_and_leaves_nothing(
     redis: RedisBackend, redis_server: RedisServer
 ) -> None:
-    """S12: at most 1,050 bytes with its index for a profile of 600."""
+    """A session takes at most 1,050 bytes. [S12]
+
+    The figure includes the index and a profile of 600 bytes.
+    """
     store = SessionStore(redis)
     store.create_session("warm", "warm")
     before = redis_server.client.info("memory")["used_memory"]
@@ -355,7 +360,7 @@ def test_get_session_store_follows_the_settings(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_keys_from_the_settings_or_the_call_encrypt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """T13."""
+    """A store without the keys cannot read the sessions. [T13]"""
     place = tmp_path / "state.db"
     monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "sqlite")
     monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(place))
@@ -383,6 +388,6 @@ def test_the_same_arguments_give_the_same_session_store(redis_server: RedisServe
     redis.close()
 
 
-def test_an_unknown_backend_names_the_choices() -> None:
+def test_the_error_for_an_unknown_backend_names_the_choices() -> None:
     with pytest.raises(ValueError, match=r"'floppy'.*memory, sqlite, redis"):
         get_session_store("floppy")

@@ -1,4 +1,4 @@
-"""Token stores: what is saved comes back, under any user ID, on any backend."""
+"""Token stores, with any user ID and on any backend."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def store(backend: Backend) -> TokenStore:
     return TokenStore(backend)
 
 
-def test_a_fresh_store_has_nothing(store: TokenStore) -> None:
-    """T11."""
+def test_a_fresh_store_has_no_token_set(store: TokenStore) -> None:
+    """No guessed user ID has tokens. [T11]"""
     assert store.list_keys() == []
     for key in ("local", "admin", "unknown", "current", "", "x" * 4096, "\0"):
         assert store.load(key) is None
@@ -63,7 +63,7 @@ def test_a_saved_set_is_loaded_until_it_is_deleted(store: TokenStore) -> None:
     assert not store.delete("alice")
 
 
-def test_a_later_set_takes_the_place_of_the_earlier(store: TokenStore) -> None:
+def test_a_later_set_replaces_the_earlier_one(store: TokenStore) -> None:
     store.save("alice", TOKENS)
     later = OAuthTokenSet("at2")
     store.save("alice", later)
@@ -81,7 +81,7 @@ def test_any_user_id_is_a_key_of_its_own(store: TokenStore) -> None:
     assert store.list_keys() == []
 
 
-def test_a_replacement_brings_nothing_back(store: TokenStore) -> None:
+def test_a_replacement_does_not_restore_a_deleted_set(store: TokenStore) -> None:
     old = OAuthTokenSet("old")
     assert not store.replace("alice", TOKENS, old)
     assert store.list_keys() == []
@@ -92,10 +92,10 @@ def test_a_replacement_brings_nothing_back(store: TokenStore) -> None:
     assert store.load("alice") == TOKENS
 
 
-def test_a_replacement_overwrites_nothing_that_came_between_the_look_and_the_write(
+def test_a_replacement_does_not_overwrite_a_concurrent_change(
     backend: Backend, store: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P10: a new sign-in counts, and so does a logout."""
+    """A sign-in or sign-out during a refresh takes precedence. [P10]"""
     newest, get = OAuthTokenSet("newest", issued_at=1), backend.get
     left: OAuthTokenSet | None
 
@@ -115,7 +115,7 @@ def test_a_replacement_overwrites_nothing_that_came_between_the_look_and_the_wri
         assert store.load("alice") == left
 
 
-def test_of_many_refreshes_one_replaces_the_set(store: TokenStore) -> None:
+def test_one_of_many_refreshes_replaces_the_set(store: TokenStore) -> None:
     store.save("alice", TOKENS)
     fresh = [OAuthTokenSet(f"at{number}", issued_at=1) for number in range(32)]
     won = together(32, lambda number: store.replace("alice", fresh[number], TOKENS))
@@ -123,7 +123,7 @@ def test_of_many_refreshes_one_replaces_the_set(store: TokenStore) -> None:
     assert store.load("alice") == fresh[won.index(True)]
 
 
-def test_the_instances_can_be_forgotten() -> None:
+def test_cache_clear_drops_the_instances() -> None:
     store = get_token_store()
     store.save("forgotten", TOKENS)
     get_token_store.cache_clear()
@@ -138,10 +138,13 @@ def test_a_set_is_taken_once(store: TokenStore) -> None:
     assert store.list_keys() == []
 
 
-def test_a_set_is_discarded_unless_another_took_its_place(
+def test_a_set_is_discarded_unless_another_replaced_it(
     backend: Backend, store: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """N6: a newer token is never deleted, not even one that comes between the look and the removal."""
+    """A newer set is never deleted. [N6]
+
+    This includes one that is stored between the read and the removal.
+    """
     assert not store.discard("alice", TOKENS)
     store.save("alice", OAuthTokenSet("newer"))
     assert not store.discard("alice", TOKENS)
@@ -162,7 +165,7 @@ def test_a_set_is_discarded_unless_another_took_its_place(
     assert store.list_keys() == []
 
 
-def test_a_record_that_cannot_be_read_is_missing_and_can_be_replaced(
+def test_an_unreadable_record_counts_as_missing_and_can_be_replaced(
     backend: Backend, store: TokenStore
 ) -> None:
     backend.put("oauth:tokens:alice", b"garbage", Terms(group="oauth:tokens"))
@@ -171,7 +174,7 @@ def test_a_record_that_cannot_be_read_is_missing_and_can_be_replaced(
     assert store.load("alice") == TOKENS
 
 
-def test_a_lock_is_one_users_alone(store: TokenStore) -> None:
+def test_each_user_has_a_separate_lock(store: TokenStore) -> None:
     inside: list[str] = []
 
     def refresh(number: int) -> None:
@@ -198,7 +201,7 @@ def test_a_lock_is_one_users_alone(store: TokenStore) -> None:
         (OAuthTokenSet("at"), None, None),
     ],
 )
-def test_how_long_a_set_is_kept(
+def test_a_set_is_kept_as_long_as_it_can_be_useful(
     clocked: Backend,
     clock: Clock,
     tokens: OAuthTokenSet,
@@ -226,7 +229,10 @@ def test_how_long_a_set_is_kept(
 def test_redis_keeps_sets_under_the_documented_key_and_lifetime(
     redis_server: RedisServer, tokens: OAuthTokenSet, refresh_token_ttl: float, lasts: int
 ) -> None:
-    """S6: ``{prefix}:oauth:tokens:{key}``, ``expires_in + 300`` seconds, none without ``expires_in``."""
+    """The key is ``{prefix}:oauth:tokens:{key}``. [S6]
+
+    The lifetime is ``expires_in + 300`` seconds; there is no limit without ``expires_in``.
+    """
     store = RedisTokenStore(redis_server.url, "shop", refresh_token_ttl=refresh_token_ttl)
     store.save("github:42\n", tokens)
     ttl = redis_server.client.ttl(b"shop:oauth:tokens:github:42\n")
@@ -245,7 +251,7 @@ def test_prefixes_keep_applications_apart(redis_server: RedisServer) -> None:
     other.close()
 
 
-def test_sqlite_keeps_sets_after_the_process(tmp_path: Path) -> None:
+def test_sqlite_keeps_sets_for_the_next_process(tmp_path: Path) -> None:
     first = SQLiteTokenStore(tmp_path / "deep" / "tokens.db")
     first.save("alice", TOKENS)
     first.close()
@@ -270,12 +276,12 @@ def test_the_same_arguments_give_the_same_store(tmp_path: Path) -> None:
     assert isinstance(other, SQLiteTokenStore)
 
 
-def test_an_unknown_backend_names_the_choices() -> None:
+def test_the_error_for_an_unknown_backend_names_the_choices() -> None:
     with pytest.raises(ValueError, match=r"'floppy'.*memory, sqlite, redis"):
         get_token_store("floppy")
 
 
-def test_a_missing_package_names_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     monkeypatch.delitem(sys.modules, "pywry_auth.backends.redis")
     with pytest.raises(ImportError, match=r"pip install 'pywry-auth\[redis\]'"):
@@ -296,8 +302,8 @@ def test_redis_stores_share_one_backend(redis: RedisBackend, redis_server: Redis
     assert TokenStore(redis).load("alice") == TOKENS
 
 
-def test_a_store_with_keys_keeps_ciphertext_alone(tmp_path: Path) -> None:
-    """T13."""
+def test_a_store_with_keys_keeps_only_ciphertext(tmp_path: Path) -> None:
+    """The tokens are unreadable without the keys. [T13]"""
     place = tmp_path / "tokens.db"
     store = get_token_store("sqlite", path=place, encryption_keys=[ENCRYPTION_KEY])
     store.save("alice", OAuthTokenSet("canary", refresh_token="canary"))
@@ -308,7 +314,7 @@ def test_a_store_with_keys_keeps_ciphertext_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_stores_keys_are_part_of_what_is_asked_for() -> None:
+def test_stores_with_different_keys_are_different_instances() -> None:
     keys = [ENCRYPTION_KEY, OTHER_KEY]
     store = get_token_store("memory", encryption_keys=keys)
     assert get_token_store("memory", encryption_keys=tuple(keys)) is store
@@ -318,7 +324,7 @@ def test_a_stores_keys_are_part_of_what_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("kind", [MemoryTokenStore, SQLiteTokenStore, RedisTokenStore, KeyringTokenStore])
-def test_a_malformed_key_is_refused_by_every_store_and_not_repeated(kind: type[TokenStore]) -> None:
+def test_a_malformed_key_is_refused_by_every_store_and_not_quoted(kind: type[TokenStore]) -> None:
     with pytest.raises(ValueError, match="PYWRY_DEPLOY__ENCRYPTION_KEYS") as caught:
         kind(encryption_keys=["canary"])  # type: ignore[call-arg]
     assert "canary" not in str(caught.value)
@@ -349,8 +355,8 @@ def test_a_probe_leaves_nothing_behind(store: TokenStore) -> None:
     assert store.list_keys() == ["alice"]
 
 
-def test_a_store_that_cannot_be_used_is_told_by_a_probe(tmp_path: Path) -> None:
-    """N5."""
+def test_a_probe_fails_on_an_unusable_store(tmp_path: Path) -> None:
+    """A program can check before the sign-in. [N5]"""
     (tmp_path / "file").write_text("")
     for broken in (SQLiteTokenStore(tmp_path / "file" / "t.db"), RedisTokenStore("redis://127.0.0.1:1/0")):
         with pytest.raises(StoreUnavailable):
