@@ -1,6 +1,6 @@
 """OAuth 2 and OpenID Connect login for blocking Python.
 
-Importing this loads the standard library alone; each public name is loaded when it is first used.
+Importing the package loads only the standard library. Each public name is loaded at its first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ground: every error that a caller of this package can act on, and every error code.
+"""Ground: the errors of this package, and their codes.
 
     AuthenticationError           sign-in failed, or the configuration is wrong
     ├── AuthFlowTimeout           the user did not sign in within the time allowed
@@ -8,7 +8,7 @@
         ├── TokenExpiredError     the access token has expired and there is no refresh token
         └── TokenRefreshError     the provider refused the refresh token: sign in again
 
-Each error carries a stable ``error`` code: the provider's own (RFC 6749 §4.1.2.1, §5.2) where it sent
+Each error carries a stable ``error`` code: the provider's own (RFC 6749 §4.1.2.1, §5.2) if it sent
 one, otherwise a member of ``ErrorCode``.
 """
 
@@ -20,7 +20,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """The error codes of this package, each with its meaning and its HTTP status.
+    """The error codes of this package, with their HTTP statuses.
 
     A member is equal to its text, so ``error.error == ErrorCode.STATE_USED`` works for any error.
 
@@ -44,7 +44,7 @@ class ErrorCode(StrEnum):
     AUTHENTICATION_FAILED = "authentication_failed", "Sign-in failed for a reason that has no code.", 400
     INVALID_CONFIGURATION = (
         "invalid_configuration",
-        "A setting or an argument cannot work; the text names it.",
+        "A setting or an argument is invalid; the text names it.",
         503,
     )
     AUTH_DISABLED = "auth_disabled", "Sign-in is switched off on this site.", 503
@@ -53,7 +53,7 @@ class ErrorCode(StrEnum):
         "The store or the provider is not available at present: try again in a moment.",
         503,
     )
-    SERVER_ERROR = "server_error", "The provider reported a fault of its own (RFC 6749 §4.1.2.1).", 502
+    SERVER_ERROR = "server_error", "The provider reported an internal error (RFC 6749 §4.1.2.1).", 502
     PROVIDER_UNREACHABLE = (
         "provider_unreachable",
         "The provider could not be reached, or closed the connection early: try again later.",
@@ -64,8 +64,8 @@ class ErrorCode(StrEnum):
     STATE_UNKNOWN = "state_unknown", "No pending login has this state.", 400
     STATE_USED = "state_used", "The login with this state was finished before.", 400
     STATE_EXPIRED = "state_expired", "The user took too long to sign in.", 400
-    OTHER_BROWSER = "other_browser", "The login was begun in another browser.", 400
-    OTHER_PROVIDER = "other_provider", "The login was begun at another provider.", 400
+    OTHER_BROWSER = "other_browser", "The login was started in another browser.", 400
+    OTHER_PROVIDER = "other_provider", "The login was started at another provider.", 400
     COOKIE_MISSING = "cookie_missing", "The browser did not send the cookie of its pending login.", 400
     ISSUER_MISMATCH = (
         "issuer_mismatch",
@@ -84,7 +84,7 @@ class ErrorCode(StrEnum):
     )
     SUBJECT_MISMATCH = (
         "subject_mismatch",
-        "Two statements about one sign-in name two subjects (OIDC Core §5.3.2, §12.2).",
+        "Two responses about one sign-in name different subjects (OIDC Core §5.3.2, §12.2).",
         400,
     )
     NO_USER_ID = "no_user_id", "The provider's profile has no claim that can be a user ID.", 400
@@ -97,14 +97,17 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "rate_limited", "Too many logins were started from one client address.", 429
     LOGIN_REQUIRED = "login_required", "The page is for signed-in users only.", 401
     NOT_SIGNED_IN = "not_signed_in", "No user is signed in.", 401
-    REAUTH_REQUIRED = "reauth_required", "The provider ended the grant: sign in again.", 401
+    REAUTH_REQUIRED = "reauth_required", "The provider no longer accepts the grant: sign in again.", 401
     NO_REFRESH_TOKEN = "no_refresh_token", "The provider issued no refresh token.", 400
     TIMEOUT = "timeout", "The user did not sign in within the time allowed.", 400
     CANCELLED = "cancelled", "The login was cancelled.", 400
 
     @classmethod
     def status_of(cls, code: str) -> int:
-        """Return the HTTP status for a code; 400 for a code that only a provider uses."""
+        """Return the HTTP status for a code.
+
+        A code that only providers use has the status 400.
+        """
         return next((member.status for member in cls if member == code), 400)
 
 
@@ -112,12 +115,14 @@ class AuthenticationError(Exception):
     """Sign-in failed, or the configuration is wrong.
 
     Args:
-        message: A sentence for people that says what to do. Never a token, code, verifier or secret.
+        message: A sentence for people that names the condition and the remedy. It never contains a token,
+            code, verifier or secret.
         error: A stable code: the provider's own if it sent one, otherwise a member of ``ErrorCode``.
-        error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2): escape them before showing.
-        provider: Name of the provider, when known.
-        flow_id: Identifies one login attempt in logs, when there is one.
-        timeout: Seconds that were allowed, if time ran out.
+        error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2): escape them
+            before you show them.
+        provider: The name of the provider, if known.
+        flow_id: The identifier of the login attempt in logs, if there is one.
+        timeout: The time allowed in seconds, if the error is a timeout.
     """
 
     def __init__(
@@ -143,11 +148,11 @@ class AuthFlowTimeout(AuthenticationError):
 
 
 class AuthFlowCancelled(AuthenticationError):
-    """The login was cancelled, or its window closed, before it ended."""
+    """The login was cancelled, or its window was closed."""
 
 
 class StoreUnavailable(AuthenticationError):
-    """The store cannot be reached or used at present: trying again later can help.
+    """The store cannot be reached or used: try again later.
 
     Args:
         message: The condition and where to look, without keys and values.
@@ -158,11 +163,14 @@ class StoreUnavailable(AuthenticationError):
 
 
 class TokenError(AuthenticationError):
-    """Tokens could not be obtained from the provider, or could not be validated."""
+    """Tokens could not be obtained or validated."""
 
 
 class TokenExpiredError(TokenError):
-    """The access token has expired and there is no refresh token: sign in again."""
+    """The access token expired, and there is no refresh token.
+
+    The user must sign in again.
+    """
 
 
 class TokenRefreshError(TokenError):
@@ -171,7 +179,7 @@ class TokenRefreshError(TokenError):
 
 @contextmanager
 def naming_provider(provider: str) -> Iterator[None]:
-    """Name the provider in any AuthenticationError that leaves the block."""
+    """Add the provider's name to any ``AuthenticationError`` of the block."""
     try:
         yield
     except AuthenticationError as error:
@@ -180,11 +188,14 @@ def naming_provider(provider: str) -> Iterator[None]:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return foreign text fit for a message or a log line: one line, no control characters, bounded.
+    """Return untrusted text in a form for messages and logs.
 
     Args:
         text: Text from outside this program.
-        limit: Characters to keep.
+        limit: The number of characters to keep.
+
+    Returns:
+        One line without control characters.
     """
     line = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
     return line if len(line) <= limit else line[:limit] + "…"

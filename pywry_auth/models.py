@@ -1,4 +1,7 @@
-"""Ground: the values that pass between floors, frozen, and silent about secrets when printed."""
+"""Ground: frozen values that all layers use.
+
+Their ``repr`` shows no secrets.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,24 @@ from enum import Enum
 from typing import Any
 
 Claims = Mapping[str, Any]
-"""Members of a JSON object that a provider sent and that were judged: ID token claims or a profile."""
+"""Members of a validated JSON object from a provider: the claims of an ID token, or a profile."""
 
 
 @dataclass(frozen=True)
 class OAuthTokenSet:
-    """What a token endpoint issued (RFC 6749 §5.1), with the time it was issued at.
+    """The tokens from one token response (RFC 6749 §5.1).
 
     Args:
         access_token: The bearer token for the provider's API.
         token_type: Always ``Bearer`` (RFC 6750).
-        refresh_token: Gets the next access token; None when the provider gave none.
-        expires_in: Lifetime in seconds, counted from ``issued_at``; None when the provider did not say.
-        id_token: The ID token as it came (OIDC Core §2), already validated.
-        scope: Space-separated scopes that were granted.
-        raw: The token endpoint's whole answer.
-        issued_at: Unix time in seconds just before the tokens were asked for.
-        issuer: Who issued them: a set made by another issuer is not used.
-        client_id: Whom they were issued to: a set made for another client is not used.
+        refresh_token: The token that obtains the next access token; None if the provider issued none.
+        expires_in: Lifetime in seconds, counted from ``issued_at``; None if the provider did not send it.
+        id_token: The ID token in the form that the provider sent (OIDC Core §2), already validated.
+        scope: The granted scopes, separated by spaces.
+        raw: The complete response of the token endpoint.
+        issued_at: Unix time in seconds just before the token request.
+        issuer: The issuer of the tokens. A set from another issuer is not used.
+        client_id: The client that received the tokens. A set for another client is not used.
         id_token_claims: The verified claims of ``id_token``; empty without one.
     """
 
@@ -44,30 +47,39 @@ class OAuthTokenSet:
 
     @property
     def expires_at(self) -> float | None:
-        """Unix time in seconds at which the access token ends, or None when the provider did not say."""
+        """The time at which the access token expires.
+
+        It is the Unix time in seconds, or None if the provider did not send a lifetime.
+        """
         return None if self.expires_in is None else self.issued_at + self.expires_in
 
     @property
     def is_expired(self) -> bool:
-        """Whether the access token has ended by this machine's clock."""
+        """Whether the access token has expired, by this machine's clock."""
         return self.expires_within(0)
 
     def expires_within(self, seconds: float, now: float | None = None) -> bool:
-        """Tell whether the access token ends within ``seconds`` of ``now`` (Unix time; the present)."""
+        """Return whether the access token expires soon.
+
+        Args:
+            seconds: The time span in seconds.
+            now: Its beginning as Unix time in seconds; default: the present.
+        """
         moment = time.time() if now is None else now
         return self.expires_at is not None and moment + seconds >= self.expires_at
 
 
 @dataclass(frozen=True)
 class AuthorizationRequest:
-    """One login under way: all that is needed to judge what comes back.
+    """One authorization request, with the values that validate its response.
 
     Args:
-        url: Where to send the browser (RFC 6749 §4.1.1).
-        state: Ties the response to this request (RFC 6749 §10.12).
-        redirect_uri: Where the provider sends the browser back to.
-        nonce: Ties the ID token to this request (OIDC Core §3.1.2.1); None when none was asked for.
-        code_verifier: Proves that whoever asked also exchanges (RFC 7636 §4.1); None without PKCE.
+        url: The URL for the browser (RFC 6749 §4.1.1).
+        state: Binds the response to this request (RFC 6749 §10.12).
+        redirect_uri: The address to which the provider sends the response.
+        nonce: Binds the ID token to this request (OIDC Core §3.1.2.1); None if the request had no nonce.
+        code_verifier: Proves that one client sent the request and exchanges the code (RFC 7636 §4.1); None
+            without PKCE.
         created_at: Unix time in seconds.
     """
 
@@ -84,10 +96,11 @@ class AuthFlowResult:
     """A finished sign-in.
 
     Args:
-        success: True: a sign-in that fails raises instead.
-        tokens: What the provider issued.
-        user_info: The provider's profile of the user, as it sent it.
-        user_id: First non-empty of the profile's ``sub``, ``id``, ``login``, ``email``: the tokens' key.
+        success: Always True, because a failed sign-in raises an error.
+        tokens: The tokens that the provider issued.
+        user_info: The user's profile, unchanged from the provider's response.
+        user_id: The first non-empty value of ``sub``, ``id``, ``login`` and ``email`` in the profile. Tokens
+            are stored under it.
     """
 
     success: bool
@@ -98,16 +111,16 @@ class AuthFlowResult:
 
 @dataclass(frozen=True)
 class UserSession:
-    """One user, signed in at a web application.
+    """One user who is signed in to a web application.
 
     Args:
-        session_id: SHA-256 of the token in the user's cookie: safe to show and to log.
-        user_id: Who it is.
-        roles: What they are, as far as permissions go.
+        session_id: The SHA-256 digest of the token in the user's cookie; it may be shown and logged.
+        user_id: The user's ID.
+        roles: The user's roles, which determine the permissions.
         created_at: Unix time in seconds.
-        expires_at: Unix time in seconds at which it ends.
-        metadata: JSON values; ``user_info`` is the provider's profile, ``permissions`` maps ``type:id`` to
-            what is allowed on that one resource.
+        expires_at: Unix time in seconds at which the session expires.
+        metadata: JSON values. ``user_info`` is the provider's profile. ``permissions`` maps ``type:id`` to
+            the permissions on that one resource.
     """
 
     session_id: str
@@ -119,7 +132,7 @@ class UserSession:
 
 
 class AuthFlowState(Enum):
-    """Where a native login stands."""
+    """The states of a native login."""
 
     IDLE = "idle"
     AWAITING_CALLBACK = "awaiting_callback"

@@ -1,4 +1,4 @@
-"""Ground: one caller does the work, and callers that arrive in the meantime share its outcome."""
+"""Ground: one caller works, and the others share its outcome."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ _T = TypeVar("_T")
 
 
 class SingleFlight(Generic[_T]):
-    """Runs work once at a time; callers in the meantime wait and share the outcome.
+    """Runs work for one caller at a time.
 
-    A thread that was waiting when another thread's run failed gets the same error. Otherwise, with an
-    unresponsive provider, the last of many threads would sit through every timeout in turn. The lock guards
-    which run is under way; it is not held while the work runs.
+    Callers that arrive while it runs wait and share its outcome.
+
+    If the work fails, the waiting threads get the same error. If each tried again instead, the last of many
+    threads would wait for every timeout of an unresponsive provider in turn. The lock guards the current run
+    and its thread; it is not held while the work runs.
 
     Args:
         interrupted: The error for waiting threads if Ctrl-C ends the run. The interrupt itself reaches only
@@ -31,16 +33,16 @@ class SingleFlight(Generic[_T]):
         self._leader: int | None = None
 
     def run(self, work: Callable[[], _T], at_hand: Callable[[], _T | None] = lambda: None) -> _T:
-        """Return the result of ``work``, or of the run that is under way.
+        """Return the result of ``work`` or of the current run.
 
         Args:
-            work: Called without the lock, at most once at a time. Work whose result lasts keeps it where
-                ``at_hand`` finds it.
+            work: Called without the lock, at most once at a time. If its result stays valid, the work stores
+                it where ``at_hand`` finds it.
             at_hand: Returns a result that makes a new run unnecessary, or None. It is called with the lock
-                held, so no second run starts for a thread that arrives just after the first one.
+                held, so that a thread that arrives just after a run does not start a second one.
 
         Raises:
-            AuthenticationError: The work called this itself, and would wait forever.
+            AuthenticationError: The work called this method itself, and would wait forever.
         """
         with self._lock:
             running = self._running
@@ -61,7 +63,7 @@ class SingleFlight(Generic[_T]):
             result = work()
         except BaseException as error:
             interrupted = self._interrupted(
-                "This was interrupted before it ended: try again.", error=ErrorCode.CANCELLED
+                "The operation was interrupted before it finished: try again.", error=ErrorCode.CANCELLED
             )
             self._land()
             mine.set_exception(error if isinstance(error, Exception) else interrupted)

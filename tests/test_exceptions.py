@@ -1,4 +1,4 @@
-"""The error tree as the specification draws it, with what each error carries."""
+"""The tree of errors, and the details of each error."""
 
 from __future__ import annotations
 
@@ -30,14 +30,19 @@ TREE = {
 
 
 @pytest.mark.parametrize(("kind", "parent"), TREE.items())
-def test_each_error_stands_in_the_tree(kind: type[AuthenticationError], parent: type[Exception]) -> None:
-    """S2."""
+def test_each_error_has_its_place_in_the_tree(
+    kind: type[AuthenticationError], parent: type[Exception]
+) -> None:
+    """The class of each error is the documented one. [S2]"""
     assert kind.__bases__ == (parent,)
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_each_error_carries_what_is_known(kind: type[AuthenticationError]) -> None:
-    """S2; also through pickle and copy, as workers and test runners do."""
+def test_each_error_carries_its_details(kind: type[AuthenticationError]) -> None:
+    """Pickle and copy keep the details. [S2]
+
+    Workers and test runners use both.
+    """
     error = kind(
         "Sign in again.",
         error="invalid_grant",
@@ -46,26 +51,26 @@ def test_each_error_carries_what_is_known(kind: type[AuthenticationError]) -> No
         flow_id="f1",
         timeout=1.5,
     )
-    for same in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301  # our own bytes
+    for same in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301  # from this test
         assert type(same) is kind
         assert str(same) == "Sign in again."
         assert (same.error, same.error_description) == ("invalid_grant", "It was used")
         assert (same.provider, same.flow_id, same.timeout) == ("oidc", "f1", 1.5)
 
 
-def test_what_is_not_known_is_none() -> None:
+def test_missing_details_are_none_or_empty() -> None:
     error = AuthenticationError()
     assert (error.provider, error.flow_id, error.timeout) == (None, None, None)
     assert (error.error, error.error_description, str(error)) == ("authentication_failed", "", "")
 
 
-def test_every_code_is_a_stable_word() -> None:
-    """RFC 6749 §5.2 allows these characters in an error code, and JSON, logs and URLs like them."""
+def test_every_code_consists_of_lower_case_words() -> None:
+    """RFC 6749 §5.2 allows these characters, and URLs keep them."""
     assert all(code.replace("_", "").isalpha() and code.islower() for code in ErrorCode)
     assert all(code.name == code.upper() for code in ErrorCode)
 
 
-def test_every_code_has_one_sentence_and_a_status_of_an_error() -> None:
+def test_every_code_has_a_sentence_of_its_own_and_an_error_status() -> None:
     assert all(code.sentence.endswith(".") and 400 <= code.status < 600 for code in ErrorCode)
     assert len({code.sentence for code in ErrorCode}) == len(ErrorCode)
 
@@ -79,20 +84,20 @@ def test_a_code_of_any_origin_has_a_status(code: str, status: int) -> None:
 
 
 def test_an_error_holds_its_code_as_plain_text() -> None:
-    """So that logs, JSON and pickles show the code and not the member."""
+    """Logs, JSON and pickles then show only the code."""
     error = AuthenticationError(error=ErrorCode.STATE_USED)
     assert (type(error.error), error.error) == (str, "state_used")
 
 
-def test_the_provider_is_named_once_by_the_innermost_who_knows_it() -> None:
+def test_the_innermost_provider_name_counts() -> None:
     with pytest.raises(TokenError) as caught, naming_provider("outer"), naming_provider("inner"):
         raise TokenError("x")
     assert caught.value.provider == "inner"
     with pytest.raises(TokenError) as caught, naming_provider("outer"):
-        raise TokenError("x", provider="told")
-    assert caught.value.provider == "told"
+        raise TokenError("x", provider="first")
+    assert caught.value.provider == "first"
     with pytest.raises(KeyError), naming_provider("outer"):
-        raise KeyError("not ours")
+        raise KeyError("foreign")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,6 @@ def test_the_provider_is_named_once_by_the_innermost_who_knows_it() -> None:
     ],
 )
 def test_foreign_text_becomes_one_bounded_line(text: str, limit: int, expected: str) -> None:
-    """T8: no control, direction or invisible character reaches a terminal or a log."""
+    """No control, direction or invisible character reaches terminals or logs. [T8]"""
     assert printable(text, limit) == expected
     assert len(printable(text * 100_000)) <= 201

@@ -1,4 +1,4 @@
-"""What an import costs: the package alone loads the standard library, and each part only what it needs."""
+"""Imports: each module loads only the packages that it needs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from tests.house import DOORS
 
 ONLY_THE_PACKAGE = ["pywry_auth", "pywry_auth.version"]
 FOREIGN = set(DOORS) - {"markupsafe"}
-"""Packages that cost something to import; MarkupSafe is one small C module."""
+"""Packages that take time to import; MarkupSafe is one small C module."""
 
 
 def loaded_by(statements: str) -> set[str]:
-    """Return the modules that the statements load in a fresh interpreter, beyond those of its start."""
-    told = "print(json.dumps(list(set(sys.modules) - before)))"
-    code = f"import json, sys\nbefore = set(sys.modules)\n{statements}\n{told}"
+    """Return the modules that statements load in a fresh interpreter.
+
+    The modules that the interpreter itself loads are left out.
+    """
+    report = "print(json.dumps(list(set(sys.modules) - before)))"
+    code = f"import json, sys\nbefore = set(sys.modules)\n{statements}\n{report}"
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
@@ -31,15 +34,15 @@ def packages(modules: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in modules}
 
 
-def test_importing_the_package_loads_the_standard_library_alone() -> None:
-    """S2: and nothing of the package itself that it does not need for that."""
+def test_importing_the_package_loads_only_the_standard_library() -> None:
+    """The import also loads no unneeded module of the package. [S2]"""
     modules = loaded_by("import pywry_auth")
     foreign = packages(modules) - set(sys.stdlib_module_names) - {"pywry_auth"}
     assert foreign == set()
     assert sorted(name for name in modules if name.startswith("pywry_auth")) == ONLY_THE_PACKAGE
 
 
-def test_looking_at_the_packages_names_loads_nothing() -> None:
+def test_listing_the_packages_names_loads_no_module() -> None:
     modules = loaded_by("import pywry_auth\ndir(pywry_auth)\nhasattr(pywry_auth, 'nothing_of_that_name')")
     assert sorted(name for name in modules if name.startswith("pywry_auth")) == ONLY_THE_PACKAGE
 
@@ -62,7 +65,10 @@ PLAIN = [
 
 @pytest.mark.parametrize("statements", PLAIN)
 def test_a_name_that_needs_no_other_package_loads_none(statements: str) -> None:
-    """S12: a desktop program that has its tokens starts without HTTP, settings or a web framework."""
+    """A desktop program needs no HTTP, settings or web framework. [S12]
+
+    This holds as long as it has valid tokens.
+    """
     assert packages(loaded_by(statements)) & FOREIGN == set()
 
 
@@ -78,20 +84,22 @@ def test_a_name_that_needs_no_other_package_loads_none(statements: str) -> None:
         ),
     ],
 )
-def test_what_opens_a_door_loads_that_package_and_no_web_framework(statements: str, needed: set[str]) -> None:
+def test_a_module_loads_its_third_party_package_and_no_web_framework(
+    statements: str, needed: set[str]
+) -> None:
     loaded = packages(loaded_by(statements))
     assert needed <= loaded
     assert not loaded & {"flask", "werkzeug", "redis", "keyring", "fastapi", "gunicorn"}
 
 
-def test_the_web_side_loads_neither_the_desktop_nor_the_backends_that_are_not_used() -> None:
+def test_the_web_modules_load_no_desktop_module_and_no_unused_backend() -> None:
     modules = loaded_by("import pywry_auth.deploy_routes, pywry_auth.flask")
     assert "flask" in packages(modules)
     assert not packages(modules) & {"redis", "keyring", "fastapi", "segno", "gunicorn"}
     assert not [name for name in modules if name.startswith("pywry_auth.native")]
 
 
-def test_the_desktop_side_loads_nothing_of_the_web_side() -> None:
+def test_the_desktop_modules_load_no_web_module() -> None:
     names = ", ".join(name for name in pywry_auth.__all__ if name != "__version__")
     modules = loaded_by(f"from pywry_auth import {names}")
     assert not [

@@ -1,4 +1,4 @@
-"""The values that pass between floors: frozen, silent about secrets, and clear about when a token ends."""
+"""Values: immutability, representation and the expiry of tokens."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_value_says_what_it_is_and_nothing_secret(value: Any) -> None:
-    """T31."""
+def test_a_repr_names_the_type_and_no_secret(value: Any) -> None:
+    """No token, state, verifier or address appears in a repr. [T31]"""
     assert repr(value).startswith(f"{type(value).__name__}(")
     assert "canary" not in repr(value) + str(value) + f"{value}"
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_value_stays_as_it_is(value: Any) -> None:
+def test_a_value_cannot_be_changed(value: Any) -> None:
     name = next(iter(type(value).__dataclass_fields__))
     with pytest.raises(FrozenInstanceError):
         setattr(value, name, "other")
     assert replace(value) == value
 
 
-def test_a_token_set_needs_an_access_token_alone() -> None:
-    """S6."""
+def test_a_token_set_needs_only_an_access_token() -> None:
+    """All other members have defaults. [S6]"""
     with time_machine.travel(NOW, tick=False):
         tokens = OAuthTokenSet("at")
     assert (tokens.token_type, tokens.refresh_token, tokens.expires_in) == ("Bearer", None, None)
@@ -61,7 +61,7 @@ def test_a_token_set_needs_an_access_token_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expires_in", "ends", "seconds", "due"),
+    ("expires_in", "expires_at", "seconds", "due"),
     [
         (60, NOW + 60, 0, False),
         (60, NOW + 60, 59.9, False),
@@ -71,12 +71,15 @@ def test_a_token_set_needs_an_access_token_alone() -> None:
         (None, None, 10**9, False),
     ],
 )
-def test_a_token_ends_when_the_provider_said(
-    expires_in: int | None, ends: float | None, seconds: float, due: bool
+def test_a_token_expires_after_the_providers_lifetime(
+    expires_in: int | None, expires_at: float | None, seconds: float, due: bool
 ) -> None:
-    """S6: seconds are counted from before it was asked for; no word means no end."""
+    """The lifetime is counted from before the token request. [S6]
+
+    Without a lifetime, a token does not expire.
+    """
     tokens = replace(TOKENS, expires_in=expires_in)
-    assert tokens.expires_at == ends
+    assert tokens.expires_at == expires_at
     assert tokens.expires_within(seconds, now=NOW) is due
     with time_machine.travel(NOW, tick=False):
         assert tokens.expires_within(seconds) is due
@@ -91,8 +94,8 @@ def test_a_token_is_expired_by_this_machines_clock(passed: float, expired: bool)
         assert not replace(TOKENS, expires_in=None).is_expired
 
 
-def test_a_login_stands_somewhere() -> None:
-    """S5."""
+def test_a_login_has_one_of_the_documented_states() -> None:
+    """The values of the states are stable. [S5]"""
     assert [state.value for state in AuthFlowState] == [
         "idle",
         "awaiting_callback",

@@ -1,4 +1,4 @@
-"""The names that people import: all of those that were promised, and each documented and typed."""
+"""The public names: importable, documented and typed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ THERE = {
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
     },
 }
-"""Where a name is imported from (S2)."""
+"""The public names of each module (S2)."""
 
 NAMES = [(module, name) for module, names in THERE.items() for name in sorted(names)]
 
@@ -69,8 +69,8 @@ def value_of(module: str, name: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def promised() -> Iterator[tuple[str, Any]]:
-    """Yield each promised class and function with where it was found."""
+def public() -> Iterator[tuple[str, Any]]:
+    """Yield each public class and function with its full name."""
     for module, name in NAMES:
         value = value_of(module, name)
         if inspect.isclass(value) or inspect.isfunction(value):
@@ -78,8 +78,8 @@ def promised() -> Iterator[tuple[str, Any]]:
 
 
 def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Yield each promised function, and each public method and property of the promised classes."""
-    for where, value in promised():
+    """Yield each public function, method and property."""
+    for where, value in public():
         if inspect.isfunction(value):
             yield where, value
             continue
@@ -93,18 +93,18 @@ def functions() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 FUNCTIONS = dict(functions())
-PROMISED = dict(promised())
-CLASSES = [where for where, value in PROMISED.items() if inspect.isclass(value)]
+PUBLIC = dict(public())
+CLASSES = [where for where, value in PUBLIC.items() if inspect.isclass(value)]
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
-def test_a_promised_name_is_where_it_was_promised(module: str, name: str) -> None:
-    """S2."""
+def test_each_documented_name_can_be_imported(module: str, name: str) -> None:
+    """Each name exists in its documented module. [S2]"""
     assert value_of(module, name) is not None
 
 
 @pytest.mark.parametrize("module", [module for module in THERE if hasattr(import_module(module), "__all__")])
-def test_a_module_offers_what_was_promised_and_nothing_else(module: str) -> None:
+def test_a_module_exports_exactly_the_documented_names(module: str) -> None:
     offered = set(import_module(module).__all__)
     assert THERE[module] <= offered | {"exceptions"}
     assert offered - {"__version__"} <= THERE[module]
@@ -113,7 +113,7 @@ def test_a_module_offers_what_was_promised_and_nothing_else(module: str) -> None
 
 @pytest.mark.parametrize("module", ["pywry_auth", "pywry_auth.state"])
 def test_a_type_checker_sees_the_same_names_as_the_interpreter(module: str) -> None:
-    """Lazy modules name each name twice: for the checker, and for the first use."""
+    """Lazy modules list their names twice, for checkers and imports."""
     file = import_module(module).__file__
     assert file is not None
     source = Path(file).read_text(encoding="utf-8")
@@ -128,17 +128,17 @@ def test_a_type_checker_sees_the_same_names_as_the_interpreter(module: str) -> N
         assert value_of(module, name) is value_of(home, name)
 
 
-@pytest.mark.parametrize("where", PROMISED)
-def test_a_promised_name_says_in_its_first_line_what_one_gets(where: str) -> None:
-    """S2."""
-    first = (PROMISED[where].__doc__ or "").partition("\n")[0]
+@pytest.mark.parametrize("where", PUBLIC)
+def test_each_documented_name_has_a_docstring(where: str) -> None:
+    """The first line is a sentence. [S2]"""
+    first = (PUBLIC[where].__doc__ or "").partition("\n")[0]
     assert first.endswith((".", "?", ":"))
     assert len(first) > 15
 
 
 @pytest.mark.parametrize("where", FUNCTIONS)
 def test_a_public_function_is_documented_and_typed(where: str) -> None:
-    """S2: every parameter has a type, and where there are several, each is spoken of."""
+    """Every parameter has a type and, beside others, a description. [S2]"""
     function = FUNCTIONS[where]
     signature = inspect.signature(function)
     text = inspect.getdoc(function) or ""
@@ -147,23 +147,23 @@ def test_a_public_function_is_documented_and_typed(where: str) -> None:
     parameters = {name: p for name, p in signature.parameters.items() if name not in ("self", "cls")}
     for name, parameter in parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty, name
-        alone = len(parameters) == 1
-        assert alone or re.search(rf"\b{name}\b", text), f"{where} does not speak of {name}"
+        only = len(parameters) == 1
+        assert only or re.search(rf"\b{name}\b", text), f"{where} does not document {name}"
 
 
 @pytest.mark.parametrize("where", CLASSES)
 def test_a_public_class_documents_its_constructor(where: str) -> None:
-    """The class's docstring speaks of every argument, and each has a type."""
-    value = PROMISED[where]
+    """The docstring names every argument, and each has a type."""
+    value = PUBLIC[where]
     text = " ".join(base.__doc__ or "" for base in value.__mro__ if base.__module__.startswith("pywry_auth"))
-    # An enumeration is not constructed, and the fields of settings are the environment's variables.
+    # An enumeration is not constructed, and the fields of settings are environment variables.
     other = where.endswith("Settings") or issubclass(value, Enum)
     parameters = {} if other else inspect.signature(value).parameters
     for name, parameter in parameters.items():
         assert parameter.annotation is not inspect.Parameter.empty, name
-        assert re.search(rf"\b{name}\b", text), f"{where} does not speak of {name}"
+        assert re.search(rf"\b{name}\b", text), f"{where} does not document {name}"
 
 
-def test_the_package_says_that_it_is_typed_and_which_version_it_is() -> None:
+def test_the_package_declares_its_types_and_its_version() -> None:
     assert (Path(pywry_auth.__file__).parent / "py.typed").is_file()
     assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+.*", pywry_auth.__version__)

@@ -1,4 +1,4 @@
-"""SingleFlight: callers at the same time share one outcome, and no call waits for itself."""
+"""``SingleFlight``: concurrent callers share one outcome."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.waiting import count_waiters
 _SECONDS = 20
 
 
-class _Asker(threading.Thread):
-    """Asks for one run, and keeps what came of it."""
+class _Caller(threading.Thread):
+    """A caller of one run that records its outcome."""
 
     def __init__(self, flight: SingleFlight[Any], work: Callable[[], Any]) -> None:
         super().__init__()
@@ -29,14 +29,17 @@ class _Asker(threading.Thread):
     def run(self) -> None:
         try:
             self.result = self._flight.run(self._work)
-        except BaseException as error:  # noqa: BLE001 - it is what the test asks about
+        except BaseException as error:  # noqa: BLE001 - the test checks it
             self.error = error
 
 
 def _one_run_for_all(
-    monkeypatch: pytest.MonkeyPatch, end: Callable[[], Any], askers: int = 8
-) -> tuple[SingleFlight[Any], list[_Asker]]:
-    """Let all ask while the first one's work is under way, and return them once they have their answer."""
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[], Any], callers: int = 8
+) -> tuple[SingleFlight[Any], list[_Caller]]:
+    """Start all callers during one run.
+
+    Returns the callers when all of them have an outcome.
+    """
     flight = SingleFlight[Any](TokenError)
     waiters = count_waiters(monkeypatch)
     started, may_end = threading.Event(), threading.Event()
@@ -46,9 +49,9 @@ def _one_run_for_all(
         assert may_end.wait(_SECONDS)
         return end()
 
-    leader = _Asker(flight, work)
+    leader = _Caller(flight, work)
     assert started.wait(_SECONDS)
-    others = [_Asker(flight, lambda: pytest.fail("it ran twice")) for _ in range(askers - 1)]
+    others = [_Caller(flight, lambda: pytest.fail("it ran twice")) for _ in range(callers - 1)]
     for _ in others:
         assert waiters.acquire(timeout=_SECONDS)
     may_end.set()
@@ -57,28 +60,28 @@ def _one_run_for_all(
     return flight, [leader, *others]
 
 
-def test_all_who_ask_meanwhile_get_the_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     result = object()
-    _, askers = _one_run_for_all(monkeypatch, lambda: result)
-    assert [asker.error for asker in askers] == [None] * 8
-    assert all(asker.result is result for asker in askers)
+    _, callers = _one_run_for_all(monkeypatch, lambda: result)
+    assert [caller.error for caller in callers] == [None] * 8
+    assert all(caller.result is result for caller in callers)
 
 
-def test_all_who_ask_meanwhile_get_the_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_share_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     error = TokenError("the provider is away", error=ErrorCode.PROVIDER_UNREACHABLE)
 
     def fail() -> None:
         raise error
 
-    flight, askers = _one_run_for_all(monkeypatch, fail)
-    assert askers[0].error is error
-    assert {(type(asker.error), str(asker.error)) for asker in askers} == {(TokenError, str(error))}
-    assert {asker.error.error for asker in askers if isinstance(asker.error, TokenError)} == {error.error}
-    assert len({id(asker.error) for asker in askers}) == 8, "an exception has one traceback, so one thread"
+    flight, callers = _one_run_for_all(monkeypatch, fail)
+    assert callers[0].error is error
+    assert {(type(caller.error), str(caller.error)) for caller in callers} == {(TokenError, str(error))}
+    assert {caller.error.error for caller in callers if isinstance(caller.error, TokenError)} == {error.error}
+    assert len({id(caller.error) for caller in callers}) == 8, "an exception has one traceback, so one thread"
     assert flight.run(lambda: "the next run") == "the next run"
 
 
-def test_ctrl_c_is_for_the_thread_it_came_to_and_the_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_interrupts_one_thread_and_the_others_get_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -90,14 +93,14 @@ def test_ctrl_c_is_for_the_thread_it_came_to_and_the_others_are_told(monkeypatch
     assert flight.run(lambda: "the next run") == "the next run"
 
 
-def test_work_that_asks_for_itself_is_refused_instead_of_waiting_for_ever() -> None:
+def test_work_that_would_wait_for_itself_is_refused() -> None:
     flight = SingleFlight[str](TokenError)
     with pytest.raises(AuthenticationError, match="wait for itself"):
         flight.run(lambda: flight.run(lambda: "never"))
     assert flight.run(lambda: "the next run") == "the next run"
 
 
-def test_who_asks_later_gets_a_run_of_their_own() -> None:
+def test_a_later_call_starts_a_new_run() -> None:
     flight = SingleFlight[int](TokenError)
     numbers = iter((1, 2))
     assert [flight.run(lambda: next(numbers)) for _ in range(2)] == [1, 2]
@@ -109,8 +112,8 @@ def test_a_result_at_hand_makes_the_run_unnecessary() -> None:
     assert flight.run(lambda: "the run", lambda: None) == "the run"
 
 
-def test_of_many_callers_at_any_time_only_one_does_lasting_work() -> None:
-    """Also a caller that arrives just after the run has ended."""
+def test_only_one_of_many_callers_does_lasting_work() -> None:
+    """A caller just after the run does not start another."""
     flight, runs, kept = SingleFlight[str](TokenError), [], []
 
     def work() -> str:
@@ -127,15 +130,15 @@ def test_of_many_callers_at_any_time_only_one_does_lasting_work() -> None:
 
 
 def test_no_two_runs_overlap_and_the_lock_is_free_while_one_works() -> None:
-    flight, inside, alone = SingleFlight[None](TokenError), threading.Semaphore(1), []
+    flight, inside, exclusive = SingleFlight[None](TokenError), threading.Semaphore(1), []
 
     def work() -> None:
-        alone.append(inside.acquire(blocking=False))
+        exclusive.append(inside.acquire(blocking=False))
         inside.release()
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: flight.run(work), range(200)))
-    assert set(alone) == {True}
+    assert set(exclusive) == {True}
 
 
 def test_a_failure_is_not_remembered() -> None:
