@@ -13,7 +13,7 @@ from tests.peers.walk import Walk
 from tests.person import Person
 
 _ALICE, _BOB = ("alice", "wonderland"), ("bob", "builder")
-_NOBODY = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+_NOBODY: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_a_visitor_without_credentials_costs_no_look_up(make_web: Callable[..., 
     browser.plant("other", "cookie")
     browser.plant("pywry_session", "x" * 43 + "." + "y" * 43)
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer nonsense"}):
-        assert browser.get("/who", **headers).json["user_id"] is None
+        assert browser.get("/who", html=False, **headers).json["user_id"] is None
     assert watched.operations == []
 
 

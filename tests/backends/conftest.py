@@ -7,10 +7,12 @@ from pywry_auth.backends.base import Backend
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return request.getfixturevalue(request.param)
+    found: Backend = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(params=["memory", "sqlite", "encrypted", "keyring"])
 def clocked(request: pytest.FixtureRequest) -> Backend:
     """A backend that reads ``clock``; Redis has its own clock."""
-    return request.getfixturevalue(request.param)
+    found: Backend = request.getfixturevalue(request.param)
+    return found

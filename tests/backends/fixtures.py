@@ -100,10 +100,12 @@ def keyring(clock: Clock, tmp_path: Path) -> KeyringBackend:
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "encrypted"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return request.getfixturevalue(request.param)
+    found: Backend = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(params=["memory", "sqlite", "encrypted"])
 def clocked(request: pytest.FixtureRequest) -> Backend:
     """A backend that reads ``clock``; Redis has its own clock."""
-    return request.getfixturevalue(request.param)
+    found: Backend = request.getfixturevalue(request.param)
+    return found

@@ -28,11 +28,11 @@ class SteppingKeyring(Keyring):
 
     def set_password(self, service: str, username: str, password: str) -> None:
         _wait(f"write {username}")
-        super().set_password(service, username, password)
+        Keyring.set_password(self, service, username, password)
 
     def delete_password(self, service: str, username: str) -> None:
         _wait(f"remove {username}")
-        super().delete_password(service, username)
+        Keyring.delete_password(self, service, username)
 
 
 def _wait(step: str) -> None:
@@ -76,8 +76,8 @@ ACTS: dict[str, Callable[[KeyringBackend, str], object]] = {
 
 
 def main(act: str, name: str, folder: str) -> None:
-    vault = SteppingKeyring() if act == "replace" else Keyring()
-    backend = KeyringBackend("desk", vault=vault, folder=Path(folder))
+    kind: type[Keyring] = SteppingKeyring if act == "replace" else Keyring
+    backend = KeyringBackend("desk", vault=kind(), folder=Path(folder))
     _wait("ready")
     print(json.dumps(ACTS[act](backend, name)), flush=True)
 

@@ -21,7 +21,8 @@ class TestContract(BackendContract):
         + [f"encrypted_{inner}" for inner in ("memory", "sqlite", "redis", "keyring")]
     )
     def backend(self, request: pytest.FixtureRequest) -> Backend:
-        return request.getfixturevalue(request.param)
+        found: Backend = request.getfixturevalue(request.param)
+        return found
 
     @pytest.fixture
     def elapse(self, clock: Clock) -> Callable[[float], None]:

@@ -76,11 +76,7 @@ def _rows(folder: Path) -> list[bytes]:
 
 
 def _keys(server: RedisServer) -> list[bytes]:
-    client = server.client
-    keys = client.keys()
-    values = [client.get(key) or b"" for key in keys if client.type(key) == b"string"]
-    groups = [client.zrange(key, 0, -1) for key in keys if client.type(key) == b"zset"]
-    return [*keys, *values, *(member for group in groups for member in group)]
+    return [part for key, parts in server.contents().items() for part in (key, *parts)]
 
 
 def _found(dump: list[bytes], secrets: list[str]) -> set[str]:

@@ -66,7 +66,7 @@ def test_a_value_with_swapped_parts_counts_as_missing(on: Make) -> None:
     assert backend.get("k:1") == VALUES[5000]
 
 
-def _break_off(vault: WindowsKeyring, steps: int, act: Callable[[], object]) -> bool:
+def _break_off(vault: WindowsKeyring, steps: int, act: Callable[..., object]) -> bool:
     """Return whether ``act`` was interrupted after ``steps`` changes."""
     vault.steps = steps
     try:

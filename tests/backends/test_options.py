@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ def test_an_empty_option_gets_the_backends_default() -> None:
 
 
 def test_an_option_that_the_backend_does_not_read_is_dropped() -> None:
-    everything = {"url": URL, "prefix": "p", "path": "file", "service_name": "s"}
+    everything: dict[str, Any] = {"url": URL, "prefix": "p", "path": "file", "service_name": "s"}
     assert StorageOptions("memory", **everything) == StorageOptions()
     assert hash(StorageOptions("memory", **everything)) == hash(StorageOptions())
     assert StorageOptions("redis", **everything) == StorageOptions("redis", URL, "p")
@@ -61,7 +62,7 @@ def test_no_password_and_no_key_is_shown() -> None:
         ({"encryption_keys": [ENCRYPTION_KEY]}, StorageOptions(encryption_keys=(ENCRYPTION_KEY,))),
     ],
 )
-def test_the_settings_describe_the_storage(settings: dict[str, object], expected: StorageOptions) -> None:
+def test_the_settings_describe_the_storage(settings: dict[str, Any], expected: StorageOptions) -> None:
     assert StorageOptions.from_settings(DeploySettings(**settings)) == expected
 
 

@@ -143,7 +143,7 @@ def test_microsofts_tenant_decides_whether_an_address_counts(
 def test_on_a_site_with_several_providers_a_user_has_the_providers_name(explain: Explained) -> None:
     """S7."""
     rules = {"admin_users": "corp:7", "allowed_users": "corp:7"}
-    text = explain({"sub": "7"}, "--provider-name", "corp", **rules)
+    text = explain({"sub": "7"}, "--provider-name", "corp", raw=b"", at="oidc", **rules)
     assert (explain.status, _roles(text)) == (0, "viewer, admin")
     assert "User ID: corp:7 (from sub)" in text
     assert _roles(explain({"sub": "7"}, "--provider-name", "hub")) == "viewer"

@@ -86,7 +86,7 @@ def served_by_wsgi(app: FastAPI, host: Host) -> Callable[..., Any]:
 
     adapted = ASGIMiddleware(serve, loop=_loop())
 
-    def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    def wsgi(environ: Any, start_response: Any) -> Any:
         query = environ.get("QUERY_STRING", "")
         return adapted(environ | {_QUERY: query, "QUERY_STRING": ""}, start_response)
 

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
 import pytest
-from werkzeug.test import TestResponse
 
-from tests.deploy.web import HTML, SITE, Web, parameter
+from tests.deploy.web import HTML, SITE, SiteResponse, Web, parameter
 from tests.faults import Faults
 
 EVIL = "\"><script>alert('canary')</script><img src=//evil.example.com onerror=x>&lt;&#x27;"
 
 
-def _pages(web: Web, faults: Faults) -> dict[str, TestResponse]:
+def _pages(web: Web, faults: Faults) -> dict[str, SiteResponse]:
     """Return every page that the package itself shows."""
     browser, signed_in = web.browser(), web.browser()
     signed_in.sign_in()

@@ -10,7 +10,8 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flow.events import listen, unlisten
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import BINDING, binding_of
-from tests.deploy.web import PROTECTED, Browser, Web
+from tests.deploy.hosts import PROTECTED
+from tests.deploy.web import Browser, Web
 
 
 @dataclass

@@ -256,17 +256,7 @@ def test_redis_holds_no_cookie(
 ) -> None:
     """T13."""
     secrets = _walk(make_web(redis_backend))
-    client = redis_server.client
-    parts: list[bytes] = []
-    for key in client.scan_iter("*"):
-        kind = client.type(key)
-        parts.append(key)
-        if kind == b"string":
-            parts.append(client.get(key))
-        elif kind == b"zset":
-            parts += client.zrange(key, 0, -1)
-        else:
-            parts.append(repr(client.dump(key)).encode())
+    parts = [part for key, parts in redis_server.contents().items() for part in (key, *parts)]
     assert len(parts) > 5
     _hold(b"\n".join(parts), secrets)
 

@@ -32,7 +32,7 @@ class Site:
 
     settings: dict[str, str]
     rows: Callable[[], dict[bytes, bytes]]
-    write: Callable[[bytes, bytes], None]
+    write: Callable[[bytes, bytes], object]
     monkeypatch: pytest.MonkeyPatch
 
     def start(self, keys: str = "") -> Browser:
@@ -88,8 +88,8 @@ def _write(place: Path, key: bytes, value: bytes) -> None:
 
 
 def _values(server: RedisServer) -> dict[bytes, bytes]:
-    client = server.client
-    return {key: client.get(key) or b"" for key in client.keys("*") if client.type(key) == b"string"}
+    contents = server.contents()
+    return {key: contents[key][0] for key in contents if server.client.type(key) == b"string"}
 
 
 def _dump(site: Site) -> bytes:

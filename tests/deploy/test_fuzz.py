@@ -16,7 +16,8 @@ from pywry_auth.deploy.cookies import TokenSigner
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import BINDING
-from tests.deploy.web import HTML, PROTECTED, SECRET, SITE, SITE_CLIENT, Web, parameter
+from tests.deploy.hosts import PROTECTED
+from tests.deploy.web import HTML, SECRET, SITE, SITE_CLIENT, Web, parameter
 
 PATHS = [
     "/auth/login",

@@ -9,7 +9,8 @@ import pytest
 from pywry_auth.flask import login_required
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import DEFAULT_USERS
-from tests.deploy.web import HTML, PROTECTED, SITE, Browser, Web
+from tests.deploy.hosts import PROTECTED
+from tests.deploy.web import HTML, SITE, Browser, Web
 
 GUARDED = ["/members", "/admin", "/write", "/documents/7"]
 CHALLENGE = 'Bearer realm="session"'

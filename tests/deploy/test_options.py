@@ -17,7 +17,7 @@ def _options(config: AuthConfig | None = None, shared: bool = False, **settings:
 
 
 def test_what_code_says_wins_and_what_it_leaves_comes_from_settings() -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "auth_enabled": True,
         "auth_session_cookie": "from_settings",
         "auth_header": "X-From-Settings",
@@ -177,8 +177,8 @@ def test_a_public_address_that_cannot_work_is_refused_by_its_name(url: str) -> N
 def test_where_to_go_afterwards_is_a_path(name: str, value: str) -> None:
     """T7: behind the site's origin, ``.evil.example.com`` would name another host."""
     with pytest.raises(AuthenticationError, match=f"PYWRY_DEPLOY__{name.upper()}"):
-        _options(**{name: value})
-    assert getattr(_options(**{name: "/home?a=b#c"}), name) == "/home?a=b#c"
+        _options(None, False, **{name: value})
+    assert getattr(_options(None, False, **{name: "/home?a=b#c"}), name) == "/home?a=b#c"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a;b", "a=b", "a,b", "é", "a\r\nb", "a\tb", '"a"'])
@@ -186,7 +186,7 @@ def test_a_cookie_and_a_header_need_a_name(name: str) -> None:
     """T8."""
     for config, settings in ((AuthConfig(session_cookie=name), {}), (None, {"auth_session_cookie": name})):
         with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__AUTH_SESSION_COOKIE"):
-            _options(config, **settings)
+            _options(config, False, **settings)
     for config, settings in ((AuthConfig(auth_header=name), {}), (None, {"auth_header": name})):
         with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__AUTH_HEADER"):
-            _options(config, **settings)
+            _options(config, False, **settings)

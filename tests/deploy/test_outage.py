@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from werkzeug.test import TestResponse
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
-from tests.deploy.web import PROTECTED, Browser, WatchedBackend, Web, set_cookies
+from tests.deploy.hosts import PROTECTED
+from tests.deploy.web import Browser, SiteResponse, WatchedBackend, Web, set_cookies
 from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
 
-Ask = Callable[[Browser], TestResponse]
+Ask = Callable[[Browser], SiteResponse]
 
 REQUESTS: dict[str, Ask] = {
     "login": lambda browser: browser.get("/auth/login"),
@@ -49,7 +49,7 @@ def site(make_web: Callable[..., Web], watched: WatchedBackend) -> Web:
     return make_web(watched, settings={"default_roles": "viewer,admin"})
 
 
-def _unavailable(response: TestResponse) -> None:
+def _unavailable(response: SiteResponse) -> None:
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert response.headers["Cache-Control"] == "no-store"

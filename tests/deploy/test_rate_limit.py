@@ -75,7 +75,9 @@ def test_a_header_makes_nobody_another_client(make_web: Callable[..., Web], head
     browser = web.browser("203.0.113.7")
     answers = [
         browser.get(
-            "/auth/login", **{header: f"for=198.51.100.{n}" if header == "Forwarded" else f"198.51.100.{n}"}
+            "/auth/login",
+            html=False,
+            **{header: f"for=198.51.100.{n}" if header == "Forwarded" else f"198.51.100.{n}"},
         )
         for n in range(5)
     ]

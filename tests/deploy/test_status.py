@@ -8,9 +8,9 @@ import pytest
 
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import issue_session_token
-from tests.deploy.web import Browser, Web, set_cookies
+from tests.deploy.web import SECRET, Browser, Web, set_cookies
 
-NOBODY = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+NOBODY: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
 
 
 def test_nobody_is_signed_in_at_first(web_on: Web) -> None:
@@ -102,7 +102,7 @@ def test_no_answer_under_auth_is_kept_by_anybody(
     browser = web.browser()
     if signed_in:
         browser.sign_in()
-    ask: Callable[..., object] = {"GET": browser.get, "POST": browser.post, "HEAD": browser.head}[method]
+    ask = {"GET": browser.get, "POST": browser.post, "HEAD": browser.head}[method]
     response = ask(path, html=html)
     assert response.headers["Cache-Control"] == "no-store"
     assert "Cookie" in response.headers["Vary"]
@@ -151,22 +151,22 @@ def test_switched_off_nobody_is_signed_in_and_start_up_says_so(
     make_web: Callable[..., Web], alice: Browser, web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
     """``AUTH_ENABLED=false``: guards deny; a session that was there before is none."""
-    off = make_web(web.backend, config=AuthConfig(token_secret=web.config.token_secret))
+    off = make_web(web.backend, config=AuthConfig(token_secret=SECRET))
     assert "AUTH_ENABLED" in caplog.text
     browser = off.browser()
     browser.plant("pywry_session", alice.cookie() or "")
     token = issue_session_token(off.sessions, "robot", ["admin"], 60)
     for headers in ({}, {"Authorization": f"Bearer {token}"}):
-        assert browser.get("/auth/status", **headers).json == NOBODY
-        assert browser.get("/members", **headers).status_code == 401
-        assert browser.get("/admin", **headers).status_code == 401
-        assert browser.get("/write", **headers).status_code == 401
-        assert browser.get("/who", **headers).json["user_id"] is None
+        assert browser.get("/auth/status", html=False, **headers).json == NOBODY
+        assert browser.get("/members", html=False, **headers).status_code == 401
+        assert browser.get("/admin", html=False, **headers).status_code == 401
+        assert browser.get("/write", html=False, **headers).status_code == 401
+        assert browser.get("/who", html=False, **headers).json["user_id"] is None
         for path in ("/auth/login", "/auth/callback?state=x", "/auth/userinfo"):
-            response = browser.get(path, **headers)
+            response = browser.get(path, html=False, **headers)
             assert (response.status_code, response.json["error"]) == (503, "auth_disabled")
         for path in ("/auth/refresh", "/auth/logout"):
-            assert browser.post(path, **headers).status_code == 503
+            assert browser.post(path, html=False, **headers).status_code == 503
     assert off.browser().get("/public").status_code == 200
     assert alice.user == "user-alice", "elsewhere the session still lives"
 

@@ -53,7 +53,7 @@ class WatchedBackend(Backend):
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self.shared = inner.shared  # type: ignore[misc]
+        self.shared = inner.shared
         self.operations: list[str] = []
         self.fails: Callable[[int], bool] = lambda number: False
         self._lock = threading.Lock()
@@ -215,6 +215,15 @@ def add_views(app: Flask) -> None:
         return f"{PROTECTED}: {document}"
 
 
+class SiteResponse(TestResponse):
+    """A response whose JSON a test may read without proving that there is any."""
+
+    @property
+    def json(self) -> Any:
+        """The parsed body, or None if it is not JSON."""
+        return self.get_json()
+
+
 class SiteClient(WSGIClient):
     """Sends requests to an application wherever it is served; ``SITE`` stands for its address.
 
@@ -224,17 +233,27 @@ class SiteClient(WSGIClient):
     """
 
     def __init__(self, web: Web, *, use_cookies: bool) -> None:
-        super().__init__(web.wsgi, use_cookies=use_cookies)
+        super().__init__(web.wsgi, SiteResponse, use_cookies=use_cookies)
         self._base_url, self._mount = web.base_url, web.host.mount
 
-    def open(self, path: str, *args: Any, **arguments: Any) -> TestResponse:  # type: ignore[override]
+    def open(self, path: str, *args: Any, **arguments: Any) -> SiteResponse:  # type: ignore[override]
         """Send a request to a path as a page has it, or to ``/auth/…`` wherever the routes are mounted."""
         if arguments.get("base_url", SITE) == SITE:
             arguments["base_url"] = self._base_url
         root = urlsplit(arguments["base_url"]).path
         inside = path.removeprefix(root) if path.startswith(f"{root}/") else path
         mount = self._mount if inside.startswith("/auth/") else ""
-        return super().open(mount + inside, *args, **arguments)
+        response = super().open(mount + inside, *args, **arguments)
+        assert isinstance(response, SiteResponse)
+        return response
+
+    def get(self, *args: Any, **arguments: Any) -> SiteResponse:
+        """Send a GET request."""
+        return self.open(*args, method="GET", **arguments)
+
+    def post(self, *args: Any, **arguments: Any) -> SiteResponse:
+        """Send a POST request."""
+        return self.open(*args, method="POST", **arguments)
 
 
 class Browser:
@@ -248,18 +267,19 @@ class Browser:
 
     def __init__(self, client: WSGIClient, base_url: str, address: str = "127.0.0.1") -> None:
         self.client = client
+        self.client.response_wrapper = SiteResponse
         self.base_url = base_url
         self._address = address
 
-    def get(self, path: str, html: bool = False, **headers: str) -> TestResponse:
+    def get(self, path: str, html: bool = False, **headers: str) -> SiteResponse:
         """Go to a path or URL of the site; header names with underscores for dashes."""
         return self._open("GET", path, html, headers)
 
-    def post(self, path: str, html: bool = False, **headers: str) -> TestResponse:
+    def post(self, path: str, html: bool = False, **headers: str) -> SiteResponse:
         """Send an empty POST."""
         return self._open("POST", path, html, headers)
 
-    def head(self, path: str, html: bool = False, **headers: str) -> TestResponse:
+    def head(self, path: str, html: bool = False, **headers: str) -> SiteResponse:
         """Look ahead."""
         return self._open("HEAD", path, html, headers)
 
@@ -274,7 +294,7 @@ class Browser:
         password = {"alice": "wonderland", "bob": "builder"}[username]
         return Person(username, password).authorize(self.begin(path))
 
-    def sign_in(self, path: str = "/auth/login", username: str = "alice") -> TestResponse:
+    def sign_in(self, path: str = "/auth/login", username: str = "alice") -> SiteResponse:
         """Sign in, and return the application's answer to the callback."""
         response = self.get(self.authorize(path, username), html=True)
         assert response.status_code == 303, (response.status_code, response.text)
@@ -295,17 +315,19 @@ class Browser:
         user: str | None = self.get("/auth/status").json["user_id"]
         return user
 
-    def _open(self, method: str, path: str, html: bool, headers: Mapping[str, str]) -> TestResponse:
+    def _open(self, method: str, path: str, html: bool, headers: Mapping[str, str]) -> SiteResponse:
         sent = {"Accept": HTML if html else "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         target = path.removeprefix(self.base_url)
-        return self.client.open(
+        response = self.client.open(
             target,
             method=method,
             base_url=self.base_url,
             headers=sent,
             environ_overrides={"REMOTE_ADDR": self._address},
         )
+        assert isinstance(response, SiteResponse)
+        return response
 
 
 def set_cookies(response: TestResponse) -> dict[str, str]:

@@ -92,7 +92,7 @@ def test_another_process_is_waited_for_until_it_ends_however_it_ends(
     folder: Path, holder: Holder, how: signal.Signals | None
 ) -> None:
     told = Notices()
-    end = threading.Thread(target=lambda: told.came.wait(_SECONDS) and holder.end(how))
+    end = threading.Thread(target=lambda: holder.end(how) if told.came.wait(_SECONDS) else None)
     end.start()
     with login_turn("desk", _SECONDS, told, threading.Event(), folder) as waited:
         assert 0 < waited < _SECONDS
@@ -119,7 +119,7 @@ def test_the_wait_ends_in_time(folder: Path, holder: Holder) -> None:
 
 def test_the_wait_can_be_cancelled(folder: Path, holder: Holder) -> None:
     told, cancelled = Notices(), threading.Event()
-    cancel = threading.Thread(target=lambda: told.came.wait(_SECONDS) and cancelled.set())
+    cancel = threading.Thread(target=lambda: cancelled.set() if told.came.wait(_SECONDS) else None)
     cancel.start()
     with (
         pytest.raises(AuthFlowCancelled) as caught,

@@ -179,6 +179,7 @@ def test_one_that_rings_early_waits_for_the_rest(
 
 def test_what_it_calls_may_set_it_again_and_hold_it_up(clock: Clock, timers: HeldTimers) -> None:
     """No lock is held: the action may take its time, and others may set the timer meanwhile."""
+    timer: RefreshTimer
 
     def act() -> None:
         other = threading.Thread(target=timer.set, args=(clock.now + 7,))
@@ -197,6 +198,7 @@ def test_what_it_calls_may_set_it_again_and_hold_it_up(clock: Clock, timers: Hel
 def test_it_can_be_stopped_from_within_its_own_lock(timers: HeldTimers) -> None:
     """A collection of garbage may come at any time, in any thread, and end who owned the timer."""
     moments = iter([0.0, 0.0, 5.0])
+    timer: RefreshTimer
 
     def clock() -> float:
         moment = next(moments)

@@ -299,9 +299,9 @@ def test_a_turn_lasts_as_long_as_the_calls_of_a_refresh_can_take(
     asked: list[float] = []
     locked = store.lock
 
-    def lock(key: str, seconds: float) -> AbstractContextManager[None]:
-        asked.append(seconds)
-        return locked(key, seconds)
+    def lock(key: str, lifetime: float) -> AbstractContextManager[None]:
+        asked.append(lifetime)
+        return locked(key, lifetime)
 
     store.lock = lock  # type: ignore[method-assign]
     SessionManager(provider, store, "alice", clock=clock).refresh()

@@ -82,7 +82,7 @@ class Nginx:
         return (self._folder / "access.log").read_text()
 
     def _server(self, port: int) -> str:
-        block = re.findall(r"^```nginx\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)[0]
+        block: str = re.findall(r"^```nginx\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)[0]
         for theirs, ours in (
             ("listen 443 ssl", f"listen 127.0.0.1:{self._port} ssl"),
             ("server_name app.example.com", "server_name localhost"),

@@ -44,6 +44,15 @@ class RedisServer:
                 return
         raise AssertionError("redis-server did not start")
 
+    def contents(self) -> dict[bytes, list[bytes]]:
+        """Return each key with its string, or with the members of its sorted set."""
+        contents: dict[bytes, list[bytes]] = {}
+        for key in self.client.scan_iter():
+            is_string = self.client.type(key) == b"string"
+            parts = [self.client.get(key) or b""] if is_string else self.client.zrange(key, 0, -1)
+            contents[_bytes(key)] = [_bytes(part) for part in parts]
+        return contents
+
     @property
     def pid(self) -> int:
         """The server's process."""
@@ -65,3 +74,8 @@ class RedisServer:
     ) -> None:
         self.client.close()
         self.stop()
+
+
+def _bytes(reply: object) -> bytes:
+    assert isinstance(reply, bytes), "the client decodes nothing"
+    return reply

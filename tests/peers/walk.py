@@ -75,7 +75,12 @@ class Walk:
     def press(self, label: str) -> None:
         """Follow the link, or press the button, of this label, as soon as there is one."""
         labelled = f"//a[text()='{label}'] | //button[text()='{label}']"
-        self._wait(lambda: self.driver.find_element(By.XPATH, labelled).click() is None, label)
+
+        def pressed() -> bool:
+            self.driver.find_element(By.XPATH, labelled).click()
+            return True
+
+        self._wait(pressed, label)
 
     def arrive(self, path: str) -> None:
         """Wait until the browser is at a path of the site."""

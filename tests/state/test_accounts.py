@@ -89,8 +89,7 @@ def test_an_unreadable_record_counts_as_missing(backend: Backend, garbage: bytes
     accounts = Accounts(backend, "desk")
     for key in KEYS:
         backend.put(f"oauth:{key}", garbage)
-    assert accounts.current is None
-    assert accounts.get("alice") is None
+    assert (accounts.current, accounts.get("alice")) == (None, None)
     accounts.remember("alice", PROFILE, [])
     assert (accounts.current, accounts.get("alice")) == ("alice", Account(PROFILE))
 

@@ -187,10 +187,11 @@ def test_a_concurrent_refresh_does_not_restore_a_deleted_session(store: SessionS
     for number in range(10):
         session_id = f"s{number}"
         store.create_session(session_id, "alice")
-        together(
-            17,
-            lambda n, sid=session_id: store.delete_session(sid) if n == 0 else store.refresh_session(sid),
-        )
+
+        def act(number: int, sid: str = session_id) -> bool:
+            return store.delete_session(sid) if number == 0 else store.refresh_session(sid)
+
+        together(17, act)
         assert store.get_session(session_id) is None
     assert store.list_user_sessions("alice") == []
 
@@ -300,7 +301,7 @@ def test_a_bearer_token_opens_its_session_and_is_not_in_the_store(
     session = store.get_session(session_id)
     assert session is not None
     assert (session.user_id, session.roles) == ("alice", ["editor"])
-    keys = redis_server.client.keys()
+    keys = redis_server.contents()
     assert len(keys) == 2
     assert all(token.encode() not in key + (redis_server.client.dump(key) or b"") for key in keys)
 

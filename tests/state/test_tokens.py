@@ -34,7 +34,8 @@ TOKENS = OAuthTokenSet("at", refresh_token="rt", expires_in=3600, raw={"access_t
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    return request.getfixturevalue(request.param)
+    found: Backend = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
