@@ -36,9 +36,8 @@ def app_from_settings(hint: str = "") -> Flask:
         blueprint = create_auth_blueprint(provider, deploy_settings=settings.deploy)
         return create_app(blueprint, cast("OAuthProvider", provider), hint)
     except (AuthenticationError, ImportError, ValueError) as error:
-        raise RuntimeError(
-            str(error)
-        ) from None  # gunicorn prints this kind in one sentence, others at length
+        # gunicorn prints this kind in one sentence, others at length.
+        raise RuntimeError(str(error)) from None
 
 
 def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flask:

@@ -23,9 +23,8 @@ class SecretService:
     """A running service with an unlocked, empty keyring, reached by ``DBUS_SESSION_BUS_ADDRESS``."""
 
     def __init__(self) -> None:
-        self._folder = TemporaryDirectory(
-            prefix="bus", ignore_cleanup_errors=True
-        )  # short: its sockets are there
+        # A short name: its sockets are there.
+        self._folder = TemporaryDirectory(prefix="bus", ignore_cleanup_errors=True)
         self.address = ""
 
     def lock(self) -> None:
