@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -330,6 +331,7 @@ class DeploySettings(_Section):
     )
 
 
+@dataclass(frozen=True, repr=False)
 class PyWrySettings:
     """All settings of one call to ``get_settings``.
 
@@ -338,9 +340,8 @@ class PyWrySettings:
         deploy: The web application.
     """
 
-    def __init__(self, oauth2: OAuth2Settings | None, deploy: DeploySettings) -> None:
-        self.oauth2 = oauth2
-        self.deploy = deploy
+    oauth2: OAuth2Settings | None
+    deploy: DeploySettings
 
 
 class _Client(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,14 @@ def test_settings_are_read_anew_at_each_call(monkeypatch: pytest.MonkeyPatch) ->
     assert get_settings().deploy.redis_prefix == "pywry"
     monkeypatch.setenv(DEPLOY + "REDIS_PREFIX", "other")
     assert get_settings().deploy.redis_prefix == "other"
+
+
+def test_the_settings_are_one_value_that_shows_nothing() -> None:
+    settings = get_settings()
+    assert settings == PyWrySettings(settings.oauth2, settings.deploy)
+    assert "deploy" not in repr(settings)
+    with pytest.raises(FrozenInstanceError):
+        settings.deploy = DeploySettings()  # type: ignore[misc]
 
 
 # Files

@@ -33,6 +33,12 @@ class AuthConfig:
         session_ttl: The longest lifetime of a session in seconds.
     """
 
+    enabled = False
+    session_cookie = "pywry_session"
+    auth_header = "Authorization"
+    token_secret = ""
+    session_ttl: float = 86400
+
     def __init__(
         self,
         enabled: bool | None = None,
@@ -41,22 +47,15 @@ class AuthConfig:
         token_secret: str | None = None,
         session_ttl: float | None = None,
     ) -> None:
-        self.chosen = {
-            name: value
-            for name, value in (
-                ("enabled", enabled),
-                ("session_cookie", session_cookie),
-                ("auth_header", auth_header),
-                ("token_secret", token_secret),
-                ("session_ttl", session_ttl),
-            )
-            if value is not None
+        choices = {
+            "enabled": enabled,
+            "session_cookie": session_cookie,
+            "auth_header": auth_header,
+            "token_secret": token_secret,
+            "session_ttl": session_ttl,
         }
-        self.enabled = bool(enabled)
-        self.session_cookie = session_cookie or "pywry_session"
-        self.auth_header = auth_header or "Authorization"
-        self.token_secret = token_secret or ""
-        self.session_ttl = 86400 if session_ttl is None else session_ttl
+        self.chosen = {name: value for name, value in choices.items() if value is not None}
+        vars(self).update(self.chosen)
 
     def __repr__(self) -> str:
         return f"AuthConfig(enabled={self.enabled}, session_cookie={self.session_cookie!r})"
