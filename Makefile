@@ -42,7 +42,7 @@ types: setup ## check types
 setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.json ## install all that the tests need
 
 soak: setup ## run the tests that take long, with their full counts
-	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_gunicorn.py tests/test_one_refresh.py
+	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_one_refresh.py
 
 demo: .venv/.runtime ## sign in to a web application here, with a provider of its own
 	$(BIN)/pywry-auth demo
