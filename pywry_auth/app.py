@@ -237,14 +237,14 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
 
 def _own_file(client_id: str) -> Path:
     """Return a file for one client only: two clients of one user would overwrite each other's tokens."""
-    import hashlib
     import re
 
     from pywry_auth.backends.sqlite import default_path
+    from pywry_auth.digests import digest_of
 
     # What can be read of the name is for people; file systems that fold case make the digest needful.
     readable = re.sub("[^a-z0-9-]+", "_", client_id.lower())[:40]
-    digest = hashlib.sha256(client_id.encode()).hexdigest()[:16]
+    digest = digest_of(client_id)[:16]
     return default_path().with_name(f"tokens-{readable}-{digest}.sqlite3")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = "pywry_auth"
 
-_GROUND = frozenset({"version", "exceptions", "models", "storage", "config", "single_flight"})
+_GROUND = frozenset({"version", "exceptions", "models", "storage", "config", "single_flight", "digests"})
 _TOWERS = _GROUND | {"protocol", "backends", "providers", "state", "pages"}
 _BRIDGE = _TOWERS | {"flow"}
 _WEB = _BRIDGE | {"deploy", "asgi"}
@@ -24,6 +24,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "storage": frozenset(),
     "config": frozenset({"exceptions", "models", "storage"}),
     "single_flight": frozenset({"exceptions"}),
+    "digests": frozenset(),
     "protocol": _GROUND,
     "backends": _GROUND,
     "pages": _GROUND,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pywry_auth.digests import digest_of
 from pywry_auth.exceptions import StoreUnavailable
 
 if sys.platform == "win32":
@@ -102,9 +102,8 @@ class FileLocks:
 
     def _open(self, name: str) -> int:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        return os.open(self._folder / f"{digest}.lock", flags, 0o600)
+        return os.open(self._folder / f"{digest_of(name)}.lock", flags, 0o600)
 
 
 def default_folder() -> Path:

@@ -6,12 +6,13 @@ A value stays whole even if the program crashes while it writes.
 from __future__ import annotations
 
 import base64
-import hashlib
 import logging
 import re
 import zlib
 from dataclasses import dataclass
 from typing import Protocol
+
+from pywry_auth.digests import digest_of
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -89,7 +90,7 @@ class Entries:
         for number, part in enumerate(parts, 1):
             self._vault.set(_entry(name, slot, number), part)
         serial = heads[0].serial + 1 if heads else 1
-        self._vault.set(_entry(name, slot, 0), f"{serial}:{len(parts) + 1}:{_digest(text)}:{begin}")
+        self._vault.set(_entry(name, slot, 0), f"{serial}:{len(parts) + 1}:{digest_of(text)}:{begin}")
         if heads:
             self._clear(name, heads[0].slot, heads)
 
@@ -118,7 +119,7 @@ class Entries:
             if part is None:
                 return None
             text += part
-        if _digest(text) != head.digest:
+        if digest_of(text) != head.digest:
             return None
         try:
             return zlib.decompress(base64.b64decode(text))
@@ -142,7 +143,3 @@ class Entries:
 
 def _entry(name: str, slot: str, number: int) -> str:
     return f"{name}.{slot}{number}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

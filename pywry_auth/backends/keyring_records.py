@@ -5,7 +5,6 @@ A keyring itself has no lifetimes or groups, and cannot list its entries.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 
 from pywry_auth.backends.base import Terms, bounded
 from pywry_auth.backends.keyring_entries import Entries
+from pywry_auth.digests import digest_of
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -49,7 +49,7 @@ class Records:
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
-        data = self._entries.read(_name(key))
+        data = self._entries.read(digest_of(key))
         if data is None or len(data) < _END.size or _END.unpack_from(data)[0] <= self._clock():
             return None
         return data[_END.size :]
@@ -78,7 +78,7 @@ class Records:
         """Return the live keys of a group."""
         index = self._index()
         ended = self._ended(index)
-        lost = [key for key in _of_group(index, group) if not self._entries.holds(_name(key))]
+        lost = [key for key in _of_group(index, group) if not self._entries.holds(digest_of(key))]
         self._drop(index, {*ended, *lost})
         return _of_group(index, group)
 
@@ -108,12 +108,12 @@ class Records:
             index.pop(key, None)
             index[key] = listed  # at the end, because the oldest records come first
             self._write_index(index)
-        self._entries.write(_name(key), _END.pack(listed.end) + value)
+        self._entries.write(digest_of(key), _END.pack(listed.end) + value)
 
     def _drop(self, index: dict[str, _Listed], keys: Iterable[str]) -> None:
         keys = list(keys)
         for key in keys:
-            self._entries.erase(_name(key))
+            self._entries.erase(digest_of(key))
             index.pop(key, None)
         if keys:
             self._write_index(index)
@@ -136,7 +136,3 @@ class Records:
 
 def _of_group(index: dict[str, _Listed], group: str) -> list[str]:
     return [key for key, listed in index.items() if listed.group == group]
-
-
-def _name(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from itsdangerous import BadSignature, Signer
 
+from pywry_auth.digests import digest_of
+
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
@@ -40,14 +42,9 @@ class TokenSigner:
         if not value.isascii():
             return None
         try:
-            return token_digest(self._signer.unsign(value).decode("ascii"))
+            return digest_of(self._signer.unsign(value).decode("ascii"))
         except BadSignature:
             return None
-
-
-def token_digest(token: str) -> str:
-    """Return the SHA-256 of a token in hexadecimal: what a store knows it by, safe to show and to log."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

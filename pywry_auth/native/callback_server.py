@@ -10,12 +10,13 @@ from http import HTTPStatus
 from types import TracebackType
 from urllib.parse import parse_qsl
 
+from pywry_auth.digests import same_secret
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback import LOOPBACK, LoopbackServer, first_free
 from pywry_auth.pages import loopback as pages
 from pywry_auth.pages.loopback import PageResponse
-from pywry_auth.protocol.authorization import ResponseParameters, same_state
+from pywry_auth.protocol.authorization import ResponseParameters
 
 CALLBACK_PATH = "/callback"
 """Path of the redirect URI."""
@@ -192,7 +193,7 @@ class OAuthCallbackServer:
         # the provider that received the request can end the login.
         if len(values) != len(parameters) or self._state is None:
             return pages.refused(HTTPStatus.BAD_REQUEST)
-        if not same_state(self._state, values.get("state")):
+        if not same_secret(self._state, values.get("state")):
             return pages.refused(HTTPStatus.BAD_REQUEST)
         with self._lock:
             if self._parameters is not None:

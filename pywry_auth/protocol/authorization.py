@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pywry_auth.digests import same_secret
 from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.protocol.provider_errors import explain
@@ -49,7 +49,7 @@ def validate_authorization_response(
             "The response has a parameter twice (RFC 6749 §3.1): start a new login.",
             error=ErrorCode.INVALID_RESPONSE,
         )
-    if not same_state(request.state, values.get("state")):
+    if not same_secret(request.state, values.get("state")):
         raise AuthenticationError(
             "The response does not belong to this login: start a new one.", error=ErrorCode.INVALID_STATE
         )
@@ -70,8 +70,3 @@ def validate_authorization_response(
             error=ErrorCode.INVALID_RESPONSE,
         )
     return AuthorizationCode(values["code"])
-
-
-def same_state(expected: str, received: str | None) -> bool:
-    """Compare states in constant time, for any characters."""
-    return received is not None and hmac.compare_digest(expected.encode(), received.encode(errors="replace"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from pywry_auth.digests import same_secret
 from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
 from pywry_auth.models import Claims
 
@@ -60,7 +60,7 @@ def check_claims(
         _refuse("it has no time of issue or of expiry (iat, exp)")
     check_times(claims, expected)
     _check_subject(claims)
-    if nonce is not None and not _same(claims.get("nonce"), nonce):
+    if nonce is not None and not same_secret(nonce, claims.get("nonce")):
         _refuse("its nonce is not the one of this login")
     if access_token is not None and "at_hash" in claims:
         _check_at_hash(claims["at_hash"], token.algorithm, access_token)
@@ -138,14 +138,8 @@ def _check_at_hash(at_hash: object, algorithm: str, access_token: str) -> None:
         _refuse(f"it has an at_hash, which is not defined for {algorithm}")
     digest = hashlib.new(name, access_token.encode()).digest()
     half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode("ascii")
-    if not _same(at_hash, half):
+    if not same_secret(half, at_hash):
         _refuse("the access token is not the one it came with (at_hash)")
-
-
-def _same(received: object, expected: str) -> bool:
-    return isinstance(received, str) and hmac.compare_digest(
-        received.encode(errors="replace"), expected.encode()
-    )
 
 
 def _refuse(why: str) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pywry_auth.backends.base import Backend, Terms, bounded
+from pywry_auth.digests import digest_of
 from pywry_auth.models import UserSession
 from pywry_auth.state.auth import DEFAULT_ROLE_PERMISSIONS, permissions_of
 from pywry_auth.state.records import pack, unpack
@@ -231,7 +231,7 @@ def issue_session_token(
         ttl: The lifetime in seconds; by default the store's ``session_ttl``.
     """
     token = _BEARER + secrets.token_urlsafe(32)
-    session_store.create_session(_digest(token), user_id, roles, ttl)
+    session_store.create_session(digest_of(token), user_id, roles, ttl)
     return token
 
 
@@ -244,11 +244,7 @@ def session_id_of_bearer(token: str) -> str | None:
     Returns:
         The ID, or None if the text is not such a token.
     """
-    return _digest(token) if token.startswith(_BEARER) and len(token) < 100 and token.isascii() else None
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("ascii")).hexdigest()
+    return digest_of(token) if token.startswith(_BEARER) and len(token) < 100 and token.isascii() else None
 
 
 def _group(user_id: str) -> str:

@@ -1,0 +1,18 @@
+"""Ground: digests of texts, and comparison of secrets in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+
+def digest_of(text: str) -> str:
+    """Return the SHA-256 of a text, whatever its characters, in hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def same_secret(expected: str, received: object) -> bool:
+    """Compare in constant time, for any characters; a value that is no string is not the same."""
+    return isinstance(received, str) and hmac.compare_digest(
+        expected.encode(), received.encode(errors="replace")
+    )
