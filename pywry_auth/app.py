@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.backends.options import StorageOptions
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.token_lifecycle import not_signed_in
 from pywry_auth.models import AuthFlowResult

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
-from pywry_auth.storage import PREFIX, REDIS_URL, refused_backend
+from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"

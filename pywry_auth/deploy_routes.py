@@ -11,7 +11,8 @@ from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.deploy.auth_routes import AuthRoutes
 from pywry_auth.deploy.options import deploy_options
 from pywry_auth.deploy.providers import Providers
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.auth import AuthConfig

@@ -12,18 +12,21 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = "pywry_auth"
 
-_GROUND = frozenset({"version", "exceptions", "models", "storage", "config", "single_flight", "digests"})
+_GROUND = frozenset(
+    {"version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight", "digests"}
+)
 _TOWERS = _GROUND | {"protocol", "backends", "providers", "state", "pages"}
 _BRIDGE = _TOWERS | {"flow"}
 _WEB = _BRIDGE | {"deploy", "asgi"}
 
 FLOORS: Mapping[str, frozenset[str]] = {
     "version": frozenset(),
-    "exceptions": frozenset(),
-    "models": frozenset({"exceptions"}),
-    "storage": frozenset(),
-    "config": frozenset({"exceptions", "models", "storage"}),
-    "single_flight": frozenset({"exceptions"}),
+    "error_codes": frozenset(),
+    "exceptions": frozenset({"error_codes"}),
+    "models": frozenset({"error_codes", "exceptions"}),
+    "backend_names": frozenset(),
+    "config": frozenset({"error_codes", "exceptions", "models", "backend_names"}),
+    "single_flight": frozenset({"error_codes", "exceptions"}),
     "digests": frozenset(),
     "protocol": _GROUND,
     "backends": _GROUND,

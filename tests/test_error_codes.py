@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pywry_auth.exceptions import ErrorCode
+from pywry_auth.error_codes import ErrorCode
 from tests.house import files, source_of
 
 CODES = {str(member) for member in ErrorCode}

@@ -7,11 +7,11 @@ import pickle
 
 import pytest
 
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
     AuthFlowCancelled,
     AuthFlowTimeout,
-    ErrorCode,
     TokenError,
     TokenExpiredError,
     TokenRefreshError,

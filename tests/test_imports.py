@@ -58,7 +58,7 @@ PLAIN = [
     "from pywry_auth import SessionManager",
     "from pywry_auth import PyWry\nPyWry",
     "from pywry_auth.flow.authorization_code import begin, complete",
-    "from pywry_auth.protocol import authorization, discovery, id_token, pkce, urls",
+    "from pywry_auth.protocol import authorization_response, discovery, id_token, pkce, urls",
     "import pywry_auth.state\npywry_auth.state",
 ]
 

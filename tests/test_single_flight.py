@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.single_flight import SingleFlight
 from tests.waiting import count_waiters
 

@@ -10,7 +10,8 @@ from starlette.requests import HTTPConnection
 
 from pywry_auth.asgi.middleware import ROUTER, Refused
 from pywry_auth.deploy.answers import challenge, forbidden
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:

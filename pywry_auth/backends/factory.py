@@ -10,9 +10,9 @@ from dataclasses import replace
 from functools import cache
 from importlib import import_module
 
+from pywry_auth.backend_names import BUILT_IN, installed_backends, refused_backend
 from pywry_auth.backends.base import Backend
 from pywry_auth.backends.options import StorageOptions
-from pywry_auth.storage import BUILT_IN, installed_backends, refused_backend
 
 
 @cache

@@ -14,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from pywry_auth.backend_names import KEYRING_SERVICE
 from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.file_locks import FileLocks, default_folder
 from pywry_auth.backends.keyring_entries import ENTRY, Entries
 from pywry_auth.backends.keyring_records import Records
 from pywry_auth.backends.keyring_vault import Keyring, ServiceVault, unusable
 from pywry_auth.backends.options import StorageOptions
-from pywry_auth.storage import KEYRING_SERVICE
 
 _T = TypeVar("_T")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pywry_auth.storage import BUILT_IN, KEYRING_SERVICE
+from pywry_auth.backend_names import BUILT_IN, KEYRING_SERVICE
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings

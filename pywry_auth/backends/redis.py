@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from pywry_auth.backend_names import PREFIX, REDIS_URL
 from pywry_auth.backends import redis_scripts
 from pywry_auth.backends.base import Backend, Terms, When, bounded
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import StoreUnavailable
-from pywry_auth.storage import PREFIX, REDIS_URL
 
 try:
     from redis import Redis

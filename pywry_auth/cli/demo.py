@@ -18,7 +18,8 @@ from types import FrameType
 
 from pywry_auth.app import PyWry
 from pywry_auth.cli.output import describe, show
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.browser import has_browser, open_browser
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider

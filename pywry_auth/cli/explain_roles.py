@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pywry_auth.cli.output import show
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.options import deploy_options
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.flow.access import AccessRules, RuleResult, roles_in
 from pywry_auth.flow.subject import Subject, canonical_email, user_id_source
 from pywry_auth.providers.factory import create_provider_from_settings

@@ -11,7 +11,8 @@ from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import Body, Problem
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, StoreUnavailable, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
 from pywry_auth.pages.html import Page, document, security_headers
 from pywry_auth.pages.web import error_page
 

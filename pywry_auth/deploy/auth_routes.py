@@ -21,7 +21,8 @@ from pywry_auth.deploy.routes import ROUTES, Route
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from werkzeug.wrappers import Response
 from pywry_auth.deploy.answers import challenge, forbidden, store_down
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site, behind_proxies
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, StoreUnavailable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:

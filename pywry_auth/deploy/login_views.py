@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
 from pywry_auth.deploy.providers import readable
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, emit
 from pywry_auth.pages.web import choose_provider

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import redirect_to
 from pywry_auth.deploy.rate_limit import client_network
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import ResponseParameters, begin
 from pywry_auth.state.pending import PENDING_SECONDS, PendingAuthorization, PendingStore
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal
 from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
 from pywry_auth.models import OAuthTokenSet, UserSession

@@ -10,9 +10,10 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page
-from pywry_auth.protocol.authorization import ResponseParameters
+from pywry_auth.protocol.authorization_response import ResponseParameters
 from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:

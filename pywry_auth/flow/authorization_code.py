@@ -10,11 +10,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, naming_provider
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, naming_provider
 from pywry_auth.flow.subject import user_id
 from pywry_auth.flow.token_lifecycle import revoked_on_failure
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, OAuthTokenSet
-from pywry_auth.protocol.authorization import ResponseParameters, validate_authorization_response
+from pywry_auth.protocol.authorization_response import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
 
 if TYPE_CHECKING:

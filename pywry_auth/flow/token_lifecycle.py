@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
-    ErrorCode,
     StoreUnavailable,
     TokenError,
     TokenExpiredError,

@@ -11,12 +11,13 @@ from types import TracebackType
 from urllib.parse import parse_qsl
 
 from pywry_auth.digests import same_secret
-from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.native.http_connection import Request
-from pywry_auth.native.loopback import LOOPBACK, LoopbackServer, first_free
-from pywry_auth.pages import loopback as pages
-from pywry_auth.pages.loopback import PageResponse
-from pywry_auth.protocol.authorization import ResponseParameters
+from pywry_auth.native.loopback_listener import LOOPBACK, LoopbackServer, first_free
+from pywry_auth.pages import native as pages
+from pywry_auth.pages.native import PageResponse
+from pywry_auth.protocol.authorization_response import ResponseParameters
 
 CALLBACK_PATH = "/callback"
 """Path of the redirect URI."""

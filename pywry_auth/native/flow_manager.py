@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.token_lifecycle import revoked_on_failure
@@ -18,7 +19,7 @@ from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.handlers import LoopbackHandler, in_browser, in_window
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
-from pywry_auth.pages import loopback as pages
+from pywry_auth.pages import native as pages
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider

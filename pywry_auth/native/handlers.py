@@ -11,7 +11,7 @@ from pywry_auth.models import AuthorizationRequest
 from pywry_auth.native import browser
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.window import Window, call_back
-from pywry_auth.protocol.authorization import ResponseParameters
+from pywry_auth.protocol.authorization_response import ResponseParameters
 
 Present = Callable[[AuthorizationRequest], object]
 """Shows the user where to sign in, and returns without waiting."""

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
-from pywry_auth.pages.loopback import SECURITY_HEADERS, PageResponse, refused
+from pywry_auth.pages.native import SECURITY_HEADERS, PageResponse, refused
 
 _LINE_LIMIT = 8 * 1024  # bytes of the request line
 _HEAD_LIMIT = 64 * 1024  # bytes in all: cookies know no ports, so those of every local server come along

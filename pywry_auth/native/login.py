@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import AuthFlowCancelled, ErrorCode, naming_provider
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthFlowCancelled, naming_provider
 
 if TYPE_CHECKING:
     from pywry_auth.native.browser import Notify

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pywry_auth.backends.file_locks import FileLocks, default_folder
-from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, ErrorCode, StoreUnavailable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
 
 _PAUSE = 0.1  # seconds; no system calls back when a file is unlocked
 _STILL_WAITING = "Another process of this program still waits for the user: sign in there, or end it."

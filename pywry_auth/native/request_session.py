@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenExpiredError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from pywry_auth.exceptions import ErrorCode
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.pages.html import Page, button_link, button_list, link, paragraph
 
 _TITLES = {

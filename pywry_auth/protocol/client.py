@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.models import Claims, OAuthTokenSet
-from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.http import ProviderSession, close_idle_connections

@@ -15,7 +15,8 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
 
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

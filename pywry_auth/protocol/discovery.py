@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.urls import is_loopback, require_endpoint
 
 if TYPE_CHECKING:

@@ -25,7 +25,8 @@ from requests_oauthlib import OAuth2Session
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 

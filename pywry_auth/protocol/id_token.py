@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from pywry_auth.digests import same_secret
-from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import TokenError, TokenRefreshError
 from pywry_auth.models import Claims
 
 if TYPE_CHECKING:

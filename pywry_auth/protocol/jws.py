@@ -18,7 +18,8 @@ from joserfc.errors import (
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.jws import JWSRegistry
 
-from pywry_auth.exceptions import ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.key_set import KeySet
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession

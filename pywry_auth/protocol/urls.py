@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 
 
 @dataclass(frozen=True)

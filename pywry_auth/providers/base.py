@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Self, Unpack
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
@@ -17,7 +18,7 @@ from pywry_auth.providers.options import ProviderKeywords, ProviderOptions
 if TYPE_CHECKING:
     from typing import Any
 
-    from pywry_auth.protocol.authorization import AuthorizationCode
+    from pywry_auth.protocol.authorization_response import AuthorizationCode
     from pywry_auth.protocol.client import ProtocolClient
     from pywry_auth.protocol.client_authentication import ClientKey
     from pywry_auth.protocol.http import ProviderSession

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Unpack
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import require_endpoint

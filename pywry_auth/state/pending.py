@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from pywry_auth.backends.base import Backend, Terms
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.records import Members, pack, unpack
 

@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
-from pywry_auth.storage import PREFIX, REDIS_URL, refused_backend
 
 
 class MemorySessionStore(SessionStore):

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar, cast
 
+from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX, REDIS_URL
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.tokens import TokenStore
-from pywry_auth.storage import KEYRING_SERVICE, PREFIX, REDIS_URL
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", covariant=True)

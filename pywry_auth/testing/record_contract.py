@@ -12,7 +12,8 @@ from typing import TypeVar
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms, When
-from pywry_auth.exceptions import ErrorCode, StoreUnavailable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import StoreUnavailable
 
 _T = TypeVar("_T")
 

@@ -13,7 +13,8 @@ from selenium import webdriver
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import Client, IdentityProvider

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
 from pywry_auth.flow.subject import Subject, canonical_email, user_id
 

@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.flow.authorization_code import begin, complete, finish
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest
 from pywry_auth.protocol.pkce import PKCEChallenge

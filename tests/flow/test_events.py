@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout
 from pywry_auth.flow.events import (
     Event,
     LoginFailed,

@@ -11,13 +11,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.backends.base import Terms
-from pywry_auth.exceptions import (
-    ErrorCode,
-    StoreUnavailable,
-    TokenError,
-    TokenExpiredError,
-    TokenRefreshError,
-)
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import StoreUnavailable, TokenError, TokenExpiredError, TokenRefreshError
 from pywry_auth.flow.token_lifecycle import (
     SignOutResult,
     is_due,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.base import OAuthProvider
 

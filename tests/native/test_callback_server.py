@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
-from pywry_auth.pages import loopback as pages
+from pywry_auth.pages import native as pages
 from tests.native.sockets import PATIENCE, Client, Running, fetch, is_listening, open_descriptors
 
 STATE = "right-state"
@@ -448,7 +448,7 @@ def test_a_browser_that_is_held_is_not_among_those_that_make_room() -> None:
 OUT_OF_DESCRIPTORS = """
 import os, resource, sys, time
 from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
-from pywry_auth.pages import loopback as pages
+from pywry_auth.pages import native as pages
 with OAuthCallbackServer() as server:
     server.expect("right-state")
     in_use = max(int(name) for name in os.listdir("/proc/self/fd"))

@@ -27,7 +27,7 @@ from pywry_auth.flow.events import (
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest
 from pywry_auth.native.flow_manager import AuthFlowManager
 from pywry_auth.native.session_manager import SessionManager
-from pywry_auth.protocol.authorization import ResponseParameters
+from pywry_auth.protocol.authorization_response import ResponseParameters
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider

@@ -32,7 +32,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.models import AuthFlowState, AuthorizationRequest, OAuthTokenSet
 from pywry_auth.native.flow_manager import AuthFlowManager
-from pywry_auth.protocol.authorization import AuthorizationCode, ResponseParameters
+from pywry_auth.protocol.authorization_response import AuthorizationCode, ResponseParameters
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore

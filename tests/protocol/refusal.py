@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import TokenError
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.issuer import SUBJECT
 

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 from joserfc.jwk import ECKey
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.client_authentication import ClientAuthentication, load_client_key
 from pywry_auth.protocol.jws import verify_signature
 from pywry_auth.protocol.key_set import KeySet

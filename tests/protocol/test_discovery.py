@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.discovery import ProviderMetadata, discover
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions

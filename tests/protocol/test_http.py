@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 from urllib3.util import connection as urllib3_connection
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.http import MAX_ANSWER_BYTES, ProviderAnswer, ProviderSession, close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions
 from tests.peers.tls import TLSFiles, make_tls_files

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import TokenError, TokenRefreshError
 from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_same_subject
 from pywry_auth.protocol.jws import VerifiedToken
 from pywry_auth.providers.oidc import GenericOIDCProvider

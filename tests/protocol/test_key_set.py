@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.jws import verify_signature
 from pywry_auth.protocol.key_set import KeySet

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.exceptions import ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.token_endpoint import TokenEndpoint

@@ -9,8 +9,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
-from pywry_auth.protocol.authorization import AuthorizationCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
 from tests.protocol.forge import PrivateKey, changed, make_key, segment, sign

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.config import OAuth2Settings, get_settings
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider

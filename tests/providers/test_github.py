@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.base import OAuthProvider

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError, TokenRefreshError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.providers.factory import create_provider_from_settings

@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.issuer import CLIENT_ID, REDIRECT_URI, SUBJECT, ScriptedIssuer, claims_of

@@ -15,7 +15,8 @@ from selenium import webdriver
 
 from pywry_auth.app import PyWry
 from pywry_auth.config import OAuth2Settings
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider

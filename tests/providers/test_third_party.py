@@ -14,7 +14,8 @@ import pytest
 from werkzeug import Request, Response
 
 from pywry_auth import GenericOIDCProvider, OAuthProvider, OAuthTokenSet
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, TokenError
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata

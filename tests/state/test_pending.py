@@ -9,7 +9,8 @@ import pytest
 from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.pending import PER_CLIENT, PendingAuthorization, PendingStore
 from tests.backends.fixtures import Clock

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import pytest
 
-from pywry_auth.pages import loopback as pages
+from pywry_auth.pages import native as pages
 
 ALL = {
     "complete": pages.complete(),

@@ -14,7 +14,8 @@ from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, TypeVar
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.http_connection import Exchange, Respond
 
 LOOPBACK = "127.0.0.1"

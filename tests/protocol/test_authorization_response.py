@@ -6,9 +6,10 @@ from itertools import permutations
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError, ErrorCode
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
-from pywry_auth.protocol.authorization import (
+from pywry_auth.protocol.authorization_response import (
     AuthorizationCode,
     validate_authorization_response,
 )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pywry_auth.digests import same_secret
-from pywry_auth.exceptions import AuthenticationError, ErrorCode, printable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.protocol.provider_errors import explain
 

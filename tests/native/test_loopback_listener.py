@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.native.loopback import first_free
+from pywry_auth.native.loopback_listener import first_free
 
 
 def refusing(codes: dict[int, int]) -> Callable[[int], str]:
