@@ -1,1 +1,1 @@
-"""One user, one process, blocking: ``app.login()`` and what it needs."""
+"""Native mode: one user, one process, blocking calls."""

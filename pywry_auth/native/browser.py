@@ -1,4 +1,4 @@
-"""Opens the system browser without waiting for it, and says what to do where none can be opened."""
+"""Opens the system browser, or shows the user the address."""
 
 from __future__ import annotations
 
@@ -12,35 +12,38 @@ from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 Notify = Callable[[str], object]
-"""Hears, once in each login, where to sign in and what to do."""
+"""Receives, once in each login, the address and instructions for the user."""
 
 _TEXT_BROWSERS = {"www-browser", "links", "links2", "elinks", "lynx", "w3m"}
 _logger = logging.getLogger("pywry_auth.native")
 
 
 def print_to_stderr(message: str) -> None:
-    """Write a message for the user where it does not mix with a program's output."""
+    """Write a message for the user to standard error.
+
+    Standard output belongs to the program.
+    """
     # A program without a console has no stderr, and print would take stdout for it.
     if sys.stderr is not None:
         print(message, file=sys.stderr, flush=True)
 
 
 def has_browser(environ: Mapping[str, str], platform: str) -> bool:
-    """Tell whether a browser that a person sees can be opened from here.
+    """Return whether a visible browser can be opened from here.
 
     Args:
-        environ: The process's environment. ``BROWSER`` means that somebody has seen to it.
+        environ: The process's environment. ``BROWSER`` means that the user has chosen a browser.
         platform: As in ``sys.platform``.
     """
     if environ.get("BROWSER"):
         return True
     if platform in ("win32", "cygwin", "darwin"):
-        return not is_remote(environ)  # it would open on the screen of a machine that is elsewhere
+        return not is_remote(environ)  # over SSH it would open on the remote screen
     return bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
 
 
 def is_remote(environ: Mapping[str, str]) -> bool:
-    """Tell whether the user is at another machine, by SSH.
+    """Return whether the user is connected by SSH.
 
     Args:
         environ: The process's environment.
@@ -49,11 +52,11 @@ def is_remote(environ: Mapping[str, str]) -> bool:
 
 
 def instructions(url: str, redirect_uri: str, *, opening: bool, remote: bool) -> str:
-    """Return what to tell the user: the address, and what to do with it.
+    """Return the instructions for the user, with the address.
 
     Args:
-        url: Where to sign in.
-        redirect_uri: Where the browser comes back to; it must reach this machine.
+        url: The address to sign in at.
+        redirect_uri: The redirect URI, whose port must reach this machine.
         opening: Whether a browser or a window is being opened.
         remote: Whether the user is at another machine.
     """
@@ -65,7 +68,7 @@ def instructions(url: str, redirect_uri: str, *, opening: bool, remote: bool) ->
     if remote and not opening:
         port = urlsplit(redirect_uri).port
         lines += [
-            "To use the browser of the machine that you sit at, first open a tunnel from there:",
+            "To use a browser on your own machine, first open a tunnel from there:",
             "",
             f"    ssh -L {port}:127.0.0.1:{port} <this machine>",
             "",
@@ -74,12 +77,14 @@ def instructions(url: str, redirect_uri: str, *, opening: bool, remote: bool) ->
 
 
 def open_browser(url: str) -> None:
-    """Open the system browser in the background; whether it worked cannot be known, so nothing is told.
+    """Open the system browser in the background.
+
+    There is no result, because it cannot be known whether a browser has opened.
 
     Args:
-        url: What to open.
+        url: The address to open.
     """
-    # Finding a browser runs programs, and opening one may block for as long as it is open.
+    # Finding a browser runs programs, and opening one may block until the user closes it.
     threading.Thread(target=_open, args=(url,), name="pywry-auth-browser", daemon=True).start()
 
 
@@ -94,15 +99,18 @@ def _open(url: str) -> None:
         else:
             browser.open(url)
     except Exception as error:  # noqa: BLE001 - a registered browser may raise anything, and the user has the URL
-        _logger.info("no browser could be opened: %s", type(error).__name__)  # its text may hold the URL
+        _logger.info("no browser could be opened: %s", type(error).__name__)  # its text may contain the URL
 
 
 _COMMANDS = (webbrowser.GenericBrowser, webbrowser.UnixBrowser)
 
 
 def _start(command: list[str]) -> None:
-    """Run a command that is nobody's child: it cannot block us, write to our stdout or be left a zombie."""
-    subprocess.run(  # noqa: S603 - the user's own browser; the URL is an argument, no shell reads it
+    """Run a command as a detached process.
+
+    It cannot block this process, write to its standard output or become a zombie.
+    """
+    subprocess.run(  # noqa: S603 - the user's own browser; the URL is an argument, which no shell parses
         ["/bin/sh", "-c", '"$@" &', "sh", *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The callback server: receives a login's authorization response on the loopback address."""
+"""The callback server: receives the response at the loopback address."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 
 
 class OAuthCallbackServer:
-    """Waits on 127.0.0.1 for the browser that returns from the provider (RFC 8252 §7.3).
+    """Receives a login's response on 127.0.0.1 (RFC 8252 §7.3).
 
     The constructor binds the port, so that the redirect URI is known and no other program can take it. The
     first request with the right state ends the wait. All others get a page and change nothing. The browser
-    that sent the response is held until ``answer`` says how the login went. The lock guards which response
-    was accepted. Use this as a context manager.
+    that sent the response is held until ``answer`` supplies its page. The lock guards the accepted response
+    and the end of the wait. Use this as a context manager.
 
     Args:
         ports: Ports to try in order; 0 takes any free one.
-        head_timeout: Seconds a client has in all to send the head of a request.
-        hold_timeout: Seconds a browser is held before it is told that the login goes on without it.
+        head_timeout: Seconds that a client has to send the whole head of a request.
+        hold_timeout: Seconds after which a held browser gets a page without the result.
         max_connections: Connections open at once.
 
     Raises:
@@ -74,18 +74,20 @@ class OAuthCallbackServer:
 
     @property
     def redirect_uri(self) -> str:
-        """The URI to give to the provider, with the port that was bound."""
+        """The redirect URI, with the port that was bound."""
         return f"http://{LOOPBACK}:{self._server.server_port}{CALLBACK_PATH}"
 
     def start(self) -> None:
-        """Start to answer requests; until ``expect`` all of them are refused."""
+        """Start to answer requests; all are refused until ``expect``."""
         self._server.start()
 
     def expect(self, state: str) -> None:
-        """Accept the response with this state; call it before the browser opens.
+        """Accept the response with this state.
+
+        Call this before the browser opens.
 
         Args:
-            state: The authorization request's.
+            state: The state of the authorization request.
         """
         self._state = state
 
@@ -113,12 +115,12 @@ class OAuthCallbackServer:
         return parameters
 
     def cancel(self) -> None:
-        """End the wait, now or when it begins, from any thread."""
+        """End the current or next wait, from any thread."""
         self._cancelled = True
         self._wake.set()
 
     def raise_if_cancelled(self) -> None:
-        """Raise after a call of ``cancel``.
+        """Raise if ``cancel`` was called.
 
         Raises:
             AuthFlowCancelled: ``cancel`` was called.
@@ -127,10 +129,12 @@ class OAuthCallbackServer:
             raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
 
     def answer(self, page: PageResponse) -> None:
-        """Send the held browser its page, and wait at most a second until it is sent.
+        """Send the held browser its page.
+
+        This waits at most one second until the page is sent.
 
         Args:
-            page: How the login went.
+            page: The page with the result of the login.
         """
         self._page = page
         self._page_known.set()
@@ -138,7 +142,10 @@ class OAuthCallbackServer:
             wait_for(self._page_sent, _SENT_WAIT)
 
     def close(self) -> None:
-        """Close the port and all connections; a browser still held is told that the login has ended."""
+        """Close the port and all connections.
+
+        A browser that is still held gets a page: the login has ended.
+        """
         with self._lock:
             self._ended = True
         if not self._page_known.is_set():
@@ -171,7 +178,7 @@ class OAuthCallbackServer:
             self._page_sent.set()
 
     def _receive(self, request: Request) -> PageResponse | None:
-        """Return the page for a request, or None if it is the response and was accepted."""
+        """Return a request's page; None for the accepted response."""
         # A site whose name resolves to 127.0.0.1 (DNS rebinding) still sends its own name.
         if list(request.hosts) != [f"{LOOPBACK}:{self._server.server_port}"]:
             return pages.refused(HTTPStatus.MISDIRECTED_REQUEST if request.hosts else HTTPStatus.BAD_REQUEST)
@@ -207,15 +214,15 @@ class OAuthCallbackServer:
 
 
 def wait_for(event: threading.Event, seconds: float) -> bool:
-    """Wait for an event in a thread that Ctrl-C may interrupt, and return whether it happened.
+    """Wait for an event, and return whether it happened.
 
-    Python sees a signal that arrives just before it falls asleep only when it wakes up. That is likely while
-    threads and connections start, so the first naps are short. Each is twice as long as the one before: the
-    longest login takes a dozen.
+    Ctrl-C interrupts the wait. Python notices a signal that arrives just before a wait only when that wait
+    ends. This is likely while threads and connections start, so the first naps are short. Each nap is twice
+    as long as the one before: the longest login takes a dozen.
 
     Args:
         event: The event.
-        seconds: How long to wait at most.
+        seconds: The time limit.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.

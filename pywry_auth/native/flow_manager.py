@@ -1,4 +1,4 @@
-"""AuthFlowManager: one native login, from the authorization request to the stored tokens."""
+"""AuthFlowManager: one native login, from request to stored tokens."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class SavesTokens(Protocol):
 
 
 class KeepsTokensFresh(Protocol):
-    """An object that stores and refreshes the tokens of one user."""
+    """An object that stores and refreshes one user's tokens."""
 
     def save_tokens(self, tokens: OAuthTokenSet) -> object:
         """Store a token set and keep it fresh."""
 
 
 class AuthFlowManager:
-    """Signs one user in with the system browser or the application's own window.
+    """Signs one user in with a browser or a window.
 
-    One login at a time; another may follow. The lock guards whether one is running, and its server.
+    It runs one login at a time. The lock guards whether a login is running, and its callback server.
 
     Args:
         provider: The provider that the user signs in at.
@@ -55,8 +55,8 @@ class AuthFlowManager:
         open_browser: Whether to open the system browser; without one, the user still gets the URL.
         redirect_ports: Ports to try in order for the redirect URI; 0 takes any free one.
         extra_params: Further authorization parameters such as ``prompt`` or ``login_hint``.
-        notify: Receives once where to sign in and how; None writes it to stderr.
-        handler: Obtains the authorization response in place of a browser or window and a listener.
+        notify: Receives the address and instructions once; None writes them to stderr.
+        handler: Obtains the authorization response instead of a browser or window and a callback server.
         redirect_uri: The redirect URI of a ``handler``, registered at the provider.
     """
 
@@ -96,21 +96,30 @@ class AuthFlowManager:
 
     @property
     def flow_state(self) -> AuthFlowState:
-        """The state of the login, or how the last one ended."""
+        """The state of the current or last login."""
         return self._state
 
     @property
     def flow_id(self) -> str:
-        """Names the login in logs and errors, and is no secret; empty before the first one."""
+        """The login's ID in logs and errors, not a secret.
+
+        It is empty before the first login.
+        """
         return self._flow_id
 
     @property
     def seconds(self) -> float | None:
-        """Time from the last login's authorization request until its tokens were stored."""
+        """Seconds that the last login took.
+
+        They are counted from the authorization request until the tokens were stored.
+        """
         return self._seconds
 
     def cancel(self) -> None:
-        """End the login under way, from any thread; tokens that were just issued are revoked."""
+        """Cancel the running login, from any thread.
+
+        Tokens that were just issued are revoked.
+        """
         with self._lock:
             self._cancelled = self._running
             if self._server is not None:
@@ -122,11 +131,13 @@ class AuthFlowManager:
         close_window: CloseWindow | None = None,
         window_config: WindowConfig | None = None,
     ) -> AuthFlowResult:
-        """Wait until the user has signed in, and return the result; nothing of the login is left running.
+        """Sign the user in, and wait for the result.
+
+        No part of the login keeps running afterwards.
 
         Args:
             show_window: Opens the application's own window instead of the browser, and returns its label.
-            close_window: Receives that label when the login is over, however it ended.
+            close_window: Receives that label when the login has ended, also after an error.
             window_config: Passed to ``show_window`` unchanged.
 
         Raises:
@@ -147,7 +158,9 @@ class AuthFlowManager:
         close_window: CloseWindow | None = None,
         window_config: WindowConfig | None = None,
     ) -> AuthFlowResult:
-        """Sign in as ``run_native`` does, without events: the caller emits its own.
+        """Sign in as ``run_native`` does, but emit no events.
+
+        The caller emits its own.
 
         Args:
             show_window: See ``run_native``.
@@ -167,7 +180,7 @@ class AuthFlowManager:
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
-        """Take this manager's one login, and keep its state in step."""
+        """Reserve the manager for one login, and track its state."""
         with self._lock:
             if self._running:
                 raise AuthenticationError(
@@ -186,7 +199,10 @@ class AuthFlowManager:
                 self._running, self._server = False, None
 
     def _listen(self, window: Window | None) -> AuthFlowResult:
-        """Sign in with a listener; the browser that returns to it gets a page when the login is over."""
+        """Sign in with a callback server.
+
+        The returning browser gets its page when the login has ended.
+        """
         server = OAuthCallbackServer(self._ports)
         with self._lock:
             self._server = server

@@ -1,4 +1,4 @@
-"""Authorization handlers: the browser or the application's window, and a loopback redirect URI."""
+"""Authorization handlers that receive the response at the loopback address."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Present = Callable[[AuthorizationRequest], object]
 
 @dataclass(frozen=True)
 class LoopbackHandler:
-    """Presents a request, and receives the response at the loopback address (RFC 8252 §7.3).
+    """Presents a request and receives its response (RFC 8252 §7.3).
 
     Args:
-        server: The started server whose redirect URI the request has.
+        server: The started server of the request's redirect URI.
         present: Shows the user where to sign in.
         timeout: Seconds to wait for the response.
     """
@@ -32,14 +32,16 @@ class LoopbackHandler:
     timeout: float
 
     def __call__(self, request: AuthorizationRequest) -> ResponseParameters:
-        """Return the response to a request; see ``OAuthCallbackServer.wait`` for the errors."""
+        """Return the response; see ``OAuthCallbackServer.wait`` for the errors."""
         self.server.expect(request.state)
         self.present(request)
         return self.server.wait(self.timeout)
 
 
 def in_browser(notify: browser.Notify, *, open_browser: bool = True) -> Present:
-    """Return a function that opens requests in the system browser, if there is one.
+    """Return a function that opens requests in the browser.
+
+    Without a browser, the function only notifies the user.
 
     Args:
         notify: Receives the URL and instructions for the user.
@@ -56,7 +58,7 @@ def in_browser(notify: browser.Notify, *, open_browser: bool = True) -> Present:
 
 
 def in_window(notify: browser.Notify, window: Window) -> Present:
-    """Return a function that opens requests in the application's own window.
+    """Return a function that opens requests in the window.
 
     Args:
         notify: Receives the URL and instructions for the user.

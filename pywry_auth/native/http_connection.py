@@ -1,4 +1,7 @@
-"""One HTTP request and one answer on a connection to the loopback address, bounded in bytes and in time."""
+"""One HTTP request and its answer on a loopback connection.
+
+Both are bounded in bytes and in time.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ from typing import Any, Protocol
 from pywry_auth.pages.native import SECURITY_HEADERS, PageResponse, refused
 
 _LINE_LIMIT = 8 * 1024  # bytes of the request line
-_HEAD_LIMIT = 64 * 1024  # bytes in all: cookies know no ports, so those of every local server come along
+_HEAD_LIMIT = 64 * 1024  # bytes in total: cookies ignore ports, so a browser sends those of all local servers
 _SEND_TIMEOUT = 5.0  # seconds
 _LINGER = 1.0  # seconds
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for.
+    """The request of a client.
 
     Args:
         method: As sent.
-        target: Path and query as sent (RFC 9112 §3.2); it may hold a code.
+        target: Path and query as sent (RFC 9112 §3.2); it may contain a code.
         hosts: The value of every Host header.
     """
 
@@ -36,34 +39,40 @@ class Request:
 
 
 Respond = Callable[[Request, Callable[[PageResponse], None]], None]
-"""Gets a request and the function that sends its page; runs in that connection's own thread."""
+"""Receives a request and the function that sends its page, in the connection's own thread."""
 
 
 class Listener(Protocol):
-    """What an exchange needs of the server that accepted its connection."""
+    """The part of the server that an exchange needs."""
 
     respond: Respond
     head_timeout: float
 
     def set_idle(self, connection: socket.socket, idle: bool) -> None:
-        """Say whether a connection may be ended for another's sake."""
+        """Mark whether a connection may be closed to make room."""
 
 
 class Exchange(BaseHTTPRequestHandler):
-    """Reads one request, has it answered, and ends the connection so that the answer arrives."""
+    """Reads one request, answers it, and closes the connection.
+
+    The connection is closed in a way that lets the answer arrive.
+    """
 
     def __init__(self, request: socket.socket, client_address: Any, server: Any) -> None:
         self._listener: Listener = server
         super().__init__(request, client_address, server)
 
     def setup(self) -> None:
-        """Bound what is read; the base class would bound each read alone, so that drips never end."""
+        """Limit the time and the size of the whole head.
+
+        The base class limits each single read only: a client that drips bytes could continue forever.
+        """
         self.connection = self.request
         self._head = _BoundedHead(self.connection, time.monotonic() + self._listener.head_timeout)
         self.rfile = io.BufferedReader(self._head)
 
     def handle(self) -> None:
-        """Read the request and have it answered."""
+        """Read the request and answer it."""
         self.command = ""
         self._answered = False
         try:
@@ -81,7 +90,10 @@ class Exchange(BaseHTTPRequestHandler):
         return self._listener.respond(Request(self.command, target, hosts), self._send)
 
     def finish(self) -> None:
-        """Let the client take the answer: closing with unread input would reset the connection."""
+        """Wait briefly until the client has read the answer.
+
+        Closing with unread input would reset the connection.
+        """
         deadline = time.monotonic() + _LINGER
         with contextlib.suppress(OSError):
             self.connection.settimeout(_LINGER)
@@ -90,16 +102,16 @@ class Exchange(BaseHTTPRequestHandler):
         self.rfile.close()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Send our own page, which shows nothing of the request."""
+        """Send a page that shows no part of the request."""
         self._send(refused(HTTPStatus(code)))
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Write nothing: a request line may hold a code."""
+        """Write nothing: a request line may contain a code."""
 
     def _read_head(self) -> bool:
         self.raw_requestline = self.rfile.readline(_LINE_LIMIT + 1)
         if not self.raw_requestline:
-            return False  # it was opened in advance and never used
+            return False  # the connection was opened in advance and never used
         if len(self.raw_requestline) > _LINE_LIMIT:
             self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
             return False
@@ -111,7 +123,7 @@ class Exchange(BaseHTTPRequestHandler):
     def _send(self, page: PageResponse) -> None:
         body = page.html.encode()
         lines = [f"HTTP/1.1 {page.status.value} {page.status.phrase}"]
-        if page.status is not HTTPStatus.NO_CONTENT:  # which has neither (RFC 9110 §8.6)
+        if page.status is not HTTPStatus.NO_CONTENT:  # 204 has neither header (RFC 9110 §8.6)
             lines += ["Content-Type: text/html; charset=utf-8", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in (*SECURITY_HEADERS, *page.headers)]
         lines += ["Connection: close", "", ""]
@@ -123,11 +135,11 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 class _HeadTooLarge(Exception):
-    """A client sends more than the head of a request may have."""
+    """The head of a request exceeds the limit."""
 
 
 class _BoundedHead(io.RawIOBase):
-    """Reads a connection within one deadline and one number of bytes."""
+    """Reads a connection within a deadline and a size limit."""
 
     def __init__(self, connection: socket.socket, deadline: float) -> None:
         self._connection = connection

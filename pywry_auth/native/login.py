@@ -1,4 +1,4 @@
-"""One login: silent if the store has usable tokens, otherwise in the browser."""
+"""One login: silent with usable tokens, otherwise in the browser."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoginRequest:
-    """The user and the grant that a program requests (see ``PyWry.login``).
+    """The user and grant that a program requests (see ``PyWry.login``).
 
     Args:
         force: Whether the user must sign in at the provider even with usable tokens in the store.
@@ -54,7 +54,7 @@ class LoginOptions:
 
     Args:
         timeout: Seconds that the user has.
-        notify: Receives where and how to sign in; None writes it to stderr.
+        notify: Receives the address and instructions; None writes them to stderr.
         show_window: Opens the application's own window; None uses the browser.
         close_window: Closes that window.
         flow: Further arguments of ``AuthFlowManager``.
@@ -94,12 +94,12 @@ class Login:
             found = self._resume()
             if found is not None:
                 return found
-            self._users.store.probe()  # before the user signs in and the tokens cannot be stored
+            self._users.store.probe()  # otherwise a sign-in could end with tokens that cannot be stored
             with self._turn() as waited:
                 return (self._resume() if waited else None) or self._ask(self._options.timeout - waited)
 
     def cancel(self) -> None:
-        """End the login."""
+        """Cancel the login."""
         self._cancelled.set()
         if self._flow is not None:
             self._flow.cancel()
@@ -111,7 +111,10 @@ class Login:
         return self._users.resume(self._request.account, self._request.login_hint, scopes)
 
     def _turn(self) -> AbstractContextManager[float]:
-        """Wait for other processes of the program that want the same: one window is enough."""
+        """Wait while another process of the program signs in.
+
+        One window is enough for all processes.
+        """
         if not self._request.silent or not self._users.store.backend.shared:
             return nullcontext(0.0)
         from pywry_auth.native.login_turn import login_turn

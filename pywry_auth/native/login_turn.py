@@ -1,4 +1,4 @@
-"""One browser window at a time for all processes of a program."""
+"""One browser window for all processes of a program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pywry_auth.backends.file_locks import FileLocks, default_folder
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
 
-_PAUSE = 0.1  # seconds; no system calls back when a file is unlocked
+_PAUSE = 0.1  # seconds; no operating system reports that a file was unlocked
 _STILL_WAITING = "Another process of this program still waits for the user: sign in there, or end it."
 
 
@@ -24,16 +24,16 @@ def login_turn(
     cancelled: threading.Event,
     folder: Path | None = None,
 ) -> Iterator[float]:
-    """Hold this machine's turn to sign in at one place, for the ``with`` block.
+    """Hold the machine's turn to sign in during the block.
 
-    The turn of a process that ends or crashes is free at once.
+    If a process ends or crashes, its turn is free at once.
 
     Args:
-        name: Name of the place; any text.
-        seconds: How long to wait for another process.
+        name: Any text; turns of different names are independent.
+        seconds: Time limit for the wait for another process.
         notify: Receives a message if another process holds the turn.
         cancelled: Ends the wait when it is set.
-        folder: Folder of the locks; default: in the user's folder for state.
+        folder: Folder of the lock files; None uses the user's state folder.
 
     Yields:
         Seconds spent waiting. 0 if no other process was signing in; otherwise it may already have signed in
@@ -49,7 +49,9 @@ def login_turn(
     try:
         while (handle := locks.take(name, wait=False)) is None:
             if not waited:
-                notify("Another process of this program waits for you to sign in: this one continues then.")
+                notify(
+                    "Another process of this program waits for you to sign in. This one continues afterwards."
+                )
             if cancelled.wait(_PAUSE):
                 raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
             waited = time.monotonic() - began

@@ -1,4 +1,7 @@
-"""An HTTP server on a free port of the loopback address, which no client can stall, flood or keep open."""
+"""An HTTP server on a port of the loopback address.
+
+No client can stall it, flood it or keep it open.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +22,34 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.http_connection import Exchange, Respond
 
 LOOPBACK = "127.0.0.1"
-"""The literal: ``localhost`` may be another address, or of another family (RFC 8252 §8.3)."""
+"""The literal address: ``localhost`` may resolve to another address or family (RFC 8252 §8.3)."""
 
-_JOIN = 2.0  # seconds; a joined thread has been woken and waits for nothing, so this is never used up
+_JOIN = 2.0  # seconds; a joined thread has been woken before, so it ends much earlier
 _MOST_NAMED = 10  # ports in an error text
 _T = TypeVar("_T")
 _logger = logging.getLogger("pywry_auth.native")
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """A bound and listening server: ``start`` lets it answer, ``server_close`` leaves nothing behind.
+    """A bound and listening server.
 
-    Its lock guards the open connections and their threads. A connection is closed only under it, so that
-    nobody shuts down a descriptor that meanwhile is another's.
+    ``start`` lets it answer, and ``server_close`` ends all its connections and threads. The lock guards the
+    open connections and their threads. A connection is closed only with the lock held. Otherwise another
+    thread could shut down a descriptor that already belongs to the next connection.
 
     Args:
-        port: Port to bind on 127.0.0.1; 0 takes any.
+        port: Port to bind on 127.0.0.1; 0 takes any free one.
         respond: Answers requests.
-        head_timeout: Seconds a client has in all to send the head of a request.
-        max_connections: Connections open at once; one more ends the one that has been idle longest.
+        head_timeout: Seconds that a client has to send the whole head of a request.
+        max_connections: Connections open at once; a further one closes the oldest idle one.
 
     Raises:
-        OSError: The port cannot be had.
+        OSError: The port cannot be bound.
     """
 
     daemon_threads = True
-    # On Windows this would let another process listen on the same port. Elsewhere it does not, and without
-    # it a fixed port could not be had again for a minute after a login (TIME_WAIT).
+    # On Windows this would let another process listen on the same port. Elsewhere it does not, and
+    # a fixed port could otherwise not be bound again for a minute after a login (TIME_WAIT).
     allow_reuse_address = sys.platform != "win32"
     request_queue_size = 128
 
@@ -54,18 +58,18 @@ class LoopbackServer(ThreadingHTTPServer):
         self.head_timeout = head_timeout
         self._max_connections = max_connections
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, bool] = {}  # by age: may it be ended for another's sake?
+        self._open: dict[socket.socket, bool] = {}  # by age: may it be closed to make room?
         self._handlers: set[threading.Thread] = set()
         self._acceptor: threading.Thread | None = None
         self._woken, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         super().__init__((LOOPBACK, port), Exchange)
-        self.socket.setblocking(False)  # who knocked may be gone again: accept must not wait for the next
+        self.socket.setblocking(False)  # a client may have gone again: accept() must not wait for the next
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._selector.register(self.socket, selectors.EVENT_READ)
 
     def server_bind(self) -> None:
-        """Bind alone on the port, without asking the resolver for this machine's name."""
+        """Bind the port exclusively, and look no host name up."""
         if sys.platform == "win32":
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         TCPServer.server_bind(self)
@@ -78,19 +82,25 @@ class LoopbackServer(ThreadingHTTPServer):
         self._acceptor = acceptor
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Accept connections until ``shutdown``, which wakes it: unlike the base class it does not poll."""
+        """Accept connections until ``shutdown``.
+
+        ``shutdown`` wakes this method. Unlike that of the base class, it does not poll.
+        """
         while not any(key.fileobj is self._woken for key, _ in self._selector.select()):
             try:
                 connection, address = self.get_request()
             except (BlockingIOError, ConnectionError):
-                continue  # gone again
+                continue  # the client has gone again
             except OSError:
                 self._make_room()
                 continue
             self.process_request(connection, address)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a connection a thread of its own, so that no client waits for another."""
+        """Serve a connection in a thread of its own.
+
+        No client waits for another client.
+        """
         thread = threading.Thread(
             target=self.process_request_thread,
             args=(request, client_address),
@@ -102,14 +112,17 @@ class LoopbackServer(ThreadingHTTPServer):
                 self._end_oldest()
             try:
                 thread.start()
-            except RuntimeError:  # the machine has no thread left
+            except RuntimeError:  # no further thread can be started
                 request.close()
                 return
             self._open[request] = True
             self._handlers = {handler for handler in self._handlers if handler.is_alive()} | {thread}
 
     def set_idle(self, connection: socket.socket, idle: bool) -> None:
-        """Say whether a connection may be ended for another's sake: not while its answer is being made."""
+        """Mark whether a connection may be closed to make room.
+
+        It may not be closed while its answer is being prepared.
+        """
         with self._lock:
             if connection in self._open:
                 self._open[connection] = idle
@@ -121,7 +134,10 @@ class LoopbackServer(ThreadingHTTPServer):
             request.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Note that a connection broke; the base class would print a traceback to stderr."""
+        """Log that a connection broke.
+
+        The base class would print a traceback to stderr.
+        """
         _logger.debug("a connection to the callback server broke: %s", sys.exc_info()[0])
 
     def shutdown(self) -> None:
@@ -131,7 +147,7 @@ class LoopbackServer(ThreadingHTTPServer):
             self._acceptor.join(_JOIN)
 
     def server_close(self) -> None:
-        """Stop accepting, close the port and every connection, and see their threads end."""
+        """Close the port and every connection, and join all threads."""
         if self.socket.fileno() == -1:
             return
         self.shutdown()  # first: closing a listener that another thread polls leaves its port open on Linux
@@ -147,7 +163,10 @@ class LoopbackServer(ThreadingHTTPServer):
         self._waker.close()
 
     def _end_oldest(self) -> bool:
-        """End the oldest idle connection, if there is one; the lock is held."""
+        """Close the oldest idle connection, and return whether one existed.
+
+        The caller holds the lock.
+        """
         oldest = next((connection for connection, idle in self._open.items() if idle), None)
         if oldest is not None:
             del self._open[oldest]
@@ -155,7 +174,10 @@ class LoopbackServer(ThreadingHTTPServer):
         return oldest is not None
 
     def _make_room(self) -> None:
-        """Free a descriptor, or rest: who knocks stays in the queue, and asking again at once burns time."""
+        """Free a descriptor, or pause for a moment.
+
+        A waiting client stays in the queue. An immediate new attempt would only use CPU time.
+        """
         with self._lock:
             ended = self._end_oldest()
         if not ended:
@@ -165,7 +187,7 @@ class LoopbackServer(ThreadingHTTPServer):
 
 
 def _hang_up(connection: socket.socket) -> None:
-    """End a connection so that the thread reading it wakes up and closes it."""
+    """Shut a connection down, so that its thread closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 

@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable
 
 _logger = logging.getLogger("pywry_auth.native")
-_LONGEST_WAIT = 60.0  # seconds; timers count time awake, so the clock is read again after a sleep
+_LONGEST_WAIT = 60.0  # seconds; a wait may stop during sleep, so the clock is read at least this often
 
 
 class RefreshTimer:
-    """One daemon ``threading.Timer`` at a time; the lock guards which, and whether there may be one.
+    """Calls an action at a given time, in a thread.
 
-    A moment has come when the wall clock says so, which runs on while a laptop sleeps, or when the time that
-    was left has passed, which holds even if the clock is set back.
+    The time has come when the wall clock shows it: this clock continues while a laptop sleeps. The time has
+    also come when the remaining seconds have passed: this holds even if the wall clock was set back. There is
+    at most one ``threading.Timer``. The lock guards this timer, and whether one may be started.
 
     Args:
         action: Called in the timer's thread, with no lock held.
         clock: Unix time in seconds.
-        awake: Monotonic time in seconds; it need not count time asleep.
+        awake: Monotonic time in seconds; it may stop during sleep.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class RefreshTimer:
             self._on = True
 
     def set(self, moment: float | None) -> None:
-        """Call back at ``moment``, in place of an earlier setting; do nothing unless started.
+        """Call back at ``moment`` instead of an earlier setting.
+
+        This does nothing unless the timer was started.
 
         Args:
             moment: Unix time in seconds; None for never.
@@ -51,7 +54,10 @@ class RefreshTimer:
         self._replace(None if moment is None else (moment, self._awake() + moment - self._clock()))
 
     def stop(self) -> None:
-        """Do not call back until started and set again; a running action continues."""
+        """Call back no more until started and set again.
+
+        A running action continues.
+        """
         with self._lock:
             self._on = False
             self._replace(None)

@@ -1,4 +1,4 @@
-"""An HTTP session for the provider's APIs: it sends a fresh bearer token to named origins only."""
+"""An HTTP session that sends tokens to named origins only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 class RequestSession(ProviderSession):
-    """A ``requests`` session that adds the signed-in user's access token (RFC 6750 §2.1).
+    """A ``requests`` session with the access token (RFC 6750 §2.1).
 
     The token goes to the named origins only. Requests to other origins are refused, and redirects are not
     followed. After a 401 the session refreshes once and repeats the request. A body that was read from a file
@@ -28,7 +28,7 @@ class RequestSession(ProviderSession):
     one session for each thread.
 
     Args:
-        options: Seconds for each call unless it names its own ``timeout``, proxy and certificates.
+        options: Proxy, certificates, and seconds for each call without a ``timeout`` of its own.
         origins: For example ``https://api.example.com``; a path is ignored.
         manager: Supplies the token.
 
@@ -40,13 +40,13 @@ class RequestSession(ProviderSession):
         super().__init__(options)
         if not origins:
             raise AuthenticationError(
-                "Name the origins that the access token may go to, for example https://api.example.com.",
+                "No origin was given: name each one that may get the token, such as https://api.example.com.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         self._origins = {_origin(require_endpoint(origin, "The origin")) for origin in origins}
         self._manager = manager
 
-    def request(  # type: ignore[override]  # as its parent's
+    def request(  # type: ignore[override]  # as in the base class
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **arguments: Any
     ) -> Response:
         """Make one request with the user's token.
@@ -54,17 +54,17 @@ class RequestSession(ProviderSession):
         Args:
             method: The HTTP method.
             url: A URL at one of the session's origins.
-            headers: Further headers; ``Authorization`` is the session's.
+            headers: Further headers; the session sets ``Authorization``.
             arguments: As for ``requests``.
 
         Raises:
-            AuthenticationError: The URL is not of the session's origins.
+            AuthenticationError: The URL is not at one of the session's origins.
             TokenError: There is no usable token (see ``SessionManager.get_access_token``), or it could not be
                 refreshed after a 401.
         """
         if _origin(require_endpoint(url, "The URL")) not in self._origins:
             raise AuthenticationError(
-                f"The access token may not go to {urlsplit(url).netloc}: name that origin first.",
+                f"The access token may not be sent to {urlsplit(url).netloc}: name that origin first.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         token = self._manager.get_access_token()
@@ -74,7 +74,7 @@ class RequestSession(ProviderSession):
         try:
             fresh = self._manager.refresh(instead_of=token).access_token
         except TokenExpiredError:
-            return response  # without a refresh token the API's own error says most
+            return response  # without a refresh token, the API's own error helps most
         if not _can_be_sent_again(arguments):
             return response
         response.close()
@@ -84,7 +84,9 @@ class RequestSession(ProviderSession):
 def _with(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
     if not token.isascii() or not token.isprintable():
         # The HTTP library would quote such a header in its error.
-        raise TokenError("The access token cannot be sent: it has characters that no header may have.")
+        raise TokenError(
+            "The access token cannot be sent: it contains characters that are invalid in a header."
+        )
     return {**(headers or {}), "Authorization": f"Bearer {token}"}
 
 

@@ -1,4 +1,4 @@
-"""SessionManager: the signed-in user's tokens, kept fresh in the background and on demand."""
+"""SessionManager: keeps the signed-in user's tokens fresh."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ _LAST_RETRY = 300.0  # seconds
 
 
 class SessionManager:
-    """Keeps one user's access token fresh; any number of threads, and processes on the store, may share it.
+    """Keeps one user's access token fresh.
 
-    After ``initialize`` or ``save_tokens`` a daemon timer refreshes before the token expires, until ``close``
-    or ``logout``, or until this object is garbage. Tokens that the store holds under the same user ID for
-    another client or from another issuer are not used, and left alone.
+    Any number of threads, and of processes on the store, may share the tokens. After ``initialize`` or
+    ``save_tokens``, a daemon timer refreshes the token before it expires. It stops at ``close`` or
+    ``logout``, or when this object is garbage-collected. Tokens of another client or issuer under the same
+    user ID are neither used nor changed.
 
     Args:
         provider: The provider that issued the tokens.
         token_store: The store that holds them.
         session_key: The user's ID, which is the key in the store.
         refresh_buffer_seconds: Seconds before its expiry at which an access token is refreshed, at most half
-            of its life.
+            of its lifetime.
         on_reauth_required: Called once when the provider has ended the grant, with no lock held. It may call
             ``login()``; callers that wait for a token then get the new one.
         clock: Unix time in seconds.
@@ -71,23 +72,25 @@ class SessionManager:
 
     @property
     def http_options(self) -> HTTPOptions:
-        """How calls to the provider are made."""
+        """Time limit, proxy and certificates of calls to the provider."""
         return self._provider.http_options
 
     @property
     def tokens(self) -> OAuthTokenSet | None:
-        """The stored tokens, or None after a logout or a refusal."""
+        """The stored tokens; None after a logout or a refusal."""
         tokens = self._store.load(self._key)
         return tokens if tokens is not None and self._provider.issued_to_this_client(tokens) else None
 
     def initialize(self) -> OAuthTokenSet | None:
-        """Return the stored tokens if they are valid or can be refreshed, and keep them fresh.
+        """Return usable stored tokens, and keep them fresh.
+
+        Tokens that are due are refreshed first.
 
         Returns:
-            None when the user has to sign in: no tokens, expired tokens, or the provider refused.
+            None if the user must sign in: there are no tokens, they have expired, or the provider refused.
 
         Raises:
-            TokenError: They have expired and the provider cannot be reached; they are kept.
+            TokenError: The tokens have expired and the provider cannot be reached; they are kept.
         """
         self._timer.start()
         tokens = self.tokens
@@ -107,13 +110,13 @@ class SessionManager:
         return tokens
 
     def save_tokens(self, tokens: OAuthTokenSet) -> None:
-        """Store tokens in place of earlier ones, and keep them fresh."""
+        """Replace the stored tokens, and keep the new ones fresh."""
         self._store.save(self._key, tokens)
         self._timer.start()
         self._schedule(tokens)
 
     def get_access_token(self) -> str:
-        """Return a valid access token, refreshed if it was about to expire.
+        """Return a valid access token, refreshed if necessary.
 
         Many threads together make one refresh call. While the provider cannot be reached, a token that has
         not expired yet is returned unchanged.
@@ -134,13 +137,13 @@ class SessionManager:
             return tokens.access_token
 
     def refresh(self, instead_of: str | None = None) -> OAuthTokenSet:
-        """Refresh now, even if the token is not due, and return the new tokens.
+        """Refresh now, due or not, and return the new tokens.
 
         While a refresh is under way, in any process, other callers wait and get its result.
 
         Args:
-            instead_of: An access token that an API refused: if it has been replaced by now, the provider is
-                not asked again.
+            instead_of: An access token that an API refused. If it was replaced in the meantime, the stored
+                tokens are returned without a call to the provider.
 
         Raises:
             TokenRefreshError: The provider refused: sign in again.
@@ -153,7 +156,7 @@ class SessionManager:
         return self._replace(tokens)
 
     def logout(self) -> bool:
-        """Remove the tokens from the store and revoke both at the provider.
+        """Remove the tokens from the store, then revoke both.
 
         Returns:
             Whether the provider confirmed that both are revoked.
@@ -166,11 +169,17 @@ class SessionManager:
         return result.revoked
 
     def close(self) -> None:
-        """Stop the timer; tokens stay where they are, and are still refreshed when they are asked for."""
+        """Stop refreshing in the background.
+
+        The store keeps the tokens, and ``get_access_token`` still refreshes them.
+        """
         self._timer.stop()
 
     def _replace(self, seen: OAuthTokenSet) -> OAuthTokenSet:
-        """Return the tokens that follow those seen; if the provider refuses, let the user sign in again."""
+        """Return tokens that replace those seen.
+
+        If the provider refuses, let the user sign in again.
+        """
         return self._refresh.run(lambda: self._renewed(seen))
 
     def _renewed(self, seen: OAuthTokenSet) -> OAuthTokenSet:
@@ -190,7 +199,7 @@ class SessionManager:
         )
         self._retries = 0
         self._schedule(tokens)
-        if brought:  # by this process, and not by another one that was faster
+        if brought:  # refreshed by this process, not by a faster one
             event = TokensRefreshed(mode="native", user_id=self._key, provider=self._provider.name)
             emit(self._sender() or self, event)
         return tokens
@@ -209,14 +218,17 @@ class SessionManager:
         self._watched = tokens.access_token
         if not tokens.refresh_token or tokens.expires_at is None:
             return self._timer.set(None)
-        # A little after the token is due, and never at once: a provider may issue tokens without a lifetime.
+        # Shortly after the token is due, but never at once: tokens may have a lifetime of zero.
         margin = token_lifecycle.refresh_margin(tokens, self._buffer)
         early = random.uniform(0.9, 1) * margin  # noqa: S311  # spreads processes
         soonest = self._clock() + token_lifecycle.SHORTEST_PAUSE
         return self._timer.set(max(tokens.expires_at - early, soonest))
 
     def _wake(self) -> None:
-        """Refresh in the timer's thread; after a network failure try again later, after a refusal do not."""
+        """Refresh in the timer's thread.
+
+        Try again after a network failure, but not after a refusal.
+        """
         try:
             tokens = self._signed_in()
             if tokens.access_token == self._watched:
@@ -239,7 +251,7 @@ class SessionManager:
 
     def _signed_in(self) -> OAuthTokenSet:
         tokens = self.tokens
-        # If the user is just signing in again, wait for those tokens.
+        # If the user is signing in again at this moment, wait for the new tokens.
         return self._refresh.run(self._found) if tokens is None else tokens
 
     def _found(self) -> OAuthTokenSet:
@@ -250,7 +262,10 @@ class SessionManager:
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls the method while its object lives: a timer must not keep it alive."""
+    """Return a function that calls the method by weak reference.
+
+    A timer must not keep the method's object alive.
+    """
     reference = WeakMethod(method)
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""The stored users of a program: they are signed in silently, mostly without a call to the provider."""
+"""The stored users of a program, and their silent sign-in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class SignedIn:
         result: User ID, profile and tokens.
         session: Keeps the tokens fresh.
         accounts: The program's users.
-        seconds: Time from the authorization request until the tokens were stored; None for a silent login.
+        seconds: Seconds from the authorization request until the tokens were stored; None for a silent
+            login.
     """
 
     result: AuthFlowResult
@@ -36,7 +37,11 @@ class SignedIn:
     seconds: float | None = None
 
     def sign_out(self) -> bool:
-        """Forget the user and the tokens, and return whether the provider confirmed their revocation."""
+        """Remove the user and the tokens, and revoke the tokens.
+
+        Returns:
+            Whether the provider confirmed the revocation.
+        """
         try:
             return self.session.logout()
         finally:
@@ -51,7 +56,7 @@ class StoredUsers:
         provider: The provider that they sign in at.
         store: The store that holds their tokens.
         buffer: Seconds before their expiry at which tokens are refreshed.
-        sender: Sender of their sessions' events.
+        sender: Sender of the sessions' events.
     """
 
     provider: OAuthProvider
@@ -60,11 +65,11 @@ class StoredUsers:
     sender: object = None
 
     def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
-        """Remember a user who has just signed in, and whose tokens are stored.
+        """Remember a user whose new tokens have been stored.
 
         Args:
-            result: The sign-in.
-            seconds: Time that it took.
+            result: The result of the sign-in.
+            seconds: Seconds that the sign-in took.
         """
         session = self._session(result.user_id)
         session.initialize()
@@ -75,7 +80,9 @@ class StoredUsers:
     def resume(
         self, user_id: str | None = None, login_hint: str | None = None, scopes: Collection[str] = ()
     ) -> SignedIn | None:
-        """Sign a stored user in, with tokens that are refreshed if they were about to expire.
+        """Sign a stored user in silently.
+
+        Tokens that are about to expire are refreshed.
 
         Args:
             user_id: The user; None means the one that was used last.
@@ -83,7 +90,7 @@ class StoredUsers:
             scopes: Scopes the tokens must have, except those already requested and not granted.
 
         Returns:
-            None when the user has to sign in at the provider.
+            None if the user must sign in at the provider.
 
         Raises:
             AuthenticationError: The tokens have expired or the user's profile is not stored, and the

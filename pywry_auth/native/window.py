@@ -1,4 +1,4 @@
-"""The application's own window in place of the browser, and calls of the application's callbacks."""
+"""The application's own window, and calls of its callbacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Window:
         """Open the window at a URL.
 
         Args:
-            url: The authorization request's.
+            url: URL of the authorization request.
 
         Raises:
             AuthenticationError: ``show`` failed.
@@ -49,7 +49,10 @@ class Window:
         self._labels.append(call_back("show_window", self._show, url, self._config))
 
     def close(self) -> None:
-        """Close the window if it was opened; a failure does not change how the login ended."""
+        """Close the window if it was opened.
+
+        A failure is logged and does not change the result of the login.
+        """
         if self._close is None:
             return
         for label in self._labels:
@@ -60,7 +63,9 @@ class Window:
 
 
 def call_back(name: str, callback: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
-    """Call one of the application's callbacks and return its result; its error ends the login.
+    """Call a callback of the application, and return its result.
+
+    An error of the callback ends the login.
 
     Args:
         name: Name of the callback, for the error.
@@ -69,7 +74,7 @@ def call_back(name: str, callback: Callable[_P, _T], *arguments: _P.args, **name
         named: Its keyword arguments.
 
     Raises:
-        AuthenticationError: The callback's own, or one that names the type of its error.
+        AuthenticationError: The callback raised it, or raised another error; the text names its type.
     """
     try:
         return callback(*arguments, **named)

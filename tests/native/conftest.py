@@ -1,4 +1,4 @@
-"""A user's session without a network: a provider that is a stub, and timers and clocks that tests move."""
+"""A session without a network: a stub provider, and timers and clocks that tests control."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A browser as the callback server sees it: bytes on a socket."""
+"""A browser from the callback server's point of view: bytes on a socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 PATIENCE = 10.0
-"""Seconds after which a test gives up; nothing that works takes nearly as long."""
+"""Seconds after which a test gives up; a working test takes far less."""
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Client:
         return Answer(response.status, response.headers, response.read().decode())
 
     def everything(self) -> bytes:
-        """All that comes until the server ends the connection."""
+        """Return all bytes until the server ends the connection."""
         data = bytearray()
         while chunk := self.socket.recv(65536):
             data += chunk
@@ -90,7 +90,7 @@ class Running(Generic[T]):
     def _run(self) -> None:
         try:
             self._result.append(self._call())
-        except BaseException as error:  # noqa: BLE001 - handed to whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - result() raises it again
             self._error.append(error)
 
     @property
@@ -106,9 +106,9 @@ class Running(Generic[T]):
 
 
 def open_descriptors() -> set[str]:
-    """What is open in this process, on Linux."""
+    """Return the open descriptors of this process, on Linux."""
     found = set()
     for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the listing's own is gone by now
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of the listing is closed by now
             found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
     return found

@@ -1,4 +1,4 @@
-"""A provider without a network: it refreshes as a test tells it, and counts."""
+"""A provider without a network: it refreshes as a test requires, and counts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CLIENT_ID = "stub-client"
 
 
 class StubProvider(OAuthProvider):
-    """Rotates refresh tokens, and ends the grant when one is used twice.
+    """Rotates refresh tokens, and ends the grant when a token is used twice.
 
     Args:
         clock: Unix time in seconds.
-        lifetime: Seconds that an access token lives; None is not told.
+        lifetime: Lifetime of an access token in seconds; None if the provider does not state it.
     """
 
     name = "stub"
@@ -35,7 +35,7 @@ class StubProvider(OAuthProvider):
 
     @property
     def calls(self) -> int:
-        """How many refreshes reached it."""
+        """The number of refreshes that reached the provider."""
         return len(self.spent)
 
     def grant(self, user: str = "alice") -> OAuthTokenSet:

@@ -1,4 +1,4 @@
-"""Opening the browser: where there is one, without waiting for it, and without a word on stdout (N2, L)."""
+"""Opening the browser: it does not block, and writes nothing to stdout. [N2, L]"""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ URL = "https://provider.example.com/authorize?state=a%26b&x='$(echo)';`echo`"
         ("win32", {"SSH_TTY": "x", "BROWSER": "y"}, True),
     ],
 )
-def test_where_there_can_be_a_browser(platform: str, environ: dict[str, str], expected: bool) -> None:
+def test_a_browser_needs_a_local_screen_or_a_configured_command(
+    platform: str, environ: dict[str, str], expected: bool
+) -> None:
     assert has_browser(environ, platform) is expected
 
 
@@ -95,8 +97,8 @@ def test_the_browser_gets_the_address_and_stdout_stays_clean(tmp_path: Path) -> 
     assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
 
 
-def test_a_browser_in_the_foreground_holds_up_nobody(tmp_path: Path) -> None:
-    """L: BROWSER may name one that runs as long as its window is open; it outlives us, and is no zombie."""
+def test_a_browser_in_the_foreground_does_not_block_the_program(tmp_path: Path) -> None:
+    """BROWSER may run as long as its window is open. It outlives the program, and is no zombie. [L]"""
     os.mkfifo(tmp_path / "witness")
     os.mkfifo(tmp_path / "window")
     os.mkfifo(tmp_path / "last")
@@ -107,7 +109,7 @@ def test_a_browser_in_the_foreground_holds_up_nobody(tmp_path: Path) -> None:
         run = run_opener(browser, tmp_path)
         assert seen.communicate(timeout=PATIENCE)[0] == URL
     assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
-    (tmp_path / "window").write_text("closed")  # this would block if it did not run any more
+    (tmp_path / "window").write_text("closed")  # this would block if the browser had ended
     assert (tmp_path / "last").read_text() == "closed"
 
 
@@ -122,12 +124,12 @@ class Blocking(webbrowser.BaseBrowser):
 webbrowser.register("blocking", None, Blocking("blocking"), preferred=True)
 open_browser("http://127.0.0.1/")
 assert asked.wait(10)
-print("not held up")
+print("not blocked")
 """
 
 
-def test_a_browser_whose_opening_never_ends_holds_up_neither_us_nor_our_end() -> None:
-    """L: webbrowser.open can block."""
+def test_a_browser_that_blocks_delays_neither_the_program_nor_its_exit() -> None:
+    """``webbrowser.open`` may block. [L]"""
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", BLOCKED],
         env={name: value for name, value in os.environ.items() if name != "BROWSER"},
@@ -136,7 +138,7 @@ def test_a_browser_whose_opening_never_ends_holds_up_neither_us_nor_our_end() ->
         timeout=PATIENCE * 3,
         check=False,
     )
-    assert (run.stdout, run.stderr, run.returncode) == ("not held up\n", "", 0)
+    assert (run.stdout, run.stderr, run.returncode) == ("not blocked\n", "", 0)
 
 
 @pytest.mark.parametrize("name", ["lynx", "w3m", "links", "elinks", "www-browser"])
@@ -163,8 +165,8 @@ def test_a_text_browser_is_opened_in_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opening", ["raise RuntimeError('broken')", "return False", "return True"])
-def test_a_browser_that_fails_or_lies_disturbs_nobody(tmp_path: Path, opening: str) -> None:
-    """N2: neither True nor False of webbrowser.open is believed."""
+def test_a_browser_that_fails_or_reports_a_wrong_result_is_harmless(tmp_path: Path, opening: str) -> None:
+    """The result of ``webbrowser.open`` is not trusted, neither True nor False. [N2]"""
     prelude = f"""
 class Odd(webbrowser.BaseBrowser):
     def open(self, url, new=0, autoraise=True):
@@ -177,7 +179,7 @@ webbrowser.register("odd", None, Odd("odd"), preferred=True)
     assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "asked ", 0)
 
 
-def test_a_machine_without_any_browser_disturbs_nobody(tmp_path: Path) -> None:
+def test_a_machine_without_a_browser_causes_no_error(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", OPEN.format(prelude=""), URL],
         env={"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)},

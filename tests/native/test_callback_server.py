@@ -1,4 +1,4 @@
-"""The listener against everything that is not the redirect it waits for (hardening N1, N8, N14 and L)."""
+"""The callback server accepts the right redirect, and survives all other clients. [N1, N8, N14, L]"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server() -> Iterator[OAuthCallbackServer]:
 
 
 def assert_still_waiting(server: OAuthCallbackServer) -> None:
-    """The right redirect ends the wait, and with the right parameters: nothing before it did."""
+    """Assert that the right redirect ends the wait, and that no earlier request did."""
     waiting = Running(lambda: server.wait(PATIENCE))
     browser = Running(lambda: fetch(server.redirect_uri, RIGHT))
     assert waiting.result() == PARAMETERS
@@ -46,18 +46,18 @@ def assert_still_waiting(server: OAuthCallbackServer) -> None:
 
 
 def heading(html: str) -> str:
-    """The text of the page's one heading."""
+    """Return the text of the page's only heading."""
     (text,) = re.findall("<h1>(.*)</h1>", html)
     return re.sub("</?span>", "", text)
 
 
-# The redirect that is waited for
+# The expected redirect
 
 
 def test_the_redirect_uri_is_the_loopback_literal_with_the_port_that_is_bound(
     server: OAuthCallbackServer,
 ) -> None:
-    """N9: neither localhost nor ::1, which a browser may take for each other."""
+    """It is neither localhost nor ::1, which a browser may exchange for each other. [N9]"""
     host, _, port = server.redirect_uri.removeprefix("http://").removesuffix("/callback").partition(":")
     assert host == "127.0.0.1"
     assert int(port) > 0
@@ -75,7 +75,7 @@ def test_the_redirect_uri_is_the_loopback_literal_with_the_port_that_is_bound(
 def test_the_right_state_ends_the_wait_with_all_parameters_in_order(
     server: OAuthCallbackServer, query: str, expected: list[tuple[str, str]]
 ) -> None:
-    """S5.3: also a denial and an answer without a code, which the flow judges (N10)."""
+    """So do a denial and a response without a code, which the flow validates. [S5.3, N10]"""
     browser = Running(lambda: fetch(server.redirect_uri, "/callback?" + query))
     assert server.wait(PATIENCE) == expected
     server.answer(pages.failed("The provider said no."))
@@ -93,13 +93,13 @@ def test_a_state_of_any_characters_is_recognised() -> None:
         assert browser.result().status == 200
 
 
-def test_an_answer_that_came_before_anybody_waited_is_there_at_once(server: OAuthCallbackServer) -> None:
+def test_a_response_before_the_wait_is_returned_at_once(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as browser:
         browser.get(RIGHT)
         assert server.wait(PATIENCE) == PARAMETERS
 
 
-def test_nothing_is_taken_before_a_state_is_expected() -> None:
+def test_every_response_is_refused_before_a_state_is_expected() -> None:
     with OAuthCallbackServer() as server:
         assert fetch(server.redirect_uri, RIGHT).status == 400
         assert fetch(server.redirect_uri, "/callback?code=c&state=").status == 400
@@ -107,7 +107,7 @@ def test_nothing_is_taken_before_a_state_is_expected() -> None:
         assert_still_waiting(server)
 
 
-# Everything else (L): answered properly, changes nothing
+# All other requests (L): they are answered properly and change nothing
 
 
 HOST = "Host: {host}\r\n"
@@ -130,7 +130,7 @@ REQUESTS = {
     "empty state": ("GET /callback?code=forged&state= HTTP/1.1\r\n" + HOST, 400),
     "beginning of the state": ("GET /callback?code=forged&state=right HTTP/1.1\r\n" + HOST, 400),
     "non-ASCII state": ("GET /callback?code=forged&state=%C3%A9%E9%9B%AA HTTP/1.1\r\n" + HOST, 400),
-    "state that is no UTF-8": ("GET /callback?code=forged&state=%ff%fe%00 HTTP/1.1\r\n" + HOST, 400),
+    "state that is not UTF-8": ("GET /callback?code=forged&state=%ff%fe%00 HTTP/1.1\r\n" + HOST, 400),
     "raw non-ASCII state": ("GET /callback?code=forged&state=é雪 HTTP/1.1\r\n" + HOST, 400),
     "lone surrogate": ("GET /callback?code=forged&state=%ED%A0%80 HTTP/1.1\r\n" + HOST, 400),
     "state twice": (f"GET {RIGHT}&state={STATE} HTTP/1.1\r\n" + HOST, 400),
@@ -173,7 +173,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize(("text", "status"), REQUESTS.values(), ids=REQUESTS)
-def test_what_is_not_the_redirect_is_answered_and_changes_nothing(
+def test_every_other_request_is_answered_and_changes_nothing(
     server: OAuthCallbackServer, text: str, status: int
 ) -> None:
     with Client(server.redirect_uri) as client:
@@ -188,8 +188,8 @@ def test_what_is_not_the_redirect_is_answered_and_changes_nothing(
 
 
 @pytest.mark.parametrize("name", ["favicon", "head", "root", "forged code", "post", "preflight", "garbage"])
-def test_every_answer_is_whole_private_and_for_nobody_else(server: OAuthCallbackServer, name: str) -> None:
-    """L: no CORS or private-network headers; Content-Length, Connection: close; no version banner."""
+def test_every_answer_is_complete_and_private(server: OAuthCallbackServer, name: str) -> None:
+    """It has Content-Length and Connection: close, but no CORS header and no version banner. [L]"""
     text, status = REQUESTS[name]
     with Client(server.redirect_uri) as client:
         raw = client.send(text.replace("{host}", client.authority).encode() + b"\r\n").everything()
@@ -210,8 +210,8 @@ def test_every_answer_is_whole_private_and_for_nobody_else(server: OAuthCallback
     assert headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
 
 
-def test_cookies_of_other_local_servers_do_not_keep_the_redirect_out(server: OAuthCallbackServer) -> None:
-    """Cookies know no ports: a browser sends those of everything else on 127.0.0.1 along."""
+def test_cookies_of_other_local_servers_do_not_block_the_redirect(server: OAuthCallbackServer) -> None:
+    """Cookies ignore ports: a browser sends those of all other servers on 127.0.0.1 too."""
     with Client(server.redirect_uri) as browser:
         cookies = "; ".join(f"session{n}={'x' * 4000}" for n in range(10))
         browser.send(
@@ -220,7 +220,7 @@ def test_cookies_of_other_local_servers_do_not_keep_the_redirect_out(server: OAu
         assert server.wait(PATIENCE) == PARAMETERS
 
 
-def test_a_redirect_in_small_pieces_counts(server: OAuthCallbackServer) -> None:
+def test_a_redirect_in_small_pieces_is_accepted(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as browser:
         browser.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in f"GET {RIGHT} HTTP/1.1\r\nHost: {browser.authority}\r\n\r\n".encode():
@@ -228,10 +228,10 @@ def test_a_redirect_in_small_pieces_counts(server: OAuthCallbackServer) -> None:
         assert server.wait(PATIENCE) == PARAMETERS
 
 
-# One answer counts
+# One response is accepted
 
 
-def test_a_second_redirect_changes_nothing_while_the_first_is_held_and_after(
+def test_a_second_redirect_changes_nothing(
     server: OAuthCallbackServer,
 ) -> None:
     second = f"/callback?code=second&state={STATE}"
@@ -248,7 +248,7 @@ def test_a_second_redirect_changes_nothing_while_the_first_is_held_and_after(
     assert server.wait(PATIENCE) == PARAMETERS
 
 
-def test_of_many_redirects_at_once_exactly_one_counts(server: OAuthCallbackServer) -> None:
+def test_of_many_redirects_at_once_exactly_one_is_accepted(server: OAuthCallbackServer) -> None:
     barrier = threading.Barrier(16)
 
     def redirect(number: int) -> int:
@@ -264,7 +264,9 @@ def test_of_many_redirects_at_once_exactly_one_counts(server: OAuthCallbackServe
     assert statuses == [409] * 15
 
 
-def test_an_answer_after_the_time_is_told_that_the_sign_in_has_ended(server: OAuthCallbackServer) -> None:
+def test_a_response_after_the_timeout_gets_a_page_that_the_sign_in_has_ended(
+    server: OAuthCallbackServer,
+) -> None:
     with pytest.raises(AuthFlowTimeout):
         server.wait(0.01)
     answer = fetch(server.redirect_uri, RIGHT)
@@ -281,7 +283,7 @@ def test_the_browser_is_held_until_the_page_is_known(server: OAuthCallbackServer
         server.wait(PATIENCE)
         assert not browser.has_input(0.2)
         server.answer(pages.failed("The token endpoint has a <fault>."))
-        # It has gone out by now: a process that ends at once takes nothing back.
+        # The page has been sent by now, so that a process may end at once.
         assert browser.has_input()
         answer = browser.answer()
     assert answer.status == 400
@@ -290,7 +292,7 @@ def test_the_browser_is_held_until_the_page_is_known(server: OAuthCallbackServer
 
 def test_the_page_arrives_although_the_server_closes_at_once(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as browser:
-        browser.get(RIGHT).send(b"and what is not asked for")
+        browser.get(RIGHT).send(b"and unexpected bytes")
         server.wait(PATIENCE)
         server.answer(pages.complete())
         server.close()
@@ -305,10 +307,10 @@ def test_a_browser_that_is_held_too_long_gets_an_honest_page() -> None:
         assert answer.status == 202
         assert heading(answer.text) == "Your sign-in is still being finished"
         assert server.wait(PATIENCE) == PARAMETERS
-        server.answer(pages.complete())  # nobody is held any more
+        server.answer(pages.complete())  # no browser is held any more
 
 
-def test_closing_without_an_answer_tells_the_browser(server: OAuthCallbackServer) -> None:
+def test_closing_without_an_answer_sends_the_browser_a_page(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as browser:
         browser.get(RIGHT)
         server.wait(PATIENCE)
@@ -316,7 +318,7 @@ def test_closing_without_an_answer_tells_the_browser(server: OAuthCallbackServer
         assert heading(browser.answer().text) == "This sign-in has ended"
 
 
-def test_a_browser_that_went_away_holds_up_nobody(server: OAuthCallbackServer) -> None:
+def test_a_browser_that_went_away_delays_no_answer(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as browser:
         browser.get(RIGHT)
         server.wait(PATIENCE)
@@ -335,19 +337,17 @@ def idle_connections(redirect_uri: str, number: int, sending: bytes = b"") -> It
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /callb", b"GET /callback HTTP/1.1\r\nHost: x\r\nX"])
-def test_clients_that_say_nothing_or_half_of_it_do_not_delay_the_redirect(
-    server: OAuthCallbackServer, sent: bytes
-) -> None:
-    """N1: the browser's preconnects."""
+def test_silent_and_slow_clients_do_not_delay_the_redirect(server: OAuthCallbackServer, sent: bytes) -> None:
+    """A browser may open connections in advance. [N1]"""
     with idle_connections(server.redirect_uri, 12, sent):
         started = time.monotonic()
         assert_still_waiting(server)
-        assert time.monotonic() - started < 3  # less than the seconds that a head may take
+        assert time.monotonic() - started < 3  # less than the time limit for a head
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /callb"])
-def test_the_time_runs_out_and_the_port_closes_while_clients_say_nothing(sent: bytes) -> None:
-    """N1, N14."""
+def test_the_wait_times_out_and_the_port_closes_despite_silent_clients(sent: bytes) -> None:
+    """Idle connections delay neither the timeout nor the end of the server. [N1, N14]"""
     before = open_descriptors()
     with OAuthCallbackServer() as server:
         server.expect(STATE)
@@ -363,7 +363,7 @@ def test_the_time_runs_out_and_the_port_closes_while_clients_say_nothing(sent: b
     assert open_descriptors() <= before
 
 
-def test_cancel_ends_the_wait_while_clients_say_nothing(server: OAuthCallbackServer) -> None:
+def test_cancel_ends_the_wait_despite_silent_clients(server: OAuthCallbackServer) -> None:
     with idle_connections(server.redirect_uri, 5, b"GET"):
         waiting = Running(lambda: server.wait(PATIENCE))
         started = time.monotonic()
@@ -375,13 +375,13 @@ def test_cancel_ends_the_wait_while_clients_say_nothing(server: OAuthCallbackSer
         assert not is_listening(server.redirect_uri)
 
 
-def test_cancel_counts_before_the_wait_has_begun(server: OAuthCallbackServer) -> None:
+def test_cancel_before_the_wait_ends_it_at_once(server: OAuthCallbackServer) -> None:
     server.cancel()
     with pytest.raises(AuthFlowCancelled):
         server.wait(PATIENCE)
 
 
-def test_cancel_wins_over_an_answer(server: OAuthCallbackServer) -> None:
+def test_cancel_takes_precedence_over_a_response(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as browser:
         browser.get(RIGHT)
         server.wait(PATIENCE)
@@ -390,7 +390,7 @@ def test_cancel_wins_over_an_answer(server: OAuthCallbackServer) -> None:
             server.raise_if_cancelled()
 
 
-def test_half_a_request_is_answered_when_its_time_is_over() -> None:
+def test_an_incomplete_request_is_answered_after_its_timeout() -> None:
     with OAuthCallbackServer(head_timeout=0.1) as server:
         server.expect(STATE)
         with Client(server.redirect_uri) as client:
@@ -398,20 +398,20 @@ def test_half_a_request_is_answered_when_its_time_is_over() -> None:
         assert_still_waiting(server)
 
 
-def test_half_a_request_whose_client_stops_sending_is_answered(server: OAuthCallbackServer) -> None:
+def test_an_incomplete_request_is_answered_when_its_client_stops_sending(server: OAuthCallbackServer) -> None:
     with Client(server.redirect_uri) as client:
         client.send(b"GET /callb").socket.shutdown(socket.SHUT_WR)
         assert client.answer().status == 400
     assert_still_waiting(server)
 
 
-def test_a_connection_that_was_never_used_is_closed_without_a_word() -> None:
-    """A browser would take an unasked 408 for the answer to its next request."""
+def test_a_connection_that_was_never_used_is_closed_without_an_answer() -> None:
+    """A browser would take an early 408 for the answer to its next request."""
     with OAuthCallbackServer(head_timeout=0.1) as server, Client(server.redirect_uri) as client:
         assert client.everything() == b""
 
 
-def test_drips_do_not_extend_the_time_of_a_request() -> None:
+def test_single_bytes_do_not_extend_the_time_of_a_request() -> None:
     with OAuthCallbackServer(head_timeout=0.3) as server:
         server.expect(STATE)
         with Client(server.redirect_uri) as client:
@@ -423,17 +423,17 @@ def test_drips_do_not_extend_the_time_of_a_request() -> None:
         assert_still_waiting(server)
 
 
-def test_more_connections_than_may_be_open_cost_the_oldest_its_place_and_not_the_redirect() -> None:
+def test_too_many_connections_close_the_oldest_and_not_the_redirect() -> None:
     with OAuthCallbackServer(max_connections=8) as server:
         server.expect(STATE)
         with idle_connections(server.redirect_uri, 40) as clients:
             for client in clients[:32]:
                 assert client.everything() == b""
-            assert_still_waiting(server)  # one more, and then it has its answer
+            assert_still_waiting(server)  # this connection is one more, and ends with its answer
             assert [client.has_input() for client in clients[33:]] == [False] * 7
 
 
-def test_a_browser_that_is_held_is_not_among_those_that_make_room() -> None:
+def test_a_held_browser_is_not_closed_to_make_room() -> None:
     with OAuthCallbackServer(max_connections=4) as server:
         server.expect(STATE)
         with Client(server.redirect_uri) as browser:
@@ -478,8 +478,8 @@ def test_the_redirect_gets_through_when_the_process_has_no_descriptor_left() -> 
         assert process.wait(PATIENCE) == 0
 
 
-def test_waiting_costs_next_to_nothing(server: OAuthCallbackServer) -> None:
-    """S5.3: no polling, no CPU while waiting."""
+def test_waiting_uses_almost_no_cpu_time(server: OAuthCallbackServer) -> None:
+    """The server does not poll. [S5.3]"""
     with idle_connections(server.redirect_uri, 5):
         before = time.process_time()
         with pytest.raises(AuthFlowTimeout):
@@ -512,7 +512,7 @@ def test_the_next_port_is_taken_when_one_is_in_use(taken: int) -> None:
 
 
 def test_ports_in_use_are_named_and_no_other_is_taken_instead(taken: int) -> None:
-    """N8: where the provider wants a registered port, another one only fails later and less clearly."""
+    """If the provider requires a registered port, another one only fails later and less clearly. [N8]"""
     with pytest.raises(AuthenticationError) as caught:
         OAuthCallbackServer([taken, taken])
     assert f"{taken}, {taken}." in str(caught.value)
@@ -535,8 +535,8 @@ except AuthenticationError as error:
 """
 
 
-def test_a_port_that_may_not_be_had_is_passed_over_like_one_in_use() -> None:
-    """N8: EACCES, which Windows says of ports that are reserved for Hyper-V, and Linux of low ones."""
+def test_a_reserved_port_is_skipped_like_one_in_use() -> None:
+    """The error is EACCES: on Windows for ports that Hyper-V reserves, on Linux for low ports. [N8]"""
     with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
         reserved = int(file.read()) - 1
     assert reserved > 0, "this machine reserves no port, so this cannot be tried here"
@@ -553,14 +553,14 @@ def test_a_port_that_may_not_be_had_is_passed_over_like_one_in_use() -> None:
     assert f"in use or reserved: {reserved}." in second
 
 
-def test_no_port_and_a_number_that_is_none_are_configuration_errors() -> None:
+def test_no_port_or_an_invalid_port_is_a_configuration_error() -> None:
     for ports, text in (([70000], "70000"), ([-1], "-1"), ([], "give 0 for any")):
         with pytest.raises(AuthenticationError, match=text) as caught:
             OAuthCallbackServer(ports)
         assert caught.value.error == "invalid_configuration"
 
 
-def test_a_port_that_cannot_be_opened_for_another_reason_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_to_open_a_port_is_reported_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
@@ -569,7 +569,7 @@ def test_a_port_that_cannot_be_opened_for_another_reason_says_so(monkeypatch: py
         OAuthCallbackServer([0])
 
 
-def test_a_fixed_port_can_be_had_again_right_after_a_login() -> None:
+def test_a_fixed_port_can_be_reused_right_after_a_login() -> None:
     """A second login works, although connections of the first linger in TIME_WAIT."""
     port = free_port()
     for _ in range(3):
@@ -586,18 +586,18 @@ def listen_on(address: str, port: int) -> None:
         other.listen()
 
 
-def test_nobody_else_can_listen_on_the_port_meanwhile(server: OAuthCallbackServer) -> None:
+def test_no_other_socket_can_listen_on_the_port(server: OAuthCallbackServer) -> None:
     port = int(server.redirect_uri.split(":")[2].split("/")[0])
     for address in ("127.0.0.1", ""):
         with pytest.raises(OSError, match="in use"):
             listen_on(address, port)
 
 
-# The process around it
+# The process
 
 
-def test_a_default_socket_timeout_rules_nothing() -> None:
-    """N14: socket.setdefaulttimeout belongs to the program."""
+def test_a_default_socket_timeout_has_no_effect() -> None:
+    """``socket.setdefaulttimeout`` belongs to the program. [N14]"""
     socket.setdefaulttimeout(0.05)
     try:
         with OAuthCallbackServer() as server:
@@ -610,7 +610,7 @@ def test_a_default_socket_timeout_rules_nothing() -> None:
 
 
 def test_more_descriptors_than_select_can_count_are_no_obstacle() -> None:
-    """A desktop program may have thousands of files open; select() ends at 1024."""
+    """A desktop program may have thousands of open files; ``select()`` is limited to 1024."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -634,7 +634,7 @@ def test_more_descriptors_than_select_can_count_are_no_obstacle() -> None:
 def test_no_request_is_logged_or_printed(
     server: OAuthCallbackServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """T31: whoever reads logs finds no code or state, and no traceback of a broken connection."""
+    """Logs contain neither a code or state nor a traceback of a broken connection. [T31]"""
     caplog.set_level(logging.DEBUG)
     fetch(server.redirect_uri, "/callback?code=canary&state=canary")
     with Client(server.redirect_uri) as broken:
@@ -649,7 +649,7 @@ def test_no_request_is_logged_or_printed(
         assert "right-" not in record.getMessage()
 
 
-def test_closing_twice_and_closing_what_was_never_started_is_fine() -> None:
+def test_a_server_can_be_closed_twice_and_without_a_start() -> None:
     before = open_descriptors()
     server = OAuthCallbackServer()
     server.close()
@@ -674,7 +674,7 @@ HEADERS = st.sampled_from([b"Expect: 100-continue", b"Transfer-Encoding: chunked
 )
 @example(b"", True)
 @example(b"GET /callback?state=%ff HTTP/1.1\r\nHost: \xff\r\n\r\n", True)
-def test_whatever_bytes_come_the_right_redirect_still_works(data: bytes, politely: bool) -> None:
+def test_the_right_redirect_works_after_any_bytes(data: bytes, politely: bool) -> None:
     with OAuthCallbackServer(head_timeout=5) as server:
         server.expect(STATE)
         with Client(server.redirect_uri) as client:
@@ -689,15 +689,15 @@ def test_whatever_bytes_come_the_right_redirect_still_works(data: bytes, politel
 # wait_for
 
 
-def test_an_event_that_has_come_is_not_waited_for() -> None:
+def test_an_event_that_has_happened_is_not_waited_for() -> None:
     event = threading.Event()
     event.set()
     assert wait_for(event, 0)
     assert wait_for(event, -1)
 
 
-def test_an_event_ends_the_wait_whenever_it_comes() -> None:
-    """However long the nap has become by then."""
+def test_an_event_ends_the_wait_at_any_time() -> None:
+    """The length of the current nap does not matter."""
     event = threading.Event()
     waiting = Running(lambda: wait_for(event, 10 * PATIENCE))
     assert not wait_for(threading.Event(), 0.8)
@@ -708,7 +708,7 @@ def test_an_event_ends_the_wait_whenever_it_comes() -> None:
 
 
 def test_a_long_wait_is_a_few_naps() -> None:
-    """S5.3, S12: no polling."""
+    """Waiting does not poll. [S5.3, S12]"""
 
     class Counting(threading.Event):
         naps = 0
@@ -722,13 +722,13 @@ def test_a_long_wait_is_a_few_naps() -> None:
     assert event.naps < 8
 
 
-def test_the_time_is_kept() -> None:
+def test_the_wait_takes_as_long_as_requested() -> None:
     started = time.monotonic()
     assert not wait_for(threading.Event(), 0.2)
     assert 0.2 <= time.monotonic() - started < 1
 
 
-def test_a_wait_without_an_end_is_possible() -> None:
+def test_a_wait_without_a_time_limit_is_possible() -> None:
     event = threading.Event()
     waiting = Running(lambda: wait_for(event, float("inf")))
     event.set()

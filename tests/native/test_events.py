@@ -1,4 +1,4 @@
-"""The events of native mode: exactly one for each thing that happens, with the right sender."""
+"""The events of native mode: exactly one each, with the right sender."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _SECONDS = 20
 _ALICE: Mapping[str, Any] = {"mode": "native", "user_id": "user-alice", "provider": "oidc"}
 
 
-class Heard:
+class Recorder:
     """A listener that remembers the senders and events."""
 
     def __init__(self) -> None:
@@ -59,11 +59,11 @@ class Heard:
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    heard = Heard()
-    listen(heard)
-    yield heard
-    unlisten(heard)
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    listen(recorder)
+    yield recorder
+    unlisten(recorder)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def store() -> MemoryTokenStore:
 
 
 def _ignore(message: str) -> None:
-    """Ignore where to sign in: the person knows."""
+    """Ignore the address: the person has it already."""
 
 
 def _login(app: PyWry, provider: GenericOIDCProvider, person: Person, **more: Any) -> AuthFlowResult:
@@ -104,11 +104,11 @@ def _plays_alice(request: AuthorizationRequest) -> ResponseParameters:
 
 
 def test_a_login_a_refresh_and_a_logout_are_one_event_each(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     app = PyWry()
     _login(app, provider, Person(), token_store=store)
-    (event,) = heard.take(app)
+    (event,) = recorder.take(app)
     assert isinstance(event, LoginSucceeded)
     assert event.seconds is not None
     assert 0 < event.seconds < _SECONDS
@@ -116,54 +116,54 @@ def test_a_login_a_refresh_and_a_logout_are_one_event_each(
     _age(store, 1)
     app.get_access_token()
     app.get_access_token()
-    assert heard.take(app) == [TokensRefreshed(**_ALICE)]
+    assert recorder.take(app) == [TokensRefreshed(**_ALICE)]
     assert app.logout()
     assert not app.logout()
-    assert heard.take(app) == [SignedOut(**_ALICE)]
+    assert recorder.take(app) == [SignedOut(**_ALICE)]
 
 
 @pytest.mark.parametrize("due", [False, True])
 def test_a_silent_login_is_one_event_without_a_time(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore, due: bool
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore, due: bool
 ) -> None:
     _login(PyWry(), provider, Person(), token_store=store)
-    heard.all.clear()
+    recorder.all.clear()
     if due:
         _age(store, 1)
     app = PyWry()
     app.login(provider, token_store=store)
     refreshed: list[Event] = [TokensRefreshed(**_ALICE)] if due else []
-    assert heard.take(app) == [*refreshed, LoginSucceeded(**_ALICE, seconds=None)]
+    assert recorder.take(app) == [*refreshed, LoginSucceeded(**_ALICE, seconds=None)]
     app.close()
 
 
 def test_the_refresh_in_the_background_is_one_event(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     _login(PyWry(), provider, Person(), token_store=store)
-    heard.all.clear()
+    recorder.all.clear()
     _age(store, 61.5)
     app = PyWry()
     app.login(provider, token_store=store)
-    assert heard.refreshed.wait(_SECONDS)
+    assert recorder.refreshed.wait(_SECONDS)
     app.close()
-    assert heard.take(app) == [LoginSucceeded(**_ALICE), TokensRefreshed(**_ALICE)]
+    assert recorder.take(app) == [LoginSucceeded(**_ALICE), TokensRefreshed(**_ALICE)]
 
 
-def test_a_refresh_is_an_event_only_where_the_call_was_made(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore
+def test_only_the_manager_that_refreshed_emits_an_event(
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     _login(PyWry(), provider, Person(), token_store=store)
-    heard.all.clear()
+    recorder.all.clear()
     one, other = (SessionManager(provider, store, "user-alice") for _ in range(2))
     seen = one.get_access_token()
     one.refresh(instead_of=seen)
     other.refresh(instead_of=seen)
-    assert heard.take(one) == [TokensRefreshed(**_ALICE)]
+    assert recorder.take(one) == [TokensRefreshed(**_ALICE)]
 
 
 def test_a_thread_that_joins_a_login_emits_nothing(
-    heard: Heard, provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, person, waiters = PyWry(), Person(), count_waiters(monkeypatch)
     second = threading.Thread(target=lambda: _login(app, provider, Person()))
@@ -175,16 +175,16 @@ def test_a_thread_that_joins_a_login_emits_nothing(
 
     app.login(provider, show_window=show, close_window=person.close, notify=_ignore)
     second.join(_SECONDS)
-    assert [type(event) for event in heard.take(app)] == [LoginSucceeded]
+    assert [type(event) for event in recorder.take(app)] == [LoginSucceeded]
 
 
 def test_a_login_that_fails_is_one_event(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     app = PyWry()
     with pytest.raises(AuthenticationError):
         _login(app, provider, Person(action="cancel"), token_store=store)
-    assert heard.take(app) == [LoginFailed(mode="native", provider="oidc", error="access_denied")]
+    assert recorder.take(app) == [LoginFailed(mode="native", provider="oidc", error="access_denied")]
 
     def close(url: str, config: Any) -> str:
         app.cancel()
@@ -192,14 +192,14 @@ def test_a_login_that_fails_is_one_event(
 
     with pytest.raises(AuthFlowCancelled):
         app.login(provider, token_store=store, show_window=close, notify=_ignore)
-    assert heard.take(app) == [LoginFailed(mode="native", provider="oidc", error="cancelled")]
+    assert recorder.take(app) == [LoginFailed(mode="native", provider="oidc", error="cancelled")]
 
 
 def test_a_silent_login_that_fails_is_one_event(
-    heard: Heard, idp: IdentityProvider, provider: GenericOIDCProvider, store: MemoryTokenStore
+    recorder: Recorder, idp: IdentityProvider, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     _login(PyWry(), provider, Person(), token_store=store)
-    heard.all.clear()
+    recorder.all.clear()
     _age(store, -1)
 
     def down(environ: Any, start_response: Any) -> list[bytes]:
@@ -210,29 +210,29 @@ def test_a_silent_login_that_fails_is_one_event(
     app = PyWry()
     with pytest.raises(TokenError):
         app.login(provider, token_store=store)
-    assert heard.take(app) == [LoginFailed(mode="native", provider="oidc", error="provider_unreachable")]
+    assert recorder.take(app) == [LoginFailed(mode="native", provider="oidc", error="provider_unreachable")]
 
 
 def test_a_manager_without_a_program_is_the_sender(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     flow = AuthFlowManager(provider, store, handler=_plays_alice)
     flow.run_native()
-    assert heard.take(flow) == [LoginSucceeded(**_ALICE, seconds=flow.seconds)]
+    assert recorder.take(flow) == [LoginSucceeded(**_ALICE, seconds=flow.seconds)]
     session = SessionManager(provider, store, "user-alice")
     session.refresh()
     session.logout()
     session.logout()
-    assert heard.take(session) == [TokensRefreshed(**_ALICE), SignedOut(**_ALICE)]
+    assert recorder.take(session) == [TokensRefreshed(**_ALICE), SignedOut(**_ALICE)]
     failing = AuthFlowManager(provider, handler=lambda request: [("error", "access_denied")])
     with pytest.raises(AuthenticationError):
         failing.run_native()
-    (event,) = heard.take(failing)
+    (event,) = recorder.take(failing)
     assert isinstance(event, LoginFailed)
 
 
 def test_a_listener_finds_the_user_signed_in(
-    heard: Heard, provider: GenericOIDCProvider, store: MemoryTokenStore
+    recorder: Recorder, provider: GenericOIDCProvider, store: MemoryTokenStore
 ) -> None:
     app, found = PyWry(), list[bool]()
 

@@ -1,4 +1,4 @@
-"""A whole native login, and every way for it to end (S5; hardening N8-N11, N14 and L)."""
+"""A whole native login, and all its possible results. [S5, N8-N11, N14, L]"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COMPLETE = "✅ Authentication Complete — You can close this window."
 
 @pytest.fixture(autouse=True)
 def no_screen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs these tests shall see no windows of theirs."""
+    """Open no window on the screen of a developer who runs these tests."""
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -64,7 +64,7 @@ def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
 
 
 class StandIn(OAuthProvider):
-    """A provider that answers at once, without a network, and can be held up on request."""
+    """A provider that answers at once, without a network, and can be delayed on request."""
 
     name = "stand-in"
 
@@ -100,7 +100,7 @@ class StandIn(OAuthProvider):
 
 
 class Window:
-    """An application's own window, or somebody who reads what is notified: goes straight to the callback."""
+    """An application's own window, or a user who reads the notice: it calls the callback directly."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[str, Mapping[str, Any]]] = []
@@ -121,14 +121,14 @@ class Window:
         return parse_qs(urlsplit(self.opened[-1][0]).query)["redirect_uri"][0]
 
     def come_back(self, parameters: str = "code=canary-code") -> Answer:
-        """Bring the provider's answer."""
+        """Bring the provider's response to the callback."""
         redirect_uri = self.redirect_uri
         state = parse_qs(urlsplit(self.opened[-1][0]).query)["state"][0]
         return fetch(redirect_uri, f"/callback?{parameters}&state={state}")
 
 
 class OneStep(Window):
-    """A window in which everything happens as soon as it opens."""
+    """A window that brings the response as soon as it opens."""
 
     def open(self, url: str, config: Mapping[str, Any]) -> str:
         label = super().open(url, config)
@@ -137,7 +137,7 @@ class OneStep(Window):
 
 
 def silent(message: str) -> None:
-    """Tell nobody."""
+    """Ignore the message."""
 
 
 def manager(provider: OAuthProvider, *arguments: Any, **options: Any) -> AuthFlowManager:
@@ -145,11 +145,11 @@ def manager(provider: OAuthProvider, *arguments: Any, **options: Any) -> AuthFlo
     return AuthFlowManager(provider, *arguments, **quick | options)
 
 
-# It works
+# Success
 
 
 class Ledger:
-    """A store and a session manager that remember what they got, and what the person had seen by then."""
+    """A store and a session manager that record the tokens and the last page that the person had seen."""
 
     def __init__(self, person: Person) -> None:
         self.person = person
@@ -180,13 +180,13 @@ def test_stored_tokens_stay_valid_if_the_session_manager_then_fails(
     assert idp.calls["revoke"] == 0
 
 
-def test_somebody_signs_in_and_the_page_says_so_only_after_the_tokens_are_stored(
+def test_the_page_confirms_the_sign_in_only_after_the_tokens_are_stored(
     provider: GenericOIDCProvider,
 ) -> None:
     person = Person()
-    told: list[str] = []
+    notices: list[str] = []
     ledger = Ledger(person)
-    flow = AuthFlowManager(provider, ledger, ledger, notify=told.append)
+    flow = AuthFlowManager(provider, ledger, ledger, notify=notices.append)
     assert (flow.flow_state, flow.flow_id) == (AuthFlowState.IDLE, "")
     result = flow.run_native(person.open, person.close, {"width": 400})
     assert result.success
@@ -198,11 +198,11 @@ def test_somebody_signs_in_and_the_page_says_so_only_after_the_tokens_are_stored
     assert person.last_status == 200
     assert COMPLETE in person.last_page
     assert (person.config, person.closed) == ({"width": 400}, ["a window"])
-    assert len(told) == 1
-    assert told[0].count(person.url) == 1
+    assert len(notices) == 1
+    assert notices[0].count(person.url) == 1
 
 
-def test_pkce_and_further_parameters_are_asked_for_as_told() -> None:
+def test_pkce_and_further_parameters_are_sent_as_configured() -> None:
     for use_pkce in (True, False):
         window = OneStep()
         flow = manager(StandIn(), use_pkce=use_pkce, extra_params={"prompt": "select_account"})
@@ -213,7 +213,7 @@ def test_pkce_and_further_parameters_are_asked_for_as_told() -> None:
 
 
 def test_a_real_browser_signs_in(provider: GenericOIDCProvider, chromium: webdriver.Chrome) -> None:
-    """With the preconnects of its own that it makes (N1)."""
+    """The browser opens connections in advance. [N1]"""
     window = Window()
     flow = manager(provider, auth_timeout=60)
     login = Running(lambda: flow.run_native(window.open))
@@ -256,7 +256,7 @@ def run_program(script: str, **environ: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_system_browser_is_opened_and_stdout_stays_the_program_s_own(tmp_path: Path) -> None:
+def test_the_system_browser_is_opened_and_stdout_stays_clean(tmp_path: Path) -> None:
     browser = tmp_path / "browser"
     browser.write_text(BROWSER.format(python=sys.executable))
     browser.chmod(0o755)
@@ -270,7 +270,7 @@ def test_the_system_browser_is_opened_and_stdout_stays_the_program_s_own(tmp_pat
 def test_without_a_browser_the_address_is_printed_once_to_stderr(
     capfd: pytest.CaptureFixture[str], open_browser: bool
 ) -> None:
-    """N2."""
+    """The user can open the address in any browser. [N2]"""
     flow = AuthFlowManager(StandIn(), auth_timeout=0.05, open_browser=open_browser)
     with pytest.raises(AuthFlowTimeout):
         flow.run_native()
@@ -281,19 +281,19 @@ def test_without_a_browser_the_address_is_printed_once_to_stderr(
 
 
 def test_a_program_without_a_console_signs_in_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under pythonw there is no stderr, and what is printed there must not go to stdout instead."""
+    """Under pythonw there is no stderr, and messages must not go to stdout instead."""
     monkeypatch.setattr(sys, "stderr", None)
     window = OneStep()
     assert AuthFlowManager(StandIn()).run_native(window.open).user_id == "alice"
 
 
-# It fails, and says why
+# Failures, and their reasons
 
 
-def test_a_denial_ends_the_login_at_once_with_the_provider_s_own_error(
+def test_a_denial_ends_the_login_at_once_with_the_providers_error(
     provider: GenericOIDCProvider,
 ) -> None:
-    """N10."""
+    """The error names the provider, and the page is honest. [N10]"""
     person, store = Person(action="cancel"), MemoryTokenStore()
     flow = manager(provider, store, auth_timeout=60)
     started = time.monotonic()
@@ -311,8 +311,8 @@ def test_a_denial_ends_the_login_at_once_with_the_provider_s_own_error(
     assert COMPLETE not in person.last_page
 
 
-def test_a_provider_s_words_are_shown_as_text() -> None:
-    """T35, L."""
+def test_a_providers_error_text_is_escaped_on_the_page() -> None:
+    """An error description cannot add markup to the page. [T35, L]"""
     window = Window()
     login = Running(lambda: manager(StandIn()).run_native(window.open))
     answer = window.come_back("error=server_error&error_description=%3Cscript%3Ealert(1)%3C/script%3E")
@@ -323,7 +323,7 @@ def test_a_provider_s_words_are_shown_as_text() -> None:
     assert "<script" not in answer.text
 
 
-def test_a_fault_of_the_token_endpoint_is_on_the_page_too(
+def test_a_token_endpoint_failure_is_shown_on_the_page(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
     def broken(app: Any) -> Any:
@@ -348,10 +348,10 @@ def test_a_fault_of_the_token_endpoint_is_on_the_page_too(
     assert "canary" not in person.last_page + str(caught.value)
 
 
-def test_an_answer_of_another_issuer_is_refused_before_its_code_is_sent_anywhere(
+def test_a_response_of_another_issuer_is_refused_before_its_code_is_sent(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
-    """RFC 9207; T4."""
+    """The ``iss`` parameter is compared (RFC 9207). [T4]"""
 
     class MixedUp(Person):
         def bring(self, callback: str) -> None:
@@ -370,7 +370,7 @@ class BrokenStore(MemoryTokenStore):
         raise RuntimeError("the disk is full")
 
 
-def test_a_store_that_fails_is_not_called_a_success() -> None:
+def test_a_failing_store_is_not_shown_as_a_success() -> None:
     window = Window()
     flow = manager(StandIn(), BrokenStore())
     login = Running(lambda: flow.run_native(window.open, window.close))
@@ -384,8 +384,8 @@ def test_a_store_that_fails_is_not_called_a_success() -> None:
     assert window.closed == ["the window"]
 
 
-def test_forged_answers_neither_end_the_login_nor_disturb_it() -> None:
-    """L: forged code, forged error, favicon, second redirect."""
+def test_forged_responses_do_not_affect_the_login() -> None:
+    """These are a forged code, a forged error, a favicon request and a second redirect. [L]"""
     window = Window()
     login = Running(lambda: manager(StandIn()).run_native(window.open))
     for forged in ("/callback?code=forged&state=x", "/callback?error=access_denied", "/favicon.ico", "/"):
@@ -396,7 +396,7 @@ def test_forged_answers_neither_end_the_login_nor_disturb_it() -> None:
 
 
 def test_ports_in_use_end_the_login_before_anything_opens() -> None:
-    """N8."""
+    """The error names the port. [N8]"""
     window = Window()
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -413,11 +413,11 @@ def test_ports_in_use_end_the_login_before_anything_opens() -> None:
     assert urlsplit(step.redirect_uri).port == port
 
 
-# Nobody comes, somebody cancels
+# Timeout and cancellation
 
 
-def test_the_time_runs_out_while_a_browser_keeps_a_connection_open() -> None:
-    """N1, N14."""
+def test_the_login_times_out_while_a_browser_keeps_a_connection_open() -> None:
+    """An idle connection delays neither the timeout nor the end of the server. [N1, N14]"""
     before = open_descriptors()
     window = Window()
     flow = manager(StandIn(), auth_timeout=0.5)
@@ -452,7 +452,7 @@ def test_cancel_ends_the_login_while_a_browser_keeps_a_connection_open() -> None
     assert not is_listening(window.redirect_uri)
 
 
-def test_cancel_during_the_exchange_throws_the_tokens_away() -> None:
+def test_cancel_during_the_exchange_revokes_the_tokens() -> None:
     window, store, provider = Window(), MemoryTokenStore(), StandIn()
     provider.go_on.clear()
     flow = manager(provider, store)
@@ -470,7 +470,7 @@ def test_cancel_during_the_exchange_throws_the_tokens_away() -> None:
 
 
 class SlowToBegin(StandIn):
-    """A provider whose endpoints take a while to be found."""
+    """A provider whose discovery takes a while."""
 
     def build_authorize_url(self, *arguments: Any, **options: Any) -> str:
         self.reached.set()
@@ -478,11 +478,11 @@ class SlowToBegin(StandIn):
         return super().build_authorize_url(*arguments, **options)
 
 
-def test_cancel_before_the_browser_opens_opens_none() -> None:
+def test_cancel_before_the_browser_opens_prevents_the_opening() -> None:
     window, provider = Window(), SlowToBegin()
-    told: list[str] = []
+    notices: list[str] = []
     provider.go_on.clear()
-    flow = manager(provider, notify=told.append)
+    flow = manager(provider, notify=notices.append)
     login = Running(lambda: flow.run_native(window.open))
     assert provider.reached.wait(PATIENCE)
     assert flow.flow_state is AuthFlowState.AWAITING_CALLBACK
@@ -490,10 +490,10 @@ def test_cancel_before_the_browser_opens_opens_none() -> None:
     provider.go_on.set()
     with pytest.raises(AuthFlowCancelled):
         login.result()
-    assert (window.opened, told) == ([], [])
+    assert (window.opened, notices) == ([], [])
 
 
-def test_cancel_of_nothing_does_not_end_the_next_login() -> None:
+def test_cancel_without_a_login_does_not_end_the_next_one() -> None:
     flow = manager(StandIn())
     flow.cancel()
     assert flow.run_native(OneStep().open).success
@@ -520,11 +520,11 @@ def test_a_callback_that_fails_ends_the_login(name: str) -> None:
     assert "canary" not in str(caught.value)
     assert caught.value.flow_id == flow.flow_id
     assert flow.flow_state is AuthFlowState.FAILED
-    assert window.closed == []  # none was opened
+    assert window.closed == []  # no window was opened
     assert open_descriptors() <= before
 
 
-def test_a_window_that_was_closed_may_say_so_itself() -> None:
+def test_a_window_may_report_that_the_user_closed_it() -> None:
     def closed(url: str, config: Mapping[str, Any]) -> str:
         raise AuthFlowCancelled("The window was closed.")
 
@@ -534,7 +534,7 @@ def test_a_window_that_was_closed_may_say_so_itself() -> None:
     assert flow.flow_state is AuthFlowState.CANCELLED
 
 
-def test_a_window_that_cannot_be_closed_takes_nobody_s_login_away(
+def test_a_window_that_cannot_be_closed_does_not_fail_the_login(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def failing(label: str) -> None:
@@ -547,7 +547,7 @@ def test_a_window_that_cannot_be_closed_takes_nobody_s_login_away(
 # One instance, many callers
 
 
-def test_a_second_login_at_the_same_time_is_refused_and_the_first_goes_on() -> None:
+def test_a_second_login_at_the_same_time_is_refused() -> None:
     window, other = Window(), Window()
     flow = manager(StandIn())
     login = Running(lambda: flow.run_native(window.open))
@@ -600,10 +600,10 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
     assert not [redirect_uri for redirect_uri in ports if is_listening(redirect_uri)]
 
 
-def test_nothing_secret_is_logged_or_printed(
+def test_no_secret_is_logged_or_printed(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """T31: with everything logged."""
+    """This holds with all log levels enabled. [T31]"""
     caplog.set_level(logging.DEBUG)
     window = OneStep()
     result = manager(StandIn(), MemoryTokenStore()).run_native(window.open)
@@ -622,13 +622,13 @@ from pywry_auth.native.flow_manager import AuthFlowManager
 from tests.native.sockets import is_listening, open_descriptors
 from tests.native.test_flow_manager import StandIn, Window
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in programs started in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background programs ignore SIGINT
 
 class Slow(StandIn):
     def exchange_code(self, *arguments):
         print("exchanging", flush=True)
         while not threading.Event().wait(0.1):
-            pass  # as a socket with a time-out would
+            pass  # as a socket with a timeout would
 
 class Printed(Window):
     def open(self, url, config):
@@ -650,8 +650,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("exchanging", [False, True])
-def test_ctrl_c_cleans_up_and_passes_while_a_browser_keeps_a_connection_open(exchanging: bool) -> None:
-    """N11; and a browser that is held is not left without a page."""
+def test_ctrl_c_cleans_up_while_a_browser_keeps_a_connection_open(exchanging: bool) -> None:
+    """A browser that is held still gets a page. [N11]"""
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as program:
@@ -671,7 +671,7 @@ def test_ctrl_c_cleans_up_and_passes_while_a_browser_keeps_a_connection_open(exc
         assert browser.result().status == 410
 
 
-# A handler in place of browser and listener
+# A handler instead of browser and callback server
 
 
 def test_a_function_can_play_the_user_without_browser_or_listener(provider: GenericOIDCProvider) -> None:
@@ -703,7 +703,7 @@ def test_cancel_while_a_handler_waits_exchanges_no_code() -> None:
     assert not provider.reached.is_set()
 
 
-def test_a_response_that_a_handler_made_up_is_refused() -> None:
+def test_a_response_that_a_handler_invented_is_refused() -> None:
     provider = StandIn()
     flow = manager(provider, handler=lambda request: [("code", "canary-code"), ("state", "another")])
     with pytest.raises(AuthenticationError) as caught:
@@ -714,7 +714,7 @@ def test_a_response_that_a_handler_made_up_is_refused() -> None:
 
 
 class Broken:
-    """A store that takes no tokens."""
+    """A store that cannot save tokens."""
 
     def save(self, key: str, tokens: OAuthTokenSet) -> None:
         raise OSError("The disk is full.")

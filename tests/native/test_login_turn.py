@@ -1,4 +1,4 @@
-"""One login at a time for all processes of a user: who waits, for how long, and what ends the wait."""
+"""One login at a time for all processes of a user: the wait, its limit and its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with login_turn("desk", 20, print, threading.Event(), Path(sys.argv[1])) as wait
 
 
 class Holder:
-    """Another process that has its turn."""
+    """Another process that holds the turn."""
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
@@ -40,12 +40,12 @@ class Holder:
         )
 
     def await_turn(self) -> str:
-        """Return what it says when its turn has come."""
+        """Wait until the process has the turn, and return its message."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
     def end(self, how: signal.Signals | None = None) -> None:
-        """Let it end its turn in order, or otherwise."""
+        """End the turn, in order or by a signal."""
         if how is not None:
             self.process.send_signal(how)
         self.process.communicate("\n", timeout=_SECONDS)
@@ -68,7 +68,7 @@ def holder(folder: Path) -> Iterator[Holder]:
 
 
 class Notices(list[str]):
-    """What the person was told, and when the first notice came."""
+    """The notices for the user, and an event for the first one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,26 +79,26 @@ class Notices(list[str]):
         self.came.set()
 
 
-def test_nobody_waits_for_himself(folder: Path) -> None:
-    told = Notices()
+def test_a_process_does_not_wait_for_its_own_earlier_turn(folder: Path) -> None:
+    notices = Notices()
     for _ in range(2):
-        with login_turn("desk", 0, told, threading.Event(), folder) as waited:
+        with login_turn("desk", 0, notices, threading.Event(), folder) as waited:
             assert waited == 0
-    assert told == []
+    assert notices == []
 
 
 @pytest.mark.parametrize("how", [None, signal.SIGKILL])
-def test_another_process_is_waited_for_until_it_ends_however_it_ends(
+def test_another_process_is_waited_for_until_it_ends_or_is_killed(
     folder: Path, holder: Holder, how: signal.Signals | None
 ) -> None:
-    told = Notices()
-    end = threading.Thread(target=lambda: holder.end(how) if told.came.wait(_SECONDS) else None)
+    notices = Notices()
+    end = threading.Thread(target=lambda: holder.end(how) if notices.came.wait(_SECONDS) else None)
     end.start()
-    with login_turn("desk", _SECONDS, told, threading.Event(), folder) as waited:
+    with login_turn("desk", _SECONDS, notices, threading.Event(), folder) as waited:
         assert 0 < waited < _SECONDS
     end.join(_SECONDS)
-    assert len(told) == 1
-    assert "waits for you to sign in" in told[0]
+    assert len(notices) == 1
+    assert "waits for you to sign in" in notices[0]
 
 
 def test_another_program_is_not_waited_for(folder: Path, holder: Holder) -> None:
@@ -106,7 +106,7 @@ def test_another_program_is_not_waited_for(folder: Path, holder: Holder) -> None
         assert waited == 0
 
 
-def test_the_wait_ends_in_time(folder: Path, holder: Holder) -> None:
+def test_the_wait_ends_at_its_time_limit(folder: Path, holder: Holder) -> None:
     began = time.monotonic()
     with (
         pytest.raises(AuthFlowTimeout, match="still waits") as caught,
@@ -118,12 +118,12 @@ def test_the_wait_ends_in_time(folder: Path, holder: Holder) -> None:
 
 
 def test_the_wait_can_be_cancelled(folder: Path, holder: Holder) -> None:
-    told, cancelled = Notices(), threading.Event()
-    cancel = threading.Thread(target=lambda: cancelled.set() if told.came.wait(_SECONDS) else None)
+    notices, cancelled = Notices(), threading.Event()
+    cancel = threading.Thread(target=lambda: cancelled.set() if notices.came.wait(_SECONDS) else None)
     cancel.start()
     with (
         pytest.raises(AuthFlowCancelled) as caught,
-        login_turn("desk", _SECONDS, told, cancelled, folder),
+        login_turn("desk", _SECONDS, notices, cancelled, folder),
     ):
         pass
     cancel.join(_SECONDS)
@@ -147,7 +147,7 @@ def test_threads_take_turns_too(folder: Path) -> None:
     assert inside == []
 
 
-def test_an_error_within_ends_the_turn(folder: Path) -> None:
+def test_an_error_in_the_block_ends_the_turn(folder: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
         login_turn("desk", 0, Notices(), threading.Event(), folder),
@@ -157,7 +157,7 @@ def test_an_error_within_ends_the_turn(folder: Path) -> None:
         assert waited == 0
 
 
-def test_a_folder_that_cannot_be_used_keeps_nobody_from_signing_in(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_does_not_prevent_a_sign_in(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with login_turn("desk", 0, Notices(), threading.Event(), tmp_path / "file" / "locks") as waited:
         assert waited == 0

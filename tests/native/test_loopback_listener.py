@@ -1,4 +1,4 @@
-"""The ports that a provider knows, in order, and no other (N8)."""
+"""The configured ports are tried in order, and no others. [N8]"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pywry_auth.native.loopback_listener import first_free
 
 
 def refusing(codes: dict[int, int]) -> Callable[[int], str]:
-    """A machine on which these ports give these errors."""
+    """Return the ``bind`` of a machine on which these ports cause these errors."""
 
     def bind(port: int) -> str:
         if port in codes:
@@ -24,7 +24,7 @@ def refusing(codes: dict[int, int]) -> Callable[[int], str]:
 
 
 @pytest.mark.parametrize("code", [errno.EADDRINUSE, errno.EACCES])
-def test_a_port_in_use_or_reserved_is_passed_over(code: int) -> None:
+def test_a_port_in_use_or_reserved_is_skipped(code: int) -> None:
     assert first_free([8400, 8401, 8402], refusing({8400: code})) == "bound 8401"
 
 
@@ -34,7 +34,7 @@ def test_another_fault_of_the_machine_is_not_taken_for_a_port_in_use() -> None:
     assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_a_long_range_is_not_listed_to_its_end() -> None:
+def test_an_error_names_only_the_first_ports_of_a_long_range() -> None:
     ports = range(8400, 8500)
     with pytest.raises(AuthenticationError) as caught:
         first_free(ports, refusing(dict.fromkeys(ports, errno.EADDRINUSE)))

@@ -1,4 +1,4 @@
-"""RefreshTimer: it calls back in time, once, from a thread that ends, whatever the clocks do."""
+"""RefreshTimer calls back in time and once, even if the clocks change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOUR = 3600.0
 
 
 class Calls:
-    """Counts calls back, and knows who made the last one."""
+    """Counts the calls, and records the thread of the last one."""
 
     def __init__(self) -> None:
         self.came = threading.Semaphore(0)
@@ -41,7 +41,7 @@ def timer(calls: Calls, clock: Clock) -> RefreshTimer:
     return timer
 
 
-def test_it_calls_back_when_the_moment_has_come_from_a_daemon_thread(calls: Calls) -> None:
+def test_it_calls_back_on_time_from_a_daemon_thread(calls: Calls) -> None:
     timer = RefreshTimer(calls)
     timer.start()
     moment = time.time() + 0.1
@@ -60,7 +60,7 @@ def test_nothing_happens_before_it_was_started(calls: Calls, clock: Clock, timer
     assert not timers
 
 
-def test_setting_it_anew_takes_the_place_of_the_earlier_moment(
+def test_a_new_setting_replaces_the_earlier_one(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
 ) -> None:
     timer.set(clock.now + 5)
@@ -73,13 +73,15 @@ def test_setting_it_anew_takes_the_place_of_the_earlier_moment(
     assert calls.number == 1
 
 
-def test_no_moment_takes_the_earlier_one_away(timer: RefreshTimer, clock: Clock, timers: HeldTimers) -> None:
+def test_setting_none_removes_the_earlier_setting(
+    timer: RefreshTimer, clock: Clock, timers: HeldTimers
+) -> None:
     timer.set(clock.now + 5)
     timer.set(None)
     assert not timers.live
 
 
-def test_stopped_it_stays_silent_until_it_is_started_again(
+def test_a_stopped_timer_stays_silent_until_it_is_started_again(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
 ) -> None:
     timer.set(clock.now + 5)
@@ -95,10 +97,10 @@ def test_stopped_it_stays_silent_until_it_is_started_again(
     assert calls.number == 1
 
 
-def test_one_that_woke_up_while_it_was_stopped_says_nothing(
+def test_a_timer_that_wakes_up_while_it_is_stopped_does_not_call_back(
     timer: RefreshTimer, calls: Calls, clock: Clock, monkeypatch: pytest.MonkeyPatch, timers: HeldTimers
 ) -> None:
-    """The system's timer had rung already, so that cancelling it came too late."""
+    """The timer had rung already, so that its cancellation came too late."""
     timer.set(clock.now)
     monkeypatch.setattr(timers[0], "cancel", lambda: None)
     timer.stop()
@@ -107,7 +109,7 @@ def test_one_that_woke_up_while_it_was_stopped_says_nothing(
 
 
 @pytest.mark.parametrize("seconds", [-_HOUR, 0.0])
-def test_a_moment_that_is_past_comes_at_once(
+def test_a_time_in_the_past_calls_back_at_once(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers, seconds: float
 ) -> None:
     timer.set(clock.now + seconds)
@@ -120,7 +122,7 @@ def test_a_moment_that_is_past_comes_at_once(
 def test_it_looks_at_the_clock_once_a_minute(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers, seconds: float
 ) -> None:
-    """L: no single wait is longer, so that none is beyond TIMEOUT_MAX (49 days on Windows) either."""
+    """No single wait is longer, and thus none exceeds TIMEOUT_MAX (49 days on Windows). [L]"""
     timer.set(clock.now + seconds)
     for _ in range(2):
         assert timers.only.interval == 60 < threading.TIMEOUT_MAX
@@ -134,7 +136,7 @@ def test_it_looks_at_the_clock_once_a_minute(
 def test_a_laptop_that_slept_catches_up_at_the_next_look(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
 ) -> None:
-    """L: a sleep stops the monotonic clock on Linux, and the waits with it."""
+    """On Linux, a sleep stops the monotonic clock and all waits. [L]"""
     timer.set(clock.now + _HOUR)
     clock.now += 8 * _HOUR
     clock.awake += 20
@@ -143,7 +145,7 @@ def test_a_laptop_that_slept_catches_up_at_the_next_look(
     assert not timers.live
 
 
-def test_a_clock_that_was_set_back_does_not_put_it_off(
+def test_a_clock_that_was_set_back_does_not_delay_the_call(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
 ) -> None:
     timer.set(clock.now + 100)
@@ -157,7 +159,7 @@ def test_a_clock_that_was_set_back_does_not_put_it_off(
     assert calls.number == 1
 
 
-def test_a_clock_that_was_set_forward_is_believed(
+def test_a_clock_that_was_set_forward_is_trusted(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
 ) -> None:
     timer.set(clock.now + _HOUR)
@@ -167,7 +169,7 @@ def test_a_clock_that_was_set_forward_is_believed(
     assert calls.number == 1
 
 
-def test_one_that_rings_early_waits_for_the_rest(
+def test_a_timer_that_rings_early_waits_for_the_rest(
     timer: RefreshTimer, calls: Calls, clock: Clock, timers: HeldTimers
 ) -> None:
     timer.set(clock.now + 10)
@@ -177,8 +179,8 @@ def test_one_that_rings_early_waits_for_the_rest(
     assert timers.only.interval == pytest.approx(0.25)
 
 
-def test_what_it_calls_may_set_it_again_and_hold_it_up(clock: Clock, timers: HeldTimers) -> None:
-    """No lock is held: the action may take its time, and others may set the timer meanwhile."""
+def test_the_action_may_set_the_timer_again_and_take_long(clock: Clock, timers: HeldTimers) -> None:
+    """No lock is held: other threads may set the timer while the action runs."""
     timer: RefreshTimer
 
     def act() -> None:
@@ -196,7 +198,7 @@ def test_what_it_calls_may_set_it_again_and_hold_it_up(clock: Clock, timers: Hel
 
 
 def test_it_can_be_stopped_from_within_its_own_lock(timers: HeldTimers) -> None:
-    """A collection of garbage may come at any time, in any thread, and end who owned the timer."""
+    """Garbage collection may happen at any time, in any thread, and end the owner of the timer."""
     moments = iter([0.0, 0.0, 5.0])
     timer: RefreshTimer
 
@@ -214,10 +216,10 @@ def test_it_can_be_stopped_from_within_its_own_lock(timers: HeldTimers) -> None:
     assert not timers.live
 
 
-def test_without_another_thread_to_be_had_nothing_breaks(
+def test_a_timer_that_cannot_start_a_thread_only_logs_a_warning(
     calls: Calls, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """L: what is asked for works without the timer; Python makes no threads any more when it ends."""
+    """Refreshes on demand work without the timer. Python starts no threads while it ends. [L]"""
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

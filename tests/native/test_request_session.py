@@ -1,4 +1,4 @@
-"""RequestSession: the token goes to its origins and nowhere else, and a 401 costs one refresh."""
+"""RequestSession sends the token to its origins only, and refreshes once after a 401."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SECONDS = 20
 
 
 class Api(ScriptedServer):
-    """An API that knows which access tokens are good."""
+    """An API with a list of valid access tokens."""
 
     def __init__(self) -> None:
         self.good = {"access.alice.0"}
@@ -80,7 +80,7 @@ def session(api: Api, manager: SessionManager) -> RequestSession:
     return RequestSession(HTTPOptions(_SECONDS), [api.url], manager)
 
 
-# where the token goes
+# The origins
 
 
 def test_a_request_carries_the_token(session: RequestSession, api: Api) -> None:
@@ -92,7 +92,7 @@ def test_a_request_carries_the_token(session: RequestSession, api: Api) -> None:
     assert request.target == "/me?q=1"
 
 
-def test_an_authorization_header_of_ones_own_gives_way(session: RequestSession, api: Api) -> None:
+def test_an_authorization_header_of_the_caller_is_replaced(session: RequestSession, api: Api) -> None:
     session.headers["Authorization"] = "Basic session"
     assert session.get(f"{api.url}/me", headers={"authorization": "Basic own"}).status_code == 200
     assert api.bearers() == ["access.alice.0"]
@@ -139,7 +139,7 @@ REFUSED = [
 def test_another_origin_is_refused_before_anything_is_sent(
     session: RequestSession, api: Api, elsewhere: ScriptedServer, provider: StubProvider, url: str
 ) -> None:
-    """R: scheme, host and port have to be those that were named, however the URL is written."""
+    """Scheme, host and port must be the named ones, in any spelling of the URL. [R]"""
     with pytest.raises(AuthenticationError) as caught:
         session.get(url.format(port=api.port, other=elsewhere.port))
     assert caught.value.error == "invalid_configuration"
@@ -148,7 +148,7 @@ def test_another_origin_is_refused_before_anything_is_sent(
     assert elsewhere.received == []
 
 
-def test_each_of_several_origins_gets_it(
+def test_each_of_several_origins_gets_the_token(
     api: Api, elsewhere: ScriptedServer, manager: SessionManager
 ) -> None:
     session = RequestSession(HTTPOptions(_SECONDS), [f"{api.url}/v1/ignored", elsewhere.url], manager)
@@ -165,7 +165,7 @@ def test_each_of_several_origins_gets_it(
     ],
 )
 def test_the_same_origin_may_be_written_in_two_ways(manager: SessionManager, origin: str, url: str) -> None:
-    """That it is let through is seen by what stops it: nothing answers at the proxy."""
+    """The request gets as far as the proxy, at which no server listens."""
     options = HTTPOptions(2, proxy_url=f"http://127.0.0.1:{free_port()}")
     with pytest.raises(requests.exceptions.ProxyError):
         RequestSession(options, [origin], manager).get(url)
@@ -174,7 +174,7 @@ def test_the_same_origin_may_be_written_in_two_ways(manager: SessionManager, ori
 @pytest.mark.parametrize(
     "origins", [[], ["http://api.example.com"], ["api.example.com"], [""], ["https://u:p@api.example.com"]]
 )
-def test_what_is_no_origin_is_refused_at_once(manager: SessionManager, origins: list[str]) -> None:
+def test_an_invalid_origin_is_refused_at_once(manager: SessionManager, origins: list[str]) -> None:
     with pytest.raises(AuthenticationError, match=r"https://\w+\.example\.com") as caught:
         RequestSession(HTTPOptions(_SECONDS), origins, manager)
     assert caught.value.error == "invalid_configuration"
@@ -185,7 +185,7 @@ def test_what_is_no_origin_is_refused_at_once(manager: SessionManager, origins: 
 def test_a_redirect_is_returned_and_not_followed(
     session: RequestSession, api: Api, elsewhere: ScriptedServer, status: int
 ) -> None:
-    """T24: neither to the same origin nor to another, though the program asks for it."""
+    """This holds for any target, even if the program asks to follow redirects. [T24]"""
     there = {"Location": f"{elsewhere.url}/stolen"}
     api.answers["/me"] = lambda request: Answer(b"", status, headers=there)
     answer = session.post(f"{api.url}/me", data="body", allow_redirects=True)
@@ -197,7 +197,7 @@ def test_a_redirect_is_returned_and_not_followed(
 # 401
 
 
-def test_a_401_makes_one_refresh_and_the_request_is_made_again(
+def test_a_401_causes_one_refresh_and_a_repeated_request(
     session: RequestSession, api: Api, provider: StubProvider
 ) -> None:
     api.good = {"access.alice.1"}
@@ -208,10 +208,10 @@ def test_a_401_makes_one_refresh_and_the_request_is_made_again(
     assert provider.calls == 1
 
 
-def test_of_many_threads_that_hear_401_one_refreshes(
+def test_of_many_threads_that_get_401_one_refreshes(
     manager: SessionManager, api: Api, provider: StubProvider
 ) -> None:
-    """N6: each with a session of its own, and all hear it before anybody has refreshed."""
+    """Each has a session of its own, and all get the 401 before the first refresh. [N6]"""
     together_at = threading.Barrier(16)
 
     def expired(request: Received) -> Answer:
@@ -231,10 +231,10 @@ def test_of_many_threads_that_hear_401_one_refreshes(
     assert len(api.received) == 32
 
 
-def test_a_401_for_a_token_that_was_replaced_on_its_way_costs_no_second_refresh(
+def test_a_401_for_a_token_that_was_replaced_already_causes_no_second_refresh(
     session: RequestSession, manager: SessionManager, api: Api, provider: StubProvider
 ) -> None:
-    """N6: somebody else refreshed while the request was under way."""
+    """Another caller refreshed during the request. [N6]"""
 
     def overtaken(request: Received) -> Answer:
         if request.headers["authorization"] == "Bearer access.alice.0":
@@ -248,7 +248,7 @@ def test_a_401_for_a_token_that_was_replaced_on_its_way_costs_no_second_refresh(
     assert provider.calls == 1
 
 
-def test_a_second_401_is_the_answer(session: RequestSession, api: Api, provider: StubProvider) -> None:
+def test_a_second_401_is_returned(session: RequestSession, api: Api, provider: StubProvider) -> None:
     api.good = set()
     answer = session.get(f"{api.url}/me")
     assert (answer.status_code, answer.json()) == (401, {"error": "invalid_token"})
@@ -257,7 +257,7 @@ def test_a_second_401_is_the_answer(session: RequestSession, api: Api, provider:
 
 
 @pytest.mark.parametrize("status", [400, 403, 407, 500])
-def test_no_other_status_makes_a_refresh(
+def test_no_other_status_causes_a_refresh(
     session: RequestSession, api: Api, provider: StubProvider, status: int
 ) -> None:
     api.answers["/me"] = lambda request: Answer({}, status)
@@ -277,7 +277,7 @@ SENT_AGAIN: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("body", "wire"), SENT_AGAIN)
-def test_a_body_that_is_at_hand_is_sent_again(
+def test_a_body_in_memory_is_sent_again(
     session: RequestSession, api: Api, body: dict[str, Any], wire: str
 ) -> None:
     api.good = {"access.alice.1"}
@@ -293,7 +293,7 @@ READ_ONCE: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", READ_ONCE)
-def test_a_body_that_was_read_is_not_sent_again_but_the_next_one_has_the_new_token(
+def test_a_body_from_a_file_is_not_sent_again(
     session: RequestSession, api: Api, provider: StubProvider, body: dict[str, Any]
 ) -> None:
     api.good = {"access.alice.1"}
@@ -304,7 +304,7 @@ def test_a_body_that_was_read_is_not_sent_again_but_the_next_one_has_the_new_tok
     assert session.post(f"{api.url}/me", data="next").status_code == 200
 
 
-def test_a_token_that_cannot_be_refreshed_leaves_the_apis_own_answer(
+def test_without_a_refresh_token_the_apis_answer_is_returned(
     session: RequestSession, manager: SessionManager, api: Api, provider: StubProvider
 ) -> None:
     manager.save_tokens(replace(provider.grant(), refresh_token=None))
@@ -315,7 +315,7 @@ def test_a_token_that_cannot_be_refreshed_leaves_the_apis_own_answer(
 
 
 @pytest.mark.parametrize(("fault", "kind"), [(refused(), TokenRefreshError), (unreachable(), TokenError)])
-def test_a_refresh_that_fails_is_the_error(
+def test_a_failed_refresh_is_raised(
     session: RequestSession, api: Api, provider: StubProvider, fault: TokenError, kind: type[TokenError]
 ) -> None:
     api.good = set()
@@ -326,10 +326,10 @@ def test_a_refresh_that_fails_is_the_error(
     assert len(api.received) == 1
 
 
-# the token's life
+# Expiry
 
 
-def test_a_token_that_is_about_to_end_is_refreshed_first(
+def test_a_token_that_is_about_to_expire_is_refreshed_first(
     session: RequestSession, api: Api, clock: Clock, provider: StubProvider
 ) -> None:
     clock.pass_(3590)
@@ -339,10 +339,10 @@ def test_a_token_that_is_about_to_end_is_refreshed_first(
     assert provider.calls == 1
 
 
-def test_a_token_that_ends_on_its_way_is_refreshed_too(
+def test_a_token_that_expires_during_the_request_is_refreshed(
     session: RequestSession, api: Api, clock: Clock, provider: StubProvider
 ) -> None:
-    """It was due when the API saw it, and somebody else has refreshed it by then: one call in all."""
+    """The token was refreshed before the request was repeated: there is one call in total."""
 
     def expired(request: Received) -> Answer:
         if request.headers["authorization"] != "Bearer access.alice.0":
@@ -356,7 +356,7 @@ def test_a_token_that_ends_on_its_way_is_refreshed_too(
     assert provider.calls == 1
 
 
-def test_after_a_logout_it_carries_nothing(
+def test_after_a_logout_no_request_is_sent(
     session: RequestSession, api: Api, manager: SessionManager
 ) -> None:
     manager.logout()
@@ -365,36 +365,36 @@ def test_after_a_logout_it_carries_nothing(
     assert api.received == []
 
 
-# silence
+# Secrets
 
 
-def test_no_word_about_a_request_holds_the_token(
+def test_no_log_error_or_repr_contains_a_token(
     session: RequestSession,
     manager: SessionManager,
     api: Api,
     provider: StubProvider,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """T31: neither a log line at DEBUG nor an error nor a repr."""
+    """Log lines are checked at level DEBUG. [T31]"""
     manager.save_tokens(replace(provider.grant(), access_token="canary-1", refresh_token="canary-2"))
     fresh = replace(provider.grant(), access_token="canary-3", refresh_token="canary-4")
     provider.refresh_tokens = lambda refresh_token: fresh  # type: ignore[method-assign]
     api.good = {"canary-3"}
-    told = [repr(session), repr(session.headers), json.dumps(session.token), repr(manager)]
+    texts = [repr(session), repr(session.headers), json.dumps(session.token), repr(manager)]
     with caplog.at_level(logging.DEBUG):
         answer = session.get(f"{api.url}/me")
-        told += [repr(answer), repr(answer.request), answer.text, str(answer.headers)]
+        texts += [repr(answer), repr(answer.request), answer.text, str(answer.headers)]
         api.answers["/me"] = lambda request: resets
         with pytest.raises(requests.ConnectionError) as caught:
             session.get(f"{api.url}/me")
-        told.append(everything_told(caught.value))
-    told.append(caplog.text)
+        texts.append(everything_told(caught.value))
+    texts.append(caplog.text)
     assert api.bearers() == ["canary-1", "canary-3", "canary-3"]
-    assert [text for text in told if "canary" in text] == []
+    assert [text for text in texts if "canary" in text] == []
 
 
 @pytest.mark.parametrize("token", ["canary\r\nX-Evil: 1", "canary-é", "canary-\N{SNOWMAN}", "\ncanary"])
-def test_a_token_that_is_no_header_is_not_shown_by_what_refuses_it(
+def test_a_token_that_is_invalid_in_a_header_is_not_shown_in_the_error(
     session: RequestSession, manager: SessionManager, api: Api, token: str
 ) -> None:
     manager.save_tokens(OAuthTokenSet(token))

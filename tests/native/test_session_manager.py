@@ -1,4 +1,4 @@
-"""SessionManager at the local provider, where the second use of a refresh token ends the whole grant."""
+"""SessionManager at a provider that ends the grant if a refresh token is used twice."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _tokens(session: SessionManager) -> OAuthTokenSet:
 
 
 def _age(session: SessionManager, seconds_left: float) -> OAuthTokenSet:
-    """Make the stored access token end so soon, by this machine's clock; the provider would still take it."""
+    """Make the stored access token expire soon, by this machine's clock; the provider still accepts it."""
     tokens = _tokens(session)
     assert tokens.expires_in is not None
     aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left)
@@ -84,16 +84,14 @@ def _is_active(idp: IdentityProvider, token: str | None) -> bool:
     return bool(answer.json()["active"])
 
 
-def test_a_token_that_is_good_for_a_while_costs_no_call(
-    idp: IdentityProvider, session: SessionManager
-) -> None:
+def test_a_valid_token_costs_no_call(idp: IdentityProvider, session: SessionManager) -> None:
     before = idp.calls
     assert session.get_access_token() == _tokens(session).access_token
     assert idp.calls == before
 
 
 @pytest.mark.parametrize(("seconds_left", "refreshes"), [(100, 0), (80, 1), (1, 1), (-5, 1)])
-def test_a_token_is_refreshed_from_so_many_seconds_before_its_end(
+def test_a_token_is_refreshed_in_the_last_seconds_before_its_expiry(
     idp: IdentityProvider,
     provider: GenericOIDCProvider,
     store: MemoryTokenStore,
@@ -121,7 +119,7 @@ def test_rotated_refresh_tokens_are_stored_so_that_the_next_refresh_works(
     assert _is_active(idp, _tokens(session).refresh_token)
 
 
-def test_a_token_of_a_short_life_is_not_refreshed_whenever_it_is_asked_for() -> None:
+def test_a_short_lived_token_is_not_refreshed_at_every_use() -> None:
     with IdentityProvider(signing_algorithm="ES256", access_token_lifetime=30) as idp:
         provider, store = GenericOIDCProvider(_CLIENT.client_id, issuer_url=idp.issuer), MemoryTokenStore()
         session = SessionManager(provider, store, _sign_in(provider, store), refresh_buffer_seconds=60)
@@ -147,7 +145,7 @@ def _at_once(ask: Callable[[], str], threads: int) -> set[str]:
 def test_many_threads_make_one_refresh_and_get_its_token(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
-    """N6: a second call with the old refresh token would end the whole grant."""
+    """A second call with the old refresh token would end the grant. [N6]"""
     _age(session, 1)
     before = idp.calls["token"]
     got = _at_once(session.get_access_token, 32)
@@ -159,7 +157,7 @@ def test_many_threads_make_one_refresh_and_get_its_token(
 def test_many_managers_on_one_store_make_one_refresh_too(
     idp: IdentityProvider, provider: GenericOIDCProvider, store: MemoryTokenStore, session: SessionManager
 ) -> None:
-    """N6, as for several programs that share what is stored."""
+    """They act like several programs on one store. [N6]"""
     _age(session, 1)
     before = idp.calls["token"]
     got = _at_once(lambda: SessionManager(provider, store, "user-alice").get_access_token(), 8)
@@ -168,19 +166,19 @@ def test_many_managers_on_one_store_make_one_refresh_too(
     assert _is_active(idp, got.pop())
 
 
-def test_who_asks_for_a_refresh_that_is_under_way_gets_its_result(
+def test_a_caller_during_a_refresh_gets_its_result(
     idp: IdentityProvider, session: SessionManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiters = count_waiters(monkeypatch)
     results: list[OAuthTokenSet] = []
     second = threading.Thread(target=lambda: results.append(session.refresh()))
 
-    def ask_meanwhile(answer: Response) -> Response:
+    def ask_during_the_call(answer: Response) -> Response:
         second.start()
         assert waiters.acquire(timeout=_SECONDS)
         return answer
 
-    Faults(idp).answers["/token"] = ask_meanwhile
+    Faults(idp).answers["/token"] = ask_during_the_call
     before = idp.calls["token"]
     results.append(session.refresh())
     second.join(_SECONDS)
@@ -198,7 +196,7 @@ def test_refresh_does_not_wait_until_it_is_due(idp: IdentityProvider, session: S
     assert fresh.id_token_claims["sub"] == old.id_token_claims["sub"]
 
 
-def test_what_a_refresh_leaves_out_is_kept(idp: IdentityProvider, session: SessionManager) -> None:
+def test_members_that_a_refresh_omits_are_kept(idp: IdentityProvider, session: SessionManager) -> None:
     """A provider need not send a new refresh token, scope or ID token (RFC 6749 §6, OIDC Core §12.2)."""
 
     def leave_out(answer: Response) -> Response:
@@ -214,20 +212,20 @@ def test_what_a_refresh_leaves_out_is_kept(idp: IdentityProvider, session: Sessi
     assert fresh.expires_in is None
 
 
-def test_while_the_provider_is_down_a_living_token_is_returned(
-    idp: IdentityProvider, session: SessionManager
-) -> None:
+def test_during_an_outage_a_valid_token_is_returned(idp: IdentityProvider, session: SessionManager) -> None:
     living = _age(session, 30)
     idp.stop()
     assert session.get_access_token() == living.access_token
     assert session.tokens == living
 
 
-def test_an_outage_is_never_taken_for_a_dead_grant(idp: IdentityProvider, session: SessionManager) -> None:
+def test_an_outage_is_never_treated_as_the_end_of_the_grant(
+    idp: IdentityProvider, session: SessionManager
+) -> None:
     faults = Faults(idp)
     faults.answers["/token"] = lambda _: Response("busy", 503)
     ended = _age(session, -1)
-    # Answered here before the provider sees it, so the refresh token is unspent.
+    # The answer comes before the provider sees the request, so the refresh token is unused.
     with pytest.raises(TokenError) as caught:
         session.get_access_token()
     assert type(caught.value) is TokenError
@@ -247,7 +245,7 @@ def test_after_an_outage_the_same_grant_works_again(idp: IdentityProvider, sessi
 
 
 def _hold_off(idp: IdentityProvider, down: threading.Event) -> None:
-    """Let the provider answer 503, without doing anything, as long as the event is set."""
+    """Let the provider only answer 503 as long as the event is set."""
 
     def around(app: Any) -> Any:
         def guarded(environ: dict[str, Any], start_response: Any) -> Any:
@@ -259,7 +257,7 @@ def _hold_off(idp: IdentityProvider, down: threading.Event) -> None:
 
 
 def test_discovery_that_fails_is_an_outage_too(idp: IdentityProvider, session: SessionManager) -> None:
-    """A program that starts anew has tokens in its store, and knows nothing yet of the provider."""
+    """A restarted program has stored tokens, and has not yet discovered the provider."""
     store = MemoryTokenStore()
     unknown = GenericOIDCProvider(_CLIENT.client_id, issuer_url=idp.issuer)
     again = SessionManager(unknown, store, "alice")
@@ -273,7 +271,7 @@ def test_discovery_that_fails_is_an_outage_too(idp: IdentityProvider, session: S
     assert again.tokens is not None
 
 
-def test_a_refusal_ends_the_session_and_nobody_tries_again(
+def test_a_refusal_ends_the_session_without_a_retry(
     idp: IdentityProvider, provider: GenericOIDCProvider, session: SessionManager
 ) -> None:
     old = _age(session, 30)
@@ -289,39 +287,39 @@ def test_a_refusal_ends_the_session_and_nobody_tries_again(
     assert idp.calls == before
 
 
-def test_a_refusal_does_not_end_what_a_new_login_stored_meanwhile(
+def test_a_refusal_does_not_remove_the_tokens_of_a_new_login(
     idp: IdentityProvider, provider: GenericOIDCProvider, session: SessionManager
 ) -> None:
-    """N6: after invalid_grant the store is read again, and a newer token is never deleted."""
+    """After invalid_grant the store is read again, and a newer token is never deleted. [N6]"""
     old = _age(session, 30)
     assert old.refresh_token is not None
     provider.revoke_token(old.refresh_token)
     newer = replace(old, access_token="newer", issued_at=time.time())
 
-    def sign_in_meanwhile(answer: Response) -> Response:
+    def sign_in_during_the_call(answer: Response) -> Response:
         session.save_tokens(newer)
         return answer
 
-    Faults(idp).answers["/token"] = sign_in_meanwhile
+    Faults(idp).answers["/token"] = sign_in_during_the_call
     assert session.get_access_token() == "newer"
     assert session.tokens == newer
 
 
-def test_a_refresh_does_not_overwrite_what_a_new_login_stored_meanwhile(
+def test_a_refresh_does_not_overwrite_the_tokens_of_a_new_login(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
     newer = replace(_age(session, 30), access_token="newer", issued_at=time.time())
 
-    def sign_in_meanwhile(answer: Response) -> Response:
+    def sign_in_during_the_call(answer: Response) -> Response:
         session.save_tokens(newer)
         return answer
 
-    Faults(idp).answers["/token"] = sign_in_meanwhile
+    Faults(idp).answers["/token"] = sign_in_during_the_call
     assert session.get_access_token() == "newer"
     assert session.tokens == newer
 
 
-def test_without_a_refresh_token_the_access_token_serves_until_its_end(session: SessionManager) -> None:
+def test_without_a_refresh_token_the_access_token_is_used_until_it_expires(session: SessionManager) -> None:
     living = replace(_age(session, 30), refresh_token=None)
     session.save_tokens(living)
     assert session.get_access_token() == living.access_token
@@ -331,9 +329,7 @@ def test_without_a_refresh_token_the_access_token_serves_until_its_end(session: 
     assert caught.value.error == "no_refresh_token"
 
 
-def test_a_logout_revokes_both_tokens_and_forgets_them(
-    idp: IdentityProvider, session: SessionManager
-) -> None:
+def test_a_logout_revokes_and_removes_both_tokens(idp: IdentityProvider, session: SessionManager) -> None:
     tokens = _tokens(session)
     assert _is_active(idp, tokens.access_token)
     assert _is_active(idp, tokens.refresh_token)
@@ -344,7 +340,7 @@ def test_a_logout_revokes_both_tokens_and_forgets_them(
     assert session.tokens is None
 
 
-def test_a_logout_forgets_the_tokens_though_the_provider_is_down(
+def test_a_logout_removes_the_tokens_even_during_an_outage(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
     idp.stop()
@@ -365,13 +361,13 @@ def test_a_refresh_does_not_undo_a_logout_and_its_tokens_are_revoked(
     living = _age(session, 30)
     issued: dict[str, Any] = {}
 
-    def log_out_meanwhile(answer: Response) -> Response:
+    def log_out_during_the_call(answer: Response) -> Response:
         issued.update(json.loads(answer.get_data()))
         session.logout()
         return answer
 
     faults = Faults(idp)
-    faults.answers["/token"] = log_out_meanwhile
+    faults.answers["/token"] = log_out_during_the_call
     with pytest.raises(TokenExpiredError, match="No user is signed in"):
         session.get_access_token()
     assert session.tokens is None
@@ -379,16 +375,16 @@ def test_a_refresh_does_not_undo_a_logout_and_its_tokens_are_revoked(
         assert not _is_active(idp, token)
 
 
-def test_a_token_that_was_logged_out_meanwhile_is_not_returned_because_the_provider_is_down(
+def test_after_a_logout_no_token_is_returned_during_an_outage(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
     _age(session, 30)
 
-    def log_out_meanwhile(_: Response) -> Response:
+    def log_out_during_the_call(_: Response) -> Response:
         session.logout()
         return Response("busy", 503)
 
-    Faults(idp).answers["/token"] = log_out_meanwhile
+    Faults(idp).answers["/token"] = log_out_during_the_call
     with pytest.raises(TokenError):
         session.get_access_token()
 
@@ -401,10 +397,10 @@ def test_a_token_that_was_logged_out_meanwhile_is_not_returned_because_the_provi
         ("aud", "another-client", "invalid_id_token"),
     ],
 )
-def test_a_refresh_that_answers_for_somebody_else_ends_the_session(
+def test_a_refresh_for_another_user_issuer_or_client_ends_the_session(
     idp: IdentityProvider, session: SessionManager, claim: str, value: str, error: str
 ) -> None:
-    """T37 (OIDC Core §12.2): the answer is properly signed, but speaks of another user, issuer or client."""
+    """The ID token is properly signed, but belongs to another one (OIDC Core §12.2). [T37]"""
     key = ECKey.generate_key("P-256", {"kid": "second", "use": "sig", "alg": "ES256"})
     faults = Faults(idp)
     faults.answers["/jwks"] = lambda answer: _with_key(answer, key)
@@ -416,10 +412,10 @@ def test_a_refresh_that_answers_for_somebody_else_ends_the_session(
     assert session.tokens is None
 
 
-def test_a_refresh_that_answers_for_the_same_person_with_a_new_key_is_taken(
+def test_a_refresh_for_the_same_user_with_a_new_key_is_accepted(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
-    """The counterpart of T37: what is refused there is not refused for the way in which it was made."""
+    """The counterpart: those ID tokens are not refused because of their signature. [T37]"""
     key = ECKey.generate_key("P-256", {"kid": "second", "use": "sig", "alg": "ES256"})
     faults = Faults(idp)
     faults.answers["/jwks"] = lambda answer: _with_key(answer, key)

@@ -1,4 +1,4 @@
-"""SessionManager: what it does with stored tokens, and what many who ask at once get, without a network."""
+"""SessionManager without a network: stored tokens, and many callers at once."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def _stored(store: TokenStore, provider: StubProvider, **changed: Any) -> OAuthT
     return tokens
 
 
-def test_a_logout_forgets_the_tokens_before_it_asks_the_provider(
+def test_a_logout_removes_the_tokens_before_it_calls_the_provider(
     provider: StubProvider, store: MemoryTokenStore, manager: Callable[..., SessionManager]
 ) -> None:
-    """So that a program which ends while the provider keeps it waiting is signed out all the same."""
+    """A program that ends while it waits for the provider is signed out all the same."""
     kept: list[OAuthTokenSet | None] = []
 
     def look(token: str) -> bool:
@@ -66,7 +66,7 @@ def test_a_logout_forgets_the_tokens_before_it_asks_the_provider(
     assert kept == [None, None]
 
 
-def test_a_logout_revokes_what_another_process_refreshed_a_moment_ago(
+def test_a_logout_revokes_tokens_that_another_process_just_refreshed(
     provider: StubProvider, store: MemoryTokenStore, manager: Callable[..., SessionManager]
 ) -> None:
     """Otherwise those tokens would have no owner, and be valid until they expire."""
@@ -88,7 +88,7 @@ def test_a_logout_revokes_what_another_process_refreshed_a_moment_ago(
 # initialize
 
 
-def test_without_tokens_somebody_has_to_sign_in(manager: Callable[..., SessionManager]) -> None:
+def test_without_tokens_the_user_must_sign_in(manager: Callable[..., SessionManager]) -> None:
     assert manager().initialize() is None
 
 
@@ -105,7 +105,7 @@ def test_tokens_that_are_due_are_refreshed_at_the_start(
 
 
 @pytest.mark.parametrize(("passed", "silent"), [(3599, True), (3601, False)])
-def test_without_a_refresh_token_they_serve_until_their_end(
+def test_tokens_without_a_refresh_token_are_used_until_they_expire(
     manager: Callable[..., SessionManager],
     store: MemoryTokenStore,
     provider: StubProvider,
@@ -120,14 +120,14 @@ def test_without_a_refresh_token_they_serve_until_their_end(
 
 
 @pytest.mark.parametrize("passed", [3599, 3601])
-def test_a_grant_that_the_provider_ended_is_forgotten_and_nobody_is_asked_from_within(
+def test_initialize_removes_refused_tokens_without_a_new_sign_in(
     manager: Callable[..., SessionManager],
     store: MemoryTokenStore,
     provider: StubProvider,
     clock: Clock,
     passed: float,
 ) -> None:
-    """Whoever initializes sees the None and can sign the person in."""
+    """The caller gets None, and can sign the user in."""
     _stored(store, provider)
     clock.pass_(passed)
     provider.fault = refused()
@@ -137,7 +137,7 @@ def test_a_grant_that_the_provider_ended_is_forgotten_and_nobody_is_asked_from_w
     assert asked == []
 
 
-def test_while_the_provider_is_away_what_lives_serves_and_what_has_ended_is_kept(
+def test_during_an_outage_valid_tokens_are_used_and_expired_ones_are_kept(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     tokens = _stored(store, provider)
@@ -153,7 +153,7 @@ def test_while_the_provider_is_away_what_lives_serves_and_what_has_ended_is_kept
     assert manager().get_access_token() == "access.alice.1"
 
 
-# another's tokens
+# Tokens of another client
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_tokens_of_another_client_or_issuer_are_not_used_and_not_touched(
     clock: Clock,
     others: dict[str, str],
 ) -> None:
-    """S6: neither sent to this provider, nor given to this program, nor deleted."""
+    """They are not sent to this provider, not returned to this program and not deleted. [S6]"""
     tokens = _stored(store, provider, **{"issuer": "https://id.example.com", **others})
     session = manager()
     assert session.initialize() is None
@@ -183,7 +183,7 @@ def test_tokens_of_another_client_or_issuer_are_not_used_and_not_touched(
     assert provider.revoked == []
 
 
-def test_tokens_that_another_client_stores_meanwhile_are_not_returned(
+def test_tokens_that_another_client_stores_during_a_refresh_are_not_returned(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     _stored(store, provider)
@@ -195,10 +195,10 @@ def test_tokens_that_another_client_stores_meanwhile_are_not_returned(
     assert store.load("alice") == other
 
 
-def test_tokens_that_say_nothing_of_their_maker_are_used(
+def test_tokens_without_client_and_issuer_are_used(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider
 ) -> None:
-    """A program may store what it has from elsewhere."""
+    """A program may store tokens from another source."""
     _stored(store, provider, client_id="", issuer="")
     assert manager().get_access_token() == "access.alice.0"
 
@@ -219,16 +219,16 @@ def test_an_access_token_that_was_replaced_already_costs_no_call(
     assert provider.calls == 1
 
 
-def test_managers_who_want_a_refresh_at_once_share_one(
+def test_managers_that_refresh_at_once_share_one_call(
     store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
-    """As processes do on one store: each has a manager of its own, and found the same tokens."""
+    """They act like processes on one store: all have loaded the same tokens."""
     _stored(store, provider)
     waiting = threading.Barrier(8)
     locked = store.lock
 
     def lock(key: str, lifetime: float) -> AbstractContextManager[None]:
-        waiting.wait(_SECONDS)  # all have looked at the store by now
+        waiting.wait(_SECONDS)  # all have read the store by now
         return locked(key, lifetime)
 
     store.lock = lock  # type: ignore[method-assign]
@@ -238,8 +238,8 @@ def test_managers_who_want_a_refresh_at_once_share_one(
     assert provider.calls == 1
 
 
-def test_a_slow_provider_of_short_lived_tokens_is_asked_once(store: MemoryTokenStore, clock: Clock) -> None:
-    """What the first one brings is due again when the others get their turn: they take it all the same."""
+def test_a_slow_provider_of_short_lived_tokens_is_called_once(store: MemoryTokenStore, clock: Clock) -> None:
+    """The new tokens are due again before the other callers continue, which accept them all the same."""
     provider = StubProvider(clock, lifetime=6)
     _stored(store, provider)
     clock.pass_(5)
@@ -265,7 +265,7 @@ def test_a_slow_provider_of_short_lived_tokens_is_asked_once(store: MemoryTokenS
 
 
 @pytest.mark.parametrize(("passed", "served"), [(3599, True), (3601, False)])
-def test_somebody_elses_turn_that_does_not_end_costs_no_living_token(
+def test_a_lock_that_is_not_released_costs_no_valid_token(
     manager: Callable[..., SessionManager],
     store: MemoryTokenStore,
     provider: StubProvider,
@@ -275,7 +275,7 @@ def test_somebody_elses_turn_that_does_not_end_costs_no_living_token(
 ) -> None:
     @contextmanager
     def lock(key: str, lifetime: float) -> Iterator[None]:
-        raise StoreUnavailable("Somebody else is at the same work.")
+        raise StoreUnavailable("Another process is refreshing.")
         yield
 
     _stored(store, provider)
@@ -290,10 +290,10 @@ def test_somebody_elses_turn_that_does_not_end_costs_no_living_token(
 
 
 @pytest.mark.parametrize(("timeout", "lifetime"), [(10.0, 45.0), (120.0, 485.0)])
-def test_a_turn_lasts_as_long_as_the_calls_of_a_refresh_can_take(
+def test_a_lock_lasts_as_long_as_a_refresh_can_take(
     store: MemoryTokenStore, clock: Clock, timeout: float, lifetime: float
 ) -> None:
-    """A lock that ended before its holder's call would let a second one spend the same refresh token."""
+    """With a shorter lock, a second process could use the same refresh token during the call."""
     provider = _Patient(clock, timeout)
     _stored(store, provider)
     asked: list[float] = []
@@ -317,14 +317,14 @@ class _Patient(StubProvider):
 # on_reauth_required
 
 
-def test_whoever_waits_when_the_grant_ends_gets_the_token_of_the_new_sign_in(
+def test_callers_that_wait_when_the_grant_ends_get_the_new_token(
     manager: Callable[..., SessionManager],
     store: MemoryTokenStore,
     provider: StubProvider,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """S5: it is called once, with no lock held: what it does may lock the store, and take its time."""
+    """The callback is called once, with no lock held: it may lock the store, and take long. [S5]"""
     waiters, asked = count_waiters(monkeypatch), []
 
     def sign_in() -> None:
@@ -345,7 +345,7 @@ def test_whoever_waits_when_the_grant_ends_gets_the_token_of_the_new_sign_in(
 
 
 def _ask_from_threads(number: int, session: SessionManager) -> list[str]:
-    """Return what each thread got; of a `Future`, only the manager's own are asked for their results here."""
+    """Return the result of each thread, without a `Future`: only those of the manager are counted."""
     got: list[str] = []
 
     def ask() -> None:
@@ -363,7 +363,7 @@ def _ask_from_threads(number: int, session: SessionManager) -> list[str]:
 
 
 @pytest.mark.parametrize("error", [None, AuthFlowCancelled("The login was cancelled.", error="cancelled")])
-def test_if_nobody_signs_in_all_who_wait_hear_that_the_grant_has_ended(
+def test_without_a_new_sign_in_all_waiting_callers_get_the_refusal(
     manager: Callable[..., SessionManager],
     store: MemoryTokenStore,
     provider: StubProvider,
@@ -391,7 +391,7 @@ def test_if_nobody_signs_in_all_who_wait_hear_that_the_grant_has_ended(
     assert asked == [1], "once"
 
 
-def test_somebody_else_who_signs_in_is_not_taken_for_the_user(
+def test_a_sign_in_of_another_user_is_not_used(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     session = manager(on_reauth_required=lambda: store.save("bob", provider.grant("bob")))
@@ -404,7 +404,7 @@ def test_somebody_else_who_signs_in_is_not_taken_for_the_user(
         session.get_access_token()
 
 
-def test_a_new_sign_in_whose_tokens_have_ended_already_is_none(
+def test_a_new_sign_in_with_expired_tokens_is_not_used(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     ended = provider.grant("alice.again")
@@ -416,7 +416,7 @@ def test_a_new_sign_in_whose_tokens_have_ended_already_is_none(
         session.get_access_token()
 
 
-def test_what_the_program_itself_does_wrong_is_its_own_error(
+def test_an_error_of_the_callback_reaches_the_caller(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     def fail() -> None:
@@ -430,7 +430,7 @@ def test_what_the_program_itself_does_wrong_is_its_own_error(
         session.get_access_token()
 
 
-def test_network_trouble_asks_nobody_to_sign_in(
+def test_a_network_failure_asks_for_no_sign_in(
     manager: Callable[..., SessionManager], store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     asked: list[int] = []
@@ -450,7 +450,7 @@ def test_network_trouble_asks_nobody_to_sign_in(
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "encrypted", "keyring"])
 def test_many_users_on_one_store_are_never_mixed_up(request: pytest.FixtureRequest, kind: str) -> None:
-    """T32: 32 threads, each at another user, meet at every call to the provider."""
+    """32 threads with different users meet at every call to the provider. [T32]"""
     store, clock, threads = TokenStore(request.getfixturevalue(kind)), Clock(), 32
     provider = StubProvider(clock)
     users = [f"user{number}" for number in range(threads * (2 if kind == "keyring" else 4))]

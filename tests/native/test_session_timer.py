@@ -1,4 +1,4 @@
-"""SessionManager's timer: tokens stay fresh though nobody asks, and nothing is asked too often."""
+"""The timer of SessionManager: tokens stay fresh, without too many calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DECADE = 10 * 365 * 86400
 
 
 class _Store(MemoryTokenStore):
-    """Tells when fresh tokens were stored, and can be away."""
+    """Signals when fresh tokens were stored, and can be unavailable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def store() -> _Store:
 
 @pytest.fixture
 def session(provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers) -> SessionManager:
-    """Alice is signed in, and the timer is set."""
+    """Return a session of alice whose timer is set."""
     session = _manager(provider, store, clock)
     session.save_tokens(provider.grant())
     return session
@@ -65,7 +65,7 @@ def _manager(provider: StubProvider, store: TokenStore, clock: Clock, **more: An
 
 
 def _wake(clock: Clock, timers: HeldTimers, seconds: float) -> None:
-    """Let time pass, and have the timer look at the clock."""
+    """Let time pass, and let the timer read the clock."""
     clock.pass_(seconds)
     timers.only.ring()
 
@@ -73,7 +73,7 @@ def _wake(clock: Clock, timers: HeldTimers, seconds: float) -> None:
 def _let_ring(clock: Clock, timers: HeldTimers) -> float:
     """Let time pass until the timer has called back, and return how many seconds that took."""
     began = clock.now
-    while timers.only.interval == 60:  # it only looks at the clock
+    while timers.only.interval == 60:  # it only reads the clock
         _wake(clock, timers, 60)
     _wake(clock, timers, timers.only.interval + _BIT)
     return clock.now - began
@@ -85,8 +85,8 @@ def _tokens(store: TokenStore) -> OAuthTokenSet:
     return tokens
 
 
-def test_tokens_stay_fresh_though_nobody_asks() -> None:
-    """With real time, at a provider that rotates: each life ends after the next one has begun."""
+def test_tokens_stay_fresh_in_the_background() -> None:
+    """In real time, at a provider that rotates tokens: each set is replaced before it expires."""
     store = _Store()
     with IdentityProvider(signing_algorithm="ES256", access_token_lifetime=2) as idp:
         provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=idp.issuer)
@@ -99,7 +99,7 @@ def test_tokens_stay_fresh_though_nobody_asks() -> None:
             assert store.replaced.acquire(timeout=_SECONDS)
             tokens = session.tokens
             assert tokens is not None
-            assert tokens.issued_at < (lives[-1].expires_at or 0), "it came too late"
+            assert tokens.issued_at < (lives[-1].expires_at or 0), "the refresh came too late"
             lives.append(tokens)
         session.close()
         assert len({tokens.access_token for tokens in lives}) == 3
@@ -108,7 +108,7 @@ def test_tokens_stay_fresh_though_nobody_asks() -> None:
 
 
 @pytest.mark.parametrize(("lifetime", "buffer", "after"), [(3600, 60, 3540), (3600, 0, 3600), (40, 60, 20)])
-def test_a_refresh_comes_so_long_before_the_tokens_end(
+def test_a_refresh_happens_shortly_before_the_token_expires(
     store: _Store, clock: Clock, timers: HeldTimers, lifetime: int, buffer: float, after: float
 ) -> None:
     provider = StubProvider(clock, lifetime)
@@ -119,14 +119,14 @@ def test_a_refresh_comes_so_long_before_the_tokens_end(
     _wake(clock, timers, 0.5 + 0.1 * (lifetime - after))
     assert provider.calls == 1
     assert _tokens(store).access_token == "access.alice.1"
-    assert len(timers.live) == 1, "and so it goes on"
+    assert len(timers.live) == 1, "the next timer is set"
     session.close()
 
 
-def test_programs_that_share_tokens_do_not_all_wake_at_one_moment(
+def test_programs_that_share_tokens_do_not_wake_at_the_same_time(
     store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
-    """L: jitter; never before the tokens are due, and never in the last part of their life."""
+    """The jitter never wakes a program before the tokens are due, or long after. [L]"""
     provider = StubProvider(clock, lifetime=100)
     sessions = [_manager(provider, store, clock, refresh_buffer_seconds=50) for _ in range(20)]
     for session in sessions:
@@ -138,7 +138,7 @@ def test_programs_that_share_tokens_do_not_all_wake_at_one_moment(
         session.close()
 
 
-def test_tokens_that_are_found_in_the_store_are_kept_fresh_too(
+def test_tokens_from_the_store_are_kept_fresh_too(
     provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
     store.save("alice", provider.grant())
@@ -160,14 +160,14 @@ def test_tokens_that_cannot_or_need_not_be_refreshed_set_no_timer(
     session.save_tokens(
         replace(grant, refresh_token=None) if missing == "refresh_token" else replace(grant, expires_in=None)
     )
-    assert not timers.live, "the one of the earlier tokens"
+    assert not timers.live, "the timer of the earlier tokens is still set"
 
 
 @pytest.mark.parametrize("lifetime", [0, 1, 2])
-def test_tokens_that_end_at_once_make_no_storm(
+def test_tokens_that_expire_at_once_cause_no_storm_of_calls(
     store: _Store, clock: Clock, timers: HeldTimers, lifetime: int
 ) -> None:
-    """At most one call a second, in the background and when they are asked for, however often that is."""
+    """There is at most one call per second, in the background and on demand."""
     provider = StubProvider(clock, lifetime)
     session = _manager(provider, store, clock)
     session.save_tokens(provider.grant())
@@ -181,7 +181,7 @@ def test_tokens_that_end_at_once_make_no_storm(
 
 @pytest.mark.usefixtures("timers")
 @pytest.mark.parametrize(("lifetime", "most"), [(0, 5), (1, 5), (2, 5)])
-def test_without_the_timer_they_make_no_storm_either(
+def test_without_the_timer_they_cause_no_storm_of_calls_either(
     store: _Store, clock: Clock, lifetime: int, most: int
 ) -> None:
     provider = StubProvider(clock, lifetime)
@@ -194,7 +194,7 @@ def test_without_the_timer_they_make_no_storm_either(
     assert 1 < provider.calls <= most
 
 
-def test_a_provider_that_is_away_is_asked_again_less_and_less_often(
+def test_an_unreachable_provider_is_called_less_and_less_often(
     session: SessionManager,
     provider: StubProvider,
     store: _Store,
@@ -202,7 +202,7 @@ def test_a_provider_that_is_away_is_asked_again_less_and_less_often(
     timers: HeldTimers,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """L: backoff with jitter, without end, and the grant is kept."""
+    """The backoff has jitter and no end, and the tokens are kept. [L]"""
     provider.fault = unreachable()
     before = _tokens(store)
     _wake(clock, timers, 3598)
@@ -216,11 +216,11 @@ def test_a_provider_that_is_away_is_asked_again_less_and_less_often(
     assert _tokens(store).access_token == "access.alice.1"
     provider.fault = unreachable()
     _wake(clock, timers, 3598)
-    assert _let_ring(clock, timers) <= 6 + _BIT, "the next outage begins anew"
+    assert _let_ring(clock, timers) <= 6 + _BIT, "the backoff did not start again"
     session.close()
 
 
-def test_a_store_that_is_away_is_an_outage_too(
+def test_an_unavailable_store_is_tried_again_too(
     session: SessionManager, provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
     store.away = True
@@ -232,33 +232,33 @@ def test_a_store_that_is_away_is_an_outage_too(
     session.close()
 
 
-def test_what_another_process_refreshed_is_watched_from_then_on(
+def test_the_timer_follows_tokens_that_another_process_refreshed(
     session: SessionManager, provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
     clock.pass_(3000)
     store.save("alice", provider.refresh_tokens(_tokens(store).refresh_token or ""))
     _wake(clock, timers, 598)
-    assert provider.calls == 1, "the other's"
+    assert provider.calls == 1, "the call of the other process"
     _wake(clock, timers, 3000)
     assert provider.calls == 2
     session.close()
 
 
-def test_a_clock_that_was_set_back_keeps_no_dead_token_alive(
+def test_a_clock_that_was_set_back_keeps_no_expired_token_in_use(
     session: SessionManager, provider: StubProvider, clock: Clock
 ) -> None:
-    """By the clock on the wall the token would live for another day."""
+    """By the wall clock, the token would be valid for another day."""
     clock.now -= 86400
     assert session.get_access_token() == "access.alice.1"
-    assert session.get_access_token() == "access.alice.1", "what was issued by the same clock counts"
+    assert session.get_access_token() == "access.alice.1", "the new token was issued by the same clock"
     assert provider.calls == 1
     session.close()
 
 
-def test_clocks_that_differ_by_a_little_ask_for_nothing(
+def test_clocks_that_differ_slightly_cause_no_refresh(
     session: SessionManager, provider: StubProvider, clock: Clock
 ) -> None:
-    """Machines on one store do not agree on the second."""
+    """The clocks of machines on one store differ by seconds."""
     clock.now -= 50
     assert session.get_access_token() == "access.alice.0"
     assert provider.calls == 0
@@ -287,7 +287,7 @@ def _log_out(session: SessionManager) -> None:
 
 
 @pytest.mark.parametrize("end", [_close, _log_out])
-def test_it_stops_and_leaves_no_thread(
+def test_the_timer_stops_and_leaves_no_thread(
     session: SessionManager, timers: HeldTimers, end: Callable[[SessionManager], None]
 ) -> None:
     assert timers.live
@@ -298,7 +298,7 @@ def test_it_stops_and_leaves_no_thread(
         assert not timer.is_alive()
 
 
-def test_a_manager_that_nobody_holds_any_more_is_collected_and_its_timer_ends(
+def test_a_manager_without_references_is_collected_and_its_timer_ends(
     provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
     session = _manager(provider, store, clock)
@@ -309,7 +309,7 @@ def test_a_manager_that_nobody_holds_any_more_is_collected_and_its_timer_ends(
     assert not timers.live
 
 
-def test_closed_it_refreshes_when_it_is_asked_and_sets_no_timer_again(
+def test_a_closed_manager_refreshes_on_demand_and_sets_no_timer(
     session: SessionManager, provider: StubProvider, clock: Clock, timers: HeldTimers
 ) -> None:
     session.close()
@@ -328,7 +328,7 @@ def test_a_refresh_that_ends_after_the_close_sets_no_timer_either(
     assert not timers.live
 
 
-def test_a_logout_during_the_refresh_of_the_timer_counts(
+def test_a_logout_during_a_background_refresh_is_not_undone(
     session: SessionManager, provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
     provider.before = session.logout
@@ -338,14 +338,14 @@ def test_a_logout_during_the_refresh_of_the_timer_counts(
     assert {"access.alice.1", "refresh.alice.1"} <= set(provider.revoked)
 
 
-def test_a_refusal_ends_it_and_tells_the_program_once(
+def test_a_refusal_stops_the_timer_and_calls_the_program_once(
     provider: StubProvider,
     store: _Store,
     clock: Clock,
     timers: HeldTimers,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """L: no retry after invalid_grant."""
+    """There is no retry after invalid_grant. [L]"""
     asked: list[str] = []
     session = _manager(provider, store, clock, on_reauth_required=lambda: asked.append("once"))
     session.save_tokens(provider.grant())
@@ -361,7 +361,7 @@ def test_a_refusal_ends_it_and_tells_the_program_once(
     assert provider.calls == 1
 
 
-def test_whoever_signs_in_again_when_the_timer_asks_is_kept_fresh(
+def test_tokens_of_a_new_sign_in_after_a_refusal_are_kept_fresh(
     provider: StubProvider, store: _Store, clock: Clock, timers: HeldTimers
 ) -> None:
     def sign_in() -> None:

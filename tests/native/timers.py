@@ -1,4 +1,4 @@
-"""Timers that ring when a test says so, and a clock that it moves."""
+"""Timers and a clock that a test controls."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Clock:
     awake: float = 5000.0
 
     def __call__(self) -> float:
-        """Tell the time on the wall, which people may set."""
+        """Return the time of the wall clock, which users may set."""
         return self.now
 
     def monotonic(self) -> float:
-        """Tell the time that only goes forward, and not in a sleep."""
+        """Return the time that only moves forward, and stops during sleep."""
         return self.awake
 
     def pass_(self, seconds: float) -> None:
@@ -51,30 +51,30 @@ class HeldTimer(threading.Timer):
         self._bell.set()
 
     def ring(self) -> None:
-        """Let its time have passed, and see it through."""
+        """Let the timer expire, and wait until its thread has ended."""
         self._bell.set()
         self.join(_SECONDS)
         assert not self.is_alive()
 
 
 class HeldTimers(list[HeldTimer]):
-    """All timers that were made, in order."""
+    """All timers that were created, in order."""
 
     @property
     def live(self) -> list[HeldTimer]:
-        """Those that may still ring."""
+        """The timers that may still ring."""
         return [timer for timer in self if timer.is_alive() and not timer.finished.is_set()]
 
     @property
     def only(self) -> HeldTimer:
-        """The one that may still ring."""
+        """The only timer that may still ring."""
         (timer,) = self.live
         return timer
 
 
 @contextmanager
 def held_timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
-    """Hold every timer that is made in the ``with`` block; at its end none is left."""
+    """Hold every timer that is created in the block, and end all of them afterwards."""
     timers = HeldTimers()
 
     def make(*arguments: Any) -> HeldTimer:
