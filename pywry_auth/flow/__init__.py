@@ -1,1 +1,1 @@
-"""What native and deploy mode share: the two strokes of a login, and the life of its tokens."""
+"""Code of both modes: login, tokens, access rules and events."""

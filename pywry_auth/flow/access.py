@@ -1,4 +1,4 @@
-"""The access rules of a site: which users may sign in, and with which roles."""
+"""Access rules: which users may sign in, with which roles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RuleResult:
         rule: Name of the setting.
         why: The reason, for the site's administrator.
         roles: Roles that the rule gives.
-        refused: Whether the rule withheld something that was perhaps meant for the user.
+        refused: Whether the rule withheld a role or access that was perhaps meant for the user.
     """
 
     rule: str
@@ -47,7 +47,7 @@ class AccessRules:
             empty too, every user of the provider may.
         allowed_email_domains: Domains whose verified addresses may sign in.
         roles_claim: Member of the profile that holds groups or roles; empty for none.
-        role_map: From the values of that claim to roles.
+        role_map: Roles by the values of that claim.
         trust_unverified_email: Accepts the profile's e-mail address without verification. A user who can
             set the address at the provider can then become an administrator.
     """
@@ -66,15 +66,18 @@ class AccessRules:
         return bool(self.allowed_email_domains or _emails([*self.admin_users, *self.allowed_users]))
 
     def email_of(self, provider: OAuthProvider, profile: Claims, access_token: str) -> str | None:
-        """Return the user's verified address in canonical form; None without one or if no rule needs it.
+        """Return the user's verified address in canonical form.
 
         Args:
             provider: The provider that the user signed in at.
             profile: Its profile of the user.
             access_token: The user's access token.
 
+        Returns:
+            None if no address is verified, or if no rule needs one.
+
         Raises:
-            AuthenticationError: The provider had to be asked, and did not answer.
+            AuthenticationError: The address had to be requested from the provider, and the request failed.
         """
         if not self.need_email:
             return None
@@ -83,7 +86,7 @@ class AccessRules:
         return canonical_email(provider.verified_email(profile, access_token))
 
     def roles_of(self, subject: Subject) -> list[str]:
-        """Return a user's roles in the order of the rules, without duplicates."""
+        """Return a user's roles in order, without duplicates."""
         results = self.role_results(subject)
         for result in results:
             if result.refused:
@@ -107,12 +110,12 @@ class AccessRules:
             )
 
     def role_results(self, subject: Subject) -> Sequence[RuleResult]:
-        """Return the roles that each rule gives a user, with the reasons."""
+        """Return the roles from each rule, with the reasons."""
         default = RuleResult("DEFAULT_ROLES", "every user gets these", tuple(self.default_roles))
         return [default, *self._mapped(subject.profile), self._admin(subject)]
 
     def access_result(self, subject: Subject) -> RuleResult:
-        """Return whether a user may sign in, and by which rule."""
+        """Return the rule that admits or refuses a user."""
         if not self.allowed_users and not self.allowed_email_domains:
             why = "neither it nor ALLOWED_EMAIL_DOMAINS is set: every user of the provider may sign in"
             return RuleResult("ALLOWED_USERS", why)
@@ -121,10 +124,10 @@ class AccessRules:
             return RuleResult("ALLOWED_USERS", listed)
         domain = subject.email.partition("@")[2] if subject.email else ""
         if domain and domain in {entry.lower().removeprefix("@") for entry in self.allowed_email_domains}:
-            why = f"{domain} is listed, and the provider vouches for the address"
+            why = f"{domain} is listed, and the provider has verified the address"
             return RuleResult("ALLOWED_EMAIL_DOMAINS", why)
         why = "neither the user ID nor a verified address is in ALLOWED_USERS or ALLOWED_EMAIL_DOMAINS"
-        unverified = "" if subject.email else " (the provider does not vouch for the profile's address)"
+        unverified = "" if subject.email else " (the provider has not verified the profile's address)"
         return RuleResult("ALLOWED_USERS", why + unverified, refused=True)
 
     def _admin(self, subject: Subject) -> RuleResult:
@@ -133,13 +136,13 @@ class AccessRules:
             return RuleResult("ADMIN_USERS", listed, ("admin",))
         if canonical_email(subject.profile.get("email")) in _emails(self.admin_users):
             why = (
-                "the profile's e-mail address is an administrator's, but the provider does not vouch for it: "
+                "the profile's e-mail address is an administrator's, but the provider has not verified it: "
                 "name the user ID in ADMIN_USERS instead, or set TRUST_UNVERIFIED_EMAIL"
             )
             return RuleResult("ADMIN_USERS", why, refused=True)
         if not self.admin_users:
             return RuleResult("ADMIN_USERS", "is not set")
-        why = "has neither the user ID (from sub or id, never a login) nor the address"
+        why = "contains neither the user ID (from sub or id, never a login) nor the address"
         return RuleResult("ADMIN_USERS", why)
 
     def _mapped(self, profile: Claims) -> Sequence[RuleResult]:
@@ -165,13 +168,13 @@ def roles_in(results: Sequence[RuleResult]) -> list[str]:
 
 
 def _listed(subject: Subject, entries: Sequence[str]) -> str:
-    """Return why a user is among the entries; empty if not."""
+    """Return why the entries include a user; empty if not."""
     if subject.stable_id is not None:
         stable, source = subject.stable_id
         if "@" not in stable and stable in entries:
             return f"the user ID {stable} is listed, and comes from {source}"
     if subject.email is not None and subject.email in _emails(entries):
-        return f"{subject.email} is listed, and the provider vouches for it or TRUST_UNVERIFIED_EMAIL is set"
+        return f"{subject.email} is listed, and the provider has verified it or TRUST_UNVERIFIED_EMAIL is set"
     return ""
 
 
@@ -180,7 +183,7 @@ def _emails(entries: Sequence[str]) -> set[str]:
 
 
 def _missing(profile: Claims, claim: str) -> RuleResult:
-    # Microsoft: a token with more than 200 groups only says where they can be requested.
+    # Microsoft: with more than 200 groups, the token contains only the address to request them from.
     distributed = profile.get("_claim_names")
     if (isinstance(distributed, Mapping) and claim in distributed) or (
         claim == "groups" and profile.get("hasgroups")

@@ -1,7 +1,8 @@
-"""The two steps of a login: ``begin`` makes the request, ``complete`` turns the response into a result.
+"""The two steps of a login: ``begin`` and ``complete``.
 
-Between them stands the interactive step: a function that presents the request to the user and returns the
-response. A browser, a window, a pasted URL and a test are such functions (:data:`AuthorizationHandler`).
+``begin`` makes the authorization request, and ``complete`` turns the response into a result. Between them
+stands the interactive step: a function that presents the request to the user and returns the response. A
+browser, a window, a pasted URL and a test are such functions (:data:`AuthorizationHandler`).
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ def begin(
     use_pkce: bool = True,
     extra_params: Mapping[str, str] | None = None,
 ) -> AuthorizationRequest:
-    """Return a new authorization request: its URL is for the browser, the rest stays here.
+    """Return a new authorization request.
+
+    Its URL is for the browser. All other members stay in the application.
 
     Args:
         provider: The provider that the user signs in at.
-        redirect_uri: Where the provider sends the browser back to.
+        redirect_uri: The address to which the provider sends the browser back.
         use_pkce: Whether to send a code challenge; the provider may ignore it (RFC 9700 §2.1.1).
         extra_params: Further parameters such as ``prompt`` or ``login_hint``.
 
@@ -59,11 +62,11 @@ def begin(
 def complete(
     provider: OAuthProvider, request: AuthorizationRequest, parameters: ResponseParameters
 ) -> AuthFlowResult:
-    """Validate an authorization response, exchange its code, and return the finished sign-in.
+    """Validate a response, exchange its code, and return the sign-in.
 
     Args:
         provider: The provider that the request was made for.
-        request: The result of ``begin``; it is good for one response.
+        request: The result of ``begin``; it is valid for one response.
         parameters: The response's decoded parameters, with duplicates.
 
     Raises:
@@ -85,17 +88,17 @@ def complete(
 
 
 def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
-    """Return the sign-in that a validated token set stands for: its profile and user ID.
+    """Return the sign-in of a validated token set.
 
-    The provider is asked for the profile unless the claims of the ID token suffice.
+    The profile is requested from the provider unless the claims of the ID token suffice.
 
     Args:
         provider: The provider that issued the tokens.
         tokens: The tokens of a sign-in.
 
     Raises:
-        AuthenticationError: The profile could not be obtained or has no user ID, or it belongs to a user
-            other than the ID token's.
+        AuthenticationError: The profile could not be obtained or has no user ID, or it belongs to
+            another user than the ID token.
     """
     with naming_provider(provider.name):
         profile = _profile(provider, tokens)
@@ -116,7 +119,7 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
     # OIDC Core §5.3.2: otherwise a substituted token could bring in another user's profile.
     if claims and profile.get("sub") != claims["sub"]:
         raise TokenError(
-            "The UserInfo response is about another user than the ID token: sign in again.",
+            "The UserInfo response belongs to another user than the ID token: sign in again.",
             error=ErrorCode.SUBJECT_MISMATCH,
         )
     return profile

@@ -1,7 +1,7 @@
-"""The things that happen to users, as values, and the listeners that receive them.
+"""Events of users, and the listeners that receive them.
 
 Both modes emit the same events. The audit line is one listener; the signals of :mod:`pywry_auth.flow.signals`
-are another; a program adds its own with :func:`listen`.
+are another. A program adds its own with :func:`listen`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _FACTS = ("error", "sessions", "client", "provider", "mode", "seconds")
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One event; members that are None or empty are unknown or do not apply.
+    """One event of a user.
+
+    Members that are None or empty are unknown or do not apply.
 
     Args:
         user_id: The user, on a site with several providers as ``<provider>:<ID>``.
@@ -47,7 +49,8 @@ class LoginSucceeded(Event):
     """A user signed in.
 
     Args:
-        seconds: Time from the authorization request until the tokens were stored; None for a silent login.
+        seconds: Seconds from the authorization request until the tokens were stored; None for a silent
+            login.
     """
 
     name = "login"
@@ -68,7 +71,7 @@ class LoginFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class TokensRefreshed(Event):
-    """A user's tokens were refreshed by a call to the provider."""
+    """A call to the provider refreshed a user's tokens."""
 
     name = "refresh"
 
@@ -90,7 +93,9 @@ Listener = Callable[[object, Event], object]
 
 
 def listen(listener: Listener) -> None:
-    """Call ``listener`` for every event of this process from now on; adding it twice has no effect.
+    """Call ``listener`` for every further event of this process.
+
+    Adding it twice has no effect.
 
     Args:
         listener: Called in the thread of the request or login, with no lock held. Its exceptions reach the
@@ -101,13 +106,13 @@ def listen(listener: Listener) -> None:
 
 
 def unlisten(listener: Listener) -> None:
-    """Do not call ``listener`` any more; nothing happens if it was never added."""
+    """Remove a listener; do nothing if it was never added."""
     if listener in _listeners:
         _listeners.remove(listener)
 
 
 def emit(sender: object, event: Event) -> None:
-    """Hand an event to every listener.
+    """Pass an event to every listener.
 
     Args:
         sender: The application that the event belongs to.
@@ -136,7 +141,7 @@ def login_failures_emitted(sender: object, mode: str, provider: str) -> Iterator
 
 def _code_of(error: BaseException) -> str:
     if isinstance(error, AuthenticationError):
-        return printable(error.error, 60)  # it may be the provider's own
+        return printable(error.error, 60)  # the code may be the provider's own
     interrupted = isinstance(error, KeyboardInterrupt)
     return str(ErrorCode.CANCELLED if interrupted else ErrorCode.AUTHENTICATION_FAILED)
 

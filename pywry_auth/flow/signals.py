@@ -1,4 +1,7 @@
-"""Blinker signals for the events of both modes; the sender is the application, as in Flask."""
+"""Blinker signals for the events of both modes.
+
+The sender is the application, as in Flask.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,9 @@ class Subject:
 
     @property
     def stable_id(self) -> tuple[str, str] | None:
-        """A user ID on this site that cannot change, and its claim; None without one.
+        """The user's immutable ID on this site, with its claim.
+
+        None if the profile has neither ``sub`` nor ``id``.
 
         A login or a display name can be changed by its owner and then taken by another user.
         """
@@ -51,7 +53,10 @@ def user_id(profile: Claims) -> str:
 
 
 def user_id_source(profile: Claims) -> str:
-    """Return the claim that holds the user ID; argument and error as for ``user_id``."""
+    """Return the claim that contains the user ID.
+
+    The argument and the error are those of ``user_id``.
+    """
     source = _source(profile, ("sub", "id", "login", "email"))
     if source is None:
         raise AuthenticationError(
@@ -63,12 +68,15 @@ def user_id_source(profile: Claims) -> str:
 
 
 def qualified_user_id(provider: str, user: str) -> str:
-    """Return a user ID that is unique on the site: ``<provider>:<ID>`` if there are several providers."""
+    """Return a user ID that is unique on the site.
+
+    It is ``<provider>:<ID>`` if there are several providers.
+    """
     return f"{provider}:{user}" if provider else user
 
 
 def canonical_email(address: object) -> str | None:
-    """Return an address in lower case, or None for an ambiguous one.
+    """Return an address in lower case; None if ambiguous.
 
     Only plain ASCII with one ``@`` is accepted. An address that another system would normalize to an
     administrator's address is not that address.

@@ -1,4 +1,4 @@
-"""The life of a token set after the sign-in: when it is due, refresh, sign-out and revocation."""
+"""Refresh, sign-out and revocation of token sets."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.flow")
-_CALLS = 4  # of one refresh at most: discovery, the key set, the refresh itself, the key set again
+_CALLS = 4  # calls of one refresh at most: discovery, the key set, the refresh itself, the key set again
 _SLACK = 5.0  # seconds for the store
-_PAUSES = (0.1, 0.4, 1.5)  # seconds between tries to store, together less than that
-_SKEW = 60.0  # seconds that the clocks of machines on one store may differ
+_PAUSES = (0.1, 0.4, 1.5)  # seconds between attempts to store, together less than _SLACK
+_SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 SHORTEST_PAUSE = 1.0
 """Seconds between two refreshes that no caller requested explicitly."""
 
 
 def refresh_margin(tokens: OAuthTokenSet, buffer: float) -> float:
-    """Return how long before its expiry an access token is due: ``buffer``, at most half of its life.
+    """Return how many seconds before expiry a token is due.
 
-    Otherwise a short-lived token would be refreshed each time that it is used.
+    They are ``buffer``, but at most half of the token's lifetime. Otherwise a short-lived token would be
+    refreshed at every use.
 
     Args:
         tokens: The token set.
@@ -47,7 +48,9 @@ def refresh_margin(tokens: OAuthTokenSet, buffer: float) -> float:
 
 
 def is_due(tokens: OAuthTokenSet, now: float, buffer: float) -> bool:
-    """Return whether an access token is expired, or close enough to its expiry to be refreshed.
+    """Return whether an access token must be refreshed.
+
+    It must if it has expired, or is about to expire.
 
     Args:
         tokens: The token set.
@@ -57,12 +60,14 @@ def is_due(tokens: OAuthTokenSet, now: float, buffer: float) -> bool:
     age = now - tokens.issued_at
     if tokens.expires_at is None or 0 <= age < SHORTEST_PAUSE:
         return False
-    # Issued in the future: the clock was set back, so the rest of the token's life is unknown.
+    # Issued in the future: the clock was set back, so the remaining lifetime is unknown.
     return age < -_SKEW or tokens.expires_within(refresh_margin(tokens, buffer), now)
 
 
 def was_just_refreshed(tokens: OAuthTokenSet, now: float, signed_in_at: float) -> bool:
-    """Return whether a refresh brought a token set within the last 5 s, so that another is needless.
+    """Return whether a token set was refreshed within 5 s.
+
+    Another refresh is then unnecessary. For a short-lived token the limit is half of its lifetime.
 
     Args:
         tokens: The token set.
@@ -74,7 +79,9 @@ def was_just_refreshed(tokens: OAuthTokenSet, now: float, signed_in_at: float) -
 
 
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
-    """Return the set that follows ``tokens``; it keeps the members that the response leaves out.
+    """Refresh a token set, and return the new one.
+
+    Members that the response omits keep their values.
 
     Args:
         provider: The provider that issued the tokens.
@@ -84,7 +91,7 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
         TokenExpiredError: The set has no refresh token.
         TokenRefreshError: The provider refused, or returned an ID token that is forged or names another
             user or issuer (OIDC Core §12.2).
-        TokenError: The provider gave no usable response: the set may still be good.
+        TokenError: The provider gave no usable response: the set may still be valid.
     """
     with naming_provider(provider.name):
         if not tokens.refresh_token:
@@ -110,27 +117,27 @@ def refresh_stored(
     is_due: Callable[[OAuthTokenSet], bool],
     on_refresh: Callable[[OAuthTokenSet], object] = lambda tokens: None,
 ) -> OAuthTokenSet:
-    """Return a user's tokens, refreshed if they are due: one call to the provider for all callers.
+    """Return a user's tokens, refreshed once for all callers.
 
-    All threads, processes and machines on the store take turns. The fresh set is stored before it is
-    returned, because with rotation the old refresh token is invalid by then. A caller that was waiting when
-    another caller's refresh failed gets the same error. Otherwise the last of many callers would sit through
-    every timeout in turn. If a process dies in its turn, the others go on after the longest time that a
-    refresh can take: four calls to the provider.
+    Tokens that are not due are returned unchanged. All threads, processes and machines on the store take
+    turns. The fresh set is stored before it is returned, because with rotation the old refresh token is
+    invalid by then. A caller that was waiting when another caller's refresh failed gets the same error.
+    Otherwise the last of many callers would sit through every timeout in turn. If a process dies in its turn,
+    the others continue after the longest time that a refresh can take: four calls to the provider.
 
     Args:
         provider: The provider that issued the tokens.
         store: The store that holds them.
         key: The user's ID.
-        is_due: Decides, with the lock held, whether the stored set needs a refresh; not if another caller
-            has just replaced it.
+        is_due: Decides, with the lock held, whether the stored set needs a refresh. It does not if
+            another caller has just replaced it.
         on_refresh: Receives the fresh set if this call refreshed and stored it; no lock is held.
 
     Raises:
         TokenExpiredError: There are no tokens, or no refresh token.
         TokenRefreshError: The provider refused; the tokens were removed from the store.
         TokenError: The provider cannot be reached: the tokens are kept.
-        StoreUnavailable: The store is down, or another caller's refresh did not end.
+        StoreUnavailable: The store is down, or another caller's refresh did not end in time.
     """
     seconds = _CALLS * provider.http_options.timeout + _SLACK
     earlier = store.last_failure(key)
@@ -157,25 +164,28 @@ def refresh_stored(
 def _refreshed_in_turn(
     provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet
 ) -> OAuthTokenSet | None:
-    """Return the fresh set once it is stored; None if another writer came in between."""
+    """Refresh and store a set; None if another was faster."""
     try:
         fresh = refresh(provider, tokens)
     except TokenRefreshError:
         if store.discard(key, tokens):
             raise
-        return None  # the user signed in again: the provider's refusal is not about that grant
+        return None  # the user signed in again: the refusal concerns the earlier grant
     if _put_in_place(store, key, tokens, fresh):
         return fresh
     if not store.exists(key):
         revoke(provider, fresh)  # the user signed out: these tokens have no owner
-    # The user signed in again: to revoke here could end the new grant with the old one.
+    # The user signed in again: a revocation here could end the new grant too.
     return None
 
 
 def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet) -> bool:
-    """Store what followed ``tokens`` unless somebody else wrote meanwhile, and return whether it was stored.
+    """Store the fresh set unless another writer was faster.
 
-    A store that has just failed is tried again: the old refresh token may be worth nothing any more.
+    A failing store is tried again, because the old refresh token may be invalid already.
+
+    Returns:
+        Whether the fresh set was stored.
     """
     for pause in _PAUSES:
         try:
@@ -211,7 +221,7 @@ class SignOutResult:
     """The result of a sign-out.
 
     Args:
-        tokens: The set that was removed from the store; None if there was none of this client.
+        tokens: The set that was removed from the store; None if the store had none of this client.
         revoked: Whether the provider confirmed that both tokens are revoked.
     """
 
@@ -250,7 +260,10 @@ def _take(provider: OAuthProvider | None, store: TokenStore, key: str, foreign: 
 
 @contextmanager
 def revoked_on_failure(provider: OAuthProvider, tokens: OAuthTokenSet) -> Iterator[None]:
-    """Revoke new tokens if the block fails: a login that fails leaves no grant without an owner."""
+    """Revoke new tokens if the block fails.
+
+    A failed login must not leave a grant without an owner.
+    """
     try:
         yield
     except Exception as error:
@@ -263,10 +276,10 @@ def revoked_on_failure(provider: OAuthProvider, tokens: OAuthTokenSet) -> Iterat
 
 
 def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
-    """Revoke both tokens at the provider, the refresh token first (RFC 7009 §2.1).
+    """Revoke both tokens, the refresh token first (RFC 7009 §2.1).
 
     Returns:
-        True when the provider confirmed both.
+        Whether the provider confirmed both.
     """
     refresh_revoked = not tokens.refresh_token or provider.revoke_token(tokens.refresh_token)
     return provider.revoke_token(tokens.access_token) and refresh_revoked

@@ -1,4 +1,4 @@
-"""A provider to talk to, as in the protocol's tests."""
+"""A scripted provider, as in the tests of the protocol."""
 
 from __future__ import annotations
 

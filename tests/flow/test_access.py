@@ -1,4 +1,4 @@
-"""Access rules: no mutable name and no unverified address decides who may sign in, or as what."""
+"""Access rules: no mutable name and no unverified address admits a user or gives a role."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def _subject(profile: dict[str, Any], verified: bool = False) -> Subject:
         ({"sub": " s "}, " s "),
     ],
 )
-def test_the_user_is_the_first_name_that_is_not_empty(profile: dict[str, Any], name: str) -> None:
-    """S7."""
+def test_the_user_id_is_the_first_claim_that_is_not_empty(profile: dict[str, Any], name: str) -> None:
+    """The claims are sub, id, login and email, in this order. [S7]"""
     assert user_id(profile) == name
 
 
 @pytest.mark.parametrize(
     "profile", [{}, {"sub": ""}, {"sub": None, "id": False, "name": "Alice"}, {"email": " "}]
 )
-def test_a_profile_that_names_nobody_is_refused(profile: dict[str, Any]) -> None:
-    """S7: there is no "unknown" user."""
+def test_a_profile_without_a_user_id_is_refused(profile: dict[str, Any]) -> None:
+    """There is no "unknown" user. [S7]"""
     with pytest.raises(AuthenticationError, match="sub, id, login and email") as caught:
         user_id(profile)
     assert caught.value.error == ErrorCode.NO_USER_ID
@@ -99,7 +99,7 @@ TRICKS = [
 
 @pytest.mark.parametrize("address", TRICKS)
 def test_no_trick_with_an_address_makes_an_administrator(address: object) -> None:
-    """T15: also when the provider vouches for it."""
+    """This holds even if the provider has verified the address. [T15]"""
     subject = _subject({"sub": "mallory", "email": address}, verified=True)
     rules = AccessRules(admin_users=[ADMIN], allowed_users=[ADMIN], allowed_email_domains=["example.com"])
     assert "admin" not in rules.roles_of(subject)
@@ -110,7 +110,7 @@ def test_no_trick_with_an_address_makes_an_administrator(address: object) -> Non
 
 
 @pytest.mark.parametrize(
-    ("profile", "vouched", "admin"),
+    ("profile", "verified", "admin"),
     [
         ({"sub": "248", "email": "x@example.com"}, False, True),
         ({"id": 248}, False, True),
@@ -124,19 +124,19 @@ def test_no_trick_with_an_address_makes_an_administrator(address: object) -> Non
         ({"sub": "admin@example.com"}, False, False),
     ],
 )
-def test_an_administrator_has_a_stable_id_or_a_vouched_address(
-    profile: dict[str, Any], vouched: bool, admin: bool
+def test_an_administrator_has_a_stable_id_or_a_verified_address(
+    profile: dict[str, Any], verified: bool, admin: bool
 ) -> None:
-    """T14, T15, T16: a login or a display name can be changed and taken by somebody else."""
+    """A login or a display name can be changed and then taken by another user. [T14, T15, T16]"""
     rules = AccessRules(default_roles=["viewer"], admin_users=["248", ADMIN])
     expected = ["viewer", "admin"] if admin else ["viewer"]
-    assert rules.roles_of(_subject(profile, vouched)) == expected
+    assert rules.roles_of(_subject(profile, verified)) == expected
 
 
-def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_way_out(
+def test_an_unverified_address_of_an_administrator_is_logged_with_the_remedy(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """S7, P23."""
+    """The warning names both settings that help. [S7, P23]"""
     with caplog.at_level(logging.WARNING):
         AccessRules(admin_users=[ADMIN]).roles_of(_subject({"sub": "7", "email": ADMIN}))
     assert "ADMIN_USERS" in caplog.text
@@ -159,7 +159,7 @@ def test_an_administrators_address_that_nobody_vouches_for_is_logged_with_the_wa
         (["eng", "eng"], ["viewer", "editor"]),
     ],
 )
-def test_groups_become_roles_by_the_map_alone(claim: object, roles: list[str]) -> None:
+def test_groups_become_roles_only_by_the_map(claim: object, roles: list[str]) -> None:
     rules = AccessRules(roles_claim="groups", role_map={"eng": "editor", "ops": "admin"})
     subject = _subject({"sub": "7", "groups": claim})
     assert rules.roles_of(subject) == roles
@@ -167,7 +167,7 @@ def test_groups_become_roles_by_the_map_alone(claim: object, roles: list[str]) -
 
 
 @pytest.mark.parametrize(
-    ("rules", "profile", "vouched", "allowed"),
+    ("rules", "profile", "verified", "allowed"),
     [
         ({}, {"sub": "7"}, False, True),
         ({"allowed_users": ["7"]}, {"sub": "7"}, False, True),
@@ -185,11 +185,11 @@ def test_groups_become_roles_by_the_map_alone(claim: object, roles: list[str]) -
         ({"allowed_users": ["7"], "allowed_email_domains": ["example.com"]}, {"sub": "7"}, True, True),
     ],
 )
-def test_who_may_sign_in(
-    rules: dict[str, Any], profile: dict[str, Any], vouched: bool, allowed: bool
+def test_access_rules_decide_which_users_may_sign_in(
+    rules: dict[str, Any], profile: dict[str, Any], verified: bool, allowed: bool
 ) -> None:
-    """S3 ALLOWED_USERS, ALLOWED_EMAIL_DOMAINS."""
-    subject = _subject(profile, vouched)
+    """ALLOWED_USERS and ALLOWED_EMAIL_DOMAINS admit users; without both, every user may sign in. [S3]"""
+    subject = _subject(profile, verified)
     assert AccessRules(**rules).admits(subject) is allowed
     if allowed:
         AccessRules(**rules).require_admitted(subject)
@@ -201,13 +201,13 @@ def test_who_may_sign_in(
 
 
 @pytest.mark.parametrize("address", ["admin+1@example.com", "a.dmin@example.com", "admin@sub.example.com"])
-def test_a_similar_address_is_another(address: str) -> None:
-    """T15."""
+def test_a_similar_address_is_another_address(address: str) -> None:
+    """Tags, dots and subdomains make a difference. [T15]"""
     profile = {"sub": "7", "email": address}
     assert "admin" not in AccessRules(admin_users=[ADMIN]).roles_of(_subject(profile, verified=True))
 
 
-def test_a_role_that_comes_twice_is_there_once() -> None:
+def test_a_duplicate_role_appears_once() -> None:
     rules = AccessRules(default_roles=["admin", "viewer", "admin"], admin_users=["7"])
     assert rules.roles_of(Subject({"sub": "7"})) == ["admin", "viewer"]
     assert AccessRules(default_roles=[]).roles_of(Subject({"sub": "7"})) == []
@@ -229,7 +229,7 @@ def test_without_a_roles_claim_no_member_of_the_profile_is_a_role() -> None:
         ({"allowed_email_domains": ["example.com"]}, True),
     ],
 )
-def test_an_address_is_needed_where_a_rule_is_about_one(rules: dict[str, Any], needed: bool) -> None:
+def test_an_address_is_needed_only_if_a_rule_uses_one(rules: dict[str, Any], needed: bool) -> None:
     assert AccessRules(**rules).need_email is needed
 
 

@@ -1,4 +1,4 @@
-"""The two strokes of a login: what begins it, what completes it, and everything that does not."""
+"""The two steps of a login: requests, and valid and invalid responses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def refused(issuer: ScriptedIssuer, error: str, **claims: object) -> Authenticat
 
 
 def test_a_request_has_a_state_a_nonce_and_a_challenge_of_its_own(issuer: ScriptedIssuer) -> None:
-    """T1, T5, T6."""
+    """They have at least 256 bits, and are not shown in the repr. [T1, T5, T6]"""
     provider = issuer.provider()
     requests = [begin(provider, REDIRECT_URI) for _ in range(50)]
     for name in ("state", "nonce", "code_verifier"):
@@ -70,7 +70,7 @@ def test_a_request_has_a_state_a_nonce_and_a_challenge_of_its_own(issuer: Script
         assert secret not in repr(request)
 
 
-def test_pkce_and_nonce_are_left_out_where_they_have_no_place(issuer: ScriptedIssuer) -> None:
+def test_pkce_and_nonce_are_omitted_if_they_do_not_apply(issuer: ScriptedIssuer) -> None:
     request = begin(issuer.provider(), REDIRECT_URI, use_pkce=False, extra_params={"prompt": "login"})
     assert request.code_verifier is None
     assert not {"code_challenge", "code_challenge_method"} & set(query_of(request))
@@ -80,7 +80,7 @@ def test_pkce_and_nonce_are_left_out_where_they_have_no_place(issuer: ScriptedIs
     assert "nonce" not in query_of(without_openid)
 
 
-def test_an_issuer_that_cannot_be_discovered_is_named_before_anything_opens(issuer: ScriptedIssuer) -> None:
+def test_a_failed_discovery_names_the_provider_before_the_browser_opens(issuer: ScriptedIssuer) -> None:
     issuer.answers["/.well-known/openid-configuration"] = Answer({}, 500)
     with pytest.raises(AuthenticationError) as caught:
         begin(issuer.provider(), REDIRECT_URI)
@@ -135,10 +135,8 @@ def parameters_of(request: AuthorizationRequest, issuer: ScriptedIssuer, wrong: 
         ("nothing", ErrorCode.INVALID_STATE),
     ],
 )
-def test_a_response_that_is_not_ours_costs_no_token_request(
-    issuer: ScriptedIssuer, wrong: str, error: str
-) -> None:
-    """T1, T4, T34, T35: the code of somebody else is not even sent to the provider."""
+def test_a_foreign_response_causes_no_token_request(issuer: ScriptedIssuer, wrong: str, error: str) -> None:
+    """A code of another browser is not even sent to the provider. [T1, T4, T34, T35]"""
     issuer.metadata["authorization_response_iss_parameter_supported"] = True
     provider = issuer.provider()
     request = begin(provider, REDIRECT_URI)
@@ -149,8 +147,8 @@ def test_a_response_that_is_not_ours_costs_no_token_request(
     assert "canary" not in everything_told(caught.value)
 
 
-def test_the_issuer_parameter_that_was_promised_is_accepted(issuer: ScriptedIssuer) -> None:
-    """RFC 9207 §2.4."""
+def test_the_announced_issuer_parameter_is_accepted(issuer: ScriptedIssuer) -> None:
+    """The provider announces the parameter in its metadata (RFC 9207 §2.4)."""
     issuer.metadata["authorization_response_iss_parameter_supported"] = True
     provider = issuer.provider(scopes=["read"])
     issuer.answers |= {"/token": Answer(issuer.tokens()), "/userinfo": Answer(PROFILE)}
@@ -159,8 +157,8 @@ def test_the_issuer_parameter_that_was_promised_is_accepted(issuer: ScriptedIssu
     assert complete(provider, request, parameters).user_id == SUBJECT
 
 
-def test_an_injected_code_is_stopped_by_the_nonce_alone(issuer: ScriptedIssuer) -> None:
-    """T5: the provider ignores PKCE, so the code of another browser brings that browser's ID token."""
+def test_an_injected_code_is_stopped_by_the_nonce_without_pkce(issuer: ScriptedIssuer) -> None:
+    """The provider ignores PKCE, so the code of another browser returns that browser's ID token. [T5]"""
     provider = issuer.provider()
     victims = begin(provider, REDIRECT_URI)
     attackers = begin(provider, REDIRECT_URI)
@@ -169,15 +167,15 @@ def test_an_injected_code_is_stopped_by_the_nonce_alone(issuer: ScriptedIssuer) 
     with pytest.raises(TokenError, match="nonce") as caught:
         complete(provider, attackers, [("state", attackers.state), ("code", "the victim's")])
     assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
-    assert complete_is_good(provider, victims), "in the browser that it belongs to it is good"
+    assert complete_is_good(provider, victims), "the code is not valid in its own browser"
 
 
 def complete_is_good(provider: GenericOIDCProvider, request: AuthorizationRequest) -> bool:
     return complete(provider, request, [("state", request.state), ("code", "c")]).success
 
 
-def test_an_injected_code_is_stopped_by_pkce_alone(issuer: ScriptedIssuer) -> None:
-    """T5: without openid there is no nonce, and the provider holds the code against the verifier."""
+def test_an_injected_code_is_stopped_by_pkce_without_a_nonce(issuer: ScriptedIssuer) -> None:
+    """Without openid there is no nonce, and the provider checks the code verifier. [T5]"""
     provider = issuer.provider(scopes=["read"])
     victims, attackers = begin(provider, REDIRECT_URI), begin(provider, REDIRECT_URI)
     expected = query_of(victims)["code_challenge"]
@@ -205,10 +203,10 @@ def test_an_injected_code_is_stopped_by_pkce_alone(issuer: ScriptedIssuer) -> No
         ({"sub": ""}, ErrorCode.INVALID_ID_TOKEN),
     ],
 )
-def test_a_bad_id_token_signs_nobody_in_and_asks_for_no_profile(
+def test_an_invalid_id_token_fails_the_login_and_requests_no_profile(
     issuer: ScriptedIssuer, claims: dict[str, object], error: str
 ) -> None:
-    """T5, T20, T28."""
+    """Nonce, issuer, audience, expiry and subject are validated. [T5, T20, T28]"""
     issuer.answers["/userinfo"] = Answer(PROFILE)
     refused(issuer, error, **claims)
     assert issuer.requests("/userinfo") == []
@@ -218,8 +216,8 @@ def test_a_bad_id_token_signs_nobody_in_and_asks_for_no_profile(
 
 
 @pytest.mark.parametrize("sub", ["mallory", SUBJECT + " ", SUBJECT.upper(), "", None, 5, [SUBJECT], ...])
-def test_a_profile_of_somebody_else_is_refused(issuer: ScriptedIssuer, sub: object) -> None:
-    """T37, OIDC Core §5.3.2: one without a subject too."""
+def test_a_profile_of_another_user_is_refused(issuer: ScriptedIssuer, sub: object) -> None:
+    """A profile without a subject is refused too (OIDC Core §5.3.2). [T37]"""
     issuer.answers["/userinfo"] = Answer(changed({**PROFILE, "email": "canary@example.com"}, sub=sub))
     refused(issuer, ErrorCode.SUBJECT_MISMATCH)
 
@@ -238,7 +236,7 @@ AWAY: list[Answer | Behaviour] = [
 def test_without_userinfo_the_verified_claims_are_the_profile(
     issuer: ScriptedIssuer, away: Answer | Behaviour
 ) -> None:
-    """S4."""
+    """A failed UserInfo request does not fail the login. [S4]"""
     issuer.answers["/userinfo"] = away
     result = sign_in(issuer)
     assert result.user_id == SUBJECT
@@ -246,10 +244,10 @@ def test_without_userinfo_the_verified_claims_are_the_profile(
 
 
 @pytest.mark.parametrize("away", AWAY)
-def test_without_userinfo_and_id_token_nobody_is_signed_in(
+def test_without_userinfo_and_id_token_the_login_fails(
     issuer: ScriptedIssuer, away: Answer | Behaviour
 ) -> None:
-    """T28."""
+    """There is no user without a profile. [T28]"""
     provider = issuer.provider(scopes=["read"])
     issuer.answers |= {"/token": Answer(issuer.tokens()), "/userinfo": away}
     request = begin(provider, REDIRECT_URI)
@@ -258,8 +256,8 @@ def test_without_userinfo_and_id_token_nobody_is_signed_in(
     assert caught.value.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.INVALID_RESPONSE)
 
 
-def test_a_slow_userinfo_costs_no_more_than_the_time_allowed(issuer: ScriptedIssuer) -> None:
-    """P26."""
+def test_a_slow_userinfo_takes_no_longer_than_the_time_limit(issuer: ScriptedIssuer) -> None:
+    """The login continues with the claims of the ID token. [P26]"""
     provider = issuer.provider(http_timeout_seconds=0.3)
     request = begin(provider, REDIRECT_URI)
     issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(nonce=request.nonce)))
@@ -275,7 +273,7 @@ def signed_profile(issuer: ScriptedIssuer, key: PrivateKey, **members: object) -
 
 
 def test_a_signed_profile_is_read_and_a_forged_one_ends_the_sign_in(issuer: ScriptedIssuer) -> None:
-    """T17: a forged statement is not the same as none."""
+    """A forged profile is an attack, unlike a missing one. [T17]"""
     issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, name="Signed")
     assert sign_in(issuer).user_info["name"] == "Signed"
     issuer.answers["/userinfo"] = signed_profile(issuer, make_key("P-256", "forger"), name="canary")
@@ -284,8 +282,8 @@ def test_a_signed_profile_is_read_and_a_forged_one_ends_the_sign_in(issuer: Scri
     refused(issuer, ErrorCode.SUBJECT_MISMATCH)
 
 
-def test_userinfo_is_not_called_where_the_id_token_says_enough(issuer: ScriptedIssuer) -> None:
-    """S3 USERINFO_FROM_ID_TOKEN; or where there is none."""
+def test_userinfo_is_not_called_if_the_id_token_suffices(issuer: ScriptedIssuer) -> None:
+    """USERINFO_FROM_ID_TOKEN is set, or the provider has no UserInfo endpoint. [S3]"""
     for options in ({"userinfo_from_id_token": True}, {}):
         if not options:
             del issuer.metadata["userinfo_endpoint"]
@@ -298,10 +296,10 @@ def test_userinfo_is_not_called_where_the_id_token_says_enough(issuer: ScriptedI
 
 
 @pytest.mark.parametrize("profile", [{}, {"sub": ""}, {"name": "Alice"}, {"id": None, "login": " "}])
-def test_a_profile_that_names_nobody_signs_nobody_in(
+def test_a_profile_without_a_user_id_fails_the_login(
     issuer: ScriptedIssuer, profile: dict[str, object]
 ) -> None:
-    """S7: there is no "unknown" user."""
+    """There is no "unknown" user. [S7]"""
     provider = issuer.provider(scopes=["read"])
     issuer.answers |= {"/token": Answer(issuer.tokens()), "/userinfo": Answer(profile)}
     request = begin(provider, REDIRECT_URI)
@@ -319,10 +317,10 @@ def other_issuer() -> Iterator[ScriptedIssuer]:
         yield scripted
 
 
-def test_a_state_of_one_provider_is_not_good_at_another(
+def test_a_state_of_one_provider_is_not_valid_at_another(
     issuer: ScriptedIssuer, other_issuer: ScriptedIssuer
 ) -> None:
-    """T4: mix-up; the second provider says who it is, and its own tokens would not fit either."""
+    """The ``iss`` parameter shows the mix-up, and the ID token is from another issuer too. [T4]"""
     ours, theirs = issuer.provider(), other_issuer.provider()
     request = begin(ours, REDIRECT_URI)
     issuer.answers["/token"] = Answer(issuer.tokens(id_token=other_issuer.id_token(nonce=request.nonce)))
@@ -337,8 +335,8 @@ def test_a_state_of_one_provider_is_not_good_at_another(
     assert theirs.metadata.issuer != ours.metadata.issuer
 
 
-def test_no_thread_gets_anothers_user(issuer: ScriptedIssuer) -> None:
-    """T32: the provider answers each code with its own user, and each access token with its own profile."""
+def test_no_thread_gets_the_user_of_another_thread(issuer: ScriptedIssuer) -> None:
+    """Each code belongs to a user of its own, and each access token to a profile of its own. [T32]"""
     provider = issuer.provider()
     nonces: dict[str, Any] = {}
     together = threading.Barrier(16)
@@ -372,7 +370,7 @@ def test_no_thread_gets_anothers_user(issuer: ScriptedIssuer) -> None:
             assert all(threads.map(login, [f"user-{round_}-{n}" for n in range(16)]))
 
 
-def test_a_misconfiguration_found_on_the_way_names_the_provider(issuer: ScriptedIssuer) -> None:
+def test_a_misconfiguration_found_during_the_login_names_the_provider(issuer: ScriptedIssuer) -> None:
     del issuer.metadata["token_endpoint"]
     with pytest.raises(AuthenticationError, match="TOKEN_URL") as caught:
         sign_in(issuer)
@@ -401,7 +399,7 @@ def test_a_login_that_fails_after_the_exchange_revokes_its_tokens(issuer: Script
     assert ACCESS_TOKEN in [request.form["token"] for request in issuer.requests("/revoke")]
 
 
-def test_stored_tokens_whose_profile_cannot_be_used_are_not_revoked(issuer: ScriptedIssuer) -> None:
+def test_stored_tokens_without_a_usable_profile_are_not_revoked(issuer: ScriptedIssuer) -> None:
     issuer.answers["/userinfo"] = Answer(PROFILE)
     tokens = sign_in(issuer).tokens
     issuer.answers["/userinfo"] = Answer({"sub": "another"})

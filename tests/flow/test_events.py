@@ -22,7 +22,7 @@ from pywry_auth.flow.events import (
 )
 
 
-class Heard:
+class Recorder:
     """A listener that remembers the senders and events."""
 
     def __init__(self) -> None:
@@ -33,22 +33,22 @@ class Heard:
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    heard = Heard()
-    listen(heard)
-    yield heard
-    unlisten(heard)
+def recorder() -> Iterator[Recorder]:
+    recorder = Recorder()
+    listen(recorder)
+    yield recorder
+    unlisten(recorder)
 
 
-def test_a_listener_hears_each_event_once_until_it_is_removed(heard: Heard) -> None:
-    listen(heard)
+def test_a_listener_receives_each_event_once_until_it_is_removed(recorder: Recorder) -> None:
+    listen(recorder)
     event = TokensRefreshed(mode="native", user_id="alice")
     emit("sender", event)
-    assert heard.all == [("sender", event)]
-    unlisten(heard)
-    unlisten(heard)
+    assert recorder.all == [("sender", event)]
+    unlisten(recorder)
+    unlisten(recorder)
     emit("sender", event)
-    assert len(heard.all) == 1
+    assert len(recorder.all) == 1
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,20 @@ def test_a_listener_hears_each_event_once_until_it_is_removed(heard: Heard) -> N
     ],
 )
 def test_a_login_that_fails_is_one_event(
-    heard: Heard, error: BaseException, provider: str, code: str
+    recorder: Recorder, error: BaseException, provider: str, code: str
 ) -> None:
     with pytest.raises(type(error)), login_failures_emitted(self := object(), "native", "corp"):
         raise error
-    assert heard.all == [(self, LoginFailed(mode="native", provider=provider, error=code))]
+    assert recorder.all == [(self, LoginFailed(mode="native", provider=provider, error=code))]
 
 
-def test_a_login_that_succeeds_is_no_failure(heard: Heard) -> None:
+def test_a_login_that_succeeds_is_no_failure(recorder: Recorder) -> None:
     with login_failures_emitted("sender", "native", "corp"):
         pass
-    assert heard.all == []
+    assert recorder.all == []
 
 
-def test_every_event_is_one_audit_line_of_what_is_known(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_event_is_one_audit_line_with_its_known_facts(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "pywry_auth.audit"):
         emit(None, LoginSucceeded(mode="native", user_id="alice", provider="corp", seconds=1.5))
         emit(None, LoginFailed(mode="native", error="timeout"))

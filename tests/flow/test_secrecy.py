@@ -1,4 +1,4 @@
-"""T31: no log at any level, no error and no repr of the core holds a secret, whatever the provider does."""
+"""No log line, error or repr of the core contains a secret, for any behaviour of the provider. [T31]"""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.protocol.servers import Answer, Behaviour, drips, resets, sends
 CODE = "canary-code"
 
 
-class Heard(logging.Handler):
-    """Keeps every record of every logger with all that a handler could make of it."""
+class Recorder(logging.Handler):
+    """Keeps every record of every logger, with all texts that a handler could derive from it."""
 
     def __init__(self) -> None:
         super().__init__(level=0)
@@ -36,9 +36,9 @@ class Heard(logging.Handler):
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    """Hear the root logger and every other one at DEBUG."""
-    handler, root = Heard(), logging.getLogger()
+def recorder() -> Iterator[Recorder]:
+    """Record the root logger and every other one at DEBUG."""
+    handler, root = Recorder(), logging.getLogger()
     named = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]
     levels = [(logger, logger.level) for logger in (root, *named)]
     for logger, _ in levels:
@@ -51,10 +51,10 @@ def heard() -> Iterator[Heard]:
 
 
 class Login:
-    """A login whose every object and error is looked at."""
+    """A login whose objects and errors are all recorded."""
 
-    def __init__(self, issuer: ScriptedIssuer, heard: Heard) -> None:
-        self.issuer, self.heard = issuer, heard
+    def __init__(self, issuer: ScriptedIssuer, recorder: Recorder) -> None:
+        self.issuer, self.recorder = issuer, recorder
         self.provider = issuer.provider(
             http_timeout_seconds=0.3, proxy_url="http://alice:canary-proxy@127.0.0.1:9"
         )
@@ -66,54 +66,54 @@ class Login:
         self.look(self.provider, self.request, self.provider.metadata)
 
     def look(self, *values: object) -> None:
-        self.heard.words += [f"{value!r} {value}" for value in values]
+        self.recorder.words += [f"{value!r} {value}" for value in values]
 
     def complete(
         self, *wrong: tuple[str, str], request: AuthorizationRequest | None = None
     ) -> AuthFlowResult | None:
         parameters = list({"state": self.request.state, "code": CODE, **dict(wrong)}.items())
-        with self.hearing():
+        with self.recording():
             result = complete(self.provider, request or self.request, parameters)
             self.look(result, result.tokens)
             return result
         return None
 
-    def hearing(self) -> Any:
-        """Suppress an error after having heard it."""
-        return _Hearing(self.heard)
+    def recording(self) -> Any:
+        """Suppress an error after recording it."""
+        return _Recording(self.recorder)
 
     def assert_silent(self) -> None:
-        told = "\n".join(self.heard.words)
-        assert told, "something was said"
+        text = "\n".join(self.recorder.words)
+        assert text, "nothing was recorded"
         secrets = [self.request.state, self.request.nonce, self.request.code_verifier, CLIENT_SECRET]
         secrets += [*self.id_token.split("."), "canary"]
-        assert not [secret for secret in secrets if secret and secret in told]
+        assert not [secret for secret in secrets if secret and secret in text]
 
 
-class _Hearing(suppress):
-    def __init__(self, heard: Heard) -> None:
+class _Recording(suppress):
+    def __init__(self, recorder: Recorder) -> None:
         super().__init__(AuthenticationError)
-        self.heard = heard
+        self.recorder = recorder
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> bool:
         if error is not None:
-            self.heard.words.append(everything_told(error))
+            self.recorder.words.append(everything_told(error))
         return bool(super().__exit__(kind, error, traceback))
 
 
 @pytest.fixture
-def login(issuer: ScriptedIssuer, heard: Heard) -> Login:
-    return Login(issuer, heard)
+def login(issuer: ScriptedIssuer, recorder: Recorder) -> Login:
+    return Login(issuer, recorder)
 
 
-def test_the_loggers_are_really_heard(login: Login) -> None:
-    """Else silence would prove nothing: urllib3 tells at DEBUG where it connects to."""
+def test_every_logger_is_recorded(login: Login) -> None:
+    """Otherwise silence would prove nothing. urllib3 logs its connections at DEBUG."""
     logging.getLogger("pywry_auth.providers").debug("said %s", "quietly")
-    assert {"said quietly"} <= set(login.heard.words)
-    assert any("GET /.well-known" in words or "127.0.0.1" in words for words in login.heard.words)
+    assert {"said quietly"} <= set(login.recorder.words)
+    assert any("GET /.well-known" in words or "127.0.0.1" in words for words in login.recorder.words)
 
 
-def test_a_login_its_refresh_and_its_end_say_nothing(login: Login) -> None:
+def test_a_login_a_refresh_and_a_revocation_reveal_no_secret(login: Login) -> None:
     result = login.complete()
     assert result is not None
     fresh = refresh(login.provider, result.tokens)
@@ -123,7 +123,7 @@ def test_a_login_its_refresh_and_its_end_say_nothing(login: Login) -> None:
 
 
 BAD_ANSWERS: dict[str, Answer | Behaviour] = {
-    "a refusal that quotes all": Answer(
+    "a refusal that quotes all values": Answer(
         {"error": f"unknown {CODE}", "error_description": f"{CODE} {CLIENT_SECRET}"}, 400
     ),
     "tokens of the wrong type": Answer(
@@ -143,8 +143,8 @@ BAD_ANSWERS: dict[str, Answer | Behaviour] = {
     "a redirect": Answer(b"canary", 307, headers={"Location": "https://canary.example.com/?code=canary"}),
     "cut": sends(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"access_token": "canary'),
     "a wrong chunk": sends(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{"canary"}\r\n'),
-    "no HTTP": sends(b'{"access_token": "canary"}\r\n'),
-    "a header that is none": sends(b'HTTP/1.1 200 OK\r\n{"access_token": "canary"}\r\n\r\n{}'),
+    "not HTTP": sends(b'{"access_token": "canary"}\r\n'),
+    "an invalid header": sends(b'HTTP/1.1 200 OK\r\n{"access_token": "canary"}\r\n\r\n{}'),
     "dripped": drips(b'HTTP/1.1 200 OK\r\n\r\n{"access_token": "canary', b"x"),
     "a reset": resets,
 }
@@ -154,7 +154,7 @@ BAD_ANSWERS: dict[str, Answer | Behaviour] = {
     "path", ["/token", "/userinfo", "/jwks", "/revoke", "/.well-known/openid-configuration"]
 )
 @pytest.mark.parametrize("bad", BAD_ANSWERS)
-def test_no_failure_of_the_provider_makes_anything_speak(login: Login, bad: str, path: str) -> None:
+def test_no_failure_of_the_provider_reveals_a_secret(login: Login, bad: str, path: str) -> None:
     login.issuer.answers[path] = BAD_ANSWERS[bad]
     if path.startswith("/.well-known"):
         login.provider = login.issuer.provider(http_timeout_seconds=0.8)
@@ -162,7 +162,7 @@ def test_no_failure_of_the_provider_makes_anything_speak(login: Login, bad: str,
     result = login.complete()
     if result is not None:
         revoke(login.provider, result.tokens)
-        with login.hearing():
+        with login.recording():
             login.look(refresh(login.provider, result.tokens))
     login.assert_silent()
 
@@ -176,18 +176,18 @@ def test_no_failure_of_the_provider_makes_anything_speak(login: Login, bad: str,
         [("code", "")],
     ],
 )
-def test_no_wrong_response_makes_anything_speak(login: Login, wrong: list[tuple[str, str]]) -> None:
+def test_no_wrong_response_reveals_a_secret(login: Login, wrong: list[tuple[str, str]]) -> None:
     assert login.complete(*wrong) is None
     login.assert_silent()
 
 
-def test_neither_a_swapped_nor_a_forged_token_makes_anything_speak(login: Login) -> None:
+def test_neither_a_swapped_nor_a_forged_token_reveals_a_secret(login: Login) -> None:
     result = login.complete()
     assert result is not None
     issuer = login.issuer
     for claims in ({"sub": "canary-mallory"}, {"aud": "canary-other"}, {"exp": 5}):
         issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(**claims)))
-        with login.hearing():
+        with login.recording():
             refresh(login.provider, result.tokens)
     issuer.key = make_key("P-256", "forger")
     issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(nonce=login.request.nonce)))

@@ -1,4 +1,4 @@
-"""Refresh and revocation: what is kept, whom the new tokens must speak of, and when they are lost."""
+"""Refresh, sign-out and revocation: validation of new tokens, and the end of a grant."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tests.protocol.servers import Answer, Behaviour, Received, resets
 
 
 def always(tokens: OAuthTokenSet) -> bool:
-    """Find every token due."""
+    """Treat every token as due."""
     return True
 
 
@@ -76,8 +76,8 @@ def refused(issuer: ScriptedIssuer, kind: type[TokenError], error: str) -> None:
 # refresh
 
 
-def test_what_the_answer_leaves_out_is_kept(issuer: ScriptedIssuer) -> None:
-    """RFC 6749 §6, OIDC Core §12.2."""
+def test_members_that_the_response_omits_are_kept(issuer: ScriptedIssuer) -> None:
+    """A provider may omit them (RFC 6749 §6, OIDC Core §12.2)."""
     answering(issuer, refresh_token=..., scope=..., id_token=...)
     before = first(issuer)
     after = refresh(issuer.provider(), before)
@@ -88,7 +88,7 @@ def test_what_the_answer_leaves_out_is_kept(issuer: ScriptedIssuer) -> None:
     assert issuer.requests("/token")[0].form["refresh_token"] == "canary-refresh-1"
 
 
-def test_what_the_answer_brings_replaces_what_was(issuer: ScriptedIssuer) -> None:
+def test_members_of_the_response_replace_the_earlier_ones(issuer: ScriptedIssuer) -> None:
     token = issuer.id_token(iat=NOW, email="new@example.com")
     answering(issuer, refresh_token="canary-refresh-2", scope="openid", id_token=token)
     after = refresh(issuer.provider(), first(issuer))
@@ -107,16 +107,16 @@ def test_what_the_answer_brings_replaces_what_was(issuer: ScriptedIssuer) -> Non
         ({"sub": None}, ErrorCode.INVALID_ID_TOKEN),
     ],
 )
-def test_refreshed_tokens_of_somebody_else_end_the_session(
+def test_refreshed_tokens_of_another_user_end_the_session(
     issuer: ScriptedIssuer, claims: dict[str, object], error: str
 ) -> None:
-    """T37, OIDC Core §12.2."""
+    """Subject, issuer and audience must not change (OIDC Core §12.2). [T37]"""
     answering(issuer, id_token=issuer.id_token(**claims))
     refused(issuer, TokenRefreshError, error)
 
 
 def test_a_forged_refreshed_id_token_ends_the_session(issuer: ScriptedIssuer) -> None:
-    """T17."""
+    """The signature of a refreshed ID token is validated. [T17]"""
     forged = sign(
         {"alg": "ES256", "kid": "main"}, claims_of(issuer.url), make_key("P-256", "forger"), "ES256"
     )
@@ -135,16 +135,16 @@ def test_a_forged_refreshed_id_token_ends_the_session(issuer: ScriptedIssuer) ->
         (resets, TokenError, ErrorCode.PROVIDER_UNREACHABLE),
     ],
 )
-def test_only_the_providers_own_word_makes_a_grant_dead(
+def test_only_a_refusal_by_the_provider_ends_a_grant(
     issuer: ScriptedIssuer, answer: Answer | Behaviour, kind: type[TokenError], error: str
 ) -> None:
-    """N6: network trouble is never taken for it."""
+    """A network failure is never treated as a refusal. [N6]"""
     issuer.answers["/token"] = answer
     refused(issuer, kind, error)
 
 
 @pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/jwks"])
-def test_trouble_before_the_refresh_is_trouble_and_no_dead_grant(issuer: ScriptedIssuer, path: str) -> None:
+def test_a_failure_before_the_refresh_does_not_end_the_grant(issuer: ScriptedIssuer, path: str) -> None:
     issuer.answers[path] = Answer({}, 500)
     answering(issuer)
     refused(issuer, TokenError, ErrorCode.PROVIDER_UNREACHABLE)
@@ -152,7 +152,7 @@ def test_trouble_before_the_refresh_is_trouble_and_no_dead_grant(issuer: Scripte
 
 
 @pytest.mark.parametrize("missing", [None, ""])
-def test_without_a_refresh_token_nothing_is_asked(issuer: ScriptedIssuer, missing: str | None) -> None:
+def test_without_a_refresh_token_no_request_is_sent(issuer: ScriptedIssuer, missing: str | None) -> None:
     with pytest.raises(TokenExpiredError, match="sign in again") as caught:
         refresh(issuer.provider(), first(issuer, refresh_token=missing))
     assert (caught.value.error, caught.value.provider) == ("no_refresh_token", "oidc")
@@ -162,8 +162,8 @@ def test_without_a_refresh_token_nothing_is_asked(issuer: ScriptedIssuer, missin
 # refresh_stored
 
 
-def test_many_who_find_a_token_due_make_one_call(issuer: ScriptedIssuer) -> None:
-    """P10, N6: with rotation a second call would be fatal."""
+def test_many_callers_with_a_due_token_make_one_call(issuer: ScriptedIssuer) -> None:
+    """With rotation, a second call would end the grant. [P10, N6]"""
     provider, store = issuer.provider(), MemoryTokenStore()
     store.save(SUBJECT, first(issuer))
     answering(issuer, refresh_token="canary-refresh-2")
@@ -190,7 +190,7 @@ def test_many_who_find_a_token_due_make_one_call(issuer: ScriptedIssuer) -> None
         (resets, True),
     ],
 )
-def test_a_grant_is_forgotten_only_when_it_is_dead(
+def test_tokens_are_removed_only_if_the_grant_has_ended(
     issuer: ScriptedIssuer, answer: Answer | Behaviour, kept: bool
 ) -> None:
     store = MemoryTokenStore()
@@ -202,7 +202,7 @@ def test_a_grant_is_forgotten_only_when_it_is_dead(
 
 
 class _Meeting(MemoryTokenStore):
-    """A store at whose lock so many have to come before anybody gets it."""
+    """A store whose lock is granted only after this number of callers has arrived."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -213,8 +213,8 @@ class _Meeting(MemoryTokenStore):
         return super().lock(key, lifetime)
 
 
-def test_whoever_waits_while_a_call_fails_gets_that_failure(issuer: ScriptedIssuer) -> None:
-    """P26: else the last of eight would wait for eight time-outs of a provider that hangs."""
+def test_callers_that_wait_during_a_failing_call_get_its_error(issuer: ScriptedIssuer) -> None:
+    """Otherwise the last of eight callers would wait for eight timeouts. [P26]"""
     provider, store, tokens = issuer.provider(), _Meeting(8), first(issuer)
     store.save(SUBJECT, tokens)
     issuer.scripts["/token"] = one_after_the_other(
@@ -234,7 +234,7 @@ def test_whoever_waits_while_a_call_fails_gets_that_failure(issuer: ScriptedIssu
     assert store.load(SUBJECT) == tokens
 
 
-def test_whoever_comes_after_a_failure_asks_anew(issuer: ScriptedIssuer) -> None:
+def test_a_caller_after_a_failure_makes_a_new_request(issuer: ScriptedIssuer) -> None:
     provider, store = issuer.provider(), MemoryTokenStore()
     store.save(SUBJECT, first(issuer))
     issuer.answers["/token"] = Answer({}, 503)
@@ -246,8 +246,8 @@ def test_whoever_comes_after_a_failure_asks_anew(issuer: ScriptedIssuer) -> None
     assert refresh_stored(provider, store, SUBJECT, always).access_token == "canary-next"
 
 
-def test_a_dead_holders_turn_is_outlived_by_all_who_wait(issuer: ScriptedIssuer) -> None:
-    """They come to the end of its lock at one moment, and then wait for each other."""
+def test_waiting_callers_continue_after_the_lock_of_a_dead_process(issuer: ScriptedIssuer) -> None:
+    """They reach the end of the lock at the same time, and then wait for each other."""
     provider, store = issuer.provider(http_timeout_seconds=0.5), _Quick()
     store.save(SUBJECT, first(issuer))
     answering(issuer)
@@ -256,37 +256,37 @@ def test_a_dead_holders_turn_is_outlived_by_all_who_wait(issuer: ScriptedIssuer)
         tokens = refresh_stored(provider, store, SUBJECT, lambda t: t.access_token == "canary-first")
         return tokens.access_token
 
-    with store.lock(SUBJECT, 7), ThreadPoolExecutor(8) as threads:  # which nobody frees
+    with store.lock(SUBJECT, 7), ThreadPoolExecutor(8) as threads:  # a lock that is never released
         assert list(threads.map(ask, range(8))) == ["canary-next"] * 8
     assert len(issuer.requests("/token")) == 1
 
 
 class _Quick(MemoryTokenStore):
-    """A store in whose time a tenth of a second is a second."""
+    """A store whose locks expire ten times as fast."""
 
     def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
         return super().lock(key, lifetime / 10)
 
 
-def test_nobody_signed_in_asks_nobody(issuer: ScriptedIssuer) -> None:
+def test_without_stored_tokens_no_request_is_sent(issuer: ScriptedIssuer) -> None:
     with pytest.raises(TokenExpiredError) as caught:
         refresh_stored(issuer.provider(), MemoryTokenStore(), SUBJECT, always)
     assert caught.value.error == "not_signed_in"
     assert issuer.server.received == []
 
 
-@pytest.mark.parametrize("meanwhile", ["signed out", "signed in again"])
+@pytest.mark.parametrize("event", ["signed out", "signed in again"])
 @pytest.mark.parametrize("answer", ["fresh", "dead"])
-def test_a_logout_or_a_new_sign_in_during_the_refresh_counts(
-    issuer: ScriptedIssuer, meanwhile: str, answer: str
+def test_a_refresh_does_not_overwrite_a_logout_or_a_new_sign_in(
+    issuer: ScriptedIssuer, event: str, answer: str
 ) -> None:
-    """P10: nothing that came back is written over it, and tokens without an owner are revoked."""
+    """Tokens without an owner are revoked. [P10]"""
     store, again = MemoryTokenStore(), first(issuer, access_token="canary-again")
     store.save(SUBJECT, first(issuer))
     issuer.answers["/revoke"] = Answer(b"")
 
     def script(request: Received) -> Answer:
-        if meanwhile == "signed out":
+        if event == "signed out":
             store.delete(SUBJECT)
         else:
             store.save(SUBJECT, again)
@@ -294,7 +294,7 @@ def test_a_logout_or_a_new_sign_in_during_the_refresh_counts(
         return Answer(fresh) if answer == "fresh" else Answer({"error": "invalid_grant"}, 400)
 
     issuer.scripts["/token"] = script
-    if meanwhile == "signed out":
+    if event == "signed out":
         with pytest.raises(TokenError):
             refresh_stored(issuer.provider(), store, SUBJECT, always)
         assert not store.exists(SUBJECT)
@@ -306,7 +306,7 @@ def test_a_logout_or_a_new_sign_in_during_the_refresh_counts(
 
 
 class _Away(MemoryTokenStore):
-    """A store that cannot be written for so many tries, and may have written all the same."""
+    """A store that fails for this number of attempts, and may have written all the same."""
 
     def __init__(self, tries: int, wrote: bool) -> None:
         super().__init__()
@@ -322,10 +322,10 @@ class _Away(MemoryTokenStore):
 
 @pytest.mark.parametrize("wrote", [False, True])
 @pytest.mark.parametrize("tries", [1, 2])
-def test_tokens_that_cannot_be_stored_are_stored_a_little_later(
+def test_tokens_that_cannot_be_stored_are_stored_at_a_later_attempt(
     issuer: ScriptedIssuer, tries: int, wrote: bool
 ) -> None:
-    """S11: a Redis server that is restarted in the middle costs no grant, whose old token is spent."""
+    """A restart of Redis costs no grant, although the old refresh token is invalid. [S11]"""
     store = _Away(tries, wrote)
     store.save(SUBJECT, first(issuer))
     answering(issuer, refresh_token="canary-refresh-2")
@@ -335,7 +335,7 @@ def test_tokens_that_cannot_be_stored_are_stored_a_little_later(
     assert issuer.requests("/revoke") == []
 
 
-def test_a_store_that_stays_away_is_told_and_nothing_is_published(issuer: ScriptedIssuer) -> None:
+def test_a_store_that_stays_unavailable_is_an_error_without_a_secret(issuer: ScriptedIssuer) -> None:
     store, before = _Away(99, False), first(issuer)
     store.save(SUBJECT, before)
     answering(issuer, refresh_token="canary-refresh-2")
@@ -354,7 +354,7 @@ def test_a_store_that_stays_away_is_told_and_nothing_is_published(issuer: Script
 def test_both_tokens_are_revoked_the_refresh_token_first(
     issuer: ScriptedIssuer, first_answer: int, second_answer: int, done: bool
 ) -> None:
-    """RFC 7009 §2.1: and the second also when the first could not be."""
+    """The second is revoked even if the first could not be (RFC 7009 §2.1)."""
     statuses = iter([first_answer, second_answer])
     issuer.scripts["/revoke"] = lambda request: Answer(b"", next(statuses))
     assert revoke(issuer.provider(), first(issuer)) is done
@@ -370,17 +370,17 @@ def test_without_a_refresh_token_the_access_token_is_revoked(issuer: ScriptedIss
 # on_refresh
 
 
-def test_only_the_call_that_refreshed_hears_of_the_fresh_tokens(issuer: ScriptedIssuer) -> None:
-    store, heard = MemoryTokenStore(), list[OAuthTokenSet]()
+def test_only_the_call_that_refreshed_receives_the_fresh_tokens(issuer: ScriptedIssuer) -> None:
+    store, received = MemoryTokenStore(), list[OAuthTokenSet]()
     store.save(SUBJECT, first(issuer))
     answering(issuer)
-    fresh = refresh_stored(issuer.provider(), store, SUBJECT, always, heard.append)
-    refresh_stored(issuer.provider(), store, SUBJECT, lambda tokens: False, heard.append)
-    assert heard == [fresh]
+    fresh = refresh_stored(issuer.provider(), store, SUBJECT, always, received.append)
+    refresh_stored(issuer.provider(), store, SUBJECT, lambda tokens: False, received.append)
+    assert received == [fresh]
 
 
-def test_a_refresh_that_a_new_sign_in_overtook_is_not_heard_of(issuer: ScriptedIssuer) -> None:
-    store, heard = MemoryTokenStore(), list[OAuthTokenSet]()
+def test_a_refresh_that_a_new_sign_in_overtook_is_not_reported(issuer: ScriptedIssuer) -> None:
+    store, received = MemoryTokenStore(), list[OAuthTokenSet]()
     store.save(SUBJECT, first(issuer))
     again = first(issuer, access_token="canary-again")
 
@@ -389,8 +389,8 @@ def test_a_refresh_that_a_new_sign_in_overtook_is_not_heard_of(issuer: ScriptedI
         return Answer(issuer.tokens(access_token="canary-next"))
 
     issuer.scripts["/token"] = overtake
-    assert refresh_stored(issuer.provider(), store, SUBJECT, always, heard.append) == again
-    assert heard == []
+    assert refresh_stored(issuer.provider(), store, SUBJECT, always, received.append) == again
+    assert received == []
 
 
 # is_due, was_just_refreshed
@@ -411,7 +411,7 @@ def test_a_refresh_that_a_new_sign_in_overtook_is_not_heard_of(issuer: ScriptedI
         (3600, -61, True),
     ],
 )
-def test_a_token_is_due_a_minute_or_half_its_life_before_its_end(
+def test_a_token_is_due_a_minute_or_half_its_lifetime_before_its_expiry(
     issuer: ScriptedIssuer, lifetime: int | None, age: float, due: bool
 ) -> None:
     assert is_due(first(issuer, expires_in=lifetime, issued_at=NOW), NOW + age, 60) is due
@@ -442,7 +442,7 @@ def _revoked(issuer: ScriptedIssuer) -> list[str]:
     return [request.form["token"] for request in issuer.requests("/revoke")]
 
 
-def test_a_sign_out_removes_the_tokens_and_revokes_those(issuer: ScriptedIssuer) -> None:
+def test_a_sign_out_removes_and_revokes_the_tokens(issuer: ScriptedIssuer) -> None:
     store, tokens = MemoryTokenStore(), first(issuer)
     store.save(SUBJECT, tokens)
     issuer.answers["/revoke"] = Answer({})
@@ -452,7 +452,7 @@ def test_a_sign_out_removes_the_tokens_and_revokes_those(issuer: ScriptedIssuer)
     assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
 
 
-def test_a_sign_out_whose_revocation_fails_has_removed_the_tokens(issuer: ScriptedIssuer) -> None:
+def test_a_sign_out_removes_the_tokens_even_if_the_revocation_fails(issuer: ScriptedIssuer) -> None:
     store, tokens = MemoryTokenStore(), first(issuer)
     store.save(SUBJECT, tokens)
     issuer.answers["/revoke"] = Answer({}, 500)
@@ -487,7 +487,7 @@ def test_a_sign_out_removes_a_record_that_cannot_be_read(issuer: ScriptedIssuer)
 
 
 class _Overtaken(MemoryTokenStore):
-    """A store in which another process replaces the tokens just after they were loaded, a few times."""
+    """A store whose tokens another process replaces just after each load, a few times."""
 
     def __init__(self, following: list[OAuthTokenSet]) -> None:
         super().__init__()
