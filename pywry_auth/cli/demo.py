@@ -1,4 +1,4 @@
-"""``pywry-auth demo``: a whole login on this machine, without an account at a provider."""
+"""``pywry-auth demo``: a login without an account at a provider."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The command's parser.
     """
-    parser.add_argument("--native", action="store_true", help="sign in once, as a desktop program does it")
+    parser.add_argument("--native", action="store_true", help="sign in once, as a desktop program does")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the demo of a web application, or of a desktop program.
+    """Run the demo of a web application or desktop program.
 
     Args:
         options: The command line.
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _native() -> None:
-    """Sign in at a local identity provider as a desktop program does."""
+    """Sign in at a local provider, as desktop programs do."""
     with IdentityProvider() as identity_provider:
         provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=identity_provider.issuer)
         result = PyWry().login(provider)
@@ -63,7 +63,7 @@ def _native() -> None:
 
 
 def _web() -> None:
-    """Serve a web application with several workers and a local identity provider, until Ctrl-C."""
+    """Serve a web application and a provider until Ctrl-C."""
     _require_gunicorn()
     with (
         suppress(KeyboardInterrupt),  # how the user ends the demo
@@ -95,13 +95,16 @@ def _require_gunicorn() -> None:
         )
     if find_spec("gunicorn") is None:
         raise AuthenticationError(
-            "The demo needs a package more: pip install 'pywry-auth[deploy]'",
+            "The demo needs an additional package: pip install 'pywry-auth[deploy]'",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
 
 
 def _environment(issuer: str, client: Client, folder: str) -> dict[str, str]:
-    """Return the server's environment: this process's, without settings meant for another server."""
+    """Return the environment of the server.
+
+    It is that of this process, with the demo's settings instead of those for other servers.
+    """
     others = ("PYWRY_", "GUNICORN_", "WEB_CONCURRENCY", "LISTEN_")
     ours = {
         "PYWRY_OAUTH2__PROVIDER": "oidc",
@@ -121,7 +124,10 @@ def _environment(issuer: str, client: Client, folder: str) -> dict[str, str]:
 def _gunicorn(
     listening: socket.socket, folder: str, environment: dict[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run gunicorn on a socket that is already listening, and stop all its processes at the end."""
+    """Run gunicorn on a listening socket during the block.
+
+    All its processes are stopped at the end.
+    """
     process = subprocess.Popen(  # noqa: S603 - our own interpreter; no argument comes from outside
         [
             *(sys.executable, "-m", "gunicorn", "--config", "python:pywry_auth.cli.demo_server"),
@@ -129,10 +135,10 @@ def _gunicorn(
         ],
         env=environment,
         cwd=folder,  # gunicorn imports from its working directory
-        stdin=subprocess.PIPE,  # open for as long as this process lives: see demo_server
+        stdin=subprocess.PIPE,  # stays open as long as this process runs: see demo_server
         stdout=subprocess.DEVNULL,
         pass_fds=[listening.fileno()],
-        start_new_session=True,  # Ctrl-C is for this process, which then ends the other
+        start_new_session=True,  # Ctrl-C is for this process, which then stops the server
     )
     listening.close()  # otherwise a browser would wait forever once the server has ended
     try:
@@ -147,7 +153,10 @@ def _gunicorn(
 
 
 def _await_answer(site: str) -> None:
-    """Wait until the application answers; the connection breaks if its server ends instead."""
+    """Wait until the application answers.
+
+    If its server ends instead, the connection breaks.
+    """
     connection = http.client.HTTPConnection(site.removeprefix("http://"), timeout=_START_SECONDS)
     try:
         connection.request("GET", "/auth/status")
@@ -161,42 +170,41 @@ def _await_answer(site: str) -> None:
 
 
 def _not_serving(problem: str) -> AuthenticationError:
-    return AuthenticationError(
-        f"{problem}: what it wrote above says why.", error=ErrorCode.INVALID_CONFIGURATION
-    )
+    return AuthenticationError(f"{problem}: see its output above.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _instructions(site: str) -> str:
-    return f"""A web application runs here, and an identity provider for it to sign in at. Open:
+    return f"""A web application and its identity provider are running. Open:
 
     {site}/
 
     {_ADMIN.username:<6} {_ADMIN.password:<11} is an administrator
     {_USER.username:<6} {_USER.password:<11} is not
 
-Several workers share one SQLite file. Who signs in and out is told below. Ctrl-C ends it all.
+Several workers share one SQLite file. Sign-ins and sign-outs are listed below. Ctrl-C stops the demo.
 """
 
 
 @contextmanager
 def _hearing_signals() -> Iterator[Callable[[], object]]:
-    """Treat a termination signal and a closed terminal as Ctrl-C; yield a function that waits for a signal.
+    """Treat a termination signal and a closed terminal as Ctrl-C.
 
-    It returns at the end of a child process, too. It waits at a socket, in which each signal leaves a byte:
-    otherwise it would miss a signal that arrives just before it starts to wait.
+    Yields:
+        A function that waits for a signal. It also returns when a child process ends. It waits at a socket to
+        which each signal writes a byte. Otherwise it would miss a signal that arrives just before the wait.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     handlers = {signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGCHLD: lambda number, frame: None}
-    heard, told = socket.socketpair()
-    with heard, told:
-        told.setblocking(False)
-        fd_before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.setblocking(False)
+        fd_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
-            yield lambda: heard.recv(4096)
+            yield lambda: reader.recv(4096)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -1,4 +1,7 @@
-"""gunicorn's settings for ``pywry-auth demo``: those of a real site, and an end when the demo ends."""
+"""The settings of gunicorn for ``pywry-auth demo``.
+
+They are those of a real site. In addition, the server stops when the demo ends.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ loglevel = "warning"
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Watch in each worker for the demo's end, however it comes.
+    """Stop the server when the process of the demo ends.
 
     Args:
-        worker: gunicorn's.
+        worker: The worker of gunicorn that watches the process.
     """
 
     def watch() -> None:
-        os.read(sys.stdin.fileno(), 1)  # nothing is ever written there; it closes with the demo's process
+        os.read(sys.stdin.fileno(), 1)  # no byte is ever written there; it closes when the demo ends
         if os.getppid() == worker.ppid:
             os.kill(worker.ppid, signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""Explains which roles a user gets and why, by the same rules as the login."""
+"""Explains a user's roles by the rules of the login."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "file",
-        help="the user's profile as JSON, as the provider sends it: user_info of GET /auth/userinfo, with "
-        "what the rules need of the ID token beside it; - for standard input",
+        help="the user's profile as JSON, as the provider sends it: user_info of GET /auth/userinfo, and "
+        "those claims of the ID token that the rules need; - for standard input",
     )
     parser.add_argument(
         "--verified-email",
         default="",
         metavar="ADDRESS",
-        help="the address that the provider vouches for, where the profile does not say so (GitHub)",
+        help="the address that the provider has verified, if the profile does not say so (GitHub)",
     )
     parser.add_argument(
         "--provider-name",
         default="",
         metavar="NAME",
-        help="the provider's name on a site that has several; PYWRY_OAUTH2__PROVIDER still says what it is",
+        help="the provider's name on a site with several; PYWRY_OAUTH2__PROVIDER is still its kind",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Show the roles of a user with this profile, and the rules that give them.
+    """Show a user's roles, and the rules that give them.
 
     Args:
         options: The command line.
@@ -66,7 +66,7 @@ def _explain(file: str, verified_email: str, name: str) -> None:
     settings = get_settings()
     if settings.oauth2 is None:
         raise _unusable(
-            "PYWRY_OAUTH2__CLIENT_ID is not set: whether an e-mail address counts depends on the provider"
+            "PYWRY_OAUTH2__CLIENT_ID is not set: set it, because the provider decides which addresses count"
         )
     rules = deploy_options(settings.deploy, None, use_pkce=True, shared=False).rules
     profile = _profile(file)
@@ -86,11 +86,11 @@ def _profile(file: str) -> Claims:
     except (OSError, ValueError) as error:
         raise _unusable(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if len(text) > _LARGEST:
-        raise _unusable(f"{file} is larger than {_LARGEST} bytes: a profile is not")
+        raise _unusable(f"{file} is larger than {_LARGEST} bytes: give a file that contains only the profile")
     try:
         profile = json.loads(text)
-    except (ValueError, RecursionError):  # its text could quote the file
-        raise _unusable(f"{file} is not JSON: save the provider's profile as it is") from None
+    except (ValueError, RecursionError):  # the error's text could quote the file
+        raise _unusable(f"{file} is not JSON: save the provider's profile unchanged") from None
     if not isinstance(profile, dict):
         raise _unusable(f'{file} is not a JSON object, for example {{"sub": "248289761001"}}')
     return profile
@@ -103,7 +103,9 @@ def _unusable(condition: str) -> AuthenticationError:
 def _email(provider: OAuthProvider, profile: Claims, verified_email: str, rules: AccessRules) -> str | None:
     github = isinstance(provider, GitHubProvider)  # lists verified addresses only for an access token
     if verified_email and not github:
-        raise _unusable("--verified-email is for GitHub: here the profile says whether it is verified")
+        raise _unusable(
+            "--verified-email is for GitHub: omit it, the profile says whether its address is verified"
+        )
     if github and not rules.trust_unverified_email:
         return None if is_no_reply(verified_email) else canonical_email(verified_email)
     return rules.email_of(provider, profile, "")
@@ -124,16 +126,16 @@ def _explanation(subject: Subject, rules: AccessRules) -> str:
 def _email_line(subject: Subject, rules: AccessRules) -> str:
     claimed = subject.profile.get("email")
     if subject.email:
-        way = "because TRUST_UNVERIFIED_EMAIL is set" if rules.trust_unverified_email else "vouched for"
+        way = "because TRUST_UNVERIFIED_EMAIL is set" if rules.trust_unverified_email else "verified"
         return f"{subject.email}, {way}"
     if not rules.need_email:
         return f"{claimed or 'none'}, which no rule uses"
     if not claimed:
         return "none in the profile"
     return (
-        f"{claimed}, which is ignored: this profile does not say that the provider vouches for it. "
-        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. For GitHub, give the address that it "
-        "vouches for with --verified-email"
+        f"{claimed}, which is ignored: this profile does not say that the provider has verified it. "
+        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. For GitHub, give its verified "
+        "address with --verified-email"
     )
 
 

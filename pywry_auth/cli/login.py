@@ -16,6 +16,6 @@ def run(_options: argparse.Namespace) -> None:
     """Sign in, and show the user.
 
     Raises:
-        AuthenticationError: The login failed, or the settings cannot work.
+        AuthenticationError: The login failed, or the settings are not valid.
     """
     show(describe(PyWry().login()))

@@ -1,4 +1,4 @@
-"""The program ``pywry-auth``: finds the command, runs it, and turns errors into exit codes."""
+"""The program ``pywry-auth``: runs a command, and reports its errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from pywry_auth.exceptions import AuthenticationError
 COMMANDS = {
     "login": "sign in with the provider of the PYWRY_OAUTH2__* variables",
     "demo": "try a web application here, with a local identity provider",
-    "explain-roles": "show which rule gives or refuses a user which role",
+    "explain-roles": "show a user's roles, and the rules that give or refuse them",
 }
 """Each command with its summary.
 
 A command is the file of its name in this folder, with ``add_arguments(parser)`` and ``run(options)``. Only
-the file of the command that was asked for is loaded.
+the file of the given command is loaded.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code: 0, 1 if it failed, 130 after Ctrl-C.
+    """Run a command, and return the exit code.
+
+    The code is 0, or 1 if the command failed, or 130 after Ctrl-C.
 
     Args:
         arguments: The command line without the program's name; None takes the process's own.

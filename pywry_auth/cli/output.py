@@ -1,4 +1,4 @@
-"""Everything that a command prints: results on standard output, complaints on standard error."""
+"""Output of commands: results on stdout, complaints on stderr."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pywry_auth.models import AuthFlowResult
 def show(text: str) -> None:
     """Print a command's result.
 
-    Characters that standard output lacks are escaped. A reader that has gone is not an error.
+    Characters that the encoding of standard output lacks are escaped. A closed pipe is not an error.
 
     Args:
         text: The result.
@@ -30,14 +30,14 @@ def show(text: str) -> None:
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except OSError as error:
-        # The interpreter would otherwise flush once more at its end, and complain.
+        # Otherwise the interpreter would flush again at its end, and report an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise AuthenticationError(f"The result cannot be written: {error.strerror}.") from error
 
 
 def complain(text: str) -> None:
-    """Print a sentence on standard error, with the command's name in front.
+    """Print a sentence to standard error, after the program's name.
 
     Args:
         text: The sentence.
@@ -47,25 +47,25 @@ def complain(text: str) -> None:
 
 
 def describe(result: AuthFlowResult) -> str:
-    """Return the user, the scopes and the end of the access token, for people.
+    """Return a readable description of a login's result.
 
     Args:
         result: The result of a login.
     """
     expires_at = result.tokens.expires_at
-    end = "not said by the provider" if expires_at is None else _local_time(expires_at)
+    expiry = "not stated by the provider" if expires_at is None else _local_time(expires_at)
     names = [result.user_info.get(name) for name in ("name", "email")]
     user = ", ".join([printable(str(name)) for name in names if name] or ["no name given"])
     return (
         f"Signed in:  {user} (user ID {printable(result.user_id)})\n"
         f"Scopes:     {printable(result.tokens.scope) or 'none'}\n"
-        f"Token ends: {end}"
+        f"Expires:    {expiry}"
     )
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings as sentences, without the place in the code that raised them."""
+    """Show warnings as sentences, without their place in the code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_where, **_more: complain(str(message))
         yield

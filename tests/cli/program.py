@@ -1,4 +1,4 @@
-"""The command line as a person meets it: a process of its own, in a terminal that nobody shares."""
+"""The command as a user runs it: a process of its own, with a terminal of its own."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ class Program:
     """A running command.
 
     Args:
-        process: The process, its output and error output as text.
+        process: The process, whose output and error output are text.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self._heard = ""
+        self._read = ""
 
     def url(self) -> str:
-        """Wait until it says where to sign in, and return that."""
+        """Wait until it prints the address to sign in at, and return the address."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self._heard += line
+            self._read += line
             if line.startswith("    http"):
                 return line.strip()
-        raise AssertionError(f"it ended without an address: {self._heard}")
+        raise AssertionError(f"it ended without an address: {self._read}")
 
     def notice(self) -> str:
-        """Wait until it says something on its error output, and return that line."""
+        """Wait for the next line of its error output, and return the line."""
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
-        self._heard += line
+        self._read += line
         return line
 
     def interrupt(self) -> None:
@@ -47,18 +47,18 @@ class Program:
         self.process.send_signal(signal.SIGINT)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for its end; return exit status, output and error output."""
+        """Wait for its end, and return exit status, output and error output."""
         out, err = self.process.communicate(timeout=_SECONDS)
-        return self.process.returncode, out, self._heard + err
+        return self.process.returncode, out, self._read + err
 
 
 @contextmanager
 def started(*command: str, **variables: str) -> Iterator[Program]:
-    """Start a command that finds no screen, and see that it is gone at the end.
+    """Start a command without a screen, and kill it at the end of the block.
 
     Args:
         command: The command line.
-        variables: Its environment, beside what this process has.
+        variables: Its environment, in addition to that of this process.
     """
     process = subprocess.Popen(
         command,
@@ -67,7 +67,7 @@ def started(*command: str, **variables: str) -> Iterator[Program]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_heed_ctrl_c,
+        preexec_fn=_accept_ctrl_c,
     )
     with process:
         try:
@@ -77,11 +77,11 @@ def started(*command: str, **variables: str) -> Iterator[Program]:
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without a screen or settings of ours, and with these variables."""
+    """Return the environment without a screen or PYWRY settings, but with these variables."""
     kept = {n: v for n, v in os.environ.items() if n not in _HERE and not n.startswith("PYWRY_")}
     return kept | dict(variables)
 
 
-def _heed_ctrl_c() -> None:
-    """Undo what a shell does to the signals of a job in the background."""
+def _accept_ctrl_c() -> None:
+    """Accept SIGINT, which a shell disables for jobs in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""``pywry-auth demo --native``: a whole sign-in on this machine alone, also without a screen."""
+"""``pywry-auth demo --native``: a whole sign-in on this machine, even without a screen."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def test_a_person_signs_in_at_the_printed_address_and_is_named() -> None:
         person.sign_in(program.url())
         status, out, err = program.end()
     assert status == 0
-    who, scopes, ends = out.splitlines()
-    assert who == "Signed in:  Alice Example, alice@example.com (user ID user-alice)"
+    user, scopes, expiry = out.splitlines()
+    assert user == "Signed in:  Alice Example, alice@example.com (user ID user-alice)"
     assert scopes == "Scopes:     openid email profile"
-    moment = datetime.strptime(" ".join(ends.split()[2:4]), "%Y-%m-%d %H:%M:%S").timestamp()
+    moment = datetime.strptime(" ".join(expiry.split()[1:3]), "%Y-%m-%d %H:%M:%S").timestamp()
     assert 0 < moment - time.time() <= 3600
     assert "Traceback" not in err
     assert "on your own computer" in person.login_page
@@ -42,7 +42,7 @@ def test_ctrl_c_ends_it_and_its_provider() -> None:
         requests.get(urlsplit(url)._replace(query="").geturl(), timeout=10)
 
 
-def test_who_changes_their_mind_is_told_so() -> None:
+def test_a_cancelled_sign_in_is_reported() -> None:
     with started(COMMAND, "demo", "--native") as program:
         Person(action="cancel").sign_in(program.url())
         status, out, err = program.end()

@@ -1,4 +1,4 @@
-"""``pywry-auth explain-roles``: what a profile would be here, and why, by the login's own rules."""
+"""``pywry-auth explain-roles``: the roles of a profile, by the rules of the login."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _EMAIL = "root@example.com"
 
 
 class Explained:
-    """What the command said of a profile.
+    """The output of the command for a profile.
 
     Args:
         monkeypatch: Sets the environment.
-        capsys: Hears the command.
-        folder: For the profile.
+        capsys: Captures the output.
+        folder: Folder for the file with the profile.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Explained:
     def __call__(
         self, profile: object, *options: str, at: str = "oidc", raw: bytes = b"", **settings: str
     ) -> str:
-        """Run it, with settings of the deployment in lower case, and return its output."""
+        """Run the command, with PYWRY_DEPLOY settings in lower case, and return its output."""
         self._file.write_bytes(raw or json.dumps(profile).encode())
         for name, value in _AT.get(at, {}).items():
             self._environment.setenv(f"PYWRY_OAUTH2__{name}", value)
@@ -61,7 +61,7 @@ def _roles(text: str) -> str:
     return line.removeprefix("Roles:").strip()
 
 
-def test_each_rule_says_what_it_gives_and_why(explain: Explained) -> None:
+def test_each_rule_shows_its_roles_and_its_reason(explain: Explained) -> None:
     text = explain(
         {"sub": "7", "email": _EMAIL, "email_verified": True, "groups": ["eng", "cooks", 5]},
         admin_users=f"8,{_EMAIL}",
@@ -70,7 +70,7 @@ def test_each_rule_says_what_it_gives_and_why(explain: Explained) -> None:
     )
     assert (explain.status, explain.err) == (0, "")
     assert "User ID: 7 (from sub)" in text
-    assert f"E-mail:  {_EMAIL}, vouched for" in text
+    assert f"E-mail:  {_EMAIL}, verified" in text
     assert "Sign-in: allowed (ALLOWED_USERS: neither" in text
     assert _roles(text) == "viewer, editor, admin"
     assert "DEFAULT_ROLES gives viewer" in text
@@ -80,8 +80,8 @@ def test_each_rule_says_what_it_gives_and_why(explain: Explained) -> None:
     assert f"ADMIN_USERS gives admin: {_EMAIL} is listed" in text
 
 
-def test_an_address_that_nobody_vouches_for_is_told_with_the_way_to_allow_it(explain: Explained) -> None:
-    """T14, P23."""
+def test_an_unverified_address_is_shown_with_the_remedy(explain: Explained) -> None:
+    """The output names both settings that help. [T14, P23]"""
     profile = {"sub": "7", "email": _EMAIL, "email_verified": False}
     text = explain(profile, admin_users=_EMAIL)
     assert (explain.status, explain.err, _roles(text)) == (0, "", "viewer")
@@ -92,16 +92,16 @@ def test_an_address_that_nobody_vouches_for_is_told_with_the_way_to_allow_it(exp
     assert f"{_EMAIL}, because TRUST_UNVERIFIED_EMAIL is set" in text
 
 
-def test_an_administrator_by_id_and_never_by_login(explain: Explained) -> None:
-    """T16."""
+def test_an_administrator_is_listed_by_id_and_never_by_login(explain: Explained) -> None:
+    """A login can be changed by its owner. [T16]"""
     assert "the user ID 583231 is listed, and comes from id" in explain({"id": 583231}, admin_users="583231")
     text = explain({"id": 7, "login": "583231"}, admin_users="583231")
     assert _roles(text) == "viewer"
     assert "never a login" in text
 
 
-def test_githubs_word_on_an_address_is_given_by_hand(explain: Explained) -> None:
-    """P18: it says so to the user's access token alone; here nothing is asked."""
+def test_githubs_verified_address_is_given_as_an_option(explain: Explained) -> None:
+    """GitHub lists verified addresses only for an access token; this command sends no request. [P18]"""
     profile = {"id": 1, "login": "root", "email": _EMAIL}
     assert _roles(explain(profile, at="github", admin_users=_EMAIL)) == "viewer"
     assert "--verified-email" in explain.out
@@ -109,15 +109,15 @@ def test_githubs_word_on_an_address_is_given_by_hand(explain: Explained) -> None
     assert _roles(given) == "viewer, admin"
 
 
-def test_a_no_reply_address_counts_here_as_little_as_at_the_login(explain: Explained) -> None:
-    """P18."""
+def test_a_no_reply_address_is_not_accepted_as_verified(explain: Explained) -> None:
+    """The login does not accept it either. [P18]"""
     email = "1+root@users.noreply.github.com"
     text = explain({"id": 1}, "--verified-email", email, at="github", admin_users=email)
     assert _roles(text) == "viewer"
 
 
-def test_nobodys_word_is_taken_where_the_profile_has_the_providers_own(explain: Explained) -> None:
-    """T14: the login would not take it either."""
+def test_the_option_for_a_verified_address_is_for_github_only(explain: Explained) -> None:
+    """Other providers state it in the profile, as at the login. [T14]"""
     explain({"sub": "7", "email": _EMAIL}, "--verified-email", _EMAIL, at="microsoft", admin_users=_EMAIL)
     assert (explain.status, explain.out) == (1, "")
     assert "--verified-email is for GitHub" in explain.err
@@ -134,14 +134,14 @@ def test_nobodys_word_is_taken_where_the_profile_has_the_providers_own(explain: 
 def test_microsofts_tenant_decides_whether_an_address_counts(
     explain: Explained, monkeypatch: pytest.MonkeyPatch, tenant: str, roles: str
 ) -> None:
-    """T14."""
+    """Only an address of a single organization's tenant is verified. [T14]"""
     monkeypatch.setenv("PYWRY_OAUTH2__TENANT_ID", tenant)
     text = explain({"sub": "7", "email": _EMAIL}, at="microsoft", admin_users=_EMAIL)
     assert _roles(text) == roles
 
 
 def test_on_a_site_with_several_providers_a_user_has_the_providers_name(explain: Explained) -> None:
-    """S7."""
+    """User IDs are only unique for each provider. [S7]"""
     rules = {"admin_users": "corp:7", "allowed_users": "corp:7"}
     text = explain({"sub": "7"}, "--provider-name", "corp", raw=b"", at="oidc", **rules)
     assert (explain.status, _roles(text)) == (0, "viewer, admin")
@@ -153,10 +153,8 @@ def test_on_a_site_with_several_providers_a_user_has_the_providers_name(explain:
 @pytest.mark.parametrize(
     "left_out", [{"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {}}}, {"hasgroups": True}]
 )
-def test_groups_that_were_too_many_are_not_taken_for_none(
-    explain: Explained, left_out: dict[str, Any]
-) -> None:
-    """P24."""
+def test_omitted_groups_are_not_taken_for_an_empty_list(explain: Explained, left_out: dict[str, Any]) -> None:
+    """A provider omits groups that do not fit into a token. [P24]"""
     text = explain({"sub": "7", **left_out}, roles_claim="groups", role_map="eng=editor")
     assert _roles(text) == "viewer"
     assert "ROLES_CLAIM refuses: the user has more groups than fit into a token" in text
@@ -165,7 +163,7 @@ def test_groups_that_were_too_many_are_not_taken_for_none(
     )
 
 
-def test_who_may_not_sign_in_is_explained_and_the_status_says_so(explain: Explained) -> None:
+def test_a_refused_user_is_explained_with_exit_status_1(explain: Explained) -> None:
     text = explain({"sub": "7", "email": _EMAIL}, allowed_users="8", allowed_email_domains="example.com")
     assert explain.status == 1
     assert "Sign-in: refused (ALLOWED_USERS: neither the user ID nor a verified address" in text
@@ -189,15 +187,15 @@ def test_who_may_not_sign_in_is_explained_and_the_status_says_so(explain: Explai
         b"{" + b" " * (1 << 20) + b"}",
     ],
 )
-def test_what_is_no_profile_is_told_in_a_sentence(explain: Explained, raw: bytes) -> None:
-    """S11."""
+def test_an_invalid_profile_is_reported_in_one_sentence(explain: Explained, raw: bytes) -> None:
+    """Bad input never causes a traceback. [S11]"""
     assert explain(None, raw=raw or b" ") == ""
     assert explain.status == 1
     assert explain.err.startswith("pywry-auth: ")
     assert explain.err.count("\n") == 1
 
 
-def test_a_file_that_is_not_there_is_told_in_a_sentence(
+def test_a_missing_file_is_reported_in_one_sentence(
     explain: Explained, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     explain({"sub": "7"})
@@ -206,7 +204,7 @@ def test_a_file_that_is_not_there_is_told_in_a_sentence(
         assert "cannot be read" in capsys.readouterr().err
 
 
-def test_without_a_provider_there_is_nothing_to_go_by(explain: Explained) -> None:
+def test_without_a_provider_the_command_fails(explain: Explained) -> None:
     assert explain({"sub": "7"}, at="nowhere") == ""
     assert (explain.status, "PYWRY_OAUTH2__CLIENT_ID" in explain.err) == (1, True)
 

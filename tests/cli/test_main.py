@@ -1,4 +1,4 @@
-"""``pywry-auth login``: the provider of the environment's settings, and never a traceback."""
+"""``pywry-auth login``: it uses the settings of the environment, and prints no traceback."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLIENT_ID = DEFAULT_CLIENTS[0].client_id
 _RESULT = (
     "Signed in:  Alice Example, alice@example.com (user ID user-alice)\n"
     "Scopes:     openid email profile\n"
-    "Token ends: "
+    "Expires:    "
 )
 
 
@@ -44,7 +44,7 @@ def _settings_for(idp: IdentityProvider) -> dict[str, str]:
     return {f"PYWRY_OAUTH2__{name}": value for name, value in values.items()}
 
 
-def test_login_prints_who_signed_in_and_nothing_else(settings: dict[str, str]) -> None:
+def test_login_prints_only_the_result(settings: dict[str, str]) -> None:
     with started(COMMAND, "login", **settings) as program:
         Person().sign_in(program.url())
         status, out, err = program.end()
@@ -70,7 +70,7 @@ def test_a_denial_is_one_sentence_and_status_1(settings: dict[str, str]) -> None
 
 
 def test_ctrl_c_is_status_130_without_a_traceback(settings: dict[str, str]) -> None:
-    """N11, with a connection open that a browser made in advance and never used."""
+    """A browser holds a connection that it opened in advance and never used. [N11]"""
     with started(COMMAND, "login", **settings) as program:
         callback = urlsplit(dict(parameters_of(program.url()))["redirect_uri"])
         with socket.create_connection((callback.hostname or "", callback.port or 0)):
@@ -99,7 +99,7 @@ def test_the_browser_that_the_environment_names_is_opened_and_any_name_can_be_pr
     assert out.startswith(r"Signed in:  Zo\xeb \u5f20 [31m, zoe@example.com (user ID user-zoe)")
 
 
-def test_who_does_not_want_the_output_gets_no_complaint(settings: dict[str, str]) -> None:
+def test_a_closed_pipe_causes_no_complaint(settings: dict[str, str]) -> None:
     process = subprocess.Popen(
         [COMMAND, "login"],
         env=environment(settings),
@@ -120,7 +120,7 @@ def test_who_does_not_want_the_output_gets_no_complaint(settings: dict[str, str]
 @pytest.mark.parametrize(
     ("place", "status", "complaint"), [("&-", 0, ""), ("/dev/full", 1, "No space left on device.")]
 )
-def test_an_output_that_is_closed_or_full_gets_no_traceback(
+def test_a_closed_or_full_output_causes_no_traceback(
     settings: dict[str, str], place: str, status: int, complaint: str
 ) -> None:
     with started("sh", "-c", f"exec '{COMMAND}' login >{place}", **settings) as program:
@@ -133,7 +133,7 @@ def test_an_output_that_is_closed_or_full_gets_no_traceback(
     assert bool(complaint) is ("pywry-auth: " in err)
 
 
-def test_a_complaint_that_nobody_can_hear_is_not_put_into_the_output() -> None:
+def test_a_complaint_never_goes_to_standard_output() -> None:
     command = ["sh", "-c", f"exec '{COMMAND}' login 2>&-"]
     run = subprocess.run(command, env=environment({}), stdout=subprocess.PIPE, timeout=60, check=False)
     assert (run.returncode, run.stdout) == (1, b"")
@@ -145,7 +145,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 class Complaint:
-    """What ``pywry-auth login`` says to settings that cannot work."""
+    """The complaint of ``pywry-auth login`` about invalid settings."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch, self._capsys = monkeypatch, capsys
@@ -156,9 +156,9 @@ class Complaint:
         for name, value in settings.items():
             self._monkeypatch.setenv(f"PYWRY_OAUTH2__{name}", value)
         assert main(["login"]) == 1
-        told = self._capsys.readouterr()
-        assert told.out == ""
-        return told.err
+        printed = self._capsys.readouterr()
+        assert printed.out == ""
+        return printed.err
 
 
 @pytest.mark.parametrize(
@@ -186,21 +186,21 @@ class Complaint:
 def test_a_misconfiguration_is_one_clear_sentence(
     complaint: Complaint, settings: dict[str, str], named: str
 ) -> None:
-    told = complaint.about(**settings)
-    assert told.count("\n") == 1
-    assert told.startswith("pywry-auth: ")
-    assert named in told
+    text = complaint.about(**settings)
+    assert text.count("\n") == 1
+    assert text.startswith("pywry-auth: ")
+    assert named in text
 
 
-def test_all_bad_values_are_told_at_once_and_no_secret_with_them(complaint: Complaint) -> None:
-    told = complaint.about(CLIENT_ID="x", CLIENT_SECRET="canary", HTTP_TIMEOUT_SECONDS="soon", USE_PKCE="2")
-    assert "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS" in told
-    assert "PYWRY_OAUTH2__USE_PKCE" in told
-    assert "canary" not in told
+def test_all_bad_values_are_reported_at_once_without_a_secret(complaint: Complaint) -> None:
+    text = complaint.about(CLIENT_ID="x", CLIENT_SECRET="canary", HTTP_TIMEOUT_SECONDS="soon", USE_PKCE="2")
+    assert "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS" in text
+    assert "PYWRY_OAUTH2__USE_PKCE" in text
+    assert "canary" not in text
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_misspelt_variable_is_told_in_a_sentence_too(complaint: Complaint) -> None:
+def test_a_misspelt_variable_is_reported_in_one_sentence(complaint: Complaint) -> None:
     first, second = complaint.about(
         CLIENT_ID="x", PROVIDER="oidc", ISUER_URL="https://id.example.com"
     ).splitlines()
@@ -219,15 +219,15 @@ def test_a_wrong_command_line_gets_the_usage(
     assert "usage: pywry-auth" in capsys.readouterr().err
 
 
-def test_what_a_provider_leaves_open_is_described_as_open() -> None:
+def test_values_that_the_provider_omits_are_described_as_unknown() -> None:
     result = AuthFlowResult(True, OAuthTokenSet("canary"), {"id": 7}, "7")
     assert describe(result) == (
-        "Signed in:  no name given (user ID 7)\nScopes:     none\nToken ends: not said by the provider"
+        "Signed in:  no name given (user ID 7)\nScopes:     none\nExpires:    not stated by the provider"
     )
 
 
 def test_a_profile_cannot_write_lines_or_colours_of_its_own() -> None:
-    profile = {"sub": "a\nb", "name": "Eve\x1b[2J\r\nToken ends: never", "email": ["x"]}
+    profile = {"sub": "a\nb", "name": "Eve\x1b[2J\r\nExpires:    never", "email": ["x"]}
     tokens = OAuthTokenSet("canary", scope="openid\x07")
     lines = describe(AuthFlowResult(True, tokens, profile, "a\nb")).splitlines()
     assert len(lines) == 3
@@ -243,7 +243,7 @@ def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[s
 
 
 def test_the_list_of_commands_loads_none_of_them() -> None:
-    """So that ``pywry-auth --help`` answers at once and needs no optional package."""
+    """``pywry-auth --help`` answers at once, and needs no optional package."""
     program = (
         "import contextlib, sys; from pywry_auth.cli.main import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\n"

@@ -1,4 +1,4 @@
-"""``pywry-auth login`` run again: no browser as long as the grant lasts, and one browser for many at once."""
+"""``pywry-auth login`` run again: no browser while the grant lasts, and one for many processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SIGNED_IN = "Signed in:  Alice Example, alice@example.com (user ID user-alice)\
 
 @dataclass
 class Shell:
-    """Runs the command with one person's settings, and sees what it stores.
+    """Runs the command with the settings of one user, and reads its store.
 
     Args:
         idp: The provider.
@@ -40,25 +40,25 @@ class Shell:
     store: TokenStore
 
     def sign_in(self) -> None:
-        """Run it and sign in."""
+        """Run the command and sign in."""
         with started(COMMAND, "login", **self.settings) as program:
             Person().sign_in(program.url())
             self._expect_alice(program)
 
     def run(self) -> None:
-        """Run it, and see that it asks for nothing."""
+        """Run the command, and assert that it is silent."""
         with started(COMMAND, "login", **self.settings) as program:
             assert self._expect_alice(program) == ""
 
     def end_token(self) -> None:
-        """Let the access token have ended."""
+        """Let the access token expire."""
         tokens = self.store.load("user-alice")
         assert tokens is not None
         assert tokens.expires_in is not None
         self.store.save("user-alice", replace(tokens, issued_at=time.time() - tokens.expires_in - 1))
 
     def end_grant(self) -> None:
-        """End at the provider what the user allowed."""
+        """End the grant at the provider."""
         tokens = self.store.load("user-alice")
         assert tokens is not None
         provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=self.idp.issuer)
@@ -73,7 +73,7 @@ class Shell:
 
 
 Place = tuple[dict[str, str], TokenStore]
-"""What tells the command where to keep its tokens, and the same place for the test to look at."""
+"""The settings that select a store for the command, and the same store for the test."""
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def redis(redis_server: RedisServer) -> Place:
 
 @pytest.fixture
 def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A real Secret Service, with no display on which it could ask anything."""
+    """A real Secret Service without a display, so that it cannot open a dialog."""
     with SecretService() as service:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
         locks = tmp_path / "pywry-auth" / "locks"
@@ -112,8 +112,8 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
         store.close()
 
 
-def test_from_sign_in_to_sign_in(shell: Shell) -> None:
-    """The second run opens no browser; the token's end costs one call, and the grant's end a sign-in."""
+def test_a_sign_in_lasts_until_the_grant_ends(shell: Shell) -> None:
+    """The second run opens no browser. An expired token costs one call, an ended grant a sign-in."""
     shell.sign_in()
     calls = shell.idp.calls
     shell.run()
@@ -127,12 +127,15 @@ def test_from_sign_in_to_sign_in(shell: Shell) -> None:
     shell.end_grant()
     shell.sign_in()
     used = shell.idp.calls - calls
-    assert (used["token"], used["authorize"]) == (3, 2)  # refused, and exchanged; the page, and its form
+    assert (used["token"], used["authorize"]) == (
+        3,
+        2,
+    )  # token: a refusal and an exchange; authorize: the page and its form
     shell.run()
 
 
 def test_processes_that_start_at_once_open_one_browser(shell: Shell) -> None:
-    """N7: the others wait, and have the result of the one."""
+    """The other processes wait, and use the result of the first one. [N7]"""
     with ExitStack() as running:
         first = running.enter_context(started(COMMAND, "login", **shell.settings))
         url = first.url()
@@ -148,7 +151,7 @@ def test_processes_that_start_at_once_open_one_browser(shell: Shell) -> None:
     assert shell.idp.calls["token"] == 1
 
 
-def test_a_process_whose_predecessor_is_killed_opens_its_own(shell: Shell) -> None:
+def test_a_process_opens_its_own_browser_if_the_first_one_is_killed(shell: Shell) -> None:
     with started(COMMAND, "login", **shell.settings) as first:
         first.url()
         with started(COMMAND, "login", **shell.settings) as second:

@@ -1,4 +1,4 @@
-"""``pywry-auth demo``: several workers and a provider from one command, and nothing left when it ends."""
+"""``pywry-auth demo``: workers and a provider from one command, which ends completely."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.cli.web_demo import web_demo
 from tests.peers.web_server import Visitor, children_of
 
 
-def test_the_people_that_it_names_sign_in_and_one_of_them_is_an_administrator(tmp_path: Path) -> None:
+def test_the_listed_users_sign_in_and_one_of_them_is_an_administrator(tmp_path: Path) -> None:
     with web_demo(tmp_path / "tmp", PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as demo:
-        people = re.findall(r"^ +(\w+) +(\w+) +is (an administrator|not)$", demo.told, re.MULTILINE)
-        assert [name for name, _, _ in people] == ["alice", "bob"]
-        for name, password, role in people:
+        users = re.findall(r"^ +(\w+) +(\w+) +is (an administrator|not)$", demo.text, re.MULTILINE)
+        assert [name for name, _, _ in users] == ["alice", "bob"]
+        for name, password, role in users:
             visitor = demo.visitor(name, password)
             begun = visitor.begin("/auth/login?next=/admin")
             ended = visitor.get(visitor.authorize(begun))
             assert (ended.status_code, ended.headers["Location"]) == (303, f"{demo.site}/admin")
             assert visitor.get("/admin").status_code == (200 if role == "an administrator" else 403)
         assert any(visitor.user and len(children_of(demo.server)) == 4 for _ in range(500)), (
-            "the last one comes"
+            "the last worker starts"
         )
         (state, *_) = [path for path in demo.files() if path.suffix == ".sqlite3"]
         assert (state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777) == (0o600, 0o700)
@@ -35,7 +35,7 @@ def test_the_people_that_it_names_sign_in_and_one_of_them_is_an_administrator(tm
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_however_it_is_ended_nothing_is_left(tmp_path: Path, sign: signal.Signals) -> None:
+def test_every_signal_ends_the_demo_and_leaves_nothing(tmp_path: Path, sign: signal.Signals) -> None:
     with web_demo(tmp_path / "tmp") as demo, demo.seen_to_end():
         demo.visitor("alice", "wonderland").sign_in()
         demo.program.process.send_signal(sign)
@@ -48,10 +48,10 @@ def test_even_a_killed_demo_leaves_no_server(tmp_path: Path) -> None:
         demo.program.process.kill()
         demo.program.end()
         (folder,) = (tmp_path / "tmp").iterdir()
-        shutil.rmtree(folder)  # that much it leaves
+        shutil.rmtree(folder)  # only a killed demo leaves its folder
 
 
-def test_a_server_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
+def test_a_server_that_dies_ends_the_demo_with_one_sentence(tmp_path: Path) -> None:
     with web_demo(tmp_path / "tmp") as demo, demo.seen_to_end():
         os.kill(demo.server, signal.SIGKILL)
         status, _, err = demo.program.end()
@@ -60,8 +60,8 @@ def test_a_server_that_dies_ends_it_with_a_sentence(tmp_path: Path) -> None:
         assert "Traceback" not in err
 
 
-def test_who_signs_in_and_out_is_told_and_no_secret_with_it(tmp_path: Path) -> None:
-    """T31: the terminal may be shown to others."""
+def test_sign_ins_and_sign_outs_are_listed_without_a_secret(tmp_path: Path) -> None:
+    """Other people may see the terminal. [T31]"""
     with web_demo(tmp_path / "tmp") as demo:
         visitor = demo.visitor("bob", "builder")
         begun = visitor.begin()
@@ -87,11 +87,11 @@ def test_the_browser_that_the_environment_names_is_opened(tmp_path: Path) -> Non
         assert seen.read() == f"{demo.site}/\n"
 
 
-def test_without_its_web_server_it_says_what_to_install(tmp_path: Path) -> None:
+def test_without_gunicorn_the_demo_names_the_package_to_install(tmp_path: Path) -> None:
     hide = (
         "import sys; sys.modules['gunicorn'] = None; from pywry_auth.cli.main import main; sys.exit(main())"
     )
     with started(sys.executable, "-c", hide, "demo") as program:
         status, out, err = program.end()
     assert (status, out) == (1, "")
-    assert err == "pywry-auth: The demo needs a package more: pip install 'pywry-auth[deploy]'\n"
+    assert err == "pywry-auth: The demo needs an additional package: pip install 'pywry-auth[deploy]'\n"

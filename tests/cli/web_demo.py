@@ -22,18 +22,18 @@ class WebDemo:
 
     Args:
         program: The command.
-        folder: Where it makes its temporary folder.
+        folder: The parent of its temporary folder.
     """
 
     def __init__(self, program: Program, folder: Path) -> None:
         self.program = program
         self._folder = folder
         assert program.process.stdout is not None
-        self.told = "".join(iter(program.process.stdout.readline, _LAST_LINE))
-        self.site = re.findall(r"^ +(http://\S+)/$", self.told, re.MULTILINE)[0]
+        self.text = "".join(iter(program.process.stdout.readline, _LAST_LINE))
+        self.site = re.findall(r"^ +(http://\S+)/$", self.text, re.MULTILINE)[0]
 
     def visitor(self, username: str, password: str) -> Visitor:
-        """Return a browser of somebody who can sign in."""
+        """Return the browser of a user who can sign in."""
         return Visitor(self.site, Person(username, password))
 
     @property
@@ -43,19 +43,19 @@ class WebDemo:
         return master
 
     def files(self) -> list[Path]:
-        """What it has written."""
+        """The files that it has written."""
         return [path for path in self._folder.rglob("*") if path.is_file()]
 
     @contextmanager
     def seen_to_end(self) -> Iterator[None]:
-        """See that the block's end leaves none of its processes, its folder, or its two ports."""
+        """Assert that processes, folder and both ports are gone after the block."""
         provider = self.visitor("alice", "wonderland").begin().headers["Location"]
         addresses = [urlsplit(url).netloc for url in (self.site, provider)]
         processes = [os.pidfd_open(pid) for pid in (self.server, *children_of(self.server))]
         assert len(processes) > 1
         yield
         for process in processes:
-            # Those whose parent died first are somebody else's to bury, and that may take a moment.
+            # Another process reaps those whose parent died first, which may take a moment.
             assert select.select([process], [], [], 20)[0]
             os.close(process)
         assert not [address for address in addresses if _answers(address)]
@@ -63,7 +63,7 @@ class WebDemo:
 
 
 _LAST_LINE = (
-    "Several workers share one SQLite file. Who signs in and out is told below. Ctrl-C ends it all.\n"
+    "Several workers share one SQLite file. Sign-ins and sign-outs are listed below. Ctrl-C stops the demo.\n"
 )
 
 
@@ -80,8 +80,8 @@ def web_demo(folder: Path, **variables: str) -> Iterator[WebDemo]:
     """Start ``pywry-auth demo`` and wait until it is ready; at the end it is stopped.
 
     Args:
-        folder: Where it makes its temporary folder; a new one.
-        variables: Its environment, beside what this process has.
+        folder: The parent of its temporary folder; it must not exist.
+        variables: Its environment, in addition to that of this process.
     """
     folder.mkdir()
     with started(COMMAND, "demo", TMPDIR=str(folder), **variables) as program:
