@@ -1,4 +1,4 @@
-"""PyWry: signs a user in from a desktop program, a script or a command line."""
+"""PyWry: signs a user in from a program or script."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 class PyWry:
-    """A program's sign-in: one user at a time, from any thread.
+    """Signs one user in at a time, from any thread.
 
     The lock guards the signed-in user; it is never held over a network call. This object is the sender of
     the program's events (see ``pywry_auth.flow.events``).
 
     Args:
-        settings: The result of ``get_settings()``. Without settings the first login that is given no provider
-            reads the environment; a login that is given a provider uses the documented defaults.
+        settings: The result of ``get_settings()``. With None, the first login without a provider reads the
+            environment, and a login with a provider uses the documented defaults.
     """
 
     def __init__(self, settings: PyWrySettings | None = None) -> None:
@@ -63,10 +63,11 @@ class PyWry:
         close_window: CloseWindow | None = None,
         notify: Notify | None = None,
     ) -> AuthFlowResult:
-        """Sign a user in: silently if the store has usable tokens, otherwise in the browser.
+        """Sign a user in, silently if possible.
 
-        Stored tokens that are valid or can be refreshed need no browser. Otherwise this blocks until the user
-        has signed in. A second thread that calls this in the meantime joins the login under way.
+        Stored tokens that are valid or can be refreshed need no browser. Otherwise the browser opens, and
+        this call blocks until the user has signed in. A second thread that calls this in the meantime joins
+        the running login.
 
         Args:
             provider: The provider to sign in at; None uses the provider of the settings.
@@ -108,13 +109,16 @@ class PyWry:
         return self._flight.run(lambda: self._sign_in(prepare, provider.name if provider else ""))
 
     def cancel(self) -> None:
-        """End the login under way, from any thread; without one this does nothing."""
+        """Cancel the running login, from any thread.
+
+        Without a login this does nothing.
+        """
         login = self._under_way
         if login is not None:
             login.cancel()
 
     def logout(self) -> bool:
-        """Sign out: forget the user and revoke both tokens at the provider.
+        """Sign the user out, and revoke both tokens.
 
         Returns:
             Whether the provider confirmed the revocation; False if no user was signed in.
@@ -129,13 +133,19 @@ class PyWry:
         return confirmed
 
     def close(self) -> None:
-        """Stop to refresh in the background; the user stays signed in, and the store keeps the tokens."""
+        """Stop refreshing in the background.
+
+        The user stays signed in, and the store keeps the tokens.
+        """
         if self.session_manager is not None:
             self.session_manager.close()
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether a user is signed in: there are tokens, and the provider has not ended the grant."""
+        """Whether a user is signed in.
+
+        Users stay signed in until they sign out or the provider refuses to refresh.
+        """
         session = self.session_manager
         return session is not None and session.tokens is not None
 
@@ -154,7 +164,7 @@ class PyWry:
         return None if signed_in is None else signed_in.session
 
     def get_access_token(self) -> str:
-        """Return a valid access token, refreshed if it was about to expire.
+        """Return a valid access token, refreshed if necessary.
 
         Raises:
             TokenExpiredError: No user is signed in, or the token has expired and cannot be refreshed.
@@ -164,9 +174,10 @@ class PyWry:
         return self._session().get_access_token()
 
     def request_session(self, *origins: str) -> RequestSession:
-        """Return a ``requests`` session that sends a fresh access token to the origins only.
+        """Return a ``requests`` session for the provider's APIs.
 
-        It refreshes once when an API responds with 401. Make one for each thread.
+        It sends a fresh access token to the origins only, and refreshes once when an API responds with 401.
+        Make one session for each thread.
 
         Args:
             origins: For example ``https://api.example.com``.
@@ -215,7 +226,8 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
 
     if settings is None:
         raise AuthenticationError(
-            "No provider: set PYWRY_OAUTH2__CLIENT_ID and its companions, or call login(provider=...).",
+            "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID, or "
+            "call login(provider=...).",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return create_provider_from_settings(settings)
@@ -237,13 +249,16 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
 
 
 def _own_file(client_id: str) -> Path:
-    """Return a file for one client only: two clients of one user would overwrite each other's tokens."""
+    """Return the path of this client's own file.
+
+    In one file, two clients of one user would overwrite each other's tokens.
+    """
     import re
 
     from pywry_auth.backends.sqlite import default_path
     from pywry_auth.digests import digest_of
 
-    # What can be read of the name is for people; file systems that fold case make the digest needful.
+    # The readable part is for people. The digest is needed because some file systems ignore case.
     readable = re.sub("[^a-z0-9-]+", "_", client_id.lower())[:40]
     digest = digest_of(client_id)[:16]
     return default_path().with_name(f"tokens-{readable}-{digest}.sqlite3")

@@ -1,4 +1,7 @@
-"""Ground: settings from the environment, with errors that name the variable and never show a secret."""
+"""Ground: the settings from the environment.
+
+Errors name the variable and never contain its value.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,7 @@ from pywry_auth.exceptions import AuthenticationError
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"
 _NEW_KEY = (
-    "what this prints: python3 -c"
-    ' "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+    'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
@@ -41,7 +43,7 @@ def _pairs(value: object) -> object:
 
 
 def _ports(value: object) -> object:
-    """Read ``8400``, ``8400-8410`` or ``0`` as the ports to try in order."""
+    """Read ``8400``, ``8400-8410`` or ``0`` as ports in order."""
     if not isinstance(value, (str, int)):
         return value
     first, dash, last = str(value).partition("-")
@@ -84,14 +86,17 @@ class _Section(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _is_text(cls, value: object) -> object:
-        # An environment holds octets; what is no UTF-8 would fail much later, in the middle of a login.
+        # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
         if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
             raise ValueError("it is not text in UTF-8")
         return value
 
 
 class OAuth2Settings(_Section):
-    """The provider and the client, from ``PYWRY_OAUTH2__*``; each variable is a field's name in capitals."""
+    """The provider and the client, from ``PYWRY_OAUTH2__*``.
+
+    Each variable is a field's name in capitals.
+    """
 
     model_config = SettingsConfigDict(env_prefix=_OAUTH2)
 
@@ -217,7 +222,10 @@ class OAuth2Settings(_Section):
 
 
 class DeploySettings(_Section):
-    """The web application, from ``PYWRY_DEPLOY__*``; each variable is a field's name in capitals."""
+    """The web application, from ``PYWRY_DEPLOY__*``.
+
+    Each variable is a field's name in capitals.
+    """
 
     model_config = SettingsConfigDict(env_prefix=_DEPLOY)
 
@@ -354,24 +362,24 @@ class _Client(_Section):
 def get_settings(
     env_file: str | os.PathLike[str] | None = None, secrets_dir: str | os.PathLike[str] | None = None
 ) -> PyWrySettings:
-    """Return the settings of the environment, read anew at each call.
+    """Return the settings, read from the environment at each call.
 
     Args:
-        env_file: A ``.env`` file to read too; the environment wins over it. None is read unless named here,
-            since a file in the current directory must not be able to redirect the token endpoint.
+        env_file: A ``.env`` file to read as well; the environment takes precedence. No other file is read,
+            because a file in the current directory must not be able to redirect the token endpoint.
         secrets_dir: A directory with one file for each variable, as container platforms mount them.
 
     Raises:
-        AuthenticationError: Values that cannot be used, all of them, each with its variable and an example.
+        AuthenticationError: Values are not valid. The text names each variable, with an example.
     """
     places = [str(place) for place in (env_file, secrets_dir) if place is not None]
     if (env_file and not Path(env_file).is_file()) or (secrets_dir and not Path(secrets_dir).is_dir()):
-        raise _unreadable(places, "env_file has to be a file, secrets_dir a directory")
+        raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
     try:
         return _read(env_file, secrets_dir)
     except (SettingsError, UnicodeError, OSError):
-        # Their texts, and those behind them, could show what is in the file.
-        raise _unreadable(places, "it has to be text in UTF-8, and readable by this user") from None
+        # Their texts, and those of their causes, could quote the file.
+        raise _unreadable(places, "it must be UTF-8 text that this user can read") from None
 
 
 def _unreadable(places: list[str], why: str) -> AuthenticationError:
@@ -398,7 +406,7 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
     try:
         return kind(**sources)
     except ValidationError as error:
-        # pydantic's own text shows the value, a secret perhaps; only names, problems and examples are kept.
+        # pydantic's own text shows the value, perhaps a secret. Only names, problems and examples are kept.
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
             name = str(fault["loc"][0])
             problem = fault["msg"].removeprefix("Value error, ")
@@ -419,7 +427,10 @@ def _names_in(env_file: str | os.PathLike[str] | None) -> list[str]:
 
 
 def _warn_of_misspelt(names: list[str]) -> None:
-    """Warn of names that look like ours and are not: a setting that is not read is easily taken for set."""
+    """Warn about variables that look like misspelt settings.
+
+    A user easily assumes that such a setting has an effect.
+    """
     known = [
         f"{kind.model_config['env_prefix']}{field.upper()}"
         for kind in (OAuth2Settings, DeploySettings)

@@ -1,4 +1,4 @@
-"""A person at the local identity provider's pages, who uses its forms as they are and runs no script."""
+"""A user of the local identity provider's pages: submits the forms, and runs no script."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Person:
     """Signs in where ``login`` shows a window: ``login(show_window=person.open, close_window=person.close)``.
 
     Args:
-        username: What is typed into the login page; nothing keeps what stands there.
-        password: What is typed there.
+        username: Text for the field on the login page; empty keeps the field's value.
+        password: Text for the password field.
         action: The button that is pressed: ``login`` or ``cancel``.
         ca: The certificate authority (PEM file) to trust.
     """
@@ -45,17 +45,17 @@ class Person:
         return "a window"
 
     def close(self, label: str) -> None:
-        """Wait until the last page is there."""
+        """Wait until the last page has arrived."""
         self.closed.append(label)
         if self._thread is not None:
             self._thread.join(_SECONDS)
 
     def sign_in(self, url: str) -> None:
-        """Sign in, and bring the provider's answer to the program."""
+        """Sign in, and bring the provider's response to the program."""
         self.bring(self.authorize(url))
 
     def authorize(self, url: str) -> str:
-        """Sign in at the provider, and return where it sends the browser: the program's callback."""
+        """Sign in at the provider, and return the callback URL to which it redirects."""
         self.url = url
         with self._browser() as browser:
             page = browser.get(url, timeout=_SECONDS, allow_redirects=False)
@@ -88,7 +88,7 @@ class Person:
 
 
 class _Form(HTMLParser):
-    """The only form of a page: where it goes, and what stands in its fields."""
+    """The only form of a page: its address, and the values of its fields."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""A program of which several run on one store: ``python -m tests.refresh_worker kind place issuer client``.
+"""A program for several processes on one store.
 
-For each line that it reads, its threads ask for alice's access token at one moment; it says ``asking`` just
-before, and what each got afterwards: the token's digest, or the name of the error.
+Usage: ``python -m tests.refresh_worker kind place issuer client lock``. For each line of input, its threads
+request alice's access token at the same time. It prints ``asking`` just before, and afterwards the result of
+each thread: the digest of the token, or the name of the error.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ _SECONDS = 60
 
 
 class _ShortLock(TokenStore):
-    """A store whose locks end soon, so that a test need not wait for long."""
+    """A store whose locks expire soon, so that a test need not wait for long."""
 
     def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
         return self.backend.lock("oauth:lock:" + key, min(lifetime, LOCK_SECONDS), wait=lifetime)
 
 
 def open_store(kind: str, place: str) -> TokenStore:
-    """Return the store of a kind, with usual locks."""
+    """Return the store of a kind, with its usual locks."""
     return SQLiteTokenStore(place) if kind == "sqlite" else RedisTokenStore(place)
 
 
 def digest(token: str) -> str:
-    """Return what may be said of a token."""
+    """Return a digest that may be printed instead of the token."""
     return hashlib.sha256(token.encode()).hexdigest()[:16]
 
 
@@ -67,7 +68,7 @@ def main(kind: str, place: str, issuer: str, client_id: str, lock: str) -> None:
 
 
 class Worker:
-    """One such process.
+    """One process of this program.
 
     Args:
         arguments: Its command line.
@@ -83,21 +84,21 @@ class Worker:
         )
 
     def ready(self) -> None:
-        """Wait until it can be told to go."""
+        """Wait until the process is ready."""
         assert self._line() == "ready"
 
     def go(self) -> None:
-        """Have its threads ask."""
+        """Let its threads request the token."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
 
     def asking(self) -> None:
-        """Wait until they do."""
+        """Wait until the threads start their requests."""
         assert self._line() == "asking"
 
     def got(self) -> list[str]:
-        """Return what each thread got."""
+        """Return the result of each thread."""
         got = json.loads(self._line())
         assert len(got) == THREADS
         return list(got)

@@ -1,4 +1,4 @@
-"""PyWry: a program signs its user in at a real provider, and out again, whatever happens in between."""
+"""PyWry: a program signs its user in at a local provider, and out again."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _login(app: PyWry, provider: GenericOIDCProvider | None, person: Person, **m
 
 
 def _ignore(message: str) -> None:
-    """Hear where to sign in: the person knows."""
+    """Ignore the address: the person has it already."""
 
 
 def _is_active(idp: IdentityProvider, token: str | None) -> bool:
@@ -87,7 +87,7 @@ def _is_active(idp: IdentityProvider, token: str | None) -> bool:
     return bool(answer.json()["active"])
 
 
-def test_login_returns_who_signed_in_and_what_was_granted(
+def test_login_returns_the_user_and_the_granted_scopes(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
     person = Person()
@@ -121,7 +121,7 @@ def test_login_works_in_the_thread_of_a_running_event_loop(provider: GenericOIDC
 def test_a_second_thread_joins_the_login_under_way(
     idp: IdentityProvider, provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """N7: one window, one authorization request, one result for all."""
+    """There is one window, one authorization request and one result for all. [N7]"""
     app, person, waiters = PyWry(), Person(), count_waiters(monkeypatch)
     results: list[AuthFlowResult] = []
     second = threading.Thread(target=lambda: results.append(_login(app, provider, Person())))
@@ -180,7 +180,7 @@ def _succeed(app: PyWry, provider: GenericOIDCProvider) -> None:
 
 
 @pytest.mark.parametrize("before", [_deny, _cancel, _let_it_time_out, _succeed])
-def test_another_login_works_however_the_last_one_ended(
+def test_another_login_works_after_any_end_of_the_last_one(
     before: Callable[[PyWry, GenericOIDCProvider], None], provider: GenericOIDCProvider
 ) -> None:
     app = PyWry()
@@ -199,10 +199,10 @@ def test_cancel_without_a_login_does_nothing_to_the_next_one(provider: GenericOI
     assert _login(app, provider, Person()).success
 
 
-def test_cancel_counts_while_stored_tokens_are_still_being_refreshed(
+def test_cancel_during_a_silent_refresh_prevents_the_window(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
-    """S5: the window that would open afterwards is one that nobody wants any more."""
+    """The window that would open afterwards is not wanted any more. [S5]"""
     app, store = PyWry(), MemoryTokenStore()
     tokens = _login(app, provider, Person(), token_store=store).tokens
     store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 9999))
@@ -224,8 +224,8 @@ def test_cancel_counts_while_stored_tokens_are_still_being_refreshed(
         )
 
 
-def test_a_denial_is_told_to_the_program_and_to_the_person(provider: GenericOIDCProvider) -> None:
-    """N10: the provider's own error, an honest page, and no request for tokens."""
+def test_a_denial_is_reported_to_the_program_and_to_the_user(provider: GenericOIDCProvider) -> None:
+    """The error is the provider's own, and the page is honest. [N10]"""
     person = Person(action="cancel")
     app = PyWry()
     with pytest.raises(AuthenticationError, match="did not agree") as caught:
@@ -238,7 +238,7 @@ def test_a_denial_is_told_to_the_program_and_to_the_person(provider: GenericOIDC
     assert not app.is_authenticated
 
 
-def test_a_token_endpoint_that_fails_is_told_to_the_program_and_to_the_person(
+def test_a_token_endpoint_failure_is_reported_to_the_program_and_to_the_user(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
     def failing(app: Any) -> Any:
@@ -260,7 +260,7 @@ def test_a_token_endpoint_that_fails_is_told_to_the_program_and_to_the_person(
 
 
 class _Misled(Person):
-    """Brings an answer of which the parameter ``iss`` was changed, or left out."""
+    """Brings a response whose parameter ``iss`` was changed or removed."""
 
     def __init__(self, issuer: str | None) -> None:
         super().__init__()
@@ -273,10 +273,10 @@ class _Misled(Person):
 
 
 @pytest.mark.parametrize("issuer", ["https://attacker.example.com", "", None])
-def test_an_answer_that_is_not_the_issuers_is_refused_and_no_code_is_sent_anywhere(
+def test_a_response_of_another_issuer_is_refused_and_no_code_is_sent(
     idp: IdentityProvider, provider: GenericOIDCProvider, issuer: str | None
 ) -> None:
-    """T4: mix-up. The local provider announces that it names itself (RFC 9207 §2.3), so it must."""
+    """The provider announces the parameter ``iss`` (RFC 9207 §2.3), so it is required. [T4]"""
     person = _Misled(issuer)
     with pytest.raises(AuthenticationError) as caught:
         _login(PyWry(), provider, person)
@@ -285,11 +285,11 @@ def test_an_answer_that_is_not_the_issuers_is_refused_and_no_code_is_sent_anywhe
     assert "did not work" in person.last_page
 
 
-def test_what_a_program_sees_before_during_and_after_a_sign_in(
+def test_the_state_of_a_program_before_during_and_after_a_sign_in(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
     app = PyWry()
-    _assert_nobody_is_signed_in(app)
+    _assert_signed_out(app)
     result = _login(app, provider, Person())
     assert app.is_authenticated
     assert app.user_info == result.user_info
@@ -297,10 +297,10 @@ def test_what_a_program_sees_before_during_and_after_a_sign_in(
     assert app.session_manager is not None
     assert app.session_manager.tokens == result.tokens
     assert app.logout() is True
-    _assert_nobody_is_signed_in(app)
+    _assert_signed_out(app)
 
 
-def _assert_nobody_is_signed_in(app: PyWry) -> None:
+def _assert_signed_out(app: PyWry) -> None:
     assert not app.is_authenticated
     assert app.user_info is None
     assert app.session_manager is None
@@ -323,7 +323,7 @@ def test_logout_revokes_both_tokens_and_clears_the_store(
     assert app.logout() is False
 
 
-def test_logout_clears_the_store_though_the_provider_is_down(
+def test_logout_clears_the_store_even_during_an_outage(
     idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
     app, store = PyWry(), MemoryTokenStore()
@@ -334,7 +334,7 @@ def test_logout_clears_the_store_though_the_provider_is_down(
     assert store.list_keys() == []
 
 
-def test_after_the_provider_ended_the_grant_nobody_is_signed_in(provider: GenericOIDCProvider) -> None:
+def test_after_the_end_of_the_grant_no_user_is_signed_in(provider: GenericOIDCProvider) -> None:
     app = PyWry()
     tokens = _login(app, provider, Person()).tokens
     assert tokens.refresh_token is not None
@@ -348,7 +348,7 @@ def test_after_the_provider_ended_the_grant_nobody_is_signed_in(provider: Generi
 
 
 def test_hint_prompt_and_scopes_reach_the_provider(provider: GenericOIDCProvider) -> None:
-    """N16: signing in as somebody else."""
+    """A program can let another user sign in. [N16]"""
     person = Person(username="", password="builder")
     result = _login(
         PyWry(),
@@ -364,7 +364,7 @@ def test_hint_prompt_and_scopes_reach_the_provider(provider: GenericOIDCProvider
         "select_account login",
         "openid groups",
     )
-    assert result.user_id == "user-bob"  # nothing but the hint stood in that field
+    assert result.user_id == "user-bob"  # the field contained only the hint
     assert result.tokens.scope == "openid groups"
     assert provider.scopes == ("openid", "email", "profile")
 
@@ -403,7 +403,7 @@ def test_the_environment_sets_the_time_allowed_and_an_argument_wins(
 
 
 def test_the_environment_sets_the_port(environment: Callable[..., None]) -> None:
-    """N8: a provider may want the redirect URI registered with its port."""
+    """A provider may require a redirect URI that is registered with its port. [N8]"""
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as free:
         busy, port = taken.getsockname()[1], free.getsockname()[1]
         free.close()
@@ -416,15 +416,15 @@ def test_the_environment_sets_the_port(environment: Callable[..., None]) -> None
             _login(PyWry(), None, Person())
 
 
-def test_the_environment_can_leave_pkce_out(environment: Callable[..., None]) -> None:
+def test_the_environment_can_disable_pkce(environment: Callable[..., None]) -> None:
     environment(use_pkce="false")
     person = Person()
-    with pytest.raises(AuthenticationError, match="code_challenge"):  # the local provider insists on it
+    with pytest.raises(AuthenticationError, match="code_challenge"):  # the local provider requires it
         _login(PyWry(), None, person)
     assert "code_challenge" not in dict(parameters_of(person.url))
 
 
-def test_the_environment_can_forbid_to_open_a_browser(
+def test_the_environment_can_disable_the_browser(
     environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     opened = tmp_path / "opened"
@@ -433,16 +433,16 @@ def test_the_environment_can_forbid_to_open_a_browser(
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(browser))
     environment(open_browser="false")
-    person, told = Person(), []
+    person, notices = Person(), []
 
     def notify(message: str) -> None:
-        told.append(message)
+        notices.append(message)
         person.open(next(line.strip() for line in message.splitlines() if "http://" in line), {})
 
     assert PyWry().login(notify=notify).success
     person.close("")
-    assert len(told) == 1
-    assert "is opening" not in told[0]
+    assert len(notices) == 1
+    assert "is opening" not in notices[0]
     assert not opened.exists()
 
 
@@ -453,7 +453,7 @@ def test_the_environment_sets_how_early_tokens_are_refreshed(
     environment(refresh_buffer_seconds=seconds)
     app, store = PyWry(), MemoryTokenStore()
     tokens = _login(app, None, Person(), token_store=store).tokens
-    store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 1900))  # 1700 s before its end
+    store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 1900))  # 1700 s before its expiry
     app.get_access_token()
     assert idp.calls["token"] - 1 == refreshes
 
@@ -467,14 +467,14 @@ def test_settings_can_be_given_instead(idp: IdentityProvider, environment: Calla
 
 
 @pytest.mark.usefixtures("idp")
-def test_without_a_provider_the_error_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_provider_the_error_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PYWRY_OAUTH2__CLIENT_ID", raising=False)
     with pytest.raises(AuthenticationError, match="PYWRY_OAUTH2__CLIENT_ID") as caught:
         PyWry().login()
     assert caught.value.error == "invalid_configuration"
 
 
-def test_a_store_that_does_not_exist_is_found_out_before_anybody_signs_in(
+def test_a_missing_store_is_reported_before_the_user_signs_in(
     idp: IdentityProvider, environment: Callable[..., None]
 ) -> None:
     environment(token_store_backend="keyring")
@@ -495,7 +495,7 @@ def test_a_store_in_a_file_is_where_the_settings_say(
 
 
 def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
-    """Denied ones and ones that time out among them; what pooled connections hold, close() lets go."""
+    """Some are denied or time out. ``close()`` releases the pooled connections."""
     server = subprocess.Popen(
         [sys.executable, "-m", "pywry_auth.testing.identity_provider", "--signing-algorithm", "ES256"],
         stdout=subprocess.PIPE,
@@ -505,7 +505,7 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
         assert server.stdout is not None
         provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=server.stdout.readline().strip())
         app = PyWry()
-        _login(app, provider, Person())  # what is made once per process is made now
+        _login(app, provider, Person())  # objects that exist once per process are created now
         _close(app)
         provider.close()
         threads, descriptors = set(threading.enumerate()), _descriptors()
@@ -525,7 +525,7 @@ def test_a_hundred_logins_leave_no_thread_port_or_descriptor() -> None:
 
 
 def _close(app: PyWry) -> None:
-    """Stop the refresh timer, and see its thread end."""
+    """Stop the refresh timer, and wait for the end of its thread."""
     app.close()
     for thread in threading.enumerate():
         if thread.name == "pywry-auth-refresh":
@@ -533,11 +533,11 @@ def _close(app: PyWry) -> None:
 
 
 def _descriptors() -> dict[str, str]:
-    """Return the open descriptors of this process, and what each is of."""
+    """Return the open descriptors of this process, with their files."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
             found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:  # that of this look itself
+        except OSError:  # the descriptor of this listing
             continue
     return found

@@ -1,4 +1,4 @@
-"""Settings: every variable with its default, and bad ones named with an example and never shown."""
+"""Settings: each variable has a default, and errors name it with an example but no value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "canary".ljust(43, "A")
 YES = [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("off", False)]
 
 Table = dict[str, tuple[Any, list[tuple[str, Any]], list[str]]]
-"""For each variable its default, texts with what they are read as, and texts that are refused."""
+"""For each variable its default, texts with their values, and texts that are refused."""
 
 
 def seconds(default: float, *, zero: bool = False) -> tuple[Any, list[tuple[str, Any]], list[str]]:
@@ -128,7 +128,7 @@ ALL = [(OAUTH2 + name, row) for name, row in THE_CLIENT.items()] + [
 
 @pytest.fixture(autouse=True)
 def no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Start from nothing, in an empty directory, with a client so that all settings are read."""
+    """Start without settings in an empty directory, but with a client, so that all are read."""
     for name in list(os.environ):
         if name.upper().startswith("PYWRY"):
             monkeypatch.delenv(name)
@@ -153,7 +153,7 @@ def refused(**sources: Any) -> str:
 
 
 def test_the_tables_have_every_variable_of_the_settings() -> None:
-    """S3: a variable without a row here is one that nobody specified."""
+    """A variable without a row here is not specified. [S3]"""
     assert {name.lower() for name in THE_CLIENT} == set(OAuth2Settings.model_fields)
     assert {name.lower() for name in THE_SITE} == set(DeploySettings.model_fields)
 
@@ -165,7 +165,7 @@ def test_the_tables_have_every_variable_of_the_settings() -> None:
 def test_a_variable_that_is_not_set_or_empty_has_its_default(
     monkeypatch: pytest.MonkeyPatch, variable: str, default: object, empty: bool
 ) -> None:
-    """S3."""
+    """An empty variable is the same as a missing one. [S3]"""
     if empty:
         monkeypatch.setenv(variable, "")
     settings = get_settings()
@@ -181,7 +181,7 @@ def test_a_variable_that_is_not_set_or_empty_has_its_default(
 def test_a_variable_is_read(
     monkeypatch: pytest.MonkeyPatch, variable: str, given: str, expected: object
 ) -> None:
-    """S3."""
+    """Each text becomes a value of the right type. [S3]"""
     monkeypatch.setenv(variable, given)
     assert read(get_settings(), variable) == expected
 
@@ -190,7 +190,7 @@ def test_a_variable_is_read(
 def test_a_bad_value_names_its_variable_and_an_example(
     monkeypatch: pytest.MonkeyPatch, variable: str, given: str
 ) -> None:
-    """S3, S11."""
+    """The example is valid. [S3, S11]"""
     monkeypatch.setenv(variable, given)
     message = refused()
     (line,) = [line for line in message.splitlines() if variable in line]
@@ -198,11 +198,11 @@ def test_a_bad_value_names_its_variable_and_an_example(
     assert found
     assert len(problem) > len(variable) + 10
     monkeypatch.setenv(variable, example)
-    assert get_settings().oauth2 is not None, "the example works"
+    assert get_settings().oauth2 is not None, "the example does not work"
 
 
-def test_all_faults_are_told_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3, T31: not even those of the good ones."""
+def test_all_faults_are_reported_at_once_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error contains no value, not even a valid one. [S3, T31]"""
     bad = {
         OAUTH2 + "PROVIDER": "canary-provider",
         OAUTH2 + "REDIRECT_PORT": "canary-port",
@@ -223,21 +223,21 @@ def test_all_faults_are_told_at_once_and_no_value(monkeypatch: pytest.MonkeyPatc
     assert not [name for name in good if name in message]
 
 
-def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """T31."""
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither text nor repr nor dump of the settings contains them. [T31]"""
     names = [OAUTH2 + "CLIENT_SECRET", OAUTH2 + "PROXY_URL", DEPLOY + "TOKEN_SECRET"]
     for name in [*names, DEPLOY + "ENCRYPTION_KEYS", DEPLOY + "REDIS_URL"]:
         monkeypatch.setenv(name, f"{KEY},{KEY}")
     settings = get_settings()
-    told = f"{settings} {settings!r} {settings.oauth2} {settings.deploy!r} {settings.deploy.model_dump()}"
-    assert "canary" not in told
+    shown = f"{settings} {settings!r} {settings.oauth2} {settings.deploy!r} {settings.deploy.model_dump()}"
+    assert "canary" not in shown
 
 
 @pytest.mark.parametrize("kind", [OAuth2Settings, DeploySettings])
 def test_settings_made_by_hand_do_not_show_a_bad_value_either(
     monkeypatch: pytest.MonkeyPatch, kind: type[OAuth2Settings] | type[DeploySettings]
 ) -> None:
-    """T31: what pydantic itself would say."""
+    """This is the error of pydantic itself. [T31]"""
     monkeypatch.setenv(OAUTH2 + "PROVIDER", "canary")
     monkeypatch.setenv(DEPLOY + "STATE_BACKEND", "canary")
     with pytest.raises(ValidationError) as caught:
@@ -245,14 +245,14 @@ def test_settings_made_by_hand_do_not_show_a_bad_value_either(
     assert "canary" not in str(caught.value)
 
 
-def test_text_that_is_no_unicode_is_a_fault_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S11: an environment holds octets."""
+def test_a_value_that_is_not_unicode_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment contains bytes. [S11]"""
     monkeypatch.setenv(OAUTH2 + "SCOPES", b"\xff\xfecanary".decode("utf-8", "surrogateescape"))
     assert OAUTH2 + "SCOPES" in refused()
 
 
 def test_without_a_client_there_are_no_oauth2_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3: and then its other variables are not judged."""
+    """Its other variables are not validated then. [S3]"""
     monkeypatch.setenv(OAUTH2 + "PROVIDER", "nonsense")
     for absent in ("", None):
         if absent is None:
@@ -264,7 +264,7 @@ def test_without_a_client_there_are_no_oauth2_settings(monkeypatch: pytest.Monke
         assert settings.deploy.default_roles == ["viewer"]
 
 
-def test_settings_are_read_anew_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_are_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     assert get_settings().deploy.redis_prefix == "pywry"
     monkeypatch.setenv(DEPLOY + "REDIS_PREFIX", "other")
     assert get_settings().deploy.redis_prefix == "other"
@@ -282,7 +282,7 @@ def test_the_settings_are_one_value_that_shows_nothing() -> None:
 
 
 def test_a_file_is_read_only_when_it_is_named(tmp_path: Path) -> None:
-    """S3: a file in the current directory must not be able to redirect the token endpoint."""
+    """A file in the current directory must not be able to redirect the token endpoint. [S3]"""
     (tmp_path / ".env").write_text(
         f"{OAUTH2}TOKEN_URL=https://canary.example.com\n{DEPLOY}REDIS_PREFIX=file\n"
     )
@@ -317,21 +317,21 @@ def test_a_secrets_directory_is_read_when_it_is_named(tmp_path: Path) -> None:
     assert get_settings().deploy.token_secret == []
 
 
-def test_a_bad_value_in_a_file_is_told_like_any_other(tmp_path: Path) -> None:
+def test_a_bad_value_in_a_file_is_reported_like_any_other(tmp_path: Path) -> None:
     file = tmp_path / "settings.env"
     file.write_text(f"{DEPLOY}SESSION_TTL=canary\n{OAUTH2}CLIENT_SECRET=canary\n")
     assert DEPLOY + "SESSION_TTL" in refused(env_file=file)
 
 
 @pytest.mark.parametrize("argument", ["env_file", "secrets_dir"])
-@pytest.mark.parametrize("wrong", ["missing", "of the other kind", "no text"])
+@pytest.mark.parametrize("wrong", ["missing", "of the other kind", "not text"])
 def test_a_place_that_cannot_be_read_is_named(tmp_path: Path, argument: str, wrong: str) -> None:
-    """S11: what was named and is not there must not be passed over in silence."""
+    """A named file or directory that is missing must not be ignored. [S11]"""
     place = tmp_path / "place"
-    directory = (argument == "secrets_dir") is (wrong == "no text")
+    directory = (argument == "secrets_dir") is (wrong == "not text")
     if wrong != "missing":
         place.mkdir() if directory else place.write_text("canary")
-    if wrong == "no text":
+    if wrong == "not text":
         bad = place / (OAUTH2 + "CLIENT_SECRET") if directory else place
         bad.write_bytes(OAUTH2.encode() + b"CLIENT_SECRET=canary\xff\xfe\n")
     assert str(place) in refused(**{argument: place})
@@ -356,7 +356,7 @@ def test_a_place_that_cannot_be_read_is_named(tmp_path: Path, argument: str, wro
 def test_a_misspelt_variable_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, meant: str, in_file: bool
 ) -> None:
-    """S3: a setting that is not read is easily taken for set; its value is not told."""
+    """A user easily assumes that such a setting has an effect. Its value is not shown. [S3]"""
     file = tmp_path / "settings.env"
     file.write_text(f"{name}=canary\n" if in_file else "")
     if not in_file:
@@ -370,17 +370,17 @@ def test_a_misspelt_variable_is_warned_about(
         else "did you mean" not in str(warning.message)
     )
     assert "canary" not in str(warning.message)
-    assert warning.filename == __file__, "the warning points at the call"
+    assert warning.filename == __file__, "the warning does not point at the call"
 
 
 @pytest.mark.parametrize("name", ["PYWRY_THEME", "PYWRY", "OAUTH2__CLIENT_ID", "MY_PYWRY_OAUTH2__SCOPES"])
-def test_a_variable_of_somebody_else_is_left_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_variable_of_another_program_is_ignored(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "x")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert get_settings().oauth2 is not None
 
 
-def test_names_have_no_case(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("pywry_deploy__redis_prefix", "lower")
     assert get_settings().deploy.redis_prefix == "lower"

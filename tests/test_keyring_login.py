@@ -1,4 +1,4 @@
-"""A program whose tokens are to be in the keyring: nobody signs in only to learn that there is none."""
+"""A program that keeps tokens in the keyring reports a missing keyring before the sign-in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.person import Person
 
 @pytest.fixture
 def client() -> Client:
-    """A program that nothing in this process has heard of yet."""
+    """A client that is new to this process."""
     return Client(f"desk-{uuid4().hex}", "", ("http://127.0.0.1/callback",))
 
 
@@ -47,7 +47,7 @@ def idp(client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
-    """Has the keyring package find a certain keyring."""
+    """Returns a function that selects the keyring of the keyring package."""
 
     def choose(vault: object) -> None:
         monkeypatch.setattr(keyring, "get_keyring", lambda: vault)
@@ -63,8 +63,8 @@ class _PlainText(SwitchedOffKeyring):
     name, priority = "PlaintextKeyring", 0.5
 
 
-def _refuse(told: object, *more: Any) -> str:
-    pytest.fail(f"the person was sent to sign in: {told}")
+def _refuse(message: object, *more: Any) -> str:
+    pytest.fail(f"the user was asked to sign in: {message}")
 
 
 @pytest.mark.parametrize(
@@ -75,20 +75,20 @@ def _refuse(told: object, *more: Any) -> str:
         (_PlainText(), "that keeps secrets"),
     ],
 )
-def test_a_keyring_that_keeps_nothing_is_told_before_the_browser(
+def test_an_unusable_keyring_is_reported_before_the_browser_opens(
     idp: IdentityProvider, chosen: Callable[[object], None], vault: object, reason: str
 ) -> None:
-    """N5: with the choices."""
+    """The error names the alternatives. [N5]"""
     chosen(vault)
     with pytest.raises(AuthenticationError, match=f"{reason}.*TOKEN_STORE_BACKEND=sqlite.*or memory"):
         PyWry().login(show_window=_refuse, notify=_refuse)
     assert idp.calls["authorize"] == 0
 
 
-def test_a_missing_package_is_told_before_the_browser(
+def test_a_missing_package_is_reported_before_the_browser_opens(
     idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """N5."""
+    """The error names the package to install. [N5]"""
     monkeypatch.setitem(sys.modules, "keyring", None)
     for name in ("keyring", "keyring_vault"):
         monkeypatch.delitem(sys.modules, f"pywry_auth.backends.{name}", raising=False)
@@ -106,10 +106,10 @@ print(store.list_keys(), store.load("user-alice").refresh_token)
 """
 
 
-def test_what_one_program_signed_in_for_the_next_one_finds(
+def test_the_next_program_finds_the_stored_sign_in(
     idp: IdentityProvider, client: Client, chosen: Callable[[object], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S6: in a real Secret Service, under the name of the client."""
+    """The tokens are in a real Secret Service, under the name of the client. [S6]"""
     with SecretService() as service:
         monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", service.address)
         chosen(Keyring())
@@ -125,7 +125,7 @@ def test_what_one_program_signed_in_for_the_next_one_finds(
 def test_the_settings_keys_encrypt_a_programs_tokens(
     idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """T13."""
+    """The tokens and the profile are encrypted. [T13]"""
     monkeypatch.setenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND", "sqlite")
     monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(tmp_path / "tokens" / "t.db"))
     monkeypatch.setenv("PYWRY_DEPLOY__ENCRYPTION_KEYS", ENCRYPTION_KEY)

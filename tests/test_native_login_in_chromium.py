@@ -1,4 +1,4 @@
-"""A person signs in with a real browser, at our provider and at one that nobody here wrote, also over TLS."""
+"""A user signs in with a real browser, at the local and at an independent provider, also over TLS."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def peer_provider(oidc_provider_peer: OIDCProviderPeer) -> Iterator[GenericOIDCP
 
 
 @pytest.fixture(autouse=True)
-def nobody_is_signed_in_yet(chromium: webdriver.Chrome) -> None:
+def no_session_at_the_provider(chromium: webdriver.Chrome) -> None:
     chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
 
 
 def _ignore(message: str) -> None:
-    """The browser under test is told by ``show_window``."""
+    """Ignore the address: ``show_window`` passes it to the browser under test."""
 
 
 @contextmanager
 def _under_way(app: PyWry, provider: GenericOIDCProvider) -> Iterator[tuple[str, Future[AuthFlowResult]]]:
-    """Begin a login, and give the address that it wants opened and what it will return."""
+    """Begin a login, and yield the address to open and the future result."""
     with _begun(
         lambda show: app.login(provider, force=True, show_window=show, notify=_ignore, timeout=_SECONDS)
     ) as login:
@@ -85,7 +85,7 @@ def _begun(
 
 
 def _type(driver: webdriver.Chrome, *keys: str) -> None:
-    """Type into whatever has the focus, as somebody without a mouse does."""
+    """Type into the element with the focus, as a user without a mouse does."""
     for key in keys:
         ActionChains(driver).send_keys(key).perform()
 
@@ -95,13 +95,13 @@ def _focused(driver: webdriver.Chrome) -> str:
 
 
 def _sees(driver: webdriver.Chrome, text: str, selector: str = "h1") -> bool:
-    """Wait until the page says this there: a key may return before the page that it leads to has come."""
+    """Wait until the element has this text: the next page may arrive after the key press returns."""
     missing = (NoSuchElementException, StaleElementReferenceException)
     wait = WebDriverWait(driver, _SECONDS, ignored_exceptions=missing)
     return wait.until(lambda _: text in driver.find_element(By.CSS_SELECTOR, selector).text)
 
 
-def test_a_person_signs_in_by_keyboard_alone(
+def test_a_user_signs_in_with_the_keyboard_only(
     chromium: webdriver.Chrome, idp: IdentityProvider, provider: GenericOIDCProvider
 ) -> None:
     with _under_way(PyWry(), provider) as (url, login):
@@ -116,9 +116,7 @@ def test_a_person_signs_in_by_keyboard_alone(
     assert chromium.title == _DONE
 
 
-def test_the_tick_is_drawn_whatever_fonts_there_are(
-    chromium: webdriver.Chrome, provider: GenericOIDCProvider
-) -> None:
+def test_the_tick_is_drawn_with_any_fonts(chromium: webdriver.Chrome, provider: GenericOIDCProvider) -> None:
     with _under_way(PyWry(), provider) as (url, login):
         chromium.get(url)
         _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
@@ -142,22 +140,22 @@ def test_the_pages_load_nothing_from_anywhere(
     assert chromium.execute_script(loaded) == []
 
 
-def test_a_wrong_password_can_be_mended(chromium: webdriver.Chrome, provider: GenericOIDCProvider) -> None:
+def test_a_wrong_password_can_be_corrected(chromium: webdriver.Chrome, provider: GenericOIDCProvider) -> None:
     with _under_way(PyWry(), provider) as (url, login):
         chromium.get(url)
         _type(chromium, "alice", Keys.TAB, "looking-glass", Keys.ENTER)
         assert _sees(chromium, "do not match", "[role=alert]")
         assert chromium.find_element(By.ID, "username").get_attribute("value") == "alice"
         assert not login.done()
-        _type(chromium, "wonderland", Keys.ENTER)  # the focus is where the mistake was
+        _type(chromium, "wonderland", Keys.ENTER)  # the focus is on the field with the mistake
         assert login.result(_SECONDS).user_id == "user-alice"
     assert _sees(chromium, _DONE)
 
 
-def test_who_presses_cancel_is_told_so_and_so_is_the_program(
+def test_a_cancellation_is_reported_to_the_user_and_to_the_program(
     chromium: webdriver.Chrome, provider: GenericOIDCProvider
 ) -> None:
-    """N10."""
+    """The error is the provider's own, and the page is honest. [N10]"""
     with _under_way(PyWry(), provider) as (url, login):
         chromium.get(url)
         _type(chromium, Keys.TAB, Keys.TAB, Keys.TAB)
@@ -170,7 +168,7 @@ def test_who_presses_cancel_is_told_so_and_so_is_the_program(
     assert "did not agree" in chromium.find_element(By.TAG_NAME, "main").text
 
 
-def test_who_is_signed_in_at_the_provider_only_has_to_agree(
+def test_a_user_with_a_session_at_the_provider_only_has_to_agree(
     chromium: webdriver.Chrome, provider: GenericOIDCProvider
 ) -> None:
     app = PyWry()
@@ -186,7 +184,7 @@ def test_who_is_signed_in_at_the_provider_only_has_to_agree(
         assert login.result(_SECONDS).user_id == "user-bob"
 
 
-def test_the_same_code_signs_in_at_a_provider_nobody_here_wrote(
+def test_the_same_code_signs_in_at_an_independent_provider(
     chromium: webdriver.Chrome, peer_provider: GenericOIDCProvider
 ) -> None:
     app = PyWry()
@@ -209,7 +207,7 @@ def test_the_same_code_signs_in_at_a_provider_nobody_here_wrote(
         peer_provider.refresh_tokens(fresh.refresh_token or "")
 
 
-def test_a_stolen_refresh_token_ends_the_session_there(
+def test_a_stolen_refresh_token_ends_the_session_at_an_independent_provider(
     chromium: webdriver.Chrome, peer_provider: GenericOIDCProvider
 ) -> None:
     app = PyWry()
@@ -219,14 +217,14 @@ def test_a_stolen_refresh_token_ends_the_session_there(
     session = app.session_manager
     assert session is not None
     session.refresh()
-    with pytest.raises(TokenRefreshError):  # somebody else uses what was used already
+    with pytest.raises(TokenRefreshError):  # a thief uses the token that was used already
         peer_provider.refresh_tokens(tokens.refresh_token or "")
     with pytest.raises(TokenRefreshError):
         session.refresh()
     assert not app.is_authenticated
 
 
-def test_that_provider_requires_pkce_so_it_is_really_sent(
+def test_the_independent_provider_requires_pkce(
     chromium: webdriver.Chrome, peer_provider: GenericOIDCProvider
 ) -> None:
     flow = AuthFlowManager(peer_provider, use_pkce=False, auth_timeout=_SECONDS, notify=lambda _: None)
@@ -238,10 +236,10 @@ def test_that_provider_requires_pkce_so_it_is_really_sent(
     assert "code_challenge" in caught.value.error_description or "PKCE" in caught.value.error_description
 
 
-def test_over_tls_with_an_authority_that_was_named(
+def test_a_login_over_tls_trusts_the_configured_authority(
     chromium: webdriver.Chrome, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """N13, the CA part."""
+    """The setting ``ca_bundle`` selects the authority; without it the login fails. [N13]"""
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -262,7 +260,7 @@ def test_over_tls_with_an_authority_that_was_named(
         assert idp.calls == calls
 
 
-def test_over_tls_at_a_provider_nobody_here_wrote(chromium: webdriver.Chrome, tls_files: TLSFiles) -> None:
+def test_a_login_over_tls_at_an_independent_provider(chromium: webdriver.Chrome, tls_files: TLSFiles) -> None:
     with OIDCProviderPeer(tls=tls_files) as peer:
         provider = GenericOIDCProvider(
             NATIVE_CLIENT["client_id"], issuer_url=peer.issuer, ca_bundle=str(tls_files.ca)

@@ -1,4 +1,4 @@
-"""One refresh, whoever asks: at a provider that ends the grant when a refresh token is used twice."""
+"""One refresh for all callers, at a provider that ends the grant if a refresh token is used twice."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Place:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What tells a site to use it."""
+        """The settings that select the store for a site."""
         name = "SQLITE_PATH" if self.kind == "sqlite" else "REDIS_URL"
         return {"STATE_BACKEND": self.kind, name: self.where, "TOKEN_SECRET": _SECRET}
 
@@ -78,7 +78,7 @@ def store(place: Place) -> Iterator[TokenStore]:
 
 
 def _expire(store: TokenStore) -> OAuthTokenSet:
-    """Make the stored access token end by the clocks of those who read it."""
+    """Make the stored access token expired for all readers."""
     tokens = store.load(_USER)
     assert tokens is not None
     assert tokens.expires_in is not None
@@ -89,13 +89,13 @@ def _expire(store: TokenStore) -> OAuthTokenSet:
 
 @dataclass
 class Desk:
-    """Programs of one user, at a provider that can be held up.
+    """Programs of one user, at a provider that can be delayed.
 
     Args:
         idp: The provider.
-        place: Where they keep their tokens.
-        store: That, for the test to look at.
-        held: What is done with a request to the token endpoint.
+        place: The store of the programs.
+        store: The same store, for the test.
+        held: Replacements for the next requests to the token endpoint.
     """
 
     idp: IdentityProvider
@@ -104,7 +104,7 @@ class Desk:
     held: list[Callable[[Any, dict[str, Any], Any], Any]] = field(default_factory=list)
 
     def sign_in(self) -> None:
-        """Let alice sign in with one of them."""
+        """Let alice sign in with one of the programs."""
         provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=self.idp.issuer)
         request = begin(provider, "http://127.0.0.1:1/callback")
         result = complete(provider, request, parameters_of(Person().authorize(request.url)))
@@ -113,7 +113,7 @@ class Desk:
 
     @property
     def calls(self) -> int:
-        """How many requests the token endpoint has had."""
+        """The number of requests to the token endpoint."""
         return self.idp.calls["token"]
 
     def token(self) -> str:
@@ -123,7 +123,7 @@ class Desk:
         return digest(tokens.access_token)
 
     def middleware(self, app: Any) -> Any:
-        """Do with one request to the token endpoint what was said to do with the next one."""
+        """Treat a request to the token endpoint by the next replacement, if there is one."""
 
         def serve(environ: dict[str, Any], start_response: Any) -> Any:
             if environ["PATH_INFO"] == "/token" and self.held:
@@ -157,18 +157,18 @@ def workers(desk: Desk) -> Iterator[Callable[[str], list[Worker]]]:
         yield start
 
 
-def _ask_all(workers: list[Worker], everybody_asks: threading.Event | None = None) -> list[list[str]]:
+def _ask_all(workers: list[Worker], all_ask: threading.Event | None = None) -> list[list[str]]:
     for worker in workers:
         worker.go()
     for worker in workers:
         worker.asking()
-    if everybody_asks is not None:
-        everybody_asks.set()
+    if all_ask is not None:
+        all_ask.set()
     return [worker.got() for worker in workers]
 
 
 def test_threads_make_one_call_for_each_expiry(desk: Desk) -> None:
-    """N6."""
+    """All threads get the same token. [N6]"""
     provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=desk.idp.issuer)
     session = SessionManager(provider, desk.store, _USER)
     for _ in range(_EXPIRIES):
@@ -181,7 +181,7 @@ def test_threads_make_one_call_for_each_expiry(desk: Desk) -> None:
 
 
 def test_processes_make_one_call_for_each_expiry(desk: Desk, workers: Callable[[str], list[Worker]]) -> None:
-    """N6: 4 processes of 8 threads."""
+    """There are 4 processes with 8 threads each. [N6]"""
     processes = workers("usual")
     seen = set()
     for _ in range(_EXPIRIES):
@@ -197,36 +197,36 @@ def test_processes_make_one_call_for_each_expiry(desk: Desk, workers: Callable[[
     )
 
 
-def test_a_provider_that_answers_late_is_asked_once(
+def test_a_provider_that_answers_late_is_called_once(
     desk: Desk, workers: Callable[[str], list[Worker]]
 ) -> None:
-    everybody_asks = threading.Event()
+    all_ask = threading.Event()
 
     def late(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
-        assert everybody_asks.wait(_SECONDS)
+        assert all_ask.wait(_SECONDS)
         return app(environ, start_response)
 
     desk.held.append(late)
     processes = workers("usual")
     _expire(desk.store)
     before = desk.calls
-    got = _ask_all(processes, everybody_asks)
+    got = _ask_all(processes, all_ask)
     assert got == [[desk.token()] * _THREADS] * _PROCESSES
     assert desk.calls - before == 1
 
 
 def test_a_provider_that_fails_costs_no_grant(desk: Desk, workers: Callable[[str], list[Worker]]) -> None:
-    """Whoever waited hears of it, and asks no more itself; afterwards the same grant serves all."""
-    everybody_asks = threading.Event()
+    """Waiting callers get the error without a call of their own. Later the same grant works for all."""
+    all_ask = threading.Event()
 
     def fail(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
-        assert everybody_asks.wait(_SECONDS)
+        assert all_ask.wait(_SECONDS)
         return Response("busy", 500)(environ, start_response)
 
     desk.held += [fail] * _PROCESSES
     processes = workers("usual")
     old, before = _expire(desk.store), desk.calls
-    assert _ask_all(processes, everybody_asks) == [["TokenError"] * _THREADS] * _PROCESSES
+    assert _ask_all(processes, all_ask) == [["TokenError"] * _THREADS] * _PROCESSES
     failed = desk.calls - before
     assert 1 <= failed <= _PROCESSES
     assert desk.store.load(_USER) == old
@@ -235,10 +235,10 @@ def test_a_provider_that_fails_costs_no_grant(desk: Desk, workers: Callable[[str
     assert desk.calls - before == failed + 1
 
 
-def test_an_answer_that_is_lost_after_the_rotation_is_one_sign_in_and_no_loop(
+def test_a_response_lost_after_the_rotation_costs_one_sign_in_and_no_loop(
     desk: Desk, workers: Callable[[str], list[Worker]]
 ) -> None:
-    """Nobody has the new tokens, and the old ones are worth nothing: that is found out by one more call."""
+    """The new tokens are lost and the old ones are invalid, which one more call reveals."""
 
     def rotate_and_break_off(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
         _rotate(app, environ)
@@ -249,11 +249,11 @@ def test_an_answer_that_is_lost_after_the_rotation_is_one_sign_in_and_no_loop(
     processes = workers("usual")
     _expire(desk.store)
     before = desk.calls
-    heard: list[str] = []
+    errors: list[str] = []
     while desk.store.exists(_USER):
-        assert len(heard) <= 2 * _PROCESSES * _THREADS, "it goes on and on"
-        heard += [error for got in _ask_all(processes) for error in got]
-    assert set(heard) == {"TokenError", "TokenRefreshError"} | set(heard) & _GONE
+        assert len(errors) <= 2 * _PROCESSES * _THREADS, "the calls do not end"
+        errors += [error for got in _ask_all(processes) for error in got]
+    assert set(errors) == {"TokenError", "TokenRefreshError"} | set(errors) & _GONE
     assert desk.calls - before == 2
     assert {error for got in _ask_all(processes) for error in got} == {"TokenExpiredError"}
     assert desk.calls - before == 2
@@ -262,16 +262,16 @@ def test_an_answer_that_is_lost_after_the_rotation_is_one_sign_in_and_no_loop(
 
 
 def _rotate(app: Any, environ: dict[str, Any]) -> None:
-    """Let the provider do its work, and keep the answer from everybody."""
+    """Let the provider rotate the tokens, and discard its response."""
     for _ in app(environ, lambda status, headers, error=None: None):
         pass
 
 
 @pytest.mark.parametrize("rotated", [False, True], ids=["before", "after"])
-def test_a_holder_that_is_killed_holds_nobody_up_for_longer_than_its_lock_lives(
+def test_a_killed_process_delays_the_others_only_until_its_lock_expires(
     desk: Desk, workers: Callable[[str], list[Worker]], rotated: bool
 ) -> None:
-    """SIGKILL in the middle of the call: before the provider rotated, or after."""
+    """SIGKILL arrives during the call: before the provider rotates the tokens, or after."""
     reached, killed = threading.Event(), threading.Event()
 
     def hang(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
@@ -279,7 +279,7 @@ def test_a_holder_that_is_killed_holds_nobody_up_for_longer_than_its_lock_lives(
             _rotate(app, environ)
         reached.set()
         assert killed.wait(_SECONDS)
-        return Response("to nobody", 503)(environ, start_response)
+        return Response("unread", 503)(environ, start_response)
 
     desk.held.append(hang)
     holder, *others = workers("short")
@@ -298,9 +298,9 @@ def test_a_holder_that_is_killed_holds_nobody_up_for_longer_than_its_lock_lives(
     got = [worker.got() for worker in others]
     assert desk.calls - before == 2
     if rotated:
-        heard = [error for each in got for error in each]
-        assert set(heard) <= _GONE
-        assert heard.count("TokenRefreshError") >= 1
+        errors = [error for each in got for error in each]
+        assert set(errors) <= _GONE
+        assert errors.count("TokenRefreshError") >= 1
         assert {error for each in _ask_all(others) for error in each} == {"TokenExpiredError"}
         assert desk.calls - before == 2
         desk.sign_in()
@@ -312,7 +312,7 @@ def test_a_holder_that_is_killed_holds_nobody_up_for_longer_than_its_lock_lives(
 
 @dataclass
 class Site:
-    """A site of several workers, and alice who is signed in there."""
+    """A site with several workers, where alice is signed in."""
 
     server: WebServer
     idp: IdentityProvider
@@ -321,7 +321,7 @@ class Site:
     hold: list[Callable[[Any, dict[str, Any], Any], Any]]
 
     def refresh(self, number: int = 0) -> tuple[int, float | None]:
-        """Ask for a refresh over a connection of its own."""
+        """Request a refresh over a connection of its own."""
         answer = self.visitor.post("/auth/refresh", Accept="application/json")
         return answer.status_code, answer.json().get("expires_at")
 
@@ -341,7 +341,7 @@ def site(place: Place, store: TokenStore) -> Iterator[Site]:
 
 
 def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None:
-    """P10: 4 workers of 8 threads, and as many who ask at once, each over a new connection."""
+    """There are 4 workers with 8 threads, and 32 requests at once over new connections. [P10]"""
     at_once = _WORKERS * _THREADS
     for _ in range(_EXPIRIES):
         _expire(site.store)
@@ -354,14 +354,14 @@ def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None
 
 
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # the lock is the same one on Redis
-def test_workers_that_are_killed_in_the_middle_sign_nobody_out(site: Site) -> None:
-    """The lock outlives them by its life: four calls to the provider of 1 s each, and 5 s for the store."""
+def test_workers_killed_during_a_refresh_sign_no_user_out(site: Site) -> None:
+    """Their lock expires after four calls to the provider, of 1 s each, and 5 s for the store."""
     reached, killed = threading.Event(), threading.Event()
 
     def hang(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
         reached.set()
         assert killed.wait(_SECONDS)
-        return Response("to nobody", 503)(environ, start_response)
+        return Response("unread", 503)(environ, start_response)
 
     site.hold.append(hang)
     _expire(site.store)

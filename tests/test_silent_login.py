@@ -1,4 +1,4 @@
-"""A program whose user signed in before: no browser opens as long as the provider's grant lasts."""
+"""A program whose user signed in before opens no browser while the grant lasts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SECRETS = ("access_token", "refresh_token", "id_token")
 
 
 def _client(name: str = "") -> Client:
-    """Return a program that nothing in this process has heard of yet."""
+    """Return a client that is new to this process."""
     return Client(name or f"desk-{uuid4().hex}", "", ("http://127.0.0.1/callback",))
 
 
@@ -50,26 +50,26 @@ class Desk:
     store: TokenStore
 
     def provider(self, client_id: str = "") -> GenericOIDCProvider:
-        """Return a provider that knows nothing yet, as in a new process."""
+        """Return a new provider object, as in a new process."""
         return GenericOIDCProvider(client_id or self.client_id, issuer_url=self.idp.issuer)
 
     def sign_in(self, person: Person | None = None, app: PyWry | None = None, **more: Any) -> AuthFlowResult:
-        """Sign somebody in who is asked to; ``more`` goes to ``login``."""
+        """Sign a user in with a window; ``more`` is passed to ``login``."""
         person = person or Person()
         given: dict[str, Any] = {"provider": self.provider(), "token_store": self.store, **more}
         result = (app or PyWry()).login(
             show_window=person.open, close_window=person.close, notify=_ignore, **given
         )
-        assert person.url, "nobody was asked"
+        assert person.url, "no window was opened"
         return result
 
     def start(self, app: PyWry | None = None, **more: Any) -> AuthFlowResult:
-        """Start the program; nobody may be asked."""
+        """Start the program, which must sign in silently."""
         given: dict[str, Any] = {"provider": self.provider(), "token_store": self.store, **more}
         return (app or PyWry()).login(show_window=_refuse, notify=_refuse, **given)
 
     def age(self, seconds_left: float, user: str = "user-alice") -> OAuthTokenSet:
-        """Make the stored access token end so soon, by this machine's clock."""
+        """Make the stored access token expire soon, by this machine's clock."""
         tokens = self.tokens(user)
         assert tokens.expires_in is not None
         aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left)
@@ -77,27 +77,27 @@ class Desk:
         return aged
 
     def tokens(self, user: str = "user-alice") -> OAuthTokenSet:
-        """Return what the store has."""
+        """Return the stored tokens."""
         tokens = self.store.load(user)
         assert tokens is not None
         return tokens
 
     def end_grant(self) -> None:
-        """End at the provider what the user allowed."""
+        """End the grant at the provider."""
         assert self.provider().revoke_token(self.tokens().refresh_token or "")
 
 
 def _ignore(message: str) -> None:
-    """Hear where to sign in: the person knows."""
+    """Ignore the address: the person has it already."""
 
 
-def _refuse(told: object, *more: Any) -> str:
-    pytest.fail(f"the person was asked to sign in: {told}")
+def _refuse(message: object, *more: Any) -> str:
+    pytest.fail(f"the user was asked to sign in: {message}")
 
 
 @pytest.fixture(autouse=True)
 def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where the user's state is."""
+    """Set the user's state folder."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
@@ -112,17 +112,17 @@ def desk() -> Iterator[Desk]:
 
 @pytest.fixture(params=["memory", "sqlite", "redis", "encrypted", "keyring"])
 def everywhere(request: pytest.FixtureRequest, desk: Desk) -> Desk:
-    """The desk with each kind of store."""
+    """Return the desk with each kind of store."""
     backend: Backend = request.getfixturevalue(request.param)
     desk.store = TokenStore(backend)
     return desk
 
 
-# nobody is asked
+# Silent logins
 
 
-def test_a_second_login_asks_nobody_and_makes_no_call(everywhere: Desk) -> None:
-    """S5: by the same program, or by one that has just been started."""
+def test_a_second_login_is_silent_and_makes_no_call(everywhere: Desk) -> None:
+    """The program is the same, or has just been started. [S5]"""
     app = PyWry()
     first = everywhere.sign_in(app=app)
     calls = everywhere.idp.calls
@@ -131,12 +131,12 @@ def test_a_second_login_asks_nobody_and_makes_no_call(everywhere: Desk) -> None:
     assert everywhere.idp.calls == calls
 
 
-def test_in_one_process_memory_is_shared_without_a_word(desk: Desk) -> None:
+def test_logins_in_one_process_share_the_default_store(desk: Desk) -> None:
     first = desk.sign_in(token_store=None)
     assert desk.start(token_store=None) == first
 
 
-def test_a_program_that_was_started_again_has_everything(everywhere: Desk) -> None:
+def test_a_restarted_program_has_the_user_the_profile_and_the_tokens(everywhere: Desk) -> None:
     first = everywhere.sign_in()
     app = PyWry()
     everywhere.start(app)
@@ -150,7 +150,7 @@ def test_a_program_that_was_started_again_has_everything(everywhere: Desk) -> No
 
 
 @pytest.mark.parametrize("left", [30, -1, -250])
-def test_a_token_that_ends_costs_one_refresh_and_asks_nobody(everywhere: Desk, left: float) -> None:
+def test_a_token_that_is_due_costs_one_refresh_and_no_sign_in(everywhere: Desk, left: float) -> None:
     everywhere.sign_in()
     old = everywhere.age(left)
     before = everywhere.idp.calls
@@ -164,7 +164,7 @@ def test_a_token_that_ends_costs_one_refresh_and_asks_nobody(everywhere: Desk, l
     app.close()
 
 
-def test_while_the_provider_is_away_a_living_token_signs_in(desk: Desk) -> None:
+def test_during_an_outage_a_valid_token_signs_the_user_in(desk: Desk) -> None:
     desk.sign_in()
     aged = desk.age(30)
     desk.idp.stop()
@@ -173,8 +173,8 @@ def test_while_the_provider_is_away_a_living_token_signs_in(desk: Desk) -> None:
     assert result.user_info["name"] == "Alice Example"
 
 
-def test_while_it_is_away_an_ended_token_is_an_error_and_the_grant_is_kept(desk: Desk) -> None:
-    """S5: network trouble is never taken for a dead grant, and no browser opens that could not help."""
+def test_during_an_outage_an_expired_token_is_an_error_and_is_kept(desk: Desk) -> None:
+    """An outage is never treated as the end of the grant, and no browser opens. [S5]"""
     desk.sign_in()
     aged = desk.age(-1)
     down = threading.Event()
@@ -189,7 +189,7 @@ def test_while_it_is_away_an_ended_token_is_an_error_and_the_grant_is_kept(desk:
 
 
 def test_the_profile_is_that_of_the_sign_in(desk: Desk) -> None:
-    """Also where a refresh brought no ID token, and nothing has to be asked for it."""
+    """This holds even if a refresh returned no ID token, and needs no call."""
     first = desk.sign_in()
     desk.store.save("user-alice", replace(desk.tokens(), id_token=None, id_token_claims={}))
     before = desk.idp.calls
@@ -198,7 +198,7 @@ def test_the_profile_is_that_of_the_sign_in(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("id_token", [True, False])
-def test_a_profile_that_is_lost_is_requested_once_more(desk: Desk, id_token: bool) -> None:
+def test_a_lost_profile_is_requested_once_again(desk: Desk, id_token: bool) -> None:
     first = desk.sign_in()
     if not id_token:
         desk.store.save("user-alice", replace(desk.tokens(), id_token=None, id_token_claims={}))
@@ -209,7 +209,7 @@ def test_a_profile_that_is_lost_is_requested_once_more(desk: Desk, id_token: boo
     assert (desk.idp.calls - before)["userinfo"] == 1
 
 
-def test_a_profile_that_is_lost_is_taken_from_the_id_token_while_the_provider_is_down(desk: Desk) -> None:
+def test_during_an_outage_a_lost_profile_is_taken_from_the_id_token(desk: Desk) -> None:
     first = desk.sign_in()
     Accounts(desk.store.backend, desk.client_id).forget("user-alice")
     desk.idp.wrap(lambda app: Response("no", 500))
@@ -228,7 +228,7 @@ def test_a_stored_users_tokens_outlive_a_failed_request_for_the_profile(desk: De
     assert desk.idp.calls["revoke"] == 0
 
 
-def test_two_threads_that_log_in_at_once_are_signed_in_alike(desk: Desk) -> None:
+def test_threads_that_log_in_at_once_get_the_same_tokens(desk: Desk) -> None:
     desk.sign_in()
     desk.age(-1)
     app, results = PyWry(), list[AuthFlowResult]()
@@ -244,10 +244,10 @@ def test_two_threads_that_log_in_at_once_are_signed_in_alike(desk: Desk) -> None
     app.close()
 
 
-# somebody is asked
+# Logins with a sign-in
 
 
-def test_force_and_prompt_always_ask(desk: Desk) -> None:
+def test_force_and_prompt_always_require_a_sign_in(desk: Desk) -> None:
     desk.sign_in()
     for wish in ({"force": True}, {"prompt": "login"}, {"prompt": "select_account"}):
         assert desk.sign_in(**wish).user_id == "user-alice"
@@ -255,17 +255,17 @@ def test_force_and_prompt_always_ask(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("left", [30, -1])
-def test_after_the_grants_end_the_person_is_asked(everywhere: Desk, left: float) -> None:
+def test_after_the_end_of_the_grant_the_user_must_sign_in(everywhere: Desk, left: float) -> None:
     everywhere.sign_in()
     everywhere.age(left)
     everywhere.end_grant()
     before = everywhere.idp.calls["token"]
     assert everywhere.sign_in().user_id == "user-alice"
-    assert everywhere.idp.calls["token"] - before == 2, "the refusal, and the exchange"
+    assert everywhere.idp.calls["token"] - before == 2, "expected one refusal and one exchange"
     assert everywhere.start().user_id == "user-alice"
 
 
-def test_without_a_refresh_token_the_end_of_the_access_token_asks(desk: Desk) -> None:
+def test_without_a_refresh_token_an_expired_token_requires_a_sign_in(desk: Desk) -> None:
     desk.sign_in()
     desk.store.save("user-alice", replace(desk.tokens(), refresh_token=None))
     desk.age(30)
@@ -275,16 +275,16 @@ def test_without_a_refresh_token_the_end_of_the_access_token_asks(desk: Desk) ->
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage", b"{}", b'{"v":99}', b"\xff" * 100])
-def test_tokens_that_cannot_be_read_ask(everywhere: Desk, garbage: bytes) -> None:
-    """S6: a record that cannot be read is missing, and gives way to the next one."""
+def test_unreadable_tokens_require_a_sign_in(everywhere: Desk, garbage: bytes) -> None:
+    """A record that cannot be read counts as missing, and is replaced. [S6]"""
     everywhere.sign_in()
     everywhere.store.backend.put("oauth:tokens:user-alice", garbage, Terms(group="oauth:tokens"))
     assert everywhere.sign_in().user_id == "user-alice"
     assert everywhere.start().user_id == "user-alice"
 
 
-def test_each_account_can_be_asked_for_and_the_last_one_is_taken_by_itself(everywhere: Desk) -> None:
-    """N16."""
+def test_each_account_can_be_selected_and_the_last_one_is_the_default(everywhere: Desk) -> None:
+    """A cancelled sign-in does not change the default. [N16]"""
     everywhere.sign_in()
     everywhere.sign_in(Person("bob", "builder"), force=True)
     assert everywhere.start().user_id == "user-bob"
@@ -297,13 +297,13 @@ def test_each_account_can_be_asked_for_and_the_last_one_is_taken_by_itself(every
 
 
 @pytest.mark.parametrize("hint", ["alice", "alice@example.com", "ALICE@example.com", "user-alice"])
-def test_a_hint_at_who_is_signed_in_asks_nobody(desk: Desk, hint: str) -> None:
+def test_a_hint_that_matches_the_stored_user_is_silent(desk: Desk, hint: str) -> None:
     desk.sign_in()
     assert desk.start(login_hint=hint).user_id == "user-alice"
 
 
-def test_a_hint_at_somebody_else_asks_them(desk: Desk) -> None:
-    """N16: whoever means Bob is not to work as Alice."""
+def test_a_hint_at_another_user_requires_a_sign_in(desk: Desk) -> None:
+    """A user who wants to be Bob must not work as Alice. [N16]"""
     desk.sign_in()
     person = Person(username="", password="builder")
     assert desk.sign_in(person, login_hint="bob").user_id == "user-bob"
@@ -311,22 +311,24 @@ def test_a_hint_at_somebody_else_asks_them(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("scopes", [["openid"], ["email", "openid"], "openid profile"])
-def test_scopes_that_were_granted_ask_nobody(desk: Desk, scopes: Any) -> None:
+def test_granted_scopes_require_no_sign_in(desk: Desk, scopes: Any) -> None:
     desk.sign_in()
     assert desk.start(scopes=scopes).tokens.scope == "openid email profile"
 
 
-def test_scopes_beyond_ask_and_what_is_refused_is_not_asked_for_again(desk: Desk) -> None:
+def test_new_scopes_are_requested_once_even_if_they_are_refused(desk: Desk) -> None:
     desk.sign_in()
     more = ["openid", "groups"]
     assert desk.sign_in(scopes=more).tokens.scope == "openid groups"
     assert desk.start(scopes=more).tokens.scope == "openid groups"
-    desk.store.save("user-alice", replace(desk.tokens(), scope="openid"))  # as if the provider gave no more
+    desk.store.save(
+        "user-alice", replace(desk.tokens(), scope="openid")
+    )  # as if the provider granted no more
     assert desk.start(scopes=more).tokens.scope == "openid"
     assert desk.sign_in(scopes=["openid", "email"]).tokens.scope == "openid email"
 
 
-def test_a_logout_forgets_and_nobody_else_is_touched(everywhere: Desk) -> None:
+def test_a_logout_removes_one_user_and_no_other(everywhere: Desk) -> None:
     everywhere.sign_in(Person("bob", "builder"))
     app = PyWry()
     everywhere.sign_in(app=app, force=True)
@@ -351,7 +353,7 @@ def test_a_logout_in_one_program_is_seen_by_the_others(everywhere: Desk) -> None
     everywhere.sign_in()
 
 
-def test_a_store_that_fails_in_the_middle_of_a_logout_can_be_asked_again(desk: Desk) -> None:
+def test_a_logout_can_be_repeated_after_a_failure_of_the_store(desk: Desk) -> None:
     app = PyWry()
     desk.sign_in(app=app)
     discard = desk.store.discard
@@ -367,14 +369,14 @@ def test_a_store_that_fails_in_the_middle_of_a_logout_can_be_asked_again(desk: D
     assert app.logout()
 
 
-# several programs
+# Several programs
 
 
 @pytest.mark.parametrize("another", ["client", "issuer"])
 def test_tokens_of_another_client_or_issuer_are_neither_used_nor_destroyed(
     everywhere: Desk, another: str
 ) -> None:
-    """S6: the same user ID on one store."""
+    """Both have the same user ID on one store. [S6]"""
     theirs = everywhere.sign_in().tokens
     client = _client("" if another == "client" else everywhere.client_id)
     with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
@@ -388,13 +390,13 @@ def test_tokens_of_another_client_or_issuer_are_neither_used_nor_destroyed(
 
 @dataclass
 class Programs:
-    """Programs of one user, which know each other as little as their settings do."""
+    """Programs of one user with separate settings."""
 
     idp: IdentityProvider
     monkeypatch: pytest.MonkeyPatch
 
     def login(self, client_id: str, person: Person | None, **deploy: str) -> AuthFlowResult:
-        """Run one that takes everything from the environment."""
+        """Run a program that takes all settings from the environment."""
         oauth2 = {
             "PROVIDER": "oidc",
             "ISSUER_URL": self.idp.issuer,
@@ -411,13 +413,13 @@ class Programs:
                 return app.login(show_window=_refuse, notify=_refuse)
             result = app.login(show_window=person.open, close_window=person.close, notify=_ignore)
             app.close()
-        assert person.url, "nobody was asked"
+        assert person.url, "no window was opened"
         return result
 
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Programs]]:
-    """Makes programs by their client IDs, with a provider that knows them."""
+    """Return a function that creates programs by their client IDs, with a provider for them."""
     with ExitStack() as providers:
 
         def make(*names: str) -> Programs:
@@ -431,7 +433,7 @@ NAMES = ["desk", "Desk", "../desk", "desk/..", "a" * 300, "d.e.s.k", "CON", "x y
 
 
 def test_each_program_has_a_file_of_its_own(programs: Callable[..., Programs], tmp_path: Path) -> None:
-    """Two with one user would replace each other's tokens; names may differ in what no file name keeps."""
+    """Two programs in one file would replace each other's tokens. Some names differ only in unsafe parts."""
     two = programs(*NAMES)
     first = {name: two.login(name, Person()) for name in NAMES}
     for name in NAMES:
@@ -444,10 +446,10 @@ def test_each_program_has_a_file_of_its_own(programs: Callable[..., Programs], t
     assert all(path.stat().st_mode & 0o077 == 0 for path in files)
 
 
-def test_clients_on_a_file_that_is_named_use_nothing_of_each_other(
+def test_clients_on_one_configured_file_do_not_use_each_others_tokens(
     programs: Callable[..., Programs], tmp_path: Path
 ) -> None:
-    """A shared store means one client: the second one's sign-in takes the place of the first one's."""
+    """A shared store is for one client: the sign-in of the second one replaces that of the first one."""
     two, place = programs("one", "two"), str(tmp_path / "shared.sqlite3")
     two.login("one", Person(), SQLITE_PATH=place)
     assert two.login("one", None, SQLITE_PATH=place).tokens.client_id == "one"
@@ -457,7 +459,7 @@ def test_clients_on_a_file_that_is_named_use_nothing_of_each_other(
     assert not (tmp_path / "pywry-auth").exists() or not list((tmp_path / "pywry-auth").glob("*.sqlite3"))
 
 
-def test_the_settings_say_how_long_a_set_that_can_be_refreshed_is_kept(
+def test_a_setting_limits_how_long_refreshable_tokens_are_kept(
     desk: Desk,
     redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -480,10 +482,8 @@ def test_the_settings_say_how_long_a_set_that_can_be_refreshed_is_kept(
     assert 86000 < redis_server.client.ttl(f"{prefix}:oauth:tokens:user-alice") <= 86400
 
 
-def test_nothing_in_the_file_can_be_read_without_the_keys(
-    programs: Callable[..., Programs], tmp_path: Path
-) -> None:
-    """T13: tokens and profile; and with other keys it is as if there were nothing."""
+def test_the_file_cannot_be_read_without_the_keys(programs: Callable[..., Programs], tmp_path: Path) -> None:
+    """Tokens and profile are encrypted. With other keys the store seems to be empty. [T13]"""
     desk, place = programs("desk"), tmp_path / "tokens.sqlite3"
     settings = {"SQLITE_PATH": str(place), "ENCRYPTION_KEYS": _KEYS[0]}
     tokens = desk.login("desk", Person(), **settings).tokens
@@ -496,29 +496,29 @@ def test_nothing_in_the_file_can_be_read_without_the_keys(
     assert desk.login("desk", Person(), **{**settings, "ENCRYPTION_KEYS": _KEYS[1]}).success
 
 
-# what goes on behind
+# In the background
 
 
-def test_signed_in_silently_the_tokens_are_kept_fresh_until_the_program_closes(desk: Desk) -> None:
+def test_after_a_silent_login_tokens_are_kept_fresh_until_close(desk: Desk) -> None:
     desk.sign_in()
     before = {thread for thread in threading.enumerate() if thread.name == _TIMER}
     app = PyWry()
     desk.start(app)
     (timer,) = {thread for thread in threading.enumerate() if thread.name == _TIMER} - before
     assert timer.daemon
-    earlier = app.session_manager  # which the program may hold on to
+    earlier = app.session_manager  # the program may keep a reference
     desk.start(app)
     assert app.session_manager is not earlier
     timer.join(20)
-    assert not timer.is_alive(), "the one of the session before"
+    assert not timer.is_alive(), "the timer of the earlier session is still alive"
     app.close()
     for thread in {thread for thread in threading.enumerate() if thread.name == _TIMER} - before:
         thread.join(20)
         assert not thread.is_alive()
 
 
-def test_a_program_signs_its_user_in_again_when_it_is_told_that_it_has_to(desk: Desk) -> None:
-    """The guide's own wiring: ``on_reauth_required=lambda: app.login()``."""
+def test_a_program_signs_its_user_in_again_after_the_end_of_the_grant(desk: Desk) -> None:
+    """The guide recommends ``on_reauth_required=lambda: app.login()``."""
     app = PyWry()
     desk.sign_in(app=app)
     people: list[Person] = []
@@ -538,27 +538,27 @@ def test_a_program_signs_its_user_in_again_when_it_is_told_that_it_has_to(desk: 
     app.close()
 
 
-def test_no_word_of_it_holds_a_secret(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """T31: silent sign-in, refresh, refusal and logout, at DEBUG."""
+def test_no_log_or_repr_contains_a_secret(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Silent login, refresh, refusal and logout are logged at DEBUG. [T31]"""
     app = PyWry()
     with caplog.at_level(logging.DEBUG):
         desk.sign_in(app=app)
         seen = [desk.tokens(), desk.age(-1)]
-        told = [repr(desk.start(app)), repr(app), repr(app.session_manager)]
+        shown = [repr(desk.start(app)), repr(app), repr(app.session_manager)]
         seen.append(desk.tokens())
         desk.age(-1)
         desk.end_grant()
         desk.sign_in(app=app)
         seen.append(desk.tokens())
         app.logout()
-    text = caplog.text + "".join(told)
+    text = caplog.text + "".join(shown)
     assert len(caplog.records) > 3
     for tokens in seen:
         for name in _SECRETS:
             assert getattr(tokens, name) not in text
 
 
-# what it costs
+# Imports
 
 _START = """
 import sys
@@ -586,19 +586,17 @@ _SHOW = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
 
 def _loaded_by(code: str, *arguments: str, **variables: str) -> set[str]:
-    """Return the packages that a program has loaded when it has signed Alice in."""
+    """Return the packages that a program has loaded after it signed Alice in."""
     with started(sys.executable, "-W", "error", "-c", code + _SHOW, *arguments, **variables) as program:
         status, out, err = program.end()
     assert (status, err) == (0, "")
-    who, loaded = out.splitlines()
-    assert who == "user-alice"
+    user, loaded = out.splitlines()
+    assert user == "user-alice"
     return set(loaded.split())
 
 
-def test_a_program_that_has_its_tokens_loads_no_http_no_settings_and_no_listener(
-    desk: Desk, tmp_path: Path
-) -> None:
-    """S12: from process start to signed in with the standard library alone."""
+def test_a_silent_login_loads_no_http_no_settings_and_no_callback_server(desk: Desk, tmp_path: Path) -> None:
+    """Until the user is signed in, only the standard library is loaded. [S12]"""
     desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
     desk.sign_in()
     place = str(tmp_path / "t.sqlite3")
@@ -607,7 +605,7 @@ def test_a_program_that_has_its_tokens_loads_no_http_no_settings_and_no_listener
     assert not loaded & {"http", "ssl", "email", "webbrowser", "hmac", "html", "asyncio"}
 
 
-def test_by_settings_it_loads_the_settings_and_no_http(desk: Desk, tmp_path: Path) -> None:
+def test_a_silent_login_by_settings_loads_no_http(desk: Desk, tmp_path: Path) -> None:
     desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
     desk.sign_in()
     settings = {

@@ -1,4 +1,4 @@
-"""Knows when a thread waits for another thread's work, so that tests need not guess."""
+"""Signals when a thread waits for another thread, so that tests need not guess."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def count_waiters(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Return a semaphore that is released whenever a thread asks a Future for its result."""
+    """Return a semaphore that is released whenever a thread requests the result of a Future."""
     waiters = threading.Semaphore(0)
     original = Future.result
 
