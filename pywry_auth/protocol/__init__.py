@@ -1,5 +1,6 @@
-"""The RFCs' rules; no Flask, no stores, no threads of its own.
+"""The rules of the RFCs, without Flask, stores or threads.
 
-Every function here takes values and returns values or raises. Higher floors decide when it is called, where
-its results are kept and how users see them. Wire names (``redirect_uri``, ``code_verifier`` …) stay inside.
+Every function here takes values and returns values or raises an error. The layers above decide when to call
+it, where to keep its results and how to show them. Wire names (``redirect_uri``, ``code_verifier`` …) stay
+inside.
 """

@@ -17,7 +17,7 @@ ResponseParameters = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class AuthorizationCode:
-    """A code from a validated response; only such a code is exchanged."""
+    """A code from a validated response; no other code is exchanged."""
 
     value: str = field(repr=False)
 
@@ -30,15 +30,15 @@ def validate_authorization_response(
     is_same_issuer: Callable[[str], bool],
     iss_required: bool,
 ) -> AuthorizationCode:
-    """Return the code of a response that belongs to the request.
+    """Validate a response to the request and return its code.
 
     The checks come in this order: duplicate parameters, state, issuer, error, code.
 
     Args:
         request: The authorization request.
         parameters: The response.
-        issuer: The provider's issuer; empty when it has none, and ``iss`` is then ignored.
-        is_same_issuer: Tells whether an ``iss`` names that issuer.
+        issuer: The provider's issuer. If it is empty, ``iss`` is ignored.
+        is_same_issuer: Returns whether an ``iss`` names that issuer.
         iss_required: Whether the provider always sends ``iss`` (RFC 9207 §3).
 
     Raises:
@@ -55,7 +55,7 @@ def validate_authorization_response(
             "The response does not belong to this login: start a new one.", error=ErrorCode.INVALID_STATE
         )
     received = values.get("iss")
-    # RFC 9207 §2.4: this comes before a response is read as a refusal, which another server may have sent.
+    # RFC 9207 §2.4: check the issuer before the error, because another server may have sent the refusal.
     if issuer and (iss_required or received is not None) and not is_same_issuer(received or ""):
         raise AuthenticationError(
             f"The response does not come from {printable(issuer)}: start a new login, and if this "

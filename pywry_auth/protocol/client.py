@@ -1,6 +1,6 @@
-"""Every call that a client makes to a provider, and the validation of what the provider sends.
+"""A client's calls to its provider, and the validation of the responses.
 
-This file imports the HTTP and the signature libraries: ``OAuthProvider`` imports it at the first call.
+This file imports the HTTP and the signature libraries, so ``OAuthProvider`` imports it at the first call.
 """
 
 from __future__ import annotations
@@ -35,20 +35,22 @@ class Hooks(Protocol):
 
     @property
     def http_options(self) -> HTTPOptions:
-        """How calls are made."""
+        """The options of calls to the provider."""
 
     def require_endpoint(self, member: str) -> str:
-        """Return a member of the metadata that must not be empty."""
+        """Return a required member of the metadata."""
 
     def expected_issuer(self, claims: Claims) -> str:
         """Return the issuer that a token must name."""
 
     def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
-        """Return a token set in the form that the RFCs ask for."""
+        """Return a token set in the form that the RFCs require."""
 
 
 class ProtocolClient:
-    """Makes the calls to one provider, as one client; ``OAuthProvider`` documents their arguments and errors.
+    """Makes the calls of one client to one provider.
+
+    ``OAuthProvider`` documents their arguments and errors.
 
     Args:
         identity: The client.
@@ -88,13 +90,16 @@ class ProtocolClient:
         nonce: str | None,
         scope: str,
     ) -> OAuthTokenSet:
-        """Return the tokens for a code, the ID token validated (RFC 6749 §4.1.3, OIDC Core §3.1.3)."""
+        """Exchange a code for tokens and validate the ID token.
+
+        See RFC 6749 §4.1.3 and OIDC Core §3.1.3.
+        """
         value = code.value if isinstance(code, AuthorizationCode) else code
         grant = {"grant_type": "authorization_code", "code": value, "redirect_uri": redirect_uri}
         return self.obtain({**grant, "code_verifier": verifier}, nonce, scope)
 
     def obtain(self, grant: Mapping[str, str | None], nonce: str | None, scope: str) -> OAuthTokenSet:
-        """Return the tokens of a sign-in by any grant, the ID token validated.
+        """Request the tokens for any grant and validate the ID token.
 
         Args:
             grant: ``grant_type`` and its parameters.
@@ -114,16 +119,23 @@ class ProtocolClient:
         return self._validated(replace(tokens, scope=tokens.scope or scope), nonce)
 
     def refresh(self, refresh_token: str) -> OAuthTokenSet:
-        """Return new tokens (RFC 6749 §6); a response without a new refresh token keeps the old one."""
+        """Return new tokens (RFC 6749 §6).
+
+        If the response has no new refresh token, the old one is kept.
+        """
         if self._hooks.uses_openid:
-            # Otherwise an ID token that cannot be validated could cost a refresh token that was just spent.
+            # Fetch the keys first: without them, the refresh token would be spent for tokens that cannot be
+            # validated.
             self._signing_keys().keys()
-        # No scope is sent: it would be the same, and some servers refuse the parameter.
+        # Send no scope: the scope stays the same, and some servers refuse the parameter.
         grant = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         return self._validated(self.token_endpoint().request(grant), None)
 
     def revoke(self, token: str) -> bool | None:
-        """Revoke a token (RFC 7009); return whether the provider confirms it, or None without an endpoint."""
+        """Revoke a token and return whether the provider confirms it (RFC 7009).
+
+        None means that the provider has no revocation endpoint.
+        """
         url = self._metadata().revocation_endpoint
         return self.token_endpoint().revoke(url, token) if url else None
 
@@ -154,7 +166,7 @@ class ProtocolClient:
     def end_session_url(
         self, id_token_hint: str | None, post_logout_redirect_uri: str | None, state: str | None
     ) -> str | None:
-        """Return the URL that ends the session at the provider, or None (OIDC RP-Initiated Logout §2)."""
+        """Return the provider's sign-out URL, or None (OIDC RP-Initiated Logout §2)."""
         endpoint = self._metadata().end_session_endpoint
         parameters = {
             "id_token_hint": id_token_hint,
@@ -165,10 +177,10 @@ class ProtocolClient:
         return with_query(endpoint, parameters) if endpoint else None
 
     def token_endpoint(self) -> TokenEndpoint:
-        """Return the provider's token endpoint, for a grant of any type.
+        """Return the provider's token endpoint.
 
         Raises:
-            AuthenticationError: The provider has none.
+            AuthenticationError: The provider has no token endpoint.
         """
         metadata = self._metadata()
         authentication = replace(
@@ -182,7 +194,7 @@ class ProtocolClient:
     def _validated(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
         tokens = self._hooks.normalize_tokens(tokens)
         if tokens.id_token is None or not self._hooks.uses_openid:
-            return replace(tokens, id_token=None)  # an ID token that was not requested is not validated
+            return replace(tokens, id_token=None)  # drop an ID token that was not requested
         try:
             claims = self.validate_id_token(tokens.id_token, nonce, tokens.access_token)
         except TokenError:

@@ -28,12 +28,12 @@ _USUAL = ("RS256", "ES256", "ES384", "ES512", "EdDSA")
 
 @dataclass(frozen=True)
 class ClientKey:
-    """A client's private key, and how it signs.
+    """A client's private key and its signature algorithm.
 
     Args:
         key: The key.
-        algorithm: The signature's (RFC 7518 §3.1).
-        kid: The key's name at the provider; empty when it has none.
+        algorithm: The signature algorithm (RFC 7518 §3.1).
+        kid: The key's name at the provider; empty for none.
     """
 
     key: Key = field(repr=False)
@@ -41,10 +41,10 @@ class ClientKey:
     kid: str
 
     def assertion(self, client_id: str, audience: str, now: float) -> str:
-        """Return an assertion for one request (RFC 7523 §3); it expires after 60 s.
+        """Return an assertion that expires after 60 s (RFC 7523 §3).
 
         Args:
-            client_id: The client that signs, and that the assertion is about.
+            client_id: The issuer and the subject of the assertion.
             audience: The provider's issuer.
             now: Unix time in seconds.
         """
@@ -63,18 +63,20 @@ class ClientKey:
 
 @dataclass(frozen=True)
 class ClientAuthentication:
-    """One client, and how it authenticates in each request to the token endpoint and its neighbours.
+    """One client and its authentication at the provider.
+
+    Each request to the token and revocation endpoints uses it.
 
     Args:
         client_id: The client's identifier.
-        client_secret: Its secret; empty for a public client.
+        client_secret: The client's secret; empty for a public client.
         configured: ``auto``, or the method that the settings name.
-        key: Its private key; None if it has none.
+        key: The client's private key, or None.
         clock: Unix time in seconds.
-        offered: ``token_endpoint_auth_methods_supported``; empty if the provider does not say, which means
-            Basic (OIDC Discovery §3).
-        audience: The provider's issuer, or its token endpoint if it has no issuer: any other audience would
-            let the server that receives an assertion use it elsewhere (draft-ietf-oauth-rfc7523bis).
+        offered: ``token_endpoint_auth_methods_supported``. If the provider does not list its methods, this is
+            empty, which means Basic (OIDC Discovery §3).
+        audience: The provider's issuer, or its token endpoint if it has no issuer. With any other audience,
+            the server that receives an assertion could use it elsewhere (draft-ietf-oauth-rfc7523bis).
     """
 
     client_id: str
@@ -87,10 +89,12 @@ class ClientAuthentication:
 
     @property
     def method(self) -> str:
-        """The method in use; there is never a second attempt with another one.
+        """The authentication method in use.
+
+        There is never a second attempt with another method.
 
         Raises:
-            AuthenticationError: The secret, the key and the methods do not fit together.
+            AuthenticationError: The secret or key that the method needs is missing, or no method is usable.
         """
         method = self._best_method() if self.configured == "auto" else self.configured
         if method not in (_KEY, _BASIC, _POST, _NONE):
@@ -106,7 +110,7 @@ class ClientAuthentication:
         return method
 
     def apply(self, parameters: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-        """Return the headers and the body's parameters of one authenticated request.
+        """Return the headers and body parameters of an authenticated request.
 
         Args:
             parameters: The request without the client's authentication.
@@ -116,7 +120,7 @@ class ClientAuthentication:
         """
         method = self.method
         if method == _BASIC:
-            # RFC 6749 §2.3.1: both parts are form-urlencoded, so that a colon in the identifier is safe.
+            # RFC 6749 §2.3.1: encode both parts as in a form, so that a colon in the identifier is safe.
             pair = f"{quote_plus(self.client_id)}:{quote_plus(self.client_secret)}"
             return {"Authorization": "Basic " + b64encode(pair.encode("ascii")).decode("ascii")}, {
                 **parameters
@@ -132,20 +136,21 @@ class ClientAuthentication:
     def _best_method(self) -> str:
         ours = ((_KEY,) if self.key else ()) + ((_BASIC, _POST) if self.client_secret else ())
         if not ours:
-            return _NONE  # a public client has no choice: many providers accept it without saying so
+            return _NONE  # for a public client; many providers accept it without listing it
         if not self.offered:
             return _BASIC if self.client_secret else _KEY
         return next((method for method in ours if method in self.offered), "")
 
 
 def load_client_key(path: str) -> ClientKey:
-    """Return the private key of a file.
+    """Return the private key in a file.
 
     Args:
-        path: A PEM file, or a JWK, whose ``alg`` and ``kid`` are respected.
+        path: A PEM file or a JWK. The ``alg`` and ``kid`` of a JWK are used.
 
     Raises:
-        AuthenticationError: The file cannot be read, or has no key that can sign; its content is not quoted.
+        AuthenticationError: The file cannot be read, or contains no key that can sign. The error never quotes
+            the file's content.
     """
     key, members = _read(path)
     if not key.is_private:
@@ -157,12 +162,12 @@ def load_client_key(path: str) -> ClientKey:
     usual = [members["alg"]] if members.get("alg") else _USUAL
     algorithm = next((name for name in usual if name in fitting), None)
     if algorithm is None:
-        raise _unusable(path, "its kind of key or its alg cannot sign here")
+        raise _unusable(path, "its key type, curve or alg is not supported")
     loaded = ClientKey(key, algorithm, str(members["kid"]) if "kid" in members else "")
     try:
         loaded.assertion("", "", 0)
-    except JoseError:  # otherwise each login would fail
-        raise _unusable(path, "the JWK's own use or key_ops is not signing") from None
+    except JoseError:  # find this out now, instead of at each login
+        raise _unusable(path, "the use or key_ops of the JWK does not permit signing") from None
     return loaded
 
 
@@ -172,8 +177,8 @@ def _read(path: str) -> tuple[Key, Mapping[str, object]]:
         return key, key.as_dict(private=False)
     except OSError as error:
         raise _unusable(path, f"it cannot be read ({type(error).__name__})") from None
-    except Exception as error:  # noqa: BLE001  # a key can be wrong in many ways, and each text could show it
-        why = f"it is not a key in PEM or JWK, or it has a passphrase ({type(error).__name__})"
+    except Exception as error:  # noqa: BLE001  # parsers raise many kinds of errors, and their texts could quote the key
+        why = f"it is neither a PEM nor a JWK key, or it has a passphrase ({type(error).__name__})"
         raise _unusable(path, why) from None
 
 
@@ -191,7 +196,7 @@ def _imported(text: str) -> Key:
 
 def _unusable(path: str, why: str) -> AuthenticationError:
     return AuthenticationError(
-        f"CLIENT_KEY_FILE {printable(path)}: {why}. Make one with: openssl genpkey -algorithm EC "
+        f"CLIENT_KEY_FILE {printable(path)}: {why}. Create a key with: openssl genpkey -algorithm EC "
         "-pkeyopt ec_paramgen_curve:P-256 -out client.pem",
         error=ErrorCode.INVALID_CONFIGURATION,
     )

@@ -1,7 +1,8 @@
-"""urllib3 connections with one deadline for connecting and for the whole answer.
+"""urllib3 connections with one deadline for the whole call.
 
-A socket's own timeout starts again with each address of a host and with each read. Many addresses behind a
-silent firewall, or a server that sends single bytes, could therefore hold a caller for minutes or hours.
+A socket's own timeout starts again with each address of a host and with each read. A host with many
+unreachable addresses, or a server that sends single bytes, could therefore block a caller for minutes or
+hours.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ADDRESS_SECONDS = 3.05  # longer than one retransmitted SYN; then another addre
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket; each read may take only the time that is left."""
+    """Reads a socket within the remaining time."""
 
     def __init__(self, sock: socket.socket, seconds: float) -> None:
         self._socket = sock
@@ -59,7 +60,7 @@ class _DeadlineSocket:
 
 
 def _response(connection: HTTPConnection, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-    # By now urllib3 2 has set the connection's timeout to the rest of the call's total.
+    # urllib3 2 has set the connection's timeout to the rest of the call's time limit.
     if isinstance(connection.timeout, (int, float)):
         sock = _DeadlineSocket(sock, connection.timeout)
     return http.client.HTTPResponse(sock, *args, **kwargs)
@@ -70,7 +71,10 @@ class _Deadline:
 
 
 class _Connecting(HTTPConnection):
-    """Divides the time allowed among a host's addresses; the parent allows it for each address."""
+    """Divides the time limit among the addresses of a host.
+
+    The parent class allows the whole time for each address.
+    """
 
     def _new_conn(self) -> socket.socket:
         name, allowed = self._dns_host, self.timeout
@@ -108,15 +112,15 @@ def _left(ends: float) -> float:
 
 @cache
 def with_deadline(pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    """Return a pool class whose connections keep the deadline of each call.
+    """Return a pool class with connections that keep each call's deadline.
 
     Args:
-        pool: A pool class: for http or https, direct or through a SOCKS proxy.
+        pool: A pool class for http or https, direct or through a SOCKS proxy.
     """
     kind = pool.ConnectionCls
     if issubclass(kind, _Deadline):
         return pool
-    # A SOCKS proxy connects by itself, to a name or to an address as its URL says.
+    # A SOCKS proxy connects by itself. Its URL decides whether the proxy or this machine resolves the name.
     usual = getattr(kind, "_new_conn", None) is HTTPConnection._new_conn
     bases = (_Deadline, _Connecting, kind) if usual else (_Deadline, kind)
     return type(pool.__name__, (pool,), {"ConnectionCls": type(kind.__name__, bases, {})})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ProviderMetadata:
     """An authorization server's endpoints and abilities (OIDC Discovery §3, RFC 8414 §2).
 
-    The names are the wire's. Empty means that the server has none, or does not say.
+    The names are those of the document. An empty value means that the document does not contain it.
     """
 
     issuer: str = ""
@@ -40,11 +40,11 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     """Return the metadata of an issuer (OIDC Discovery §4).
 
     Args:
-        session: Makes the call.
-        issuer_url: The issuer as configured; a trailing slash may differ from the issuer's own name.
+        session: The HTTP session for the call.
+        issuer_url: The issuer as configured; the issuer's own name may differ by a trailing slash.
 
     Raises:
-        AuthenticationError: The issuer did not answer, or the document is not this issuer's.
+        AuthenticationError: The issuer did not answer, or the document belongs to another issuer.
     """
     require_endpoint(issuer_url, "ISSUER_URL")
     url = issuer_url.rstrip("/") + "/.well-known/openid-configuration"
@@ -52,11 +52,11 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     if answer.status != 200:
         raise answer.fault("no discovery document (check ISSUER_URL)")
     metadata = _read(answer.json_object())
-    # OIDC Discovery §4.3: otherwise one issuer could speak for another. People often get the slash wrong.
+    # OIDC Discovery §4.3: otherwise one issuer could act for another. The trailing slash is a common mistake.
     if metadata.issuer.removesuffix("/") != issuer_url.removesuffix("/"):
         raise AuthenticationError(
             f"ISSUER_URL is {printable(issuer_url)} but the issuer there calls itself "
-            f"{printable(metadata.issuer)!r}: set ISSUER_URL to exactly that if you trust it.",
+            f"{printable(metadata.issuer)!r}: set ISSUER_URL to exactly this value if you trust it.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     _require_endpoints(metadata)
@@ -76,7 +76,7 @@ def _read(document: Mapping[str, Any]) -> ProviderMetadata:
             usable = type(value) is type(field.default)
         if not usable:
             raise AuthenticationError(
-                f"The issuer's discovery document has a {field.name} of the wrong type.",
+                f"The issuer's discovery document has a {field.name} of the wrong type: check ISSUER_URL.",
                 error=ErrorCode.INVALID_RESPONSE,
             )
         values[field.name] = value
@@ -93,6 +93,7 @@ def _require_endpoints(metadata: ProviderMetadata) -> None:
         if is_loopback(urlsplit(url).hostname) and not local:
             # A remote document must not make this program call services of its own machine.
             raise AuthenticationError(
-                f"The issuer's {field.name} points at this machine, but the issuer is on another.",
+                f"The issuer's {field.name} points to this machine, but the issuer is on another machine: "
+                "check ISSUER_URL.",
                 error=ErrorCode.INVALID_RESPONSE,
             )

@@ -1,7 +1,8 @@
-"""The one HTTP client: an ``OAuth2Session`` over one pooled transport per process.
+"""The HTTP client: an ``OAuth2Session`` over a pooled transport per process.
 
-The same path serves https and loopback. It never follows a redirect, sends or keeps a cookie, reads
-``.netrc``, speaks plain http to another machine, waits longer than allowed, or reads more than 1 MiB.
+The same code serves https and loopback addresses. It follows no redirects, neither sends nor keeps cookies,
+does not read ``.netrc``, and never uses plain http to another machine. It keeps the time limit and reads at
+most 1 MiB.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class ProviderAnswer:
-    """The provider's answer: status, media type and at most 1 MiB of body."""
+    """The provider's answer: status, media type and body.
+
+    The body has at most 1 MiB.
+    """
 
     url: str
     status: int
@@ -47,7 +51,7 @@ class ProviderAnswer:
         """Return the body as a JSON object.
 
         Raises:
-            AuthenticationError: It is not one.
+            AuthenticationError: The body is not a JSON object.
         """
         value = self._json()
         if not isinstance(value, dict):
@@ -58,7 +62,7 @@ class ProviderAnswer:
         """Return the body as a JSON array.
 
         Raises:
-            AuthenticationError: It is not one.
+            AuthenticationError: The body is not a JSON array.
         """
         value = self._json()
         if not isinstance(value, list):
@@ -83,18 +87,18 @@ class ProviderAnswer:
         try:
             return json.loads(self.body, parse_constant=_not_json, parse_float=_finite)
         except (ValueError, RecursionError) as error:
-            # Mostly a proxy's error page. The parser's error would carry the body, so it is dropped.
+            # This is mostly a proxy's error page. The parser's error contains the body, so it is not chained.
             raise self.fault(f"a body that is not JSON ({type(error).__name__})") from None
 
 
 def _finite(text: str) -> float:
-    """Return a number; refuse one so large that it becomes Infinity."""
+    """Return a number; refuse one too large for a float."""
     value = float(text)
     return value if math.isfinite(value) else _not_json(text)
 
 
 def _not_json(text: str) -> NoReturn:
-    """Refuse NaN and Infinity: Python's parser accepts them, RFC 8259 §6 does not."""
+    """Refuse NaN and Infinity, which Python's parser accepts (RFC 8259 §6)."""
     raise ValueError("a number that is not JSON")
 
 
@@ -118,8 +122,8 @@ def _keep_deadlines(manager: PoolManager) -> PoolManager:
 class _Transport:
     """The process's pooled adapter.
 
-    The lock guards its creation: once per process, and again after a fork, because two processes on one open
-    connection would read each other's answers.
+    The lock guards its creation, which happens once per process and again after a fork: two processes that
+    share an open connection would read each other's answers.
     """
 
     def __init__(self) -> None:
@@ -138,12 +142,17 @@ _transport = _Transport()
 
 
 def close_idle_connections() -> None:
-    """Close the idle connections to providers; the next call opens a new one."""
+    """Close the idle connections to providers.
+
+    The next call opens a new one.
+    """
     _transport.adapter().close()
 
 
 class ProviderSession(OAuth2Session):
-    """An ``OAuth2Session`` with this transport's rules; create one for each call or thread.
+    """An ``OAuth2Session`` with this transport's rules.
+
+    Create one for each call or thread.
 
     Args:
         options: Time allowed, proxy and trusted certificates.
@@ -163,10 +172,12 @@ class ProviderSession(OAuth2Session):
     def request(  # type: ignore[override]  # fewer arguments than OAuth2Session.request
         self, method: str, url: str, **arguments: Any
     ) -> requests.Response:
-        """Make one request under the transport rules; no token is added and no redirect followed.
+        """Make one request under the rules of this transport.
+
+        It adds no token and follows no redirect.
 
         Raises:
-            AuthenticationError: The URL is neither https nor loopback.
+            AuthenticationError: The URL has neither the scheme https nor a loopback host.
         """
         require_endpoint(url, "the URL")
         arguments.setdefault("timeout", Timeout(total=self.http_options.timeout))
@@ -180,10 +191,10 @@ class ProviderSession(OAuth2Session):
     def call(
         self, method: str, url: str, *, data: str | None = None, headers: Mapping[str, str] | None = None
     ) -> ProviderAnswer:
-        """Return the provider's answer, with any status but a redirect.
+        """Return the provider's answer with any status except a redirect.
 
-        A GET is tried up to three times within the time allowed. Any other request is tried again only if it
-        was never sent.
+        A GET is tried up to three times within the time limit. Any other request is repeated only if it was
+        never sent.
 
         Args:
             method: The HTTP method.
@@ -250,7 +261,7 @@ def _never_sent(error: Exception) -> bool:
 
 
 def _pause(attempt: int, ends: float) -> bool:
-    """Wait before the next attempt; return False if no time would be left for it."""
+    """Wait before the next attempt, or return False without time for one."""
     seconds = 0.1 * 2**attempt * random.uniform(0.5, 1)  # noqa: S311  # jitter, not a secret
     if time.monotonic() + seconds >= ends:
         return False
@@ -298,6 +309,9 @@ def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
 
 
 def _quotes(error: Exception) -> bool:
-    """Tell whether the error's text may quote the request or the answer, and with it a token."""
+    """Return whether an error's text may quote a request or an answer.
+
+    Either could contain a token.
+    """
     reason = error.args[0] if error.args else None
     return isinstance(error, (ValueError, ProtocolError)) or isinstance(reason, ProtocolError)

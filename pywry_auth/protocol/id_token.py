@@ -1,4 +1,7 @@
-"""Validate the claims of an ID token with a valid signature (OIDC Core §3.1.3.7)."""
+"""Validation of the claims of an ID token (OIDC Core §3.1.3.7).
+
+The signature is verified before, in ``jws.py``.
+"""
 
 from __future__ import annotations
 
@@ -44,16 +47,16 @@ def check_claims(
     nonce: str | None = None,
     access_token: str | None = None,
 ) -> Claims:
-    """Return the claims of an ID token for this client and this login, valid now.
+    """Validate an ID token's claims for this client and login.
 
     Args:
-        token: The token, its signature verified.
+        token: The token with a verified signature.
         expected: Issuer, client and time.
         nonce: The nonce of the authorization request; None if none was sent (a refresh).
         access_token: The access token of the same response, compared with ``at_hash`` (OIDC Core §3.1.3.6).
 
     Raises:
-        TokenError: A claim is wrong; the text names it, but not its value.
+        TokenError: A claim is wrong. The text names the claim without its value.
     """
     claims = token.claims
     check_issuer_and_audience(claims, expected)
@@ -62,7 +65,7 @@ def check_claims(
     check_times(claims, expected)
     _check_subject(claims)
     if nonce is not None and not same_secret(nonce, claims.get("nonce")):
-        _refuse("its nonce is not the one of this login")
+        _refuse("its nonce does not belong to this login")
     if access_token is not None and "at_hash" in claims:
         _check_at_hash(claims["at_hash"], token.algorithm, access_token)
     return claims
@@ -87,28 +90,28 @@ def check_issuer_and_audience(claims: Claims, expected: ExpectedClaims) -> None:
 
 
 def check_times(claims: Claims, expected: ExpectedClaims) -> None:
-    """Check that a token is valid now, by those of ``exp``, ``iat`` and ``nbf`` that it has.
+    """Check ``exp``, ``iat`` and ``nbf``, as far as the token has them.
 
     Raises:
-        TokenError: It is not, or one of them is not a time.
+        TokenError: The token has expired or is not valid yet, or a claim is not a time.
     """
     ends = _time(claims, "exp")
     if ends is not None and expected.now - expected.leeway >= ends:
         _refuse(f"it expired {expected.now - ends:.0f} s ago by this machine's clock")
     for begins in (_time(claims, "iat"), _time(claims, "nbf")):
         if begins is not None and begins > expected.now + expected.leeway:
-            _refuse(f"it is from {begins - expected.now:.0f} s in the future by this machine's clock")
+            _refuse(f"it becomes valid {begins - expected.now:.0f} s in the future by this machine's clock")
 
 
 def check_same_subject(first: Claims, later: Claims) -> None:
-    """Check that a refreshed token has the subject, issuer and audience of the first (OIDC Core §12.2).
+    """Check that a refresh kept subject, issuer and audience (OIDC Core §12.2).
 
     Args:
         first: The claims of the sign-in's ID token.
         later: The claims of the refreshed ID token.
 
     Raises:
-        TokenRefreshError: It does not.
+        TokenRefreshError: One of the three claims is different.
     """
     for name in ("iss", "sub", "aud"):
         if first.get(name) != later.get(name):
@@ -140,7 +143,7 @@ def _check_at_hash(at_hash: object, algorithm: str, access_token: str) -> None:
     digest = hashlib.new(name, access_token.encode()).digest()
     half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode("ascii")
     if not same_secret(half, at_hash):
-        _refuse("the access token is not the one it came with (at_hash)")
+        _refuse("its at_hash does not match the access token")
 
 
 def _refuse(why: str) -> NoReturn:

@@ -1,4 +1,7 @@
-"""Verify a JSON Web Token's signature with its issuer's key set (RFC 7515, RFC 8725)."""
+"""Verification of a token's signature with the issuer's key set.
+
+See RFC 7515 and RFC 8725.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ ALGORITHMS = {
     "ES512": ("EC", "P-521"),
     **dict.fromkeys(("EdDSA", "Ed25519"), ("OKP", "Ed25519")),
 }
-"""The signature algorithms that are ever accepted, all asymmetric, with the key type and curve of each."""
+"""The supported signature algorithms, each with its key type and curve. All are asymmetric."""
 
 _SMALLEST_RSA_BITS = 2048
 
 
 @dataclass(frozen=True)
 class VerifiedToken:
-    """A token with a valid signature: the algorithm, and the claims, which are not yet validated."""
+    """A token with a valid signature; its claims are not yet validated."""
 
     algorithm: str
     claims: Claims = field(repr=False)
@@ -48,46 +51,46 @@ class _CriticalHeader(ValueError):
 
 
 class _OtherType(ValueError):
-    """The header's type is not an ID token's."""
+    """The header names another type of token."""
 
 
 _REASONS: Mapping[type[Exception], str] = {
     BadSignatureError: "its signature is not the issuer's",
     InvalidKeyIdError: "the issuer's key set has no single usable key for it",
-    UnsupportedAlgorithmError: "its signature algorithm is not one that is accepted",
+    UnsupportedAlgorithmError: "its signature algorithm is not accepted",
     UnsupportedHeaderError: "it has a critical header that is not understood",
     _CriticalHeader: "it has a critical header that is not understood",
-    _OtherType: "it is of another type than an ID token",
+    _OtherType: "its type (typ) is not that of an ID token",
 }
 _UNREADABLE = (JoseError, ValueError, KeyError, TypeError, RecursionError)
 
 
 class AlgorithmRegistry(JWSRegistry):
-    """Knows only the algorithms that it is constructed with."""
+    """Accepts only the algorithms that the constructor names."""
 
-    # Certificates in the header (x5c) are ignored, but they are allowed.
+    # Headers with certificates (x5c) are long. They are allowed, and the certificates are ignored.
     max_header_length = 8192
 
     def get_alg(self, name: str) -> Any:
-        """Return an algorithm of the list; the argument is the parent's."""
-        # For the parent an empty list means its defaults, HS256 among them; it also warns about EdDSA.
+        """Return an algorithm if it is on the list."""
+        # The parent reads an empty list as its defaults, which include HS256; it also warns about EdDSA.
         if name not in (self.allowed or ()):
             raise UnsupportedAlgorithmError
         return self.algorithms[name]
 
 
 def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> VerifiedToken:
-    """Return a token's claims if its issuer signed it.
+    """Return the claims of a token that its issuer signed.
 
     Keys come only from the key set: ``jku``, ``x5u``, ``jwk`` and ``x5c`` headers are ignored.
 
     Args:
         token: The token in compact form.
-        keys: The issuer's key set; fetched again, within its limits, if it lacks the key.
-        advertised: Algorithms that the issuer says it uses; empty if it does not say.
+        keys: The issuer's key set. If it lacks the key, it is fetched again, within its limits.
+        advertised: The issuer's signature algorithms; empty if its metadata does not list them.
 
     Raises:
-        TokenError: The issuer did not sign it, or its algorithm, type or header is never accepted.
+        TokenError: The issuer did not sign the token, or its algorithm, type or header is not accepted.
         AuthenticationError: The key set cannot be fetched.
     """
     allowed = [name for name in ALGORITHMS if not advertised or name in advertised]
@@ -113,11 +116,11 @@ def _decode(token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str
 
 
 def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> Key:
-    """Return the one key that a header can mean; its ``alg`` is already known to be allowed."""
-    # RFC 7515 §4.1.11: no extension is implemented here, so none may be critical.
+    """Return the one key that fits a header with an allowed ``alg``."""
+    # RFC 7515 §4.1.11: refuse every critical extension, because none is implemented here.
     if "crit" in header:
         raise _CriticalHeader
-    # RFC 8725 §3.11: an access token or a logout token is not an ID token, even if the issuer signed it.
+    # RFC 8725 §3.11: refuse an access token or a logout token, even if the issuer signed it.
     if str(header.get("typ", "JWT")).lower() not in ("jwt", "application/jwt"):
         raise _OtherType
     kid = header.get("kid")
@@ -129,9 +132,12 @@ def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> Key:
 
 
 def _usable(members: Mapping[str, Any]) -> Key | None:
-    """Return a key that can verify a signature, or None: one odd key must not spoil the set."""
+    """Return a key, or None if it cannot be used.
+
+    An invalid key does not make the other keys of the set unusable.
+    """
     try:
-        # Measured before the import, which would warn about a key that the user cannot change.
+        # Measure before the import, which would warn about a key that the user cannot change.
         if members["kty"] == "RSA" and _bits(members["n"]) < _SMALLEST_RSA_BITS:
             return None
         return JWKRegistry.import_key(dict(members))
@@ -154,10 +160,10 @@ def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
 
 
 def _refused(error: Exception) -> TokenError:
-    # The library's own texts quote the token, so only the kind of its error is shown.
+    # The library's own texts quote the token, so show only the type of its error.
     why = _REASONS.get(type(error), f"it cannot be read ({type(error).__name__})")
     return TokenError(
         f"The provider's signed token is refused: {why}. Sign in again; if this happens again, "
-        "check that the issuer is the right one.",
+        "check the issuer in the settings.",
         error=ErrorCode.INVALID_ID_TOKEN,
     )

@@ -1,4 +1,4 @@
-"""An issuer's signing keys (RFC 7517), and how rarely the issuer is asked for them."""
+"""An issuer's signing keys (RFC 7517), fetched as rarely as possible."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ _MAX_AGE_SECONDS = 3600.0
 
 
 class KeySet:
-    """An issuer's signing keys: fetched once, then for an unknown key at most every 30 s.
+    """An issuer's signing keys, fetched once and kept for an hour.
 
-    So a rotated key works at once, and forged key IDs cannot flood the issuer. Keys expire after an hour, so
-    that a withdrawn key is no longer trusted; while the issuer is unreachable, the keys at hand stay in use.
+    A token with an unknown key causes a new fetch, at most every 30 s: a rotated key works at once, and
+    forged key IDs cannot flood the issuer. Keys expire after an hour, so that a withdrawn key is no longer
+    trusted. While the issuer is unreachable, the old keys stay in use.
 
     Args:
         url: Returns the issuer's ``jwks_uri``; called for each fetch.
         session: Returns the HTTP session for one call.
-        clock: Seconds that only go forward.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -42,17 +43,17 @@ class KeySet:
         self._url = url
         self._session = session
         self._clock = clock
-        # Only the thread that leads a flight writes the members below.
+        # Only the thread that runs the flight writes the members below.
         self._flight = SingleFlight[Keys](AuthenticationError)
         self._keys: Keys = ()
         self._fetched_at: float | None = None
         self._refetched_at: float | None = None
 
     def keys(self) -> Keys:
-        """Return the keys, fetched if there are none or they are an hour old.
+        """Return the keys; fetch them if they are missing or expired.
 
         Raises:
-            AuthenticationError: No keys were ever fetched, and none can be fetched now.
+            AuthenticationError: There are no old keys, and the keys cannot be fetched now.
         """
         return self._flight.run(self._update, lambda: self._keys if self._is_fresh() else None)
 
@@ -60,8 +61,8 @@ class KeySet:
         """Return keys that followed ``than``, or None.
 
         Args:
-            than: Keys of this set, among which one was missing. None follows them if the issuer was asked
-                less than 30 s ago, or has no others.
+            than: Keys of this set, among which one was missing. The result is None if the last such fetch was
+                less than 30 s ago or failed.
         """
         keys = self._flight.run(
             self._update, lambda: self._keys if self._keys is not than or self._asked_recently() else None

@@ -19,7 +19,7 @@ class PKCEChallenge:
         verifier: 43 to 128 unreserved characters, sent with the code.
 
     Raises:
-        ValueError: The verifier has another length or other characters.
+        ValueError: The verifier's length or a character is not allowed.
     """
 
     verifier: str = field(repr=False)
@@ -30,7 +30,7 @@ class PKCEChallenge:
 
     @classmethod
     def generate(cls, length: int = 64) -> PKCEChallenge:
-        """Return a fresh random challenge.
+        """Return a new random challenge.
 
         Args:
             length: Characters of the verifier, 43 to 128.
@@ -44,11 +44,14 @@ class PKCEChallenge:
 
     @property
     def challenge(self) -> str:
-        """The base64url SHA-256 of the verifier, sent with the authorization request."""
+        """The verifier's base64url SHA-256, sent with the authorization request."""
         digest = hashlib.sha256(self.verifier.encode("ascii")).digest()
         return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
     @property
     def method(self) -> str:
-        """Always ``S256``: ``plain`` does not protect against a reader of the request (RFC 7636 §7.2)."""
+        """Always ``S256`` (RFC 7636 §7.2).
+
+        ``plain`` would reveal the verifier to a reader of the request.
+        """
         return "S256"

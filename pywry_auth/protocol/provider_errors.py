@@ -14,13 +14,13 @@ BAD_REFRESH_TOKEN = "bad_refresh_token"  # GitHub's code for invalid_grant
 INVALID_TOKEN = "invalid_token"  # Google's answer to the revocation of an expired token
 
 ENDED_GRANT = frozenset({INVALID_GRANT, BAD_REFRESH_TOKEN})
-"""Only these codes say that the grant itself has ended; a wrong client secret, say, can be corrected."""
+"""The only codes that end a grant. Any other cause, such as a wrong client secret, can be corrected."""
 
 _CHECK_REGISTRATION = "Check the client's registration at the provider."
 _NEXT_STEP = {
     "access_denied": "Sign-in was refused at the provider: sign in again and allow the access.",
-    "login_required": "The provider wants the user to sign in: try again without prompt=none.",
-    "invalid_scope": "Check the scopes that are requested.",
+    "login_required": "The provider requires the user to sign in: try again without prompt=none.",
+    "invalid_scope": "Check the requested scopes.",
     "invalid_request": "Check the redirect URI and the client's registration at the provider.",
     "redirect_uri_mismatch": "Check the redirect URI in the client's registration at the provider.",
     "unauthorized_client": _CHECK_REGISTRATION,
@@ -28,22 +28,22 @@ _NEXT_STEP = {
     "invalid_client": "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD.",
     "incorrect_client_credentials": "Check CLIENT_ID and CLIENT_SECRET.",
     "temporarily_unavailable": "The provider is busy: try again in a moment.",
-    "server_error": "The provider has a fault: try again in a moment.",
+    "server_error": "The provider had an internal error: try again in a moment.",
 }
 
 
 def explain(source: str, code: str, description: str, kind: type[_E], secrets: Iterable[str] = ()) -> _E:
-    """Return the error for a provider's error response, with what to do next.
+    """Return the error for a provider's error response, with a remedy.
 
     Args:
-        source: The endpoint that answered, as the sentence's subject.
+        source: The endpoint that answered, as the subject of the sentence.
         code: The response's ``error``.
         description: The response's ``error_description``; empty for none.
         kind: The class of the error.
-        secrets: Values that some servers quote in their answers; they are cut out.
+        secrets: Values that some servers quote in their answers. They are removed.
     """
     for secret in filter(None, secrets):
         code, description = code.replace(secret, "…"), description.replace(secret, "…")
-    told = f"{printable(code)}: {printable(description)}" if description else printable(code)
+    quoted = f"{printable(code)}: {printable(description)}" if description else printable(code)
     advice = _NEXT_STEP.get(code, "Sign in again.")
-    return kind(f"{source} answered {told}. {advice}", error=code, error_description=description)
+    return kind(f"{source} answered {quoted}. {advice}", error=code, error_description=description)

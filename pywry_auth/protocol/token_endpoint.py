@@ -1,4 +1,4 @@
-"""Requests to the token and revocation endpoints (RFC 6749 §3.2, RFC 7009), and their responses."""
+"""The token and revocation endpoints (RFC 6749 §3.2, RFC 7009)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SECRETS = ("code", "code_verifier", "refresh_token", "device_code", "subject_to
 
 @dataclass(frozen=True)
 class TokenEndpoint:
-    """The token endpoint of one provider, as one client uses it.
+    """The token endpoint of one provider, for one client.
 
     Args:
         url: Its URL.
@@ -42,8 +42,8 @@ class TokenEndpoint:
             grant: ``grant_type`` and the parameters of that type; None leaves a parameter out.
 
         Raises:
-            TokenRefreshError: The grant was a refresh token, and has ended.
-            TokenError: The provider refused, did not answer, or sent a response that no provider may send.
+            TokenRefreshError: The refresh token is expired, revoked or already used.
+            TokenError: The provider refused, did not answer, or sent an invalid response.
         """
         # Count the lifetime from before the request, so that it errs on the short side.
         asked_at = self.authentication.clock()
@@ -61,7 +61,7 @@ class TokenEndpoint:
             raise TokenError(str(error), error=error.error) from error
 
     def revoke(self, url: str, token: str) -> bool:
-        """Revoke a token, and return whether the provider confirms it (RFC 7009 §2).
+        """Revoke a token and return whether the provider confirms it (RFC 7009 §2).
 
         Args:
             url: The revocation endpoint.
@@ -82,11 +82,14 @@ class TokenEndpoint:
     def _refusal(
         self, answer: ProviderAnswer, members: Mapping[str, Any], body: Mapping[str, str]
     ) -> AuthenticationError:
-        """Return the error for an error response (RFC 6749 §5.2); some providers send it with status 200."""
+        """Return the error for an error response (RFC 6749 §5.2).
+
+        Some providers send error responses with status 200.
+        """
         code, description = members.get("error"), members.get("error_description")
         if not isinstance(code, str) or not code or answer.status >= 500:
             return answer.fault("no token")
-        description = description if isinstance(description, str) else ""  # a code without words counts too
+        description = description if isinstance(description, str) else ""  # the description is optional
         ended = "refresh_token" in body and code in ENDED_GRANT
         kind: type[TokenError] = TokenRefreshError if ended else TokenError
         # Some servers quote the code or the token that they refuse.
@@ -97,7 +100,7 @@ class TokenEndpoint:
 def _token_set(
     members: Mapping[str, Any], asked_at: float, endpoint: TokenEndpoint, refresh_token: str | None
 ) -> OAuthTokenSet:
-    """Return the token set of a successful response (RFC 6749 §5.1), every member validated."""
+    """Validate a successful response and return its token set (RFC 6749 §5.1)."""
     access_token = _text(members, "access_token")
     token_type = _text(members, "token_type")
     if access_token is None or token_type is None or token_type.lower() != "bearer":
@@ -117,7 +120,7 @@ def _token_set(
 
 
 def _scope(members: Mapping[str, Any]) -> str:
-    """Return ``scope`` as one string (RFC 6749 §3.3); some providers send a list."""
+    """Return ``scope`` as a string (RFC 6749 §3.3); some providers send lists."""
     scope = members.get("scope")
     if isinstance(scope, list) and all(isinstance(name, str) for name in scope):
         scope = " ".join(scope)
@@ -135,7 +138,10 @@ def _text(members: Mapping[str, Any], name: str) -> str | None:
 
 
 def _lifetime(value: object) -> int | None:
-    """Return ``expires_in`` in seconds; some providers send a string or a fraction."""
+    """Return ``expires_in`` in seconds.
+
+    Some providers send a string or a fraction.
+    """
     if value is None or value == "":
         return None
     try:

@@ -1,4 +1,4 @@
-"""A provider's URLs, and the options of its calls: values only, no network."""
+"""A provider's URLs and the options of calls, without the network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pywry_auth.exceptions import AuthenticationError, printable
 
 @dataclass(frozen=True)
 class HTTPOptions:
-    """How calls to the provider are made.
+    """The options of calls to a provider.
 
     Args:
-        timeout: Seconds for each call in total.
-        proxy_url: Proxy for all but loopback addresses; empty follows ``HTTPS_PROXY`` and ``NO_PROXY``.
-        ca_bundle: File of trusted certificates; empty follows ``REQUESTS_CA_BUNDLE`` and ``SSL_CERT_FILE``.
+        timeout: The time limit for each call as a whole, in seconds.
+        proxy_url: Proxy for all but loopback addresses. Empty means ``HTTPS_PROXY`` and ``NO_PROXY``.
+        ca_bundle: File of trusted certificates. Empty means ``REQUESTS_CA_BUNDLE`` and ``SSL_CERT_FILE``.
     """
 
     timeout: float = 10.0
@@ -27,7 +27,10 @@ class HTTPOptions:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether a host is this machine itself: ``localhost`` or a loopback literal (RFC 8252 §7.3)."""
+    """Return whether a host is this machine itself (RFC 8252 §7.3).
+
+    Accepts ``localhost`` and literal loopback addresses.
+    """
     try:
         return host == "localhost" or ip_address(host or "").is_loopback
     except ValueError:
@@ -35,14 +38,16 @@ def is_loopback(host: str | None) -> bool:
 
 
 def require_endpoint(url: str, name: str) -> str:
-    """Return the URL if secrets may travel to it: https, or plain http to a loopback address.
+    """Return the URL if it is safe to send secrets there.
+
+    It is safe with https, or with plain http to a loopback address.
 
     Args:
         url: An endpoint's URL.
-        name: Its name in the error.
+        name: The endpoint's name in the error.
 
     Raises:
-        AuthenticationError: They may not.
+        AuthenticationError: The URL is not safe or not valid.
     """
     try:
         parts = urlsplit(url)
@@ -61,12 +66,12 @@ def require_endpoint(url: str, name: str) -> str:
 
 
 def with_query(endpoint: str, parameters: Mapping[str, str | None]) -> str:
-    """Return the URL that sends the browser to an endpoint with parameters.
+    """Return an endpoint's URL with the parameters of a request.
 
     Args:
         endpoint: The endpoint; its own query is kept (RFC 6749 §3.1).
-        parameters: The request. None keeps the endpoint's own value. Any other value replaces it, because a
-            parameter must not appear twice.
+        parameters: The parameters to add. None keeps the endpoint's own value. Any other value replaces it,
+            because a parameter must not appear twice.
     """
     parts = urlsplit(endpoint)
     asked = [(name, value) for name, value in parameters.items() if value is not None]
