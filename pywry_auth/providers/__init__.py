@@ -1,1 +1,1 @@
-"""Authorization servers: a class for each provider."""
+"""Authorization servers: one class per provider."""

@@ -1,4 +1,4 @@
-"""OAuthProvider: one authorization server, as one client uses it."""
+"""OAuthProvider: one authorization server for one client."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ _logger = logging.getLogger("pywry_auth.providers")
 
 
 class OAuthProvider(ProviderHooks):
-    """An OAuth 2 authorization server whose endpoints are known.
+    """An OAuth 2 authorization server with known endpoints.
 
-    One object serves any number of threads: it holds no user's data.
+    An object holds no data of users, so any number of threads may share it.
 
-    A subclass for a provider that differs sets ``name``, ``default_scopes``, ``endpoints`` and
+    A subclass for a provider with differences sets ``name``, ``default_scopes``, ``endpoints`` and
     ``authorize_params`` (added to each authorization request). It overrides the hooks ``metadata``,
     ``authorization_parameters``, ``expected_issuer``, ``is_same_issuer``, ``is_recorded_issuer``,
     ``normalize_tokens``, ``verified_email``, ``profile_suffices`` and ``request_revocation``, or any other
-    public method. For its own calls it has ``options``, ``client``, ``api_session``, ``require_endpoint`` and
+    public method. Its own calls can use ``options``, ``client``, ``api_session``, ``require_endpoint`` and
     ``configuration_error``.
 
     Args:
         client_id: The client's identifier at the provider.
-        client_secret: Its secret; empty for a public client.
-        scopes: Scopes to request; None takes the class's own.
+        client_secret: The client's secret; empty for a public client.
+        scopes: Scopes to request; None means the default scopes of the class.
         token_endpoint_auth_method: ``private_key_jwt``, ``client_secret_basic``, ``client_secret_post`` or
             ``none``; ``auto`` takes the first of these that the provider offers and the client can use.
         options: The fields of ``ProviderOptions``.
 
     Raises:
-        AuthenticationError: An argument cannot work; the text names it.
-        TypeError: There is no such option.
+        AuthenticationError: An argument is not valid; the text names it.
+        TypeError: An option is unknown.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class OAuthProvider(ProviderHooks):
 
     @property
     def client(self) -> ProtocolClient:
-        """Makes the calls to the provider."""
-        # Imported at the first call: a program that has its tokens starts without the HTTP libraries.
+        """The object that makes the calls to the provider."""
+        # Import at the first call, so that a program with valid tokens starts without the HTTP libraries.
         from pywry_auth.protocol.client import ProtocolClient
         from pywry_auth.protocol.client_authentication import ClientAuthentication
 
@@ -94,16 +94,19 @@ class OAuthProvider(ProviderHooks):
 
     @property
     def http_options(self) -> HTTPOptions:
-        """How calls to the provider are made."""
+        """The options of calls to the provider."""
         return self.options.http
 
     @property
     def uses_openid(self) -> bool:
-        """Whether an ID token is requested, and so required (OIDC Core §3.1.2.1)."""
+        """Whether the scopes request an ID token (OIDC Core §3.1.2.1).
+
+        If they do, a token response without one is an error.
+        """
         return "openid" in self.scopes
 
     def with_scopes(self, scopes: Sequence[str]) -> Self:
-        """Return this provider with other scopes to request."""
+        """Return a copy of this provider that requests other scopes."""
         twin = copy(self)
         twin.scopes = _scope_list(scopes)
         return twin
@@ -116,17 +119,20 @@ class OAuthProvider(ProviderHooks):
         nonce: str | None = None,
         extra_params: Mapping[str, str] | None = None,
     ) -> str:
-        """Return the URL to send the browser to (RFC 6749 §4.1.1, RFC 7636 §4.3, OIDC Core §3.1.2.1).
+        """Return the URL of an authorization request.
+
+        See RFC 6749 §4.1.1, RFC 7636 §4.3 and OIDC Core §3.1.2.1.
 
         Args:
             redirect_uri: The redirect URI, as registered at the provider.
             state: Ties the response to this request.
-            pkce: Its challenge is sent; None for a login without PKCE.
+            pkce: The code challenge to send; None for a login without PKCE.
             nonce: Ties the ID token to this request.
             extra_params: Further parameters such as ``prompt``; they replace ``authorize_params``.
 
         Raises:
-            AuthenticationError: The endpoint is not known, or an extra parameter is one that is set here.
+            AuthenticationError: The endpoint is not known, or ``extra_params`` contains a parameter of the
+                other arguments.
         """
         own = {
             "response_type": "code",
@@ -151,10 +157,11 @@ class OAuthProvider(ProviderHooks):
         pkce_verifier: str | None = None,
         nonce: str | None = None,
     ) -> OAuthTokenSet:
-        """Return the tokens for a code; the ID token is validated.
+        """Exchange a code for tokens and validate the ID token.
 
         Args:
-            code: The code of a validated response. A caller that passes a string has validated it.
+            code: The code of a validated response. A caller that passes a string must have validated the
+                response itself.
             redirect_uri: The redirect URI of the request.
             pkce_verifier: The code verifier of the request.
             nonce: The nonce of the request.
@@ -165,11 +172,13 @@ class OAuthProvider(ProviderHooks):
         return self.client.exchange(code, redirect_uri, pkce_verifier, nonce, " ".join(self.scopes))
 
     def refresh_tokens(self, refresh_token: str) -> OAuthTokenSet:
-        """Return new tokens; an answer without a new refresh token keeps the old one.
+        """Return new tokens for a refresh token.
+
+        If the response has no new refresh token, the old one is kept.
 
         Raises:
-            TokenRefreshError: The grant has ended: sign in again.
-            TokenError: No answer, or an invalid one: the refresh token may still be good.
+            TokenRefreshError: The refresh token is no longer valid: the user must sign in again.
+            TokenError: There was no answer, or an invalid one. The refresh token may still be valid.
             AuthenticationError: The key set cannot be fetched; nothing was sent.
         """
         return self.client.refresh(refresh_token)
@@ -198,9 +207,12 @@ class OAuthProvider(ProviderHooks):
         return self.client.userinfo(access_token)
 
     def revoke_token(self, token: str) -> bool:
-        """Revoke an access or refresh token, and return whether the provider confirms it.
+        """Revoke a token and return whether the provider confirms it.
 
-        A provider that refuses or does not answer is logged: a sign-out goes on.
+        If the provider refuses or does not answer, a warning is logged and the sign-out continues.
+
+        Args:
+            token: An access or refresh token.
         """
         try:
             revoked = self.request_revocation(token)
@@ -212,7 +224,9 @@ class OAuthProvider(ProviderHooks):
         return revoked is True
 
     def request_revocation(self, token: str) -> bool | None:
-        """Send one revocation request (RFC 7009); return whether it succeeded, or None if it cannot be sent.
+        """Send one revocation request and return whether it succeeded (RFC 7009).
+
+        None means that the request cannot be sent.
 
         Raises:
             AuthenticationError: There was no answer.
@@ -225,26 +239,29 @@ class OAuthProvider(ProviderHooks):
         post_logout_redirect_uri: str | None = None,
         state: str | None = None,
     ) -> str | None:
-        """Return the URL that ends the session at the provider, or None (OIDC RP-Initiated Logout §2).
+        """Return the provider's sign-out URL, or None (OIDC RP-Initiated Logout §2).
 
         Args:
             id_token_hint: The ID token of the sign-in.
-            post_logout_redirect_uri: Where the browser goes afterwards, as registered at the provider.
-            state: The provider adds it to that redirect.
+            post_logout_redirect_uri: The address for the browser afterwards, as registered at the provider.
+            state: A value that the provider adds to that redirect.
         """
         return self.client.end_session_url(id_token_hint, post_logout_redirect_uri, state)
 
     def close(self) -> None:
-        """Close the idle connections of this process to its providers; the provider stays usable."""
+        """Close the idle connections of this process to all providers.
+
+        The provider stays usable.
+        """
         self.client.close()
 
     def api_session(self) -> ProviderSession:
-        """Return an HTTP session for one call to the provider's own API."""
+        """Return an HTTP session for a call to the provider's API."""
         return self.client.session()
 
 
 def _scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
-    # A plain string is a sequence too, of characters, which no caller means.
+    # A plain string is a sequence of characters, too, but its caller means a list of words.
     return tuple(scopes.split() if isinstance(scopes, str) else scopes)
 
 

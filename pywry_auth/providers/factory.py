@@ -1,4 +1,4 @@
-"""The provider that the settings name: a table from name to class."""
+"""The provider that the settings describe, from a table of names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PROVIDERS: Mapping[str, tuple[type[OAuthProvider], Sequence[str]]] = {
     "oidc": (GenericOIDCProvider, ("issuer_url",)),
     "custom": (GenericOIDCProvider, ()),
 }
-"""From the setting ``provider`` to a class, and to the settings that are its own arguments."""
+"""For each value of the setting ``provider``: the class, and the settings that only this class takes."""
 
 
 def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
@@ -35,7 +35,7 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         settings: ``get_settings().oauth2``.
 
     Raises:
-        AuthenticationError: The provider is unknown, or URLs are missing or unusable; the text names each.
+        AuthenticationError: The provider is unknown, or URLs are missing or invalid. The text names each one.
     """
     scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
     _check_urls(settings, scopes or ())
@@ -70,7 +70,7 @@ def _check_urls(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
 
 def _needed(provider: str, scopes: Sequence[str]) -> Sequence[str]:
     if provider == "custom":
-        # The last two are required to validate ID tokens.
+        # The last two are needed to validate ID tokens.
         return ("authorize_url", "token_url", *(("jwks_url", "issuer_url") if "openid" in scopes else ()))
     return ("issuer_url",) if provider == "oidc" else ()
 

@@ -1,4 +1,4 @@
-"""GitHub and GitHub Enterprise Server: OAuth 2 without OpenID Connect, and an API."""
+"""GitHub and GitHub Enterprise Server: OAuth 2 without OpenID Connect."""
 
 from __future__ import annotations
 
@@ -35,28 +35,29 @@ _HEADERS = {
 }
 _MAY_READ_ADDRESSES = {"user:email", "user"}
 _NO_REPLY = "@users.noreply."
-_REFRESH_TOKEN = "ghr_"  # the prefix of each
+_REFRESH_TOKEN = "ghr_"  # the prefix of all refresh tokens
 
 
 class GitHubProvider(OAuthProvider):
-    """GitHub accounts, by an OAuth app or a GitHub App.
+    """GitHub accounts, through an OAuth app or a GitHub App.
 
-    The user ID is the profile's numeric ``id``: its owner can change a ``login``, and another user can take
-    it. Tokens of OAuth apps last until they are revoked; those of GitHub Apps may expire, and be refreshed
+    The user ID is the numeric ``id`` of the profile. A ``login`` is not suitable: its owner can change it,
+    and another user can then take it. Tokens of OAuth apps are valid until they are revoked. Tokens of GitHub
+    Apps may expire and be refreshed
     (https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens).
 
     Args:
         client_id: The client's identifier at GitHub.
-        client_secret: Its secret; required to revoke tokens.
-        scopes: Scopes to request; None means ``read:user user:email``. A GitHub App has permissions instead,
-            and needs "Email addresses" (read) where an OAuth app needs ``user:email``.
+        client_secret: The client's secret; required to revoke tokens.
+        scopes: Scopes to request; None means ``read:user user:email``. A GitHub App has permissions instead:
+            "Email addresses" (read) replaces ``user:email``.
         token_endpoint_auth_method: As for OAuthProvider; ``auto`` sends the secret in the form.
-        base_url: GitHub's address; another one for an Enterprise Server (its API is below ``/api/v3``) or for
+        base_url: The address of GitHub, of an Enterprise Server (its API is below ``/api/v3``), or at
             ``ghe.com``.
         options: As for OAuthProvider. ``userinfo_url`` is the API's ``/user``; ``/user/emails`` is below it.
 
     Raises:
-        AuthenticationError: An argument cannot work; the text names it.
+        AuthenticationError: An argument is not valid; the text names it.
     """
 
     name = "github"
@@ -88,7 +89,8 @@ class GitHubProvider(OAuthProvider):
     def get_userinfo(self, access_token: str) -> dict[str, Any]:
         """Return the user's profile as GitHub sent it.
 
-        Only an empty ``email`` is filled in, with the primary verified address, if the token can read it.
+        The one change: an empty ``email`` is replaced by the primary verified address, if the token can read
+        it.
 
         Args:
             access_token: The user's access token.
@@ -103,16 +105,17 @@ class GitHubProvider(OAuthProvider):
         if not profile.get("email"):
             try:
                 address = self._primary_address(access_token)
-            except AuthenticationError as error:  # a profile without an address is a profile too
+            except AuthenticationError as error:  # the profile is usable without an address
                 _logger.warning("%s: the user's e-mail address could not be read: %s", self.name, error)
             else:
                 profile |= {"email": address} if address else {}
         return profile
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
-        """Return the user's primary address if GitHub has verified it; None for a no-reply address.
+        """Return the user's primary address if GitHub has verified it.
 
-        The profile's own address is not enough: it need be neither primary nor verified.
+        The result is None for a no-reply address. The address in the profile is not used, because it may be
+        neither primary nor verified.
 
         Args:
             profile: The user's profile; not used.
@@ -125,16 +128,19 @@ class GitHubProvider(OAuthProvider):
         return None if address is None or is_no_reply(address) else address
 
     def request_revocation(self, token: str) -> bool | None:
-        """Send one revocation request; return whether it succeeded, or None if it cannot be sent.
+        """Send one revocation request and return whether it succeeded.
+
+        None means that the request cannot be sent.
 
         Raises:
             AuthenticationError: GitHub did not answer.
         """
-        # https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token: no refresh tokens.
+        # GitHub revokes only access tokens:
+        # https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token
         if token.startswith(_REFRESH_TOKEN):
             return None
         if not self._secret:
-            _logger.warning("%s: a token is not revoked, because that needs CLIENT_SECRET", self.name)
+            _logger.warning("%s: a token is not revoked: set CLIENT_SECRET, which this needs", self.name)
             return None
         pair = b64encode(f"{self.client_id}:{self._secret}".encode()).decode("ascii")
         headers = {**_HEADERS, "Authorization": f"Basic {pair}", "Content-Type": "application/json"}
@@ -144,16 +150,19 @@ class GitHubProvider(OAuthProvider):
         return answer.status == 204
 
     def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
-        """Return a token set with spaces between its scopes (RFC 6749 §3.3); GitHub sends commas."""
+        """Return a token set with spaces between its scopes (RFC 6749 §3.3).
+
+        GitHub sends commas.
+        """
         return replace(tokens, scope=" ".join(tokens.scope.replace(",", " ").split()))
 
     def _primary_address(self, access_token: str) -> str | None:
         if not _MAY_READ_ADDRESSES & set(self.scopes):
             return None
-        # https://docs.github.com/en/rest/users/emails: a page has at most a hundred.
+        # A page has at most 100 addresses: https://docs.github.com/en/rest/users/emails
         answer = self._get("/emails?per_page=100", access_token)
         busy = answer.status == 403 and b"rate limit" in answer.body.lower()
-        if answer.status in (403, 404) and not busy:  # requested, and not granted
+        if answer.status in (403, 404) and not busy:  # the scope was requested but not granted
             return None
         if answer.status != 200:
             raise answer.fault("no addresses")
@@ -170,12 +179,15 @@ class GitHubProvider(OAuthProvider):
 
 
 def is_no_reply(address: str) -> bool:
-    """Tell whether an address is the one that GitHub shows for a user with a private address."""
+    """Return whether an address is GitHub's substitute for a private one."""
     return _NO_REPLY in address.lower()
 
 
 def _api_of(web: str) -> str:
-    """Return the address of a GitHub's REST API: on a host of its own, or below the server's."""
+    """Return the address of the REST API.
+
+    GitHub's API has a host of its own; an Enterprise Server's API is below the server's address.
+    """
     parts = urlsplit(web)
     host = (parts.hostname or "").lower()
     if host == "github.com" or host.endswith(".ghe.com"):

@@ -1,4 +1,4 @@
-"""Google: its endpoints, its two issuer names, and its way to request a refresh token."""
+"""Google: endpoints, two issuer names, and requests for refresh tokens."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _ENDPOINTS = ProviderMetadata(
 class GoogleProvider(OAuthProvider):
     """Google accounts, including Workspace (https://developers.google.com/identity/openid-connect).
 
-    Google issues a refresh token only for a request for offline access with its consent page; each request
-    asks for both (https://developers.google.com/identity/protocols/oauth2/web-server#offline). A client of
-    the type "Desktop app" has a secret too, which Google's token endpoint requires.
+    Google issues a refresh token only if the request asks for offline access and for the consent page. Each
+    request asks for both (https://developers.google.com/identity/protocols/oauth2/web-server#offline). A
+    client of the type "Desktop app" has a secret too, which Google's token endpoint requires.
     """
 
     name = "google"
@@ -38,21 +38,23 @@ class GoogleProvider(OAuthProvider):
     endpoints = _ENDPOINTS
 
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the parameters for offline access and consent, with the caller's.
+        """Return the caller's parameters with offline access and consent.
 
         Args:
             extra: The caller's parameters, such as ``login_hint``; ``consent`` is added to a ``prompt``.
 
         Raises:
-            AuthenticationError: The prompt is ``none``, which excludes any other (OIDC Core §3.1.2.1).
+            AuthenticationError: The prompt is ``none``, which excludes any other prompt (OIDC Core §3.1.2.1).
         """
         prompts = extra.get("prompt", "").split()
         if "none" in prompts:
-            raise self.configuration_error("prompt=none excludes the consent page, which is always requested")
+            raise self.configuration_error(
+                "prompt=none excludes the consent page, which every request asks for: leave it out"
+            )
         prompt = " ".join(dict.fromkeys([*prompts, "consent"]))
         return {**super().authorization_parameters(extra), "access_type": "offline", "prompt": prompt}
 
     def expected_issuer(self, claims: Claims) -> str:
-        """Return Google's issuer, or its legacy name if the token has that one."""
+        """Return Google's issuer, under the name that the token has."""
         issuer = super().expected_issuer(claims)
         return _LEGACY_ISSUER if issuer == _ISSUER and claims.get("iss") == _LEGACY_ISSUER else issuer

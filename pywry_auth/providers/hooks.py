@@ -1,4 +1,4 @@
-"""ProviderHooks: the decisions that may differ from one provider to the next, with the RFCs' defaults."""
+"""ProviderHooks: the RFCs' rules, which a provider may override."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"
 
 
 class ProviderHooks:
-    """The members that a provider's class may define in its own way; ``OAuthProvider`` lists them."""
+    """The members that a provider's class may override.
+
+    ``OAuthProvider`` lists them.
+    """
 
     name: str = "custom"
     default_scopes: ClassVar[tuple[str, ...]] = ()
@@ -39,11 +42,14 @@ class ProviderHooks:
 
     @property
     def metadata(self) -> ProviderMetadata:
-        """The provider's endpoints and abilities, with those in ``options`` instead of the usual ones."""
+        """The provider's endpoints and capabilities.
+
+        Endpoints in ``options`` replace the usual ones.
+        """
         return self.options.applied_to(self.endpoints)
 
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the parameters of an authorization request besides those that the RFCs require.
+        """Return the additional parameters of an authorization request.
 
         Args:
             extra: The caller's ``extra_params``.
@@ -51,10 +57,10 @@ class ProviderHooks:
         return {**self.authorize_params, **extra}
 
     def expected_issuer(self, claims: Claims) -> str:
-        """Return the issuer that a signed token must name, byte for byte.
+        """Return the issuer that a token must name, byte for byte.
 
         Args:
-            claims: The token's claims. Its signature is valid; nothing is yet known of the claims.
+            claims: The token's claims. The signature is verified, the claims are not yet validated.
 
         Raises:
             TokenError: The token is refused.
@@ -62,31 +68,37 @@ class ProviderHooks:
         return self.metadata.issuer
 
     def is_same_issuer(self, name: str) -> bool:
-        """Tell whether the ``iss`` of an authorization response names this issuer (RFC 9207 §2.4)."""
+        """Return whether a response's ``iss`` names this issuer (RFC 9207 §2.4)."""
         return name == self.metadata.issuer
 
     def is_recorded_issuer(self, name: str) -> bool:
-        """Tell whether the issuer that a stored token set names is this one."""
+        """Return whether a stored token set names this issuer."""
         return name == self.metadata.issuer
 
     def issued_to_this_client(self, tokens: OAuthTokenSet) -> bool:
-        """Tell, without a call, whether a token set is this issuer's and this client's.
+        """Return whether this issuer issued a token set to this client.
 
-        A set that names neither was stored by the application itself, and is accepted.
+        This makes no call. A set that names neither was stored by the application itself, and is accepted.
         """
         if not tokens.client_id and not tokens.issuer:
             return True
         return tokens.client_id == self.client_id and self.is_recorded_issuer(tokens.issuer)
 
     def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
-        """Return a token set in the form that the RFCs ask for; its ID token is validated afterwards."""
+        """Return a token set in the form that the RFCs require.
+
+        The ID token is validated afterwards.
+        """
         return tokens
 
     def profile_suffices(self, claims: Claims) -> bool:
-        """Tell whether validated ID token claims make the UserInfo call unnecessary.
+        """Return whether ID token claims make the UserInfo call unnecessary.
 
-        They do if there is no such endpoint, or if ``userinfo_from_id_token`` is set and they have what the
-        scopes request.
+        They do without a UserInfo endpoint. They also do if ``userinfo_from_id_token`` is set and they
+        contain all claims that the scopes request.
+
+        Args:
+            claims: The claims of a validated ID token.
         """
         if not self.metadata.userinfo_endpoint:
             return bool(claims)
@@ -95,26 +107,26 @@ class ProviderHooks:
         return self.options.userinfo_from_id_token and complete
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
-        """Return the user's e-mail address if the provider has verified it (OIDC Core §5.1).
+        """Return the user's verified e-mail address, or None (OIDC Core §5.1).
 
         Args:
             profile: The user's profile. Some providers send ``email_verified`` as a string.
-            access_token: The user's access token, for a provider with an endpoint for this.
+            access_token: The user's access token, for a provider with a separate endpoint for addresses.
 
         Raises:
-            AuthenticationError: Such an endpoint did not answer.
+            AuthenticationError: That endpoint did not answer.
         """
         email, verified = profile.get("email"), profile.get("email_verified")
         return email if isinstance(email, str) and (verified is True or verified == "true") else None
 
     def require_endpoint(self, member: str) -> str:
-        """Return a member of the metadata that must not be empty.
+        """Return a required member of the metadata.
 
         Args:
-            member: Its name there, such as ``userinfo_endpoint``.
+            member: The member's name, such as ``userinfo_endpoint``.
 
         Raises:
-            AuthenticationError: It is empty; the text names the option that sets it.
+            AuthenticationError: The member is empty; the text names the option that sets it.
         """
         value: str = getattr(self.metadata, member)
         if not value:
@@ -123,6 +135,6 @@ class ProviderHooks:
         return value
 
     def configuration_error(self, text: str) -> AuthenticationError:
-        """Return the error for a provider that cannot work as it is configured."""
+        """Return the error for a provider with an invalid configuration."""
         message = f"Provider {self.name}: {text}."
         return AuthenticationError(message, error=ErrorCode.INVALID_CONFIGURATION, provider=self.name)

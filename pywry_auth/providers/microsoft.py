@@ -1,4 +1,4 @@
-"""Microsoft's accounts: one address for many tenants, each of which is an issuer."""
+"""Microsoft accounts: one address for many tenants, each an issuer."""
 
 from __future__ import annotations
 
@@ -24,37 +24,38 @@ _NATIONAL_USERINFO = {
     "https://login.partner.microsoftonline.cn": "https://microsoftgraph.chinacloudapi.cn/oidc/userinfo",
 }
 _CONSUMERS = "9188040d-6c67-4c5b-b112-36a304b66dad"  # the one tenant of all personal accounts
-# In the metadata's issuer this stands for any tenant's GUID.
+# In the issuer of the metadata, this stands for the GUID of any tenant.
 _TENANT = "{tenantid}"
 _GUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# The words for a group of tenants, and the tenant in the issuer for each.
+# The words for groups of tenants, each with the tenant in its issuer.
 _WORDS = {"common": _TENANT, "organizations": _TENANT, "consumers": _CONSUMERS}
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
-# Microsoft's private_key_jwt needs a certificate's thumbprint in its header: it is not supported here.
+# Microsoft's private_key_jwt is not supported: its header needs the thumbprint of a certificate.
 _METHODS = ("client_secret_post", "client_secret_basic")
 
 
 class MicrosoftProvider(OAuthProvider):
     """Work, school and personal Microsoft accounts (https://learn.microsoft.com/entra/identity-platform/).
 
-    The user ID is ``sub``, which differs for each application. Other systems know the user by ``oid``
-    together with ``tid``: claims of the ID token (``tokens.id_token_claims``), as are groups and roles.
+    The user ID is ``sub``, which differs for each application. Other systems identify the user by ``oid``
+    together with ``tid``. Both are claims of the ID token (``tokens.id_token_claims``), as are groups and
+    roles.
 
     Args:
         client_id: The application's identifier.
-        client_secret: Its secret; empty for a public client.
+        client_secret: The application's secret; empty for a public client.
         scopes: Scopes to request; None means ``openid email profile offline_access``.
         token_endpoint_auth_method: As for OAuthProvider.
-        tenant_id: The accounts that may sign in: a tenant's GUID for only its users, or one of its domains,
-            whose GUID is looked up once; ``organizations`` for those of every tenant; ``consumers`` for
-            personal accounts; ``common`` for all of them. The ``email`` of a user counts only with one
-            tenant: the administrator of any other can set it to any address
+        tenant_id: The accounts that may sign in. The GUID or a domain of one tenant admits only its users;
+            the GUID of a domain is looked up once. ``organizations`` admits the users of every tenant,
+            ``consumers`` personal accounts, and ``common`` all of these. The ``email`` of a user is trusted
+            only with one tenant, because the administrator of any other tenant can set it to any address
             (https://learn.microsoft.com/entra/identity-platform/migrate-off-email-claim-authorization).
         authority: Microsoft's address; another one for a national cloud.
         options: As for OAuthProvider.
 
     Raises:
-        AuthenticationError: An argument cannot work; the text names it.
+        AuthenticationError: An argument is not valid; the text names it.
     """
 
     name = "microsoft"
@@ -86,7 +87,9 @@ class MicrosoftProvider(OAuthProvider):
 
     @property
     def metadata(self) -> ProviderMetadata:
-        """The endpoints; a tenant that is named by a domain is looked up first.
+        """The endpoints.
+
+        The GUID of a tenant that is named by a domain is looked up first.
 
         Raises:
             AuthenticationError: The lookup failed; the next call tries again.
@@ -96,7 +99,9 @@ class MicrosoftProvider(OAuthProvider):
         return self.options.applied_to(_endpoints(self._authority, segment, tenant))
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
-        """Return the address that the one tenant gives its user; None if users of every tenant may sign in.
+        """Return the user's address from the one tenant.
+
+        The result is None if the users of every tenant may sign in.
 
         Args:
             profile: The user's profile.
@@ -106,7 +111,7 @@ class MicrosoftProvider(OAuthProvider):
             AuthenticationError: The tenant of a domain could not be looked up.
         """
         email, verified = profile.get("email"), profile.get("email_verified")
-        # The optional claim that says whether the owner of the address's domain was verified.
+        # This optional claim says whether the domain of the address is verified:
         # https://learn.microsoft.com/entra/identity-platform/optional-claims-reference
         owned = profile.get("xms_edov")
         denied = not (verified is None or verified is True) or owned not in (None, True, "true", "1")
@@ -118,14 +123,14 @@ class MicrosoftProvider(OAuthProvider):
         return False
 
     def is_same_issuer(self, name: str) -> bool:
-        """Tell whether the ``iss`` of an authorization response names the tenant, or any tenant."""
+        """Return whether a response's ``iss`` names an admitted tenant."""
         return _names_issuer(name, self.metadata.issuer)
 
     def expected_issuer(self, claims: Claims) -> str:
-        """Return the issuer of the token's own tenant, if its users may sign in.
+        """Return the issuer of the token's tenant.
 
         Raises:
-            TokenError: They may not.
+            TokenError: The users of that tenant may not sign in.
         """
         # https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
         tenant, expected = claims.get("tid"), self._tenant()
@@ -145,7 +150,8 @@ class MicrosoftProvider(OAuthProvider):
         return self._flight.run(self._look_up, lambda: self._known or None)
 
     def _look_up(self) -> str:
-        # The issuer there has the GUID: https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
+        # The document's issuer has the GUID:
+        # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
         with self.api_session() as session:
             answer = session.call(
                 "GET", f"{self._authority}/{self.tenant_id}/v2.0/.well-known/openid-configuration"
@@ -173,7 +179,7 @@ def _endpoints(authority: str, segment: str, tenant: str) -> ProviderMetadata:
 
 
 def _names_issuer(name: str, issuer: str) -> bool:
-    """Tell whether a name is the issuer, byte for byte, with a GUID for ``{tenantid}``."""
+    """Return whether a name is the issuer, with a GUID for ``{tenantid}``."""
     pattern = _GUID.pattern.join(re.escape(part) for part in issuer.split(_TENANT))
     return re.fullmatch(pattern, name) is not None
 

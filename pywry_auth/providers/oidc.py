@@ -1,4 +1,4 @@
-"""Any OpenID Connect issuer, by discovery, and any OAuth 2 server, by its endpoints."""
+"""OpenID Connect issuers by discovery, and OAuth 2 servers by endpoints."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from pywry_auth.single_flight import SingleFlight
 
 
 class GenericOIDCProvider(OAuthProvider):
-    """An OpenID Connect issuer; its endpoints are discovered on first use (OIDC Discovery §4).
+    """An OpenID Connect issuer (OIDC Discovery §4).
+
+    The first call that needs an endpoint discovers all of them.
 
     Args:
         client_id: The client's identifier at the provider.
-        client_secret: Its secret; empty for a public client.
+        client_secret: The client's secret; empty for a public client.
         scopes: Scopes to request; None means ``openid email profile``.
-        token_endpoint_auth_method: ``auto`` (what discovery offers), ``private_key_jwt``,
+        token_endpoint_auth_method: ``auto`` (a method that discovery offers), ``private_key_jwt``,
             ``client_secret_basic``, ``client_secret_post`` or ``none``.
-        issuer_url: The issuer. Without one nothing is discovered: ``authorize_url`` and ``token_url`` are
-            then required, and no scope is requested unless ``scopes`` names some.
+        issuer_url: The issuer. Without one, nothing is discovered: ``authorize_url`` and ``token_url`` are
+            required, and no scope is requested unless ``scopes`` names some.
         options: As for OAuthProvider; an endpoint given here replaces the discovered one.
 
     Raises:
-        AuthenticationError: An argument cannot work; the text names it.
+        AuthenticationError: An argument is not valid; the text names it.
     """
 
     name = "oidc"
@@ -57,7 +59,9 @@ class GenericOIDCProvider(OAuthProvider):
 
     @property
     def metadata(self) -> ProviderMetadata:
-        """The provider's endpoints and abilities, discovered once; those in ``options`` replace them.
+        """The provider's endpoints and capabilities, discovered once.
+
+        Endpoints in ``options`` replace the discovered ones.
 
         Raises:
             AuthenticationError: Discovery failed; the next call tries again.
@@ -67,10 +71,13 @@ class GenericOIDCProvider(OAuthProvider):
         return self._flight.run(self._discover, lambda: self._discovered.get("metadata"))
 
     def is_recorded_issuer(self, name: str) -> bool:
-        """Tell whether the issuer that a stored token set names is this one, without discovery."""
+        """Return whether a stored token set names this issuer.
+
+        This needs no discovery.
+        """
         if not self._issuer_url:
             return super().is_recorded_issuer(name)
-        # The issuer's own name may differ by a slash from the configured one.
+        # The issuer's own name may differ from the configured one by a trailing slash.
         return name.removesuffix("/") == (self.options.issuer or self._issuer_url).removesuffix("/")
 
     def _discover(self) -> ProviderMetadata:

@@ -1,4 +1,4 @@
-"""ProviderOptions: the options that every provider has, besides its client and scopes."""
+"""ProviderOptions: the options that all providers share."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ def _endpoint(member: str) -> Any:
 
 @dataclass(frozen=True)
 class ProviderOptions:
-    """The options that every provider has; the fields have the names of the settings.
+    """The options that all providers share, named like the settings.
 
     Args:
         authorize_url, token_url, userinfo_url, revocation_url, jwks_url, end_session_url,
-            device_authorization_url: An endpoint, instead of the provider's usual one.
+            device_authorization_url: An endpoint that replaces the provider's usual one.
         issuer: The issuer, byte for byte as its ID tokens name it.
         client_key_file: A PEM or JWK file with the private key for ``private_key_jwt`` (RFC 7523).
         clock_skew_seconds: Seconds by which the provider's clock may differ, for ID tokens.
-        http_timeout_seconds: Seconds for each call in total.
-        proxy_url: Proxy for all but loopback addresses; empty follows ``HTTPS_PROXY`` and ``NO_PROXY``.
-        ca_bundle: File of trusted certificates; empty follows ``REQUESTS_CA_BUNDLE`` and ``SSL_CERT_FILE``.
-        userinfo_from_id_token: Skips the UserInfo call if the ID token has all that the scopes request.
+        http_timeout_seconds: The time limit for each call as a whole, in seconds.
+        proxy_url: Proxy for all but loopback addresses. Empty means ``HTTPS_PROXY`` and ``NO_PROXY``.
+        ca_bundle: File of trusted certificates. Empty means ``REQUESTS_CA_BUNDLE`` and ``SSL_CERT_FILE``.
+        userinfo_from_id_token: Skip the UserInfo call if the ID token has all claims that the scopes request.
         clock: Unix time in seconds.
 
     Raises:
-        AuthenticationError: An endpoint is not a URL that secrets may be sent to; the text names it.
+        AuthenticationError: It is not safe to send secrets to an endpoint; the text names it.
     """
 
     authorize_url: str = _endpoint("authorization_endpoint")
@@ -69,16 +69,16 @@ class ProviderOptions:
         """
         values = {name: getattr(settings, name) for name in _NAMES if hasattr(settings, name)}
         values["proxy_url"] = settings.proxy_url.get_secret_value()
-        # A custom provider's issuer is named; it is not an address to discover anything at.
+        # A custom provider has no discovery, so its issuer URL is only the name of the issuer.
         return cls(**values, issuer=settings.issuer_url if settings.provider == "custom" else "")
 
     @property
     def http(self) -> HTTPOptions:
-        """How calls to the provider are made."""
+        """The options of calls to the provider."""
         return HTTPOptions(self.http_timeout_seconds, self.proxy_url, self.ca_bundle)
 
     def applied_to(self, metadata: ProviderMetadata) -> ProviderMetadata:
-        """Return a provider's metadata with the endpoints and the issuer of these options instead.
+        """Return a provider's metadata, with these options in their place.
 
         Args:
             metadata: The provider's usual metadata.
@@ -91,11 +91,11 @@ _NAMES = [option.name for option in fields(ProviderOptions)]
 ENDPOINTS: Mapping[str, str] = {
     option.name: option.metadata["member"] for option in fields(ProviderOptions) if option.metadata
 }
-"""The options that name an endpoint, each with the endpoint's name in the metadata."""
+"""The options that name an endpoint, each with its name in the metadata."""
 
 
 class ProviderKeywords(TypedDict, total=False):
-    """The same options as keyword arguments of a provider's constructor, for type checkers."""
+    """The same options as keyword arguments, for type checkers."""
 
     authorize_url: str
     token_url: str
