@@ -1,6 +1,6 @@
-"""Help for testing applications: a local identity provider and the contract that every backend keeps.
+"""Helpers for tests: a local identity provider and the backend contract.
 
-Importing this loads the standard library only; each public name is loaded when it is first used.
+An import of this package loads the standard library only; each public name is loaded on first use.
 """
 
 from __future__ import annotations

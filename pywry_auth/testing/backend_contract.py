@@ -1,4 +1,4 @@
-"""The contract that every backend keeps, as tests for pytest."""
+"""The contract of all backends, as tests for pytest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOSTILE_KEYS = [
     *("é", "e\u0301", "\uff41", "\u202e", "\ud800", "\U0001f511"),
     *("x" * 100_000, "x" * 100_001),
 ]
-"""Keys that a careless backend confuses, refuses or runs as a command."""
+"""Keys that a faulty backend confuses, refuses or runs as a command."""
 
 
 class BackendContract(RecordContract):
@@ -31,7 +31,7 @@ class BackendContract(RecordContract):
     """
 
     def test_hostile_keys_neither_meet_nor_escape(self, backend: Backend) -> None:
-        """Keys are text of any content and length."""
+        """A key is text of any content and length."""
         terms = Terms(group="g:", when=When.ABSENT)
         for number, key in enumerate(HOSTILE_KEYS):
             assert backend.put(key, b"%d" % number, terms)
@@ -58,7 +58,7 @@ class BackendContract(RecordContract):
         assert set(members) == keys
 
     def test_of_many_threads_one_takes(self, backend: Backend) -> None:
-        """``pop`` is one step."""
+        """``pop`` is atomic."""
         for number in range(5):
             backend.put(f"k:{number}", b"v")
             took = _pops(backend, f"k:{number}")
@@ -67,7 +67,7 @@ class BackendContract(RecordContract):
 
     @pytest.mark.parametrize("group", [None, "k:all"])
     def test_of_many_threads_one_is_first(self, backend: Backend, group: str | None) -> None:
-        """A ``put`` on an absent key is one step."""
+        """A ``put`` on an absent key is atomic."""
         terms = Terms(group=group, when=When.ABSENT)
         for number in range(5):
             first = _puts(backend, f"k:{number}", terms)
@@ -76,7 +76,7 @@ class BackendContract(RecordContract):
 
     @pytest.mark.parametrize("group", [None, "k:all"])
     def test_of_many_threads_one_replaces_a_value(self, backend: Backend, group: str | None) -> None:
-        """Compare and put is one step."""
+        """Compare and put is atomic."""
         for step in range(5):
             backend.put("k:1", b"step %d" % step, Terms(group=group))
             won = _puts(backend, "k:1", Terms(group=group, expected=b"step %d" % step))
@@ -84,7 +84,7 @@ class BackendContract(RecordContract):
             assert backend.get("k:1") == b"%d" % won.index(True)
 
     def test_no_update_is_lost_between_threads(self, backend: Backend) -> None:
-        """A number that threads raise by reading, comparing and putting."""
+        """Several threads increment a number with get, compare and put."""
         backend.put("k:sum", b"0")
 
         def raise_by_ten(_: int) -> None:
@@ -96,7 +96,7 @@ class BackendContract(RecordContract):
         assert backend.get("k:sum") == b"80"
 
     def test_threads_count_without_loss(self, backend: Backend) -> None:
-        """``count`` is one step."""
+        """``count`` is atomic."""
         assert sorted(together(32, lambda _: backend.count("n:1", 600))) == list(range(1, 33))
 
 
@@ -105,7 +105,7 @@ def _pops(backend: Backend, key: str) -> list[bytes | None]:
 
 
 def _puts(backend: Backend, key: str, terms: Terms) -> list[bool]:
-    """Return what ``put`` returned to 32 threads, each of which puts its own number."""
+    """Return the results of ``put`` in 32 threads, each with its own number."""
     return together(32, lambda number: backend.put(key, b"%d" % number, terms))
 
 

@@ -1,4 +1,4 @@
-"""The part of the backend contract that one caller can observe, as tests for pytest."""
+"""The part of the backend contract that slow backends pass."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ from pywry_auth.exceptions import StoreUnavailable
 _T = TypeVar("_T")
 
 SOON = 0.05
-"""Seconds; the short lifetime in these tests."""
+"""The short lifetime in these tests, in seconds."""
 
 
 class RecordContract:
-    """Tests of records, groups, conditions, lifetimes and locks, for backends that are slow.
+    """Tests of records, groups, conditions, lifetimes and locks.
 
-    See :class:`pywry_auth.testing.backend_contract.BackendContract`, which every other backend must pass.
+    They are for slow backends. Every other backend must pass
+    :class:`pywry_auth.testing.backend_contract.BackendContract`.
     """
 
     @pytest.fixture
     def elapse(self) -> Callable[[float], None]:
-        """Return a function that lets seconds pass; override it for a backend with a clock of its own."""
+        """Return a function that lets seconds pass.
+
+        Override it for a backend with its own clock.
+        """
         return time.sleep
 
     def test_a_fresh_backend_holds_nothing(self, backend: Backend) -> None:
-        """No name is special."""
+        """No key exists from the start."""
         for key in ("local", "admin", "unknown", "", "x" * 4096, "\0"):
             assert backend.get(key) is None
             assert backend.pop(key) is None
             assert backend.members(key) == []
 
     def test_any_bytes_come_back_as_they_were(self, backend: Backend) -> None:
-        """Values are bytes of any content and length."""
+        """A value is bytes of any content and length."""
         for value in (b"", b"\0", bytes(range(256)) * 5000):
             assert backend.put("k:1", value)
             assert backend.get("k:1") == value
@@ -48,13 +52,13 @@ class RecordContract:
         assert backend.get("k:1") is None
 
     def test_a_closed_backend_can_be_used_again(self, backend: Backend) -> None:
-        """``close`` closes connections only."""
+        """``close`` closes only connections."""
         backend.put("k:1", b"v")
         backend.close()
         assert backend.get("k:1") == b"v"
 
     def test_a_member_popped_without_its_group_is_no_member(self, backend: Backend) -> None:
-        """``members`` names live keys only."""
+        """``members`` lists only existing keys."""
         backend.put("k:1", b"", Terms(group="k:all"))
         backend.put("k:2", b"", Terms(group="k:all"))
         backend.pop("k:1")
@@ -74,7 +78,7 @@ class RecordContract:
 
     @pytest.mark.parametrize("group", [None, "k:all"])
     def test_a_put_may_depend_on_the_presence_of_its_key(self, backend: Backend, group: str | None) -> None:
-        """``when`` decides."""
+        """``when`` makes a put conditional."""
         absent, present = Terms(group=group, when=When.ABSENT), Terms(group=group, when=When.PRESENT)
         assert not backend.put("k:1", b"0", present)
         assert backend.get("k:1") is None
@@ -87,7 +91,7 @@ class RecordContract:
 
     @pytest.mark.parametrize("group", [None, "k:all"])
     def test_a_put_replaces_only_the_value_that_it_expects(self, backend: Backend, group: str | None) -> None:
-        """Compare and put."""
+        """``expected`` compares the whole value."""
         assert not backend.put("k:1", b"new", Terms(group=group, expected=b""))
         assert backend.get("k:1") is None
         for old in (b"", b"\0", b"old", bytes(range(256)) * 20):
@@ -116,7 +120,7 @@ class RecordContract:
         assert sorted(backend.members("k:all")) == ["k:0", "k:1", "k:2"]
 
     def test_a_pop_that_expects_another_value_takes_nothing(self, backend: Backend) -> None:
-        """Compare and pop."""
+        """A pop compares the whole value with the expected one."""
         backend.put("k:1", b"mine", Terms(group="k:all"))
         assert backend.pop("k:1", b"yours", group="k:all") is None
         assert backend.pop("k:1", b"", group="k:all") is None
@@ -124,7 +128,7 @@ class RecordContract:
         assert backend.pop("k:1", b"mine", group="k:all") == b"mine"
 
     def test_an_expired_record_is_gone(self, backend: Backend, elapse: Callable[[float], None]) -> None:
-        """It can be neither read nor taken nor replaced."""
+        """An expired record can be neither read nor popped nor replaced."""
         backend.put("k:1", b"1", Terms(ttl=SOON, group="k:all"))
         backend.put("k:2", b"2", Terms(ttl=600, group="k:all"))
         backend.put("k:3", b"3", Terms(group="k:all"))
@@ -138,7 +142,7 @@ class RecordContract:
         assert [backend.get(f"k:{number}") for number in (1, 2, 3)] == [b"4", b"2", b"3"]
 
     def test_every_put_sets_the_lifetime(self, backend: Backend, elapse: Callable[[float], None]) -> None:
-        """A conditional one too."""
+        """So does a conditional put."""
         for key in ("k:1", "k:2", "k:3"):
             backend.put(key, b"", Terms(ttl=600))
         backend.put("k:1", b"", Terms(ttl=SOON))
@@ -151,7 +155,7 @@ class RecordContract:
 
     @pytest.mark.parametrize("ttl", [0, -1, -math.inf, math.nan])
     def test_a_lifetime_of_nothing_is_refused(self, backend: Backend, ttl: float) -> None:
-        """Before anything is written."""
+        """A lifetime must be positive; nothing is written."""
         with pytest.raises(ValueError, match="lifetime"):
             backend.put("k:1", b"", Terms(ttl=ttl))
         with pytest.raises(ValueError, match="lifetime"):
@@ -160,7 +164,7 @@ class RecordContract:
 
     @pytest.mark.parametrize("ttl", [10**30, math.inf, 1e-9])
     def test_any_lifetime_can_be_stored(self, backend: Backend, ttl: float) -> None:
-        """Providers may send any number."""
+        """Lifetimes come from providers, which may send any number."""
         assert backend.put("k:1", b"", Terms(ttl=ttl, group="k:all"))
         assert backend.count("n:1", ttl) == 1
 
@@ -182,7 +186,7 @@ class RecordContract:
         assert [backend.get(key) for key in ("k:1", "k:2", "j:1")] == [None, b"", b""]
 
     def test_a_lock_is_held_by_one_thread_at_a_time(self, backend: Backend) -> None:
-        """The others wait."""
+        """The other threads wait."""
         inside, done = threading.Lock(), []
 
         def work(number: int) -> None:
@@ -196,7 +200,7 @@ class RecordContract:
         assert not is_held(backend, "lock:1")
 
     def test_a_lock_that_stays_held_is_given_up(self, backend: Backend) -> None:
-        """The caller that waits gets ``StoreUnavailable``."""
+        """The waiting caller gets ``StoreUnavailable``."""
         with (
             backend.lock("lock:1", 30),
             pytest.raises(StoreUnavailable) as caught,
@@ -207,14 +211,14 @@ class RecordContract:
         assert not is_held(backend, "lock:1")
 
     def test_a_lock_is_released_when_its_block_fails(self, backend: Backend) -> None:
-        """By any exception."""
+        """Any exception releases it."""
         with pytest.raises(KeyError), backend.lock("lock:1", 30):
             raise KeyError
         assert not is_held(backend, "lock:1")
 
 
 def is_held(backend: Backend, key: str) -> bool:
-    """Return whether a caller holds a lock.
+    """Return whether any caller holds a lock.
 
     Args:
         backend: The backend of the lock.
@@ -228,11 +232,14 @@ def is_held(backend: Backend, key: str) -> bool:
 
 
 def together(number: int, act: Callable[[int], _T]) -> list[_T]:
-    """Return the results of ``act(0)``, ``act(1)`` …, each run by its own thread at the same moment.
+    """Call a function in several threads at the same moment.
 
     Args:
-        number: How many threads.
+        number: The number of threads.
         act: The function, which gets the index of its thread.
+
+    Returns:
+        The results, in the order of the threads.
     """
     barrier = threading.Barrier(number, timeout=30)
 

@@ -1,7 +1,8 @@
-"""A local OpenID provider for demos and tests: loopback only, everything in memory.
+"""A local OpenID provider for demos and tests.
 
-Sessions, codes, tokens and keys last as long as the process. Every sign-in issues a refresh token, even
-without the scope ``offline_access``, so that any client can try a refresh.
+It listens on the loopback address only. Sessions, codes, tokens and keys are in memory and end with the
+process. Every sign-in issues a refresh token, even without the scope ``offline_access``, so that any client
+can refresh.
 """
 
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User

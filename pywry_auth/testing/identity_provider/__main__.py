@@ -1,4 +1,7 @@
-"""``python -m pywry_auth.testing.identity_provider``: run the local identity provider as a program."""
+"""The local identity provider as a program.
+
+Run it with ``python -m pywry_auth.testing.identity_provider``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,16 @@ _LONGEST_LIFETIME = 10 * 365 * 86400
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C and return the exit status; the first line printed is the issuer.
+    """Serve until Ctrl-C and return the exit status.
+
+    The first line of the output is the issuer.
 
     Args:
-        arguments: The command line without the program's name; None takes the process's own.
+        arguments: The command line without the program's name; None means that of the process.
     """
     parser = argparse.ArgumentParser(
         prog="python -m pywry_auth.testing.identity_provider",
-        description="A local OpenID provider for trying things out. It listens on 127.0.0.1 only.",
+        description="A local OpenID provider for demos and tests. It listens on 127.0.0.1 only.",
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     parser.add_argument("--access-token-lifetime", type=_lifetime, default=3600.0, metavar="SECONDS")

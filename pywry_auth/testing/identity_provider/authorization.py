@@ -1,4 +1,7 @@
-"""The authorization endpoint: asks the user, then redirects with a code or an error."""
+"""The authorization endpoint of the provider.
+
+It asks the user and then redirects with a code or an error.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ _OLD_PAGE = "This page had expired. Please try again."
 
 
 class AuthorizationEndpoint:
-    """``/authorize``: GET and POST of authorization requests, and POST of its own forms.
+    """Handles authorization requests, and the forms of its own pages.
 
-    A form's address repeats the authorization request as its query, so the provider keeps nothing in between.
+    The address of a form repeats the authorization request in its query, so the provider stores no requests.
 
     Args:
         realm: The provider.
@@ -36,7 +39,7 @@ class AuthorizationEndpoint:
         self._browser = browser
 
     def view(self) -> Response:
-        """Return a page, or a redirect to the client with a code or an error."""
+        """Return a page, or the redirect to the client."""
         own_form = self._browser.answers_form()
         parameters = request.args if own_form else request.args or request.form
         client, redirect_uri = trusted_redirect(parameters, self._realm)
@@ -53,7 +56,7 @@ class AuthorizationEndpoint:
         if "none" not in validated.prompts:
             return self._page(validated, session)
         if session is None:
-            raise OAuthError("login_required", "nobody is signed in, and prompt=none asks nobody")
+            raise OAuthError("login_required", "no user is signed in, and prompt=none forbids a login page")
         return self._grant(validated, session)
 
     def _answer_form(self, validated: ValidatedRequest) -> Response:
@@ -62,7 +65,7 @@ class AuthorizationEndpoint:
             return self._page(validated, session, problem=_OLD_PAGE)
         action = request.form.get("action")
         if action == "cancel":
-            raise OAuthError("access_denied", "the person did not agree")
+            raise OAuthError("access_denied", "the user did not agree")
         if action == "continue" and session:
             return self._grant(validated, session)
         if action == "login":
@@ -80,7 +83,7 @@ class AuthorizationEndpoint:
         return response
 
     def _usable_session(self, validated: ValidatedRequest) -> Grant | None:
-        """Return the session, if the request accepts it (OIDC Core §3.1.2.1)."""
+        """Return the session if the request accepts it (OIDC Core §3.1.2.1)."""
         session = self._browser.current()
         if session is None or "login" in validated.prompts:
             return None

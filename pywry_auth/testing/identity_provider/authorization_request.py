@@ -1,4 +1,4 @@
-"""Validates the authorization requests of applications."""
+"""Validation of authorization requests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ValidatedRequest:
         redirect_uri: The address for the authorization response.
         scope: The requested scopes that exist, space separated.
         code_challenge: For PKCE, always S256.
-        prompts: How to ask the user.
+        prompts: The values of ``prompt``.
         max_age: The longest time since the password was typed, in seconds; None for any.
         values: All parameters of the request.
     """
@@ -44,7 +44,7 @@ def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Cli
     """Return the client and its redirect URI.
 
     Raises:
-        PageError: The client is unknown, or the address is not the client's (RFC 6749 §4.1.2.1).
+        PageError: The client is unknown or has not registered the URI (RFC 6749 §4.1.2.1).
     """
     names = parameters.getlist("client_id")
     client = realm.clients.get(names[0]) if len(names) == 1 else None
@@ -53,17 +53,17 @@ def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Cli
     addresses = parameters.getlist("redirect_uri")
     if len(addresses) != 1 or not client.may_redirect_to(addresses[0]):
         raise PageError(
-            f"The application {client.client_id} wants you sent back to an address that it did not register"
+            f"The application {client.client_id} asked to send you to an address that it did not register"
             " (redirect_uri)."
         )
     return client, addresses[0]
 
 
 def validate(parameters: MultiDict[str, str], client: Client, redirect_uri: str) -> ValidatedRequest:
-    """Return the request if it is valid.
+    """Return the validated request.
 
     Raises:
-        OAuthError: It is not (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6).
+        OAuthError: The request is not valid (RFC 6749 §4.1.2.1, OIDC Core §3.1.2.6).
     """
     values = single_values(parameters)
     for name in ("request", "request_uri", "registration"):
@@ -87,7 +87,10 @@ def _scope(values: dict[str, str]) -> str:
 
 
 def _challenge(values: dict[str, str]) -> str:
-    """Return the code challenge: every client must use PKCE with S256 (RFC 9700 §2.1.1)."""
+    """Return the code challenge (RFC 9700 §2.1.1).
+
+    Every client must use PKCE with S256.
+    """
     challenge = required(values, "code_challenge")
     if values.get("code_challenge_method") != "S256":  # a missing one means plain (RFC 7636 §4.3)
         raise OAuthError("invalid_request", "code_challenge_method must be S256")
@@ -99,7 +102,7 @@ def _challenge(values: dict[str, str]) -> str:
 def _prompts(values: dict[str, str]) -> frozenset[str]:
     prompts = frozenset(values.get("prompt", "").split())
     if not prompts.issubset(PROMPTS) or ("none" in prompts and len(prompts) > 1):
-        raise OAuthError("invalid_request", "prompt must be none alone, or of: login consent select_account")
+        raise OAuthError("invalid_request", "prompt must be none, or any of: login consent select_account")
     return prompts
 
 

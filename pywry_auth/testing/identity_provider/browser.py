@@ -1,4 +1,4 @@
-"""The provider's cookies: the session of a signed-in user, and the proof that a form is ours."""
+"""The provider's cookies, for sessions and for its forms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SESSION_SECONDS = 12 * 3600
 
 
 class BrowserSessions:
-    """The sessions of users at the provider, in cookies.
+    """Sessions at the provider, in cookies.
 
     A cookie's name ends in the port, because browsers send cookies to every port of a host (RFC 6265 §8.5).
 
@@ -37,12 +37,12 @@ class BrowserSessions:
         return record.grant if record else None
 
     def begin(self, user: User) -> tuple[Grant, str]:
-        """Return a new session of this user, and its secret for the cookie."""
+        """Return a new session and its secret for the cookie."""
         session = Grant("", user, "", int(self._realm.clock()))
         return session, self._realm.vault.issue("session", session, SESSION_SECONDS)
 
     def remember(self, response: Response, secret: str) -> None:
-        """Put the session into the browser, and end the earlier one."""
+        """Set the session's cookie and end the earlier session."""
         self._realm.vault.drop("session", request.cookies.get(self._session_cookie, ""))
         self._set(response, self._session_cookie, secret)
 
@@ -52,23 +52,26 @@ class BrowserSessions:
         response.delete_cookie(self._session_cookie, httponly=True, samesite="Lax")
 
     def form_secret(self) -> str:
-        """Return the secret that ties a form to this browser; a new browser gets a new one."""
+        """Return the secret that ties a form to this browser.
+
+        A new browser gets a new secret.
+        """
         return request.cookies.get(self._form_cookie) or secrets.token_urlsafe(32)
 
     def form_token(self, form_secret: str) -> str:
-        """Return the value by which a form shows that it is ours."""
+        """Return the value that marks a form as this provider's."""
         return hmac.new(self._form_key, form_secret.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     def prepare_form(self, response: Response, form_secret: str) -> None:
-        """Put the form's secret into the browser."""
+        """Set the cookie with the form's secret."""
         self._set(response, self._form_cookie, form_secret)
 
     def answers_form(self) -> bool:
-        """Tell whether the request looks like one of our forms."""
+        """Return whether the request looks like one of this provider's forms."""
         return request.method == "POST" and "csrf" in request.form
 
     def sent_own_form(self) -> bool:
-        """Tell whether the form was made for this browser."""
+        """Return whether the form was made for this browser."""
         form_secret = request.cookies.get(self._form_cookie)
         token = request.form.get("csrf", "")
         return form_secret is not None and same_secret(token, self.form_token(form_secret))

@@ -1,4 +1,4 @@
-"""Authenticates the client that sent a request (RFC 6749 §2.3)."""
+"""Authentication of clients (RFC 6749 §2.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pywry_auth.testing.identity_provider.refusals import OAuthError, single_val
 
 
 def client_request(clients: Mapping[str, Client]) -> tuple[dict[str, str], Client]:
-    """Return the form that was sent, and its authenticated client.
+    """Return the form of a request and its authenticated client.
 
     Raises:
         OAuthError: ``invalid_client``, or ``invalid_request`` for an ambiguous form.
@@ -33,7 +33,7 @@ def client_request(clients: Mapping[str, Client]) -> tuple[dict[str, str], Clien
 
 
 def unknown_client(description: str) -> OAuthError:
-    """Return the refusal of a client (RFC 6749 §5.2)."""
+    """Return the error for a client that is not known (RFC 6749 §5.2)."""
     return OAuthError("invalid_client", description, status=401, challenge='Basic realm="clients"')
 
 
@@ -46,4 +46,4 @@ def _basic_credentials(header: str) -> tuple[str, str]:
     client_id, colon, secret = text.partition(":")
     if scheme.lower() != "basic" or not colon:
         raise unknown_client("the Authorization header is not HTTP Basic")
-    return unquote_plus(client_id), unquote_plus(secret)  # both are form-encoded first (§2.3.1)
+    return unquote_plus(client_id), unquote_plus(secret)  # both parts are encoded as in a form (§2.3.1)

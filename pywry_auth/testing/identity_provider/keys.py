@@ -16,9 +16,10 @@ ALGORITHMS = ("RS256", "ES256")
 
 
 class SigningKeys:
-    """The current signing key, and earlier keys whose signatures are still valid.
+    """The current signing key, and earlier keys that are still published.
 
-    The keys are one tuple that is replaced as a whole, so readers need no lock; rotate in one thread.
+    The keys are a tuple that is replaced as a whole, so readers need no lock. Call ``rotate`` from one thread
+    only.
 
     Args:
         algorithm: ``RS256`` or ``ES256``.
@@ -35,7 +36,11 @@ class SigningKeys:
         self.rotate()
 
     def rotate(self, drop_old: bool = False) -> None:
-        """Sign with a new key from now on; the old ones stay published unless ``drop_old``."""
+        """Sign with a new key from now on.
+
+        Args:
+            drop_old: Removes the old keys from the published set.
+        """
         use = {"use": "sig", "alg": self._algorithm}
         new: RSAKey | ECKey
         if self._algorithm == "RS256":
@@ -54,7 +59,10 @@ class SigningKeys:
         return jwt.encode({"alg": self._algorithm, "kid": key.kid}, dict(claims), key)
 
     def verified_claims(self, token: str) -> dict[str, Any] | None:
-        """Return the claims of a JWT that was signed here, even if it has expired, or None."""
+        """Return the claims of a JWT from this provider, or None.
+
+        The JWT may have expired.
+        """
         try:
             return dict(jwt.decode(token, KeySet(list(self._keys)), algorithms=[self._algorithm]).claims)
         except (JoseError, ValueError):
@@ -62,5 +70,5 @@ class SigningKeys:
 
 
 def half_hash(value: str) -> str:
-    """Return the left half of a token's SHA-256, for ``at_hash`` (OIDC Core §3.1.3.6)."""
+    """Return half of a token's SHA-256 for ``at_hash`` (OIDC Core §3.1.3.6)."""
     return base64.urlsafe_b64encode(hashlib.sha256(value.encode()).digest()[:16]).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""The provider's web server: loopback only, one thread for each connection."""
+"""The provider's web server, with a thread for each connection."""
 
 from __future__ import annotations
 
@@ -19,45 +19,44 @@ _logger = logging.getLogger("pywry_auth.identity_provider")
 
 class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # an unreadable request gets a status line, too
+    default_request_version = "HTTP/1.1"  # an invalid request gets a status line, too
     timeout = 30.0
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        # The query is left out: it contains codes and states. An unreadable request has no path.
+        # Leave out the query, which contains codes and states. An invalid request has no path.
         _logger.info("%s %s %s", self.command, getattr(self, "path", "").partition("?")[0], code)
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Log nothing: an unreadable request is not repeated in a log."""
+        """Log nothing, because an invalid request may contain secrets."""
 
 
 class Listener(ThreadedWSGIServer):
-    """A listening socket that serves ``app`` between ``start()`` and ``stop()``.
+    """A server for ``app`` between ``start()`` and ``stop()``.
 
     The lock guards the open connections.
 
     Args:
         app: The WSGI application.
-        port: 0 takes any free one.
-        tls: Serves https with this context.
-
-    Raises:
-        OSError: The port is taken.
+        port: The port; 0 means any free port.
+        tls: The context for https; None means http.
     """
 
     daemon_threads = True
 
     def __init__(self, app: Any, port: int, tls: ssl.SSLContext | None) -> None:
         with socket.create_server((LOOPBACK, port), backlog=128) as bound:
-            # A descriptor, because werkzeug ends the process when it binds a port itself and that is taken.
+            # Pass a descriptor: werkzeug would exit the process if it could not bind the port itself.
             super().__init__(LOOPBACK, port, app, _Handler, fd=bound.fileno())
-        self.ssl_context = tls  # only now: each connection is wrapped, not the listening socket
+        self.ssl_context = (
+            tls  # set after the constructor: each connection is wrapped, not the listening socket
+        )
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="identity-provider", daemon=True)
 
     def start(self) -> None:
-        """Serve, in a thread of its own."""
+        """Serve in a background thread."""
         if not self._thread.is_alive():
             self._thread.start()
 
@@ -66,7 +65,7 @@ class Listener(ThreadedWSGIServer):
         self._stopping.set()
         if self._thread.is_alive():
             with contextlib.suppress(OSError):
-                socket.create_connection((LOOPBACK, self.port)).close()  # ends the wait for a connection
+                socket.create_connection((LOOPBACK, self.port)).close()  # this ends the wait for a connection
             self._thread.join()
         with self._lock:
             still_open = list(self._connections.items())
@@ -77,7 +76,10 @@ class Listener(ThreadedWSGIServer):
         self.server_close()
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Return the next connection; its own thread does the TLS handshake, at the first read."""
+        """Return the next connection.
+
+        Its thread does the TLS handshake at the first read.
+        """
         connection, address = super().get_request()
         if self.ssl_context is None:
             return connection, address
@@ -85,7 +87,7 @@ class Listener(ThreadedWSGIServer):
         return tls, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve one connection in a thread that ``stop()`` can wait for."""
+        """Serve one connection in a thread that ``stop()`` joins."""
         arguments = (request, client_address)
         thread = threading.Thread(target=self.process_request_thread, args=arguments, daemon=True)
         with self._lock:
@@ -93,7 +95,7 @@ class Listener(ThreadedWSGIServer):
         thread.start()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection until it closes."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -101,7 +103,10 @@ class Listener(ThreadedWSGIServer):
                 self._connections.pop(threading.current_thread(), None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: clients may disconnect, and the application logs its own errors."""
+        """Log nothing.
+
+        Clients may disconnect, and the application logs its own errors.
+        """
 
     def log(self, type: str, message: str, *args: Any) -> None:
         """Log an error of the server itself."""

@@ -1,4 +1,4 @@
-"""The pages that the provider shows, each as a finished response with its headers."""
+"""The pages of the provider, each as a response with its headers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pywry_auth.pages.html import (
 from pywry_auth.testing.identity_provider.parties import User
 
 _NOTICE = Markup(
-    '<p class="note"><strong>For trying things out.</strong> This identity provider runs on your own'
+    '<p class="note"><strong>For demos and tests.</strong> This identity provider runs on your own'
     " computer. Do not use a real password.</p>"
 )
 _PROBLEM = Markup('<p class="note failed" id="problem" role="alert">{}</p>')
@@ -33,12 +33,12 @@ _HINT = Markup("<code>{}</code> with <code>{}</code>")
 
 @dataclass(frozen=True)
 class FormTarget:
-    """The address of a page's form, and the redirect at the end.
+    """The address of a form, and the redirect at the end.
 
     Args:
-        action: The address that takes the form.
-        csrf: Shows that the form was made for this browser.
-        returns_to: The address at the application to which the answer redirects; empty if there is none.
+        action: The address that the form is sent to.
+        csrf: The value that ties the form to this browser.
+        returns_to: The application's address for the redirect; empty for none.
     """
 
     action: str
@@ -48,12 +48,12 @@ class FormTarget:
 
 @dataclass(frozen=True)
 class Question:
-    """The question whether an application may have access.
+    """A request for access by an application.
 
     Args:
         client_id: The application.
         permissions: The scopes in words.
-        problem: The mistake in the last attempt; empty if there was none.
+        problem: The mistake in the last attempt; empty for none.
     """
 
     client_id: str
@@ -62,14 +62,14 @@ class Question:
 
 
 def protect(response: Response) -> Response:
-    """Add the headers that every response of the provider has."""
+    """Add the headers of all responses of the provider."""
     for name, value in security_headers().items():
         response.headers.setdefault(name, value)
     return response
 
 
 def redirect(location: str) -> Response:
-    """Send the browser to ``location`` with a GET, even after a POST."""
+    """Redirect to ``location`` with a GET, even after a POST."""
     return Response(status=303, headers={"Location": location})
 
 
@@ -77,10 +77,10 @@ def login(target: FormTarget, question: Question, *, username: str, hints: Itera
     """Return the page that asks for user name and password.
 
     Args:
-        target: The form's.
-        question: The application's.
-        username: The user name that the field already contains.
-        hints: Users whose passwords the page shows.
+        target: The target of the form.
+        question: The application's request.
+        username: The initial content of the field for the user name.
+        hints: The users with passwords to show on the page.
     """
     problem = question.problem
     content = join(
@@ -92,11 +92,11 @@ def login(target: FormTarget, question: Question, *, username: str, hints: Itera
 
 
 def welcome_back(target: FormTarget, question: Question, user: User) -> Response:
-    """Return the page for a user who is signed in here already.
+    """Return the page for a signed-in user.
 
     Args:
-        target: The form's.
-        question: The application's.
+        target: The target of the form.
+        question: The application's request.
         user: The user.
     """
     actions = {
@@ -114,8 +114,8 @@ def confirm_sign_out(target: FormTarget, user: User) -> Response:
     """Return the page that asks whether to sign out.
 
     Args:
-        target: The form's.
-        user: The user who is signed in.
+        target: The target of the form.
+        user: The signed-in user.
     """
     content = buttons("action", {"sign_out": "Sign out", "stay": "Stay signed in"})
     body = paragraph("You are signed in at this identity provider.") + _user(user)
@@ -129,7 +129,7 @@ def message(title: str, text: str) -> Response:
 
 
 def error(text: str, status: int = 400) -> Response:
-    """Return the page for a request that did not work."""
+    """Return the page for a failed request."""
     title = "Not found" if status == 404 else "This did not work"
     body = paragraph(text) + paragraph("Go back to the application and try again.", "next")
     return _response(Page("error", title, body, "failed"), status)
@@ -156,7 +156,7 @@ def _way_back(target: FormTarget) -> Markup:
 
 
 def _credentials(username: str, *, invalid: bool) -> list[Markup]:
-    """Return both fields; the focus is in the first one that is still to be filled in."""
+    """Return both fields; the first empty one has the focus."""
     wrong = {"aria-invalid": "true", "aria-describedby": "problem"} if invalid else {}
     focus = {"autofocus": ""}
     name = {"value": username, "autocomplete": "username", "autocapitalize": "none", "spellcheck": "false"}
@@ -187,7 +187,10 @@ def _user(user: User) -> Markup:
 
 
 def _source(address: str) -> str:
-    """Return an address as a source for ``form-action``: browsers apply it to a form's redirects, too."""
+    """Return an address as a source for ``form-action``.
+
+    Browsers apply this directive to the redirects of a form, too.
+    """
     parts = urlsplit(address)
     # The policy's grammar has no IPv6 addresses, and an application's own scheme has no host.
     named = parts.scheme in ("http", "https") and "[" not in parts.netloc

@@ -1,4 +1,4 @@
-"""The users and clients of the provider, and the claims that each scope gives."""
+"""Users, clients, and the claims of each scope."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ SCOPES = {
     "groups": "See the groups you belong to",
     "offline_access": "Stay signed in while you are away",
 }
-"""The known scopes, each in words for the user who is asked."""
+"""The known scopes, each in words for the user."""
 
 CLAIMS_BY_SCOPE = {
     "profile": ("name", "given_name", "family_name", "preferred_username", "picture"),
     "email": ("email", "email_verified"),
     "groups": ("groups",),
 }
-"""The claims that each scope gives (OIDC Core §5.4)."""
+"""The claims of each scope (OIDC Core §5.4)."""
 
 _LOOPBACK_URI = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?((?:/[^#]*)?)")
 
 
 def same_secret(given: str, expected: str) -> bool:
-    """Tell whether two secrets are equal, in constant time."""
+    """Return whether two secrets are equal, in constant time."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
 class User:
-    """A user who can sign in.
+    """A user of the provider.
 
     Args:
-        username: The name for the login page; the ``email`` claim works there too.
-        password: In plain text, because this provider is for trying things out.
-        claims: The user's profile: ``sub`` (the user name if left out), ``name``, ``email``, ``groups`` …
+        username: The name for the login page; the ``email`` claim works there, too.
+        password: The password in plain text, because this provider is for demos and tests.
+        claims: The user's profile: ``sub`` (by default the user name), ``name``, ``email``, ``groups`` …
     """
 
     username: str
@@ -57,7 +57,10 @@ class User:
         return str(self.claims.get("name", self.username))
 
     def is_called(self, name: str) -> bool:
-        """Tell whether this is the user's name or e-mail address, in any case."""
+        """Return whether this is the user's name or e-mail address.
+
+        The comparison ignores case.
+        """
         return name.strip().lower() in (
             self.username.lower(),
             str(self.claims.get("email", self.username)).lower(),
@@ -75,10 +78,10 @@ class Client:
 
     Args:
         client_id: The client's ID.
-        client_secret: Empty for a public client, which cannot keep a secret (RFC 6749 §2.1).
+        client_secret: The client's secret; empty for a public client (RFC 6749 §2.1).
         redirect_uris: The redirect URIs, compared as exact strings. A public client that registers
             ``http://127.0.0.1/path``, without a port, may use it with any port (RFC 8252 §7.3).
-        post_logout_redirect_uris: The redirect URIs for after a sign-out, by the same rule.
+        post_logout_redirect_uris: The redirect URIs after a sign-out; the same rule applies.
     """
 
     client_id: str
@@ -87,11 +90,11 @@ class Client:
     post_logout_redirect_uris: tuple[str, ...] = ()
 
     def may_redirect_to(self, uri: str) -> bool:
-        """Tell whether an authorization response may go to ``uri``."""
+        """Return whether an authorization response may go to ``uri``."""
         return self._is_among(self.redirect_uris, uri)
 
     def may_return_to(self, uri: str) -> bool:
-        """Tell whether a user who signed out may be sent to ``uri``."""
+        """Return whether a sign-out may redirect to ``uri``."""
         return self._is_among(self.post_logout_redirect_uris, uri)
 
     def _is_among(self, registered: tuple[str, ...], uri: str) -> bool:
@@ -118,7 +121,7 @@ DEFAULT_USERS = (
     _demo_user("alice", "wonderland", verified=True, groups=["staff", "admins"]),
     _demo_user("bob", "builder", verified=False, groups=["staff"]),
 )
-"""Two users for trying things out; the login page shows their passwords."""
+"""Two users for demos and tests; the login page shows their passwords."""
 
 _WEB_ORIGINS = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost") for port in (5000, 8000)]
 

@@ -1,4 +1,4 @@
-"""The provider as one object: start it, use its issuer, stop it."""
+"""IdentityProvider: start it, use its issuer, stop it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 class IdentityProvider:
-    """A local OpenID provider; a context manager that serves while it is open.
+    """A local OpenID provider, which is also a context manager.
 
     The constructor binds the port, so ``issuer`` is known before the provider serves.
 
     Args:
-        users: The users who can sign in.
+        users: The users of the provider.
         clients: The applications that may send users here.
         access_token_lifetime: Seconds.
-        refresh_token_lifetime: Seconds; each refresh starts it again.
+        refresh_token_lifetime: Seconds; it starts again with each refresh.
         code_lifetime: Seconds between the redirect and the exchange.
-        port: 0 takes any free one.
-        ssl_context: Serves https with it; the certificate must be for 127.0.0.1.
+        port: The port; 0 means any free port.
+        ssl_context: The context for https, with a certificate for 127.0.0.1; None means http.
         signing_algorithm: ``RS256`` or ``ES256``.
-        clock: Tells Unix time in seconds.
+        clock: Returns Unix time in seconds.
 
     Raises:
         OSError: The port is taken.
@@ -87,7 +87,7 @@ class IdentityProvider:
         self._wsgi: WSGIApplication = self.app
 
     def start(self) -> IdentityProvider:
-        """Serve in the background until ``stop()``, and return this provider."""
+        """Serve in the background until ``stop()``; return this provider."""
         self._listener.start()
         return self
 
@@ -104,16 +104,26 @@ class IdentityProvider:
         self.stop()
 
     def rotate_keys(self, *, drop_old: bool = False) -> None:
-        """Sign with a new key from now on; the old one stays in the key set unless ``drop_old``."""
+        """Sign with a new key from now on.
+
+        Args:
+            drop_old: Removes the old keys from the published key set.
+        """
         self._keys.rotate(drop_old)
 
     def wrap(self, middleware: Callable[[WSGIApplication], WSGIApplication]) -> None:
-        """Put a WSGI middleware around the application, to inject faults; the last one is outermost."""
+        """Wrap the application in a WSGI middleware, for example to inject faults.
+
+        The last middleware is the outermost one.
+        """
         self._wsgi = middleware(self._wsgi)
 
     @property
     def calls(self) -> Counter[str]:
-        """The number of requests to each endpoint so far, by the names in ``metadata.PATHS``."""
+        """The number of requests to each endpoint so far.
+
+        The keys are the names in ``metadata.PATHS``.
+        """
         with self._calls_lock:
             return Counter(self._calls)
 
@@ -122,7 +132,7 @@ class IdentityProvider:
         with self._calls_lock:
             self._calls[name] += 1
         if environ.get("HTTP_HOST") not in self._netlocs:
-            # Another host name means that a page of another site sent the request (DNS rebinding).
+            # With DNS rebinding, a page of another site can send requests here, under its own host name.
             start_response("421 Misdirected Request", [("Content-Length", "0")])
             return []
         return self._wsgi(environ, start_response)

@@ -1,4 +1,4 @@
-"""The provider's refusals, and the parameters that it reads."""
+"""The provider's errors, and the parameters of requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from werkzeug.datastructures import MultiDict
 
 
 class OAuthError(Exception):
-    """A refusal with a code from the specifications.
+    """An error with a code from the specifications.
 
     Args:
         error: The code (RFC 6749 §4.1.2.1, §5.2; OIDC Core §3.1.2.6; RFC 6750 §3.1).
@@ -24,14 +24,16 @@ class OAuthError(Exception):
 
 
 class PageError(Exception):
-    """A refusal on a page, because no redirect is safe (RFC 6749 §4.1.2.1)."""
+    """An error page for the user, without a redirect (RFC 6749 §4.1.2.1)."""
 
 
 def single_values(parameters: MultiDict[str, str]) -> dict[str, str]:
-    """Return the parameters with a value; an empty one counts as missing (RFC 6749 §3.1).
+    """Return the parameters that have a value (RFC 6749 §3.1).
+
+    An empty value counts as missing.
 
     Raises:
-        OAuthError: ``invalid_request``: a parameter came more than once (RFC 6749 §3.1, §3.2).
+        OAuthError: ``invalid_request``: a parameter appears more than once (RFC 6749 §3.1, §3.2).
     """
     if any(len(values) > 1 for _, values in parameters.lists()):
         raise OAuthError("invalid_request", "a parameter was sent more than once")
@@ -39,10 +41,10 @@ def single_values(parameters: MultiDict[str, str]) -> dict[str, str]:
 
 
 def required(values: dict[str, str], name: str) -> str:
-    """Return a parameter that must be present.
+    """Return a required parameter.
 
     Raises:
-        OAuthError: ``invalid_request``: it is missing.
+        OAuthError: ``invalid_request``: the parameter is missing.
     """
     if name not in values:
         raise OAuthError("invalid_request", f"{name} is missing")

@@ -17,7 +17,7 @@ _SIGNED_OUT = "This browser is no longer signed in at the identity provider."
 
 
 class EndSessionEndpoint:
-    """``/end_session``: GET and POST of logout requests, and POST of its own confirmation.
+    """Handles logout requests, and the form of its own page.
 
     Args:
         realm: The provider.
@@ -29,7 +29,7 @@ class EndSessionEndpoint:
         self._browser = browser
 
     def view(self) -> Response:
-        """Sign out at once if the client knows the user, otherwise ask first."""
+        """Sign out, after a question unless the hint names the user."""
         own_form = self._browser.answers_form()
         values = _values(own_form)
         hint = self._hint(values)
@@ -44,7 +44,7 @@ class EndSessionEndpoint:
         return pages.message("You are still signed in", "Nothing was changed.")
 
     def _hint(self, values: dict[str, str]) -> dict[str, Any]:
-        """Return the claims of the client's ID token, which may have expired (§2)."""
+        """Return the claims of the ID token hint, which may have expired (§2)."""
         if "id_token_hint" not in values:
             return {}
         claims = self._realm.keys.verified_claims(values["id_token_hint"])
@@ -83,14 +83,14 @@ def _values(own_form: bool) -> dict[str, str]:
     try:
         return single_values(request.args if own_form else request.args or request.form)
     except OAuthError as refusal:
-        raise PageError("The application asked for signing out in a way that cannot be read.") from refusal
+        raise PageError("The application's request to sign out is not valid.") from refusal
 
 
 def _return_address(values: dict[str, str], client: Client | None) -> str:
-    """Return the address to redirect to; empty if the client names none (§3)."""
+    """Return the address for the redirect, or an empty text (§3)."""
     address = values.get("post_logout_redirect_uri", "")
     if address and (client is None or not client.may_return_to(address)):
-        raise PageError("The application wants you sent to an address that it did not register.")
+        raise PageError("The application asked to send you to an address that it did not register.")
     if not address or "state" not in values:
         return address
     separator = "&" if urlsplit(address).query else "?"

@@ -42,7 +42,7 @@ class TokenEndpoints:
         raise OAuthError("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
 
     def userinfo(self) -> Response:
-        """Return the user's claims that the access token may see (OIDC Core §5.3)."""
+        """Return the claims for an access token (OIDC Core §5.3)."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             # A request without a token gets a challenge without an error code (RFC 6750 §3.1).
@@ -50,13 +50,13 @@ class TokenEndpoints:
             raise OAuthError("invalid_request", "no bearer token", status=401, challenge=bare)
         record = self._realm.vault.find("access", token.strip())
         if record is None:
-            raise _bearer_error("invalid_token", "the access token is not good (any more)", 401)
+            raise _bearer_error("invalid_token", "the access token is unknown, expired or revoked", 401)
         if "openid" not in record.scope.split():
             raise _bearer_error("insufficient_scope", "the scope openid was not granted", 403)
         return jsonify(record.grant.user.claims_for(record.scope))
 
     def revoke(self) -> Response:
-        """Revoke a token; a refresh token ends its whole grant (RFC 7009 §2.1)."""
+        """Revoke a token, or a refresh token's whole grant (RFC 7009 §2.1)."""
         values, client = client_request(self._realm.clients)
         token = required(values, "token")
         kind, record = self._look_up(token)
@@ -70,7 +70,7 @@ class TokenEndpoints:
         """Describe a token to a client with a secret (RFC 7662 §2)."""
         values, client = client_request(self._realm.clients)
         if not client.client_secret:
-            raise unknown_client("introspection is for clients with a secret")
+            raise unknown_client("introspection is only for clients with a secret")
         kind, record = self._look_up(required(values, "token"))
         if record is None:
             return jsonify(active=False)
@@ -104,13 +104,14 @@ class TokenEndpoints:
         token = required(values, "refresh_token")
         wanted = values.get("scope", "").split()
         good = self._realm.vault.find("refresh", token)
-        # The scope is checked before the token is spent: a wrong scope does not end the grant.
+        # Check the scope before the token is spent, so that a wrong scope does not end the grant.
         if good and not set(wanted).issubset(good.scope.split()):
             raise OAuthError("invalid_scope", "scope has more than was granted")
         record = self._realm.vault.redeem("refresh", token, client.client_id)
         if record is None:
             raise OAuthError(
-                "invalid_grant", "the refresh token is unknown, used, too old or another client's"
+                "invalid_grant",
+                "the refresh token is unknown, already used, expired or belongs to another client",
             )
         return self._issue(record.grant, " ".join(dict.fromkeys(wanted)) or record.scope)
 
@@ -130,7 +131,10 @@ class TokenEndpoints:
         return jsonify(answer)
 
     def _id_claims(self, grant: Grant, scope: str, access_token: str, nonce: str) -> dict[str, Any]:
-        """Return the ID token's claims (OIDC Core §2), without a nonce after a refresh (§12.2)."""
+        """Return the ID token's claims (OIDC Core §2).
+
+        After a refresh they have no nonce (§12.2).
+        """
         now = int(self._realm.clock())
         claims = grant.user.claims_for(scope) | {
             "iss": self._realm.issuer,

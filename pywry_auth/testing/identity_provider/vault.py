@@ -1,4 +1,4 @@
-"""The state of the provider: the users and clients that it knows, and everything that it has issued."""
+"""The state of the provider: users, clients and issued secrets."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from pywry_auth.testing.identity_provider.parties import Client, User
 Kind = Literal["session", "code", "access", "refresh"]
 
 LIMIT = 20_000
-"""The largest number of records: beyond it the oldest goes, so that memory stays bounded."""
+"""The maximum number of records. The oldest record then makes room, so that memory stays bounded."""
 
 SWEEP_SECONDS = 60.0
-"""Seconds between two removals of expired records; a new record starts one."""
+"""The shortest time between two removals of expired records, in seconds. A new record starts a removal."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """The permission that one sign-in gave; its codes and tokens end with it.
+    """The permission from one sign-in.
+
+    When it ends, its codes and tokens are no longer valid.
 
     Args:
-        client_id: The client that has it; empty for the provider's own session.
-        user: The user who signed in.
+        client_id: The client with the permission; empty for the provider's own session.
+        user: The signed-in user.
         scope: The granted scopes, space separated.
-        auth_time: The time at which the password was typed, Unix time in seconds.
-        nonce: The client's, for the ID token (OIDC Core §3.1.2.1).
+        auth_time: When the password was entered, as Unix time in seconds.
+        nonce: The client's nonce for the ID token (OIDC Core §3.1.2.1).
         ended: Set once, at the end of the grant.
     """
 
@@ -47,13 +49,13 @@ class Record:
     """One issued secret, without the secret.
 
     Args:
-        grant: The grant that it belongs to.
-        scope: Its scopes, space separated.
+        grant: The grant of the secret.
+        scope: The scopes of the secret, space separated.
         issued_at: Unix time in seconds.
         expires_at: Unix time in seconds.
-        redirect_uri: For a code: the address that it was sent to.
-        code_challenge: For a code: the hash of its verifier (RFC 7636 §4.6).
-        used: Whether it was redeemed before.
+        redirect_uri: The address that a code was sent to.
+        code_challenge: The hash of a code's verifier (RFC 7636 §4.6).
+        used: Whether the secret was redeemed before.
     """
 
     grant: Grant
@@ -66,10 +68,12 @@ class Record:
 
 
 class Vault:
-    """Keeps records by the hash of their secret. Its lock guards the records and the time of the next sweep.
+    """Keeps records under the hashes of their secrets.
+
+    The lock guards the records and the time of the next sweep.
 
     Args:
-        clock: Tells Unix time in seconds.
+        clock: Returns Unix time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -88,7 +92,10 @@ class Vault:
         redirect_uri: str = "",
         code_challenge: str = "",
     ) -> str:
-        """Return a new secret that is valid for ``lifetime`` seconds; None takes the grant's scope."""
+        """Return a new secret that is valid for ``lifetime`` seconds.
+
+        The scope None means the grant's scope.
+        """
         now = self._clock()
         secret = secrets.token_urlsafe(32)
         record = Record(
@@ -100,15 +107,16 @@ class Vault:
         return secret
 
     def find(self, kind: Kind, secret: str) -> Record | None:
-        """Return the record of a valid secret, otherwise None."""
+        """Return the record of a valid secret, or None."""
         with self._lock:
             record = self._records.get(_key(kind, secret))
         return record if record and not record.used and self._is_alive(record) else None
 
     def redeem(self, kind: Kind, secret: str, client_id: str) -> Record | None:
-        """Return the record of a secret that this client redeems for the first time, otherwise None.
+        """Redeem a client's secret and return its record, or None.
 
-        A second time means that the secret was stolen: the grant ends (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+        If a secret is redeemed twice, it may be stolen, so the grant ends (RFC 6749 §4.1.2, RFC 9700
+        §4.14.2).
         """
         key = _key(kind, secret)
         with self._lock:
@@ -121,7 +129,7 @@ class Vault:
         return record if self._is_alive(record) else None
 
     def drop(self, kind: Kind, secret: str) -> None:
-        """Forget a secret, if there is such a secret."""
+        """Remove a secret, if it exists."""
         with self._lock:
             self._records.pop(_key(kind, secret), None)
 
@@ -138,15 +146,15 @@ class Vault:
 
 @dataclass(frozen=True)
 class Realm:
-    """Everything that the provider's endpoints share.
+    """The data that the provider's endpoints share.
 
     Args:
         issuer: The provider's issuer URL.
-        users: The users who can sign in.
+        users: The users of the provider.
         clients: The known clients by ID.
         vault: The issued secrets.
         keys: The signing keys.
-        clock: Tells Unix time in seconds.
+        clock: Returns Unix time in seconds.
         access_token_lifetime: Seconds.
         refresh_token_lifetime: Seconds.
         code_lifetime: Seconds.

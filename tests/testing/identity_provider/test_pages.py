@@ -36,7 +36,7 @@ def test_the_page_says_who_asks_for_what_and_that_it_is_for_trying(alice: Person
     assert "See your e-mail address" in text
     assert "See the groups you belong to" not in text
     assert f"You will go back to {CALLBACK}" in text
-    assert "For trying things out." in text
+    assert "For demos and tests." in text
     assert 'value="bob&#34;&gt;&lt;i&gt;"' in text
 
 
