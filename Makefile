@@ -1,34 +1,34 @@
-# Everything a working copy needs comes from here; it needs python3, make and, for the tests, Debian's packages.
+# This file installs everything that a working copy needs, except python3, make and, for the tests, Debian packages.
 
 PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
 NPM_PEER := tests/peers/oidc_provider
 LOWEST := .venv/lowest
-# Test processes: many tests wait for servers and browsers, so twice the number of processors is faster.
+# The number of test processes. Many tests wait for servers and browsers, so twice the number of processors is faster.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
 # The part of the tests that make test-pythons runs; PYTHONS_TESTS=tests runs all of them.
 PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/state tests/test_config.py \
 	tests/test_exceptions.py tests/test_imports.py tests/test_models.py tests/test_silent_login.py
 
-# command:package of what the tests use beside Python and npm packages
+# The programs that the tests use besides Python and npm packages, each as command:package.
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
 	redis-server:redis-server nginx:nginx dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
 
-# One step after the other, also under -j: two installers at once would wait for one lock.
+# One step after the other, even with -j, because two installers at once would wait for the same lock.
 .NOTPARALLEL:
 .PHONY: help test test-pythons soak lint types setup system-packages demo docs clean
 
-help: ## show these targets
+help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
-test: lint types ## set up what is missing, then run lint, types and all tests
+test: lint types ## install missing parts, then run lint, types and all tests
 	$(BIN)/pytest -n $(WORKERS) --cov=pywry_auth
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
 	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
 
-test-pythons: setup ## run a part of the tests on every Python found here
+test-pythons: setup ## run a part of the tests on each Python of this machine
 	tests/pythons.sh -n $(WORKERS) $(PYTHONS_TESTS)
 
 lint: setup ## check style, format and spelling
@@ -39,12 +39,12 @@ lint: setup ## check style, format and spelling
 types: setup ## check types
 	$(BIN)/mypy
 
-setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.json ## install all that the tests need
+setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.json ## install everything that the tests need
 
-soak: setup ## run the tests that take long, with their full counts
+soak: setup ## run the long tests with their full counts
 	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_one_refresh.py
 
-demo: .venv/.runtime ## sign in to a web application here, with a provider of its own
+demo: .venv/.runtime ## run a web application with a local provider, and sign in
 	$(BIN)/pywry-auth demo
 
 docs: .venv/.docs ## build the documentation site; every warning is an error
@@ -59,7 +59,7 @@ clean: ## remove everything that was installed or generated here
 system-packages:
 	@tests/system_packages.sh venv $(TEST_PACKAGES)
 
-# venv leaves a python without pip behind when ensurepip is missing: pip is the sign that it ended well.
+# Without ensurepip, venv creates a python without pip; so pip shows that venv succeeded.
 $(BIN)/pip:
 	@tests/system_packages.sh venv
 	$(PYTHON) -m venv .venv
@@ -76,7 +76,7 @@ $(BIN)/pip:
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
 	touch .venv/.runtime $@
 
-# The oldest FastAPI that is supported, to be found before the newest one.
+# The oldest supported FastAPI, in a folder that PYTHONPATH puts before the newest one.
 $(LOWEST)/fastapi: | .venv/.tests
 	$(BIN)/pip install --quiet --disable-pip-version-check --target $(LOWEST) fastapi==0.110.0 a2wsgi==1.10.0
 

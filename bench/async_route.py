@@ -1,4 +1,4 @@
-"""How long an asynchronous route takes while many logins hang at the provider, beside the same without them.
+"""The latency of an asynchronous route, with and without slow logins.
 
 python bench/async_route.py [logins]
 """
@@ -26,19 +26,21 @@ PROBES = 2000
 
 
 class SlowProvider(GenericOIDCProvider):
-    """A provider whose addresses take a second to be found, at each login."""
+    """A provider that needs a second to find its addresses."""
 
     def build_authorize_url(self, *args: object, **kwargs: object) -> str:
-        """Wait as for a slow network."""
+        """Wait, as with a slow network."""
         time.sleep(1)
         return super().build_authorize_url(*args, **kwargs)  # type: ignore[arg-type]
 
 
 def main() -> None:
-    """Measure in turns, print the 50th and 99th percentiles and their ratios."""
+    """Measure alternately; print percentiles and their ratios."""
     logins = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio sets it for its own alone
+    listening.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # asyncio sets it only for its own sockets
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     server = multiprocessing.get_context("fork").Process(target=_serve, args=(listening,))
     server.start()
@@ -82,7 +84,7 @@ def _app() -> FastAPI:
 
 
 def _probe(address: str, times: int) -> list[float]:
-    """Return the milliseconds of each request to the unrelated route, over one connection."""
+    """Return the milliseconds of each request over one connection."""
     took = []
     with requests.Session() as session:
         session.trust_env = False

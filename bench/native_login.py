@@ -1,8 +1,9 @@
-"""What a native login costs, against a small client written by hand that makes and checks the same.
+"""The cost of a native login, compared with a small hand-written client.
 
-Run it as ``python bench/native_login.py [logins]`` in the project's virtual environment. Both sign in at the
-local provider, which runs in a process of its own, in turns, and each login starts anew: discovery before the
-redirect, the key set after it. Measured from the browser's request for the callback until the login returned.
+Run it as ``python bench/native_login.py [logins]`` in the project's virtual environment. The hand-written
+client makes the same calls and checks. Both sign in alternately at the local provider, which runs in its own
+process. Each login starts from nothing: it fetches the metadata before the redirect and the key set after it.
+The time is measured from the browser's request for the callback until the login returns.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ _IMPORTS = "import base64, hashlib, http.server, secrets, webbrowser, requests; 
 _SECONDS = 10
 
 Spent = tuple[float, float]
-"""Seconds of time, and of this process's CPU."""
+"""Elapsed seconds, and seconds of this process's CPU."""
 
 
 class Browser:
-    """Signs a user in, and counts from when it goes back to the program."""
+    """Signs a user in, and measures from the callback on."""
 
     def open(self, url: str, config: object = None) -> str:
-        """Go to the provider, in the background."""
+        """Go to the provider in the background."""
         self._thread = threading.Thread(target=self._sign_in, args=(url,))
         self._thread.start()
         return "browser"
 
     def spent(self) -> Spent:
-        """Return what was spent since the request for the callback."""
+        """Return the cost since the request for the callback."""
         spent = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
         self._thread.join()
         return spent
@@ -71,7 +72,7 @@ def ours(issuer: str) -> Spent:
     """Sign in with this package."""
     browser = Browser()
     provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=issuer)
-    # A store of its own: what the last one signed in would sign in this one silently.
+    # Use a new store for each login: stored tokens would make the login silent.
     PyWry().login(provider, token_store=MemoryTokenStore(), show_window=browser.open, notify=lambda _: None)
     return browser.spent()
 
@@ -147,16 +148,16 @@ def _encode(digest: bytes) -> str:
 
 def _require(holds: bool) -> None:
     if not holds:
-        raise ValueError("the answer is not to be believed")
+        raise ValueError("the response is not valid")
 
 
 def waiting(issuer: str, seconds: float) -> float:
-    """Return the CPU seconds of a wait in which nothing happens."""
+    """Return the CPU seconds of an idle wait."""
     began: list[float] = []
 
     def show(url: str, config: object) -> str:
         began.append(time.process_time())
-        return "nobody"
+        return "no browser"
 
     provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=issuer)
     try:
@@ -169,11 +170,11 @@ def waiting(issuer: str, seconds: float) -> float:
         )
     except AuthFlowTimeout:
         return time.process_time() - began[0]
-    raise RuntimeError("somebody signed in")
+    raise RuntimeError("a user signed in")
 
 
 def importing(code: str) -> float:
-    """Return the CPU seconds of an interpreter that does this and nothing else."""
+    """Return the CPU seconds of an interpreter that only runs this code."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - code of this file
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -182,7 +183,7 @@ def importing(code: str) -> float:
 
 @contextmanager
 def local_provider() -> Iterator[str]:
-    """Run the local provider in a process of its own, and give its issuer."""
+    """Run the local provider in its own process; yield its issuer."""
     command = [sys.executable, "-m", "pywry_auth.testing.identity_provider"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
         try:
@@ -191,25 +192,28 @@ def local_provider() -> Iterator[str]:
             process.terminate()
 
 
-def in_turns(*things: Callable[[], Any], times: int) -> list[list[Any]]:
-    """Return the results of each thing; they take turns, so that a noisy machine is noisy for all."""
-    rounds = [[thing() for thing in things] for _ in range(times)]
+def in_turns(*functions: Callable[[], Any], times: int) -> list[list[Any]]:
+    """Return the results of each function.
+
+    The functions take turns, so that other load on the machine affects all of them.
+    """
+    rounds = [[function() for function in functions] for _ in range(times)]
     return [list(results) for results in zip(*rounds, strict=True)]
 
 
-def show(what: str, mine: float, theirs: float) -> None:
-    """Print a ratio: below 1 is less than the client written by hand."""
-    print(f"{what:28}{mine / theirs:6.2f}x  ({mine * 1e3:.1f} ms : {theirs * 1e3:.1f} ms)", flush=True)
+def show(measure: str, mine: float, theirs: float) -> None:
+    """Print a ratio; below 1 is better than the hand-written client."""
+    print(f"{measure:28}{mine / theirs:6.2f}x  ({mine * 1e3:.1f} ms : {theirs * 1e3:.1f} ms)", flush=True)
 
 
 def main(logins: int) -> None:
     """Measure and print.
 
     Args:
-        logins: How many of each kind.
+        logins: The number of logins of each kind.
     """
     with local_provider() as issuer:
-        in_turns(lambda: ours(issuer), lambda: by_hand(issuer), times=3)  # everything is imported now
+        in_turns(lambda: ours(issuer), lambda: by_hand(issuer), times=3)  # warm up: import everything
         mine, theirs = in_turns(lambda: ours(issuer), lambda: by_hand(issuer), times=logins)
         for unit, name in enumerate(("time", "CPU")):
             show(

@@ -1,12 +1,13 @@
-"""What it costs a program to find out that its user is signed in, from process start to the end.
+"""The cost of a silent login, for the whole process.
 
-Run it as ``python bench/silent_login.py [times]`` in the project's virtual environment. Programs take turns:
+Run it as ``python bench/silent_login.py [times]`` in the project's virtual environment. The programs take
+turns:
 
-- ours: ``PyWry().login(provider, token_store=...)`` with good tokens in a SQLite file;
-- bare: reads the same record with sqlite3 and json, and looks at its end: it cannot refresh;
-- by hand: the same, and has imported requests as a client does that can.
-
-Beside them: ours with everything from the environment, and an interpreter that does nothing.
+- ours: ``PyWry().login(provider, token_store=...)`` with valid tokens in a SQLite file;
+- bare: reads the same record with sqlite3 and json, and checks its expiry, but cannot refresh;
+- by hand: the same, and imports requests, as a client that can refresh must do;
+- ours by settings: ours, configured by the environment;
+- nothing: an interpreter without a program.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ PROGRAMS = {
 
 
 def prepare(place: Path) -> None:
-    """Leave in a file what a sign-in leaves there.
+    """Write the records of a sign-in to a file.
 
     Args:
         place: The file.
@@ -74,8 +75,8 @@ def spent(code: str, place: Path, environment: dict[str, str]) -> float:
 
     Args:
         code: A program.
-        place: Where the tokens are: its argument.
-        environment: Its own.
+        place: The file with the tokens, which is the argument of the program.
+        environment: The environment of the process.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code, str(place)], check=True, env=environment)  # noqa: S603 - code of this file
@@ -84,10 +85,10 @@ def spent(code: str, place: Path, environment: dict[str, str]) -> float:
 
 
 def environment_for(folder: Path) -> dict[str, str]:
-    """Return an environment in which byte code is kept, as it is where a program is installed.
+    """Return an environment with cached byte code, as after an installation.
 
     Args:
-        folder: Where the tokens are, and byte code may be put.
+        folder: The folder for the tokens and the byte code.
     """
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return kept | {
@@ -104,18 +105,18 @@ def main(times: int) -> None:
     """Measure and print.
 
     Args:
-        times: How often each program is run.
+        times: The number of runs of each program.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         place, environment = folder / "tokens.sqlite3", environment_for(folder)
         prepare(place)
         for code in PROGRAMS.values():
-            spent(code, place, environment)  # its byte code is there now
+            spent(code, place, environment)  # warm up: write the byte code
         rounds = [[spent(code, place, environment) for code in PROGRAMS.values()] for _ in range(times)]
     cost = dict(zip(PROGRAMS, (median(each) for each in zip(*rounds, strict=True)), strict=True))
-    for what, seconds in cost.items():
-        print(f"{what:18}{seconds * 1e3:7.1f} ms CPU")
+    for program, seconds in cost.items():
+        print(f"{program:18}{seconds * 1e3:7.1f} ms CPU")
     for mine, theirs in (("ours", "bare"), ("ours", "by hand"), ("ours by settings", "by hand")):
         print(f"{mine} : {theirs:12}{cost[mine] / cost[theirs]:6.2f}x")
 

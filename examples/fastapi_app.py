@@ -50,7 +50,7 @@ async def users() -> dict[str, str]:
 
 @app.websocket("/live")
 async def live(websocket: WebSocket, session: Annotated[UserSession, Depends(current_session)]) -> None:
-    """Tell the page of a signed-in user the user's ID."""
+    """Send the user's ID to a page of a signed-in user."""
     await websocket.accept()
     await websocket.send_json({"user": session.user_id})
     await websocket.close()

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Runs pytest with the given arguments on each Python from 3.11 on that this machine has, one interpreter for each minor
-# version. Each gets an environment of its own below .venv.
+# Runs pytest with the given arguments on each Python of this machine from 3.11 on, one interpreter for each minor
+# version. Each one gets its own environment below .venv.
 set -u
 
 found=""
 failed=""
 for candidate in python3.11 python3.12 python3.13 python3.14 "$HOME"/.pyenv/versions/*/bin/python; do
-    # A pyenv shim exists for versions that are not active, so only running it tells.
+    # pyenv has shims for versions that are not active, so run the candidate to find out.
     version=$("$candidate" -c 'import ensurepip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
     case $version in 3.1[1-9]) ;; *) continue ;; esac
     case " $found " in *" $version "*) continue ;; esac

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes sure of Debian packages: installs the missing ones as root, else names them and stops.
-# Each argument is "command:package"; the word "venv" stands for the parts of Python that Debian packs apart.
+# Installs missing Debian packages if it runs as root; otherwise lists them and stops.
+# Each argument is "command:package"; "venv" stands for the parts of Python that Debian packages separately.
 set -eu
-PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps servers, also for those who are not root
+PATH="$PATH:/usr/sbin:/sbin" # the folders of servers, which are not in the PATH of other users than root
 
 missing=""
 for need in "$@"; do
@@ -24,7 +24,7 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 apt-get install -qq -y --no-install-recommends $missing
-# The tests start servers of their own; one that the installation put to work is nobody's wish.
+# The tests start their own servers, so stop a server that the installation started.
 if [ -d /run/systemd/system ]; then
     for package in $missing; do
         case $package in redis-server | nginx) systemctl disable --quiet --now "$package" ;; esac
