@@ -143,7 +143,7 @@ def _check_at_hash(at_hash: object, algorithm: str, access_token: str) -> None:
     digest = hashlib.new(name, access_token.encode()).digest()
     half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode("ascii")
     if not same_secret(half, at_hash):
-        _refuse("its at_hash does not match the access token")
+        _refuse("its hash of the access token does not match (at_hash)")
 
 
 def _refuse(why: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Fixtures of the protocol's tests: a provider to talk to, and no connection left over."""
+"""Fixtures of the protocol's tests: a provider, and no idle connections."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.protocol.issuer import ScriptedIssuer
 
 @pytest.fixture(autouse=True)
 def idle_connections() -> Iterator[None]:
-    """Let no test inherit a connection to another test's server."""
+    """Close idle connections, so that no test inherits one to another test's server."""
     yield
     close_idle_connections()
 
 
 @pytest.fixture
 def issuer() -> Iterator[ScriptedIssuer]:
-    """A provider that listens on the loopback address for one test."""
+    """A provider on the loopback address for one test."""
     with ScriptedIssuer() as scripted:
         yield scripted

@@ -1,4 +1,7 @@
-"""Signs tokens with cryptography alone, the false ones too, so that no library vouches for itself."""
+"""Valid and forged tokens, signed with only ``cryptography``.
+
+A library for tokens therefore never verifies its own output.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ ALGORITHMS = (
     *("ES256", "ES384", "ES512"),
     *("EdDSA", "Ed25519"),
 )
-"""Every algorithm that the specification allows."""
+"""All algorithms that the specification allows."""
 
 _HASHES = {"256": hashes.SHA256(), "384": hashes.SHA384(), "512": hashes.SHA512()}
 _CURVES = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
@@ -35,13 +38,13 @@ def b64(data: bytes) -> str:
 
 
 def segment(part: object) -> str:
-    """Return a token's segment: bytes as they are, anything else as JSON."""
+    """Return a token's segment; bytes stay as they are, other values become JSON."""
     return b64(part if isinstance(part, bytes) else json.dumps(part).encode())
 
 
 @cache
 def make_key(kind: str, name: str = "signing") -> PrivateKey:
-    """Return the key of that kind (``RSA``, ``RSA-1024``, a curve) and name, made once."""
+    """Return the key of a kind (``RSA``, ``RSA-1024``, a curve) and name; it is made once."""
     if kind.startswith("RSA"):
         return rsa.generate_private_key(65537, int(kind[4:] or 2048))
     if kind == "Ed25519":
@@ -50,7 +53,7 @@ def make_key(kind: str, name: str = "signing") -> PrivateKey:
 
 
 def kind_of(algorithm: str) -> str:
-    """Return the kind of key that an algorithm needs."""
+    """Return the type of key that an algorithm needs."""
     if algorithm in ("EdDSA", "Ed25519"):
         return "Ed25519"
     return _CURVE_OF.get(algorithm, "RSA")
@@ -71,20 +74,23 @@ def signature(algorithm: str, key: PrivateKey, signed: bytes) -> bytes:
 
 
 def sign(header: object, payload: object, key: PrivateKey, algorithm: str) -> str:
-    """Return a token in compact form, signed with ``algorithm`` whatever its header says."""
+    """Return a token in compact form, signed with ``algorithm``.
+
+    The header may name another algorithm.
+    """
     signed = f"{segment(header)}.{segment(payload)}"
     return f"{signed}.{b64(signature(algorithm, key, signed.encode()))}"
 
 
 def sign_with_secret(header: object, payload: object, secret: bytes, algorithm: str = "HS256") -> str:
-    """Return a token under an HMAC."""
+    """Return a token with an HMAC."""
     signed = f"{segment(header)}.{segment(payload)}"
     digest = hmac.new(secret, signed.encode(), "sha" + algorithm[2:]).digest()
     return f"{signed}.{b64(digest)}"
 
 
 def public_jwk(key: PrivateKey | ed448.Ed448PrivateKey, **members: object) -> dict[str, Any]:
-    """Return the public half as a JWK (RFC 7518 §6, RFC 8037 §2) with further members."""
+    """Return the public key as a JWK with further members (RFC 7518 §6, RFC 8037 §2)."""
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.public_key().public_numbers()
         return {"kty": "RSA", "n": _integer(numbers.n), "e": _integer(numbers.e), **members}
@@ -111,7 +117,7 @@ def at_hash(access_token: str, algorithm: str) -> str:
 
 
 def changed(source: Mapping[str, Any], **members: object) -> dict[str, Any]:
-    """Return a copy with members set, and those given as ``...`` left out."""
+    """Return a copy with some members changed; ``...`` removes a member."""
     return {name: value for name, value in {**source, **members}.items() if value is not ...}
 
 

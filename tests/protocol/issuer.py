@@ -1,4 +1,4 @@
-"""An OpenID provider of which a test can say, path by path, what it answers."""
+"""An OpenID provider whose answers a test sets, path by path."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ REFRESH_TOKEN = "canary-refresh-token"
 SUBJECT = "user-248289761001"
 NOW = 1_800_000_000
 
-Told = Answer | Behaviour
+Outcome = Answer | Behaviour
 
 
 class ScriptedIssuer:
-    """Discovery, key set and endpoints under one loopback URL.
+    """Discovery, key set and endpoints below one loopback URL.
 
-    ``answers`` has what a path always answers, ``scripts`` what has to look at the request first.
-    The key ``signing`` of kind P-256 signs, as ``kid`` main.
+    ``answers`` has the fixed answer of a path; ``scripts`` has functions that read the request. The key
+    ``signing`` of kind P-256 signs, with the key ID ``main``.
 
     Args:
-        context: Makes it an https server.
-        metadata: Members of the discovery document to change; ``...`` leaves one out.
+        context: The context for https; None means http.
+        metadata: Members of the discovery document to change; ``...`` removes one.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, **metadata: object) -> None:
@@ -37,7 +37,7 @@ class ScriptedIssuer:
         self.key = make_key("P-256")
         self.jwks: list[Any] = [public_jwk(self.key, kid="main", use="sig", alg="ES256")]
         self.metadata = changed(metadata_of(self.url), **metadata)
-        self.answers: dict[str, Told] = {}
+        self.answers: dict[str, Outcome] = {}
         self.scripts: dict[str, Script] = {}
 
     def provider(self, **options: Any) -> GenericOIDCProvider:
@@ -69,18 +69,18 @@ class ScriptedIssuer:
     def __exit__(self, *_: object) -> None:
         self.server.close()
 
-    def _script(self, request: Received) -> Told:
+    def _script(self, request: Received) -> Outcome:
         if request.path in self.scripts:
             return self.scripts[request.path](request)
-        usual: dict[str, Told] = {
+        usual: dict[str, Outcome] = {
             "/.well-known/openid-configuration": Answer(self.metadata),
             "/jwks": Answer({"keys": self.jwks}),
         }
         return (usual | self.answers).get(request.path, Answer({"error": "not here"}, 404))
 
 
-def one_after_the_other(*answers: Told) -> Script:
-    """Return a script that gives each answer once and the last one ever after."""
+def one_after_the_other(*answers: Outcome) -> Script:
+    """Return a script that gives the answers in turn and then repeats the last one."""
     left = list(answers)
     return lambda request: left.pop(0) if len(left) > 1 else left[0]
 
@@ -103,7 +103,7 @@ def metadata_of(url: str, **members: object) -> dict[str, Any]:
 
 
 def claims_of(issuer: str, **members: object) -> dict[str, Any]:
-    """Return the claims of a good ID token with members changed."""
+    """Return the claims of a valid ID token with members changed."""
     usual = {
         "iss": issuer,
         "sub": SUBJECT,

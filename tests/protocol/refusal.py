@@ -1,4 +1,4 @@
-"""What every refusal of a token has in common."""
+"""The properties that every refusal of a token shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.protocol.issuer import SUBJECT
 
 
 def assert_refused(provider: GenericOIDCProvider, token: str, **arguments: Any) -> str:
-    """Check that a token is refused as all are, with nothing of it in any text, and return that text."""
+    """Check that a token is refused without any part of it in the error; return the text."""
     with pytest.raises(TokenError) as caught:
         provider.validate_id_token(token, **arguments)
     refusal = caught.value
@@ -28,7 +28,10 @@ def assert_refused(provider: GenericOIDCProvider, token: str, **arguments: Any) 
 
 
 def everything_told(error: BaseException) -> str:
-    """Return all that a log could show of an exception and of those behind it, without lines of source."""
+    """Return all texts that a log could show of an exception and its causes.
+
+    Lines of source code are left out.
+    """
     lines = traceback.TracebackException.from_exception(error).format()
-    told = "".join(line for line in lines if not line.startswith("  File "))
-    return f"{error}{error!r}{getattr(error, 'error_description', '')}{told}"
+    shown = "".join(line for line in lines if not line.startswith("  File "))
+    return f"{error}{error!r}{getattr(error, 'error_description', '')}{shown}"

@@ -1,4 +1,4 @@
-"""A loopback HTTP server that does what a test tells it, odd things too, and remembers all it received."""
+"""A loopback HTTP server that behaves as a test says, and remembers all requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tests.peers.tls import TLSFiles
 
-_PATIENCE = 30.0  # seconds after which a hanging test is given up, never a measure of anything
+_PATIENCE = 30.0  # seconds until a hanging test fails; no test measures it
 
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it came over the wire; ``connection`` counts the connections of its server."""
+    """One request as it was received.
+
+    ``connection`` counts the connections of its server.
+    """
 
     method: str
     target: str
@@ -33,7 +36,7 @@ class Received:
 
     @property
     def form(self) -> dict[str, str]:
-        """The form in the body; a field that is there twice is a fault of the sender."""
+        """The form in the body; a repeated field fails the test."""
         pairs = parse_qsl(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True)
         assert len(dict(pairs)) == len(pairs)
         return dict(pairs)
@@ -41,7 +44,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Answer:
-    """A well-formed answer; a body that is no bytes is sent as JSON."""
+    """A valid answer; a body other than bytes is sent as JSON."""
 
     body: Any = b""
     status: int = 200
@@ -50,23 +53,23 @@ class Answer:
 
     def encoded(self) -> bytes:
         body = self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
-        lines = [f"HTTP/1.1 {self.status} Told", f"Content-Type: {self.media_type}"]
+        lines = [f"HTTP/1.1 {self.status} Scripted", f"Content-Type: {self.media_type}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         lines.append(f"Content-Length: {len(body)}")
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 Behaviour = Callable[[socket.socket, threading.Event], None]
-"""What is done with the connection instead of an answer, until the event says that the test is over."""
+"""Acts on a connection instead of an answer, until the event ends the test."""
 
 Script = Callable[[Received], "Answer | Behaviour"]
 
 
 class ScriptedServer:
-    """Listens on 127.0.0.1 from its making until ``close``; connections are kept alive between requests.
+    """Listens on 127.0.0.1 until ``close``; connections are kept alive.
 
     Args:
-        script: What to do with each request.
+        script: Returns the answer to a request.
         context: Makes it an https server.
     """
 
@@ -91,11 +94,11 @@ class ScriptedServer:
         return f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
 
     def requests(self, path: str) -> list[Received]:
-        """Return what was received for a path so far."""
+        """Return the requests for a path so far."""
         return [request for request in list(self.received) if request.path == path]
 
     def drop_connections(self) -> None:
-        """Close every open connection, as a server does with idle ones."""
+        """Close all open connections, as servers do with idle ones."""
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -140,7 +143,7 @@ class ScriptedServer:
                 while self._answer(connection, stream, number):
                     pass
         except (OSError, ValueError):
-            pass  # the client went away, or the test is over
+            pass  # the client closed the connection, or the test is over
         finally:
             self._open -= {connection, self_made}
             connection.close()
@@ -166,7 +169,7 @@ def read_request(stream: BinaryIO, number: int = 0) -> Received | None:
     headers: dict[str, str] = {}
     while line := stream.readline().decode("latin-1").strip():
         name, _, value = line.partition(":")
-        assert name.lower() not in headers, "a header that is there twice is a fault of the sender"
+        assert name.lower() not in headers, "the client sent a header twice"
         headers[name.lower()] = value.strip()
     body = stream.read(int(headers.get("content-length", "0")))
     return Received(words[0], words[1], headers, body, number)
@@ -178,7 +181,7 @@ def sends(data: bytes) -> Behaviour:
 
 
 def drips(head: bytes, piece: bytes, seconds: float = 0.02) -> Behaviour:
-    """Send the head, and then the same piece again and again with a pause before each, for ever."""
+    """Send the head, and then the same piece again and again with pauses."""
 
     def behave(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(head)
@@ -189,7 +192,7 @@ def drips(head: bytes, piece: bytes, seconds: float = 0.02) -> Behaviour:
 
 
 def floods(head: bytes, piece: bytes) -> Behaviour:
-    """Send the head and then the same piece for ever, as fast as it is taken."""
+    """Send the head, and then the same piece as fast as possible, without an end."""
 
     def behave(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(head)
@@ -200,17 +203,17 @@ def floods(head: bytes, piece: bytes) -> Behaviour:
 
 
 def resets(connection: socket.socket, over: threading.Event) -> None:
-    """Break the connection off with a TCP reset."""
+    """Close the connection with a TCP reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
 
 
 def hangs(connection: socket.socket, over: threading.Event) -> None:
-    """Say nothing for as long as the test lasts."""
+    """Send nothing until the test is over."""
     over.wait(_PATIENCE)
 
 
 def relays(port: int, greeting: bytes) -> Behaviour:
-    """Send the greeting and then pass everything on, both ways, between the client and a port here."""
+    """Send the greeting, and then relay all data between the client and a local port."""
 
     def behave(connection: socket.socket, over: threading.Event) -> None:
         with socket.create_connection(("127.0.0.1", port)) as target:
@@ -232,10 +235,10 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 class SocksServer(ScriptedServer):
-    """A SOCKS 5 proxy without authentication (RFC 1928) that connects to one port here, whatever is asked.
+    """A SOCKS 5 proxy that always connects to one local port (RFC 1928).
 
     Args:
-        port: Where it connects to.
+        port: The port to connect to.
     """
 
     def __init__(self, port: int) -> None:
@@ -252,21 +255,21 @@ class SocksServer(ScriptedServer):
 
 
 def proxy_to(kind: str, port: int) -> ScriptedServer:
-    """Return a proxy of the kind ``http`` or ``socks5`` whose every connection ends at a port here."""
+    """Return a proxy (``http`` or ``socks5``) that connects to one local port."""
     if kind == "socks5":
         return SocksServer(port)
     return ScriptedServer(lambda request: relays(port, b"HTTP/1.1 200 Connected\r\n\r\n"))
 
 
 def tls_context(files: TLSFiles) -> ssl.SSLContext:
-    """Return what makes an https server of the files."""
+    """Return the server's TLS context for these files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.cert, files.key)
     return context
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
+    """Return a loopback port on which no server listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -20,7 +20,7 @@ STATE = "canary-state"
 REQUEST = AuthorizationRequest(f"{ISSUER}/authorize?state={STATE}", STATE, "http://127.0.0.1/callback")
 
 
-def judge(
+def validate(
     *parameters: tuple[str, str], issuer: str = ISSUER, iss_required: bool = False
 ) -> AuthorizationCode:
     return validate_authorization_response(
@@ -34,21 +34,23 @@ def judge(
 
 def refused(error: str, *parameters: tuple[str, str], iss_required: bool = False) -> AuthenticationError:
     with pytest.raises(AuthenticationError) as caught:
-        judge(*parameters, iss_required=iss_required)
+        validate(*parameters, iss_required=iss_required)
     assert caught.value.error == error
     assert "canary" not in everything_told(caught.value)
     return caught.value
 
 
 def test_a_response_of_this_request_gives_its_code() -> None:
-    code = judge(("code", "canary-code"), ("state", STATE))
+    code = validate(("code", "canary-code"), ("state", STATE))
     assert code.value == "canary-code"
     assert "canary" not in repr(code)
 
 
 @pytest.mark.parametrize("code", ["\u00e9 &=+%", "x" * 5000, "0"])
-def test_a_code_is_taken_as_it_is(code: str) -> None:
-    assert judge(("state", STATE), ("code", code), ("session_state", "s"), ("scope", "openid")).value == code
+def test_any_characters_are_allowed_in_a_code(code: str) -> None:
+    assert (
+        validate(("state", STATE), ("code", code), ("session_state", "s"), ("scope", "openid")).value == code
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,8 @@ def test_a_code_is_taken_as_it_is(code: str) -> None:
         [("unknown", ""), ("unknown", "")],
     ],
 )
-def test_a_parameter_that_is_there_twice_is_refused(twice: list[tuple[str, str]]) -> None:
-    """T34, RFC 6749 §3.1."""
+def test_a_repeated_parameter_is_refused(twice: list[tuple[str, str]]) -> None:
+    """A response with a repeated parameter is refused (RFC 6749 §3.1). [T34]"""
     names = {name for name, _ in twice}
     rest = [pair for pair in (("state", STATE), ("code", "canary-code")) if pair[0] not in names]
     for parameters in permutations([*twice, *rest]):
@@ -95,10 +97,13 @@ def test_a_parameter_that_is_there_twice_is_refused(twice: list[tuple[str, str]]
         [],
     ],
 )
-def test_a_response_with_another_state_is_not_even_read(
+def test_another_state_is_refused_before_anything_is_read(
     state: str | None, rest: list[tuple[str, str]]
 ) -> None:
-    """T1, T35: state comes before issuer, error and code, so that nobody else can end this login."""
+    """The state is checked before issuer, error and code, so only the provider can end this login.
+
+    [T1, T35]
+    """
     given = [] if state is None else [("state", state)]
     for parameters in ([*given, *rest], [*rest, *given]):
         refusal = refused(ErrorCode.INVALID_STATE, *parameters)
@@ -126,18 +131,20 @@ def test_a_response_with_another_state_is_not_even_read(
 def test_a_response_of_another_issuer_is_refused(
     iss: str | None, required: bool, good: bool, rest: tuple[str, str]
 ) -> None:
-    """T4, RFC 9207 §2.4: for errors too, and before they are read; compared byte for byte."""
+    """The issuer is compared byte for byte, before an error in the response is read (RFC 9207 §2.4). [T4]"""
     parameters = [("state", STATE), rest, *([] if iss is None else [("iss", iss)])]
     if not good:
         refused(ErrorCode.ISSUER_MISMATCH, *parameters, iss_required=required)
     elif rest[0] == "error":
         refused("access_denied", *parameters, iss_required=required)
     else:
-        assert judge(*parameters, iss_required=required).value == "canary-code"
+        assert validate(*parameters, iss_required=required).value == "canary-code"
 
 
-def test_an_issuer_parameter_means_nothing_where_the_provider_has_no_issuer() -> None:
-    assert judge(("state", STATE), ("code", "c"), ("iss", "https://any.example.com"), issuer="").value == "c"
+def test_iss_is_ignored_if_the_provider_has_no_issuer() -> None:
+    assert (
+        validate(("state", STATE), ("code", "c"), ("iss", "https://any.example.com"), issuer="").value == "c"
+    )
 
 
 @pytest.mark.parametrize("rest", [[], [("code", "")], [("access_token", "canary")], [("id_token", "canary")]])
@@ -146,8 +153,8 @@ def test_a_response_without_a_code_is_refused(rest: list[tuple[str, str]]) -> No
 
 
 @pytest.mark.parametrize("code", [[], [("code", "canary-code")]])
-def test_the_providers_refusal_is_told_with_a_next_step(code: list[tuple[str, str]]) -> None:
-    """T35, N10, RFC 6749 §4.1.2.1: a code beside it counts for nothing."""
+def test_a_refusal_is_reported_with_a_next_step(code: list[tuple[str, str]]) -> None:
+    """A refusal is an error even if a code accompanies it (RFC 6749 §4.1.2.1). [T35, N10]"""
     description = [("error_description", "The user said no"), ("error_uri", "https://canary.example.com")]
     refusal = refused("access_denied", ("state", STATE), ("error", "access_denied"), *description, *code)
     assert refusal.error_description == "The user said no"
@@ -156,14 +163,14 @@ def test_the_providers_refusal_is_told_with_a_next_step(code: list[tuple[str, st
 
 
 @pytest.mark.parametrize("error", ["login_required", "server_error", "invalid_scope", "nobody_knows_this"])
-def test_every_refusal_says_what_to_do(error: str) -> None:
+def test_each_refusal_has_advice(error: str) -> None:
     text = str(refused(error, ("state", STATE), ("error", error)))
     assert text.startswith(f"The provider answered {error}. ")
     assert len(text.removeprefix(f"The provider answered {error}. ")) > 10
 
 
-def test_the_providers_words_are_told_short_and_in_one_line() -> None:
-    """T8, T35."""
+def test_the_providers_text_is_shortened_to_one_line() -> None:
+    """A provider's text cannot fill a log or break its lines. [T8, T35]"""
     words = "a\r\nX: 1\x1b[31m\u2028\u202e" + "x" * 10_000
     refusal = refused(words, ("state", STATE), ("error", words), ("error_description", words))
     assert str(refusal).isprintable()
@@ -171,6 +178,6 @@ def test_the_providers_words_are_told_short_and_in_one_line() -> None:
 
 
 @pytest.mark.parametrize("error", ["", " "])
-def test_an_empty_error_is_no_success(error: str) -> None:
+def test_an_empty_error_is_an_error(error: str) -> None:
     with pytest.raises(AuthenticationError):
-        judge(("state", STATE), ("error", error), ("code", "canary-code"))
+        validate(("state", STATE), ("error", error), ("code", "canary-code"))

@@ -1,4 +1,4 @@
-"""How a client authenticates: the method, what is sent, and which key files are accepted."""
+"""Client authentication: methods, requests, and key files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def jwk(**members: object) -> bytes:
 
 
 class OneKey(KeySet):
-    """A key set of one key, which nobody serves."""
+    """A key set of one key, without a server."""
 
     def __init__(self, key: PrivateKey) -> None:
         self._one = (public_jwk(key),)
@@ -54,10 +54,10 @@ def header_of(token: str) -> dict[str, Any]:
     ("kind", "algorithm"),
     [("RSA", "RS256"), ("P-256", "ES256"), ("P-384", "ES384"), ("P-521", "ES512"), ("Ed25519", "EdDSA")],
 )
-def test_a_key_signs_by_its_kind_what_nobody_can_use_elsewhere_or_later(
+def test_an_assertion_is_valid_for_one_audience_and_a_short_time(
     tmp_path: Path, kind: str, algorithm: str
 ) -> None:
-    """T38, RFC 7523 §3."""
+    """The key's type decides the algorithm, and audience and expiry limit the use (RFC 7523 §3). [T38]"""
     file = tmp_path / "client.pem"
     file.write_bytes(pem(make_key(kind)))
     key = load_client_key(str(file))
@@ -75,7 +75,7 @@ def test_a_key_signs_by_its_kind_what_nobody_can_use_elsewhere_or_later(
     assert "PRIVATE" not in repr(key)
 
 
-def test_a_jwks_name_and_algorithm_are_kept_to(tmp_path: Path) -> None:
+def test_the_kid_and_alg_of_a_jwk_are_used(tmp_path: Path) -> None:
     from joserfc.jwk import RSAKey
 
     file = tmp_path / "client.jwk"
@@ -114,8 +114,8 @@ def test_a_jwks_name_and_algorithm_are_kept_to(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
-    """S11."""
+def test_a_file_without_a_usable_key_is_refused_and_not_quoted(tmp_path: Path, content: bytes) -> None:
+    """The error names the file and quotes nothing from it. [S11]"""
     file = tmp_path / "client.pem"
     file.write_bytes(content)
     with pytest.raises(AuthenticationError, match="CLIENT_KEY_FILE") as caught:
@@ -138,19 +138,19 @@ def test_what_is_no_key_is_refused_and_not_shown(tmp_path: Path, content: bytes)
         jwk(use="sig", key_ops=["sign"]),
     ],
 )
-def test_a_key_is_read_as_tools_write_it(tmp_path: Path, content: bytes) -> None:
+def test_the_key_formats_of_common_tools_are_read(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "client.pem"
     file.write_bytes(content)
     assert load_client_key(str(file)).algorithm == "ES256"
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AuthenticationError, match=r"nothing\.pem") as caught:
         load_client_key(str(tmp_path / "nothing.pem"))
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
-# The method, and what is sent
+# Methods and requests
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_basic_has_both_parts_form_urlencoded(client_id: str, secret: str) -> None:
-    """R, RFC 6749 §2.3.1: else ``a:b`` cannot be told from ``a`` with the secret ``b:…``."""
+    """Otherwise ``a:b`` could not be distinguished from ``a`` with the secret ``b:…`` (RFC 6749 §2.3.1).
+
+    [R]
+    """
     client = ClientAuthentication(client_id, secret, "client_secret_basic")
     headers, body = client.apply({"token": "t"})
     scheme, _, encoded = headers["Authorization"].partition(" ")
@@ -173,8 +176,8 @@ def test_basic_has_both_parts_form_urlencoded(client_id: str, secret: str) -> No
     assert body == {"token": "t"}
 
 
-def test_the_urlencoding_of_basic_is_the_forms() -> None:
-    """R: ``a:b%+é`` as RFC 6749 appendix B writes it, worked out by hand."""
+def test_basic_encodes_like_a_form() -> None:
+    """The expected value of ``a:b%+é`` was encoded by hand (RFC 6749 appendix B). [R]"""
     headers, _ = ClientAuthentication("a:b%+\u00e9", "x y", "client_secret_basic").apply({})
     assert headers["Authorization"] == "Basic " + b64encode(b"a%3Ab%25%2B%C3%A9:x+y").decode()
 
@@ -200,7 +203,7 @@ BASIC, POST, NONE = "client_secret_basic", "client_secret_post", "none"
     ],
 )
 def test_the_method_is_chosen_once(secret: str, configured: str, offered: Sequence[str], method: str) -> None:
-    """OIDC Discovery §3: silence means Basic; what is configured wins over what is offered."""
+    """A missing list means Basic, and the configured method has precedence (OIDC Discovery §3)."""
     assert ClientAuthentication("c", secret, configured, offered=offered).method == method
 
 
@@ -215,7 +218,7 @@ def test_the_method_is_chosen_once(secret: str, configured: str, offered: Sequen
         ("", POST, (POST,)),
     ],
 )
-def test_a_method_that_cannot_work_is_named(secret: str, configured: str, offered: Sequence[str]) -> None:
+def test_an_unusable_method_is_named(secret: str, configured: str, offered: Sequence[str]) -> None:
     with pytest.raises(AuthenticationError, match="TOKEN_ENDPOINT_AUTH_METHOD") as caught:
         ClientAuthentication("c", secret, configured, offered=offered).apply({})
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
@@ -226,8 +229,8 @@ def test_a_public_client_adds_only_its_identifier() -> None:
     assert ClientAuthentication("c").apply({"token": "t"}) == ({}, {"token": "t", "client_id": "c"})
 
 
-def test_each_request_gets_an_assertion_of_its_own(tmp_path: Path) -> None:
-    """T38."""
+def test_each_request_gets_a_new_assertion(tmp_path: Path) -> None:
+    """No assertion is sent twice. [T38]"""
     file = tmp_path / "client.pem"
     file.write_bytes(pem(make_key("P-256")))
     client = ClientAuthentication("c", key=load_client_key(str(file)), audience="https://id.example.com")

@@ -1,4 +1,4 @@
-"""Discovery: which documents are trusted, and that the issuer is asked only once."""
+"""Discovery: which documents are trusted, and how often they are fetched."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCUMENT = "/.well-known/openid-configuration"
 
 
 def discovered(issuer: ScriptedIssuer, path: str = "", **options: float) -> ProviderMetadata:
-    with ProviderSession(HTTPOptions(**options)) as session:  # type: ignore[arg-type]  # timeout alone
+    with ProviderSession(HTTPOptions(**options)) as session:  # type: ignore[arg-type]  # only timeout
         return discover(session, issuer.url + path)
 
 
@@ -37,7 +37,7 @@ def refused(issuer: ScriptedIssuer, error: str, path: str = "", **options: float
 # The document
 
 
-def test_what_the_issuer_says_is_read(issuer: ScriptedIssuer) -> None:
+def test_the_members_of_the_document_are_read(issuer: ScriptedIssuer) -> None:
     issuer.metadata |= {"unknown": {"a": [1]}, "authorization_response_iss_parameter_supported": True}
     metadata = discovered(issuer)
     assert metadata == ProviderMetadata(
@@ -58,15 +58,15 @@ def test_what_the_issuer_says_is_read(issuer: ScriptedIssuer) -> None:
 @pytest.mark.parametrize("theirs", ["", "/"])
 @pytest.mark.parametrize("ours", ["", "/"])
 def test_a_trailing_slash_may_differ(issuer: ScriptedIssuer, ours: str, theirs: str) -> None:
-    """P20: what tokens are compared with is the discovered one, byte for byte."""
+    """Tokens are later compared with the discovered issuer, byte for byte. [P20]"""
     issuer.metadata["issuer"] = issuer.url + theirs
     assert discovered(issuer, ours).issuer == issuer.url + theirs
     assert [request.target for request in issuer.server.received] == [DOCUMENT]
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_an_issuer_with_a_path_has_its_document_below_it(issuer: ScriptedIssuer, slash: str) -> None:
-    """OIDC Discovery §4.1."""
+def test_the_document_is_below_the_path_of_the_issuer(issuer: ScriptedIssuer, slash: str) -> None:
+    """The well-known path is appended to the issuer's path (OIDC Discovery §4.1)."""
     issuer.answers[f"/tenant/7{DOCUMENT}"] = Answer({**issuer.metadata, "issuer": f"{issuer.url}/tenant/7"})
     assert discovered(issuer, f"/tenant/7{slash}").issuer == f"{issuer.url}/tenant/7"
 
@@ -87,7 +87,7 @@ OTHER_ISSUERS: dict[str, Callable[[str], object]] = {
 
 @pytest.mark.parametrize("other", OTHER_ISSUERS)
 def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: str) -> None:
-    """T4, OIDC Discovery §4.3: else one issuer could speak for another."""
+    """Otherwise one issuer could act for another (OIDC Discovery §4.3). [T4]"""
     name = OTHER_ISSUERS[other](issuer.url)
     issuer.metadata = metadata_of(issuer.url, issuer=name)
     with pytest.raises(AuthenticationError, match="ISSUER_URL") as caught:
@@ -113,12 +113,12 @@ def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: 
     ],
 )
 def test_a_member_of_the_wrong_type_is_named(issuer: ScriptedIssuer, member: str, value: object) -> None:
-    """S11."""
+    """A member of the wrong type is an error that names the member. [S11]"""
     issuer.metadata[member] = value
     assert member in str(refused(issuer, ErrorCode.INVALID_RESPONSE))
 
 
-def test_what_the_document_leaves_out_or_says_is_null_is_not_there(issuer: ScriptedIssuer) -> None:
+def test_missing_and_null_members_are_empty(issuer: ScriptedIssuer) -> None:
     issuer.metadata = {"issuer": issuer.url, "token_endpoint": None, "jwks_uri": "", "scopes_supported": 5}
     assert discovered(issuer) == ProviderMetadata(issuer=issuer.url)
 
@@ -149,10 +149,8 @@ ENDPOINTS = (
         "https://id.example.com/#canary",
     ],
 )
-def test_an_endpoint_that_secrets_may_not_travel_to_is_refused(
-    issuer: ScriptedIssuer, member: str, url: str
-) -> None:
-    """T22: by name, before anything is sent there."""
+def test_an_unsafe_endpoint_is_refused(issuer: ScriptedIssuer, member: str, url: str) -> None:
+    """The error names the endpoint, and nothing is sent there. [T22]"""
     issuer.metadata[member] = url
     with pytest.raises(AuthenticationError, match=member):
         discovered(issuer)
@@ -160,8 +158,8 @@ def test_an_endpoint_that_secrets_may_not_travel_to_is_refused(
 
 @pytest.mark.parametrize("member", ENDPOINTS)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.9.9.9"])
-def test_a_remote_issuer_cannot_send_us_to_services_of_this_machine(member: str, host: str) -> None:
-    """T22: the document is answered in memory, since no remote issuer is at hand."""
+def test_a_remote_issuer_cannot_name_services_of_this_machine(member: str, host: str) -> None:
+    """The document comes from memory, since these tests have no remote issuer. [T22]"""
     remote = "https://id.example.com"
     for scheme in ("https", "http"):
         session = _Session(Answer(metadata_of(remote, **{member: f"{scheme}://{host}:9200/"})))
@@ -171,7 +169,7 @@ def test_a_remote_issuer_cannot_send_us_to_services_of_this_machine(member: str,
 
 
 class _Session(ProviderSession):
-    """Answers every call with one answer."""
+    """Gives the same answer to every call."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(HTTPOptions())
@@ -185,7 +183,7 @@ class _Session(ProviderSession):
 @pytest.mark.parametrize(
     "url", ["", "id.example.com", "http://id.example.com", "https://a:canary@id.example.com"]
 )
-def test_an_issuer_url_that_cannot_be_asked_is_named(url: str) -> None:
+def test_an_unusable_issuer_url_is_named(url: str) -> None:
     with (
         ProviderSession(HTTPOptions()) as session,
         pytest.raises(AuthenticationError, match="ISSUER_URL") as caught,
@@ -212,15 +210,15 @@ BAD: dict[str, tuple[Answer | Behaviour, str]] = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_answer_that_is_no_document_is_refused(issuer: ScriptedIssuer, bad: str) -> None:
-    """T22, T41, P26."""
+def test_an_answer_without_a_document_is_refused(issuer: ScriptedIssuer, bad: str) -> None:
+    """Error pages, redirects, huge and slow answers are errors. [T22, T41, P26]"""
     issuer.answers[DOCUMENT], error = BAD[bad]
     refused(issuer, error, timeout=0.3)
 
 
 @pytest.mark.parametrize("path", [DOCUMENT, "/jwks"])
-def test_a_redirect_to_another_place_is_not_followed(issuer: ScriptedIssuer, path: str) -> None:
-    """T22: 169.254.169.254 is what such redirects are after."""
+def test_a_redirect_of_discovery_is_not_followed(issuer: ScriptedIssuer, path: str) -> None:
+    """Such redirects aim at addresses like 169.254.169.254, the metadata service of clouds. [T22]"""
     with ScriptedServer(lambda request: Answer(issuer.metadata)) as canary:
         issuer.answers[path] = Answer(b"", 302, headers={"Location": f"{canary.url}/latest/meta-data"})
         with pytest.raises(AuthenticationError, match="redirect") as caught:
@@ -232,7 +230,7 @@ def test_a_redirect_to_another_place_is_not_followed(issuer: ScriptedIssuer, pat
 # First use, from many threads
 
 
-def test_the_first_use_by_many_threads_asks_once(issuer: ScriptedIssuer) -> None:
+def test_many_threads_at_first_use_fetch_the_document_once(issuer: ScriptedIssuer) -> None:
     provider = issuer.provider()
     barrier = threading.Barrier(16)
 
@@ -257,8 +255,8 @@ def test_a_failed_discovery_is_not_remembered(issuer: ScriptedIssuer) -> None:
 
 
 @pytest.mark.parametrize("path", [DOCUMENT, "/jwks"])
-def test_those_who_wait_for_an_issuer_that_is_away_wait_once(issuer: ScriptedIssuer, path: str) -> None:
-    """P26: eight threads do not queue up for eight timeouts, one after the other."""
+def test_threads_share_the_timeout_of_an_unreachable_issuer(issuer: ScriptedIssuer, path: str) -> None:
+    """Eight threads do not wait for eight timeouts in turn. [P26]"""
     provider = issuer.provider(http_timeout_seconds=0.5)
     issuer.answers[path] = hangs
     barrier = threading.Barrier(8)

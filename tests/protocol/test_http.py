@@ -1,4 +1,4 @@
-"""The transport against servers that redirect, drip, flood, break off, set cookies and lie about sizes."""
+"""The transport, against servers that redirect, drip, flood, disconnect, set cookies or send wrong sizes."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ from tests.protocol.servers import (
     tls_context,
 )
 
-SHORT = 0.3  # seconds allowed to a call where the time allowed is what is tested
-GENEROUS = 4.0  # seconds by which a call of SHORT has ended for certain, on a busy machine too
+SHORT = 0.3  # the time limit, in seconds, of calls whose time limit is tested
+GENEROUS = 4.0  # seconds within which a call of SHORT has ended even on a busy machine
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -58,7 +58,7 @@ def no_proxy_nor_certificates_in_the_environment(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start servers that end with the test."""
+    """Start servers that stop at the end of the test."""
     started: list[ScriptedServer] = []
 
     def start(script: Script) -> ScriptedServer:
@@ -72,7 +72,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no time pass between attempts, where the attempts are what is tested."""
+    """Remove the pauses between attempts, for tests that count attempts."""
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
@@ -82,7 +82,7 @@ def call(url: str, method: str = "GET", data: str | None = None, **options: Any)
 
 
 def refused(url: str, error: str, method: str = "GET", **options: Any) -> AuthenticationError:
-    """Make a call that has to fail with that error, and return it."""
+    """Make a call that must fail with this error; return the error."""
     with pytest.raises(AuthenticationError) as caught:
         call(url, method, "code=canary-code" if method == "POST" else None, **options)
     assert caught.value.error == error
@@ -96,7 +96,7 @@ def refused(url: str, error: str, method: str = "GET", **options: Any) -> Authen
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
 def test_a_redirect_is_never_followed(serve: Serve, status: int, method: str) -> None:
-    """T22, T24: the place that it points at receives nothing, least of all the code and the secret."""
+    """The target of the redirect receives no request, and so neither code nor secret. [T22, T24]"""
     canary = serve(lambda request: Answer({}))
     server = serve(lambda request: Answer(b"", status, headers={"Location": f"{canary.url}/latest"}))
     assert "redirect" in str(refused(f"{server.url}/token", ErrorCode.INVALID_RESPONSE, method))
@@ -104,7 +104,7 @@ def test_a_redirect_is_never_followed(serve: Serve, status: int, method: str) ->
 
 
 @pytest.mark.parametrize("method", ["get", "post", "head", "options"])
-def test_a_redirect_is_not_followed_for_who_asks_for_it_either(serve: Serve, method: str) -> None:
+def test_a_caller_cannot_turn_redirects_on(serve: Serve, method: str) -> None:
     canary = serve(lambda request: Answer({}))
     server = serve(lambda request: Answer(b"", 307, headers={"Location": canary.url}))
     with ProviderSession(HTTPOptions()) as session:
@@ -117,7 +117,7 @@ def test_a_redirect_is_not_followed_for_who_asks_for_it_either(serve: Serve, met
     ["http://id.example.com/", "http://169.254.169.254/latest", "ftp://127.0.0.1/", "https://u:p@127.0.0.1/"],
 )
 def test_nothing_is_sent_in_the_clear_to_another_machine(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """R, P17: also when the process has the switch of oauthlib on, and by the session's own methods."""
+    """Neither oauthlib's switch nor the session's own methods allow plain http. [R, P17]"""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     monkeypatch.setattr(urllib3_connection, "create_connection", lambda *_, **__: pytest.fail("a connection"))
     assert "https" in str(refused(url, ErrorCode.INVALID_CONFIGURATION))
@@ -128,7 +128,7 @@ def test_nothing_is_sent_in_the_clear_to_another_machine(monkeypatch: pytest.Mon
 # T41: sizes and encodings
 
 
-def test_a_body_of_a_mebibyte_is_read_and_one_octet_more_is_not(serve: Serve) -> None:
+def test_a_body_may_have_one_mebibyte_and_not_one_byte_more(serve: Serve) -> None:
     server = serve(lambda request: Answer(b" " * int(request.path[1:])))
     assert len(call(f"{server.url}/{MAX_ANSWER_BYTES}").body) == 1 << 20
     assert "1 MiB" in str(refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", ErrorCode.INVALID_RESPONSE))
@@ -142,14 +142,14 @@ def test_a_body_of_a_mebibyte_is_read_and_one_octet_more_is_not(serve: Serve) ->
         (CHUNKED, b"8000\r\n" + b"x" * 0x8000 + b"\r\n"),
     ],
 )
-def test_an_endless_body_is_read_no_further_than_a_mebibyte(serve: Serve, head: bytes, piece: bytes) -> None:
+def test_an_endless_body_is_read_up_to_one_mebibyte(serve: Serve, head: bytes, piece: bytes) -> None:
     server = serve(lambda request: floods(head, piece))
     assert "1 MiB" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "canary-unknown"])
-def test_compression_that_nobody_asked_for_is_refused(serve: Serve, encoding: str) -> None:
-    """T41: a few octets could become gigabytes."""
+def test_compression_without_request_is_refused(serve: Serve, encoding: str) -> None:
+    """A few bytes could decompress to gigabytes. [T41]"""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = packer.compress(b"x" * (8 << 20)) + packer.flush()
     server = serve(lambda request: Answer(bomb, headers={"Content-Encoding": encoding}))
@@ -180,7 +180,7 @@ NO_OBJECTS = {
 
 @pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS)
 def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
-    """T29, T41, S11: bounded in time and depth, and nothing of the body is told."""
+    """Parsing is bounded in time and depth, and the error quotes nothing of the body. [T29, T41, S11]"""
     answer = ProviderAnswer("https://id.example.com/token", 200, "text/html", body)
     with pytest.raises(AuthenticationError, match=r"id\.example\.com/token") as caught:
         answer.json_object()
@@ -188,8 +188,8 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     assert "canary" not in everything_told(caught.value) + repr(answer)
 
 
-def test_a_media_type_is_told_short_and_in_one_line() -> None:
-    """T8, T31: it is the server's text too."""
+def test_a_media_type_is_shortened_to_one_line() -> None:
+    """The media type is a text from the server. [T8, T31]"""
     answer = ProviderAnswer("https://id.example.com/token", 200, "text/\x1b[31m" + "canary" * 9999, b"")
     text = str(answer.fault("no token"))
     assert text.isprintable()
@@ -216,8 +216,8 @@ SLOW: dict[str, Behaviour] = {
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("slow", SLOW)
-def test_a_slow_answer_ends_with_the_time_allowed(serve: Serve, slow: str, method: str) -> None:
-    """P26: head and body together, however often a little of it comes, and with the retries."""
+def test_a_slow_answer_ends_at_the_time_limit(serve: Serve, slow: str, method: str) -> None:
+    """The limit includes head, body and retries, even if bytes keep arriving. [P26]"""
     server = serve(lambda request: SLOW[slow])
     begun = time.monotonic()
     assert f"{SHORT:g} s" in str(refused(server.url, ErrorCode.PROVIDER_UNREACHABLE, method, timeout=SHORT))
@@ -225,8 +225,8 @@ def test_a_slow_answer_ends_with_the_time_allowed(serve: Serve, slow: str, metho
     assert method == "GET" or len(server.received) == 1
 
 
-def test_retries_stay_within_the_time_allowed(serve: Serve) -> None:
-    """P26: a server that is down and asks for an hour gets no hour."""
+def test_retries_stay_within_the_time_limit(serve: Serve) -> None:
+    """A ``Retry-After`` of an hour does not extend the limit. [P26]"""
     server = serve(lambda request: Answer({}, 503, headers={"Retry-After": "3600"}))
     begun = time.monotonic()
     assert call(server.url, timeout=SHORT).status == 503
@@ -235,13 +235,13 @@ def test_retries_stay_within_the_time_allowed(serve: Serve) -> None:
 
 @contextmanager
 def silence(address: str, port: int = 0) -> Iterator[int]:
-    """Answer no connection at an address (empty: at any), like a firewall that drops them; tell the port."""
+    """Leave connections to an address (empty: any) unanswered, like a firewall; return the port."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind((address, port))
         listener.listen(0)
         port = listener.getsockname()[1]
-        for _ in range(4):  # the queue is full after two of them; the system drops the others' packets
+        for _ in range(4):  # two connections fill the queue; the system drops the packets of the others
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex((address or "127.0.0.1", port))
@@ -259,10 +259,10 @@ def resolve_localhost_to(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_many_addresses_that_do_not_answer_have_no_more_time_than_one(
+def test_many_unreachable_addresses_share_one_time_limit(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """P26, N13: some providers' hosts have a dozen, and a firewall that wants a proxy drops them all."""
+    """Some hosts have a dozen addresses, and a firewall may drop packets to all of them. [P26, N13]"""
     resolve_localhost_to(monkeypatch, [f"127.0.0.{number}" for number in range(1, 40)])
     with silence("") as port:
         begun = time.monotonic()
@@ -271,23 +271,23 @@ def test_many_addresses_that_do_not_answer_have_no_more_time_than_one(
         assert time.monotonic() - begun < GENEROUS
 
 
-def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+def test_an_unreachable_address_leaves_time_for_the_next(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An IPv6 address that leads nowhere, say, before the IPv4 one that works."""
+    """For example, an unreachable IPv6 address before a reachable IPv4 address. [P26, N13]"""
     server = serve(lambda request: Answer({}))
     resolve_localhost_to(monkeypatch, ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
-    with silence("127.0.0.2", server.port):  # and nobody listens on the next
+    with silence("127.0.0.2", server.port):  # and no server listens on the next one
         assert call(f"http://localhost:{server.port}/token", "POST", "code=c", timeout=3).status == 200
     assert [request.headers["host"] for request in server.received] == [f"localhost:{server.port}"]
 
 
-# R: what is tried again
+# R: retries
 
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_gateways_trouble_is_tried_again_for_a_get_alone(serve: Serve, status: int) -> None:
+def test_only_a_get_is_repeated_after_a_gateway_error(serve: Serve, status: int) -> None:
     server = serve(one_after_the_other(Answer({}, status), Answer({}, status), Answer({"ready": True})))
     assert call(server.url).json_object() == {"ready": True}
     assert len(server.received) == 3
@@ -299,7 +299,7 @@ def test_a_gateways_trouble_is_tried_again_for_a_get_alone(serve: Serve, status:
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 429, 500, 501])
-def test_any_other_answer_is_the_answer(serve: Serve, status: int) -> None:
+def test_other_statuses_are_not_repeated(serve: Serve, status: int) -> None:
     server = serve(lambda request: Answer(b"", status))
     assert call(server.url).status == status
     assert len(server.received) == 1
@@ -321,8 +321,8 @@ BROKEN: dict[str, Behaviour] = {
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_broken_answer_is_tried_again_for_a_get_alone(serve: Serve, broken: str) -> None:
-    """R, S11: what a POST says is sent once, since a second time could burn the code."""
+def test_only_a_get_is_repeated_after_a_broken_answer(serve: Serve, broken: str) -> None:
+    """A POST is sent once, because a second attempt could spend the code. [R, S11]"""
     server = serve(lambda request: BROKEN[broken])
     refused(f"{server.url}/jwks", ErrorCode.PROVIDER_UNREACHABLE)
     assert len(server.requests("/jwks")) == 3
@@ -340,8 +340,8 @@ def test_a_broken_answer_is_tried_again_for_a_get_alone(serve: Serve, broken: st
         b"HTTP/1.1 101 Switching\r\n\r\n",
     ],
 )
-def test_an_answer_that_breaks_the_rules_is_one_kind_of_error(serve: Serve, data: bytes) -> None:
-    """S11: whatever library minds it, or none does."""
+def test_every_invalid_answer_raises_the_same_error(serve: Serve, data: bytes) -> None:
+    """It does not matter which library notices the fault. [S11]"""
     server = serve(lambda request: sends(data))
     with pytest.raises(AuthenticationError) as caught:
         call(server.url, "POST", "code=c").json_object()
@@ -351,17 +351,15 @@ def test_an_answer_that_breaks_the_rules_is_one_kind_of_error(serve: Serve, data
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("broken", BROKEN)
-def test_a_get_gets_over_a_broken_answer(serve: Serve, broken: str) -> None:
+def test_a_get_succeeds_after_a_broken_answer(serve: Serve, broken: str) -> None:
     server = serve(one_after_the_other(BROKEN[broken], Answer({"keys": []})))
     assert call(server.url).json_object() == {"keys": []}
 
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_refused_connection_is_tried_again(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
-    """R: a POST too, since nothing of it was sent."""
+def test_a_refused_connection_is_repeated(serve: Serve, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """This includes a POST, since none of it was sent. [R]"""
     server = serve(lambda request: Answer({}))
     connect, refusals = urllib3_connection.create_connection, iter([True, True])
 
@@ -376,12 +374,12 @@ def test_a_refused_connection_is_tried_again(
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_a_port_where_nobody_listens_is_a_provider_that_cannot_be_reached() -> None:
+def test_a_port_without_a_server_is_an_unreachable_provider() -> None:
     refused(f"http://127.0.0.1:{free_port()}/token", ErrorCode.PROVIDER_UNREACHABLE, "POST")
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_a_host_that_no_name_server_could_know_is_an_unreachable_provider() -> None:
+def test_an_invalid_host_name_is_an_unreachable_provider() -> None:
     for host in ("x" * 64 + ".example.com", "id..example.com"):
         with pytest.raises(AuthenticationError):
             call(f"https://{host}/")
@@ -390,8 +388,8 @@ def test_a_host_that_no_name_server_could_know_is_an_unreachable_provider() -> N
 # The pool
 
 
-def test_connections_are_kept_and_a_stale_one_is_noticed(serve: Serve) -> None:
-    """R: a provider closes idle connections; the next POST must not be the one to find out."""
+def test_connections_are_reused_and_a_closed_one_is_noticed(serve: Serve) -> None:
+    """A provider closes idle connections; the next POST must not fail because of it. [R]"""
     server = serve(lambda request: Answer({}))
     assert [call(server.url).status for _ in range(3)] == [200, 200, 200]
     assert {request.connection for request in server.received} == {1}
@@ -409,8 +407,8 @@ def test_closing_idle_connections_leaves_the_client_usable(serve: Serve) -> None
     assert server.connections == 2
 
 
-def test_no_thread_gets_anothers_answer(serve: Serve) -> None:
-    """T32."""
+def test_no_thread_gets_the_answer_of_another(serve: Serve) -> None:
+    """Concurrent calls do not exchange their answers. [T32]"""
     server = serve(lambda request: Answer({"path": request.path, "sent": request.form["code"]}))
     barrier = threading.Barrier(16)
 
@@ -445,7 +443,7 @@ assert call("/after")
 """
 
 
-def test_a_forked_process_opens_connections_of_its_own(serve: Serve) -> None:
+def test_a_forked_process_opens_its_own_connections(serve: Serve) -> None:
     """Two processes on one warm connection would read each other's answers."""
     server = serve(lambda request: Answer({"path": request.path}))
     subprocess.run([sys.executable, "-W", "error", "-c", FORKS, server.url], check=True, timeout=60)
@@ -475,7 +473,7 @@ def test_cookies_are_neither_kept_nor_sent(serve: Serve) -> None:
 def test_netrc_is_never_read(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """R: it would replace the Authorization header."""
+    """It would replace the Authorization header. [R]"""
     netrc = tmp_path / ".netrc"
     netrc.touch(mode=0o600)
     netrc.write_text("machine 127.0.0.1 login alice password canary\ndefault login a password canary\n")
@@ -492,8 +490,8 @@ def test_netrc_is_never_read(
     ]
 
 
-def test_a_call_leaves_the_environment_as_it_is(serve: Serve) -> None:
-    """R: no switch of the whole process is needed for loopback."""
+def test_a_call_does_not_change_the_environment(serve: Serve) -> None:
+    """Loopback addresses need no switch for the whole process. [R]"""
     before = dict(os.environ)
     server = serve(lambda request: Answer({}))
     assert call(server.url).status == 200
@@ -502,8 +500,8 @@ def test_a_call_leaves_the_environment_as_it_is(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("value", ["canary\r\nX-Injected: 1", "canary\n", "canary-\u20ac", " \tcanary\ud800"])
-def test_a_header_that_cannot_be_sent_is_an_error_that_does_not_show_it(serve: Serve, value: str) -> None:
-    """T8, T31: a token of somebody else's making may hold anything."""
+def test_an_invalid_header_is_an_error_that_does_not_quote_it(serve: Serve, value: str) -> None:
+    """A token from another server may contain any characters. [T8, T31]"""
     server = serve(lambda request: Answer({}))
     with ProviderSession(HTTPOptions()) as session, pytest.raises(AuthenticationError) as caught:
         session.call("GET", server.url, headers={"Authorization": f"Bearer {value}"})
@@ -522,7 +520,7 @@ def proxy(serve: Serve) -> ScriptedServer:
 
 @pytest.fixture
 def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no name be found, so that no test leaves this machine."""
+    """Disable name resolution, so that no test leaves this machine."""
 
     def look_up(host: str, *_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(-2, host)
@@ -552,7 +550,7 @@ def no_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_usual_proxy_variables_are_followed(
     proxy: ScriptedServer, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: bool
 ) -> None:
-    """N13."""
+    """``HTTPS_PROXY`` and ``NO_PROXY`` apply. [N13]"""
     for name, value in environment.items():
         monkeypatch.setenv(name, value.format(proxy=proxy.url))
     refused("https://id.example.com/token", ErrorCode.PROVIDER_UNREACHABLE, "POST")
@@ -560,8 +558,8 @@ def test_the_usual_proxy_variables_are_followed(
 
 
 @pytest.mark.usefixtures("no_names", "no_pauses")
-def test_the_proxy_of_the_settings_wins(proxy: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """N13: over HTTPS_PROXY and over NO_PROXY, which is about that one."""
+def test_the_proxy_setting_has_precedence(proxy: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It replaces HTTPS_PROXY, and also NO_PROXY, which belongs to HTTPS_PROXY. [N13]"""
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("NO_PROXY", "*")
     refused("https://id.example.com/token", ErrorCode.PROVIDER_UNREACHABLE, "POST", proxy_url=proxy.url)
@@ -592,8 +590,8 @@ def test_loopback_is_never_proxied(
         "nonsense",
     ],
 )
-def test_a_proxy_that_cannot_be_used_is_named_without_its_password(proxy_url: str) -> None:
-    """T31, N13."""
+def test_an_unusable_proxy_is_named_without_its_password(proxy_url: str) -> None:
+    """The error shows the proxy's address but not its password. [T31, N13]"""
     with pytest.raises(AuthenticationError) as caught:
         call("https://id.example.com/", proxy_url=proxy_url.format(port=free_port()), timeout=SHORT)
     assert "proxy" in str(caught.value).lower()
@@ -602,7 +600,7 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(proxy_url: st
 
 @pytest.fixture(params=["http", "socks5"])
 def tunnel(request: pytest.FixtureRequest) -> Iterator[Callable[[ScriptedServer], str]]:
-    """Start a proxy of each kind that really connects, to the server given, and tell its URL."""
+    """Return a function that starts a working proxy to a server and returns its URL."""
     proxies: list[ScriptedServer] = []
 
     def start(server: ScriptedServer) -> str:
@@ -615,10 +613,10 @@ def tunnel(request: pytest.FixtureRequest) -> Iterator[Callable[[ScriptedServer]
 
 
 @pytest.mark.parametrize("slow", ["", "head dripped in one line", "body dripped with its length"])
-def test_the_time_allowed_holds_through_a_proxy_too(
+def test_the_time_limit_applies_through_a_proxy(
     tls_files: TLSFiles, tunnel: Callable[[ScriptedServer], str], slow: str
 ) -> None:
-    """N13, P26: ``localhost.`` is a name of this machine that is not taken for loopback."""
+    """``localhost.`` names this machine but does not count as loopback. [N13, P26]"""
     begun = time.monotonic()
     with ScriptedServer(
         lambda request: SLOW[slow] if slow else Answer({"through": "the proxy"}), tls_context(tls_files)
@@ -643,10 +641,10 @@ def https(tls_files: TLSFiles) -> Iterator[ScriptedServer]:
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", ""])
-def test_the_certificates_that_are_named_are_trusted(
+def test_a_named_certificate_bundle_is_trusted(
     https: ScriptedServer, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """N13: by the usual variables, and by the setting, which wins over them."""
+    """The usual variables name it, or the setting, which has precedence. [N13]"""
     if name:
         monkeypatch.setenv(name, str(tls_files.ca))
         assert call(https.url).status == 200
@@ -656,10 +654,10 @@ def test_the_certificates_that_are_named_are_trusted(
 
 
 @pytest.mark.usefixtures("no_pauses")
-def test_a_certificate_of_nobody_known_is_refused_on_a_warm_pool_too(
+def test_an_unknown_certificate_is_refused_even_with_an_open_connection(
     https: ScriptedServer, tls_files: TLSFiles, tmp_path: Path
 ) -> None:
-    """A connection that one client trusts is not lent to another that does not."""
+    """An open connection is not shared with a client that does not trust its certificate."""
     other = make_tls_files(tmp_path).ca
     for distrusting in ({}, {"ca_bundle": str(other)}):
         assert call(https.url, ca_bundle=str(tls_files.ca)).status == 200
@@ -669,7 +667,7 @@ def test_a_certificate_of_nobody_known_is_refused_on_a_warm_pool_too(
 
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("content", [None, b"", b"canary", b"-----BEGIN CERTIFICATE-----\ncanary\n"])
-def test_a_bundle_that_cannot_be_used_is_named(
+def test_an_unusable_certificate_bundle_is_named(
     https: ScriptedServer, tmp_path: Path, content: bytes | None
 ) -> None:
     bundle = tmp_path / "ca.pem"
@@ -681,7 +679,7 @@ def test_a_bundle_that_cannot_be_used_is_named(
     assert https.received == []
 
 
-def test_a_name_that_the_certificate_does_not_have_is_refused(
+def test_a_certificate_for_another_name_is_refused(
     https: ScriptedServer, tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve = socket.getaddrinfo

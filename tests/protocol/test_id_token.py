@@ -1,4 +1,7 @@
-"""Claims: whoever signed it, a token for another client, time, login or person is refused."""
+"""Claims: a token for another client, time, login or user is refused.
+
+These tokens have valid signatures.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def client(issuer: ScriptedIssuer) -> GenericOIDCProvider:
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs claims as the issuer would."""
+    """Signs claims with the issuer's key."""
 
     issuer: ScriptedIssuer
     algorithm: str
@@ -89,13 +92,13 @@ FAULTS: dict[str, Fault] = {
     "aud a list without us": says(aud=[OTHER, "third"], azp=CLIENT_ID),
     "aud a list with us and no azp": says(aud=[CLIENT_ID, OTHER]),
     "azp another, aud a list with us": says(aud=[CLIENT_ID, OTHER], azp=OTHER),
-    "azp another, aud a list of us alone": says(aud=[CLIENT_ID], azp=OTHER),
+    "azp another, aud a list with only us": says(aud=[CLIENT_ID], azp=OTHER),
     "aud nested": says(aud=[[CLIENT_ID]]),
     "aud an object": says(aud={CLIENT_ID: True}),
     "aud with a number": says(aud=[CLIENT_ID, 5], azp=CLIENT_ID),
     "aud with null": says(aud=[CLIENT_ID, None], azp=CLIENT_ID),
     "aud true": says(aud=True),
-    "azp another alone": says(azp=OTHER),
+    "azp another": says(azp=OTHER),
     "azp empty": says(azp=""),
     "azp null": says(azp=None),
     "azp a list": says(azp=[CLIENT_ID]),
@@ -160,17 +163,17 @@ FAULTS: dict[str, Fault] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_claim_that_is_wrong_refuses_the_token(
+def test_a_wrong_claim_refuses_the_token(
     issuer: ScriptedIssuer, client: GenericOIDCProvider, algorithm: str, fault: str
 ) -> None:
-    """T5, T17, T19, T20: signed by the issuer itself, and still not for us, now, or this login."""
+    """The issuer signed these tokens, but they are for another client, time or login. [T5, T17, T19, T20]"""
     signer = Signer(issuer, algorithm)
     token = signer.token(changed(signer.claims(), **FAULTS[fault](signer)))
     text = assert_refused(client, token, nonce=NONCE, access_token=ACCESS_TOKEN)
-    assert re.search(TOLD[fault.split()[0]], text), "the person who has to mend it is told what is wrong"
+    assert re.search(EXPECTED[fault.split()[0]], text), "the error names the claim"
 
 
-TOLD = {
+EXPECTED = {
     "iss": r"\(iss\)",
     "aud": r"\(aud\)|\(azp\)",
     "azp": r"\(azp\)",
@@ -203,17 +206,17 @@ GOOD: dict[str, Fault] = {
 
 @pytest.mark.parametrize("good", GOOD)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_good_token_says_who_signed_in(
+def test_the_claims_of_a_valid_token_are_returned(
     issuer: ScriptedIssuer, client: GenericOIDCProvider, algorithm: str, good: str
 ) -> None:
-    """T17, T20, P21: the other half of the table, with both clocks at the leeway's edges."""
+    """The valid half of the table, with both clocks at the edges of the leeway. [T17, T20, P21]"""
     signer = Signer(issuer, algorithm)
     claims = changed(signer.claims(), **GOOD[good](signer))
     assert client.validate_id_token(signer.token(claims), NONCE, ACCESS_TOKEN) == claims
 
 
-def test_an_at_hash_under_an_algorithm_that_defines_none_is_refused() -> None:
-    """T19: whoever widens the list of algorithms shall not open this check with it."""
+def test_an_at_hash_that_is_not_defined_for_the_algorithm_is_refused() -> None:
+    """A new algorithm in the list must not disable this check. [T19]"""
     claims = claims_of("https://id.example.com", at_hash=at_hash(ACCESS_TOKEN, "RS256"))
     expected = ExpectedClaims("https://id.example.com", CLIENT_ID, NOW, SKEW)
     token = VerifiedToken("ML-DSA-65", claims)
@@ -223,20 +226,20 @@ def test_an_at_hash_under_an_algorithm_that_defines_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize("claim", ["nonce", "at_hash"])
-def test_what_could_be_guessed_is_compared_in_constant_time(
+def test_nonce_and_at_hash_are_compared_in_constant_time(
     issuer: ScriptedIssuer, client: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch, claim: str
 ) -> None:
-    """T36: no other comparison stands beside ``hmac.compare_digest``."""
+    """``hmac.compare_digest`` is the only comparison. [T36]"""
     signer = Signer(issuer, "ES256")
     claims = signer.claims(at_hash=signer.at_hash) | {claim: "another"}
     monkeypatch.setattr(hmac, "compare_digest", lambda received, expected: True)
     assert client.validate_id_token(signer.token(claims), NONCE, ACCESS_TOKEN) == claims
 
 
-def test_the_at_hash_example_of_openid_connect_core_holds(
+def test_the_at_hash_example_of_openid_connect_core(
     issuer: ScriptedIssuer, client: GenericOIDCProvider
 ) -> None:
-    """OIDC Core appendix A.3: this access token has this hash under RS256, and no other has."""
+    """The example's access token has this hash under RS256, and no other hash (OIDC Core appendix A.3)."""
     signer = Signer(issuer, "RS256")
     token = signer.token(signer.claims(at_hash="77QmUPtjPfzWtF2AnpK9RQ"))
     access_token = "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y"
@@ -245,10 +248,10 @@ def test_the_at_hash_example_of_openid_connect_core_holds(
 
 
 @pytest.mark.parametrize("members", [{"nonce": "any"}, {"nonce": ...}, {"at_hash": "any"}])
-def test_what_was_not_sent_is_not_compared(
+def test_a_nonce_that_was_not_sent_is_not_compared(
     issuer: ScriptedIssuer, client: GenericOIDCProvider, members: dict[str, object]
 ) -> None:
-    """OIDC Core §12.2: a refreshed ID token has no nonce, or the first one's."""
+    """A refreshed ID token has no nonce, or that of the first one (OIDC Core §12.2)."""
     signer = Signer(issuer, "ES256")
     assert client.validate_id_token(signer.token(changed(signer.claims(), **members)))["sub"] == SUBJECT
 
@@ -263,8 +266,8 @@ def test_what_was_not_sent_is_not_compared(
         ("aud", [CLIENT_ID, OTHER]),
     ],
 )
-def test_a_later_token_of_another_person_is_refused(name: str, value: object) -> None:
-    """T37, OIDC Core §12.2."""
+def test_a_refreshed_token_of_another_user_is_refused(name: str, value: object) -> None:
+    """Issuer, subject and audience must stay the same (OIDC Core §12.2). [T37]"""
     first = claims_of("https://id.example.com")
     check_same_subject(first, changed(first, exp=NOW + 9999, iat=NOW, email="alice@example.org"))
     with pytest.raises(TokenRefreshError, match=name) as caught:

@@ -1,4 +1,4 @@
-"""Signatures: each algorithm's good token is read, and every forgery is refused with one kind of error."""
+"""Signatures: valid tokens of each algorithm are read, and every forgery raises the same error."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CANARY = "canary-in-a-header"
 
 @dataclass(frozen=True)
 class Case:
-    """What a forger has: an algorithm, its real and another key, a good header and good claims."""
+    """The material of a forger: an algorithm, two keys, a valid header and valid claims."""
 
     algorithm: str
     key: PrivateKey
@@ -50,7 +50,7 @@ class Case:
     canary: ScriptedServer
 
     def token(self, **header: object) -> str:
-        """Return a token signed by the issuer with members of its header changed."""
+        """Return a token of the issuer with members of its header changed."""
         return sign(changed(self.header, **header), self.claims, self.key, self.algorithm)
 
     @property
@@ -64,7 +64,7 @@ class Case:
 
     @property
     def sibling(self) -> str:
-        """Another algorithm, for the same key where there is one."""
+        """Another algorithm, for the same key if possible."""
         swaps = {"RS": "PS", "PS": "RS"}
         sibling = swaps.get(self.algorithm[:2], "") + self.algorithm[2:]
         others = {"ES256": "ES384", "ES384": "ES512", "ES512": "ES256", "EdDSA": "ES256", "Ed25519": "RS256"}
@@ -72,7 +72,7 @@ class Case:
 
 
 def key_set(algorithm: str) -> list[dict[str, Any]]:
-    """Return two keys that fit, one of another type, an HMAC secret, and keys that nobody can use."""
+    """Return two fitting keys, one of another type, an HMAC secret, and unusable keys."""
     kind = kind_of(algorithm)
     other_kind = "P-256" if kind == "RSA" else "RSA"
     return [
@@ -94,7 +94,10 @@ def key_set(algorithm: str) -> list[dict[str, Any]]:
 
 @dataclass
 class Issuers:
-    """Issuers by name: ``RS256`` advertises everything, unsafe things too, ``only-RS256`` that alone."""
+    """Issuers by name.
+
+    ``RS256`` advertises every algorithm, including unsafe ones; ``only-RS256`` advertises only that one.
+    """
 
     server: ScriptedServer
     canary: ScriptedServer
@@ -109,7 +112,7 @@ class Issuers:
         return self.providers[name]
 
     def case(self, algorithm: str, name: str | None = None) -> Case:
-        """Return what a forger has to deceive the client of that issuer."""
+        """Return the material of a forger against the client of an issuer."""
         kind = kind_of(algorithm)
         header = {"alg": algorithm, "kid": "main", "typ": "JWT"}
         claims = claims_of(f"{self.server.url}/{name or algorithm}", nonce="canary-nonce")
@@ -134,7 +137,7 @@ def issuers() -> Iterator[Issuers]:
 
 
 def flip(token: str, place: int) -> str:
-    """Return the token with one bit of its signature's octet ``place`` turned."""
+    """Return the token with one bit of one byte of its signature flipped."""
     head, _, tail = token.rpartition(".")
     octets = bytearray(_octets(tail))
     octets[place] ^= 1
@@ -176,7 +179,7 @@ def _hmac(secret: Callable[[Case], bytes], **header: object) -> Callable[[Case],
 
 
 def _other_key_set(case: Case, member: str) -> str:
-    """Return a token of the forger that says where the forger's keys are."""
+    """Return a forger's token whose header names the forger's own keys."""
     jwk = public_jwk(case.other, kid="forger")
     value: object = {"jwk": jwk, "x5c": [b64(public_pem(case.other))]}.get(
         member, f"{case.canary.url}/{member}"
@@ -295,12 +298,12 @@ FORGERIES: dict[str, Callable[[Case], str]] = {
     "typ unknown": lambda c: c.token(typ=CANARY),
     "typ null": lambda c: c.token(typ=None),
     "typ a list": lambda c: c.token(typ=["JWT"]),
-    # T21: keys that the header brings along
+    # T21: keys in the header
     "jwk header": lambda c: _other_key_set(c, "jwk"),
     "jku header": lambda c: _other_key_set(c, "jku"),
     "x5u header": lambda c: _other_key_set(c, "x5u"),
     "x5c header": lambda c: _other_key_set(c, "x5c"),
-    # T29, T41: things that are no token
+    # T29, T41: texts that are not tokens
     "empty": lambda c: "",
     "dots": lambda c: "..",
     "one segment": lambda c: c.parts[0],
@@ -350,15 +353,15 @@ FORGERIES: dict[str, Callable[[Case], str]] = {
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_no_forged_token_is_believed(issuers: Issuers, algorithm: str, forgery: str) -> None:
-    """T10, T17, T18, T21, T29, T41, for an issuer that advertises every algorithm, ``none`` and HS256 too."""
+def test_every_forged_token_is_refused(issuers: Issuers, algorithm: str, forgery: str) -> None:
+    """The issuer advertises every algorithm, including ``none`` and HS256. [T10, T17, T18, T21, T29, T41]"""
     assert_refused(issuers.provider(algorithm), FORGERIES[forgery](issuers.case(algorithm)))
     assert issuers.canary.received == []
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_algorithm_that_is_not_advertised_is_refused(issuers: Issuers, algorithm: str) -> None:
-    """T17: the allow-list is what we know and the issuer advertises, never what the header says."""
+    """The supported and advertised algorithms decide, never the header. [T17]"""
     twins = {"EdDSA": "Ed25519", "Ed25519": "EdDSA"}
     name = f"only-{twins.get(algorithm, issuers.case(algorithm).sibling)}"
     token = issuers.case(algorithm, name).token()
@@ -381,8 +384,8 @@ GOOD: dict[str, Callable[[Case], str]] = {
 
 @pytest.mark.parametrize("good", GOOD)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_good_token_is_read(issuers: Issuers, algorithm: str, good: str) -> None:
-    """T17, T21: the other half of the table, so that no refusal is one of everything."""
+def test_a_valid_token_is_read(issuers: Issuers, algorithm: str, good: str) -> None:
+    """The valid half of the table shows that not every token is refused. [T17, T21]"""
     claims = issuers.provider(algorithm).validate_id_token(
         GOOD[good](issuers.case(algorithm)), "canary-nonce"
     )
@@ -393,17 +396,17 @@ def test_a_good_token_is_read(issuers: Issuers, algorithm: str, good: str) -> No
 @pytest.mark.parametrize("kid", ["main", ...])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_single_usable_key_needs_no_identifier(issuers: Issuers, algorithm: str, kid: object) -> None:
-    """Odd, weak and foreign keys beside it are passed over and spoil nothing."""
+    """Invalid, weak and foreign keys in the set are ignored."""
     name = f"single-{algorithm}"
     token = issuers.case(algorithm, name).token(kid=kid)
     assert issuers.provider(name).validate_id_token(token)["sub"] == SUBJECT
 
 
 @pytest.mark.parametrize("advertised", [["HS256"], ["none"], ["HS256", "none"], ["ES256K"]])
-def test_an_issuer_that_advertises_only_what_is_never_accepted_signs_nobody_in(
+def test_an_issuer_with_only_unsupported_algorithms_is_refused(
     issuer: ScriptedIssuer, advertised: list[str]
 ) -> None:
-    """T17: an empty intersection must not be taken for "no restriction"."""
+    """An empty intersection does not mean that all algorithms are allowed. [T17]"""
     issuer.metadata["id_token_signing_alg_values_supported"] = advertised
     secret = sign_with_secret({"alg": "HS256"}, claims_of(issuer.url), b"canary-client-secret")
     for token in (issuer.id_token(), secret):
@@ -411,7 +414,7 @@ def test_an_issuer_that_advertises_only_what_is_never_accepted_signs_nobody_in(
 
 
 def test_a_key_rotated_under_the_same_identifier_is_found(issuer: ScriptedIssuer) -> None:
-    """P22: some issuers keep the kid; the signature tells."""
+    """Some issuers keep the key ID; the failed signature causes a new fetch. [P22]"""
     provider = issuer.provider()
     assert provider.validate_id_token(issuer.id_token())["sub"] == SUBJECT
     issuer.key = make_key("P-256", "rotated")
@@ -472,7 +475,7 @@ def key_set_of(issuer: ScriptedIssuer, *keys: dict[str, str]) -> KeySet:
 def test_the_examples_of_rfc_7515_verify(
     issuer: ScriptedIssuer, token: str, key: dict[str, str], algorithm: str
 ) -> None:
-    """RFC 7515 appendices A.2 and A.3, unless a bit is flipped or another algorithm is advertised."""
+    """They fail if a bit is flipped or another algorithm is advertised (RFC 7515 appendices A.2, A.3)."""
     keys = key_set_of(issuer, key)
     verified = verify_signature(token, keys, ())
     assert verified.algorithm == algorithm
@@ -482,8 +485,8 @@ def test_the_examples_of_rfc_7515_verify(
             verify_signature(forged, keys, advertised)
 
 
-def test_the_payload_of_rfc_7515s_es512_example_is_reached_and_refused(issuer: ScriptedIssuer) -> None:
-    """RFC 7515 appendix A.4: its signature is good, its payload is "Payload", which holds no claims."""
+def test_the_es512_example_of_rfc_7515_has_no_claims(issuer: ScriptedIssuer) -> None:
+    """Its signature is valid, but its payload "Payload" contains no claims (RFC 7515 appendix A.4)."""
     keys = key_set_of(issuer, RFC_ES512_KEY)
     with pytest.raises(TokenError, match="InvalidPayloadError"):
         verify_signature(RFC_ES512, keys, ())

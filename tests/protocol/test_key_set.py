@@ -1,4 +1,4 @@
-"""The key set: how rarely the issuer is asked, and which keys are trusted in the meantime."""
+"""The key set: how often it is fetched, and which keys are trusted in the meantime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.protocol.servers import Answer, Behaviour, resets
 
 @dataclass
 class Keys:
-    """A key set on a clock that the test moves."""
+    """A key set with a clock that the test sets."""
 
     issuer: ScriptedIssuer
     now: float = 1000.0
@@ -46,7 +46,7 @@ class Keys:
         return sign({"alg": "ES256", "kid": kid}, claims_of(self.issuer.url), key, "ES256")
 
     def rotate(self, kid: str) -> None:
-        """Give the issuer a new key, and no other."""
+        """Replace the issuer's keys by a new one."""
         self.issuer.key = make_key("P-256", kid)
         self.issuer.jwks = [public_jwk(self.issuer.key, kid=kid)]
 
@@ -60,14 +60,14 @@ def keys(issuer: ScriptedIssuer) -> Keys:
 
 
 def flood(keys: Keys, number: int = 1000) -> int:
-    """Offer forged tokens, each of another key identifier, from 32 threads; return how many were accepted."""
+    """Present forged tokens with different key IDs from 32 threads; return how many were accepted."""
     tokens = [keys.forged(f"kid-{n}") for n in range(number)]
     with ThreadPoolExecutor(32) as threads:
         return sum(threads.map(keys.accepts, tokens))
 
 
-def test_forged_key_identifiers_cost_the_issuer_one_request_in_each_window(keys: Keys) -> None:
-    """T23."""
+def test_forged_key_identifiers_cause_one_request_per_window(keys: Keys) -> None:
+    """A thousand forged tokens cause one fetch in 30 s. [T23]"""
     assert keys.accepts(keys.token("main"))
     assert keys.fetches == 1
     for window in range(1, 4):
@@ -80,14 +80,14 @@ def test_forged_key_identifiers_cost_the_issuer_one_request_in_each_window(keys:
     assert keys.accepts(keys.token("main"))
 
 
-def test_a_flood_at_first_use_costs_two_requests(keys: Keys) -> None:
-    """T23: the first fetch, and one for keys unknown to it."""
+def test_a_flood_at_first_use_causes_two_requests(keys: Keys) -> None:
+    """There is the first fetch, and one fetch for unknown keys. [T23]"""
     assert flood(keys) == 0
     assert keys.fetches == 2
 
 
-def test_a_flood_while_the_issuer_is_away_costs_one_attempt_in_each_window(keys: Keys) -> None:
-    """T23: and who has a good token is still let in."""
+def test_a_flood_during_an_outage_causes_one_attempt_per_window(keys: Keys) -> None:
+    """Valid tokens are still accepted. [T23]"""
     good = keys.token("main")
     assert keys.accepts(good)
     keys.issuer.answers["/jwks"] = Answer({}, 500)
@@ -98,8 +98,8 @@ def test_a_flood_while_the_issuer_is_away_costs_one_attempt_in_each_window(keys:
         keys.now += 30
 
 
-def test_a_rotated_key_just_works(keys: Keys) -> None:
-    """P22: at once, without a restart, and the key that is gone no longer does."""
+def test_a_rotated_key_works_at_once(keys: Keys) -> None:
+    """The new key works without a restart, and the removed key is refused. [P22]"""
     old = keys.token("main")
     assert keys.accepts(old)
     keys.rotate("next")
@@ -112,7 +112,7 @@ def test_a_rotated_key_just_works(keys: Keys) -> None:
 
 
 def test_a_rotation_within_the_window_waits_for_its_end(keys: Keys) -> None:
-    """T23: a forger can delay a new key by no more than that."""
+    """A forger can delay a new key by 30 s at most. [T23]"""
     assert keys.accepts(keys.token("main"))
     assert not keys.accepts(keys.forged("x"))
     keys.rotate("next")
@@ -133,10 +133,10 @@ AWAY: dict[str, Answer | Behaviour] = {
 
 
 @pytest.mark.parametrize("away", AWAY)
-def test_during_an_outage_the_keys_at_hand_stay_in_use(
+def test_during_an_outage_the_old_keys_stay_in_use(
     keys: Keys, away: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P22, T28: an hour old or not; a line in the log says so."""
+    """This includes expired keys; a log line reports it. [P22, T28]"""
     token = keys.token("main")
     assert keys.accepts(token)
     keys.issuer.answers["/jwks"] = AWAY[away]
@@ -151,7 +151,7 @@ def test_during_an_outage_the_keys_at_hand_stay_in_use(
     assert not keys.accepts(token)
 
 
-def test_keys_are_renewed_after_an_hour_so_that_a_withdrawn_one_ends(keys: Keys) -> None:
+def test_keys_are_fetched_again_after_an_hour_without_the_withdrawn_one(keys: Keys) -> None:
     withdrawn = keys.token("main")
     assert keys.accepts(withdrawn)
     keys.rotate("next")
@@ -163,8 +163,8 @@ def test_keys_are_renewed_after_an_hour_so_that_a_withdrawn_one_ends(keys: Keys)
 
 
 @pytest.mark.parametrize("away", AWAY)
-def test_without_any_keys_an_outage_is_told_and_not_remembered(keys: Keys, away: str) -> None:
-    """T28: nobody is let in."""
+def test_without_keys_an_outage_is_an_error_and_not_remembered(keys: Keys, away: str) -> None:
+    """No token is accepted without keys, and the next call tries again. [T28]"""
     keys.issuer.answers["/jwks"] = AWAY[away]
     with pytest.raises(AuthenticationError) as caught:
         verify_signature(keys.token("main"), keys.set, ())
@@ -174,7 +174,7 @@ def test_without_any_keys_an_outage_is_told_and_not_remembered(keys: Keys, away:
 
 
 @pytest.mark.parametrize("empty", [[], [None], ["x", 5, ["y"]], [{}]])
-def test_a_key_set_without_usable_keys_lets_nobody_in(keys: Keys, empty: list[object]) -> None:
+def test_a_key_set_without_usable_keys_accepts_no_token(keys: Keys, empty: list[object]) -> None:
     keys.issuer.jwks = empty
     assert not keys.accepts(keys.token("main"))
     assert not keys.accepts(sign({"alg": "ES256"}, claims_of(keys.issuer.url), keys.issuer.key, "ES256"))

@@ -1,4 +1,4 @@
-"""PKCE: RFC 7636's own example, and verifiers of every length and no other characters."""
+"""PKCE: the example of RFC 7636, and the lengths and characters of verifiers."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pywry_auth.protocol.pkce import PKCEChallenge
 
 
 def test_the_example_of_rfc_7636() -> None:
-    """RFC 7636 appendix B."""
+    """The challenge of the example is computed (RFC 7636 appendix B)."""
     pkce = PKCEChallenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
     assert pkce.challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     assert pkce.method == "S256"
 
 
 @pytest.mark.parametrize("length", [43, 44, 64, 100, 128])
-def test_a_verifier_has_the_length_asked_for_and_unreserved_characters(length: int) -> None:
-    """RFC 7636 §4.1, §4.2."""
+def test_a_verifier_has_the_requested_length_and_unreserved_characters(length: int) -> None:
+    """A verifier has 43 to 128 unreserved characters (RFC 7636 §4.1, §4.2)."""
     pkce = PKCEChallenge.generate(length)
     assert re.fullmatch(rf"[A-Za-z0-9._~-]{{{length}}}", pkce.verifier)
     digest = hashlib.sha256(pkce.verifier.encode()).digest()
     assert pkce.challenge == urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def test_a_verifier_has_64_characters_unless_told() -> None:
+def test_a_verifier_has_64_characters_by_default() -> None:
     assert len(PKCEChallenge.generate().verifier) == 64
 
 
-def test_no_verifier_comes_twice() -> None:
-    """T6: 43 characters of base64url are 256 bits and more."""
+def test_no_verifier_repeats() -> None:
+    """43 characters of base64url have at least 256 bits. [T6]"""
     assert len({PKCEChallenge.generate(43).verifier for _ in range(1000)}) == 1000
 
 
@@ -57,15 +57,15 @@ def test_another_length_is_refused(length: int) -> None:
         "\uff58" * 43,
     ],
 )
-def test_another_verifier_is_refused_and_not_told(verifier: str) -> None:
-    """RFC 7636 §4.1, T31."""
+def test_an_invalid_verifier_is_refused_and_not_quoted(verifier: str) -> None:
+    """The error quotes nothing of the verifier (RFC 7636 §4.1). [T31]"""
     with pytest.raises(ValueError, match="43 to 128") as caught:
         PKCEChallenge(verifier)
     assert not verifier.strip() or verifier not in str(caught.value)
 
 
-def test_a_challenge_stays_as_it_is_and_hides_its_verifier() -> None:
-    """T31."""
+def test_a_challenge_is_immutable_and_hides_its_verifier() -> None:
+    """The verifier is not in the representation. [T31]"""
     pkce = PKCEChallenge.generate()
     assert pkce.verifier not in repr(pkce)
     with pytest.raises(FrozenInstanceError):

@@ -1,4 +1,4 @@
-"""What the token endpoint is sent, once, and what is made of its answers, the odd ones too."""
+"""The token endpoint: single requests, and usual and unusual answers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def endpoint_of(
 
 
 def ask(issuer: ScriptedIssuer, how: Ask = exchange, **members: object) -> OAuthTokenSet:
-    """Return what is made of the usual answer with members changed."""
+    """Return the token set for the usual answer with members changed."""
     issuer.answers["/token"] = Answer(issuer.tokens(**members))
     return how(endpoint_of(issuer))
 
@@ -68,7 +68,7 @@ def ask(issuer: ScriptedIssuer, how: Ask = exchange, **members: object) -> OAuth
 def refused(
     issuer: ScriptedIssuer, answer: Answer | Behaviour, how: Ask = exchange, **options: Any
 ) -> TokenError:
-    """Ask, and return the error, which has told nothing and was not followed by a second request."""
+    """Send a request and return the error, which contains no secret; the request is not repeated."""
     issuer.answers["/token"] = answer
     before = len(issuer.requests("/token"))
     with pytest.raises(TokenError) as caught:
@@ -83,8 +83,8 @@ def refused(
 
 @pytest.mark.parametrize("how", [exchange, refresh])
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
-def test_the_client_says_who_it_is_in_one_way(issuer: ScriptedIssuer, method: str, how: Ask) -> None:
-    """R: a public client sends no Basic, a refresh authenticates too, and nothing is said twice."""
+def test_the_client_authenticates_in_one_way(issuer: ScriptedIssuer, method: str, how: Ask) -> None:
+    """A public client sends no Basic header, a refresh authenticates too, and no value is sent twice. [R]"""
     issuer.answers["/token"] = Answer(issuer.tokens())
     how(endpoint_of(issuer, method))
     (request,) = issuer.requests("/token")
@@ -94,8 +94,8 @@ def test_the_client_says_who_it_is_in_one_way(issuer: ScriptedIssuer, method: st
     assert request.form.get("client_secret") == (CLIENT_SECRET if method == "client_secret_post" else None)
 
 
-def test_an_exchange_sends_what_the_rfcs_ask_for(issuer: ScriptedIssuer) -> None:
-    """RFC 6749 §4.1.3, RFC 7636 §4.5."""
+def test_an_exchange_sends_the_required_parameters(issuer: ScriptedIssuer) -> None:
+    """The request has code, redirect URI and verifier (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
     ask(issuer)
     (request,) = issuer.requests("/token")
     assert request.method == "POST"
@@ -118,7 +118,7 @@ def test_an_exchange_without_pkce_sends_no_verifier(issuer: ScriptedIssuer) -> N
 
 
 def test_a_refresh_sends_no_scope(issuer: ScriptedIssuer) -> None:
-    """R: some servers refuse to be told the scope."""
+    """Some servers refuse the parameter. [R]"""
     ask(issuer, refresh)
     assert issuer.requests("/token")[0].form == {
         "grant_type": "refresh_token",
@@ -128,7 +128,7 @@ def test_a_refresh_sends_no_scope(issuer: ScriptedIssuer) -> None:
     }
 
 
-def test_the_endpoints_own_query_is_kept(issuer: ScriptedIssuer) -> None:
+def test_the_query_of_the_endpoint_is_kept(issuer: ScriptedIssuer) -> None:
     """RFC 6749 §3.2."""
     issuer.answers["/token"] = Answer(issuer.tokens())
     usual = endpoint_of(issuer)
@@ -136,8 +136,8 @@ def test_the_endpoints_own_query_is_kept(issuer: ScriptedIssuer) -> None:
     assert issuer.requests("/token")[0].target == "/token?tenant=7"
 
 
-def test_no_switch_of_the_process_is_needed_or_set(issuer: ScriptedIssuer) -> None:
-    """R, P17."""
+def test_no_process_wide_switch_is_needed_or_set(issuer: ScriptedIssuer) -> None:
+    """oauthlib's environment variables stay unset. [R, P17]"""
     before = dict(os.environ)
     ask(issuer)
     ask(issuer, refresh)
@@ -183,16 +183,16 @@ def test_a_usual_answer_becomes_a_token_set(issuer: ScriptedIssuer) -> None:
         (10**30, TEN_YEARS),
     ],
 )
-def test_a_lifetime_is_read_kindly(issuer: ScriptedIssuer, sent: object, read: int | None) -> None:
-    """R: strings, fractions and silence come from real providers; counted from before the call."""
+def test_unusual_lifetimes_are_read(issuer: ScriptedIssuer, sent: object, read: int | None) -> None:
+    """Providers send strings, fractions or nothing; the time counts from before the call. [R]"""
     tokens = ask(issuer, expires_in=sent)
     assert tokens.expires_in == read
     assert tokens.expires_at == (None if read is None else NOW + read)
 
 
 @pytest.mark.parametrize("token_type", ["Bearer", "bearer", "BEARER"])
-def test_the_token_type_has_no_case(issuer: ScriptedIssuer, token_type: str) -> None:
-    """RFC 6749 §5.1."""
+def test_the_token_type_ignores_case(issuer: ScriptedIssuer, token_type: str) -> None:
+    """``bearer`` and ``BEARER`` mean the same (RFC 6749 §5.1)."""
     assert ask(issuer, token_type=token_type).token_type == "Bearer"
 
 
@@ -214,12 +214,14 @@ def test_the_token_type_has_no_case(issuer: ScriptedIssuer, token_type: str) -> 
     ],
 )
 def test_another_scope_is_no_error(issuer: ScriptedIssuer, how: Ask, sent: object, read: str) -> None:
-    """P16: also where a provider sends a list."""
+    """Some providers send the scopes as a list. [P16]"""
     assert ask(issuer, how, scope=sent).scope == read
 
 
 @pytest.mark.parametrize("sent", [..., None, ""])
-def test_a_refresh_without_a_new_refresh_token_keeps_the_old(issuer: ScriptedIssuer, sent: object) -> None:
+def test_a_refresh_without_a_new_refresh_token_keeps_the_old_one(
+    issuer: ScriptedIssuer, sent: object
+) -> None:
     assert ask(issuer, refresh, refresh_token=sent).refresh_token == REFRESH_TOKEN
     assert ask(issuer, exchange, refresh_token=sent).refresh_token is None
     assert ask(issuer, refresh, refresh_token="canary-rotated").refresh_token == "canary-rotated"
@@ -228,12 +230,12 @@ def test_a_refresh_without_a_new_refresh_token_keeps_the_old(issuer: ScriptedIss
 @pytest.mark.parametrize(
     "media_type", ["application/json;charset=UTF-8", "text/plain", "text/javascript", ""]
 )
-def test_json_under_another_name_is_read(issuer: ScriptedIssuer, media_type: str) -> None:
+def test_json_with_another_media_type_is_read(issuer: ScriptedIssuer, media_type: str) -> None:
     issuer.answers["/token"] = Answer(issuer.tokens(), media_type=media_type)
     assert exchange(endpoint_of(issuer)).access_token == ACCESS_TOKEN
 
 
-# Answers: what may not be
+# Answers: invalid
 
 
 @pytest.mark.parametrize("how", [exchange, refresh])
@@ -277,15 +279,15 @@ def test_json_under_another_name_is_read(issuer: ScriptedIssuer, media_type: str
         {"expires_in": "2030-01-01T00:00:00Z"},
     ],
 )
-def test_an_answer_of_the_wrong_shape_is_refused(
+def test_an_answer_with_members_of_the_wrong_type_is_refused(
     issuer: ScriptedIssuer, members: dict[str, object], how: Ask
 ) -> None:
-    """R, S11: strict where strings belong; a refresh token is not taken for dead because of it."""
+    """Members must be strings; such an answer does not end the refresh token. [R, S11]"""
     refusal = refused(issuer, Answer(issuer.tokens(**members)), how)
     assert (type(refusal), refusal.error) == (TokenError, ErrorCode.INVALID_RESPONSE)
 
 
-def test_a_number_too_big_for_json_is_refused(issuer: ScriptedIssuer) -> None:
+def test_a_number_too_large_for_json_is_refused(issuer: ScriptedIssuer) -> None:
     body = json.dumps(issuer.tokens()).replace("3600", "1e400").encode()
     assert refused(issuer, Answer(body)).error == ErrorCode.INVALID_RESPONSE
 
@@ -320,18 +322,18 @@ def test_a_number_too_big_for_json_is_refused(issuer: ScriptedIssuer) -> None:
         (sends(b""), ErrorCode.PROVIDER_UNREACHABLE),
     ],
 )
-def test_an_answer_that_is_no_token_answer_is_a_token_error(
+def test_an_unusable_answer_is_a_token_error(
     issuer: ScriptedIssuer, answer: Answer | Behaviour, error: str, how: Ask
 ) -> None:
-    """R, S11: status, body and types are judged before any library sees them; one request only."""
+    """Status, body and types are validated first, and the request is not repeated. [R, S11]"""
     refusal = refused(issuer, answer, how)
     assert refusal.error == error
     dead = error == "invalid_grant" and how is refresh
     assert type(refusal) is (TokenRefreshError if dead else TokenError)
 
 
-def test_silence_is_a_token_error(issuer: ScriptedIssuer) -> None:
-    """P26."""
+def test_a_missing_answer_is_a_token_error(issuer: ScriptedIssuer) -> None:
+    """The call ends at the time limit. [P26]"""
     assert refused(issuer, hangs, timeout=0.3).error == ErrorCode.PROVIDER_UNREACHABLE
 
 
@@ -339,9 +341,7 @@ def test_silence_is_a_token_error(issuer: ScriptedIssuer) -> None:
 @pytest.mark.parametrize(
     "error", ["invalid_grant", "invalid_client", "bad_verification_code", "temporarily_unavailable"]
 )
-def test_the_providers_refusal_is_told_with_a_next_step(
-    issuer: ScriptedIssuer, error: str, status: int
-) -> None:
+def test_a_refusal_is_reported_with_a_next_step(issuer: ScriptedIssuer, error: str, status: int) -> None:
     """RFC 6749 §5.2; some providers send it with status 200."""
     answer = Answer(
         {"error": error, "error_description": "It was used", "error_uri": "https://canary.example.com"},
@@ -357,10 +357,8 @@ def test_the_providers_refusal_is_told_with_a_next_step(
 
 @pytest.mark.parametrize("how", [exchange, refresh])
 @pytest.mark.parametrize("secret", [CODE, VERIFIER, REFRESH_TOKEN, CLIENT_SECRET])
-def test_a_secret_that_the_provider_quotes_is_not_passed_on(
-    issuer: ScriptedIssuer, secret: str, how: Ask
-) -> None:
-    """T31: "unknown code abc" is what some servers answer, in the description and in the error itself."""
+def test_a_secret_that_the_provider_quotes_is_removed(issuer: ScriptedIssuer, secret: str, how: Ask) -> None:
+    """Some servers answer "unknown code abc", in the description or in the error itself. [T31]"""
     mine = [CODE, VERIFIER] if how is exchange else [REFRESH_TOKEN]
     if secret not in [*mine, CLIENT_SECRET]:
         secret = CLIENT_SECRET
@@ -370,14 +368,14 @@ def test_a_secret_that_the_provider_quotes_is_not_passed_on(
     assert refusal.error_description.endswith(" y")
 
 
-def test_the_providers_words_are_told_short_and_in_one_line(issuer: ScriptedIssuer) -> None:
+def test_the_providers_text_is_shortened_to_one_line(issuer: ScriptedIssuer) -> None:
     words = "a\r\nX: 1\x1b[31m\u2028" + "x" * 10_000
     refusal = refused(issuer, Answer({"error": words, "error_description": words}, 400))
     assert str(refusal).isprintable()
     assert len(str(refusal)) < 600
 
 
-def test_an_error_is_no_success_whatever_stands_beside_it(issuer: ScriptedIssuer) -> None:
+def test_an_error_beside_tokens_is_an_error(issuer: ScriptedIssuer) -> None:
     refusal = refused(issuer, Answer(changed(issuer.tokens(), error="invalid_grant")))
     assert refusal.error == "invalid_grant"
 
@@ -387,7 +385,7 @@ def test_an_error_is_no_success_whatever_stands_beside_it(issuer: ScriptedIssuer
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "none"])
 def test_a_token_is_revoked_by_an_authenticated_client(issuer: ScriptedIssuer, method: str) -> None:
-    """RFC 7009 §2.1."""
+    """The revocation request authenticates the client (RFC 7009 §2.1)."""
     issuer.answers["/revoke"] = Answer(b"")
     assert endpoint_of(issuer, method).revoke(f"{issuer.url}/revoke", "canary/token+1")
     (request,) = issuer.requests("/revoke")
@@ -396,21 +394,21 @@ def test_a_token_is_revoked_by_an_authenticated_client(issuer: ScriptedIssuer, m
 
 
 @pytest.mark.parametrize("status", [201, 204, 400, 401, 500, 503])
-def test_only_200_says_that_a_token_is_revoked(issuer: ScriptedIssuer, status: int) -> None:
-    """RFC 7009 §2.2."""
+def test_only_status_200_confirms_a_revocation(issuer: ScriptedIssuer, status: int) -> None:
+    """Any other status is not a confirmation (RFC 7009 §2.2)."""
     issuer.answers["/revoke"] = Answer({"error": "unsupported_token_type"}, status)
     assert not endpoint_of(issuer).revoke(f"{issuer.url}/revoke", "token")
     assert len(issuer.requests("/revoke")) == 1
 
 
-def test_nothing_of_the_endpoint_shows_its_secret(issuer: ScriptedIssuer) -> None:
-    """T31."""
+def test_the_representation_of_the_endpoint_hides_its_secret(issuer: ScriptedIssuer) -> None:
+    """The client secret is not in the representation. [T31]"""
     endpoint = endpoint_of(issuer)
     assert "canary" not in repr(endpoint) + repr(endpoint.authentication) + repr(AuthorizationCode(CODE))
 
 
-def test_the_requests_body_is_what_was_meant(issuer: ScriptedIssuer) -> None:
-    """R: no argument of the transport leaks into the form."""
+def test_the_body_contains_only_the_parameters(issuer: ScriptedIssuer) -> None:
+    """No argument of the transport gets into the form. [R]"""
     seen: list[Received] = []
 
     def script(request: Received) -> Answer:

@@ -1,4 +1,4 @@
-"""URLs that secrets may be sent to, and how parameters are added to one."""
+"""URLs that are safe for secrets, and parameters in URLs."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_https_and_loopback_are_usable(url: str) -> None:
         "data:text/html,x",
     ],
 )
-def test_anything_else_is_refused_by_name(url: str) -> None:
-    """T22, S11."""
+def test_an_unsafe_url_is_refused_by_name(url: str) -> None:
+    """The error names the setting and gives an example. [T22, S11]"""
     with pytest.raises(
         AuthenticationError, match=r"^TOKEN_URL must be an https URL.*for example https://"
     ) as caught:
@@ -95,8 +95,8 @@ def test_anything_else_is_refused_by_name(url: str) -> None:
         "http://a:canary@x@id.example.com/@",
     ],
 )
-def test_a_password_in_a_url_is_not_told(url: str) -> None:
-    """T31."""
+def test_a_password_in_a_url_is_not_shown(url: str) -> None:
+    """The error shows the URL without user and password. [T31]"""
     with pytest.raises(AuthenticationError) as caught:
         require_endpoint(url, "TOKEN_URL")
     assert "canary" not in str(caught.value)
@@ -105,12 +105,12 @@ def test_a_password_in_a_url_is_not_told(url: str) -> None:
 @pytest.mark.parametrize(
     "host", [None, "", "example.com", "::2", "128.0.0.1", "localhost.localdomain", "[::1]"]
 )
-def test_another_host_is_not_this_machine(host: str | None) -> None:
+def test_other_hosts_are_not_this_machine(host: str | None) -> None:
     assert not is_loopback(host)
 
 
-def test_the_options_of_a_call_do_not_show_the_proxys_password() -> None:
-    """T31."""
+def test_the_options_hide_the_password_of_the_proxy() -> None:
+    """The representation leaves out the proxy's URL. [T31]"""
     assert "canary" not in repr(HTTPOptions(proxy_url="http://alice:canary@proxy.example.com"))
 
 
@@ -127,7 +127,7 @@ def test_the_options_of_a_call_do_not_show_the_proxys_password() -> None:
         ("https://id.example.com/a?none=theirs", [("none", "theirs"), ("x", "1")]),
     ],
 )
-def test_the_endpoints_own_query_is_kept(endpoint: str, query: list[tuple[str, str]]) -> None:
+def test_the_query_of_the_endpoint_is_kept(endpoint: str, query: list[tuple[str, str]]) -> None:
     """RFC 6749 §3.1; but no parameter is there twice."""
     url = with_query(endpoint, {"x": "1", "none": None})
     assert parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True) == query
@@ -138,7 +138,7 @@ def test_the_endpoints_own_query_is_kept(endpoint: str, query: list[tuple[str, s
     "value", ["a b", "a+b", "&x=2", "#", "%00", "\r\nX: 1", "\u00e9\u20ac", "?", "'\"<>", ""]
 )
 def test_a_value_cannot_break_out_of_its_parameter(value: str) -> None:
-    """T8."""
+    """Values are encoded. [T8]"""
     url = with_query("https://id.example.com/a", {"x": value, "y": "2"})
     assert url.isascii()
     assert url.isprintable()
