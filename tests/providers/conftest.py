@@ -1,4 +1,4 @@
-"""A provider to talk to, as in the protocol's tests."""
+"""The fixtures of the protocol's tests."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class Site:
     """An application at one provider, or at several.
 
     Args:
-        provider: Where users sign in.
-        settings: Of ``DeploySettings``.
+        provider: The provider, or several.
+        settings: Fields of ``DeploySettings``.
     """
 
     def __init__(self, provider: OAuthProvider | Mapping[str, OAuthProvider], **settings: Any) -> None:
@@ -48,9 +48,9 @@ class Site:
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """Serve it on the loopback address, for a real browser."""
+        """Serve the application on the loopback address, for a real browser."""
         server = make_server("127.0.0.1", 0, self.app, threaded=True)
-        server.daemon_threads = True  # type: ignore[attr-defined]  # a kept-alive connection would hold it up
+        server.daemon_threads = True  # type: ignore[attr-defined]  # a kept-alive connection would delay it
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -61,7 +61,7 @@ class Site:
             server.server_close()
 
     def roles(self) -> list[str]:
-        """Sign in, and return the roles that it brought."""
+        """Sign in, and return the roles."""
         browser = self.browser()
         come_back(browser)
         roles: list[str] = browser.get("/auth/status").json["roles"]
@@ -74,7 +74,7 @@ def come_back(browser: Browser) -> TestResponse:
 
 
 def signed_in(provider: OAuthProvider) -> tuple[PyWry, AuthFlowResult]:
-    """Sign in from a program, and return its application and what it got."""
+    """Sign in from a program; return its application and the result."""
     app, person = PyWry(), Person()
     result = app.login(
         provider, token_store=MemoryTokenStore(), show_window=person.open, close_window=person.close

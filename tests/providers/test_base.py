@@ -1,4 +1,4 @@
-"""Every step that a provider has a default for, against a provider whose answers the test writes."""
+"""The default of each step, against a provider whose answers a test sets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def plain(**options: Any) -> OAuthProvider:
 
 def query_of(url: str) -> dict[str, str]:
     pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, strict_parsing=True)
-    assert len(dict(pairs)) == len(pairs), "no parameter is there twice"
+    assert len(dict(pairs)) == len(pairs), "no parameter appears twice"
     return dict(pairs)
 
 
@@ -67,21 +67,21 @@ def test_a_client_without_an_identifier_is_refused() -> None:
 @pytest.mark.parametrize(
     "url", ["http://id.example.com/", "id.example.com", "https://a:canary@id.example.com/"]
 )
-def test_an_endpoint_that_cannot_be_is_named_as_it_was_given(name: str, url: str) -> None:
-    """S3, T31."""
+def test_an_invalid_endpoint_is_named(name: str, url: str) -> None:
+    """The error names the option and shows no password. [S3, T31]"""
     with pytest.raises(AuthenticationError, match=name.upper()) as caught:
         plain(**{name: url})
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
 
 
-def test_a_misspelt_argument_is_not_passed_over() -> None:
+def test_a_misspelt_argument_is_an_error() -> None:
     with pytest.raises(TypeError, match="userinfo_uri"):
         plain(userinfo_uri=f"{ID}/userinfo")
 
 
-def test_a_provider_does_not_show_its_secret() -> None:
-    """T31."""
+def test_a_provider_hides_its_secret() -> None:
+    """The client secret is not in the representation. [T31]"""
     provider = plain(proxy_url="http://alice:canary-proxy@proxy.example.com")
     assert CLIENT_ID in repr(provider)
     assert "canary" not in repr(provider)
@@ -90,12 +90,12 @@ def test_a_provider_does_not_show_its_secret() -> None:
 @pytest.mark.parametrize(
     "scopes", [["openid", "email"], ("openid", "email"), "openid email", " openid  email "]
 )
-def test_scopes_are_taken_as_a_list_or_as_a_string(scopes: Any) -> None:
+def test_scopes_may_be_a_list_or_a_string(scopes: Any) -> None:
     assert plain(scopes=scopes).scopes == ("openid", "email")
     assert plain().with_scopes(scopes).scopes == ("openid", "email")
 
 
-def test_other_scopes_make_another_provider() -> None:
+def test_with_scopes_returns_a_copy() -> None:
     first = plain(scopes=["openid"])
     other = first.with_scopes(["read"])
     assert (first.scopes, other.scopes) == (("openid",), ("read",))
@@ -106,8 +106,11 @@ def test_other_scopes_make_another_provider() -> None:
 # The authorization request
 
 
-def test_the_request_asks_for_all_that_ties_the_answer_to_it() -> None:
-    """T5, T6: RFC 6749 §4.1.1, RFC 7636 §4.3, OIDC Core §3.1.2.1."""
+def test_the_request_has_all_parameters_that_bind_the_response() -> None:
+    """The URL has state, nonce and code challenge (RFC 6749 §4.1.1, RFC 7636 §4.3, OIDC Core §3.1.2.1).
+
+    [T5, T6]
+    """
     pkce = PKCEChallenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk")
     url = plain(scopes=["openid", "email"]).build_authorize_url(
         REDIRECT_URI, "state", pkce, "nonce", {"prompt": "login"}
@@ -128,7 +131,7 @@ def test_the_request_asks_for_all_that_ties_the_answer_to_it() -> None:
     assert CLIENT_SECRET not in url
 
 
-def test_what_is_not_asked_for_is_left_out() -> None:
+def test_optional_parameters_are_left_out() -> None:
     query = query_of(plain().build_authorize_url(REDIRECT_URI, "state"))
     assert set(query) == {"response_type", "client_id", "redirect_uri", "state"}
     with_scope = plain(authorize_url=f"{ID}/authorize?scope=theirs")
@@ -136,8 +139,8 @@ def test_what_is_not_asked_for_is_left_out() -> None:
     assert query_of(with_scope.with_scopes("ours").build_authorize_url(REDIRECT_URI, "s"))["scope"] == "ours"
 
 
-def test_the_endpoints_own_query_is_kept_and_cannot_answer_for_us() -> None:
-    """RFC 6749 §3.1."""
+def test_the_query_of_the_endpoint_is_kept_but_replaces_no_parameter() -> None:
+    """The endpoint's query stays in the URL (RFC 6749 §3.1)."""
     endpoint = f"{ID}/authorize?tenant=7&state=theirs&code_challenge_method=plain"
     query = query_of(
         plain(authorize_url=endpoint).build_authorize_url(REDIRECT_URI, "ours", PKCEChallenge.generate())
@@ -158,8 +161,8 @@ def test_the_endpoints_own_query_is_kept_and_cannot_answer_for_us() -> None:
         "code_challenge_method",
     ],
 )
-def test_an_extra_parameter_cannot_take_the_place_of_ours(name: str) -> None:
-    """T6."""
+def test_an_extra_parameter_cannot_replace_a_required_one(name: str) -> None:
+    """State, nonce and code challenge cannot be overridden. [T6]"""
     with pytest.raises(AuthenticationError, match=rf"extra_params.*{name}") as caught:
         plain().build_authorize_url(REDIRECT_URI, "state", extra_params={"prompt": "login", name: "canary"})
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
@@ -172,7 +175,7 @@ def serving(issuer: ScriptedIssuer, **members: object) -> None:
     issuer.answers["/token"] = Answer(issuer.tokens(**members))
 
 
-def test_an_exchange_gives_validated_tokens(issuer: ScriptedIssuer) -> None:
+def test_an_exchange_returns_validated_tokens(issuer: ScriptedIssuer) -> None:
     serving(issuer, id_token=issuer.id_token(nonce="n"))
     tokens = issuer.provider().exchange_code(AuthorizationCode("code"), REDIRECT_URI, "v" * 43, "n")
     assert tokens.id_token_claims == claims_of(issuer.url, nonce="n")
@@ -181,23 +184,23 @@ def test_an_exchange_gives_validated_tokens(issuer: ScriptedIssuer) -> None:
     assert "canary" not in repr(tokens)
 
 
-def test_a_bare_code_is_exchanged_too(issuer: ScriptedIssuer) -> None:
+def test_a_code_as_a_string_is_exchanged(issuer: ScriptedIssuer) -> None:
     serving(issuer, id_token=issuer.id_token())
     issuer.provider().exchange_code("code", REDIRECT_URI)
     assert issuer.requests("/token")[0].form["code"] == "code"
 
 
 @pytest.mark.parametrize("missing", [..., None, ""])
-def test_an_id_token_is_required_where_openid_was_asked_for(issuer: ScriptedIssuer, missing: object) -> None:
-    """T28, OIDC Core §3.1.3.3."""
+def test_an_id_token_is_required_if_openid_was_requested(issuer: ScriptedIssuer, missing: object) -> None:
+    """A response without one is refused (OIDC Core §3.1.3.3). [T28]"""
     serving(issuer, id_token=missing)
     with pytest.raises(TokenError, match="no ID token") as caught:
         issuer.provider().exchange_code("code", REDIRECT_URI, nonce="n")
     assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
-def test_an_id_token_that_nobody_asked_for_is_not_passed_on(issuer: ScriptedIssuer) -> None:
-    """T28: it was not validated."""
+def test_an_id_token_without_request_is_dropped(issuer: ScriptedIssuer) -> None:
+    """It was not validated. [T28]"""
     serving(issuer, id_token="canary.forged.token")
     provider = issuer.provider(scopes=["read"])
     for tokens in (provider.exchange_code("code", REDIRECT_URI), provider.refresh_tokens("old")):
@@ -206,8 +209,8 @@ def test_an_id_token_that_nobody_asked_for_is_not_passed_on(issuer: ScriptedIssu
 
 
 @pytest.mark.parametrize("scope", [..., ""])
-def test_a_scope_that_is_not_said_is_as_it_was_asked_for(issuer: ScriptedIssuer, scope: object) -> None:
-    """RFC 6749 §5.1; P16."""
+def test_a_response_without_scope_means_the_requested_scope(issuer: ScriptedIssuer, scope: object) -> None:
+    """The scope may be left out if it is the requested one (RFC 6749 §5.1). [P16]"""
     serving(issuer, scope=scope, id_token=issuer.id_token())
     assert issuer.provider().exchange_code("code", REDIRECT_URI).scope == "openid email profile"
     serving(issuer, scope="openid", id_token=issuer.id_token())
@@ -224,10 +227,10 @@ def test_a_scope_that_is_not_said_is_as_it_was_asked_for(issuer: ScriptedIssuer,
         {"at_hash": "canary"},
     ],
 )
-def test_an_exchange_with_a_bad_id_token_gives_nothing(
+def test_an_exchange_with_an_invalid_id_token_fails(
     issuer: ScriptedIssuer, members: dict[str, object]
 ) -> None:
-    """T5, T19, T20: nonce and at_hash are compared with this request's and this answer's."""
+    """Nonce and at_hash are compared with those of this request and response. [T5, T19, T20]"""
     serving(issuer, id_token=issuer.id_token(**{"nonce": "n", **members}))
     with pytest.raises(TokenError) as caught:
         issuer.provider().exchange_code("code", REDIRECT_URI, nonce="n")
@@ -238,14 +241,14 @@ def test_an_exchange_with_a_bad_id_token_gives_nothing(
 # Refresh
 
 
-def test_a_refresh_without_an_id_token_is_a_refresh(issuer: ScriptedIssuer) -> None:
+def test_a_refresh_may_return_no_id_token(issuer: ScriptedIssuer) -> None:
     serving(issuer, access_token="canary-next", refresh_token=...)
     tokens = issuer.provider().refresh_tokens("old")
     assert (tokens.access_token, tokens.refresh_token, tokens.id_token) == ("canary-next", "old", None)
 
 
 def test_a_refreshed_id_token_is_validated_without_a_nonce(issuer: ScriptedIssuer) -> None:
-    """OIDC Core §12.2."""
+    """It may have no nonce, or that of the sign-in (OIDC Core §12.2)."""
     serving(issuer, id_token=issuer.id_token(nonce="of the sign-in"))
     assert issuer.provider().refresh_tokens("old").id_token_claims["sub"] == SUBJECT
     serving(issuer, id_token=issuer.id_token(aud="canary-other"))
@@ -255,10 +258,10 @@ def test_a_refreshed_id_token_is_validated_without_a_nonce(issuer: ScriptedIssue
 
 
 @pytest.mark.parametrize("away", [Answer({}, 500), Answer({"no": "keys"}), resets])
-def test_no_refresh_token_is_spent_on_an_answer_that_could_not_be_checked(
+def test_no_refresh_token_is_spent_if_the_answer_could_not_be_validated(
     issuer: ScriptedIssuer, away: Answer | Behaviour
 ) -> None:
-    """P10: with rotation the new refresh token would be lost, and the old one taken for stolen."""
+    """With rotation, the new refresh token would be lost, and the old one would count as stolen. [P10]"""
     serving(issuer, id_token=issuer.id_token())
     issuer.answers["/jwks"] = away
     provider = issuer.provider()
@@ -270,7 +273,7 @@ def test_no_refresh_token_is_spent_on_an_answer_that_could_not_be_checked(
     assert provider.refresh_tokens("old").id_token_claims["sub"] == SUBJECT
 
 
-def test_a_dead_grant_is_told_apart_from_a_provider_that_is_away(issuer: ScriptedIssuer) -> None:
+def test_an_ended_grant_is_distinguished_from_an_outage(issuer: ScriptedIssuer) -> None:
     provider = issuer.provider()
     issuer.answers["/token"] = Answer({"error": "invalid_grant"}, 400)
     with pytest.raises(TokenRefreshError) as dead:
@@ -287,7 +290,7 @@ def test_a_dead_grant_is_told_apart_from_a_provider_that_is_away(issuer: Scripte
 PROFILE = {"sub": SUBJECT, "name": "Alice", "email": "alice@example.com", "deep": {"a": [1, None]}}
 
 
-def test_the_profile_is_what_the_provider_sent(issuer: ScriptedIssuer) -> None:
+def test_the_profile_is_returned_unchanged(issuer: ScriptedIssuer) -> None:
     issuer.answers["/userinfo"] = Answer(PROFILE)
     assert issuer.provider().get_userinfo(ACCESS_TOKEN) == PROFILE
     (request,) = issuer.requests("/userinfo")
@@ -305,7 +308,7 @@ def test_the_profile_is_what_the_provider_sent(issuer: ScriptedIssuer) -> None:
         (resets, ErrorCode.PROVIDER_UNREACHABLE),
     ],
 )
-def test_a_profile_that_cannot_be_had_is_an_error(
+def test_a_missing_profile_is_an_error(
     issuer: ScriptedIssuer, answer: Answer | Behaviour, error: str
 ) -> None:
     issuer.answers["/userinfo"] = answer
@@ -322,7 +325,7 @@ def signed(issuer: ScriptedIssuer, forger: PrivateKey | None = None, **members: 
 
 
 def test_a_signed_profile_is_verified_and_read(issuer: ScriptedIssuer) -> None:
-    """OIDC Core §5.3.2."""
+    """The profile may be a signed JWT (OIDC Core §5.3.2)."""
     issuer.answers["/userinfo"] = signed(issuer)
     assert issuer.provider().get_userinfo(ACCESS_TOKEN)["email"] == "alice@example.com"
     issuer.answers["/userinfo"] = signed(issuer, exp=NOW + 60, iat=NOW)
@@ -351,7 +354,7 @@ FORGED: dict[str, Callable[[ScriptedIssuer], Answer]] = {
 
 @pytest.mark.parametrize("forged", FORGED)
 def test_a_forged_profile_is_refused(issuer: ScriptedIssuer, forged: str) -> None:
-    """T17: as an ID token is."""
+    """A signed profile is validated like an ID token. [T17]"""
     issuer.answers["/userinfo"] = FORGED[forged](issuer)
     with pytest.raises(TokenError) as caught:
         issuer.provider().get_userinfo(ACCESS_TOKEN)
@@ -377,13 +380,13 @@ def test_a_profile_needs_an_endpoint() -> None:
         ("openid", {}, True, False),
     ],
 )
-def test_claims_suffice_when_they_have_what_was_asked_for(
+def test_claims_suffice_if_they_have_all_requested_claims(
     scopes: str, claims: dict[str, str], asked: bool, suffices: bool
 ) -> None:
-    """S3 USERINFO_FROM_ID_TOKEN."""
+    """``USERINFO_FROM_ID_TOKEN`` then saves the UserInfo call. [S3]"""
     provider = plain(userinfo_url=f"{ID}/userinfo", scopes=scopes, userinfo_from_id_token=asked)
     assert provider.profile_suffices(claims) is suffices
-    assert plain(scopes=scopes).profile_suffices(claims) is bool(claims), "there is nothing else to ask"
+    assert plain(scopes=scopes).profile_suffices(claims) is bool(claims), "there is no other source"
 
 
 @pytest.mark.parametrize(
@@ -400,8 +403,8 @@ def test_claims_suffice_when_they_have_what_was_asked_for(
         ("yes", False),
     ],
 )
-def test_an_address_is_vouched_for_in_two_ways(value: object, vouched: bool) -> None:
-    """P23, T15: unknown is not yes."""
+def test_an_address_is_verified_by_a_boolean_or_a_string(value: object, vouched: bool) -> None:
+    """A missing ``email_verified`` does not mean yes. [P23, T15]"""
     profile = {"email": "a@example.com", "email_verified": value}
     assert plain().verified_email(profile, ACCESS_TOKEN) == ("a@example.com" if vouched else None)
     assert plain().verified_email({"email": "a@example.com"}, ACCESS_TOKEN) is None
@@ -421,10 +424,10 @@ def test_an_address_is_vouched_for_in_two_ways(value: object, vouched: bool) -> 
         (resets, False),
     ],
 )
-def test_revocation_says_whether_it_was_done(
+def test_revocation_reports_its_result(
     issuer: ScriptedIssuer, caplog: pytest.LogCaptureFixture, answer: Answer | Behaviour, revoked: bool
 ) -> None:
-    """RFC 7009 §2.2, T24: a logout goes on whatever the provider does."""
+    """A sign-out continues whatever the provider answers (RFC 7009 §2.2). [T24]"""
     issuer.answers["/revoke"] = answer
     with caplog.at_level(logging.DEBUG):
         assert issuer.provider().revoke_token(REFRESH_TOKEN) is revoked
@@ -433,14 +436,14 @@ def test_revocation_says_whether_it_was_done(
     assert "canary" not in caplog.text
 
 
-def test_revocation_at_a_provider_that_has_none_or_is_away_is_false(issuer: ScriptedIssuer) -> None:
+def test_revocation_without_endpoint_or_answer_is_false(issuer: ScriptedIssuer) -> None:
     assert plain().revoke_token("token") is False
     issuer.answers["/.well-known/openid-configuration"] = Answer({}, 500)
     assert issuer.provider().revoke_token("token") is False
 
 
-def test_the_sign_out_url_says_who_and_where_to() -> None:
-    """OIDC RP-Initiated Logout §2."""
+def test_the_sign_out_url_has_the_user_and_the_return_address() -> None:
+    """The URL has hint, client and redirect (OIDC RP-Initiated Logout §2)."""
     provider = plain(end_session_url=f"{ID}/logout?tenant=7")
     assert query_of(provider.end_session_url("canary.id.token", "https://app.example.com/", "s") or "") == {
         "tenant": "7",

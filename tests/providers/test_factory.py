@@ -1,4 +1,4 @@
-"""The provider that the settings describe, and what is said of settings that describe none."""
+"""The provider that the settings describe, and errors in settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FromEnvironment = Callable[..., OAuthProvider]
 
 @pytest.fixture
 def create(monkeypatch: pytest.MonkeyPatch) -> FromEnvironment:
-    """Make the provider of an environment with these settings."""
+    """Return a function that creates the provider of an environment."""
 
     def make(**values: str) -> OAuthProvider:
         for name, value in {"client_id": "c", **values}.items():
@@ -44,7 +44,7 @@ def test_oidc_is_discovered(create: FromEnvironment, issuer: ScriptedIssuer) -> 
     assert provider.metadata.userinfo_endpoint == f"{ID}/me"
 
 
-def test_custom_is_taken_as_it_is(create: FromEnvironment) -> None:
+def test_custom_uses_the_given_endpoints(create: FromEnvironment) -> None:
     others = {
         "userinfo_url": f"{ID}/me",
         "revocation_url": f"{ID}/revoke",
@@ -72,15 +72,15 @@ def test_custom_is_taken_as_it_is(create: FromEnvironment) -> None:
         ({"scopes": " read  write "}, ("read", "write")),
     ],
 )
-def test_scopes_that_are_not_set_are_the_providers_own(
+def test_without_setting_the_provider_has_its_own_scopes(
     create: FromEnvironment, scopes: dict[str, str], asked: tuple[str, ...]
 ) -> None:
-    """S3: for custom there are none; the setting's default is not a choice of the user."""
+    """A custom provider has none; the setting's default is not a choice of the user. [S3]"""
     assert create(**CUSTOM, **scopes, jwks_url=f"{ID}/jwks", issuer_url=ID).scopes == asked
 
 
-def test_the_settings_of_a_call_reach_it(create: FromEnvironment, issuer: ScriptedIssuer) -> None:
-    """S3: the secret and how it is sent, the clock's leeway, and whether UserInfo may be left out."""
+def test_the_settings_of_calls_are_used(create: FromEnvironment, issuer: ScriptedIssuer) -> None:
+    """They are the secret and its method, the leeway, and ``USERINFO_FROM_ID_TOKEN``. [S3]"""
     issuer.answers["/token"] = Answer(issuer.tokens())
     provider = create(
         provider="oidc",
@@ -105,10 +105,10 @@ def test_the_settings_of_a_call_reach_it(create: FromEnvironment, issuer: Script
         ("ca_bundle", "/nowhere/ca.pem", r"/nowhere/ca\.pem"),
     ],
 )
-def test_the_transports_settings_reach_it(
+def test_the_settings_of_the_transport_are_used(
     create: FromEnvironment, monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str
 ) -> None:
-    """N13, P26."""
+    """They are time limit, proxy and certificates. [N13, P26]"""
     monkeypatch.setenv("NO_PROXY", "*")
     where = {"issuer_url": "https://192.0.2.1"}
     if name == "http_timeout_seconds":
@@ -140,10 +140,10 @@ def _never(*_: Any) -> None:
         ({}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
     ],
 )
-def test_what_is_missing_is_named_by_its_variable(
+def test_a_missing_setting_is_named_by_its_variable(
     create: FromEnvironment, values: dict[str, str], named: str
 ) -> None:
-    """S3, S4."""
+    """The error has the whole name of the variable. [S3, S4]"""
     with pytest.raises(AuthenticationError, match=named) as caught:
         create(client_secret="canary", **values)
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
@@ -151,8 +151,8 @@ def test_what_is_missing_is_named_by_its_variable(
     assert "canary" not in str(caught.value)
 
 
-def test_all_faulty_and_missing_urls_are_told_at_once(create: FromEnvironment) -> None:
-    """S3."""
+def test_all_invalid_and_missing_urls_are_in_one_error(create: FromEnvironment) -> None:
+    """The user corrects them in one step. [S3]"""
     values = {"token_url": "http://id.example.com/token", "userinfo_url": "https://u:canary@id.example.com"}
     with pytest.raises(AuthenticationError) as caught:
         create(provider="custom", scopes="openid", issuer_url="any name", **values)
@@ -164,8 +164,8 @@ def test_all_faulty_and_missing_urls_are_told_at_once(create: FromEnvironment) -
 
 
 def test_an_unknown_provider_is_named() -> None:
-    """S4."""
-    settings = OAuth2Settings(client_id="c").model_copy(update={"provider": "nobody"})
-    with pytest.raises(AuthenticationError, match="'nobody'") as caught:
+    """The error lists the known providers. [S4]"""
+    settings = OAuth2Settings(client_id="c").model_copy(update={"provider": "unknown"})
+    with pytest.raises(AuthenticationError, match="'unknown'") as caught:
         create_provider_from_settings(settings)
-    assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "nobody")
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "unknown")

@@ -1,4 +1,4 @@
-"""GitHub, by a local imitation of what it documents: both modes, and what it does in its own way."""
+"""GitHub: both modes and its peculiarities, against a local imitation of its documentation."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def login(provider: OAuthProvider) -> OAuthTokenSet:
     return complete(provider, request, parameters_of(Person().authorize(request.url))).tokens
 
 
-def test_the_settings_make_it_with_its_own_scopes() -> None:
-    """S3, S4."""
+def test_the_settings_create_it_with_its_own_scopes() -> None:
+    """``PROVIDER=github`` is enough. [S3, S4]"""
     provider = create_provider_from_settings(OAuth2Settings(provider="github", client_id=CLIENT_ID))
     assert isinstance(provider, GitHubProvider)
     assert (provider.name, provider.scopes) == ("github", ("read:user", "user:email"))
@@ -64,22 +64,22 @@ def test_the_settings_make_it_with_its_own_scopes() -> None:
         ("https://octocorp.ghe.com", "https://api.octocorp.ghe.com"),
     ],
 )
-def test_an_enterprise_has_its_own_addresses(base_url: str, api: str) -> None:
-    """S4."""
+def test_an_enterprise_server_has_its_own_addresses(base_url: str, api: str) -> None:
+    """``base_url`` decides all of them. [S4]"""
     endpoints = GitHubProvider(CLIENT_ID, base_url=base_url).metadata
     assert endpoints.token_endpoint == base_url.rstrip("/") + "/login/oauth/access_token"
     assert endpoints.userinfo_endpoint == f"{api}/user"
     assert endpoints.revocation_endpoint == f"{api}/applications/{CLIENT_ID}/token"
 
 
-def test_an_enterprise_is_not_spoken_to_in_the_clear() -> None:
+def test_an_enterprise_server_needs_https() -> None:
     with pytest.raises(AuthenticationError, match="base_url") as caught:
         GitHubProvider(CLIENT_ID, base_url="http://git.example.com")
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_a_program_signs_in_and_out(github: GitHub, caplog: pytest.LogCaptureFixture) -> None:
-    """S4, S5, P16, P18: the numeric id is who it is; the profile is as sent, the address filled in."""
+    """The numeric ID is the user; the profile is unchanged except for an added address. [S4, S5, P16, P18]"""
     app, result = signed_in(github.provider())
     assert result.user_id == USER_ID
     assert result.user_info == {**github.profile, "email": "alice@example.com"}
@@ -93,7 +93,7 @@ def test_a_program_signs_in_and_out(github: GitHub, caplog: pytest.LogCaptureFix
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-def test_the_api_is_spoken_to_as_recommended(github: GitHub) -> None:
+def test_api_calls_have_the_recommended_headers(github: GitHub) -> None:
     login(github.provider())
     for path in (f"{API}/user", EMAILS):
         (request,) = github.requests(path)
@@ -103,7 +103,7 @@ def test_the_api_is_spoken_to_as_recommended(github: GitHub) -> None:
 
 
 def test_a_website_signs_in_and_out(github: GitHub) -> None:
-    """S7: the verified primary address makes an administrator."""
+    """The verified primary address makes an administrator. [S7]"""
     site = Site(github.provider(), admin_users="alice@example.com")
     browser = site.browser()
     assert come_back(browser).status_code == 303
@@ -132,15 +132,15 @@ def test_a_website_signs_in_and_out(github: GitHub) -> None:
     ],
 )
 def test_only_the_primary_verified_address_counts(github: GitHub, addresses: list[Any], admin: bool) -> None:
-    """P18, T15: whatever the public profile says."""
+    """The address in the public profile does not count. [P18, T15]"""
     github.profile["email"] = "admin@example.com"
     github.addresses = addresses
     assert ("admin" in Site(github.provider(), admin_users="admin@example.com").roles()) is admin
 
 
 @pytest.mark.parametrize("email", [NO_REPLY, NO_REPLY.upper(), "alice@users.noreply.git.example.com"])
-def test_a_no_reply_address_is_vouched_for_by_nobody(github: GitHub, email: str) -> None:
-    """P18."""
+def test_a_no_reply_address_is_not_verified(github: GitHub, email: str) -> None:
+    """GitHub's substitute for a private address identifies no user. [P18]"""
     github.addresses = [address(email, primary=True)]
     provider = github.provider()
     tokens = login(provider)
@@ -149,47 +149,47 @@ def test_a_no_reply_address_is_vouched_for_by_nobody(github: GitHub, email: str)
     assert Site(provider, admin_users=email).roles() == ["viewer"]
 
 
-def test_addresses_are_asked_for_only_where_a_rule_needs_one(github: GitHub) -> None:
+def test_addresses_are_read_only_if_a_rule_needs_one(github: GitHub) -> None:
     github.profile["email"] = "public@example.com"
     assert Site(github.provider(), admin_users=USER_ID).roles() == ["viewer", "admin"]
     assert github.requests(EMAILS) == []
 
 
-def test_a_login_that_changed_hands_makes_no_administrator(github: GitHub) -> None:
-    """T16."""
+def test_a_login_name_with_a_new_owner_makes_no_administrator(github: GitHub) -> None:
+    """The rules compare the ID, not the login name. [T16]"""
     assert Site(github.provider(), admin_users="alice").roles() == ["viewer"]
 
 
-def test_an_address_in_the_profile_stays_as_it_is(github: GitHub) -> None:
+def test_an_address_in_the_profile_stays_unchanged(github: GitHub) -> None:
     github.profile["email"] = "public@example.com"
     provider = github.provider()
     assert provider.get_userinfo(login(provider).access_token) == github.profile
     assert github.requests(EMAILS) == []
 
 
-def test_what_was_not_asked_for_is_not_read(github: GitHub) -> None:
+def test_addresses_are_not_read_without_the_scope(github: GitHub) -> None:
     provider = github.provider(scopes=["read:user"])
     assert provider.get_userinfo(login(provider).access_token)["email"] is None
     assert github.requests(EMAILS) == []
 
 
 def test_the_primary_address_is_found_among_many(github: GitHub) -> None:
-    """P18: GitHub tells thirty unless it is asked for more."""
+    """GitHub sends 30 addresses unless the request asks for more. [P18]"""
     others = [address(f"alice+{number}@example.com") for number in range(60)]
     github.addresses = [*others, address("alice@example.com", primary=True)]
     assert Site(github.provider(), admin_users="alice@example.com").roles() == ["viewer", "admin"]
     assert {request.target for request in github.requests(EMAILS)} == {f"{EMAILS}?per_page=100"}
 
 
-def test_an_app_that_may_not_read_addresses_does_without(github: GitHub) -> None:
-    """A GitHub App without the permission."""
-    told = {"message": "Resource not accessible by integration", "status": "403"}
-    github.answers[EMAILS] = Answer(told, 403)
+def test_an_app_without_the_permission_signs_in_without_an_address(github: GitHub) -> None:
+    """A GitHub App may lack the permission to read addresses."""
+    refusal = {"message": "Resource not accessible by integration", "status": "403"}
+    github.answers[EMAILS] = Answer(refusal, 403)
     assert Site(github.provider(), admin_users="alice@example.com").roles() == ["viewer"]
 
 
-def test_what_was_asked_for_and_not_granted_is_done_without() -> None:
-    """P16: a person may leave a scope out."""
+def test_a_scope_that_was_not_granted_does_not_stop_the_login() -> None:
+    """A user may remove a scope. [P16]"""
     with GitHub(granted="read:user") as github:
         _, result = signed_in(github.provider())
         assert result.tokens.scope == "read:user"
@@ -209,8 +209,8 @@ def test_what_was_asked_for_and_not_granted_is_done_without() -> None:
         Answer({"message": "Bad credentials"}, 401),
     ],
 )
-def test_addresses_that_cannot_be_had_make_nobody_anything(github: GitHub, answer: Answer) -> None:
-    """S11: the profile does without; a rule about addresses does not."""
+def test_unavailable_addresses_give_no_role(github: GitHub, answer: Answer) -> None:
+    """The profile stays usable; a rule about addresses is an error. [S11]"""
     github.answers[EMAILS] = answer
     _, result = signed_in(github.provider())
     assert result.user_info["email"] is None
@@ -219,8 +219,8 @@ def test_addresses_that_cannot_be_had_make_nobody_anything(github: GitHub, answe
     assert browser.user is None
 
 
-def test_expiring_tokens_refresh_until_the_grant_is_dead() -> None:
-    """S4, S5: the error has status 200 and a name of GitHub's own."""
+def test_expiring_tokens_are_refreshed_until_the_grant_ends() -> None:
+    """The error has status 200 and GitHub's own code. [S4, S5]"""
     with GitHub(expiring=True) as github:
         provider = github.provider()
         tokens = login(provider)
@@ -236,7 +236,7 @@ def test_expiring_tokens_refresh_until_the_grant_is_dead() -> None:
         assert github.requests(REVOKE) == []
 
 
-def test_a_websites_expiring_tokens_refresh() -> None:
+def test_a_website_refreshes_expiring_tokens() -> None:
     with GitHub(expiring=True) as github:
         site = Site(github.provider())
         browser = site.browser()
@@ -247,7 +247,7 @@ def test_a_websites_expiring_tokens_refresh() -> None:
         grant = github.holder(tokens.access_token)
         assert grant is not None
         grant.tokens.clear()
-        site.tokens.save(USER_ID, replace(tokens, issued_at=0))  # else it is taken for just refreshed
+        site.tokens.save(USER_ID, replace(tokens, issued_at=0))  # otherwise it counts as just refreshed
         answer = browser.post("/auth/refresh")
         assert (answer.status_code, answer.json["error"]) == (401, "reauth_required")
 
@@ -263,7 +263,7 @@ def test_a_websites_expiring_tokens_refresh() -> None:
 def test_an_error_with_status_200_is_an_error(
     github: GitHub, secret: str | None, code: str | None, redirect_uri: str, error: str
 ) -> None:
-    """S4."""
+    """GitHub reports errors with status 200. [S4]"""
     provider = github.provider(**({"secret": secret} if secret else {}))
     request = begin(provider, REDIRECT_URI)
     found = dict(parameters_of(Person().authorize(request.url)))["code"]
@@ -274,8 +274,8 @@ def test_an_error_with_status_200_is_an_error(
     assert found not in everything_told(caught.value)
 
 
-def test_a_code_is_worth_nothing_without_its_verifier(github: GitHub) -> None:
-    """T5, S4: PKCE is sent, and kept to."""
+def test_a_code_is_useless_without_its_verifier(github: GitHub) -> None:
+    """GitHub checks PKCE. [T5, S4]"""
     provider = github.provider()
     request = begin(provider, REDIRECT_URI)
     code = dict(parameters_of(Person().authorize(request.url)))["code"]
@@ -284,17 +284,17 @@ def test_a_code_is_worth_nothing_without_its_verifier(github: GitHub) -> None:
     assert caught.value.error == "bad_verification_code"
 
 
-def test_without_the_secret_nothing_is_revoked_and_that_is_said(
+def test_without_the_secret_no_token_is_revoked_and_a_warning_is_logged(
     github: GitHub, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """S4."""
+    """GitHub requires the secret for revocation. [S4]"""
     assert github.provider(secret="").revoke_token("gho_canary") is False
     assert github.requests(REVOKE) == []
     assert "CLIENT_SECRET" in caplog.text
     assert "canary" not in caplog.text
 
 
-def test_what_could_not_be_revoked_is_said(github: GitHub, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_revocation_is_logged(github: GitHub, caplog: pytest.LogCaptureFixture) -> None:
     provider = github.provider()
     tokens = login(provider)
     assert github.provider(secret="wrong").revoke_token(tokens.access_token) is False
@@ -306,17 +306,17 @@ def test_what_could_not_be_revoked_is_said(github: GitHub, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(("status", "revoked"), [(204, True), (404, False), (422, False), (200, False)])
-def test_a_token_is_revoked_when_github_says_so(github: GitHub, status: int, revoked: bool) -> None:
-    """S4: 204 is its word for it; 422 is "Validation failed, or the endpoint has been spammed"."""
+def test_only_status_204_confirms_a_revocation(github: GitHub, status: int, revoked: bool) -> None:
+    """422 means "Validation failed, or the endpoint has been spammed". [S4]"""
     github.answers[REVOKE] = Answer(b"" if status == 204 else {"message": "Validation Failed"}, status)
     assert github.provider().revoke_token("gho_x") is revoked
 
 
-def test_a_client_id_stays_one_part_of_the_path() -> None:
+def test_a_client_id_stays_one_segment_of_the_path() -> None:
     endpoint = GitHubProvider("a/../b?c").metadata.revocation_endpoint
     assert endpoint == "https://api.github.com/applications/a%2F..%2Fb%3Fc/token"
 
 
-def test_who_is_no_longer_let_in_has_no_profile(github: GitHub) -> None:
+def test_a_suspended_user_has_no_profile(github: GitHub) -> None:
     with pytest.raises(AuthenticationError, match="401"):
         github.provider().get_userinfo("gho_gone")

@@ -1,4 +1,4 @@
-"""Google, by a local imitation of what it documents: both modes, and what it does in its own way."""
+"""Google: both modes and its peculiarities, against a local imitation of its documentation."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def login(google: Google) -> OAuthTokenSet:
     return complete(provider, request, parameters_of(Person().authorize(request.url))).tokens
 
 
-def test_the_settings_make_it_with_its_own_scopes() -> None:
-    """S3, S4."""
+def test_the_settings_create_it_with_its_own_scopes() -> None:
+    """``PROVIDER=google`` is enough. [S3, S4]"""
     settings = OAuth2Settings(provider="google", client_id=CLIENT_ID)
     provider = create_provider_from_settings(settings)
     assert isinstance(provider, GoogleProvider)
@@ -70,19 +70,19 @@ def test_the_settings_make_it_with_its_own_scopes() -> None:
         ({"access_type": "online"}, "consent"),
     ],
 )
-def test_offline_access_and_consent_are_always_asked_for(extra: dict[str, str], prompt: str) -> None:
-    """S4."""
+def test_offline_access_and_consent_are_always_requested(extra: dict[str, str], prompt: str) -> None:
+    """Google sends a refresh token only then. [S4]"""
     assert (asked(**extra)["access_type"], asked(**extra)["prompt"]) == ("offline", prompt)
 
 
-def test_consent_cannot_be_asked_for_without_a_page() -> None:
+def test_consent_and_prompt_none_exclude_each_other() -> None:
     with pytest.raises(AuthenticationError, match="prompt=none") as caught:
         asked(prompt="none")
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_a_program_signs_in_refreshes_and_signs_out(google: Google, caplog: pytest.LogCaptureFixture) -> None:
-    """S4, S5, P16: Google names its scopes otherwise than they were asked for."""
+    """Google's names of the granted scopes differ from the requested ones. [S4, S5, P16]"""
     app, result = signed_in(google.provider())
     assert result.user_id == SUBJECT
     assert result.user_info == google.profile
@@ -98,7 +98,7 @@ def test_a_program_signs_in_refreshes_and_signs_out(google: Google, caplog: pyte
 
 
 def test_a_website_signs_in_and_out(google: Google) -> None:
-    """S7: Google vouches for addresses."""
+    """Google verifies addresses. [S7]"""
     site = Site(google.provider(), admin_users="alice@example.com")
     browser = site.browser()
     assert come_back(browser).status_code == 303
@@ -110,24 +110,24 @@ def test_a_website_signs_in_and_out(google: Google) -> None:
     assert site.tokens.load(SUBJECT) is None
 
 
-def test_an_address_that_google_does_not_vouch_for_makes_no_administrator(google: Google) -> None:
-    """P23."""
+def test_an_unverified_address_makes_no_administrator(google: Google) -> None:
+    """``email_verified`` must be true. [P23]"""
     google.profile["email_verified"] = False
     assert Site(google.provider(), admin_users="alice@example.com").roles() == ["viewer"]
 
 
-def test_a_grant_that_the_user_took_back_is_dead(google: Google) -> None:
+def test_a_grant_that_the_user_withdrew_has_ended(google: Google) -> None:
     tokens = login(google)
     provider = google.provider()
     assert provider.revoke_token(tokens.access_token) is True
-    assert provider.revoke_token(tokens.refresh_token or "") is True, "which ended with the other"
+    assert provider.revoke_token(tokens.refresh_token or "") is True, "the grant ended with the other token"
     with pytest.raises(TokenRefreshError) as caught:
         provider.refresh_tokens(tokens.refresh_token or "")
     assert caught.value.error == "invalid_grant"
     assert "canary" not in everything_told(caught.value)
 
 
-def test_a_wrong_secret_is_said_to_be_one(google: Google) -> None:
+def test_a_missing_secret_is_reported(google: Google) -> None:
     provider = google.provider(secret="wrong")
     with pytest.raises(TokenError, match="CLIENT_SECRET") as caught:
         provider.exchange_code("code", REDIRECT_URI)
@@ -138,7 +138,7 @@ def test_a_wrong_secret_is_said_to_be_one(google: Google) -> None:
 
 
 def test_a_response_of_another_issuer_is_refused(google: Google) -> None:
-    """T4, RFC 9207: looked at although Google need not send it."""
+    """``iss`` is checked although Google need not send it (RFC 9207). [T4]"""
     provider = google.provider()
     request = begin(provider, REDIRECT_URI)
     parameters = dict(parameters_of(Person().authorize(request.url)))
@@ -148,7 +148,7 @@ def test_a_response_of_another_issuer_is_refused(google: Google) -> None:
             complete(provider, request, list((parameters | {"iss": wrong}).items()))
         assert caught.value.error == ErrorCode.ISSUER_MISMATCH
     assert google.requests("/token") == []
-    del parameters["iss"]  # Google does not send it to everybody yet
+    del parameters["iss"]  # Google does not send it to all clients yet
     assert complete(provider, request, list(parameters.items())).user_id == SUBJECT
 
 
@@ -164,7 +164,7 @@ def test_a_response_of_another_issuer_is_refused(google: Google) -> None:
         (["accounts.google.com"], False),
     ],
 )
-def test_an_id_token_is_googles_under_both_its_names_alone(
+def test_an_id_token_may_have_either_of_googles_two_issuer_names(
     google: Google, issuer: object, accepted: bool
 ) -> None:
     google.claims["iss"] = issuer
@@ -176,7 +176,7 @@ def test_an_id_token_is_googles_under_both_its_names_alone(
     assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
-def test_who_says_to_be_another_issuer_has_one_name(google: Google) -> None:
+def test_another_configured_issuer_has_only_one_name(google: Google) -> None:
     google.claims["iss"] = "accounts.google.com"
     provider = google.provider(issuer="https://id.example.com")
     request = begin(provider, REDIRECT_URI)
@@ -185,8 +185,8 @@ def test_who_says_to_be_another_issuer_has_one_name(google: Google) -> None:
         complete(provider, request, parameters)
 
 
-def test_a_code_is_worth_nothing_without_its_verifier(google: Google) -> None:
-    """T5."""
+def test_a_code_is_useless_without_its_verifier(google: Google) -> None:
+    """Google checks PKCE. [T5]"""
     provider = google.provider()
     url = provider.build_authorize_url(REDIRECT_URI, "s", PKCEChallenge.generate())
     code = dict(parameters_of(Person().authorize(url)))["code"]

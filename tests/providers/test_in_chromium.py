@@ -1,4 +1,4 @@
-"""Both modes at each imitated provider, with a real browser that follows every redirect itself."""
+"""Both modes at each imitated provider, with a real browser."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def test_a_website_signs_in(imitation: Imitated, chromium: webdriver.Chrome) -> 
     with site.served() as address:
         imitation.registered = (f"{address}/auth/callback",)
         chromium.get(f"{address}/auth/login?next=/auth/userinfo")
-        told = json.loads(chromium.find_element(By.TAG_NAME, "body").text)
-        assert told["user_info"]["email"] == "alice@example.com"
-        assert site.sessions.list_user_sessions(told["user_id"])
+        answer = json.loads(chromium.find_element(By.TAG_NAME, "body").text)
+        assert answer["user_info"]["email"] == "alice@example.com"
+        assert site.sessions.list_user_sessions(answer["user_id"])

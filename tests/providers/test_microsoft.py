@@ -1,4 +1,4 @@
-"""Microsoft, by a local imitation of what it documents: every kind of tenant, both modes, and its traps."""
+"""Microsoft: tenants, both modes and peculiarities, against a local imitation of its documentation."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def login(provider: MicrosoftProvider, *more: tuple[str, str]) -> AuthFlowResult
     return complete(provider, request, [*parameters_of(Person().authorize(request.url)), *more])
 
 
-def test_the_settings_make_it_with_its_own_scopes() -> None:
-    """S3, S4."""
+def test_the_settings_create_it_with_its_own_scopes() -> None:
+    """``PROVIDER=microsoft`` is enough. [S3, S4]"""
     provider = create_provider_from_settings(OAuth2Settings(provider="microsoft", client_id=CLIENT_ID))
     assert isinstance(provider, MicrosoftProvider)
     assert (provider.name, provider.tenant_id) == ("microsoft", "common")
@@ -59,7 +59,7 @@ def test_the_settings_make_it_with_its_own_scopes() -> None:
     ],
 )
 def test_a_national_cloud_has_its_own_addresses(authority: str, graph: str) -> None:
-    """S4."""
+    """``authority`` decides all of them. [S4]"""
     endpoints = MicrosoftProvider(CLIENT_ID, tenant_id=TENANT, authority=authority).metadata
     assert endpoints.token_endpoint == f"{authority.rstrip('/')}/{TENANT}/oauth2/v2.0/token"
     assert endpoints.issuer == f"{authority.rstrip('/')}/{TENANT}/v2.0"
@@ -90,7 +90,7 @@ def test_a_tenant_is_named_by_its_guid_or_by_a_domain(tenant: str) -> None:
 
 
 def test_a_program_signs_in_refreshes_and_signs_out(caplog: pytest.LogCaptureFixture) -> None:
-    """S4, S5, P16, P19: offline_access is granted without being said."""
+    """offline_access is granted without being listed. [S4, S5, P16, P19]"""
     with Microsoft() as microsoft:
         app, result = signed_in(microsoft.provider())
         assert result.user_id == SUBJECT
@@ -135,8 +135,8 @@ def test_a_website_signs_in_and_out() -> None:
         (CONSUMERS, TENANT, False),
     ],
 )
-def test_a_tenants_users_sign_in_where_they_may(segment: str, tenant: str, accepted: bool) -> None:
-    """S4, P19: whatever the token endpoint says."""
+def test_tenant_id_decides_which_users_sign_in(segment: str, tenant: str, accepted: bool) -> None:
+    """The token endpoint may send tokens of any tenant. [S4, P19]"""
     with Microsoft(segment) as microsoft:
         microsoft.claims["tid"] = tenant
         if accepted:
@@ -149,7 +149,7 @@ def test_a_tenants_users_sign_in_where_they_may(segment: str, tenant: str, accep
 
 
 def test_a_tenant_that_is_named_by_a_domain_is_looked_up_once() -> None:
-    """S4, P19: in both modes; what holds then is its GUID."""
+    """This applies to both modes; later, only the GUID counts. [S4, P19]"""
     with Microsoft(DOMAIN) as microsoft:
         provider = microsoft.provider(tenant_id=DOMAIN.upper())
         assert microsoft.server.received == []
@@ -167,7 +167,7 @@ def test_a_tenant_that_is_named_by_a_domain_is_looked_up_once() -> None:
         assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
 
 
-def test_a_provider_with_other_scopes_looks_the_tenant_up_for_itself() -> None:
+def test_a_provider_with_other_scopes_looks_up_the_tenant_itself() -> None:
     with Microsoft(DOMAIN) as microsoft:
         provider = microsoft.provider()
         other = provider.with_scopes(["openid"])
@@ -191,8 +191,8 @@ def test_a_provider_with_other_scopes_looks_the_tenant_up_for_itself() -> None:
         Answer({}, 503),
     ],
 )
-def test_a_domain_that_is_no_tenants_is_said_and_asked_for_again(answer: Answer) -> None:
-    """S11."""
+def test_an_unknown_domain_is_an_error_and_looked_up_again(answer: Answer) -> None:
+    """The failure is not remembered. [S11]"""
     with Microsoft(DOMAIN) as microsoft:
         if isinstance(answer.body, dict) and isinstance(answer.body.get("issuer"), str):
             answer = Answer({"issuer": answer.body["issuer"].replace("{url}", microsoft.url)})
@@ -224,8 +224,8 @@ def test_a_domain_that_is_no_tenants_is_said_and_asked_for_again(answer: Answer)
         {"tid": f"{TENANT}\n"},
     ],
 )
-def test_an_issuer_is_exactly_that_of_the_tokens_own_tenant(segment: str, claims: dict[str, Any]) -> None:
-    """P19."""
+def test_the_issuer_must_be_that_of_the_tokens_tenant(segment: str, claims: dict[str, Any]) -> None:
+    """``iss`` and ``tid`` must name the same tenant. [P19]"""
     with Microsoft(segment) as microsoft:
         if isinstance(claims.get("iss"), str):
             claims = {**claims, "iss": claims["iss"].replace("{url}", microsoft.url)}
@@ -245,8 +245,8 @@ def test_an_issuer_is_exactly_that_of_the_tokens_own_tenant(segment: str, claims
         ("", False),
     ],
 )
-def test_an_issuer_in_the_response_is_one_tenants(issuer: str, accepted: bool) -> None:
-    """T4, RFC 9207 with a template."""
+def test_the_issuer_of_a_response_must_be_a_tenant(issuer: str, accepted: bool) -> None:
+    """The template stands for one GUID (RFC 9207). [T4]"""
     with Microsoft() as microsoft:
         if accepted:
             assert login(microsoft.provider(), ("iss", microsoft.url + issuer)).success
@@ -274,11 +274,11 @@ def test_an_issuer_in_the_response_is_one_tenants(issuer: str, accepted: bool) -
 def test_an_issuer_is_compared_byte_for_byte_except_for_the_tenant(
     name: str, issuer: str, same: bool
 ) -> None:
-    """P19, P20."""
+    """Every other part of the issuer must be equal. [P19, P20]"""
     assert MicrosoftProvider(CLIENT_ID, issuer=issuer).is_same_issuer(name) is same
 
 
-def test_tokens_of_another_tenants_sign_in_are_not_used() -> None:
+def test_stored_tokens_of_another_tenant_are_not_used() -> None:
     with Microsoft() as microsoft:
         tokens = login(microsoft.provider()).tokens
         assert microsoft.provider().issued_to_this_client(tokens)
@@ -296,10 +296,10 @@ def test_tokens_of_another_tenants_sign_in_are_not_used() -> None:
         (DOMAIN, TENANT, True),
     ],
 )
-def test_an_address_counts_only_with_a_specific_tenant(
+def test_an_address_is_trusted_only_with_one_tenant(
     segment: str, tenant: str, admin: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """T14: any tenant's administrator can write the site administrator's address into it."""
+    """The administrator of any tenant can set it to the address of the site's administrator. [T14]"""
     with Microsoft(segment) as microsoft:
         microsoft.claims["tid"] = tenant
         roles = Site(microsoft.provider(), admin_users="alice@example.com").roles()
@@ -307,8 +307,8 @@ def test_an_address_counts_only_with_a_specific_tenant(
     assert ("does not vouch" in caplog.text) is not admin
 
 
-def test_an_address_that_the_tenant_denies_does_not_count() -> None:
-    """P23."""
+def test_an_unverified_address_is_not_trusted() -> None:
+    """The tenant's own claims may deny it. [P23]"""
     provider = MicrosoftProvider(CLIENT_ID, tenant_id=TENANT)
     assert provider.verified_email({"email": "a@example.com"}, "") == "a@example.com"
     assert provider.verified_email({"email": "a@example.com", "email_verified": True}, "") == "a@example.com"
@@ -329,8 +329,8 @@ def test_an_address_that_the_tenant_denies_does_not_count() -> None:
     assert provider.verified_email({"preferred_username": "a@example.com"}, "") is None
 
 
-def test_a_domain_of_personal_accounts_is_no_tenant_of_its_own() -> None:
-    """T14."""
+def test_a_domain_of_personal_accounts_is_not_a_tenant() -> None:
+    """The tenant of all personal accounts verifies no addresses. [T14]"""
     with Microsoft(DOMAIN) as microsoft:
         microsoft.claims["tid"] = CONSUMERS
         microsoft.answers[f"/{DOMAIN}/v2.0/.well-known/openid-configuration"] = Answer(
@@ -343,7 +343,7 @@ def test_a_domain_of_personal_accounts_is_no_tenant_of_its_own() -> None:
 
 @pytest.mark.parametrize("claim", ["groups", "roles"])
 def test_groups_of_the_id_token_give_roles(claim: str) -> None:
-    """S3 ROLES_CLAIM: Microsoft's UserInfo has neither groups nor roles."""
+    """Microsoft's UserInfo has neither groups nor roles; ``ROLES_CLAIM`` reads the ID token. [S3]"""
     with Microsoft() as microsoft:
         microsoft.claims[claim] = ["0f0f", "1a1a"]
         assert Site(microsoft.provider(), roles_claim=claim, role_map="1a1a=editor").roles() == [
@@ -362,18 +362,18 @@ def test_groups_of_the_id_token_give_roles(claim: str) -> None:
         {"hasgroups": True},
     ],
 )
-def test_groups_that_were_left_out_give_no_role_and_that_is_said(
+def test_omitted_groups_give_no_role_and_a_warning_is_logged(
     overage: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P24."""
+    """Microsoft omits the groups of users with too many. [P24]"""
     with Microsoft() as microsoft:
         microsoft.claims |= overage
         assert Site(microsoft.provider(), roles_claim="groups", role_map="src1=admin").roles() == ["viewer"]
     assert "more groups" in caplog.text
 
 
-def test_no_token_is_revoked_because_none_can_be() -> None:
-    """S4, guide: no RFC 7009."""
+def test_revocation_is_not_supported() -> None:
+    """Microsoft has no endpoint for it (RFC 7009). [S4]"""
     with Microsoft() as microsoft:
         assert microsoft.provider().revoke_token("canary") is False
         assert microsoft.provider(revocation_url=f"{microsoft.url}/revoke").revoke_token("canary") is False
@@ -383,7 +383,7 @@ def test_no_token_is_revoked_because_none_can_be() -> None:
 @pytest.mark.parametrize(
     ("secret", "error", "code"), [("wrong", "invalid_client", 7000215), (None, "invalid_grant", 700082)]
 )
-def test_a_refusal_is_told_in_one_line(secret: str | None, error: str, code: int) -> None:
+def test_a_refusal_is_reported_in_one_line(secret: str | None, error: str, code: int) -> None:
     with Microsoft() as microsoft:
         provider = microsoft.provider(**({"secret": secret} if secret else {}))
         with pytest.raises(TokenError, match=f"AADSTS{code}") as caught:

@@ -1,4 +1,4 @@
-"""GenericOIDCProvider: discovered on first use, and whatever is given explicitly wins."""
+"""GenericOIDCProvider: discovery on first use, and explicit options."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def custom(**options: Any) -> GenericOIDCProvider:
     return GenericOIDCProvider(CLIENT_ID, **{**URLS, **options})
 
 
-def test_nothing_is_asked_before_it_is_needed(issuer: ScriptedIssuer) -> None:
+def test_discovery_waits_until_it_is_needed(issuer: ScriptedIssuer) -> None:
     provider = issuer.provider()
     assert (provider.name, provider.scopes) == ("oidc", ("openid", "email", "profile"))
     repr(provider)
@@ -47,10 +47,10 @@ def test_nothing_is_asked_before_it_is_needed(issuer: ScriptedIssuer) -> None:
         ("device_authorization_url", "device_authorization_endpoint"),
     ],
 )
-def test_an_explicit_endpoint_wins_over_the_discovered_one(
+def test_an_explicit_endpoint_replaces_the_discovered_one(
     issuer: ScriptedIssuer, argument: str, member: str
 ) -> None:
-    """S3: also on this machine, which a remote document may not point at."""
+    """It may be on this machine, which a remote document may not name. [S3]"""
     provider = issuer.provider(**{argument: "http://localhost:9/explicit"})
     assert getattr(provider.metadata, member) == "http://localhost:9/explicit"
     assert provider.metadata.issuer == issuer.url
@@ -59,8 +59,8 @@ def test_an_explicit_endpoint_wins_over_the_discovered_one(
 
 
 @pytest.mark.parametrize("methods", [..., None, [], ["plain"], ["S256"]])
-def test_s256_is_sent_whatever_the_provider_says_of_it(issuer: ScriptedIssuer, methods: object) -> None:
-    """T6: nobody can talk us out of it, and ``plain`` is never sent."""
+def test_s256_is_always_sent(issuer: ScriptedIssuer, methods: object) -> None:
+    """No metadata turns PKCE off, and ``plain`` is never sent. [T6]"""
     if methods is not ...:
         issuer.metadata["code_challenge_methods_supported"] = methods
     pkce = PKCEChallenge.generate()
@@ -77,10 +77,10 @@ def test_s256_is_sent_whatever_the_provider_says_of_it(issuer: ScriptedIssuer, m
         ("", ["client_secret_basic"], "client_id"),
     ],
 )
-def test_the_client_authenticates_as_discovery_offers_and_tries_nothing_else(
+def test_the_client_authenticates_by_an_offered_method_and_tries_no_other(
     issuer: ScriptedIssuer, secret: str, offered: object, way: str
 ) -> None:
-    """R, OIDC Discovery §3."""
+    """The methods come from the metadata (OIDC Discovery §3). [R]"""
     issuer.metadata.pop("token_endpoint_auth_methods_supported")
     if offered is not ...:
         issuer.metadata["token_endpoint_auth_methods_supported"] = offered
@@ -96,7 +96,7 @@ def test_the_client_authenticates_as_discovery_offers_and_tries_nothing_else(
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_tokens_are_compared_with_the_discovered_issuer(issuer: ScriptedIssuer, slash: str) -> None:
-    """P20: the slash that may be missing in the setting may not be missing in a token."""
+    """The setting may lack a trailing slash; a token may not. [P20]"""
     issuer.metadata["issuer"] = issuer.url + "/"
     provider = GenericOIDCProvider(
         CLIENT_ID, issuer_url=issuer.url + slash, clock=lambda: claims_of("")["iat"]
@@ -111,7 +111,7 @@ def test_tokens_are_compared_with_the_discovered_issuer(issuer: ScriptedIssuer, 
     ("missing", "named"),
     [("authorization_endpoint", "AUTHORIZE_URL"), ("token_endpoint", "TOKEN_URL"), ("jwks_uri", "JWKS_URL")],
 )
-def test_what_discovery_leaves_out_is_named_when_it_is_needed(
+def test_a_missing_endpoint_is_named_when_it_is_needed(
     issuer: ScriptedIssuer, missing: str, named: str
 ) -> None:
     del issuer.metadata[missing]
@@ -126,10 +126,10 @@ def test_what_discovery_leaves_out_is_named_when_it_is_needed(
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
-# custom: nothing is discovered
+# custom: no discovery
 
 
-def test_a_custom_provider_has_what_it_was_given_and_asks_for_no_scope() -> None:
+def test_a_custom_provider_has_the_given_endpoints_and_requests_no_scope() -> None:
     provider = custom(userinfo_url=f"{ID}/me")
     assert (provider.name, provider.scopes, provider.uses_openid) == ("custom", (), False)
     assert provider.metadata.authorization_endpoint == f"{ID}/authorize"
@@ -139,26 +139,26 @@ def test_a_custom_provider_has_what_it_was_given_and_asks_for_no_scope() -> None
 
 @pytest.mark.parametrize("missing", ["authorize_url", "token_url"])
 def test_a_custom_provider_without_its_endpoints_is_refused_at_once(missing: str) -> None:
-    """S4: the text says which."""
+    """The error names the missing ones. [S4]"""
     with pytest.raises(AuthenticationError, match=missing.upper()) as caught:
         custom(**{missing: ""})
     assert (caught.value.error, caught.value.provider) == (ErrorCode.INVALID_CONFIGURATION, "custom")
 
 
 @pytest.mark.parametrize("missing", ["jwks_url", "issuer"])
-def test_a_custom_provider_that_could_not_check_id_tokens_may_not_ask_for_them(missing: str) -> None:
-    """T28."""
+def test_a_custom_provider_without_keys_or_issuer_may_not_request_openid(missing: str) -> None:
+    """It could not validate ID tokens. [T28]"""
     needed = {"jwks_url": f"{ID}/jwks", "issuer": ID}
     assert custom(scopes=["openid"], **needed).uses_openid
     with pytest.raises(AuthenticationError, match=missing.upper()):
         custom(scopes=["openid"], **{**needed, missing: ""})
 
 
-def test_a_custom_provider_validates_id_tokens_against_what_it_was_told(issuer: ScriptedIssuer) -> None:
-    told = {"jwks_url": f"{issuer.url}/jwks", "clock": lambda: claims_of("")["iat"]}
-    provider = custom(scopes="openid", issuer=issuer.url, **told)
+def test_a_custom_provider_validates_id_tokens_with_its_options(issuer: ScriptedIssuer) -> None:
+    options = {"jwks_url": f"{issuer.url}/jwks", "clock": lambda: claims_of("")["iat"]}
+    provider = custom(scopes="openid", issuer=issuer.url, **options)
     assert provider.validate_id_token(issuer.id_token())["sub"] == SUBJECT
-    other = custom(scopes="openid", issuer=issuer.url + "/", **told)
+    other = custom(scopes="openid", issuer=issuer.url + "/", **options)
     with pytest.raises(TokenError):
         other.validate_id_token(issuer.id_token())
     assert issuer.requests(DOCUMENT) == []
@@ -167,7 +167,7 @@ def test_a_custom_provider_validates_id_tokens_against_what_it_was_told(issuer: 
 @pytest.mark.parametrize(
     "url", ["http://id.example.com", "id.example.com", "https://a:canary@id.example.com"]
 )
-def test_an_issuer_url_that_cannot_be_is_named_at_once(url: str) -> None:
+def test_an_invalid_issuer_url_is_named_at_once(url: str) -> None:
     with pytest.raises(AuthenticationError, match="ISSUER_URL") as caught:
         GenericOIDCProvider(CLIENT_ID, issuer_url=url)
     assert "canary" not in str(caught.value)

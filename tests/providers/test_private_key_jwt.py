@@ -1,4 +1,4 @@
-"""A client that proves itself with a key: to a provider that nobody here wrote, and how it is chosen."""
+"""Client authentication by a private key, at npm's provider, and its choice."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def offer(issuer: ScriptedIssuer, methods: object) -> None:
     issuer.metadata = changed(issuer.metadata, **{METHODS: methods})
 
 
-def test_a_provider_of_somebody_elses_takes_the_proof(
+def test_npms_provider_accepts_the_assertions(
     peer: OIDCProviderPeer, chromium: webdriver.Chrome, key_file: Path
 ) -> None:
-    """T38: exchange, refresh with rotation, and revocation, each with a proof of its own."""
+    """Exchange, refresh with rotation, and revocation each have a new assertion. [T38]"""
     provider = GenericOIDCProvider("P-256", issuer_url=peer.issuer, client_key_file=str(key_file))
 
     walks: list[threading.Thread] = []
@@ -104,18 +104,18 @@ def test_a_provider_of_somebody_elses_takes_the_proof(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_key_is_taken_and_another_key_is_not(
+def test_each_type_of_key_is_accepted_and_another_key_is_not(
     peer: OIDCProviderPeer, tmp_path: Path, kind: str
 ) -> None:
-    """A client that is let in is told of its grant, one that is not of itself."""
-    told = []
-    for name in ("signing", "somebody else's"):
+    """The error after authentication is about the grant, the other error about the client."""
+    errors = []
+    for name in ("signing", "another key"):
         file = write_key(tmp_path, kind, name)
         provider = GenericOIDCProvider(kind, issuer_url=peer.issuer, client_key_file=str(file))
         with pytest.raises(TokenError) as caught:
             provider.refresh_tokens("no-such-token")
-        told.append(caught.value.error)
-    assert told == ["invalid_grant", "invalid_client"]
+        errors.append(caught.value.error)
+    assert errors == ["invalid_grant", "invalid_client"]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_each_kind_of_key_is_taken_and_another_key_is_not(
         (..., "", "private_key_jwt"),
     ],
 )
-def test_the_method_is_what_is_offered(key_file: Path, offered: object, secret: str, method: str) -> None:
-    """S4: never by trial."""
+def test_an_offered_method_is_chosen(key_file: Path, offered: object, secret: str, method: str) -> None:
+    """Methods are never tried in turn. [S4]"""
     with ScriptedIssuer() as issuer:
         offer(issuer, offered)
         provider = GenericOIDCProvider(
@@ -142,7 +142,7 @@ def test_the_method_is_what_is_offered(key_file: Path, offered: object, secret: 
     assert ("authorization" in request.headers) is (method == "client_secret_basic")
 
 
-def test_the_setting_wins_over_what_is_offered(key_file: Path, issuer: ScriptedIssuer) -> None:
+def test_the_setting_has_precedence_over_the_offered_methods(key_file: Path, issuer: ScriptedIssuer) -> None:
     settings = OAuth2Settings(
         provider="oidc",
         client_id=CLIENT_ID,
@@ -156,8 +156,8 @@ def test_the_setting_wins_over_what_is_offered(key_file: Path, issuer: ScriptedI
     assert claims_of(form["client_assertion"])["aud"] == issuer.url
 
 
-def test_every_request_has_a_proof_of_its_own(key_file: Path, issuer: ScriptedIssuer) -> None:
-    """T38."""
+def test_each_request_has_a_new_assertion(key_file: Path, issuer: ScriptedIssuer) -> None:
+    """No assertion is sent twice. [T38]"""
     issuer.metadata[METHODS] = ["private_key_jwt"]
     issuer.answers["/revoke"] = Answer({})
     provider = issuer.provider(client_key_file=str(key_file))
@@ -174,7 +174,9 @@ def test_every_request_has_a_proof_of_its_own(key_file: Path, issuer: ScriptedIs
     assert not any("client_secret" in form for form in forms)
 
 
-def test_the_token_endpoint_is_meant_where_there_is_no_issuer(key_file: Path, issuer: ScriptedIssuer) -> None:
+def test_the_audience_is_the_token_endpoint_if_there_is_no_issuer(
+    key_file: Path, issuer: ScriptedIssuer
+) -> None:
     provider = OAuthProvider(
         CLIENT_ID,
         token_url=f"{issuer.url}/token",
@@ -188,7 +190,7 @@ def test_the_token_endpoint_is_meant_where_there_is_no_issuer(key_file: Path, is
     ("offered", "key", "configured"),
     [(["client_secret_basic"], True, "auto"), (["private_key_jwt"], False, "private_key_jwt")],
 )
-def test_what_cannot_prove_itself_does_not_ask(
+def test_no_request_is_sent_without_authentication(
     key_file: Path, offered: list[str], key: bool, configured: str
 ) -> None:
     with ScriptedIssuer() as issuer:
@@ -205,12 +207,12 @@ def test_what_cannot_prove_itself_does_not_ask(
         assert issuer.requests("/token") == []
 
 
-def test_a_proof_that_the_provider_quotes_is_not_told(key_file: Path, issuer: ScriptedIssuer) -> None:
+def test_an_assertion_that_the_provider_quotes_is_removed(key_file: Path, issuer: ScriptedIssuer) -> None:
     issuer.metadata[METHODS] = ["private_key_jwt"]
 
     def quote(request: Any) -> Answer:
-        told = f"bad assertion {request.form['client_assertion']}"
-        return Answer({"error": "invalid_client", "error_description": told}, 401)
+        refusal = f"bad assertion {request.form['client_assertion']}"
+        return Answer({"error": "invalid_client", "error_description": refusal}, 401)
 
     issuer.scripts["/token"] = quote
     provider = issuer.provider(client_key_file=str(key_file))
@@ -220,7 +222,7 @@ def test_a_proof_that_the_provider_quotes_is_not_told(key_file: Path, issuer: Sc
     assert request.form["client_assertion"] not in everything_told(caught.value)
 
 
-def test_a_key_file_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+def test_a_missing_key_file_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(AuthenticationError, match="CLIENT_KEY_FILE"):
         GenericOIDCProvider(
             "c", issuer_url="https://id.example.com", client_key_file=str(tmp_path / "no.pem")

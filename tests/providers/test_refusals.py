@@ -1,4 +1,4 @@
-"""What a person's refusal at each imitated provider comes to, in both modes."""
+"""A user's refusal at each imitated provider, in both modes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _token_requests(imitation: Imitated) -> list[str]:
     return [received.path for received in imitation.server.received if received.method == "POST"]
 
 
-def test_a_program_hears_of_it(imitation: Imitated) -> None:
-    """N10."""
+def test_a_program_gets_an_error(imitation: Imitated) -> None:
+    """The error gives advice. [N10]"""
     person = Person()
     with pytest.raises(AuthenticationError, match="allow the access") as caught:
         PyWry().login(
@@ -45,7 +45,7 @@ def test_a_program_hears_of_it(imitation: Imitated) -> None:
     assert _token_requests(imitation) == []
 
 
-def test_a_website_says_so_and_offers_another_try(imitation: Imitated) -> None:
+def test_a_website_shows_it_and_offers_another_attempt(imitation: Imitated) -> None:
     browser = Site(imitation.provider()).browser()
     page = browser.get(Person().authorize(browser.begin("/auth/login?next=/members")), html=True)
     assert page.status_code == 403

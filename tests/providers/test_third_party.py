@@ -1,4 +1,4 @@
-"""A provider from outside the package: it needs only what OAuthProvider's docstring names."""
+"""A provider from outside the package, which uses documented names only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ISSUERS = "https://id.example.com/{workspace}"
 
 
 class NotesProvider(OAuthProvider):
-    """A service with an issuer for each workspace, and its own shapes of scope and profile.
+    """A service with an issuer for each workspace, and its own format of scopes and profiles.
 
     Args:
         client_id: The client's identifier.
@@ -90,13 +90,13 @@ class NotesProvider(OAuthProvider):
 
 
 class Quirks:
-    """The local identity provider's answers, in the service's own shapes."""
+    """Changes the local identity provider's answers to the service's format."""
 
     def __init__(self) -> None:
         self.state = "confirmed"
 
     def around(self, app: Any) -> Any:
-        """Return the application with other answers."""
+        """Return the application with changed answers."""
 
         def serve(environ: Any, start_response: Any) -> Iterable[bytes]:
             path = Request(environ).path
@@ -153,7 +153,7 @@ def test_its_parameter_is_in_each_request_and_a_caller_may_replace_it(provider: 
 
 
 @pytest.mark.parametrize(("state", "address"), [("confirmed", "alice@example.com"), ("pending", None)])
-def test_its_own_rule_says_which_address_is_verified(
+def test_its_own_rule_decides_which_address_is_verified(
     provider: NotesProvider, quirks: Quirks, state: str, address: str | None
 ) -> None:
     quirks.state = state
@@ -180,11 +180,11 @@ def test_its_configuration_error_names_it() -> None:
         NotesProvider(CLIENT_ID, "https://id.example.com", ["w"], token_uri="")  # type: ignore[call-arg]
 
 
-# Only public names
+# Public names only
 
 
 def names_in(tree: ast.AST) -> set[str]:
-    """Return the names that a class defines or reaches for, but those like ``__init__``."""
+    """Return the names that a class defines or uses, except those like ``__init__``."""
     found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     found |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     found |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
@@ -195,9 +195,9 @@ def test_it_uses_documented_public_names() -> None:
     names = names_in(ast.parse(inspect.getsource(NotesProvider)))
     assert [name for name in names if name.startswith("_")] == []
     inherited = names & set(dir(OAuthProvider))
-    told = inspect.getdoc(OAuthProvider) or ""
+    documentation = inspect.getdoc(OAuthProvider) or ""
     documented = {name for name in inherited if inspect.getdoc(getattr(OAuthProvider, name))}
-    assert {name for name in inherited if f"``{name}``" in told} >= inherited - {"get_userinfo"}
+    assert {name for name in inherited if f"``{name}``" in documentation} >= inherited - {"get_userinfo"}
     assert "get_userinfo" in documented
 
 

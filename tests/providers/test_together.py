@@ -1,4 +1,4 @@
-"""Every kind of provider on one site, chosen by its button in a real browser."""
+"""All kinds of providers on one site, each with its button, in a real browser."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ NAMES = [label.lower() for label in USERS]
 
 
 @dataclass
-class Everybody:
-    """The imitations, and a provider of OpenID Connect."""
+class AllProviders:
+    """The imitations, and an OpenID Connect provider."""
 
     google: Google
     github: GitHub
@@ -42,7 +42,7 @@ class Everybody:
     corp: IdentityProvider
 
     def site(self) -> Site:
-        """Return an application at all of them."""
+        """Return an application with all of them."""
         corp = GenericOIDCProvider("site", issuer_url=self.corp.issuer)
         imitated = [at.provider() for at in (self.google, self.github, self.microsoft)]
         several = dict(zip(NAMES, [*imitated, corp], strict=True))
@@ -55,19 +55,21 @@ class Everybody:
 
 
 @pytest.fixture
-def everybody() -> Iterator[Everybody]:
+def all_providers() -> Iterator[AllProviders]:
     client = Client("site", redirect_uris=(f"{SITE}/auth/callback/corp",))  # public: on any port
     with ExitStack() as stack:
         enter = stack.enter_context
         corp = enter(IdentityProvider(clients=[client], signing_algorithm="ES256"))
-        yield Everybody(enter(Google()), enter(GitHub()), enter(Microsoft()), corp)
+        yield AllProviders(enter(Google()), enter(GitHub()), enter(Microsoft()), corp)
 
 
-def test_each_button_signs_in_at_its_own_provider(everybody: Everybody, chromium: webdriver.Chrome) -> None:
-    site = everybody.site()
+def test_each_button_signs_in_at_its_own_provider(
+    all_providers: AllProviders, chromium: webdriver.Chrome
+) -> None:
+    site = all_providers.site()
     found, roles = {}, {}
     with site.served() as address:
-        everybody.register(address)
+        all_providers.register(address)
         walk = Walk(chromium, address)
         for label in USERS:
             chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
@@ -77,19 +79,21 @@ def test_each_button_signs_in_at_its_own_provider(everybody: Everybody, chromium
                 walk.see("Sign in")
                 walk.sign_in("alice", "wonderland")
             walk.arrive("/auth/userinfo")
-            told = json.loads(chromium.find_element(By.TAG_NAME, "body").text)
-            assert told["user_info"]["email"] == "alice@example.com"
-            found[label], roles[label] = told["user_id"], told["roles"]
+            answer = json.loads(chromium.find_element(By.TAG_NAME, "body").text)
+            assert answer["user_info"]["email"] == "alice@example.com"
+            found[label], roles[label] = answer["user_id"], answer["roles"]
     assert found == USERS
     assert {label for label in roles if "admin" in roles[label]} == {"GitHub"}
     assert sorted(site.tokens.list_keys()) == sorted(USERS.values())
 
 
 @pytest.mark.parametrize("begun", NAMES)
-def test_no_providers_answer_is_taken_at_anothers_callback(everybody: Everybody, begun: str) -> None:
-    """T4: with the state right or swapped, and no code goes anywhere."""
-    everybody.register(SITE)
-    browser = everybody.site().browser()
+def test_a_response_is_refused_at_the_callback_of_another_provider(
+    all_providers: AllProviders, begun: str
+) -> None:
+    """With its own state or a swapped one, no code is sent anywhere. [T4]"""
+    all_providers.register(SITE)
+    browser = all_providers.site().browser()
     callback = Person().authorize(browser.begin(f"/auth/login?provider={begun}"))
     for other in NAMES:
         if other != begun:
@@ -98,9 +102,11 @@ def test_no_providers_answer_is_taken_at_anothers_callback(everybody: Everybody,
             theirs = parameter(browser.begin(f"/auth/login?provider={other}"), "state")
             swapped = with_parameter(callback, "state", theirs)
             assert browser.get(swapped).json["error"] == "other_provider"
-    received = [at.server.received for at in (everybody.google, everybody.github, everybody.microsoft)]
+    received = [
+        at.server.received for at in (all_providers.google, all_providers.github, all_providers.microsoft)
+    ]
     assert [request for requests in received for request in requests if request.method == "POST"] == []
-    assert everybody.corp.calls["token"] == 0
+    assert all_providers.corp.calls["token"] == 0
     assert browser.user is None
-    assert browser.get(callback).status_code == 303, "which was not used up by that"
+    assert browser.get(callback).status_code == 303, "the pending login is still there"
     assert browser.user == {label.lower(): user for label, user in USERS.items()}[begun]

@@ -1,4 +1,4 @@
-"""GitHub as its documentation shows it, at the addresses of an Enterprise Server.
+"""An imitation of GitHub, at the addresses of an Enterprise Server.
 
 https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps
 https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-authorization-request-errors
@@ -38,11 +38,11 @@ _HELP = (
 
 
 class GitHub(Imitation):
-    """The login's pages and the API.
+    """The pages of the login, and the API.
 
     Args:
-        expiring: Whether tokens expire and refresh, as those of GitHub Apps do.
-        granted: The scopes that the person leaves; None for all that are asked for.
+        expiring: Whether tokens expire and can be refreshed, like those of GitHub Apps.
+        granted: The scopes that the user grants; None for all requested ones.
     """
 
     def __init__(self, *, expiring: bool = False, granted: str | None = None) -> None:
@@ -78,30 +78,33 @@ class GitHub(Imitation):
         return GitHubProvider(CLIENT_ID, secret, base_url=self.url, **options)
 
     def authorize(self, request: Received) -> Answer:
-        """Consent; a client that is not known gets a page."""
+        """Consent; an unknown client gets a page."""
         asked = query_of(request)
         if asked.get("client_id") != CLIENT_ID:
             return Answer(b"<h1>404</h1>", 404, "text/html")
         if not any(_fits(asked["redirect_uri"], known) for known in self.registered):
             return redirect(self.registered[0], state=asked["state"], **_MISMATCH)
         if self.refuses:
-            told = "The user has denied your application access."
-            return refusal(asked, **_error("access_denied", told))
+            answer = "The user has denied your application access."
+            return refusal(asked, **_error("access_denied", answer))
         return self.consent(request)
 
     def token(self, request: Received) -> Answer:
-        """Exchange a code, or refresh: errors have status 200, and only who asks for JSON gets it."""
-        told = self._told(request)
+        """Exchange a code, or refresh.
+
+        Errors have status 200, and only a client that accepts JSON gets JSON.
+        """
+        answer = self._outcome(request)
         if "application/json" not in request.headers.get("accept", ""):
-            return Answer(urlencode(told).encode(), media_type="application/x-www-form-urlencoded")
-        return Answer(told)
+            return Answer(urlencode(answer).encode(), media_type="application/x-www-form-urlencoded")
+        return Answer(answer)
 
     def user(self, request: Received) -> Answer:
-        """Tell the profile to a good token."""
+        """Return the profile for a valid token."""
         return self._refusal(request) or Answer(self.profile)
 
     def emails(self, request: Received) -> Answer:
-        """Tell the addresses to a token that may read them; to others they are not there."""
+        """Return the addresses for a token with the scope; other tokens get 404."""
         refusal = self._refusal(request)
         if refusal:
             return refusal
@@ -115,8 +118,8 @@ class GitHub(Imitation):
         return Answer(self.addresses[begin : begin + size])
 
     def revoke(self, request: Received) -> Answer:
-        """End a token for the application that it belongs to."""
-        # The API takes the pair as it is (RFC 7617), the token endpoint form-urlencoded (RFC 6749 §2.3.1).
+        """Revoke a token of the application."""
+        # The API takes the plain pair (RFC 7617), the token endpoint an encoded one (RFC 6749 §2.3.1).
         pair = b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode("ascii")
         if request.method != "DELETE" or request.headers.get("authorization") != f"Basic {pair}":
             return _message("Not Found", 404)
@@ -127,7 +130,7 @@ class GitHub(Imitation):
         grant.tokens.clear()
         return Answer(b"", 204)
 
-    def _told(self, request: Received) -> dict[str, Any]:
+    def _outcome(self, request: Received) -> dict[str, Any]:
         form = request.form
         if credentials(request, form) != (CLIENT_ID, CLIENT_SECRET):
             text = "The client_id and/or client_secret passed are incorrect."
@@ -149,13 +152,13 @@ class GitHub(Imitation):
     def _issue(self, grant: Grant) -> dict[str, Any]:
         token = self.secret("ghu_" if self._expiring else "gho_")
         grant.tokens.add(token)
-        told = {"access_token": token, "scope": ",".join(self._scopes(grant)), "token_type": "bearer"}
+        answer = {"access_token": token, "scope": ",".join(self._scopes(grant)), "token_type": "bearer"}
         if not self._expiring:
-            return told
+            return answer
         refresh = self.secret("ghr_")
         grant.tokens.add(refresh)
         lasting = {"expires_in": 28800, "refresh_token": refresh, "refresh_token_expires_in": 15897600}
-        return told | lasting
+        return answer | lasting
 
     def _scopes(self, grant: Grant) -> list[str]:
         return (grant.request["scope"] if self._granted is None else self._granted).split()
@@ -167,14 +170,17 @@ class GitHub(Imitation):
 
 
 def address(email: str, **members: Any) -> dict[str, Any]:
-    """Return an entry of the list of addresses."""
+    """Return an entry for the list of addresses."""
     return {"email": email, "primary": False, "verified": True, "visibility": None, **members}
 
 
 def _fits(asked: str, known: str) -> bool:
-    """Compare as authorizing-oauth-apps#redirect-urls says: same host and port, the path at or below it."""
+    """Return whether host and port are the same and the path is at or below the known one.
+
+    See authorizing-oauth-apps#redirect-urls.
+    """
     own, other = urlsplit(known), urlsplit(asked)
-    if own.hostname == "127.0.0.1":  # "loopback URLs": the port need not be the registered one
+    if own.hostname == "127.0.0.1":  # "loopback URLs": any port is accepted
         own, other = own._replace(netloc="127.0.0.1"), other._replace(netloc=other.hostname or "")
     below = other.path == own.path or other.path.startswith(own.path.rstrip("/") + "/")
     return (own.scheme, own.netloc) == (other.scheme, other.netloc) and below
@@ -191,5 +197,5 @@ _MISMATCH = _error(
 
 
 def _message(text: str, status: int) -> Answer:
-    told = {"message": text, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
-    return Answer(told, status, "application/json; charset=utf-8")
+    answer = {"message": text, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+    return Answer(answer, status, "application/json; charset=utf-8")

@@ -1,4 +1,4 @@
-"""Google as its documentation shows it.
+"""An imitation of Google.
 
 https://developers.google.com/identity/openid-connect/openid-connect
 https://developers.google.com/identity/openid-connect/reference
@@ -31,9 +31,9 @@ SUBJECT = "110169484474386276334"
 
 
 class Google(Imitation):
-    """Google's endpoints, at their own paths below one address.
+    """Google's endpoints below one address, at their own paths.
 
-    With ``registered`` redirect URIs the client is a web application, else a desktop app.
+    With ``registered`` redirect URIs, the client is a web application, otherwise a desktop app.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Google(Imitation):
         return GoogleProvider(CLIENT_ID, secret, **(usual | options))
 
     def authorize(self, request: Received) -> Answer:
-        """Consent, or refuse what Google refuses on a page of its own."""
+        """Consent; show a page for the faults for which Google shows one."""
         asked = query_of(request)
         if asked.get("client_id") != CLIENT_ID:
             return Answer(b"Error 401: invalid_client", 401, "text/html")
@@ -84,32 +84,32 @@ class Google(Imitation):
         """Exchange a code, or refresh."""
         form = request.form
         if credentials(request, form) == (CLIENT_ID, ""):
-            told = "client_secret is missing."
-            return Answer({"error": "invalid_request", "error_description": told}, 400)
+            answer = "client_secret is missing."
+            return Answer({"error": "invalid_request", "error_description": answer}, 400)
         if credentials(request, form) != (CLIENT_ID, CLIENT_SECRET):
             return Answer({"error": "invalid_client", "error_description": "Unauthorized"}, 401)
         if form["grant_type"] == "refresh_token":
             grant = self.holder(form["refresh_token"])
             if grant is None:
-                told = "Token has been expired or revoked."
-                return Answer({"error": "invalid_grant", "error_description": told}, 400)
+                answer = "Token has been expired or revoked."
+                return Answer({"error": "invalid_grant", "error_description": answer}, 400)
             return self._issue(grant)
         grant = self.redeem(form)
         if grant is None:
             return Answer({"error": "invalid_grant", "error_description": "Bad Request"}, 400)
         offline = grant.request.get("access_type") == "offline" and "consent" in grant.request["prompt"]
-        # Only the first time, and only when asked so: a refresh brings no new one.
+        # Google sends a refresh token once, and only on request. A refresh returns no new one.
         return self._issue(grant, **({"refresh_token": self.secret("1//")} if offline else {}))
 
     def userinfo(self, request: Received) -> Answer:
-        """Tell the profile to a good token."""
+        """Return the profile for a valid token."""
         if self.holder(bearer(request)) is None:
-            told = "Invalid Credentials"
-            return Answer({"error": "invalid_request", "error_description": told}, 401)
+            answer = "Invalid Credentials"
+            return Answer({"error": "invalid_request", "error_description": answer}, 401)
         return Answer(self.profile)
 
     def revoke(self, request: Received) -> Answer:
-        """End the whole grant with any of its tokens; a second time is an error."""
+        """End the grant of any token; a second attempt is an error."""
         grant = self.holder(request.form["token"])
         if grant is None:
             return Answer({"error": "invalid_token", "error_description": "Token expired or revoked"}, 400)

@@ -1,4 +1,4 @@
-"""What the imitated providers have in common: grants that are good once, tokens, and the person's consent."""
+"""The common parts of the imitated providers: grants, tokens and consent."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CLIENT_ID = "client-7"
 CLIENT_SECRET = "canary~client.secret+/="
 KID = "2026"
 
-Told = Callable[[Received], Answer]
+Handler = Callable[[Received], Answer]
 
 
 @dataclass
 class Grant:
-    """What a person allowed: the parameters of the request, and which of its tokens are still good."""
+    """The parameters of a user's consent, and the valid tokens."""
 
     request: Mapping[str, str]
     tokens: set[str] = field(default_factory=set)
@@ -31,14 +31,15 @@ class Grant:
 
 
 class Imitation:
-    """A provider on the loopback address at which everybody consents at once, or where ``refuses``, nobody.
+    """A provider on the loopback address that consents at once, or always refuses.
 
-    ``routes`` has what each path does; ``answers`` goes before it, for what the test says. ``registered`` are
-    the client's redirect URIs, which each provider compares in its own way.
+    ``refuses`` makes it refuse. ``routes`` has a function for each path; ``answers`` has fixed answers of the
+    test, which come first. ``registered`` has the client's redirect URIs, which each provider compares in its
+    own way.
     """
 
     def __init__(self) -> None:
-        self.routes: dict[str, Told] = {}
+        self.routes: dict[str, Handler] = {}
         self.answers: dict[str, Answer] = {}
         self.registered: tuple[str, ...] = ()
         self.refuses = False
@@ -55,22 +56,22 @@ class Imitation:
         self.server.close()
 
     def requests(self, path: str) -> list[Received]:
-        """Return what a path has received."""
+        """Return the requests for a path."""
         return self.server.requests(path)
 
     def consent(self, request: Received, **more: str) -> Answer:
-        """Send the browser back with a code and more, and remember what was asked."""
+        """Redirect with a code and further parameters, and keep the request."""
         asked = query_of(request)
         code = self.secret("code")
         self.grants[code] = Grant(asked)
         return redirect(asked["redirect_uri"], state=asked["state"], code=code, **more)
 
     def secret(self, kind: str) -> str:
-        """Return a new canary."""
+        """Return a new secret that contains "canary"."""
         return f"{kind}-canary-{next(self._number)}"
 
     def redeem(self, form: Mapping[str, str]) -> Grant | None:
-        """Return the grant of a code that is presented as it was asked for, for the first time."""
+        """Return the grant of a code that is redeemed correctly and for the first time."""
         grant = self.grants.get(form.get("code", ""))
         if grant is None or grant.spent or form.get("redirect_uri") != grant.request["redirect_uri"]:
             return None
@@ -80,17 +81,17 @@ class Imitation:
         return grant
 
     def holder(self, token: str) -> Grant | None:
-        """Return the grant that a token belongs to."""
+        """Return the grant of a token."""
         return next((grant for grant in self.grants.values() if token in grant.tokens), None)
 
     def id_token(self, **claims: object) -> str:
-        """Return an ID token, signed as these providers sign."""
+        """Return a signed ID token."""
         now = int(time.time())
         usual = {"aud": CLIENT_ID, "iat": now, "exp": now + 3600, **claims}
         return sign({"alg": "RS256", "kid": KID, "typ": "JWT"}, usual, self.key, "RS256")
 
     def keys(self, request: Received) -> Answer:
-        """Answer with the key set."""
+        """Return the key set."""
         return Answer({"keys": [public_jwk(self.key, kid=KID, use="sig", alg="RS256")]})
 
     def _script(self, request: Received) -> Answer:
@@ -106,13 +107,13 @@ def query_of(request: Received) -> dict[str, str]:
 
 
 def redirect(where: str, **parameters: str) -> Answer:
-    """Send the browser somewhere."""
+    """Redirect the browser."""
     return Answer(b"", 302, "text/plain", {"Location": f"{where}?{urlencode(parameters, quote_via=quote)}"})
 
 
-def refusal(asked: Mapping[str, str], **told: str) -> Answer:
-    """Send the browser back with an error (RFC 6749 §4.1.2.1)."""
-    return redirect(asked["redirect_uri"], state=asked["state"], **told)
+def refusal(asked: Mapping[str, str], **parameters: str) -> Answer:
+    """Redirect with an error (RFC 6749 §4.1.2.1)."""
+    return redirect(asked["redirect_uri"], state=asked["state"], **parameters)
 
 
 def credentials(request: Received, form: Mapping[str, Any]) -> tuple[str, str]:
@@ -130,6 +131,6 @@ def bearer(request: Received) -> str:
 
 
 def proves(challenge: str, verifier: str) -> bool:
-    """Tell whether a code verifier is the challenge's (RFC 7636 §4.6)."""
+    """Return whether a code verifier fits the challenge (RFC 7636 §4.6)."""
     digest = urlsafe_b64encode(hashlib.sha256(verifier.encode("ascii")).digest())
     return digest.rstrip(b"=").decode("ascii") == challenge

@@ -1,4 +1,4 @@
-"""Microsoft's identity platform as its documentation shows it.
+"""An imitation of Microsoft's identity platform.
 
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
 https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
@@ -39,7 +39,7 @@ class Microsoft(Imitation):
     """The endpoints of one path segment, and UserInfo.
 
     Args:
-        segment: What stands in the path: ``common`` and its like, a tenant, or a domain of ``TENANT``.
+        segment: The part of the path: a word such as ``common``, a tenant, or a domain of ``TENANT``.
     """
 
     def __init__(self, segment: str = "common") -> None:
@@ -76,7 +76,7 @@ class Microsoft(Imitation):
         return MicrosoftProvider(CLIENT_ID, secret, **(usual | options))
 
     def discovery(self, request: Received) -> Answer:
-        """Tell the issuer of a tenant by its GUID, however it is named; of several as a template."""
+        """Return a tenant's issuer with its GUID, or a template for several tenants."""
         many = {"common": "{tenantid}", "organizations": "{tenantid}", "consumers": CONSUMERS}
         issuer = many.get(self.segment, TENANT)
         home = f"{self.url}/{self.segment}"
@@ -92,14 +92,14 @@ class Microsoft(Imitation):
         )
 
     def authorize(self, request: Received) -> Answer:
-        """Consent; the answer has more in it than is asked for."""
+        """Consent; the response has additional parameters."""
         asked = query_of(request)
         if not any(_fits(asked["redirect_uri"], known) for known in self.registered):
             text = b"AADSTS50011: The redirect URI specified in the request does not match"
             return Answer(text, 400, "text/html")
         if self.refuses:
-            told = "the user canceled the authentication"
-            return refusal(asked, error="access_denied", error_subcode="cancel", error_description=told)
+            answer = "the user canceled the authentication"
+            return refusal(asked, error="access_denied", error_subcode="cancel", error_description=answer)
         return self.consent(request, session_state="7a5b8f3c-0000-aaaa-1111-bbbb2222cccc")
 
     def token(self, request: Received) -> Answer:
@@ -118,10 +118,10 @@ class Microsoft(Imitation):
         return self._issue(grant)
 
     def userinfo(self, request: Received) -> Answer:
-        """Tell the profile to a good token; groups and tenants are not part of it."""
+        """Return the profile for a valid token, without groups and tenants."""
         if self.holder(bearer(request)) is None:
-            told = {"code": "InvalidAuthenticationToken", "message": "Access token has expired."}
-            return Answer({"error": told}, 401)
+            answer = {"code": "InvalidAuthenticationToken", "message": "Access token has expired."}
+            return Answer({"error": answer}, 401)
         return Answer(self.profile)
 
     def _issue(self, grant: Grant) -> Answer:
@@ -130,7 +130,7 @@ class Microsoft(Imitation):
         grant.tokens.add(token)
         members: dict[str, Any] = {
             "token_type": "Bearer",
-            # offline_access is never said, and User.Read may be there unasked.
+            # offline_access is never listed, and User.Read may be granted without request.
             "scope": " ".join([*(name for name in asked if name != "offline_access"), "User.Read"]),
             "expires_in": 3599,
             "ext_expires_in": 3599,
@@ -160,7 +160,10 @@ class Microsoft(Imitation):
 
 
 def _fits(asked: str, known: str) -> bool:
-    """https://learn.microsoft.com/entra/identity-platform/reply-url: exactly, but for a loopback port."""
+    """Return whether an address is registered, apart from a loopback port.
+
+    https://learn.microsoft.com/entra/identity-platform/reply-url
+    """
     own, other = urlsplit(known), urlsplit(asked)
     if own.hostname == "127.0.0.1":
         own, other = own._replace(netloc="127.0.0.1"), other._replace(netloc=other.hostname or "")
@@ -170,11 +173,13 @@ def _fits(asked: str, known: str) -> bool:
 def _error(error: str, code: int, text: str, status: int = 400) -> Answer:
     trace, correlation = "0000aaaa-11bb-cccc-dd22-eeeeee333333", "aaaa0000-bb11-2222-33cc-444444dddddd"
     stamp = "2026-01-09 02:02:12Z"
-    told = f"AADSTS{code}: {text}\r\nTrace ID: {trace}\r\nCorrelation ID: {correlation}\r\nTimestamp: {stamp}"
+    answer = (
+        f"AADSTS{code}: {text}\r\nTrace ID: {trace}\r\nCorrelation ID: {correlation}\r\nTimestamp: {stamp}"
+    )
     return Answer(
         {
             "error": error,
-            "error_description": told,
+            "error_description": answer,
             "error_codes": [code],
             "timestamp": stamp,
             "trace_id": trace,
