@@ -30,7 +30,7 @@ class BackendContract(RecordContract):
     ``conftest.py``.
     """
 
-    def test_hostile_keys_neither_meet_nor_escape(self, backend: Backend) -> None:
+    def test_hostile_keys_are_distinct_and_harmless(self, backend: Backend) -> None:
         """A key is text of any content and length."""
         terms = Terms(group="g:", when=When.ABSENT)
         for number, key in enumerate(HOSTILE_KEYS):
@@ -41,14 +41,14 @@ class BackendContract(RecordContract):
             assert backend.pop(key, group="g:") == b"%d" % number
         assert backend.members("g:") == []
 
-    def test_hostile_groups_do_not_meet(self, backend: Backend) -> None:
+    def test_hostile_groups_are_distinct(self, backend: Backend) -> None:
         """Groups are text of any content and length."""
         for number, group in enumerate(HOSTILE_KEYS):
             backend.put(f"k:{number}", b"", Terms(group=group))
         found = [backend.members(group) for group in HOSTILE_KEYS]
         assert found == [[f"k:{number}"] for number in range(len(HOSTILE_KEYS))]
 
-    def test_a_large_group_is_listed_whole(self, backend: Backend) -> None:
+    def test_a_large_group_is_listed_completely(self, backend: Backend) -> None:
         """Each member is listed once."""
         keys = {f"k:{number}" for number in range(1500)}
         for key in keys:
@@ -57,7 +57,7 @@ class BackendContract(RecordContract):
         assert len(members) == 1500
         assert set(members) == keys
 
-    def test_of_many_threads_one_takes(self, backend: Backend) -> None:
+    def test_only_one_of_many_threads_pops_a_record(self, backend: Backend) -> None:
         """``pop`` is atomic."""
         for number in range(5):
             backend.put(f"k:{number}", b"v")
@@ -66,7 +66,7 @@ class BackendContract(RecordContract):
             assert took.count(None) == 31
 
     @pytest.mark.parametrize("group", [None, "k:all"])
-    def test_of_many_threads_one_is_first(self, backend: Backend, group: str | None) -> None:
+    def test_only_one_of_many_threads_puts_an_absent_key(self, backend: Backend, group: str | None) -> None:
         """A ``put`` on an absent key is atomic."""
         terms = Terms(group=group, when=When.ABSENT)
         for number in range(5):
@@ -75,7 +75,7 @@ class BackendContract(RecordContract):
             assert backend.get(f"k:{number}") == b"%d" % first.index(True)
 
     @pytest.mark.parametrize("group", [None, "k:all"])
-    def test_of_many_threads_one_replaces_a_value(self, backend: Backend, group: str | None) -> None:
+    def test_only_one_of_many_threads_replaces_a_value(self, backend: Backend, group: str | None) -> None:
         """Compare and put is atomic."""
         for step in range(5):
             backend.put("k:1", b"step %d" % step, Terms(group=group))

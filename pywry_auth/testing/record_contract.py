@@ -43,7 +43,7 @@ class RecordContract:
             assert backend.pop(key) is None
             assert backend.members(key) == []
 
-    def test_any_bytes_come_back_as_they_were(self, backend: Backend) -> None:
+    def test_any_bytes_are_returned_unchanged(self, backend: Backend) -> None:
         """A value is bytes of any content and length."""
         for value in (b"", b"\0", bytes(range(256)) * 5000):
             assert backend.put("k:1", value)
@@ -57,14 +57,16 @@ class RecordContract:
         backend.close()
         assert backend.get("k:1") == b"v"
 
-    def test_a_member_popped_without_its_group_is_no_member(self, backend: Backend) -> None:
+    def test_a_popped_member_leaves_its_group(self, backend: Backend) -> None:
         """``members`` lists only existing keys."""
         backend.put("k:1", b"", Terms(group="k:all"))
         backend.put("k:2", b"", Terms(group="k:all"))
         backend.pop("k:1")
         assert backend.members("k:all") == ["k:2"]
 
-    def test_the_oldest_of_a_full_group_go(self, backend: Backend, elapse: Callable[[float], None]) -> None:
+    def test_a_full_group_loses_its_oldest_members(
+        self, backend: Backend, elapse: Callable[[float], None]
+    ) -> None:
         """The other members and other groups stay."""
         backend.put("k:other", b"", Terms(ttl=600, group="k:bob", limit=3))
         for number in range(10):
@@ -154,7 +156,7 @@ class RecordContract:
         assert [backend.get(f"k:{number}") for number in (1, 2, 3, 4)] == [None, None, None, b""]
 
     @pytest.mark.parametrize("ttl", [0, -1, -math.inf, math.nan])
-    def test_a_lifetime_of_nothing_is_refused(self, backend: Backend, ttl: float) -> None:
+    def test_a_lifetime_that_is_not_positive_is_refused(self, backend: Backend, ttl: float) -> None:
         """A lifetime must be positive; nothing is written."""
         with pytest.raises(ValueError, match="lifetime"):
             backend.put("k:1", b"", Terms(ttl=ttl))
@@ -178,7 +180,7 @@ class RecordContract:
         assert backend.count("n:2", 600) == 1
         assert backend.count("n:1", 600) == 4
 
-    def test_a_prune_removes_one_kind_that_is_about_to_expire(self, backend: Backend) -> None:
+    def test_a_prune_removes_only_records_of_one_kind_close_to_expiry(self, backend: Backend) -> None:
         """Other kinds and longer lifetimes stay."""
         for key, ttl in (("k:1", 5), ("k:2", 600), ("j:1", 5)):
             backend.put(key, b"", Terms(ttl=ttl))
@@ -199,7 +201,7 @@ class RecordContract:
         assert sorted(done) == list(range(16))
         assert not is_held(backend, "lock:1")
 
-    def test_a_lock_that_stays_held_is_given_up(self, backend: Backend) -> None:
+    def test_waiting_for_a_held_lock_ends(self, backend: Backend) -> None:
         """The waiting caller gets ``StoreUnavailable``."""
         with (
             backend.lock("lock:1", 30),

@@ -15,8 +15,8 @@ class TestMyBackend(BackendContract):
     def backend(self):
         return MyBackend()
 """
-_GOOD = "from pywry_auth.backends.memory import MemoryBackend as MyBackend"
-_BAD = """
+_CORRECT = "from pywry_auth.backends.memory import MemoryBackend as MyBackend"
+_FAULTY = """
 import time
 from dataclasses import replace
 from pywry_auth.backends.base import Terms
@@ -40,20 +40,20 @@ def _run(folder: Path, backend: str, *options: str) -> tuple[int, str]:
     return run.returncode, run.stdout
 
 
-def test_a_good_backend_passes(tmp_path: Path) -> None:
-    status, told = _run(tmp_path, _GOOD)
+def test_a_correct_backend_passes(tmp_path: Path) -> None:
+    status, told = _run(tmp_path, _CORRECT)
     assert status == 0, told
     assert "passed" in told
 
 
-def test_a_put_in_two_steps_is_found(tmp_path: Path) -> None:
-    status, told = _run(tmp_path, _BAD, "-k", "threads")
+def test_a_backend_whose_put_is_not_atomic_fails(tmp_path: Path) -> None:
+    status, told = _run(tmp_path, _FAULTY, "-k", "threads")
     assert status == 1, told
-    assert "test_of_many_threads_one_replaces_a_value" in told
+    assert "test_only_one_of_many_threads_replaces_a_value" in told
     assert "test_no_update_is_lost_between_threads" in told
 
 
-def test_importing_the_room_does_not_load_pytest() -> None:
+def test_an_import_of_the_package_does_not_load_pytest() -> None:
     modules = "pywry_auth.testing, pywry_auth.testing.identity_provider"
     code = f"import sys, {modules}; assert 'pytest' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The face of ``pywry_auth.testing``: cheap to import, and whole."""
+"""``pywry_auth.testing``: cheap to import, and complete."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pywry_auth import testing
 from pywry_auth.testing import identity_provider
 
 
-def test_importing_it_loads_no_web_server() -> None:
+def test_an_import_loads_no_web_server() -> None:
     program = (
         "import sys, pywry_auth.testing as t; sys.exit(any(n in sys.modules for n in ('flask', 'joserfc')))"
     )
@@ -19,11 +19,11 @@ def test_importing_it_loads_no_web_server() -> None:
 
 
 @pytest.mark.parametrize("name", ["IdentityProvider", "Client", "User"])
-def test_the_local_identity_provider_is_within_reach(name: str) -> None:
+def test_the_local_identity_provider_is_exported(name: str) -> None:
     assert getattr(testing, name) is getattr(identity_provider, name)
     assert name in testing.__all__
 
 
-def test_another_name_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = testing.Nothing

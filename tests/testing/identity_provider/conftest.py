@@ -1,4 +1,4 @@
-"""A running provider whose clock stands still, and somebody in front of it."""
+"""A running provider whose clock stands still, and a user."""
 
 from __future__ import annotations
 

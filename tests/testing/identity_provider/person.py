@@ -1,4 +1,4 @@
-"""Somebody with a browser at the local identity provider, and an application that sends them there."""
+"""A user with a browser at the local identity provider, and an application."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WEB_CALLBACK = "https://app.example.com/callback?kept=1"
 AFTER_LOGOUT = "https://app.example.com/bye"
 SECRET = "a:b%+é"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
-CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # of VERIFIER: RFC 7636 appendix B
+CHALLENGE = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"  # the challenge of VERIFIER: RFC 7636 appendix B
 WEB = Client("web app", SECRET, (WEB_CALLBACK, "http://127.0.0.1/callback"), (AFTER_LOGOUT,))
 CLIENTS = (*DEFAULT_CLIENTS, WEB, Client("other"))
 
 
 class Clock:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.now = 1_900_000_000.0
@@ -39,16 +39,16 @@ class Clock:
 
 @dataclass
 class Person:
-    """Somebody with a browser that has cookies and no script."""
+    """A user with a browser that keeps cookies and runs no scripts."""
 
     issuer: str
     browser: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
-        self.browser.trust_env = False  # else REQUESTS_CA_BUNDLE wins over what a test trusts
+        self.browser.trust_env = False  # otherwise REQUESTS_CA_BUNDLE would replace a test's certificates
 
     def asks(self, **changes: str | list[str] | None) -> requests.Response:
-        """Follow an application's link to the provider."""
+        """Open the application's link to the provider."""
         return self.browser.get(self.link(**changes), allow_redirects=False, timeout=10)
 
     def link(self, **changes: str | list[str] | None) -> str:
@@ -67,7 +67,7 @@ class Person:
         return f"{self.issuer}/authorize?{urlencode(given, doseq=True)}"
 
     def fills_in(self, page: requests.Response, **fields: str) -> requests.Response:
-        """Send the page's form, with its hidden fields."""
+        """Send the form of a page, with its hidden fields."""
         action = html.unescape(re.findall(r'<form method="post" action="([^"]*)"', page.text)[0])
         hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
         return self.browser.post(
@@ -83,7 +83,7 @@ class Person:
         return answer_in(self.signs_in(**changes))["code"]
 
     def token(self, **form: str | list[str] | None) -> requests.Response:
-        """Let the application exchange something."""
+        """Send a request of the application to the token endpoint."""
         request: dict[str, str | list[str] | None] = {"client_id": "pywry-demo", **form}
         return requests.post(f"{self.issuer}/token", data=request, timeout=10)
 
@@ -107,7 +107,7 @@ class Person:
         return requests.request(method, f"{self.issuer}/userinfo", headers=header, timeout=10)
 
     def worth_of(self, token: str) -> dict[str, Any]:
-        """Let an application with a secret introspect a token."""
+        """Introspect a token, as an application with a secret."""
         credentials = {"client_id": "pywry-web", "client_secret": "pywry-web-secret"}
         url = f"{self.issuer}/introspect"
         return json_of(requests.post(url, data=credentials | {"token": token}, timeout=10))

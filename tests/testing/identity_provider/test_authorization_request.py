@@ -1,4 +1,4 @@
-"""Authorization requests that are not in order."""
+"""Invalid authorization requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.testing.identity_provider.person import CALLBACK, Person, answer_in
     "changes",
     [
         {"client_id": None},
-        {"client_id": "nobody"},
+        {"client_id": "unknown"},
         {"client_id": ["pywry-demo", "pywry-demo"]},
         {"redirect_uri": None},
         {"redirect_uri": [CALLBACK, CALLBACK]},
@@ -28,10 +28,10 @@ from tests.testing.identity_provider.person import CALLBACK, Person, answer_in
         {"client_id": "pywry-web", "redirect_uri": "http://127.0.0.1:5999/auth/callback"},
     ],
 )
-def test_nobody_is_sent_to_an_address_that_is_not_trusted(
+def test_no_user_is_redirected_to_an_untrusted_address(
     alice: Person, changes: dict[str, str | list[str] | None]
 ) -> None:
-    """RFC 6749 §4.1.2.1; any port is for public clients on the loopback address only (RFC 8252 §7.3)."""
+    """Only public clients may use any port, on the loopback address (RFC 6749 §4.1.2.1, RFC 8252 §7.3)."""
     response = alice.asks(**changes)
     assert response.status_code == 400
     assert "Location" not in response.headers
@@ -59,7 +59,7 @@ def test_nobody_is_sent_to_an_address_that_is_not_trusted(
         ({"request_uri": "https://example.com/"}, "request_uri_not_supported"),
     ],
 )
-def test_other_faults_go_back_to_the_application_with_state_and_iss(
+def test_other_errors_are_sent_to_the_application_with_state_and_iss(
     alice: Person, changes: dict[str, str | list[str] | None], error: str
 ) -> None:
     answer = answer_in(alice.asks(**changes))
@@ -68,7 +68,7 @@ def test_other_faults_go_back_to_the_application_with_state_and_iss(
 
 
 def test_a_repeated_state_is_not_sent_back(alice: Person) -> None:
-    """T34."""
+    """The provider cannot know which one to return. [T34]"""
     answer = answer_in(alice.asks(state=["a", "b"]))
     assert answer["error"] == "invalid_request"
     assert "state" not in answer

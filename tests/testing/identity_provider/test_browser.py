@@ -1,4 +1,4 @@
-"""Who is signed in already, and what that is good for."""
+"""Sessions at the provider, and the requests that they satisfy."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_another_account_can_be_used(alice: Person) -> None:
     assert "Continue as Bob Example" in alice.asks().text
 
 
-def test_the_session_cookie_is_no_matter_for_scripts_or_other_sites(alice: Person) -> None:
+def test_the_session_cookie_is_hidden_from_scripts_and_other_sites(alice: Person) -> None:
     cookie = alice.signs_in().headers["Set-Cookie"]
     port = urlsplit(alice.issuer).port
     assert re.fullmatch(rf"idp_session_{port}=[\w-]{{43}}; HttpOnly; Path=/; SameSite=Lax", cookie)
 
 
-def test_prompt_none_asks_nobody(alice: Person) -> None:
+def test_prompt_none_shows_no_page(alice: Person) -> None:
     assert answer_in(alice.asks(prompt="none"))["error"] == "login_required"
     alice.signs_in()
     answer = answer_in(alice.asks(prompt="none"))
@@ -51,18 +51,18 @@ def test_prompt_none_asks_nobody(alice: Person) -> None:
         ({"max_age": "101"}, "Continue as Alice Example"),
     ],
 )
-def test_prompt_and_max_age_decide_what_is_asked(
+def test_prompt_and_max_age_decide_which_page_is_shown(
     alice: Person, clock: Clock, changes: dict[str, str], page: str
 ) -> None:
     alice.signs_in()
     clock.now += 100
     response = alice.asks(**changes)
     assert page in response.text
-    if page == "Password":  # and the page that asks cannot be talked out of it
+    if page == "Password":  # and the user cannot skip that page
         assert "Password" in alice.fills_in(response, action="continue").text
 
 
-def test_a_session_counts_only_for_the_person_that_is_asked_for(alice: Person) -> None:
+def test_a_session_counts_only_for_the_user_of_the_hint(alice: Person) -> None:
     mine = alice.tokens()["id_token"]
     assert "code" in answer_in(alice.asks(prompt="none", id_token_hint=mine))
     bob = Person(alice.issuer)
@@ -71,14 +71,14 @@ def test_a_session_counts_only_for_the_person_that_is_asked_for(alice: Person) -
         assert answer_in(alice.asks(prompt="none", id_token_hint=hint))["error"] == "login_required"
 
 
-def test_sessions_end_by_themselves(alice: Person, clock: Clock) -> None:
+def test_sessions_expire(alice: Person, clock: Clock) -> None:
     alice.signs_in()
     clock.now += 12 * 3600 + 1
     assert not alice.is_signed_in()
 
 
-def test_an_old_session_cookie_is_worth_nothing(alice: Person) -> None:
-    """T9: neither after signing out nor after somebody else signed in."""
+def test_an_old_session_cookie_is_refused(alice: Person) -> None:
+    """It ends at a sign-out and when another user signs in. [T9]"""
     old = Person(alice.issuer)
     alice.signs_in()
     old.browser.cookies.update(alice.browser.cookies)

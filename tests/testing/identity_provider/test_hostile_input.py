@@ -1,4 +1,4 @@
-"""Nothing that is sent makes a 500."""
+"""No input causes a status 500."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ REFRESH = CREDENTIALS | {"grant_type": "refresh_token", "refresh_token": "unknow
         ("/userinfo", {}, "access_token"),
     ],
 )
-def test_no_parameter_makes_a_500(alice: Person, path: str, good: dict[str, str], names: str) -> None:
-    """T29."""
+def test_no_parameter_causes_a_500(alice: Person, path: str, good: dict[str, str], names: str) -> None:
+    """Random parameters get an error response. [T29]"""
     alice.signs_in()
     for name in names.split():
         for value in HOSTILE:
@@ -58,8 +58,8 @@ def test_no_parameter_makes_a_500(alice: Person, path: str, good: dict[str, str]
             assert sent(alice, "GET", path, good | {name: value}) < 500, (name, value)
 
 
-def test_no_authorization_request_makes_a_500(alice: Person) -> None:
-    """T29."""
+def test_no_authorization_request_causes_a_500(alice: Person) -> None:
+    """Random requests get a page or a redirect. [T29]"""
     alice.signs_in()
     good = dict(parse_qsl(urlsplit(alice.link()).query))
     for name in AUTHORIZATION.split():
@@ -70,7 +70,7 @@ def test_no_authorization_request_makes_a_500(alice: Person) -> None:
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_no_form_of_the_page_makes_a_500(alice: Person, value: str) -> None:
+def test_no_form_causes_a_500(alice: Person, value: str) -> None:
     page = alice.asks(state=value, nonce=value, login_hint=value)
     typed = {"username": "alice", "password": "wonderland", "action": "login"}
     for name in ("csrf", "username", "password", "action"):
@@ -82,8 +82,8 @@ def test_no_form_of_the_page_makes_a_500(alice: Person, value: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["Authorization", "Cookie", "Accept", "X-Forwarded-Host", "Origin"])
-def test_no_header_makes_a_500(alice: Person, header: str) -> None:
-    """T29."""
+def test_no_header_causes_a_500(alice: Person, header: str) -> None:
+    """Random headers get an error response. [T29]"""
     port = urlsplit(alice.issuer).port
     cookies = [f"{name}_{port}=".encode() for name in ("idp_session", "idp_form")]
     prefixes = cookies if header == "Cookie" else [b"", b"Bearer ", b"Basic "]
@@ -98,7 +98,7 @@ def test_no_header_makes_a_500(alice: Person, header: str) -> None:
 
 
 def sent(person: Person, method: str, path: str, parameters: dict[str, str]) -> int:
-    """Send the parameters where the method has them, and return the status."""
+    """Send the parameters in the query or the form, and return the status."""
     encoded = urlencode(parameters, errors="replace")
     in_query = method == "GET"
     response = person.browser.request(
@@ -146,13 +146,13 @@ def test_a_wrong_method_is_answered_with_the_right_one(provider: IdentityProvide
 
 
 def test_a_body_beyond_the_limit_is_refused(provider: IdentityProvider) -> None:
-    """T41."""
+    """The limit is 64 KiB. [T41]"""
     response = requests.post(f"{provider.issuer}/token", data={"code": "A" * 100_000}, timeout=10)
     assert response.status_code == 413
 
 
 def test_a_foreign_host_name_gets_no_answer(provider: IdentityProvider) -> None:
-    """A page elsewhere whose name was pointed here must not reach the provider (DNS rebinding)."""
+    """With DNS rebinding, a page of another site could otherwise reach the provider."""
     for host in ("evil.example.com", "127.0.0.1:1", "127.0.0.1"):
         response = requests.get(f"{provider.issuer}/jwks", headers={"Host": host}, timeout=10)
         assert (response.status_code, response.content) == (421, b"")

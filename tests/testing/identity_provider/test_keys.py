@@ -1,4 +1,4 @@
-"""The keys that sign, and their rotation."""
+"""The signing keys and their rotation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.testing.identity_provider.person import Person, claims_of, json_of
 
 
-def test_a_new_key_signs_and_the_old_one_is_believed_until_it_is_dropped(
+def test_a_new_key_signs_and_the_old_one_is_valid_until_it_is_dropped(
     provider: IdentityProvider, alice: Person
 ) -> None:
     old = alice.tokens()["id_token"]

@@ -1,4 +1,4 @@
-"""The provider as a program of its own."""
+"""The provider as a program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.testing.identity_provider.person import Person
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """A program inherits that Ctrl-C is ignored, as under nohup: not so what these tests start."""
+    """Restore the handler for Ctrl-C, which a program under nohup would inherit as ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -40,7 +40,7 @@ def test_as_a_program_it_prints_its_issuer_and_ends_on_ctrl_c() -> None:
     assert (process.returncode, errors) == (0, "")
 
 
-def test_as_a_program_it_says_that_a_port_is_taken(provider: IdentityProvider) -> None:
+def test_as_a_program_it_reports_a_port_in_use(provider: IdentityProvider) -> None:
     port = str(urlsplit(provider.issuer).port)
     command = [sys.executable, "-m", "pywry_auth.testing.identity_provider", "--port", port]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -50,7 +50,7 @@ def test_as_a_program_it_says_that_a_port_is_taken(provider: IdentityProvider) -
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon"])
-def test_a_lifetime_that_is_none_is_refused_at_once(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_lifetime_is_refused_at_once(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([f"--access-token-lifetime={seconds}"])
     assert "--access-token-lifetime" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a person sees, and what the pages' headers allow."""
+"""The content of the pages, and the limits in their headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pywry_auth.testing.identity_provider import Client, IdentityProvider, User
 from tests.testing.identity_provider.person import CALLBACK, Person, answer_in, assert_protected, json_of
 
 
-def test_a_wrong_password_shows_the_form_again_with_an_error_that_is_read_out(alice: Person) -> None:
+def test_a_wrong_password_shows_the_form_again_with_an_announced_error(alice: Person) -> None:
     page = alice.signs_in(password="wrong")
     assert page.status_code == 403
     assert 'role="alert">That user name and password do not match' in page.text
@@ -19,18 +19,18 @@ def test_a_wrong_password_shows_the_form_again_with_an_error_that_is_read_out(al
     assert "code" in answer_in(alice.fills_in(page, username="alice", password="wonderland", action="login"))
 
 
-@pytest.mark.parametrize("name", ["", "nobody", "None", "ali\x00ce", "a" * 5000])
-def test_nobody_else_gets_in(alice: Person, name: str) -> None:
+@pytest.mark.parametrize("name", ["", "unknown", "None", "ali\x00ce", "a" * 5000])
+def test_other_users_cannot_sign_in(alice: Person, name: str) -> None:
     assert alice.signs_in(name=name).status_code == 403
 
 
-def test_a_person_who_cancels_is_sent_back_with_access_denied(alice: Person) -> None:
+def test_a_cancelled_login_redirects_with_access_denied(alice: Person) -> None:
     answer = answer_in(alice.fills_in(alice.asks(), action="cancel"))
     assert answer.pop("error_description")
     assert answer == {"error": "access_denied", "state": "the state & more", "iss": alice.issuer}
 
 
-def test_the_page_says_who_asks_for_what_and_that_it_is_for_trying(alice: Person) -> None:
+def test_the_page_names_the_application_and_the_permissions(alice: Person) -> None:
     text = alice.asks(login_hint='bob"><i>').text
     assert "pywry-demo would like to" in text
     assert "See your e-mail address" in text
@@ -40,7 +40,7 @@ def test_the_page_says_who_asks_for_what_and_that_it_is_for_trying(alice: Person
     assert 'value="bob&#34;&gt;&lt;i&gt;"' in text
 
 
-def test_passwords_are_shown_of_demo_users_only(provider: IdentityProvider) -> None:
+def test_only_passwords_of_demo_users_are_shown(provider: IdentityProvider) -> None:
     assert "wonderland" in Person(provider.issuer).asks().text
     with IdentityProvider(users=[User("carol", "concealed", {})], signing_algorithm="ES256") as other:
         carol = Person(other.issuer)
@@ -49,8 +49,8 @@ def test_passwords_are_shown_of_demo_users_only(provider: IdentityProvider) -> N
         assert json_of(carol.profile(tokens)) == {"sub": "carol"}
 
 
-def test_a_form_from_elsewhere_signs_nobody_in(alice: Person) -> None:
-    """T1: the form's secret is tied to this browser."""
+def test_a_form_of_another_site_signs_no_user_in(alice: Person) -> None:
+    """The form's secret is tied to this browser. [T1]"""
     stranger = Person(alice.issuer)
     page = alice.asks()
     stranger.asks()
@@ -60,11 +60,11 @@ def test_a_form_from_elsewhere_signs_nobody_in(alice: Person) -> None:
     assert not stranger.is_signed_in()
 
 
-@pytest.mark.parametrize("path", ["/authorize", "/end_session?client_id=nobody", "/nothing-here"])
+@pytest.mark.parametrize("path", ["/authorize", "/end_session?client_id=unknown", "/nothing-here"])
 def test_pages_cannot_be_framed_cached_scripted_or_leak_their_address(
     provider: IdentityProvider, path: str
 ) -> None:
-    """T39."""
+    """The headers of every page forbid it. [T39]"""
     page = requests.get(provider.issuer + path, timeout=10)
     assert_protected(page)
     assert '<html lang="en">' in page.text

@@ -1,4 +1,4 @@
-"""Starting, stopping, counting, and what is kept out of sight."""
+"""Starting, stopping, counting, and secrets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.peers.tls import TLSFiles
 from tests.testing.identity_provider.person import SECRET, VERIFIER, WEB, Person, json_of, spoken
 
 
-def test_the_metadata_is_complete_and_its_endpoints_are_there(provider: IdentityProvider) -> None:
+def test_the_metadata_is_complete_and_its_endpoints_exist(provider: IdentityProvider) -> None:
     url = f"{provider.issuer}/.well-known/openid-configuration"
     document = json_of(requests.get(url, timeout=10))
     assert document["issuer"] == provider.issuer
@@ -51,7 +51,7 @@ def test_the_issuer_is_known_and_the_port_bound_before_it_serves() -> None:
 
 
 def test_stopping_leaves_no_thread_connection_or_port() -> None:
-    gc.collect()  # what earlier tests dropped must not be closed while this one counts
+    gc.collect()  # connections of earlier tests must not be closed while this test counts
     threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     provider = IdentityProvider(signing_algorithm="ES256")
     port = urlsplit(provider.issuer).port or 0
@@ -65,7 +65,7 @@ def test_stopping_leaves_no_thread_connection_or_port() -> None:
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_it_serves_https_and_a_silent_connection_does_not_hold_it_up(tls_files: TLSFiles) -> None:
+def test_it_serves_https_and_a_silent_connection_does_not_block_it(tls_files: TLSFiles) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tls_files.cert, tls_files.key)
     with IdentityProvider(signing_algorithm="ES256", ssl_context=context) as provider:
@@ -77,7 +77,7 @@ def test_it_serves_https_and_a_silent_connection_does_not_hold_it_up(tls_files: 
             assert alice.is_signed_in()
 
 
-def test_calls_are_counted_and_faults_can_be_put_in_front(provider: IdentityProvider) -> None:
+def test_calls_are_counted_and_faults_can_be_injected(provider: IdentityProvider) -> None:
     def broken(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
         def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             if environ["PATH_INFO"] != "/token":
@@ -96,10 +96,10 @@ def test_calls_are_counted_and_faults_can_be_put_in_front(provider: IdentityProv
     assert provider.calls == {"authorize": 2, "token": 40}
 
 
-def test_it_says_nothing_and_keeps_no_secret_in_sight(
+def test_output_and_representations_contain_no_secret(
     alice: Person, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """T31."""
+    """Only the log has lines, without queries. [T31]"""
     caplog.set_level("DEBUG")
     code = alice.code()
     tokens = json_of(alice.exchanges(code))

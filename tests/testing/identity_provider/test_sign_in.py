@@ -1,4 +1,4 @@
-"""The whole way from the application's link to its tokens."""
+"""Sign-in, from the application's link to its tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.testing.identity_provider.person import (
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
-def test_a_person_signs_in_by_form_and_the_id_token_holds(algorithm: str, clock: Clock) -> None:
+def test_a_user_signs_in_by_form_and_the_id_token_is_valid(algorithm: str, clock: Clock) -> None:
     with IdentityProvider(signing_algorithm=algorithm, clock=clock) as provider:
         alice = Person(provider.issuer)
         answer = answer_in(alice.signs_in())
@@ -62,7 +62,7 @@ def test_a_person_signs_in_by_form_and_the_id_token_holds(algorithm: str, clock:
 
 @pytest.mark.parametrize("credentials", ["basic", "post"])
 def test_a_client_with_a_secret_uses_it_either_way(alice: Person, credentials: str) -> None:
-    """The basic parts are form-encoded first (RFC 6749 §2.3.1); the redirect URI keeps its own query."""
+    """Basic parts are encoded first (RFC 6749 §2.3.1); the redirect URI keeps its own query."""
     code = answer_in(alice.signs_in(client_id="web app", redirect_uri=WEB_CALLBACK))
     assert code["kept"] == "1"
     form = {"grant_type": "authorization_code", "code": code["code"], "redirect_uri": WEB_CALLBACK}
@@ -75,7 +75,7 @@ def test_a_client_with_a_secret_uses_it_either_way(alice: Person, credentials: s
 
 
 def test_an_authorization_request_may_be_posted(alice: Person) -> None:
-    """OIDC Core §3.1.2.1."""
+    """The endpoint accepts GET and POST (OIDC Core §3.1.2.1)."""
     parts = urlsplit(alice.link())
     form = parse_qs(parts.query)
     page = alice.browser.post(f"{alice.issuer}/authorize", data=form, timeout=10)
@@ -86,7 +86,7 @@ def test_an_authorization_request_may_be_posted(alice: Person) -> None:
 def test_a_browser_goes_through_the_page_to_the_application(
     provider: IdentityProvider, chromium: webdriver.Chrome
 ) -> None:
-    """Chromium holds a form's redirect to form-action, and a style to its hash (T39)."""
+    """Chromium applies form-action to the redirect of a form, and hashes to styles. [T39]"""
     with serve_page() as port:
         chromium.get(Person(provider.issuer).link(redirect_uri=f"http://127.0.0.1:{port}/callback"))
         button = chromium.find_element(By.CSS_SELECTOR, "button[value=login]")

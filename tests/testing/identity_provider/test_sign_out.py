@@ -1,4 +1,4 @@
-"""Signing out, at once or after a question."""
+"""Sign-out, at once or after a question."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.testing.identity_provider.person import (
 )
 
 
-def test_a_client_that_shows_its_id_token_signs_out_and_gets_the_person_back(
+def test_a_client_with_an_id_token_signs_the_user_out_and_gets_the_redirect(
     alice: Person, clock: Clock
 ) -> None:
-    """OIDC RP-Initiated Logout §2, §3: an expired ID token will do."""
+    """An expired ID token is enough (OIDC RP-Initiated Logout §2, §3)."""
     alice.signs_in()
     form = {"grant_type": "authorization_code", "code_verifier": VERIFIER, "redirect_uri": WEB_CALLBACK}
     code = answer_in(alice.asks(client_id="web app", redirect_uri=WEB_CALLBACK, prompt="none"))["code"]
@@ -41,7 +41,7 @@ def test_a_client_that_shows_its_id_token_signs_out_and_gets_the_person_back(
     assert not alice.is_signed_in()
 
 
-def test_without_a_hint_the_person_is_asked_first(alice: Person) -> None:
+def test_without_a_hint_the_user_is_asked_first(alice: Person) -> None:
     alice.signs_in()
     page = alice.signs_out(client_id="web app", post_logout_redirect_uri=AFTER_LOGOUT, state="x")
     assert "Sign out?" in page.text
@@ -53,7 +53,7 @@ def test_without_a_hint_the_person_is_asked_first(alice: Person) -> None:
     assert not alice.is_signed_in()
 
 
-def test_with_no_request_at_all_a_page_says_that_nobody_is_signed_in(alice: Person) -> None:
+def test_without_parameters_a_page_confirms_the_sign_out(alice: Person) -> None:
     alice.signs_in()
     page = alice.fills_in(alice.signs_out(), action="sign_out")
     assert "You are signed out" in page.text
@@ -61,7 +61,7 @@ def test_with_no_request_at_all_a_page_says_that_nobody_is_signed_in(alice: Pers
     assert_protected(page)
 
 
-def test_a_form_from_elsewhere_signs_nobody_out(alice: Person) -> None:
+def test_a_form_of_another_site_signs_no_user_out(alice: Person) -> None:
     alice.signs_in()
     form = {"csrf": "guessed", "action": "sign_out"}
     response = alice.browser.post(f"{alice.issuer}/end_session", data=form, timeout=10)
@@ -75,12 +75,12 @@ def test_a_form_from_elsewhere_signs_nobody_out(alice: Person) -> None:
         {"post_logout_redirect_uri": AFTER_LOGOUT},
         {"client_id": "web app", "post_logout_redirect_uri": "https://evil.example.com/"},
         {"client_id": "pywry-demo", "post_logout_redirect_uri": AFTER_LOGOUT},
-        {"client_id": "nobody"},
+        {"client_id": "unknown"},
         {"id_token_hint": "nonsense", "post_logout_redirect_uri": AFTER_LOGOUT},
         {"state": ["a", "b"]},
     ],
 )
-def test_signing_out_sends_nobody_to_an_unregistered_address(
+def test_a_sign_out_never_redirects_to_an_unregistered_address(
     alice: Person, values: dict[str, str | list[str]]
 ) -> None:
     alice.signs_in()
@@ -90,7 +90,7 @@ def test_signing_out_sends_nobody_to_an_unregistered_address(
     assert alice.is_signed_in()
 
 
-def test_an_id_token_of_another_client_or_person_does_not_sign_out(alice: Person) -> None:
+def test_an_id_token_of_another_client_or_user_does_not_sign_out(alice: Person) -> None:
     hint = alice.tokens()["id_token"]
     assert alice.signs_out(id_token_hint=hint, client_id="web app").status_code == 400
     bob = Person(alice.issuer)

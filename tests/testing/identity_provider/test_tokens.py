@@ -1,4 +1,4 @@
-"""The endpoints that programs talk to."""
+"""The endpoints for programs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.testing.identity_provider.person import (
         ({"code_verifier": [VERIFIER, VERIFIER]}, "invalid_request"),
     ],
 )
-def test_an_exchange_that_does_not_fit_is_refused(
+def test_an_exchange_with_wrong_parameters_is_refused(
     alice: Person, changes: dict[str, str | list[str] | None], error: str
 ) -> None:
     response = alice.exchanges(alice.code(), **changes)
@@ -51,15 +51,15 @@ def test_an_exchange_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize("verifier", ["x" * 42, "x" * 129, "x" * 42 + "=", "x" * 42 + "\n"])
 def test_a_verifier_must_be_well_formed_even_if_it_fits(alice: Person, verifier: str) -> None:
-    """RFC 7636 §4.1."""
+    """A verifier has 43 to 128 unreserved characters (RFC 7636 §4.1)."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
     code = alice.code(code_challenge=digest.rstrip(b"=").decode())
     assert refusal_in(alice.exchanges(code, code_verifier=verifier)) == (400, "invalid_grant")
 
 
 @pytest.mark.parametrize("form", [{"client_secret": SECRET}, {"client_id": "other"}])
-def test_two_ways_to_prove_who_a_client_is_are_one_too_many(alice: Person, form: dict[str, str]) -> None:
-    """RFC 6749 §2.3."""
+def test_a_client_may_authenticate_in_one_way_only(alice: Person, form: dict[str, str]) -> None:
+    """Basic and form together are refused (RFC 6749 §2.3)."""
     token = alice.tokens()["access_token"]
     url, header = f"{alice.issuer}/introspect", basic("web app", SECRET)
     assert json_of(requests.post(url, data={"token": token}, headers=header, timeout=10))["active"]
@@ -70,7 +70,7 @@ def test_two_ways_to_prove_who_a_client_is_are_one_too_many(alice: Person, form:
 @pytest.mark.parametrize(
     ("form", "header"),
     [
-        ({"client_id": "nobody"}, {}),
+        ({"client_id": "unknown"}, {}),
         ({}, {}),
         ({"client_id": "web app"}, {}),
         ({"client_id": "web app", "client_secret": "wrong"}, {}),
@@ -81,7 +81,7 @@ def test_two_ways_to_prove_who_a_client_is_are_one_too_many(alice: Person, form:
         ({}, {"Authorization": "Bearer x"}),
     ],
 )
-def test_a_client_must_prove_who_it_is(
+def test_a_client_must_authenticate(
     provider: IdentityProvider, form: dict[str, str], header: dict[str, str]
 ) -> None:
     for path in ("/token", "/revoke", "/introspect"):
@@ -90,8 +90,8 @@ def test_a_client_must_prove_who_it_is(
         assert response.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-def test_a_code_works_once_and_a_second_try_ends_what_the_first_gave(alice: Person) -> None:
-    """RFC 6749 §4.1.2."""
+def test_a_code_works_once_and_a_second_exchange_revokes_its_tokens(alice: Person) -> None:
+    """The code may be stolen (RFC 6749 §4.1.2)."""
     code = alice.code()
     tokens = json_of(alice.exchanges(code))
     json_of(alice.profile(tokens))
@@ -121,13 +121,13 @@ def test_refreshing_rotates_and_narrows(alice: Person, clock: Clock) -> None:
     assert json_of(alice.refreshes(second))["scope"] == "openid profile email"
 
 
-def test_a_wider_scope_is_refused_and_costs_nothing(alice: Person) -> None:
+def test_a_wider_scope_is_refused_and_does_not_spend_the_token(alice: Person) -> None:
     tokens = alice.tokens()
     assert refusal_in(alice.refreshes(tokens, scope="openid groups")) == (400, "invalid_scope")
     json_of(alice.refreshes(tokens))
 
 
-def test_a_refresh_token_used_twice_ends_the_whole_family(alice: Person) -> None:
+def test_a_refresh_token_used_twice_ends_its_grant(alice: Person) -> None:
     first = alice.tokens()
     second = json_of(alice.refreshes(first))
     assert refusal_in(alice.refreshes(first)) == (400, "invalid_grant")
@@ -136,7 +136,7 @@ def test_a_refresh_token_used_twice_ends_the_whole_family(alice: Person) -> None
     json_of(alice.profile(json_of(alice.exchanges(alice.code(prompt="login")))))
 
 
-def test_another_client_cannot_use_a_refresh_token_nor_end_its_family(alice: Person) -> None:
+def test_another_client_can_neither_use_a_refresh_token_nor_end_its_grant(alice: Person) -> None:
     tokens = alice.tokens()
     assert refusal_in(alice.refreshes(tokens, client_id="other")) == (400, "invalid_grant")
     json_of(alice.refreshes(tokens))
@@ -151,7 +151,7 @@ def test_without_openid_there_is_no_id_token_and_no_profile(alice: Person) -> No
     assert 'error="insufficient_scope"' in response.headers["WWW-Authenticate"]
 
 
-def test_everything_ends_in_its_time(clock: Clock) -> None:
+def test_codes_and_tokens_expire(clock: Clock) -> None:
     provider = IdentityProvider(
         signing_algorithm="ES256",
         clock=clock,
@@ -177,7 +177,7 @@ def test_everything_ends_in_its_time(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_userinfo_tells_what_the_scope_opens(alice: Person, method: str) -> None:
+def test_userinfo_returns_the_claims_of_the_scope(alice: Person, method: str) -> None:
     tokens = alice.tokens(scope="openid groups")
     expected = {"sub": "user-alice", "groups": ["staff", "admins"]}
     assert json_of(alice.profile(tokens, method)) == expected
@@ -192,18 +192,18 @@ def test_userinfo_tells_what_the_scope_opens(alice: Person, method: str) -> None
         ({"Authorization": "Bearer "}, 'error="invalid_token"'),
     ],
 )
-def test_userinfo_without_a_good_token_says_so(
+def test_userinfo_refuses_a_missing_or_invalid_token(
     provider: IdentityProvider, header: dict[str, str], challenge: str
 ) -> None:
-    """RFC 6750 §3: the reason is given only to who sent a token."""
+    """Only a request with a token gets the reason (RFC 6750 §3)."""
     response = requests.get(f"{provider.issuer}/userinfo", headers=header, timeout=10)
     assert response.status_code == 401
     assert challenge in response.headers["WWW-Authenticate"]
     assert ("error=" in response.headers["WWW-Authenticate"]) == ("error=" in challenge)
 
 
-def test_a_token_of_one_kind_is_not_taken_for_another(alice: Person) -> None:
-    """T10."""
+def test_a_token_of_one_kind_is_not_accepted_as_another(alice: Person) -> None:
+    """Access token, refresh token and code are distinguished. [T10]"""
     tokens = alice.tokens()
     for wrong in (tokens["refresh_token"], tokens["id_token"]):
         assert alice.profile({"access_token": wrong}).status_code == 401
@@ -217,15 +217,15 @@ def test_revoking_an_access_token_leaves_the_refresh_token(alice: Person) -> Non
     json_of(alice.profile(json_of(alice.refreshes(tokens))))
 
 
-def test_revoking_a_refresh_token_ends_the_family(alice: Person) -> None:
+def test_revoking_a_refresh_token_ends_the_grant(alice: Person) -> None:
     tokens = alice.tokens()
     newer = json_of(alice.refreshes(tokens))
     assert alice.revokes(newer["refresh_token"]).status_code == 200
     assert alice.profile(tokens).status_code == alice.profile(newer).status_code == 401
 
 
-def test_revoking_what_is_unknown_or_another_clients_is_answered_well_and_does_nothing(alice: Person) -> None:
-    """RFC 7009 §2.2."""
+def test_revoking_an_unknown_or_foreign_token_succeeds_without_effect(alice: Person) -> None:
+    """The status is 200 in each case (RFC 7009 §2.2)."""
     tokens = alice.tokens()
     assert alice.revokes("unknown").status_code == 200
     assert alice.revokes(tokens["refresh_token"], client_id="other").status_code == 200
@@ -233,8 +233,8 @@ def test_revoking_what_is_unknown_or_another_clients_is_answered_well_and_does_n
     assert refusal_in(alice.revokes("")) == (400, "invalid_request")
 
 
-def test_introspection_tells_what_a_token_is_worth(alice: Person, clock: Clock) -> None:
-    """RFC 7662 §2.2."""
+def test_introspection_describes_a_token(alice: Person, clock: Clock) -> None:
+    """An invalid token is only inactive (RFC 7662 §2.2)."""
     tokens = alice.tokens()
     expected = {
         "active": True,

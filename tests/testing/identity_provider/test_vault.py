@@ -1,4 +1,4 @@
-"""What the provider remembers stays bounded."""
+"""The provider's memory stays bounded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.testing.identity_provider.person import Clock
 
 
 def test_memory_stays_bounded(clock: Clock) -> None:
-    """Expired records go when new ones come; beyond the limit the oldest goes."""
+    """Expired records are removed when new ones come; beyond the limit, the oldest goes."""
 
     kept = vault.Vault(clock)
     grant = vault.Grant("client", User("alice", "x", {}), "openid", 0)
