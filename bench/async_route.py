@@ -38,9 +38,8 @@ def main() -> None:
     """Measure alternately; print percentiles and their ratios."""
     logins = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-    listening.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # asyncio sets it only for its own sockets
+    # asyncio sets it only for its own sockets
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     server = multiprocessing.get_context("fork").Process(target=_serve, args=(listening,))
     server.start()

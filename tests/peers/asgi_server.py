@@ -1,4 +1,4 @@
-"""uvicorn: in a thread for an application made here, and as a process with several workers."""
+"""uvicorn in a thread, for an application of the test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import uvicorn
 
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
-    """Serve an application and give its address, without its scheme.
+    """Serve an application and yield its address without the scheme.
 
     Args:
         app: The ASGI application.
-        options: Of ``uvicorn.Config``.
+        options: Options of ``uvicorn.Config``.
     """
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     config = uvicorn.Config(app, lifespan="off", log_config=None, **{"proxy_headers": False, **options})

@@ -1,4 +1,4 @@
-"""A headless Chromium of the system's own, alone on the loopback network, that leaves nothing behind."""
+"""A headless Chromium that reaches only the loopback network and leaves no files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from selenium.webdriver.chrome.service import Service
 
 _SWITCHES = (
     "--headless=new",
-    "--no-sandbox",  # root in a container has no sandbox to offer
-    "--disable-dev-shm-usage",  # nor always much shared memory
+    "--no-sandbox",  # the sandbox is not available to root in a container
+    "--disable-dev-shm-usage",  # shared memory is sometimes small there
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -28,7 +28,7 @@ _SWITCHES = (
     "--no-first-run",
     "--no-default-browser-check",
     "--password-store=basic",
-    # No name but these resolves: a page that loads something from elsewhere fails instead of depending on it.
+    # Only these names resolve, so a page that needs another host fails.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]",
 )
 
@@ -37,12 +37,12 @@ _SWITCHES = (
 def open_chromium(
     *, ca: Path | None = None, dark: bool = False, width: int = 1280
 ) -> Iterator[webdriver.Chrome]:
-    """Open a browser with an empty profile, and close it with all its processes and files.
+    """Open a browser with an empty profile; close it with its processes and files.
 
     Args:
-        ca: A certificate authority (PEM) to trust beside the usual ones.
+        ca: An additional certificate authority to trust (PEM).
         dark: Prefer dark pages.
-        width: Of the page, in CSS pixels.
+        width: The width of the page, in CSS pixels.
     """
     home = Path(tempfile.mkdtemp(prefix="chromium-"))
     try:
@@ -59,7 +59,7 @@ def open_chromium(
 
 
 def set_appearance(driver: webdriver.Chrome, *, dark: bool = False, width: int = 1280) -> None:
-    """Show the current tab's pages ``width`` CSS pixels wide, and in dark colours if they have some."""
+    """Set the width of the current tab, in CSS pixels, and the preference for dark colours."""
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -75,13 +75,13 @@ def _options(home: Path) -> Options:
 
 
 def _service(home: Path) -> Service:
-    # The path is given, so selenium does not go looking for a driver on the network.
+    # With this path, selenium does not look for a driver on the network.
     away = {"HOME": str(home), "TMPDIR": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
     return Service(executable_path=_command("chromedriver"), env=os.environ | away)
 
 
 def _trust(ca: Path, home: Path) -> None:
-    """Put the authority where Chromium on Linux looks for a user's own: the NSS database of the home."""
+    """Add the authority to the NSS database in the home, which Chromium on Linux reads."""
     database = home / ".pki" / "nssdb"
     database.mkdir(parents=True)
     certutil = (_command("certutil"), "-d", f"sql:{database}")
@@ -92,5 +92,5 @@ def _trust(ca: Path, home: Path) -> None:
 def _command(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise RuntimeError(f"{name} is missing: `make test` installs it, or says how to")
+        raise RuntimeError(f"{name} is missing: run `make test`, which installs it or lists it")
     return path

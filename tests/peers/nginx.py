@@ -1,4 +1,4 @@
-"""Debian's nginx on a loopback port, in front of another server, configured as the documentation says."""
+"""Debian's nginx in front of another server, with the documented configuration."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ http {{
 
 
 class Nginx:
-    """An nginx whose address is known, and bound, as soon as it is made.
+    """An nginx whose address is bound and known from the start.
 
     Args:
-        folder: For its files.
-        tls: What it shows to browsers.
+        folder: The folder for its files.
+        tls: Its certificate and key.
     """
 
     def __init__(self, folder: Path, tls: TLSFiles) -> None:
@@ -50,22 +50,22 @@ class Nginx:
 
     @contextmanager
     def before(self, port: int) -> Iterator[Nginx]:
-        """Serve what another server serves; at the end it is stopped.
+        """Run in front of another server; stop at the end of the block.
 
         Args:
-            port: The other server's.
+            port: The port of the other server.
         """
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-        assert program, "nginx is missing: `make test` installs it, or says how to"
+        assert program, "nginx is missing: run `make test`, which installs it or lists it"
         configuration = self._folder / "nginx.conf"
-        user = "user root;" if os.getuid() == 0 else ""  # else its worker could not enter the folder
+        user = "user root;" if os.getuid() == 0 else ""  # otherwise its worker could not enter the folder
         configuration.write_text(_AROUND.format(user=user, folder=self._folder, server=self._server(port)))
         with self._listening as listening:
             process = subprocess.Popen(
                 [program, "-p", str(self._folder), "-e", "stderr", "-c", str(configuration)],
                 env={
                     "NGINX": f"{listening.fileno()};"
-                },  # the socket is handed over as to a new version of it
+                },  # pass the socket, as nginx does to a new version of itself
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -78,7 +78,7 @@ class Nginx:
             assert b"[emerg]" not in errors, errors.decode()
 
     def log(self) -> str:
-        """Return its access log."""
+        """Return the access log."""
         return (self._folder / "access.log").read_text()
 
     def _server(self, port: int) -> str:

@@ -1,4 +1,4 @@
-"""An OpenID provider that nobody here wrote: npm's oidc-provider, as a process of its own."""
+"""npm's oidc-provider, an OpenID provider from other authors, as a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.peers.tls import TLSFiles
 
 _SERVER = Path(__file__).with_name("oidc_provider") / "server.mjs"
-_NODE = Path(ROOT_DIR) / "bin" / "node"  # the program itself: the command of that name would stand between
+# Call the program itself, without the command of that name as a parent
+_NODE = Path(ROOT_DIR) / "bin" / "node"
 
 NATIVE_CLIENT: Mapping[str, Any] = {
     "client_id": "native-client",
@@ -30,16 +31,16 @@ NATIVE_CLIENT: Mapping[str, Any] = {
     "response_types": ["code"],
     "redirect_uris": ["http://127.0.0.1/callback"],
 }
-"""A desktop program: no secret, and any port of the loopback address (RFC 8252 §7.3)."""
+"""A desktop program without a secret, on any loopback port (RFC 8252 §7.3)."""
 
 
 class OIDCProviderPeer:
-    """A running provider, stopped on leaving the context; any login and password sign in.
+    """A running provider, as a context manager; any login and password sign in.
 
     Args:
         clients: Client metadata (OpenID Connect Dynamic Client Registration §2).
-        access_token_ttl: Seconds.
-        pkce_required: Refuse authorization requests that have no code challenge.
+        access_token_ttl: The lifetime of access tokens, in seconds.
+        pkce_required: Refuse authorization requests without a code challenge.
         tls: Serve https with these files.
     """
 
@@ -61,7 +62,7 @@ class OIDCProviderPeer:
             self._settings |= {"key": str(tls.key), "cert": str(tls.cert)}
 
     def __enter__(self) -> OIDCProviderPeer:
-        """Start the provider and wait until it listens; ``issuer`` says where."""
+        """Start the provider and wait until it listens; ``issuer`` is then known."""
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         command = (str(_NODE), str(_SERVER), json.dumps(self._settings))
         self._process = subprocess.Popen(
@@ -81,7 +82,7 @@ class OIDCProviderPeer:
         self._stop()
 
     def log(self) -> str:
-        """Return what the provider wrote to its standard error so far."""
+        """Return the provider's standard error so far."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
@@ -95,7 +96,7 @@ class OIDCProviderPeer:
 
     def _stop(self) -> None:
         try:
-            self._process.communicate(timeout=5)  # the end of its input is its sign to leave
+            self._process.communicate(timeout=5)  # the end of its input tells it to exit
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.communicate()
@@ -103,12 +104,12 @@ class OIDCProviderPeer:
 
 
 def sign_in(driver: webdriver.Chrome, url: str, login: str) -> None:
-    """Open an authorization request in the browser, and walk through the provider's two pages.
+    """Open an authorization request in the browser and complete the provider's two pages.
 
     Args:
         driver: The browser.
         url: The authorization request.
-        login: Becomes the subject, and ``login@example.com`` the verified e-mail.
+        login: The subject; ``login@example.com`` is then the verified e-mail address.
     """
     driver.get(url)
     driver.find_element(By.NAME, "login").send_keys(login)

@@ -1,4 +1,4 @@
-"""One small page on the loopback address, for a browser to land on."""
+"""A small page on the loopback address, as a target for a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.peers.tls import TLSFiles
 
 @contextmanager
 def serve_page(tls: TLSFiles | None = None) -> Iterator[int]:
-    """Serve the page at every path of 127.0.0.1, and give the port.
+    """Serve the page at every path of 127.0.0.1, and yield the port.
 
     Args:
         tls: Serve https with these files.
@@ -33,7 +33,7 @@ def serve_page(tls: TLSFiles | None = None) -> Iterator[int]:
 
 
 class _Page(BaseHTTPRequestHandler):
-    timeout = 10  # a preconnection that never speaks must not keep the server from ending
+    timeout = 10  # an idle preconnection must not delay the end of the server
 
     def do_GET(self) -> None:
         body = b"<!doctype html><html lang=en><title>Loopback</title><p>Hello"
@@ -44,4 +44,4 @@ class _Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep the tests' output quiet."""
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""A redis-server of the tests' own: on a free loopback port and a Unix socket, with nothing kept on disk."""
+"""A redis-server of the tests, on a loopback port and a Unix socket, without files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from redis import Redis
 
 
 class RedisServer:
-    """A running server, which can be stopped and started again where it was.
+    """A running server, which can be stopped and started again at its address.
 
     Args:
-        folder: A short path for its socket.
+        folder: The folder for its socket; its path must be short.
     """
 
     def __init__(self, folder: Path) -> None:

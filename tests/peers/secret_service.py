@@ -1,4 +1,4 @@
-"""A Secret Service of the tests' own: gnome-keyring on a session bus that nobody else uses."""
+"""A Secret Service of the tests: gnome-keyring on its own session bus."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ read -r _
 
 
 class SecretService:
-    """A running service with an unlocked, empty keyring, reached by ``DBUS_SESSION_BUS_ADDRESS``."""
+    """A running service with an unlocked, empty keyring.
+
+    Programs find it by ``DBUS_SESSION_BUS_ADDRESS``.
+    """
 
     def __init__(self) -> None:
-        # A short name: its sockets are there.
+        # A short path, because the sockets are there
         self._folder = TemporaryDirectory(prefix="bus", ignore_cleanup_errors=True)
         self.address = ""
 
     def lock(self) -> None:
-        """Lock the keyring; nobody is there to be asked for its password."""
+        """Lock the keyring, so that the service would have to ask for its password."""
         with self._collection() as collection:
             collection.lock()
 
@@ -40,7 +43,7 @@ class SecretService:
 
     @property
     def names(self) -> list[str]:
-        """What the entries are called."""
+        """The names of the entries."""
         with self._collection() as collection:
             return [item.get_attributes()["username"] for item in collection.get_all_items()]
 
@@ -71,5 +74,5 @@ class SecretService:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.communicate("")  # ends the shell, with it the bus, and with that the service
+        self._process.communicate("")  # this ends the shell, the bus and the service
         self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""The browser that the tests use is real, alone, adjustable, and gone afterwards."""
+"""The tests' browser is real, reaches only this machine, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _processes_of(profile: Path) -> list[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes()
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if str(profile).encode() in command:
             found.append(process.name)

@@ -1,4 +1,4 @@
-"""The provider that nobody here wrote does what the logins against it rely on."""
+"""npm's provider behaves as the logins against it expect."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.peers.oidc_provider import NATIVE_CLIENT, OIDCProviderPeer, sign_in
 from tests.peers.page import serve_page
 from tests.peers.tls import TLSFiles
 
-_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # RFC 7636 appendix B
+_VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"  # the challenge of RFC 7636 appendix B
 _CHALLENGE = {
     "code_challenge": "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
     "code_challenge_method": "S256",
 }
 
 
-def test_it_describes_itself(oidc_provider_peer: OIDCProviderPeer) -> None:
+def test_it_has_a_discovery_document(oidc_provider_peer: OIDCProviderPeer) -> None:
     metadata = _discover(oidc_provider_peer)
     assert metadata["issuer"] == oidc_provider_peer.issuer
     assert metadata["authorization_response_iss_parameter_supported"] is True
@@ -69,7 +69,7 @@ def test_it_serves_https_and_short_lifetimes(chromium: webdriver.Chrome, tls_fil
     assert tokens["expires_in"] == 7
 
 
-def test_it_is_gone_when_it_was_stopped() -> None:
+def test_it_stops_completely() -> None:
     with OIDCProviderPeer() as peer:
         assert _discover(peer)
     with pytest.raises(requests.ConnectionError):

@@ -1,4 +1,4 @@
-"""The made certificate is good to those who trust its authority, and to nobody else."""
+"""The certificate is valid only for clients that trust its authority."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A certificate authority for one test run, and a server certificate for this machine's loopback names."""
+"""A certificate authority for one test run, and a server certificate for loopback names."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_LIFETIME = datetime.timedelta(days=30)  # browsers refuse server certificates that live for years
+_LIFETIME = datetime.timedelta(days=30)  # browsers refuse server certificates that are valid for years
 
 
 @dataclass(frozen=True)
 class TLSFiles:
-    """PEM files of a server that one made authority vouches for.
+    """The PEM files of a server whose certificate is from the tests' authority.
 
     Args:
-        ca: The authority's certificate: what a client has to trust.
+        ca: The authority's certificate, which clients must trust.
         cert: The server's certificate, for 127.0.0.1, ::1 and localhost.
         key: The server's private key.
     """
@@ -32,7 +32,7 @@ class TLSFiles:
 
 
 def make_tls_files(directory: Path) -> TLSFiles:
-    """Make an authority and a server certificate, and return where in ``directory`` they were written."""
+    """Create an authority and a server certificate; return the paths in ``directory``."""
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = _authority(ca_key)
     server = _server(server_key, ca, ca_key)
@@ -74,7 +74,7 @@ def _begin(
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + _LIFETIME)
-    # OpenSSL's strict mode (Python 3.13's default) wants both identifiers: RFC 5280 §4.2.1.1, §4.2.1.2.
+    # OpenSSL's strict mode (Python 3.13's default) requires both identifiers (RFC 5280 §4.2.1.1, §4.2.1.2).
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     return builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False

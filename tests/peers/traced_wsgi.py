@@ -1,4 +1,4 @@
-"""The application of ``wsgi.py``; each answer says in a header which process gave it."""
+"""The application of ``wsgi.py``, with the process of each answer in a header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from wsgi import app as site
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-    """Answer as the site does."""
+    """Answer like the site."""
 
     def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         return start_response(status, [*headers, ("X-Worker", str(os.getpid()))], exc_info)

@@ -1,4 +1,4 @@
-"""A person who walks through the site with a real browser."""
+"""A user who moves through the site with a real browser."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Walk:
         self.site = site
 
     def go(self, path: str) -> None:
-        """Type an address of the site, or any other."""
+        """Open an address of the site, or any other address."""
         self.driver.get(path if path.startswith("http") else self.site + path)
 
     @property
     def at(self) -> str:
-        """The path and query of the site that the browser shows, or another site's whole address."""
+        """The path and query at the site, or the whole address of another site."""
         return self.driver.current_url.removeprefix(self.site)
 
     @property
@@ -69,11 +69,11 @@ class Walk:
 
     @property
     def text(self) -> str:
-        """All that the page says."""
+        """The text of the page."""
         return self.driver.find_element(By.TAG_NAME, "main").text
 
     def press(self, label: str) -> None:
-        """Follow the link, or press the button, of this label, as soon as there is one."""
+        """Click the link or button with this label, as soon as it exists."""
         labelled = f"//a[text()='{label}'] | //button[text()='{label}']"
 
         def pressed() -> bool:
@@ -87,7 +87,7 @@ class Walk:
         self.arrive_where(path.__eq__)
 
     def arrive_where(self, right: Callable[[str], bool]) -> None:
-        """Wait until the browser is where the test says (see ``at``)."""
+        """Wait until the browser's address satisfies a condition (see ``at``)."""
         self._wait(lambda: right(self.at), "arrive")
 
     def see(self, heading: str, path: str = "") -> None:
@@ -104,20 +104,20 @@ class Walk:
         self.press("Sign in and allow")
 
     def fetch(self, path: str, method: str = "GET") -> dict[str, Any]:
-        """Return what a script of this page gets from the site: ``status`` and ``json``, or ``error``."""
+        """Return the result of a script's request: ``status`` and ``json``, or ``error``."""
         answer: dict[str, Any] = self.driver.execute_async_script(_FETCH, path, method)
         return answer
 
     def faults_of_looks(self) -> list[str]:
-        """Return what is hard to read here: text without contrast (WCAG 2.2 AA), or wider than the window."""
+        """Return texts without contrast (WCAG 2.2 AA), and whether the page is too wide."""
         found: list[str] = self.driver.execute_script(_UNREADABLE)
         width, shown = self.driver.execute_script(
             "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )
         return found + ([f"{width} pixels in {shown}"] if width > shown else [])
 
-    def _wait(self, done: Callable[[], bool], what: str) -> None:
+    def _wait(self, done: Callable[[], bool], goal: str) -> None:
         wait = WebDriverWait(
             self.driver, _SECONDS, 0.05, (NoSuchElementException, StaleElementReferenceException)
         )
-        wait.until(lambda _: done(), f"{what}, at {self.at}")
+        wait.until(lambda _: done(), f"{goal}, at {self.at}")

@@ -1,4 +1,4 @@
-"""gunicorn with the application of ``wsgi.py``, as a process of its own, and visitors who sign in there."""
+"""gunicorn with the application of ``wsgi.py``, as a process, and visitors of the site."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _SECONDS = 30
 
 
 class WebServer:
-    """A gunicorn whose address is known, and bound, as soon as it is made.
+    """A gunicorn whose address is bound and known from the start.
 
     Args:
-        options: Of gunicorn's command line.
-        app: What gunicorn serves; by default each answer names its worker in the header ``X-Worker``.
+        options: Options of gunicorn's command line.
+        app: The application; the default one names the worker of each answer in the header ``X-Worker``.
     """
 
     def __init__(self, *options: str, app: str = "tests.peers.traced_wsgi:app") -> None:
@@ -38,25 +38,25 @@ class WebServer:
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._heard = threading.Condition()  # guards the two below
+        self._heard = threading.Condition()  # guards the two members below
         self._lines: list[str] = []
         self._silent = False
 
     def client(self, url: str = "") -> Client:
-        """Return how a provider knows the site.
+        """Return the site's registration at a provider.
 
         Args:
-            url: Where browsers find it, if not at its own address.
+            url: The site's address for browsers; empty for its own address.
         """
         site = url or self.url
         return Client(CLIENT_ID, CLIENT_SECRET, (f"{site}/auth/callback",), (f"{site}/",))
 
     @contextmanager
     def running(self, settings: Mapping[str, str]) -> Iterator[WebServer]:
-        """Start it and wait until it answers; at the end it is stopped with all its processes.
+        """Start it and wait until it answers; stop it with its processes at the end of the block.
 
         Args:
-            settings: The ``PYWRY_*`` variables; none of this process's own are handed on.
+            settings: The ``PYWRY_*`` variables; those of this process are not inherited.
         """
         with self.launched(settings):
             self._await_answer()
@@ -64,7 +64,7 @@ class WebServer:
 
     @contextmanager
     def launched(self, settings: Mapping[str, str]) -> Iterator[WebServer]:
-        """Start it and do not wait, because it should not run for long."""
+        """Start it without waiting, for settings with which it should soon exit."""
         self.process = self._start(settings)
         listener = threading.Thread(target=self._listen, name="web-server-output")
         listener.start()
@@ -76,7 +76,9 @@ class WebServer:
 
     def _start(self, settings: Mapping[str, str]) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYWRY_")}
-        with self._listening as listening:  # ours closes: a connection breaks when the server has ended
+        with (
+            self._listening as listening
+        ):  # close this process's socket, so that connections fail when the server has ended
             return subprocess.Popen(
                 [*self._command, *self._bound_to(listening.fileno())],
                 cwd=ROOT,
@@ -101,14 +103,14 @@ class WebServer:
             self.process.wait()
 
     def output(self) -> str:
-        """Return all that it wrote so far; once it has ended, all that it ever wrote."""
+        """Return its output so far; after its end, the whole output."""
         with self._heard:
             if self.process.poll() is not None:
                 self._heard.wait_for(lambda: self._silent, _SECONDS)
             return "".join(self._lines)
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        """Wait until it has written so many lines with a text."""
+        """Wait until a number of lines with a text were written."""
         with self._heard:
             said = self._heard.wait_for(lambda: sum(text in line for line in self._lines) >= times, _SECONDS)
             assert said, f"{text!r} did not come:\n{''.join(self._lines)}"
@@ -137,11 +139,11 @@ class WebServer:
 
 
 class ASGIServer(WebServer):
-    """A uvicorn, likewise.
+    """A uvicorn whose address is bound and known from the start.
 
     Args:
-        options: Of uvicorn's command line.
-        app: What uvicorn serves.
+        options: Options of uvicorn's command line.
+        app: The application.
     """
 
     def __init__(self, *options: str, app: str) -> None:
@@ -153,11 +155,11 @@ class ASGIServer(WebServer):
 
 
 class Visitor:
-    """A browser that opens a new connection for each request, runs no script and keeps its cookies.
+    """A browser with cookies, without scripts, and with a new connection for each request.
 
     Args:
         url: The site.
-        person: Who signs in with it.
+        person: The user of the browser.
         ca: The certificate authority (PEM file) to trust.
     """
 
@@ -168,7 +170,10 @@ class Visitor:
         self.cookies = requests.cookies.RequestsCookieJar()
 
     def get(self, path: str, **headers: str) -> requests.Response:
-        """Go to a path or URL of the site and no further; header names with underscores for dashes."""
+        """Open a path or URL of the site without following redirects.
+
+        Underscores in names of headers become dashes.
+        """
         return self._request("GET", path, headers)
 
     def post(self, path: str, **headers: str) -> requests.Response:
@@ -182,7 +187,7 @@ class Visitor:
         return answer
 
     def authorize(self, begun: requests.Response) -> str:
-        """Sign in at the provider, and return the callback that it sends the browser to."""
+        """Sign in at the provider, and return the URL of the callback."""
         return self._person.authorize(begun.headers["Location"])
 
     def sign_in(self, path: str = "/auth/login") -> requests.Response:
@@ -193,7 +198,7 @@ class Visitor:
 
     @property
     def user(self) -> str | None:
-        """Who the site says is signed in."""
+        """The signed-in user, according to the site."""
         answer = self.get("/auth/status", Accept="application/json")
         assert answer.status_code == 200, (answer.status_code, answer.text)
         user: str | None = answer.json()["user_id"]
@@ -211,7 +216,7 @@ class Visitor:
 
 
 def settings_for(issuer: str, **deploy: str) -> dict[str, str]:
-    """Return the settings of a site that signs in at an issuer; ``deploy`` names ``PYWRY_DEPLOY__*``."""
+    """Return the settings of a site with an issuer; ``deploy`` names ``PYWRY_DEPLOY__*``."""
     oauth2 = {
         "PROVIDER": "oidc",
         "ISSUER_URL": issuer,
@@ -225,12 +230,12 @@ def settings_for(issuer: str, **deploy: str) -> dict[str, str]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the living processes that a process started."""
+    """Return the running child processes of a process."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if int(parent) == pid and state != "Z":
             found.append(int(stat.parent.name))
