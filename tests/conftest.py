@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a browser, npm's OpenID provider, TLS files, and the plugins below."""
+"""Fixtures for all tests: a browser, npm's OpenID provider, TLS files, and plugins."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.peers.oidc_provider import OIDCProviderPeer
 from tests.peers.tls import TLSFiles, make_tls_files
 
 pytest_plugins = ["tests.backends.fixtures", "tests.deploy.fixtures"]
-"""Backends and wired applications: more than one room of the tests uses them."""
+"""Backends and wired applications, which several rooms of the tests use."""
 
 
 @pytest.fixture(scope="session")
 def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TLSFiles:
-    """A certificate authority and a certificate of its for the loopback address."""
+    """A certificate authority, and a certificate from it for the loopback address."""
     return make_tls_files(tmp_path_factory.mktemp("tls"))
 
 
@@ -30,6 +30,6 @@ def chromium(tls_files: TLSFiles) -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="module")
 def oidc_provider_peer() -> Iterator[OIDCProviderPeer]:
-    """npm's oidc-provider with one native public client, PKCE required and refresh tokens that rotate."""
+    """npm's oidc-provider with one native client, required PKCE and rotating refresh tokens."""
     with OIDCProviderPeer() as peer:
         yield peer

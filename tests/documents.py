@@ -1,4 +1,4 @@
-"""The project's Markdown pages: their code blocks, links and headings, and the settings that they export."""
+"""The project's Markdown pages: code blocks, links, headings and settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-"""Every page, those of the root and those of the site."""
+"""All pages: those of the root and those of the site."""
 
 LOCAL_ISSUER = "http://127.0.0.1:9000"
-"""Where the pages' examples expect the local provider."""
+"""The address of the local provider in the examples of the pages."""
 
 
 def text_of(page: Path) -> str:
@@ -32,22 +32,22 @@ def block(page: Path, language: str, containing: str) -> str:
 
 
 def links(page: Path) -> list[str]:
-    """Return the targets of a page's links and pictures that lead inside the project."""
+    """Return the targets of a page's links and pictures inside the project."""
     return re.findall(r"\]\((?!\w+:)([^)\s]+)\)", text_of(page))
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub and MyST make them."""
+    """Return the anchors of a page's headings, in the form of GitHub and MyST."""
     headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def exported(code: str, issuer: str) -> dict[str, str]:
-    """Return the settings that a shell block exports, read by a shell.
+    """Return the settings that a shell block exports, as a shell reads them.
 
     Args:
-        code: The block; its other commands do not run.
-        issuer: Takes the place of the local provider's address.
+        code: The block. Its other commands do not run.
+        issuer: Replaces the address of the local provider.
     """
     exports = [line for line in code.replace(LOCAL_ISSUER, issuer).splitlines() if line.startswith("export ")]
     script = "\n".join(["set -eu", *exports, "env -0"])

@@ -1,4 +1,4 @@
-"""Faults of a provider: a test says which endpoint answers something other than the truth."""
+"""Faults of a provider, which a test sets for each endpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pywry_auth.testing import IdentityProvider
 class Faults:
     """A middleware that replaces or changes the answers of the local identity provider.
 
-    ``answers`` maps a path to a response (status, media type, body), or to a function that changes the true
-    response. ``before`` is called with the path of each request.
+    ``answers`` maps a path to a response (status, media type, body), or to a function that changes the
+    original response. ``before`` is called with the path of each request.
 
     Args:
-        idp: The provider; None leaves it to the caller to wrap one in ``around``.
+        idp: The provider; with None, the caller wraps a provider in ``around``.
     """
 
     def __init__(self, idp: IdentityProvider | None = None) -> None:
@@ -28,7 +28,7 @@ class Faults:
             idp.wrap(self.around)
 
     def around(self, app: Any) -> Any:
-        """Return a WSGI application with the faults around another."""
+        """Return a WSGI application that puts the faults in front of another one."""
 
         def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             path = environ["PATH_INFO"]
@@ -40,11 +40,11 @@ class Faults:
                 body, status, headers = run_wsgi_app(app, environ, buffered=True)
                 return answer(Response(b"".join(body), status, headers))(environ, start_response)
             code, media_type, content = answer
-            start_response(f"{code} Told so", [("Content-Type", media_type)])
+            start_response(f"{code} Replaced", [("Content-Type", media_type)])
             return [content]
 
         return serve
 
     def down(self, *paths: str) -> None:
-        """Let the endpoints at these paths answer 500."""
+        """Let the endpoints at these paths answer with status 500."""
         self.answers |= dict.fromkeys(paths, (500, "text/plain", b"down"))

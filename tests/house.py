@@ -1,4 +1,4 @@
-"""The rules for imports as data, and a reader of a file's imports that does not run it."""
+"""The rules for imports as data, and a reader of a file's imports."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "__init__": _WEB | {"native", "app"},
     "wsgi": frozenset({"site"}),
 }
-"""For each room, or file of the top level, the rooms below it. Towers and wings do not know each other."""
+"""The rooms below each room or top-level file. Rooms on the same floor do not import each other."""
 
 _FLASK = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
 
@@ -77,18 +77,21 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "segno": ("cli/*",),
     "pytest": ("testing/*",),
 }
-"""For each foreign package the files that may load it; annotations elsewhere may name its types."""
+"""The files that may load each third-party package. Annotations elsewhere may name its types."""
 
 CLOSED_TO_ANNOTATIONS = frozenset({"flask"})
-"""Packages whose types are not named outside their doors either."""
+"""Packages whose types may not be named outside their doors."""
 
 SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "site/*")
-"""The roof, and the faces' forms without arguments: settings are handed down from there."""
+"""The files that may read the settings. All others get them as arguments."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """One import statement's one name; ``later`` inside a function, ``typing`` for annotations alone."""
+    """One imported name.
+
+    ``later`` means inside a function, ``typing`` only for annotations.
+    """
 
     name: str
     line: int
@@ -97,11 +100,11 @@ class Import:
 
 
 def imports_of(source: str, path: str) -> Iterator[Import]:
-    """Yield the imports of a file, those inside functions and by ``import_module`` too.
+    """Yield the imports of a file, including those in functions and by ``import_module``.
 
     Args:
         source: The file's text.
-        path: Where it is, below the package.
+        path: The file's path below the package.
     """
     yield from _walk(ast.parse(source), path, later=False, typing=False)
 
@@ -135,16 +138,16 @@ def _names(node: ast.AST, path: str) -> list[str]:
 
 
 def room_of(path: str) -> str:
-    """Return the room that a file stands in, or the file's own name on the top level."""
+    """Return the room of a file, or the name of a top-level file."""
     return Path(path).parts[0].removesuffix(".py")
 
 
 def faults(source: str, path: str) -> list[str]:
-    """Return a sentence for each import that the house forbids.
+    """Return a sentence for each forbidden import.
 
     Args:
         source: The file's text.
-        path: Where it is, below the package, or ``wsgi.py``.
+        path: The file's path below the package, or ``wsgi.py``.
     """
     found = []
     for entry in imports_of(source, path):
@@ -158,13 +161,13 @@ def faults(source: str, path: str) -> list[str]:
 
 def _inside(entry: Import, path: str, rest: str) -> list[str]:
     room, there = room_of(path), rest.partition(".")[0]
-    told = [f"{path}:{entry.line} imports {entry.name}"]
+    entered = f"{path}:{entry.line} imports {entry.name}"
     if there not in FLOORS:
-        return [f"{told[0]}: the package's own face"]
+        return [f"{entered}: the package's own face"]
     if there != room and there not in FLOORS.get(room, frozenset()):
-        return [f"{told[0]}: {there} is not below {room}"]
+        return [f"{entered}: {there} is not below {room}"]
     if rest == "config.get_settings" and not any(fnmatch(path, reader) for reader in SETTINGS_READERS):
-        return [f"{told[0]}: settings are read at the roof"]
+        return [f"{entered}: the settings are read at the roof"]
     return []
 
 
@@ -177,10 +180,10 @@ def _outside(entry: Import, path: str, package: str) -> list[str]:
 
 
 def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
-    """Return for each file the files that it imports, inside functions too; annotations do not count.
+    """Return the imports of each file from the package, except those for annotations.
 
     Args:
-        sources: The files' texts by their paths below the package.
+        sources: The texts of the files by their paths below the package.
     """
     paths = {_module(path): path for path in sources}
     graph = {}
@@ -192,7 +195,7 @@ def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def cycles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
-    """Return the groups of files in which every file imports every other, directly or not."""
+    """Return the groups of files that import each other, directly or indirectly."""
     reached = {path: _reached(path, graph) for path in graph}
     return {
         frozenset(other for other in reached[path] if path in reached[other])
@@ -215,7 +218,7 @@ def _module(path: str) -> str:
 
 
 def files() -> list[str]:
-    """Return the package's files as paths below it, and ``wsgi.py``."""
+    """Return the paths of the package's files below it, and ``wsgi.py``."""
     package = ROOT / PACKAGE
     return [*sorted(str(file.relative_to(package)) for file in package.rglob("*.py")), "wsgi.py"]
 

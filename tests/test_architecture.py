@@ -1,4 +1,4 @@
-"""The house holds: each file imports from floors below it, and each foreign name has its door."""
+"""Each file imports from lower floors only, and each third-party package has its doors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.house import (
 
 
 @pytest.mark.parametrize("path", files())
-def test_a_file_imports_what_it_may(path: str) -> None:
+def test_a_file_has_only_allowed_imports(path: str) -> None:
     assert faults(source_of(path), path) == []
 
 
@@ -28,8 +28,8 @@ def test_every_room_has_its_floor() -> None:
     assert {room_of(path) for path in files()} <= set(FLOORS)
 
 
-def test_no_two_rooms_stand_on_each_other() -> None:
-    """Floors that formed a ring would be no floors."""
+def test_no_two_rooms_are_above_each_other() -> None:
+    """The floors form no cycle."""
     left = {room: set(below) for room, below in FLOORS.items()}
     while ready := [room for room, below in left.items() if not below & set(left)]:
         for room in ready:
@@ -38,7 +38,7 @@ def test_no_two_rooms_stand_on_each_other() -> None:
 
 
 def test_no_files_import_each_other_in_a_cycle() -> None:
-    """An import inside a function does not break a cycle; one for annotations does."""
+    """An import inside a function does not remove a cycle; one for annotations does."""
     assert cycles(import_graph({path: source_of(path) for path in files()})) == set()
 
 
@@ -61,8 +61,8 @@ _CYCLES = {
 
 
 @pytest.mark.parametrize(("first", "second", "seen"), _CYCLES.values(), ids=_CYCLES)
-def test_a_cycle_is_seen_wherever_it_hides(first: str, second: str, seen: bool) -> None:
-    """The checker itself, on sources made up for it."""
+def test_every_kind_of_cycle_is_found(first: str, second: str, seen: bool) -> None:
+    """This tests the checker, with example sources."""
     sources = {"flow/a.py": first, "flow/b.py": second, "flow/c.py": "from pywry_auth.flow.b import x"}
     found = cycles(import_graph(sources))
     assert [{"flow/a.py", "flow/b.py"} <= group for group in found] == ([True] if seen else [])
@@ -129,26 +129,26 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("path", "source", "told"), WRONG)
-def test_a_wrong_import_is_seen_wherever_it_hides(path: str, source: str, told: str) -> None:
-    """The checker itself, on sources made up for it."""
+@pytest.mark.parametrize(("path", "source", "fault"), WRONG)
+def test_every_kind_of_wrong_import_is_found(path: str, source: str, fault: str) -> None:
+    """This tests the checker, with example sources."""
     found = faults(source, path)
     assert len(found) == 1
-    assert told in found[0]
+    assert fault in found[0]
     assert found[0].startswith(f"{path}:")
 
 
 @pytest.mark.parametrize(("path", "source"), RIGHT)
-def test_a_right_import_is_left_alone(path: str, source: str) -> None:
+def test_an_allowed_import_is_not_reported(path: str, source: str) -> None:
     assert faults(source, path) == []
 
 
 @pytest.mark.parametrize("package", DOORS)
-def test_a_package_with_a_door_is_kept_out_of_all_other_rooms(package: str) -> None:
+def test_a_package_with_doors_is_refused_in_other_rooms(package: str) -> None:
     assert faults(f"def f():\n    import {package}", "exceptions.py")
 
 
-# What else every file keeps to
+# Further rules for every file
 
 
 def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -158,7 +158,7 @@ def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @pytest.mark.parametrize("path", files())
-def test_a_file_opens_with_a_sentence(path: str) -> None:
+def test_a_module_docstring_opens_with_a_sentence(path: str) -> None:
     docstring = ast.get_docstring(ast.parse(source_of(path))) or ""
     assert docstring.partition("\n\n")[0].rstrip().endswith(".")
 
@@ -169,7 +169,7 @@ LONGEST_FILES = {"providers/base.py": 260}
 
 @pytest.mark.parametrize("path", files())
 def test_functions_are_short(path: str) -> None:
-    """Their docstrings not counted."""
+    """Docstrings do not count."""
     for function in _functions(ast.parse(source_of(path))):
         body = function.body[1:] if ast.get_docstring(function) else function.body
         lines = (function.end_lineno or 0) - body[0].lineno + 1 if body else 0
@@ -177,17 +177,17 @@ def test_functions_are_short(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", LONGEST_FILES)
-def test_a_file_that_grew_too_long_once_stays_short(path: str) -> None:
+def test_formerly_long_files_stay_short(path: str) -> None:
     assert len(source_of(path).splitlines()) <= LONGEST_FILES[path]
 
 
 FORBIDDEN_CALLS = {
-    "logging.basicConfig": "logging is the application's",
-    "os.putenv": "the environment is the process's",
-    "os.environ.setdefault": "the environment is the process's",
-    "os.environ.update": "the environment is the process's",
-    "os.environ.pop": "the environment is the process's",
-    "socket.setdefaulttimeout": "so is the default timeout",
+    "logging.basicConfig": "logging belongs to the application",
+    "os.putenv": "the environment belongs to the process",
+    "os.environ.setdefault": "the environment belongs to the process",
+    "os.environ.update": "the environment belongs to the process",
+    "os.environ.pop": "the environment belongs to the process",
+    "socket.setdefaulttimeout": "the default timeout belongs to the process",
     "signal.signal": "and signals",
     "warnings.filterwarnings": "and warnings",
     "warnings.simplefilter": "and warnings",
@@ -202,8 +202,8 @@ FORBIDDEN_CALLS = {
         if not path.startswith(("cli/", "__main__")) and not path.endswith("__main__.py")
     ],
 )
-def test_a_file_changes_nothing_of_the_process(path: str) -> None:
-    """R, P17: programs of the command line alone may."""
+def test_a_file_changes_no_state_of_the_process(path: str) -> None:
+    """Only programs of the command line may. [R, P17]"""
     tree = ast.parse(source_of(path))
     calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert calls & set(FORBIDDEN_CALLS) == set()

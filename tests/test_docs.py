@@ -1,4 +1,4 @@
-"""The documentation's examples run as they stand, its links resolve, and its site builds."""
+"""The documentation's examples run unchanged, its links resolve, and its site builds."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_variable_is_a_setting(page: Path) -> None:
 
 
 @pytest.mark.parametrize("guide", _GUIDES, ids=_name)
-def test_every_short_name_in_a_guide_is_a_setting_too(guide: Path) -> None:
+def test_every_short_name_in_a_guide_is_a_setting(guide: Path) -> None:
     told = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", guide.read_text()))
     assert told
     assert told <= {name.partition("__")[2] for name in _FIELDS}
@@ -81,8 +81,8 @@ def generate() -> ModuleType:
     return module
 
 
-def test_the_generated_pages_are_fresh(generate: ModuleType) -> None:
-    """`make docs` writes them."""
+def test_the_generated_pages_are_current(generate: ModuleType) -> None:
+    """``make docs`` writes them."""
     assert (DOCS / "settings.md").read_text() == generate.settings_page()
     assert (DOCS / "errors.md").read_text() == generate.errors_page()
 
@@ -114,7 +114,7 @@ def test_there_is_a_guide_for_each_provider() -> None:
 
 
 @pytest.mark.parametrize("guide", _GUIDES, ids=_name)
-def test_a_guides_settings_make_its_provider(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_a_guide_create_its_provider(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_settings(monkeypatch)
     for name, value in exported(blocks(guide, "sh")[0], LOCAL_ISSUER).items():
         monkeypatch.setenv(name, _GUID if name.endswith("TENANT_ID") else value)
@@ -126,15 +126,13 @@ def test_a_guides_settings_make_its_provider(guide: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("guide", _GUIDES, ids=_name)
-def test_a_guides_code_makes_a_site_that_lets_users_sign_in(
-    guide: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_code_of_a_guide_is_a_site_with_sign_in(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_settings(monkeypatch)
     (code,) = blocks(guide, "python")
     app = _executed(code)["app"]
     assert isinstance(app, Flask)
     assert "/auth/callback" in {rule.rule for rule in app.url_map.iter_rules()}
-    assert app.test_client().get("/auth/userinfo").status_code == 401  # and not 503: sign-in is switched on
+    assert app.test_client().get("/auth/userinfo").status_code == 401  # not 503, because sign-in is enabled
 
 
 @pytest.mark.parametrize("name", ["google", "github", "microsoft"])
@@ -150,7 +148,7 @@ def _without_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _executed(code: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
     names = {"__name__": "own"} if names is None else names
-    exec(code, names)  # noqa: S102 - this is what it is for
+    exec(code, names)  # noqa: S102 - the purpose of this function
     return names
 
 
@@ -188,7 +186,7 @@ def test_a_program_chooses_its_provider_and_store_in_code(idp: IdentityProvider,
     assert (tmp_path / "tokens.sqlite3").exists()
 
 
-def test_a_program_tells_errors_apart(idp: IdentityProvider, tmp_path: Path) -> None:
+def test_a_program_distinguishes_errors(idp: IdentityProvider, tmp_path: Path) -> None:
     code = _native_block(idp, "AuthFlowCancelled")
     status, out, err = _run(code, _native(idp), tmp_path, asks=True)
     assert (status, out) == (0, "Signed in: Alice Example\n"), err
@@ -198,7 +196,9 @@ def test_a_program_tells_errors_apart(idp: IdentityProvider, tmp_path: Path) -> 
     assert "You did not sign in within five minutes." in err
 
 
-def test_a_program_stays_signed_in_and_others_need_not_ask(idp: IdentityProvider, tmp_path: Path) -> None:
+def test_a_program_stays_signed_in_and_other_programs_use_its_tokens(
+    idp: IdentityProvider, tmp_path: Path
+) -> None:
     settings = _native(idp) | {"PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite"}
     quiet = settings | {"PYWRY_OAUTH2__OPEN_BROWSER": "false"}
     job = _native_block(idp, "timeout=0")
@@ -223,7 +223,7 @@ def test_every_block_of_the_page_on_native_mode_is_run() -> None:
 
 @pytest.fixture
 def site(idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> IdentityProvider:
-    """The README's settings, a folder for files, and the provider that the examples sign in at."""
+    """The README's settings, a folder for files, and the provider of the examples."""
     _without_settings(monkeypatch)
     for name, value in exported(block(README, "sh", "pywry-web"), idp.issuer).items():
         monkeypatch.setenv(name, value)
@@ -324,7 +324,7 @@ def test_flask_offers_several_providers(site: IdentityProvider) -> None:
     assert browser.begin("/auth/login?provider=corp").startswith(f"{site.issuer}/authorize?")
 
 
-def test_flask_wtf_lets_the_sign_out_form_through(site: IdentityProvider) -> None:
+def test_flask_wtf_accepts_the_sign_out_form(site: IdentityProvider) -> None:
     browser = _browser(_app(_FLASK, "CSRFProtect", site))
     browser.sign_in()
     assert browser.post("/auth/logout", html=True).status_code == 303
@@ -332,7 +332,8 @@ def test_flask_wtf_lets_the_sign_out_form_through(site: IdentityProvider) -> Non
 
 
 def test_flask_login_knows_the_user(site: IdentityProvider) -> None:
-    names = _executed(block(_FLASK, "python", "LoginManager"))  # they keep the signal's receiver alive
+    # The names keep the receiver of the signal alive
+    names = _executed(block(_FLASK, "python", "LoginManager"))
     browser = _browser(names["app"])
     assert browser.get("/me", html=True).location == "/auth/login?next=%2Fme"
     browser.sign_in("/auth/login?next=/me")
@@ -402,7 +403,7 @@ def test_the_settings_for_deployment_are_accepted(tmp_path: Path) -> None:
 
 
 def test_the_site_builds_with_every_page_and_every_public_name(tmp_path: Path) -> None:
-    """One test, because several processes would build the site several times."""
+    """This is one test, because several processes would build the site several times."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "docs", str(tmp_path)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert (run.returncode, run.stderr) == (0, "")

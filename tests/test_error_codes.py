@@ -1,4 +1,4 @@
-"""Error codes come from one table: no file writes one as bare text, and the table has none in vain."""
+"""Error codes come from one table, and every code of the table is used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.house import files, source_of
 
 CODES = {str(member) for member in ErrorCode}
 ONLY_OF_PROVIDERS = {"SERVER_ERROR"}
-"""Codes that no file names: a provider sends them (RFC 6749 §4.1.2.1), and ``status_of`` finds them."""
+"""Codes that only providers send (RFC 6749 §4.1.2.1); ``status_of`` finds their status."""
 
 
 def bare_codes(source: str) -> list[str]:
-    """Return the error codes that a file writes as text where ``ErrorCode`` belongs."""
+    """Return the error codes that a file writes as text instead of ``ErrorCode``."""
     found = []
     for node in ast.walk(ast.parse(source)):
         for place in _places(node):
@@ -38,7 +38,7 @@ def _places(node: ast.AST) -> Iterator[ast.expr]:
 
 
 @pytest.mark.parametrize("path", files())
-def test_no_code_is_bare_text(path: str) -> None:
+def test_no_code_is_written_as_text(path: str) -> None:
     assert bare_codes(source_of(path)) == []
 
 
@@ -54,8 +54,8 @@ def test_no_code_is_bare_text(path: str) -> None:
         "_ = dict(error='cancelled' if late else code)",
     ],
 )
-def test_a_bare_code_is_seen_wherever_it_hides(source: str) -> None:
-    """The checker itself, on sources made up for it."""
+def test_every_kind_of_bare_code_is_found(source: str) -> None:
+    """This tests the checker, with example sources."""
     assert bare_codes(source) == ["cancelled"]
 
 
@@ -68,7 +68,7 @@ def test_a_bare_code_is_seen_wherever_it_hides(source: str) -> None:
         "_ = word('cancelled')",
     ],
 )
-def test_other_text_is_left_alone(source: str) -> None:
+def test_other_text_is_not_reported(source: str) -> None:
     assert bare_codes(source) == []
 
 

@@ -1,4 +1,4 @@
-"""The files around the code agree with it: dependencies, version, changelog and spelling list."""
+"""The project files agree with the code: dependencies, versions, changelog, spelling."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ def test_the_changelog_has_one_sentence_for_each_entry() -> None:
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_a_python_version_that_is_named_is_tried(version: str) -> None:
+def test_the_workflow_tries_every_named_python_version(version: str) -> None:
     workflow = (_ROOT / ".github" / "workflows" / "tests.yaml").read_text(encoding="utf-8")
     assert f'"{version}"' in workflow
     assert f"Programming Language :: Python :: {version}" in _setup()["metadata"]["classifiers"]
 
 
-def test_the_spelling_list_finds_a_word_of_the_dialect(tmp_path: Path) -> None:
+def test_the_spelling_list_finds_discouraged_words(tmp_path: Path) -> None:
     (tmp_path / "text.md").write_text("Nobody is asked anew, and a recieved code expires.\n")
     command = (sys.executable, "-m", "codespell_lib", "-D", "-", str(tmp_path / "text.md"))
     run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)

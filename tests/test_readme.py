@@ -1,4 +1,4 @@
-"""The README's code signs users in as it stands, and its statements about files and commands are true."""
+"""The README's code runs unchanged, and its statements are true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TEXT = README.read_text()
 
 @pytest.fixture
 def idp() -> Iterator[IdentityProvider]:
-    """The provider as its command starts it, on another port."""
+    """The provider as its command starts it, but on another port."""
     with IdentityProvider() as idp:
         yield idp
 
@@ -33,7 +33,7 @@ def test_it_is_short() -> None:
     assert (ROOT / "docs" / "_static" / "demo.png").stat().st_size < 150_000
 
 
-def test_the_provider_starts_as_told_and_knows_the_clients_that_are_told() -> None:
+def test_the_provider_starts_by_the_command_and_knows_the_clients() -> None:
     command = re.search(r"^python (-m \S+ --port) 9000$", block(README, "sh", "identity_provider"), re.M)
     assert command
     with started(sys.executable, *command[1].split(), "0") as program:
@@ -68,13 +68,13 @@ def test_the_program_signs_in_with_the_exported_settings(idp: IdentityProvider) 
 
 def _settings_of_the_site(idp: IdentityProvider, folder: Path) -> dict[str, str]:
     settings = exported(block(README, "sh", "pywry-web"), idp.issuer)
-    assert len(settings["PYWRY_DEPLOY__TOKEN_SECRET"]) > 40  # the shell made it
+    assert len(settings["PYWRY_DEPLOY__TOKEN_SECRET"]) > 40  # the shell created it
     return settings | {"PYWRY_DEPLOY__SQLITE_PATH": str(folder / "state.sqlite3")}
 
 
 def _executed(code: str) -> Any:
     own: dict[str, Any] = {"__name__": "own"}
-    exec(code, own)  # noqa: S102 - this is what it is for
+    exec(code, own)  # noqa: S102 - the purpose of this function
     return own["app"]
 
 
@@ -104,7 +104,7 @@ def test_the_fastapi_application_signs_in_with_the_exported_settings(
     assert browser.get("/reports").json == {"for": "alice@example.com"}
 
 
-def test_every_command_is_there() -> None:
+def test_every_command_exists() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"(?:^|`)make (\w+)\b", _TEXT, re.MULTILINE))
     assert targets >= {"demo", "test", "docs"}

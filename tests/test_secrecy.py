@@ -1,4 +1,4 @@
-"""T31: no log, message, page or error of a whole sign-in holds a token, code, verifier or client secret."""
+"""A sign-in puts no token, code, verifier or secret into logs, messages, pages or errors. [T31]"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SECRET = "canary-client-secret"
 
 @dataclass
 class Wire:
-    """Everything secret that went to and from the provider's token endpoint, in both directions."""
+    """All secrets in requests to the provider's token endpoint and in its answers."""
 
     secrets: set[str] = field(default_factory=lambda: {_SECRET})
     refuses: bool = False
@@ -40,7 +40,7 @@ class Wire:
             sent = dict(parse_qsl(body.decode()))
             secret = {sent[n] for n in ("code", "code_verifier", "refresh_token") if n in sent}
             self.secrets |= secret | {environ["HTTP_AUTHORIZATION"].removeprefix("Basic ")}
-            if self.refuses:  # and quotes what it was sent, as some do
+            if self.refuses:  # quote the secrets, as some providers do
                 return _quoting(secret)(environ, start_response)
             response = Response.from_app(app, environ)
             members = json.loads(response.get_data())
@@ -51,8 +51,11 @@ class Wire:
 
 
 def _quoting(secrets: set[str]) -> Response:
-    told = {"error": "invalid_grant", "error_description": f"never heard of {' and '.join(sorted(secrets))}"}
-    return Response(json.dumps(told), 400, content_type="application/json")
+    refusal = {
+        "error": "invalid_grant",
+        "error_description": f"unknown value {' and '.join(sorted(secrets))}",
+    }
+    return Response(json.dumps(refusal), 400, content_type="application/json")
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def wire() -> Wire:
 
 @pytest.fixture
 def app(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[PyWry]:
-    """A program with a client secret, on a fixed port because such a client must register its address."""
+    """A program with a client secret, which must register an address with a port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     client = Client("desk", _SECRET, (f"http://127.0.0.1:{port}/callback",))
@@ -74,22 +77,22 @@ def app(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Iterator[PyWry]:
         yield PyWry(get_settings())
 
 
-class Heard:
-    """All that is logged, printed, or said in an error or a repr, while a test runs."""
+class Output:
+    """Everything that a test logs, prints, or shows in an error or a representation."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
         caplog.set_level(logging.DEBUG)
         self._caplog, self._capfd = caplog, capfd
         self._texts: list[str] = []
 
-    def hear(self, *things: object) -> None:
+    def add(self, *things: object) -> None:
         self._texts += [text for thing in things for text in (repr(thing), str(thing))]
 
-    def hear_error(self, error: BaseException) -> None:
-        self.hear(error, vars(error), *traceback.format_exception(error))
+    def add_error(self, error: BaseException) -> None:
+        self.add(error, vars(error), *traceback.format_exception(error))
 
     def everything(self) -> str:
-        # What the person's browser logs is another program's, were this not a test.
+        # The browser of the user is another program in real life, so leave out its log.
         records = [record for record in self._caplog.records if record.threadName != "person"]
         assert {record.levelno for record in records} >= {logging.DEBUG}
         logged = [f"{record.getMessage()} {vars(record)!r}" for record in records]
@@ -98,44 +101,45 @@ class Heard:
 
 
 @pytest.fixture
-def heard(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Heard:
-    return Heard(caplog, capfd)
+def output(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Output:
+    return Output(caplog, capfd)
 
 
-def test_a_whole_sign_in_tells_no_secret(app: PyWry, wire: Wire, heard: Heard) -> None:
+def test_a_whole_sign_in_shows_no_secret(app: PyWry, wire: Wire, output: Output) -> None:
     person = Person()
     result = app.login(show_window=person.open, close_window=person.close)
     session = app.session_manager
     assert session is not None
     fresh = session.refresh()
-    heard.hear(result, result.tokens, fresh, app, session, get_settings().oauth2)
+    output.add(result, result.tokens, fresh, app, session, get_settings().oauth2)
     assert app.logout()
-    everything = heard.everything()
+    everything = output.everything()
     assert "To sign in" in everything or "Sign in with the browser" in everything
-    assert len(wire.secrets) == 10  # the client's, plain and encoded, code, verifier, and twice three tokens
+    # The client secret, plain and encoded, code, verifier, and twice three tokens
+    assert len(wire.secrets) == 10
     assert [secret for secret in wire.secrets if secret in everything or secret in person.last_page] == []
 
 
-def test_a_provider_that_quotes_what_it_refuses_is_not_repeated(app: PyWry, wire: Wire, heard: Heard) -> None:
+def test_secrets_that_a_provider_quotes_are_not_shown(app: PyWry, wire: Wire, output: Output) -> None:
     wire.refuses = True
     person = Person()
-    with pytest.raises(AuthenticationError, match="never heard of") as caught:
+    with pytest.raises(AuthenticationError, match="unknown value") as caught:
         app.login(force=True, show_window=person.open, close_window=person.close)
-    heard.hear_error(caught.value)
-    assert len(wire.secrets) == 4  # the client's, plain and encoded, code and verifier
-    everything = heard.everything()
+    output.add_error(caught.value)
+    assert len(wire.secrets) == 4  # the client secret, plain and encoded, code and verifier
+    everything = output.everything()
     assert [secret for secret in wire.secrets if secret in everything or secret in person.last_page] == []
     assert dict(parameters_of(person.callback))["code"] in wire.secrets
 
 
-def test_a_refresh_that_is_refused_tells_no_secret(app: PyWry, wire: Wire, heard: Heard) -> None:
+def test_a_refused_refresh_shows_no_secret(app: PyWry, wire: Wire, output: Output) -> None:
     person = Person()
     app.login(force=True, show_window=person.open, close_window=person.close)
     session = app.session_manager
     assert session is not None
     wire.refuses = True
-    with pytest.raises(AuthenticationError, match="never heard of") as caught:
+    with pytest.raises(AuthenticationError, match="unknown value") as caught:
         session.refresh()
-    heard.hear_error(caught.value)
-    everything = heard.everything()
+    output.add_error(caught.value)
+    everything = output.everything()
     assert [secret for secret in wire.secrets if secret in everything] == []

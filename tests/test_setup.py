@@ -1,4 +1,4 @@
-"""A working copy sets itself up, and says what it cannot do itself."""
+"""A working copy installs its parts, and lists those that it cannot install."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 _ROOT = Path(__file__).parent.parent
 
 
-def test_missing_packages_are_named_to_those_who_may_not_install_them() -> None:
+def test_missing_packages_are_listed_for_other_users_than_root() -> None:
     script = (_ROOT / "tests" / "system_packages.sh").read_text()
     nobody = 65534 if os.getuid() == 0 else None
     needs = ("sh:dash", "no-such-command:one-package", "nor-this-one:another-package")
@@ -20,7 +20,7 @@ def test_missing_packages_are_named_to_those_who_may_not_install_them() -> None:
     assert "dash" not in run.stderr
 
 
-def test_make_alone_shows_the_targets() -> None:
+def test_make_without_target_lists_the_targets() -> None:
     shown = subprocess.run(("make", "-C", str(_ROOT)), capture_output=True, text=True, check=True).stdout
     for target in ("test", "lint", "types", "demo", "clean"):
         assert f"\n{target} " in shown
