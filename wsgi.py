@@ -1,4 +1,4 @@
-"""The application that ``gunicorn wsgi:app`` serves, from settings alone."""
+"""The application that ``gunicorn wsgi:app`` serves, from settings only."""
 
 from pywry_auth.site.application import app_from_settings
 

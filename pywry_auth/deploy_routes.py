@@ -37,20 +37,22 @@ def create_auth_blueprint(
     auth_config: AuthConfig | None = None,
     use_pkce: bool | None = None,
 ) -> AuthBlueprint:
-    """Return the routes under ``/auth`` for ``app.register_blueprint()``; without arguments, from settings.
+    """Return the routes under ``/auth``, for ``app.register_blueprint()``.
+
+    Without arguments, the settings configure everything.
 
     Args:
-        provider: Where users sign in; None takes the one of ``PYWRY_OAUTH2__*``. A mapping offers several by
-            name: the redirect URI at each is ``/auth/callback/<name>``, and its users are ``<name>:<ID>``,
-            in ``ADMIN_USERS`` and ``ALLOWED_USERS`` too.
-        session_store: Where sessions are; None takes the one of ``PYWRY_DEPLOY__STATE_BACKEND``.
-        token_store: Where OAuth tokens are; None follows ``PYWRY_OAUTH2__TOKEN_STORE_BACKEND``.
-        deploy_settings: None reads ``PYWRY_DEPLOY__*``.
-        auth_config: Choices made in code, which take precedence.
-        use_pkce: Whether to send a code challenge (RFC 7636); None takes the setting, by default true.
+        provider: The provider where users sign in; None for the one of ``PYWRY_OAUTH2__*``. A mapping offers
+            several providers by name. The redirect URI registered at each is ``/auth/callback/<name>``. The
+            IDs of its users are ``<name>:<ID>``, also in ``ADMIN_USERS`` and ``ALLOWED_USERS``.
+        session_store: The store of sessions; None for the one of ``PYWRY_DEPLOY__STATE_BACKEND``.
+        token_store: The store of OAuth tokens; None for the one of ``PYWRY_OAUTH2__TOKEN_STORE_BACKEND``.
+        deploy_settings: The settings of the site; None for ``PYWRY_DEPLOY__*``.
+        auth_config: Options set in code, which take precedence over settings.
+        use_pkce: Whether to send a code challenge (RFC 7636); None for the setting, by default true.
 
     Raises:
-        AuthenticationError: A setting cannot work; the text names it.
+        AuthenticationError: A setting is missing or invalid; the text names it.
     """
     from pywry_auth.deploy.flask_adapter import AuthBlueprint
 
@@ -66,7 +68,9 @@ def create_auth_router(
     auth_config: AuthConfig | None = None,
     use_pkce: bool | None = None,
 ) -> AuthRouter:
-    """Return the same routes for FastAPI's ``app.include_router()``; without arguments, from settings.
+    """Return the routes under ``/auth``, for FastAPI's ``app.include_router()``.
+
+    Without arguments, the settings configure everything.
 
     Args:
         provider: See :func:`create_auth_blueprint`.
@@ -77,11 +81,11 @@ def create_auth_router(
         use_pkce: See there.
 
     Returns:
-        A ``fastapi.APIRouter``, which ``AuthMiddleware`` of :mod:`pywry_auth.asgi` takes too.
+        A ``fastapi.APIRouter``. Pass it also to ``AuthMiddleware`` of :mod:`pywry_auth.asgi`.
 
     Raises:
-        AuthenticationError: A setting cannot work; the text names it.
-        ImportError: A package is missing; the text is the command that installs it.
+        AuthenticationError: A setting is missing or invalid; the text names it.
+        ImportError: A package is missing; the text contains the command that installs it.
     """
     from pywry_auth.asgi.router import AuthRouter
 
@@ -90,15 +94,15 @@ def create_auth_router(
 
 
 def cleanup_expired_states(max_age: float = 600.0) -> int:
-    """Remove unfinished logins from the stores of this process's blueprints and routers.
+    """Remove old pending logins of this process's blueprints and routers.
 
-    The stores bound themselves; this frees their memory sooner.
+    The stores limit their own size; this function frees their memory sooner.
 
     Args:
-        max_age: Seconds since a login began.
+        max_age: Age in seconds above which a login is removed.
 
     Returns:
-        How many were removed.
+        How many logins were removed.
     """
     return sum(pending.cleanup(max_age) for pending in list(_pending))
 
@@ -111,7 +115,7 @@ def _routes(
     auth_config: AuthConfig | None,
     use_pkce: bool | None,
 ) -> AuthRoutes:
-    """Return the routes with their parts; what is None comes from settings."""
+    """Return the routes; settings replace the arguments that are None."""
     deploy = get_settings().deploy if deploy_settings is None else deploy_settings
     oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
     providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
@@ -127,7 +131,8 @@ def _routes(
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     if settings is None:
         raise AuthenticationError(
-            "No provider: set PYWRY_OAUTH2__CLIENT_ID and its companions, or pass provider=.",
+            "No provider is configured: set PYWRY_OAUTH2__CLIENT_ID and the provider's other settings, "
+            "or pass provider=.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return create_provider_from_settings(settings)

@@ -1,4 +1,4 @@
-"""Face: who is signed in, guards for your own views, and signals, in a Flask application."""
+"""Face: sessions, guards and signals for a Flask application."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ __all__ = [
 
 
 def init_app(app: Flask) -> None:
-    """Give an application the routes under ``/auth`` and its sessions, from settings.
+    """Add the routes under ``/auth`` and sessions to an application.
+
+    The settings configure both. To configure them in code, register ``create_auth_blueprint(...)`` instead.
 
     Args:
-        app: The application; register ``create_auth_blueprint(...)`` yourself to choose in code.
+        app: The application.
 
     Raises:
-        AuthenticationError: Settings that cannot work; the text says which.
+        AuthenticationError: A setting is missing or invalid; the text names it.
     """
     app.register_blueprint(create_auth_blueprint())

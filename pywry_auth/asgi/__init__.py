@@ -1,4 +1,7 @@
-"""Face: the same login in FastAPI, whose event loop never waits for a store or a provider."""
+"""Face: the same login in FastAPI.
+
+The event loop never waits for a store or a provider.
+"""
 
 from __future__ import annotations
 

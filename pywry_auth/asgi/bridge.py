@@ -1,4 +1,4 @@
-"""From an ASGI request to werkzeug's, and a thread that serves it."""
+"""Turns ASGI requests into werkzeug's and serves them in threads."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 THREADS = 40
-"""Requests that one process serves at a time; a login holds its thread while the provider answers."""
+"""How many requests one process serves at a time.
+
+A login occupies its thread while it waits for the provider.
+"""
 
 _PATH = "pywry_auth.path"  # in a scope: the request's path below the prefix of the routes
 _HTTP = {"ws": "http", "wss": "https"}
 
 
 class Bridge:
-    """Serves requests in threads of its own, so that the event loop never waits for them.
+    """Serves requests in threads; the event loop never waits.
 
     Args:
-        serve: Makes the response; it gets the path below the prefix of the routes, request and mount.
-        hops: Proxies in front whose forwarded headers are trusted.
+        serve: Makes the response from the path below the routes' prefix, the request and the mount.
+        hops: Number of proxies in front whose forwarded headers are trusted.
     """
 
     def __init__(self, serve: Callable[[str, Request, Mount], WSGIResponse], hops: int = 0) -> None:
@@ -41,16 +44,25 @@ class Bridge:
         self._middleware = WSGIMiddleware(cast("Any", self._application), workers=THREADS)
 
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, whose path below the prefix of the routes is ``path``."""
+        """Respond to a request.
+
+        Args:
+            path: The request's path below the prefix of the routes.
+            scope: The request.
+            receive: Its messages.
+            send: Takes the messages of the response.
+        """
         sent = {**_wsgi_scope(scope), _PATH: path}
         await self._middleware(cast("Any", sent), cast("Any", receive), cast("Any", send))
 
     def request_of(self, scope: Scope, receive: Receive) -> Request:
-        """Return a request that another part of the application serves.
+        """Return werkzeug's form of a request without consuming it.
+
+        Another part of the application serves the request.
 
         Args:
             scope: The request, or a websocket's handshake.
-            receive: Its messages, of which none is consumed.
+            receive: Its messages; this method does not read them.
         """
         body = Body(asyncio.get_running_loop(), cast("Any", receive))
         return self._request(cast("WSGIEnvironment", build_environ(cast("Any", _wsgi_scope(scope)), body)))
@@ -62,14 +74,14 @@ class Bridge:
         return self._serve(path, request, mount)(environ, start_response)
 
     def _request(self, environ: WSGIEnvironment) -> Request:
-        # a2wsgi prefers an environment variable of this name. PEP 3333: bytes, each as a character.
+        # a2wsgi prefers an environment variable of this name. PEP 3333: each byte becomes one character.
         environ["SCRIPT_NAME"] = environ["asgi.scope"]["root_path"].encode().decode("latin-1")
         behind_proxies(lambda *_: (), self._hops)(environ, cast("StartResponse", None))  # changes the environ
         return Request(environ)
 
 
 class BridgedResponse(Response):
-    """The response that a bridge gives, for a path operation to return.
+    """The bridge's response, for a path operation to return.
 
     Args:
         bridge: Serves the request.
@@ -82,34 +94,34 @@ class BridgedResponse(Response):
         self._path = path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
+        """Respond to the request."""
         await self._bridge.serve(self._path, scope, receive, send)
         if self.background is not None:
             await self.background()
 
 
 def mount_of(scope: Scope, request: Request, prefix: str) -> Mount:
-    """Return where the routes are mounted in the application that serves a request.
+    """Return where a request's application mounts the routes.
 
     Args:
         scope: The request or a websocket's handshake.
-        request: The same as werkzeug's request.
-        prefix: Path of the routes in the application, decoded.
+        request: The same request in werkzeug's form.
+        prefix: Decoded path of the routes in the application.
     """
     return Mount(scope.get("app"), request.script_root, quote(prefix), _path_in_app(scope))
 
 
 def _path_in_app(scope: Scope) -> str:
-    """Return a request's path without the root path of the application, decoded.
+    """Return a request's decoded path without the application's root path.
 
-    Servers that follow the ASGI specification include the root in the path; others behind a proxy do not.
+    Servers that follow the ASGI specification include the root path. Other servers behind a proxy do not.
     """
     root, path = _root(scope), cast(str, scope["path"])
     return path.removeprefix(root) if f"{path}/".startswith(f"{root}/") else path
 
 
 def _wsgi_scope(scope: Scope) -> Scope:
-    """Return a request's scope in the form that a2wsgi can read."""
+    """Return a request's scope in a form that a2wsgi accepts."""
     scheme = scope.get("scheme", "http")
     return {
         **scope,
@@ -118,7 +130,7 @@ def _wsgi_scope(scope: Scope) -> Scope:
         "scheme": _HTTP.get(scheme, scheme),
         "root_path": _root(scope),
         "path": _root(scope) + _path_in_app(scope),
-        # a2wsgi fails at bytes that are not ASCII; escaped they mean the same (RFC 3986 §2.5).
+        # a2wsgi fails on bytes that are not ASCII. Their escaped form is equivalent (RFC 3986 §2.5).
         "query_string": quote(scope["query_string"], safe=punctuation).encode(),
         "headers": _headers(scope["headers"]),
     }
@@ -129,10 +141,10 @@ def _root(scope: Scope) -> str:
 
 
 def _headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return the headers that WSGI cannot mistake for others.
+    """Return the headers that WSGI cannot confuse with others.
 
-    It cannot tell ``X_Forwarded_For`` from ``X-Forwarded-For``, and only a proxy's own header may be trusted.
-    Cookies that HTTP/2 sent one by one become one header again (RFC 9113 §8.2.3).
+    WSGI cannot distinguish ``X_Forwarded_For`` from ``X-Forwarded-For``, and only the proxy's own header may
+    be trusted. HTTP/2 can split cookies into several headers; they become one again (RFC 9113 §8.2.3).
     """
     kept = [(name, value) for name, value in headers if b"_" not in name and name != b"cookie"]
     cookies = [value for name, value in headers if name == b"cookie"]

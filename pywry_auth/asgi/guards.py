@@ -1,4 +1,7 @@
-"""Dependencies for path operations and websockets: signed in, with a role, with a permission."""
+"""Dependencies that guard path operations and websockets.
+
+They require a signed-in user, a role or a permission.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ if TYPE_CHECKING:
 async def current_session(connection: HTTPConnection) -> UserSession:
     """Return the session of the signed-in user: ``Depends(current_session)``.
 
-    Without a session, a visitor who navigates is sent to the login and returns; any other request gets 401,
-    and a websocket is refused. A public path operation reads ``request.state.session`` instead.
+    Without a session, a visitor who navigates to a page is sent to the login and then returned to the page.
+    Other requests get 401, and a websocket is refused. A public path operation reads
+    ``request.state.session`` instead.
 
     Args:
         connection: The request or websocket.
@@ -38,7 +42,9 @@ async def current_session(connection: HTTPConnection) -> UserSession:
 
 
 def require_role(*roles: str) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
-    """Return a dependency that lets in only users who have all of the roles; others get 403.
+    """Return a dependency that requires all of the roles.
+
+    Users without them get 403.
 
     Args:
         roles: Names of roles.
@@ -56,9 +62,9 @@ def require_role(*roles: str) -> Callable[[HTTPConnection], Awaitable[UserSessio
 def require_permission(
     permission: str, resource_type: str = "", resource_parameter: str = ""
 ) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
-    """Return a dependency that lets in only users with a permission; others get 403.
+    """Return a dependency that requires a permission.
 
-    Users have permissions by their roles, or by a grant on the resource.
+    Users have permissions through their roles or through a grant on the resource. Other users get 403.
 
     Args:
         permission: For example ``write``.
@@ -81,7 +87,8 @@ def _router_of(connection: HTTPConnection) -> AuthRouter:
     router = connection.scope.get(ROUTER)
     if router is None:
         raise AuthenticationError(
-            "This application cannot look up sessions: app.add_middleware(AuthMiddleware, router=…).",
+            "This application has no AuthMiddleware, which looks up sessions: "
+            "call app.add_middleware(AuthMiddleware, router=…).",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return cast("AuthRouter", router)

@@ -1,4 +1,4 @@
-"""Fills ``request.state.session`` for the application, and responds when a guard refuses a request."""
+"""Sets ``request.state.session``, and responds when a guard refuses a request."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 ROUTER = "pywry_auth.router"
-"""Key of a request's scope: the router, for the guards."""
+"""Key in a request's scope under which the guards find the router."""
 
 _logger = logging.getLogger("pywry_auth.asgi")
 _POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 §7.4.1 and its registry
 
 
 class Refused(Exception):
-    """A guard refused a request: ``AuthMiddleware`` responds in place of the application.
+    """A guard refused a request.
+
+    ``AuthMiddleware`` responds in place of the application.
 
     Args:
-        reason: For the log.
+        reason: A sentence for the log.
         answer: Makes the response.
     """
 
@@ -47,11 +49,12 @@ class Refused(Exception):
 
 
 class AuthMiddleware:
-    """Gives each request and websocket its ``state.session``: the signed-in user's session, or None.
+    """Sets the ``state.session`` of each request and websocket.
 
-    The store is asked in a thread, and only for a request with a session cookie or bearer token. While it is
-    down such a request is answered with 503; the others are served. A websocket's handshake that a page of
-    another site started with a user's cookie is refused: browsers send it without asking.
+    The value is the signed-in user's session, or None. The look-up runs in a thread, and only for a request
+    with a session cookie or bearer token. While the store is down, such a request gets 503; other requests
+    are served. A websocket's handshake with a user's cookie is refused if a page of another site started it,
+    because browsers send the cookie with any site's handshake.
 
     Args:
         app: The application, as ``add_middleware`` passes it.
@@ -118,7 +121,7 @@ class AuthMiddleware:
         self, error: Refused | StoreUnavailable, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if scope["type"] == "websocket":
-            _logger.warning("a websocket was refused: %s", error)
+            _logger.warning("refused a websocket: %s", error)
             code = _TRY_AGAIN_LATER if isinstance(error, StoreUnavailable) else _POLICY_VIOLATION
             await WebSocketClose(code)(scope, receive, send)
             return
@@ -132,7 +135,7 @@ class AuthMiddleware:
 
 def _add_vary(message: Message, names: tuple[str, ...]) -> None:
     headers = MutableHeaders(scope=message)
-    told = {name.strip().lower() for name in headers.get("vary", "").split(",")}
+    present = {name.strip().lower() for name in headers.get("vary", "").split(",")}
     for name in names:
-        if name.lower() not in told:
+        if name.lower() not in present:
             headers.add_vary_header(name)

@@ -1,4 +1,4 @@
-"""The routes as path operations: FastAPI's dependencies and schema around the table of routes."""
+"""The routes as FastAPI path operations with their schema."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ _OPTIONAL = {"in": "query", "required": False, "schema": {"type": "string"}}
 
 
 class AuthRouter(APIRouter):
-    """The routes under ``/auth`` for ``include_router()``, with any prefix and dependencies.
+    """The routes under ``/auth``, for ``app.include_router()``.
+
+    The application can add any prefix and dependencies.
 
     Args:
-        auth_routes: The routes; an attribute too, whose ``render`` makes the site's own pages.
+        auth_routes: The routes. They are also an attribute, so that an application can set their ``render``
+            to make its own pages.
     """
 
     def __init__(self, auth_routes: AuthRoutes) -> None:
@@ -46,16 +49,19 @@ class AuthRouter(APIRouter):
         self._paths = Map(rules, merge_slashes=False).bind("")
         for route in ROUTES:
             self._add(route)
-        # The same code answers every other request below the prefix: 404, 405, HEAD.
+        # The same code serves every other request below the prefix: 404, 405 and HEAD.
         self.add_api_route(
             "/{rest:path}", self._endpoint("/{rest}"), methods=_METHODS, include_in_schema=False
         )
 
     def prefix_in(self, app: Starlette) -> str:
-        """Return the path of the routes in an application; ``/auth`` if they are not in it.
+        """Return the path of the routes in an application.
 
         Args:
             app: The application.
+
+        Returns:
+            The path; ``/auth`` if the application does not include the routes.
         """
         try:
             return app.url_path_for(f"pywry_auth_{ROUTES[0].name}").removesuffix(ROUTES[0].path)

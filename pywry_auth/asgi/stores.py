@@ -1,4 +1,7 @@
-"""The stores' methods as awaitables: each runs in a thread, so that the event loop does not wait for it."""
+"""The stores' methods as awaitables.
+
+Each method runs in a thread, so that the event loop does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def _awaitable(
 ) -> Callable[Concatenate[_AsyncStore[_S], _P], Coroutine[Any, Any, _R]]:
     @wraps(method)
     async def call(self: _AsyncStore[_S], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        # By name, so that the store's own class may have another.
+        # Look the method up by name, so that a subclass of the store can override it.
         return await run_in_threadpool(getattr(self._store, method.__name__), *args, **kwargs)
 
     return call
@@ -63,9 +66,12 @@ def as_async(store: TokenStore) -> AsyncTokenStore: ...
 @overload
 def as_async(store: SessionStore) -> AsyncSessionStore: ...
 def as_async(store: TokenStore | SessionStore) -> AsyncTokenStore | AsyncSessionStore:
-    """Return a store with the same methods, each to be awaited; it holds what the given one holds.
+    """Return a store with the same methods as awaitables.
 
     Args:
         store: A token store or session store.
+
+    Returns:
+        A store with the same records.
     """
     return AsyncTokenStore(store) if isinstance(store, TokenStore) else AsyncSessionStore(store)

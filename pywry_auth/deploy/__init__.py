@@ -1,1 +1,1 @@
-"""Many users, many workers: the routes, their sessions and the guards."""
+"""Sign-in for many users and workers: routes, sessions and guards."""

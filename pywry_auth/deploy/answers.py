@@ -1,4 +1,4 @@
-"""Responses of the routes and guards: JSON for programs, a page for people."""
+"""Responses of routes and guards: JSON or a page."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.deploy")
 
 _RETRY_SECONDS = 5
-_STORE_DOWN = "This site cannot look up who is signed in at the moment: try again in a few seconds."
+_STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
 
 
 def challenge(site: Site) -> Response:
-    """Return the response to a visitor who is not signed in.
+    """Return the response to a visitor without a session.
 
-    A visitor who navigates is redirected to the login; any other request gets status 401.
+    A visitor who navigates to a page is redirected to the login; other requests get status 401.
     """
     if is_navigation(site.request):
         return redirect_to(site.login_path(site.current_path), 302)
@@ -36,26 +36,35 @@ def challenge(site: Site) -> Response:
 
 
 def forbidden(site: Site) -> Response:
-    """Return the response to a user without the required role or permission."""
-    told = "You are signed in, but your account may not do this."
-    return refusal(site, ErrorCode.ACCESS_DENIED, told, again=site.login_path(site.current_path))
+    """Return the response to a user without the required permission."""
+    text = "You are signed in, but your account may not do this."
+    return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.login_path(site.current_path))
 
 
 def store_down(site: Site, error: AuthenticationError) -> Response:
-    """Return the response of the application's own page while the store is down: try that page again."""
+    """Return the response of an application's page during an outage.
+
+    The visitor can try the same page again.
+    """
     return refusal_for(site, error, safe_path(site.current_path, site.login_path()))
 
 
 def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Response:
-    """Return the response for an error; ``again`` as for ``refusal``."""
+    """Return the response to an error.
+
+    Args:
+        site: The site.
+        error: The error.
+        again: Path that the visitor can try next; empty for a new sign-in.
+    """
     status = ErrorCode.status_of(error.error)
     retry = {429: error.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
     headers = {} if retry is None else {"Retry-After": str(int(retry))}
     if status >= 500:
         _logger.warning("a request could not be served: %s", error)
-    # The store's address and its fault are for the log only.
-    told = _STORE_DOWN if isinstance(error, StoreUnavailable) else str(error)
-    return refusal(site, error.error, told, headers=headers, again=again)
+    # The store's address and its error belong in the log only.
+    text = _STORE_DOWN if isinstance(error, StoreUnavailable) else str(error)
+    return refusal(site, error.error, text, headers=headers, again=again)
 
 
 def refusal(
@@ -66,23 +75,23 @@ def refusal(
     headers: Mapping[str, str] | None = None,
     again: str = "",
 ) -> Response:
-    """Return an error: JSON, or a page that leads on for a client that prefers HTML.
+    """Return an error as JSON or as a page.
 
     Args:
         site: The site.
-        error: The error code, perhaps the provider's own.
-        description: A sentence for people.
-        status: The HTTP status; 0 takes the error code's.
+        error: The error code; it may come from the provider.
+        description: A sentence for the visitor.
+        status: The HTTP status; 0 for the status of the error code.
         headers: Further headers.
-        again: Path of the page that a person can try next; by default a new sign-in.
+        again: Path that the visitor can try next; empty for a new sign-in.
     """
-    code, told = printable(error, 60), printable(description, 600)
+    code, text = printable(error, 60), printable(description, 600)
     status = status or ErrorCode.status_of(error)
     if prefers_html(site.request):
-        page = error_page(status, code, told, again or site.login_path(), f"{site.root}/")
+        page = error_page(status, code, text, again or site.login_path(), f"{site.root}/")
         response = page_response(page, status, site.render)
     else:
-        response = answer(Problem(code, told), status)
+        response = answer(Problem(code, text), status)
     if status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
     response.headers.update({"Cache-Control": "no-store", **(headers or {})})
@@ -95,7 +104,8 @@ def page_response(page: Page, status: int = 200, render: Renderer | None = None)
     Args:
         page: The page.
         status: The HTTP status.
-        render: Makes the site's own document; a failure is logged, and the built-in page is shown.
+        render: Makes the site's own document. If it fails, the failure is logged and the built-in page is
+            shown.
     """
     own = None if render is None else _own_document(page, render)
     response = Response(document(page) if own is None else own, status, mimetype="text/html")
@@ -118,17 +128,23 @@ def answer(body: Body, status: int = 200) -> Response:
 
 
 def redirect_to(url: str, status: int = 303) -> Response:
-    """Return a redirect to a URL built by this site; never pass unvalidated request data."""
+    """Return a redirect to a URL built by this site.
+
+    Never pass unvalidated request data.
+    """
     return Response("", status, {"Location": url})
 
 
 def prefers_html(request: Request) -> bool:
-    """Tell whether the client prefers a page to JSON."""
+    """Return whether the client prefers a page to JSON."""
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def is_navigation(request: Request) -> bool:
-    """Tell whether a person goes to a page, as opposed to a script or program that fetches something."""
+    """Return whether a person navigates to a page.
+
+    Otherwise, a script or another program sent the request.
+    """
     if request.method != "GET":
         return False
     mode = request.headers.get("Sec-Fetch-Mode")

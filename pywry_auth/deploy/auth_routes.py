@@ -1,4 +1,4 @@
-"""The routes of sign-in, for any framework: a request and a mount go in, a response comes out."""
+"""The sign-in routes for any framework, from request to response."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _LOGINS = ("login", "callback")
 
 
 class AuthRoutes:
-    """Serves the routes of ``ROUTES``, and finds the session of any request to the application.
+    """Serves the routes of ``ROUTES``, and finds requests' sessions.
 
     Args:
-        options: The application's choices.
-        providers: Where users sign in.
-        sessions: Holds their sessions.
-        tokens: Holds their OAuth tokens, under their user IDs.
-        pending: Holds pending logins.
-        render: Makes the site's own pages (``error``, ``choose_provider``); an attribute too. It returns a
-            whole HTML document, or None for the built-in page.
+        options: The application's options.
+        providers: The providers where users sign in.
+        sessions: The store of sessions.
+        tokens: The store of users' OAuth tokens, by user ID.
+        pending: The store of pending logins.
+        render: Makes the site's own pages (``error``, ``choose_provider``). It returns a whole HTML
+            document, or None for the built-in page. It is also an attribute.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class AuthRoutes:
             name: The route's name in ``ROUTES``.
             request: The request.
             mount: Where the routes are mounted.
-            path: Parameters of the path: ``name`` of the provider for the callback of one of several.
+            path: Parameters of the path. With several providers, the callback has the parameter ``name``,
+                the name of the provider.
         """
         site = self.site(request, mount)
         try:
@@ -102,10 +103,10 @@ class AuthRoutes:
         return self.private(response)
 
     def handle_fault(self, fault: HTTPException, request: Request, mount: Mount) -> Response:
-        """Return the response to a request below the prefix that matches no route (404, 405).
+        """Return the response to a request that matches no route.
 
         Args:
-            fault: What the router raised.
+            fault: The error that the router raised (404 or 405).
             request: The request.
             mount: Where the routes are mounted.
         """
@@ -118,29 +119,39 @@ class AuthRoutes:
         return self.private(response)
 
     def session_of(self, request: Request) -> UserSession | None:
-        """Return the session of any request to the application, or None; the store is asked once.
+        """Return a request's session, or None.
+
+        The request keeps the result, so that further calls need no look-up.
+
+        Args:
+            request: Any request to the application.
 
         Raises:
-            StoreUnavailable: The store is down: no user is let in, and none is signed out.
+            StoreUnavailable: The store is down. No user is let in, and no user is signed out.
         """
         return self.sessions.of(request)
 
     def site(self, request: Request, mount: Mount) -> Site:
-        """Return the site as one request meets it, for the responses of guards."""
+        """Return the site for one request, for guards' responses."""
         return Site(self.options, request, mount, self.render)
 
     def path_of(self, route: Route, parameter: str) -> str:
-        """Return a route's path below the prefix; ``parameter`` stands for the name of a provider."""
+        """Return a route's path below the prefix.
+
+        Args:
+            route: The route.
+            parameter: Placeholder for the name of a provider.
+        """
         return f"{route.path}/{parameter}" if route.per_provider and self.providers.several else route.path
 
     def _before(self, name: str, site: Site) -> Response | None:
         method = site.request.method
         if method == "HEAD" and name in _LOGINS:
-            return Response(status=204)  # a look ahead must neither begin nor use up a login
+            return Response(status=204)  # a prefetch must neither begin nor finish a login
         if method == "POST":
             require_own_request(site.request, site.origin)
         if not self.options.enabled and name != "status":
-            return refusal(site, ErrorCode.AUTH_DISABLED, "Signing in is switched off on this site.")
+            return refusal(site, ErrorCode.AUTH_DISABLED, "Sign-in is switched off on this site.")
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
 
     def private(self, response: Response) -> Response:

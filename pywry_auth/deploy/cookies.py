@@ -1,4 +1,7 @@
-"""Signed random tokens in cookies: a forged one costs no look-up, and no store ever sees one."""
+"""Signed random tokens in cookies.
+
+A forged token costs no look-up. No store contains a token, only its digest.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ class TokenSigner:
     """Makes and reads the values of one kind of cookie.
 
     Args:
-        keys: The first signs, all verify.
-        purpose: Kind of cookie: a value made for one kind is not valid for another.
+        keys: The signing keys. The first key signs, and all keys verify.
+        purpose: The kind of cookie. A value made for one kind is not valid for another.
     """
 
     def __init__(self, keys: Sequence[str], purpose: str) -> None:
-        # itsdangerous signs with the last of a list.
+        # itsdangerous signs with the last key of a list.
         self._signer = Signer(
             list(reversed(keys)),
             salt=f"pywry_auth.{purpose}",
@@ -38,7 +41,14 @@ class TokenSigner:
         return self._signer.sign(secrets.token_urlsafe(32)).decode("ascii")
 
     def digest(self, value: str) -> str | None:
-        """Return the SHA-256 of the token in a cookie's value, or None if it was not made here."""
+        """Return the SHA-256 of a cookie's token, in hexadecimal.
+
+        Args:
+            value: The cookie's value.
+
+        Returns:
+            The digest, or None if the signature is not valid.
+        """
         if not value.isascii():
             return None
         try:
@@ -60,16 +70,19 @@ class Cookie:
     signer: TokenSigner
 
     def read(self, request: Request) -> str | None:
-        """Return the digest of the request's one genuine cookie of this name.
+        """Return the digest of the request's only genuine cookie.
 
-        An attacker who controls a neighbouring domain can add cookies of the same name: a value that was not
-        made here is ignored, and of two genuine values neither is trusted.
+        An attacker who controls a neighbouring domain can add cookies of the same name. Values without a
+        valid signature are ignored. If there are two genuine values, neither is trusted.
         """
         genuine = {self.signer.digest(value) for value in request.cookies.getlist(self.name)} - {None}
         return genuine.pop() if len(genuine) == 1 else None
 
     def family(self, request: Request) -> dict[str, tuple[Cookie, str]]:
-        """Return the genuine cookies whose names begin with this one's, and their values, by digest."""
+        """Return genuine cookies with this prefix, and their values.
+
+        The keys are the digests of the tokens.
+        """
         return {
             digest: (replace(self, name=name), value)
             for name, value in request.cookies.items(multi=True)
@@ -77,13 +90,23 @@ class Cookie:
         }
 
     def new_member(self) -> tuple[str, Cookie, str]:
-        """Return digest, cookie and value of a new token, under a name that no other cookie has."""
+        """Return digest, cookie and value of a new token.
+
+        The cookie has a name of its own.
+        """
         value = self.signer.new()
         digest = self.signer.digest(value) or ""
         return digest, replace(self, name=f"{self.name}_{digest[:8]}"), value
 
     def set(self, response: Response, value: str, max_age: float, secure: bool) -> None:
-        """Set the cookie for ``max_age`` seconds, for this host only, out of reach of scripts."""
+        """Set the cookie for this host only, hidden from scripts.
+
+        Args:
+            response: The response that sets the cookie.
+            value: The cookie's value.
+            max_age: Its lifetime in seconds.
+            secure: Whether browsers send it over https only.
+        """
         response.set_cookie(
             self.name,
             value,

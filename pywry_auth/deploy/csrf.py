@@ -1,4 +1,4 @@
-"""Refuse state-changing requests that another site caused (OWASP: Fetch Metadata, then Origin)."""
+"""Refuses cross-site requests (OWASP: Fetch Metadata, then Origin)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ if TYPE_CHECKING:
 
 
 def require_own_request(request: Request, origin: str) -> None:
-    """Accept a request from this site's own pages or from a program that is not a browser.
+    """Refuse a request that another site's page caused.
+
+    Requests from this site's pages, and from programs other than browsers, are accepted.
 
     Args:
-        request: A request that changes something.
+        request: A request that changes state.
         origin: The site's own scheme, host and port.
 
     Raises:
-        AuthenticationError: Another site sent it (``cross_site_request``).
+        AuthenticationError: Another site's page caused the request (``cross_site_request``).
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
@@ -28,6 +30,6 @@ def require_own_request(request: Request, origin: str) -> None:
         own = request.headers.get("Origin", origin) == origin
     if not own:
         raise AuthenticationError(
-            "This request came from another site and changed nothing: use this site's own pages.",
+            "This request came from another site, so it was refused: use this site's own pages.",
             error=ErrorCode.CROSS_SITE_REQUEST,
         )

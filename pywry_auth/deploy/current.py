@@ -1,4 +1,4 @@
-"""The session that a request belongs to, looked up when it is first needed."""
+"""The session of a request, looked up on first use."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _FOUND = "_pywry_auth_session"  # attribute of a request
 
 @dataclass(frozen=True)
 class CurrentSessions:
-    """Finds the session that a request belongs to.
+    """Finds the session of a request.
 
     Args:
-        store: Where sessions are.
-        cookie: Carries a browser's session.
-        auth_header: Name of the header that carries an API client's, as ``Bearer …``.
-        enabled: Whether users can be signed in at all.
+        store: The store of sessions.
+        cookie: The cookie with a browser's session token.
+        auth_header: Name of the header with an API client's session token, as ``Bearer …``.
+        enabled: Whether users can sign in at all.
     """
 
     store: SessionStore
@@ -33,16 +33,21 @@ class CurrentSessions:
     enabled: bool
 
     def session_id(self, request: Request) -> str | None:
-        """Return the ID that a request names, by bearer token or cookie, without a look-up."""
+        """Return the session ID of a request, without a look-up.
+
+        A bearer token takes precedence over the cookie.
+        """
         scheme, _, token = request.headers.get(self.auth_header, "").partition(" ")
         bearer = session_id_of_bearer(token.strip()) if scheme.lower() == "bearer" else None
         return bearer or self.cookie.read(request)
 
     def of(self, request: Request) -> UserSession | None:
-        """Return a request's session or None; the store is asked once for each request.
+        """Return a request's session, or None.
+
+        The request keeps the result, so that further calls need no look-up.
 
         Raises:
-            StoreUnavailable: The store is down: no user is let in, and none is signed out.
+            StoreUnavailable: The store is down. No user is let in, and no user is signed out.
         """
         if not hasattr(request, _FOUND):
             session_id = self.session_id(request) if self.enabled else None
@@ -51,11 +56,14 @@ class CurrentSessions:
         return cast("UserSession | None", getattr(request, _FOUND))
 
     def forget(self, request: Request) -> None:
-        """Look a request's session up again when it is next needed."""
+        """Forget a request's session; the next use reads it again."""
         if hasattr(request, _FOUND):
             delattr(request, _FOUND)
 
     def mark(self, request: Request, response: Response) -> None:
-        """Tell caches that a response depends on the session, if the session was looked up."""
+        """Mark a response for caches as dependent on the session.
+
+        A response for which the session was not looked up remains unchanged.
+        """
         if hasattr(request, _FOUND):
             response.vary.update(("Cookie", self.auth_header))

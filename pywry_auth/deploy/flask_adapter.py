@@ -1,4 +1,4 @@
-"""The routes in Flask: the blueprint, ``current_session``, the guards and the site's own templates."""
+"""Flask's blueprint, ``current_session``, guards and the site's own templates."""
 
 from __future__ import annotations
 
@@ -42,10 +42,13 @@ class _Installed(NamedTuple):
 
 
 class AuthBlueprint(Blueprint):
-    """The routes under ``/auth`` for ``register_blueprint()``, with any prefix and name.
+    """The routes under ``/auth``, for ``app.register_blueprint()``.
+
+    The application can choose any prefix and name.
 
     Args:
-        auth_routes: The routes; an attribute too. The application's own templates render their pages.
+        auth_routes: The routes, which are also an attribute. The application's own templates can render
+            their pages.
     """
 
     def __init__(self, auth_routes: AuthRoutes) -> None:
@@ -60,7 +63,7 @@ class AuthBlueprint(Blueprint):
                 methods=[route.method, "OPTIONS"],
                 provide_automatic_options=False,
             )
-        # A guard in one of the application's own views can meet a store that is down.
+        # A guard in a view of the application can find that the store is down.
         self.app_errorhandler(StoreUnavailable)(lambda error: store_down(current_site(), error))
         self.record_once(lambda state: _install(auth_routes, state))
 
@@ -75,7 +78,9 @@ def routes_of_app() -> AuthRoutes:
 
 
 def find_session() -> UserSession | None:
-    """Return the current request's session or None; the store is asked once for each request.
+    """Return the current request's session, or None.
+
+    The request keeps the result, so that further calls need no look-up.
 
     Raises:
         AuthenticationError: The application has no authentication blueprint.
@@ -85,7 +90,7 @@ def find_session() -> UserSession | None:
 
 
 def current_site() -> Site:
-    """Return the site as the current request meets it."""
+    """Return the site for the current request."""
     routes, blueprint = _installed()
     return routes.site(_request(), _mount(blueprint))
 
@@ -93,17 +98,22 @@ def current_site() -> Site:
 current_session = cast("UserSession | None", LocalProxy(find_session))
 """The current request's session; false when no user is signed in.
 
-Ask for its truth, not whether it ``is None``: it stands for the session, and is an object either way.
+Test ``if current_session``, not ``current_session is None``: it is a proxy object, also without a session.
 """
 
 
 def login_required(view: _View[_P, _R]) -> _Guarded[_P, _R]:
-    """Let only signed-in users in; a visitor who navigates signs in and returns, other requests get 401."""
+    """Require a signed-in user for a view.
+
+    A visitor who navigates to the page is sent to the login and then returned; other requests get 401.
+    """
     return _guard(view, lambda session, arguments: True)
 
 
 def roles_required(*roles: str) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
-    """Let in only users who have all of the roles; others get 403.
+    """Require all of the roles for a view.
+
+    Users without them get 403.
 
     Args:
         roles: Names of roles.
@@ -114,7 +124,9 @@ def roles_required(*roles: str) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
 def permission_required(
     permission: str, resource_type: str = "", resource_argument: str = ""
 ) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
-    """Let in only users with a permission, by their roles or by a grant on the resource; others get 403.
+    """Require a permission for a view.
+
+    Users have permissions through their roles or through a grant on the resource. Other users get 403.
 
     Args:
         permission: For example ``write``.
@@ -141,7 +153,7 @@ def _guard(view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]
 
 
 class _LazySession:
-    """``g.session`` until the application assigns its own: the session or None."""
+    """The session as ``g.session``, unless the application assigns another value."""
 
     def __get__(self, instance: object, owner: type) -> UserSession | None:
         return find_session()
@@ -160,7 +172,10 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
 
 
 def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
-    """Respond like the routes to a request below their prefix that Flask found no view for."""
+    """Replace Flask's own 404 and 405 below the routes' prefix.
+
+    Mark every other response that depends on the session.
+    """
     request = _request()
     fault = request.routing_exception
     if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
@@ -195,18 +210,19 @@ def _installed() -> _Installed:
         return cast(_Installed, current_app.extensions[_EXTENSION])
     except KeyError:
         raise AuthenticationError(
-            "This application has no authentication: register create_auth_blueprint() on it.",
+            "This application has no authentication routes: call "
+            "app.register_blueprint(create_auth_blueprint()).",
             error=ErrorCode.INVALID_CONFIGURATION,
         ) from None
 
 
 def _from_template(page: Page) -> str | None:
-    """Return the document that the application's own template makes of a page, or None without one."""
+    """Return a page rendered by the application's template, if any."""
     name = f"pywry_auth/{page.name}.html"
     try:
         template = current_app.jinja_env.get_template(name)
     except TemplateNotFound as error:
-        if error.name != name:  # a template that this one needs
+        if error.name != name:  # the template exists, but extends or includes a missing one
             raise
         return None
     return render_template(template, page=page)

@@ -1,4 +1,4 @@
-"""The views of a login: off to the provider, and back from it."""
+"""The views ``login`` and ``callback``: to the provider and back."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class LoginViews:
     """The routes ``login`` and ``callback``.
 
     Args:
-        providers: Where users sign in.
-        pending: Logins that wait for the provider's response.
-        limit: How many logins a client may begin.
+        providers: The providers where users sign in.
+        pending: The logins that wait for the provider's response.
+        limit: The limit of logins for each client.
         sessions: Finds the session of a request.
         lifecycle: Begins sessions.
     """
@@ -46,7 +46,10 @@ class LoginViews:
     lifecycle: SessionLifecycle
 
     def login(self, site: Site) -> Response:
-        """Send the browser to the provider; if there are several, to the one that the visitor chooses."""
+        """Redirect the browser to the provider.
+
+        With several providers, a page lets the visitor choose one first.
+        """
         next_path = safe_path(site.parameter("next"), site.home)
         name = self._wanted(site)
         if self.providers.several and not name:
@@ -57,18 +60,20 @@ class LoginViews:
         return self.pending.begin(site, name, next_path)
 
     def callback(self, site: Site, name: str = "") -> Response:
-        """Receive the browser from a provider: begin a session, and return to the application.
+        """Validate the provider's response, and begin a session.
+
+        The browser then returns to the application.
 
         Args:
             site: The site.
-            name: Which of several providers.
+            name: The provider's name; empty for the only one.
         """
         self.providers.named(name)
         parameters = site.parameters
         try:
             pending = self.pending.take(site.request, name, parameters)
         except AuthenticationError as error:
-            # A reload, the back button, or the slower of two tabs.
+            # The visitor reloaded the page, went back, or finished this login second in another tab.
             if error.error in STALE_STATES and self.sessions.of(site.request) is not None:
                 return redirect_to(site.absolute(site.home))
             raise
@@ -84,11 +89,11 @@ class LoginViews:
 
         Args:
             site: The site.
-            error: Why it failed.
-            name: Which of several providers, if the path names it.
-            next_path: Where the login was to lead; None takes the request's ``next``.
+            error: The reason.
+            name: The provider's name, if the path contains it.
+            next_path: The path that was to follow the login; None for the request's ``next``.
         """
-        code = printable(error.error, 60)  # it may be the provider's own
+        code = printable(error.error, 60)  # it may come from the provider
         provider = self.providers.label(name or self._wanted(site))
         client = site.request.remote_addr
         emit(site.mount.application, LoginFailed(mode="web", provider=provider, client=client, error=code))
@@ -116,7 +121,7 @@ class LoginViews:
         return response
 
     def _late(self, site: Site, pending: PendingAuthorization) -> Response:
-        """Return the response to a provider's response that came too late: its code is not used."""
+        """Respond to a late callback without using its code."""
         if self.sessions.of(site.request) is not None:  # another tab signed in
             return redirect_to(site.absolute(pending.next_url))
         if pending.restarted:

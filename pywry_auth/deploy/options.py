@@ -1,4 +1,4 @@
-"""The web application's choices as one value, from settings and from code."""
+"""The web application's options, from settings and from code."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a cookie (RFC 6265 §4.
 
 @dataclass(frozen=True)
 class DeployOptions:
-    """The choices that routes and guards follow; times in seconds.
+    """The options of routes and guards; times in seconds.
 
     Args:
-        enabled: Whether users can be signed in at all.
-        secrets: Sign the cookies: the first signs, all verify.
-        rules: Which users may sign in, and with which roles.
+        enabled: Whether users can sign in at all.
+        secrets: The keys of the cookies. The first key signs, and all keys verify.
+        rules: The rules that decide which users may sign in, and with which roles.
         session_cookie: Name of the session cookie.
-        auth_header: Header with API clients' bearer session tokens.
-        session_ttl: A session's life.
-        idle_ttl: Life without a request; 0 takes the session store's own.
-        public_base_url: The site's URL for browsers; empty takes the request's.
-        trusted_proxy_hops: Proxies in front whose forwarded headers are trusted.
+        auth_header: Name of the header with API clients' bearer session tokens.
+        session_ttl: A session's lifetime.
+        idle_ttl: A session's lifetime without a request; 0 for the session store's own.
+        public_base_url: The site's URL for browsers; empty for the URL of the request.
+        trusted_proxy_hops: Number of proxies in front whose forwarded headers are trusted.
         cookie_secure: ``auto``, ``true`` or ``false``.
-        login_limit: Logins that one client address may begin in ``login_window``.
-        login_window: Seconds.
-        after_login_url: Where to go without a ``next``: a path inside the application.
-        after_logout_url: Where to go after signing out: a path inside the application.
+        login_limit: How many logins one client address may begin within ``login_window``.
+        login_window: The period of ``login_limit``.
+        after_login_url: Path inside the application that follows a login without ``next``.
+        after_logout_url: Path inside the application that follows a sign-out.
         use_pkce: Whether to send a code challenge.
     """
 
@@ -71,16 +71,16 @@ class DeployOptions:
 def deploy_options(
     settings: DeploySettings, config: AuthConfig | None, *, use_pkce: bool, shared: bool
 ) -> DeployOptions:
-    """Return the choices of ``config``, and those of ``settings`` for the rest.
+    """Return the options; code takes precedence over settings.
 
     Args:
-        settings: From the environment.
-        config: From code; None for nothing.
+        settings: The settings from the environment.
+        config: The options set in code; None if there are none.
         use_pkce: Whether to send a code challenge.
-        shared: Whether the session store is shared between processes, which then must agree on a secret.
+        shared: Whether several processes share the session store. They then need the same secret.
 
     Raises:
-        AuthenticationError: A choice cannot work; the text names its variable.
+        AuthenticationError: An option is invalid; the text names its variable.
     """
     chosen = config.chosen if config else {}
     count, _, unit = settings.login_rate_limit.partition("/")
@@ -110,7 +110,10 @@ def deploy_options(
 
 
 def _public_base_url(url: str) -> str:
-    """Return a URL with its origin as browsers spell it (RFC 6454 §4), and without a slash at the end."""
+    """Return a URL with normalized origin and without trailing slash.
+
+    The origin is in the form that browsers use (RFC 6454 §4).
+    """
     if not url:
         return ""
     parts = urlsplit(require_endpoint(url, "PYWRY_DEPLOY__PUBLIC_BASE_URL"))
@@ -134,8 +137,8 @@ def _name(value: object, rule: str) -> str:
     return value
 
 
-def _wrong(what: str) -> AuthenticationError:
-    return AuthenticationError(f"PYWRY_DEPLOY__{what}.", error=ErrorCode.INVALID_CONFIGURATION)
+def _wrong(rule: str) -> AuthenticationError:
+    return AuthenticationError(f"PYWRY_DEPLOY__{rule}.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence[str]:
@@ -145,12 +148,13 @@ def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence
         found = [secret.get_secret_value() for secret in settings.token_secret]
     if not found and shared:
         raise AuthenticationError(
-            "PYWRY_DEPLOY__TOKEN_SECRET is not set: with a shared session store all workers must sign "
-            "cookies alike. Set it to a long random value, for example the output of: "
+            "PYWRY_DEPLOY__TOKEN_SECRET is not set: workers that share a session store must sign cookies "
+            "with the same secret. Set it to a long random value, for example the output of: "
             "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
-    return found or [secrets.token_urlsafe(32)]  # one process: its cookies end with it, as its sessions do
+    # In a single process, cookies become invalid with the process, just like its sessions.
+    return found or [secrets.token_urlsafe(32)]
 
 
 def _rules(settings: DeploySettings) -> AccessRules:

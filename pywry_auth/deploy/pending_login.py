@@ -1,4 +1,4 @@
-"""A login between two requests: parked under its state, and tied to the browser that began it."""
+"""Pending logins, bound to the browser that began them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PendingLogins:
-    """Begins logins, and finds them again when the browser comes back.
+    """Begins logins, and finds them when the browser returns.
 
     Args:
-        providers: Where users sign in.
-        pending: Where pending logins are parked, for all workers.
-        binding: Begins the names of the cookies that tie logins to a browser. All tabs share one cookie;
-            logins that begin at the same moment get one each, so that no response overwrites another's.
+        providers: The providers where users sign in.
+        pending: The store of pending logins, which all workers share.
+        binding: The cookie that binds logins to a browser; its name is a prefix. All tabs share one cookie.
+            Logins that begin at the same moment get one cookie each, so that no response overwrites the
+            cookie of another.
         use_pkce: Whether to send a code challenge.
     """
 
@@ -38,12 +39,12 @@ class PendingLogins:
     use_pkce: bool
 
     def begin(self, site: Site, name: str, next_path: str, restarted: bool = False) -> Response:
-        """Return the redirect to a provider, and park the login.
+        """Store a pending login, and redirect to the provider.
 
         Args:
             site: The site.
-            name: Which provider; empty for the only one.
-            next_path: Where the browser goes after the sign-in.
+            name: The provider's name; empty for the only one.
+            next_path: The path that follows the sign-in.
             restarted: Whether this login replaces one that had expired.
 
         Raises:
@@ -57,20 +58,20 @@ class PendingLogins:
             client_network(site.request.remote_addr),
         )
         response = redirect_to(authorization.url, 302)
-        # The cookie outlives the login, so that an expired login is recognized.
+        # The cookie outlives the login, so that an expired login can be recognized.
         cookie.set(response, value, 2 * PENDING_SECONDS, site.secure_cookies)
         return response
 
     def take(self, request: Request, name: str, parameters: ResponseParameters) -> PendingAuthorization:
-        """Return the login that a response belongs to, and remove it from the store.
+        """Remove and return the login that a response belongs to.
 
         Args:
-            request: The request that brought the response.
+            request: The request that contains the response.
             name: The provider whose callback received it; empty for the only one.
             parameters: The response's decoded parameters.
 
         Raises:
-            AuthenticationError: No such login is pending in this browser; the code says why.
+            AuthenticationError: No such login is pending in this browser; the error code names the reason.
         """
         states = [value for name, value in parameters if name == "state"]
         if len(states) != 1:
@@ -81,13 +82,17 @@ class PendingLogins:
         bindings = self.binding.family(request)
         if not bindings:
             raise AuthenticationError(
-                "Your browser did not send this sign-in's cookie: allow cookies, and start from this site.",
+                "Your browser did not send the cookie of this sign-in: allow cookies, and start again from "
+                "this site.",
                 error=ErrorCode.COOKIE_MISSING,
             )
         return self.pending.take(states[0], bindings, name)
 
     def _binding(self, request: Request) -> tuple[str, Cookie, str]:
-        """Return digest, cookie and value of this browser's binding, or of a new one."""
+        """Return digest, cookie and value of the browser's binding.
+
+        A browser without a binding gets a new one.
+        """
         for digest, (cookie, value) in self.binding.family(request).items():
             return digest, cookie, value
         return self.binding.new_member()

@@ -1,4 +1,4 @@
-"""Where users of a site sign in: at one provider, or at one of several that have names here."""
+"""The providers of a site: one, or several with names."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
     from pywry_auth.providers.base import OAuthProvider
 
-# Part of a path and of user IDs: the colon that ends it there may not be in it.
+# A name is part of paths and of user IDs, where a colon follows it. So it must not contain a colon.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _SPELLED = {"github": "GitHub", "gitlab": "GitLab", "linkedin": "LinkedIn", "sso": "SSO"}
 
 
 @dataclass(frozen=True)
 class Providers:
-    """The providers of a site by their names; a single one has the empty name.
+    """The providers of a site by name.
 
     Args:
-        by_name: The table.
+        by_name: The providers; a single one has the empty name.
 
     Raises:
-        AuthenticationError: It is empty, or a name cannot be one.
+        AuthenticationError: The mapping is empty, or a name is not valid.
     """
 
     by_name: Mapping[str, OAuthProvider]
@@ -36,68 +36,79 @@ class Providers:
         """Check the names."""
         if not self.by_name:
             raise AuthenticationError(
-                "provider= is an empty mapping: name one.", error=ErrorCode.INVALID_CONFIGURATION
+                "provider= is an empty mapping: add a provider.", error=ErrorCode.INVALID_CONFIGURATION
             )
         if not self.several:
             return
         for name in self.by_name:
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise AuthenticationError(
-                    f"provider= has the name {name!r}: use 1 to 40 letters, digits, - and _, "
+                    f"provider= has the invalid name {name!r}: use 1 to 40 letters, digits, - and _, "
                     "for example corp or github.",
                     error=ErrorCode.INVALID_CONFIGURATION,
                 )
 
     @classmethod
     def of(cls, given: OAuthProvider | Mapping[str, OAuthProvider]) -> Providers:
-        """Return the table for one provider, or for a mapping of several."""
+        """Return the value for one provider or for several."""
         if not isinstance(given, Mapping):
             return cls({"": given})
         if "" in given:
-            raise AuthenticationError("provider= has an empty name.", error=ErrorCode.INVALID_CONFIGURATION)
+            raise AuthenticationError(
+                "provider= has an empty name: name each provider.", error=ErrorCode.INVALID_CONFIGURATION
+            )
         return cls(dict(given))
 
     @property
     def several(self) -> bool:
-        """Whether providers have names here."""
+        """Whether providers have names on this site."""
         return "" not in self.by_name
 
     def named(self, name: str) -> OAuthProvider:
         """Return a provider by its name.
 
         Raises:
-            AuthenticationError: There is none of that name (``unknown_provider``).
+            AuthenticationError: No provider has that name (``unknown_provider``).
         """
         if name not in self.by_name:
             raise AuthenticationError(
-                "This site has no provider of that name: choose one that it offers.",
+                "This site has no provider of that name: choose one of its providers.",
                 error=ErrorCode.UNKNOWN_PROVIDER,
             )
         return self.by_name[name]
 
     def of_session(self, session: UserSession) -> OAuthProvider | None:
-        """Return the provider where a user signed in, or None if the site no longer offers it."""
+        """Return the provider of a session, or None.
+
+        The site may no longer offer the provider where the user signed in.
+        """
         return self.by_name.get(self.name_of(session))
 
     def name_of(self, session: UserSession) -> str:
-        """Return the name of a session's provider on this site; empty for the only one."""
-        # A session that the application made for an API client has only the user's ID.
+        """Return the name of a session's provider.
+
+        It is empty if the site has only one provider.
+        """
+        # A session that the application created for an API client has only the user's ID.
         prefix = session.user_id.partition(":")[0]
         name = session.metadata.get("provider", prefix) if self.several else ""
         return name if isinstance(name, str) else ""
 
     def label(self, name: str) -> str:
-        """Return what events call a provider: its name on this site, or the only provider's own name.
+        """Return a provider's name for events.
 
         Args:
-            name: The name; empty for the only one. The label of an unknown name is empty.
+            name: The provider's name on this site; empty for the only one.
+
+        Returns:
+            The given name, or the only provider's own name. Empty if the name is unknown.
         """
         provider = self.by_name.get(name)
         return "" if provider is None else name or provider.name
 
 
 def readable(name: str) -> str:
-    """Return a provider's name as people read it."""
+    """Return a provider's name in a form for people."""
     words = re.split("[-_]+", name.strip("-_")) if name.strip("-_") else [name]
     text = " ".join(_SPELLED.get(word.lower(), word) for word in words)
     return text[0].upper() + text[1:]

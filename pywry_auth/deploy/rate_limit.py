@@ -1,4 +1,4 @@
-"""How many logins one client address may begin, over all workers."""
+"""Limits the logins of each client address across all workers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class RateLimit:
     """A fixed window for each client address.
 
     Args:
-        backend: Counts, for all workers.
-        limit: Logins in a window.
-        window: Its seconds.
+        backend: Counts the logins for all workers.
+        limit: How many logins are allowed in a window.
+        window: Length of the window in seconds.
     """
 
     backend: Backend
@@ -39,14 +39,17 @@ class RateLimit:
         """
         if self.backend.count(f"login_rate:{client_network(address)}", self.window) > self.limit:
             raise AuthenticationError(
-                f"Too many sign-ins were started from here: wait {self.window:g} seconds and try again.",
+                f"Too many sign-ins from your network: wait {self.window:g} seconds and try again.",
                 error=ErrorCode.RATE_LIMITED,
                 timeout=self.window,
             )
 
 
 def client_network(address: str | None) -> str:
-    """Return what counts as one client: an IPv4 address, or an IPv6 network of 64 bits (RFC 6177)."""
+    """Return the network that counts as one client.
+
+    It is an IPv4 address, or an IPv6 network of 64 bits (RFC 6177).
+    """
     try:
         parsed = ip_address(_WITH_PORT.sub(r"\1\2", address or ""))
     except ValueError:

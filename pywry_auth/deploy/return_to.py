@@ -1,4 +1,4 @@
-"""Where a browser goes after a login: a path of this site only."""
+"""Checks the path that follows a login."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import re
 
 _LONGEST = 2000
 # A slash, then visible ASCII: no tabs or newlines, which browsers drop, and no backslash, which they read as
-# a slash. Before the query no two slashes: what follows them could become a host, as in `/a/..//host`.
+# a slash. Two slashes before the query are refused: text after them could become a host, as in `/a/..//host`.
 _PATH = re.compile(r"/[!-\[\]-~]*")
 
 
 def safe_path(value: str | None, fallback: str) -> str:
-    """Return ``value`` if it is a path of this site as every browser reads it, otherwise ``fallback``.
+    """Return a path if every browser stays on this site.
 
     Args:
-        value: The wanted path, a ``next`` parameter for example.
-        fallback: Where to go otherwise.
+        value: The requested path, for example a ``next`` parameter.
+        fallback: The result for any other value.
     """
     if not value or len(value) > _LONGEST or not _PATH.fullmatch(value):
         return fallback

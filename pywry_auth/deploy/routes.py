@@ -1,6 +1,6 @@
-"""The table of the routes, and the JSON bodies of their responses; times are Unix times in seconds.
+"""The table of routes, and their responses' JSON bodies.
 
-The blueprint, the FastAPI router and the OpenAPI schema read it.
+The blueprint, the FastAPI router and the OpenAPI schema use it. Times are Unix times in seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a request was refused."""
+    """The reason for a refused request."""
 
     error: str
     error_description: str
@@ -30,7 +30,7 @@ class Status:
 
 @dataclass(frozen=True)
 class UserInfo:
-    """The signed-in user, and the provider's profile as it was sent."""
+    """The signed-in user, and the unchanged profile from the provider."""
 
     user_id: str
     roles: list[str]
@@ -39,7 +39,7 @@ class UserInfo:
 
 @dataclass(frozen=True)
 class Refreshed:
-    """When the new access token expires, if the provider said so."""
+    """The new access token's expiry, if the provider sent one."""
 
     refreshed: bool
     expires_at: float | None
@@ -47,7 +47,7 @@ class Refreshed:
 
 @dataclass(frozen=True)
 class LoggedOut:
-    """Where to sign out at the provider too, if it has such an address."""
+    """The URL for signing out at the provider, if any."""
 
     logged_out: bool
     logout_url: str | None
@@ -61,14 +61,14 @@ class Route:
     """One route.
 
     Args:
-        name: Names its view.
+        name: Name of the route and of its view.
         method: HTTP method.
         path: Path below the prefix.
-        summary: What it does.
+        summary: The route's purpose, for the OpenAPI schema.
         status: Status of the usual response.
         body: JSON body of the usual response; None for a redirect.
-        others: Statuses of the other responses, with the reason.
-        query: Names of the optional query parameters, with their meaning.
+        others: The reasons for the other responses, by status.
+        query: The meanings of the optional query parameters, by name.
         per_provider: Whether each of several providers has a path of its own.
     """
 
@@ -83,16 +83,16 @@ class Route:
     per_provider: bool = False
 
 
-_OUTAGE = {503: "The store is down, or signing in is switched off."}
+_OUTAGE = {503: "The store is down, or sign-in is switched off."}
 _OUTAGES = {502: "The provider cannot be reached.", **_OUTAGE}
 _CROSS = {403: "Another site sent the request."}
-_NO_SESSION = {401: "No user is signed in, or the provider ended the grant."}
+_NO_SESSION = {401: "No user is signed in, or the grant is no longer valid at the provider."}
 _RESPONSE = {
     "state": "The state of the authorization request.",
     "code": "The authorization code.",
     "iss": "The issuer (RFC 9207).",
-    "error": "The error code, instead of a code.",
-    "error_description": "The error in a sentence.",
+    "error": "The error code, in place of an authorization code.",
+    "error_description": "A description of the error.",
 }
 
 ROUTES = (
@@ -103,7 +103,10 @@ ROUTES = (
         "Sign in at the provider",
         302,
         others={400: "The provider is unknown.", 429: "Too many sign-ins from this address.", **_OUTAGES},
-        query={"next": "Path of this site to return to.", "provider": "Which of several providers."},
+        query={
+            "next": "Path of this site that follows the login.",
+            "provider": "Name of one of several providers.",
+        },
     ),
     Route(
         "callback",
@@ -112,8 +115,8 @@ ROUTES = (
         "Return from the provider",
         303,
         others={
-            400: "No sign-in is pending in this browser, or it failed.",
-            403: "The user refused, or may not sign in here.",
+            400: "No sign-in is pending in this browser, or the sign-in failed.",
+            403: "The user declined, or may not sign in here.",
             **_OUTAGES,
         },
         query=_RESPONSE,
@@ -135,7 +138,11 @@ ROUTES = (
         "Sign out",
         200,
         LoggedOut,
-        others={303: "A form is redirected: to the provider's sign-out, or home.", **_CROSS, **_OUTAGE},
+        others={
+            303: "A browser is redirected to the provider's sign-out page, or home.",
+            **_CROSS,
+            **_OUTAGE,
+        },
         query={"everywhere": "1 ends all of the user's sessions."},
     ),
     Route(

@@ -1,4 +1,4 @@
-"""The life of a user's sessions: the tokens are revoked with the last one."""
+"""Begins and ends sessions, and revokes tokens with the last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SessionLifecycle:
     Args:
         providers: The site's providers.
         tokens: The store of users' OAuth tokens.
-        sessions: Users' sessions, and the cookie that names them.
+        sessions: The store of sessions, and the cookie with a session's token.
         options: The site's options.
     """
 
@@ -37,16 +37,19 @@ class SessionLifecycle:
     options: DeployOptions
 
     def begin(self, name: str, result: AuthFlowResult, earlier: str | None) -> tuple[str, UserSession]:
-        """Return the cookie's value and the new session; the browser's earlier session ends.
+        """Create a session, and end the browser's earlier one.
 
         Args:
             name: Name of the provider; empty for the only one.
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
-            earlier: Digest of the browser's earlier session; None without one.
+            earlier: Digest of the browser's earlier session token; None without one.
+
+        Returns:
+            The cookie's value and the session.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
-                send the address that the site's rules need.
+                send the e-mail address that the site's rules need.
         """
         with revoked_on_failure(self.providers.named(name), result.tokens):
             value, session = self._create(name, result)
@@ -59,7 +62,7 @@ class SessionLifecycle:
     def _create(self, name: str, result: AuthFlowResult) -> tuple[str, UserSession]:
         profile, rules = result.user_info, self.options.rules
         email = rules.email_of(self.providers.named(name), profile, result.tokens.access_token)
-        # Microsoft sends groups and roles only in the ID token; members of the profile take precedence.
+        # Microsoft sends groups and roles only in the ID token. The profile's own claims take precedence.
         subject = Subject({**result.tokens.id_token_claims, **profile}, email, name)
         rules.require_admitted(subject)
         signer = self.sessions.cookie.signer
@@ -75,7 +78,9 @@ class SessionLifecycle:
         return value, session
 
     def end(self, session: UserSession, everywhere: bool = False) -> tuple[int, OAuthTokenSet | None]:
-        """End a session, and remove and revoke the user's tokens if it was the last one.
+        """End a session.
+
+        The user's tokens are removed and revoked with the last session.
 
         Args:
             session: The session.
@@ -95,12 +100,12 @@ class SessionLifecycle:
         return ended, sign_out(provider, self.tokens, user, foreign=True).tokens
 
     def logout_url(self, session: UserSession, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
-        """Return the URL of the provider's own sign-out, or None if it has none.
+        """Return the URL of the provider's own sign-out, if any.
 
         Args:
             session: The session that ended.
             tokens: The user's tokens.
-            return_to: URL to go to afterwards.
+            return_to: URL that follows the sign-out.
         """
         provider = self.providers.of_session(session)
         if provider is None:

@@ -1,4 +1,4 @@
-"""The views of a session: who is signed in, new tokens, and signing out."""
+"""The views ``refresh``, ``logout``, ``userinfo`` and ``status``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class SessionViews:
     """The routes ``refresh``, ``logout``, ``userinfo`` and ``status``.
 
     Args:
-        providers: Where users signed in.
-        tokens: Holds the users' OAuth tokens, under their user IDs.
+        providers: The providers where users signed in.
+        tokens: The store of users' OAuth tokens, by user ID.
         sessions: Finds the session of a request.
         lifecycle: Ends sessions.
     """
@@ -41,7 +41,10 @@ class SessionViews:
     lifecycle: SessionLifecycle
 
     def refresh(self, site: Site) -> Response:
-        """Refresh the user's access token; simultaneous requests share the result of one call."""
+        """Refresh the user's access token.
+
+        Simultaneous requests share the result of one call to the provider.
+        """
         session = self._require(site.request)
         provider = self.providers.of_session(session)
         if provider is None:
@@ -49,7 +52,7 @@ class SessionViews:
         seen = self.tokens.load(session.user_id)
 
         def is_due(tokens: OAuthTokenSet) -> bool:
-            # A request that waited while another obtained new tokens, or comes just after it, gets those.
+            # Another request may have refreshed the tokens just before, or while this request waited.
             fresh = token_lifecycle.was_just_refreshed(tokens, time.time(), session.created_at)
             return tokens == seen and not fresh
 
@@ -66,13 +69,18 @@ class SessionViews:
                 raise _reauthenticate() from error
             if error.error == ErrorCode.NO_REFRESH_TOKEN:
                 raise
-            return refusal(site, error.error, str(error), 502)  # the provider's fault, whatever its code
+            return refusal(
+                site, error.error, str(error), 502
+            )  # the provider failed, also if its code says otherwise
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
 
     def logout(self, site: Site) -> Response:
-        """End this session, or all of the user's; the user's tokens go with the last one."""
+        """End this session, or all of the user's sessions.
+
+        The user's tokens are removed and revoked with the last session.
+        """
         session = self.sessions.of(site.request)
-        # A path of the settings, or a URL of the provider's metadata: never request data.
+        # A path from the settings, or a URL from the provider's metadata, never request data.
         home = site.absolute(site.root + site.options.after_logout_url)
         logout_url = None if session is None else self._end(site, session, home)
         if prefers_html(site.request):
@@ -83,7 +91,7 @@ class SessionViews:
         return response
 
     def userinfo(self, site: Site) -> Response:
-        """Return the signed-in user, with the provider's profile as it was sent."""
+        """Return the signed-in user and the provider's unchanged profile."""
         session = self._require(site.request)
         info = session.metadata.get("user_info", {})
         return answer(UserInfo(session.user_id, session.roles, info))
@@ -115,5 +123,5 @@ class SessionViews:
 
 def _reauthenticate() -> AuthenticationError:
     return AuthenticationError(
-        "The provider ended the sign-in: sign in again.", error=ErrorCode.REAUTH_REQUIRED
+        "Your sign-in at the provider is no longer valid: sign in again.", error=ErrorCode.REAUTH_REQUIRED
     )

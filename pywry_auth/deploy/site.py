@@ -1,4 +1,4 @@
-"""The site as one request meets it: its addresses from outside, and its own pages."""
+"""The site for one request: public URLs and own pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
 
 Renderer = Callable[[Page], str | None]
-"""Returns the site's own HTML document for a page, or None for the built-in one."""
+"""Returns the site's own HTML document for a page, or None for the built-in page."""
 
 _MOST_PARAMETERS = 64
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
@@ -31,13 +31,15 @@ _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
 
 @dataclass(frozen=True)
 class Mount:
-    """Where an application serves the routes; its framework's adapter makes one for each request.
+    """Where an application mounts the routes.
+
+    The adapter of a framework makes one value for each request.
 
     Args:
         application: The application, which is the sender of events.
-        root: Path of the application on its host, decoded, without a slash at the end (``SCRIPT_NAME``).
-        prefix: Path of the routes below the root as URLs have it, for example ``/auth``.
-        path: Path of the current request below the root, decoded.
+        root: Decoded path of the application on its host, without a trailing slash (``SCRIPT_NAME``).
+        prefix: Encoded path of the routes below the root, for example ``/auth``.
+        path: Decoded path of the current request below the root.
     """
 
     application: object
@@ -48,13 +50,15 @@ class Mount:
 
 @dataclass(frozen=True)
 class Site:
-    """The site for one request; ``PUBLIC_BASE_URL`` takes precedence over the request's own address.
+    """The site for one request.
+
+    ``PUBLIC_BASE_URL`` takes precedence over the URL of the request.
 
     Args:
-        options: The application's choices.
+        options: The application's options.
         request: The request.
         mount: Where the routes are mounted.
-        render: Makes the site's own pages; None for the built-in ones.
+        render: Makes the site's own pages; None for the built-in pages.
     """
 
     options: DeployOptions
@@ -83,34 +87,34 @@ class Site:
 
     @property
     def root(self) -> str:
-        """Path of the application's root as browsers see it, without a slash at the end."""
+        """Public path of the application's root, without a trailing slash."""
         public = self.options.public_base_url
         return urlsplit(public).path if public else quote(self.mount.root, safe=_IN_PATH)
 
     @property
     def home(self) -> str:
-        """Path to go to after a login that named no other."""
+        """Public path that follows a login without ``next``."""
         return self.root + self.options.after_login_url
 
     @property
     def current_path(self) -> str:
-        """Path and query of the current request as browsers see them."""
+        """Public path and query of the current request."""
         query = quote(self.request.query_string, safe=_IN_QUERY)
         return self.root + quote(self.mount.path, safe=_IN_PATH) + (f"?{query}" if query else "")
 
     def login_path(self, next_path: str = "", provider: str = "") -> str:
-        """Return the path of the login as browsers see it.
+        """Return the public path of the login.
 
         Args:
-            next_path: Where to go after the login; empty for the default.
-            provider: Which of several providers to use; empty to let the visitor choose.
+            next_path: Path that follows the login; empty for the default.
+            provider: Name of one of several providers; empty to let the visitor choose.
         """
         path = f"{self.root}{self.mount.prefix}/login"
         query = {name: value for name, value in (("provider", provider), ("next", next_path)) if value}
         return f"{path}?{urlencode(query)}" if query else path
 
     def redirect_uri(self, name: str) -> str:
-        """Return where a provider sends browsers back to (RFC 6749 §3.1.2): one URL for each provider.
+        """Return the redirect URI of a provider (RFC 6749 §3.1.2).
 
         Args:
             name: The provider's name on this site; empty for the only one.
@@ -119,7 +123,10 @@ class Site:
         return self.absolute(f"{callback}/{name}" if name else callback)
 
     def absolute(self, path: str) -> str:
-        """Return a public path as a URL, so that no browser can read it as another host's."""
+        """Return a public path as a URL.
+
+        No browser can read such a redirect as the address of another host.
+        """
         return self.origin + path
 
     @property
@@ -131,10 +138,10 @@ class Site:
 
     @property
     def parameters(self) -> ResponseParameters:
-        """The query's decoded parameters in order, duplicates kept.
+        """The query's decoded parameters in order, with duplicates.
 
         Raises:
-            AuthenticationError: There are too many.
+            AuthenticationError: There are more than 64 parameters.
         """
         try:
             # Not request.args, which drops bytes that are not UTF-8.
@@ -147,7 +154,10 @@ class Site:
             ) from None
 
     def parameter(self, name: str) -> str | None:
-        """Return the first value of a parameter, or None if it is missing or the query is too long."""
+        """Return the first value of a query parameter, if any.
+
+        A query with too many parameters counts as empty.
+        """
         try:
             return next((value for key, value in self.parameters if key == name), None)
         except AuthenticationError:
@@ -155,11 +165,11 @@ class Site:
 
 
 def behind_proxies(app: WSGIApplication, hops: int) -> ProxyFix:
-    """Return an application that trusts the forwarded headers of ``hops`` proxies in front of it.
+    """Return an application that trusts forwarded headers of proxies.
 
     Args:
         app: The application.
-        hops: How many proxies; 0 trusts no forwarded header.
+        hops: Number of proxies in front; 0 trusts no forwarded header.
     """
     return ProxyFix(app, hops, hops, hops, x_prefix=hops)
 

@@ -1,1 +1,1 @@
-"""Every page that people see: one design, and one way to make HTML."""
+"""All HTML pages: one design, and one way to build."""

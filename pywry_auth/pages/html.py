@@ -1,6 +1,6 @@
-"""The one design of the pages that people see, and the headers that are sent with them.
+"""The design of all pages, and their security headers.
 
-``Markup.format`` escapes every value that it inserts, so a value from outside cannot become markup.
+``Markup.format`` escapes every value that it inserts, so that no external value becomes markup.
 """
 
 from __future__ import annotations
@@ -70,17 +70,20 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 
 
 def security_headers(form_action: str = "'none'", own_template: bool = False) -> dict[str, str]:
-    """Return the headers of every page: nothing is loaded, framed, cached, sniffed or sent as a referrer.
+    """Return the security headers of a page.
+
+    The page loads nothing, cannot be framed, is neither cached nor sniffed, and sends no referrer.
 
     Args:
-        form_action: Where the page's forms, and the redirects that answer them, may lead (CSP sources).
-        own_template: Whether the site made the page: it may load style sheets and images of the site.
+        form_action: CSP sources for the targets of the page's forms and of the redirects that follow.
+        own_template: Whether the page comes from the site's own template. Such a page may load the site's
+            style sheets and images.
     """
     styles = "style-src 'self'; img-src 'self'" if own_template else f"style-src 'sha256-{_STYLE_HASH}'"
     return {
         "Content-Security-Policy": f"default-src 'none'; {styles}; "
         f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
-        "Referrer-Policy": "no-referrer",  # the address of a callback page holds the code
+        "Referrer-Policy": "no-referrer",  # the URL of a callback page contains the code
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
@@ -88,15 +91,15 @@ def security_headers(form_action: str = "'none'", own_template: bool = False) ->
 
 @dataclass(frozen=True)
 class Page:
-    """One page: the parts that a site's own template can arrange in another way.
+    """The parts of a page, also for a site's template.
 
     Args:
-        name: Names the page, for example ``error`` or ``choose_provider``.
+        name: The name of the page, for example ``error`` or ``choose_provider``.
         title: Title and heading, as plain text.
         body: HTML below the heading.
         kind: ``done``, ``failed`` or ``notice``; sets the colour.
-        form_action: Where the page's forms, and the redirects that answer them, may lead (CSP sources).
-        values: Plain values that the body was made from, for a site's own template.
+        form_action: CSP sources for the targets of the page's forms and of the redirects that follow.
+        values: The plain values in the body, for a site's own template.
     """
 
     name: str
@@ -120,20 +123,25 @@ def document(page: Page, heading: Markup | None = None) -> str:
 
     Args:
         page: The page.
-        heading: The heading as HTML; None takes the title.
+        heading: The heading as HTML; None for the title.
     """
     filled = _DOCUMENT.format(
         title=page.title,
-        style=Markup(_STYLE),  # noqa: S704  # our own text
+        style=Markup(_STYLE),  # noqa: S704  # a constant of this file
         kind=page.kind,
         heading=page.title if heading is None else heading,
         body=page.body,
     )
-    return str(filled)  # plain text: a Markup would escape later text that is appended to it
+    return str(filled)  # a Markup would escape text that is appended later
 
 
 def paragraph(text: str, kind: str = "") -> Markup:
-    """Return plain text as a paragraph; the kind ``next`` sets the step that the reader can take now."""
+    """Return plain text as a paragraph.
+
+    Args:
+        text: The text.
+        kind: The paragraph's class: ``next`` for the reader's next step, or empty.
+    """
     if kind:
         return Markup('<p class="{}">{}</p>').format(kind, text)
     return Markup("<p>{}</p>").format(text)
@@ -156,7 +164,14 @@ def button_list(targets: Mapping[str, str]) -> Markup:
 
 
 def buttons(name: str, actions: Mapping[str, str]) -> Markup:
-    """Return the buttons that send a form, from value to label; only the first needs the fields filled in."""
+    """Return the buttons that submit a form.
+
+    Only the first button requires that the fields are filled in.
+
+    Args:
+        name: The name of all buttons.
+        actions: The label of each value.
+    """
     button = Markup('<button name="{}" value="{}"{}>{}</button>')
     main, other = Markup(), Markup(" formnovalidate")
     made = [
@@ -167,20 +182,32 @@ def buttons(name: str, actions: Mapping[str, str]) -> Markup:
 
 
 def text_field(name: str, label: str, attributes: Mapping[str, str]) -> Markup:
-    """Return a field of a form below its label; its name is its ID, too."""
+    """Return a form's field below its label.
+
+    Args:
+        name: The field's name, which is also its ID.
+        label: The label, as plain text.
+        attributes: Further attributes and their values.
+    """
     more = join(Markup(' {}="{}"').format(*attribute) for attribute in attributes.items())
     html = Markup('<label for="{0}">{1}</label><input id="{0}" name="{0}"{2}>')
     return html.format(name, label, more)
 
 
 def form(action: str, hidden: Mapping[str, str], content: Markup) -> Markup:
-    """Return a form that posts its fields and the hidden values to an address."""
+    """Return a form that posts fields and hidden values.
+
+    Args:
+        action: The URL that receives the form.
+        hidden: The hidden values by name.
+        content: The HTML of the fields and buttons.
+    """
     kept = (Markup('<input type="hidden" name="{}" value="{}">').format(*item) for item in hidden.items())
     return Markup('<form method="post" action="{}">{}{}</form>').format(action, join(kept), content)
 
 
 def definitions(facts: Mapping[str, str]) -> Markup:
-    """Return names and their values as a list; empty values are left out."""
+    """Return names and values as a list, without empty values."""
     row = Markup("<dt>{}</dt><dd>{}</dd>")
     return Markup("<dl>{}</dl>").format(
         join(row.format(name, value) for name, value in facts.items() if value)
@@ -189,4 +216,4 @@ def definitions(facts: Mapping[str, str]) -> Markup:
 
 def join(parts: Iterable[Markup], separator: str = "") -> Markup:
     """Return pieces of HTML as one."""
-    return Markup(separator).join(parts)  # noqa: S704  # separators are our own text
+    return Markup(separator).join(parts)  # noqa: S704  # callers pass constants as separators

@@ -11,7 +11,7 @@ from pywry_auth.exceptions import printable
 from pywry_auth.pages.html import Page, document, join, paragraph, security_headers
 
 _TICK, _DONE, _CLOSE = "✅", "Authentication Complete —", "You can close this window."
-_MESSAGE_LIMIT = 600  # characters; a provider may send whole paragraphs
+_MESSAGE_LIMIT = 600  # characters; a provider can send whole paragraphs
 
 SECURITY_HEADERS = tuple(security_headers().items())
 """Sent with every page."""
@@ -19,12 +19,12 @@ SECURITY_HEADERS = tuple(security_headers().items())
 
 @dataclass(frozen=True)
 class PageResponse:
-    """A response of the callback server: a page with its status.
+    """A response of the callback server, with page and status.
 
     Args:
         status: The HTTP status.
-        html: The document; empty for an answer without one.
-        headers: What this answer has beside ``SECURITY_HEADERS``.
+        html: The document; empty for a response without a page.
+        headers: Further headers beside ``SECURITY_HEADERS``.
     """
 
     status: HTTPStatus
@@ -50,7 +50,7 @@ def failed(message: str) -> PageResponse:
     """Return the page of a sign-in that did not work.
 
     Args:
-        message: What went wrong and what to do, in plain text; a provider's words may be among it.
+        message: The error and the remedy, as plain text; it may contain text from the provider.
     """
     return _page(
         HTTPStatus.BAD_REQUEST,
@@ -62,29 +62,29 @@ def failed(message: str) -> PageResponse:
 
 
 def already_answered() -> PageResponse:
-    """Return the page for whoever comes after the redirect that counted."""
+    """Return the page for requests after the accepted redirect."""
     return _page(
         HTTPStatus.CONFLICT,
         "notice",
         "This sign-in was already answered",
-        "Each sign-in takes one answer, and this one has had it.",
+        "Each sign-in accepts only one response, and this one has already received it.",
         next_step="You can close this window. The application shows whether you are signed in.",
     )
 
 
 def unfinished() -> PageResponse:
-    """Return the page for a browser that has been kept waiting long enough."""
+    """Return the page for a browser that waited long enough."""
     return _page(
         HTTPStatus.ACCEPTED,
         "notice",
         "Your sign-in is still being finished",
-        "The provider takes its time to confirm who you are.",
+        "The provider has not confirmed your identity yet.",
         next_step="You can close this window. The application shows whether you are signed in.",
     )
 
 
 def ended() -> PageResponse:
-    """Return the page for a sign-in that the application gave up before it could be finished."""
+    """Return the page for a sign-in that the application ended."""
     return _page(
         HTTPStatus.GONE,
         "failed",
@@ -95,17 +95,19 @@ def ended() -> PageResponse:
 
 
 def refused(status: HTTPStatus) -> PageResponse:
-    """Return the page for a request that is no answer to the sign-in; it shows nothing of the request.
+    """Return the page for a request without a valid response.
+
+    The page shows nothing of the request.
 
     Args:
-        status: Why it is refused.
+        status: The HTTP status, which gives the reason.
     """
     allow = (("Allow", "GET, HEAD"),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
     page = _page(
         status,
         "notice",
         f"{status.phrase} ({status.value})",
-        "This address only takes the answer of a sign-in that is under way, and this request is not it.",
+        "This address only accepts the response to a sign-in that is in progress.",
         next_step="If you were signing in, go back to the application and start again.",
     )
     return replace(page, headers=allow)

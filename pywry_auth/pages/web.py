@@ -1,4 +1,4 @@
-"""The pages of a web site's sign-in: an error, and the choice of a provider."""
+"""Pages of a web site's sign-in: errors and provider choice."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pywry_auth.pages.html import Page, button_link, button_list, link, paragrap
 _TITLES = {
     401: "Please sign in",
     403: "Not allowed",
-    404: "There is no such page",
-    405: "This does not work that way",
+    404: "Page not found",
+    405: "This request is not supported",
     429: "Please wait a moment",
     503: "Not available at the moment",
 }
 
 
 def error_page(status: int, error: str, description: str, again: str, home: str) -> Page:
-    """Return the page ``error``: the problem, and the addresses that can help.
+    """Return the page ``error`` with the problem and helpful links.
 
     Args:
         status: The HTTP status.
         error: The error code.
-        description: A sentence for people.
-        again: Address of a new sign-in, or of the page to try again.
-        home: Address of the application.
+        description: A sentence for the visitor.
+        again: URL of a new sign-in, or of the page to try again.
+        home: URL of the application.
     """
     lost = status in (404, 405)  # a new sign-in would not help
     url, label = (home, "Home") if lost else (again, _way_on(status, error))
@@ -44,9 +44,9 @@ def choose_provider(targets: Mapping[str, str]) -> Page:
     """Return the page ``choose_provider``: a button for each provider.
 
     Args:
-        targets: From the URL of each provider's login to the provider's name, in the order of the buttons.
+        targets: The provider's name for each login URL, in the order of the buttons.
     """
-    body = paragraph("Choose where you have your account.") + button_list(targets)
+    body = paragraph("Choose the provider of your account.") + button_list(targets)
     providers = [{"url": url, "label": label} for url, label in targets.items()]
     return Page("choose_provider", "Sign in", body, values={"providers": providers})
 

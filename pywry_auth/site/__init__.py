@@ -1,1 +1,1 @@
-"""The sample site: a small Flask application from settings, and the gunicorn settings to serve it."""
+"""The sample site: a small Flask application, and gunicorn settings."""

@@ -1,4 +1,7 @@
-"""A small web application to begin with: who is signed in, a page for users, a page for administrators."""
+"""A small web application to begin with.
+
+It has a home page that shows the signed-in user, a page for users and a page for administrators.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ def app_from_settings(hint: str = "") -> Flask:
     """Return the application that the environment's settings describe.
 
     Args:
-        hint: A sentence for visitors who have not signed in.
+        hint: A sentence for visitors without a session.
 
     Raises:
-        RuntimeError: Settings that cannot work; the text says which.
+        RuntimeError: A setting is missing or invalid; the text names it.
     """
     try:
         settings = get_settings()
@@ -36,17 +39,17 @@ def app_from_settings(hint: str = "") -> Flask:
         blueprint = create_auth_blueprint(provider, deploy_settings=settings.deploy)
         return create_app(blueprint, cast("OAuthProvider", provider), hint)
     except (AuthenticationError, ImportError, ValueError) as error:
-        # gunicorn prints this kind in one sentence, others at length.
+        # gunicorn prints a RuntimeError as one sentence, and other errors with a traceback.
         raise RuntimeError(str(error)) from None
 
 
 def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flask:
-    """Return an application with three pages beside the routes under ``/auth``.
+    """Return an application with three pages and the authentication routes.
 
     Args:
-        auth: What ``create_auth_blueprint`` returned.
-        provider: Where users sign in.
-        hint: A sentence for visitors who have not signed in.
+        auth: The return value of ``create_auth_blueprint``.
+        provider: The provider where users sign in.
+        hint: A sentence for visitors without a session.
     """
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(auth)
@@ -59,7 +62,7 @@ def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flas
 
 
 def _refuse(error: HTTPException) -> Response:
-    """Return the response to a request that Flask refused, for example for an unknown page."""
+    """Respond to a request that Flask refused (404, 405)."""
     name, description = error.name, error.description or error.name
     response: Response
     if prefers_html(request):

@@ -1,8 +1,10 @@
-"""gunicorn's settings for an application that lives from the environment; your own file can begin with them.
+"""gunicorn's settings for an application configured through the environment.
+
+Your own configuration file can begin with them:
 
     from pywry_auth.site.gunicorn_settings import *
 
-What gunicorn's command line says wins. ``WEB_CONCURRENCY`` sets the number of workers.
+Options on gunicorn's command line take precedence. ``WEB_CONCURRENCY`` sets the number of workers.
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ _logger = logging.getLogger("pywry_auth.deploy")
 
 
 def load() -> PyWrySettings:
-    """Return the environment's settings; what is wrong with them ends the start in one sentence."""
+    """Return the environment's settings.
+
+    Raises:
+        SystemExit: A setting is invalid; the text is one sentence that names it.
+    """
     try:
         return get_settings()
     except AuthenticationError as error:
@@ -32,10 +38,13 @@ def load() -> PyWrySettings:
 
 
 def in_memory(settings: PyWrySettings) -> str:
-    """Return the variable that keeps sessions or tokens in a process's memory; empty for none.
+    """Return the variable that selects storage in a process's memory.
 
     Args:
-        settings: The environment's.
+        settings: The environment's settings.
+
+    Returns:
+        The variable's name; empty if sessions and tokens are stored outside the process.
     """
     oauth2 = settings.oauth2
     if settings.deploy.state_backend == "memory":
@@ -46,34 +55,40 @@ def in_memory(settings: PyWrySettings) -> str:
 
 
 class AccessLogger(Logger):
-    """gunicorn's logger, with a path that is one line and has no query: callbacks have codes there."""
+    """gunicorn's logger, with paths on one line and without queries.
+
+    The query of a callback contains the authorization code.
+    """
 
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
-        """Return what an access log line is made of."""
+        """Return the values for one line of the access log."""
         atoms = super().atoms(resp, req, environ, request_time)
         atoms["U"] = printable(environ["RAW_URI"].partition("?")[0])
         return atoms
 
 
 def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> None:
-    """Refuse to run several workers on what each keeps in its own memory.
+    """Refuse several workers if sessions are in their own memory.
 
-    A login that begins at one would be unknown to the other, where the browser comes back.
+    The browser can return from the provider to a worker that does not know the login.
 
     Args:
         server: gunicorn.
-        new_value: Workers from now on.
-        old_value: Workers before; None at the start.
+        new_value: The new number of workers.
+        old_value: The previous number of workers; None at the start.
+
+    Raises:
+        RuntimeError: gunicorn starts with several workers and storage in memory.
     """
     variable = in_memory(_settings)
     if not variable or new_value < 2:
         return
     refused = (
         f"{variable} is memory, which {new_value} workers do not share: set it to sqlite, or to redis for "
-        "several machines, and PYWRY_DEPLOY__TOKEN_SECRET with it; or run one worker."
+        "several machines, and also set PYWRY_DEPLOY__TOKEN_SECRET. Otherwise run one worker."
     )
     if old_value is None:
-        raise RuntimeError(refused)  # printed without a traceback, and gunicorn ends
+        raise RuntimeError(refused)  # gunicorn prints it without a traceback, and exits
     _logger.error(refused)
     server.num_workers = 1
 
@@ -85,21 +100,21 @@ threads = 8
 if "WEB_CONCURRENCY" not in os.environ:
     workers = 1 if in_memory(_settings) else max(2, os.cpu_count() or 2)
 
-# One copy of the code for all workers. Stores and the provider's connections open when they are first used,
+# All workers share one copy of the code. Stores and connections to the provider are opened on first use,
 # which is after the fork.
 preload_app = True
 
-# What a proxy says of the client is for PYWRY_DEPLOY__TRUSTED_PROXY_HOPS alone to believe.
+# Only PYWRY_DEPLOY__TRUSTED_PROXY_HOPS decides which forwarded headers are trusted.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 
-control_socket_disable = True  # it would be made in the home directory, which may be read-only
+control_socket_disable = True  # gunicorn would create it in the home directory, which may be read-only
 
 logger_class = AccessLogger
 accesslog = "-"
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s bytes %(M)s ms'
 logconfig_dict = {
     "root": {"level": "WARNING", "handlers": ["error_console"]},
-    "loggers": {"pywry_auth": {"level": "INFO"}},  # with the audit lines: who signed in and out
+    "loggers": {"pywry_auth": {"level": "INFO"}},  # includes the audit lines for sign-in and sign-out
 }

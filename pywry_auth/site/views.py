@@ -1,4 +1,4 @@
-"""What the small web application shows: its pages, and what a sign-out form on them needs."""
+"""The pages of the sample site, and their form policy."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ _AGAIN_SECONDS = 60.0
 
 
 class SignOutSources:
-    """Where a sign-out form may lead, as ``form-action`` sources: browsers hold its redirects to them too.
+    """The ``form-action`` sources of the sign-out form.
+
+    Browsers also apply them to the redirects that follow the form.
 
     Args:
-        provider: Where users sign out as well.
-        clock: Seconds that only go forward.
+        provider: The provider where users also sign out.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(self, provider: OAuthProvider, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,10 +42,13 @@ class SignOutSources:
         self._again_at = 0.0
 
     def __call__(self) -> str:
-        """Return this site, and the provider if it can be asked: no page waits for one that is down."""
+        """Return this site, and the provider's origin if known.
+
+        While the provider is unreachable, at most one request a minute waits for it.
+        """
         now = self._clock()
         if self._sources is None and now >= self._again_at:
-            self._again_at = now + _AGAIN_SECONDS  # before the call: one request waits, not all of them
+            self._again_at = now + _AGAIN_SECONDS  # before the call, so that only one request waits
             try:
                 parts = urlsplit(self._provider.metadata.end_session_endpoint)
                 self._sources = f"'self' {parts.scheme}://{parts.netloc}" if parts.netloc else "'self'"
@@ -53,11 +58,11 @@ class SignOutSources:
 
 
 class Pages:
-    """The pages as views; ``Markup`` escapes every value that is put into it.
+    """The pages as views; ``Markup`` escapes every inserted value.
 
     Args:
-        sign_out_sources: Where the sign-out form may lead.
-        hint: A sentence for visitors who have not signed in.
+        sign_out_sources: Returns the ``form-action`` sources of the sign-out form.
+        hint: A sentence for visitors without a session.
     """
 
     def __init__(self, sign_out_sources: Callable[[], str], hint: str) -> None:
@@ -65,7 +70,7 @@ class Pages:
         self._hint = hint
 
     def home(self) -> Response:
-        """Return who is signed in, or how to."""
+        """Return the page with the signed-in user or an invitation."""
         session = find_session()
         if session is None:
             return page_response(Page("site", "Welcome", self._invitation() + _navigation()))
@@ -82,16 +87,18 @@ class Pages:
         return self._page(f"Signed in as {_name(session)}", definitions(facts), "done")
 
     def account(self) -> Response:
-        """Return what the provider says of the user."""
+        """Return the page with the user's claims from the provider."""
         session = _session()
         claims = {"user ID": session.user_id} | session.metadata.get("user_info", {})
-        intro = paragraph("This page is for signed-in users. It shows what the provider says of you.")
+        intro = paragraph("This page is for signed-in users. It shows your profile at the provider.")
         facts = {_text(name): _text(claims[name]) for name in claims}
         return self._page("Your account", intro + definitions(facts))
 
     def admin(self) -> Response:
-        """Return what each role may do."""
-        intro = paragraph("This page is for users with the role admin. It shows what each role may do.")
+        """Return the page with the permissions of each role."""
+        intro = paragraph(
+            "This page is for users with the role admin. It shows the permissions of each role."
+        )
         table = routes_of_app().sessions.store.role_permissions()
         roles = {role: ", ".join(sorted(table[role])) or "nothing" for role in table}
         return self._page("Administration", intro + definitions(roles))
@@ -115,7 +122,7 @@ def public_path(endpoint: str) -> str:
 
 
 def _session() -> UserSession:
-    return cast(UserSession, find_session())  # the guard was there first
+    return cast(UserSession, find_session())  # the guard has already found it
 
 
 def _name(session: UserSession) -> str:

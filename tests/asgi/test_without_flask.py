@@ -73,7 +73,7 @@ def test_the_routes_and_guards_work_where_flask_cannot_be_imported() -> None:
     assert json.loads(members[2])["error"] == "login_required"
     assert refresh[:2] == ["/auth/refresh", 401]
     assert nothing[1] == 404
-    assert "There is no such page" in nothing[2]
+    assert "Page not found" in nothing[2]
     assert visit[1] == 302
     assert blueprint == ["blueprint", "flask is blocked"]
     assert modules == []

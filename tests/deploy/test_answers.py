@@ -176,7 +176,7 @@ def test_a_title_says_what_happened(make_web: Callable[..., Web], faults: Faults
     pages = _pages(make_web(), faults)
     titles = {name: re.findall("<h1>(.+)</h1>", page.text)[0] for name, page in pages.items()}
     assert titles["forbidden"] == titles["cross site"] == "Not allowed"
-    assert titles["nothing"] == "There is no such page"
+    assert titles["nothing"] == "Page not found"
     assert titles["used"] == titles["provider down"] == "Sign-in did not work"
     assert titles["sign in"] == titles["form"] == titles["reauthenticate"] == "Please sign in"
 

@@ -81,7 +81,7 @@ def test_a_template_takes_the_place_of_an_error_page(flask_app: Callable[..., Br
     browser = flask_app({"pywry_auth/error.html": OWN})
     for path, status, title in (
         ("/auth/userinfo", 401, "Please sign in"),
-        ("/auth/nothing", 404, "There is no such page"),
+        ("/auth/nothing", 404, "Page not found"),
         ("/auth/callback", 400, "Sign-in did not work"),
     ):
         page = browser.get(path, html=True)
@@ -188,7 +188,7 @@ def test_in_fastapi_a_function_makes_the_sites_own_pages(
     assert (page.status_code, page.text) == (401, "<p>own: Please sign in</p>")
     _is_closed(page)
     assert _policy(page)["style-src"] == "'self'"
-    assert "<title>There is no such page</title>" in browser.get("/auth/nothing", html=True).text
+    assert "<title>Page not found</title>" in browser.get("/auth/nothing", html=True).text
     choice = browser.get("/auth/login", html=True)
     assert (choice.status_code, "<title>Sign in</title>" in choice.text) == (200, True)
     assert "the site's own page 'choose_provider' failed" in caplog.text
