@@ -1,4 +1,7 @@
-"""The site over https behind nginx, as the documentation sets it up, at a provider that nobody here wrote."""
+"""The site over https behind nginx, with an independent provider.
+
+nginx is configured as the documentation describes.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from tests.peers.walk import Walk
 from tests.peers.web_server import CLIENT_ID, Visitor, WebServer, settings_for
 from tests.person import parameters_of
 
-_SECRET = "s3cret: of+the%web/client"  # signs that RFC 6749 §2.3.1 wants encoded
+_SECRET = "s3cret: of+the%web/client"  # has characters that must be encoded (RFC 6749 §2.3.1)
 _SESSION = "__Host-session"
 
 
 @dataclass
 class Site:
-    """The site, what stands before it, and its provider."""
+    """The site, the nginx in front of it, and its provider."""
 
     nginx: Nginx
     server: WebServer
@@ -65,12 +68,12 @@ def walk(chromium: webdriver.Chrome, site: Site) -> Walk:
 
 
 def _cookies(driver: webdriver.Chrome) -> dict[str, dict[str, Any]]:
-    """Return the site's cookies as the browser knows them, by name."""
+    """Return the site's cookies from the browser, by name."""
     kept = driver.execute_cdp_cmd("Storage.getCookies", {})["cookies"]
     return {cookie["name"]: cookie for cookie in kept if cookie["domain"].endswith("localhost")}
 
 
-def test_a_person_signs_in_and_out(walk: Walk, site: Site) -> None:
+def test_a_user_signs_in_and_out(walk: Walk, site: Site) -> None:
     walk.go("/")
     walk.press("Your account")
     walk.arrive_where(lambda address: address.startswith(f"{site.issuer}/"))
@@ -94,8 +97,8 @@ def test_a_person_signs_in_and_out(walk: Walk, site: Site) -> None:
     assert _SESSION not in _cookies(walk.driver)
 
 
-def test_the_browser_keeps_both_cookies_for_this_host_alone_and_from_scripts(walk: Walk) -> None:
-    """T12: the browser itself holds names with __Host- to Secure, to Path=/ and to no Domain."""
+def test_both_cookies_are_for_this_host_only_and_hidden_from_scripts(walk: Walk) -> None:
+    """For ``__Host-`` names the browser itself requires Secure, Path=/ and no Domain. [T12]"""
     walk.go("/auth/login?next=/auth/status")
     (login,) = _cookies(walk.driver)
     assert login.startswith(f"{_SESSION}_login")
@@ -112,10 +115,10 @@ def test_the_browser_keeps_both_cookies_for_this_host_alone_and_from_scripts(wal
     assert walk.driver.execute_script("return document.cookie") == ""
 
 
-def test_a_visitor_cannot_speak_for_the_proxy(site: Site) -> None:
-    """T25: what nginx was not told to hand on, it does not hand on."""
+def test_nginx_does_not_pass_on_a_visitors_forwarded_headers(site: Site) -> None:
+    """nginx passes on only the headers that its configuration names. [T25]"""
     visitor = Visitor(site.nginx.url, ca=site.ca)
-    told = {
+    forwarded = {
         "X_Forwarded_Host": "evil.example.com",
         "X_Forwarded_Proto": "http",
         "X_Forwarded_Prefix": "/evil",
@@ -123,13 +126,13 @@ def test_a_visitor_cannot_speak_for_the_proxy(site: Site) -> None:
         "X_Forwarded_Port": "1",
         "Forwarded": "host=evil.example.com;for=203.0.113.7",
     }
-    begun = visitor.get("/auth/login?next=/account", **told)
+    begun = visitor.get("/auth/login?next=/account", **forwarded)
     assert begun.status_code == 302
     redirect_uri = dict(parameters_of(begun.headers["Location"]))["redirect_uri"]
     assert redirect_uri == f"{site.nginx.url}/auth/callback"
     assert "; Secure" in begun.headers["Set-Cookie"]
-    assert visitor.get("/account", **told).headers["Location"] == "/auth/login?next=%2Faccount"
-    refused = visitor.get("/auth/callback?code=canary&state=canary", **told)
+    assert visitor.get("/account", **forwarded).headers["Location"] == "/auth/login?next=%2Faccount"
+    refused = visitor.get("/auth/callback?code=canary&state=canary", **forwarded)
     assert refused.status_code == 400
     site.server.wait_for("login_failed error='state_unknown' client='127.0.0.1'")
     site.server.wait_for('"GET /auth/callback" 400')
@@ -137,7 +140,7 @@ def test_a_visitor_cannot_speak_for_the_proxy(site: Site) -> None:
 
 
 def test_no_code_is_in_either_access_log(site: Site, walk: Walk) -> None:
-    """T31."""
+    """Neither nginx nor gunicorn logs the query of a callback. [T31]"""
     walk.go("/auth/login")
     sign_in(walk.driver, walk.driver.current_url, "alice")
     walk.arrive("/")

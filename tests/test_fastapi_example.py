@@ -1,4 +1,4 @@
-"""The FastAPI example under uvicorn with two workers: a person with a real browser, and programs."""
+"""The FastAPI example under uvicorn with two workers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ASGIServer]:
             yield server
 
 
-def test_a_person_signs_in_and_out_again(server: ASGIServer, chromium: webdriver.Chrome) -> None:
+def test_a_user_signs_in_and_out_in_a_browser(server: ASGIServer, chromium: webdriver.Chrome) -> None:
     chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
     walk = Walk(chromium, server.url)
     walk.go("/reports")
@@ -59,8 +59,8 @@ def test_a_person_signs_in_and_out_again(server: ASGIServer, chromium: webdriver
     walk.see("Sign in")
 
 
-def test_a_login_begins_and_ends_on_whichever_worker(server: ASGIServer) -> None:
-    """P8: forty logins, each over fresh connections."""
+def test_a_login_can_begin_and_end_in_any_worker(server: ASGIServer) -> None:
+    """Forty logins, each over fresh connections. [P8]"""
     assert len(children_of(server.process.pid)) >= 2
     for _ in range(40):
         visitor = Visitor(server.url)
@@ -69,8 +69,8 @@ def test_a_login_begins_and_ends_on_whichever_worker(server: ASGIServer) -> None
         assert visitor.get("/dashboard").json() == {"user": "user-alice", "roles": ["viewer", "admin"]}
 
 
-def test_pages_of_other_sites_open_no_websocket(server: ASGIServer) -> None:
-    """T27."""
+def test_other_sites_pages_cannot_open_a_websocket(server: ASGIServer) -> None:
+    """The handshake's origin is not the site's own. [T27]"""
     visitor = Visitor(server.url)
     visitor.sign_in()
     cookie = f"pywry_session={visitor.cookies['pywry_session']}"
@@ -85,11 +85,11 @@ def test_pages_of_other_sites_open_no_websocket(server: ASGIServer) -> None:
         pass
 
 
-def test_nothing_secret_is_written(server: ASGIServer) -> None:
-    """T31."""
+def test_the_servers_output_contains_no_secret(server: ASGIServer) -> None:
+    """It contains no session cookie, code or traceback. [T31]"""
     visitor = Visitor(server.url)
     visitor.sign_in()
-    told = server.output()
-    assert visitor.cookies["pywry_session"] not in told
-    assert "code=" not in told
-    assert "Traceback" not in told
+    output = server.output()
+    assert visitor.cookies["pywry_session"] not in output
+    assert "code=" not in output
+    assert "Traceback" not in output

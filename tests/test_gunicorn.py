@@ -1,4 +1,4 @@
-"""The site under gunicorn: many workers, fresh connections, killed processes, a store that goes away."""
+"""The site under gunicorn: many workers, killed processes and a store outage."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Site:
     idp: IdentityProvider
 
     def visitor(self, number: int = 0) -> Visitor:
-        """Return a browser of one of the site's users, who all have their own name."""
+        """Return a browser for one of the site's users."""
         return Visitor(self.server.url, Person(f"user{number}", "password"))
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The site with 4 workers of 8 threads, on each store that workers can share."""
+    """The site with 4 workers of 8 threads, on each shared store."""
     choice = {"STATE_BACKEND": request.param, "TOKEN_SECRET": _SECRET}
     if request.param == "sqlite":
         choice["SQLITE_PATH"] = str(tmp_path_factory.mktemp("state") / "state.sqlite3")
@@ -54,8 +54,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Site(server, idp)
 
 
-def test_logins_begin_at_one_worker_and_end_at_another(site: Site) -> None:
-    """P8: complete logins over fresh connections, none of which may fail, each by another user."""
+def test_a_login_can_begin_in_one_worker_and_end_in_another(site: Site) -> None:
+    """Each login is of another user and over fresh connections, and none may fail. [P8]"""
 
     def sign_in(number: int) -> tuple[str, str]:
         visitor = site.visitor(number)
@@ -73,8 +73,8 @@ def test_logins_begin_at_one_worker_and_end_at_another(site: Site) -> None:
     assert len({worker for pair in workers for worker in pair}) == _WORKERS
 
 
-def test_a_killed_worker_takes_no_session_and_no_login_with_it(site: Site) -> None:
-    """S11: whoever is signed in stays so, and a login that the worker began is finished by another."""
+def test_a_killed_worker_loses_no_session_and_no_login(site: Site) -> None:
+    """Users stay signed in, and other workers finish the logins that it began. [S11]"""
     signed_in = [site.visitor(number) for number in range(8)]
     for visitor in signed_in:
         visitor.sign_in()
@@ -92,7 +92,7 @@ def test_a_killed_worker_takes_no_session_and_no_login_with_it(site: Site) -> No
     assert [visitor.user for visitor, _ in began] == [f"id-{number}" for number in range(8, 16)]
 
 
-def test_a_reload_replaces_the_workers_and_signs_nobody_out(site: Site) -> None:
+def test_a_reload_replaces_the_workers_and_keeps_sessions(site: Site) -> None:
     visitor = site.visitor()
     visitor.sign_in()
     before = children_of(site.server.process.pid)
@@ -104,13 +104,13 @@ def test_a_reload_replaces_the_workers_and_signs_nobody_out(site: Site) -> None:
 
 
 def test_stores_and_connections_are_opened_after_the_fork(site: Site) -> None:
-    """Shared by parent and children, a connection would mix up their answers."""
+    """A connection shared by parent and children would mix up their responses."""
     visitor = site.visitor()
     visitor.sign_in()
     worker = int(visitor.get("/account").headers["X-Worker"])
     assert [name for name in _open_files(worker) if "sqlite" in name] or len(_sockets(worker)) > 1
     assert not [name for name in _open_files(site.server.process.pid) if "sqlite" in name]
-    assert len(_sockets(site.server.process.pid)) == 1  # where it listens
+    assert len(_sockets(site.server.process.pid)) == 1  # the listening socket
 
 
 def _open_files(pid: int) -> list[str]:
@@ -125,8 +125,8 @@ def _sockets(pid: int) -> list[str]:
     return [name for name in _open_files(pid) if name.startswith("socket:")]
 
 
-def test_no_log_line_holds_a_secret_or_was_written_by_a_visitor(site: Site) -> None:
-    """T31: neither access log nor error log nor audit log, of a whole login and of a wild request."""
+def test_logs_contain_no_secret_and_no_line_forged_by_a_visitor(site: Site) -> None:
+    """It holds for access, error and audit log, of a login and of a malformed request. [T31]"""
     visitor = site.visitor(3)
     begun = visitor.begin("/auth/login?next=/account%3Fcanary")
     callback = visitor.authorize(begun)
@@ -143,23 +143,23 @@ def test_no_log_line_holds_a_secret_or_was_written_by_a_visitor(site: Site) -> N
     assert len(secret) == 2 + 3 + 2
     for text in (*secret, _SECRET, CLIENT_SECRET, "canary", "Traceback"):
         assert text not in out
-    assert "FAKE LINE" not in out, "as it came, with its line break"
+    assert "FAKE LINE" not in out, "the line break stays escaped"
 
 
 _CODES = ("state", "nonce", "code_challenge")
 
 
-def test_what_a_visitor_says_of_himself_is_not_believed(site: Site) -> None:
-    """T25: without TRUSTED_PROXY_HOPS the forwarded headers change nothing, in any spelling."""
-    told = {
+def test_forwarded_headers_from_a_visitor_are_ignored(site: Site) -> None:
+    """Without TRUSTED_PROXY_HOPS they change nothing, in any spelling. [T25]"""
+    forwarded = {
         "X_Forwarded_Host": "evil.example.com",
         "X_Forwarded_Proto": "https",
         "X_Forwarded_Prefix": "/evil",
         "X_Forwarded_For": "203.0.113.7",
         "Forwarded": "host=evil.example.com;proto=https;for=203.0.113.7",
     }
-    honest, liar = site.visitor().begin(), site.visitor().get("/auth/login", **told)
-    spelt = requests.get(
+    plain, forged = site.visitor().begin(), site.visitor().get("/auth/login", **forwarded)
+    respelled = requests.get(
         f"{site.server.url}/auth/login",
         headers={
             "X_Forwarded_Host": "evil.example.com",
@@ -169,18 +169,18 @@ def test_what_a_visitor_says_of_himself_is_not_believed(site: Site) -> None:
         allow_redirects=False,
         timeout=30,
     )
-    for answer in (liar, spelt):
+    for answer in (forged, respelled):
         assert answer.status_code == 302
-        told_uri, honest_uri = (
-            dict(parameters_of(each.headers["Location"]))["redirect_uri"] for each in (answer, honest)
+        forged_uri, plain_uri = (
+            dict(parameters_of(each.headers["Location"]))["redirect_uri"] for each in (answer, plain)
         )
-        assert told_uri == honest_uri
+        assert forged_uri == plain_uri
         assert "secure" not in answer.headers["Set-Cookie"].lower()
     assert "203.0.113.7" not in site.server.output()
 
 
-def test_redis_that_goes_away_and_comes_back_signs_nobody_out(tmp_path: Path) -> None:
-    """P15, S8: 503 with Retry-After while it is away, nobody let in, and the cookie stays."""
+def test_sessions_survive_a_redis_outage(tmp_path: Path) -> None:
+    """Requests get 503 with Retry-After, no user is let in, and the cookie stays. [P15, S8]"""
     server, redis = WebServer("--workers", "2"), RedisServer(tmp_path)
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     with redis, IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
@@ -203,7 +203,7 @@ def test_redis_that_goes_away_and_comes_back_signs_nobody_out(tmp_path: Path) ->
             assert visitor.get("/account").status_code == 200
 
 
-def test_ending_it_leaves_no_process(tmp_path: Path) -> None:
+def test_stopping_gunicorn_leaves_no_process(tmp_path: Path) -> None:
     server = WebServer("--workers", "2")
     choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(tmp_path / "state"), "TOKEN_SECRET": _SECRET}
     with server.running(settings_for("http://127.0.0.1:1", **choice)):
@@ -246,27 +246,27 @@ def test_ending_it_leaves_no_process(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_work_does_not_start_and_is_told_in_a_sentence(
+def test_an_invalid_setting_prevents_the_start_with_one_sentence(
     options: list[str], settings: dict[str, str], named: str
 ) -> None:
     server = WebServer(*options)
     with server.launched({**settings_for("http://127.0.0.1:1"), **settings}):
         assert server.process.wait(30) == 1
-        told = server.output()
-    assert named in told
-    assert "Traceback" not in told
-    assert _SECRET not in told
-    assert len(told.split()) < 60
+        output = server.output()
+    assert named in output
+    assert "Traceback" not in output
+    assert _SECRET not in output
+    assert len(output.split()) < 60
 
 
-def test_memory_serves_with_the_one_worker_that_it_gets_unasked_and_keeps_it() -> None:
+def test_with_memory_storage_gunicorn_runs_one_worker_and_adds_none() -> None:
     server = WebServer()
     with IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
         settings = settings_for(idp.issuer)
         with server.running(settings):
             visitor = Visitor(server.url)
             visitor.sign_in()
-            server.process.send_signal(signal.SIGTTIN)  # one worker more, please
+            server.process.send_signal(signal.SIGTTIN)  # requests an additional worker
             server.wait_for("is memory, which 2 workers do not share")
             assert visitor.user == "user-alice"
             assert len(children_of(server.process.pid)) == 1

@@ -1,4 +1,4 @@
-"""A person walks through ``pywry-auth demo`` with a real browser."""
+"""A user in a real browser at ``pywry-auth demo``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.peers.walk import Walk
 from tests.person import Person
 
 _ALICE, _BOB = ("alice", "wonderland"), ("bob", "builder")
-_NOBODY: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+_SIGNED_OUT: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def walk(chromium: webdriver.Chrome, site: str) -> Walk:
     return Walk(chromium, site)
 
 
-def test_from_home_to_the_provider_and_back_and_out_again(walk: Walk) -> None:
+def test_a_user_signs_in_visits_pages_and_signs_out(walk: Walk) -> None:
     walk.go("/")
     walk.see("Welcome")
     walk.press("Your account")
@@ -45,7 +45,7 @@ def test_from_home_to_the_provider_and_back_and_out_again(walk: Walk) -> None:
     walk.press("Sign out")
     walk.see("Welcome", "/")
     walk.press("Sign in")
-    walk.see("Sign in")  # the provider has forgotten him, too
+    walk.see("Sign in")  # the user is signed out at the provider too
     walk.sign_in(*_ALICE)
     walk.arrive("/")
     walk.press("Administration")
@@ -53,31 +53,31 @@ def test_from_home_to_the_provider_and_back_and_out_again(walk: Walk) -> None:
     assert "manage_users" in walk.text
 
 
-def test_scripts_of_the_site_learn_who_is_signed_in(walk: Walk) -> None:
-    walk.go("/auth/status")  # a page without a policy, so that its scripts may ask
-    assert walk.fetch("/auth/status") == {"status": 200, "json": _NOBODY}
+def test_scripts_of_the_site_can_read_the_sign_in_status(walk: Walk) -> None:
+    walk.go("/auth/status")  # JSON without a policy, so that scripts may fetch
+    assert walk.fetch("/auth/status") == {"status": 200, "json": _SIGNED_OUT}
     refused = walk.fetch("/auth/userinfo")
     assert (refused["status"], refused["json"]["error"]) == (401, "not_signed_in")
-    assert walk.fetch("/account")["status"] == 401, "no redirect that a script cannot follow"
+    assert walk.fetch("/account")["status"] == 401, "a script cannot follow a redirect to the provider"
     walk.go("/auth/login?next=/auth/status")
     walk.sign_in(*_ALICE)
     walk.arrive("/auth/status")
     status = walk.fetch("/auth/status")["json"]
     assert (status["authenticated"], status["user_id"]) == (True, "user-alice")
     assert status["roles"] == ["viewer", "admin"]
-    told = walk.fetch("/auth/userinfo")["json"]
-    assert (told["user_id"], told["user_info"]["email"]) == ("user-alice", "alice@example.com")
+    info = walk.fetch("/auth/userinfo")["json"]
+    assert (info["user_id"], info["user_info"]["email"]) == ("user-alice", "alice@example.com")
     assert walk.fetch("/auth/refresh", "POST")["json"]["refreshed"] is True
     assert walk.driver.execute_script("return document.cookie") == ""
     walk.go("/")
-    assert "error" in walk.fetch("/auth/status"), "the site's own pages run no script"
+    assert "error" in walk.fetch("/auth/status"), "the policy of the site's pages forbids scripts"
     walk.go("/auth/status")
     assert walk.fetch("/auth/logout", "POST")["json"]["logged_out"] is True
-    assert walk.fetch("/auth/status") == {"status": 200, "json": _NOBODY}
+    assert walk.fetch("/auth/status") == {"status": 200, "json": _SIGNED_OUT}
 
 
-def test_two_tabs_sign_in_at_once(walk: Walk) -> None:
-    """P2: neither login is the other's."""
+def test_two_tabs_can_sign_in_at_the_same_time(walk: Walk) -> None:
+    """Neither login replaces the other. [P2]"""
     walk.go("/account")
     first = walk.driver.current_window_handle
     walk.driver.switch_to.new_window("tab")
@@ -98,12 +98,12 @@ def test_two_tabs_sign_in_at_once(walk: Walk) -> None:
         walk.driver.close()
         walk.driver.switch_to.window(first)
     walk.driver.refresh()
-    walk.see("Sign in")  # signed out in one tab is signed out in all
+    walk.see("Sign in")  # a sign-out in one tab applies to all
 
 
-def test_tabs_that_are_opened_at_one_moment_are_all_signed_in(walk: Walk) -> None:
-    """P2: as a browser does that brings back those of yesterday."""
-    walk.go("/auth/status")  # a page without a policy, so that its scripts may open windows
+def test_tabs_opened_at_the_same_moment_all_sign_in(walk: Walk) -> None:
+    """A browser does this when it restores yesterday's tabs. [P2]"""
+    walk.go("/auth/status")  # JSON without a policy, so that scripts may open windows
     first = walk.driver.current_window_handle
     walk.driver.execute_script("for (let i = 0; i < 4; i++) window.open('/account?tab=' + i)")
     tabs = [handle for handle in walk.driver.window_handles if handle != first]
@@ -118,20 +118,20 @@ def test_tabs_that_are_opened_at_one_moment_are_all_signed_in(walk: Walk) -> Non
     walk.driver.switch_to.window(first)
 
 
-def test_the_back_button_after_signing_in(walk: Walk) -> None:
-    """P4: the callback is not in the history, and an answer that was used ends in the application."""
+def test_going_back_after_sign_in_does_not_repeat_the_callback(walk: Walk) -> None:
+    """The callback is not in the history, and a used response leads to the application. [P4]"""
     walk.go("/")
     walk.press("Your account")
     walk.sign_in(*_BOB)
     walk.arrive("/account")
     walk.driver.back()
-    walk.see("Welcome back")  # the provider's page, where he is known now
+    walk.see("Welcome back")  # the provider's page; the user is still signed in there
     walk.press("Continue as Bob Example")
     walk.see("Signed in as Bob Example", "/")
 
 
-def test_a_callback_that_is_sent_again(walk: Walk) -> None:
-    """P3, P4."""
+def test_a_repeated_callback_leads_to_the_application_or_an_error(walk: Walk) -> None:
+    """The application if the user is signed in, otherwise the error page. [P3, P4]"""
     walk.go("/account")
     callback = Person(*_BOB).authorize(walk.driver.current_url)
     walk.go(callback)
@@ -147,7 +147,7 @@ def test_a_callback_that_is_sent_again(walk: Walk) -> None:
     walk.see("Sign in")
 
 
-def test_who_changes_his_mind_at_the_provider_can_try_again_and_comes_back(walk: Walk) -> None:
+def test_a_user_who_cancels_at_the_provider_can_sign_in_again(walk: Walk) -> None:
     walk.go("/account")
     walk.press("Cancel")
     walk.see("Not allowed")
@@ -163,7 +163,7 @@ _LOOKS: dict[str, Callable[[webdriver.Chrome], None]] = {
 }
 
 
-def test_every_page_can_be_read_light_dark_and_narrow(walk: Walk) -> None:
+def test_every_page_is_readable_in_light_dark_and_narrow(walk: Walk) -> None:
     def look(path: str, heading: str) -> None:
         walk.go(path)
         for name, dress in _LOOKS.items():

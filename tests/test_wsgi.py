@@ -1,4 +1,4 @@
-"""``wsgi.py``: the application of the environment's settings, for any WSGI server."""
+"""``wsgi.py``: an application configured by the environment, for any WSGI server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROUTES = {"login", "callback", "refresh", "logout", "userinfo", "status"}
 
 
 class Environment:
-    """The process's environment with the settings of a site, and of one alone."""
+    """The process's environment with the settings of one site only."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
@@ -53,7 +53,7 @@ def idp() -> Iterator[IdentityProvider]:
         yield running
 
 
-def test_it_has_the_six_routes_and_pages_of_its_own_and_needs_no_provider_to_start(
+def test_the_application_has_routes_and_pages_and_starts_without_a_provider(
     environment: Environment,
 ) -> None:
     app = environment.app()
@@ -62,7 +62,7 @@ def test_it_has_the_six_routes_and_pages_of_its_own_and_needs_no_provider_to_sta
     assert app.test_client().get("/").status_code == 200
 
 
-def test_the_stores_are_those_of_the_settings(environment: Environment, tmp_path: Path) -> None:
+def test_the_settings_select_the_stores(environment: Environment, tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite3"
     app = environment.app(
         PYWRY_DEPLOY__STATE_BACKEND="sqlite",
@@ -70,13 +70,13 @@ def test_the_stores_are_those_of_the_settings(environment: Environment, tmp_path
         PYWRY_DEPLOY__TOKEN_SECRET="a long secret of the tests",
         PYWRY_DEPLOY__LOGIN_RATE_LIMIT="1/minute",
     )
-    assert not path.exists(), "before anybody asked"
+    assert not path.exists(), "the first request creates it"
     answers = [app.test_client().get("/auth/login").status_code for _ in range(2)]
     assert answers == [502, 429]
     assert path.exists()
 
 
-def test_tokens_are_where_their_own_setting_says(
+def test_the_token_store_has_its_own_setting(
     environment: Environment, idp: IdentityProvider, tmp_path: Path
 ) -> None:
     tokens = get_token_store("sqlite", path=str(tmp_path / "tokens.sqlite3"))
@@ -89,7 +89,7 @@ def test_tokens_are_where_their_own_setting_says(
     assert tokens.list_keys() == ["user-alice"]
 
 
-def test_cookies_headers_keys_lives_and_ways_are_those_of_the_settings(
+def test_the_settings_apply_to_cookies_headers_keys_lifetimes_and_paths(
     environment: Environment,
     idp: IdentityProvider,
     redis_server: RedisServer,
@@ -121,25 +121,25 @@ def test_cookies_headers_keys_lives_and_ways_are_those_of_the_settings(
         (session,) = get_session_store().list_user_sessions("user-alice")
         assert redis_server.client.exists(f"{prefix}:session:{session.session_id}")
         token = issue_session_token(get_session_store(), "robot")
-        told = refused.get("/auth/status", X_Session=f"Bearer {token}").json
-        assert (told["user_id"], told["expires_at"] - time.time() > 4900) == ("robot", True)
+        status = refused.get("/auth/status", X_Session=f"Bearer {token}").json
+        assert (status["user_id"], status["expires_at"] - time.time() > 4900) == ("robot", True)
         assert refused.get("/auth/status", Authorization=f"Bearer {token}").json["user_id"] is None
         clock.shift(95)
         assert browser.user == "user-alice"
         clock.shift(95)
-        assert browser.user == "user-alice", "who was here in between"
+        assert browser.user == "user-alice", "the request in between extended it"
         clock.shift(105)
         assert browser.user is None
         assert refused.get("/auth/status", X_Session=f"Bearer {token}").json["user_id"] is None
 
 
-def test_code_beside_the_routes_gets_the_stores_that_they_use(
+def test_other_code_gets_the_same_stores_as_the_routes(
     environment: Environment, idp: IdentityProvider
 ) -> None:
     app = environment.app(
         PYWRY_OAUTH2__ISSUER_URL=idp.issuer,
         PYWRY_DEPLOY__SESSION_IDLE_TTL="100",
-        PYWRY_DEPLOY__SESSION_TTL=f"{uuid4().int % 10**6 + 1000}",  # a store that no other test knows
+        PYWRY_DEPLOY__SESSION_TTL=f"{uuid4().int % 10**6 + 1000}",  # selects a store that no other test uses
     )
     Browser(app.test_client(), SITE).sign_in()
     assert len(get_session_store().list_user_sessions("user-alice")) == 1
@@ -154,7 +154,7 @@ def test_code_beside_the_routes_gets_the_stores_that_they_use(
         ({"PYWRY_DEPLOY__STATE_BACKEND": "sqlite"}, "PYWRY_DEPLOY__TOKEN_SECRET"),
     ],
 )
-def test_what_cannot_work_is_named(
+def test_an_invalid_setting_is_named(
     environment: Environment, changed: dict[str, str | None], named: str
 ) -> None:
     with pytest.raises(RuntimeError, match=named):

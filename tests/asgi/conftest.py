@@ -1,4 +1,4 @@
-"""The host of this room's tests."""
+"""The web host of the tests in this folder."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.deploy.hosts import Host
 
 @pytest.fixture
 def hosting() -> Host:
-    """FastAPI, without any prefix."""
+    """FastAPI without a prefix."""
     return Host("fastapi")

@@ -1,4 +1,4 @@
-"""What a request is on the WSGI side, and that nothing waits for it."""
+"""Requests on the WSGI side of the bridge, and its threads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SCOPE = {
 
 
 def arrived(**scope: Any) -> tuple[dict[str, Any], Mount]:
-    """Return the environ and the mount with which a request arrives."""
+    """Return the environ and the mount of a request."""
     seen: list[tuple[dict[str, Any], Mount]] = []
 
     def serve(below: str, request: Request, mount: Mount) -> Response:
@@ -47,7 +47,7 @@ def arrived(**scope: Any) -> tuple[dict[str, Any], Mount]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
-        """The answer is of no interest."""
+        """Ignore the response."""
 
     async def ask() -> None:
         await BridgedResponse(Bridge(serve), "/login")({**_SCOPE, **scope}, receive, send)
@@ -57,7 +57,7 @@ def arrived(**scope: Any) -> tuple[dict[str, Any], Mount]:
 
 
 def environ_of(**scope: Any) -> dict[str, Any]:
-    """Return the environ with which a request arrives."""
+    """Return the environ of a request."""
     return arrived(**scope)[0]
 
 
@@ -75,51 +75,51 @@ def environ_of(**scope: Any) -> dict[str, Any]:
         ("/caf\u00e9", "/caf\u00e9/auth/login", "/caf\u00c3\u00a9", ""),
     ],
 )
-def test_a_prefix_is_the_proxys_or_the_routers(
+def test_a_prefix_comes_from_the_proxy_or_the_router(
     root_path: str, path: str, script_name: str, mount: str
 ) -> None:
-    """P7: whether the server leaves a proxy's prefix in the path or not."""
+    """A proxy's prefix is found, whether or not the server leaves it in the path. [P7]"""
     environ, found = arrived(root_path=root_path, path=path)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, f"{mount}/auth/login")
     assert (found.root, found.prefix) == (root_path.rstrip("/"), f"{mount}/auth")
     assert found.path == f"{mount}/auth/login"
 
 
-def test_a_mount_knows_its_application_and_its_prefix_as_urls_have_it() -> None:
+def test_a_mount_has_the_application_and_the_encoded_prefix() -> None:
     app = object()
     _, mount = arrived(app=app, path="/caf\u00e9 1/auth/login")
     assert mount.application is app
     assert mount.prefix == "/caf%C3%A9%201/auth"
 
 
-def test_no_variable_of_the_environment_changes_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_does_not_change_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCRIPT_NAME", "/elsewhere")
     assert environ_of(root_path="/app", path="/app/auth/login")["SCRIPT_NAME"] == "/app"
 
 
-def test_a_header_with_underscores_is_not_the_proxys_own() -> None:
-    """T25: WSGI could not tell them apart."""
+def test_a_header_with_underscores_is_dropped() -> None:
+    """WSGI could not distinguish it from the proxy's own header. [T25]"""
     headers = [(b"x-forwarded-for", b"198.51.100.1"), (b"x_forwarded_for", b"6.6.6.6"), (b"x_host", b"evil")]
     environ = environ_of(headers=headers)
     assert environ["HTTP_X_FORWARDED_FOR"] == "198.51.100.1"
     assert "HTTP_X_HOST" not in environ
 
 
-def test_cookies_that_came_one_by_one_are_one_header() -> None:
-    """RFC 9113 §8.2.3."""
+def test_split_cookies_become_one_header() -> None:
+    """HTTP/2 clients may split them (RFC 9113 §8.2.3)."""
     headers = [(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2; c=3")]
     assert environ_of(headers=headers)["HTTP_COOKIE"] == "a=1; b=2; c=3"
 
 
 @pytest.mark.parametrize("query", [b"next=\xff", b"a=\x00&\xc0\xaf", b"next=/caf\xc3\xa9", b"a=%zz&b=%2F"])
-def test_a_query_of_any_bytes_arrives(query: bytes) -> None:
-    """T29."""
+def test_a_query_can_contain_any_bytes(query: bytes) -> None:
+    """Bytes outside ASCII are escaped, and escaped bytes stay as they are. [T29]"""
     environ = environ_of(query_string=query)
     assert environ["QUERY_STRING"].isascii()
     assert ("%2F" in environ["QUERY_STRING"]) == (b"%2F" in query)
 
 
-def test_the_client_and_the_protocol_are_the_requests_own() -> None:
+def test_client_address_and_scheme_come_from_the_request() -> None:
     environ = environ_of(scheme="https")
     assert environ["REMOTE_ADDR"] == "203.0.113.9"
     assert environ["wsgi.url_scheme"] == "https"
@@ -143,8 +143,8 @@ def _routes(web: Web) -> FastAPI:
     "target",
     [b"/auth/login?next=\xff\xfe", b"/auth/callback?state=\xe9&code=\x80", b"/auth/%ff", b"/auth//x"],
 )
-def test_odd_bytes_over_a_real_connection_make_no_server_error(web: Web, target: bytes) -> None:
-    """T29."""
+def test_unusual_bytes_over_a_real_connection_cause_no_server_error(web: Web, target: bytes) -> None:
+    """The server responds with a status below 500. [T29]"""
     with served(_routes(web)) as address:
         connection = HTTPConnection(address, timeout=20)
         connection._encode_request = lambda request: request.encode("latin-1")  # type: ignore[attr-defined]
@@ -156,10 +156,10 @@ def test_odd_bytes_over_a_real_connection_make_no_server_error(web: Web, target:
         connection.close()
 
 
-def test_logins_that_hang_at_the_provider_hold_up_nothing_else(
+def test_logins_that_wait_for_the_provider_do_not_block_other_requests(
     web: Web, faults: Faults, make_web: Callable[..., Web]
 ) -> None:
-    """P26: as many as there are threads, and more that wait for one."""
+    """Sixty logins wait, more than there are threads. [P26]"""
     hanging, go_on = threading.Semaphore(0), threading.Event()
     callbacks = []
     for _ in range(60):
@@ -187,7 +187,7 @@ def test_logins_that_hang_at_the_provider_hold_up_nothing_else(
         logins = [pool.submit(finish, callback) for callback in callbacks]
         for _ in range(40):
             assert hanging.acquire(timeout=30)
-        assert not hanging.acquire(blocking=False), "forty threads, and no more"
+        assert not hanging.acquire(blocking=False), "at most forty threads run"
         assert [requests.get(f"http://{address}/other", timeout=20).json() for _ in range(20)] == [
             "unrelated"
         ] * 20

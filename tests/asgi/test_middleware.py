@@ -25,14 +25,14 @@ from tests.peers.asgi_server import served
 
 
 def app_of(web: Web, mount: str = "") -> FastAPI:
-    """Return an application on the stores of another, with websockets."""
+    """Return an application that shares another's stores, with websockets."""
     router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
     app = FastAPI()
     app.include_router(router, prefix=mount)
     app.add_middleware(AuthMiddleware, router=router)
 
     @app.websocket("/open")
-    async def everybody(websocket: WebSocket) -> None:
+    async def open_to_all(websocket: WebSocket) -> None:
         await websocket.accept()
         session = websocket.state.session
         await websocket.send_json({"user": session.user_id if session else None})
@@ -55,8 +55,8 @@ def app_of(web: Web, mount: str = "") -> FastAPI:
     return app
 
 
-def hear(address: str, path: str, **headers: str) -> Any:
-    """Return what a websocket says first, or the status with which its handshake is refused."""
+def first_message(address: str, path: str, **headers: str) -> Any:
+    """Return a websocket's first message, or the status or code of its refusal."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         with connect(f"ws://{address}{path}", additional_headers=sent, proxy=None) as websocket:
@@ -69,46 +69,46 @@ def hear(address: str, path: str, **headers: str) -> Any:
 
 @pytest.fixture
 def cookie(web: Web) -> str:
-    """The cookie of a browser in which alice has signed in."""
+    """The cookie of a browser where alice is signed in."""
     browser = web.browser()
     browser.sign_in()
     return f"pywry_session={browser.cookie()}"
 
 
-def test_a_websocket_knows_who_is_signed_in(web: Web, cookie: str) -> None:
+def test_a_websocket_has_the_session_of_the_signed_in_user(web: Web, cookie: str) -> None:
     with served(app_of(web)) as address:
         own = f"http://{address}"
-        assert hear(address, "/open") == '{"user":null}'
-        assert hear(address, "/open", Cookie=cookie, Origin=own) == '{"user":"user-alice"}'
-        assert hear(address, "/members", Cookie=cookie, Origin=own) == '{"user":"user-alice"}'
+        assert first_message(address, "/open") == '{"user":null}'
+        assert first_message(address, "/open", Cookie=cookie, Origin=own) == '{"user":"user-alice"}'
+        assert first_message(address, "/members", Cookie=cookie, Origin=own) == '{"user":"user-alice"}'
         token = issue_session_token(web.sessions, "robot", [], 60)
-        assert hear(address, "/members", Authorization=f"Bearer {token}") == '{"user":"robot"}'
+        assert first_message(address, "/members", Authorization=f"Bearer {token}") == '{"user":"robot"}'
 
 
-def test_a_websockets_guard_lets_nobody_else_in(web: Web, cookie: str) -> None:
+def test_a_websocket_guard_refuses_other_visitors(web: Web, cookie: str) -> None:
     with served(app_of(web)) as address:
         own = f"http://{address}"
-        assert hear(address, "/members") == 403
-        assert hear(address, "/members", Origin=own) == 403
-        assert hear(address, "/admin", Cookie=cookie, Origin=own) == 403
+        assert first_message(address, "/members") == 403
+        assert first_message(address, "/members", Origin=own) == 403
+        assert first_message(address, "/admin", Cookie=cookie, Origin=own) == 403
         forged = f"pywry_session={'x' * 43}.{'y' * 43}"
-        assert hear(address, "/members", Cookie=forged, Origin=own) == 403
+        assert first_message(address, "/members", Cookie=forged, Origin=own) == 403
 
 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.com", "null", "http://sibling.127.0.0.1", "{own}0", "https://{host}"]
 )
 def test_another_sites_page_cannot_use_a_users_cookie(web: Web, cookie: str, origin: str) -> None:
-    """T27: browsers send cookies along with any site's websocket handshake."""
+    """Browsers send cookies with any site's websocket handshake. [T27]"""
     with served(app_of(web)) as address:
         sent = origin.format(own=f"http://{address}", host=address)
         for path in ("/open", "/members"):
-            assert hear(address, path, Cookie=cookie, Origin=sent) == 403
-        assert hear(address, "/open", Origin=sent) == '{"user":null}', "a stranger's page for strangers"
+            assert first_message(address, path, Cookie=cookie, Origin=sent) == 403
+        assert first_message(address, "/open", Origin=sent) == '{"user":null}', "without a cookie"
 
 
-def test_a_sites_own_origin_is_its_public_one(make_web: Callable[..., Web]) -> None:
-    """P6."""
+def test_the_own_origin_is_that_of_the_public_url(make_web: Callable[..., Web]) -> None:
+    """The origin of the server's own address is refused. [P6]"""
     web = make_web(
         settings={"public_base_url": "https://app.example.com"}, base_url="https://app.example.com"
     )
@@ -116,14 +116,14 @@ def test_a_sites_own_origin_is_its_public_one(make_web: Callable[..., Web]) -> N
     browser.sign_in()
     cookie = f"pywry_session={browser.cookie()}"
     with served(app_of(web)) as address:
-        assert hear(address, "/members", Cookie=cookie, Origin="https://app.example.com") != 403
-        assert hear(address, "/members", Cookie=cookie, Origin=f"http://{address}") == 403
+        assert first_message(address, "/members", Cookie=cookie, Origin="https://app.example.com") != 403
+        assert first_message(address, "/members", Cookie=cookie, Origin=f"http://{address}") == 403
 
 
-def test_while_the_store_is_down_whoever_has_a_session_is_told_so(
+def test_during_a_store_outage_requests_with_a_session_get_503(
     make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P15, T28: nobody is let in, nobody is logged out, and the public pages are served."""
+    """No user is let in or signed out, and public pages are served. [P15, T28]"""
     watched = WatchedBackend(MemoryBackend())
     web = make_web(watched)
     browser = web.browser()
@@ -143,13 +143,15 @@ def test_while_the_store_is_down_whoever_has_a_session_is_told_so(
     assert browser.cookie() == cookie
     assert web.browser().get("/public").status_code == 200
     with caplog.at_level(logging.WARNING), served(app_of(web)) as address:
-        heard = hear(address, "/members", Cookie=f"pywry_session={cookie}", Origin=f"http://{address}")
-        assert heard == 403
+        refusal = first_message(
+            address, "/members", Cookie=f"pywry_session={cookie}", Origin=f"http://{address}"
+        )
+        assert refusal == 403
     watched.fails = lambda number: False
     assert browser.user == "user-alice"
 
 
-def test_a_store_that_fails_inside_a_view_is_an_outage_too(make_web: Callable[..., Web]) -> None:
+def test_a_store_failure_inside_a_view_gets_503(make_web: Callable[..., Web]) -> None:
     web = make_web()
     app = app_of(web)
 
@@ -164,7 +166,7 @@ def test_a_store_that_fails_inside_a_view_is_an_outage_too(make_web: Callable[..
     assert "secret-host" not in response.text
 
 
-def test_a_visitor_without_credentials_costs_no_look_up(make_web: Callable[..., Web]) -> None:
+def test_a_visitor_without_credentials_causes_no_look_up(make_web: Callable[..., Web]) -> None:
     watched = WatchedBackend(MemoryBackend())
     web = make_web(watched)
     browser = web.browser()
@@ -175,7 +177,7 @@ def test_a_visitor_without_credentials_costs_no_look_up(make_web: Callable[..., 
     assert watched.operations == []
 
 
-def test_a_signed_in_user_costs_one_look_up(make_web: Callable[..., Web]) -> None:
+def test_a_signed_in_user_causes_one_look_up(make_web: Callable[..., Web]) -> None:
     watched = WatchedBackend(MemoryBackend())
     web = make_web(watched)
     browser = web.browser()
@@ -185,15 +187,17 @@ def test_a_signed_in_user_costs_one_look_up(make_web: Callable[..., Web]) -> Non
     assert watched.operations == ["get session"]
 
 
-def test_what_depends_on_the_visitor_says_so_to_caches(web: Web) -> None:
-    """T30."""
+def test_responses_vary_by_cookie_and_authorization_header(web: Web) -> None:
+    """A cache must not serve them to another visitor. [T30]"""
     for path in ("/public", "/who", "/members", "/nothing"):
         vary = web.browser().get(path).headers["Vary"]
         assert {name.strip() for name in vary.split(",")} == {"Cookie", "Authorization"}
 
 
 @pytest.mark.parametrize("host", HOSTS[1:], ids=lambda host: host.name)
-def test_a_visitor_who_navigates_signs_in_and_comes_back(make_web: Callable[..., Web], host: Host) -> None:
+def test_a_navigating_visitor_signs_in_and_returns_to_the_page(
+    make_web: Callable[..., Web], host: Host
+) -> None:
     web = make_web(host=host)
     browser = web.browser()
     response = browser.get("/documents/a%20b%3F?x=1&y=%2F", html=True)
@@ -207,8 +211,8 @@ def test_a_visitor_who_navigates_signs_in_and_comes_back(make_web: Callable[...,
     assert web.at("/auth/login") in page.text
 
 
-def test_a_script_that_fetches_gets_a_status(web: Web) -> None:
-    """P14."""
+def test_a_fetching_script_gets_401_without_a_redirect(web: Web) -> None:
+    """A script cannot follow a redirect to the provider. [P14]"""
     for headers in ({"Sec-Fetch-Mode": "cors", "Accept": HTML}, {"Accept": "application/json"}):
         response = web.client().get("/members", headers=headers)
         assert response.status_code == 401
@@ -216,7 +220,7 @@ def test_a_script_that_fetches_gets_a_status(web: Web) -> None:
     assert web.client().post("/members", headers={"Accept": HTML}).status_code == 401
 
 
-def test_without_the_middleware_a_guard_says_what_is_missing() -> None:
+def test_without_the_middleware_a_guard_names_it_in_the_error() -> None:
     connection = HTTPConnection({"type": "http", "headers": []})
     with pytest.raises(AuthenticationError, match="AuthMiddleware"):
         asyncio.run(current_session(connection))

@@ -1,4 +1,4 @@
-"""The routes as path operations: schema, dependencies, prefixes, several providers, one store for all."""
+"""The routes as path operations: schema, dependencies, prefixes and shared stores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SIX = {
 
 
 def app_with(web: Web, prefix: str = "", **inclusion: Any) -> FastAPI:
-    """Return an application with the routes of another."""
+    """Return an application that shares another's stores."""
     app = FastAPI()
     router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
     app.include_router(router, prefix=prefix, **inclusion)
@@ -37,13 +37,13 @@ def app_with(web: Web, prefix: str = "", **inclusion: Any) -> FastAPI:
 
 
 def client_of(web: Web, app: FastAPI) -> SiteClient:
-    """Return a client of another application than the web's own."""
+    """Return a client for another application than the fixture's own."""
     client = web.client()
     client.application = served_by_wsgi(app, web.host)
     return client
 
 
-def test_the_six_routes_stand_in_the_schema_with_their_answers(web: Web) -> None:
+def test_the_schema_lists_the_six_routes_with_their_responses(web: Web) -> None:
     schema = app_with(web).openapi()
     found = {
         (path, method): {status for status in operation["responses"] if status != "422"}
@@ -59,7 +59,7 @@ def test_the_six_routes_stand_in_the_schema_with_their_answers(web: Web) -> None
     assert schema["paths"]["/auth/login"]["get"]["tags"] == ["auth"]
 
 
-def test_what_the_schema_promises_is_what_is_answered(web: Web) -> None:
+def test_responses_match_the_schema(web: Web) -> None:
     schema = app_with(web).openapi()
     browser = web.browser()
     browser.sign_in()
@@ -71,7 +71,7 @@ def test_what_the_schema_promises_is_what_is_answered(web: Web) -> None:
     assert set(web.browser().get("/auth/userinfo").json) == problem
 
 
-def test_dependencies_of_the_inclusion_run(web: Web) -> None:
+def test_dependencies_of_include_router_run(web: Web) -> None:
     done = threading.Event()
 
     def only_inside(request: Request, tasks: BackgroundTasks) -> None:
@@ -85,18 +85,18 @@ def test_dependencies_of_the_inclusion_run(web: Web) -> None:
             assert answer.status_code == 418
         assert not done.is_set()
         assert requests.get(f"http://{address}/auth/status", timeout=20).status_code == 200
-        assert done.wait(20), "tasks of dependencies run too"
+        assert done.wait(20), "background tasks of dependencies run too"
 
 
-def test_a_prefix_may_have_parameters(web: Web) -> None:
+def test_a_prefix_can_have_path_parameters(web: Web) -> None:
     client = client_of(web, app_with(web, prefix="/{tenant}"))
     assert client.get("/one/auth/status").json["authenticated"] is False
     location = client.get("/two/auth/login").location or ""
     assert "%2Ftwo%2Fauth%2Fcallback" in location
 
 
-def test_a_public_address_goes_before_the_prefix(make_web: Callable[..., Web]) -> None:
-    """P7."""
+def test_the_public_url_precedes_the_prefix(make_web: Callable[..., Web]) -> None:
+    """Redirect URIs begin with the public URL, followed by the router's prefix. [P7]"""
     web = make_web(
         settings={"public_base_url": "https://app.example.com/app"},
         host=Host("fastapi", mount="/account"),
@@ -106,23 +106,23 @@ def test_a_public_address_goes_before_the_prefix(make_web: Callable[..., Web]) -
     assert "redirect_uri=https%3A%2F%2Fapp.example.com%2Fapp%2Faccount%2Fauth%2Fcallback" in location
 
 
-def test_believed_proxies_tell_where_the_site_is(make_web: Callable[..., Web]) -> None:
-    """P6, P7, T25: and nobody else does."""
+def test_only_trusted_proxies_set_the_url_of_the_site(make_web: Callable[..., Web]) -> None:
+    """Forwarded headers from any other client are ignored. [P6, P7, T25]"""
     forwarded = {
         "X_Forwarded_Proto": "https",
         "X_Forwarded_Host": "app.example.com",
         "X_Forwarded_Prefix": "/app",
     }
-    believing = make_web(settings={"trusted_proxy_hops": 1})
-    location = believing.browser().begin(**forwarded)
+    trusting = make_web(settings={"trusted_proxy_hops": 1})
+    location = trusting.browser().begin(**forwarded)
     assert "redirect_uri=https%3A%2F%2Fapp.example.com%2Fapp%2Fauth%2Fcallback" in location
-    guarded = believing.browser().get("/members", html=True, **forwarded)
+    guarded = trusting.browser().get("/members", html=True, **forwarded)
     assert guarded.location == "/app/auth/login?next=%2Fapp%2Fmembers"
     location = make_web().browser().begin(**forwarded)
     assert "redirect_uri=http%3A%2F%2F127.0.0.1%2Fauth%2Fcallback" in location
 
 
-def test_each_of_several_providers_has_its_callback(make_web: Callable[..., Web], web: Web) -> None:
+def test_each_provider_has_its_own_callback(make_web: Callable[..., Web], web: Web) -> None:
     from pywry_auth.providers.oidc import GenericOIDCProvider
 
     one = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=web.idp.issuer)
@@ -137,7 +137,7 @@ def test_each_of_several_providers_has_its_callback(make_web: Callable[..., Web]
     assert "/auth/callback/{name}" in app.openapi()["paths"]
 
 
-def test_one_store_signs_users_in_to_both_frameworks(
+def test_flask_and_fastapi_share_sessions_and_logins_in_one_store(
     make_web: Callable[..., Web], redis_backend: RedisBackend
 ) -> None:
     flask, fastapi = make_web(redis_backend, host=FLASK), make_web(redis_backend)
@@ -149,7 +149,7 @@ def test_one_store_signs_users_in_to_both_frameworks(
         assert other.post("/auth/refresh").status_code == 200
         assert other.post("/auth/logout").status_code == 200
         assert browser.user is None
-    # A login may begin at one and end at the other.
+    # A login can begin in one framework and end in the other.
     browser, other = flask.browser(), fastapi.browser()
     begun = browser.get("/auth/login")
     for header in set_cookies(begun).values():
@@ -162,7 +162,7 @@ def test_one_store_signs_users_in_to_both_frameworks(
     assert other.user == "user-alice"
 
 
-def test_without_its_packages_the_error_is_the_command_that_installs_them() -> None:
+def test_a_missing_package_error_contains_the_install_command() -> None:
     code = (
         "import sys\nsys.modules['a2wsgi'] = None\n"
         "from pywry_auth.deploy_routes import create_auth_blueprint\n"

@@ -1,4 +1,4 @@
-"""The stores for coroutines."""
+"""The stores' methods for coroutines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 
-# What an application asks a store for; the rest is for the routes.
+# The methods for applications; the other methods are for the routes.
 NAMES = {
     TokenStore: {"save", "load", "delete", "exists", "list_keys"},
     SessionStore: {
@@ -25,7 +25,7 @@ NAMES = {
 }
 
 
-def test_a_token_store_does_the_same() -> None:
+def test_an_async_token_store_changes_the_given_store() -> None:
     store = MemoryTokenStore()
 
     async def work() -> None:
@@ -43,7 +43,7 @@ def test_a_token_store_does_the_same() -> None:
     assert store.list_keys() == []
 
 
-def test_a_session_store_does_the_same() -> None:
+def test_an_async_session_store_changes_the_given_store() -> None:
     store = SessionStore(MemoryBackend())
 
     async def work() -> None:
@@ -58,7 +58,7 @@ def test_a_session_store_does_the_same() -> None:
 
 
 @pytest.mark.parametrize("kind", [TokenStore, SessionStore])
-def test_every_method_is_there_with_its_own_parameters(kind: type) -> None:
+def test_every_method_is_a_coroutine_function_with_the_same_parameters(kind: type) -> None:
     wrapped = as_async(kind(MemoryBackend()))
     for name in NAMES[kind]:
         method = getattr(wrapped, name)
@@ -68,7 +68,7 @@ def test_every_method_is_there_with_its_own_parameters(kind: type) -> None:
         )
 
 
-def test_the_event_loop_goes_on_while_a_store_is_slow() -> None:
+def test_a_slow_store_does_not_block_the_event_loop() -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     class Slow(SessionStore):

@@ -1,4 +1,4 @@
-"""The FastAPI side needs no Flask: it works where Flask cannot be imported."""
+"""The FastAPI side works without Flask."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ print(json.dumps(sorted(name for name in sys.modules if name.partition(".")[0] =
 """
 
 
-def test_the_routes_and_guards_work_where_flask_cannot_be_imported() -> None:
+def test_routes_and_guards_work_if_flask_cannot_be_imported() -> None:
     import json
 
     run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The pieces that pages are made of: every value is escaped, and a form is usable without a pointer."""
+"""Building blocks of pages: values are escaped, and forms have labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_form_posts_its_hidden_values() -> None:
     )
 
 
-def test_a_field_is_tied_to_its_label() -> None:
+def test_a_label_belongs_to_its_field() -> None:
     html = text_field("user", "User name", {"value": "alice", "required": ""})
     assert html == (
         '<label for="user">User name</label><input id="user" name="user" value="alice" required="">'

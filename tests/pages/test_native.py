@@ -1,4 +1,4 @@
-"""The pages at the loopback address: the promised words, nothing foreign in them, nothing loaded."""
+"""The pages at the loopback address: texts, escaping and security headers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = {
 
 
 class Document(HTMLParser):
-    """What a page is made of."""
+    """The tags, attributes and texts of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Document(HTMLParser):
 
 
 @pytest.mark.parametrize("page", ALL.values(), ids=ALL)
-def test_a_page_is_whole_for_every_reader_and_loads_nothing(page: pages.PageResponse) -> None:
+def test_a_page_is_complete_and_loads_nothing(page: pages.PageResponse) -> None:
     document = Document(page.html)
     assert page.html.startswith("<!doctype html>")
     assert document.attributes["html lang"] == "en"
@@ -56,8 +56,8 @@ def test_a_page_is_whole_for_every_reader_and_loads_nothing(page: pages.PageResp
 
 
 @pytest.mark.parametrize("page", ALL.values(), ids=ALL)
-def test_the_policy_allows_this_style_and_nothing_else(page: pages.PageResponse) -> None:
-    """T39."""
+def test_the_policy_allows_only_this_style_sheet(page: pages.PageResponse) -> None:
+    """The policy contains the digest of the page's own style sheet. [T39]"""
     (style,) = re.findall("<style>(.*)</style>", page.html, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert dict(pages.SECURITY_HEADERS)["Content-Security-Policy"] == (
@@ -66,7 +66,7 @@ def test_the_policy_allows_this_style_and_nothing_else(page: pages.PageResponse)
     )
 
 
-def test_the_completion_page_says_the_promised_words() -> None:
+def test_the_completion_page_has_the_documented_heading() -> None:
     page = pages.complete()
     assert page.status == HTTPStatus.OK
     assert (
@@ -74,8 +74,8 @@ def test_the_completion_page_says_the_promised_words() -> None:
     )
 
 
-def test_what_a_provider_says_is_shown_as_text_on_one_line_and_bounded() -> None:
-    """N10, L: escape all provider text."""
+def test_provider_text_is_escaped_on_one_line_and_limited() -> None:
+    """A page shows text from the provider only escaped. [N10]"""
     page = pages.failed('<script>alert("x")</script>\r\n\0&amp;</main>' + "x" * 5000)
     assert page.status == HTTPStatus.BAD_REQUEST
     assert "script" not in Document(page.html).tags
@@ -85,8 +85,8 @@ def test_what_a_provider_says_is_shown_as_text_on_one_line_and_bounded() -> None
     assert "sign in again from the application" in text
 
 
-def test_a_wrong_method_is_told_the_right_ones() -> None:
-    """RFC 9110 §15.5.6."""
+def test_a_405_response_lists_the_allowed_methods() -> None:
+    """RFC 9110 §15.5.6 requires the header Allow."""
     assert pages.refused(HTTPStatus.METHOD_NOT_ALLOWED).headers == (("Allow", "GET, HEAD"),)
     assert pages.refused(HTTPStatus.NOT_FOUND).headers == ()
 
@@ -102,7 +102,7 @@ def _luminance(colour: str) -> float:
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 @pytest.mark.parametrize("ink", ["ink", "soft"])
 def test_text_is_readable_in_light_and_dark(theme: int, ink: str) -> None:
-    """WCAG 2.2 §1.4.3, AA."""
+    """The contrast meets WCAG 2.2 §1.4.3, level AA."""
     themes = re.findall(r":root \{([^}]*)\}", pages.complete().html)
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", themes[theme]))
     light, dark = sorted((_luminance(colours["card"]), _luminance(colours[ink])), reverse=True)

@@ -1,4 +1,4 @@
-"""The pages of a web site's sign-in, as values that a site's own template can use."""
+"""The pages of a web site's sign-in, also for a site's template."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pywry_auth.pages.web import choose_provider, error_page
         (405, "method_not_allowed", "Home", "/"),
     ],
 )
-def test_an_error_page_has_its_values_and_one_way_on(status: int, error: str, label: str, url: str) -> None:
+def test_an_error_page_has_its_values_and_one_button(status: int, error: str, label: str, url: str) -> None:
     page = error_page(status, error, "A sentence & more.", "/auth/login", "/")
     assert (page.name, page.kind) == ("error", "failed")
     assert page.values == {
@@ -35,7 +35,7 @@ def test_an_error_page_has_its_values_and_one_way_on(status: int, error: str, la
     assert f"<title>{page.title}</title>" in document(page)
 
 
-def test_the_choice_has_a_button_for_each_provider_in_order() -> None:
+def test_the_provider_choice_has_ordered_buttons() -> None:
     page = choose_provider({"/login?provider=a&next=/": "A <b>", "/login?provider=c": "C"})
     assert page.name == "choose_provider"
     assert page.values["providers"] == [
@@ -46,7 +46,7 @@ def test_the_choice_has_a_button_for_each_provider_in_order() -> None:
     assert 'href="/login?provider=a&amp;next=/"' in page.body
 
 
-def test_only_a_page_of_the_sites_own_may_load_the_sites_files() -> None:
+def test_only_a_page_from_a_template_may_load_the_sites_files() -> None:
     built_in, own = security_headers(), security_headers(own_template=True)
     policy, own_policy = built_in.pop("Content-Security-Policy"), own.pop("Content-Security-Policy")
     assert built_in == own

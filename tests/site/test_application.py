@@ -1,4 +1,4 @@
-"""The small web application that comes along: what its pages show, and to whom."""
+"""The pages of the sample site for visitors, users and administrators."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def browser(make_browser: Callable[..., Browser]) -> Browser:
     return make_browser()
 
 
-def test_a_visitor_is_invited_to_sign_in_and_told_whatever_the_host_wants(
+def test_a_visitor_sees_a_sign_in_button_and_the_hint(
     make_browser: Callable[..., Browser],
 ) -> None:
     shown = make_browser("Try <alice>.").get("/", html=True)
@@ -62,7 +62,7 @@ def test_a_visitor_is_invited_to_sign_in_and_told_whatever_the_host_wants(
     assert "Sign out" not in shown.text
 
 
-def test_home_shows_name_email_roles_and_the_sessions_end(browser: Browser) -> None:
+def test_home_shows_name_email_roles_and_session_expiry(browser: Browser) -> None:
     browser.sign_in(username="alice")
     shown = browser.get("/", html=True).text
     assert "<h1>Signed in as Alice Example</h1>" in shown
@@ -71,15 +71,15 @@ def test_home_shows_name_email_roles_and_the_sessions_end(browser: Browser) -> N
     assert '<form method="post" action="/auth/logout">' in shown
 
 
-def test_an_address_that_the_provider_does_not_vouch_for_makes_no_administrator(browser: Browser) -> None:
-    """T14: bob's address is among the administrators', and his provider says that it is not verified."""
+def test_an_unverified_email_address_makes_no_administrator(browser: Browser) -> None:
+    """Bob's address is among the administrators', but his provider has not verified it. [T14]"""
     browser.sign_in(username="bob")
     assert "<dd>viewer</dd>" in browser.get("/", html=True).text
     refused = browser.get("/admin", html=True)
     assert (refused.status_code, "manage_users" in refused.text) == (403, False)
 
 
-def test_the_pages_behind_the_guards(browser: Browser) -> None:
+def test_the_guarded_pages_require_sign_in(browser: Browser) -> None:
     for path in ("/account", "/admin"):
         asked = browser.get(path, html=True)
         assert (asked.status_code, asked.location) == (302, f"/auth/login?next=%2F{path[1:]}")
@@ -90,16 +90,16 @@ def test_the_pages_behind_the_guards(browser: Browser) -> None:
     assert "email_verified" not in browser.get("/admin", html=True).text
 
 
-def test_where_one_is_stands_out_in_the_navigation(browser: Browser) -> None:
+def test_the_navigation_marks_the_current_page(browser: Browser) -> None:
     browser.sign_in()
     assert (
         '<a href="/account" aria-current="page">Your account</a>' in browser.get("/account", html=True).text
     )
-    assert browser.get("/", html=True).text.count("aria-current") == 1 + 1  # the style names it too
+    assert browser.get("/", html=True).text.count("aria-current") == 1 + 1  # once in the style sheet
 
 
-def test_a_profile_cannot_write_html(browser: Browser) -> None:
-    """T35: what a provider says is text."""
+def test_html_in_a_profile_is_escaped(browser: Browser) -> None:
+    """Claims from the provider are shown as text. [T35]"""
     callback = Person("eve", "secret").authorize(browser.begin())
     browser.get(callback, html=True)
     for path in ("/", "/account"):
@@ -109,8 +109,8 @@ def test_a_profile_cannot_write_html(browser: Browser) -> None:
         assert "<b>" not in shown
 
 
-def test_a_profile_of_what_is_no_text_is_shown_all_the_same(browser: Browser, idp: IdentityProvider) -> None:
-    """T29: JSON may hold halves of a character (RFC 8259 §8.2), in names too."""
+def test_a_profile_with_lone_surrogates_is_shown(browser: Browser, idp: IdentityProvider) -> None:
+    """JSON may contain them (RFC 8259 §8.2), in names too. [T29]"""
     faults = Faults()
     faults.answers["/userinfo"] = (
         200,
@@ -123,8 +123,8 @@ def test_a_profile_of_what_is_no_text_is_shown_all_the_same(browser: Browser, id
     assert "<dt>half </dt>" in browser.get("/account", html=True).text
 
 
-def test_all_pages_are_strict_and_none_is_kept(browser: Browser) -> None:
-    """T30, T39."""
+def test_all_pages_have_a_strict_policy_and_are_not_cached(browser: Browser) -> None:
+    """No page loads a script, is framed, or sends a referrer. [T30, T39]"""
     browser.sign_in(username="bob")
     for path, status in (("/", 200), ("/account", 200), ("/admin", 403), ("/nothing", 404)):
         shown = browser.get(path, html=True)
@@ -139,10 +139,8 @@ def test_all_pages_are_strict_and_none_is_kept(browser: Browser) -> None:
         )
 
 
-def test_the_sign_out_form_may_lead_to_the_provider_and_nowhere_else(
-    browser: Browser, idp: IdentityProvider
-) -> None:
-    """Chromium holds a form's redirects to form-action, too."""
+def test_the_sign_out_form_may_only_lead_to_the_provider(browser: Browser, idp: IdentityProvider) -> None:
+    """Chromium also applies form-action to a form's redirects."""
     browser.sign_in()
     policy = browser.get("/", html=True).headers["Content-Security-Policy"]
     assert f"; form-action 'self' {idp.issuer};" in policy
@@ -150,7 +148,7 @@ def test_the_sign_out_form_may_lead_to_the_provider_and_nowhere_else(
     assert "form-action 'none'" in without_form
 
 
-def test_signing_out_ends_at_home_by_way_of_the_provider(browser: Browser, idp: IdentityProvider) -> None:
+def test_signing_out_leads_to_the_provider_and_then_home(browser: Browser, idp: IdentityProvider) -> None:
     browser.sign_in()
     answer = browser.post("/auth/logout", html=True)
     assert answer.status_code == 303
@@ -158,7 +156,7 @@ def test_signing_out_ends_at_home_by_way_of_the_provider(browser: Browser, idp: 
     assert "You are not signed in." in browser.get("/", html=True).text
 
 
-def test_a_provider_that_is_away_is_asked_once_a_minute_and_no_page_waits_for_it() -> None:
+def test_an_unreachable_provider_is_tried_once_a_minute() -> None:
     now = [1000.0]
     with IdentityProvider(signing_algorithm="ES256") as idp:
         calls = idp.calls
@@ -175,28 +173,28 @@ def test_a_provider_that_is_away_is_asked_once_a_minute_and_no_page_waits_for_it
         assert idp.calls["discovery"] == 1
 
 
-def test_a_provider_without_a_sign_out_page_needs_no_more_than_the_site() -> None:
+def test_without_a_provider_sign_out_page_the_form_only_targets_the_site() -> None:
     plain = GenericOIDCProvider(
         "site", authorize_url="https://id.example.com/a", token_url="https://id.example.com/t"
     )
     assert SignOutSources(plain)() == "'self'"
 
 
-def test_what_is_not_there_is_said_in_the_askers_language(browser: Browser) -> None:
+def test_refused_requests_get_html_or_json_as_preferred(browser: Browser) -> None:
     page = browser.get("/nothing", html=True)
     assert (page.status_code, "<h1>Not Found</h1>" in page.text, 'href="/">Home' in page.text) == (
         404,
         True,
         True,
     )
-    told = browser.get("/nothing")
-    assert (told.status_code, told.json["error"]) == (404, "not_found")
+    unknown = browser.get("/nothing")
+    assert (unknown.status_code, unknown.json["error"]) == (404, "not_found")
     wrong = browser.post("/account")
     assert (wrong.status_code, wrong.json["error"]) == (405, "method_not_allowed")
     assert "GET" in wrong.headers["Allow"]
 
 
-def test_where_signing_in_is_switched_off_the_page_says_how_to_switch_it_on(
+def test_with_sign_in_disabled_the_page_names_the_setting(
     make_browser: Callable[..., Browser],
 ) -> None:
     shown = make_browser(enabled=False).get("/", html=True).text
@@ -204,8 +202,8 @@ def test_where_signing_in_is_switched_off_the_page_says_how_to_switch_it_on(
     assert "/auth/login" not in shown
 
 
-def test_links_begin_where_browsers_see_the_application(make_browser: Callable[..., Browser]) -> None:
-    """P7: a proxy serves it under a path and does not say so."""
+def test_links_begin_with_the_public_path(make_browser: Callable[..., Browser]) -> None:
+    """A proxy can serve the site under a path without announcing it. [P7]"""
     browser = make_browser(public_base_url=f"{SITE}/app")
     shown = browser.get("/", html=True).text
     assert 'href="/app/auth/login?next=%2Fapp%2F"' in shown
