@@ -1,4 +1,4 @@
-"""The hosts and backends of this room's tests, and a signed-in user."""
+"""The web hosts and backends of the tests in this folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _CONTRACT = {
     *("answers", "caching", "callback", "csrf", "login", "logout", "pending"),
     *("rate_limit", "refresh", "signals", "status"),
 }
-"""Test files that say what the six routes do, wherever they are served."""
+"""The test files of the contract, which run on each web host."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the contract in each place."""
+    """Run the contract on each web host."""
     name = metafunc.module.__name__.rpartition(".test_")[2]
     if "hosting" in metafunc.fixturenames and name in _CONTRACT:
         metafunc.parametrize("hosting", HOSTS, ids=lambda host: host.name)
@@ -27,13 +27,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def hosting() -> Host:
-    """Where the routes are served."""
+    """The web host that serves the routes."""
     return FLASK
 
 
 @pytest.fixture
 def alice(web: Web) -> Browser:
-    """A browser in which alice has signed in."""
+    """A browser where alice is signed in."""
     browser = web.browser()
     browser.sign_in()
     return browser

@@ -1,6 +1,6 @@
-"""A pytest plugin with a wired application, its provider and its stores.
+"""A pytest plugin: an application with its provider and stores.
 
-A room that uses it says in ``hosting`` where the routes are served.
+A folder that uses it defines the fixture ``hosting``, the web host that serves the routes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.peers.redis_server import RedisServer
 
 @pytest.fixture
 def faults() -> Faults:
-    """What the provider's endpoints answer instead of the truth."""
+    """The responses that replace those of the provider's endpoints."""
     return Faults()
 
 
@@ -38,7 +38,10 @@ def idp(faults: Faults) -> Iterator[IdentityProvider]:
 
 @pytest.fixture
 def make_web(idp: IdentityProvider, hosting: Host) -> Callable[..., Web]:
-    """Makes applications at the provider; each has a store in memory of its own unless it is given one."""
+    """Makes applications at the provider.
+
+    Each has its own store in memory unless the test passes one.
+    """
 
     def make(backend: Backend | None = None, **arguments: Any) -> Web:
         backend = MemoryBackend() if backend is None else backend

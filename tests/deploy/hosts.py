@@ -1,4 +1,4 @@
-"""Where the six routes are served: the same contract holds in each place, tested by the same tests."""
+"""The web hosts of the six routes; one contract holds for all."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Host:
     """One way to serve the routes.
 
     Args:
-        name: As tests are called.
-        mount: What stands before the routes in the application.
-        path: What a proxy in front has before the application, unless a test says otherwise.
-        fastapi: Whether FastAPI serves them.
-        strips: Whether the proxy leaves that out of the path.
+        name: The name in test IDs.
+        mount: Prefix of the routes in the application.
+        path: Path of the application at a proxy in front; a test can choose another.
+        fastapi: Whether FastAPI serves the routes.
+        strips: Whether the proxy removes its path.
     """
 
     name: str
@@ -53,11 +53,11 @@ HOSTS = (
 
 
 def fastapi_app(host: Host, **parts: Any) -> FastAPI:
-    """Return a FastAPI application with the routes, wired as users wire it.
+    """Return a FastAPI application, set up as users do it.
 
     Args:
         host: Where the routes are.
-        parts: Of ``create_auth_router``.
+        parts: The arguments of ``create_auth_router``.
     """
     router = create_auth_router(**parts)
     app = FastAPI()
@@ -68,18 +68,20 @@ def fastapi_app(host: Host, **parts: Any) -> FastAPI:
 
 
 def served_by_wsgi(app: FastAPI, host: Host) -> Callable[..., Any]:
-    """Return a FastAPI application as a WSGI one, for the test client that Flask's are tested with.
+    """Return a FastAPI application as a WSGI application.
+
+    The tests of Flask and FastAPI then use the same client.
 
     Args:
         app: The application.
-        host: How the proxy names its paths.
+        host: The host, which says whether the proxy removes its path.
     """
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         environ = scope["wsgi_environ"]
         if host.strips:
             scope["path"] = scope["path"].removeprefix(scope["root_path"])
-        # What the adapter loses: an address without a port, and bytes of a query that are no ASCII.
+        # The adapter loses an address without a port, and bytes of a query that are not ASCII.
         scope["client"] = (environ["REMOTE_ADDR"], 50000) if environ.get("REMOTE_ADDR") else None
         scope["query_string"] = environ[_QUERY].encode("latin-1")
         await app(scope, receive, send)
@@ -95,19 +97,19 @@ def served_by_wsgi(app: FastAPI, host: Host) -> Callable[..., Any]:
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return the one event loop of all applications here, which runs in a thread."""
+    """Return the one event loop of all applications, in a thread."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="tests-event-loop", daemon=True).start()
     return loop
 
 
 def _views() -> APIRouter:
-    """Return the views that Flask's application has too."""
+    """Return the same views as Flask's application."""
     views = APIRouter()
 
     @views.get("/public")
     async def public() -> str:
-        return "for everybody"
+        return "for all visitors"
 
     @views.get("/members")
     @views.post("/members")

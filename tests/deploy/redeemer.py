@@ -1,4 +1,4 @@
-"""A worker process of its own in which many threads redeem one callback at one moment."""
+"""A process where many threads redeem one callback at the same moment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_backend(place: str, prefix: str) -> Backend:
 
 @dataclass(frozen=True)
 class Callback:
-    """One callback, the cookie of the browser that it is for, and where the login is parked."""
+    """One callback, its browser's cookie and the login's store."""
 
     place: str
     prefix: str
@@ -35,7 +35,10 @@ class Callback:
 
 
 def redeem(callbacks: list[Callback], threads: int, start: Barrier, answers: Any) -> None:
-    """Put the statuses and codes of ``threads`` simultaneous callbacks into the queue, for each in turn."""
+    """Redeem each callback in many threads at once.
+
+    The queue receives the statuses and error codes of the responses.
+    """
     for callback in callbacks:
         answers.put((callback.place, _redeem(callback, threads, start)))
 
@@ -55,6 +58,6 @@ def _redeem(callback: Callback, threads: int, start: Barrier) -> list[tuple[int,
         return response.status_code, (response.json or {}).get("error", "")
 
     with ThreadPoolExecutor(threads) as pool:
-        told = list(pool.map(bring, range(threads)))
+        results = list(pool.map(bring, range(threads)))
     backend.close()
-    return told
+    return results

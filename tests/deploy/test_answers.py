@@ -1,4 +1,4 @@
-"""What people and programs are shown: pages that load nothing and repeat nothing unescaped, and JSON."""
+"""Responses for people and programs: pages that escape all input, and JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVIL = "\"><script>alert('canary')</script><img src=//evil.example.com onerror=x
 
 
 def _pages(web: Web, faults: Faults) -> dict[str, SiteResponse]:
-    """Return every page that the package itself shows."""
+    """Return each page that the package itself shows."""
     browser, signed_in = web.browser(), web.browser()
     signed_in.sign_in()
     callback = browser.authorize()
@@ -41,8 +41,8 @@ def _pages(web: Web, faults: Faults) -> dict[str, SiteResponse]:
     return pages
 
 
-def test_every_page_is_closed_to_everything(web: Web, faults: Faults) -> None:
-    """T39, T40: framing, scripts, foreign content, referrers, caches, guessing."""
+def test_every_page_has_strict_security_headers(web: Web, faults: Faults) -> None:
+    """Framing, scripts, foreign content, referrers, caching and sniffing are forbidden. [T39, T40]"""
     for name, page in _pages(web, faults).items():
         assert page.status_code >= 400, name
         assert page.content_type == "text/html; charset=utf-8", name
@@ -65,7 +65,7 @@ def test_every_page_is_closed_to_everything(web: Web, faults: Faults) -> None:
         assert not re.findall(r'(?:src|href|action)="//', page.text), name
 
 
-def test_every_page_can_be_read_by_everybody(web: Web, faults: Faults) -> None:
+def test_every_page_is_accessible(web: Web, faults: Faults) -> None:
     for name, page in _pages(web, faults).items():
         assert page.text.startswith('<!doctype html>\n<html lang="en">'), name
         (title,), (heading,) = (
@@ -78,15 +78,15 @@ def test_every_page_can_be_read_by_everybody(web: Web, faults: Faults) -> None:
         assert '<meta name="viewport"' in page.text, name
 
 
-def test_a_callback_that_works_shows_no_page_at_all(web: Web) -> None:
-    """T40: the code leaves the address bar, and no referrer carries it."""
+def test_a_successful_callback_redirects_without_a_page(web: Web) -> None:
+    """The code disappears from the address bar, and no referrer contains it. [T40]"""
     response = web.browser().sign_in()
     assert (response.status_code, response.data) == (303, b"")
 
 
 @pytest.mark.parametrize("name", ["error", "error_description", "error_uri", "state", "code", "x"])
 def test_a_forged_error_is_not_repeated(web: Web, name: str) -> None:
-    """T35: without our state and this browser nothing of it is shown, logged or linked."""
+    """An error with an unknown state or browser is not shown, logged or linked. [T35]"""
     browsers = [web.browser(), web.browser()]
     browsers[1].begin()
     for browser in browsers:
@@ -101,12 +101,12 @@ def test_a_forged_error_is_not_repeated(web: Web, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["error", "error_description", "error_uri"])
-def test_the_providers_own_error_is_escaped(web: Web, name: str) -> None:
-    """T35: with our state and in this browser: its words are told, its link is not."""
+def test_the_providers_error_is_escaped_and_its_link_omitted(web: Web, name: str) -> None:
+    """With a valid state the page shows the provider's text, but not its link. [T35]"""
     browser = web.browser()
-    told = {"error": "invalid_request"} | {name: EVIL}
+    reported = {"error": "invalid_request"} | {name: EVIL}
     state = parameter(browser.begin(), "state")
-    query = urlencode({"state": state, "iss": web.idp.issuer, **told})
+    query = urlencode({"state": state, "iss": web.idp.issuer, **reported})
     page = browser.get(f"/auth/callback?{query}", html=True)
     assert page.status_code == 400
     assert "<script>" not in page.text
@@ -129,8 +129,8 @@ def test_the_providers_own_error_is_escaped(web: Web, name: str) -> None:
         "x" * 5000,
     ],
 )
-def test_an_error_of_the_provider_does_no_more_than_be_told(web: Web, error: str) -> None:
-    """T35: whatever it is called, the login fails and a session that was there stays."""
+def test_a_provider_error_does_not_end_an_existing_session(web: Web, error: str) -> None:
+    """With any error code, the login fails and the user stays signed in. [T35]"""
     browser = web.browser()
     browser.sign_in()
     state = parameter(browser.begin(), "state")
@@ -172,7 +172,7 @@ def test_people_get_a_page_and_programs_json(web: Web, accept: str | None, html:
         assert set(response.json) == {"error", "error_description"}
 
 
-def test_a_title_says_what_happened(make_web: Callable[..., Web], faults: Faults) -> None:
+def test_a_title_names_the_problem(make_web: Callable[..., Web], faults: Faults) -> None:
     pages = _pages(make_web(), faults)
     titles = {name: re.findall("<h1>(.+)</h1>", page.text)[0] for name, page in pages.items()}
     assert titles["forbidden"] == titles["cross site"] == "Not allowed"
@@ -181,7 +181,7 @@ def test_a_title_says_what_happened(make_web: Callable[..., Web], faults: Faults
     assert titles["sign in"] == titles["form"] == titles["reauthenticate"] == "Please sign in"
 
 
-def test_the_button_is_what_helps(web: Web, faults: Faults) -> None:
+def test_the_button_offers_a_helpful_next_step(web: Web, faults: Faults) -> None:
     buttons = {
         name: re.findall(r'<a class="button" href="([^"]*)">([^<]+)</a>', page.text)
         for name, page in _pages(web, faults).items()

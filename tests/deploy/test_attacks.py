@@ -1,4 +1,4 @@
-"""Attacks on the login itself: another browser's, a replayed one, and one that others push out."""
+"""Attacks on login: foreign browsers, replayed callbacks and flooding."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def _with_own_cookie(web: Web) -> Browser:
 
 
 def _with_tossed_cookie(web: Web) -> Browser:
-    """Made with another key, as somebody makes it who controls a neighbouring domain."""
+    """Plant a cookie signed with another key.
+
+    An attacker who controls a neighbouring domain can do this.
+    """
     browser = web.browser()
     browser.plant(BINDING, TokenSigner(["another site's secret"], "login").new())
     return browser
@@ -51,10 +54,10 @@ def _with_own_session(web: Web) -> Browser:
     [_without_cookie, _with_own_cookie, _with_tossed_cookie, _with_own_session],
     ids=lambda f: f.__name__,
 )
-def test_a_login_that_another_browser_began_signs_nobody_in(
+def test_a_callback_in_another_browser_creates_no_session(
     web_on: Web, victim: Callable[[Web], Browser]
 ) -> None:
-    """T1: nothing is asked of the provider, and whoever began it can still finish."""
+    """No token request is sent, and the browser that began the login can still finish. [T1]"""
     attacker = web_on.browser()
     callback = attacker.authorize()
     browser = victim(web_on)
@@ -69,8 +72,8 @@ def test_a_login_that_another_browser_began_signs_nobody_in(
     assert attacker.user == "user-alice"
 
 
-def test_a_binding_cookie_in_a_query_or_header_or_under_another_name_binds_nothing(web: Web) -> None:
-    """T1."""
+def test_a_binding_cookie_elsewhere_than_in_its_cookie_is_ignored(web: Web) -> None:
+    """Its value in a query, a header or another cookie does not bind the browser. [T1]"""
     attacker = web.browser()
     callback = attacker.authorize()
     value = binding_of(attacker)
@@ -82,7 +85,7 @@ def test_a_binding_cookie_in_a_query_or_header_or_under_another_name_binds_nothi
 
 
 def test_one_state_is_redeemed_once_by_many_threads(web_on: Web) -> None:
-    """T2."""
+    """Simultaneous callbacks with one state lead to one session. [T2]"""
     browser = web_on.browser()
     callback = browser.authorize()
     binding = binding_of(browser)
@@ -98,7 +101,7 @@ def test_one_state_is_redeemed_once_by_many_threads(web_on: Web) -> None:
 def test_one_state_is_redeemed_once_by_two_processes(
     make_web: Callable[..., Web], redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """T2: 50 threads in each of two processes, all at one moment; on SQLite, and then on Redis."""
+    """50 threads in each of two processes call back together, on SQLite and on Redis. [T2]"""
     places = [str(tmp_path / "shared.sqlite3"), redis_server.url]
     prefix = uuid4().hex
     webs = {place: make_web(open_backend(place, prefix)) for place in places}
@@ -112,25 +115,25 @@ def test_one_state_is_redeemed_once_by_two_processes(
     workers = [context.Process(target=redeem, args=(callbacks, 50, start, answers)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    told: dict[str, list[tuple[int, str]]] = {place: [] for place in places}
+    reported: dict[str, list[tuple[int, str]]] = {place: [] for place in places}
     for _ in range(4):
         place, some = answers.get(timeout=60)
-        told[place] += some
+        reported[place] += some
     for worker in workers:
         worker.join(30)
         worker.close()
     answers.close()
     answers.join_thread()
     for place, web in webs.items():
-        assert Counter(status for status, _ in told[place]) == {303: 1, 400: 99}
-        assert {error for _, error in told[place]} <= {"", "state_used", "state_unknown"}
+        assert Counter(status for status, _ in reported[place]) == {303: 1, 400: 99}
+        assert {error for _, error in reported[place]} <= {"", "state_used", "state_unknown"}
         assert len(web.sessions.list_user_sessions("user-alice")) == 1
         web.backend.close()
-    assert web.calls()["token"] == 2, "one for each login"
+    assert web.calls()["token"] == 2, "one session for each login"
 
 
-def test_one_client_cannot_push_out_anothers_login(web_on: Web, backend: Backend) -> None:
-    """T3: ten thousand logins of one network, from as many addresses as it likes."""
+def test_one_client_cannot_evict_logins_of_another(web_on: Web, backend: Backend) -> None:
+    """One network begins ten thousand logins from many addresses. [T3]"""
     victim = web_on.browser("203.0.113.7")
     callback = victim.authorize()
     attacker = web_on.browser("2001:db8:1:2::1")
@@ -145,24 +148,24 @@ def test_one_client_cannot_push_out_anothers_login(web_on: Web, backend: Backend
         pending.put(PendingAuthorization(request, "oidc", "b" * 64, "/"), "2001:db8:1:2::/64")
     assert len(backend.members("pending:2001:db8:1:2::/64")) == PER_CLIENT
     assert victim.get(callback).status_code == 303
-    assert attacker.get(first).json["error"] == "state_unknown", "it pushed out its own"
+    assert attacker.get(first).json["error"] == "state_unknown", "a client evicts its own logins"
 
 
-def test_logins_that_nobody_finishes_stay_bounded_in_memory(make_web: Callable[..., Web]) -> None:
-    """T3, T41: and push out the oldest of their own client, by the routes alone."""
+def test_unfinished_logins_have_bounded_memory(make_web: Callable[..., Web]) -> None:
+    """New logins evict the oldest logins of the same client. [T3, T41]"""
     backend = MemoryBackend()
     web = make_web(backend)
     victim, attacker = web.browser("203.0.113.7"), web.browser("203.0.113.9")
     callback, first = victim.authorize(), attacker.authorize()
     for _ in range(PER_CLIENT + 200):
         attacker.get("/auth/login")
-    assert len(backend) <= 1 + PER_CLIENT + 2, "and two counters"
+    assert len(backend) <= 1 + PER_CLIENT + 2, "the logins and two counters"
     assert attacker.get(first).json["error"] == "state_unknown"
     assert victim.get(callback).status_code == 303
 
 
-def test_callbacks_that_nobody_asked_for_leave_nothing_behind(make_web: Callable[..., Web]) -> None:
-    """T41."""
+def test_unsolicited_callbacks_leave_no_records(make_web: Callable[..., Web]) -> None:
+    """The store contains as many records as before. [T41]"""
     backend = MemoryBackend()
     browser = make_web(backend).browser()
     browser.begin()
@@ -172,10 +175,10 @@ def test_callbacks_that_nobody_asked_for_leave_nothing_behind(make_web: Callable
     assert len(backend) == before
 
 
-def test_a_session_ends_at_once_in_every_worker_when_its_user_is_removed(
+def test_removing_a_user_ends_sessions_in_every_worker_at_once(
     make_web: Callable[..., Web], redis_backend: Backend
 ) -> None:
-    """T42: two instances of the application that share Redis alone."""
+    """Two instances of the application share only Redis. [T42]"""
     one, two = make_web(redis_backend), make_web(redis_backend)
     browsers = [one.browser(), two.browser(), two.browser()]
     for browser in browsers:
@@ -189,10 +192,10 @@ def test_a_session_ends_at_once_in_every_worker_when_its_user_is_removed(
     assert browsers[0].post("/auth/refresh").status_code == 401
 
 
-def test_a_role_that_is_taken_away_is_gone_at_the_next_request(
+def test_a_removed_permission_is_effective_at_the_next_request(
     make_web: Callable[..., Web], redis_backend: Backend
 ) -> None:
-    """T42: what a role may do, in every worker."""
+    """Every worker reads the current permissions of a role. [T42]"""
     one, two = make_web(redis_backend), make_web(redis_backend)
     browser = two.browser()
     browser.sign_in()
@@ -203,8 +206,8 @@ def test_a_role_that_is_taken_away_is_gone_at_the_next_request(
     assert browser.get("/write").status_code == 403
 
 
-def test_a_state_is_good_for_the_browser_not_for_a_guess(web: Web) -> None:
-    """T1: the state alone, its prefix, its digest and its neighbours open nothing."""
+def test_only_the_exact_state_of_the_browser_is_accepted(web: Web) -> None:
+    """The state without the cookie, its prefix, digest and variants are refused. [T1]"""
     browser = web.browser()
     callback = browser.authorize()
     state = parameter(callback, "state")

@@ -1,4 +1,4 @@
-"""T30: a cache between browsers and the site never shows one visitor what was another's."""
+"""A shared cache never serves one visitor's response to another. [T30]"""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.deploy.web import Browser, Web
 
 @dataclass
 class CachingProxy:
-    """Stores what RFC 9111 §3 lets a shared cache store, keenly, and serves it by ``Vary`` (§4.1)."""
+    """An eager shared cache that follows ``Vary`` (RFC 9111 §3, §4.1)."""
 
     stored: dict[str, list[tuple[dict[str, str], TestResponse]]] = field(default_factory=dict)
     hits: int = 0
@@ -30,7 +30,7 @@ class CachingProxy:
         answer = browser.client.get(path, base_url=browser.base_url, headers=sent)
         control = answer.headers.get("Cache-Control", "")
         vary = [name.strip().lower() for name in answer.headers.get("Vary", "").split(",") if name.strip()]
-        # Keener than the RFC: it stores answers to Authorization, without freshness, and of any status.
+        # More eager than the RFC: it stores responses to Authorization, without freshness, and of any status.
         if "no-store" not in control and "private" not in control and "*" not in vary:
             selecting = {name: sent.get(name, "") for name in vary}
             self.stored.setdefault(path, []).append((selecting, answer))
@@ -40,9 +40,9 @@ class CachingProxy:
 PATHS = ["/auth/status", "/auth/userinfo", "/members", "/who", "/admin", "/write", "/documents/7", "/public"]
 
 
-def test_nobody_is_shown_what_was_anothers(web: Web) -> None:
+def test_no_visitor_gets_the_cached_response_of_another(web: Web) -> None:
     proxy = CachingProxy()
-    cookies = {"nobody": ""}
+    cookies = {"visitor": ""}
     for name in ("alice", "bob"):
         browser = web.browser()
         browser.sign_in(username=name)
@@ -50,17 +50,17 @@ def test_nobody_is_shown_what_was_anothers(web: Web) -> None:
     client = web.browser()
     client.client = web.client(use_cookies=False)
     for _ in range(2):
-        for who, cookie in cookies.items():
+        for name, cookie in cookies.items():
             for path in PATHS:
                 text = proxy.get(client, path, cookie, accept="application/json").text
-                for other in {"alice", "bob"} - {who}:
-                    assert f"user-{other}" not in text, (who, path)
-                assert (PROTECTED in text) == (who != "nobody" and path == "/members")
+                for other in {"alice", "bob"} - {name}:
+                    assert f"user-{other}" not in text, (name, path)
+                assert (PROTECTED in text) == (name != "visitor" and path == "/members")
     assert proxy.hits > 0
     assert not [path for path in proxy.stored if path.startswith("/auth")]
 
 
-def test_nobody_is_shown_what_an_api_clients_was(web: Web) -> None:
+def test_no_visitor_gets_the_cached_response_of_an_api_client(web: Web) -> None:
     from pywry_auth.state.sessions import issue_session_token
 
     proxy = CachingProxy()
@@ -75,8 +75,8 @@ def test_nobody_is_shown_what_an_api_clients_was(web: Web) -> None:
             assert PROTECTED not in answer
 
 
-def test_a_login_and_its_cookies_are_nobody_elses(web: Web) -> None:
-    """CVE-2023-30861: no answer with a cookie is stored."""
+def test_responses_with_cookies_are_not_cached(web: Web) -> None:
+    """CVE-2023-30861: a cache stores no response with a cookie."""
     proxy = CachingProxy()
     one, two = web.browser(), web.browser()
     first = proxy.get(one, "/auth/login", "")

@@ -1,4 +1,4 @@
-"""``GET /auth/callback``: the row of the table of routes."""
+"""The route ``GET /auth/callback``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.faults import Faults
 from tests.person import Person
 
 
-def test_the_way_back_ends_in_the_application_with_a_session_cookie(web_on: Web) -> None:
+def test_a_callback_redirects_to_the_application_with_a_session_cookie(web_on: Web) -> None:
     browser = web_on.browser()
     response = browser.sign_in("/auth/login?next=/members")
     assert (response.status_code, response.location, response.data) == (303, f"{SITE}/members", b"")
@@ -38,11 +38,11 @@ def test_the_way_back_ends_in_the_application_with_a_session_cookie(web_on: Web)
     assert browser.get("/members").json["user_id"] == "user-alice"
 
 
-def test_without_a_wish_the_way_back_ends_at_the_root(web: Web) -> None:
+def test_without_next_a_callback_redirects_to_the_root(web: Web) -> None:
     assert web.browser().sign_in().location == f"{web.base_url}/"
 
 
-def test_a_session_knows_the_user_the_roles_and_the_profile(web_on: Web) -> None:
+def test_a_session_has_user_id_roles_and_profile(web_on: Web) -> None:
     before = time.time()
     web_on.browser().sign_in()
     (session,) = web_on.sessions.list_user_sessions("user-alice")
@@ -52,7 +52,7 @@ def test_a_session_knows_the_user_the_roles_and_the_profile(web_on: Web) -> None
     assert session.expires_at == session.created_at + 86400
 
 
-def test_the_tokens_are_stored_under_the_users_id(web_on: Web) -> None:
+def test_tokens_are_stored_under_the_user_id(web_on: Web) -> None:
     web_on.browser().sign_in()
     assert web_on.tokens.list_keys() == ["user-alice"]
     tokens = web_on.tokens.load("user-alice")
@@ -62,10 +62,10 @@ def test_the_tokens_are_stored_under_the_users_id(web_on: Web) -> None:
     assert (tokens.issuer, tokens.client_id) == (web_on.idp.issuer, "site")
 
 
-def test_login_and_callback_may_meet_different_workers(
+def test_login_and_callback_can_reach_different_workers(
     make_web: Callable[..., Web], redis_backend: Backend
 ) -> None:
-    """P8: two instances of the application share nothing but the store and the secret."""
+    """Two instances of the application share only the store and the secret. [P8]"""
     one, two = make_web(redis_backend), make_web(redis_backend)
     first, second = one.browser(), two.browser()
     callback = first.authorize()
@@ -75,8 +75,8 @@ def test_login_and_callback_may_meet_different_workers(
     assert first.user == "user-alice"
 
 
-def test_a_look_ahead_uses_nothing_up(web: Web) -> None:
-    """T27: HEAD has no effect."""
+def test_a_head_request_does_not_use_the_callback(web: Web) -> None:
+    """HEAD has no effect. [T27]"""
     browser = web.browser()
     callback = browser.authorize()
     response = browser.head(callback)
@@ -86,7 +86,7 @@ def test_a_look_ahead_uses_nothing_up(web: Web) -> None:
     assert browser.get(callback).status_code == 303
 
 
-def test_a_user_who_cancels_is_told_so(web: Web) -> None:
+def test_a_cancelled_login_gets_access_denied(web: Web) -> None:
     browser = web.browser()
     callback = Person(action="cancel").authorize(browser.begin("/auth/login?next=/members"))
     response = browser.get(callback)
@@ -102,10 +102,10 @@ def test_a_user_who_cancels_is_told_so(web: Web) -> None:
     ("path", "status", "error"),
     [("/token", 502, "provider_unreachable"), ("/jwks", 502, "provider_unreachable")],
 )
-def test_a_provider_that_is_down_signs_nobody_in(
+def test_an_unreachable_provider_creates_no_session(
     web: Web, faults: Faults, path: str, status: int, error: str
 ) -> None:
-    """T28."""
+    """The login fails with an error. [T28]"""
     browser = web.browser()
     callback = browser.authorize()
     faults.down(path)
@@ -116,7 +116,7 @@ def test_a_provider_that_is_down_signs_nobody_in(
     assert web.tokens.list_keys() == []
 
 
-def test_without_the_userinfo_endpoint_the_id_token_tells_who_it_is(web: Web, faults: Faults) -> None:
+def test_without_userinfo_the_id_token_identifies_the_user(web: Web, faults: Faults) -> None:
     faults.down("/userinfo")
     browser = web.browser()
     browser.sign_in()
@@ -124,7 +124,7 @@ def test_without_the_userinfo_endpoint_the_id_token_tells_who_it_is(web: Web, fa
     assert browser.get("/auth/userinfo").json["user_info"]["nonce"]
 
 
-def test_a_profile_that_names_nobody_signs_nobody_in(make_web: Callable[..., Web], faults: Faults) -> None:
+def test_a_profile_without_a_user_id_creates_no_session(make_web: Callable[..., Web], faults: Faults) -> None:
     faults.answers["/userinfo"] = (200, "application/json", b'{"name": "unknown", "sub": ""}')
     web = make_web()
     at = web.idp.issuer
@@ -143,8 +143,8 @@ def test_a_profile_that_names_nobody_signs_nobody_in(make_web: Callable[..., Web
 
 
 @pytest.mark.parametrize("name", ["state", "code", "iss", "error", "session_state"])
-def test_a_parameter_that_comes_twice_is_refused(web: Web, name: str) -> None:
-    """T34."""
+def test_a_duplicate_parameter_is_refused(web: Web, name: str) -> None:
+    """A parameter must not appear twice. [T34]"""
     browser = web.browser()
     callback = browser.authorize()
     twice = f"{with_parameter(callback, name, 'a')}&{name}=a"
@@ -155,8 +155,8 @@ def test_a_parameter_that_comes_twice_is_refused(web: Web, name: str) -> None:
     assert not set_cookies(response)
 
 
-def test_the_right_state_twice_is_refused_too_and_costs_nothing(web: Web) -> None:
-    """T34."""
+def test_a_duplicate_valid_state_is_refused_and_not_used(web: Web) -> None:
+    """The login can still be finished. [T34]"""
     browser = web.browser()
     callback = browser.authorize()
     response = browser.get(f"{callback}&state={parameter(callback, 'state')}")
@@ -166,7 +166,7 @@ def test_the_right_state_twice_is_refused_too_and_costs_nothing(web: Web) -> Non
 
 @pytest.mark.parametrize("issuer", [None, "https://evil.example.com", ""])
 def test_a_response_of_another_issuer_is_refused(web: Web, issuer: str | None) -> None:
-    """T4, RFC 9207: this provider says that it always sends ``iss``."""
+    """This provider announces that it always sends ``iss`` (RFC 9207). [T4]"""
     browser = web.browser()
     response = browser.get(with_parameter(browser.authorize(), "iss", issuer))
     assert (response.status_code, response.json["error"]) == (400, "issuer_mismatch")
@@ -174,7 +174,7 @@ def test_a_response_of_another_issuer_is_refused(web: Web, issuer: str | None) -
 
 
 @pytest.mark.parametrize("code", [None, "", "forged"])
-def test_a_code_that_is_none_signs_nobody_in(web: Web, code: str | None) -> None:
+def test_an_invalid_code_creates_no_session(web: Web, code: str | None) -> None:
     browser = web.browser()
     response = browser.get(with_parameter(browser.authorize(), "code", code))
     assert response.status_code == 400
@@ -182,8 +182,8 @@ def test_a_code_that_is_none_signs_nobody_in(web: Web, code: str | None) -> None
     assert not set_cookies(response)
 
 
-def test_a_code_of_another_login_signs_nobody_in(web: Web) -> None:
-    """T5: the attacker's code under the victim's state fails by the code challenge."""
+def test_a_code_of_another_login_creates_no_session(web: Web) -> None:
+    """The attacker's code under the victim's state fails at the code challenge. [T5]"""
     attacker, victim = web.browser(), web.browser()
     stolen = parameter(attacker.authorize(username="bob"), "code")
     response = victim.get(with_parameter(victim.authorize(), "code", stolen))
@@ -194,7 +194,7 @@ def test_a_code_of_another_login_signs_nobody_in(web: Web) -> None:
 @pytest.mark.parametrize(
     "query", ["", "state=", "code=x", "state=%00", "state=%ff&code=x", "state=" + "s" * 9000]
 )
-def test_what_is_no_response_is_refused(web: Web, query: str) -> None:
+def test_an_incomplete_response_is_refused(web: Web, query: str) -> None:
     browser = web.browser()
     browser.begin()
     response = browser.get(f"/auth/callback?{query}")
@@ -203,8 +203,8 @@ def test_what_is_no_response_is_refused(web: Web, query: str) -> None:
     assert web.calls()["token"] == 0
 
 
-def test_a_response_with_far_too_many_parameters_is_refused(web: Web) -> None:
-    """T41: and uses nothing up."""
+def test_a_response_with_too_many_parameters_is_refused(web: Web) -> None:
+    """The pending login is not used. [T41]"""
     browser = web.browser()
     callback = browser.authorize()
     response = browser.get(f"{callback}{'&x=1' * 64}")

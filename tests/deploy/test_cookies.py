@@ -1,4 +1,4 @@
-"""The cookies: forged, doubled, nameless, planted and stolen ones, and what of them a store ever sees."""
+"""Forged, duplicate, nameless, planted and stolen cookies."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ _ODD = [
 
 
 @pytest.mark.parametrize("value", [*_KNOWN, *_ODD])
-def test_a_known_or_odd_value_is_nobodys(web: Web, value: str) -> None:
-    """T11: as cookie, as bearer token, and as session ID of either kind."""
+def test_a_guessable_or_malformed_token_identifies_no_user(web: Web, value: str) -> None:
+    """As a cookie and as a bearer token, for both kinds of session ID. [T11]"""
     header = {"Cookie": f"pywry_session={value}".encode().decode("latin-1")}
     assert _user(web, header) is None
     bearer = {"Authorization": f"Bearer {value}".encode().decode("latin-1")}
     assert _user(web, bearer) is None
 
 
-def test_a_forged_cookie_costs_no_round_trip(make_web: Callable[..., Web]) -> None:
+def test_a_forged_cookie_causes_no_look_up(make_web: Callable[..., Web]) -> None:
     backend = WatchedBackend(MemoryBackend())
     web = make_web(backend)
     other = TokenSigner(["the site's own long secret for tests "], "session").new()
@@ -66,17 +66,17 @@ def test_a_forged_cookie_costs_no_round_trip(make_web: Callable[..., Web]) -> No
     assert backend.operations == []
 
 
-def test_a_genuine_cookie_with_one_character_changed_is_forged(web: Web, alice: Browser) -> None:
+def test_a_cookie_with_one_changed_character_is_invalid(web: Web, alice: Browser) -> None:
     value = alice.cookie() or ""
-    # The last character of each part has bits to spare in base64url.
+    # The last character of each part has unused bits in base64url, so it is not changed.
     for place in [0, 5, value.index(".") - 2, value.index("."), value.index(".") + 1, len(value) - 2]:
         changed = value[:place] + ("A" if value[place] != "A" else "B") + value[place + 1 :]
         assert _user(web, {"Cookie": f"pywry_session={changed}"}) is None
     assert _user(web, {"Cookie": f"pywry_session={value}"}) == "user-alice"
 
 
-def test_of_cookies_of_one_name_only_the_genuine_one_counts(web: Web, alice: Browser) -> None:
-    """T12: a neighbouring domain adds one before or after; neither order wins."""
+def test_among_cookies_of_one_name_only_the_genuine_one_counts(web: Web, alice: Browser) -> None:
+    """A neighbouring domain adds one before or after; the order does not matter. [T12]"""
     ours = f"pywry_session={alice.cookie()}"
     for tossed in ("pywry_session=x", "pywry_session=", f"pywry_session={'y' * 150}", "pywry_session"):
         assert _user(web, {"Cookie": f"{tossed}; {ours}"}) == "user-alice"
@@ -84,8 +84,8 @@ def test_of_cookies_of_one_name_only_the_genuine_one_counts(web: Web, alice: Bro
     assert _user(web, {"Cookie": f"{ours}; {ours}"}) == "user-alice"
 
 
-def test_of_two_genuine_cookies_neither_is_believed(web: Web, alice: Browser) -> None:
-    """T12: an attacker who has a session of his own tosses it in."""
+def test_of_two_genuine_cookies_neither_is_trusted(web: Web, alice: Browser) -> None:
+    """An attacker plants the cookie of the attacker's own session. [T12]"""
     bob = web.browser()
     bob.sign_in(username="bob")
     pair = [f"pywry_session={browser.cookie()}" for browser in (alice, bob)]
@@ -94,8 +94,8 @@ def test_of_two_genuine_cookies_neither_is_believed(web: Web, alice: Browser) ->
 
 
 @pytest.mark.parametrize("form", ["={0}={1}", " ={0}={1}", "={0}", "; ={0}={1};", "x={0}={1}", "{0}%3D{1}"])
-def test_a_cookie_without_a_name_is_not_ours(make_web: Callable[..., Web], form: str) -> None:
-    """T12, CVE-2023-23934: ``=__Host-name=value`` is no cookie of that name."""
+def test_a_nameless_cookie_is_ignored(make_web: Callable[..., Web], form: str) -> None:
+    """CVE-2023-23934: ``=__Host-name=value`` is not a cookie of that name. [T12]"""
     web = make_web(
         config=AuthConfig(enabled=True, token_secret=SECRET, session_cookie="__Host-app"),
         settings={"public_base_url": "https://app.example.com"},
@@ -109,8 +109,8 @@ def test_a_cookie_without_a_name_is_not_ours(make_web: Callable[..., Web], form:
 
 
 @pytest.mark.parametrize("name", ["__Host-app", "__Secure-app"])
-def test_names_with_a_prefix_are_honoured(make_web: Callable[..., Web], name: str) -> None:
-    """T12, RFC 6265bis §4.1.3: always Secure, host alone, path /; the binding cookie alike."""
+def test_cookie_name_prefixes_are_respected(make_web: Callable[..., Web], name: str) -> None:
+    """Always Secure, without Domain, path /; the binding cookie too (RFC 6265bis §4.1.3). [T12]"""
     web = make_web(
         config=AuthConfig(enabled=True, token_secret=SECRET, session_cookie=name),
         settings={"public_base_url": "https://app.example.com", "cookie_secure": "false"},
@@ -137,7 +137,7 @@ def test_names_with_a_prefix_are_honoured(make_web: Callable[..., Web], name: st
         ("false", "https://app.example.com", False),
     ],
 )
-def test_cookies_are_for_https_alone_except_on_a_loopback_host(
+def test_cookies_are_for_https_only_except_on_a_loopback_host(
     make_web: Callable[..., Web], setting: str, base_url: str, secure: bool
 ) -> None:
     public = base_url if base_url.startswith("https") else ""
@@ -152,14 +152,14 @@ def test_cookies_are_for_https_alone_except_on_a_loopback_host(
         assert set_cookies(answer)
 
 
-def test_a_planted_session_is_not_the_one_that_begins(web_on: Web) -> None:
-    """T9: the attacker's own valid session, planted before the victim signs in, ends and names nobody."""
+def test_a_login_replaces_a_planted_session(web_on: Web) -> None:
+    """The attacker's own valid session, planted before the victim signs in, ends. [T9]"""
     attacker = web_on.browser()
     attacker.sign_in(username="bob")
     planted = attacker.cookie() or ""
     victim = web_on.browser()
     victim.plant("pywry_session", planted)
-    assert victim.user == "user-bob", "so far the victim uses the attacker's"
+    assert victim.user == "user-bob", "before the login, the victim uses the attacker's session"
     victim.sign_in()
     assert victim.cookie() != planted
     assert victim.user == "user-alice"
@@ -169,7 +169,7 @@ def test_a_planted_session_is_not_the_one_that_begins(web_on: Web) -> None:
 
 @pytest.mark.parametrize("planted", ["attacker-chose-this", "a" * 43 + "." + "b" * 43, ""])
 def test_a_planted_value_never_becomes_a_session(web: Web, planted: str) -> None:
-    """T9."""
+    """A login always creates a new session token. [T9]"""
     victim = web.browser()
     victim.plant("pywry_session", planted)
     victim.sign_in()
@@ -177,8 +177,8 @@ def test_a_planted_value_never_becomes_a_session(web: Web, planted: str) -> None
     assert _user(web, {"Cookie": f"pywry_session={planted}"}) is None
 
 
-def test_a_planted_bearer_token_is_not_what_begins(web: Web) -> None:
-    """T9: what a header says during the login changes nothing."""
+def test_a_bearer_token_during_login_does_not_become_the_session(web: Web) -> None:
+    """The header changes nothing, and the API client's session remains. [T9]"""
     token = issue_session_token(web.sessions, "robot", ["viewer"])
     browser = web.browser()
     callback = browser.authorize()
@@ -187,8 +187,8 @@ def test_a_planted_bearer_token_is_not_what_begins(web: Web) -> None:
     assert _user(web, {"Authorization": f"Bearer {token}"}) == "robot"
 
 
-def test_one_kind_of_token_is_not_another(web: Web, alice: Browser) -> None:
-    """T10: state, binding cookie, session IDs, ID, access and refresh token, bearer token, cookie."""
+def test_each_kind_of_token_is_valid_only_for_its_purpose(web: Web, alice: Browser) -> None:
+    """State, binding cookie, session ID, provider's tokens, bearer token and cookie. [T10]"""
     begun = alice.get("/auth/login", html=True)
     state, binding = parameter(begun.location, "state"), binding_set_by(begun)[1]
     tokens = web.tokens.load("user-alice")
@@ -213,7 +213,7 @@ def test_one_kind_of_token_is_not_another(web: Web, alice: Browser) -> None:
         assert _user(web, {"Authorization": f"Bearer {value}"}) is None
     for scheme in ("Basic", "Token", "", "Bearer Bearer", "DPoP"):
         assert _user(web, {"Authorization": f"{scheme} {bearer}"}) is None
-    # And no session signs in to the login.
+    # A session cookie is not valid as a binding cookie.
     response = web.client(use_cookies=False).get(
         "/auth/callback?code=x&state=" + state,
         headers={"Cookie": f"{BINDING}={cookie}", "Accept": "application/json"},
@@ -221,27 +221,29 @@ def test_one_kind_of_token_is_not_another(web: Web, alice: Browser) -> None:
     assert response.json["error"] == "cookie_missing"
 
 
-def test_a_bearer_token_that_is_none_does_not_hide_the_cookie(web: Web, alice: Browser) -> None:
+def test_another_services_bearer_token_does_not_hide_the_cookie(web: Web, alice: Browser) -> None:
     cookie = {"Cookie": f"pywry_session={alice.cookie()}"}
     assert _user(web, cookie | {"Authorization": "Basic dXNlcjpwYXNz"}) == "user-alice"
     assert _user(web, cookie | {"Authorization": "Bearer of-another-service"}) == "user-alice"
     ended = issue_session_token(web.sessions, "robot", ttl=60)
     web.sessions.delete_user_sessions("robot")
-    assert _user(web, cookie | {"Authorization": f"Bearer {ended}"}) is None, "who says who it is, is that"
+    assert _user(web, cookie | {"Authorization": f"Bearer {ended}"}) is None, (
+        "an ended bearer session takes precedence over the cookie"
+    )
 
 
-def test_many_cookies_of_others_do_not_push_ours_out(web: Web, alice: Browser) -> None:
-    """T12, T41: a jar that overflows, 10 KB of it."""
+def test_many_foreign_cookies_do_not_hide_the_session_cookie(web: Web, alice: Browser) -> None:
+    """The browser sends 10 KB of cookies. [T12, T41]"""
     others = "; ".join(f"c{number}={'x' * 20}" for number in range(400))
     assert _user(web, {"Cookie": f"{others}; pywry_session={alice.cookie()}; {others}"}) == "user-alice"
     many = "; ".join(["pywry_session=forged"] * 400)
     assert _user(web, {"Cookie": f"{many}; pywry_session={alice.cookie()}"}) == "user-alice"
 
 
-def test_an_sqlite_file_holds_no_cookie(
+def test_an_sqlite_file_contains_no_cookie(
     make_web: Callable[..., Web], sqlite_backend: SQLiteBackend, tmp_path: Path
 ) -> None:
-    """T13: nobody signs in with a stolen dump."""
+    """A stolen dump is not enough to sign in. [T13]"""
     secrets = _walk(make_web(sqlite_backend))
     sqlite_backend.close()
     files = [file.read_bytes() for file in tmp_path.iterdir()]
@@ -252,17 +254,17 @@ def test_an_sqlite_file_holds_no_cookie(
     _hold(b"\n".join([*files, *(bytes(part) for row in rows for part in row)]), secrets)
 
 
-def test_redis_holds_no_cookie(
+def test_redis_contains_no_cookie(
     make_web: Callable[..., Web], redis_backend: Backend, redis_server: RedisServer
 ) -> None:
-    """T13."""
+    """A stolen dump is not enough to sign in. [T13]"""
     secrets = _walk(make_web(redis_backend))
     parts = [part for key, parts in redis_server.contents().items() for part in (key, *parts)]
     assert len(parts) > 5
     _hold(b"\n".join(parts), secrets)
 
 
-def test_secrets_rotate_without_signing_anybody_out(make_web: Callable[..., Web]) -> None:
+def test_secret_rotation_keeps_users_signed_in(make_web: Callable[..., Web]) -> None:
     web = make_web()
     old = web.browser()
     old.sign_in()
@@ -276,7 +278,7 @@ def test_secrets_rotate_without_signing_anybody_out(make_web: Callable[..., Web]
     assert _user(web, {"Cookie": f"pywry_session={new.cookie()}"}) is None
 
 
-def test_a_signer_reads_what_it_made_and_nothing_else() -> None:
+def test_a_signer_accepts_only_its_own_values() -> None:
     signer = TokenSigner(["one", "two"], "session")
     value = signer.new()
     assert signer.digest(value) == digest_of(value.partition(".")[0])
@@ -300,7 +302,7 @@ def _user(web: Web, headers: dict[str, str]) -> str | None:
 
 
 def _walk(web: Web) -> list[str]:
-    """Sign in and begin another login; return every secret that the browsers were given."""
+    """Sign in and begin another login; return all the browsers' secrets."""
     browser = web.browser()
     state = parameter(browser.authorize(), "state")
     pending = web.browser()

@@ -1,4 +1,4 @@
-"""T27: state-changing requests that another site causes are refused and change nothing."""
+"""Cross-site requests that change state are refused without effect. [T27]"""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _BODIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout", "/auth/logout?everywhere=1"])
 @pytest.mark.parametrize("accept", [HTML, "application/json"])
-def test_what_another_site_sent_is_refused(web: Web, alice: Browser, path: str, accept: str) -> None:
+def test_requests_from_another_site_are_refused(web: Web, alice: Browser, path: str, accept: str) -> None:
     before = web.calls()
     for headers in FOREIGN:
         response = _post(alice, path, headers | {"Accept": accept})
@@ -63,7 +63,7 @@ def test_what_another_site_sent_is_refused(web: Web, alice: Browser, path: str, 
 
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout"])
 @pytest.mark.parametrize("headers", OWN, ids=str)
-def test_what_the_sites_own_pages_and_programs_sent_is_done(
+def test_requests_from_own_pages_and_programs_are_accepted(
     alice: Browser, path: str, headers: dict[str, str]
 ) -> None:
     assert _post(alice, path, headers).status_code == 200
@@ -71,7 +71,7 @@ def test_what_the_sites_own_pages_and_programs_sent_is_done(
 
 @pytest.mark.parametrize("body", _BODIES)
 @pytest.mark.parametrize("own", [True, False])
-def test_the_body_makes_no_difference(alice: Browser, body: str, own: bool) -> None:
+def test_the_body_does_not_matter(alice: Browser, body: str, own: bool) -> None:
     headers = {"Origin": SITE if own else "https://evil.example.com"}
     response = _post(alice, "/auth/logout", headers, **_BODIES[body])
     assert response.status_code == (200 if own else 403)
@@ -79,7 +79,7 @@ def test_the_body_makes_no_difference(alice: Browser, body: str, own: bool) -> N
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "QUERY"])
 @pytest.mark.parametrize("path", ["/auth/refresh", "/auth/logout", "/auth/login", "/auth/callback"])
-def test_no_other_method_does_anything(alice: Browser, method: str, path: str) -> None:
+def test_other_methods_have_no_effect(alice: Browser, method: str, path: str) -> None:
     response = alice.client.open(path, method=method, base_url=SITE, headers={"Sec-Fetch-Site": "cross-site"})
     assert response.status_code == 405
     assert alice.user == "user-alice"
@@ -92,8 +92,8 @@ def test_a_method_cannot_be_overridden(alice: Browser) -> None:
     assert alice.user == "user-alice"
 
 
-def test_the_sites_own_origin_is_the_public_one(make_web: Callable[..., Web]) -> None:
-    """P6: also where the application itself is reached by another name and over http."""
+def test_the_own_origin_is_that_of_the_public_url(make_web: Callable[..., Web]) -> None:
+    """The application itself may be reached under another name and over http. [P6]"""
     web = make_web(settings={"public_base_url": "https://app.example.com"}, base_url="http://10.0.0.7:8000")
     browser = web.browser()
     for origin, status in (
@@ -106,10 +106,8 @@ def test_the_sites_own_origin_is_the_public_one(make_web: Callable[..., Web]) ->
 
 
 @pytest.mark.parametrize("public", ["https://APP.Example.com:443/", "https://app.example.com:443"])
-def test_an_origin_is_the_same_however_the_setting_spells_it(
-    make_web: Callable[..., Web], public: str
-) -> None:
-    """RFC 6454 §4: browsers send it in lower case and without the usual port."""
+def test_the_public_origin_is_normalized(make_web: Callable[..., Web], public: str) -> None:
+    """Browsers send it in lower case and without the default port (RFC 6454 §4)."""
     web = make_web(settings={"public_base_url": public}, base_url="https://app.example.com")
     assert web.browser().post("/auth/logout", Origin="https://app.example.com").status_code == 200
 

@@ -1,4 +1,4 @@
-"""``current_session`` and ``g.session``: looked up when first asked for, once, and for this request alone."""
+"""``current_session`` and ``g.session``: one look-up, for one request only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def watched() -> WatchedBackend:
     return WatchedBackend(MemoryBackend())
 
 
-def test_a_public_page_costs_nothing(make_web: Callable[..., Web], watched: WatchedBackend) -> None:
+def test_a_public_page_causes_no_look_up(make_web: Callable[..., Web], watched: WatchedBackend) -> None:
     browser = make_web(watched).browser()
     browser.sign_in()
     watched.forget()
@@ -34,7 +34,7 @@ def test_a_public_page_costs_nothing(make_web: Callable[..., Web], watched: Watc
 
 
 @pytest.mark.parametrize("path", ["/members", "/who", "/auth/status", "/auth/userinfo"])
-def test_a_page_that_asks_costs_one_look_up_however_often_it_asks(
+def test_a_page_causes_at_most_one_look_up(
     make_web: Callable[..., Web], watched: WatchedBackend, path: str
 ) -> None:
     browser = make_web(watched).browser()
@@ -44,7 +44,7 @@ def test_a_page_that_asks_costs_one_look_up_however_often_it_asks(
     assert watched.operations == ["get session"]
 
 
-def test_a_visitor_without_a_cookie_costs_nothing(
+def test_a_visitor_without_a_cookie_causes_no_look_up(
     make_web: Callable[..., Web], watched: WatchedBackend
 ) -> None:
     browser = make_web(watched).browser()
@@ -53,7 +53,9 @@ def test_a_visitor_without_a_cookie_costs_nothing(
     assert watched.operations == []
 
 
-def test_nobody_is_looked_up_once_too(make_web: Callable[..., Web], watched: WatchedBackend) -> None:
+def test_an_unknown_session_is_also_looked_up_once(
+    make_web: Callable[..., Web], watched: WatchedBackend
+) -> None:
     web = make_web(watched)
     browser = web.browser()
     browser.sign_in()
@@ -63,8 +65,8 @@ def test_nobody_is_looked_up_once_too(make_web: Callable[..., Web], watched: Wat
     assert watched.operations == ["get session"]
 
 
-def test_a_page_that_looked_is_for_this_visitor_alone(web: Web) -> None:
-    """T30: also where nobody is signed in, and where a guard refused."""
+def test_a_page_that_used_the_session_is_for_this_visitor_only(web: Web) -> None:
+    """Also if no user is signed in, and if a guard refused. [T30]"""
     browser = web.browser()
     for _ in range(2):
         for path in ("/who", "/members"):
@@ -73,21 +75,21 @@ def test_a_page_that_looked_is_for_this_visitor_alone(web: Web) -> None:
         browser.sign_in()
 
 
-def test_requests_in_one_application_context_do_not_see_each_others_user(web: Web) -> None:
-    """T32: an application context may outlive a request; a session may not."""
-    alice, bob, nobody = web.browser(), web.browser(), web.browser()
+def test_requests_in_one_application_context_have_separate_sessions(web: Web) -> None:
+    """An application context may outlive a request; a session must not. [T32]"""
+    alice, bob, visitor = web.browser(), web.browser(), web.browser()
     alice.sign_in()
     bob.sign_in(username="bob")
     with web.app.app_context():
         for _ in range(2):
             assert alice.get("/who").json["user_id"] == "user-alice"
-            assert nobody.get("/who").json["user_id"] is None
+            assert visitor.get("/who").json["user_id"] is None
             assert bob.get("/who").json["user_id"] == "user-bob"
-            assert nobody.get("/members").status_code == 401
+            assert visitor.get("/members").status_code == 401
 
 
-def test_many_users_at_once_are_never_mixed(web: Web) -> None:
-    """T32."""
+def test_simultaneous_users_are_never_confused(web: Web) -> None:
+    """Each request gets its own user's session. [T32]"""
     tokens = [issue_session_token(web.sessions, f"user-{number}", ["viewer"]) for number in range(32)]
 
     def ask(number: int) -> set[str]:
@@ -100,7 +102,7 @@ def test_many_users_at_once_are_never_mixed(web: Web) -> None:
     assert together(32, ask) == [{f"user-{number}"} for number in range(32)]
 
 
-def test_after_a_logout_in_the_same_request_nobody_is_signed_in(web: Web) -> None:
+def test_after_a_logout_the_same_request_has_no_session(web: Web) -> None:
     seen: list[bool] = []
     app: Flask = web.app
 
@@ -116,8 +118,8 @@ def test_after_a_logout_in_the_same_request_nobody_is_signed_in(web: Web) -> Non
     assert seen == [False]
 
 
-def test_a_view_that_asks_whether_g_session_is_none_keeps_nobody_in(web: Web) -> None:
-    """T28: what reads like a check is one."""
+def test_a_view_can_compare_g_session_with_none(web: Web) -> None:
+    """The comparison works as a check. [T28]"""
     seen: list[object] = []
     app: Flask = web.app
 
@@ -134,7 +136,7 @@ def test_a_view_that_asks_whether_g_session_is_none_keeps_nobody_in(web: Web) ->
     assert isinstance(seen[1], UserSession)
 
 
-def test_an_application_may_have_a_g_session_of_its_own(web: Web) -> None:
+def test_an_application_can_assign_its_own_g_session(web: Web) -> None:
     app: Flask = web.app
 
     @app.get("/own")
@@ -147,7 +149,7 @@ def test_an_application_may_have_a_g_session_of_its_own(web: Web) -> None:
     assert browser.get("/own").text == "the database's, True"
 
 
-def test_a_session_ends_when_its_time_is_over(make_web: Callable[..., Web]) -> None:
+def test_a_session_expires(make_web: Callable[..., Web]) -> None:
     config = AuthConfig(enabled=True, token_secret=SECRET, session_ttl=100)
     web = make_web(config=config)
     with time_machine.travel(1_900_000_000, tick=True) as clock:
@@ -161,8 +163,8 @@ def test_a_session_ends_when_its_time_is_over(make_web: Callable[..., Web]) -> N
         assert browser.get("/members").status_code == 401
 
 
-def test_a_session_that_nobody_uses_ends_sooner(make_web: Callable[..., Web]) -> None:
-    """S3: ``SESSION_IDLE_TTL`` holds for a store that the application brought along, too."""
+def test_an_unused_session_expires_sooner(make_web: Callable[..., Web]) -> None:
+    """``SESSION_IDLE_TTL`` also applies to a store that the application passes. [S3]"""
     web = make_web(settings={"session_idle_ttl": 100})
     with time_machine.travel(1_900_000_000, tick=True) as clock:
         browser = web.browser()
@@ -175,10 +177,10 @@ def test_a_session_that_nobody_uses_ends_sooner(make_web: Callable[..., Web]) ->
         assert browser.get("/members").status_code == 401
 
 
-def test_a_store_that_is_down_is_not_taken_for_nobody(
+def test_a_store_outage_is_not_taken_for_a_missing_session(
     make_web: Callable[..., Web], watched: WatchedBackend
 ) -> None:
-    """P15: the question has no answer then."""
+    """The look-up raises an error. [P15]"""
     web = make_web(watched)
     browser = web.browser()
     browser.sign_in()
@@ -194,7 +196,7 @@ def test_a_store_that_is_down_is_not_taken_for_nobody(
                 ask()
 
 
-def test_an_application_without_the_blueprint_says_so() -> None:
+def test_without_the_blueprint_the_error_names_it() -> None:
     app = Flask("bare")
 
     @app.get("/members")
@@ -211,7 +213,7 @@ def test_an_application_without_the_blueprint_says_so() -> None:
     assert app.test_client().get("/members").status_code == 500
 
 
-def test_another_header_for_api_clients(make_web: Callable[..., Web]) -> None:
+def test_api_clients_can_use_another_header(make_web: Callable[..., Web]) -> None:
     config = AuthConfig(enabled=True, token_secret=SECRET, auth_header="X-Session")
     web = make_web(config=config)
     token = issue_session_token(web.sessions, "robot")
@@ -221,7 +223,7 @@ def test_another_header_for_api_clients(make_web: Callable[..., Web]) -> None:
     assert "X-Session" in browser.get("/who").headers["Vary"]
 
 
-def test_flasks_own_session_is_not_touched(web: Web) -> None:
+def test_flasks_own_session_is_not_used(web: Web) -> None:
     web.app.secret_key = "another"
     browser = web.browser()
     answers = [browser.sign_in(), browser.get("/members"), browser.post("/auth/logout")]

@@ -1,4 +1,4 @@
-"""T13: with ENCRYPTION_KEYS in the settings, who has a site's store has no token, profile or cookie."""
+"""With ENCRYPTION_KEYS, a stolen store contains no token, profile or cookie. [T13]"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEW, OLD = (base64.urlsafe_b64encode(os.urandom(32)).decode("ascii") for _ in ra
 
 @dataclass
 class Site:
-    """A site whose every part comes from the environment, and whose store can be stolen or changed."""
+    """A site configured by the environment, with an accessible store."""
 
     settings: dict[str, str]
     rows: Callable[[], dict[bytes, bytes]]
@@ -36,7 +36,7 @@ class Site:
     monkeypatch: pytest.MonkeyPatch
 
     def start(self, keys: str = "") -> Browser:
-        """Return a browser at an instance of the site that was just started."""
+        """Return a browser at a newly started instance of the site."""
         for name, value in {**self.settings, "DEPLOY__ENCRYPTION_KEYS": keys}.items():
             self.monkeypatch.setenv(f"PYWRY_{name}", value)
         get_token_store.cache_clear()
@@ -93,7 +93,7 @@ def _values(server: RedisServer) -> dict[bytes, bytes]:
 
 
 def _dump(site: Site) -> bytes:
-    """Return all that is stored, what is compressed as it was before."""
+    """Return the whole content of the store, decompressed."""
     parts = [part for row in site.rows().items() for part in row]
     return b"\n".join([*parts, *map(_inflated, parts)])
 
@@ -106,7 +106,7 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _walk(browser: Browser, idp: IdentityProvider) -> dict[str, bytes]:
-    """Sign in, refresh, begin another login, and return all that was secret, by what it is."""
+    """Sign in, refresh and begin a login; return the secrets by name."""
     browser.sign_in()
     assert browser.post("/auth/refresh", Sec_Fetch_Site="same-origin").status_code == 200
     begun = browser.get("/auth/login", html=True)
@@ -126,14 +126,14 @@ def _found(dump: bytes, secrets: dict[str, bytes]) -> set[str]:
     return {name for name, value in {**secrets, **{m: m.encode() for m in members}}.items() if value in dump}
 
 
-def test_the_store_holds_nothing_secret(site: Site, idp: IdentityProvider) -> None:
+def test_the_store_contains_no_secret(site: Site, idp: IdentityProvider) -> None:
     secrets = _walk(site.start(NEW), idp)
     assert len(site.rows()) >= 4
     assert _found(_dump(site), secrets) == set()
 
 
-def test_the_same_search_finds_it_without_keys(site: Site, idp: IdentityProvider) -> None:
-    """And even then no cookie and no state."""
+def test_without_keys_the_same_search_finds_secrets(site: Site, idp: IdentityProvider) -> None:
+    """Even then it finds no cookie and no state."""
     secrets = _walk(site.start(), idp)
     assert _found(_dump(site), secrets) == {
         *("name", "email", "a JWT", "access_token", "refresh_token"),
@@ -141,7 +141,7 @@ def test_the_same_search_finds_it_without_keys(site: Site, idp: IdentityProvider
     }
 
 
-def test_keys_rotate_without_signing_anybody_out(site: Site) -> None:
+def test_key_rotation_keeps_users_signed_in(site: Site) -> None:
     before = site.start(OLD)
     before.sign_in()
     cookie = before.cookie() or ""
@@ -157,8 +157,8 @@ def test_keys_rotate_without_signing_anybody_out(site: Site) -> None:
     assert browser.user == "user-alice"
 
 
-def test_a_session_with_one_bit_changed_or_in_anothers_place_signs_nobody_in(site: Site) -> None:
-    """And nobody gets an error page for it: they are asked to sign in."""
+def test_a_modified_or_swapped_session_is_not_valid(site: Site) -> None:
+    """The visitor is asked to sign in, without an error page."""
     alice, bob = site.start(NEW), site.start(NEW)
     alice.sign_in()
     bob.sign_in(username="bob")
@@ -175,8 +175,8 @@ def test_a_session_with_one_bit_changed_or_in_anothers_place_signs_nobody_in(sit
     assert (alice.user, bob.user) == ("user-alice", "user-bob")
 
 
-def test_a_session_made_without_the_keys_signs_nobody_in(site: Site) -> None:
-    """Who can write to the store is not thereby an administrator."""
+def test_a_session_written_without_the_keys_is_not_valid(site: Site) -> None:
+    """Write access to the store does not make an administrator."""
     forged = site.start()
     forged.sign_in()
     cookie = forged.cookie() or ""
@@ -191,7 +191,7 @@ MALFORMED = {"short": "canary", "second": f"{NEW},canary", "long": NEW + "canary
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
-def test_malformed_keys_are_told_with_their_variable_and_not_repeated(site: Site, fault: str) -> None:
+def test_malformed_keys_are_named_by_variable_and_not_quoted(site: Site, fault: str) -> None:
     with pytest.raises(
         AuthenticationError, match=r"PYWRY_DEPLOY__ENCRYPTION_KEYS.*base64url.*python3"
     ) as caught:

@@ -1,4 +1,4 @@
-"""T29, T41: nothing that a stranger can send makes a 500, takes long, or takes much memory."""
+"""No input causes a 500, or takes long or much memory. [T29, T41]"""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ _HEADERS = [
 
 @pytest.fixture(scope="module")
 def webs() -> Iterator[list[Web]]:
-    """One application as it is, and one behind a proxy: both made once for all examples."""
+    """One application as it is and one behind a proxy, for all examples."""
     with IdentityProvider(clients=[SITE_CLIENT], signing_algorithm="ES256") as idp:
         yield [
             Web(idp, MemoryBackend()),
@@ -108,10 +108,10 @@ def webs() -> Iterator[list[Web]]:
     path=st.sampled_from(PATHS),
     environ=st.dictionaries(st.sampled_from(_HEADERS), _TEXT, max_size=6),
 )
-def test_whatever_is_sent_is_answered_in_kind(
+def test_any_request_gets_a_well_formed_response(
     webs: list[Web], which: int, method: str, path: str, environ: dict[str, str]
 ) -> None:
-    """T29: 2xx to 4xx; 503 only where a site without a public address is reached over plain http."""
+    """2xx to 4xx; 503 only over plain http without a public URL. [T29]"""
     sent = create_environ(path, SITE, method=method) | environ
     sent["PATH_INFO"] = path + environ.get("PATH_INFO", "")
     body, status, headers = run_wsgi_app(webs[which].wsgi, sent)
@@ -126,8 +126,8 @@ def test_whatever_is_sent_is_answered_in_kind(
 @pytest.mark.parametrize(
     "query", ["\x80", "next=\xff", "next=/a&\xfe=1", "state=\xe9", "\x00", "a=%zz&\xc0\xaf"]
 )
-def test_bytes_that_are_no_text_are_answered(web: Web, path: str, query: str) -> None:
-    """T29: as they stand in the request line, not encoded."""
+def test_bytes_that_are_not_text_get_a_response(web: Web, path: str, query: str) -> None:
+    """The bytes are in the request line without encoding. [T29]"""
     environ = create_environ(path, SITE) | {"QUERY_STRING": query, "HTTP_ACCEPT": HTML}
     _, status, headers = run_wsgi_app(web.wsgi, environ)
     assert int(status[:3]) in (200, 302, 400)
@@ -168,26 +168,26 @@ SIZES: dict[str, Callable[[Web], TestResponse]] = {
 }
 
 
-@pytest.mark.parametrize("what", SIZES)
-def test_what_is_too_much_takes_bounded_time_and_memory(web: Web, what: str) -> None:
-    """T41: 100 KB of query, 10 KB of cookies."""
-    SIZES[what](web)  # what is loaded and compiled at first use does not count
+@pytest.mark.parametrize("case", SIZES)
+def test_oversized_input_takes_bounded_time_and_memory(web: Web, case: str) -> None:
+    """100 KB of query, 10 KB of cookies. [T41]"""
+    SIZES[case](web)  # the first call loads and compiles code, which does not count
     tracemalloc.start()
     began = time.monotonic()
-    response = SIZES[what](web)
+    response = SIZES[case](web)
     seconds = time.monotonic() - began
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert response.status_code in (200, 302, 400)
     assert seconds < 5
     assert peak < 32 << 20
-    if "callback" in what:
+    if "callback" in case:
         assert response.status_code == 400
-        assert len(response.data) < 10_000, "what was sent is not sent back"
+        assert len(response.data) < 10_000, "the response does not repeat the request"
 
 
 def test_a_body_is_never_read(web: Web) -> None:
-    """T41: no route has a use for one, however long it says it is."""
+    """No route uses a body of any declared length. [T41]"""
 
     class Endless:
         reads = 0
@@ -208,8 +208,8 @@ def test_a_body_is_never_read(web: Web) -> None:
     assert Endless.reads == 0
 
 
-def test_tokens_of_every_length_are_nobodys(web: Web) -> None:
-    """T29, T41."""
+def test_random_tokens_of_any_length_identify_no_user(web: Web) -> None:
+    """They are accepted neither as cookies nor as bearer tokens. [T29, T41]"""
     issue_session_token(web.sessions, "robot")
     for length in (0, 1, 42, 43, 44, 93, 94, 95, 99, 100, 101, 199, 200, 201, 4096):
         for header in (
@@ -219,8 +219,8 @@ def test_tokens_of_every_length_are_nobodys(web: Web) -> None:
             assert _ask(web, "/members", **header).status_code == 401
 
 
-def test_a_state_of_odd_characters_is_unknown(web: Web) -> None:
-    """T29: decoded, it may hold anything."""
+def test_a_state_of_unusual_characters_is_unknown(web: Web) -> None:
+    """A decoded state can contain any character. [T29]"""
     browser = web.browser()
     begun = parameter(browser.begin(), "state")
     for state in (

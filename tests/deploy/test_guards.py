@@ -1,4 +1,4 @@
-"""Guards: who is let in, what others are answered, and that no way of writing an address gets past them."""
+"""Guards admit the right users and cannot be bypassed by unusual paths."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("path", GUARDED)
-def test_somebody_who_navigates_signs_in_and_comes_back(web: Web, path: str) -> None:
-    """P14."""
+def test_a_navigating_visitor_signs_in_and_returns_to_the_page(web: Web, path: str) -> None:
+    """A guard redirects the visitor to the login. [P14]"""
     for headers in NAVIGATIONS:
         response = web.client().get(path, base_url=SITE, headers=headers)
         assert response.status_code == 302, headers
@@ -49,8 +49,8 @@ def test_somebody_who_navigates_signs_in_and_comes_back(web: Web, path: str) -> 
 
 
 @pytest.mark.parametrize("path", GUARDED)
-def test_whatever_else_fetches_is_told_so_and_never_redirected(web: Web, path: str) -> None:
-    """P14."""
+def test_other_requests_get_401_without_a_redirect(web: Web, path: str) -> None:
+    """Scripts and programs cannot follow a redirect to the provider. [P14]"""
     for headers in OTHERS:
         response = web.client().get(path, base_url=SITE, headers=headers)
         assert response.status_code == 401, headers
@@ -62,7 +62,7 @@ def test_whatever_else_fetches_is_told_so_and_never_redirected(web: Web, path: s
 
 
 def test_a_form_is_never_redirected(web: Web) -> None:
-    """P14: what was typed into it would be lost."""
+    """The input in the form would be lost. [P14]"""
     for headers in (*NAVIGATIONS, *OTHERS):
         response = web.client().post("/members", base_url=SITE, headers=headers)
         assert response.status_code == 401
@@ -71,12 +71,12 @@ def test_a_form_is_never_redirected(web: Web) -> None:
     assert page.content_type == "text/html; charset=utf-8"
 
 
-def test_a_look_ahead_is_not_let_in(web: Web) -> None:
+def test_a_head_request_is_refused_without_a_session(web: Web) -> None:
     for path in GUARDED:
         assert web.browser().head(path, html=True).status_code == 401
 
 
-def test_each_guard_lets_in_whom_it_should(web: Web) -> None:
+def test_each_guard_admits_the_right_roles(web: Web) -> None:
     cases: list[tuple[list[str], str, int]] = [
         ([], "/members", 200),
         ([], "/admin", 403),
@@ -90,7 +90,7 @@ def test_each_guard_lets_in_whom_it_should(web: Web) -> None:
         (["ADMIN", "Admin", "admin "], "/admin", 403),
         (["viewer", "editor"], "/documents/7", 200),
         (["viewer"], "/documents/7", 403),
-        (["nobody-knows-this"], "/write", 403),
+        (["unknown-role"], "/write", 403),
     ]
     for roles, path, status in cases:
         token = issue_session_token(web.sessions, "robot", roles)
@@ -103,7 +103,7 @@ def test_each_guard_lets_in_whom_it_should(web: Web) -> None:
             assert "Location" not in response.headers
 
 
-def test_a_grant_on_one_resource_opens_that_one(web: Web) -> None:
+def test_a_grant_on_one_resource_opens_only_that_resource(web: Web) -> None:
     web.sessions.create_session("x", "robot", ["viewer"])
     token = issue_session_token(web.sessions, "robot", ["viewer"])
     session_id = next(s.session_id for s in web.sessions.list_user_sessions("robot") if s.session_id != "x")
@@ -117,15 +117,15 @@ def test_a_grant_on_one_resource_opens_that_one(web: Web) -> None:
     assert answers == [200, 403, 403, 403]
 
 
-def test_somebody_signed_in_without_the_role_is_refused_in_a_page(alice: Browser) -> None:
+def test_a_signed_in_user_without_the_role_gets_a_page(alice: Browser) -> None:
     response = alice.get("/admin", html=True)
     assert response.status_code == 403
     assert "your account may not do this" in response.text
-    assert "/auth/login?next=%2Fadmin" in response.text, "with another account one comes back here"
+    assert "/auth/login?next=%2Fadmin" in response.text, "a login with another account returns here"
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
-def test_an_administrator_gets_in_by_the_whole_flow(make_web: Callable[..., Web]) -> None:
+def test_an_administrator_is_admitted_after_a_real_login(make_web: Callable[..., Web]) -> None:
     web = make_web(settings={"admin_users": "alice@example.com", "role_map": "", "default_roles": "viewer"})
     alice, bob = web.browser(), web.browser()
     alice.sign_in("/auth/login?next=/admin")
@@ -197,8 +197,8 @@ ODD_HEADERS = [
 
 
 @pytest.mark.parametrize("headers", ODD_HEADERS, ids=str)
-def test_no_way_of_writing_an_address_gets_past_a_guard(web: Web, headers: dict[str, str]) -> None:
-    """T26: without a session no guarded view ever runs, followed redirects included."""
+def test_no_spelling_of_a_path_bypasses_a_guard(web: Web, headers: dict[str, str]) -> None:
+    """Without a session no guarded view runs, also after redirects. [T26]"""
     client = web.client()
     for path in [*ODD_PATHS, *GUARDED]:
         for method in ("GET", "HEAD", "OPTIONS", "POST"):
@@ -216,7 +216,7 @@ def test_no_way_of_writing_an_address_gets_past_a_guard(web: Web, headers: dict[
 
 def test_a_guard_keeps_the_views_name_and_arguments(web: Web) -> None:
     def view(a: int, *, b: int) -> str:
-        """Say it."""
+        """Do nothing."""
         return f"{a + b}"
 
     guarded = login_required(view)
@@ -226,7 +226,7 @@ def test_a_guard_keeps_the_views_name_and_arguments(web: Web) -> None:
         assert guarded(1, b=2) == "3"
 
 
-def test_a_session_that_ends_while_a_page_is_open_is_told(web: Web, alice: Browser) -> None:
+def test_a_script_gets_401_after_the_session_ended(web: Web, alice: Browser) -> None:
     web.sessions.delete_user_sessions("user-alice")
     assert alice.get("/members").status_code == 401
     assert alice.get("/members", html=True).status_code == 302

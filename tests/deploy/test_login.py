@@ -1,4 +1,4 @@
-"""``GET /auth/login``: the row of the table of routes."""
+"""The route ``GET /auth/login``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.faults import Faults
 from tests.person import Person
 
 
-def test_a_login_is_a_redirect_to_the_provider_with_state_nonce_and_challenge(web: Web) -> None:
+def test_a_login_redirects_with_state_nonce_and_code_challenge(web: Web) -> None:
     response = web.browser().get("/auth/login?next=/members")
     assert (response.status_code, response.data) == (302, b"")
     address = urlsplit(response.location)
@@ -31,7 +31,7 @@ def test_a_login_is_a_redirect_to_the_provider_with_state_nonce_and_challenge(we
     assert min(len(dict(asked)[name]) for name in ("state", "nonce", "code_challenge")) >= 43
 
 
-def test_each_login_has_secrets_of_its_own(web: Web) -> None:
+def test_each_login_has_its_own_secrets(web: Web) -> None:
     browser = web.browser()
     urls = [browser.begin() for _ in range(5)]
     for name in ("state", "nonce", "code_challenge"):
@@ -40,7 +40,7 @@ def test_each_login_has_secrets_of_its_own(web: Web) -> None:
     assert len(set(seen)) == 15
 
 
-def test_a_login_sets_only_the_cookie_that_binds_it_to_the_browser(web: Web) -> None:
+def test_a_login_sets_only_the_binding_cookie(web: Web) -> None:
     response = web.browser().get("/auth/login")
     cookies = set_cookies(response)
     ((name, header),) = cookies.items()
@@ -54,15 +54,15 @@ def test_a_login_sets_only_the_cookie_that_binds_it_to_the_browser(web: Web) -> 
 
 
 def test_all_tabs_of_a_browser_share_one_binding_cookie(web: Web) -> None:
-    """P2: no cookie for each tab, and none that is overwritten."""
+    """No tab sets another cookie or overwrites the cookie of another. [P2]"""
     browser, other = web.browser(), web.browser()
     mine = {binding_set_by(browser.get("/auth/login")) for _ in range(4)}
     assert len(mine) == 1
     assert binding_set_by(other.get("/auth/login")) not in mine
 
 
-def test_tabs_that_begin_at_one_moment_do_not_overwrite_each_others_cookie(web_on: Web) -> None:
-    """P2: a browser that opens several at once sends none of them with what another was answered."""
+def test_simultaneous_tabs_do_not_overwrite_each_others_cookie(web_on: Web) -> None:
+    """A browser sends their requests before it has received any of the cookies. [P2]"""
     begun = [web_on.browser().get(f"/auth/login?next=/tab/{number}", html=True) for number in range(4)]
     cookies = dict(map(binding_set_by, begun))
     assert len(cookies) == 4
@@ -72,23 +72,23 @@ def test_tabs_that_begin_at_one_moment_do_not_overwrite_each_others_cookie(web_o
     for number in (2, 0, 3, 1):
         ended = browser.get(Person().authorize(begun[number].location), html=True)
         assert (ended.status_code, ended.location) == (303, f"{SITE}/tab/{number}")
-    assert binding_set_by(browser.get("/auth/login")) in cookies.items(), "no fifth"
+    assert binding_set_by(browser.get("/auth/login")) in cookies.items(), "no further cookie"
 
 
-def test_a_binding_cookie_that_was_not_made_here_is_replaced(web: Web) -> None:
+def test_a_forged_binding_cookie_is_replaced(web: Web) -> None:
     browser = web.browser()
     browser.plant(BINDING, "x" * 43 + "." + "y" * 43)
     assert browser.sign_in().status_code == 303
 
 
-def test_the_challenge_can_be_left_out(make_web: Callable[..., Web]) -> None:
+def test_the_code_challenge_can_be_disabled(make_web: Callable[..., Web]) -> None:
     asked = dict(parse_qsl(urlsplit(make_web(use_pkce=False).browser().begin()).query))
     assert "nonce" in asked
     assert "code_challenge" not in asked
 
 
-def test_a_look_ahead_begins_nothing(make_web: Callable[..., Web]) -> None:
-    """T27: HEAD has no effect."""
+def test_a_head_request_begins_no_login(make_web: Callable[..., Web]) -> None:
+    """HEAD has no effect. [T27]"""
     from pywry_auth.backends.memory import MemoryBackend
 
     backend = WatchedBackend(MemoryBackend())
@@ -100,7 +100,7 @@ def test_a_look_ahead_begins_nothing(make_web: Callable[..., Web]) -> None:
     assert not web.calls()
 
 
-def test_a_provider_that_is_down_is_a_bad_gateway(web: Web, faults: Faults) -> None:
+def test_an_unreachable_provider_gets_502(web: Web, faults: Faults) -> None:
     faults.down("/.well-known/openid-configuration")
     response = web.browser().get("/auth/login")
     assert response.status_code == 502
@@ -111,7 +111,7 @@ def test_a_provider_that_is_down_is_a_bad_gateway(web: Web, faults: Faults) -> N
     assert web.browser().sign_in().status_code == 303
 
 
-def test_someone_signed_in_can_sign_in_anew(web: Web, alice: Browser) -> None:
+def test_a_signed_in_user_can_sign_in_again(web: Web, alice: Browser) -> None:
     before = alice.cookie()
     alice.sign_in(username="bob")
     assert alice.user == "user-bob"

@@ -1,4 +1,4 @@
-"""``POST /auth/logout``: the row of the table of routes."""
+"""The route ``POST /auth/logout``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.deploy.web import CLIENT_SECRET, SITE, Browser, WatchedBackend, Web, 
 from tests.faults import Faults
 
 
-def test_a_logout_ends_the_session_and_takes_the_cookie_away(web_on: Web) -> None:
+def test_a_logout_ends_the_session_and_deletes_the_cookie(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in()
     cookie = browser.cookie() or ""
@@ -35,10 +35,10 @@ def test_a_logout_ends_the_session_and_takes_the_cookie_away(web_on: Web) -> Non
     assert browser.cookie() is None
     assert web_on.sessions.list_user_sessions("user-alice") == []
     browser.plant("pywry_session", cookie)
-    assert browser.user is None, "who kept the cookie is not signed in either"
+    assert browser.user is None, "the old cookie is no longer valid"
 
 
-def test_the_last_session_takes_the_tokens_along_at_the_provider_too(web_on: Web) -> None:
+def test_the_last_logout_removes_and_revokes_the_tokens(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in()
     tokens = web_on.tokens.load("user-alice")
@@ -50,7 +50,7 @@ def test_the_last_session_takes_the_tokens_along_at_the_provider_too(web_on: Web
         assert _introspect(web_on.idp, token or "") == {"active": False}
 
 
-def test_another_session_of_the_user_keeps_the_tokens(web_on: Web) -> None:
+def test_tokens_remain_while_the_user_has_another_session(web_on: Web) -> None:
     one, two = web_on.browser(), web_on.browser()
     one.sign_in()
     two.sign_in()
@@ -63,7 +63,7 @@ def test_another_session_of_the_user_keeps_the_tokens(web_on: Web) -> None:
     assert web_on.tokens.list_keys() == []
 
 
-def test_everywhere_ends_all_of_the_users_sessions_and_nobody_elses(web_on: Web) -> None:
+def test_everywhere_ends_only_the_users_own_sessions(web_on: Web) -> None:
     browsers = [web_on.browser() for _ in range(3)]
     for browser in browsers:
         browser.sign_in()
@@ -76,15 +76,15 @@ def test_everywhere_ends_all_of_the_users_sessions_and_nobody_elses(web_on: Web)
 
 
 @pytest.mark.parametrize("query", ["everywhere=0", "everywhere=", "everywhere=true", "x=1"])
-def test_anything_else_ends_this_session_alone(web: Web, alice: Browser, query: str) -> None:
+def test_any_other_value_ends_only_this_session(web: Web, alice: Browser, query: str) -> None:
     other = web.browser()
     other.sign_in()
     alice.post(f"/auth/logout?{query}")
     assert other.user == "user-alice"
 
 
-def test_the_logout_url_signs_out_at_the_provider_and_comes_back(web: Web, alice: Browser) -> None:
-    """P11."""
+def test_the_logout_url_signs_out_at_the_provider_and_returns(web: Web, alice: Browser) -> None:
+    """The provider redirects to the site's registered URL. [P11]"""
     address = urlsplit(alice.post("/auth/logout").json["logout_url"])
     asked = dict(parse_qsl(address.query))
     assert f"{address.scheme}://{address.netloc}{address.path}" == f"{web.idp.issuer}/end_session"
@@ -95,7 +95,7 @@ def test_the_logout_url_signs_out_at_the_provider_and_comes_back(web: Web, alice
     assert response.headers["Location"] == f"{web.base_url}/"
 
 
-def test_a_form_is_answered_with_a_redirect_to_the_provider(web: Web, alice: Browser) -> None:
+def test_a_form_is_redirected_to_the_providers_sign_out(web: Web, alice: Browser) -> None:
     response = alice.post("/auth/logout", html=True, Origin=SITE)
     assert response.status_code == 303
     assert response.location.startswith(f"{web.idp.issuer}/end_session?")
@@ -103,8 +103,8 @@ def test_a_form_is_answered_with_a_redirect_to_the_provider(web: Web, alice: Bro
     assert alice.user is None
 
 
-def test_a_form_at_a_provider_without_sign_out_leads_back_to_the_site(make_web: Callable[..., Web]) -> None:
-    """P11: nobody is signed straight in again."""
+def test_without_provider_sign_out_a_form_returns_to_the_site(make_web: Callable[..., Web]) -> None:
+    """The user is not signed in again at once. [P11]"""
     web = make_web()
     at = web.idp.issuer
     plain = GenericOIDCProvider(
@@ -133,8 +133,8 @@ _PLAIN = {
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_logout_by_following_a_link_is_impossible(alice: Browser, method: str) -> None:
-    """T27."""
+def test_a_link_cannot_sign_a_user_out(alice: Browser, method: str) -> None:
+    """Only POST ends a session. [T27]"""
     ask = alice.get if method == "GET" else alice.head
     for html in (True, False):
         response = ask("/auth/logout", html=html, Sec_Fetch_Site="cross-site")
@@ -145,7 +145,7 @@ def test_a_logout_by_following_a_link_is_impossible(alice: Browser, method: str)
     assert alice.user == "user-alice"
 
 
-def test_a_logout_without_a_session_is_one_all_the_same(web: Web) -> None:
+def test_a_logout_without_a_session_succeeds(web: Web) -> None:
     response = web.browser().post("/auth/logout")
     assert (response.status_code, response.json) == (200, {"logged_out": True, "logout_url": None})
     response = web.browser().post("/auth/logout", html=True)
@@ -153,7 +153,7 @@ def test_a_logout_without_a_session_is_one_all_the_same(web: Web) -> None:
     assert not web.calls()
 
 
-def test_a_provider_that_is_down_keeps_nobody_signed_in(web: Web, alice: Browser, faults: Faults) -> None:
+def test_a_logout_succeeds_while_the_provider_is_down(web: Web, alice: Browser, faults: Faults) -> None:
     faults.down("/revoke", "/end_session", "/token")
     response = alice.post("/auth/logout")
     assert response.status_code == 200
@@ -161,10 +161,10 @@ def test_a_provider_that_is_down_keeps_nobody_signed_in(web: Web, alice: Browser
     assert web.tokens.list_keys() == []
 
 
-def test_a_provider_that_was_never_reached_keeps_nobody_signed_in(
+def test_a_logout_succeeds_without_the_providers_metadata(
     web: Web, make_web: Callable[..., Web], faults: Faults
 ) -> None:
-    """As after a restart during an outage: even its addresses are unknown."""
+    """After a restart during an outage, the provider's endpoints are unknown."""
     browser = web.browser()
     browser.sign_in()
     faults.down("/.well-known/openid-configuration")
@@ -176,7 +176,7 @@ def test_a_provider_that_was_never_reached_keeps_nobody_signed_in(
     assert again.user is None
 
 
-def test_an_api_clients_session_ends_by_itself(web: Web, alice: Browser) -> None:
+def test_a_logout_of_an_api_client_ends_only_its_session(web: Web, alice: Browser) -> None:
     token = issue_session_token(web.sessions, "user-alice", ["viewer"])
     client = web.browser()
     bearer = f"Bearer {token}"
@@ -187,8 +187,8 @@ def test_an_api_clients_session_ends_by_itself(web: Web, alice: Browser) -> None
     assert web.tokens.list_keys() == ["user-alice"]
 
 
-def test_signing_in_as_somebody_else_ends_the_first_users_session_and_tokens(web_on: Web) -> None:
-    """The tokens go with the user's last session, however it ends."""
+def test_signing_in_as_another_user_ends_the_first_users_session(web_on: Web) -> None:
+    """The first user's tokens are removed with the last session."""
     browser = web_on.browser()
     browser.sign_in()
     tokens = web_on.tokens.load("user-alice")
@@ -209,7 +209,7 @@ def test_signing_in_again_keeps_the_new_tokens(web_on: Web) -> None:
 
 
 class _OtherWorker(GenericOIDCProvider):
-    """The provider of another worker, which refreshes and can be held up before it stores the tokens."""
+    """Another worker's provider, with a refresh that the test can delay."""
 
     def __init__(self, idp: IdentityProvider) -> None:
         super().__init__("site", CLIENT_SECRET, issuer_url=idp.issuer)
@@ -223,14 +223,17 @@ class _OtherWorker(GenericOIDCProvider):
         return self.issued[-1]
 
     def refresh(self, web: Web) -> None:
-        """Refresh alice's tokens if there are any."""
+        """Refresh alice's tokens if they exist."""
         with contextlib.suppress(TokenExpiredError):
             refresh_stored(self, web.tokens, "user-alice", lambda tokens: True)
 
 
 @contextlib.contextmanager
 def _refreshing(worker: _OtherWorker, web: Web, begun: bool) -> Iterator[Callable[[], None]]:
-    """Yield a function that lets another worker's refresh happen, or end if it has begun."""
+    """Yield a function that lets another worker refresh.
+
+    If ``begun``, the refresh has begun and the function lets it end.
+    """
     thread = threading.Thread(target=worker.refresh, args=(web,), daemon=True)
     if begun:
         thread.start()
@@ -247,8 +250,8 @@ def _refreshing(worker: _OtherWorker, web: Web, begun: bool) -> Iterator[Callabl
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["a whole refresh", "the end of a refresh"])
-def test_no_token_without_an_owner_outlives_a_logout(idp: IdentityProvider, begun: bool) -> None:
-    """Another worker refreshes between any two calls of the store that a logout makes."""
+def test_no_token_remains_after_a_logout_during_a_refresh(idp: IdentityProvider, begun: bool) -> None:
+    """Another worker refreshes between any two store operations of the logout."""
     backend = WatchedBackend(MemoryBackend())
     web = Web(idp, backend)
     browser = web.browser()

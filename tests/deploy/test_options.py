@@ -1,4 +1,4 @@
-"""The web application's choices: from settings and code, and refused where they cannot work."""
+"""The web application's options: precedence, defaults and refused values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _options(config: AuthConfig | None = None, shared: bool = False, **settings:
     return deploy_options(DeploySettings(**settings), config, use_pkce=True, shared=shared)
 
 
-def test_what_code_says_wins_and_what_it_leaves_comes_from_settings() -> None:
+def test_code_takes_precedence_over_settings() -> None:
     settings: dict[str, Any] = {
         "auth_enabled": True,
         "auth_session_cookie": "from_settings",
@@ -50,7 +50,7 @@ def test_what_code_says_wins_and_what_it_leaves_comes_from_settings() -> None:
     )
 
 
-def test_by_default_nobody_is_let_in_and_everybody_who_is_is_a_viewer() -> None:
+def test_by_default_sign_in_is_disabled_and_users_are_viewers() -> None:
     options = _options(None)
     assert not options.enabled
     assert options.rules.default_roles == ("viewer",)
@@ -83,21 +83,21 @@ def test_rules_come_from_settings() -> None:
     ("text", "limit", "window"),
     [("1/second", 1, 1), ("30/minute", 30, 60), ("5/hour", 5, 3600), ("100/day", 100, 86400)],
 )
-def test_a_rate_is_a_number_in_a_time(text: str, limit: int, window: float) -> None:
+def test_a_rate_is_a_number_and_a_unit_of_time(text: str, limit: int, window: float) -> None:
     options = _options(login_rate_limit=text)
     assert (options.login_limit, options.login_window) == (limit, window)
 
 
 @pytest.mark.parametrize("config", [None, AuthConfig(enabled=True), AuthConfig(token_secret=" , ")])
-def test_a_shared_store_needs_a_secret_that_all_workers_know(config: AuthConfig | None) -> None:
-    """P8."""
+def test_a_shared_store_requires_a_shared_secret(config: AuthConfig | None) -> None:
+    """Otherwise workers would refuse each other's cookies. [P8]"""
     with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__TOKEN_SECRET") as caught:
         _options(config, shared=True)
     assert "secrets.token_urlsafe" in str(caught.value)
     assert caught.value.error == "invalid_configuration"
 
 
-def test_a_process_alone_makes_a_secret_of_its_own() -> None:
+def test_a_single_process_generates_its_own_secret() -> None:
     one, two = _options(), _options()
     assert len(one.secrets) == 1
     assert len(one.secrets[0]) >= 43
@@ -105,7 +105,7 @@ def test_a_process_alone_makes_a_secret_of_its_own() -> None:
 
 
 def test_no_secret_is_in_a_repr() -> None:
-    """T31."""
+    """The options do not show the signing keys. [T31]"""
     config = AuthConfig(enabled=True, token_secret="canary-secret")
     options = _options(config, token_secret="canary-setting")
     for thing in (config, options, _options(token_secret="canary-setting")):
@@ -129,7 +129,7 @@ def test_no_secret_is_in_a_repr() -> None:
         ("https://[2001:DB8::1]:443/", "https://[2001:db8::1]", "https://[2001:db8::1]"),
     ],
 )
-def test_the_public_address_is_kept_as_browsers_spell_it(url: str, base: str, origin: str) -> None:
+def test_the_public_url_is_normalized(url: str, base: str, origin: str) -> None:
     options = _options(public_base_url=url)
     assert (options.public_base_url, options.public_origin) == (base, origin)
 
@@ -154,8 +154,8 @@ def test_the_public_address_is_kept_as_browsers_spell_it(url: str, base: str, or
         "javascript:alert(1)",
     ],
 )
-def test_a_public_address_that_cannot_work_is_refused_by_its_name(url: str) -> None:
-    """P6."""
+def test_an_invalid_public_url_is_refused_with_its_variable(url: str) -> None:
+    """The error names ``PUBLIC_BASE_URL``. [P6]"""
     with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__PUBLIC_BASE_URL") as caught:
         _options(public_base_url=url)
     assert "secret" not in str(caught.value)
@@ -174,16 +174,16 @@ def test_a_public_address_that_cannot_work_is_refused_by_its_name(url: str) -> N
         "/a b",
     ],
 )
-def test_where_to_go_afterwards_is_a_path(name: str, value: str) -> None:
-    """T7: behind the site's origin, ``.evil.example.com`` would name another host."""
+def test_a_path_after_login_or_logout_must_be_a_path(name: str, value: str) -> None:
+    """Behind the site's origin, ``.evil.example.com`` would name another host. [T7]"""
     with pytest.raises(AuthenticationError, match=f"PYWRY_DEPLOY__{name.upper()}"):
         _options(None, False, **{name: value})
     assert getattr(_options(None, False, **{name: "/home?a=b#c"}), name) == "/home?a=b#c"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a;b", "a=b", "a,b", "é", "a\r\nb", "a\tb", '"a"'])
-def test_a_cookie_and_a_header_need_a_name(name: str) -> None:
-    """T8."""
+def test_cookie_and_header_names_are_checked(name: str) -> None:
+    """A name with a line break would split a header. [T8]"""
     for config, settings in ((AuthConfig(session_cookie=name), {}), (None, {"auth_session_cookie": name})):
         with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__AUTH_SESSION_COOKIE"):
             _options(config, False, **settings)

@@ -1,4 +1,4 @@
-"""T28, P15: whatever fails, nobody is let in, nobody is logged out, and nothing is a 500."""
+"""No failure admits a user, ends a session or causes a 500. [T28, P15]"""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _unavailable(response: SiteResponse) -> None:
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert response.headers["Cache-Control"] == "no-store"
-    assert not set_cookies(response), "P15: the cookie is not cleared, and no login is begun"
+    assert not set_cookies(response), "the cookie is not deleted, and no login begins [P15]"
     assert "Location" not in response.headers
     assert PROTECTED not in response.text
     if response.is_json:
@@ -64,10 +64,10 @@ def _unavailable(response: SiteResponse) -> None:
 
 @pytest.mark.parametrize("name", REQUESTS)
 @pytest.mark.parametrize("lasting", [True, False])
-def test_wherever_the_store_fails_the_answer_is_to_try_again(
+def test_a_store_failure_at_any_operation_gets_503(
     make_web: Callable[..., Web], name: str, lasting: bool
 ) -> None:
-    """T28: each operation of each request in turn, alone or with all that follow."""
+    """Each operation of each request fails in turn, alone or with all that follow. [T28]"""
     watched, browser = _signed_in(make_web)
     assert REQUESTS[name](browser).status_code < 500
     operations = list(watched.operations)
@@ -76,7 +76,7 @@ def test_wherever_the_store_fails_the_answer_is_to_try_again(
         watched.fails = partial(_from if lasting else _at, failing)
         response = REQUESTS[name](browser)
         watched.fails = partial(_at, -1)
-        # The lock frees itself; and what the provider gave is stored when the store is back.
+        # The lock expires, and the provider's tokens are stored once the store is back.
         outlived = 1 if lasting else 3
         if name == "refresh" and failing >= len(operations) - outlived:
             assert response.status_code == 200
@@ -106,10 +106,10 @@ def _from(failing: int, number: int) -> bool:
 
 @pytest.mark.parametrize("lasting", [True, False])
 @pytest.mark.parametrize("signed_in", [True, False])
-def test_wherever_the_store_fails_in_a_callback_nobody_is_signed_in_by_it(
+def test_a_store_failure_in_a_callback_creates_no_session(
     site: Web, watched: WatchedBackend, lasting: bool, signed_in: bool
 ) -> None:
-    """T28: and who was signed in before, still is."""
+    """An earlier session remains, and signing in works afterwards. [T28]"""
 
     def begin() -> tuple[Browser, str]:
         browser = site.browser()
@@ -134,7 +134,7 @@ def test_wherever_the_store_fails_in_a_callback_nobody_is_signed_in_by_it(
         assert browser.user == "user-alice"
 
 
-def test_a_page_that_failed_can_be_asked_for_again(site: Web, watched: WatchedBackend) -> None:
+def test_an_error_page_links_to_the_failed_page(site: Web, watched: WatchedBackend) -> None:
     browser = site.browser()
     browser.sign_in()
     watched.fails = partial(_from, 0)
@@ -165,10 +165,10 @@ ANSWERS = [
 @pytest.mark.parametrize(
     "path", ["/.well-known/openid-configuration", "/jwks", "/token", "/userinfo", "/revoke", "/end_session"]
 )
-def test_whatever_the_provider_answers_nobody_else_is_signed_in(
+def test_no_malformed_provider_response_signs_in_another_user(
     make_web: Callable[..., Web], faults: Faults, path: str
 ) -> None:
-    """T28: in a login, in a refresh and in a logout, with and without discovery behind it."""
+    """In login, refresh and logout, with and without discovery. [T28]"""
     for answer in ANSWERS:
         web = make_web()
         faults.answers[path] = answer
@@ -191,8 +191,8 @@ def test_whatever_the_provider_answers_nobody_else_is_signed_in(
         faults.answers.clear()
 
 
-def test_a_profile_of_somebody_else_signs_nobody_in(web: Web, faults: Faults) -> None:
-    """OIDC Core §5.3.2: UserInfo's subject is the ID token's."""
+def test_a_profile_of_another_subject_creates_no_session(web: Web, faults: Faults) -> None:
+    """UserInfo and ID token must have the same subject (OIDC Core §5.3.2)."""
     faults.answers["/userinfo"] = (
         200,
         "application/json",
@@ -204,10 +204,10 @@ def test_a_profile_of_somebody_else_signs_nobody_in(web: Web, faults: Faults) ->
     assert browser.user is None
 
 
-def test_a_redis_that_is_gone_is_an_outage_of_seconds_and_signs_nobody_out(
+def test_sessions_survive_a_redis_outage(
     make_web: Callable[..., Web], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """P15: a real one, stopped and started again where it was."""
+    """A real Redis stops and starts again. [P15]"""
     with RedisServer(tmp_path_factory.mktemp("gone")) as server:
         backend = RedisBackend(server.url)
         browser = make_web(backend).browser()
@@ -223,16 +223,16 @@ def test_a_redis_that_is_gone_is_an_outage_of_seconds_and_signs_nobody_out(
         assert browser.get("/public").status_code == 200
         assert browser.cookie() == cookie
         server.start()
-        assert browser.user is None, "it kept nothing on disk"
+        assert browser.user is None, "it keeps no data on disk"
         browser.sign_in()
         assert browser.user == "user-alice"
         backend.close()
 
 
-def test_an_sqlite_file_that_became_unusable_is_an_outage(
+def test_an_unusable_sqlite_file_gets_503(
     make_web: Callable[..., Web], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P15, T28: what stands there instead is no database."""
+    """The file is replaced by one that is not a database. [P15, T28]"""
     path = tmp_path / "state" / "state.sqlite3"
     backend = SQLiteBackend(path)
     web = make_web(backend)
@@ -245,7 +245,7 @@ def test_an_sqlite_file_that_became_unusable_is_an_outage(
     for name in ("status", "members", "login"):
         response = REQUESTS[name](browser)
         _unavailable(response)
-        assert "sqlite" not in response.text.lower(), "visitors need not know where it is, or what"
+        assert "sqlite" not in response.text.lower(), "the response does not name the store"
     assert "state.sqlite3 failed: it is no SQLite database" in caplog.text
     path.unlink()
     assert browser.user is None
@@ -254,8 +254,8 @@ def test_an_sqlite_file_that_became_unusable_is_an_outage(
     backend.close()
 
 
-def test_records_that_cannot_be_read_are_nobodys(make_web: Callable[..., Web]) -> None:
-    """T28, T13: another version, cut short, or swapped for somebody else's kind."""
+def test_unreadable_records_identify_no_user(make_web: Callable[..., Web]) -> None:
+    """Of another version, truncated, or of another kind. [T28, T13]"""
     backend = MemoryBackend()
     web = make_web(backend)
     browser = web.browser()

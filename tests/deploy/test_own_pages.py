@@ -1,4 +1,4 @@
-"""The site's own pages: a template in Flask, a function in FastAPI, and the built-in page if they fail."""
+"""The site's own pages: Flask templates, FastAPI functions, and the fallback."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _several(web: Web) -> dict[str, GenericOIDCProvider]:
 
 @pytest.fixture
 def flask_app(web: Web, tmp_path: Path) -> Callable[..., Browser]:
-    """Makes a Flask application with templates on disk, and a browser before it."""
+    """Makes a Flask application with templates, and a browser for it."""
 
     def make(templates: dict[str, str], provider: Any = None) -> Browser:
         folder = tmp_path / "templates"
@@ -77,7 +77,7 @@ def _is_closed(page: TestResponse) -> None:
     assert page.content_type == "text/html; charset=utf-8"
 
 
-def test_a_template_takes_the_place_of_an_error_page(flask_app: Callable[..., Browser]) -> None:
+def test_a_template_replaces_the_error_page(flask_app: Callable[..., Browser]) -> None:
     browser = flask_app({"pywry_auth/error.html": OWN})
     for path, status, title in (
         ("/auth/userinfo", 401, "Please sign in"),
@@ -95,7 +95,7 @@ def test_a_template_takes_the_place_of_an_error_page(flask_app: Callable[..., Br
     assert browser.get("/auth/userinfo").is_json
 
 
-def test_a_guards_page_is_the_sites_own_too(web: Web, flask_app: Callable[..., Browser]) -> None:
+def test_a_template_replaces_a_guards_page(web: Web, flask_app: Callable[..., Browser]) -> None:
     browser = flask_app({"pywry_auth/error.html": OWN})
     browser.sign_in()
     page = browser.get("/admin", html=True)
@@ -105,7 +105,7 @@ def test_a_guards_page_is_the_sites_own_too(web: Web, flask_app: Callable[..., B
     assert page.headers["Vary"]
 
 
-def test_a_template_takes_the_place_of_the_choice(web: Web, flask_app: Callable[..., Browser]) -> None:
+def test_a_template_replaces_the_provider_choice(web: Web, flask_app: Callable[..., Browser]) -> None:
     own = "{% for one in page.values.providers %}{{ one.label }}: {{ one.url }};{% endfor %}"
     browser = flask_app({"pywry_auth/choose_provider.html": own}, _several(web))
     page = browser.get("/auth/login?next=/a", html=True)
@@ -116,8 +116,8 @@ def test_a_template_takes_the_place_of_the_choice(web: Web, flask_app: Callable[
     assert "<title>" in browser.get("/auth/userinfo", html=True).text, "no template for errors"
 
 
-def test_values_from_outside_are_escaped_in_a_template(web: Web, flask_app: Callable[..., Browser]) -> None:
-    """T35."""
+def test_external_values_are_escaped_in_a_template(web: Web, flask_app: Callable[..., Browser]) -> None:
+    """The template inserts the values of the page as text. [T35]"""
     from urllib.parse import urlencode
 
     from tests.deploy.web import parameter
@@ -149,7 +149,7 @@ def test_without_a_template_the_built_in_page_is_shown(flask_app: Callable[..., 
         "{{ page.nothing.of.that.name }}",
     ],
 )
-def test_a_template_that_fails_is_logged_and_never_a_server_error(
+def test_a_failing_template_is_logged_and_replaced_by_the_built_in_page(
     flask_app: Callable[..., Browser], template: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     browser = flask_app({"pywry_auth/error.html": template})

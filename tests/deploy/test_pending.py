@@ -1,4 +1,4 @@
-"""Logins that go astray: one code for each cause, several tabs, the back button, and too long a wait."""
+"""Logins that fail: one code for each cause, several tabs, back and expiry."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ CAUSES = {
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_each_cause_has_its_code_and_is_told_once(
+def test_each_cause_has_its_error_code_and_one_log_line(
     web_on: Web, cause: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P1."""
+    """No cookie is set, and no token request is sent. [P1]"""
     browser, callback = CAUSES[cause](web_on)
     before = web_on.calls()["token"]
     caplog.clear()
@@ -68,8 +68,8 @@ def test_each_cause_has_its_code_and_is_told_once(
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_each_cause_has_a_page_from_which_a_person_gets_on(web: Web, cause: str) -> None:
-    """P1."""
+def test_each_cause_has_a_page_with_a_working_link(web: Web, cause: str) -> None:
+    """The link begins a login that succeeds. [P1]"""
     browser, callback = CAUSES[cause](web)
     response = browser.get(callback, html=True)
     assert response.status_code == 400
@@ -80,8 +80,8 @@ def test_each_cause_has_a_page_from_which_a_person_gets_on(web: Web, cause: str)
     assert browser.sign_in(again[1]).status_code == 303
 
 
-def test_memory_that_several_workers_do_not_share_is_named_as_the_cause(make_web: Callable[..., Web]) -> None:
-    """P8: as several workers of another server would, each with a memory of its own."""
+def test_unshared_memory_is_named_as_the_cause(make_web: Callable[..., Web]) -> None:
+    """Two workers of another server each have their own memory. [P8]"""
     one, two = make_web(), make_web()
     first, second = one.browser(), two.browser()
     callback = first.authorize()
@@ -98,8 +98,8 @@ def test_a_shared_store_is_not_named_as_the_cause(
     assert "memory" not in browser.get(callback).json["error_description"]
 
 
-def test_several_tabs_sign_in_at_once_in_any_order(web_on: Web) -> None:
-    """P2."""
+def test_several_tabs_can_sign_in_in_any_order(web_on: Web) -> None:
+    """Each callback finds its own login. [P2]"""
     browser = web_on.browser()
     callbacks = [browser.authorize(f"/auth/login?next=/tab/{number}") for number in range(5)]
     for number in (3, 0, 4, 1, 2):
@@ -110,8 +110,8 @@ def test_several_tabs_sign_in_at_once_in_any_order(web_on: Web) -> None:
 
 
 @pytest.mark.parametrize("html", [True, False])
-def test_the_back_button_ends_in_the_application_when_signed_in(web: Web, html: bool) -> None:
-    """P3, P4: a stale state never redeems a code."""
+def test_going_back_leads_a_signed_in_user_to_the_application(web: Web, html: bool) -> None:
+    """A used state never redeems a code. [P3, P4]"""
     browser = web.browser()
     callback = browser.authorize("/auth/login?next=/members")
     assert browser.get(callback).status_code == 303
@@ -125,22 +125,22 @@ def test_the_back_button_ends_in_the_application_when_signed_in(web: Web, html: 
     assert browser.cookie() == cookie
 
 
-def test_an_unknown_state_ends_in_the_application_when_signed_in(web: Web, alice: Browser) -> None:
-    """P3."""
+def test_an_unknown_state_leads_a_signed_in_user_to_the_application(web: Web, alice: Browser) -> None:
+    """Its login may have been evicted. [P3]"""
     response = alice.get("/auth/callback?code=x&state=forgotten")
     assert (response.status_code, response.location) == (303, f"{web.base_url}/")
     assert web.calls()["token"] == 1
 
 
-def test_somebody_elses_state_is_refused_though_signed_in(web: Web, alice: Browser) -> None:
-    """T1: no redirect into the application hides it."""
+def test_another_browsers_state_is_refused_for_a_signed_in_user(web: Web, alice: Browser) -> None:
+    """No redirect into the application hides the attempt. [T1]"""
     response = alice.get(web.browser().authorize(username="bob"))
     assert (response.status_code, response.json["error"]) == (400, "other_browser")
     assert alice.user == "user-alice"
 
 
-def test_a_login_that_took_too_long_starts_again_once_and_keeps_its_way_back(web_on: Web) -> None:
-    """P5: transparently, with a new state; the old code is never used."""
+def test_an_expired_login_restarts_once_and_keeps_next(web_on: Web) -> None:
+    """The restart has a new state, and the old code is never used. [P5]"""
     browser = web_on.browser()
     with time_machine.travel(0, tick=True) as clock:
         clock.move_to(1_900_000_000)
@@ -156,8 +156,8 @@ def test_a_login_that_took_too_long_starts_again_once_and_keeps_its_way_back(web
         assert browser.user == "user-alice"
 
 
-def test_a_login_that_takes_too_long_twice_ends_in_a_page(web_on: Web) -> None:
-    """P5: no loop."""
+def test_a_login_that_expires_twice_gets_a_page(web_on: Web) -> None:
+    """There is no redirect loop. [P5]"""
     browser = web_on.browser()
     with time_machine.travel(1_900_000_000, tick=True) as clock:
         callback = browser.authorize("/auth/login?next=/members")
@@ -171,8 +171,8 @@ def test_a_login_that_takes_too_long_twice_ends_in_a_page(web_on: Web) -> None:
         assert web_on.calls()["token"] == 0
 
 
-def test_a_login_within_ten_minutes_is_not_too_late(web: Web) -> None:
-    """P5."""
+def test_a_login_within_ten_minutes_succeeds(web: Web) -> None:
+    """A pending login is valid for ten minutes. [P5]"""
     browser = web.browser()
     with time_machine.travel(1_900_000_000, tick=True) as clock:
         url = browser.begin()
@@ -180,7 +180,7 @@ def test_a_login_within_ten_minutes_is_not_too_late(web: Web) -> None:
         assert browser.get(Person().authorize(url)).status_code == 303
 
 
-def test_a_login_that_is_long_forgotten_is_unknown(web: Web) -> None:
+def test_a_long_expired_login_is_unknown(web: Web) -> None:
     browser = web.browser()
     with time_machine.travel(1_900_000_000, tick=True) as clock:
         callback = browser.authorize()
@@ -188,8 +188,8 @@ def test_a_login_that_is_long_forgotten_is_unknown(web: Web) -> None:
         assert browser.get(callback).json["error"] == "state_unknown"
 
 
-def test_a_login_that_took_too_long_ends_in_the_application_when_signed_in_meanwhile(web: Web) -> None:
-    """P3: by another tab; nobody is sent to the provider again."""
+def test_an_expired_login_of_a_signed_in_user_leads_to_the_application(web: Web) -> None:
+    """Another tab signed in, so the user need not return to the provider. [P3]"""
     browser = web.browser()
     with time_machine.travel(1_900_000_000, tick=True) as clock:
         callback = browser.authorize("/auth/login?next=/members")
@@ -201,8 +201,8 @@ def test_a_login_that_took_too_long_ends_in_the_application_when_signed_in_meanw
         assert web.calls() == before
 
 
-def test_trying_again_after_a_refusal_keeps_the_way_back(web: Web) -> None:
-    """P1: a fresh login, the same return-to."""
+def test_trying_again_after_a_refusal_keeps_next(web: Web) -> None:
+    """A new login leads to the same page. [P1]"""
     browser = web.browser()
     callback = Person(action="cancel").authorize(browser.begin("/auth/login?next=/members%3Fa=1%26b=2"))
     again = _TRY_AGAIN.search(browser.get(callback, html=True).text)
@@ -210,8 +210,8 @@ def test_trying_again_after_a_refusal_keeps_the_way_back(web: Web) -> None:
     assert browser.sign_in(unescape(again[1])).location == f"{SITE}/members?a=1&b=2"
 
 
-def test_trying_again_after_a_login_that_could_not_begin_keeps_the_way_back(web: Web, faults: Faults) -> None:
-    """P1."""
+def test_trying_again_after_a_failed_start_keeps_next(web: Web, faults: Faults) -> None:
+    """The provider was unreachable when the login began. [P1]"""
     faults.down("/.well-known/openid-configuration")
     page = web.browser().get("/auth/login?next=/members", html=True)
     faults.answers.clear()
@@ -220,8 +220,8 @@ def test_trying_again_after_a_login_that_could_not_begin_keeps_the_way_back(web:
     assert web.browser().sign_in(unescape(again[1])).location == f"{SITE}/members"
 
 
-def test_trying_again_leads_nowhere_else(web: Web, faults: Faults) -> None:
-    """T7, T35: what the page offers is judged like any other ``next``."""
+def test_trying_again_never_leads_to_another_site(web: Web, faults: Faults) -> None:
+    """The page's link is checked like any other ``next``. [T7, T35]"""
     faults.down("/.well-known/openid-configuration")
     page = web.browser().get("/auth/login?next=//evil.example.com/%22%3E%3Cscript%3E", html=True)
     assert page.status_code == 502

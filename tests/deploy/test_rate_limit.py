@@ -1,4 +1,4 @@
-"""How many logins one client address may begin, over all workers."""
+"""The limit of logins for each client address across all workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.deploy.web import Browser, Web, set_cookies
 LIMIT = {"login_rate_limit": "3/minute"}
 
 
-def test_one_login_too_many_is_refused_with_how_long_to_wait(
+def test_a_login_above_the_limit_gets_429_with_retry_after(
     make_web: Callable[..., Web], backend: Backend
 ) -> None:
     web = make_web(backend, settings=LIMIT)
@@ -37,7 +37,7 @@ def test_all_workers_count_together(make_web: Callable[..., Web], redis_backend:
     assert answers == [302, 302, 302, 429, 429]
 
 
-def test_another_client_is_not_held_up(make_web: Callable[..., Web]) -> None:
+def test_another_client_is_not_limited(make_web: Callable[..., Web]) -> None:
     web = make_web(settings=LIMIT)
     for _ in range(9):
         web.browser("203.0.113.7").get("/auth/login")
@@ -53,7 +53,7 @@ def test_the_window_ends(make_web: Callable[..., Web]) -> None:
     assert answers == [302, 302, 302, 429, 302]
 
 
-def test_only_beginning_a_login_counts(make_web: Callable[..., Web]) -> None:
+def test_only_the_start_of_a_login_counts(make_web: Callable[..., Web]) -> None:
     web = make_web(settings=LIMIT)
     browser = web.browser()
     browser.sign_in()
@@ -69,8 +69,8 @@ def test_only_beginning_a_login_counts(make_web: Callable[..., Web]) -> None:
     "header",
     ["X-Forwarded-For", "Forwarded", "X-Real-IP", "X-Client-IP", "True-Client-IP", "X_Forwarded_For"],
 )
-def test_a_header_makes_nobody_another_client(make_web: Callable[..., Web], header: str) -> None:
-    """T25: no proxy is trusted unless the settings say so."""
+def test_a_header_does_not_change_the_client_address(make_web: Callable[..., Web], header: str) -> None:
+    """No proxy is trusted unless the settings configure it. [T25]"""
     web = make_web(settings=LIMIT)
     browser = web.browser("203.0.113.7")
     answers = [
@@ -84,8 +84,8 @@ def test_a_header_makes_nobody_another_client(make_web: Callable[..., Web], head
     assert [answer.status_code for answer in answers] == [302, 302, 302, 429, 429]
 
 
-def test_behind_a_trusted_proxy_its_word_counts_and_only_its_own(make_web: Callable[..., Web]) -> None:
-    """T25: a client that sends the header itself is found by what the proxy added."""
+def test_a_trusted_proxy_determines_the_client_address(make_web: Callable[..., Web]) -> None:
+    """A client's own header is ignored; the address that the proxy added counts. [T25]"""
     web = make_web(settings=LIMIT | {"trusted_proxy_hops": 1})
     proxy = web.browser("10.0.0.1")
 
@@ -96,8 +96,8 @@ def test_behind_a_trusted_proxy_its_word_counts_and_only_its_own(make_web: Calla
     assert ask("203.0.113.7, 203.0.113.8") == 302
 
 
-def test_the_port_that_a_proxy_tells_makes_nobody_another_client(make_web: Callable[..., Web]) -> None:
-    """T25: nor all of its clients one, which would lock each other out."""
+def test_a_port_in_the_forwarded_address_is_ignored(make_web: Callable[..., Web]) -> None:
+    """Clients with an address and port are limited, and separately. [T25]"""
     proxy = make_web(settings=LIMIT | {"trusted_proxy_hops": 1}).browser("10.0.0.1")
 
     def ask(forwarded: str) -> int:
@@ -108,7 +108,7 @@ def test_the_port_that_a_proxy_tells_makes_nobody_another_client(make_web: Calla
 
 
 def test_two_trusted_proxies_are_counted_from_the_right(make_web: Callable[..., Web]) -> None:
-    """T25."""
+    """The address before the two proxies is the client's. [T25]"""
     web = make_web(settings=LIMIT | {"trusted_proxy_hops": 2})
     proxy = web.browser("10.0.0.1")
 
@@ -120,7 +120,7 @@ def test_two_trusted_proxies_are_counted_from_the_right(make_web: Callable[..., 
 
 
 def test_addresses_of_one_ipv6_network_are_one_client(make_web: Callable[..., Web]) -> None:
-    """T25: /64."""
+    """A network has 64 bits. [T25]"""
     web = make_web(settings=LIMIT)
     answers = [web.browser(f"2001:db8:1:2:{n:x}::1").get("/auth/login").status_code for n in range(1, 6)]
     assert answers == [302, 302, 302, 429, 429]
@@ -151,7 +151,7 @@ def test_a_client_is_an_address_or_a_network(address: str | None, network: str) 
     assert client_network(address) == network
 
 
-def test_the_error_says_the_window() -> None:
+def test_the_error_contains_the_window() -> None:
     limit = RateLimit(MemoryBackend(), 1, 3600.0)
     limit.spend("203.0.113.7")
     with pytest.raises(AuthenticationError, match="wait 3600 seconds") as caught:
@@ -159,7 +159,7 @@ def test_the_error_says_the_window() -> None:
     assert (caught.value.error, caught.value.timeout) == ("rate_limited", 3600.0)
 
 
-def test_a_refused_login_leaves_nothing_behind(make_web: Callable[..., Web]) -> None:
+def test_a_refused_login_stores_no_record(make_web: Callable[..., Web]) -> None:
     backend = MemoryBackend()
     web = make_web(backend, settings=LIMIT)
     for _ in range(50):
@@ -167,7 +167,7 @@ def test_a_refused_login_leaves_nothing_behind(make_web: Callable[..., Web]) -> 
     assert len(backend) <= 3 + 1, "three logins and one counter"
 
 
-def test_a_restart_of_a_late_login_is_bounded_by_its_own_login(make_web: Callable[..., Web]) -> None:
+def test_an_expired_login_restarts_once_without_counting(make_web: Callable[..., Web]) -> None:
     web = make_web(settings=LIMIT)
     browser: Browser = web.browser()
     with time_machine.travel(time.time(), tick=True) as clock:

@@ -1,4 +1,4 @@
-"""``POST /auth/refresh``: the row of the table of routes."""
+"""The route ``POST /auth/refresh``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.deploy.web import Browser, WatchedBackend, Web, set_cookies
 from tests.faults import Faults
 
 
-def test_a_refresh_tells_the_new_tokens_end_and_nothing_else(web_on: Web) -> None:
+def test_a_refresh_returns_only_the_new_expiry(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in()
     old = web_on.tokens.load("user-alice")
@@ -37,7 +37,7 @@ def test_a_refresh_tells_the_new_tokens_end_and_nothing_else(web_on: Web) -> Non
     assert web_on.calls()["token"] == 2
 
 
-def test_without_a_session_nothing_is_refreshed(web: Web) -> None:
+def test_without_a_session_no_token_is_refreshed(web: Web) -> None:
     response = web.browser().post("/auth/refresh")
     assert response.status_code == 401
     assert response.json["error"] == "not_signed_in"
@@ -45,7 +45,7 @@ def test_without_a_session_nothing_is_refreshed(web: Web) -> None:
     assert not web.calls()
 
 
-def test_without_a_refresh_token_the_session_stays_and_the_code_says_why(web: Web, alice: Browser) -> None:
+def test_without_a_refresh_token_the_session_stays(web: Web, alice: Browser) -> None:
     tokens = web.tokens.load("user-alice")
     assert tokens is not None
     web.tokens.save("user-alice", replace(tokens, refresh_token=None))
@@ -55,7 +55,7 @@ def test_without_a_refresh_token_the_session_stays_and_the_code_says_why(web: We
     assert web.calls()["token"] == 1
 
 
-def test_a_grant_that_the_provider_ended_asks_for_a_new_sign_in(web_on: Web) -> None:
+def test_a_revoked_grant_requires_a_new_sign_in(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in()
     tokens = web_on.tokens.load("user-alice")
@@ -65,17 +65,17 @@ def test_a_grant_that_the_provider_ended_asks_for_a_new_sign_in(web_on: Web) -> 
     response = browser.post("/auth/refresh")
     assert (response.status_code, response.json["error"]) == (401, "reauth_required")
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
-    assert web_on.tokens.load("user-alice") is None, "what is dead is not kept"
+    assert web_on.tokens.load("user-alice") is None, "revoked tokens are removed"
     again = browser.post("/auth/refresh")
     assert (again.status_code, again.json["error"]) == (401, "reauth_required")
     browser.sign_in()
     assert browser.post("/auth/refresh").status_code == 200
 
 
-def test_a_provider_that_is_down_is_a_bad_gateway_and_costs_nothing(
+def test_an_unreachable_provider_gets_502_and_keeps_the_tokens(
     web: Web, alice: Browser, faults: Faults
 ) -> None:
-    """P10: network trouble is never taken for a dead grant."""
+    """A network failure is never taken for a revoked grant. [P10]"""
     faults.down("/token")
     response = alice.post("/auth/refresh")
     assert (response.status_code, response.json["error"]) == (502, "provider_unreachable")
@@ -94,7 +94,7 @@ def test_a_provider_that_is_down_is_a_bad_gateway_and_costs_nothing(
         (503, "text/plain", b""),
     ],
 )
-def test_an_answer_that_cannot_be_used_is_a_bad_gateway(
+def test_an_unusable_provider_response_gets_502(
     web: Web, alice: Browser, faults: Faults, answer: tuple[int, str, bytes]
 ) -> None:
     faults.answers["/token"] = answer
@@ -103,8 +103,8 @@ def test_an_answer_that_cannot_be_used_is_a_bad_gateway(
     assert alice.post("/auth/refresh").status_code == 200
 
 
-def test_another_persons_id_token_ends_the_grant(web: Web, alice: Browser, faults: Faults) -> None:
-    """T37: the provider's answer to a refresh is about somebody else."""
+def test_an_id_token_of_another_subject_ends_the_grant(web: Web, alice: Browser, faults: Faults) -> None:
+    """The provider's response to a refresh contains another user's ID token. [T37]"""
     bob = web.browser()
     bob.sign_in(username="bob")
     theirs = web.tokens.load("user-bob")
@@ -117,8 +117,8 @@ def test_another_persons_id_token_ends_the_grant(web: Web, alice: Browser, fault
     assert (response.status_code, response.json["error"]) == (401, "reauth_required")
 
 
-def test_many_who_ask_at_once_make_one_call(web_on: Web) -> None:
-    """P10: over real connections, a thread for each."""
+def test_simultaneous_requests_share_one_refresh(web_on: Web) -> None:
+    """Over real connections, with a thread for each. [P10]"""
     browser = web_on.browser()
     browser.sign_in()
     before = web_on.calls()["token"]
@@ -134,10 +134,8 @@ def test_many_who_ask_at_once_make_one_call(web_on: Web) -> None:
     assert web_on.calls()["token"] == before + 1
 
 
-def test_two_workers_that_are_asked_at_once_make_one_call(
-    make_web: Callable[..., Web], backend: Backend
-) -> None:
-    """P10: two instances on one store; the memory's is one process."""
+def test_two_workers_share_one_refresh(make_web: Callable[..., Web], backend: Backend) -> None:
+    """Two instances share one store; memory stands for one process. [P10]"""
     webs = [make_web(backend), make_web(backend)]
     browser = webs[0].browser()
     browser.sign_in()
@@ -150,10 +148,8 @@ def test_two_workers_that_are_asked_at_once_make_one_call(
     assert webs[0].calls()["token"] == before + 1
 
 
-def test_a_provider_that_answers_slowly_is_asked_once_all_the_same(
-    make_web: Callable[..., Web], faults: Faults
-) -> None:
-    """P10: the call takes longer than fresh tokens count as fresh, and others wait for it."""
+def test_a_slow_provider_gets_one_refresh(make_web: Callable[..., Web], faults: Faults) -> None:
+    """The call takes longer than new tokens count as fresh, and others wait. [P10]"""
     backend = WatchedBackend(MemoryBackend())
     web = make_web(backend)
     browser = web.browser()
@@ -167,7 +163,7 @@ def test_a_provider_that_answers_slowly_is_asked_once_all_the_same(
                 clock.shift(30)
 
         def count_waiters(number: int) -> bool:
-            if backend.operations[number] == "put oauth":  # a thread tries to take the lock, perhaps again
+            if backend.operations[number] == "put oauth":  # a thread tries to take the lock, possibly again
                 waiting.add(threading.get_ident())
             if len(waiting) >= 4:
                 everybody_waits.set()
@@ -180,19 +176,19 @@ def test_a_provider_that_answers_slowly_is_asked_once_all_the_same(
     assert web.calls()["token"] == 2
 
 
-def test_only_the_call_itself_is_announced(web: Web, alice: Browser) -> None:
-    heard: list[str] = []
+def test_only_a_real_refresh_sends_a_signal(web: Web, alice: Browser) -> None:
+    received: list[str] = []
 
-    def hear(sender: object, user_id: str) -> None:
-        heard.append(user_id)
+    def receive(sender: object, user_id: str) -> None:
+        received.append(user_id)
 
-    with token_refreshed.connected_to(hear):
+    with token_refreshed.connected_to(receive):
         answers = together(6, lambda number: alice.post("/auth/refresh"))
     assert [answer.status_code for answer in answers] == [200] * 6
-    assert heard == ["user-alice"]
+    assert received == ["user-alice"]
 
 
-def test_a_later_wish_is_a_new_call(web: Web, alice: Browser) -> None:
+def test_a_later_request_refreshes_again(web: Web, alice: Browser) -> None:
     with time_machine.travel(time.time(), tick=True) as clock:
         first = alice.post("/auth/refresh").json["expires_at"]
         clock.shift(30)

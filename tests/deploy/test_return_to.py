@@ -1,4 +1,4 @@
-"""T7, T8: where a login ends, judged on the ``Location`` that is sent, by the parser that browsers use."""
+"""The target of a login, as the WHATWG URL parser reads ``Location``. [T7, T8]"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ console.log(JSON.stringify(locations.map(location => {
 
 
 def _as_browsers_read(locations: Sequence[str], base: str) -> list[list[str]]:
-    """Return origin, user, path and the whole of each URL, by the WHATWG's algorithm."""
+    """Return origin, user, path and href of URLs, by the WHATWG algorithm."""
     node = Path(ROOT_DIR) / "bin" / "node"
     done = subprocess.run(
         [str(node), "-e", _PARSE],
@@ -42,8 +42,8 @@ def _as_browsers_read(locations: Sequence[str], base: str) -> list[list[str]]:
     return parsed
 
 
-def test_the_parser_of_these_tests_knows_a_foreign_address_when_it_sees_one() -> None:
-    """Else the tests below would prove nothing."""
+def test_the_parser_recognizes_foreign_urls() -> None:
+    """Otherwise the tests below would prove nothing."""
     foreign = ["//evil.example.com", "/\\evil.example.com", "/\t/evil.example.com", "https:evil.example.com"]
     assert [url[0] for url in _as_browsers_read(foreign, "http://127.0.0.1/auth/callback")] == [
         "http://evil.example.com",
@@ -53,8 +53,8 @@ def test_the_parser_of_these_tests_knows_a_foreign_address_when_it_sees_one() ->
     ]
 
 
-def test_wherever_somebody_wants_it_a_login_ends_on_this_site(web: Web) -> None:
-    """T7: through the whole flow, and each vector as it stands."""
+def test_a_login_never_ends_on_another_site(web: Web) -> None:
+    """Each vector runs through a whole login. [T7]"""
     wishes = [*REFUSED, *KEPT]
     locations = [_location(web, f"next={quote(wish, safe='')}") for wish in wishes]
     assert locations[: len(REFUSED)] == [f"{SITE}/"] * len(REFUSED)
@@ -66,8 +66,8 @@ def test_wherever_somebody_wants_it_a_login_ends_on_this_site(web: Web) -> None:
     assert [unquote(url[3]) for url in read[len(REFUSED) :]] == [unquote(url[3]) for url in kept]
 
 
-def test_what_is_encoded_twice_or_not_at_all_ends_on_this_site_too(web: Web) -> None:
-    """T7, T8: as it may stand in an address that somebody wrote by hand."""
+def test_a_login_with_unusual_encoding_never_ends_on_another_site(web: Web) -> None:
+    """Values encoded twice or not at all, as in a URL written by hand. [T7, T8]"""
     queries = [f"next={quote(quote(wish, safe=''), safe='')}" for wish in REFUSED[:50]]
     queries += [
         f"next={wish}" for wish in REFUSED if wish.isascii() and wish.isprintable() and "#" not in wish
@@ -92,8 +92,8 @@ def test_what_is_encoded_twice_or_not_at_all_ends_on_this_site_too(web: Web) -> 
         assert (origin, user) == (SITE, ""), (query, location)
 
 
-def test_behind_a_public_address_it_is_that_ones_origin(make_web: Callable[..., Web]) -> None:
-    """T7."""
+def test_with_a_public_url_a_login_ends_at_its_origin(make_web: Callable[..., Web]) -> None:
+    """The origin of the request is not used. [T7]"""
     web = make_web(settings={"public_base_url": "https://app.example.com"}, base_url="http://10.0.0.7:8000")
     wishes = [*REFUSED[:40], *KEPT[:10]]
     locations = [_location(web, f"next={quote(wish, safe='')}") for wish in wishes]
@@ -102,8 +102,8 @@ def test_behind_a_public_address_it_is_that_ones_origin(make_web: Callable[..., 
 
 
 @pytest.mark.parametrize("where", ["state", "code", "error", "error_description", "iss", "error_uri", "x"])
-def test_a_line_break_in_a_response_breaks_no_header(web: Web, where: str) -> None:
-    """T8."""
+def test_a_line_break_in_a_response_splits_no_header(web: Web, where: str) -> None:
+    """Each parameter of the response is tried. [T8]"""
     browser = web.browser()
     callback = browser.authorize()
     for evil in (
@@ -118,38 +118,36 @@ def test_a_line_break_in_a_response_breaks_no_header(web: Web, where: str) -> No
             _unbroken(browser.get(f"/auth/callback?{where}={evil}", html=html))
 
 
-def test_a_line_break_from_the_provider_breaks_no_header(web: Web) -> None:
-    """T8: its error's text is shown on one line."""
+def test_a_line_break_from_the_provider_splits_no_header(web: Web) -> None:
+    """The page shows the provider's error text on one line. [T8]"""
     browser = web.browser()
     state = parameter(browser.begin(), "state")
-    told = {
+    reported = {
         "error": "a\r\nX-Injected: 1",
         "error_description": "b\r\nX-Injected: 1\n<b>",
         "iss": web.idp.issuer,
     }
-    response = browser.get(f"/auth/callback?{urlencode({'state': state, **told})}")
+    response = browser.get(f"/auth/callback?{urlencode({'state': state, **reported})}")
     _unbroken(response)
     assert response.status_code == 400
     assert "\n" not in response.json["error"] + response.json["error_description"]
 
 
 @pytest.mark.parametrize("evil", ["%0d%0aX-Injected:%201", "%0a", "%00", "%09", "%E2%80%A8", "%5C", "%22%3E"])
-def test_a_line_break_in_a_guarded_address_breaks_no_header(web: Web, evil: str) -> None:
-    """T8: the guard repeats the address in its redirect."""
+def test_a_line_break_in_a_guarded_path_splits_no_header(web: Web, evil: str) -> None:
+    """The guard repeats the path in its redirect. [T8]"""
     for html in (True, False):
         _unbroken(web.browser().get(f"/documents/a{evil}b", html=html))
         _unbroken(web.browser().get(f"/members?a={evil}", html=html))
 
 
-def test_line_breaks_in_what_is_logged_make_no_line_of_their_own(
-    web: Web, caplog: pytest.LogCaptureFixture
-) -> None:
-    """T8: the audit log has one line for each event."""
+def test_line_breaks_in_logged_values_add_no_line(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """The audit log has one line for each event. [T8]"""
     browser = web.browser()
     state = parameter(browser.begin(), "state")
-    told = {"error": "x\nlogin user='admin'", "iss": web.idp.issuer}
+    reported = {"error": "x\nlogin user='admin'", "iss": web.idp.issuer}
     with caplog.at_level("INFO"):
-        browser.get(f"/auth/callback?{urlencode({'state': state, **told})}")
+        browser.get(f"/auth/callback?{urlencode({'state': state, **reported})}")
     lines = [record.getMessage() for record in caplog.records if record.name == "pywry_auth.audit"]
     assert len(lines) == 1
     assert "\n" not in lines[0]
@@ -161,7 +159,7 @@ def test_a_path_of_this_site_is_kept(wish: str) -> None:
 
 
 @pytest.mark.parametrize("wish", [*REFUSED, None])
-def test_anything_else_is_not(wish: str | None) -> None:
+def test_any_other_value_gets_the_fallback(wish: str | None) -> None:
     assert safe_path(wish, "/fallback") == "/fallback"
 
 
@@ -169,7 +167,7 @@ def test_anything_else_is_not(wish: str | None) -> None:
     "path",
     ["/members?a=1&b=%2F%3F", "/documents/caf%C3%A9%20%23%3F%25", "/members?q=a%26b+c", "/documents/a;b=c"],
 )
-def test_a_guard_brings_the_visitor_back_to_exactly_where_it_stood(web: Web, path: str) -> None:
+def test_a_guard_returns_the_visitor_to_the_same_url(web: Web, path: str) -> None:
     browser = web.browser()
     response = browser.get(path, html=True)
     assert response.status_code == 302
@@ -178,7 +176,7 @@ def test_a_guard_brings_the_visitor_back_to_exactly_where_it_stood(web: Web, pat
 
 
 @pytest.mark.parametrize("query", ["q=a\\b", 'q="x"', "q=<x>", "q=a b", "q=\xe9"])
-def test_a_guard_keeps_a_query_that_a_browser_sent_unencoded(web: Web, query: str) -> None:
+def test_a_guard_keeps_an_unencoded_query(web: Web, query: str) -> None:
     browser = web.browser()
     environ = {"QUERY_STRING": query, "HTTP_ACCEPT": "text/html"}
     response = browser.client.get("/members", base_url=SITE, environ_overrides=environ)

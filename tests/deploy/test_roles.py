@@ -1,4 +1,4 @@
-"""Who one is at the application, by the whole flow: tricks with addresses and names at the provider."""
+"""Users' roles after a whole login, against forged addresses and names."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EMAILS: list[tuple[Any, Any, bool]] = [
     (f"{ADMIN}@evil.example.com", True, False),
     (f"evil@evil.example.com@{ADMIN}", True, False),
     (ADMIN.replace("@", "\uff20"), True, False),
-    ("\u212aeeper@corp.example.com", True, False),  # the Kelvin sign, whose small letter is a k
+    ("\u212aeeper@corp.example.com", True, False),  # the Kelvin sign, which becomes k in lower case
     (f"{ADMIN}.", True, False),
     (f"{ADMIN}\x00", True, False),
     (f"{ADMIN} ", True, False),
@@ -65,15 +65,15 @@ def _roles(web: Web, username: str) -> list[str]:
     return roles
 
 
-def test_only_a_vouched_and_identical_address_makes_an_administrator(tricksters: IdentityProvider) -> None:
-    """T14, T15, P23."""
+def test_only_a_verified_identical_address_makes_an_administrator(tricksters: IdentityProvider) -> None:
+    """Similar and unverified addresses get the default roles. [T14, T15, P23]"""
     web = Web(tricksters, MemoryBackend(), settings={"admin_users": ADMIN})
     found = {number: "admin" in _roles(web, f"user{number}") for number in range(len(EMAILS))}
     assert found == {number: admin for number, (_, _, admin) in enumerate(EMAILS)}
 
 
-def test_only_a_vouched_address_is_of_an_allowed_domain(tricksters: IdentityProvider) -> None:
-    """T15: refused in words, without a session or tokens."""
+def test_only_a_verified_address_counts_for_an_allowed_domain(tricksters: IdentityProvider) -> None:
+    """Other users are refused with a message, without a session or tokens. [T15]"""
     web = Web(tricksters, MemoryBackend(), settings={"allowed_email_domains": "corp.example.com"})
     for number, (email, verified, _) in enumerate(EMAILS):
         browser = web.browser()
@@ -92,15 +92,18 @@ def test_only_a_vouched_address_is_of_an_allowed_domain(tricksters: IdentityProv
             assert web.sessions.list_user_sessions(f"sub-{number}") == []
 
 
-def test_trusting_unverified_addresses_is_a_choice(tricksters: IdentityProvider) -> None:
+def test_unverified_addresses_can_be_trusted_by_a_setting(tricksters: IdentityProvider) -> None:
     web = Web(tricksters, MemoryBackend(), settings={"admin_users": ADMIN, "trust_unverified_email": True})
-    assert "admin" in _roles(web, "user4"), "whose address nobody vouches for"
-    assert "admin" not in _roles(web, "user12"), "which is two addresses all the same"
+    assert "admin" in _roles(web, "user4"), "the address is unverified"
+    assert "admin" not in _roles(web, "user12"), "the value contains two addresses"
 
 
 @pytest.fixture
 def custom(make_web: Callable[..., Web], web: Web, faults: Faults) -> Callable[..., Web]:
-    """Makes applications at a provider that is not OpenID Connect, whose profile is what the test says."""
+    """Makes applications at a plain OAuth 2 provider.
+
+    The test determines the profile.
+    """
     at = web.idp.issuer
 
     def make(**settings: Any) -> Web:
@@ -124,10 +127,10 @@ def _with_profile(web: Web, faults: Faults, **profile: Any) -> Browser:
     return browser
 
 
-def test_a_renamed_user_is_the_same_and_a_taken_name_makes_nobody_admin(
+def test_a_renamed_user_keeps_roles_and_a_reused_name_gets_none(
     custom: Callable[..., Web], faults: Faults
 ) -> None:
-    """T16: administrators named by login, by ID, and by an address that changed hands."""
+    """Administrators are listed by login, by ID and by a reassigned address. [T16]"""
     web = custom(admin_users="root,7,root@example.com")
     before = _with_profile(web, faults, id=7, login="root", email="root@example.com")
     assert (before.user, before.get("/admin").status_code) == ("7", 200)
@@ -137,7 +140,7 @@ def test_a_renamed_user_is_the_same_and_a_taken_name_makes_nobody_admin(
     assert (taker.user, taker.get("/admin").status_code) == ("8", 403)
     nameless = _with_profile(web, faults, login="root", email="root@example.com")
     assert (nameless.user, nameless.get("/admin").status_code) == ("root", 403), (
-        "a login is nobody's for good"
+        "a login name can be reassigned"
     )
     assert len(web.sessions.list_user_sessions("7")) == 2
 
@@ -153,10 +156,10 @@ def test_a_renamed_user_is_the_same_and_a_taken_name_makes_nobody_admin(
         ({"id": "x" * 5000}, "x" * 5000),
     ],
 )
-def test_the_user_id_is_the_profiles_first(
+def test_the_user_id_is_the_first_available_claim(
     custom: Callable[..., Web], faults: Faults, profile: dict[str, Any], user: str
 ) -> None:
-    """S7: and any text may be one, for sessions and tokens alike."""
+    """Sessions and tokens accept any text as a user ID. [S7]"""
     web = custom()
     browser = _with_profile(web, faults, **profile)
     assert browser.user == user
@@ -166,7 +169,7 @@ def test_the_user_id_is_the_profiles_first(
     assert web.tokens.list_keys() == []
 
 
-def test_groups_of_the_provider_become_roles(make_web: Callable[..., Web], web: Web) -> None:
+def test_groups_from_the_provider_become_roles(make_web: Callable[..., Web], web: Web) -> None:
     scopes = ["openid", "email", "groups"]
     provider = GenericOIDCProvider("site", CLIENT_SECRET, scopes, issuer_url=web.idp.issuer)
     mapped = make_web(
@@ -184,8 +187,8 @@ def test_groups_of_the_provider_become_roles(make_web: Callable[..., Web], web: 
     assert bob.get("/auth/status").json["roles"] == ["viewer", "editor"]
 
 
-def test_roles_are_those_of_the_latest_login(make_web: Callable[..., Web]) -> None:
-    """T42: a demoted user's next login says so."""
+def test_the_latest_login_determines_the_roles(make_web: Callable[..., Web]) -> None:
+    """A demoted user loses roles at the next login. [T42]"""
     backend = MemoryBackend()
     was = make_web(backend, settings={"admin_users": "user-alice"}).browser()
     was.sign_in()
@@ -195,7 +198,7 @@ def test_roles_are_those_of_the_latest_login(make_web: Callable[..., Web]) -> No
     assert now.get("/admin").status_code == 403
 
 
-def test_the_tokens_of_a_user_who_may_not_sign_in_are_revoked(idp: IdentityProvider) -> None:
+def test_the_tokens_of_a_refused_user_are_revoked(idp: IdentityProvider) -> None:
     web = Web(idp, MemoryBackend(), settings={"allowed_users": "another-user"})
     browser = web.browser()
     assert browser.get(browser.authorize()).status_code == 403

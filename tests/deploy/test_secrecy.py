@@ -1,4 +1,4 @@
-"""T31: a whole walk through the application logs, prints and shows no secret; and the house rules on them."""
+"""No secret is logged, printed, shown or compared in variable time. [T31]"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGE = Path(__file__).parents[2] / "pywry_auth"
 
 
 class Wire:
-    """Everything secret that went to and from the provider's token endpoint."""
+    """Records the secrets sent to and from the provider's token endpoint."""
 
     def __init__(self) -> None:
         self.secrets: set[str] = set()
@@ -52,11 +52,11 @@ class Wire:
 
 
 def _walk(web: Web, browser: Browser, faults: Faults) -> tuple[set[str], list[str]]:
-    """Go everywhere, the wrong ways too; return the secrets met on it and all the pages shown."""
+    """Visit all routes, with errors too; return the secrets and the pages."""
     secrets, pages = set[str](), list[str]()
 
     def note(response: Any) -> Any:
-        # What the provider is asked to sign out holds the ID token, and is for the browser to go to.
+        # The provider's sign-out URL contains the ID token, because the browser must send it there.
         pages.append(re.sub(r'"logout_url":"[^"]*"', "", response.text))
         values = [header.partition("=")[2].partition(";")[0] for header in set_cookies(response).values()]
         secrets.update(filter(None, values))
@@ -95,41 +95,41 @@ def _walk(web: Web, browser: Browser, faults: Faults) -> tuple[set[str], list[st
     return secrets, pages
 
 
-def test_nothing_that_is_logged_printed_or_shown_holds_a_secret(
+def test_no_log_output_or_page_contains_a_secret(
     web_on: Web,
     faults: Faults,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """T31: with the root logger at DEBUG."""
+    """The root logger is at DEBUG. [T31]"""
     caplog.set_level(logging.DEBUG)
     wire = Wire()
     web_on.idp.wrap(wire.around)
-    heard: list[str] = []
+    received: list[str] = []
 
-    def hear(sender: object, **facts: object) -> None:
-        heard.extend([repr(sender), repr(facts)])
+    def receive(sender: object, **facts: object) -> None:
+        received.extend([repr(sender), repr(facts)])
 
-    with user_logged_in.connected_to(hear):
+    with user_logged_in.connected_to(receive):
         secrets, pages = _walk(web_on, web_on.browser(), faults)
     for thing in (web_on.provider, web_on.config, web_on.sessions, web_on.tokens, web_on.app.extensions):
-        heard.append(repr(thing))
+        received.append(repr(thing))
     secrets |= wire.secrets | {SECRET, CLIENT_SECRET}
-    # What the person's and the provider's programs log is another's, were this not a test.
+    # Outside a test, the browser and the provider would log elsewhere.
     logged = [
         f"{record.getMessage()} {vars(record)!r}"
         for record in caplog.records
         if not record.name.startswith("urllib3") or "/authorize" not in record.getMessage()
     ]
     printed = capfd.readouterr()
-    everything = "\n".join([*heard, *pages, *logged, printed.out, printed.err])
+    everything = "\n".join([*received, *pages, *logged, printed.out, printed.err])
     assert "login user='user-alice'" in everything
     assert len(secrets) > 20
     assert [secret for secret in secrets if secret in everything] == []
 
 
-def test_an_error_in_a_receiver_tells_no_secret(web: Web, caplog: pytest.LogCaptureFixture) -> None:
-    """T31: an application's own fault is logged with a traceback."""
+def test_a_failing_signal_receiver_reveals_no_secret(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """The application's own error is logged with a traceback. [T31]"""
 
     def fail(sender: object, **facts: object) -> None:
         raise RuntimeError("the application's own fault")
@@ -171,7 +171,7 @@ def _comparisons(folder: str) -> list[str]:
                 continue
             sides = [node.left, *node.comparators]
             if any(isinstance(side, ast.Constant) for side in sides):
-                continue  # with a word of the program
+                continue  # a comparison with a constant
             if any(_SECRET_NAME.search(_name(side)) and not _CONSTANT.match(_name(side)) for side in sides):
                 found.append(f"{file.name}:{node.lineno}: {ast.unparse(node)}")
     return found
@@ -179,11 +179,13 @@ def _comparisons(folder: str) -> list[str]:
 
 @pytest.mark.parametrize("folder", ["deploy", "flow", "state", "protocol"])
 def test_secrets_are_compared_in_constant_time(folder: str) -> None:
-    """T36: by ``hmac.compare_digest``, never by ``==``."""
+    """The code uses ``hmac.compare_digest``, never ``==``. [T36]"""
     assert _comparisons(folder) == []
 
 
-def test_the_rule_above_finds_what_it_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_for_constant_time_finds_violations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "deploy").mkdir()
     lines = [
         "request.state == state",
@@ -198,7 +200,7 @@ def test_the_rule_above_finds_what_it_is_for(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_session_is_looked_up_by_its_digest(make_web: Callable[..., Web]) -> None:
-    """T36: so a look-up's time tells nothing of a secret."""
+    """The duration of a look-up reveals nothing about a token. [T36]"""
     seen: list[str] = []
 
     class Listening(MemoryBackend):

@@ -1,4 +1,4 @@
-"""One site, several providers: each has its own callback, and its users are its own."""
+"""One site with several providers, each with its own callback and users."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def site(corp: IdentityProvider, hub: IdentityProvider) -> Web:
     return _web(corp, hub)
 
 
-def test_the_visitor_chooses_and_comes_back_to_where_he_was(site: Web) -> None:
+def test_the_visitor_chooses_a_provider_and_returns_to_the_page(site: Web) -> None:
     browser = site.browser()
     sent = browser.get("/members?a=1&b=2", html=True)
     page = browser.get(sent.location or "", html=True)
@@ -72,32 +72,34 @@ def test_the_visitor_chooses_and_comes_back_to_where_he_was(site: Web) -> None:
         assert browser.user == user
 
 
-def test_a_next_elsewhere_is_not_carried_along(site: Web) -> None:
-    """T7."""
+def test_a_foreign_next_is_not_passed_on(site: Web) -> None:
+    """The links of the choice contain only paths of this site. [T7]"""
     page = site.browser().get("/auth/login?next=//evil.example.com/", html=True).text
     assert "evil" not in page
     assert page.count("next=%2F&quot;") == 0
     assert page.count('next=%2F"') == 2
 
 
-@pytest.mark.parametrize("name", ["nobody", "Corp", "corp ", "corp/../my-hub_2", "a" * 5000, "<b>", "\u00e9"])
-def test_a_provider_that_is_not_there_is_a_clear_page(site: Web, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["unknown", "Corp", "corp ", "corp/../my-hub_2", "a" * 5000, "<b>", "\u00e9"]
+)
+def test_an_unknown_provider_gets_an_error_page(site: Web, name: str) -> None:
     browser = site.browser()
     response = browser.client.get(
         "/auth/login", query_string={"provider": name, "next": "/members"}, headers={"Accept": "text/html"}
     )
     assert response.status_code == 400
     assert "no provider of that name" in response.text
-    assert 'href="/auth/login?next=%2Fmembers"' in response.text, "back to the choice"
+    assert 'href="/auth/login?next=%2Fmembers"' in response.text, "the link leads to the provider choice"
     assert "Set-Cookie" not in response.headers
-    assert browser.get("/auth/callback/nobody?state=x&code=y").json["error"] == "unknown_provider"
+    assert browser.get("/auth/callback/unknown?state=x&code=y").json["error"] == "unknown_provider"
     assert browser.get("/auth/callback?state=x&code=y").status_code == 404
 
 
 def test_each_provider_has_its_callback_and_its_users(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
-    """S7: alice here is not alice there, in sessions and in tokens."""
+    """The same ID at two providers means two users, in sessions and tokens. [S7]"""
     first, second = site.browser(), site.browser()
     assert parameter(first.begin(CORP), "redirect_uri") == f"{SITE}/auth/callback/corp"
     assert parameter(second.begin(HUB), "redirect_uri") == f"{SITE}/auth/callback/my-hub_2"
@@ -111,7 +113,7 @@ def test_each_provider_has_its_callback_and_its_users(
     assert session.metadata["provider"] == "my-hub_2"
 
 
-def test_refresh_and_logout_ask_the_sessions_own_provider(
+def test_refresh_and_logout_use_the_sessions_own_provider(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
     first, second = site.browser(), site.browser()
@@ -131,10 +133,10 @@ def test_refresh_and_logout_ask_the_sessions_own_provider(
     assert (corp.calls["revoke"], hub.calls["revoke"]) == (2, 2)
 
 
-def test_a_browser_that_changes_its_provider_ends_its_session_at_the_first(
+def test_a_login_at_another_provider_ends_the_earlier_session(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
-    """T9: the first provider's tokens are revoked there and not at the second."""
+    """The first provider's tokens are revoked there and not at the second. [T9]"""
     browser = site.browser()
     browser.sign_in(CORP)
     browser.sign_in(HUB)
@@ -143,8 +145,8 @@ def test_a_browser_that_changes_its_provider_ends_its_session_at_the_first(
     assert site.tokens.list_keys() == ["my-hub_2:user-alice"]
 
 
-def test_two_tabs_sign_in_at_two_providers_at_once(site: Web) -> None:
-    """P2."""
+def test_two_tabs_can_sign_in_at_two_providers(site: Web) -> None:
+    """Each callback finds its own login. [P2]"""
     browser = site.browser()
     at_corp, at_hub = browser.authorize(CORP), browser.authorize(HUB, "bob")
     assert browser.get(at_corp).status_code == 303
@@ -153,10 +155,10 @@ def test_two_tabs_sign_in_at_two_providers_at_once(site: Web) -> None:
     assert browser.user == "my-hub_2:user-bob"
 
 
-def test_a_state_is_good_for_its_own_providers_callback_alone(
+def test_a_state_is_valid_only_at_its_own_providers_callback(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
-    """T4: refused before any token request, and not used up by it."""
+    """Another callback is refused before any token request, and the state stays valid. [T4]"""
     browser = site.browser()
     callback = browser.authorize(HUB)
     misled = browser.get(callback.replace("/callback/my-hub_2", "/callback/corp"))
@@ -167,20 +169,20 @@ def test_a_state_is_good_for_its_own_providers_callback_alone(
     assert browser.user == "my-hub_2:user-alice"
 
 
-def test_a_mix_up_ends_without_the_code_reaching_the_attacker(
+def test_a_mix_up_attack_does_not_reveal_the_code(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
-    """T4, RFC 9700 §4.4: the hub sends the visitor on to corp, in the hope of being given corp's code."""
+    """The hub redirects the visitor to corp, to obtain corp's code (RFC 9700 §4.4). [T4]"""
     browser: Browser = site.browser()
     honest = browser.begin(CORP)
     begun = browser.begin(HUB)
     forwarded = honest
     for name in ("state", "nonce", "code_challenge"):
         forwarded = with_parameter(forwarded, name, parameter(begun, name))
-    callback = Person().authorize(forwarded)  # corp sends the code where it knows this site to be
+    callback = Person().authorize(forwarded)  # corp sends the code to this site's registered URI
     assert callback.startswith(f"{SITE}/auth/callback/corp?")
     assert browser.get(callback).json["error"] == "other_provider"
-    # And if the code came to the hub's own callback all the same:
+    # Even if the code reaches the hub's own callback, it is refused.
     moved = browser.get(callback.replace("/callback/corp", "/callback/my-hub_2"))
     assert moved.json["error"] == "issuer_mismatch"
     assert corp.calls["token"] == hub.calls["token"] == 0
@@ -188,7 +190,7 @@ def test_a_mix_up_ends_without_the_code_reaching_the_attacker(
 
 
 def test_administrators_are_named_with_their_provider(corp: IdentityProvider, hub: IdentityProvider) -> None:
-    """S7: a bare ID is nobody's, an address is whose provider vouches for it."""
+    """A bare ID matches no user, and an address must be verified by its own provider. [S7]"""
     site = _web(corp, hub, admin_users="user-alice,corp:user-bob")
     roles = {}
     for path in (CORP, HUB):
@@ -204,7 +206,7 @@ def test_administrators_are_named_with_their_provider(corp: IdentityProvider, hu
     assert browser.get("/admin").status_code == 200
 
 
-def test_a_token_of_the_applications_own_belongs_to_its_users_provider(
+def test_an_applications_own_session_belongs_to_the_users_provider(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
     site.browser().sign_in(HUB)
@@ -220,22 +222,22 @@ def test_a_token_of_the_applications_own_belongs_to_its_users_provider(
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a/b", "\u00e9", "a" * 41, "corp\n", 7])
-def test_a_name_that_cannot_stand_in_a_path_is_refused(corp: IdentityProvider, name: Any) -> None:
+def test_an_invalid_provider_name_is_refused(corp: IdentityProvider, name: Any) -> None:
     provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=corp.issuer)
     with pytest.raises(AuthenticationError, match="name") as caught:
         create_auth_blueprint({name: provider, "hub": provider}, deploy_settings=DeploySettings())
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
-def test_no_provider_at_all_is_refused() -> None:
+def test_an_empty_mapping_of_providers_is_refused() -> None:
     with pytest.raises(AuthenticationError, match="empty mapping"):
         create_auth_blueprint({}, deploy_settings=DeploySettings())
 
 
-def test_the_page_of_buttons_can_be_read_and_used_in_a_browser(
+def test_the_provider_choice_works_in_a_browser(
     site: Web, hub: IdentityProvider, chromium: webdriver.Chrome
 ) -> None:
-    """Light, dark and narrow; then by a button to its provider."""
+    """Light, dark and narrow; then one button leads to its provider."""
     set_appearance(chromium)
     with site.served() as address:
         walk = Walk(chromium, address)

@@ -1,4 +1,4 @@
-"""Signals and the audit log: one line for each event, to whom it happened, and never a secret."""
+"""Signals and the audit log: one entry for each event, without secrets."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.faults import Faults
 from tests.person import Person
 
 
-class Heard:
-    """All signals of a ``with`` block, in order."""
+class Received:
+    """All signals during a ``with`` block, in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
         self.senders: list[object] = []
         self._stack = ExitStack()
 
-    def __enter__(self) -> Heard:
+    def __enter__(self) -> Received:
         for signal in (user_logged_in, user_logged_out, login_failed, token_refreshed):
             self._stack.enter_context(signal.connected_to(self._receiver(signal.name)))
         return self
@@ -44,10 +44,10 @@ def _audited(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "pywry_auth.audit"]
 
 
-def test_each_event_is_told_once(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_event_is_reported_once(web: Web, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     browser = web.browser("203.0.113.7")
-    with Heard() as heard:
+    with Received() as received:
         browser.sign_in()
         (session,) = web.sessions.list_user_sessions("user-alice")
         browser.get("/members")
@@ -57,42 +57,42 @@ def test_each_event_is_told_once(web: Web, caplog: pytest.LogCaptureFixture) -> 
         browser.get("/auth/callback?state=forged&error=x")
         browser.post("/auth/logout")
         browser.post("/auth/refresh")
-    assert heard.events == [
+    assert received.events == [
         ("user-logged-in", {"session": session, "user_id": "user-alice"}),
         ("token-refreshed", {"user_id": "user-alice"}),
         ("user-logged-out", {"user_id": "user-alice", "sessions": 1}),
         ("login-failed", {"error": "state_unknown"}),
     ]
-    known, told = f"user='user-alice' session='{session.session_id}'", "provider='oidc' mode='web'"
+    known, origin = f"user='user-alice' session='{session.session_id}'", "provider='oidc' mode='web'"
     login, *others = _audited(caplog)
-    assert re.fullmatch(rf"login {known} client='203\.0\.113\.7' {told} seconds=[0-9.]+", login)
+    assert re.fullmatch(rf"login {known} client='203\.0\.113\.7' {origin} seconds=[0-9.]+", login)
     assert others == [
-        f"refresh {known} {told}",
-        f"logout {known} sessions=1 {told}",
-        f"login_failed error='state_unknown' client='203.0.113.7' {told}",
+        f"refresh {known} {origin}",
+        f"logout {known} sessions=1 {origin}",
+        f"login_failed error='state_unknown' client='203.0.113.7' {origin}",
     ]
 
 
 def test_the_sender_is_the_application(web: Web) -> None:
-    with Heard() as heard:
+    with Received() as received:
         web.browser().sign_in()
         web.browser().get("/auth/callback?state=forged&error=x")
-    assert heard.senders == [web.app, web.app]
+    assert received.senders == [web.app, web.app]
 
 
-def test_a_logout_everywhere_tells_how_many_sessions_ended(web: Web) -> None:
+def test_a_logout_everywhere_reports_the_number_of_sessions(web: Web) -> None:
     browsers = [web.browser() for _ in range(3)]
     for browser in browsers:
         browser.sign_in()
-    with Heard() as heard:
+    with Received() as received:
         browsers[1].post("/auth/logout?everywhere=1")
-    assert heard.events == [("user-logged-out", {"user_id": "user-alice", "sessions": 3})]
+    assert received.events == [("user-logged-out", {"user_id": "user-alice", "sessions": 3})]
 
 
-def test_why_a_login_failed_is_told(make_web: Callable[..., Web], faults: Faults) -> None:
+def test_a_failed_login_is_reported_with_its_error_code(make_web: Callable[..., Web], faults: Faults) -> None:
     web = make_web(settings={"allowed_users": "user-alice", "login_rate_limit": "9/minute"})
     browser = web.browser()
-    with Heard() as heard:
+    with Received() as received:
         browser.get(browser.authorize(username="bob"))
         browser.get(Person(action="cancel").authorize(browser.begin()))
         callback = browser.authorize()
@@ -101,7 +101,7 @@ def test_why_a_login_failed_is_told(make_web: Callable[..., Web], faults: Faults
         web.browser().get(browser.authorize())
         for _ in range(6):
             browser.get("/auth/login")
-    assert [(name, facts["error"]) for name, facts in heard.events] == [
+    assert [(name, facts["error"]) for name, facts in received.events] == [
         ("login-failed", "access_denied"),
         ("login-failed", "access_denied"),
         ("login-failed", "provider_unreachable"),
@@ -110,8 +110,8 @@ def test_why_a_login_failed_is_told(make_web: Callable[..., Web], faults: Faults
     ]
 
 
-def test_what_comes_from_outside_fits_on_the_line(web: Web, caplog: pytest.LogCaptureFixture) -> None:
-    """T8: the provider's own error code may be anything."""
+def test_external_values_stay_on_one_bounded_line(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """The provider's own error code can be any text. [T8]"""
     caplog.set_level(logging.INFO)
     browser: Browser = web.browser()
     state = parameter(browser.begin(), "state")

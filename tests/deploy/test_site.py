@@ -1,4 +1,4 @@
-"""Where the site is: behind proxies, under a sub-path, over plain http, and against headers that lie."""
+"""The site's URL: behind proxies, under a path, and with forged headers."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ SPOOFED: list[Mapping[str, str]] = [
 
 
 def _binding(begun: TestResponse) -> dict[str, str]:
-    """Return the attributes of the one cookie with which a login begins."""
+    """Return the attributes of the only cookie that a login sets."""
     (header,) = set_cookies(begun).values()
     return attributes(header)
 
 
 @pytest.mark.parametrize("headers", SPOOFED, ids=str)
-def test_a_header_that_no_trusted_proxy_sent_changes_nothing(web: Web, headers: dict[str, str]) -> None:
-    """T25: the redirect URI, the cookies and the way back stay as they are."""
+def test_a_header_from_an_untrusted_source_changes_nothing(web: Web, headers: dict[str, str]) -> None:
+    """Redirect URI, cookies and ``next`` stay as they are. [T25]"""
     browser = web.browser()
     begun = browser.get("/auth/login", html=True, **headers)
     assert parameter(begun.location, "redirect_uri") == f"{SITE}/auth/callback"
@@ -66,10 +66,10 @@ def test_a_header_that_no_trusted_proxy_sent_changes_nothing(web: Web, headers: 
 
 
 @pytest.mark.parametrize("headers", SPOOFED, ids=str)
-def test_with_a_public_address_no_header_changes_anything(
+def test_with_a_public_url_no_header_changes_anything(
     make_web: Callable[..., Web], headers: dict[str, str]
 ) -> None:
-    """T25: even one that a trusted proxy let through."""
+    """Also a header that a trusted proxy passed on. [T25]"""
     web = make_web(settings={"public_base_url": PUBLIC, "trusted_proxy_hops": 1}, base_url="http://10.0.0.7")
     browser = web.browser()
     for host in ("10.0.0.7", "evil.example.com", "127.0.0.1"):
@@ -81,8 +81,8 @@ def test_with_a_public_address_no_header_changes_anything(
         assert out.location == f"{PUBLIC}/"
 
 
-def test_the_words_of_a_trusted_proxy_are_believed(make_web: Callable[..., Web]) -> None:
-    """P6: ``TRUSTED_PROXY_HOPS`` alone, without a public address."""
+def test_headers_of_a_trusted_proxy_are_used(make_web: Callable[..., Web]) -> None:
+    """``TRUSTED_PROXY_HOPS`` is enough, without a public URL. [P6]"""
     web = make_web(settings={"trusted_proxy_hops": 1}, base_url="http://10.0.0.7:8000")
     proxy = {
         "X-Forwarded-Proto": "https",
@@ -92,7 +92,7 @@ def test_the_words_of_a_trusted_proxy_are_believed(make_web: Callable[..., Web])
     begun = web.browser().get("/auth/login", html=True, **proxy)
     assert parameter(begun.location, "redirect_uri") == f"{PUBLIC}/auth/callback"
     assert _binding(begun)["secure"] == "True"
-    # What the client sent before its own stands further left.
+    # The values that the client sent are further left than the proxy's own.
     lied = proxy | {
         "X-Forwarded-Host": "evil.example.com, app.example.com",
         "X-Forwarded-Proto": "http, https",
@@ -113,10 +113,10 @@ def test_the_words_of_a_trusted_proxy_are_believed(make_web: Callable[..., Web])
     ],
 )
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/login?next=/members"])
-def test_over_plain_http_from_another_machine_nobody_signs_in(
+def test_plain_http_from_another_machine_is_refused(
     make_web: Callable[..., Web], host: str, path: str
 ) -> None:
-    """P6: and the answer says what to set."""
+    """The error names the settings that correct it. [P6]"""
     web = make_web(base_url=host)
     for html in (True, False):
         response = web.browser().get(path, html=html)
@@ -135,14 +135,14 @@ def test_over_plain_http_from_another_machine_nobody_signs_in(
 @pytest.mark.parametrize(
     "host", ["http://127.0.0.1", "http://localhost:5000", "http://[::1]:8000", "http://127.1.2.3"]
 )
-def test_over_plain_http_on_this_machine_it_works(make_web: Callable[..., Web], host: str) -> None:
-    """P6."""
+def test_plain_http_on_this_machine_is_allowed(make_web: Callable[..., Web], host: str) -> None:
+    """A loopback address needs no https. [P6]"""
     url = make_web(base_url=host).browser().begin()
     assert parameter(url, "redirect_uri") == f"{host}/auth/callback"
 
 
 def _sub_path(web: Web, script_name: str) -> Browser:
-    """Return a browser before a server that mounts the application."""
+    """Return a browser for a server that mounts the application."""
     mounted = DispatcherMiddleware(Flask("other"), {script_name: web.app.wsgi_app}) if script_name else None
     if mounted is not None:
         web.app.wsgi_app = mounted
@@ -162,16 +162,16 @@ def _sub_path(web: Web, script_name: str) -> Browser:
         (f"{PUBLIC}/app", "/app", "/account", "/app"),
     ],
 )
-def test_under_any_path_a_login_goes_round(
+def test_a_login_works_under_any_path(
     make_web: Callable[..., Web], public: str, script_name: str, prefix: str, path: str
 ) -> None:
-    """P7: the proxy may take the path away or leave it; the prefix may be another."""
+    """The proxy may remove its path or keep it, and the prefix may differ. [P7]"""
     site = PUBLIC if public else SITE
     web = make_web(settings={"public_base_url": public}, register={"url_prefix": prefix}, base_url=site)
     browser = _sub_path(web, script_name)
 
     def inside(address: str) -> str:
-        """Do what the proxy does that takes the path away."""
+        """Remove the path as the proxy does."""
         local = address.removeprefix(site)
         assert local.startswith(f"{path}/")
         return local if script_name else local.removeprefix(path)
@@ -191,10 +191,10 @@ def test_under_any_path_a_login_goes_round(
     assert browser.post(f"{script_name}{prefix}/logout", Origin=site).status_code == 200
 
 
-def test_without_a_wish_a_login_under_a_path_ends_at_the_applications_root(
+def test_without_next_a_login_ends_at_the_applications_root(
     make_web: Callable[..., Web],
 ) -> None:
-    """P7: not at that of whoever else lives on the host."""
+    """Other applications may have the root of the host. [P7]"""
     web = make_web(settings={"public_base_url": f"{PUBLIC}/app", "after_logout_url": "/"}, base_url=PUBLIC)
     browser = web.browser()
     callback = browser.authorize().removeprefix(f"{PUBLIC}/app")
@@ -203,8 +203,8 @@ def test_without_a_wish_a_login_under_a_path_ends_at_the_applications_root(
     assert parameter(out.location, "post_logout_redirect_uri") == f"{PUBLIC}/app/"
 
 
-def test_the_prefix_given_at_registration_holds_for_errors_too(make_web: Callable[..., Web]) -> None:
-    """P7."""
+def test_the_registered_prefix_also_applies_to_errors(make_web: Callable[..., Web]) -> None:
+    """Unknown paths below it get the routes' error. [P7]"""
     web = make_web(register={"url_prefix": "/account"})
     browser = web.browser()
     assert browser.get("/auth/login").status_code == 404
@@ -214,7 +214,7 @@ def test_the_prefix_given_at_registration_holds_for_errors_too(make_web: Callabl
     assert browser.get("/account/status").status_code == 200
 
 
-def test_without_any_prefix_the_applications_own_errors_stay_its_own(make_web: Callable[..., Web]) -> None:
+def test_without_a_prefix_the_applications_errors_are_unchanged(make_web: Callable[..., Web]) -> None:
     web = make_web(register={"url_prefix": ""})
     browser = web.browser()
     assert browser.get("/status").json["authenticated"] is False
@@ -222,7 +222,7 @@ def test_without_any_prefix_the_applications_own_errors_stay_its_own(make_web: C
 
 
 @pytest.mark.parametrize("nested", [True, False])
-def test_the_blueprint_may_have_another_name_or_a_parent(web: Web, nested: bool) -> None:
+def test_the_blueprint_can_have_another_name_or_a_parent(web: Web, nested: bool) -> None:
     assert web.provider is not None
     blueprint = create_auth_blueprint(
         web.provider,
@@ -249,8 +249,8 @@ def test_the_blueprint_may_have_another_name_or_a_parent(web: Web, nested: bool)
     assert browser.post("/account/logout").status_code == 200
 
 
-def test_a_host_that_is_none_is_no_crash(web: Web) -> None:
-    """T29."""
+def test_an_invalid_host_header_causes_no_server_error(web: Web) -> None:
+    """The status is below 500. [T29]"""
     client = WSGIClient(web.app)
     for host in (
         "",

@@ -1,4 +1,4 @@
-"""``GET /auth/status`` and ``GET /auth/userinfo``, and all the routes' headers and error bodies."""
+"""The routes ``status`` and ``userinfo``, and all routes' headers and errors."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.web import SECRET, Browser, Web, set_cookies
 
-NOBODY: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+SIGNED_OUT: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
 
 
-def test_nobody_is_signed_in_at_first(web_on: Web) -> None:
-    """T11: a fresh store of every backend."""
+def test_a_new_store_has_no_session(web_on: Web) -> None:
+    """With a new store of every backend. [T11]"""
     response = web_on.browser().get("/auth/status")
-    assert (response.status_code, response.json) == (200, NOBODY)
+    assert (response.status_code, response.json) == (200, SIGNED_OUT)
     assert not set_cookies(response)
 
 
-def test_the_status_tells_the_user_the_roles_and_the_sessions_end(web_on: Web) -> None:
+def test_the_status_has_user_id_roles_and_expiry(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in()
     (session,) = web_on.sessions.list_user_sessions("user-alice")
@@ -35,7 +35,7 @@ def test_the_status_tells_the_user_the_roles_and_the_sessions_end(web_on: Web) -
     assert not set_cookies(response)
 
 
-def test_userinfo_is_the_providers_profile_as_it_came(web_on: Web) -> None:
+def test_userinfo_is_the_unchanged_profile_from_the_provider(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in(username="bob")
     response = browser.get("/auth/userinfo")
@@ -55,7 +55,7 @@ def test_userinfo_is_the_providers_profile_as_it_came(web_on: Web) -> None:
     }
 
 
-def test_userinfo_is_for_signed_in_users(web: Web) -> None:
+def test_userinfo_requires_a_session(web: Web) -> None:
     response = web.browser().get("/auth/userinfo")
     assert response.status_code == 401
     assert set(response.json) == {"error", "error_description"}
@@ -95,10 +95,10 @@ def test_an_api_client_has_a_status_too(web: Web) -> None:
 )
 @pytest.mark.parametrize("html", [True, False])
 @pytest.mark.parametrize("signed_in", [True, False])
-def test_no_answer_under_auth_is_kept_by_anybody(
+def test_no_response_under_auth_is_cached(
     web: Web, method: str, path: str, html: bool, signed_in: bool
 ) -> None:
-    """T30, and the errors' one shape: JSON or a page, 404 and 405 too."""
+    """All errors have one form, as JSON or as a page, also 404 and 405. [T30]"""
     browser = web.browser()
     if signed_in:
         browser.sign_in()
@@ -116,7 +116,7 @@ def test_no_answer_under_auth_is_kept_by_anybody(
             assert all(response.json.values())
 
 
-def test_a_wrong_method_is_told_the_right_one(web: Web) -> None:
+def test_a_405_response_lists_the_allowed_methods(web: Web) -> None:
     for path, right in (("/auth/login", "GET"), ("/auth/callback", "GET"), ("/auth/status", "GET")):
         response = web.browser().post(path)
         assert response.status_code == 405
@@ -129,7 +129,7 @@ def test_a_wrong_method_is_told_the_right_one(web: Web) -> None:
     assert web.browser().get("/auth/other").json["error"] == "not_found"
 
 
-def test_the_methods_of_a_route_are_told(web: Web) -> None:
+def test_options_returns_the_methods_of_a_route(web: Web) -> None:
     for path, methods in (("/auth/login", {"GET", "HEAD", "OPTIONS"}), ("/auth/logout", {"OPTIONS", "POST"})):
         response = web.client().open(path, method="OPTIONS")
         assert (response.status_code, response.text) == (200, "")
@@ -137,8 +137,8 @@ def test_the_methods_of_a_route_are_told(web: Web) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_the_applications_own_pages_are_its_own(web: Web) -> None:
-    """Outside the prefix, errors and headers are as the application makes them."""
+def test_the_applications_own_pages_are_unchanged(web: Web) -> None:
+    """Outside the prefix, errors and headers come from the application."""
     response = web.browser().get("/nothing")
     assert response.status_code == 404
     assert "Cache-Control" not in response.headers
@@ -147,17 +147,17 @@ def test_the_applications_own_pages_are_its_own(web: Web) -> None:
     assert web.browser().get("/authors").headers.get("Cache-Control") is None
 
 
-def test_switched_off_nobody_is_signed_in_and_start_up_says_so(
+def test_with_sign_in_disabled_no_session_is_valid_and_a_warning_is_logged(
     make_web: Callable[..., Web], alice: Browser, web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """``AUTH_ENABLED=false``: guards deny; a session that was there before is none."""
+    """Guards refuse, also with an earlier session. The variable is ``AUTH_ENABLED``."""
     off = make_web(web.backend, config=AuthConfig(token_secret=SECRET))
     assert "AUTH_ENABLED" in caplog.text
     browser = off.browser()
     browser.plant("pywry_session", alice.cookie() or "")
     token = issue_session_token(off.sessions, "robot", ["admin"], 60)
     for headers in ({}, {"Authorization": f"Bearer {token}"}):
-        assert browser.get("/auth/status", html=False, **headers).json == NOBODY
+        assert browser.get("/auth/status", html=False, **headers).json == SIGNED_OUT
         assert browser.get("/members", html=False, **headers).status_code == 401
         assert browser.get("/admin", html=False, **headers).status_code == 401
         assert browser.get("/write", html=False, **headers).status_code == 401
@@ -168,9 +168,9 @@ def test_switched_off_nobody_is_signed_in_and_start_up_says_so(
         for path in ("/auth/refresh", "/auth/logout"):
             assert browser.post(path, html=False, **headers).status_code == 503
     assert off.browser().get("/public").status_code == 200
-    assert alice.user == "user-alice", "elsewhere the session still lives"
+    assert alice.user == "user-alice", "the session remains valid on an enabled site"
 
 
-def test_by_default_it_is_switched_off(make_web: Callable[..., Web]) -> None:
+def test_by_default_sign_in_is_disabled(make_web: Callable[..., Web]) -> None:
     web = make_web(config=None)
     assert web.browser().get("/auth/login").status_code == 503

@@ -1,4 +1,4 @@
-"""A web application wired as users wire it, at a real provider, and browsers that sign in there."""
+"""A web application at a real provider, and browsers that sign in there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SITE_CLIENT = Client("site", CLIENT_SECRET, _CALLBACKS, _HOMES)
 
 
 class WatchedBackend(Backend):
-    """Another backend, whose operations are written down, and fail where the test says."""
+    """Records the operations of another backend, and fails on demand."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
@@ -85,7 +85,7 @@ class WatchedBackend(Backend):
         self._inner.close()
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Remove the recorded operations."""
         self.operations.clear()
 
     def _note(self, operation: str, key: str) -> None:
@@ -93,22 +93,22 @@ class WatchedBackend(Backend):
             number = len(self.operations)
             self.operations.append(f"{operation} {key.partition(':')[0]}")
         if self.fails(number):
-            raise StoreUnavailable("The store is down, says the test.")
+            raise StoreUnavailable("The store is down: a simulated failure.")
 
 
 @dataclass
 class Web:
-    """One application: an own instance as each worker has one, on stores that may be shared.
+    """One instance of an application, on stores that can be shared.
 
     Args:
-        idp: Where users sign in.
-        backend: Where everything is kept.
-        settings: Of ``DeploySettings``.
-        config: Choices made in code.
-        register: Arguments of ``register_blueprint``.
-        base_url: What browsers type; by default an address with the host's path.
-        host: Where the routes are served.
-        provider: Another provider than ``idp`` as it is, or a mapping of several.
+        idp: The provider where users sign in.
+        backend: The backend of all stores.
+        settings: The arguments of ``DeploySettings``.
+        config: Options set in code.
+        register: The arguments of ``register_blueprint``.
+        base_url: The site's URL for browsers; by default a URL with the host's path.
+        host: The web host that serves the routes.
+        provider: A provider in place of the default one for ``idp``, or a mapping of several.
     """
 
     idp: IdentityProvider
@@ -150,25 +150,25 @@ class Web:
         return served_by_wsgi(self.app, self.host)
 
     def client(self, *, use_cookies: bool = True) -> SiteClient:
-        """Return what sends requests as they are."""
+        """Return a client that sends requests unchanged."""
         return SiteClient(self, use_cookies=use_cookies)
 
     def browser(self, address: str = "127.0.0.1") -> Browser:
-        """Return a new browser, without cookies."""
+        """Return a new browser without cookies."""
         return Browser(self.client(), self.base_url, address)
 
     def at(self, path: str) -> str:
-        """Return a path of the routes or views as browsers see it."""
+        """Return the public path of a route or view."""
         mount = self.host.mount if path.startswith("/auth/") else ""
         return urlsplit(self.base_url).path + mount + path
 
     def calls(self) -> Counter[str]:
-        """Return how many requests each of the provider's endpoints has had."""
+        """Return how many requests each endpoint of the provider received."""
         return self.idp.calls
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """Serve the application with a thread for each connection, and give its address."""
+        """Serve with a thread for each connection, and yield the address."""
         app = DispatcherMiddleware(NotFound(), {self.host.path: self.wsgi})
         server = make_server("127.0.0.1", 0, app, threaded=True)
         server.daemon_threads = True  # type: ignore[attr-defined]
@@ -183,11 +183,11 @@ class Web:
 
 
 def add_views(app: Flask) -> None:
-    """Give an application a public page, guarded ones, and one that looks who is there."""
+    """Add a public page, guarded pages and one that shows the user."""
 
     @app.get("/public")
     def public() -> str:
-        return "for everybody"
+        return "for all visitors"
 
     @app.route("/members", methods=["GET", "POST"])
     @login_required
@@ -225,7 +225,9 @@ class SiteResponse(TestResponse):
 
 
 class SiteClient(WSGIClient):
-    """Sends requests to an application wherever it is served; ``SITE`` stands for its address.
+    """Sends requests to an application on any web host.
+
+    ``SITE`` stands for the URL of the application.
 
     Args:
         web: The application.
@@ -237,7 +239,7 @@ class SiteClient(WSGIClient):
         self._base_url, self._mount = web.base_url, web.host.mount
 
     def open(self, path: str, *args: Any, **arguments: Any) -> SiteResponse:  # type: ignore[override]
-        """Send a request to a path as a page has it, or to ``/auth/…`` wherever the routes are mounted."""
+        """Send a request to a public path, or to a route as ``/auth/…``."""
         if arguments.get("base_url", SITE) == SITE:
             arguments["base_url"] = self._base_url
         root = urlsplit(arguments["base_url"]).path
@@ -257,12 +259,12 @@ class SiteClient(WSGIClient):
 
 
 class Browser:
-    """Goes to one application with its cookies, and to the provider as a person does.
+    """A user's browser for one application and its provider.
 
     Args:
-        client: Keeps the cookies.
-        base_url: What is typed.
-        address: Where its requests come from.
+        client: The client that keeps the cookies.
+        base_url: The URL of the site.
+        address: The client address of its requests.
     """
 
     def __init__(self, client: WSGIClient, base_url: str, address: str = "127.0.0.1") -> None:
@@ -272,7 +274,10 @@ class Browser:
         self._address = address
 
     def get(self, path: str, html: bool = False, **headers: str) -> SiteResponse:
-        """Go to a path or URL of the site; header names with underscores for dashes."""
+        """Get a path or URL of the site.
+
+        Names of headers have underscores in place of dashes.
+        """
         return self._open("GET", path, html, headers)
 
     def post(self, path: str, html: bool = False, **headers: str) -> SiteResponse:
@@ -280,7 +285,7 @@ class Browser:
         return self._open("POST", path, html, headers)
 
     def head(self, path: str, html: bool = False, **headers: str) -> SiteResponse:
-        """Look ahead."""
+        """Send a HEAD request."""
         return self._open("HEAD", path, html, headers)
 
     def begin(self, path: str = "/auth/login", **headers: str) -> str:
@@ -290,12 +295,12 @@ class Browser:
         return response.location or ""
 
     def authorize(self, path: str = "/auth/login", username: str = "alice") -> str:
-        """Start a login and sign in at the provider; return the callback that it sends the browser to."""
+        """Sign in at the provider, and return the URL of the callback."""
         password = {"alice": "wonderland", "bob": "builder"}[username]
         return Person(username, password).authorize(self.begin(path))
 
     def sign_in(self, path: str = "/auth/login", username: str = "alice") -> SiteResponse:
-        """Sign in, and return the application's answer to the callback."""
+        """Sign in, and return the response to the callback."""
         response = self.get(self.authorize(path, username), html=True)
         assert response.status_code == 303, (response.status_code, response.text)
         return response
@@ -306,12 +311,12 @@ class Browser:
         return found.value if found else None
 
     def plant(self, name: str, value: str) -> None:
-        """Put a cookie in, as somebody with a way in might."""
+        """Add a cookie, as an attacker could."""
         self.client.set_cookie(name, value, domain=urlsplit(self.base_url).hostname or "")
 
     @property
     def user(self) -> str | None:
-        """Who the application says is signed in."""
+        """The signed-in user's ID according to the application."""
         user: str | None = self.get("/auth/status").json["user_id"]
         return user
 
@@ -331,18 +336,18 @@ class Browser:
 
 
 def set_cookies(response: TestResponse) -> dict[str, str]:
-    """Return the Set-Cookie headers of an answer by the cookie's name."""
+    """Return a response's Set-Cookie headers by the cookie's name."""
     return {header.partition("=")[0]: header for header in response.headers.getlist("Set-Cookie")}
 
 
 def attributes(header: str) -> dict[str, str]:
-    """Return the attributes of one Set-Cookie header, in lower case, those that are set."""
+    """Return the attributes of one Set-Cookie header, in lower case."""
     (morsel,) = SimpleCookie(header).values()
     return {name: str(value) for name, value in morsel.items() if value}
 
 
 def with_parameter(url: str, name: str, value: str | None) -> str:
-    """Return a URL with one query parameter changed, or taken away for None."""
+    """Return a URL with one query parameter changed or, for None, removed."""
     from urllib.parse import urlencode
 
     head, _, query = url.partition("?")
