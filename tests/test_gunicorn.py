@@ -55,7 +55,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_a_login_can_begin_in_one_worker_and_end_in_another(site: Site) -> None:
-    """Each login is of another user and over fresh connections, and none may fail. [P8]"""
+    """Each login has another user and fresh connections. [P8]"""
 
     def sign_in(number: int) -> tuple[str, str]:
         visitor = site.visitor(number)
@@ -126,7 +126,7 @@ def _sockets(pid: int) -> list[str]:
 
 
 def test_logs_contain_no_secret_and_no_line_forged_by_a_visitor(site: Site) -> None:
-    """It holds for access, error and audit log, of a login and of a malformed request. [T31]"""
+    """Access, error and audit log, after a login and a malformed request. [T31]"""
     visitor = site.visitor(3)
     begun = visitor.begin("/auth/login?next=/account%3Fcanary")
     callback = visitor.authorize(begun)
@@ -180,7 +180,7 @@ def test_forwarded_headers_from_a_visitor_are_ignored(site: Site) -> None:
 
 
 def test_sessions_survive_a_redis_outage(tmp_path: Path) -> None:
-    """Requests get 503 with Retry-After, no user is let in, and the cookie stays. [P15, S8]"""
+    """Requests get 503 with Retry-After, and the cookie stays. [P15, S8]"""
     server, redis = WebServer("--workers", "2"), RedisServer(tmp_path)
     durable = ("--appendonly", "yes", "--appendfsync", "always")
     with redis, IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:

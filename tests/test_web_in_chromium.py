@@ -119,7 +119,7 @@ def test_tabs_opened_at_the_same_moment_all_sign_in(walk: Walk) -> None:
 
 
 def test_going_back_after_sign_in_does_not_repeat_the_callback(walk: Walk) -> None:
-    """The callback is not in the history, and a used response leads to the application. [P4]"""
+    """The callback is not in the history, and its code is used once. [P4]"""
     walk.go("/")
     walk.press("Your account")
     walk.sign_in(*_BOB)

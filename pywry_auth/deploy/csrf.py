@@ -30,6 +30,6 @@ def require_own_request(request: Request, origin: str) -> None:
         own = request.headers.get("Origin", origin) == origin
     if not own:
         raise AuthenticationError(
-            "This request came from another site, so it was refused: use this site's own pages.",
+            "This request came from another site, so it changed nothing: use this site's own pages.",
             error=ErrorCode.CROSS_SITE_REQUEST,
         )

@@ -78,7 +78,7 @@ def environ_of(**scope: Any) -> dict[str, Any]:
 def test_a_prefix_comes_from_the_proxy_or_the_router(
     root_path: str, path: str, script_name: str, mount: str
 ) -> None:
-    """A proxy's prefix is found, whether or not the server leaves it in the path. [P7]"""
+    """The server may leave a proxy's prefix in the path or not. [P7]"""
     environ, found = arrived(root_path=root_path, path=path)
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == (script_name, f"{mount}/auth/login")
     assert (found.root, found.prefix) == (root_path.rstrip("/"), f"{mount}/auth")

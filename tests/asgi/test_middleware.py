@@ -123,7 +123,7 @@ def test_the_own_origin_is_that_of_the_public_url(make_web: Callable[..., Web]) 
 def test_during_a_store_outage_requests_with_a_session_get_503(
     make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No user is let in or signed out, and public pages are served. [P15, T28]"""
+    """No user is let in or signed out; public pages work. [P15, T28]"""
     watched = WatchedBackend(MemoryBackend())
     web = make_web(watched)
     browser = web.browser()

@@ -86,7 +86,7 @@ def test_a_successful_callback_redirects_without_a_page(web: Web) -> None:
 
 @pytest.mark.parametrize("name", ["error", "error_description", "error_uri", "state", "code", "x"])
 def test_a_forged_error_is_not_repeated(web: Web, name: str) -> None:
-    """An error with an unknown state or browser is not shown, logged or linked. [T35]"""
+    """Without a pending login, it is not shown, logged or linked. [T35]"""
     browsers = [web.browser(), web.browser()]
     browsers[1].begin()
     for browser in browsers:
@@ -102,7 +102,7 @@ def test_a_forged_error_is_not_repeated(web: Web, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["error", "error_description", "error_uri"])
 def test_the_providers_error_is_escaped_and_its_link_omitted(web: Web, name: str) -> None:
-    """With a valid state the page shows the provider's text, but not its link. [T35]"""
+    """With a valid state, the page shows the provider's text. [T35]"""
     browser = web.browser()
     reported = {"error": "invalid_request"} | {name: EVIL}
     state = parameter(browser.begin(), "state")

@@ -57,7 +57,7 @@ def _with_own_session(web: Web) -> Browser:
 def test_a_callback_in_another_browser_creates_no_session(
     web_on: Web, victim: Callable[[Web], Browser]
 ) -> None:
-    """No token request is sent, and the browser that began the login can still finish. [T1]"""
+    """No token request is sent, and the first browser can finish. [T1]"""
     attacker = web_on.browser()
     callback = attacker.authorize()
     browser = victim(web_on)
@@ -73,7 +73,7 @@ def test_a_callback_in_another_browser_creates_no_session(
 
 
 def test_a_binding_cookie_elsewhere_than_in_its_cookie_is_ignored(web: Web) -> None:
-    """Its value in a query, a header or another cookie does not bind the browser. [T1]"""
+    """A query, a header or another cookie does not bind the browser. [T1]"""
     attacker = web.browser()
     callback = attacker.authorize()
     value = binding_of(attacker)
@@ -101,7 +101,7 @@ def test_one_state_is_redeemed_once_by_many_threads(web_on: Web) -> None:
 def test_one_state_is_redeemed_once_by_two_processes(
     make_web: Callable[..., Web], redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    """50 threads in each of two processes call back together, on SQLite and on Redis. [T2]"""
+    """Each process has 50 threads, on SQLite and on Redis. [T2]"""
     places = [str(tmp_path / "shared.sqlite3"), redis_server.url]
     prefix = uuid4().hex
     webs = {place: make_web(open_backend(place, prefix)) for place in places}

@@ -48,7 +48,7 @@ _ODD = [
 
 @pytest.mark.parametrize("value", [*_KNOWN, *_ODD])
 def test_a_guessable_or_malformed_token_identifies_no_user(web: Web, value: str) -> None:
-    """As a cookie and as a bearer token, for both kinds of session ID. [T11]"""
+    """As a cookie and as a bearer token. [T11]"""
     header = {"Cookie": f"pywry_session={value}".encode().decode("latin-1")}
     assert _user(web, header) is None
     bearer = {"Authorization": f"Bearer {value}".encode().decode("latin-1")}

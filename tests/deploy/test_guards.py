@@ -216,11 +216,11 @@ def test_no_spelling_of_a_path_bypasses_a_guard(web: Web, headers: dict[str, str
 
 def test_a_guard_keeps_the_views_name_and_arguments(web: Web) -> None:
     def view(a: int, *, b: int) -> str:
-        """Do nothing."""
+        """Do something."""
         return f"{a + b}"
 
     guarded = login_required(view)
-    assert (guarded.__name__, guarded.__doc__) == ("view", "Say it.")
+    assert (guarded.__name__, guarded.__doc__) == ("view", "Do something.")
     token = issue_session_token(web.sessions, "robot")
     with web.app.test_request_context("/", headers={"Authorization": f"Bearer {token}"}):
         assert guarded(1, b=2) == "3"

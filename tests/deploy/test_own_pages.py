@@ -195,8 +195,8 @@ def test_in_fastapi_a_function_makes_the_sites_own_pages(
     assert [page.name for page in seen] == ["error", "error", "choose_provider"]
 
 
-def test_the_readmes_template_works(flask_app: Callable[..., Browser]) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (template,) = re.findall(r"^```html\n((?:(?!```).)*page\.body.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+def test_the_documented_template_works(flask_app: Callable[..., Browser]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "flask.md").read_text(encoding="utf-8")
+    (template,) = re.findall(r"^```html\n((?:(?!```).)*page\.body.*?)^```$", text, re.DOTALL | re.MULTILINE)
     page = flask_app({"pywry_auth/error.html": template}).get("/auth/userinfo", html=True)
     assert "<body><h1>Please sign in</h1><p>Sign in first.</p>" in page.text

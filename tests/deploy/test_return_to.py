@@ -67,7 +67,7 @@ def test_a_login_never_ends_on_another_site(web: Web) -> None:
 
 
 def test_a_login_with_unusual_encoding_never_ends_on_another_site(web: Web) -> None:
-    """Values encoded twice or not at all, as in a URL written by hand. [T7, T8]"""
+    """The values are encoded twice or not at all. [T7, T8]"""
     queries = [f"next={quote(quote(wish, safe=''), safe='')}" for wish in REFUSED[:50]]
     queries += [
         f"next={wish}" for wish in REFUSED if wish.isascii() and wish.isprintable() and "#" not in wish

@@ -172,7 +172,7 @@ def test_a_state_is_valid_only_at_its_own_providers_callback(
 def test_a_mix_up_attack_does_not_reveal_the_code(
     site: Web, corp: IdentityProvider, hub: IdentityProvider
 ) -> None:
-    """The hub redirects the visitor to corp, to obtain corp's code (RFC 9700 §4.4). [T4]"""
+    """The hub sends the visitor to corp to obtain its code (RFC 9700 §4.4). [T4]"""
     browser: Browser = site.browser()
     honest = browser.begin(CORP)
     begun = browser.begin(HUB)
@@ -190,7 +190,7 @@ def test_a_mix_up_attack_does_not_reveal_the_code(
 
 
 def test_administrators_are_named_with_their_provider(corp: IdentityProvider, hub: IdentityProvider) -> None:
-    """A bare ID matches no user, and an address must be verified by its own provider. [S7]"""
+    """A bare ID matches no user; the own provider must verify an address. [S7]"""
     site = _web(corp, hub, admin_users="user-alice,corp:user-bob")
     roles = {}
     for path in (CORP, HUB):

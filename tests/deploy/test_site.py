@@ -165,7 +165,7 @@ def _sub_path(web: Web, script_name: str) -> Browser:
 def test_a_login_works_under_any_path(
     make_web: Callable[..., Web], public: str, script_name: str, prefix: str, path: str
 ) -> None:
-    """The proxy may remove its path or keep it, and the prefix may differ. [P7]"""
+    """The proxy may keep its path or remove it. [P7]"""
     site = PUBLIC if public else SITE
     web = make_web(settings={"public_base_url": public}, register={"url_prefix": prefix}, base_url=site)
     browser = _sub_path(web, script_name)

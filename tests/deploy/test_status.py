@@ -98,7 +98,7 @@ def test_an_api_client_has_a_status_too(web: Web) -> None:
 def test_no_response_under_auth_is_cached(
     web: Web, method: str, path: str, html: bool, signed_in: bool
 ) -> None:
-    """All errors have one form, as JSON or as a page, also 404 and 405. [T30]"""
+    """Errors have one form, as JSON or page, also 404 and 405. [T30]"""
     browser = web.browser()
     if signed_in:
         browser.sign_in()
