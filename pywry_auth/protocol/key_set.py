@@ -61,7 +61,7 @@ class KeySet:
         """Return keys that followed ``than``, or None.
 
         Args:
-            than: Keys of this set, among which one was missing. The result is None if the last such fetch was
+            than: Keys of this set, among which one was missing. Returns None if the last such fetch was
                 less than 30 s ago or failed.
         """
         keys = self._flight.run(

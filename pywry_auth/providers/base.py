@@ -13,14 +13,13 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
 from pywry_auth.providers.hooks import ProviderHooks
-from pywry_auth.providers.options import ProviderKeywords, ProviderOptions
+from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, scope_list
 
 if TYPE_CHECKING:
     from typing import Any
 
     from pywry_auth.protocol.authorization_response import AuthorizationCode
     from pywry_auth.protocol.client import ProtocolClient
-    from pywry_auth.protocol.client_authentication import ClientKey
     from pywry_auth.protocol.http import ProviderSession
     from pywry_auth.protocol.pkce import PKCEChallenge
     from pywry_auth.protocol.urls import HTTPOptions
@@ -71,10 +70,10 @@ class OAuthProvider(ProviderHooks):
                 provider=self.name,
             )
         self.client_id = client_id
-        self.scopes = _scope_list(self.default_scopes if scopes is None else scopes)
+        self.scopes = scope_list(self.default_scopes if scopes is None else scopes)
         self._client_secret = client_secret
         self._auth_method = token_endpoint_auth_method
-        self._key = _client_key(self.options.client_key_file)
+        self._key = self.options.load_client_key()
         self._signing_keys = KeySet(lambda: self.require_endpoint("jwks_uri"), self.api_session)
 
     def __repr__(self) -> str:
@@ -108,7 +107,7 @@ class OAuthProvider(ProviderHooks):
     def with_scopes(self, scopes: Sequence[str]) -> Self:
         """Return a copy of this provider that requests other scopes."""
         twin = copy(self)
-        twin.scopes = _scope_list(scopes)
+        twin.scopes = scope_list(scopes)
         return twin
 
     def build_authorize_url(
@@ -258,16 +257,3 @@ class OAuthProvider(ProviderHooks):
     def api_session(self) -> ProviderSession:
         """Return an HTTP session for a call to the provider's API."""
         return self.client.session()
-
-
-def _scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
-    # A plain string is a sequence of characters, too, but its caller means a list of words.
-    return tuple(scopes.split() if isinstance(scopes, str) else scopes)
-
-
-def _client_key(path: str) -> ClientKey | None:
-    if not path:
-        return None
-    from pywry_auth.protocol.client_authentication import load_client_key
-
-    return load_client_key(path)

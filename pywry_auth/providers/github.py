@@ -114,7 +114,7 @@ class GitHubProvider(OAuthProvider):
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's primary address if GitHub has verified it.
 
-        The result is None for a no-reply address. The address in the profile is not used, because it may be
+        Returns None for a no-reply address. The address in the profile is not used, because it may be
         neither primary nor verified.
 
         Args:

@@ -101,7 +101,7 @@ class MicrosoftProvider(OAuthProvider):
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's address from the one tenant.
 
-        The result is None if the users of every tenant may sign in.
+        Returns None if the users of every tenant may sign in.
 
         Args:
             profile: The user's profile.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
@@ -12,6 +12,7 @@ from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
+    from pywry_auth.protocol.client_authentication import ClientKey
 
 
 def _endpoint(member: str) -> Any:
@@ -77,6 +78,18 @@ class ProviderOptions:
         """The options of calls to the provider."""
         return HTTPOptions(self.http_timeout_seconds, self.proxy_url, self.ca_bundle)
 
+    def load_client_key(self) -> ClientKey | None:
+        """Return the private key of ``client_key_file``, or None without such a file.
+
+        Raises:
+            AuthenticationError: The file has no usable key; the text says why.
+        """
+        if not self.client_key_file:
+            return None
+        from pywry_auth.protocol.client_authentication import load_client_key
+
+        return load_client_key(self.client_key_file)
+
     def applied_to(self, metadata: ProviderMetadata) -> ProviderMetadata:
         """Return a provider's metadata, with these options in their place.
 
@@ -92,6 +105,12 @@ ENDPOINTS: Mapping[str, str] = {
     option.name: option.metadata["member"] for option in fields(ProviderOptions) if option.metadata
 }
 """The options that name an endpoint, each with its name in the metadata."""
+
+
+def scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
+    """Return scopes as a tuple of words."""
+    # A plain string is a sequence of characters, too, but its caller means a list of words.
+    return tuple(scopes.split() if isinstance(scopes, str) else scopes)
 
 
 class ProviderKeywords(TypedDict, total=False):
