@@ -8,6 +8,9 @@ LOWEST := .venv/lowest
 # The number of test processes. Many tests wait for servers and browsers, so twice the number of processors is faster.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
 
+# The tests whose coverage is measured: they run in the process of the tests. For the others it would double the time.
+CORE_TESTS := tests/backends tests/flow tests/pages tests/protocol tests/providers tests/state
+
 # The part of the tests that make test-pythons runs; PYTHONS_TESTS=tests runs all of them.
 PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/state tests/test_config.py \
 	tests/test_exceptions.py tests/test_imports.py tests/test_models.py tests/test_silent_login.py
@@ -24,7 +27,8 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 test: lint types ## install missing parts, then run lint, types and all tests
-	$(BIN)/pytest -n $(WORKERS) --cov=pywry_auth
+	$(BIN)/pytest -n $(WORKERS) --cov $(CORE_TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(addprefix --ignore=,$(CORE_TESTS))
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
 	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
 

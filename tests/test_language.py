@@ -87,7 +87,7 @@ def _error_texts() -> Iterator[_Text]:
 
 def _too_often(texts: list[_Text], words: str, allowed: int) -> str:
     """Return the places of the words if they occur more often than their limit and than ``allowed``."""
-    total = sum(len(piece.text.split()) for piece in texts)
+    total = max(1, sum(len(piece.text.split()) for piece in texts))  # a page may only include another
     pattern = re.compile(rf"\b({words})\b", re.IGNORECASE)
     found = [piece.place for piece in texts for _ in pattern.findall(piece.text)]
     rate = 1000 * len(found) / total

@@ -67,7 +67,7 @@ def _unavailable(response: SiteResponse) -> None:
 def test_a_store_failure_at_any_operation_gets_503(
     make_web: Callable[..., Web], name: str, lasting: bool
 ) -> None:
-    """Each operation fails in turn, alone or with all later ones. [T28]"""
+    """Each operation fails in turn, by itself or with all later ones. [T28]"""
     watched, browser = _signed_in(make_web)
     assert REQUESTS[name](browser).status_code < 500
     operations = list(watched.operations)

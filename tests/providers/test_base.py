@@ -390,7 +390,7 @@ def test_claims_suffice_if_they_have_all_requested_claims(
 
 
 @pytest.mark.parametrize(
-    ("value", "vouched"),
+    ("value", "verified"),
     [
         (True, True),
         ("true", True),
@@ -403,10 +403,10 @@ def test_claims_suffice_if_they_have_all_requested_claims(
         ("yes", False),
     ],
 )
-def test_an_address_is_verified_by_a_boolean_or_a_string(value: object, vouched: bool) -> None:
+def test_an_address_is_verified_by_a_boolean_or_a_string(value: object, verified: bool) -> None:
     """A missing ``email_verified`` does not mean yes. [P23, T15]"""
     profile = {"email": "a@example.com", "email_verified": value}
-    assert plain().verified_email(profile, ACCESS_TOKEN) == ("a@example.com" if vouched else None)
+    assert plain().verified_email(profile, ACCESS_TOKEN) == ("a@example.com" if verified else None)
     assert plain().verified_email({"email": "a@example.com"}, ACCESS_TOKEN) is None
     assert plain().verified_email({**profile, "email": ["a@example.com"]}, ACCESS_TOKEN) is None
 

@@ -63,7 +63,7 @@ server.listen(0, '127.0.0.1', () => {
   const provider = new Provider(issuer, configuration);
   provider.use(async (ctx, next) => {
     await next();
-    // The form pages ask for a font from elsewhere; nobody gets it here.
+    // The form pages ask for a font from elsewhere; it is not available here.
     if (ctx.path.startsWith('/interaction/')) {
       ctx.set('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'");
     }
