@@ -27,7 +27,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 test: lint types ## install missing parts, then run lint, types and all tests
-	$(BIN)/pytest -n $(WORKERS) --cov $(CORE_TESTS)
+	$(BIN)/pytest -n $(WORKERS) $(CORE_TESTS) --cov
 	$(BIN)/pytest -n $(WORKERS) $(addprefix --ignore=,$(CORE_TESTS))
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
 	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py

@@ -56,7 +56,7 @@ class Login:
     def __init__(self, issuer: ScriptedIssuer, recorder: Recorder) -> None:
         self.issuer, self.recorder = issuer, recorder
         self.provider = issuer.provider(
-            http_timeout_seconds=0.3, proxy_url="http://alice:canary-proxy@127.0.0.1:9"
+            http_timeout_seconds=1.0, proxy_url="http://alice:canary-proxy@127.0.0.1:9"
         )
         self.request = begin(self.provider, REDIRECT_URI)
         self.id_token = issuer.id_token(nonce=self.request.nonce, email="canary-mail@example.com")
@@ -157,7 +157,7 @@ BAD_ANSWERS: dict[str, Answer | Behaviour] = {
 def test_no_failure_of_the_provider_reveals_a_secret(login: Login, bad: str, path: str) -> None:
     login.issuer.answers[path] = BAD_ANSWERS[bad]
     if path.startswith("/.well-known"):
-        login.provider = login.issuer.provider(http_timeout_seconds=0.8)
+        login.provider = login.issuer.provider(http_timeout_seconds=1.0)
         login.issuer.answers.pop("/token")
     result = login.complete()
     if result is not None:

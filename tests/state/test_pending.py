@@ -191,7 +191,7 @@ def test_cleanup_on_redis_removes_only_logins_with_its_prefix(redis_server: Redi
     for backend in (odd, other):
         for number in range(700):
             PendingStore(backend).put(login(f"s{number}"), "192.0.2.1")
-        backend.put("session:1", b"", Terms(ttl=1))
+        backend.put("session:1", b"", Terms(ttl=60))
     assert PendingStore(odd).cleanup(max_age=600) == 0
     assert PendingStore(odd).cleanup(max_age=0) == 700
     assert refusal(PendingStore(odd), "s1") == ErrorCode.STATE_UNKNOWN
