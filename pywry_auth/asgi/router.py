@@ -96,7 +96,7 @@ class AuthRouter(APIRouter):
 
     def _serve(self, path: str, request: WSGIRequest, mount: Mount) -> WSGIResponse:
         try:
-            if path.startswith("//"):  # the map would drop a slash and find the route
+            if path.startswith("//"):  # otherwise the map drops a slash and finds a route
                 raise NotFound
             name, parameters = self._paths.match(path, request.method)
         except HTTPException as fault:

@@ -155,7 +155,7 @@ class AuthRoutes:
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
 
     def private(self, response: Response) -> Response:
-        """Return a response of the routes with the headers that keep it out of caches."""
+        """Return the response with headers that forbid caching."""
         response.headers["Cache-Control"] = "no-store"
         response.vary.update(("Cookie", self.options.auth_header))
         return response

@@ -181,7 +181,7 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
     if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
     elif request.blueprint == _installed().blueprint:
-        routes.private(response)  # a view that raised an unexpected error has no response of its own
+        routes.private(response)  # Flask made the response, because the view failed
     routes.sessions.mark(request, response)
     return response
 

@@ -172,8 +172,8 @@ def test_a_missing_package_error_contains_the_install_command() -> None:
     assert "pip install 'pywry-auth[fastapi]'" in run.stdout
 
 
-def test_a_doubled_slash_is_no_way_to_a_route(web: Web) -> None:
-    """A proxy's rule for ``/auth/login`` does not match it, so the application does not either."""
+def test_a_path_with_two_slashes_is_not_a_route(web: Web) -> None:
+    """It bypasses a proxy rule for ``/auth/login``, so the application refuses it too."""
     client = client_of(web, app_with(web))
     for path in ("/auth//login", "/auth///login", "/auth//status"):
         assert client.get(path).status_code == 404, path

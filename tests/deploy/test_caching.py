@@ -95,7 +95,7 @@ def test_responses_with_cookies_are_not_cached(web: Web) -> None:
 
 
 def test_an_unexpected_error_of_a_route_in_flask_is_not_cached(idp: IdentityProvider) -> None:
-    """A listener of the application's own that fails, for example. [T30]"""
+    """An application's own event listener can fail, for example. [T30]"""
 
     def fail(sender: object, event: object) -> None:
         raise RuntimeError("a fault of the listener")
