@@ -6,7 +6,7 @@ This file imports the HTTP and the signature libraries, so ``OAuthProvider`` imp
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.http import ProviderSession, close_idle_connections
 from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_issuer_and_audience, check_times
-from pywry_auth.protocol.jws import VerifiedToken, verify_signature
+from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
 from pywry_auth.protocol.urls import HTTPOptions, with_query
@@ -148,20 +148,37 @@ class ProtocolClient:
             raise answer.fault("no profile")
         if answer.media_type != "application/jwt":
             return answer.json_object()
-        algorithms = self._metadata().userinfo_signing_alg_values_supported
-        token = verify_signature(
-            answer.body.decode("ascii", errors="replace"), self._signing_keys(), algorithms
-        )
-        expected = self._expected(token)
+        text = answer.body.decode("ascii", errors="replace")
+        token, expected = self.verify(text, self._metadata().userinfo_signing_alg_values_supported)
         check_issuer_and_audience(token.claims, expected)
         check_times(token.claims, expected)
         return dict(token.claims)
 
     def validate_id_token(self, id_token: str, nonce: str | None, access_token: str | None) -> dict[str, Any]:
         """Return the claims of an ID token for this client (OIDC Core §3.1.3.7)."""
-        algorithms = self._metadata().id_token_signing_alg_values_supported
-        token = verify_signature(id_token, self._signing_keys(), algorithms)
-        return dict(check_claims(token, self._expected(token), nonce=nonce, access_token=access_token))
+        token, expected = self.verify(id_token, self._metadata().id_token_signing_alg_values_supported)
+        return dict(check_claims(token, expected, nonce=nonce, access_token=access_token))
+
+    def verify(
+        self, token: str, algorithms: Sequence[str], types: Collection[str] = PLAIN_TYPES
+    ) -> tuple[VerifiedToken, ExpectedClaims]:
+        """Return a token that the provider signed, and the claims that it must have.
+
+        The caller checks the claims with the functions of :mod:`pywry_auth.protocol.id_token`.
+
+        Args:
+            token: The token in compact form.
+            algorithms: The provider's signature algorithms for such tokens; empty for any that is secure.
+            types: The values of ``typ`` to accept.
+
+        Raises:
+            TokenError: The provider did not sign the token, or its type is another one.
+            AuthenticationError: The key set cannot be fetched.
+        """
+        verified = verify_signature(token, self._signing_keys(), algorithms, types)
+        issuer = self._hooks.expected_issuer(verified.claims)
+        now = self._identity.clock()
+        return verified, ExpectedClaims(issuer, self._identity.client_id, now, self._leeway)
 
     def end_session_url(
         self, id_token_hint: str | None, post_logout_redirect_uri: str | None, state: str | None
@@ -210,10 +227,6 @@ class ProtocolClient:
             except AuthenticationError as error:
                 _logger.warning("a token with an invalid ID token could not be revoked: %s", error)
                 return
-
-    def _expected(self, token: VerifiedToken) -> ExpectedClaims:
-        issuer = self._hooks.expected_issuer(token.claims)
-        return ExpectedClaims(issuer, self._identity.client_id, self._identity.clock(), self._leeway)
 
     def _signing_keys(self) -> KeySet:
         self._hooks.require_endpoint("jwks_uri")

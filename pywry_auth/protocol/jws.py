@@ -6,7 +6,7 @@ See RFC 7515 and RFC 8725.
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,10 @@ _REASONS: Mapping[type[Exception], str] = {
 _UNREADABLE = (JoseError, ValueError, KeyError, TypeError, RecursionError)
 
 
+PLAIN_TYPES = ("jwt", "application/jwt")
+"""The values of ``typ`` of an ID token or a signed UserInfo response."""
+
+
 class AlgorithmRegistry(JWSRegistry):
     """Accepts only the algorithms that the constructor names."""
 
@@ -79,7 +83,9 @@ class AlgorithmRegistry(JWSRegistry):
         return self.algorithms[name]
 
 
-def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> VerifiedToken:
+def verify_signature(
+    token: str, keys: KeySet, advertised: Sequence[str], types: Collection[str] = PLAIN_TYPES
+) -> VerifiedToken:
     """Return the claims of a token that its issuer signed.
 
     Keys come only from the key set: ``jku``, ``x5u``, ``jwk`` and ``x5c`` headers are ignored.
@@ -88,6 +94,8 @@ def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> Ver
         token: The token in compact form.
         keys: The issuer's key set. If it lacks the key, it is fetched again, within its limits.
         advertised: The issuer's signature algorithms; empty if its metadata does not list them.
+        types: The values of ``typ`` to accept, in lower case (RFC 8725 §3.11). A token without ``typ`` counts
+            as ``jwt``.
 
     Raises:
         TokenError: The issuer did not sign the token, or its algorithm, type or header is not accepted.
@@ -96,7 +104,7 @@ def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> Ver
     allowed = [name for name in ALGORITHMS if not advertised or name in advertised]
     known = keys.keys()
     try:
-        return _decode(token, known, allowed)
+        return _decode(token, known, allowed, types)
     except (BadSignatureError, InvalidKeyIdError) as error:
         newer = keys.newer(known)
         if newer is None:
@@ -104,24 +112,26 @@ def verify_signature(token: str, keys: KeySet, advertised: Sequence[str]) -> Ver
     except _UNREADABLE as error:
         raise _refused(error) from None
     try:
-        return _decode(token, newer, allowed)
+        return _decode(token, newer, allowed, types)
     except _UNREADABLE as error:
         raise _refused(error) from None
 
 
-def _decode(token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str]) -> VerifiedToken:
+def _decode(
+    token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str], types: Collection[str]
+) -> VerifiedToken:
     registry = AlgorithmRegistry(algorithms=allowed, strict_check_header=False)
-    decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys), registry=registry)
+    decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys, types), registry=registry)
     return VerifiedToken(decoded.header["alg"], decoded.claims)
 
 
-def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> Key:
+def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: Collection[str]) -> Key:
     """Return the one key that fits a header with an allowed ``alg``."""
     # RFC 7515 §4.1.11: refuse every critical extension, because none is implemented here.
     if "crit" in header:
         raise _CriticalHeader
-    # RFC 8725 §3.11: refuse an access token or a logout token, even if the issuer signed it.
-    if str(header.get("typ", "JWT")).lower() not in ("jwt", "application/jwt"):
+    # RFC 8725 §3.11: refuse a token of another kind, even if the issuer signed it.
+    if str(header.get("typ", "JWT")).lower() not in types:
         raise _OtherType
     kid = header.get("kid")
     fitting = [key for key in keys if kid in (None, key.get("kid")) and _fits(key, header["alg"])]

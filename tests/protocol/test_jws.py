@@ -492,3 +492,16 @@ def test_the_es512_example_of_rfc_7515_has_no_claims(issuer: ScriptedIssuer) -> 
         verify_signature(RFC_ES512, keys, ())
     with pytest.raises(TokenError, match="signature"):
         verify_signature(flip(RFC_ES512, 0), keys, ())
+
+
+def test_another_type_is_accepted_only_if_the_caller_names_it(issuer: ScriptedIssuer) -> None:
+    """A logout token is not an ID token, and an ID token is not a logout token. [T10]"""
+    client = issuer.provider().client
+    header = {"alg": "ES256", "kid": "main", "typ": "logout+jwt"}
+    logout_token = sign(header, claims_of(issuer.url), issuer.key, "ES256")
+    with pytest.raises(TokenError, match="typ"):
+        client.verify(logout_token, ["ES256"])
+    token, expected = client.verify(logout_token, ["ES256"], ["logout+jwt"])
+    assert (token.claims["iss"], expected.issuer, expected.client_id) == (issuer.url, issuer.url, CLIENT_ID)
+    with pytest.raises(TokenError, match="typ"):
+        client.verify(issuer.id_token(), ["ES256"], ["logout+jwt"])
