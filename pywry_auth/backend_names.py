@@ -1,4 +1,4 @@
-"""Ground: the storage backends, their options and defaults."""
+"""The storage backends, their options and defaults."""
 
 from __future__ import annotations
 

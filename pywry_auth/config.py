@@ -1,4 +1,4 @@
-"""Ground: the settings from the environment.
+"""The settings from the environment.
 
 Errors name the variable and never contain its value.
 """

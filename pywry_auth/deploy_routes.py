@@ -1,4 +1,4 @@
-"""Face: the authentication routes for a web application."""
+"""The authentication routes for a web application."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ def _routes(
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     if settings is None:
         raise AuthenticationError(
-            "No provider is configured: set PYWRY_OAUTH2__CLIENT_ID and the provider's other settings, "
-            "or pass provider=.",
+            "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID, or "
+            "pass provider=.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return create_provider_from_settings(settings)

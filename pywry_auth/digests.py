@@ -1,4 +1,4 @@
-"""Ground: digests of texts, and comparison of secrets in constant time."""
+"""Digests of texts, and comparison of secrets in constant time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ground: every error code, with its meaning and its HTTP status."""
+"""Every error code, with its meaning and its HTTP status."""
 
 from __future__ import annotations
 

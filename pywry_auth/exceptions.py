@@ -1,4 +1,4 @@
-"""Ground: the errors of this package, and their codes.
+"""The errors of this package, and their codes.
 
     AuthenticationError           sign-in failed, or the configuration is wrong
     ├── AuthFlowTimeout           the user did not sign in within the time allowed
@@ -88,7 +88,7 @@ class TokenRefreshError(TokenError):
 
 @contextmanager
 def naming_provider(provider: str) -> Iterator[None]:
-    """Add the provider's name to any ``AuthenticationError`` of the block."""
+    """Add the provider's name to any ``AuthenticationError`` raised in the block."""
     try:
         yield
     except AuthenticationError as error:

@@ -1,4 +1,4 @@
-"""Face: sessions, guards and signals for a Flask application."""
+"""Sessions, guards and signals for a Flask application."""
 
 from __future__ import annotations
 

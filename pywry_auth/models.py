@@ -1,4 +1,4 @@
-"""Ground: frozen values that all layers use.
+"""Frozen values that all layers use.
 
 Their ``repr`` shows no secrets.
 """

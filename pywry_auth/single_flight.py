@@ -1,4 +1,4 @@
-"""Ground: one caller works, and the others share its outcome."""
+"""Shared calls: one caller works, and the others share its outcome."""
 
 from __future__ import annotations
 

@@ -228,12 +228,12 @@ def test_a_denial_is_reported_to_the_program_and_to_the_user(provider: GenericOI
     """The error is the provider's own, and the page is honest. [N10]"""
     person = Person(action="cancel")
     app = PyWry()
-    with pytest.raises(AuthenticationError, match="did not agree") as caught:
+    with pytest.raises(AuthenticationError, match="denied the request") as caught:
         _login(app, provider, person)
     assert caught.value.provider == "oidc"
     assert caught.value.flow_id
-    assert "did not work" in person.last_page
-    assert "did not agree" in person.last_page
+    assert "Sign-in failed" in person.last_page
+    assert "denied the request" in person.last_page
     assert "Complete" not in person.last_page
     assert not app.is_authenticated
 
@@ -254,7 +254,7 @@ def test_a_token_endpoint_failure_is_reported_to_the_program_and_to_the_user(
     with pytest.raises(TokenError, match="500") as caught:
         _login(app, provider, person)
     assert caught.value.error == "provider_unreachable"
-    assert "did not work" in person.last_page
+    assert "Sign-in failed" in person.last_page
     assert "Traceback" not in person.last_page
     assert not app.is_authenticated
 
@@ -282,7 +282,7 @@ def test_a_response_of_another_issuer_is_refused_and_no_code_is_sent(
         _login(PyWry(), provider, person)
     assert caught.value.error == "issuer_mismatch"
     assert idp.calls["token"] == 0
-    assert "did not work" in person.last_page
+    assert "Sign-in failed" in person.last_page
 
 
 def test_the_state_of_a_program_before_during_and_after_a_sign_in(

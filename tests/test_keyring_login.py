@@ -71,8 +71,8 @@ def _refuse(message: object, *more: Any) -> str:
     ("vault", "reason"),
     [
         (_SwitchedOff(), "switched off"),
-        (fail.Keyring(), "there is no keyring"),
-        (_PlainText(), "that keeps secrets"),
+        (fail.Keyring(), "no secure keyring was found"),
+        (_PlainText(), "no secure keyring was found"),
     ],
 )
 def test_an_unusable_keyring_is_reported_before_the_browser_opens(

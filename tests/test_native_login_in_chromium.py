@@ -164,8 +164,8 @@ def test_a_cancellation_is_reported_to_the_user_and_to_the_program(
         with pytest.raises(AuthenticationError) as caught:
             login.result(_SECONDS)
     assert caught.value.error == "access_denied"
-    assert _sees(chromium, "Sign-in did not work")
-    assert "did not agree" in chromium.find_element(By.TAG_NAME, "main").text
+    assert _sees(chromium, "Sign-in failed")
+    assert "denied the request" in chromium.find_element(By.TAG_NAME, "main").text
 
 
 def test_a_user_with_a_session_at_the_provider_only_has_to_agree(

@@ -381,7 +381,7 @@ def test_tokens_of_another_client_or_issuer_are_neither_used_nor_destroyed(
     client = _client("" if another == "client" else everywhere.client_id)
     with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
         other = Desk(idp, client.client_id, everywhere.store)
-        with pytest.raises(AuthenticationError, match="did not agree"):
+        with pytest.raises(AuthenticationError, match="denied the request"):
             other.sign_in(Person(action="cancel"), account="user-alice")
         other.provider().close()
     assert everywhere.tokens() == replace(theirs, id_token_claims=everywhere.tokens().id_token_claims)

@@ -141,7 +141,7 @@ def test_a_repeated_callback_leads_to_the_application_or_an_error(walk: Walk) ->
     walk.press("Sign out")
     walk.see("Welcome", "/")
     walk.go(callback)
-    walk.see("Sign-in did not work")
+    walk.see("Sign-in failed")
     assert "start again" in walk.text
     walk.press("Try again")
     walk.see("Sign in")
@@ -173,7 +173,7 @@ def test_every_page_is_readable_in_light_dark_and_narrow(walk: Walk) -> None:
 
     look("/", "Welcome")
     look("/nothing", "Not Found")
-    look("/auth/callback?state=x&code=y", "Sign-in did not work")
+    look("/auth/callback?state=x&code=y", "Sign-in failed")
     look("/account", "Sign in")
     walk.sign_in(*_BOB)
     walk.arrive("/account")

@@ -1,4 +1,4 @@
-"""Face: the same login in FastAPI.
+"""The login in FastAPI: routes, middleware and guards.
 
 The event loop never waits for a store or a provider.
 """

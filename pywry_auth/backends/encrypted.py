@@ -92,16 +92,16 @@ class EncryptedBackend(Backend):
 
     @contextmanager
     def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
-        """Hold a lock of the other backend (see :meth:`Backend.lock`)."""
+        """Hold a lock of the wrapped backend (see :meth:`Backend.lock`)."""
         with self._inner.lock(key, lifetime, wait):
             yield
 
     def probe(self) -> None:
-        """Check that the other backend works (see :meth:`Backend.probe`)."""
+        """Check that the wrapped backend works (see :meth:`Backend.probe`)."""
         self._inner.probe()
 
     def close(self) -> None:
-        """Close the other backend's connections."""
+        """Close the wrapped backend's connections."""
         self._inner.close()
 
     def _ciphertext(self, key: str, expected: bytes) -> bytes | None:

@@ -125,7 +125,7 @@ class KeyringBackend(Backend):
             return answer.result(self._patience)
         except TimeoutError:
             answer.cancel()  # an act that has not begun is dropped; a running one waits for the user
-            raise unusable("it waits for the user's response to a prompt") from None
+            raise unusable("it waits for the user's response to a prompt", "Answer the prompt") from None
 
     def _prove(self) -> None:
         """Check, only once, that the keyring keeps an entry.

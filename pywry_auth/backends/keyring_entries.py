@@ -76,7 +76,7 @@ class Entries:
         return None
 
     def holds(self, name: str) -> bool:
-        """Return whether there is a value, reading only its head."""
+        """Return whether a value is stored, without reading all of it."""
         return bool(self._heads(name))
 
     def write(self, name: str, data: bytes) -> None:

@@ -21,6 +21,8 @@ except ImportError as error:
         " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite (a file that only you can read) or memory"
     ) from error
 
+_INSTALL = "Install a working one (on Linux a Secret Service such as gnome-keyring)"
+
 
 class Keyring(Protocol):
     """The methods of the ``keyring`` package that every keyring has."""
@@ -42,8 +44,8 @@ class ServiceVault:
 
     Args:
         service: The name of the service.
-        found: The keyring. None selects the one that the ``keyring`` package finds. It is refused if it
-            stores plain text, unless it was chosen by name.
+        found: The keyring. None selects the one that the ``keyring`` package finds. A keyring that
+            stores plain text is refused, unless the user chose it by name.
     """
 
     def __init__(self, service: str, found: Keyring | None) -> None:
@@ -90,21 +92,21 @@ def _explained() -> Iterator[None]:
     except StoreUnavailable:
         raise
     except errors.NoKeyringError as error:
-        raise unusable("there is no keyring, or none that keeps secrets") from error
+        raise unusable("no secure keyring was found") from error
     except (errors.InitError, errors.KeyringLocked) as error:
-        raise unusable("it is locked, and the user did not unlock it") from error
+        raise unusable("it is locked, and the user did not unlock it", "Unlock it") from error
     except Exception as error:  # noqa: BLE001 - from any system, and it may contain a secret
         raise unusable(f"it failed with {type(error).__name__}") from None
 
 
-def unusable(reason: str) -> StoreUnavailable:
+def unusable(reason: str, remedy: str = _INSTALL) -> StoreUnavailable:
     """Return the error for an unusable keyring, with the remedies.
 
     Args:
         reason: The condition of the keyring.
+        remedy: The first remedy; the others are settings.
     """
     return StoreUnavailable(
-        f"The system's keyring cannot be used: {reason}. Unlock it, or install one (on Linux a Secret"
-        " Service such as gnome-keyring), or set PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite (a file that only"
-        " you can read) or memory."
+        f"The system's keyring cannot be used: {reason}. {remedy}, or set"
+        " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite (a file that only you can read) or memory."
     )

@@ -84,7 +84,7 @@ def _web() -> None:
                 open_browser(f"{site}/")
             while server.poll() is None:
                 wait_for_signal()
-            raise _not_serving("The web server ended")
+            raise _not_serving("The web server stopped")
 
 
 def _require_gunicorn() -> None:
@@ -178,8 +178,8 @@ def _instructions(site: str) -> str:
 
     {site}/
 
-    {_ADMIN.username:<6} {_ADMIN.password:<11} is an administrator
-    {_USER.username:<6} {_USER.password:<11} is not
+Sign in as {_ADMIN.username} (password {_ADMIN.password}), an administrator,
+or as {_USER.username} (password {_USER.password}), who is not.
 
 Several workers share one SQLite file. Sign-ins and sign-outs are listed below. Ctrl-C stops the demo.
 """

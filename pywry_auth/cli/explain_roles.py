@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "file",
-        help="the user's profile as JSON, as the provider sends it: user_info of GET /auth/userinfo, and "
-        "those claims of the ID token that the rules need; - for standard input",
+        help="a JSON file with the user's profile (user_info of GET /auth/userinfo); add the ID token's "
+        "claims that your rules use. - reads standard input",
     )
     parser.add_argument(
         "--verified-email",
@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--provider-name",
         default="",
         metavar="NAME",
-        help="the provider's name on a site with several; PYWRY_OAUTH2__PROVIDER is still its kind",
+        help="the provider's name on a site with several providers; PYWRY_OAUTH2__PROVIDER still gives "
+        "its kind",
     )
 
 
@@ -66,7 +67,8 @@ def _explain(file: str, verified_email: str, name: str) -> None:
     settings = get_settings()
     if settings.oauth2 is None:
         raise _unusable(
-            "PYWRY_OAUTH2__CLIENT_ID is not set: set it, because the provider decides which addresses count"
+            "PYWRY_OAUTH2__CLIENT_ID is not set: set the provider's variables, because each provider "
+            "verifies addresses in its own way"
         )
     rules = deploy_options(settings.deploy, None, use_pkce=True, shared=False).rules
     profile = _profile(file)
@@ -104,7 +106,8 @@ def _email(provider: OAuthProvider, profile: Claims, verified_email: str, rules:
     github = isinstance(provider, GitHubProvider)  # lists verified addresses only for an access token
     if verified_email and not github:
         raise _unusable(
-            "--verified-email is for GitHub: omit it, the profile says whether its address is verified"
+            "--verified-email is only for GitHub: omit it. This provider's profile says whether its address "
+            "is verified"
         )
     if github and not rules.trust_unverified_email:
         return None if is_no_reply(verified_email) else canonical_email(verified_email)
@@ -126,16 +129,16 @@ def _explanation(subject: Subject, rules: AccessRules) -> str:
 def _email_line(subject: Subject, rules: AccessRules) -> str:
     claimed = subject.profile.get("email")
     if subject.email:
-        way = "because TRUST_UNVERIFIED_EMAIL is set" if rules.trust_unverified_email else "verified"
+        way = "accepted because TRUST_UNVERIFIED_EMAIL is set" if rules.trust_unverified_email else "verified"
         return f"{subject.email}, {way}"
     if not rules.need_email:
-        return f"{claimed or 'none'}, which no rule uses"
+        return f"{claimed} (no rule uses it)" if claimed else "none"
     if not claimed:
         return "none in the profile"
     return (
         f"{claimed}, which is ignored: this profile does not say that the provider has verified it. "
-        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL. For GitHub, give its verified "
-        "address with --verified-email"
+        "Name the user ID instead, or set TRUST_UNVERIFIED_EMAIL (unsafe if users choose their own address). "
+        "For GitHub, give the user's verified address with --verified-email"
     )
 
 

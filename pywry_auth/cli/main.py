@@ -12,7 +12,7 @@ from pywry_auth.exceptions import AuthenticationError
 
 COMMANDS = {
     "login": "sign in with the provider of the PYWRY_OAUTH2__* variables",
-    "demo": "try a web application here, with a local identity provider",
+    "demo": "try a web application or program on this machine, with a local identity provider",
     "explain-roles": "show a user's roles, and the rules that give or refuse them",
 }
 """Each command with its summary.

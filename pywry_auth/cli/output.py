@@ -1,4 +1,4 @@
-"""Output of commands: results on stdout, complaints on stderr."""
+"""Output of commands: results on stdout, errors on stderr."""
 
 from __future__ import annotations
 

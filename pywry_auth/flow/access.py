@@ -117,14 +117,15 @@ class AccessRules:
     def access_result(self, subject: Subject) -> RuleResult:
         """Return the rule that admits or refuses a user."""
         if not self.allowed_users and not self.allowed_email_domains:
-            why = "neither it nor ALLOWED_EMAIL_DOMAINS is set: every user of the provider may sign in"
-            return RuleResult("ALLOWED_USERS", why)
+            why = "neither ALLOWED_USERS nor ALLOWED_EMAIL_DOMAINS is set"
+            return RuleResult("ALLOWED_USERS", f"{why}: every user of the provider may sign in")
         listed = _listed(subject, self.allowed_users)
         if listed:
             return RuleResult("ALLOWED_USERS", listed)
         domain = subject.email.partition("@")[2] if subject.email else ""
         if domain and domain in {entry.lower().removeprefix("@") for entry in self.allowed_email_domains}:
-            why = f"{domain} is listed, and the provider has verified the address"
+            basis = "trusted without verification" if self.trust_unverified_email else "verified"
+            why = f"{domain} is listed, and the address is {basis}"
             return RuleResult("ALLOWED_EMAIL_DOMAINS", why)
         why = "neither the user ID nor a verified address is in ALLOWED_USERS or ALLOWED_EMAIL_DOMAINS"
         unverified = "" if subject.email else " (the provider has not verified the profile's address)"
@@ -137,7 +138,8 @@ class AccessRules:
         if canonical_email(subject.profile.get("email")) in _emails(self.admin_users):
             why = (
                 "the profile's e-mail address is an administrator's, but the provider has not verified it: "
-                "name the user ID in ADMIN_USERS instead, or set TRUST_UNVERIFIED_EMAIL"
+                "name the user ID in ADMIN_USERS instead, or set TRUST_UNVERIFIED_EMAIL (unsafe if users "
+                "choose their own address)"
             )
             return RuleResult("ADMIN_USERS", why, refused=True)
         if not self.admin_users:

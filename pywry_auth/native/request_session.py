@@ -40,7 +40,8 @@ class RequestSession(ProviderSession):
         super().__init__(options)
         if not origins:
             raise AuthenticationError(
-                "No origin was given: name each one that may get the token, such as https://api.example.com.",
+                "No origin was given: name each origin that may receive the access token, "
+                "such as https://api.example.com.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         self._origins = {_origin(require_endpoint(origin, "The origin")) for origin in origins}

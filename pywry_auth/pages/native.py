@@ -47,7 +47,7 @@ def complete() -> PageResponse:
 
 
 def failed(message: str) -> PageResponse:
-    """Return the page of a sign-in that did not work.
+    """Return the page of a failed sign-in.
 
     Args:
         message: The error and the remedy, as plain text; it may contain text from the provider.
@@ -55,7 +55,7 @@ def failed(message: str) -> PageResponse:
     return _page(
         HTTPStatus.BAD_REQUEST,
         "failed",
-        "Sign-in did not work",
+        "Sign-in failed",
         printable(message, _MESSAGE_LIMIT),
         next_step="You can close this window and sign in again from the application.",
     )
@@ -66,8 +66,8 @@ def already_answered() -> PageResponse:
     return _page(
         HTTPStatus.CONFLICT,
         "notice",
-        "This sign-in was already answered",
-        "Each sign-in accepts only one response, and this one has already received it.",
+        "This sign-in has already received a response",
+        "Each sign-in accepts only one response, and this sign-in has already received one.",
         next_step="You can close this window. The application shows whether you are signed in.",
     )
 
@@ -77,7 +77,7 @@ def unfinished() -> PageResponse:
     return _page(
         HTTPStatus.ACCEPTED,
         "notice",
-        "Your sign-in is still being finished",
+        "Your sign-in is not finished yet",
         "The provider has not confirmed your identity yet.",
         next_step="You can close this window. The application shows whether you are signed in.",
     )

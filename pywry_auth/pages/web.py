@@ -34,10 +34,10 @@ def error_page(status: int, error: str, description: str, again: str, home: str)
     links = button_link(url, label)
     if not lost:
         links += Markup("<nav>{}</nav>").format(link(home, "Home"))
-    body = paragraph(description) + links + paragraph(f"Code: {error}", "next")
+    body = paragraph(description) + links + paragraph(f"Error code: {error}", "next")
     values = {"status": status, "error": error, "description": description}
     values |= {"url": url, "label": label, "home": home}
-    return Page("error", _TITLES.get(status, "Sign-in did not work"), body, "failed", values=values)
+    return Page("error", _TITLES.get(status, "Sign-in failed"), body, "failed", values=values)
 
 
 def choose_provider(targets: Mapping[str, str]) -> Page:
@@ -46,7 +46,7 @@ def choose_provider(targets: Mapping[str, str]) -> Page:
     Args:
         targets: The provider's name for each login URL, in the order of the buttons.
     """
-    body = paragraph("Choose the provider of your account.") + button_list(targets)
+    body = paragraph("Choose a provider to sign in with.") + button_list(targets)
     providers = [{"url": url, "label": label} for url, label in targets.items()]
     return Page("choose_provider", "Sign in", body, values={"providers": providers})
 

@@ -145,7 +145,7 @@ class ProtocolClient:
         with self.session() as session:
             answer = session.call("GET", url, headers={"Authorization": f"Bearer {access_token}"})
         if answer.status != 200:
-            raise answer.fault("no profile")
+            raise answer.fault("a profile")
         if answer.media_type != "application/jwt":
             return answer.json_object()
         text = answer.body.decode("ascii", errors="replace")

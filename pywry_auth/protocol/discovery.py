@@ -50,7 +50,7 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     url = issuer_url.rstrip("/") + "/.well-known/openid-configuration"
     answer = session.call("GET", url)
     if answer.status != 200:
-        raise answer.fault("no discovery document (check ISSUER_URL)")
+        raise answer.fault("a discovery document (check ISSUER_URL)")
     metadata = _read(answer.json_object())
     # OIDC Discovery §4.3: otherwise one issuer could act for another. The trailing slash is a common mistake.
     if metadata.issuer.removesuffix("/") != issuer_url.removesuffix("/"):

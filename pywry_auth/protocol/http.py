@@ -55,7 +55,7 @@ class ProviderAnswer:
         """
         value = self._json()
         if not isinstance(value, dict):
-            raise self.fault("JSON that is not an object")
+            raise self.fault("a JSON object")
         return value
 
     def json_list(self) -> list[Any]:
@@ -66,20 +66,20 @@ class ProviderAnswer:
         """
         value = self._json()
         if not isinstance(value, list):
-            raise self.fault("JSON that is not an array")
+            raise self.fault("a JSON array")
         return value
 
-    def fault(self, found: str) -> AuthenticationError:
+    def fault(self, expected: str) -> AuthenticationError:
         """Return the error for an answer that cannot be used.
 
         Args:
-            found: The answer's fault, as a noun: ``no profile``, say.
+            expected: The missing content, as a noun: ``a profile``, for example.
         """
         code = ErrorCode.PROVIDER_UNREACHABLE if self.status >= 500 else ErrorCode.INVALID_RESPONSE
         return AuthenticationError(
-            f"{_place(self.url)} answered with status {self.status}, "
-            f"{printable(self.media_type, 60) or 'no media type'} "
-            f"and {found}: check the endpoint's URL and the provider's state.",
+            f"{_place(self.url)} answered with status {self.status} "
+            f"({printable(self.media_type, 60) or 'no media type'}) instead of {expected}: "
+            "check the endpoint's URL, and whether the provider is working.",
             error=code,
         )
 
@@ -88,7 +88,7 @@ class ProviderAnswer:
             return json.loads(self.body, parse_constant=_not_json, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             # This is mostly a proxy's error page. The parser's error contains the body, so it is not chained.
-            raise self.fault(f"a body that is not JSON ({type(error).__name__})") from None
+            raise self.fault(f"valid JSON ({type(error).__name__})") from None
 
 
 def _finite(text: str) -> float:
@@ -235,9 +235,9 @@ class ProviderSession(OAuth2Session):
             encoding = response.headers.get("Content-Encoding", "identity").lower()
             answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response))
         if 300 <= answer.status < 400:
-            raise answer.fault("a redirect, which is never followed")
+            raise answer.fault("a direct answer (redirects are never followed)")
         if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:
-            raise answer.fault("a body that is compressed without request, or larger than 1 MiB")
+            raise answer.fault("an uncompressed body of at most 1 MiB")
         return answer
 
 

@@ -92,7 +92,8 @@ def verify_signature(
 
     Args:
         token: The token in compact form.
-        keys: The issuer's key set. If it lacks the key, it is fetched again, within its limits.
+        keys: The issuer's key set. If the set lacks the key, the set is fetched again, at most as often as
+            its limit allows.
         advertised: The issuer's signature algorithms; empty if its metadata does not list them.
         types: The values of ``typ`` to accept, in lower case (RFC 8725 §3.11). A token without ``typ`` counts
             as ``jwt``.

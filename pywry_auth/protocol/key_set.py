@@ -97,5 +97,5 @@ class KeySet:
             )
         keys = answer.json_object().get("keys") if answer.status == 200 else None
         if not isinstance(keys, list):
-            raise answer.fault("no key set (check JWKS_URL)")
+            raise answer.fault("a key set (check JWKS_URL)")
         return tuple(key for key in keys if isinstance(key, dict))

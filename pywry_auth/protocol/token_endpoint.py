@@ -88,7 +88,7 @@ class TokenEndpoint:
         """
         code, description = members.get("error"), members.get("error_description")
         if not isinstance(code, str) or not code or answer.status >= 500:
-            return answer.fault("no token")
+            return answer.fault("a token response")
         description = description if isinstance(description, str) else ""  # the description is optional
         ended = "refresh_token" in body and code in ENDED_GRANT
         kind: type[TokenError] = TokenRefreshError if ended else TokenError

@@ -100,7 +100,7 @@ class GitHubProvider(OAuthProvider):
         """
         answer = self._get("", access_token)
         if answer.status != 200:
-            raise answer.fault("no profile")
+            raise answer.fault("a profile")
         profile = answer.json_object()
         if not profile.get("email"):
             try:
@@ -165,7 +165,7 @@ class GitHubProvider(OAuthProvider):
         if answer.status in (403, 404) and not busy:  # the scope was requested but not granted
             return None
         if answer.status != 200:
-            raise answer.fault("no addresses")
+            raise answer.fault("a list of addresses")
         for entry in answer.json_list():
             if isinstance(entry, dict) and entry.get("primary") is True and entry.get("verified") is True:
                 address = entry.get("email")

@@ -55,7 +55,7 @@ def in_memory(settings: PyWrySettings) -> str:
 
 
 class AccessLogger(Logger):
-    """gunicorn's logger, with paths on one line and without queries.
+    """A gunicorn logger that logs paths without line breaks or queries.
 
     The query of a callback contains the authorization code.
     """

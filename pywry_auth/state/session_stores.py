@@ -93,7 +93,7 @@ class RedisSessionStore(SessionStore):
 def session_store_for(
     options: StorageOptions, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0
 ) -> SessionStore:
-    """Return the session store of storage options.
+    """Return the session store that the options describe.
 
     Equal arguments return the same instance, as with :func:`get_session_store`.
     """

@@ -88,7 +88,7 @@ class TokenStore:
 
         Args:
             key: The user's ID.
-            tokens: The useless token set, unchanged since it was loaded.
+            tokens: The token set to remove, unchanged since it was loaded.
 
         Returns:
             Whether it was removed.
@@ -107,8 +107,8 @@ class TokenStore:
     def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
         """Return a lock on one user's tokens (see :meth:`Backend.lock`).
 
-        A caller waits for two lifetimes, because the holder may have died, and the next holder needs time
-        too.
+        A caller waits at most two lifetimes: one until the lock of a dead holder expires, and one for the
+        next holder.
 
         Args:
             key: The user's ID.

@@ -65,7 +65,7 @@ class AskingKeyring(WindowsKeyring):
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (NoKeyringError("canary"), "there is no keyring"),
+        (NoKeyringError("canary"), "no secure keyring was found"),
         (InitError("canary"), "locked"),
         (KeyringLocked("canary"), "locked"),
         (KeyringError("canary"), "KeyringError"),
@@ -278,7 +278,7 @@ def test_a_plain_text_keyring_is_never_chosen_automatically(
     monkeypatch.setattr(keyring_package, "get_keyring", lambda: vault)
     backend = KeyringBackend("desk", folder=tmp_path)
     for act in (backend.probe, lambda: backend.put("k:1", b"v"), lambda: backend.get("k:1")):
-        with pytest.raises(StoreUnavailable, match=f"none that keeps secrets.*{CHOICES}"):
+        with pytest.raises(StoreUnavailable, match=f"no secure keyring was found.*{CHOICES}"):
             act()
     assert vault.entries == {}
 
@@ -302,7 +302,7 @@ def test_a_chain_of_plain_text_keyrings_is_never_chosen_automatically(tmp_path: 
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: plain\nVersion: 1\n")
     (information / "entry_points.txt").write_text("[keyring.backends]\nplain = plain\n")
-    assert "none that keeps secrets" in _probe(tmp_path, PYTHONPATH=str(tmp_path))
+    assert "no secure keyring was found" in _probe(tmp_path, PYTHONPATH=str(tmp_path))
 
 
 _PROBE = """
@@ -332,8 +332,8 @@ def _probe(tmp_path: Path, **environment: str) -> str:
 
 
 def test_a_missing_keyring_is_reported_with_the_remedies(tmp_path: Path) -> None:
-    """The error reports that there is no keyring. [N5]"""
-    assert "there is no keyring" in _probe(tmp_path)
+    """The error reports that no secure keyring was found. [N5]"""
+    assert "no secure keyring was found" in _probe(tmp_path)
 
 
 def test_a_keyring_switched_off_by_the_environment_or_a_file_is_detected(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_an_unverified_address_is_shown_with_the_remedy(explain: Explained) -> N
     assert "name the user ID in ADMIN_USERS instead, or set TRUST_UNVERIFIED_EMAIL" in text
     text = explain(profile, admin_users=_EMAIL, trust_unverified_email="true")
     assert _roles(text) == "viewer, admin"
-    assert f"{_EMAIL}, because TRUST_UNVERIFIED_EMAIL is set" in text
+    assert f"{_EMAIL}, accepted because TRUST_UNVERIFIED_EMAIL is set" in text
 
 
 def test_an_administrator_is_listed_by_id_and_never_by_login(explain: Explained) -> None:
@@ -120,7 +120,7 @@ def test_the_option_for_a_verified_address_is_for_github_only(explain: Explained
     """Other providers state it in the profile, as at the login. [T14]"""
     explain({"sub": "7", "email": _EMAIL}, "--verified-email", _EMAIL, at="microsoft", admin_users=_EMAIL)
     assert (explain.status, explain.out) == (1, "")
-    assert "--verified-email is for GitHub" in explain.err
+    assert "--verified-email is only for GitHub" in explain.err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tests.peers.web_server import Visitor, children_of
 
 def test_the_listed_users_sign_in_and_one_of_them_is_an_administrator(tmp_path: Path) -> None:
     with web_demo(tmp_path / "tmp", PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as demo:
-        users = re.findall(r"^ +(\w+) +(\w+) +is (an administrator|not)$", demo.text, re.MULTILINE)
+        users = re.findall(r"as (\w+) \(password (\w+)\), (an administrator|who is not)", demo.text)
         assert [name for name, _, _ in users] == ["alice", "bob"]
         for name, password, role in users:
             visitor = demo.visitor(name, password)
@@ -56,7 +56,7 @@ def test_a_server_that_dies_ends_the_demo_with_one_sentence(tmp_path: Path) -> N
         os.kill(demo.server, signal.SIGKILL)
         status, _, err = demo.program.end()
         assert status == 1
-        assert err.splitlines()[-1].startswith("pywry-auth: The web server ended")
+        assert err.splitlines()[-1].startswith("pywry-auth: The web server stopped")
         assert "Traceback" not in err
 
 

@@ -177,7 +177,7 @@ def test_a_title_names_the_problem(make_web: Callable[..., Web], faults: Faults)
     titles = {name: re.findall("<h1>(.+)</h1>", page.text)[0] for name, page in pages.items()}
     assert titles["forbidden"] == titles["cross site"] == "Not allowed"
     assert titles["nothing"] == "Page not found"
-    assert titles["used"] == titles["provider down"] == "Sign-in did not work"
+    assert titles["used"] == titles["provider down"] == "Sign-in failed"
     assert titles["sign in"] == titles["form"] == titles["reauthenticate"] == "Please sign in"
 
 

@@ -82,7 +82,7 @@ def test_a_template_replaces_the_error_page(flask_app: Callable[..., Browser]) -
     for path, status, title in (
         ("/auth/userinfo", 401, "Please sign in"),
         ("/auth/nothing", 404, "Page not found"),
-        ("/auth/callback", 400, "Sign-in did not work"),
+        ("/auth/callback", 400, "Sign-in failed"),
     ):
         page = browser.get(path, html=True)
         assert page.status_code == status

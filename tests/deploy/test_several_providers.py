@@ -245,7 +245,7 @@ def test_the_provider_choice_works_in_a_browser(
         for look in ({"width": 1280}, {"dark": True, "width": 1280}, {"width": 360}):
             set_appearance(chromium, **look)  # type: ignore[arg-type]
             assert (walk.heading, walk.faults_of_looks()) == ("Sign in", [])
-            assert walk.text.split("\n")[1:] == ["Choose the provider of your account.", "Corp", "My hub 2"]
+            assert walk.text.split("\n")[1:] == ["Choose a provider to sign in with.", "Corp", "My hub 2"]
         walk.press("My hub 2")
         assert chromium.current_url.startswith(hub.issuer)
         assert parameter(chromium.current_url, "redirect_uri") == f"{address}/auth/callback/my-hub_2"

@@ -244,7 +244,7 @@ def test_a_second_redirect_changes_nothing(
         assert browser.answer().status == 200
     for answer in (late, later):
         assert answer.status == 409
-        assert heading(answer.text) == "This sign-in was already answered"
+        assert heading(answer.text) == "This sign-in has already received a response"
     assert server.wait(PATIENCE) == PARAMETERS
 
 
@@ -305,7 +305,7 @@ def test_a_browser_that_is_held_too_long_gets_an_honest_page() -> None:
         server.expect(STATE)
         answer = fetch(server.redirect_uri, RIGHT)
         assert answer.status == 202
-        assert heading(answer.text) == "Your sign-in is still being finished"
+        assert heading(answer.text) == "Your sign-in is not finished yet"
         assert server.wait(PATIENCE) == PARAMETERS
         server.answer(pages.complete())  # no browser is held any more
 

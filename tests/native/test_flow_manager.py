@@ -344,7 +344,7 @@ def test_a_token_endpoint_failure_is_shown_on_the_page(
     assert flow.flow_state is AuthFlowState.FAILED
     assert store.list_keys() == []
     assert person.last_status == 400
-    assert "Sign-in did not work" in person.last_page
+    assert "Sign-in failed" in person.last_page
     assert "canary" not in person.last_page + str(caught.value)
 
 
@@ -362,7 +362,7 @@ def test_a_response_of_another_issuer_is_refused_before_its_code_is_sent(
         manager(provider).run_native(person.open, person.close)
     assert caught.value.error == "issuer_mismatch"
     assert idp.calls["token"] == 0
-    assert "Sign-in did not work" in person.last_page
+    assert "Sign-in failed" in person.last_page
 
 
 class BrokenStore(MemoryTokenStore):

@@ -191,7 +191,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 def test_a_media_type_is_shortened_to_one_line() -> None:
     """The media type is a text from the server. [T8, T31]"""
     answer = ProviderAnswer("https://id.example.com/token", 200, "text/\x1b[31m" + "canary" * 9999, b"")
-    text = str(answer.fault("no token"))
+    text = str(answer.fault("a token response"))
     assert text.isprintable()
     assert len(text) < 500
 

@@ -65,7 +65,7 @@ class AuthorizationEndpoint:
             return self._page(validated, session, problem=_OLD_PAGE)
         action = request.form.get("action")
         if action == "cancel":
-            raise OAuthError("access_denied", "the user did not agree")
+            raise OAuthError("access_denied", "the user denied the request")
         if action == "continue" and session:
             return self._grant(validated, session)
         if action == "login":

@@ -49,7 +49,7 @@ class EndSessionEndpoint:
             return {}
         claims = self._realm.keys.verified_claims(values["id_token_hint"])
         if claims is None:
-            raise PageError("The application did not show that it had signed you in (id_token_hint).")
+            raise PageError("The application sent an invalid ID token (id_token_hint).")
         return claims
 
     def _client(self, values: dict[str, str], hint: dict[str, Any]) -> Client | None:

@@ -92,9 +92,13 @@ class TokenEndpoints:
         verifier = required(values, "code_verifier")
         record = self._realm.vault.redeem("code", code, client.client_id)
         if record is None:
-            raise OAuthError("invalid_grant", "the code is unknown, used, too old or another client's")
+            raise OAuthError(
+                "invalid_grant", "the code is unknown, used, expired, or issued to another client"
+            )
         if redirect_uri != record.redirect_uri:
-            raise OAuthError("invalid_grant", "redirect_uri is not the one of the authorization request")
+            raise OAuthError(
+                "invalid_grant", "redirect_uri differs from the one in the authorization request"
+            )
         fits = same_secret(_challenge_of(verifier), record.code_challenge)
         if not _VERIFIER.fullmatch(verifier) or not fits:
             raise OAuthError("invalid_grant", "code_verifier does not fit the code_challenge")
@@ -111,7 +115,7 @@ class TokenEndpoints:
         if record is None:
             raise OAuthError(
                 "invalid_grant",
-                "the refresh token is unknown, already used, expired or belongs to another client",
+                "the refresh token is unknown, used, expired, or issued to another client",
             )
         return self._issue(record.grant, " ".join(dict.fromkeys(wanted)) or record.scope)
 
