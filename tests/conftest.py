@@ -12,7 +12,7 @@ from tests.peers.oidc_provider import OIDCProviderPeer
 from tests.peers.tls import TLSFiles, make_tls_files
 
 pytest_plugins = ["tests.backends.fixtures", "tests.deploy.fixtures"]
-"""Backends and wired applications, which several rooms of the tests use."""
+"""Backends and wired applications, which several test folders use."""
 
 
 @pytest.fixture(scope="session")

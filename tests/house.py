@@ -12,14 +12,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = "pywry_auth"
 
-_GROUND = frozenset(
+_BASE = frozenset(
     {"version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight", "digests"}
 )
-_TOWERS = _GROUND | {"protocol", "backends", "providers", "state", "pages"}
-_BRIDGE = _TOWERS | {"flow"}
-_WEB = _BRIDGE | {"deploy", "asgi"}
+_CORE = _BASE | {"protocol", "backends", "providers", "state", "pages"}
+_FLOW = _CORE | {"flow"}
+_WEB = _FLOW | {"deploy", "asgi"}
 
-FLOORS: Mapping[str, frozenset[str]] = {
+LAYERS: Mapping[str, frozenset[str]] = {
     "version": frozenset(),
     "error_codes": frozenset(),
     "exceptions": frozenset({"error_codes"}),
@@ -28,30 +28,33 @@ FLOORS: Mapping[str, frozenset[str]] = {
     "config": frozenset({"error_codes", "exceptions", "models", "backend_names"}),
     "single_flight": frozenset({"error_codes", "exceptions"}),
     "digests": frozenset(),
-    "protocol": _GROUND,
-    "backends": _GROUND,
-    "pages": _GROUND,
-    "providers": _GROUND | {"protocol"},
-    "state": _GROUND | {"backends"},
-    "flow": _TOWERS - {"pages"},
-    "native": _BRIDGE,
-    "deploy": _BRIDGE,
-    "asgi": _BRIDGE | {"deploy"},
+    "protocol": _BASE,
+    "backends": _BASE,
+    "pages": _BASE,
+    "providers": _BASE | {"protocol"},
+    "state": _BASE | {"backends"},
+    "flow": _CORE - {"pages"},
+    "native": _FLOW,
+    "deploy": _FLOW,
+    "asgi": _FLOW | {"deploy"},
     "flask": _WEB | {"deploy_routes"},
     "deploy_routes": _WEB,
-    "app": _BRIDGE | {"native"},
-    "testing": _GROUND | {"backends", "state", "pages"},
+    "app": _FLOW | {"native"},
+    "testing": _BASE | {"backends", "state", "pages"},
     "site": _WEB | {"flask", "deploy_routes"},
     "cli": _WEB | {"native", "app", "flask", "deploy_routes", "site", "testing"},
     "__main__": frozenset({"cli"}),
     "__init__": _WEB | {"native", "app"},
     "wsgi": frozenset({"site"}),
 }
-"""The rooms below each room or top-level file. Rooms on the same floor do not import each other."""
+"""The layers that each layer may import.
+
+A layer is a folder or a top-level file. Two layers at the same height do not import each other.
+"""
 
 _FLASK = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
 
-DOORS: Mapping[str, tuple[str, ...]] = {
+ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "requests": ("protocol/http.py",),
     "urllib3": ("protocol/http.py", "protocol/deadline.py"),
     "requests_oauthlib": ("protocol/http.py",),
@@ -74,13 +77,12 @@ DOORS: Mapping[str, tuple[str, ...]] = {
     "a2wsgi": ("asgi/*",),
     "fastapi": ("asgi/*",),
     "starlette": ("asgi/*",),
-    "segno": ("cli/*",),
     "pytest": ("testing/*",),
 }
-"""The files that may load each third-party package. Annotations elsewhere may name its types."""
+"""The files that may import each third-party package. Annotations in other files may name its types."""
 
 CLOSED_TO_ANNOTATIONS = frozenset({"flask"})
-"""Packages whose types may not be named outside their doors."""
+"""Packages whose types no other file may name, even in annotations."""
 
 SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "site/*")
 """The files that may read the settings. All others get them as arguments."""
@@ -137,8 +139,8 @@ def _names(node: ast.AST, path: str) -> list[str]:
     return []
 
 
-def room_of(path: str) -> str:
-    """Return the room of a file, or the name of a top-level file."""
+def layer_of(path: str) -> str:
+    """Return the layer of a file: its folder, or its own name at the top."""
     return Path(path).parts[0].removesuffix(".py")
 
 
@@ -160,23 +162,24 @@ def faults(source: str, path: str) -> list[str]:
 
 
 def _inside(entry: Import, path: str, rest: str) -> list[str]:
-    room, there = room_of(path), rest.partition(".")[0]
-    entered = f"{path}:{entry.line} imports {entry.name}"
-    if there not in FLOORS:
-        return [f"{entered}: the package's own face"]
-    if there != room and there not in FLOORS.get(room, frozenset()):
-        return [f"{entered}: {there} is not below {room}"]
+    layer, there = layer_of(path), rest.partition(".")[0]
+    found = f"{path}:{entry.line} imports {entry.name}"
+    if there not in LAYERS:
+        return [f"{found}: import the module that defines it"]
+    if there != layer and there not in LAYERS.get(layer, frozenset()):
+        return [f"{found}: {there} is not below {layer}"]
     if rest == "config.get_settings" and not any(fnmatch(path, reader) for reader in SETTINGS_READERS):
-        return [f"{entered}: the settings are read at the roof"]
+        return [f"{found}: only the files in SETTINGS_READERS may read the settings"]
     return []
 
 
 def _outside(entry: Import, path: str, package: str) -> list[str]:
-    doors = DOORS.get(package, ())
+    importers = ALLOWED_IMPORTERS.get(package, ())
     named_only = entry.typing and package not in CLOSED_TO_ANNOTATIONS
-    if named_only or any(fnmatch(path, door) for door in doors):
+    if named_only or any(fnmatch(path, importer) for importer in importers):
         return []
-    return [f"{path}:{entry.line} imports {entry.name}: its door is {' or '.join(doors) or 'nowhere'}"]
+    allowed = " or ".join(importers) or "no file"
+    return [f"{path}:{entry.line} imports {entry.name}: {package} may be imported in {allowed}"]
 
 
 def import_graph(sources: Mapping[str, str]) -> dict[str, set[str]]:

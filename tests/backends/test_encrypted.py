@@ -91,7 +91,7 @@ def _inflated(data: bytes) -> bytes:
         return b""
 
 
-def test_a_stolen_store_holds_no_token_and_no_profile(stolen: tuple[Backend, Dump]) -> None:
+def test_a_stolen_store_reveals_no_token_and_no_profile(stolen: tuple[Backend, Dump]) -> None:
     """No secret is readable in a stolen store. [T13]"""
     backend, dump = stolen
     bearer = _fill(EncryptedBackend(backend, [KEY]))

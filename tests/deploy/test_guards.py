@@ -49,7 +49,7 @@ def test_a_navigating_visitor_signs_in_and_returns_to_the_page(web: Web, path: s
 
 
 @pytest.mark.parametrize("path", GUARDED)
-def test_other_requests_get_401_without_a_redirect(web: Web, path: str) -> None:
+def test_requests_that_are_not_navigation_get_401(web: Web, path: str) -> None:
     """Scripts and programs cannot follow a redirect to the provider. [P14]"""
     for headers in OTHERS:
         response = web.client().get(path, base_url=SITE, headers=headers)

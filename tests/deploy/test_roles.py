@@ -159,7 +159,7 @@ def test_a_renamed_user_keeps_roles_and_a_reused_name_gets_none(
 def test_the_user_id_is_the_first_available_claim(
     custom: Callable[..., Web], faults: Faults, profile: dict[str, Any], user: str
 ) -> None:
-    """Sessions and tokens accept any text as a user ID. [S7]"""
+    """The claims are tried in a fixed order. [S7]"""
     web = custom()
     browser = _with_profile(web, faults, **profile)
     assert browser.user == user

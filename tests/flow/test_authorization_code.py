@@ -203,7 +203,7 @@ def test_an_injected_code_is_stopped_by_pkce_without_a_nonce(issuer: ScriptedIss
         ({"sub": ""}, ErrorCode.INVALID_ID_TOKEN),
     ],
 )
-def test_an_invalid_id_token_fails_the_login_and_requests_no_profile(
+def test_an_invalid_id_token_fails_the_login_before_a_profile_is_requested(
     issuer: ScriptedIssuer, claims: dict[str, object], error: str
 ) -> None:
     """Nonce, issuer, audience, expiry and subject are validated. [T5, T20, T28]"""

@@ -609,7 +609,7 @@ def test_a_default_socket_timeout_has_no_effect() -> None:
         socket.setdefaulttimeout(None)
 
 
-def test_more_descriptors_than_select_can_count_are_no_obstacle() -> None:
+def test_a_program_with_over_1024_open_files_can_sign_in() -> None:
     """A desktop program may have thousands of open files; ``select()`` is limited to 1024."""
     import resource
 

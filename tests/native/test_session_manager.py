@@ -145,7 +145,7 @@ def _at_once(ask: Callable[[], str], threads: int) -> set[str]:
 def test_many_threads_make_one_refresh_and_get_its_token(
     idp: IdentityProvider, session: SessionManager
 ) -> None:
-    """A second call with the old refresh token would end the grant. [N6]"""
+    """A second call with the old refresh token would make the provider revoke the grant. [N6]"""
     _age(session, 1)
     before = idp.calls["token"]
     got = _at_once(session.get_access_token, 32)

@@ -42,7 +42,7 @@ def login(provider: OAuthProvider) -> OAuthTokenSet:
     return complete(provider, request, parameters_of(Person().authorize(request.url))).tokens
 
 
-def test_the_settings_create_it_with_its_own_scopes() -> None:
+def test_the_settings_create_the_provider_with_its_own_scopes() -> None:
     """``PROVIDER=github`` is enough. [S3, S4]"""
     provider = create_provider_from_settings(OAuth2Settings(provider="github", client_id=CLIENT_ID))
     assert isinstance(provider, GitHubProvider)

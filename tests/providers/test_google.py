@@ -42,7 +42,7 @@ def login(google: Google) -> OAuthTokenSet:
     return complete(provider, request, parameters_of(Person().authorize(request.url))).tokens
 
 
-def test_the_settings_create_it_with_its_own_scopes() -> None:
+def test_the_settings_create_the_provider_with_its_own_scopes() -> None:
     """``PROVIDER=google`` is enough. [S3, S4]"""
     settings = OAuth2Settings(provider="google", client_id=CLIENT_ID)
     provider = create_provider_from_settings(settings)

@@ -31,7 +31,7 @@ def login(provider: MicrosoftProvider, *more: tuple[str, str]) -> AuthFlowResult
     return complete(provider, request, [*parameters_of(Person().authorize(request.url)), *more])
 
 
-def test_the_settings_create_it_with_its_own_scopes() -> None:
+def test_the_settings_create_the_provider_with_its_own_scopes() -> None:
     """``PROVIDER=microsoft`` is enough. [S3, S4]"""
     provider = create_provider_from_settings(OAuth2Settings(provider="microsoft", client_id=CLIENT_ID))
     assert isinstance(provider, MicrosoftProvider)

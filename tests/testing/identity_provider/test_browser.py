@@ -78,7 +78,7 @@ def test_sessions_expire(alice: Person, clock: Clock) -> None:
 
 
 def test_an_old_session_cookie_is_refused(alice: Person) -> None:
-    """It ends at a sign-out and when another user signs in. [T9]"""
+    """The session ends at a sign-out and when another user signs in. [T9]"""
     old = Person(alice.issuer)
     alice.signs_in()
     old.browser.cookies.update(alice.browser.cookies)
