@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 
 import pytest
 from selenium import webdriver
 
+from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
 from tests.peers.browser import open_chromium
 from tests.peers.oidc_provider import OIDCProviderPeer
 from tests.peers.tls import TLSFiles, make_tls_files
@@ -33,3 +35,19 @@ def oidc_provider_peer() -> Iterator[OIDCProviderPeer]:
     """npm's oidc-provider with one native client, required PKCE and rotating refresh tokens."""
     with OIDCProviderPeer() as peer:
         yield peer
+
+
+_SIGNALS = (user_logged_in, user_logged_out, login_failed, token_refreshed)
+
+
+@pytest.fixture(autouse=True)
+def no_receiver_remains() -> Iterator[None]:
+    """Disconnect the signal receivers that a test connected, so that later tests do not call them."""
+    earlier = {signal: set(signal.receivers) for signal in _SIGNALS}
+    yield
+    for signal in _SIGNALS:
+        for key in set(signal.receivers) - earlier[signal]:
+            receiver = signal.receivers[key]
+            living = receiver() if isinstance(receiver, weakref.ref) else receiver
+            if living is not None:
+                signal.disconnect(living)

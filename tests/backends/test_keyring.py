@@ -252,7 +252,7 @@ def test_no_thread_remains_after_the_work(keyring: KeyringBackend) -> None:
     for thread in threading.enumerate():
         if thread.name.startswith("pywry_auth keyring"):
             thread.join(30)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_a_keyring_that_the_program_chose_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_stopping_leaves_no_thread_connection_or_port() -> None:
         assert idle.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=10)
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert threading.active_count() <= threads
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
 def test_it_serves_https_and_a_silent_connection_does_not_block_it(tls_files: TLSFiles) -> None:
