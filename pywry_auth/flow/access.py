@@ -128,8 +128,9 @@ class AccessRules:
             why = f"{domain} is listed, and the address is {basis}"
             return RuleResult("ALLOWED_EMAIL_DOMAINS", why)
         why = "neither the user ID nor a verified address is in ALLOWED_USERS or ALLOWED_EMAIL_DOMAINS"
-        unverified = "" if subject.email else " (the provider has not verified the profile's address)"
-        return RuleResult("ALLOWED_USERS", why + unverified, refused=True)
+        if self.need_email and not self.trust_unverified_email and not subject.email:
+            why += " (the provider has not verified the profile's address)"
+        return RuleResult("ALLOWED_USERS", why, refused=True)
 
     def _admin(self, subject: Subject) -> RuleResult:
         listed = _listed(subject, self.admin_users)

@@ -243,3 +243,21 @@ def test_a_user_of_one_provider_is_not_the_user_of_another_with_the_same_id() ->
 
 def test_a_subject_shows_neither_profile_nor_address() -> None:
     assert "canary" not in repr(Subject({"sub": "canary"}, "canary@example.com", "corp"))
+
+
+@pytest.mark.parametrize(
+    ("rules", "mentioned"),
+    [
+        ({"allowed_users": ["user-bob"]}, False),
+        ({"allowed_users": ["bob@example.com"]}, True),
+        ({"allowed_email_domains": ["example.org"]}, True),
+        ({"allowed_email_domains": ["example.org"], "trust_unverified_email": True}, False),
+    ],
+)
+def test_a_refusal_mentions_verification_only_if_a_rule_depends_on_it(
+    rules: dict[str, Any], mentioned: bool
+) -> None:
+    subject = Subject({"sub": "user-alice", "email": "alice@example.com"}, None, "")
+    result = AccessRules(**rules).access_result(subject)
+    assert result.refused
+    assert ("has not verified" in result.why) is mentioned
