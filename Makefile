@@ -6,7 +6,7 @@ BIN := .venv/bin
 NPM_PEER := tests/peers/oidc_provider
 LOWEST := .venv/lowest
 # The number of test processes. Many tests wait for servers and browsers, so twice the number of processors is faster.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(2 * (os.cpu_count() or 1))")
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(1 + (os.cpu_count() or 1))")
 
 # The tests whose coverage is measured: they run in the process of the tests. For the others it would double the time.
 CORE_TESTS := tests/backends tests/flow tests/pages tests/protocol tests/providers tests/state

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPResponse
+from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -70,11 +71,11 @@ def fetch(redirect_uri: str, target: str, method: str = "GET") -> Answer:
 
 
 def is_listening(redirect_uri: str) -> bool:
-    try:
-        Client(redirect_uri).socket.close()
-    except ConnectionRefusedError:
-        return False
-    return True
+    """Tell whether this process listens on the port, which another process may have taken by now."""
+    port = f":{urlsplit(redirect_uri).port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(port) and row[3] == "0A"}
+    return not listening.isdisjoint(name.partition(" ")[2] for name in open_descriptors())
 
 
 class Running(Generic[T]):
