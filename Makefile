@@ -5,7 +5,7 @@ export PYTHON
 BIN := .venv/bin
 NPM_PEER := tests/peers/oidc_provider
 LOWEST := .venv/lowest
-# The number of test processes. Many tests wait for servers and browsers, so twice the number of processors is faster.
+# The number of test processes: one more than processors, because many tests wait for servers and browsers.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(1 + (os.cpu_count() or 1))")
 
 # The tests whose coverage is measured: they run in the process of the tests. For the others it would double the time.
