@@ -88,7 +88,7 @@ class _Section(BaseSettings):
     def _is_text(cls, value: object) -> object:
         # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
         if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError("it is not text in UTF-8")
+            raise ValueError("the value must be valid UTF-8")
         return value
 
 
@@ -379,7 +379,7 @@ def get_settings(
         return _read(env_file, secrets_dir)
     except (SettingsError, UnicodeError, OSError):
         # Their texts, and those of their causes, could quote the file.
-        raise _unreadable(places, "it must be UTF-8 text that this user can read") from None
+        raise _unreadable(places, "each file must be UTF-8 text that this process can read") from None
 
 
 def _unreadable(places: list[str], why: str) -> AuthenticationError:

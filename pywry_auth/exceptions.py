@@ -6,7 +6,7 @@
     ├── StoreUnavailable          the store cannot be reached or used at present
     └── TokenError                tokens could not be obtained or validated
         ├── TokenExpiredError     the access token has expired and there is no refresh token
-        └── TokenRefreshError     the provider refused the refresh token: sign in again
+        └── TokenRefreshError     the tokens cannot be refreshed: sign in again
 
 Each error carries a stable ``error`` code: the provider's own (RFC 6749 §4.1.2.1, §5.2) if it sent
 one, otherwise a member of ``ErrorCode``.
@@ -83,7 +83,10 @@ class TokenExpiredError(TokenError):
 
 
 class TokenRefreshError(TokenError):
-    """The provider refused the refresh token: sign in again."""
+    """The tokens cannot be refreshed: sign in again.
+
+    The provider refused the refresh token, or returned an invalid ID token or one for another user or issuer.
+    """
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def open_backend(options: StorageOptions) -> Backend:
 
     Raises:
         ValueError: There is no such backend; the text lists those that exist. Or a URL or key is malformed.
-        ImportError: The backend needs a package that is missing; the text is the command that installs it.
+        ImportError: The backend needs a package that is missing; the text names the command for it.
     """
     if options.encryption_keys:
         return encrypted(open_backend(replace(options, encryption_keys=())), options.encryption_keys)

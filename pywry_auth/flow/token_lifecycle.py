@@ -96,8 +96,8 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
     with naming_provider(provider.name):
         if not tokens.refresh_token:
             raise TokenExpiredError(
-                "The access token has expired and the provider issued no refresh token: sign in again, "
-                "and request offline access if sign-ins should last.",
+                "The access token cannot be refreshed, because the provider issued no refresh token: sign in "
+                "again when it expires, and request offline access if sign-ins should last.",
                 error=ErrorCode.NO_REFRESH_TOKEN,
             )
         fresh = _ask(provider, tokens.refresh_token)

@@ -49,7 +49,7 @@ class Listener(Protocol):
     head_timeout: float
 
     def set_idle(self, connection: socket.socket, idle: bool) -> None:
-        """Mark whether a connection may be closed to make room."""
+        """Mark whether a connection may be closed for a new one."""
 
 
 class Exchange(BaseHTTPRequestHandler):

@@ -58,7 +58,7 @@ class LoopbackServer(ThreadingHTTPServer):
         self.head_timeout = head_timeout
         self._max_connections = max_connections
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, bool] = {}  # by age: may it be closed to make room?
+        self._open: dict[socket.socket, bool] = {}  # by age: may it be closed for a new one?
         self._handlers: set[threading.Thread] = set()
         self._acceptor: threading.Thread | None = None
         self._woken, self._waker = socket.socketpair()
@@ -119,7 +119,7 @@ class LoopbackServer(ThreadingHTTPServer):
             self._handlers = {handler for handler in self._handlers if handler.is_alive()} | {thread}
 
     def set_idle(self, connection: socket.socket, idle: bool) -> None:
-        """Mark whether a connection may be closed to make room.
+        """Mark whether a connection may be closed for a new one.
 
         It may not be closed while its answer is being prepared.
         """

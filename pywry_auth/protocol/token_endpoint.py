@@ -131,9 +131,9 @@ def _text(members: Mapping[str, Any], name: str) -> str | None:
     value = members.get(name)
     if value is None or value == "":
         return None
-    # Visible ASCII only (RFC 6749 appendix A): any other character could break out of a header.
+    # Printable ASCII only (RFC 6749 appendix A): any other character could break out of a header.
     if not isinstance(value, str) or not value.isascii() or not value.isprintable():
-        raise _not_allowed(f"{name} is not a string of visible characters")
+        raise _not_allowed(f"{name} is not a string of printable ASCII characters")
     return value
 
 

@@ -79,8 +79,8 @@ class MicrosoftProvider(OAuthProvider):
         named_by_domain = _DOMAIN.fullmatch(self.tenant_id) is not None
         if self.tenant_id not in _WORDS and not _is_guid(self.tenant_id) and not named_by_domain:
             raise self.configuration_error(
-                "TENANT_ID must be common, organizations, consumers, the tenant's GUID as its overview page "
-                "shows it, or one of its domains"
+                "TENANT_ID must be 'common', 'organizations' or 'consumers', the tenant's GUID (shown on the "
+                "tenant's overview page), or one of the tenant's domains"
             )
         self._named_by_domain = named_by_domain
         self._known = "" if named_by_domain else _WORDS.get(self.tenant_id, self.tenant_id)
@@ -123,7 +123,10 @@ class MicrosoftProvider(OAuthProvider):
         return False
 
     def is_same_issuer(self, name: str) -> bool:
-        """Return whether a response's ``iss`` names an admitted tenant."""
+        """Return whether a response's ``iss`` fits the configured issuer.
+
+        With ``common`` and ``organizations``, the GUID of any tenant fits.
+        """
         return _names_issuer(name, self.metadata.issuer)
 
     def expected_issuer(self, claims: Claims) -> str:

@@ -72,7 +72,7 @@ class RedisSessionStore(SessionStore):
         encryption_keys: See :func:`get_session_store`.
 
     Raises:
-        ImportError: The ``redis`` package is missing; the text is the command that installs it.
+        ImportError: The ``redis`` package is missing; the text names the command for it.
         ValueError: ``redis_url`` is not a valid Redis URL.
     """
 
@@ -141,7 +141,7 @@ def get_session_store(
 
     Raises:
         ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
-        ImportError: The backend needs a package that is missing; the text is the command that installs it.
+        ImportError: The backend needs a package that is missing; the text names the command for it.
         AuthenticationError: A setting is wrong; the text names its variable.
     """
     if backend is not None:

@@ -64,11 +64,12 @@ class RedisTokenStore(TokenStore):
     Args:
         redis_url: The address of the server.
         prefix: The text at the beginning of all keys.
-        refresh_token_ttl: See :class:`TokenStore`; with 0, all sets expire alike.
+        refresh_token_ttl: See :class:`TokenStore`; with 0, a set with a refresh token expires as early as one
+            without.
         encryption_keys: See :func:`get_token_store`.
 
     Raises:
-        ImportError: The ``redis`` package is missing; the text is the command that installs it.
+        ImportError: The ``redis`` package is missing; the text names the command for it.
         ValueError: ``redis_url`` is not a valid Redis URL.
     """
 
@@ -96,7 +97,7 @@ class KeyringTokenStore(TokenStore):
         encryption_keys: See :func:`get_token_store`.
 
     Raises:
-        ImportError: The ``keyring`` package is missing; the text is the command that installs it.
+        ImportError: The ``keyring`` package is missing; the text names the command for it.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ def get_token_store(
 
     Raises:
         ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
-        ImportError: The backend needs a package that is missing; the text is the command that installs it.
+        ImportError: The backend needs a package that is missing; the text names the command for it.
     """
     keys = tuple(encryption_keys)
     options = StorageOptions(backend, redis_url or "", prefix or "", path or "", service_name or "", keys)

@@ -61,7 +61,7 @@ class SigningKeys:
     def verified_claims(self, token: str) -> dict[str, Any] | None:
         """Return the claims of a JWT from this provider, or None.
 
-        The JWT may have expired.
+        An expired JWT is accepted.
         """
         try:
             return dict(jwt.decode(token, KeySet(list(self._keys)), algorithms=[self._algorithm]).claims)
