@@ -58,6 +58,7 @@ Each error has these attributes:
 | `provider` | the provider's name, when known |
 | `flow_id` | identifies one login attempt in logs, when there is one |
 | `timeout` | the seconds that were allowed, if time ran out |
+| `retry_after` | the seconds after which to try again, when known |
 
 `str(error)` is a sentence that says how to continue. It never contains a token, a code or a secret.
 

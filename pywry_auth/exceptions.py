@@ -4,6 +4,7 @@
     ├── AuthFlowTimeout           the user did not sign in within the time allowed
     ├── AuthFlowCancelled         cancel() was called, or the login window was closed
     ├── StoreUnavailable          the store cannot be reached or used at present
+    ├── ProviderBusy              the provider does not answer, or too many requests wait for it
     └── TokenError                tokens could not be obtained or validated
         ├── TokenExpiredError     the access token has expired and there is no refresh token
         └── TokenRefreshError     the tokens cannot be refreshed: sign in again
@@ -16,8 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from pywry_auth.error_codes import ErrorCode
+
+_E = TypeVar("_E", bound="AuthenticationError")
 
 
 class AuthenticationError(Exception):
@@ -32,6 +36,7 @@ class AuthenticationError(Exception):
         provider: The name of the provider, if known.
         flow_id: The identifier of the login attempt in logs, if there is one.
         timeout: The time allowed in seconds, if the error is a timeout.
+        retry_after: Seconds after which to try again, if known.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class AuthenticationError(Exception):
         provider: str | None = None,
         flow_id: str | None = None,
         timeout: float | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.error = str(error)
@@ -50,6 +56,7 @@ class AuthenticationError(Exception):
         self.provider = provider
         self.flow_id = flow_id
         self.timeout = timeout
+        self.retry_after = retry_after
 
 
 class AuthFlowTimeout(AuthenticationError):
@@ -69,6 +76,20 @@ class StoreUnavailable(AuthenticationError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error=ErrorCode.TEMPORARILY_UNAVAILABLE)
+
+
+class ProviderBusy(AuthenticationError):
+    """The provider does not answer, or too many requests wait for it.
+
+    Nothing was sent to the provider.
+
+    Args:
+        message: The condition and the remedy.
+        retry_after: Seconds after which to try again; None if unknown.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message, error=ErrorCode.TEMPORARILY_UNAVAILABLE, retry_after=retry_after)
 
 
 class TokenError(AuthenticationError):
@@ -97,6 +118,13 @@ def naming_provider(provider: str) -> Iterator[None]:
     except AuthenticationError as error:
         error.provider = error.provider or provider
         raise
+
+
+def own_copy(error: _E) -> _E:
+    """Return a copy of an error for another thread, without its traceback."""
+    copied = type(error).__new__(type(error), *error.args)  # its class may have another constructor
+    vars(copied).update(vars(error))
+    return copied
 
 
 def printable(text: str, limit: int = 200) -> str:

@@ -3,86 +3,135 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, own_copy
 
 _T = TypeVar("_T")
+_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class _Run(Generic[_T]):
+    """One run: the thread that does the work, and its outcome."""
+
+    leader: int = field(default_factory=threading.get_ident)
+    outcome: Future[_T] = field(default_factory=Future)
 
 
 class SingleFlight(Generic[_T]):
-    """Runs work for one caller at a time.
+    """Runs work for one caller at a time, for each key.
 
     Callers that arrive while it runs wait and share its outcome.
 
     If the work fails, the waiting threads get the same error. If each tried again instead, the last of many
-    threads would wait for every timeout of an unresponsive provider in turn. The lock guards the current run
-    and its thread; it is not held while the work runs.
+    threads would wait for every timeout of an unresponsive provider in turn. The lock guards the dictionary
+    of current runs; it is not held while the work runs.
 
     Args:
-        interrupted: The error for waiting threads if Ctrl-C ends the run. The interrupt itself reaches only
-            the thread that did the work.
+        interrupted: The error for waiting threads if Ctrl-C ends the run, or if the run takes too long. The
+            interrupt itself reaches only the thread that did the work.
     """
 
     def __init__(self, interrupted: type[AuthenticationError]) -> None:
         self._interrupted = interrupted
         self._lock = threading.Lock()
-        self._running: Future[_T] | None = None
-        self._leader: int | None = None
+        self._runs: dict[Hashable, _Run[_T]] = {}
 
-    def run(self, work: Callable[[], _T], at_hand: Callable[[], _T | None] = lambda: None) -> _T:
+    def run(
+        self,
+        work: Callable[[], _T],
+        at_hand: Callable[[], _T | None] = lambda: None,
+        key: Hashable = None,
+        wait: float | None = None,
+        room: Callable[[float | None], AbstractContextManager[float | None]] = nullcontext,
+    ) -> _T:
         """Return the result of ``work`` or of the current run.
 
         Args:
-            work: Called without the lock, at most once at a time. If its result stays valid, the work stores
-                it where ``at_hand`` finds it.
+            work: Called without the lock, at most once at a time for a key. If its result stays valid, the
+                work stores it where ``at_hand`` finds it.
             at_hand: Returns a result that makes a new run unnecessary, or None. It is called with the lock
                 held, so that a thread that arrives just after a run does not start a second one.
+            key: Runs with different keys are independent of each other.
+            wait: How many seconds to wait for the run of another caller; None for any time.
+            room: Called with ``wait`` before the thread waits for the run of another caller. The context
+                manager limits the number of threads that wait, and returns the seconds that this one may.
 
         Raises:
-            AuthenticationError: The work called this method itself, and would wait forever.
+            AuthenticationError: The work called this method itself, and would wait forever. Or the run of
+                another caller took too long (``temporarily_unavailable``), as an error of the class
+                ``interrupted``.
         """
-        with self._lock:
-            running = self._running
-            if running is None:
-                ready = at_hand()
-                if ready is not None:
-                    return ready
-                mine = self._running = Future()
-                self._leader = threading.get_ident()
-            elif self._leader == threading.get_ident():
-                raise AuthenticationError(
-                    "This call would wait for itself: do not call it from one of its own callbacks."
-                )
-        return self._lead(mine, work) if running is None else _outcome(running)
-
-    def _lead(self, mine: Future[_T], work: Callable[[], _T]) -> _T:
+        mine = _Run[_T]()
         try:
-            result = work()
+            with self._lock:
+                run, ready = self._claim(key, mine, at_hand)
+            if ready is not None:
+                return ready
+            if run is mine:
+                result = work()
+                mine.outcome.set_result(result)
+                return result
         except BaseException as error:
-            interrupted = self._interrupted(
-                "The operation was interrupted before it finished: try again.", error=ErrorCode.CANCELLED
-            )
-            self._land()
-            mine.set_exception(error if isinstance(error, Exception) else interrupted)
+            self._fail(mine, error)
             raise
-        self._land()
-        mine.set_result(result)
-        return result
+        finally:
+            self._land(key, mine)
+        with room(wait) as seconds:
+            return self._outcome_of(run, seconds)
 
-    def _land(self) -> None:
+    def _claim(
+        self, key: Hashable, mine: _Run[_T], at_hand: Callable[[], _T | None]
+    ) -> tuple[_Run[_T], _T | None]:
+        """Return the current run, and the result at hand if there is no run."""
+        running = self._runs.get(key)
+        # A run that has an outcome is over, also if an interrupt has kept its entry in the dictionary.
+        if running is None or running.outcome.done():
+            ready = at_hand()
+            if ready is None:
+                self._runs[key] = mine
+            return mine, ready
+        if running.leader == mine.leader:
+            raise AuthenticationError(
+                "This call would wait for itself: do not call it from one of its own callbacks."
+            )
+        return running, None
+
+    def _fail(self, mine: _Run[_T], error: BaseException) -> None:
+        if mine.outcome.done():
+            return
+        interrupted = self._interrupted(
+            "The operation was interrupted before it finished: try again.", error=ErrorCode.CANCELLED
+        )
+        mine.outcome.set_exception(error if isinstance(error, Exception) else interrupted)
+
+    def _land(self, key: Hashable, mine: _Run[_T]) -> None:
         with self._lock:
-            self._running = self._leader = None
+            if self._runs.get(key) is mine:
+                self._fail(mine, KeyboardInterrupt())  # if an interrupt cut the first attempt short
+                del self._runs[key]
 
+    def _outcome_of(self, run: _Run[_T], seconds: float | None) -> _T:
+        try:
+            return run.outcome.result(seconds)
+        except AuthenticationError as error:
+            # Each thread needs an error of its own: an exception has one traceback, and callers add to it.
+            raise own_copy(error) from error
+        except TimeoutError:
+            if run.outcome.done():  # the work itself failed with this error, or ended just now
+                return run.outcome.result()
+            raise self._too_long() from None
 
-def _outcome(running: Future[_T]) -> _T:
-    try:
-        return running.result()
-    except AuthenticationError as error:
-        # Each thread needs an error of its own: an exception has one traceback, and callers add to it.
-        own = type(error).__new__(type(error), *error.args)  # its class may have another constructor
-        vars(own).update(vars(error))
-        raise own from error
+    def _too_long(self) -> AuthenticationError:
+        error = self._interrupted(
+            "Another request for the same result takes too long: try again in a moment.",
+            error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+        )
+        error.retry_after = _RETRY_SECONDS
+        return error

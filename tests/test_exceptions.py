@@ -12,10 +12,12 @@ from pywry_auth.exceptions import (
     AuthenticationError,
     AuthFlowCancelled,
     AuthFlowTimeout,
+    ProviderBusy,
     TokenError,
     TokenExpiredError,
     TokenRefreshError,
     naming_provider,
+    own_copy,
     printable,
 )
 
@@ -50,17 +52,34 @@ def test_each_error_carries_its_details(kind: type[AuthenticationError]) -> None
         provider="oidc",
         flow_id="f1",
         timeout=1.5,
+        retry_after=7,
     )
     for same in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301  # from this test
         assert type(same) is kind
         assert str(same) == "Sign in again."
         assert (same.error, same.error_description) == ("invalid_grant", "It was used")
         assert (same.provider, same.flow_id, same.timeout) == ("oidc", "f1", 1.5)
+        assert same.retry_after == 7
+
+
+def test_a_busy_provider_is_temporarily_unavailable() -> None:
+    error = ProviderBusy("Try again.", retry_after=3)
+    for same in (error, pickle.loads(pickle.dumps(error)), own_copy(error)):  # noqa: S301  # from this test
+        assert (same.error, same.retry_after, str(same)) == ("temporarily_unavailable", 3, "Try again.")
+
+
+def test_a_copy_for_another_thread_has_no_traceback() -> None:
+    with pytest.raises(TokenError) as caught:
+        raise TokenError("x", error="invalid_grant", retry_after=2)
+    copied = own_copy(caught.value)
+    assert copied is not caught.value
+    assert (type(copied), copied.error, copied.retry_after) == (TokenError, "invalid_grant", 2)
+    assert (caught.value.__traceback__ is None, copied.__traceback__) == (False, None)
 
 
 def test_missing_details_are_none_or_empty() -> None:
     error = AuthenticationError()
-    assert (error.provider, error.flow_id, error.timeout) == (None, None, None)
+    assert (error.provider, error.flow_id, error.timeout, error.retry_after) == (None, None, None, None)
     assert (error.error, error.error_description, str(error)) == ("authentication_failed", "", "")
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from linecache import getline
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from pywry_auth import single_flight
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, TokenError
 from pywry_auth.single_flight import SingleFlight
 from tests.waiting import count_waiters
 
+SOURCE = single_flight.__file__
 _SECONDS = 20
 
 
@@ -176,3 +182,161 @@ def test_an_error_class_with_its_own_constructor_reaches_every_caller(
         assert isinstance(asker.error, _OddError)
         assert (str(asker.error), asker.error.number) == ("here 7", 7)
     assert len({id(asker.error) for asker in askers}) == len(askers)
+
+
+# Keys, and waiting for a limited time
+
+
+def test_runs_with_different_keys_are_independent() -> None:
+    """One run can begin another one, and their threads do not wait for each other."""
+    flight, both = SingleFlight[str](TokenError), threading.Barrier(2)
+
+    def work(name: str) -> str:
+        both.wait(_SECONDS)
+        return name
+
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(lambda name: flight.run(lambda: work(name), key=name), ("a", "b")))
+    assert results == ["a", "b"]
+    assert flight.run(lambda: flight.run(lambda: "inner", key="b"), key="a") == "inner"
+
+
+def test_work_for_one_key_that_would_wait_for_itself_is_refused() -> None:
+    flight = SingleFlight[str](TokenError)
+    with pytest.raises(AuthenticationError, match="wait for itself"):
+        flight.run(lambda: flight.run(lambda: "never", key=("a", 1)), key=("a", 1))
+
+
+def _while_one_works(use: Callable[[SingleFlight[str]], object]) -> None:
+    """Call a function while another thread does the work for the key ``a``."""
+    flight = SingleFlight[str](TokenError)
+    started, may_end = threading.Event(), threading.Event()
+
+    def work() -> str:
+        started.set()
+        assert may_end.wait(_SECONDS)
+        return "late"
+
+    with ThreadPoolExecutor(1) as threads:
+        leader = threads.submit(flight.run, work, key="a")
+        try:
+            assert started.wait(_SECONDS)
+            use(flight)
+        finally:
+            may_end.set()
+        assert leader.result(_SECONDS) == "late"
+
+
+def test_a_caller_waits_no_longer_than_its_time() -> None:
+    """The run itself continues, and the error says when to try again. [T44]"""
+
+    def use(flight: SingleFlight[str]) -> None:
+        with pytest.raises(TokenError) as caught:
+            flight.run(lambda: pytest.fail("it ran twice"), key="a", wait=0.01)
+        assert caught.value.error == ErrorCode.TEMPORARILY_UNAVAILABLE
+        assert caught.value.retry_after == 5
+
+    _while_one_works(use)
+
+
+def test_a_caller_waits_only_if_there_is_room() -> None:
+    """The room for waiting threads limits the time, or refuses the thread. [T44]"""
+    asked: list[float | None] = []
+
+    @contextmanager
+    def little_time(wait: float | None) -> Iterator[float | None]:
+        asked.append(wait)
+        yield 0.01
+
+    @contextmanager
+    def full(wait: float | None) -> Iterator[float | None]:
+        raise ProviderBusy("full", retry_after=7)
+        yield wait
+
+    def use(flight: SingleFlight[str]) -> None:
+        with pytest.raises(TokenError, match="takes too long"):
+            flight.run(lambda: "unused", key="a", wait=30, room=little_time)
+        with pytest.raises(ProviderBusy, match="full"):
+            flight.run(lambda: "unused", key="a", room=full)
+
+    _while_one_works(use)
+    assert asked == [30]
+
+
+def test_a_timeout_error_of_the_work_reaches_the_waiting_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not mistaken for the end of their own time."""
+
+    def fail() -> None:
+        raise TimeoutError("of the work")
+
+    _, callers = _one_run_for_all(monkeypatch, fail)
+    assert {(type(caller.error), str(caller.error)) for caller in callers} == {(TimeoutError, "of the work")}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupt_at_any_line_leaves_no_thread_that_waits_forever(fails: bool) -> None:
+    """Ctrl-C can come between any two lines, also while an error is handled."""
+    line = 0
+    while _ends_when_interrupted(line, fails):
+        line += 1
+    assert line > 10
+
+
+def _ends_when_interrupted(line: int, fails: bool) -> bool:
+    """Interrupt a run for which another thread waits, and check that both threads continue.
+
+    Returns:
+        Whether the run had so many lines.
+    """
+    flight, waits = SingleFlight[str](TokenError), threading.Event()
+    waiters: list[Future[str]] = []
+
+    @contextmanager
+    def room(wait: float | None) -> Iterator[float | None]:
+        waits.set()
+        yield wait
+
+    def work() -> str:
+        waiters.append(threads.submit(flight.run, lambda: "unused", wait=1, room=room))
+        assert waits.wait(_SECONDS)
+        return _fail() if fails else "done"
+
+    with ThreadPoolExecutor(2) as threads:
+        interrupted = _interrupted_at(line, lambda: flight.run(work))
+        for waiter in waiters:
+            error = waiter.exception(_SECONDS)
+            assert getattr(error, "retry_after", None) is None, f"line {line}: the run did not end"
+        assert threads.submit(flight.run, lambda: "next", wait=1).result(_SECONDS) == "next", line
+    return interrupted
+
+
+def _interrupted_at(line: int, call: Callable[[], object]) -> bool:
+    """Call a function, and raise an interrupt at one line of ``SingleFlight``.
+
+    Lines with ``with`` are left out: a trace function can interrupt the end of such a block before the lock
+    is released, which a signal cannot.
+
+    Returns:
+        Whether the function has so many lines.
+    """
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != SOURCE:
+            return None
+        if event == "line" and not getline(SOURCE, frame.f_lineno).strip().startswith("with "):
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except (KeyboardInterrupt, TokenError):
+        pass
+    finally:
+        sys.settrace(before)
+    return left < 0
