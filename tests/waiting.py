@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import Future
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,4 +21,21 @@ def count_waiters(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
         return original(future, timeout)
 
     monkeypatch.setattr(Future, "result", result)
+    return waiters
+
+
+def count_waiters_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> threading.Semaphore:
+    """Return a semaphore that is released whenever code of a module waits for a condition.
+
+    Until the thread waits it holds the condition's lock, so that the test cannot be too early.
+    """
+    waiters = threading.Semaphore(0)
+    original = threading.Condition.wait
+
+    def wait(condition: threading.Condition, timeout: float | None = None) -> bool:
+        if sys._getframe(1).f_code.co_filename == module.__file__:
+            waiters.release()
+        return original(condition, timeout)
+
+    monkeypatch.setattr(threading.Condition, "wait", wait)
     return waiters

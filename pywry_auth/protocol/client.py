@@ -16,6 +16,7 @@ from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import ProviderSession, close_idle_connections
 from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_issuer_and_audience, check_times
 from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
@@ -36,6 +37,10 @@ class Hooks(Protocol):
     @property
     def http_options(self) -> HTTPOptions:
         """The options of calls to the provider."""
+
+    @property
+    def gate(self) -> CallGate:
+        """The bound on the threads that call the provider."""
 
     def require_endpoint(self, member: str) -> str:
         """Return a required member of the metadata."""
@@ -76,7 +81,7 @@ class ProtocolClient:
 
     def session(self) -> ProviderSession:
         """Return an HTTP session for one call."""
-        return ProviderSession(self._hooks.http_options)
+        return ProviderSession(self._hooks.http_options, self._hooks.gate)
 
     def close(self) -> None:
         """Close the idle connections of this process to providers."""

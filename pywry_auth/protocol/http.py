@@ -29,6 +29,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, Rea
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.deadline import with_deadline
+from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -156,11 +157,13 @@ class ProviderSession(OAuth2Session):
 
     Args:
         options: Time allowed, proxy and trusted certificates.
+        gate: Bounds the threads that call the provider; None for no bound.
     """
 
-    def __init__(self, options: HTTPOptions) -> None:
+    def __init__(self, options: HTTPOptions, gate: CallGate | None = None) -> None:
         super().__init__()
         self.http_options = options
+        self._gate = gate or CallGate()
         self.trust_env = False  # otherwise ~/.netrc would replace the Authorization header
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
@@ -204,7 +207,21 @@ class ProviderSession(OAuth2Session):
 
         Raises:
             AuthenticationError: There was no answer (``provider_unreachable``), or an invalid one.
+            ProviderBusy: Too many threads call the provider already.
         """
+        with self._gate.slot():
+            try:
+                answer = self._attempts(method, url, data, headers)
+            except AuthenticationError as error:
+                if error.timeout is not None:
+                    self._gate.timed_out()
+                raise
+            self._gate.answered()
+            return answer
+
+    def _attempts(
+        self, method: str, url: str, data: str | None, headers: Mapping[str, str] | None
+    ) -> ProviderAnswer:
         ends = time.monotonic() + self.http_options.timeout
         for attempt in range(1, _ATTEMPTS + 1):
             last = attempt == _ATTEMPTS
@@ -288,13 +305,14 @@ def _place(url: str) -> str:
 
 
 def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
-    code = ErrorCode.PROVIDER_UNREACHABLE
+    code, allowed = ErrorCode.PROVIDER_UNREACHABLE, None
     if isinstance(error, requests.exceptions.SSLError):
         why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
     elif isinstance(error, requests.exceptions.ProxyError):
         why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
     elif isinstance(error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
-        why = f"no complete answer within {options.timeout:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
+        allowed = options.timeout
+        why = f"no complete answer within {allowed:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
     elif isinstance(error, ValueError):
         code, why = (
             ErrorCode.INVALID_CONFIGURATION,
@@ -305,7 +323,8 @@ def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
     else:
         code, why = ErrorCode.INVALID_CONFIGURATION, f"{error}; check the URL, PROXY_URL and CA_BUNDLE"
     message = f"{_place(url)} could not be reached: {why}."
-    raise AuthenticationError(message, error=code) from (None if _quotes(error) else error)
+    cause = None if _quotes(error) else error
+    raise AuthenticationError(message, error=code, timeout=allowed) from cause
 
 
 def _quotes(error: Exception) -> bool:

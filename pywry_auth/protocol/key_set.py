@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.single_flight import SingleFlight
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy
+from pywry_auth.protocol.gate import CallGate
+from pywry_auth.protocol.shared_fetch import SharedFetch
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderSession
@@ -32,6 +33,7 @@ class KeySet:
         url: Returns the issuer's ``jwks_uri``; called for each fetch.
         session: Returns the HTTP session for one call.
         clock: A monotonic clock, in seconds.
+        gate: Bounds the calls to the issuer; None for no bound.
     """
 
     def __init__(
@@ -39,12 +41,13 @@ class KeySet:
         url: Callable[[], str],
         session: Callable[[], ProviderSession],
         clock: Callable[[], float] = time.monotonic,
+        gate: CallGate | None = None,
     ) -> None:
         self._url = url
         self._session = session
         self._clock = clock
-        # Only the thread that runs the flight writes the members below.
-        self._flight = SingleFlight[Keys](AuthenticationError)
+        # Only the thread that fetches writes the members below.
+        self._shared = SharedFetch[Keys](gate or CallGate(), clock)
         self._keys: Keys = ()
         self._fetched_at: float | None = None
         self._refetched_at: float | None = None
@@ -55,7 +58,12 @@ class KeySet:
         Raises:
             AuthenticationError: There are no old keys, and the keys cannot be fetched now.
         """
-        return self._flight.run(self._update, lambda: self._keys if self._is_fresh() else None)
+        try:
+            return self._shared.get(self._update, lambda: self._keys if self._is_fresh() else None)
+        except ProviderBusy:
+            if self._fetched_at is None:
+                raise
+            return self._keys
 
     def newer(self, than: Keys) -> Keys | None:
         """Return keys that followed ``than``, or None.
@@ -64,7 +72,7 @@ class KeySet:
             than: Keys of this set, among which one was missing. Returns None if the last such fetch was
                 less than 30 s ago or failed.
         """
-        keys = self._flight.run(
+        keys = self._shared.get(
             self._update, lambda: self._keys if self._keys is not than or self._asked_recently() else None
         )
         return None if keys is than else keys
@@ -81,12 +89,13 @@ class KeySet:
         if self._fetched_at is None:
             self._keys = self._fetch()
         else:
-            self._refetched_at = self._clock()
             try:
                 self._keys = self._fetch()
             except AuthenticationError as error:
                 _logger.warning("the key set could not be fetched again; the old keys stay in use: %s", error)
                 return self._keys
+            finally:
+                self._refetched_at = self._clock()  # not before: callers in the meantime wait for this fetch
         self._fetched_at = self._clock()
         return self._keys
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
 from pywry_auth.providers.hooks import ProviderHooks
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.client import ProtocolClient
     from pywry_auth.protocol.http import ProviderSession
     from pywry_auth.protocol.pkce import PKCEChallenge
-    from pywry_auth.protocol.urls import HTTPOptions
 
 __all__ = ["OAuthProvider", "ProviderOptions"]
 
@@ -74,7 +75,9 @@ class OAuthProvider(ProviderHooks):
         self._client_secret = client_secret
         self._auth_method = token_endpoint_auth_method
         self._key = self.options.load_client_key()
-        self._signing_keys = KeySet(lambda: self.require_endpoint("jwks_uri"), self.api_session)
+        self.gate = CallGate(self.name)  # the copies with other scopes share it
+        jwks_url = partial(self.require_endpoint, "jwks_uri")
+        self._signing_keys = KeySet(jwks_url, self.api_session, gate=self.gate)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(client_id={self.client_id!r})"
@@ -90,11 +93,6 @@ class OAuthProvider(ProviderHooks):
         identity = ClientAuthentication(self.client_id, secret, self._auth_method, self._key, options.clock)
         keys, leeway = self._signing_keys, options.clock_skew_seconds
         return ProtocolClient(identity, lambda: self.metadata, self, keys, leeway)
-
-    @property
-    def http_options(self) -> HTTPOptions:
-        """The options of calls to the provider."""
-        return self.options.http
 
     @property
     def uses_openid(self) -> bool:

@@ -9,6 +9,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.urls import HTTPOptions
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
@@ -39,6 +40,11 @@ class ProviderHooks:
         for old, new in _RENAMED.items():
             if old in vars(cls):
                 raise TypeError(f"{cls.__name__}.{old}() has no effect any more: rename it to {new}()")
+
+    @property
+    def http_options(self) -> HTTPOptions:
+        """The options of calls to the provider."""
+        return self.options.http
 
     @property
     def metadata(self) -> ProviderMetadata:

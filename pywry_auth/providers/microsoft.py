@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Unpack
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.exceptions import TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.shared_fetch import SharedFetch
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.options import ProviderKeywords
-from pywry_auth.single_flight import SingleFlight
 
 # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
 _AUTHORITY = "https://login.microsoftonline.com"
@@ -75,7 +75,7 @@ class MicrosoftProvider(OAuthProvider):
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
         self.tenant_id = tenant_id.lower()
         self._authority = require_endpoint(authority, "authority").rstrip("/")
-        self._flight = SingleFlight[str](AuthenticationError)
+        self._tenant_of_domain = SharedFetch[str](self.gate)
         named_by_domain = _DOMAIN.fullmatch(self.tenant_id) is not None
         if self.tenant_id not in _WORDS and not _is_guid(self.tenant_id) and not named_by_domain:
             raise self.configuration_error(
@@ -150,7 +150,7 @@ class MicrosoftProvider(OAuthProvider):
         return super().expected_issuer(claims).replace(_TENANT, tenant)
 
     def _tenant(self) -> str:
-        return self._flight.run(self._look_up, lambda: self._known or None)
+        return self._tenant_of_domain.get(self._look_up, lambda: self._known or None)
 
     def _look_up(self) -> str:
         # The document's issuer has the GUID:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.discovery import ProviderMetadata, discover
+from pywry_auth.protocol.shared_fetch import SharedFetch
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.options import ProviderKeywords
-from pywry_auth.single_flight import SingleFlight
 
 
 class GenericOIDCProvider(OAuthProvider):
@@ -49,7 +48,7 @@ class GenericOIDCProvider(OAuthProvider):
             self.name, scopes = "custom", scopes or ()
         super().__init__(client_id, client_secret, scopes, token_endpoint_auth_method, **options)
         self._issuer_url = issuer_url and require_endpoint(issuer_url, "ISSUER_URL")
-        self._flight = SingleFlight[ProviderMetadata](AuthenticationError)
+        self._discovery = SharedFetch[ProviderMetadata](self.gate)
         self._discovered: dict[str, ProviderMetadata] = {}  # shared by the copies with other scopes
         if not issuer_url:
             for member in ("authorization_endpoint", "token_endpoint"):
@@ -68,7 +67,7 @@ class GenericOIDCProvider(OAuthProvider):
         """
         if not self._issuer_url:
             return super().metadata
-        return self._flight.run(self._discover, lambda: self._discovered.get("metadata"))
+        return self._discovery.get(self._discover, lambda: self._discovered.get("metadata"))
 
     def is_recorded_issuer(self, name: str) -> bool:
         """Return whether a stored token set names this issuer.

@@ -11,15 +11,16 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from urllib3.util import connection as urllib3_connection
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy
+from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import MAX_ANSWER_BYTES, ProviderAnswer, ProviderSession, close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions
 from tests.peers.tls import TLSFiles, make_tls_files
@@ -687,3 +688,57 @@ def test_a_certificate_for_another_name_is_refused(
     url = f"https://id.example.com:{https.port}/token"
     refused(url, ErrorCode.PROVIDER_UNREACHABLE, "POST", ca_bundle=str(tls_files.ca))
     assert https.received == []
+
+
+# T44: the gate
+
+
+def _gate() -> CallGate:
+    gate = CallGate()
+    gate.limit(lambda: 1, lambda: 1)
+    return gate
+
+
+def test_calls_to_a_provider_that_hangs_stop_after_three_time_outs(serve: Serve) -> None:
+    """The next call fails at once, and no request is sent. [T44]"""
+    server, gate = serve(lambda request: hangs), _gate()
+    with ProviderSession(HTTPOptions(timeout=0.05), gate) as session:
+        for _ in range(3):
+            with pytest.raises(AuthenticationError, match="no complete answer") as caught:
+                session.call("POST", server.url)
+            assert (caught.value.error, caught.value.timeout) == (ErrorCode.PROVIDER_UNREACHABLE, 0.05)
+        with pytest.raises(ProviderBusy):
+            session.call("POST", server.url)
+    assert len(server.received) == 3
+
+
+@pytest.mark.parametrize("answer", [Answer({}), Answer({}, 500), Answer({}, 429)])
+def test_any_answer_interrupts_a_series_of_time_outs(serve: Serve, answer: Answer) -> None:
+    gate, answers = _gate(), cast("list[Answer | Behaviour]", [hangs, hangs, answer] * 3)
+    server = serve(lambda request: answers.pop(0))
+    with ProviderSession(HTTPOptions(timeout=0.05), gate) as session:
+        for _ in range(9):
+            with suppress(AuthenticationError):
+                session.call("POST", server.url)
+    assert answers == []
+
+
+def test_a_refused_connection_is_no_time_out() -> None:
+    """It fails at once, so it occupies no thread."""
+    gate, url = _gate(), f"http://127.0.0.1:{free_port()}"
+    with ProviderSession(HTTPOptions(timeout=0.05), gate) as session:
+        for _ in range(4):
+            with pytest.raises(AuthenticationError, match="the connection failed") as caught:
+                session.call("POST", url)
+            assert caught.value.timeout is None
+
+
+def test_each_call_takes_a_slot(serve: Serve) -> None:
+    server, gate = serve(lambda request: Answer({})), _gate()
+    session = ProviderSession(HTTPOptions(), gate)
+    assert session.call("GET", server.url).status == 200
+    with gate.slot(), ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(ProviderSession(HTTPOptions(), gate).call, "GET", server.url)
+        assert isinstance(refused.exception(20), ProviderBusy)
+        assert session.call("GET", server.url).status == 200
+    assert len(server.received) == 2

@@ -9,6 +9,7 @@ import pytest
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.jws import verify_signature
 from pywry_auth.protocol.key_set import KeySet
@@ -178,3 +179,18 @@ def test_a_key_set_without_usable_keys_accepts_no_token(keys: Keys, empty: list[
     keys.issuer.jwks = empty
     assert not keys.accepts(keys.token("main"))
     assert not keys.accepts(sign({"alg": "ES256"}, claims_of(keys.issuer.url), keys.issuer.key, "ES256"))
+
+
+def test_expired_keys_stay_in_use_while_the_gate_refuses_calls(keys: Keys) -> None:
+    """A provider that hangs is not asked, and its tokens are still validated. [T28, T44]"""
+    gate, url = CallGate(), f"{keys.issuer.url}/jwks"
+    gate.limit(lambda: 1, lambda: 8)
+    keys.set = KeySet(lambda: url, lambda: ProviderSession(HTTPOptions(), gate), lambda: keys.now, gate)
+    token = keys.token("main")
+    assert keys.accepts(token)
+    with gate.slot():
+        for _ in range(3):
+            gate.timed_out()
+    keys.now += 3600
+    assert keys.accepts(token)
+    assert keys.fetches == 1

@@ -1,0 +1,188 @@
+"""The threads of one process that call a provider or wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pywry_auth.exceptions import ProviderBusy
+from pywry_auth.protocol.breaker import Breaker
+
+_RETRY_SECONDS = 5.0
+_STUCK_SECONDS = (0.5, 2.0)  # the shortest and the longest time without progress
+_TYPICAL = 4  # times the typical duration of a slot
+_WEIGHT = 0.2  # of the latest duration in the typical one
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many threads may call a provider.
+
+    Args:
+        at_once: Returns how many threads may call the provider at the same time.
+        threads: Returns how many threads serve requests in this process.
+    """
+
+    at_once: Callable[[], int]
+    threads: Callable[[], int]
+
+
+@dataclass
+class Slot:
+    """A thread's permission to call the provider.
+
+    Args:
+        since: When the thread got it, in monotonic seconds.
+        probe: Whether its calls test a provider that timed out before.
+        answered: Whether the provider answered a call.
+        timed_out: Whether a call timed out.
+    """
+
+    since: float
+    probe: bool
+    answered: bool = False
+    timed_out: bool = False
+
+
+class Slots:
+    """The threads of one process that call a provider or wait for it.
+
+    The lock of ``_changed`` guards all other members except ``_own``, which belongs to each thread.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._own = threading.local()
+        self._changed = threading.Condition()
+        self._breaker = Breaker()
+        self._held = 0
+        self._queue: list[object] = []  # the threads that wait for a slot, in order
+        self._waiting: list[float] = []  # since when other threads wait for a call
+        self._moved_at = clock()
+        self._typical: float | None = None
+
+    @property
+    def slot(self) -> Slot | None:
+        """The slot of the current thread."""
+        slot: Slot | None = getattr(self._own, "slot", None)
+        return slot
+
+    def enter(self, wait: float) -> None:
+        """Take a slot for the current thread."""
+        with self._changed:
+            ticket, arrived = object(), self._clock()
+            self._queue.append(ticket)
+            try:
+                waited = self._await_turn(ticket, arrived + wait)
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()  # the next thread may have its turn too, or a longer wait
+            now = self._clock()
+            if not waited:
+                self._moved_at = now
+            self._held += 1
+            self._own.slot = Slot(now, self._breaker.begin())
+
+    def leave(self) -> bool:
+        """Return the slot of the current thread.
+
+        Returns:
+            Whether the provider works again after a pause.
+        """
+        slot = self.slot
+        if slot is None:
+            return False
+        with self._changed:
+            self._own.slot = None
+            self._held -= 1
+            self._changed.notify_all()
+            if slot.timed_out:
+                return False
+            self._moved_at = self._clock()
+            if slot.answered:
+                self._learn(self._moved_at - slot.since)
+            return self._breaker.ended(slot.answered, slot.probe)
+
+    def time_out(self) -> float:
+        """Note a time-out, and return the seconds of the pause that it causes."""
+        slot = self.slot
+        if slot is None:
+            return 0.0
+        with self._changed:
+            probe, slot.timed_out = slot.probe and not slot.timed_out, True
+            self._changed.notify_all()
+            return self._breaker.timed_out(self._clock(), probe)
+
+    def begin_waiting(self, wait: float) -> tuple[float, float]:
+        """Note that the current thread waits for a call of another one.
+
+        Returns:
+            The current time, and the seconds that the thread may wait.
+        """
+        with self._changed:
+            now = self._clock()
+            room = min(self._limits.threads() // 2, self._spare() - len(self._queue))
+            if len(self._waiting) >= room:
+                wait = min(wait, min(self._waiting, default=now) + self._patience() - now)
+                if self._held >= self._limits.at_once():
+                    wait = min(wait, self._moved_at + self._patience() - now)
+                if wait <= 0:
+                    raise _busy()
+            self._waiting.append(now)
+            return now, wait
+
+    def end_waiting(self, since: float) -> None:
+        """Note that a thread waits no longer."""
+        with self._changed:
+            self._waiting.remove(since)
+            self._changed.notify_all()
+
+    def _await_turn(self, ticket: object, ends: float) -> bool:
+        """Wait until the ticket is the first one and a slot is free.
+
+        Returns:
+            Whether the thread had to wait.
+        """
+        waited = False
+        while True:
+            now = self._clock()
+            pause = self._breaker.pause(now)
+            if pause > 0:
+                raise _paused(pause)
+            if self._queue[0] is ticket and self._held < self._limits.at_once():
+                return waited
+            room = min(self._limits.threads() // 4, self._spare() - len(self._waiting))
+            until = ends if self._queue.index(ticket) < room else min(ends, self._moved_at + self._patience())
+            if until <= now:
+                raise _busy()
+            self._changed.wait(until - now)
+            waited = True
+
+    def _spare(self) -> int:
+        """Return how many threads may wait, so that a quarter of all stays free."""
+        threads = self._limits.threads()
+        return threads - threads // 4 - self._held
+
+    def _patience(self) -> float:
+        """Return the seconds without progress after which the provider is stuck."""
+        shortest, longest = _STUCK_SECONDS
+        return longest if self._typical is None else min(max(_TYPICAL * self._typical, shortest), longest)
+
+    def _learn(self, seconds: float) -> None:
+        typical = seconds if self._typical is None else self._typical
+        self._typical = typical + _WEIGHT * (seconds - typical)
+
+
+def _busy() -> ProviderBusy:
+    return ProviderBusy(
+        "The provider is slow at the moment, and too many requests wait for it: try again in a few seconds.",
+        retry_after=_RETRY_SECONDS,
+    )
+
+
+def _paused(seconds: float) -> ProviderBusy:
+    return ProviderBusy(
+        "The provider does not answer at the moment: try again in a few seconds.", retry_after=seconds
+    )
