@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from pywry_auth.backends.lease import Lease
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -31,8 +32,8 @@ _SECONDS = 60
 class _ShortLock(TokenStore):
     """A store whose locks expire soon, so that a test need not wait for long."""
 
-    def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
-        return self.backend.lock("oauth:lock:" + key, min(lifetime, LOCK_SECONDS), wait=lifetime)
+    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
+        return self.backend.lock("oauth:lock:" + key, wait, lease=LOCK_SECONDS)
 
 
 def open_store(kind: str, place: str) -> TokenStore:

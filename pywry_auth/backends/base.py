@@ -11,13 +11,20 @@ import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
+from pywry_auth.backends.lease import LEASE, Lease, Moment, RenewedLease
 from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
+
+_T = TypeVar("_T")
+
+_RELEASE_SECONDS = 1.0  # in which a failed release is tried again
+_RELEASE_PAUSE = 0.2  # seconds between two attempts
 
 LONGEST_LIFETIME = 100 * 366 * 86400.0
 """Seconds. Longer lifetimes are reduced to this one, so that no system's numbers overflow."""
@@ -151,47 +158,72 @@ class Backend(ABC):
             raise StoreUnavailable("The store does not return stored values: check its configuration.")
 
     @contextmanager
-    def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
+    def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:
         """Hold a lock while the ``with`` block runs.
 
-        The lock excludes all other threads and processes on this backend. A waiting caller tries again after
-        short random pauses, because not every system can notify it.
+        The lock excludes all other threads and processes on this backend. It is a lease: it expires after a
+        short time unless its holder renews it. A thread renews it while the block runs, however long that is.
+        Therefore the lock of a dead process delays the others only for the length of a lease.
+
+        A lock can still be lost, for example while the store is down or the machine sleeps. A block must
+        check :meth:`Lease.left` before a step that only the holder may do.
+
+        A waiting caller tries again after short random pauses, because not every system can notify it.
 
         Args:
             key: The name of the lock.
-            lifetime: Seconds after which the lock expires if its holder died. The block must take less time.
-            wait: Seconds to wait for another holder. Default: ``lifetime``, after which the lock of a dead
-                holder has expired.
+            wait: Seconds to wait for another holder.
+            lease: The length of the lease in seconds.
 
         Raises:
-            StoreUnavailable: Another caller still held the lock after ``wait`` seconds.
+            StoreUnavailable: Another caller still held the lock after ``wait`` seconds, or the store is down.
         """
         owner = os.urandom(16)
-        deadline = time.monotonic() + (lifetime if wait is None else wait)
-        pause = 0.004
-        while not self._acquire(key, owner, lifetime):
-            if time.monotonic() >= deadline:
-                raise StoreUnavailable(
-                    "Another thread or process did not finish the same work in time: try again."
-                )
-            self._pause(random.uniform(pause / 2, pause))  # noqa: S311 - only spreads the callers
-            pause = min(0.05, pause * 1.5)
+        held = self._in_turn(lambda: self._acquire(key, owner, lease), wait)
         try:
-            yield
+            with held.kept():
+                yield held
         finally:
             self._release(key, owner)
 
-    def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:
-        # If a response was lost and the command was sent again, the first attempt already took the lock.
-        terms = Terms(ttl=lifetime, when=When.ABSENT)
-        return self.put(key, owner, terms) or self.get(key) == owner
+    def _in_turn(self, attempt: Callable[[], _T | None], wait: float) -> _T:
+        """Return the first result of ``attempt`` that is not None."""
+        deadline = time.monotonic() + wait
+        pause = 0.004
+        while (taken := attempt()) is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise StoreUnavailable(
+                    "Another thread or process did not finish the same work in time: try again."
+                )
+            self._pause(min(left, random.uniform(pause / 2, pause)))  # noqa: S311 - only spreads the callers
+            pause = min(0.05, pause * 1.5)
+        return taken
+
+    def _acquire(self, key: str, owner: bytes, length: float) -> RenewedLease | None:
+        begun = Moment()
+        try:
+            # If a response was lost and the command was sent again, the first attempt already took the lock.
+            taken = self.put(key, owner, Terms(ttl=length, when=When.ABSENT)) or self.get(key) == owner
+        except StoreUnavailable:
+            with suppress(StoreUnavailable):
+                self.pop(key, owner)  # the write may have been done, although its response is missing
+            raise
+        renewal = Terms(ttl=length, expected=owner)
+        return RenewedLease(length, begun, lambda: self.put(key, owner, renewal)) if taken else None
 
     def _release(self, key: str, owner: bytes) -> None:
-        try:
-            self.pop(key, owner)
-        except StoreUnavailable:
-            # The work under the lock is done and its result is valid. The lock expires by itself.
-            _logger.warning("a lock could not be released and will expire")
+        deadline = time.monotonic() + _RELEASE_SECONDS
+        while True:
+            try:
+                self.pop(key, owner)
+                return
+            except StoreUnavailable:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(_RELEASE_PAUSE)
+        # The work under the lock is done and its result is valid. The lock expires by itself.
+        _logger.warning("a lock could not be released and will expire")
 
     def _pause(self, seconds: float) -> None:
         time.sleep(seconds)

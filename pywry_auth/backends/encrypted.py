@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.lease import LEASE, Lease
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -91,10 +92,10 @@ class EncryptedBackend(Backend):
         return self._inner.prune(kind, within)
 
     @contextmanager
-    def lock(self, key: str, lifetime: float, wait: float | None = None) -> Iterator[None]:
+    def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:
         """Hold a lock of the wrapped backend (see :meth:`Backend.lock`)."""
-        with self._inner.lock(key, lifetime, wait):
-            yield
+        with self._inner.lock(key, wait, lease) as held:
+            yield held
 
     def probe(self) -> None:
         """Check that the wrapped backend works (see :meth:`Backend.probe`)."""

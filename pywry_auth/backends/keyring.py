@@ -8,9 +8,9 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from pywry_auth.backends.file_locks import FileLocks, default_folder
 from pywry_auth.backends.keyring_entries import ENTRY, Entries
 from pywry_auth.backends.keyring_records import Records
 from pywry_auth.backends.keyring_vault import Keyring, ServiceVault, unusable
+from pywry_auth.backends.lease import LEASE, Lease, UnlimitedLease
 from pywry_auth.backends.options import StorageOptions
 
 _T = TypeVar("_T")
@@ -34,8 +35,8 @@ class KeyringBackend(Backend):
     prompt the user to unlock it, so that each operation runs in a thread, and the caller waits for it no
     longer than ``patience``.
 
-    :meth:`Backend.lock` is a file lock too: it is freed when its holder's process exits, not after a
-    lifetime.
+    :meth:`Backend.lock` is a file lock too: it is freed when its holder's process exits, so that it needs no
+    renewal.
 
     Args:
         service_name: The name under which the keyring keeps the entries; one for each application.
@@ -60,7 +61,6 @@ class KeyringBackend(Backend):
         self._records = Records(Entries(self._vault), clock)
         self._locks = FileLocks(folder or default_folder())
         self._patience = patience
-        self._held: dict[bytes, int] = {}
         self._proved = False
 
     def get(self, key: str) -> bytes | None:
@@ -100,6 +100,26 @@ class KeyringBackend(Backend):
         """
         self._proved = False
         self._do(self._prove)
+
+    @contextmanager
+    def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:
+        """Hold a lock while the ``with`` block runs (see :meth:`Backend.lock`).
+
+        Args:
+            key: The name of the lock.
+            wait: Seconds to wait for another holder.
+            lease: Not used: the operating system frees the lock of a process that exits.
+
+        Raises:
+            StoreUnavailable: Another caller still held the lock after ``wait`` seconds.
+        """
+        handle = self._in_turn(lambda: self._locks.take(f"{self._service}\0{key}", wait=False), wait)
+        held = UnlimitedLease()
+        try:
+            yield held
+        finally:
+            held.end()
+            self._locks.free(handle)
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
@@ -141,15 +161,6 @@ class KeyringBackend(Backend):
         if kept != text:
             raise unusable("it does not keep new entries (is it switched off?)")
         self._proved = True
-
-    def _acquire(self, key: str, owner: bytes, lifetime: float) -> bool:
-        handle = self._locks.take(f"{self._service}\0{key}", wait=False)
-        if handle is not None:
-            self._held[owner] = handle
-        return handle is not None
-
-    def _release(self, key: str, owner: bytes) -> None:
-        self._locks.free(self._held.pop(owner))
 
 
 def open_backend(options: StorageOptions) -> KeyringBackend:

@@ -123,7 +123,7 @@ def refresh_stored(
     turns. The fresh set is stored before it is returned, because with rotation the old refresh token is
     invalid by then. A caller that was waiting when another caller's refresh failed gets the same error.
     Otherwise the last of many callers would sit through every timeout in turn. If a process dies in its turn,
-    the others continue after the longest time that a refresh can take: four calls to the provider.
+    the others continue when its lock has expired.
 
     Args:
         provider: The provider that issued the tokens.
@@ -141,7 +141,7 @@ def refresh_stored(
     """
     seconds = _CALLS * provider.http_options.timeout + _SLACK
     earlier = store.last_failure(key)
-    with store.lock(key, seconds):
+    with store.lock(key, 2 * seconds):
         tokens = _stored(provider, store, key)
         if not is_due(tokens):
             return tokens

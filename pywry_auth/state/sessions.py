@@ -154,7 +154,7 @@ class SessionStore:
             permissions: All permissions of the role.
         """
         allowed = sorted(permissions)
-        with self._backend.lock("lock:" + _ROLES, lifetime=10):
+        with self._backend.lock("lock:" + _ROLES, wait=10):
             table = self._role_table()
             if table.get(role) != allowed:
                 self._backend.put(_ROLES, pack({"roles": {**table, role: allowed}}))

@@ -6,6 +6,7 @@ import os
 from contextlib import AbstractContextManager
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.lease import Lease
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.records import pack_tokens, unpack_tokens
 
@@ -104,17 +105,14 @@ class TokenStore:
         """Return the IDs of all users with stored tokens, unordered."""
         return [key.removeprefix(_KIND) for key in self._backend.members(_GROUP)]
 
-    def lock(self, key: str, lifetime: float) -> AbstractContextManager[None]:
+    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
         """Return a lock on one user's tokens (see :meth:`Backend.lock`).
-
-        A caller waits at most two lifetimes: one until the lock of a dead holder expires, and one for the
-        next holder.
 
         Args:
             key: The user's ID.
-            lifetime: Seconds after which the lock expires if its holder died.
+            wait: Seconds to wait for another holder.
         """
-        return self._backend.lock("oauth:lock:" + key, lifetime, wait=2 * lifetime)
+        return self._backend.lock("oauth:lock:" + key, wait)
 
     def last_failure(self, key: str) -> str | None:
         """Return the last recorded failure, or None.

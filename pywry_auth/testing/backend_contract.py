@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms, When
+from pywry_auth.testing.lease_contract import LeaseContract
 from pywry_auth.testing.record_contract import RecordContract, together
 
 HOSTILE_KEYS = [
@@ -16,7 +17,7 @@ HOSTILE_KEYS = [
 """Keys that a faulty backend confuses, refuses or runs as a command."""
 
 
-class BackendContract(RecordContract):
+class BackendContract(RecordContract, LeaseContract):
     """Tests that every backend must pass.
 
     Inherit from this class and provide the fixture ``backend``, a new and empty backend for each test::

@@ -192,7 +192,8 @@ class RecordContract:
         inside, done = threading.Lock(), []
 
         def work(number: int) -> None:
-            with backend.lock("lock:1", 30):
+            with backend.lock("lock:1", 30) as lease:
+                assert lease.left() > 0
                 assert inside.acquire(blocking=False)
                 done.append(number)
                 inside.release()
@@ -206,7 +207,7 @@ class RecordContract:
         with (
             backend.lock("lock:1", 30),
             pytest.raises(StoreUnavailable) as caught,
-            backend.lock("lock:1", 30, wait=0.05),
+            backend.lock("lock:1", 0.05),
         ):
             pytest.fail("two callers hold the lock")
         assert caught.value.error == ErrorCode.TEMPORARILY_UNAVAILABLE
@@ -214,8 +215,9 @@ class RecordContract:
 
     def test_a_lock_is_released_when_its_block_fails(self, backend: Backend) -> None:
         """Any exception releases it."""
-        with pytest.raises(KeyError), backend.lock("lock:1", 30):
+        with pytest.raises(KeyError), backend.lock("lock:1", 30) as lease:
             raise KeyError
+        assert lease.left() == 0
         assert not is_held(backend, "lock:1")
 
 
@@ -227,7 +229,7 @@ def is_held(backend: Backend, key: str) -> bool:
         key: The name of the lock.
     """
     try:
-        with backend.lock(key, 30, wait=0):
+        with backend.lock(key, 0):
             return False
     except StoreUnavailable:
         return True

@@ -71,9 +71,9 @@ def test_a_count_starts_again_after_its_window(clocked: Backend, clock: Clock) -
 # The keyring is left out, because its file locks do not expire.
 @pytest.mark.parametrize("clocked", ["memory", "sqlite", "encrypted"], indirect=True)
 def test_an_expired_holder_does_not_release_the_next_lock(clocked: Backend, clock: Clock) -> None:
-    with clocked.lock("lock:1", 30):
+    with clocked.lock("lock:1", 0, lease=30):
         clock.now += 31
-        other = clocked.lock("lock:1", 30)
+        other = clocked.lock("lock:1", 0)
         other.__enter__()
     assert is_held(clocked, "lock:1")
     other.__exit__(None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import stat
@@ -132,7 +133,7 @@ def test_services_are_kept_apart(tmp_path: Path) -> None:
     one.put("k:1", b"1", Terms(group="k:all"))
     assert other.get("k:1") is None
     assert other.members("k:all") == []
-    with one.lock("lock:1", 30), other.lock("lock:1", 30, wait=0):
+    with one.lock("lock:1", 30), other.lock("lock:1", 0):
         assert {service for service, _ in vault.entries} == {"one"}
 
 
@@ -178,14 +179,14 @@ _HOLDER = """
 import sys, time
 from pathlib import Path
 from pywry_auth.backends.keyring import KeyringBackend
-with KeyringBackend("desk", folder=Path(sys.argv[1])).lock("lock:1", 3600):
+with KeyringBackend("desk", folder=Path(sys.argv[1])).lock("lock:1", 30):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 def test_a_lock_is_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
-    """The lock is held until then, regardless of its lifetime. [L]"""
+    """The lock is held until then, without renewals. [L]"""
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)],
         stdin=subprocess.PIPE,
@@ -195,13 +196,20 @@ def test_a_lock_is_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
     backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path)
-    with pytest.raises(StoreUnavailable), backend.lock("lock:1", 30, wait=0):
+    with pytest.raises(StoreUnavailable), backend.lock("lock:1", 0):
         pytest.fail("two hold the lock")
     began = time.monotonic()
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    with backend.lock("lock:1", 3600):
+    with backend.lock("lock:1", 30):
         assert time.monotonic() - began < 30
+
+
+def test_a_file_lock_lasts_without_limit_until_its_release(tmp_path: Path) -> None:
+    backend = KeyringBackend("desk", vault=WindowsKeyring(), folder=tmp_path)
+    with backend.lock("lock:1", 0, lease=0.001) as lease:
+        assert lease.left() == math.inf
+    assert lease.left() == 0
 
 
 def test_a_caller_that_does_not_get_a_lock_leaves_no_file_open(tmp_path: Path) -> None:
@@ -210,7 +218,7 @@ def test_a_caller_that_does_not_get_a_lock_leaves_no_file_open(tmp_path: Path) -
     with backend.lock("lock:1", 30):
         before = os.listdir("/dev/fd")
         for _ in range(20):
-            with pytest.raises(StoreUnavailable), backend.lock("lock:1", 30, wait=0):
+            with pytest.raises(StoreUnavailable), backend.lock("lock:1", 0):
                 pytest.fail("two hold the lock")
         assert len(os.listdir("/dev/fd")) == len(before)
 
@@ -224,7 +232,7 @@ def test_a_child_that_outlives_its_parents_lock_does_not_hold_it(tmp_path: Path)
             os.close(write)
             os.read(read, 1)
             os._exit(0)
-    with backend.lock("lock:1", 30, wait=0):
+    with backend.lock("lock:1", 0):
         os.close(write)
         assert os.waitpid(child, 0)[1] == 0
     os.close(read)

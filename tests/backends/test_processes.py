@@ -11,6 +11,7 @@ import pytest
 from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.exceptions import StoreUnavailable
 from tests.backends import worker
 from tests.peers.redis_server import RedisServer
 
@@ -65,14 +66,17 @@ def test_no_update_is_lost_between_processes(place: tuple[str, str], shared: Bac
 
 
 def test_a_lock_expires_after_its_holder_is_killed(place: tuple[str, str], shared: Backend) -> None:
+    """The holder renews it beyond its lease of 0.5 s until then. [T65]"""
     holder = worker.start(*place, "hold")
     worker.begin(holder)
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
+    with pytest.raises(StoreUnavailable), shared.lock("lock:1", 0.8):
+        pytest.fail("two processes hold the lock")
     holder.kill()
     holder.communicate()
-    with shared.lock("lock:1", 30):
-        assert shared.get("lock:1") is not None
+    with shared.lock("lock:1", 30) as lease:
+        assert lease.left() > 0
     shared.close()
 
 

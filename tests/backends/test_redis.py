@@ -52,7 +52,7 @@ def test_each_key_expires_by_itself(redis: RedisBackend, redis_server: RedisServ
     redis.count("n:1", 60)
     for _ in range(3):
         redis.count("n:1", 6000)
-    with redis.lock("lock:1", 30):
+    with redis.lock("lock:1", 0, lease=30):
         keys = client.keys()
         lifetimes = {key: client.pttl(key) for key in keys}
     expected = {

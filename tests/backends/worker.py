@@ -51,7 +51,7 @@ def step(backend: Backend) -> object:
 
 def hold(backend: Backend) -> object:
     """Hold a lock until the process is killed."""
-    with backend.lock("lock:1", 0.5):
+    with backend.lock("lock:1", 0, lease=0.5):
         print("held", flush=True)
         return sys.stdin.read()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pywry_auth.backends.lease import Lease, UnlimitedLease
 from pywry_auth.exceptions import (
     AuthenticationError,
     AuthFlowCancelled,
@@ -227,9 +228,9 @@ def test_managers_that_refresh_at_once_share_one_call(
     waiting = threading.Barrier(8)
     locked = store.lock
 
-    def lock(key: str, lifetime: float) -> AbstractContextManager[None]:
+    def lock(key: str, wait: float) -> AbstractContextManager[Lease]:
         waiting.wait(_SECONDS)  # all have read the store by now
-        return locked(key, lifetime)
+        return locked(key, wait)
 
     store.lock = lock  # type: ignore[method-assign]
     managers = [SessionManager(provider, store, "alice", clock=clock) for _ in range(8)]
@@ -246,9 +247,9 @@ def test_a_slow_provider_of_short_lived_tokens_is_called_once(store: MemoryToken
     waiting = threading.Barrier(4)
     locked = store.lock
 
-    def lock(key: str, lifetime: float) -> AbstractContextManager[None]:
+    def lock(key: str, wait: float) -> AbstractContextManager[Lease]:
         waiting.wait(_SECONDS)
-        return locked(key, lifetime)
+        return locked(key, wait)
 
     def answer_late() -> OAuthTokenSet:
         tokens = refresh_tokens("refresh.alice.0")
@@ -274,9 +275,9 @@ def test_a_lock_that_is_not_released_costs_no_valid_token(
     served: bool,
 ) -> None:
     @contextmanager
-    def lock(key: str, lifetime: float) -> Iterator[None]:
+    def lock(key: str, wait: float) -> Iterator[Lease]:
         raise StoreUnavailable("Another process is refreshing.")
-        yield
+        yield UnlimitedLease()
 
     _stored(store, provider)
     clock.pass_(passed)
@@ -289,23 +290,22 @@ def test_a_lock_that_is_not_released_costs_no_valid_token(
     assert provider.calls == 0
 
 
-@pytest.mark.parametrize(("timeout", "lifetime"), [(10.0, 45.0), (120.0, 485.0)])
-def test_a_lock_lasts_as_long_as_a_refresh_can_take(
-    store: MemoryTokenStore, clock: Clock, timeout: float, lifetime: float
+@pytest.mark.parametrize(("timeout", "seconds"), [(10.0, 90.0), (120.0, 970.0)])
+def test_a_caller_waits_as_long_as_two_refreshes_can_take(
+    store: MemoryTokenStore, clock: Clock, timeout: float, seconds: float
 ) -> None:
-    """With a shorter lock, a second process could use the same refresh token during the call."""
     provider = _Patient(clock, timeout)
     _stored(store, provider)
     asked: list[float] = []
     locked = store.lock
 
-    def lock(key: str, lifetime: float) -> AbstractContextManager[None]:
-        asked.append(lifetime)
-        return locked(key, lifetime)
+    def lock(key: str, wait: float) -> AbstractContextManager[Lease]:
+        asked.append(wait)
+        return locked(key, wait)
 
     store.lock = lock  # type: ignore[method-assign]
     SessionManager(provider, store, "alice", clock=clock).refresh()
-    assert asked == [lifetime]
+    assert asked == [seconds]
 
 
 class _Patient(StubProvider):

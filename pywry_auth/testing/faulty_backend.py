@@ -1,0 +1,69 @@
+"""A backend whose operations a test can observe and let fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pywry_auth.backends.base import Backend, Terms
+
+
+def _nothing(operation: str, key: str) -> None:
+    pass
+
+
+class FaultyBackend(Backend):
+    """Another backend, with a function before and after each operation.
+
+    A function gets the name of the operation, for example ``put``, and the key or group. An error that it
+    raises reaches the caller. After an operation, such an error simulates a response that was lost.
+
+    Args:
+        inner: The backend that keeps the records.
+    """
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.shared = inner.shared
+        self.before: Callable[[str, str], None] = _nothing
+        self.after: Callable[[str, str], None] = _nothing
+
+    def get(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None."""
+        with self._watched("get", key):
+            return self._inner.get(key)
+
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        """Store a value, as :meth:`Backend.put` describes."""
+        with self._watched("put", key):
+            return self._inner.put(key, value, terms)
+
+    def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
+        """Remove and return a value, as :meth:`Backend.pop` describes."""
+        with self._watched("pop", key):
+            return self._inner.pop(key, expected, group=group)
+
+    def members(self, group: str) -> list[str]:
+        """Return the live keys of a group."""
+        with self._watched("members", group):
+            return self._inner.members(group)
+
+    def count(self, key: str, window: float) -> int:
+        """Add one to a counter, as :meth:`Backend.count` describes."""
+        with self._watched("count", key):
+            return self._inner.count(key, window)
+
+    def prune(self, kind: str, within: float = 0.0) -> int:
+        """Remove expired records, as :meth:`Backend.prune` describes."""
+        with self._watched("prune", kind):
+            return self._inner.prune(kind, within)
+
+    def close(self) -> None:
+        """Close the wrapped backend's connections."""
+        self._inner.close()
+
+    @contextmanager
+    def _watched(self, operation: str, key: str) -> Iterator[None]:
+        self.before(operation, key)
+        yield
+        self.after(operation, key)
