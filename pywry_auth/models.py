@@ -16,6 +16,38 @@ Claims = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Grant:
+    """The authorization that one sign-in brought.
+
+    A refresh keeps the grant. The session and the token set of a sign-in both record it.
+
+    Args:
+        grant_id: A random identifier, not a secret.
+        signed_in_at: Unix time in seconds just before the token request of the sign-in.
+        provider: The provider's name; on a site with several providers, its name there.
+        issuer: The issuer of the tokens; empty for a provider without one.
+        client_id: The client that received the tokens.
+        subject: The user's ID at the provider (``sub``, or the ID in the profile of a provider without
+            OpenID Connect).
+        sid: The provider's ID of its own session (OIDC Back-Channel Logout §2.1); None if it sent none.
+        auth_time: Unix time in seconds at which the user authenticated (OIDC Core §2); None if unknown.
+        acr: The authentication context class (OIDC Core §2); empty if unknown.
+        amr: The authentication methods (OIDC Core §2, RFC 8176).
+    """
+
+    grant_id: str
+    signed_in_at: float
+    provider: str = ""
+    issuer: str = ""
+    client_id: str = ""
+    subject: str = ""
+    sid: str | None = None
+    auth_time: float | None = None
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class OAuthTokenSet:
     """The tokens from one token response (RFC 6749 §5.1).
 
@@ -31,6 +63,7 @@ class OAuthTokenSet:
         issuer: The issuer of the tokens. A set from another issuer is not used.
         client_id: The client that received the tokens. A set for another client is not used.
         id_token_claims: The verified claims of ``id_token``; empty without one.
+        grant: The grant of the sign-in that brought the tokens; None if it is unknown.
     """
 
     access_token: str = field(repr=False)
@@ -44,6 +77,7 @@ class OAuthTokenSet:
     issuer: str = ""
     client_id: str = ""
     id_token_claims: Claims = field(default_factory=dict, repr=False)
+    grant: Grant | None = None
 
     @property
     def expires_at(self) -> float | None:
@@ -121,6 +155,10 @@ class UserSession:
         expires_at: Unix time in seconds at which the session expires.
         metadata: JSON values. ``user_info`` is the provider's profile. ``permissions`` maps ``type:id`` to
             the permissions on that one resource.
+        grant: The grant of the sign-in; None for a session that the application created.
+        browser: The browser and its platform at the sign-in, for example ``Firefox on Linux``; empty if
+            unknown.
+        network: The client's IPv4 address or IPv6 network at the sign-in; empty if unknown.
     """
 
     session_id: str
@@ -129,6 +167,9 @@ class UserSession:
     created_at: float
     expires_at: float
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    grant: Grant | None = None
+    browser: str = ""
+    network: str = ""
 
 
 class AuthFlowState(Enum):

@@ -207,7 +207,7 @@ def test_cancel_during_a_silent_refresh_prevents_the_window(
     """The window that would open afterwards is not wanted any more. [S5]"""
     app, store = PyWry(), MemoryTokenStore()
     tokens = _login(app, provider, Person(), token_store=store).tokens
-    store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 9999))
+    store.replace("user-alice", replace(tokens, issued_at=tokens.issued_at - 9999), tokens)
     assert tokens.refresh_token is not None
     provider.revoke_token(tokens.refresh_token)
 
@@ -455,7 +455,9 @@ def test_the_environment_sets_how_early_tokens_are_refreshed(
     environment(refresh_buffer_seconds=seconds)
     app, store = PyWry(), MemoryTokenStore()
     tokens = _login(app, None, Person(), token_store=store).tokens
-    store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 1900))  # 1700 s before its expiry
+    store.replace(
+        "user-alice", replace(tokens, issued_at=tokens.issued_at - 1900), tokens
+    )  # 1700 s before its expiry
     app.get_access_token()
     assert idp.calls["token"] - 1 == refreshes
 

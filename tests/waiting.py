@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import ModuleType
 from typing import Any
@@ -39,3 +41,11 @@ def count_waiters_in(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> thr
 
     monkeypatch.setattr(threading.Condition, "wait", wait)
     return waiters
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Wait until a condition holds, and return whether it does."""
+    ends = time.monotonic() + seconds
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.02)
+    return condition()

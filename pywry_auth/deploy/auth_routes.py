@@ -10,11 +10,12 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.answers import refusal, refusal_for
+from pywry_auth.deploy.background import Retries
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.login_views import LoginViews
-from pywry_auth.deploy.pending_login import PendingLogins
+from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import ROUTES, Route
@@ -24,6 +25,7 @@ from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import UserSession
+from pywry_auth.state.browsers import BrowserSessions
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.deploy")
 _BY_NAME: Mapping[str, Route] = {route.name: route for route in ROUTES}
 _LOGINS = ("login", "callback")
+_CALLING = ("callback", "refresh", "logout")  # the routes that call the provider in any case
 
 
 class AuthRoutes:
@@ -65,11 +68,15 @@ class AuthRoutes:
         self.providers = providers
         self.render = render
         self.sessions = CurrentSessions(sessions, cookie, options.auth_header, options.enabled)
-        lifecycle = SessionLifecycle(providers, tokens, self.sessions, options)
+        browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
+        lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
+        self._lifecycle = lifecycle
+        self._retries = Retries(lifecycle.retry_revocations)
+        tokens.revocations.on_postponed = self._retries.wake
         logins = PendingLogins(providers, pending, binding, options.use_pkce)
         limit = RateLimit(sessions.backend, options.login_limit, options.login_window)
         self._logins = LoginViews(providers, logins, limit, self.sessions, lifecycle)
-        accounts = SessionViews(providers, tokens, self.sessions, lifecycle)
+        accounts = SessionViews(providers, tokens, self.sessions, lifecycle, logins)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
             "callback": self._logins.callback,
@@ -92,6 +99,8 @@ class AuthRoutes:
                 the name of the provider.
         """
         site = self.site(request, mount)
+        if name in _CALLING:
+            self._retries.look()
         try:
             response = self._before(name, site) or self._views[name](site, **path)
         except AuthenticationError as error:

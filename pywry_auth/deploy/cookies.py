@@ -75,8 +75,16 @@ class Cookie:
         An attacker who controls a neighbouring domain can add cookies of the same name. Values without a
         valid signature are ignored. If there are two genuine values, neither is trusted.
         """
-        genuine = {self.signer.digest(value) for value in request.cookies.getlist(self.name)} - {None}
-        return genuine.pop() if len(genuine) == 1 else None
+        genuine = self.read_all(request)
+        return genuine[0] if len(genuine) == 1 else None
+
+    def read_all(self, request: Request) -> list[str]:
+        """Return the digests of all genuine cookies of the request.
+
+        A sign-out ends the sessions of all of them.
+        """
+        digests = (self.signer.digest(value) for value in request.cookies.getlist(self.name))
+        return list(dict.fromkeys(digest for digest in digests if digest))
 
     def family(self, request: Request) -> dict[str, tuple[Cookie, str]]:
         """Return genuine cookies with this prefix, and their values.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.state.sessions import SessionStore, session_id_of_bearer
 
 if TYPE_CHECKING:
@@ -37,9 +38,37 @@ class CurrentSessions:
 
         A bearer token takes precedence over the cookie.
         """
-        scheme, _, token = request.headers.get(self.auth_header, "").partition(" ")
-        bearer = session_id_of_bearer(token.strip()) if scheme.lower() == "bearer" else None
-        return bearer or self.cookie.read(request)
+        return self._bearer(request) or self.cookie.read(request)
+
+    def session_ids(self, request: Request) -> list[str]:
+        """Return the session IDs of all genuine credentials of a request.
+
+        An attacker who controls a neighbouring domain can add a genuine cookie of another session. No such
+        request is signed in, but a sign-out ends all of its sessions.
+        """
+        if not self.enabled:
+            return []
+        bearer = self._bearer(request)
+        return [*([bearer] if bearer else []), *self.cookie.read_all(request)]
+
+    def all_of(self, request: Request) -> list[UserSession]:
+        """Return the sessions of all genuine credentials of a request.
+
+        Raises:
+            StoreUnavailable: The store is down, or this worker cannot read one of the sessions. It may be a
+                record of a newer version, or encrypted with a key that this worker does not have yet.
+        """
+        found = []
+        for session_id in self.session_ids(request):
+            session = self.store.get_session(session_id)
+            if session is not None:
+                found.append(session)
+            elif self.store.is_unreadable(session_id):
+                raise StoreUnavailable(
+                    "A session cannot be read: check that all workers run the same version and have the same "
+                    "PYWRY_DEPLOY__ENCRYPTION_KEYS."
+                )
+        return found
 
     def of(self, request: Request) -> UserSession | None:
         """Return a request's session, or None.
@@ -59,6 +88,10 @@ class CurrentSessions:
         """Forget a request's session; the next use reads it again."""
         if hasattr(request, _FOUND):
             delattr(request, _FOUND)
+
+    def _bearer(self, request: Request) -> str | None:
+        scheme, _, token = request.headers.get(self.auth_header, "").partition(" ")
+        return session_id_of_bearer(token.strip()) if scheme.lower() == "bearer" else None
 
     def mark(self, request: Request, response: Response) -> None:
         """Mark a response for caches as dependent on the session.

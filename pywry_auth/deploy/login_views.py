@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
 from pywry_auth.deploy.providers import readable
+from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.deploy.return_to import safe_path
+from pywry_auth.deploy.session_lifecycle import Client
+from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
@@ -104,9 +107,16 @@ class LoginViews:
         return (site.parameter("provider") or "") if self.providers.several else ""
 
     def _finish(self, site: Site, pending: PendingAuthorization, parameters: ResponseParameters) -> Response:
-        name, cookie = pending.provider, self.sessions.cookie
-        result = complete(self.providers.named(name), pending.request, parameters)
-        value, session = self.lifecycle.begin(name, result, cookie.read(site.request))
+        name, cookie, request = pending.provider, self.sessions.cookie, site.request
+        revocations = self.lifecycle.tokens.revocations
+        result = complete(self.providers.named(name), pending.request, parameters, revocations)
+        client = Client(
+            pending.binding,
+            cookie.read_all(request),
+            browser_name(request.headers.get("User-Agent", "")),
+            client_network(request.remote_addr),
+        )
+        value, session = self.lifecycle.begin(name, result, client)
         response = redirect_to(site.absolute(pending.next_url))
         cookie.set(response, value, site.options.session_ttl, site.secure_cookies)
         event = LoginSucceeded(

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.site import Site
 
+BINDING_SECONDS = 2 * PENDING_SECONDS
+"""Lifetime of the cookie that binds logins to a browser.
+
+It outlives a login, so that an expired login can be recognized.
+"""
+
 
 @dataclass(frozen=True)
 class PendingLogins:
@@ -58,8 +64,7 @@ class PendingLogins:
             client_network(site.request.remote_addr),
         )
         response = redirect_to(authorization.url, 302)
-        # The cookie outlives the login, so that an expired login can be recognized.
-        cookie.set(response, value, 2 * PENDING_SECONDS, site.secure_cookies)
+        cookie.set(response, value, BINDING_SECONDS, site.secure_cookies)
         return response
 
     def take(self, request: Request, name: str, parameters: ResponseParameters) -> PendingAuthorization:
@@ -87,6 +92,10 @@ class PendingLogins:
                 error=ErrorCode.COOKIE_MISSING,
             )
         return self.pending.take(states[0], bindings, name)
+
+    def browsers(self, request: Request) -> list[str]:
+        """Return the digests of a request's genuine binding cookies."""
+        return list(self.binding.family(request))
 
     def _binding(self, request: Request) -> tuple[str, Cookie, str]:
         """Return digest, cookie and value of the browser's binding.

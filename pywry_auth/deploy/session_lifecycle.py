@@ -1,23 +1,51 @@
-"""Begins and ends sessions, and revokes tokens with the last."""
+"""Begins and ends sessions, and revokes tokens with the last.
+
+The tokens of a sign-in are stored before its session, and a sign-out removes them before it. Therefore no
+session exists without tokens, and a repeated sign-out finishes one that a failure of the store interrupted.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
 from pywry_auth.flow.subject import Subject, qualified_user_id
-from pywry_auth.flow.token_lifecycle import revoked_on_failure, sign_out
+from pywry_auth.flow.token_lifecycle import revoke_taken, take
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.browsers import BrowserSessions
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
+
+_HOLD_SECONDS = 60.0
+"""How long a login may take between storing its tokens and creating its session."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """The browser that finished a sign-in.
+
+    Args:
+        binding: The digest of the cookie that binds logins to the browser.
+        sessions: IDs of the sessions whose cookies the browser sent.
+        browser: The browser and its platform, for people.
+        network: The IPv4 address or IPv6 network.
+    """
+
+    binding: str
+    sessions: Collection[str] = ()
+    browser: str = ""
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,21 +56,23 @@ class SessionLifecycle:
         providers: The site's providers.
         tokens: The store of users' OAuth tokens.
         sessions: The store of sessions, and the cookie with a session's token.
+        browsers: The sessions that each browser was given.
         options: The site's options.
     """
 
     providers: Providers
     tokens: TokenStore
     sessions: CurrentSessions
+    browsers: BrowserSessions
     options: DeployOptions
 
-    def begin(self, name: str, result: AuthFlowResult, earlier: str | None) -> tuple[str, UserSession]:
-        """Create a session, and end the browser's earlier one.
+    def begin(self, name: str, result: AuthFlowResult, client: Client) -> tuple[str, UserSession]:
+        """Create a session, and end the browser's earlier ones.
 
         Args:
             name: Name of the provider; empty for the only one.
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
-            earlier: Digest of the browser's earlier session token; None without one.
+            client: The browser.
 
         Returns:
             The cookie's value and the session.
@@ -50,54 +80,74 @@ class SessionLifecycle:
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
                 send the e-mail address that the site's rules need.
+            StoreUnavailable: The store is down.
         """
-        with revoked_on_failure(self.providers.named(name), result.tokens):
-            value, session = self._create(name, result)
-            self.tokens.save(session.user_id, result.tokens)
-        replaced = self.sessions.store.get_session(earlier) if earlier else None
-        if replaced is not None:
-            self.end(replaced)
-        return value, session
-
-    def _create(self, name: str, result: AuthFlowResult) -> tuple[str, UserSession]:
-        profile, rules = result.user_info, self.options.rules
-        email = rules.email_of(self.providers.named(name), profile, result.tokens.access_token)
-        # Microsoft sends groups and roles only in the ID token. The profile's own claims take precedence.
-        subject = Subject({**result.tokens.id_token_claims, **profile}, email, name)
-        rules.require_admitted(subject)
+        user = qualified_user_id(name, result.user_id)
         signer = self.sessions.cookie.signer
         value = signer.new()
-        session = self.sessions.store.create_session(
-            signer.digest(value) or "",
-            qualified_user_id(name, result.user_id),
-            roles=rules.roles_of(subject),
-            ttl=self.options.session_ttl,
-            idle_ttl=self.options.idle_ttl or None,
-            metadata={"user_info": profile} | ({"provider": name} if name else {}),
-        )
+        session_id = signer.digest(value) or ""
+        tokens = self._on_this_site(name, result.tokens)
+        with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, user):
+            roles = self._roles(name, result)
+            earlier = self.browsers.add(client.binding, session_id, client.sessions)
+            self.tokens.save(user, tokens, hold=_HOLD_SECONDS)
+        try:
+            session = self.sessions.store.create_session(
+                session_id,
+                user,
+                roles=roles,
+                ttl=self.options.session_ttl,
+                idle_ttl=self.options.idle_ttl or None,
+                metadata={"user_info": result.user_info} | ({"provider": name} if name else {}),
+                grant=tokens.grant,
+                browser=client.browser,
+                network=client.network,
+            )
+        except AuthenticationError:
+            self._abandon(name, user, session_id, tokens)
+            raise
+        self._release(user, tokens)
+        self._end_earlier(earlier)
         return value, session
 
-    def end(self, session: UserSession, everywhere: bool = False) -> tuple[int, OAuthTokenSet | None]:
-        """End a session.
+    def end(
+        self, sessions: Iterable[UserSession], everywhere: bool = False
+    ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
+        """End sessions.
 
-        The user's tokens are removed and revoked with the last session.
+        A user's tokens are removed and revoked with the user's last session.
 
         Args:
-            session: The session.
-            everywhere: Whether to end all of the user's sessions.
+            sessions: The sessions, of one or several users.
+            everywhere: Whether to end all sessions of these users.
 
         Returns:
-            How many sessions ended, and the user's tokens.
+            For each user: one of the sessions, how many ended, and the user's tokens.
+
+        Raises:
+            StoreUnavailable: The store is down; a repeated call finishes the work.
         """
-        store, user = self.sessions.store, session.user_id
-        if everywhere:
-            ended = store.delete_user_sessions(user)
-        else:
-            ended = int(store.delete_session(session.session_id))
-        if store.list_user_sessions(user):
-            return ended, self.tokens.load(user)
-        provider = self.providers.of_session(session)
-        return ended, sign_out(provider, self.tokens, user, foreign=True).tokens
+        by_user: dict[str, list[UserSession]] = {}
+        for session in sessions:
+            by_user.setdefault(session.user_id, []).append(session)
+        return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user.items()]
+
+    def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
+        """Return the live sessions of browsers that their cookies do not name.
+
+        The response to a sign-in was lost, or two tabs finished a sign-in at the same moment.
+
+        Args:
+            browsers: Digests of the cookies that bind logins to a browser.
+            sessions: The sessions that the cookies name.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        ids = {session_id: None for browser in browsers for session_id in self.browsers.of(browser)}
+        known = {session.session_id for session in sessions}
+        found = (self.sessions.store.get_session(session_id) for session_id in ids if session_id not in known)
+        return [session for session in found if session is not None]
 
     def logout_url(self, session: UserSession, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
         """Return the URL of the provider's own sign-out, if any.
@@ -117,3 +167,94 @@ class SessionLifecycle:
         except AuthenticationError as error:  # the user is signed out of this site in any case
             _logger.warning("the provider's sign-out URL could not be obtained: %s", error)
             return None
+
+    def retry_revocations(self) -> float | None:
+        """Try the revocations again that are due.
+
+        Returns:
+            Unix time in seconds of the next attempt; None if no revocation is left.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        queue = self.tokens.revocations
+        retry_revocations(queue.due(), queue, self.tokens, self._issuer_of)
+        return queue.next_due()
+
+    def _on_this_site(self, name: str, tokens: OAuthTokenSet) -> OAuthTokenSet:
+        if tokens.grant is None:
+            return tokens
+        return replace(tokens, grant=replace(tokens.grant, provider=self.providers.label(name)))
+
+    def _roles(self, name: str, result: AuthFlowResult) -> list[str]:
+        """Return the roles of a user who may sign in."""
+        profile, rules = result.user_info, self.options.rules
+        email = rules.email_of(self.providers.named(name), profile, result.tokens.access_token)
+        # Microsoft sends groups and roles only in the ID token. The profile's own claims take precedence.
+        subject = Subject({**result.tokens.id_token_claims, **profile}, email, name)
+        rules.require_admitted(subject)
+        return rules.roles_of(subject)
+
+    def _abandon(self, name: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
+        """Undo a login whose session could not be created.
+
+        If the store is still down, the tokens stay stored under their user.
+        """
+        store = self.sessions.store
+
+        def is_last(stored: OAuthTokenSet, held: bool) -> bool:
+            return stored.grant == tokens.grant and not store.list_user_sessions(user)
+
+        try:
+            store.delete_session(session_id)
+            provider = self.providers.named(name)
+            taken = take(provider, self.tokens, user, is_last=is_last)
+            self.tokens.release(user, tokens)
+            revoke_taken(provider, self.tokens, user, taken)
+        except StoreUnavailable as error:
+            _logger.warning("a login that failed could not be undone: %s", error)
+
+    def _release(self, user: str, tokens: OAuthTokenSet) -> None:
+        try:
+            self.tokens.release(user, tokens)
+        except StoreUnavailable as error:
+            _logger.warning("the tokens of a finished login stay held for a minute: %s", error)
+
+    def _end_earlier(self, session_ids: Iterable[str]) -> None:
+        """End the browser's earlier sessions.
+
+        A failure is not reported: the next sign-in or sign-out of this browser ends them.
+        """
+        try:
+            found = [self.sessions.store.get_session(session_id) for session_id in session_ids]
+            self.end(session for session in found if session is not None)
+        except StoreUnavailable as error:
+            _logger.warning("a browser's earlier session could not be ended: %s", error)
+
+    def _end_of_user(
+        self, user: str, ending: list[UserSession], everywhere: bool
+    ) -> tuple[int, OAuthTokenSet | None]:
+        store = self.sessions.store
+        if everywhere:
+            ending = [*ending, *store.list_user_sessions(user)]
+        ids = {session.session_id for session in ending}
+        grants = {session.grant.grant_id for session in ending if session.grant}
+
+        def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
+            if held and (tokens.grant is None or tokens.grant.grant_id not in grants):
+                return False  # a login in another browser is about to create its session
+            return all(session.session_id in ids for session in store.list_user_sessions(user))
+
+        provider = self.providers.of_session(ending[0])
+        taken = take(provider, self.tokens, user, foreign=True, is_last=is_last)
+        try:
+            ended = sum(store.delete_session(session_id) for session_id in ids)
+        except StoreUnavailable:
+            self.tokens.revocations.on_postponed()
+            raise
+        revoke_taken(provider, self.tokens, user, taken)
+        return ended, None if taken.foreign else taken.tokens
+
+    def _issuer_of(self, tokens: OAuthTokenSet) -> OAuthProvider | None:
+        providers = self.providers.by_name.values()
+        return next((provider for provider in providers if provider.issued_to_this_client(tokens)), None)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
     from pywry_auth.deploy.current import CurrentSessions
+    from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.deploy.site import Site
@@ -33,12 +34,14 @@ class SessionViews:
         tokens: The store of users' OAuth tokens, by user ID.
         sessions: Finds the session of a request.
         lifecycle: Ends sessions.
+        pending: Knows the cookies that bind logins to a browser.
     """
 
     providers: Providers
     tokens: TokenStore
     sessions: CurrentSessions
     lifecycle: SessionLifecycle
+    pending: PendingLogins
 
     def refresh(self, site: Site) -> Response:
         """Refresh the user's access token.
@@ -75,14 +78,15 @@ class SessionViews:
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
 
     def logout(self, site: Site) -> Response:
-        """End this session, or all of the user's sessions.
+        """End this browser's sessions, or all of the user's sessions.
 
         The user's tokens are removed and revoked with the last session.
         """
-        session = self.sessions.of(site.request)
+        sessions = self.sessions.all_of(site.request)
+        sessions += self.lifecycle.unknown_to(self.pending.browsers(site.request), sessions)
         # A path from the settings, or a URL from the provider's metadata, never request data.
         home = site.absolute(site.root + site.options.after_logout_url)
-        logout_url = None if session is None else self._end(site, session, home)
+        logout_url = self._end(site, sessions, home) if sessions else None
         if prefers_html(site.request):
             response = redirect_to(logout_url or home)
         else:
@@ -109,12 +113,16 @@ class SessionViews:
             raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
         return session
 
-    def _end(self, site: Site, session: UserSession, home: str) -> str | None:
-        ended, tokens = self.lifecycle.end(session, everywhere=site.parameter("everywhere") == "1")
+    def _end(self, site: Site, sessions: list[UserSession], home: str) -> str | None:
+        everywhere = site.parameter("everywhere") == "1"
+        first, tokens_of_first = sessions[0], None
+        for session, ended, tokens in self.lifecycle.end(sessions, everywhere):
+            if session.user_id == first.user_id:
+                tokens_of_first = tokens
+            event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
+            emit(site.mount.application, event)
         self.sessions.forget(site.request)
-        event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
-        emit(site.mount.application, event)
-        return self.lifecycle.logout_url(session, tokens, home)
+        return self.lifecycle.logout_url(first, tokens_of_first, home)
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         provider = self.providers.label(self.providers.name_of(session))

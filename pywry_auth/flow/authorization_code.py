@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, naming_provider
+from pywry_auth.flow.revocation import revoked_on_failure
 from pywry_auth.flow.subject import user_id
-from pywry_auth.flow.token_lifecycle import revoked_on_failure
-from pywry_auth.models import AuthFlowResult, AuthorizationRequest, OAuthTokenSet
+from pywry_auth.models import AuthFlowResult, AuthorizationRequest, Grant, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.revocations import RevocationQueue
 
 __all__ = ["AuthorizationHandler", "ResponseParameters", "begin", "complete", "finish"]
 
@@ -60,14 +62,21 @@ def begin(
 
 
 def complete(
-    provider: OAuthProvider, request: AuthorizationRequest, parameters: ResponseParameters
+    provider: OAuthProvider,
+    request: AuthorizationRequest,
+    parameters: ResponseParameters,
+    revocations: RevocationQueue | None = None,
 ) -> AuthFlowResult:
     """Validate a response, exchange its code, and return the sign-in.
+
+    The tokens of the result carry a new grant.
 
     Args:
         provider: The provider that the request was made for.
         request: The result of ``begin``; it is valid for one response.
         parameters: The response's decoded parameters, with duplicates.
+        revocations: Keeps the tokens of a failed sign-in until the provider has revoked them; without it,
+            there is one attempt.
 
     Raises:
         AuthenticationError: The response does not belong to the request, the provider refused, or its
@@ -83,8 +92,9 @@ def complete(
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
-        with revoked_on_failure(provider, tokens):
-            return finish(provider, tokens)
+        with revoked_on_failure(provider, tokens, revocations):
+            result = finish(provider, tokens)
+        return replace(result, tokens=replace(tokens, grant=_new_grant(provider, result)))
 
 
 def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
@@ -103,6 +113,24 @@ def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
     with naming_provider(provider.name):
         profile = _profile(provider, tokens)
         return AuthFlowResult(True, tokens, profile, user_id(profile))
+
+
+def _new_grant(provider: OAuthProvider, result: AuthFlowResult) -> Grant:
+    tokens, claims = result.tokens, result.tokens.id_token_claims
+    sid, auth_time, acr, amr = (claims.get(name) for name in ("sid", "auth_time", "acr", "amr"))
+    is_time = isinstance(auth_time, (int, float)) and not isinstance(auth_time, bool)
+    return Grant(
+        secrets.token_urlsafe(16),
+        tokens.issued_at,
+        provider=provider.name,
+        issuer=tokens.issuer,
+        client_id=tokens.client_id,
+        subject=str(claims.get("sub") or result.user_id),
+        sid=sid if isinstance(sid, str) else None,
+        auth_time=auth_time if is_time else None,
+        acr=acr if isinstance(acr, str) else "",
+        amr=tuple(method for method in amr if isinstance(method, str)) if isinstance(amr, list) else (),
+    )
 
 
 def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:

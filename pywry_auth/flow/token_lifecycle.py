@@ -1,11 +1,10 @@
-"""Refresh, sign-out and revocation of token sets."""
+"""Refresh and sign-out of token sets."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,16 +17,20 @@ from pywry_auth.exceptions import (
     TokenRefreshError,
     naming_provider,
 )
+from pywry_auth.flow.revocation import retry_revocations, revoke, revoke_queued, revoked_on_failure
 from pywry_auth.models import OAuthTokenSet
 
 if TYPE_CHECKING:
+    from pywry_auth.backends.lease import Lease
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.revocations import Revocation
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.flow")
 _CALLS = 4  # calls of one refresh at most: discovery, the key set, the refresh itself, the key set again
 _SLACK = 5.0  # seconds for the store
-_PAUSES = (0.1, 0.4, 1.5)  # seconds between attempts to store, together less than _SLACK
+_FIRST_PAUSE = 0.05  # seconds between attempts to store
+_LONGEST_PAUSE = 0.5  # seconds
 _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 SHORTEST_PAUSE = 1.0
@@ -106,8 +109,9 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
         elif tokens.id_token_claims:
             from pywry_auth.protocol.id_token import check_same_subject
 
-            check_same_subject(tokens.id_token_claims, fresh.id_token_claims)
-        return fresh if fresh.scope else replace(fresh, scope=tokens.scope)
+            with revoked_on_failure(provider, fresh):
+                check_same_subject(tokens.id_token_claims, fresh.id_token_claims)
+        return replace(fresh, scope=fresh.scope or tokens.scope, grant=tokens.grant)
 
 
 def refresh_stored(
@@ -116,14 +120,16 @@ def refresh_stored(
     key: str,
     is_due: Callable[[OAuthTokenSet], bool],
     on_refresh: Callable[[OAuthTokenSet], object] = lambda tokens: None,
+    before_call: Callable[[], object] = lambda: None,
+    wait: float | None = None,
 ) -> OAuthTokenSet:
     """Return a user's tokens, refreshed once for all callers.
 
-    Tokens that are not due are returned unchanged. All threads, processes and machines on the store take
-    turns. The fresh set is stored before it is returned, because with rotation the old refresh token is
-    invalid by then. A caller that was waiting when another caller's refresh failed gets the same error.
-    Otherwise the last of many callers would sit through every timeout in turn. If a process dies in its turn,
-    the others continue when its lock has expired.
+    Tokens that are not due are returned unchanged. The callers in this process share one attempt, and all
+    processes and machines on the store take turns. The fresh set is stored before it is returned, because
+    with rotation the old refresh token is invalid by then. A caller that was waiting when another caller's
+    refresh failed gets the same error. Otherwise the last of many callers would sit through every timeout in
+    turn. If a process dies in its turn, the others continue when its lease has expired.
 
     Args:
         provider: The provider that issued the tokens.
@@ -132,71 +138,117 @@ def refresh_stored(
         is_due: Decides, with the lock held, whether the stored set needs a refresh. It does not if
             another caller has just replaced it.
         on_refresh: Receives the fresh set if this call refreshed and stored it; no lock is held.
+        before_call: Called with the lock held, just before the call to the provider. An error that it raises
+            prevents the call.
+        wait: Seconds to wait for another caller's refresh; by default, the longest time that two refreshes
+            can take.
 
     Raises:
         TokenExpiredError: There are no tokens, or no refresh token.
         TokenRefreshError: The provider refused; the tokens were removed from the store.
-        TokenError: The provider cannot be reached: the tokens are kept.
-        StoreUnavailable: The store is down, or another caller's refresh did not end in time.
+        TokenError: The provider cannot be reached, or another caller's refresh took longer than ``wait``: the
+            tokens are kept.
+        ProviderBusy: Too many requests wait for the provider: the tokens are kept.
+        StoreUnavailable: The store is down, or another process's refresh took longer than ``wait``.
     """
-    seconds = _CALLS * provider.http_options.timeout + _SLACK
-    earlier = store.last_failure(key)
-    with store.lock(key, 2 * seconds):
-        tokens = _stored(provider, store, key)
-        if not is_due(tokens):
-            return tokens
-        failure = store.last_failure(key)
-        if failure is not None and failure != earlier:
-            raise _failed_just_now(failure, provider.name)
-        try:
-            fresh = _refreshed_in_turn(provider, store, key, tokens)
-        except (TokenRefreshError, TokenExpiredError):
-            raise
-        except TokenError as error:
-            store.record_failure(key, error.error, seconds)
-            raise
-        if fresh is None:
-            return _stored(provider, store, key)
-    on_refresh(fresh)
-    return fresh
+    longest = _CALLS * provider.http_options.timeout + _SLACK
+    patience = 2 * longest if wait is None else wait
+    brought: list[OAuthTokenSet] = []
+
+    def turn() -> OAuthTokenSet:
+        earlier = store.last_failure(key)
+        with store.lock(key, patience) as lease:
+            tokens = _stored(provider, store, key)
+            if not is_due(tokens):
+                return tokens
+            failure = store.last_failure(key)
+            if failure is not None and failure != earlier:
+                raise _failed_just_now(failure, provider.name)
+            before_call()
+            try:
+                fresh = _refreshed_in_turn(provider, store, key, tokens, lease)
+            except (TokenRefreshError, TokenExpiredError):
+                raise
+            except TokenError as error:
+                store.record_failure(key, error.error, longest)
+                raise
+            if fresh is None:
+                return _stored(provider, store, key)
+        brought.append(fresh)
+        return fresh
+
+    tokens = store.refreshes.run(turn, key=key, wait=wait, room=provider.gate.waiting)
+    if brought:
+        on_refresh(tokens)
+    return tokens
 
 
 def _refreshed_in_turn(
-    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet
+    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet, lease: Lease
 ) -> OAuthTokenSet | None:
     """Refresh and store a set; None if another was faster."""
     try:
-        fresh = refresh(provider, tokens)
+        with provider.gate.slot():
+            fresh = refresh(provider, tokens)
     except TokenRefreshError:
         if store.discard(key, tokens):
             raise
         return None  # the user signed in again: the refusal concerns the earlier grant
-    if _put_in_place(store, key, tokens, fresh):
+    if _put_in_place(store, key, tokens, fresh, lease):
         return fresh
-    if not store.exists(key):
-        revoke(provider, fresh)  # the user signed out: these tokens have no owner
-    # The user signed in again: a revocation here could end the new grant too.
+    _settle_without_owner(provider, store, key, fresh)
     return None
 
 
-def _put_in_place(store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet) -> bool:
+def _put_in_place(
+    store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet, lease: Lease
+) -> bool:
     """Store the fresh set unless another writer was faster.
 
-    A failing store is tried again, because the old refresh token may be invalid already.
+    A failing store is tried again while the lease holds, because the old refresh token may be invalid
+    already. After that, the process keeps the set for the next caller.
 
     Returns:
         Whether the fresh set was stored.
     """
-    for pause in _PAUSES:
+    pause = _FIRST_PAUSE
+    while True:
         try:
             return store.replace(key, fresh, tokens)
         except StoreUnavailable as error:
-            _logger.warning("fresh tokens could not be stored, next try in %.1f s: %s", pause, error)
-            time.sleep(pause)
-    return store.replace(key, fresh, tokens)
+            _logger.warning("fresh tokens could not be stored: %s", error)
+            if lease.left() <= pause:
+                store.unsaved.keep(key, tokens, fresh)
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _settle_without_owner(provider: OAuthProvider, store: TokenStore, key: str, fresh: OAuthTokenSet) -> None:
+    """Revoke fresh tokens whose user signed out during the refresh."""
+    if not store.exists(key):
+        revoke(provider, fresh, store.revocations, key)
+    # Otherwise the user signed in again: a revocation here could end the new grant too.
+
+
+def store_unsaved(provider: OAuthProvider, store: TokenStore, key: str) -> None:
+    """Store the fresh tokens that an outage of the store left in this process.
+
+    Args:
+        provider: The provider that issued them.
+        store: The store of tokens.
+        key: The user's ID.
+
+    Raises:
+        StoreUnavailable: The store is still down; the process keeps the tokens.
+    """
+    with store.unsaved.taken(key) as unsaved:
+        if unsaved is not None and not store.replace(key, unsaved.fresh, unsaved.instead_of):
+            _settle_without_owner(provider, store, key, unsaved.fresh)
 
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
+    store_unsaved(provider, store, key)
     tokens = store.load(key)
     if tokens is None or not provider.issued_to_this_client(tokens):
         raise not_signed_in()
@@ -229,6 +281,23 @@ class SignOutResult:
     revoked: bool = False
 
 
+@dataclass(frozen=True)
+class TakenTokens:
+    """Tokens that a sign-out removed from the store and has not revoked yet.
+
+    Args:
+        tokens: The removed set, or the set that stays because the user has another session; None without one.
+        revocation: The entry in the queue; None if there is nothing to revoke.
+        removed: Whether the set was removed.
+        foreign: Whether the set belongs to another client. Such a set is never sent anywhere.
+    """
+
+    tokens: OAuthTokenSet | None = None
+    revocation: Revocation | None = None
+    removed: bool = False
+    foreign: bool = False
+
+
 def sign_out(
     provider: OAuthProvider | None, store: TokenStore, key: str, *, foreign: bool = False
 ) -> SignOutResult:
@@ -242,47 +311,75 @@ def sign_out(
         key: The user's ID.
         foreign: Whether to remove the set of another client too. Such a set is never sent anywhere.
     """
-    tokens = _take(provider, store, key, foreign)
-    if tokens is None or provider is None:
-        return SignOutResult(tokens)
-    return SignOutResult(tokens, revoke(provider, tokens))
+    taken = take(provider, store, key, foreign=foreign)
+    revoked = revoke_taken(provider, store, key, taken)
+    return SignOutResult(taken.tokens if taken.removed and not taken.foreign else None, revoked)
 
 
-def _take(provider: OAuthProvider | None, store: TokenStore, key: str, foreign: bool) -> OAuthTokenSet | None:
-    while (tokens := store.load(key)) is not None:
+def take(
+    provider: OAuthProvider | None,
+    store: TokenStore,
+    key: str,
+    *,
+    foreign: bool = False,
+    is_last: Callable[[OAuthTokenSet, bool], bool] = lambda tokens, held: True,
+) -> TakenTokens:
+    """Remove a user's tokens from the store without revoking them yet.
+
+    The tokens enter the queue of revocations first, so that an interrupted sign-out is finished later. If
+    other tokens replace the set in the meantime, the decision is made again.
+
+    Args:
+        provider: The provider that issued the tokens; None if it is no longer known.
+        store: The store that holds them.
+        key: The user's ID.
+        foreign: Whether to remove the set of another client too.
+        is_last: Decides whether no other session of the user needs this set. Its arguments are the set, and
+            whether a login is still creating the session for it. It is called after the set was loaded: a
+            session that begins later brings tokens of its own.
+    """
+    if provider is not None:
+        store_unsaved(provider, store, key)
+    while (stored := store.find(key)) is not None:
+        tokens = stored.tokens
         ours = provider is None or provider.issued_to_this_client(tokens)
         if not ours and not foreign:
-            return None
-        if store.discard(key, tokens):  # not if another process has replaced the set since it was loaded
-            return tokens if ours else None
-    return store.take(key)  # a record that cannot be read must not outlive the sign-out either
+            return TakenTokens()
+        if not is_last(tokens, stored.held_until > time.time()):
+            return TakenTokens(tokens if ours else None)
+        entry = store.revocations.add(key, tokens) if ours and provider is not None else None
+        if store.remove(key, stored):
+            return TakenTokens(tokens, entry, removed=True, foreign=not ours)
+        if entry is not None:
+            store.revocations.remove(entry)
+    store.discard_unreadable(key)  # such a record must not outlive the sign-out either
+    return TakenTokens()
 
 
-@contextmanager
-def revoked_on_failure(provider: OAuthProvider, tokens: OAuthTokenSet) -> Iterator[None]:
-    """Revoke new tokens if the block fails.
+def revoke_taken(provider: OAuthProvider | None, store: TokenStore, key: str, taken: TakenTokens) -> bool:
+    """Revoke the tokens that a sign-out removed.
 
-    A failed login must not leave a grant without an owner.
-    """
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, AuthenticationError) and error.error == ErrorCode.PROVIDER_UNREACHABLE:
-            # Another timeout is likely, so there is one attempt: for the token that lives longer.
-            provider.revoke_token(tokens.refresh_token or tokens.access_token)
-        else:
-            revoke(provider, tokens)
-        raise
-
-
-def revoke(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
-    """Revoke both tokens, the refresh token first (RFC 7009 §2.1).
+    Args:
+        provider: The provider that issued the tokens; None revokes nothing.
+        store: The store that held them.
+        key: The user's ID.
+        taken: The removed tokens. Without any, an interrupted earlier sign-out of the user is finished.
 
     Returns:
-        Whether the provider confirmed both.
+        Whether the provider confirmed that both are revoked.
     """
-    refresh_revoked = not tokens.refresh_token or provider.revoke_token(tokens.refresh_token)
-    return provider.revoke_token(tokens.access_token) and refresh_revoked
+    if provider is None or taken.foreign:
+        return False
+    if taken.tokens is None:
+        queue = store.revocations
+        retry_revocations(queue.of_user(key), queue, store, lambda tokens: _issuer_of(tokens, provider))
+    if not taken.removed or taken.tokens is None:
+        return False
+    return revoke_queued(provider, taken.tokens, store.revocations, taken.revocation)
+
+
+def _issuer_of(tokens: OAuthTokenSet, provider: OAuthProvider) -> OAuthProvider | None:
+    return provider if provider.issued_to_this_client(tokens) else None
 
 
 def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:

@@ -13,7 +13,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
-from pywry_auth.flow.token_lifecycle import revoked_on_failure
+from pywry_auth.flow.revocation import revoked_on_failure
 from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
 from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
@@ -233,8 +233,9 @@ class AuthFlowManager:
         parameters = handler(request)
         self._raise_if_cancelled()
         self._state = AuthFlowState.EXCHANGING_CODE
-        result = complete(self._provider, request, parameters)
-        with revoked_on_failure(self._provider, result.tokens):
+        revocations = getattr(self._token_store, "revocations", None)
+        result = complete(self._provider, request, parameters, revocations)
+        with revoked_on_failure(self._provider, result.tokens, revocations, result.user_id):
             self._raise_if_cancelled()
             if self._token_store is not None:
                 self._token_store.save(result.user_id, result.tokens)

@@ -12,6 +12,7 @@ from weakref import WeakMethod, finalize, ref
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
+from pywry_auth.flow.revocation import retry_revocations
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.refresh_timer import RefreshTimer
 from pywry_auth.single_flight import SingleFlight
@@ -242,6 +243,21 @@ class SessionManager:
             self._retries += 1
             _logger.warning("the tokens could not be refreshed, next try in about %.0f s: %s", wait, error)
             self._timer.set(self._clock() + wait * random.uniform(0.8, 1.2))  # noqa: S311  # spreads processes
+        else:
+            self._retry_revocations()
+
+    def _retry_revocations(self) -> None:
+        """Try revocations again that failed at earlier sign-outs from this store."""
+        queue, provider = self._store.revocations, self._provider
+        try:
+            retry_revocations(
+                queue.due(),
+                queue,
+                self._store,
+                lambda tokens: provider if provider.issued_to_this_client(tokens) else None,
+            )
+        except AuthenticationError as error:
+            _logger.warning("revocations could not be tried again: %s", error)
 
     def _is_due(self, tokens: OAuthTokenSet) -> bool:
         return token_lifecycle.is_due(tokens, self._clock(), self._buffer)

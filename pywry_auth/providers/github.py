@@ -147,6 +147,8 @@ class GitHubProvider(OAuthProvider):
         url = self.require_endpoint("revocation_endpoint")
         with self.api_session() as session:
             answer = session.call("DELETE", url, data=json.dumps({"access_token": token}), headers=headers)
+        if answer.status >= 500 or answer.status == 429:
+            raise answer.fault("a confirmation")
         return answer.status == 204
 
     def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:

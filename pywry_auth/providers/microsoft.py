@@ -118,9 +118,9 @@ class MicrosoftProvider(OAuthProvider):
         ours = self._tenant() not in (_TENANT, _CONSUMERS)
         return email if ours and not denied and isinstance(email, str) else None
 
-    def revoke_token(self, token: str) -> bool:
-        """Return False: Microsoft has no token revocation (RFC 7009)."""
-        return False
+    def request_revocation(self, token: str) -> bool | None:
+        """Return None: Microsoft has no token revocation (RFC 7009)."""
+        return None
 
     def is_same_issuer(self, name: str) -> bool:
         """Return whether a response's ``iss`` fits the configured issuer.

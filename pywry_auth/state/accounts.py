@@ -43,7 +43,7 @@ class Accounts:
     def current(self) -> str | None:
         """The ID of the user selected last, or None."""
         data = self._backend.get(_CURRENT + self._client)
-        return (data and unpack(data, lambda members: members.text("user_id"), "current account")) or None
+        return None if data is None else _user_id(data)
 
     def get(self, user_id: str) -> Account | None:
         """Return the account of a user, or None."""
@@ -72,12 +72,17 @@ class Accounts:
         If it was the current account, there is no current account afterwards.
         """
         self._backend.pop(self._profile_key(user_id))
-        if self.current == user_id:
-            self._backend.pop(_CURRENT + self._client)
+        data = self._backend.get(_CURRENT + self._client)
+        if data is not None and _user_id(data) == user_id:
+            self._backend.pop(_CURRENT + self._client, data)  # unless another user became the current one
 
     def _profile_key(self, user_id: str) -> str:
         # The client's length keeps "a:b" + "c" and "a" + "b:c" apart.
         return f"{_PROFILE}{len(self._client)}:{self._client}:{user_id}"
+
+
+def _user_id(data: bytes) -> str | None:
+    return unpack(data, lambda members: members.text("user_id"), "current account") or None
 
 
 def _account(members: Members) -> Account:

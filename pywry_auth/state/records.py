@@ -5,7 +5,6 @@ Records are read strictly, and an unreadable one counts as missing.
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
@@ -13,16 +12,12 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pywry_auth.models import OAuthTokenSet
-
 _logger = logging.getLogger("pywry_auth.state")
 
 _T = TypeVar("_T")
 
 VERSION = 1
 """The version of all records. A record of another version counts as missing."""
-
-_TOKENS = ("access_token", "refresh_token", "id_token")
 
 
 class Members:
@@ -70,6 +65,14 @@ class Members:
             raise ValueError(f"{name} is not a list of strings")
         return value
 
+    def optional_texts(self, name: str) -> list[str]:
+        """Return a list of strings; an empty one if it is missing."""
+        return [] if self._values.get(name) is None else self.texts(name)
+
+    def optional_mapping(self, name: str) -> dict[str, Any] | None:
+        """Return an object, or None if it is missing."""
+        return None if self._values.get(name) is None else self.mapping(name)
+
     def mapping(self, name: str) -> dict[str, Any]:
         """Return an object."""
         value = self._values.get(name)
@@ -112,66 +115,3 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
     except (ValueError, OverflowError, RecursionError, zlib.error):
         _logger.warning("a stored %s cannot be read and counts as missing", kind)
         return None
-
-
-def pack_tokens(tokens: OAuthTokenSet) -> bytes:
-    """Return a token set as bytes.
-
-    Each token is written once, even if the provider's response repeats it.
-
-    Args:
-        tokens: The token set. The claims of its ID token are not written, because the ID token contains them.
-    """
-    repeated = [name for name in _TOKENS if name in tokens.raw and tokens.raw[name] == getattr(tokens, name)]
-    return pack(
-        {
-            "access_token": tokens.access_token,
-            "token_type": tokens.token_type,
-            "refresh_token": tokens.refresh_token,
-            "expires_in": tokens.expires_in,
-            "id_token": tokens.id_token,
-            "scope": tokens.scope,
-            "raw": {name: value for name, value in tokens.raw.items() if name not in repeated},
-            "repeated": repeated,
-            "issued_at": tokens.issued_at,
-            "issuer": tokens.issuer,
-            "client_id": tokens.client_id,
-        }
-    )
-
-
-def unpack_tokens(data: bytes) -> OAuthTokenSet | None:
-    """Return a token set from :func:`pack_tokens`, or None if unreadable."""
-    return unpack(data, _tokens, "token set")
-
-
-def _tokens(members: Members) -> OAuthTokenSet:
-    tokens = {name: members.optional_text(name) for name in _TOKENS}
-    id_token, expires_in = tokens["id_token"], members.optional_number("expires_in")
-    return OAuthTokenSet(
-        access_token=members.text("access_token"),
-        token_type=members.text("token_type"),
-        refresh_token=tokens["refresh_token"],
-        expires_in=None if expires_in is None else int(expires_in),
-        id_token=id_token,
-        scope=members.text("scope"),
-        raw=members.mapping("raw")
-        | {name: tokens[name] for name in members.texts("repeated") if name in tokens},
-        issued_at=members.number("issued_at"),
-        issuer=members.text("issuer"),
-        client_id=members.text("client_id"),
-        id_token_claims={} if id_token is None else _claims(id_token),
-    )
-
-
-def _claims(id_token: str) -> dict[str, Any]:
-    """Return the claims of a stored ID token.
-
-    The token was verified before it was stored (RFC 7519 §3).
-    """
-    try:
-        payload = id_token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pywry_auth.models import UserSession
+from pywry_auth.state.grant_record import grant_members, grant_of
 from pywry_auth.state.records import Members, pack, unpack
 
 
@@ -39,7 +40,7 @@ def pack_session(record: SessionRecord) -> bytes:
 
     The ID is the key of the record.
     """
-    session = record.session
+    session, grant = record.session, record.session.grant
     return pack(
         {
             "user_id": session.user_id,
@@ -50,6 +51,11 @@ def pack_session(record: SessionRecord) -> bytes:
             "ttl": record.ttl,
             "idle_ttl": record.idle_ttl or None,
             "used_at": record.used_at if record.idle_ttl else None,
+            "issuer": (grant and grant.issuer) or None,
+            "client_id": (grant and grant.client_id) or None,
+            "grant": grant_members(grant),
+            "browser": session.browser or None,
+            "network": session.network or None,
         },
         compress=True,
     )
@@ -68,6 +74,9 @@ def _record(members: Members, session_id: str) -> SessionRecord:
         members.number("created_at"),
         members.number("expires_at"),
         members.mapping("metadata"),
+        grant_of(members),
+        members.optional_text("browser") or "",
+        members.optional_text("network") or "",
     )
     return SessionRecord(
         session,

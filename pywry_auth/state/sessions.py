@@ -10,7 +10,7 @@ from typing import Any
 
 from pywry_auth.backends.base import Backend, Terms, bounded
 from pywry_auth.digests import digest_of
-from pywry_auth.models import UserSession
+from pywry_auth.models import Grant, UserSession
 from pywry_auth.state.auth import DEFAULT_ROLE_PERMISSIONS, permissions_of
 from pywry_auth.state.records import pack, unpack
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
@@ -65,6 +65,9 @@ class SessionStore:
         metadata: Mapping[str, Any] | None = None,
         *,
         idle_ttl: float | None = None,
+        grant: Grant | None = None,
+        browser: str = "",
+        network: str = "",
     ) -> UserSession:
         """Store and return a new session.
 
@@ -76,6 +79,9 @@ class SessionStore:
             metadata: JSON values; :class:`UserSession` explains ``user_info`` and ``permissions``.
             idle_ttl: Seconds without a use after which it expires sooner; 0 for never; by default the
                 store's value.
+            grant: The grant of the sign-in; None for a session without one.
+            browser: The browser and its platform, for people.
+            network: The client's IPv4 address or IPv6 network.
 
         Raises:
             ValueError: ``ttl`` is not more than 0.
@@ -83,7 +89,17 @@ class SessionStore:
             StoreUnavailable: The store is down.
         """
         now, life = self._clock(), bounded(self._session_ttl if ttl is None else ttl)
-        session = UserSession(session_id, user_id, list(roles or ()), now, now + life, dict(metadata or {}))
+        session = UserSession(
+            session_id,
+            user_id,
+            list(roles or ()),
+            now,
+            now + life,
+            dict(metadata or {}),
+            grant,
+            browser,
+            network,
+        )
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
         self._put(SessionRecord(session, life, idle, now))
         return session
@@ -105,6 +121,11 @@ class SessionStore:
         if record.idle_ttl and now - record.used_at > record.idle_ttl / 10:
             self._put(replace(record, used_at=now), data)
         return record.session
+
+    def is_unreadable(self, session_id: str) -> bool:
+        """Return whether a record of the session exists that this process cannot read."""
+        data = self._backend.get(_KIND + session_id)
+        return data is not None and unpack_session(data, session_id) is None
 
     def validate_session(self, session_id: str) -> bool:
         """Return whether a session is valid."""

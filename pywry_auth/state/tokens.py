@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import AbstractContextManager
 
-from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.lease import Lease
+from pywry_auth.exceptions import StoreUnavailable, TokenError
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.state.records import pack_tokens, unpack_tokens
+from pywry_auth.single_flight import SingleFlight
+from pywry_auth.state.revocations import RevocationQueue
+from pywry_auth.state.token_record import StoredTokens, pack_tokens, unpack_stored, unpack_tokens
+from pywry_auth.state.unsaved import UnsavedTokens
 
 _GRACE = 300
 """Seconds for which a set is kept after its access token expired, so that a refresh can still begin."""
+
+_SKEW = 5.0
+"""Seconds by which the clocks of machines may differ."""
 
 _KIND = "oauth:tokens:"
 _GROUP = "oauth:tokens"
@@ -27,28 +35,62 @@ class TokenStore:
         backend: The backend that keeps the records.
         refresh_token_ttl: Seconds for which a set with a refresh token is kept after it was saved, but at
             least until 300 s after its access token expired; None keeps it until it is deleted.
+
+    Attributes:
+        refreshes: The refreshes that are under way in this process, by user ID.
+        unsaved: Fresh tokens that wait in this process for the store.
+        revocations: Tokens that the provider has not revoked yet, on the same backend.
     """
 
     def __init__(self, backend: Backend, *, refresh_token_ttl: float | None = None) -> None:
         self._backend = backend
         self._refresh_token_ttl = refresh_token_ttl
+        self.refreshes = SingleFlight[OAuthTokenSet](TokenError)
+        self.unsaved = UnsavedTokens()
+        self.revocations = RevocationQueue(backend)
 
     @property
     def backend(self) -> Backend:
         """The backend, which also keeps other records of the program."""
         return self._backend
 
-    def save(self, key: str, tokens: OAuthTokenSet) -> None:
-        """Store a user's token set, replacing an earlier one.
+    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
+        """Store a user's token set, unless the tokens of a later sign-in are stored.
+
+        The comparison and the write are one step. A token set without a grant always replaces the earlier
+        one.
 
         Args:
             key: The user's ID.
             tokens: The token set that the provider issued.
+            hold: Seconds for which a sign-out leaves the set alone, because its login is still creating the
+                session; :meth:`release` ends the hold.
+
+        Returns:
+            Whether it was stored.
 
         Raises:
             StoreUnavailable: The store is down; an earlier set is still there.
         """
-        self._put(key, tokens)
+        held_until = time.time() + hold if hold else 0.0
+        if tokens.grant is None:
+            return self._put(key, tokens, held_until=held_until)
+        try:
+            return self._supersede(key, tokens, held_until)
+        except StoreUnavailable:
+            # The set may be stored, and only the answer lost. A second attempt finds out.
+            return self._supersede(key, tokens, held_until)
+
+    def release(self, key: str, tokens: OAuthTokenSet) -> None:
+        """End the hold of a login whose session now exists.
+
+        Args:
+            key: The user's ID.
+            tokens: The tokens of the sign-in. If others replaced them, nothing changes.
+        """
+        while (stored := self.find(key)) is not None and stored.held_until:
+            if stored.tokens.grant != tokens.grant or self._put(key, stored.tokens, stored.data):
+                return
 
     def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
         """Replace a token set with the refreshed one.
@@ -62,10 +104,29 @@ class TokenStore:
             instead_of: The old token set, unchanged since it was loaded.
 
         Returns:
-            Whether it was stored.
+            Whether it is stored now.
         """
-        data = self._stored(key, instead_of)
-        return data is not None and self._put(key, tokens, data)
+        while (stored := self.find(key)) is not None:
+            if stored.tokens == tokens:
+                return True  # an earlier attempt stored it, and its answer was lost
+            if stored.tokens != instead_of:
+                return False
+            if self._put(key, tokens, stored.data, stored.held_until):
+                return True
+        return False
+
+    def find(self, key: str) -> StoredTokens | None:
+        """Return a user's token set as it is stored; None if missing or unreadable."""
+        data = self._backend.get(_KIND + key)
+        return None if data is None else unpack_stored(data)
+
+    def remove(self, key: str, stored: StoredTokens) -> bool:
+        """Remove a token set unless it changed since :meth:`find` returned it.
+
+        Returns:
+            Whether it was removed.
+        """
+        return self._backend.pop(_KIND + key, stored.data, group=_GROUP) is not None
 
     def load(self, key: str) -> OAuthTokenSet | None:
         """Return a user's token set; None if missing or unreadable."""
@@ -94,8 +155,22 @@ class TokenStore:
         Returns:
             Whether it was removed.
         """
-        data = self._stored(key, tokens)
-        return data is not None and self._backend.pop(_KIND + key, data, group=_GROUP) is not None
+        while (stored := self.find(key)) is not None and stored.tokens == tokens:
+            if self.remove(key, stored):
+                return True
+        return False
+
+    def discard_unreadable(self, key: str) -> None:
+        """Remove a record that contains no token set.
+
+        A record that is encrypted with an unknown key stays: another worker may have the key.
+
+        Args:
+            key: The user's ID.
+        """
+        data = self._backend.get(_KIND + key)
+        if data is not None and unpack_tokens(data) is None:
+            self._backend.pop(_KIND + key, data, group=_GROUP)
 
     def exists(self, key: str) -> bool:
         """Return whether a token set is stored for a user."""
@@ -149,18 +224,25 @@ class TokenStore:
         """Close the backend's connections; a later call opens new ones."""
         self._backend.close()
 
-    def _stored(self, key: str, tokens: OAuthTokenSet) -> bytes | None:
-        """Return the stored bytes of a token set.
+    def _supersede(self, key: str, tokens: OAuthTokenSet, held_until: float) -> bool:
+        while True:
+            data = self._backend.get(_KIND + key)
+            stored = None if data is None else unpack_tokens(data)
+            if stored is not None and _is_later(stored, tokens):
+                return False
+            if self._put(key, tokens, data, held_until, When.ABSENT):
+                return True
 
-        Returns:
-            The bytes, or None if another token set is stored.
-        """
-        data = self._backend.get(_KIND + key)
-        return data if data is not None and unpack_tokens(data) == tokens else None
-
-    def _put(self, key: str, tokens: OAuthTokenSet, expected: bytes | None = None) -> bool:
-        terms = Terms(ttl=self._lifetime(tokens), group=_GROUP, expected=expected)
-        return self._backend.put(_KIND + key, pack_tokens(tokens), terms)
+    def _put(
+        self,
+        key: str,
+        tokens: OAuthTokenSet,
+        expected: bytes | None = None,
+        held_until: float = 0.0,
+        when: When = When.ALWAYS,
+    ) -> bool:
+        terms = Terms(ttl=self._lifetime(tokens), group=_GROUP, when=when, expected=expected)
+        return self._backend.put(_KIND + key, pack_tokens(tokens, held_until), terms)
 
     def _lifetime(self, tokens: OAuthTokenSet) -> float | None:
         if tokens.expires_in is None:
@@ -169,3 +251,17 @@ class TokenStore:
         if tokens.refresh_token is None:
             return useful
         return None if self._refresh_token_ttl is None else max(useful, self._refresh_token_ttl)
+
+
+def _is_later(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
+    """Return whether a stored set belongs to a later sign-in, or to a later refresh of the same one.
+
+    A sign-in in the future comes from a machine with another clock, so its order is unknown.
+    """
+    if stored.grant is None or tokens.grant is None or stored.grant.signed_in_at > time.time() + _SKEW:
+        return False
+    if (stored.issuer, stored.client_id) != (tokens.issuer, tokens.client_id):
+        return False
+    if stored.grant.grant_id == tokens.grant.grant_id:
+        return stored.issued_at > tokens.issued_at
+    return stored.grant.signed_in_at > tokens.grant.signed_in_at

@@ -55,7 +55,9 @@ class Shell:
         tokens = self.store.load("user-alice")
         assert tokens is not None
         assert tokens.expires_in is not None
-        self.store.save("user-alice", replace(tokens, issued_at=time.time() - tokens.expires_in - 1))
+        self.store.replace(
+            "user-alice", replace(tokens, issued_at=time.time() - tokens.expires_in - 1), tokens
+        )
 
     def end_grant(self) -> None:
         """End the grant at the provider."""

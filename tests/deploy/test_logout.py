@@ -10,15 +10,19 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import requests
 
+from pywry_auth.backends.base import Terms
+from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.exceptions import TokenExpiredError
 from pywry_auth.flow.token_lifecycle import refresh_stored
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.records import pack
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.web import CLIENT_SECRET, SITE, Browser, WatchedBackend, Web, attributes, set_cookies
 from tests.faults import Faults
+from tests.waiting import eventually
 
 
 def test_a_logout_ends_the_session_and_deletes_the_cookie(web_on: Web) -> None:
@@ -296,3 +300,128 @@ def _introspect(idp: IdentityProvider, token: str) -> object:
         f"{idp.issuer}/introspect", data={"token": token}, auth=("site", CLIENT_SECRET), timeout=20
     )
     return response.json()
+
+
+def test_a_logout_ends_the_sessions_of_all_genuine_cookies(web: Web) -> None:
+    """An attacker who controls a neighbouring domain can add a genuine cookie of another user. [T52]"""
+    alice, bob = web.browser(), web.browser()
+    alice.sign_in()
+    bob.sign_in(username="bob")
+    both = f"pywry_session={alice.cookie()}; pywry_session={bob.cookie()}"
+    bare = _bare(web, alice)
+    assert bare.get("/auth/status", Cookie=both).json["user_id"] is None
+    response = bare.post("/auth/logout", Cookie=both)
+    assert (response.status_code, response.json["logged_out"]) == (200, True)
+    assert (alice.user, bob.user) == (None, None)
+    assert web.tokens.list_keys() == []
+    assert web.calls()["revoke"] == 4
+
+
+def test_a_sign_in_ends_the_sessions_of_all_genuine_cookies(web: Web) -> None:
+    """Otherwise the other session has no browser that could end it. [T52, T67]"""
+    other, browser = web.browser(), web.browser()
+    other.sign_in()
+    browser.sign_in(username="bob")
+    callback = browser.authorize(username="bob")
+    _bare(web, browser).get(callback, Cookie=f"{_cookies(browser)}; pywry_session={other.cookie()}")
+    assert other.user is None
+    assert len(web.sessions.list_user_sessions("user-bob")) == 1
+
+
+def test_the_slower_of_two_tabs_ends_the_session_of_the_faster(web: Web) -> None:
+    """The browser keeps the cookie of the later response, and does not know the other session. [T67]"""
+    browser = web.browser()
+    first, second = browser.authorize(), browser.authorize()
+    cookies = _cookies(browser)  # both responses are on their way before the browser has a session
+    for callback in (first, second):
+        assert _bare(web, browser).get(callback, Cookie=cookies).status_code == 303
+    (session,) = web.sessions.list_user_sessions("user-alice")
+    assert session.grant is not None
+    assert web.tokens.load("user-alice").grant == session.grant  # type: ignore[union-attr]
+
+
+def test_a_logout_ends_a_session_whose_response_was_lost(web: Web) -> None:
+    """The browser never received its cookie. [T67]"""
+    browser = web.browser()
+    callback = browser.authorize()
+    _bare(web, browser).get(callback, Cookie=_cookies(browser))
+    assert len(web.sessions.list_user_sessions("user-alice")) == 1
+    assert browser.post("/auth/logout").json["logged_out"] is True
+    assert web.sessions.list_user_sessions("user-alice") == []
+    assert web.tokens.list_keys() == []
+
+
+@pytest.mark.parametrize(
+    "keys", [("A" * 43, "B" * 42 + "A"), ("A" * 43, "A" * 43)], ids=["an unknown key", "a newer version"]
+)
+def test_a_logout_from_a_session_that_cannot_be_read_gets_503(
+    make_web: Callable[..., Web], keys: tuple[str, str]
+) -> None:
+    """During a rolling upgrade, another worker can still end it. [T68]"""
+    inner = MemoryBackend()
+    upgraded, this = (make_web(EncryptedBackend(inner, [key])) for key in keys)
+    browser = upgraded.browser()
+    browser.sign_in()
+    session = upgraded.sessions.list_user_sessions("user-alice")[0]
+    if keys[0] == keys[1]:
+        record = pack({"v": 99, "user_id": "user-alice"})
+        terms = Terms(ttl=60, group="session:user-alice")
+        upgraded.backend.put(f"session:{session.session_id}", record, terms)
+    other = this.browser()
+    other.plant("pywry_session", browser.cookie() or "")
+    response = other.post("/auth/logout")
+    assert (response.status_code, response.json["error"]) == (503, "temporarily_unavailable")
+    assert not set_cookies(response), "the cookie stays"
+    assert other.user is None
+    if keys[0] != keys[1]:
+        assert browser.user == "user-alice"
+
+
+@pytest.mark.parametrize("everywhere", ["", "?everywhere=1"])
+def test_a_repeated_logout_finishes_an_interrupted_one(make_web: Callable[..., Web], everywhere: str) -> None:
+    """The store fails at each operation in turn; afterwards, every token is revoked. [T66]"""
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    browser = web.browser()
+    browser.sign_in()
+    backend.forget()
+    browser.post(f"/auth/logout{everywhere}")
+    for number in range(len(backend.operations)):
+        browser.sign_in()
+        tokens = web.tokens.load("user-alice")
+        assert tokens is not None
+        backend.forget()
+        backend.fails = lambda operation, number=number: operation >= number  # type: ignore[misc]
+        first = browser.post(f"/auth/logout{everywhere}")
+        backend.fails = lambda operation: False
+        if first.status_code != 200:
+            assert (first.status_code, browser.user) == (503, "user-alice")
+            assert browser.post(f"/auth/logout{everywhere}").status_code == 200
+        assert browser.user is None
+        assert _introspect(web.idp, tokens.refresh_token or "") == {"active": False}, number
+
+
+def test_a_revocation_without_an_answer_is_tried_again_in_the_background(
+    web: Web, alice: Browser, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent provider does not delay the end of the session. [S7]"""
+    monkeypatch.setattr("pywry_auth.state.revocations._FIRST_PAUSE", 0.1)
+    tokens = web.tokens.load("user-alice")
+    assert tokens is not None
+    faults.answers["/revoke"] = (503, "application/json", b"{}")
+    assert alice.post("/auth/logout").json["logged_out"] is True
+    assert alice.user is None
+    faults.answers.clear()
+    assert eventually(lambda: web.tokens.revocations.next_due() is None)
+    assert _introspect(web.idp, tokens.refresh_token or "") == {"active": False}
+
+
+def _bare(web: Web, browser: Browser) -> Browser:
+    """Return a browser that sends only the cookies of each call."""
+    return Browser(web.client(use_cookies=False), browser.base_url)
+
+
+def _cookies(browser: Browser) -> str:
+    """Return the cookies of a browser as a header."""
+    names = {cookie.key for cookie in (browser.client._cookies or {}).values()}
+    return "; ".join(f"{name}={browser.cookie(name)}" for name in names)

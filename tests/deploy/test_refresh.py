@@ -163,7 +163,7 @@ def test_a_slow_provider_gets_one_refresh(make_web: Callable[..., Web], faults: 
                 clock.shift(30)
 
         def count_waiters(number: int) -> bool:
-            if backend.operations[number] == "put oauth":  # a thread tries to take the lock, possibly again
+            if backend.operations[number] == "get oauth":  # a thread has loaded the old tokens
                 waiting.add(threading.get_ident())
             if len(waiting) >= 4:
                 everybody_waits.set()

@@ -10,22 +10,30 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.backends.base import Terms
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.lease import Lease
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import StoreUnavailable, TokenError, TokenExpiredError, TokenRefreshError
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    StoreUnavailable,
+    TokenError,
+    TokenExpiredError,
+    TokenRefreshError,
+)
+from pywry_auth.flow.revocation import revoke
 from pywry_auth.flow.token_lifecycle import (
     SignOutResult,
     is_due,
     refresh,
     refresh_stored,
-    revoke,
-    revoked_on_failure,
     sign_out,
     was_just_refreshed,
 )
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.token_record import StoredTokens
 from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.tokens import TokenStore
 from tests.protocol.forge import make_key, sign
 from tests.protocol.issuer import (
     ACCESS_TOKEN,
@@ -202,12 +210,12 @@ def test_tokens_are_removed_only_if_the_grant_has_ended(
     assert store.exists(SUBJECT) is kept
 
 
-class _Meeting(MemoryTokenStore):
-    """A store whose lock is granted only after this number of callers has arrived."""
+class _Meeting(TokenStore):
+    """The store of one process, whose lock is granted only after all processes have arrived."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self._all_are_here = threading.Barrier(number, timeout=30)
+    def __init__(self, backend: Backend, all_are_here: threading.Barrier) -> None:
+        super().__init__(backend)
+        self._all_are_here = all_are_here
 
     def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
         self._all_are_here.wait()
@@ -216,15 +224,17 @@ class _Meeting(MemoryTokenStore):
 
 def test_callers_that_wait_during_a_failing_call_get_its_error(issuer: ScriptedIssuer) -> None:
     """Otherwise the last of eight callers would wait for eight timeouts. [P26]"""
-    provider, store, tokens = issuer.provider(), _Meeting(8), first(issuer)
-    store.save(SUBJECT, tokens)
+    provider, backend, tokens = issuer.provider(), MemoryBackend(), first(issuer)
+    barrier = threading.Barrier(8, timeout=30)
+    stores = [_Meeting(backend, barrier) for _ in range(8)]
+    stores[0].save(SUBJECT, tokens)
     issuer.scripts["/token"] = one_after_the_other(
         Answer({"error": "temporarily_unavailable"}, 400), Answer(issuer.tokens(access_token="canary-next"))
     )
 
-    def ask(_: int) -> str:
+    def ask(number: int) -> str:
         with pytest.raises(TokenError) as caught:
-            refresh_stored(provider, store, SUBJECT, always)
+            refresh_stored(provider, stores[number], SUBJECT, always)
         assert "canary" not in everything_told(caught.value)
         assert caught.value.provider == "oidc"
         return caught.value.error
@@ -232,7 +242,7 @@ def test_callers_that_wait_during_a_failing_call_get_its_error(issuer: ScriptedI
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(ask, range(8))) == ["temporarily_unavailable"] * 8
     assert len(issuer.requests("/token")) == 1
-    assert store.load(SUBJECT) == tokens
+    assert stores[0].load(SUBJECT) == tokens
 
 
 def test_a_caller_after_a_failure_makes_a_new_request(issuer: ScriptedIssuer) -> None:
@@ -248,19 +258,44 @@ def test_a_caller_after_a_failure_makes_a_new_request(issuer: ScriptedIssuer) ->
 
 
 def test_waiting_callers_continue_after_the_lock_of_a_dead_process(issuer: ScriptedIssuer) -> None:
-    """They reach the end of the lock at the same time, and then wait for each other."""
-    provider, store = issuer.provider(), MemoryTokenStore()
-    store.save(SUBJECT, first(issuer))
+    """They reach the end of the lease at the same time, and then wait for each other. [T65]"""
+    provider, backend = issuer.provider(), MemoryBackend()
+    stores = [TokenStore(backend) for _ in range(8)]
+    stores[0].save(SUBJECT, first(issuer))
     answering(issuer)
 
-    def ask(_: int) -> str:
-        tokens = refresh_stored(provider, store, SUBJECT, lambda t: t.access_token == "canary-first")
-        return tokens.access_token
+    def ask(number: int) -> str:
+        return refresh_stored(
+            provider, stores[number], SUBJECT, lambda t: t.access_token == "canary-first"
+        ).access_token
 
-    store.backend.put("oauth:lock:" + SUBJECT, b"dead", Terms(ttl=0.5))
+    assert backend.put(f"oauth:lock:{SUBJECT}", b"a dead process", Terms(ttl=0.5))
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(ask, range(8))) == ["canary-next"] * 8
     assert len(issuer.requests("/token")) == 1
+
+
+def test_a_caller_waits_only_as_long_as_it_wants(issuer: ScriptedIssuer) -> None:
+    """In a web application, a waiting request occupies a thread. [T65]"""
+    store = MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    store.backend.put(f"oauth:lock:{SUBJECT}", b"another process", Terms(ttl=60))
+    with pytest.raises(StoreUnavailable):
+        refresh_stored(issuer.provider(), store, SUBJECT, always, wait=0.05)
+    assert issuer.server.received == []
+
+
+def test_an_error_before_the_call_prevents_it(issuer: ScriptedIssuer) -> None:
+    store, tokens = MemoryTokenStore(), first(issuer)
+    store.save(SUBJECT, tokens)
+
+    def limit() -> None:
+        raise AuthenticationError("Too many refreshes.", error=ErrorCode.RATE_LIMITED)
+
+    with pytest.raises(AuthenticationError, match="Too many"):
+        refresh_stored(issuer.provider(), store, SUBJECT, always, before_call=limit)
+    assert issuer.requests("/token") == []
+    assert store.load(SUBJECT) == tokens
 
 
 def test_without_stored_tokens_no_request_is_sent(issuer: ScriptedIssuer) -> None:
@@ -303,9 +338,12 @@ def test_a_refresh_does_not_overwrite_a_logout_or_a_new_sign_in(
 class _Away(MemoryTokenStore):
     """A store that fails for this number of attempts, and may have written all the same."""
 
-    def __init__(self, tries: int, wrote: bool) -> None:
+    def __init__(self, tries: int, wrote: bool, lease: float = 10) -> None:
         super().__init__()
-        self._left, self._wrote = tries, wrote
+        self._left, self._wrote, self._lease = tries, wrote, lease
+
+    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
+        return self.backend.lock("oauth:lock:" + key, wait, self._lease)
 
     def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
         stored = (self._wrote or not self._left) and super().replace(key, tokens, instead_of)
@@ -331,13 +369,54 @@ def test_tokens_that_cannot_be_stored_are_stored_at_a_later_attempt(
 
 
 def test_a_store_that_stays_unavailable_is_an_error_without_a_secret(issuer: ScriptedIssuer) -> None:
-    store, before = _Away(99, False), first(issuer)
+    store, before = _Away(99, False, lease=0.3), first(issuer)
     store.save(SUBJECT, before)
     answering(issuer, refresh_token="canary-refresh-2")
     with pytest.raises(StoreUnavailable) as caught:
         refresh_stored(issuer.provider(), store, SUBJECT, always)
     assert "canary" not in everything_told(caught.value)
     assert store.load(SUBJECT) == before
+
+
+@pytest.mark.parametrize("event", ["nothing", "signed out", "signed in again"])
+def test_tokens_that_outlived_the_lease_are_stored_by_the_next_caller(
+    issuer: ScriptedIssuer, event: str
+) -> None:
+    """The process keeps them, because the provider accepts the old refresh token no more. [T64]"""
+    store, again = _Away(99, False, lease=0.3), first(issuer, access_token="canary-again")
+    store.save(SUBJECT, first(issuer))
+    issuer.answers["/revoke"] = Answer(b"")
+    answering(issuer, refresh_token="canary-refresh-2")
+    with pytest.raises(StoreUnavailable):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    store._left = 0
+    if event == "signed out":
+        store.delete(SUBJECT)
+        with pytest.raises(TokenExpiredError):
+            refresh_stored(issuer.provider(), store, SUBJECT, always)
+        assert _revoked(issuer) == ["canary-refresh-2", "canary-next"]
+        return
+    if event == "signed in again":
+        store.save(SUBJECT, again)
+    tokens = refresh_stored(issuer.provider(), store, SUBJECT, lambda t: t.access_token == "canary-first")
+    assert tokens.access_token == ("canary-next" if event == "nothing" else "canary-again")
+    assert store.load(SUBJECT) == tokens
+    assert len(issuer.requests("/token")) == 1
+    assert _revoked(issuer) == []
+
+
+def test_a_sign_out_ends_the_tokens_that_outlived_the_lease(issuer: ScriptedIssuer) -> None:
+    """It revokes the fresh set, not the one that the store still has. [T64]"""
+    store = _Away(99, False, lease=0.3)
+    store.save(SUBJECT, first(issuer))
+    issuer.answers["/revoke"] = Answer(b"")
+    answering(issuer, refresh_token="canary-refresh-2")
+    with pytest.raises(StoreUnavailable):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    store._left = 0
+    assert sign_out(issuer.provider(), store, SUBJECT).revoked
+    assert _revoked(issuer) == ["canary-refresh-2", "canary-next"]
+    assert store.list_keys() == []
 
 
 # revoke
@@ -488,11 +567,11 @@ class _Overtaken(MemoryTokenStore):
         super().__init__()
         self.following = following
 
-    def load(self, key: str) -> OAuthTokenSet | None:
-        tokens = super().load(key)
+    def find(self, key: str) -> StoredTokens | None:
+        stored = super().find(key)
         if self.following:
             self.save(key, self.following.pop(0))
-        return tokens
+        return stored
 
 
 def test_a_sign_out_revokes_the_set_that_it_removed(issuer: ScriptedIssuer) -> None:
@@ -503,29 +582,6 @@ def test_a_sign_out_revokes_the_set_that_it_removed(issuer: ScriptedIssuer) -> N
     assert sign_out(issuer.provider(), store, SUBJECT).tokens == sets[-1]
     assert _revoked(issuer) == ["canary-refresh-1", "canary-3"]
     assert store.list_keys() == []
-
-
-def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) -> None:
-    issuer.answers["/revoke"] = Answer({})
-    with revoked_on_failure(issuer.provider(), first(issuer)):
-        pass
-    assert _revoked(issuer) == []
-    with pytest.raises(ValueError, match="full"), revoked_on_failure(issuer.provider(), first(issuer)):
-        raise ValueError("full")
-    assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]
-
-
-@pytest.mark.parametrize("refresh_token", ["canary-refresh-1", None])
-def test_a_provider_that_does_not_answer_gets_one_more_call(
-    issuer: ScriptedIssuer, refresh_token: str | None
-) -> None:
-    """Each further call would hold the thread for another timeout."""
-    issuer.answers["/revoke"] = Answer({}, 503)
-    tokens = first(issuer, refresh_token=refresh_token)
-    silent = TokenError("It did not answer.", error=ErrorCode.PROVIDER_UNREACHABLE)
-    with pytest.raises(TokenError), revoked_on_failure(issuer.provider(), tokens):
-        raise silent
-    assert _revoked(issuer) == [refresh_token or "canary-first"]
 
 
 @pytest.mark.parametrize("revocation", [200, 500])

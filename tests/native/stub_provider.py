@@ -54,7 +54,7 @@ class StubProvider(OAuthProvider):
         user, _, number = refresh_token.removeprefix("refresh.").rpartition(".")
         return self._issue(f"{user}.{int(number) + 1}")
 
-    def revoke_token(self, token: str) -> bool:
+    def request_revocation(self, token: str) -> bool | None:
         self.revoked.append(token)
         return True
 

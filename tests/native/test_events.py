@@ -96,7 +96,9 @@ def _age(store: MemoryTokenStore, seconds_left: float) -> None:
     tokens = store.load("user-alice")
     assert tokens is not None
     assert tokens.expires_in is not None
-    store.save("user-alice", replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left))
+    store.replace(
+        "user-alice", replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left), tokens
+    )
 
 
 def _plays_alice(request: AuthorizationRequest) -> ResponseParameters:

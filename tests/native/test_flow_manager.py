@@ -80,7 +80,7 @@ class StandIn(OAuthProvider):
         self.go_on.set()
         self.revoked: list[str] = []
 
-    def revoke_token(self, token: str) -> bool:
+    def request_revocation(self, token: str) -> bool | None:
         self.revoked.append(token)
         return True
 
@@ -366,7 +366,7 @@ def test_a_response_of_another_issuer_is_refused_before_its_code_is_sent(
 
 
 class BrokenStore(MemoryTokenStore):
-    def save(self, key: str, tokens: OAuthTokenSet) -> None:
+    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
         raise RuntimeError("the disk is full")
 
 

@@ -68,7 +68,8 @@ def _age(session: SessionManager, seconds_left: float) -> OAuthTokenSet:
     """Make the stored access token expire soon, by this machine's clock; the provider still accepts it."""
     tokens = _tokens(session)
     assert tokens.expires_in is not None
-    aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left)
+    # Without a grant, because the store keeps the later of two sets of one grant.
+    aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left, grant=None)
     session.save_tokens(aged)
     return aged
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pywry_auth.backends.base import Backend
 from pywry_auth.backends.lease import Lease, UnlimitedLease
 from pywry_auth.exceptions import (
     AuthenticationError,
@@ -22,6 +23,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
+from pywry_auth.state.token_record import StoredTokens
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from tests.backends.threads import together
@@ -59,7 +61,7 @@ def test_a_logout_removes_the_tokens_before_it_calls_the_provider(
         kept.append(store.load("alice"))
         return True
 
-    provider.revoke_token = look  # type: ignore[method-assign]
+    provider.request_revocation = look  # type: ignore[method-assign]
     _stored(store, provider)
     session = manager()
     session.initialize()
@@ -71,16 +73,16 @@ def test_a_logout_revokes_tokens_that_another_process_just_refreshed(
     provider: StubProvider, store: MemoryTokenStore, manager: Callable[..., SessionManager]
 ) -> None:
     """Otherwise those tokens would have no owner, and be valid until they expire."""
-    session, load = manager(), store.load
+    session, find = manager(), store.find
     _stored(store, provider)
 
-    def overtaken(key: str) -> OAuthTokenSet | None:
-        store.load = load  # type: ignore[method-assign]
-        seen = load(key)
+    def overtaken(key: str) -> StoredTokens | None:
+        store.find = find  # type: ignore[method-assign]
+        seen = find(key)
         store.save("alice", provider.refresh_tokens("refresh.alice.0"))
         return seen
 
-    store.load = overtaken  # type: ignore[method-assign]
+    store.find = overtaken  # type: ignore[method-assign]
     assert session.logout() is True
     assert set(provider.revoked) == {"access.alice.1", "refresh.alice.1"}
     assert not store.exists("alice")
@@ -220,20 +222,29 @@ def test_an_access_token_that_was_replaced_already_costs_no_call(
     assert provider.calls == 1
 
 
+class _Meeting(TokenStore):
+    """The store of one process, whose lock is granted when all processes have loaded the tokens."""
+
+    def __init__(self, backend: Backend, all_are_here: threading.Barrier) -> None:
+        super().__init__(backend)
+        self._all_are_here = all_are_here
+
+    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
+        self._all_are_here.wait(_SECONDS)
+        return super().lock(key, wait)
+
+
+def _meeting(store: TokenStore, number: int) -> list[_Meeting]:
+    all_are_here = threading.Barrier(number)
+    return [_Meeting(store.backend, all_are_here) for _ in range(number)]
+
+
 def test_managers_that_refresh_at_once_share_one_call(
     store: MemoryTokenStore, provider: StubProvider, clock: Clock
 ) -> None:
     """They act like processes on one store: all have loaded the same tokens."""
     _stored(store, provider)
-    waiting = threading.Barrier(8)
-    locked = store.lock
-
-    def lock(key: str, wait: float) -> AbstractContextManager[Lease]:
-        waiting.wait(_SECONDS)  # all have read the store by now
-        return locked(key, wait)
-
-    store.lock = lock  # type: ignore[method-assign]
-    managers = [SessionManager(provider, store, "alice", clock=clock) for _ in range(8)]
+    managers = [SessionManager(provider, own, "alice", clock=clock) for own in _meeting(store, 8)]
     got = together(8, lambda number: managers[number].refresh().access_token)
     assert set(got) == {"access.alice.1"}
     assert provider.calls == 1
@@ -244,12 +255,6 @@ def test_a_slow_provider_of_short_lived_tokens_is_called_once(store: MemoryToken
     provider = StubProvider(clock, lifetime=6)
     _stored(store, provider)
     clock.pass_(5)
-    waiting = threading.Barrier(4)
-    locked = store.lock
-
-    def lock(key: str, wait: float) -> AbstractContextManager[Lease]:
-        waiting.wait(_SECONDS)
-        return locked(key, wait)
 
     def answer_late() -> OAuthTokenSet:
         tokens = refresh_tokens("refresh.alice.0")
@@ -258,8 +263,7 @@ def test_a_slow_provider_of_short_lived_tokens_is_called_once(store: MemoryToken
 
     refresh_tokens = provider.refresh_tokens
     provider.refresh_tokens = lambda refresh_token: answer_late()  # type: ignore[method-assign]
-    store.lock = lock  # type: ignore[method-assign]
-    managers = [SessionManager(provider, store, "alice", clock=clock) for _ in range(4)]
+    managers = [SessionManager(provider, own, "alice", clock=clock) for own in _meeting(store, 4)]
     got = together(4, lambda number: managers[number].get_access_token())
     assert set(got) == {"access.alice.1"}
     assert provider.calls == 1

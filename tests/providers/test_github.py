@@ -247,7 +247,9 @@ def test_a_website_refreshes_expiring_tokens() -> None:
         grant = github.holder(tokens.access_token)
         assert grant is not None
         grant.tokens.clear()
-        site.tokens.save(USER_ID, replace(tokens, issued_at=0))  # otherwise it counts as just refreshed
+        site.tokens.replace(
+            USER_ID, replace(tokens, issued_at=0), tokens
+        )  # otherwise it counts as just refreshed
         answer = browser.post("/auth/refresh")
         assert (answer.status_code, answer.json["error"]) == (401, "reauth_required")
 

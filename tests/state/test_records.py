@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywry_auth.models import OAuthTokenSet
-from pywry_auth.state.records import pack_tokens, unpack_tokens
+from pywry_auth.models import Grant, OAuthTokenSet
+from pywry_auth.state.token_record import pack_tokens, unpack_tokens
 
 ID_TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsIm5iZiI6MX0.c2ln"  # {"sub":"alice","nbf":1}
 
@@ -34,6 +34,18 @@ FULL = OAuthTokenSet(
     issuer="https://op.example.com",
     client_id="client",
     id_token_claims={"sub": "alice", "nbf": 1},
+    grant=Grant(
+        "grant-1",
+        1_800_000_000.25,
+        provider="oidc",
+        issuer="https://op.example.com",
+        client_id="client",
+        subject="alice",
+        sid="sid-1",
+        auth_time=1_800_000_000,
+        acr="phr",
+        amr=("pwd", "otp"),
+    ),
 )
 STORED: dict[str, Any] = json.loads(pack_tokens(FULL))
 
@@ -51,6 +63,7 @@ def test_a_token_set_is_unchanged_after_a_round_trip() -> None:
         OAuthTokenSet("a", id_token="a.W10.c"),
         OAuthTokenSet("\ud800\0", scope="\u2028", raw={"access_token": "other", "refresh_token": None}),
         OAuthTokenSet("a", refresh_token="old", raw={"access_token": "a"}),
+        OAuthTokenSet("a", grant=Grant("grant-1", 0.0)),
     ],
 )
 def test_unusual_token_sets_are_unchanged_after_a_round_trip(tokens: OAuthTokenSet) -> None:
@@ -87,6 +100,7 @@ REQUIRED = {field.name for field in fields(OAuthTokenSet)} - {
     "expires_in",
     "id_token",
     "id_token_claims",
+    "grant",
 }
 
 UNREADABLE = [
@@ -130,6 +144,10 @@ UNREADABLE = [
             ("scope", None),
             ("issuer", 1),
             ("client_id", {}),
+            ("grant", "canary"),
+            ("grant", {"id": "canary"}),
+            ("grant", {"id": "canary", "at": 1, "amr": "pwd"}),
+            ("grant", {"id": "canary", "at": 1, "auth_time": "now"}),
         ]
     ),
 ]

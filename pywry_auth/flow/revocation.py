@@ -1,0 +1,192 @@
+"""Revocation of tokens (RFC 7009), now or as soon as the provider answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.protocol.gate import SLOT_SECONDS
+
+if TYPE_CHECKING:
+    from pywry_auth.models import OAuthTokenSet
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.revocations import Revocation, RevocationQueue
+    from pywry_auth.state.tokens import TokenStore
+
+_logger = logging.getLogger("pywry_auth.flow")
+
+ProviderOf = Callable[["OAuthTokenSet"], "OAuthProvider | None"]
+"""Returns the provider that issued a token set; None if the application no longer uses it."""
+
+
+def revoke(
+    provider: OAuthProvider,
+    tokens: OAuthTokenSet,
+    queue: RevocationQueue | None = None,
+    user_id: str = "",
+) -> bool:
+    """Revoke both tokens, the refresh token first (RFC 7009 §2.1).
+
+    Args:
+        provider: The provider that issued the tokens.
+        tokens: The tokens.
+        queue: Keeps the tokens until the provider answers; without one, there is a single attempt.
+        user_id: The user who signed in; empty if unknown.
+
+    Returns:
+        Whether the provider confirmed both.
+    """
+    entry = None if queue is None else queued(queue, user_id, tokens)
+    return revoke_queued(provider, tokens, queue, entry)
+
+
+def queued(queue: RevocationQueue, user_id: str, tokens: OAuthTokenSet) -> Revocation | None:
+    """Add tokens to the queue; None if the store is down."""
+    try:
+        return queue.add(user_id, tokens)
+    except StoreUnavailable as error:
+        _logger.warning("a revocation could not be stored and is tried only once: %s", error)
+        return None
+
+
+def revoke_queued(
+    provider: OAuthProvider,
+    tokens: OAuthTokenSet,
+    queue: RevocationQueue | None,
+    entry: Revocation | None,
+) -> bool:
+    """Revoke tokens, and remove them from the queue if the provider answers.
+
+    Args:
+        provider: The provider that issued the tokens.
+        tokens: The tokens.
+        queue: The queue that contains them; None without one.
+        entry: Their entry in the queue; None if they are not in the queue.
+
+    Returns:
+        Whether the provider confirmed both.
+    """
+    try:
+        # A queued revocation can wait, so it does not occupy a thread.
+        with provider.gate.slot(SLOT_SECONDS if entry is None else 0):
+            confirmed = _requested(provider, tokens)
+    except AuthenticationError as error:
+        _logger.warning("%s: tokens could not be revoked: %s", provider.name, error)
+        if queue is not None and entry is not None:
+            queue.on_postponed()
+        return False
+    if not confirmed:
+        _logger.warning("%s: the provider did not confirm the revocation of a token", provider.name)
+    if queue is not None and entry is not None:
+        _remove(queue, entry)
+    return confirmed
+
+
+def retry_revocations(
+    entries: Iterator[Revocation], queue: RevocationQueue, store: TokenStore, provider_of: ProviderOf
+) -> None:
+    """Try queued revocations again.
+
+    Tokens of a user who has signed in again are dropped, because many providers would end the new grant too.
+    Tokens that the store still contains wait: their sign-out was not finished.
+
+    Args:
+        entries: The claimed revocations.
+        queue: Their queue.
+        store: The users' tokens.
+        provider_of: Finds their provider.
+
+    Raises:
+        StoreUnavailable: The store is down.
+    """
+    for entry in entries:
+        current = store.load(entry.user_id) if entry.user_id else None
+        if current is not None and _same_grant(current, entry.tokens):
+            continue
+        provider = provider_of(entry.tokens)
+        if provider is None or (current is not None and not _is_earlier(current, entry.tokens)):
+            queue.remove(entry)
+        else:
+            revoke_queued(provider, entry.tokens, queue, entry)
+
+
+@contextmanager
+def revoked_on_failure(
+    provider: OAuthProvider,
+    tokens: OAuthTokenSet,
+    queue: RevocationQueue | None = None,
+    user_id: str = "",
+) -> Iterator[None]:
+    """Revoke new tokens if the block fails.
+
+    A failed login must not leave a grant without an owner.
+
+    Args:
+        provider: The provider that issued the tokens.
+        tokens: The tokens.
+        queue: Keeps the tokens until the provider answers; without one, there is a single attempt.
+        user_id: The user who signed in; empty if unknown.
+    """
+    try:
+        yield
+    except BaseException as error:
+        entry = None if queue is None else queued(queue, user_id, tokens)
+        if queue is not None and entry is not None and _is_urgent(error):
+            queue.on_postponed()
+        else:
+            revoke_queued(provider, tokens, queue, entry)
+        raise
+
+
+def _requested(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
+    """Request both revocations, and return whether both are confirmed.
+
+    The second is requested even if the first fails, unless it would probably take its whole time limit too.
+    """
+    failure: AuthenticationError | None = None
+    confirmed = True
+    for token in filter(None, (tokens.refresh_token, tokens.access_token)):
+        try:
+            confirmed = provider.request_revocation(token) is True and confirmed
+        except AuthenticationError as error:
+            if error.timeout is not None:
+                raise
+            failure = error
+    if failure is not None:
+        raise failure
+    return confirmed
+
+
+def _is_urgent(error: BaseException) -> bool:
+    """Return whether a failure must be reported at once.
+
+    It is an interrupt, or the provider did not answer, so that another call would probably take its whole
+    time limit too.
+    """
+    if not isinstance(error, AuthenticationError) or isinstance(error, StoreUnavailable):
+        return not isinstance(error, Exception)
+    return error.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.TEMPORARILY_UNAVAILABLE)
+
+
+def _remove(queue: RevocationQueue, entry: Revocation) -> None:
+    try:
+        queue.remove(entry)
+    except StoreUnavailable as error:
+        _logger.warning("a finished revocation stays in the queue and is tried once more: %s", error)
+
+
+def _same_grant(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
+    if stored.grant is None or tokens.grant is None:
+        return stored.access_token == tokens.access_token
+    return stored.grant.grant_id == tokens.grant.grant_id
+
+
+def _is_earlier(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
+    """Return whether stored tokens belong to an earlier sign-in than the revoked ones."""
+    if stored.grant is None or tokens.grant is None:
+        return stored.issued_at < tokens.issued_at
+    return stored.grant.signed_in_at < tokens.grant.signed_in_at

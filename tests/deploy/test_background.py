@@ -1,0 +1,91 @@
+"""Work in the background: a thread exists only while work is left."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from pywry_auth.deploy.background import Retries
+from pywry_auth.exceptions import StoreUnavailable
+from tests.waiting import eventually
+
+
+class Work:
+    """Work with scripted results."""
+
+    def __init__(self, *results: Callable[[], float | None]) -> None:
+        self.results = list(results)
+        self.calls = 0
+        self.threads: set[int] = set()
+
+    def run(self) -> float | None:
+        self.calls += 1
+        self.threads.add(threading.get_ident())
+        return self.results.pop(0)() if self.results else None
+
+
+def running() -> bool:
+    return any(thread.name == "pywry-auth-retries" for thread in threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_remains() -> None:
+    assert eventually(lambda: not running())
+
+
+def soon() -> float:
+    return time.time()
+
+
+def fails() -> float:
+    raise StoreUnavailable("The store is down.")
+
+
+def test_the_thread_ends_with_the_work() -> None:
+    work = Work(soon, soon)
+    Retries(work.run).wake()
+    assert eventually(lambda: work.calls == 3 and not running())
+    assert threading.get_ident() not in work.threads
+
+
+def test_work_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pywry_auth.deploy.background._FAILED_SECONDS", 0.05)
+    work = Work(fails, fails)
+    Retries(work.run).wake()
+    assert eventually(lambda: work.calls == 3 and not running())
+
+
+def test_many_calls_start_one_thread() -> None:
+    work, go_on = Work(lambda: time.time() + 60), threading.Event()
+    work.results.insert(0, lambda: soon() if go_on.wait(10) else None)
+    retries = Retries(work.run)
+    for _ in range(50):
+        retries.wake()
+    go_on.set()
+    assert eventually(lambda: work.calls == 2)
+    retries.wake()
+    assert eventually(lambda: work.calls == 3 and not running())
+    assert len(work.threads) == 1
+
+
+def test_a_look_starts_a_thread_at_most_once_a_minute() -> None:
+    """Another process may have left work. [S7]"""
+    work = Work()
+    retries = Retries(work.run)
+    for _ in range(5):
+        retries.look()
+        assert eventually(lambda: not running())
+    assert work.calls == 1
+
+
+def test_the_thread_does_not_keep_the_application_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(soon)
+    retries = Retries(work.run)
+    del work
+    gc.collect()
+    retries.wake()
+    assert eventually(lambda: not running())

@@ -1,0 +1,238 @@
+"""Revocation: at once, later, and only of tokens that no user needs any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import StoreUnavailable, TokenError
+from pywry_auth.flow.revocation import retry_revocations, revoke, revoked_on_failure
+from pywry_auth.flow.token_lifecycle import SignOutResult, sign_out, take
+from pywry_auth.models import Grant, OAuthTokenSet
+from pywry_auth.state.revocations import RevocationQueue
+from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.tokens import TokenStore
+from tests.deploy.web import WatchedBackend
+from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer
+from tests.protocol.servers import Answer, hangs
+
+DOWN = Answer({}, 503)
+
+
+class Clock:
+    """A clock that the test sets forward."""
+
+    def __init__(self) -> None:
+        self.now: float = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(clock: Clock) -> TokenStore:
+    store = MemoryTokenStore()
+    store.revocations = RevocationQueue(store.backend, clock)
+    return store
+
+
+def tokens_of(issuer: ScriptedIssuer, number: int, signed_in_at: float = NOW) -> OAuthTokenSet:
+    """Return the tokens of a sign-in."""
+    return OAuthTokenSet(
+        f"canary-access-{number}",
+        refresh_token=f"canary-refresh-{number}",
+        expires_in=60,
+        issued_at=signed_in_at,
+        issuer=issuer.url,
+        client_id=CLIENT_ID,
+        grant=Grant(f"grant-{number}", signed_in_at, issuer=issuer.url, client_id=CLIENT_ID),
+    )
+
+
+def revoked(issuer: ScriptedIssuer) -> list[str]:
+    return [request.form["token"] for request in issuer.requests("/revoke")]
+
+
+def retry(issuer: ScriptedIssuer, store: TokenStore) -> None:
+    provider = issuer.provider()
+    retry_revocations(store.revocations.due(), store.revocations, store, lambda tokens: provider)
+
+
+def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/revoke"] = Answer({})
+    with revoked_on_failure(issuer.provider(), tokens_of(issuer, 1)):
+        pass
+    assert revoked(issuer) == []
+    with pytest.raises(ValueError, match="full"), revoked_on_failure(issuer.provider(), tokens_of(issuer, 1)):
+        raise ValueError("full")
+    assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
+
+
+@pytest.mark.parametrize("refresh_token", ["canary-refresh-1", None])
+def test_without_a_queue_a_silent_provider_gets_one_more_call(
+    issuer: ScriptedIssuer, refresh_token: str | None
+) -> None:
+    """Each further call would hold the thread for another timeout."""
+    issuer.answers["/revoke"] = hangs
+    tokens = replace(tokens_of(issuer, 1), refresh_token=refresh_token)
+    silent = TokenError("It did not answer.", error=ErrorCode.PROVIDER_UNREACHABLE)
+    provider = issuer.provider(http_timeout_seconds=0.3)
+    with pytest.raises(TokenError), revoked_on_failure(provider, tokens):
+        raise silent
+    assert revoked(issuer) == [refresh_token or "canary-access-1"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        TokenError("It did not answer.", error=ErrorCode.PROVIDER_UNREACHABLE),
+        TokenError("It is busy.", error=ErrorCode.TEMPORARILY_UNAVAILABLE),
+        KeyboardInterrupt(),
+    ],
+    ids=["no answer", "busy", "Ctrl-C"],
+)
+def test_with_a_queue_an_urgent_failure_makes_no_call(
+    issuer: ScriptedIssuer, store: TokenStore, clock: Clock, failure: BaseException
+) -> None:
+    """The tokens are revoked later, so that the caller does not wait. [T43]"""
+    woken: list[bool] = []
+    store.revocations.on_postponed = lambda: woken.append(True)
+    issuer.answers["/revoke"] = Answer({})
+    provider, tokens = issuer.provider(), tokens_of(issuer, 1)
+    with pytest.raises(type(failure)), revoked_on_failure(provider, tokens, store.revocations, SUBJECT):
+        raise failure
+    assert (revoked(issuer), woken) == ([], [True])
+    clock.now += 60
+    retry(issuer, store)
+    assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
+    assert store.revocations.next_due() is None
+
+
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_revocation_without_an_answer_is_tried_again(
+    issuer: ScriptedIssuer, store: TokenStore, clock: Clock, status: int
+) -> None:
+    """The pauses grow, and the queue is empty once the provider answers. [S7]"""
+    store.save(SUBJECT, tokens_of(issuer, 1))
+    issuer.answers["/revoke"] = Answer({}, status)
+    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult(tokens_of(issuer, 1), False)
+    assert store.list_keys() == []
+    calls = len(revoked(issuer))
+    retry(issuer, store)
+    assert len(revoked(issuer)) == calls, "it is not due yet"
+    clock.now = store.revocations.next_due() or 0
+    retry(issuer, store)
+    pause = (store.revocations.next_due() or 0) - clock.now
+    assert len(revoked(issuer)) > calls
+    assert 10 < pause <= 600
+    issuer.answers["/revoke"] = Answer({})
+    clock.now += pause
+    retry(issuer, store)
+    assert revoked(issuer)[-2:] == ["canary-refresh-1", "canary-access-1"]
+    assert store.revocations.next_due() is None
+
+
+@pytest.mark.parametrize("answer", [Answer({}), Answer({"error": "unsupported_token_type"}, 400)])
+def test_a_revocation_that_the_provider_answered_is_not_repeated(
+    issuer: ScriptedIssuer, store: TokenStore, answer: Answer
+) -> None:
+    """A refusal is an answer too (RFC 7009 §2.2.1)."""
+    issuer.answers["/revoke"] = answer
+    revoke(issuer.provider(), tokens_of(issuer, 1), store.revocations, SUBJECT)
+    assert store.revocations.next_due() is None
+
+
+def test_a_revocation_is_tried_for_a_day(issuer: ScriptedIssuer, clock: Clock) -> None:
+    """Each attempt keeps the end. [S7]"""
+    queue = RevocationQueue(MemoryBackend(clock=clock), clock)
+    issuer.answers["/revoke"] = DOWN
+    revoke(issuer.provider(), tokens_of(issuer, 1), queue, SUBJECT)
+    clock.now += 24 * 3600 - 1
+    assert len(list(queue.due())) == 1
+    clock.now += 2
+    assert queue.next_due() is None
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "left"),
+    [
+        (lambda issuer: None, 2, False),
+        (lambda issuer: tokens_of(issuer, 2, NOW + 5), 0, False),
+        (lambda issuer: tokens_of(issuer, 0, NOW - 5), 2, False),
+        (lambda issuer: replace(tokens_of(issuer, 1), access_token="canary-refreshed"), 0, True),
+    ],
+    ids=["signed out", "signed in later", "signed in earlier", "the same grant"],
+)
+def test_only_tokens_that_the_user_does_not_need_are_revoked_later(
+    issuer: ScriptedIssuer,
+    store: TokenStore,
+    clock: Clock,
+    stored: Callable[[ScriptedIssuer], OAuthTokenSet | None],
+    expected: int,
+    left: bool,
+) -> None:
+    """A later sign-in may share its grant at the provider with an earlier one. [T43]"""
+    store.revocations.add(SUBJECT, tokens_of(issuer, 1))
+    tokens = stored(issuer)
+    if tokens is not None:
+        store.save(SUBJECT, tokens)
+    issuer.answers["/revoke"] = Answer({})
+    clock.now += 60
+    retry(issuer, store)
+    assert len(revoked(issuer)) == expected
+    assert (store.revocations.next_due() is not None) is left
+    assert store.load(SUBJECT) == tokens
+
+
+def test_tokens_of_a_client_that_is_gone_leave_the_queue(
+    issuer: ScriptedIssuer, store: TokenStore, clock: Clock
+) -> None:
+    store.revocations.add(SUBJECT, tokens_of(issuer, 1))
+    clock.now += 60
+    retry_revocations(store.revocations.due(), store.revocations, store, lambda tokens: None)
+    assert store.revocations.next_due() is None
+    assert revoked(issuer) == []
+
+
+def test_two_processes_never_try_one_revocation_at_once(store: TokenStore, clock: Clock) -> None:
+    first, second = (RevocationQueue(store.backend, clock) for _ in range(2))
+    first.add(SUBJECT, OAuthTokenSet("canary-access"))
+    clock.now += 60
+    claimed = first.due()
+    assert next(claimed).user_id == SUBJECT
+    assert list(second.due()) == []
+
+
+def test_a_repeated_sign_out_finishes_an_interrupted_one(issuer: ScriptedIssuer, store: TokenStore) -> None:
+    """The first one stopped between the store and the provider. [T66]"""
+    store.save(SUBJECT, tokens_of(issuer, 1))
+    store.save("other", tokens_of(issuer, 2))
+    issuer.answers["/revoke"] = Answer({})
+    take(issuer.provider(), store, SUBJECT)
+    take(issuer.provider(), store, "other")
+    sign_out(issuer.provider(), store, SUBJECT)
+    assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
+
+
+def test_a_store_that_is_down_does_not_prevent_the_revocation(issuer: ScriptedIssuer) -> None:
+    backend = WatchedBackend(MemoryTokenStore().backend)
+    backend.fails = lambda number: True
+    issuer.answers["/revoke"] = Answer({})
+    assert revoke(issuer.provider(), tokens_of(issuer, 1), RevocationQueue(backend), SUBJECT)
+    with pytest.raises(StoreUnavailable):
+        RevocationQueue(backend).next_due()
+
+
+def test_the_queue_shows_no_token(issuer: ScriptedIssuer, store: TokenStore) -> None:
+    """``repr`` can end up in a log. [T31]"""
+    assert "canary" not in repr(store.revocations.add(SUBJECT, tokens_of(issuer, 1)))
+    assert "canary" not in repr(list(store.revocations.of_user(SUBJECT)))
