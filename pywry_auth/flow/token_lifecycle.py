@@ -348,7 +348,8 @@ def take(
         if not is_last(tokens, stored.held_until > time.time()):
             return TakenTokens(tokens if ours else None)
         entry = store.revocations.add(key, tokens) if ours and provider is not None else None
-        if store.remove(key, stored):
+        # If the set is gone all the same, the answer was lost, or another sign-out was faster.
+        if store.remove(key, stored) or not store.exists(key):
             return TakenTokens(tokens, entry, removed=True, foreign=not ours)
         if entry is not None:
             store.revocations.remove(entry)

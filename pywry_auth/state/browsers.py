@@ -43,7 +43,8 @@ class BrowserSessions:
         """
         while True:
             data = self._backend.get(_KIND + browser)
-            known = list(dict.fromkeys([*others, *_read(data)]))
+            # The new session is in the record already if the answer to an earlier attempt was lost.
+            known = [known for known in dict.fromkeys([*others, *_read(data)]) if known != session_id]
             terms = Terms(ttl=self._seconds, when=When.ABSENT, expected=data)
             record = pack({"sessions": [session_id, *known][:_MOST]})
             if self._backend.put(_KIND + browser, record, terms):

@@ -597,3 +597,20 @@ def test_tokens_with_an_invalid_id_token_are_revoked(issuer: ScriptedIssuer, rev
     with pytest.raises(TokenRefreshError):
         refresh(issuer.provider(), first(issuer))
     assert _revoked(issuer)[2:] == [REFRESH_TOKEN, ACCESS_TOKEN]
+
+
+class _Forgetful(MemoryTokenStore):
+    """A store that removes a set, but whose answer is lost and repeated by the client."""
+
+    def remove(self, key: str, stored: StoredTokens) -> bool:
+        super().remove(key, stored)
+        return super().remove(key, stored)
+
+
+def test_a_sign_out_whose_answer_was_lost_revokes_the_tokens(issuer: ScriptedIssuer) -> None:
+    """Clients of a store repeat a command over a new connection. [T66]"""
+    store = _Forgetful()
+    store.save(SUBJECT, first(issuer))
+    issuer.answers["/revoke"] = Answer(b"")
+    assert sign_out(issuer.provider(), store, SUBJECT).revoked
+    assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]

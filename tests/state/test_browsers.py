@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.state.browsers import BrowserSessions
 from tests.backends.threads import together
 
@@ -35,3 +36,18 @@ def test_the_list_of_a_browser_is_bounded(browsers: BrowserSessions) -> None:
     for number in range(50):
         browsers.add("a browser", f"session {number}")
     assert browsers.of("a browser") == [f"session {number}" for number in range(49, 41, -1)]
+
+
+class _Forgetful(MemoryBackend):
+    """A backend that stores a value, but reports that it did not, once."""
+
+    forgets = True
+
+    def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
+        stored, self.forgets = super().put(key, value, terms) and not self.forgets, False
+        return stored
+
+
+def test_a_new_session_is_not_among_the_others_after_a_lost_answer() -> None:
+    """Otherwise a sign-in would end its own session."""
+    assert BrowserSessions(_Forgetful(), 60).add("a browser", "new", ["old"]) == ["old"]
