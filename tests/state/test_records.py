@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import fields
+import zlib
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pywry_auth.models import Grant, OAuthTokenSet
+from pywry_auth.models import Grant, OAuthTokenSet, UserSession
+from pywry_auth.state.records import pack, unpack
+from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
 from pywry_auth.state.token_record import pack_tokens, unpack_tokens
 
 ID_TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsIm5iZiI6MX0.c2ln"  # {"sub":"alice","nbf":1}
+
+GRANT = Grant(
+    "grant-1",
+    1_800_000_000.25,
+    provider="oidc",
+    issuer="https://op.example.com",
+    client_id="client",
+    subject="alice",
+    sid="sid-1",
+    auth_time=1_800_000_000,
+    acr="phr",
+    amr=("pwd", "otp"),
+)
 
 FULL = OAuthTokenSet(
     access_token="canary-access",
@@ -34,18 +50,7 @@ FULL = OAuthTokenSet(
     issuer="https://op.example.com",
     client_id="client",
     id_token_claims={"sub": "alice", "nbf": 1},
-    grant=Grant(
-        "grant-1",
-        1_800_000_000.25,
-        provider="oidc",
-        issuer="https://op.example.com",
-        client_id="client",
-        subject="alice",
-        sid="sid-1",
-        auth_time=1_800_000_000,
-        acr="phr",
-        amr=("pwd", "otp"),
-    ),
+    grant=GRANT,
 )
 STORED: dict[str, Any] = json.loads(pack_tokens(FULL))
 
@@ -176,3 +181,43 @@ def test_reading_a_record_with_a_changed_byte_raises_no_error(place: int, byte: 
     data[place] = byte
     read = unpack_tokens(bytes(data))
     assert read is None or isinstance(read, OAuthTokenSet)
+
+
+def test_a_compressed_record_is_small_and_unchanged_after_a_round_trip() -> None:
+    """A session with its grant takes less than 260 bytes. [S12]"""
+    profile = {
+        "sub": "user-alice",
+        "name": "Alice Liddell",
+        "email": "alice@example.com",
+        "email_verified": True,
+    }
+    grant = replace(GRANT, grant_id="4wSKHDT7yXjwsMKbPhCWlQ", sid="ff1ff8cd89143abe270972bdc47e4f6c")
+    now, metadata = 1_800_000_000.123456, {"user_info": profile}
+    session = UserSession(
+        "id", "user-alice", ["viewer"], now, now + 86400, metadata, grant, "Firefox on Linux", "203.0.113.7"
+    )
+    record = SessionRecord(session, 86400.0, 0.0, now)
+    data = pack_session(record)
+    assert len(data) < 260
+    assert unpack_session(data, "id") == record
+
+
+def test_a_record_compressed_by_an_earlier_version_is_read() -> None:
+    members = {
+        "v": 1,
+        "user_id": "alice",
+        "roles": [],
+        "created_at": 1,
+        "expires_at": 2,
+        "metadata": {},
+        "ttl": 1,
+    }
+    read = unpack_session(zlib.compress(json.dumps(members).encode()), "id")
+    assert read is not None
+    assert read.session == UserSession("id", "alice", [], 1, 2)
+
+
+def test_an_incomplete_compressed_record_is_unreadable() -> None:
+    data = pack({"kind": "canary" * 50}, compress=True)
+    for end in range(len(data)):
+        assert unpack(data[:end], lambda members: members, "record") is None
