@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL
@@ -30,6 +31,9 @@ except ImportError as error:
 
 _T = TypeVar("_T")
 
+_BROKEN = (OSError, EOFError, ValueError, AttributeError)
+"""The errors other than its own that redis-py raises if a connection breaks or is closed while in use."""
+
 _WHEN = {When.ALWAYS: b"", When.ABSENT: b"NX", When.PRESENT: b"XX"}
 
 
@@ -37,9 +41,9 @@ class RedisBackend(Backend):
     """Records as Redis strings ``{prefix}:{key}`` that Redis expires.
 
     Each operation is one round trip. It fails within two seconds if the server is gone or silent. Threads
-    share the connections, which are opened again after a fork. If a connection breaks, the operation is sent
-    again over a new one. If the first response was lost, a ``pop`` may return None, and a conditional ``put``
-    may return False, although the operation was done.
+    share the connections, which are opened again after a fork. If a connection breaks, or the server became a
+    replica, the operation is sent again over a new connection. If the first response was lost, a ``pop`` may
+    return None, and a conditional ``put`` may return False, although the operation was done.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed.
@@ -60,7 +64,8 @@ class RedisBackend(Backend):
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
-        return self._ask(lambda: cast("bytes | None", self._client.get(self._name(key))))
+        name = self._name(key)
+        return self._ask(lambda: cast("bytes | None", self._client.get(name)), reads=True)
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
@@ -94,7 +99,7 @@ class RedisBackend(Backend):
         cursor, live = b"0", set[bytes]()
         keys, begin = [self._group(group)], _bytes(_kind(group))
         while True:
-            cursor, page = self._run(self._members, keys, [cursor, self._prefix, begin])
+            cursor, page = self._run(self._members, keys, [cursor, self._prefix, begin], reads=True)
             live.update(page)
             if cursor == b"0":
                 return [key.decode("utf-8", "surrogatepass") for key in live]
@@ -119,8 +124,8 @@ class RedisBackend(Backend):
                 return removed
 
     def close(self) -> None:
-        """Close all connections; a later call opens new ones."""
-        self._client.close()
+        """Close the idle connections; a later call opens new ones."""
+        self._drop_idle_connections()
 
     def _name(self, key: str) -> bytes:
         return self._prefix + _bytes(key)
@@ -128,25 +133,51 @@ class RedisBackend(Backend):
     def _group(self, group: str) -> bytes:
         return self._prefix + b"group:" + _bytes(group)
 
-    def _run(self, script: Script, keys: list[bytes], args: Sequence[bytes | str | int]) -> Any:
-        return self._ask(lambda: script(keys, args))
+    def _run(
+        self, script: Script, keys: list[bytes], args: Sequence[bytes | str | int], *, reads: bool = False
+    ) -> Any:
+        return self._ask(lambda: script(keys, args), reads=reads)
 
-    def _ask(self, command: Callable[[], _T]) -> _T:
-        try:
+    def _ask(self, command: Callable[[], _T], *, reads: bool = False) -> _T:
+        """Return the response to a command.
+
+        Args:
+            command: One call of redis-py with complete arguments, so that each error comes from redis-py.
+            reads: Whether the command writes nothing, so that it may be sent again.
+        """
+        again = (ReadOnlyError, *_BROKEN) if reads else ReadOnlyError
+        with _explained():
             try:
                 return command()
-            except ReadOnlyError:  # the server became a replica: a new connection finds the primary
-                self._client.connection_pool.disconnect()
+            except again:
+                # If the server became a replica, a new connection finds the primary.
+                self._drop_idle_connections()
                 return command()
-        except (AuthenticationError, NoPermissionError) as error:
-            raise StoreUnavailable("Redis refused the user or password: check the Redis URL.") from error
-        except (ConnectionError, TimeoutError) as error:
-            raise StoreUnavailable("Redis does not answer: check the server and its URL.") from error
-        except RedisError as error:
-            # Without the cause: a server may repeat the command and the value in its response.
-            raise StoreUnavailable(
-                f"Redis refused a command ({type(error).__name__}): see the log of the server."
-            ) from None
+
+    def _drop_idle_connections(self) -> None:
+        # The others are in use by other threads, which would read from closed sockets.
+        self._client.connection_pool.disconnect(inuse_connections=False)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn each error of redis-py into ``StoreUnavailable``."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        raise StoreUnavailable("Redis refused the user or password: check the Redis URL.") from error
+    except (ConnectionError, TimeoutError) as error:
+        raise StoreUnavailable("Redis does not answer: check the server and its URL.") from error
+    except RedisError as error:
+        # Without the cause: a server may repeat the command and the value in its response.
+        raise StoreUnavailable(
+            f"Redis refused a command ({type(error).__name__}): see the log of the server."
+        ) from None
+    except _BROKEN as error:
+        # Without the cause, which may contain a part of a response.
+        raise StoreUnavailable(
+            f"The connection to Redis broke ({type(error).__name__}): see the log of the server."
+        ) from None
 
 
 def open_backend(options: StorageOptions) -> RedisBackend:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.connection import Connection
 
 from pywry_auth.backends.base import Terms, When
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
+from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 from tests.peers.tls import TLSFiles
 
@@ -229,6 +234,85 @@ def test_a_replica_is_unavailable_for_writes_until_it_is_the_primary(
     assert remote.get("k:1") == b"v"
     server.client.replicaof("NO", "ONE")
     assert remote.pop("k:1") == b"v"
+
+
+def test_reads_go_on_while_a_thread_writes_to_a_replica(server: RedisServer) -> None:
+    """Each refused write drops idle connections, and none that a reader uses. [T63]"""
+    server.client.set("pywry:k:1", b"v")
+    server.client.config_set("repl-diskless-sync-delay", "0")
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
+        replica = RedisServer(Path(folder))
+        replica.start("--replicaof", "127.0.0.1", str(server.port))
+        while replica.client.get("pywry:k:1") != b"v":
+            time.sleep(0.01)
+        backend = RedisBackend(replica.url)
+        written = threading.Event()
+
+        def act(number: int) -> None:
+            if number:
+                while not written.is_set():
+                    assert backend.get("k:1") == b"v"
+            else:
+                _write_in_vain(backend)
+                written.set()
+
+        together(9, act)
+        backend.close()
+        replica.client.close()
+        replica.stop()
+
+
+def _write_in_vain(backend: RedisBackend) -> None:
+    for _ in range(150):
+        with pytest.raises(StoreUnavailable, match="ReadOnlyError"):
+            backend.put("k:2", b"w")
+
+
+def test_closing_a_backend_does_not_disturb_a_thread_that_uses_it(redis: RedisBackend) -> None:
+    """Only idle connections are closed: each command is sent once. [T63]"""
+    done = threading.Event()
+
+    def act(number: int) -> None:
+        if number == 0:
+            while not done.is_set():
+                redis.close()
+            return
+        try:
+            for _ in range(200):
+                redis.count("n:1", 600)
+        finally:
+            done.set()
+
+    together(9, act)
+    assert redis.count("n:1", 600) == 8 * 200 + 1
+
+
+@pytest.mark.parametrize("kind", [OSError, EOFError, ValueError, AttributeError])
+def test_a_broken_connection_is_an_outage_for_a_write_and_none_for_a_read(
+    redis: RedisBackend, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """The read is sent again over a new connection. [T63]"""
+    redis.put("k:1", b"v", Terms(group="k:all"))
+    _break_next_response(monkeypatch, kind)
+    assert redis.get("k:1") == b"v"
+    _break_next_response(monkeypatch, kind)
+    assert redis.members("k:all") == ["k:1"]
+    for write in (lambda: redis.put("k:1", b"w"), lambda: redis.pop("k:2"), lambda: redis.count("n:1", 60)):
+        _break_next_response(monkeypatch, kind)
+        with pytest.raises(StoreUnavailable, match=f"broke \\({kind.__name__}\\)") as caught:
+            write()
+        assert "canary" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    assert redis.get("k:1") == b"w"
+
+
+def _break_next_response(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
+    def read_response(self: Connection, *args: Any, **options: Any) -> Any:
+        original(self, *args, **options)
+        monkeypatch.undo()
+        raise kind("canary")
+
+    original = Connection.read_response
+    monkeypatch.setattr(Connection, "read_response", read_response)
 
 
 def test_the_error_of_a_full_server_does_not_quote_the_value(
