@@ -249,6 +249,9 @@ class SessionLifecycle:
         taken = take(provider, self.tokens, user, foreign=True, is_last=is_last)
         try:
             ended = sum(store.delete_session(session_id) for session_id in ids)
+            if taken.tokens is not None and not taken.removed:
+                # Look again: if two sessions end at the same moment, each sees the other at first.
+                taken = take(provider, self.tokens, user, foreign=True, is_last=is_last)
         except StoreUnavailable:
             self.tokens.revocations.on_postponed()
             raise
