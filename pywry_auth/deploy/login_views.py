@@ -118,7 +118,8 @@ class LoginViews:
         )
         value, session = self.lifecycle.begin(name, result, client)
         response = redirect_to(site.absolute(pending.next_url))
-        cookie.set(response, value, site.options.session_ttl, site.secure_cookies)
+        if value is not None:
+            cookie.set(response, value, site.options.session_ttl, site.secure_cookies)
         event = LoginSucceeded(
             mode="web",
             session=session,

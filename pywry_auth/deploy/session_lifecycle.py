@@ -66,7 +66,7 @@ class SessionLifecycle:
     browsers: BrowserSessions
     options: DeployOptions
 
-    def begin(self, name: str, result: AuthFlowResult, client: Client) -> tuple[str, UserSession]:
+    def begin(self, name: str, result: AuthFlowResult, client: Client) -> tuple[str | None, UserSession]:
         """Create a session, and end the browser's earlier ones.
 
         Args:
@@ -75,7 +75,8 @@ class SessionLifecycle:
             client: The browser.
 
         Returns:
-            The cookie's value and the session.
+            The cookie's value and the session. The value is None if the session has ended already, because
+            another tab of the browser signed in: that tab's response has the cookie.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
@@ -106,9 +107,8 @@ class SessionLifecycle:
         except AuthenticationError:
             self._abandon(name, user, session_id, tokens)
             raise
-        self._release(user, tokens)
         self._end_earlier(earlier)
-        return value, session
+        return value if self._settle(name, session, tokens) else None, session
 
     def end(
         self, sessions: Iterable[UserSession], everywhere: bool = False
@@ -200,25 +200,40 @@ class SessionLifecycle:
 
         If the store is still down, the tokens stay stored under their user.
         """
+        try:
+            self.sessions.store.delete_session(session_id)
+            self.tokens.settle(user, tokens)
+            self._end_grant(name, user, tokens)
+        except StoreUnavailable as error:
+            _logger.warning("a login that failed could not be undone: %s", error)
+
+    def _settle(self, name: str, session: UserSession, tokens: OAuthTokenSet) -> bool:
+        """Make sure that a new session has tokens, and that neither exists without the other.
+
+        Returns:
+            Whether the session still exists.
+        """
+        user = session.user_id
+        try:
+            self.tokens.settle(user, tokens)
+            if self.sessions.store.validate_session(session.session_id):
+                return True
+            self._end_grant(name, user, tokens)
+        except StoreUnavailable as error:
+            _logger.warning("the tokens of a finished login stay held for a minute: %s", error)
+            return True
+        return False
+
+    def _end_grant(self, name: str, user: str, tokens: OAuthTokenSet) -> None:
+        """Remove and revoke the tokens of a sign-in, if its user has no session."""
         store = self.sessions.store
 
         def is_last(stored: OAuthTokenSet, held: bool) -> bool:
             return stored.grant == tokens.grant and not store.list_user_sessions(user)
 
-        try:
-            store.delete_session(session_id)
-            provider = self.providers.named(name)
-            taken = take(provider, self.tokens, user, is_last=is_last)
-            self.tokens.release(user, tokens)
-            revoke_taken(provider, self.tokens, user, taken)
-        except StoreUnavailable as error:
-            _logger.warning("a login that failed could not be undone: %s", error)
-
-    def _release(self, user: str, tokens: OAuthTokenSet) -> None:
-        try:
-            self.tokens.release(user, tokens)
-        except StoreUnavailable as error:
-            _logger.warning("the tokens of a finished login stay held for a minute: %s", error)
+        provider = self.providers.named(name)
+        taken = take(provider, self.tokens, user, is_last=is_last)
+        revoke_taken(provider, self.tokens, user, taken)
 
     def _end_earlier(self, session_ids: Iterable[str]) -> None:
         """End the browser's earlier sessions.
@@ -235,9 +250,12 @@ class SessionLifecycle:
         self, user: str, ending: list[UserSession], everywhere: bool
     ) -> tuple[int, OAuthTokenSet | None]:
         store = self.sessions.store
+        own = [session.session_id for session in ending]
         if everywhere:
             ending = [*ending, *store.list_user_sessions(user)]
-        ids = {session.session_id for session in ending}
+        # The sessions of the request end last. As long as they exist, a repeated request finishes the work.
+        ids = dict.fromkeys(session.session_id for session in ending if session.session_id not in own)
+        ids |= dict.fromkeys(own)
         grants = {session.grant.grant_id for session in ending if session.grant}
 
         def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
@@ -249,14 +267,16 @@ class SessionLifecycle:
         taken = take(provider, self.tokens, user, foreign=True, is_last=is_last)
         try:
             ended = sum(store.delete_session(session_id) for session_id in ids)
-            if taken.tokens is not None and not taken.removed:
-                # Look again: if two sessions end at the same moment, each sees the other at first.
-                taken = take(provider, self.tokens, user, foreign=True, is_last=is_last)
+            # Look again: if two sessions end at the same moment, each sees the other at first.
+            rest = take(provider, self.tokens, user, foreign=True, is_last=is_last)
         except StoreUnavailable:
             self.tokens.revocations.on_postponed()
             raise
         revoke_taken(provider, self.tokens, user, taken)
-        return ended, None if taken.foreign else taken.tokens
+        if rest.removed:
+            revoke_taken(provider, self.tokens, user, rest)
+        last = rest if taken.tokens is None else taken
+        return ended, None if last.foreign else last.tokens
 
     def _issuer_of(self, tokens: OAuthTokenSet) -> OAuthProvider | None:
         providers = self.providers.by_name.values()

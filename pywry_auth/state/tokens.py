@@ -64,7 +64,7 @@ class TokenStore:
             key: The user's ID.
             tokens: The token set that the provider issued.
             hold: Seconds for which a sign-out leaves the set alone, because its login is still creating the
-                session; :meth:`release` ends the hold.
+                session; :meth:`settle` ends the hold.
 
         Returns:
             Whether it was stored.
@@ -81,15 +81,23 @@ class TokenStore:
             # The set may be stored, and only the answer lost. A second attempt finds out.
             return self._supersede(key, tokens, held_until)
 
-    def release(self, key: str, tokens: OAuthTokenSet) -> None:
-        """End the hold of a login whose session now exists.
+    def settle(self, key: str, tokens: OAuthTokenSet) -> None:
+        """Note that the session of a sign-in exists now.
+
+        The hold of its tokens ends. If no tokens are stored, because a later sign-in replaced them and was
+        signed out already, they are stored again: the new session needs them.
 
         Args:
             key: The user's ID.
-            tokens: The tokens of the sign-in. If others replaced them, nothing changes.
+            tokens: The tokens of the sign-in.
         """
-        while (stored := self.find(key)) is not None and stored.held_until:
-            if stored.tokens.grant != tokens.grant or self._put(key, stored.tokens, stored.data):
+        while True:
+            data = self._backend.get(_KIND + key)
+            stored = None if data is None else unpack_stored(data)
+            if stored is not None and (stored.tokens.grant != tokens.grant or not stored.held_until):
+                return
+            current = tokens if stored is None else stored.tokens
+            if self._put(key, current, data, when=When.ABSENT):
                 return
 
     def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
