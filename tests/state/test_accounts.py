@@ -6,10 +6,12 @@ import pytest
 
 from pywry_auth.backends.base import Backend
 from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.state.accounts import Account, Accounts
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.backend_contract import HOSTILE_KEYS
+from pywry_auth.testing.faulty_backend import FaultyBackend
 from tests.backends.fixtures import ENCRYPTION_KEY
 
 PROFILE = {"sub": "alice", "name": "Alice Example", "groups": ["a", "b"], "nested": {"x": None}}
@@ -56,6 +58,21 @@ def test_a_forgotten_account_is_not_current_and_others_are_kept(backend: Backend
     assert (accounts.get("alice"), accounts.current) == (None, "bob")
     accounts.forget("bob")
     assert (accounts.get("bob"), accounts.current) == (None, None)
+
+
+def test_a_user_who_is_selected_while_another_is_forgotten_stays_current(memory: MemoryBackend) -> None:
+    """The selection is removed only if it is still that of the forgotten user. [T55]"""
+    faulty = FaultyBackend(memory)
+    accounts = Accounts(faulty, "desk")
+    accounts.remember("alice", PROFILE, [])
+
+    def select_bob(operation: str, key: str) -> None:
+        if operation == "pop" and "current" in key:
+            accounts.select("bob")
+
+    faulty.before = select_bob
+    accounts.forget("alice")
+    assert accounts.current == "bob"
 
 
 @pytest.mark.parametrize(("one", "other"), [("desk", "web"), ("a:b", "a"), ("a", "a:"), ("", ":")])
