@@ -56,6 +56,7 @@ class AsyncSessionStore(_AsyncStore[SessionStore]):
     delete_session = _awaitable(SessionStore.delete_session)
     list_user_sessions = _awaitable(SessionStore.list_user_sessions)
     delete_user_sessions = _awaitable(SessionStore.delete_user_sessions)
+    set_roles = _awaitable(SessionStore.set_roles)
     set_role_permissions = _awaitable(SessionStore.set_role_permissions)
     check_permission = _awaitable(SessionStore.check_permission)
     close = _awaitable(SessionStore.close)

@@ -30,6 +30,13 @@ LONGEST_LIFETIME = 100 * 366 * 86400.0
 """Seconds. Longer lifetimes are reduced to this one, so that no system's numbers overflow."""
 
 
+class UnreadableRecord(StoreUnavailable):
+    """A record exists, and this process cannot read it.
+
+    Another process may be able to: one with a newer version of this package, or with other encryption keys.
+    """
+
+
 class When(Enum):
     """The state of a key that a ``put`` requires."""
 
@@ -87,6 +94,17 @@ class Backend(ABC):
     @abstractmethod
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
+
+    def read(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, or None if there is no record.
+
+        This is :meth:`get` for callers that must not mistake an unreadable record for a missing one. A
+        backend whose ``get`` returns None for unreadable records overrides it.
+
+        Raises:
+            UnreadableRecord: There is a record, and it cannot be read.
+        """
+        return self.get(key)
 
     @abstractmethod
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:

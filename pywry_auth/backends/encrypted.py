@@ -15,7 +15,7 @@ from dataclasses import replace
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord
 from pywry_auth.backends.lease import LEASE, Lease
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -60,6 +60,11 @@ class EncryptedBackend(Backend):
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
         return self._decrypt(key, self._inner.get(key))
+
+    def read(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, as :meth:`Backend.read` describes."""
+        data = self._inner.read(key)
+        return None if data is None else self._decrypt_strictly(key, data)
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
@@ -123,16 +128,20 @@ class EncryptedBackend(Backend):
         return self._first + nonce + self._ciphers[self._first].encrypt(nonce, value, _bound_to(key))
 
     def _decrypt(self, key: str, data: bytes | None) -> bytes | None:
-        if data is None:
+        try:
+            return None if data is None else self._decrypt_strictly(key, data)
+        except UnreadableRecord as error:
+            _logger.warning("a record counts as missing: %s", error)
             return None
+
+    def _decrypt_strictly(self, key: str, data: bytes) -> bytes:
         name, nonce, ciphertext = data[:_ID], data[_ID : _ID + _NONCE], data[_ID + _NONCE :]
         try:
             return self._ciphers[name].decrypt(nonce, ciphertext, _bound_to(key))
         except KeyError:
-            _logger.warning("a stored record is not encrypted with any of the keys and counts as missing")
+            raise UnreadableRecord("A stored record is not encrypted with any of the keys.") from None
         except (InvalidTag, ValueError):  # ValueError: the ciphertext is too short
-            _logger.warning("a stored record was tampered with and counts as missing")
-        return None
+            raise UnreadableRecord("A stored record was tampered with.") from None
 
 
 def _read(key: str) -> bytes:

@@ -127,13 +127,29 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
         The value, or None, with a warning in the log, if the bytes cannot be read.
     """
     try:
-        values = json.loads(data if data.startswith(b"{") else _decompressed(data))
-        if not isinstance(values, dict) or values.get("v") != VERSION:
-            raise ValueError("not a record of this version")
-        return build(Members(values))
-    except (ValueError, OverflowError, RecursionError, zlib.error):
+        return unpack_strictly(data, build)
+    except ValueError:
         _logger.warning("a stored %s cannot be read and counts as missing", kind)
         return None
+
+
+def unpack_strictly(data: bytes, build: Callable[[Members], _T]) -> _T:
+    """Return the value of a stored record, like :func:`unpack`.
+
+    Args:
+        data: The bytes from the store.
+        build: Builds the value from the members, and raises ``ValueError`` if a member is invalid.
+
+    Raises:
+        ValueError: The bytes cannot be read; the text does not repeat them.
+    """
+    try:
+        values = json.loads(data if data.startswith(b"{") else _decompressed(data))
+        if not isinstance(values, dict) or values.get("v") != VERSION:
+            raise ValueError
+        return build(Members(values))
+    except (ValueError, OverflowError, RecursionError, zlib.error):
+        raise ValueError("not a readable record of this version") from None
 
 
 def _decompressed(data: bytes) -> bytes:

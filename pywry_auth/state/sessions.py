@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pywry_auth.backends.base import Backend, Terms, bounded
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, bounded
 from pywry_auth.digests import digest_of
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import Grant, UserSession
-from pywry_auth.state.auth import DEFAULT_ROLE_PERMISSIONS, permissions_of
-from pywry_auth.state.records import pack, unpack
+from pywry_auth.state.auth import permissions_of
+from pywry_auth.state.role_table import RoleTable
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
+
+_logger = logging.getLogger("pywry_auth.state")
 
 SESSION_TTL = 86400.0
 """The default lifetime of a session in seconds."""
 
 _KIND = "session:"
-_ROLES = "session_roles:all"
 _BEARER = "pywry_"
+_SECONDS_PER_WARNING = 60.0
 
 
 class SessionStore:
@@ -45,6 +51,9 @@ class SessionStore:
         self._session_ttl = session_ttl
         self._idle_ttl = idle_ttl
         self._clock = clock
+        self._roles = RoleTable(backend)
+        self._warning = threading.Lock()  # guards the time of the last warning
+        self._warned_at = -math.inf
 
     @property
     def backend(self) -> Backend:
@@ -107,7 +116,9 @@ class SessionStore:
     def get_session(self, session_id: str) -> UserSession | None:
         """Return a valid session, or None.
 
-        The call counts as a use of the session.
+        The call counts as a use of the session. Uses are recorded at most once a minute, or once in a tenth
+        of the idle time if that is longer. If a use cannot be recorded, for example because the store is
+        full, the session stays valid and expires sooner.
 
         Raises:
             StoreUnavailable: The store is down. No user gets access then, and no session becomes invalid.
@@ -116,15 +127,29 @@ class SessionStore:
         if record is None:
             return None
         now = self._clock()
-        # A use is recorded only when a tenth of the idle time has passed since the last recorded one. If
-        # another process changed the session in the meantime, its record stays and this use is not recorded.
-        if record.idle_ttl and now - record.used_at > record.idle_ttl / 10:
-            self._put(replace(record, used_at=now), data)
+        if record.idle_ttl and now - record.used_at > _touch_interval(record.idle_ttl):
+            self._touch(replace(record, used_at=now), data)
         return record.session
 
     def is_unreadable(self, session_id: str) -> bool:
-        """Return whether a record of the session exists that this process cannot read."""
-        data = self._backend.get(_KIND + session_id)
+        """Return whether a session exists that this process cannot read.
+
+        For such a session :meth:`get_session` returns None, as if it did not exist. Another process may still
+        accept it: one with a newer version of this package, or with other encryption keys.
+
+        Args:
+            session_id: The session's ID.
+
+        Returns:
+            False if the session is missing, expired or readable.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        try:
+            data = self._backend.read(_KIND + session_id)
+        except UnreadableRecord:
+            return True
         return data is not None and unpack_session(data, session_id) is None
 
     def validate_session(self, session_id: str) -> bool:
@@ -165,6 +190,34 @@ class SessionStore:
         group = _group(user_id)
         return sum(self._backend.pop(key, group=group) is not None for key in self._backend.members(group))
 
+    def set_roles(self, user_id: str, roles: Iterable[str]) -> int:
+        """Replace the roles of all of a user's sessions.
+
+        A simultaneous look-up or extension of a session does not restore its earlier roles, and a session
+        that ended in the meantime stays ended.
+
+        Args:
+            user_id: The user's ID.
+            roles: The new roles.
+
+        Returns:
+            The number of the user's valid sessions, which all have the new roles.
+
+        Raises:
+            StoreUnavailable: The store is down; some sessions may have the new roles. Or this process cannot
+                read one of the sessions; all others have the new roles.
+        """
+        wanted, changed, unreadable = list(roles), 0, False
+        for key in self._backend.members(_group(user_id)):
+            session_id = key.removeprefix(_KIND)
+            if self._set_roles(session_id, wanted):
+                changed += 1
+            else:
+                unreadable = self.is_unreadable(session_id) or unreadable
+        if unreadable:
+            raise UnreadableRecord("The roles of a session that cannot be read were not changed.")
+        return changed
+
     def set_role_permissions(self, role: str, permissions: Iterable[str]) -> None:
         """Replace the permissions of a role in all processes.
 
@@ -173,16 +226,20 @@ class SessionStore:
         Args:
             role: The name of a known or new role.
             permissions: All permissions of the role.
+
+        Raises:
+            StoreUnavailable: The store is down, or this process cannot read its table of roles. Nothing was
+                changed.
         """
-        allowed = sorted(permissions)
-        with self._backend.lock("lock:" + _ROLES, wait=10):
-            table = self._role_table()
-            if table.get(role) != allowed:
-                self._backend.put(_ROLES, pack({"roles": {**table, role: allowed}}))
+        self._roles.set(role, permissions)
 
     def role_permissions(self) -> Mapping[str, Iterable[str]]:
-        """Return the permissions of each role."""
-        return {**DEFAULT_ROLE_PERMISSIONS, **self._role_table()}
+        """Return the permissions of each role.
+
+        Raises:
+            StoreUnavailable: The store is down, or this process cannot read its table of roles.
+        """
+        return self._roles.permissions()
 
     def check_permission(
         self, session_id: str, resource_type: str, resource_id: str, permission: str
@@ -233,9 +290,35 @@ class SessionStore:
         terms = Terms(ttl=ttl, group=_group(session.user_id), expected=expected)
         return self._backend.put(_KIND + session.session_id, pack_session(record), terms)
 
-    def _role_table(self) -> dict[str, Any]:
-        data = self._backend.get(_ROLES)
-        return (data and unpack(data, lambda members: members.mapping("roles"), "table of roles")) or {}
+    def _touch(self, record: SessionRecord, expected: bytes | None) -> None:
+        """Record a use of a session.
+
+        If another process changed the session in the meantime, its record stays and this use is not recorded.
+        """
+        try:
+            self._put(record, expected)
+        except StoreUnavailable as error:
+            if self._may_warn():
+                _logger.warning("uses of sessions cannot be recorded, so that they expire sooner: %s", error)
+
+    def _may_warn(self) -> bool:
+        """Return whether the last warning was at least a minute ago."""
+        now = self._clock()
+        with self._warning:
+            due = abs(now - self._warned_at) >= _SECONDS_PER_WARNING
+            if due:
+                self._warned_at = now
+        return due
+
+    def _set_roles(self, session_id: str, roles: list[str]) -> bool:
+        """Replace the roles of a valid session; return whether there was one."""
+        while True:
+            data, record = self._load(session_id)
+            if record is None:
+                return False
+            session = replace(record.session, roles=roles)
+            if session == record.session or self._put(replace(record, session=session), data):
+                return True
 
 
 def issue_session_token(
@@ -270,3 +353,8 @@ def session_id_of_bearer(token: str) -> str | None:
 
 def _group(user_id: str) -> str:
     return _KIND + user_id
+
+
+def _touch_interval(idle_ttl: float) -> float:
+    """Return the seconds in which a session is written at most once."""
+    return min(max(60.0, idle_ttl / 10), idle_ttl / 4)

@@ -20,7 +20,8 @@ NAMES = {
     TokenStore: {"save", "load", "delete", "exists", "list_keys"},
     SessionStore: {
         *("create_session", "get_session", "validate_session", "refresh_session", "delete_session"),
-        *("list_user_sessions", "delete_user_sessions", "set_role_permissions", "check_permission"),
+        *("list_user_sessions", "delete_user_sessions", "set_roles"),
+        *("set_role_permissions", "check_permission"),
     },
 }
 

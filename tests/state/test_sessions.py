@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.state import (
     MemorySessionStore,
     RedisSessionStore,
@@ -20,6 +30,7 @@ from pywry_auth.state import (
 )
 from pywry_auth.state.sessions import SessionStore, issue_session_token, session_id_of_bearer
 from pywry_auth.testing.backend_contract import HOSTILE_KEYS
+from pywry_auth.testing.faulty_backend import FaultyBackend
 from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
@@ -38,6 +49,11 @@ PROFILE = {
 @pytest.fixture
 def store(backend: Backend, clock: Clock) -> SessionStore:
     return SessionStore(backend, clock=clock)
+
+
+@pytest.fixture
+def faulty(memory: MemoryBackend) -> FaultyBackend:
+    return FaultyBackend(memory)
 
 
 @pytest.fixture
@@ -218,6 +234,101 @@ def test_recording_a_use_never_overwrites_newer_data(
     assert session.expires_at == clock.now + 5000
 
 
+@pytest.mark.parametrize(("idle_ttl", "seconds"), [(40, 10), (100, 25), (300, 60), (600, 60), (1800, 180)])
+def test_uses_are_recorded_at_most_once_a_minute_or_tenth_of_the_idle_time(
+    faulty: FaultyBackend, clock: Clock, idle_ttl: float, seconds: float
+) -> None:
+    """For a short idle time, it is a quarter of it. [T69]"""
+    store = SessionStore(faulty, idle_ttl=idle_ttl, clock=clock)
+    store.create_session(ID, "alice")
+    writes: list[str] = []
+    faulty.before = lambda operation, key: writes.append(key) if operation == "put" else None
+    for _ in range(3):
+        writes.clear()
+        clock.now += seconds
+        assert store.validate_session(ID)
+        assert writes == []
+        clock.now += 0.1
+        for _ in range(3):
+            assert store.validate_session(ID)
+        assert len(writes) == 1
+
+
+def test_a_session_stays_valid_if_its_use_cannot_be_recorded(
+    faulty: FaultyBackend, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is valid until its idle time ends, and one warning a minute tells of it. [T69]"""
+    store = SessionStore(faulty, idle_ttl=400, clock=clock)
+    store.create_session(ID, "alice")
+    faulty.before = _refuse_writes
+    for step, warnings in ((100, 1), (30, 1), (29, 1), (1, 2), (239, 3)):
+        clock.now += step
+        assert store.validate_session(ID)
+        assert store.validate_session(ID)
+        assert caplog.text.count("uses of sessions cannot be recorded") == warnings
+    clock.now += 1
+    assert not store.validate_session(ID)
+
+
+def _refuse_writes(operation: str, key: str) -> None:
+    if operation == "put":
+        raise StoreUnavailable("The disk is full.")
+
+
+def _make_read_only(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.chmod(0o400)
+    folder.chmod(0o500)
+
+
+def _make_full(folder: Path) -> None:
+    size = max(file.stat().st_size for file in folder.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("spoil", [_make_read_only, _make_full])
+def test_sessions_stay_valid_on_a_file_that_cannot_be_written(spoil: Callable[[Path], None]) -> None:
+    """SQLite reads from it as before. [T69]"""
+    with tempfile.TemporaryDirectory() as top:
+        folder = Path(top) / "state"
+        folder.mkdir()
+        if os.geteuid() == 0:  # the modes of files do not apply to root
+            for path in (Path(top), folder):
+                os.chown(path, _NO_ROOT, _NO_ROOT)
+        child = os.fork()
+        if child == 0:
+            _exit_with(lambda: _stays_valid(folder, spoil))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        folder.chmod(0o700)
+
+
+_NO_ROOT = 65534
+
+
+def _exit_with(check: Callable[[], None]) -> None:
+    """End a forked process with a status that says whether a check succeeded."""
+    try:
+        if os.geteuid() == 0:
+            os.setgid(_NO_ROOT)
+            os.setuid(_NO_ROOT)
+        check()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _stays_valid(folder: Path, spoil: Callable[[Path], None]) -> None:
+    backend = SQLiteBackend(folder / "state.sqlite3")
+    created = SessionStore(backend, idle_ttl=100).create_session(ID, "alice")
+    spoil(folder)
+    # The first connection stays open, so that the write-ahead log exists.
+    for place in (SQLiteBackend(folder / "state.sqlite3"), backend):
+        later = SessionStore(place, idle_ttl=100, clock=lambda: time.time() + 50)
+        assert later.get_session(ID) == created
+    with pytest.raises(StoreUnavailable):
+        SQLiteBackend(folder / "state.sqlite3").put("k:1", bytes(100_000))
+
+
 def test_the_longest_of_many_extensions_counts(store: SessionStore, clock: Clock) -> None:
     store.create_session(ID, "alice", ttl=60)
     assert all(together(16, lambda number: store.refresh_session(ID, extend_ttl=100 + number)))
@@ -235,6 +346,50 @@ def test_an_unreadable_session_counts_as_missing(backend: Backend, store: Sessio
     assert store.get_session(ID) is None
     assert store.list_user_sessions("alice") == []
     assert store.delete_session(ID)
+
+
+def _of_a_newer_version(backend: Backend) -> bytes:
+    SessionStore(backend).create_session(ID, "alice")
+    data = backend.get(f"session:{ID}")
+    assert data is not None
+    return zlib.compress(json.dumps({**json.loads(zlib.decompress(data)), "v": 2}).encode())
+
+
+@pytest.mark.parametrize("write", [_of_a_newer_version, lambda backend: b"garbage", lambda backend: b""])
+def test_an_unreadable_session_is_told_from_a_missing_one(
+    backend: Backend, store: SessionStore, write: Callable[[Backend], bytes]
+) -> None:
+    """It is damaged, or of a newer version, and it signs no user in. [T68]"""
+    assert not store.is_unreadable(ID)
+    backend.put(f"session:{ID}", write(backend), Terms(group="session:alice"))
+    assert store.get_session(ID) is None
+    assert store.is_unreadable(ID)
+    store.delete_session(ID)
+    assert not store.is_unreadable(ID)
+
+
+def test_a_session_that_another_key_encrypted_is_unreadable(
+    memory: MemoryBackend, encrypted_memory: Backend, clock: Clock
+) -> None:
+    """A worker without the new key must not say that it ended the session. [T68]"""
+    SessionStore(encrypted_memory, clock=clock).create_session(ID, "alice", ttl=60)
+    for other in (EncryptedBackend(memory, ["A" * 43]), memory):
+        store = SessionStore(other, clock=clock)
+        assert store.get_session(ID) is None
+        assert store.is_unreadable(ID)
+        assert not store.is_unreadable("missing")
+    clock.now += 60
+    assert not store.is_unreadable(ID)
+
+
+def test_a_readable_or_expired_session_is_not_unreadable(backend: Backend, clock: Clock) -> None:
+    """The backend may keep the record longer than the session lasts. [T68]"""
+    store = SessionStore(backend, clock=clock)
+    store.create_session(ID, "alice", ttl=60)
+    assert not store.is_unreadable(ID)
+    later = SessionStore(backend, clock=lambda: clock.now + 60)
+    assert later.get_session(ID) is None
+    assert not later.is_unreadable(ID)
 
 
 def test_permissions_are_the_union_of_the_roles(store: SessionStore) -> None:
@@ -288,6 +443,124 @@ def test_many_threads_set_roles_without_loss(store: SessionStore) -> None:
     together(8, lambda number: store.set_role_permissions(f"role{number}", [f"p{number}"]))
     table = store.role_permissions()
     assert [list(table[f"role{number}"]) for number in range(8)] == [[f"p{number}"] for number in range(8)]
+
+
+def test_a_role_is_set_although_a_dead_process_left_a_lock(store: SessionStore, backend: Backend) -> None:
+    """No lock is needed, because the table is compared and replaced. [T55]"""
+    backend.put("lock:session_roles:all", b"dead")
+    store.set_role_permissions("auditor", ["audit"])
+    assert list(store.role_permissions()["auditor"]) == ["audit"]
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b'{"v":2,"roles":{}}', b'{"v":1,"roles":[]}'])
+def test_an_unreadable_table_of_roles_is_an_outage(
+    store: SessionStore, backend: Backend, data: bytes
+) -> None:
+    """The default permissions are not used, and the table is not overwritten. [T45]"""
+    backend.put("session_roles:all", data)
+    store.create_session(ID, "alice", ["admin"])
+    for use in (
+        lambda: store.role_permissions(),
+        lambda: store.check_permission(ID, "doc", "1", "read"),
+        lambda: store.set_role_permissions("viewer", []),
+    ):
+        with pytest.raises(StoreUnavailable, match="table of roles"):
+            use()
+    assert backend.get("session_roles:all") == data
+
+
+def test_a_table_of_roles_that_another_key_encrypted_is_an_outage(
+    memory: MemoryBackend, encrypted_memory: Backend
+) -> None:
+    """A worker without the new key does not fall back to the default permissions. [T45]"""
+    SessionStore(encrypted_memory).set_role_permissions("viewer", [])
+    store = SessionStore(EncryptedBackend(memory, ["A" * 43]))
+    with pytest.raises(StoreUnavailable):
+        store.role_permissions()
+    with pytest.raises(StoreUnavailable):
+        store.set_role_permissions("viewer", ["read"])
+    assert list(SessionStore(encrypted_memory).role_permissions()["viewer"]) == []
+
+
+def test_the_roles_of_all_sessions_of_one_user_are_replaced(store: SessionStore) -> None:
+    """Lifetimes, metadata and the sessions of other users stay. [T55]"""
+    sessions = [
+        store.create_session(f"a{number}", "alice", ["admin"], 60 + number, {"n": number})
+        for number in range(3)
+    ]
+    other = store.create_session("b", "bob", ["admin"])
+    assert store.set_roles("alice", ["viewer"]) == 3
+    assert store.set_roles("alice", ("viewer",)) == 3
+    for session in sessions:
+        assert store.get_session(session.session_id) == replace(session, roles=["viewer"])
+    assert store.get_session("b") == other
+    assert store.set_roles("carol", ["admin"]) == 0
+
+
+def test_a_demotion_survives_simultaneous_uses_and_extensions(faulty: FaultyBackend, clock: Clock) -> None:
+    """Each write of a session is based on the roles that are stored at that moment. [T55]"""
+    store = SessionStore(faulty, idle_ttl=40, clock=clock)
+    for session_id in ("used", "extended"):
+        store.create_session(session_id, "alice", ["admin"])
+    clock.now += 20
+    acts: list[Callable[[], bool]] = [
+        lambda: store.validate_session("used"),
+        lambda: store.refresh_session("extended"),
+    ]
+    for act in acts:
+        _once_before(faulty, "put", lambda: store.set_roles("alice", ["viewer"]))
+        assert act()
+    assert [session.roles for session in store.list_user_sessions("alice")] == [["viewer"]] * 2
+
+
+def test_a_demotion_survives_many_threads_that_extend_the_session(store: SessionStore) -> None:
+    """No thread restores the roles that it read. [T55]"""
+    for number in range(5):
+        store.create_session(ID, "alice", ["admin"])
+
+        def act(thread: int, number: int = number) -> object:
+            if thread == 0:
+                return store.set_roles("alice", [f"role{number}"])
+            return store.refresh_session(ID)
+
+        assert together(9, act) == [1] + [True] * 8
+        session = store.get_session(ID)
+        assert session is not None
+        assert session.roles == [f"role{number}"]
+
+
+def test_a_session_that_ends_while_roles_change_stays_ended(faulty: FaultyBackend) -> None:
+    """It is not counted. [T42, T55]"""
+    store = SessionStore(faulty)
+    store.create_session(ID, "alice", ["admin"])
+    _once_before(faulty, "put", lambda: store.delete_session(ID))
+    assert store.set_roles("alice", ["viewer"]) == 0
+    assert store.get_session(ID) is None
+    assert store.list_user_sessions("alice") == []
+
+
+def _once_before(faulty: FaultyBackend, operation: str, act: Callable[[], object]) -> None:
+    """Call a function just before the next operation of a kind."""
+
+    def before(name: str, key: str) -> None:
+        if name == operation:
+            faulty.before = lambda name, key: None
+            act()
+
+    faulty.before = before
+
+
+def test_the_roles_of_an_unreadable_session_are_not_said_to_be_changed(
+    store: SessionStore, backend: Backend
+) -> None:
+    """Another process may accept it with its old roles; the other sessions are changed. [T55, T68]"""
+    backend.put(f"session:{ID}", b"garbage", Terms(group="session:alice"))
+    store.create_session("a", "alice", ["admin"])
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        store.set_roles("alice", ["viewer"])
+    session = store.get_session("a")
+    assert session is not None
+    assert session.roles == ["viewer"]
 
 
 def test_a_bearer_token_opens_its_session_and_is_not_in_the_store(
