@@ -210,13 +210,14 @@ class ProviderSession(OAuth2Session):
             ProviderBusy: Too many threads call the provider already.
         """
         with self._gate.slot():
+            began = time.monotonic()
             try:
                 answer = self._attempts(method, url, data, headers)
             except AuthenticationError as error:
                 if error.timeout is not None:
                     self._gate.timed_out()
                 raise
-            self._gate.answered()
+            self._gate.answered(time.monotonic() - began)
             return answer
 
     def _attempts(

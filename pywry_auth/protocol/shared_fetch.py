@@ -46,7 +46,8 @@ class SharedFetch(Generic[_T]):
         ready = self._ready(at_hand)
         if ready is not None:
             return ready
-        with self._gate.slot():
+        # A static document says nothing about the time that a login takes at the provider.
+        with self._gate.slot(typical=False):
             return self._flight.run(lambda: self._attempt(fetch), lambda: self._ready(at_hand))
 
     def _ready(self, at_hand: Callable[[], _T | None]) -> _T | None:

@@ -11,8 +11,8 @@ from pywry_auth.protocol.breaker import Breaker
 
 _RETRY_SECONDS = 5.0
 _STUCK_SECONDS = (0.5, 2.0)  # the shortest and the longest time without progress
-_TYPICAL = 4  # times the typical duration of a slot
-_WEIGHT = 0.2  # of the latest duration in the typical one
+_SLOW_CALLS = 4  # the time without progress, in durations of a slow call
+_FADES = 0.9  # after each call, the duration of a slow call counts by so much less
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Slot:
     """A thread's permission to call the provider.
 
     Args:
-        since: When the thread got it, in monotonic seconds.
         probe: Whether its calls test a provider that timed out before.
+        typical: Whether its calls show how fast the provider usually is.
         answered: Whether the provider answered a call.
         timed_out: Whether a call timed out.
     """
 
-    since: float
     probe: bool
+    typical: bool
     answered: bool = False
     timed_out: bool = False
 
@@ -61,7 +61,7 @@ class Slots:
         self._queue: list[object] = []  # the threads that wait for a slot, in order
         self._waiting: list[float] = []  # since when other threads wait for a call
         self._moved_at = clock()
-        self._typical: float | None = None
+        self._slow_call: float | None = None
 
     @property
     def slot(self) -> Slot | None:
@@ -69,8 +69,13 @@ class Slots:
         slot: Slot | None = getattr(self._own, "slot", None)
         return slot
 
-    def enter(self, wait: float) -> None:
-        """Take a slot for the current thread."""
+    def enter(self, wait: float, typical: bool) -> None:
+        """Take a slot for the current thread.
+
+        Args:
+            wait: How many seconds to wait for it.
+            typical: Whether the calls show how fast the provider usually is.
+        """
         with self._changed:
             ticket, arrived = object(), self._clock()
             self._queue.append(ticket)
@@ -79,11 +84,10 @@ class Slots:
             finally:
                 self._queue.remove(ticket)
                 self._changed.notify_all()  # the next thread may have its turn too, or a longer wait
-            now = self._clock()
             if not waited:
-                self._moved_at = now
+                self._moved_at = self._clock()
             self._held += 1
-            self._own.slot = Slot(now, self._breaker.begin())
+            self._own.slot = Slot(self._breaker.begin(), typical)
 
     def leave(self) -> bool:
         """Return the slot of the current thread.
@@ -100,10 +104,20 @@ class Slots:
             self._changed.notify_all()
             if slot.timed_out:
                 return False
-            self._moved_at = self._clock()
             if slot.answered:
-                self._learn(self._moved_at - slot.since)
+                self._moved_at = self._clock()
             return self._breaker.ended(slot.answered, slot.probe)
+
+    def answer(self, seconds: float) -> None:
+        """Note an answer to a call that took so many seconds."""
+        slot = self.slot
+        if slot is None:
+            return
+        with self._changed:
+            slot.answered = True
+            self._moved_at = self._clock()
+            if slot.typical:
+                self._slow_call = max(seconds, (self._slow_call or 0.0) * _FADES)
 
     def time_out(self) -> float:
         """Note a time-out, and return the seconds of the pause that it causes."""
@@ -168,11 +182,9 @@ class Slots:
     def _patience(self) -> float:
         """Return the seconds without progress after which the provider is stuck."""
         shortest, longest = _STUCK_SECONDS
-        return longest if self._typical is None else min(max(_TYPICAL * self._typical, shortest), longest)
-
-    def _learn(self, seconds: float) -> None:
-        typical = seconds if self._typical is None else self._typical
-        self._typical = typical + _WEIGHT * (seconds - typical)
+        if self._slow_call is None:
+            return longest
+        return min(max(_SLOW_CALLS * self._slow_call, shortest), longest)
 
 
 def _busy() -> ProviderBusy:
