@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
-_RETRY_SECONDS = 5
+_RETRY_SECONDS = 5.0
+_LONGEST_RETRY = 300
 _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
 
 
@@ -58,13 +60,18 @@ def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Resp
         again: Path that the visitor can try next; empty for a new sign-in.
     """
     status = ErrorCode.status_of(error.error)
-    retry = {429: error.timeout or _RETRY_SECONDS, 503: _RETRY_SECONDS}.get(status)
-    headers = {} if retry is None else {"Retry-After": str(int(retry))}
+    headers = {"Retry-After": _retry_after(error)} if status in (429, 503) else {}
     if status >= 500:
         _logger.warning("a request could not be served: %s", error)
     # The store's address and its error belong in the log only.
     text = _STORE_DOWN if isinstance(error, StoreUnavailable) else str(error)
     return refusal(site, error.error, text, headers=headers, again=again)
+
+
+def _retry_after(error: AuthenticationError) -> str:
+    """Return the value of ``Retry-After`` (RFC 9110 §10.2.3): 1 to 300 seconds."""
+    seconds = _RETRY_SECONDS if error.retry_after is None else error.retry_after
+    return str(min(max(math.ceil(seconds), 1), _LONGEST_RETRY))
 
 
 def refusal(

@@ -30,6 +30,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.gate import CallGate
+from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 
 MAX_ANSWER_BYTES = 1 << 20
@@ -40,13 +41,14 @@ _ATTEMPTS = 3
 class ProviderAnswer:
     """The provider's answer: status, media type and body.
 
-    The body has at most 1 MiB.
+    The body has at most 1 MiB. ``retry_after`` is the value of the header, if there is one.
     """
 
     url: str
     status: int
     media_type: str
     body: bytes = field(repr=False)
+    retry_after: str = ""
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as a JSON object.
@@ -76,12 +78,24 @@ class ProviderAnswer:
         Args:
             expected: The missing content, as a noun: ``a profile``, for example.
         """
+        if self.status == 429:
+            return self._too_many_requests()
         code = ErrorCode.PROVIDER_UNREACHABLE if self.status >= 500 else ErrorCode.INVALID_RESPONSE
         return AuthenticationError(
             f"{_place(self.url)} answered with status {self.status} "
             f"({printable(self.media_type, 60) or 'no media type'}) instead of {expected}: "
             "check the endpoint's URL, and whether the provider is working.",
             error=code,
+        )
+
+    def _too_many_requests(self) -> AuthenticationError:
+        """Return the error for the provider's rate limit (RFC 6585 §4)."""
+        seconds = seconds_of(self.retry_after, time.time())
+        return AuthenticationError(
+            f"{_place(self.url)} answered with status 429, because this client sends too many requests: try "
+            f"again in {seconds:g} seconds.",
+            error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+            retry_after=seconds,
         )
 
     def _json(self) -> object:
@@ -251,7 +265,8 @@ class ProviderSession(OAuth2Session):
         with response:
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             encoding = response.headers.get("Content-Encoding", "identity").lower()
-            answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response))
+            again = response.headers.get("Retry-After", "")
+            answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response), again)
         if 300 <= answer.status < 400:
             raise answer.fault("a direct answer (redirects are never followed)")
         if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:

@@ -51,6 +51,8 @@ class TokenEndpoint:
         headers, body = self.authentication.apply(given)
         try:
             answer = self._post(self.url, headers, body)
+            if answer.status == 429:  # whatever the body says: the grant is still valid
+                raise answer.fault("a token response")
             members = answer.json_object()
             if "error" in members or not 200 <= answer.status < 300:
                 raise self._refusal(answer, members, body)
@@ -58,7 +60,9 @@ class TokenEndpoint:
         except TokenError:
             raise
         except AuthenticationError as error:
-            raise TokenError(str(error), error=error.error) from error
+            raise TokenError(
+                str(error), error=error.error, timeout=error.timeout, retry_after=error.retry_after
+            ) from error
 
     def revoke(self, url: str, token: str) -> bool:
         """Revoke a token and return whether the provider confirms it (RFC 7009 §2).

@@ -163,8 +163,7 @@ class GitHubProvider(OAuthProvider):
             return None
         # A page has at most 100 addresses: https://docs.github.com/en/rest/users/emails
         answer = self._get("/emails?per_page=100", access_token)
-        busy = answer.status == 403 and b"rate limit" in answer.body.lower()
-        if answer.status in (403, 404) and not busy:  # the scope was requested but not granted
+        if answer.status in (403, 404):  # the scope was requested but not granted
             return None
         if answer.status != 200:
             raise answer.fault("a list of addresses")
@@ -176,8 +175,13 @@ class GitHubProvider(OAuthProvider):
 
     def _get(self, below: str, access_token: str) -> ProviderAnswer:
         url = self.require_endpoint("userinfo_endpoint") + below
+        headers = {**_HEADERS, "Authorization": f"Bearer {access_token}"}
         with self.api_session() as session:
-            return session.call("GET", url, headers={**_HEADERS, "Authorization": f"Bearer {access_token}"})
+            answer = session.call("GET", url, headers=headers)
+        # GitHub's rate limits answer with 403 or 429:
+        # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+        limited = answer.status == 403 and b"rate limit" in answer.body.lower()
+        return replace(answer, status=429) if limited else answer
 
 
 def is_no_reply(address: str) -> bool:

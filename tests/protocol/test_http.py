@@ -742,3 +742,17 @@ def test_each_call_takes_a_slot(serve: Serve) -> None:
         assert isinstance(refused.exception(20), ProviderBusy)
         assert session.call("GET", server.url).status == 200
     assert len(server.received) == 2
+
+
+# T73: too many requests
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("42", 42), ("", 5), ("86400", 300)])
+def test_an_answer_to_too_many_requests_says_when_to_try_again(
+    serve: Serve, value: str, seconds: float
+) -> None:
+    """It is a temporary error with a bounded time, and the call is not repeated. [T73]"""
+    server = serve(lambda request: Answer({}, 429, headers={"Retry-After": value} if value else {}))
+    error = call(server.url).fault("a profile")
+    assert (error.error, error.retry_after) == (ErrorCode.TEMPORARILY_UNAVAILABLE, seconds)
+    assert len(server.received) == 1

@@ -194,3 +194,11 @@ def test_expired_keys_stay_in_use_while_the_gate_refuses_calls(keys: Keys) -> No
     keys.now += 3600
     assert keys.accepts(token)
     assert keys.fetches == 1
+
+
+def test_too_many_requests_for_keys_are_a_temporary_error(keys: Keys) -> None:
+    """The error says when to try again. [T73]"""
+    keys.issuer.answers["/jwks"] = Answer({}, 429, headers={"Retry-After": "42"})
+    with pytest.raises(AuthenticationError) as caught:
+        keys.set.keys()
+    assert (caught.value.error, caught.value.retry_after) == (ErrorCode.TEMPORARILY_UNAVAILABLE, 42)

@@ -332,6 +332,27 @@ def test_an_unusable_answer_is_a_token_error(
     assert type(refusal) is (TokenRefreshError if dead else TokenError)
 
 
+@pytest.mark.parametrize("how", [exchange, refresh])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "slow_down"},
+        {"error": "invalid_grant"},
+        {},
+        b"<html>",
+        b"",
+        {"access_token": "canary", "token_type": "Bearer"},
+    ],
+)
+def test_too_many_requests_are_a_temporary_error(issuer: ScriptedIssuer, body: object, how: Ask) -> None:
+    """The grant is kept, whatever the body says, and the request is not repeated. [T73]"""
+    error = refused(issuer, Answer(body, 429, headers={"Retry-After": "42"}), how)
+    assert type(error) is TokenError
+    assert (error.error, error.retry_after) == (ErrorCode.TEMPORARILY_UNAVAILABLE, 42)
+    assert "try again in 42 seconds" in str(error)
+    assert "sign in" not in str(error).lower()
+
+
 def test_a_missing_answer_is_a_token_error(issuer: ScriptedIssuer) -> None:
     """The call ends at the time limit. [P26]"""
     assert refused(issuer, hangs, timeout=0.3).error == ErrorCode.PROVIDER_UNREACHABLE

@@ -197,16 +197,21 @@ def test_a_scope_that_was_not_granted_does_not_stop_the_login() -> None:
         assert Site(github.provider(), admin_users="alice@example.com").roles() == ["viewer"]
 
 
+RATE_LIMITED = [
+    Answer({"message": "API rate limit exceeded for user ID 583231."}, 403, headers={"Retry-After": "60"}),
+    Answer({"message": "You have exceeded a secondary rate limit."}, 403, headers={"Retry-After": "60"}),
+    Answer({"message": "API rate limit exceeded"}, 429, headers={"Retry-After": "60"}),
+]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         Answer({}, 500),
         Answer({"message": "no list"}),
         Answer(b"<html>"),
-        Answer({"message": "API rate limit exceeded for user ID 583231."}, 403),
-        Answer({"message": "You have exceeded a secondary rate limit."}, 403),
-        Answer({"message": "API rate limit exceeded"}, 429),
         Answer({"message": "Bad credentials"}, 401),
+        *RATE_LIMITED,
     ],
 )
 def test_unavailable_addresses_give_no_role(github: GitHub, answer: Answer) -> None:
@@ -215,8 +220,18 @@ def test_unavailable_addresses_give_no_role(github: GitHub, answer: Answer) -> N
     _, result = signed_in(github.provider())
     assert result.user_info["email"] is None
     browser = Site(github.provider(), admin_users="alice@example.com").browser()
-    assert come_back(browser).status_code in (400, 502)
+    assert come_back(browser).status_code in (400, 502, 503)
     assert browser.user is None
+
+
+@pytest.mark.parametrize("answer", RATE_LIMITED)
+@pytest.mark.parametrize("path", [f"{API}/user", EMAILS])
+def test_a_rate_limit_of_github_is_temporary(github: GitHub, path: str, answer: Answer) -> None:
+    """GitHub answers with status 403 or 429. [T73]"""
+    github.answers[path] = answer
+    response = come_back(Site(github.provider(), admin_users="alice@example.com").browser())
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "60")
+    assert "temporarily_unavailable" in response.text
 
 
 def test_expiring_tokens_are_refreshed_until_the_grant_ends() -> None:
