@@ -78,6 +78,7 @@ RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86400 * 3650, allow_inf_nan=False)]
+Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")]
 
 
 class _Section(BaseSettings):
@@ -322,10 +323,27 @@ class DeploySettings(_Section):
         default="auto",
         description="Whether cookies carry `Secure`. `auto` omits it only for http on a loopback address.",
     )
-    login_rate_limit: Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")] = Field(
+    login_rate_limit: Rate = Field(
         default="30/minute",
         description="How many logins one client address may begin.",
         examples=["30/minute"],
+    )
+    refresh_rate_limit: Rate = Field(
+        default="10/minute",
+        description=(
+            "How many times one session may refresh its tokens at the provider. Requests that share the "
+            "result of another one are not counted."
+        ),
+        examples=["10/minute"],
+    )
+    provider_calls_at_once: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=0,
+        description=(
+            "How many threads of a process may call the provider at the same time. A request beyond it "
+            "waits for up to 2 seconds. While the provider does not answer, a quarter of the threads may "
+            "wait, and other requests get 503. 0 selects half of the worker's threads, but at least 2."
+        ),
+        examples=["4"],
     )
     after_login_url: str = Field(
         default="/", description="The path to open after a sign-in that names no `next`."

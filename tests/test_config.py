@@ -46,6 +46,11 @@ def commas(*default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
     return list(default), samples, []
 
 
+def rate(default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    bad = ["canary", "30", "0/minute", "-1/hour", "30/week", "30 / minute", "30/minute; canary"]
+    return default, [("1/second", "1/second"), ("1000/day", "1000/day")], bad
+
+
 THE_CLIENT: Table = {
     "PROVIDER": choice("custom", "google", "github", "microsoft", "oidc"),
     "CLIENT_ID": text("", "c"),
@@ -111,11 +116,9 @@ THE_SITE: Table = {
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
     "TRUSTED_PROXY_HOPS": (0, [("1", 1), ("16", 16)], ["-1", "17", "canary", "1.5"]),
     "COOKIE_SECURE": choice("auto", "true", "false"),
-    "LOGIN_RATE_LIMIT": (
-        "30/minute",
-        [("1/second", "1/second"), ("1000/day", "1000/day")],
-        ["canary", "30", "0/minute", "-1/hour", "30/week", "30 / minute", "30/minute; canary"],
-    ),
+    "LOGIN_RATE_LIMIT": rate("30/minute"),
+    "REFRESH_RATE_LIMIT": rate("10/minute"),
+    "PROVIDER_CALLS_AT_ONCE": (0, [("1", 1), ("64", 64)], ["-1", "canary", "1.5", "10001"]),
     "AFTER_LOGIN_URL": text("/", "/home"),
     "AFTER_LOGOUT_URL": text("/", "/bye"),
     "TRUST_UNVERIFIED_EMAIL": flag(False),

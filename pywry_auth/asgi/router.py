@@ -12,7 +12,8 @@ from starlette.routing import NoMatchFound
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.routing import Map, Rule
 
-from pywry_auth.asgi.bridge import Bridge, BridgedResponse
+from pywry_auth.asgi.bridge import THREADS, Bridge, BridgedResponse
+from pywry_auth.deploy.capacity import Capacity
 from pywry_auth.deploy.routes import ROUTES, Problem, Route
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class AuthRouter(APIRouter):
         super().__init__(prefix=_PREFIX, tags=["auth"])
         self.auth_routes = auth_routes
         self.bridge = Bridge(self._serve, auth_routes.options.trusted_proxy_hops)
+        auth_routes.limit_calls(Capacity(THREADS))
         rules = [
             Rule(auth_routes.path_of(route, "<name>"), endpoint=route.name, methods=[route.method, "OPTIONS"])
             for route in ROUTES

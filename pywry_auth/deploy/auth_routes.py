@@ -11,6 +11,7 @@ from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.answers import refusal, refusal_for
 from pywry_auth.deploy.background import Retries
+from pywry_auth.deploy.capacity import Capacity, this_process
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import CurrentSessions
@@ -74,7 +75,13 @@ class AuthRoutes:
         self._retries = Retries(lifecycle.retry_revocations)
         tokens.revocations.on_postponed = self._retries.wake
         logins = PendingLogins(providers, pending, binding, options.use_pkce)
-        limit = RateLimit(sessions.backend, options.login_limit, options.login_window)
+        limit = RateLimit(
+            sessions.backend,
+            "login_rate",
+            options.login_limit,
+            options.login_window,
+            "Too many sign-ins from your network",
+        )
         self._logins = LoginViews(providers, logins, limit, self.sessions, lifecycle)
         accounts = SessionViews(providers, tokens, self.sessions, lifecycle, logins)
         self._views: Mapping[str, Callable[..., Response]] = {
@@ -85,8 +92,19 @@ class AuthRoutes:
             "userinfo": accounts.userinfo,
             "status": accounts.status,
         }
+        self.limit_calls(this_process)
         if not options.enabled:
             _logger.warning("no user can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
+
+    def limit_calls(self, capacity: Capacity) -> None:
+        """Bound the threads that an unresponsive provider can occupy.
+
+        Args:
+            capacity: The threads that serve requests; its number may change until the first request.
+        """
+        chosen = self.options.provider_calls_at_once
+        for provider in self.providers.by_name.values():
+            provider.gate.limit(lambda: capacity.calls_at_once(chosen), lambda: capacity.threads)
 
     def handle(self, name: str, request: Request, mount: Mount, /, **path: str) -> Response:
         """Return the response of one route.

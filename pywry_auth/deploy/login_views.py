@@ -13,7 +13,7 @@ from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, emit
 from pywry_auth.pages.web import choose_provider
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.deploy.site import Site
+
+_RELOAD = (
+    "The provider is not available at the moment, and your sign-in is not finished yet: reload this page in "
+    "a few seconds."
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class LoginViews:
             names = self.providers.by_name
             page = choose_provider({site.login_path(next_path, name): readable(name) for name in names})
             return page_response(page, render=site.render)
-        self.limit.spend(site.request.remote_addr)
+        self.limit.spend(client_network(site.request.remote_addr))
         return self.pending.begin(site, name, next_path)
 
     def callback(self, site: Site, name: str = "") -> Response:
@@ -71,7 +76,14 @@ class LoginViews:
             site: The site.
             name: The provider's name; empty for the only one.
         """
-        self.providers.named(name)
+        try:
+            # Take the slot before the pending login: a callback that is refused can then be reloaded.
+            with self.providers.named(name).gate.slot():
+                return self._returned(site, name)
+        except ProviderBusy as error:
+            raise ProviderBusy(_RELOAD, retry_after=error.retry_after) from error
+
+    def _returned(self, site: Site, name: str) -> Response:
         parameters = site.parameters
         try:
             pending = self.pending.take(site.request, name, parameters)

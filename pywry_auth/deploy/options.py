@@ -40,6 +40,10 @@ class DeployOptions:
         cookie_secure: ``auto``, ``true`` or ``false``.
         login_limit: How many logins one client address may begin within ``login_window``.
         login_window: The period of ``login_limit``.
+        refresh_limit: How many times one session may refresh its tokens within ``refresh_window``.
+        refresh_window: The period of ``refresh_limit``.
+        provider_calls_at_once: How many threads of a process may call a provider at the same time; 0 for
+            half of them.
         after_login_url: Path inside the application that follows a login without ``next``.
         after_logout_url: Path inside the application that follows a sign-out.
         use_pkce: Whether to send a code challenge.
@@ -57,6 +61,9 @@ class DeployOptions:
     cookie_secure: str = "auto"
     login_limit: int = 30
     login_window: float = 60.0
+    refresh_limit: int = 10
+    refresh_window: float = 60.0
+    provider_calls_at_once: int = 0
     after_login_url: str = "/"
     after_logout_url: str = "/"
     use_pkce: bool = True
@@ -83,7 +90,8 @@ def deploy_options(
         AuthenticationError: An option is invalid; the text names its variable.
     """
     chosen = config.chosen if config else {}
-    count, _, unit = settings.login_rate_limit.partition("/")
+    login_limit, login_window = _rate(settings.login_rate_limit)
+    refresh_limit, refresh_window = _rate(settings.refresh_rate_limit)
     return DeployOptions(
         enabled=bool(chosen.get("enabled", settings.auth_enabled)),
         secrets=_secrets(settings, chosen.get("token_secret"), shared),
@@ -101,12 +109,21 @@ def deploy_options(
         public_base_url=_public_base_url(settings.public_base_url),
         trusted_proxy_hops=settings.trusted_proxy_hops,
         cookie_secure=settings.cookie_secure,
-        login_limit=int(count),
-        login_window=_WINDOWS[unit],
+        login_limit=login_limit,
+        login_window=login_window,
+        refresh_limit=refresh_limit,
+        refresh_window=refresh_window,
+        provider_calls_at_once=settings.provider_calls_at_once,
         after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),
         after_logout_url=_path(settings.after_logout_url, "AFTER_LOGOUT_URL"),
         use_pkce=use_pkce,
     )
+
+
+def _rate(text: str) -> tuple[int, float]:
+    """Return the count and the seconds of a rate such as ``30/minute``."""
+    count, _, unit = text.partition("/")
+    return int(count), _WINDOWS[unit]
 
 
 def _public_base_url(url: str) -> str:

@@ -1,4 +1,4 @@
-"""Limits the logins of each client address across all workers."""
+"""Limits what each client may do, across all workers."""
 
 from __future__ import annotations
 
@@ -19,29 +19,37 @@ _WITH_PORT = re.compile(r"^(?:([0-9.]+)|\[([^]]*)\])(?::[0-9]+)?$")
 
 @dataclass(frozen=True)
 class RateLimit:
-    """A fixed window for each client address.
+    """A fixed window for each client.
 
     Args:
-        backend: Counts the logins for all workers.
-        limit: How many logins are allowed in a window.
+        backend: Counts for all workers.
+        kind: Prefix of the counters' keys.
+        limit: How many actions are allowed in a window.
         window: Length of the window in seconds.
+        text: The condition for visitors, without a full stop: ``Too many sign-ins from your network``.
     """
 
     backend: Backend
+    kind: str
     limit: int
     window: float
+    text: str
 
-    def spend(self, address: str | None) -> None:
-        """Count one login of a client.
+    def spend(self, client: str) -> None:
+        """Count one action of a client.
+
+        Args:
+            client: Identifies the client, for example by its network or its session.
 
         Raises:
-            AuthenticationError: The limit is exceeded (``rate_limited``); ``timeout`` is the window.
+            AuthenticationError: The limit is exceeded (``rate_limited``); ``retry_after`` is the window.
         """
-        if self.backend.count(f"login_rate:{client_network(address)}", self.window) > self.limit:
+        if self.backend.count(f"{self.kind}:{client}", self.window) > self.limit:
             raise AuthenticationError(
-                f"Too many sign-ins from your network: wait {self.window:g} seconds and try again.",
+                f"{self.text}: wait {self.window:g} seconds and try again.",
                 error=ErrorCode.RATE_LIMITED,
                 timeout=self.window,
+                retry_after=self.window,
             )
 
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.glogging import Logger
 
 from pywry_auth.config import PyWrySettings, get_settings
+from pywry_auth.deploy.capacity import this_process
 from pywry_auth.exceptions import AuthenticationError, printable
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.workers.base import Worker
 
 
 _logger = logging.getLogger("pywry_auth.deploy")
@@ -91,6 +93,20 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
         raise RuntimeError(refused)  # gunicorn prints it without a traceback, and exits
     _logger.error(refused)
     server.num_workers = 1
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:
+    """Tell a new worker how many requests it serves at the same time.
+
+    Only a part of them may wait for an unresponsive provider.
+
+    Args:
+        server: gunicorn.
+        worker: The new worker.
+    """
+    config = worker.cfg
+    threads = {"sync": config.threads, "gthread": config.threads, "gevent": config.worker_connections}
+    this_process.threads = threads.get(config.worker_class_str, this_process.threads)
 
 
 _settings = load()

@@ -55,6 +55,7 @@ def test_by_default_sign_in_is_disabled_and_users_are_viewers() -> None:
     assert not options.enabled
     assert options.rules.default_roles == ("viewer",)
     assert (options.login_limit, options.login_window) == (30, 60)
+    assert (options.refresh_limit, options.refresh_window, options.provider_calls_at_once) == (10, 60, 0)
     assert (options.after_login_url, options.after_logout_url) == ("/", "/")
     assert (options.public_base_url, options.public_origin, options.trusted_proxy_hops) == ("", "", 0)
 
@@ -84,8 +85,9 @@ def test_rules_come_from_settings() -> None:
     [("1/second", 1, 1), ("30/minute", 30, 60), ("5/hour", 5, 3600), ("100/day", 100, 86400)],
 )
 def test_a_rate_is_a_number_and_a_unit_of_time(text: str, limit: int, window: float) -> None:
-    options = _options(login_rate_limit=text)
+    options = _options(login_rate_limit=text, refresh_rate_limit=text)
     assert (options.login_limit, options.login_window) == (limit, window)
+    assert (options.refresh_limit, options.refresh_window) == (limit, window)
 
 
 @pytest.mark.parametrize("config", [None, AuthConfig(enabled=True), AuthConfig(token_secret=" , ")])

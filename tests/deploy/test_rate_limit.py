@@ -152,11 +152,25 @@ def test_a_client_is_an_address_or_a_network(address: str | None, network: str) 
 
 
 def test_the_error_contains_the_window() -> None:
-    limit = RateLimit(MemoryBackend(), 1, 3600.0)
-    limit.spend("203.0.113.7")
-    with pytest.raises(AuthenticationError, match="wait 3600 seconds") as caught:
-        limit.spend("203.0.113.7")
-    assert (caught.value.error, caught.value.timeout) == ("rate_limited", 3600.0)
+    limit = RateLimit(MemoryBackend(), "refresh_rate", 1, 3600.0, "Too many refreshes")
+    limit.spend("a session")
+    with pytest.raises(AuthenticationError, match="Too many refreshes: wait 3600 seconds") as caught:
+        limit.spend("a session")
+    assert (caught.value.error, caught.value.timeout, caught.value.retry_after) == (
+        "rate_limited",
+        3600.0,
+        3600.0,
+    )
+
+
+def test_limits_of_different_kinds_and_clients_are_independent() -> None:
+    backend = MemoryBackend()
+    one, other = (RateLimit(backend, kind, 1, 60.0, "Too many") for kind in ("one", "other"))
+    for limit in (one, other):
+        limit.spend("a")
+        limit.spend("b")
+    with pytest.raises(AuthenticationError):
+        one.spend("a")
 
 
 def test_a_refused_login_stores_no_record(make_web: Callable[..., Web]) -> None:

@@ -192,7 +192,7 @@ def test_a_provider_with_other_scopes_looks_up_the_tenant_itself() -> None:
     ],
 )
 def test_an_unknown_domain_is_an_error_and_looked_up_again(answer: Answer) -> None:
-    """The failure is not remembered. [S11]"""
+    """A program does not remember the failure. [S11]"""
     with Microsoft(DOMAIN) as microsoft:
         if isinstance(answer.body, dict) and isinstance(answer.body.get("issuer"), str):
             answer = Answer({"issuer": answer.body["issuer"].replace("{url}", microsoft.url)})
@@ -202,7 +202,7 @@ def test_an_unknown_domain_is_an_error_and_looked_up_again(answer: Answer) -> No
         with pytest.raises(AuthenticationError, match=DOMAIN) as caught:
             begin(provider, REDIRECT_URI)
         assert caught.value.error in (ErrorCode.INVALID_RESPONSE, ErrorCode.PROVIDER_UNREACHABLE)
-        browser = Site(provider).browser()
+        browser = Site(microsoft.provider()).browser()
         assert browser.get("/auth/login").status_code in (400, 502)
         del microsoft.answers[discovery]
         assert login(provider).user_id == SUBJECT
