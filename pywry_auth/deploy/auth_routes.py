@@ -83,7 +83,14 @@ class AuthRoutes:
             "Too many sign-ins from your network",
         )
         self._logins = LoginViews(providers, logins, limit, self.sessions, lifecycle)
-        accounts = SessionViews(providers, tokens, self.sessions, lifecycle, logins)
+        refreshes = RateLimit(
+            sessions.backend,
+            "refresh_rate",
+            options.refresh_limit,
+            options.refresh_window,
+            "Too many refreshes in this session",
+        )
+        accounts = SessionViews(providers, tokens, self.sessions, lifecycle, logins, refreshes)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
             "callback": self._logins.callback,

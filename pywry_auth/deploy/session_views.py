@@ -13,6 +13,7 @@ from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshE
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
+from pywry_auth.protocol.gate import RUN_SECONDS
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
+    from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.deploy.site import Site
     from pywry_auth.state.tokens import TokenStore
@@ -35,6 +37,7 @@ class SessionViews:
         sessions: Finds the session of a request.
         lifecycle: Ends sessions.
         pending: Knows the cookies that bind logins to a browser.
+        limit: The limit of refresh calls for each session.
     """
 
     providers: Providers
@@ -42,6 +45,7 @@ class SessionViews:
     sessions: CurrentSessions
     lifecycle: SessionLifecycle
     pending: PendingLogins
+    limit: RateLimit
 
     def refresh(self, site: Site) -> Response:
         """Refresh the user's access token.
@@ -64,17 +68,24 @@ class SessionViews:
             emit(site.mount.application, event)
 
         try:
-            tokens = token_lifecycle.refresh_stored(provider, self.tokens, session.user_id, is_due, refreshed)
+            tokens = token_lifecycle.refresh_stored(
+                provider,
+                self.tokens,
+                session.user_id,
+                is_due,
+                refreshed,
+                before_call=lambda: self.limit.spend(session.session_id),
+                wait=RUN_SECONDS,
+            )
         except TokenRefreshError as error:
             raise _reauthenticate() from error
         except TokenError as error:
             if error.error == ErrorCode.NOT_SIGNED_IN:
                 raise _reauthenticate() from error
-            if error.error == ErrorCode.NO_REFRESH_TOKEN:
+            if error.error in (ErrorCode.NO_REFRESH_TOKEN, ErrorCode.TEMPORARILY_UNAVAILABLE):
                 raise
-            return refusal(
-                site, error.error, str(error), 502
-            )  # the provider failed, also if its code says otherwise
+            # The provider failed, also if its code says otherwise.
+            return refusal(site, error.error, str(error), 502)
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
 
     def logout(self, site: Site) -> Response:

@@ -11,7 +11,7 @@ import pytest
 import requests
 import time_machine
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import token_refreshed
 from pywry_auth.state.sessions import issue_session_token
@@ -203,3 +203,41 @@ def test_an_api_client_can_refresh_for_its_user(web: Web, alice: Browser) -> Non
     stranger = issue_session_token(web.sessions, "user-without-tokens")
     response = web.browser().post("/auth/refresh", Authorization=f"Bearer {stranger}")
     assert (response.status_code, response.json["error"]) == (401, "reauth_required")
+
+
+def test_refresh_calls_of_a_session_are_limited(make_web: Callable[..., Web]) -> None:
+    """Another session of the same user has its own limit. [T44]"""
+    web = make_web(settings={"refresh_rate_limit": "2/minute"})
+    browser, other = web.browser(), web.browser()
+    browser.sign_in()
+    other.sign_in()
+    with time_machine.travel(time.time(), tick=False) as clock:
+        for status in (200, 200, 429):
+            clock.shift(6)  # otherwise the tokens count as just refreshed
+            response = browser.post("/auth/refresh")
+            assert response.status_code == status
+        assert response.json["error"] == "rate_limited"
+        assert int(response.headers["Retry-After"]) == 60
+        assert other.post("/auth/refresh").status_code == 200
+    assert browser.user == "user-alice"
+
+
+def test_requests_that_share_a_refresh_are_not_counted(make_web: Callable[..., Web]) -> None:
+    """One call to the provider counts once, however many requests wait for it. [T44]"""
+    web = make_web(settings={"refresh_rate_limit": "1/minute"})
+    browser = web.browser()
+    browser.sign_in()
+    answers = together(8, lambda number: browser.post("/auth/refresh"))
+    assert {answer.status_code for answer in answers} == {200}
+
+
+def test_a_busy_store_lock_gets_503_after_five_seconds_at_most(
+    web: Web, alice: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stopped in the middle of a refresh delays only the requests of its user. [T65]"""
+    monkeypatch.setattr("pywry_auth.deploy.session_views.RUN_SECONDS", 0.2)
+    web.backend.put("oauth:lock:user-alice", b"a stopped worker", Terms(ttl=10))
+    response = alice.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (503, "temporarily_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert alice.user == "user-alice"

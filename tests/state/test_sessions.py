@@ -7,7 +7,6 @@ import os
 import resource
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from pywry_auth.state import (
     UserSession,
     get_session_store,
 )
+from pywry_auth.state.records import pack
 from pywry_auth.state.sessions import SessionStore, issue_session_token, session_id_of_bearer
 from pywry_auth.testing.backend_contract import HOSTILE_KEYS
 from pywry_auth.testing.faulty_backend import FaultyBackend
@@ -352,7 +352,7 @@ def _of_a_newer_version(backend: Backend) -> bytes:
     SessionStore(backend).create_session(ID, "alice")
     data = backend.get(f"session:{ID}")
     assert data is not None
-    return zlib.compress(json.dumps({**json.loads(zlib.decompress(data)), "v": 2}).encode())
+    return pack({"v": 2, "user_id": "alice"}, compress=True)
 
 
 @pytest.mark.parametrize("write", [_of_a_newer_version, lambda backend: b"garbage", lambda backend: b""])
