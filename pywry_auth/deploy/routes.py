@@ -83,7 +83,7 @@ class Route:
     per_provider: bool = False
 
 
-_OUTAGE = {503: "The store is down, or sign-in is switched off."}
+_OUTAGE = {503: "The store is down, the provider is too busy, or sign-in is switched off."}
 _OUTAGES = {502: "The provider cannot be reached.", **_OUTAGE}
 _CROSS = {403: "Another site sent the request."}
 _NO_SESSION = {401: "No user is signed in, or the grant is no longer valid at the provider."}
@@ -129,7 +129,13 @@ ROUTES = (
         "Refresh the user's access token",
         200,
         Refreshed,
-        others={400: "There is no refresh token.", **_NO_SESSION, **_CROSS, **_OUTAGES},
+        others={
+            400: "There is no refresh token.",
+            429: "Too many refreshes in this session.",
+            **_NO_SESSION,
+            **_CROSS,
+            **_OUTAGES,
+        },
     ),
     Route(
         "logout",

@@ -37,7 +37,7 @@ class Client:
 
     Args:
         binding: The digest of the cookie that binds logins to the browser.
-        sessions: IDs of the sessions whose cookies the browser sent.
+        sessions: IDs of the sessions that the browser sent cookies of.
         browser: The browser and its platform, for people.
         network: The IPv4 address or IPv6 network.
     """
@@ -75,7 +75,7 @@ class SessionLifecycle:
             client: The browser.
 
         Returns:
-            The cookie's value and the session. The value is None if the session has ended already, because
+            The cookie's value and the session. There is no value if the session has ended already, because
             another tab of the browser signed in: that tab's response has the cookie.
 
         Raises:
@@ -196,7 +196,7 @@ class SessionLifecycle:
         return rules.roles_of(subject)
 
     def _abandon(self, name: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
-        """Undo a login whose session could not be created.
+        """Undo a login that has no session because the store failed.
 
         If the store is still down, the tokens stay stored under their user.
         """

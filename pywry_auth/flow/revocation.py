@@ -35,7 +35,7 @@ def revoke(
         provider: The provider that issued the tokens.
         tokens: The tokens.
         queue: Keeps the tokens until the provider answers; without one, there is a single attempt.
-        user_id: The user who signed in; empty if unknown.
+        user_id: The user of the sign-in; empty if unknown.
 
     Returns:
         Whether the provider confirmed both.
@@ -91,7 +91,7 @@ def retry_revocations(
 ) -> None:
     """Try queued revocations again.
 
-    Tokens of a user who has signed in again are dropped, because many providers would end the new grant too.
+    If the user has signed in again, the tokens are dropped, because many providers would end the new grant too.
     Tokens that the store still contains wait: their sign-out was not finished.
 
     Args:
@@ -129,7 +129,7 @@ def revoked_on_failure(
         provider: The provider that issued the tokens.
         tokens: The tokens.
         queue: Keeps the tokens until the provider answers; without one, there is a single attempt.
-        user_id: The user who signed in; empty if unknown.
+        user_id: The user of the sign-in; empty if unknown.
     """
     try:
         yield

@@ -225,7 +225,7 @@ def _put_in_place(
 
 
 def _settle_without_owner(provider: OAuthProvider, store: TokenStore, key: str, fresh: OAuthTokenSet) -> None:
-    """Revoke fresh tokens whose user signed out during the refresh."""
+    """Revoke fresh tokens if the user signed out during the refresh."""
     if not store.exists(key):
         revoke(provider, fresh, store.revocations, key)
     # Otherwise the user signed in again: a revocation here could end the new grant too.
@@ -392,4 +392,4 @@ def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
         # A provider that returned a forged ID token must not be sent this refresh token again.
         raise TokenRefreshError(str(error), error=error.error) from error
     except AuthenticationError as error:  # discovery or the key set failed
-        raise TokenError(str(error), error=error.error) from error
+        raise TokenError(str(error), error=error.error, retry_after=error.retry_after) from error

@@ -33,7 +33,7 @@ class BrowserSessions:
         Args:
             browser: The digest of the cookie that binds logins to the browser.
             session_id: The ID of the new session.
-            others: IDs of the sessions whose cookies the browser sent.
+            others: IDs of the sessions that the browser sent cookies of.
 
         Returns:
             The IDs of the browser's other sessions. The caller ends them.

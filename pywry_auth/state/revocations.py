@@ -28,7 +28,7 @@ class Revocation:
 
     Args:
         key: The key of the record.
-        user_id: The user who signed in; empty if the sign-in failed before the user was known.
+        user_id: The user of the sign-in; empty if it failed before the user was known.
         tokens: The tokens.
         added_at: Unix time in seconds.
         tries: How many attempts have begun.
@@ -73,7 +73,7 @@ class RevocationQueue:
         The caller makes the first attempt itself.
 
         Args:
-            user_id: The user who signed in; empty if unknown.
+            user_id: The user of the sign-in; empty if unknown.
             tokens: The tokens to revoke.
 
         Raises:

@@ -15,7 +15,7 @@ class Unsaved:
     """Fresh tokens, and the stored set that they replace.
 
     Args:
-        instead_of: The stored set, whose refresh token is invalid by now.
+        instead_of: The stored set. Its refresh token is invalid by now.
         fresh: The tokens that the refresh returned.
     """
 
