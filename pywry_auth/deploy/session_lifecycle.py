@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
+    from pywry_auth.flow.token_lifecycle import TakenTokens
     from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.browsers import BrowserSessions
@@ -258,25 +259,43 @@ class SessionLifecycle:
         ids |= dict.fromkeys(own)
         grants = {session.grant.grant_id for session in ending if session.grant}
 
-        def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
-            if held and (tokens.grant is None or tokens.grant.grant_id not in grants):
-                return False  # a login in another browser is about to create its session
+        def alone() -> bool:
             return all(session.session_id in ids for session in store.list_user_sessions(user))
 
+        def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
+            # A login in another browser may be about to create its session.
+            needed = held and (tokens.grant is None or tokens.grant.grant_id not in grants)
+            return not needed and alone()
+
         provider = self.providers.of_session(ending[0])
-        taken = take(provider, self.tokens, user, foreign=True, is_last=is_last)
+
+        def taken() -> TakenTokens:
+            return take(provider, self.tokens, user, foreign=True, is_last=is_last)
+
+        found = [taken()]
         try:
             ended = sum(store.delete_session(session_id) for session_id in ids)
             # Look again: if two sessions end at the same moment, each sees the other at first.
-            rest = take(provider, self.tokens, user, foreign=True, is_last=is_last)
+            found.append(taken())
+            removed = [tokens for tokens in found if tokens.removed]
+            if removed and not alone():
+                # A login created its session after the first look, and relies on these tokens.
+                self._give_back(user, removed.pop())
+                removed.append(taken())
         except StoreUnavailable:
             self.tokens.revocations.on_postponed()
             raise
-        revoke_taken(provider, self.tokens, user, taken)
-        if rest.removed:
-            revoke_taken(provider, self.tokens, user, rest)
-        last = rest if taken.tokens is None else taken
-        return ended, None if last.foreign else last.tokens
+        for tokens in removed:
+            revoke_taken(provider, self.tokens, user, tokens)
+        if not removed:
+            revoke_taken(provider, self.tokens, user, found[0])
+        return ended, next((each.tokens for each in found if each.tokens and not each.foreign), None)
+
+    def _give_back(self, user: str, taken: TakenTokens) -> None:
+        if taken.tokens is not None:
+            self.tokens.settle(user, taken.tokens)
+        if taken.revocation is not None:
+            self.tokens.revocations.remove(taken.revocation)
 
     def _issuer_of(self, tokens: OAuthTokenSet) -> OAuthProvider | None:
         providers = self.providers.by_name.values()

@@ -91,8 +91,8 @@ def retry_revocations(
 ) -> None:
     """Try queued revocations again.
 
-    If the user has signed in again, the tokens are dropped, because many providers would end the new grant too.
-    Tokens that the store still contains wait: their sign-out was not finished.
+    If the user has signed in again, the tokens are dropped, because many providers would end the new grant
+    too. Tokens that the store still contains wait: their sign-out was not finished.
 
     Args:
         entries: The claimed revocations.
