@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 
 
 def digest_of(text: str) -> str:
@@ -13,6 +12,6 @@ def digest_of(text: str) -> str:
 
 def same_secret(expected: str, received: object) -> bool:
     """Compare in constant time, for any characters; a value that is no string is not the same."""
-    return isinstance(received, str) and hmac.compare_digest(
-        expected.encode(), received.encode(errors="replace")
-    )
+    from hmac import compare_digest  # a program that only reads stored tokens does not need it
+
+    return isinstance(received, str) and compare_digest(expected.encode(), received.encode(errors="replace"))

@@ -24,6 +24,7 @@ from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.accounts import Accounts
+from pywry_auth.state.token_record import StoredTokens
 from pywry_auth.state.token_stores import MemoryTokenStore, SQLiteTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
@@ -73,7 +74,7 @@ class Desk:
         tokens = self.tokens(user)
         assert tokens.expires_in is not None
         aged = replace(tokens, issued_at=time.time() - tokens.expires_in + seconds_left)
-        self.store.save(user, aged)
+        self.store.replace(user, aged, tokens)
         return aged
 
     def tokens(self, user: str = "user-alice") -> OAuthTokenSet:
@@ -356,16 +357,16 @@ def test_a_logout_in_one_program_is_seen_by_the_others(everywhere: Desk) -> None
 def test_a_logout_can_be_repeated_after_a_failure_of_the_store(desk: Desk) -> None:
     app = PyWry()
     desk.sign_in(app=app)
-    discard = desk.store.discard
+    remove = desk.store.remove
 
-    def fail(key: str, tokens: OAuthTokenSet) -> bool:
+    def fail(key: str, stored: StoredTokens) -> bool:
         raise AuthenticationError("The store is away.", error="temporarily_unavailable")
 
-    desk.store.discard = fail  # type: ignore[method-assign]
+    desk.store.remove = fail  # type: ignore[method-assign]
     with pytest.raises(AuthenticationError, match="away"):
         app.logout()
     assert app.is_authenticated
-    desk.store.discard = discard  # type: ignore[method-assign]
+    desk.store.remove = remove  # type: ignore[method-assign]
     assert app.logout()
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pywry_auth.backends.base import Backend, Terms, UnreadableRecord
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.backends.lease import LEASE, Lease
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -69,7 +69,8 @@ class EncryptedBackend(Backend):
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
         if terms.expected is None:
-            return self._inner.put(key, self._encrypt(key, value), terms)
+            ciphertext = self._encrypt(key, value)
+            return self._inner.put(key, ciphertext, terms) or self._replace_unreadable(key, ciphertext, terms)
         while (data := self._ciphertext(key, terms.expected)) is not None:
             if self._inner.put(key, self._encrypt(key, value), replace(terms, expected=data)):
                 return True
@@ -109,6 +110,15 @@ class EncryptedBackend(Backend):
     def close(self) -> None:
         """Close the wrapped backend's connections."""
         self._inner.close()
+
+    def _replace_unreadable(self, key: str, ciphertext: bytes, terms: Terms) -> bool:
+        """Store a value that requires an absent one in place of a record that counts as missing."""
+        if terms.when is not When.ABSENT:
+            return False
+        data = self._inner.get(key)
+        if data is None or self._decrypt(key, data) is not None:
+            return False
+        return self._inner.put(key, ciphertext, replace(terms, expected=data))
 
     def _ciphertext(self, key: str, expected: bytes) -> bytes | None:
         """Return the stored ciphertext if it decrypts to ``expected``.

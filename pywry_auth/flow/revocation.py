@@ -79,11 +79,11 @@ def revoke_queued(
         if queue is not None and entry is not None:
             queue.on_postponed()
         return False
-    if not confirmed:
-        _logger.warning("%s: the provider did not confirm the revocation of a token", provider.name)
+    if confirmed is False:
+        _logger.warning("%s: the provider refused to revoke a token", provider.name)
     if queue is not None and entry is not None:
         _remove(queue, entry)
-    return confirmed
+    return confirmed is True
 
 
 def retry_revocations(
@@ -142,23 +142,26 @@ def revoked_on_failure(
         raise
 
 
-def _requested(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
-    """Request both revocations, and return whether both are confirmed.
+def _requested(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool | None:
+    """Request both revocations.
 
     The second is requested even if the first fails, unless it would probably take its whole time limit too.
+
+    Returns:
+        Whether the provider confirmed both; None if it offers no revocation of a token.
     """
     failure: AuthenticationError | None = None
-    confirmed = True
+    answers: list[bool | None] = []
     for token in filter(None, (tokens.refresh_token, tokens.access_token)):
         try:
-            confirmed = provider.request_revocation(token) is True and confirmed
+            answers.append(provider.request_revocation(token))
         except AuthenticationError as error:
             if error.timeout is not None:
                 raise
             failure = error
     if failure is not None:
         raise failure
-    return confirmed
+    return False if False in answers else None if None in answers else True
 
 
 def _is_urgent(error: BaseException) -> bool:

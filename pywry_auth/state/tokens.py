@@ -131,6 +131,10 @@ class TokenStore:
     def remove(self, key: str, stored: StoredTokens) -> bool:
         """Remove a token set unless it changed since :meth:`find` returned it.
 
+        Args:
+            key: The user's ID.
+            stored: The result of :meth:`find`.
+
         Returns:
             Whether it was removed.
         """

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.models import AuthorizationRequest, OAuthTokenSet
 from pywry_auth.state.pending import PendingAuthorization, PendingStore
+from pywry_auth.state.records import _decompressed
 from pywry_auth.state.sessions import SessionStore, issue_session_token
 from pywry_auth.state.tokens import TokenStore
 from tests.backends.fixtures import Clock
@@ -86,8 +87,8 @@ def _found(dump: list[bytes], secrets: list[str]) -> set[str]:
 
 def _inflated(data: bytes) -> bytes:
     try:
-        return zlib.decompress(data)
-    except zlib.error:
+        return _decompressed(data)
+    except (ValueError, zlib.error):
         return b""
 
 
@@ -303,3 +304,14 @@ def test_users_never_get_each_others_tokens(encrypted: EncryptedBackend) -> None
 
     assert together(64, work) == list(range(64))
     assert len(store.list_keys()) == 500
+
+
+def test_an_undecryptable_record_counts_as_absent() -> None:
+    """Otherwise a writer that requires an absent record could never store one. [T68]"""
+    inner = MemoryBackend()
+    EncryptedBackend(inner, ["A" * 43]).put("tokens:alice", b"old", Terms(ttl=60))
+    backend = EncryptedBackend(inner, ["B" * 42 + "A"])
+    assert backend.get("tokens:alice") is None
+    assert backend.put("tokens:alice", b"new", Terms(ttl=60, when=When.ABSENT))
+    assert backend.get("tokens:alice") == b"new"
+    assert not backend.put("tokens:alice", b"newer", Terms(ttl=60, when=When.ABSENT))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import TokenError, TokenRefreshError
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
@@ -414,12 +414,22 @@ def test_a_token_is_revoked_by_an_authenticated_client(issuer: ScriptedIssuer, m
     assert ("authorization" in request.headers) == (method == "client_secret_basic")
 
 
-@pytest.mark.parametrize("status", [201, 204, 400, 401, 500, 503])
+@pytest.mark.parametrize("status", [201, 204, 400, 401])
 def test_only_status_200_confirms_a_revocation(issuer: ScriptedIssuer, status: int) -> None:
     """Any other status is not a confirmation (RFC 7009 §2.2)."""
     issuer.answers["/revoke"] = Answer({"error": "unsupported_token_type"}, status)
     assert not endpoint_of(issuer).revoke(f"{issuer.url}/revoke", "token")
     assert len(issuer.requests("/revoke")) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_provider_that_is_not_available_has_not_refused_a_revocation(
+    issuer: ScriptedIssuer, status: int
+) -> None:
+    """The revocation is tried again later (RFC 7009 §2.2.1). [S7]"""
+    issuer.answers["/revoke"] = Answer({}, status)
+    with pytest.raises(AuthenticationError):
+        endpoint_of(issuer).revoke(f"{issuer.url}/revoke", "token")
 
 
 def test_the_representation_of_the_endpoint_hides_its_secret(issuer: ScriptedIssuer) -> None:
