@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import requests
+from gunicorn.config import Config
 
 from pywry_auth.testing.identity_provider import IdentityProvider, User
+from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_SECRET, Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of
@@ -201,6 +206,63 @@ def test_sessions_survive_a_redis_outage(tmp_path: Path) -> None:
             redis.start(*durable)
             assert visitor.user == "user-alice"
             assert visitor.get("/account").status_code == 200
+
+
+def test_two_workers_share_slow_requests_evenly(tmp_path: Path) -> None:
+    """Of 16 requests at once, each worker gets as many as it has threads, also after a reload. [T71]"""
+    server = WebServer("--workers", "2", "--threads", "8", app="tests.peers.slow_wsgi:app")
+    choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(tmp_path / "state"), "TOKEN_SECRET": _SECRET}
+
+    def share() -> dict[str, int]:
+        """Return how many of 16 requests at once each worker answered."""
+        return Counter(together(16, lambda _: requests.get(f"{server.url}/slow", timeout=30).text))
+
+    def check(earlier: list[int]) -> None:
+        _await(lambda: len(children_of(server.process.pid)) == 2 == len(share()))
+        assert not set(earlier) & set(children_of(server.process.pid))
+        assert [sorted(share().values()) for _ in range(2)] == [[8, 8]] * 2
+
+    with server.running(settings_for("http://127.0.0.1:1", **choice)):
+        check(earlier=[])
+        before = children_of(server.process.pid)
+        server.process.send_signal(signal.SIGHUP)
+        for worker in before:
+            server.wait_for(f"Worker exiting (pid: {worker})")
+        check(before)
+        assert "No keepalived connections" not in server.output()
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ({"threads": 8}, (8, 0)),
+        ({"threads": 3}, (3, 0)),
+        ({"threads": 8, "worker_connections": 100}, (100, 2)),
+        ({"threads": 8, "keepalive": 5}, (1000, 5)),
+        ({"worker_class": "sync"}, (1000, 2)),
+    ],
+)
+def test_the_limit_of_connections_follows_the_options(
+    options: dict[str, Any], limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options of the site take precedence. [T71]"""
+    for name, value in settings_for("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    from pywry_auth.site import gunicorn_settings
+
+    for hook in (gunicorn_settings.on_starting, gunicorn_settings.on_reload):
+        config = Config()
+        config.set("worker_class", "gthread")
+        for name, value in options.items():
+            config.set(name, value)
+        hook(SimpleNamespace(cfg=config))  # type: ignore[arg-type]
+        assert (config.worker_connections, config.keepalive) == limits
 
 
 def test_stopping_gunicorn_leaves_no_process(tmp_path: Path) -> None:

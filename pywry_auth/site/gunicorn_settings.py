@@ -13,7 +13,9 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from gunicorn import version_info
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
 
 from pywry_auth.config import PyWrySettings, get_settings
 from pywry_auth.deploy.capacity import this_process
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _logger = logging.getLogger("pywry_auth.deploy")
+
+_LIMITS = ("worker_connections", "keepalive")
 
 
 def load() -> PyWrySettings:
@@ -67,6 +71,31 @@ class AccessLogger(Logger):
         atoms = super().atoms(resp, req, environ, request_time)
         atoms["U"] = printable(environ["RAW_URI"].partition("?")[0])
         return atoms
+
+
+def on_starting(server: Arbiter) -> None:
+    """Let each worker accept only as many connections as it has threads.
+
+    Otherwise one worker accepts requests that wait for its threads, while the threads of another one are
+    idle. The system's queue of connections serves all workers, in the order of arrival.
+
+    With kept-alive connections, a few busy clients would occupy all places. Therefore each connection ends
+    after its response. A site that sets ``worker_connections`` or ``keepalive`` itself keeps its values.
+
+    Args:
+        server: gunicorn.
+    """
+    options = server.cfg
+    chosen = any(options.settings[name].get() != options.settings[name].default for name in _LIMITS)
+    # Before version 24, a worker without free places waits for its running requests only. Connections on
+    # which nothing arrives would occupy it forever.
+    if version_info < (24,) or chosen or not issubclass(options.worker_class, ThreadWorker):
+        return
+    options.set("worker_connections", options.threads)
+    options.set("keepalive", 0)
+
+
+on_reload = on_starting
 
 
 def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> None:
