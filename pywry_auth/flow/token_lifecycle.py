@@ -31,6 +31,7 @@ _CALLS = 4  # calls of one refresh at most: discovery, the key set, the refresh 
 _SLACK = 5.0  # seconds for the store
 _FIRST_PAUSE = 0.05  # seconds between attempts to store
 _LONGEST_PAUSE = 0.5  # seconds
+_LONGEST_OUTAGE = 20.0  # seconds; a lease can be renewed although the tokens cannot be stored
 _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 SHORTEST_PAUSE = 1.0
@@ -205,19 +206,19 @@ def _put_in_place(
 ) -> bool:
     """Store the fresh set unless another writer was faster.
 
-    A failing store is tried again while the lease holds, because the old refresh token may be invalid
-    already. After that, the process keeps the set for the next caller.
+    A failing store is tried again while the lease holds, but for 20 s at most, because the old refresh token
+    may be invalid already. After that, the process keeps the set for the next caller.
 
     Returns:
         Whether the fresh set was stored.
     """
-    pause = _FIRST_PAUSE
+    pause, ends = _FIRST_PAUSE, time.monotonic() + _LONGEST_OUTAGE
     while True:
         try:
             return store.replace(key, fresh, tokens)
         except StoreUnavailable as error:
             _logger.warning("fresh tokens could not be stored: %s", error)
-            if lease.left() <= pause:
+            if min(lease.left(), ends - time.monotonic()) <= pause:
                 store.unsaved.keep(key, tokens, fresh)
                 raise
         time.sleep(pause)
