@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.authorization import AuthorizationEndpoint
+from pywry_auth.testing.identity_provider.book import IssuedGrant
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
@@ -126,6 +127,16 @@ class IdentityProvider:
         """
         with self._calls_lock:
             return Counter(self._calls)
+
+    def grants(self, after: int = 0) -> tuple[IssuedGrant, ...]:
+        """Return the grants for which tokens were issued so far, in their order of issue.
+
+        Tests use them to find tokens that an application neither stored nor revoked.
+
+        Args:
+            after: Only grants with a higher number are returned.
+        """
+        return self._realm.vault.grants(after)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         name = next((name for name, path in PATHS.items() if path == environ["PATH_INFO"]), "other")

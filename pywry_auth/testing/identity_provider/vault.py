@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from pywry_auth.testing.identity_provider.book import GrantBook, IssuedGrant
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.parties import Client, User
 
@@ -70,7 +71,7 @@ class Record:
 class Vault:
     """Keeps records under the hashes of their secrets.
 
-    The lock guards the records and the time of the next sweep.
+    The lock guards the records, the book of grants and the time of the next sweep.
 
     Args:
         clock: Returns Unix time in seconds.
@@ -80,6 +81,7 @@ class Vault:
         self._clock = clock
         self._lock = threading.Lock()
         self._records: dict[tuple[Kind, bytes], Record] = {}
+        self._book = GrantBook(LIMIT)
         self._next_sweep = 0.0
 
     def issue(
@@ -104,13 +106,20 @@ class Vault:
         with self._lock:
             self._sweep(now)
             self._records[_key(kind, secret)] = record
+            if kind in ("access", "refresh"):
+                self._book.add(grant, _key(kind, secret))
         return secret
+
+    def grants(self, after: int) -> tuple[IssuedGrant, ...]:
+        """Return the grants with a higher number than ``after``, in their order of issue."""
+        with self._lock:
+            return tuple(self._book.read(self._is_active, after))[::-1]
 
     def find(self, kind: Kind, secret: str) -> Record | None:
         """Return the record of a valid secret, or None."""
         with self._lock:
-            record = self._records.get(_key(kind, secret))
-        return record if record and not record.used and self._is_alive(record) else None
+            key = _key(kind, secret)
+            return self._records[key] if self._is_active(key) else None
 
     def redeem(self, kind: Kind, secret: str, client_id: str) -> Record | None:
         """Redeem a client's secret and return its record, or None.
@@ -132,6 +141,10 @@ class Vault:
         """Remove a secret, if it exists."""
         with self._lock:
             self._records.pop(_key(kind, secret), None)
+
+    def _is_active(self, key: tuple[Kind, bytes]) -> bool:
+        record = self._records.get(key)
+        return record is not None and not record.used and self._is_alive(record)
 
     def _is_alive(self, record: Record) -> bool:
         return not record.grant.ended.is_set() and self._clock() < record.expires_at
