@@ -1,0 +1,183 @@
+"""The operations of which any two may overlap, each prepared up to its first interesting step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from pywry_auth.exceptions import AuthFlowCancelled
+from pywry_auth.native.flow_manager import AuthFlowManager
+from tests.lifecycle.world import CALLBACK, Browser, HookedProvider, Worker, World
+
+DEMOTED = ["viewer"]
+
+
+@dataclass
+class Operation:
+    """One operation, and its meaning for the user's browsers.
+
+    Args:
+        act: Carries it out, and returns a result.
+        results: The expected results if no other operation interferes.
+        begins: The browser that it signs in.
+        ends: The browser that it signs out.
+        ends_all: Whether it signs all browsers out.
+        uses: The browser whose session it needs.
+        demotes: The browser whose session gets fewer roles.
+        unwanted: Whether the tokens that it obtains must be revoked.
+        native: Whether it belongs to a native program, which has no sessions.
+    """
+
+    act: Callable[[], Any]
+    results: tuple[Any, ...]
+    begins: Browser | None = None
+    ends: Browser | None = None
+    ends_all: bool = False
+    uses: Browser | None = None
+    demotes: Browser | None = None
+    unwanted: bool = False
+    native: bool = False
+
+
+@dataclass
+class Seat:
+    """The place of one of two overlapping operations: a browser and a worker of its own, if possible.
+
+    Args:
+        world: The site.
+        number: 0 or 1.
+    """
+
+    world: World
+    number: int
+
+    @property
+    def worker(self) -> Worker:
+        return self.world.workers[self.number]
+
+    @property
+    def browser(self) -> Browser:
+        begun = [browser for browser in self.world.browsers if browser.session_id]
+        return begun[min(self.number, len(begun) - 1)]
+
+
+def login(seat: Seat) -> Operation:
+    """The user signs in in another browser."""
+    world, worker = seat.world, seat.worker
+    browser = world.new_browser(f"new browser {seat.number + 1}")
+    callback = world.begin_login(browser, worker)
+    return Operation(lambda: browser.send(worker, "GET", callback).status_code, (303,), begins=browser)
+
+
+def renewed_login(seat: Seat) -> Operation:
+    """The user signs in in a browser where the user is signed in, perhaps in two tabs at once."""
+    browser, worker = seat.browser, seat.worker
+    callback = seat.world.begin_login(browser, worker)
+    return Operation(lambda: browser.send(worker, "GET", callback).status_code, (303,), begins=browser)
+
+
+def refresh(seat: Seat) -> Operation:
+    """The browser requests a fresh access token."""
+    browser, worker = seat.browser, seat.worker
+    return Operation(lambda: browser.send(worker, "POST", "/auth/refresh").status_code, (200,), uses=browser)
+
+
+def logout(seat: Seat) -> Operation:
+    """The user signs out in the browser."""
+    return Operation(_logging_out(seat, ""), ((200, True),), ends=seat.browser)
+
+
+def everywhere(seat: Seat) -> Operation:
+    """The user signs out in all browsers."""
+    return Operation(_logging_out(seat, "?everywhere=1"), ((200, True),), ends=seat.browser, ends_all=True)
+
+
+def refusal(seat: Seat) -> Operation:
+    """The user signs in where the user may not sign in."""
+    world, worker = seat.world, seat.world.strict_workers[seat.number]
+    browser = world.new_browser(f"refused browser {seat.number + 1}")
+    callback = world.begin_login(browser, worker)
+    return Operation(
+        lambda: browser.send(worker, "GET", callback).status_code, (403,), ends=browser, unwanted=True
+    )
+
+
+def cancellation(seat: Seat) -> Operation:
+    """A native login is cancelled when it has just obtained its tokens."""
+    worker = seat.worker
+    manager = AuthFlowManager(
+        worker.provider, worker.tokens, handler=seat.world.answer, redirect_uri=CALLBACK
+    )
+    return Operation(lambda: _cancelled(manager, worker.provider), ("cancelled",), unwanted=True)
+
+
+def demotion(seat: Seat) -> Operation:
+    """The application stores the browser's session again, with fewer roles."""
+    store, browser = seat.worker.sessions, seat.browser
+    session = seat.world.session_of(browser)
+
+    def act() -> None:
+        store.create_session(
+            session.session_id, session.user_id, DEMOTED, metadata=session.metadata, idle_ttl=600
+        )
+
+    return Operation(act, (None,), demotes=browser)
+
+
+OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
+    "login": login,
+    "renewed_login": renewed_login,
+    "refresh": refresh,
+    "logout": logout,
+    "everywhere": everywhere,
+    "refusal": refusal,
+    "cancellation": cancellation,
+    "demotion": demotion,
+}
+
+
+_ENDING = {"renewed_login", "logout", "everywhere"}
+_SESSIONS = {"login", "renewed_login", "refresh", "logout", "everywhere"}
+
+PAIRS = [
+    pair
+    for pair in product(OPERATIONS, OPERATIONS)
+    # The application would store a session that has ended as a new one, and would be right.
+    if not ("demotion" in pair and _ENDING.intersection(pair))
+]
+"""The pairs of operations that overlap, in each order."""
+
+CASES = [
+    (browsers, first, second)
+    for browsers, (first, second) in product((1, 2), PAIRS)
+    if {first, second} <= _SESSIONS or (browsers == 1 and "renewed_login" not in (first, second))
+]
+"""The pairs that run in every test run, each with the number of browsers that begin signed in.
+
+The others need a second browser or a renewed login only in theory.
+"""
+
+
+def _logging_out(seat: Seat, query: str) -> Callable[[], Any]:
+    browser, worker = seat.browser, seat.worker
+    # Another operation may change the browser's cookies in the meantime, so the request is its own.
+    cookies = dict(browser.cookies)
+
+    def act() -> Any:
+        response = Browser("a tab", cookies).send(worker, "POST", f"/auth/logout{query}")
+        body = response.get_json()
+        return response.status_code, body.get("logged_out", body)
+
+    return act
+
+
+def _cancelled(manager: AuthFlowManager, provider: HookedProvider) -> Any:
+    provider.after_exchange = manager.cancel
+    try:
+        return manager.run_native().user_id
+    except AuthFlowCancelled:
+        return "cancelled"
+    finally:
+        provider.after_exchange = lambda: None
