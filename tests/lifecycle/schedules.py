@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -12,8 +11,8 @@ from tests.lifecycle.oracle import findings
 from tests.lifecycle.stepping import Actor, Deadlock, drive
 from tests.lifecycle.world import World
 
-_OWN = ("pending", "login_rate")
-"""The kinds of records that belong to one login."""
+_CHANGES = {"put", "pop", "count"}
+"""The calls that change a record."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,9 @@ def run(world: World, schedule: Schedule, backend: Backend | None = None) -> Cou
 
 
 def schedules(
-    world: World, first: str, second: str, browsers: int, *, pauses: int, limit: int | None = None
+    world: World, first: str, second: str, browsers: int, *, pauses: int, every: bool = False
 ) -> list[Schedule]:
     """Return the schedules of a pair of operations.
-
-    With two pre-emptions, no operation stops before a step that only itself can notice.
 
     Args:
         world: The site, which is used to count the steps.
@@ -100,18 +97,33 @@ def schedules(
         second: The name of the second operation.
         browsers: The number of browsers in which the user begins signed in.
         pauses: The number of pre-emptions: 1 or 2.
-        limit: The number of schedules at most, evenly spread over all; None for all.
+        every: Whether to return those schedules with two pre-emptions, too, that should have the same result
+            as another one.
     """
     steps = _steps_alone(world, first, browsers, 0)
     if pauses == 1:
-        found = [Schedule(first, second, browsers, step) for step in range(len(steps))]
-    else:
-        others = _steps_alone(world, second, browsers, 1)
-        found = [
-            Schedule(first, second, browsers, step, other)
-            for step, other in product(_shared(steps), _shared(others))
-        ]
-    return found if limit is None else found[:: max(1, math.ceil(len(found) / limit))]
+        return [Schedule(first, second, browsers, step) for step in range(len(steps) or 1)]
+    others = _steps_alone(world, second, browsers, 1)
+    return [
+        Schedule(first, second, browsers, step, other)
+        for step, other in product(range(1, len(steps)), range(1, len(others)))
+        if every or _matters(steps, step, others, other)
+    ]
+
+
+def _matters(first: list[str], step: int, second: list[str], other: int) -> bool:
+    """Return whether each operation's last step before it stops cannot change places with the next part."""
+    return any(_conflict(first[step - 1], later) for later in second[:other]) and any(
+        _conflict(second[other - 1], later) for later in first[step:]
+    )
+
+
+def _conflict(one: str, another: str) -> bool:
+    """Return whether the order of two steps matters: one of them changes what the other one uses."""
+    names, kinds = zip(one.split(maxsplit=1), another.split(maxsplit=1), strict=True)
+    if "provider" in names:
+        return set(names) == {"provider"}
+    return kinds[0] == kinds[1] and bool(_CHANGES.intersection(names))
 
 
 def _steps_alone(world: World, name: str, browsers: int, seat: int) -> list[str]:
@@ -121,7 +133,3 @@ def _steps_alone(world: World, name: str, browsers: int, seat: int) -> list[str]
     assert actor.run()
     actor.join()
     return actor.steps
-
-
-def _shared(steps: list[str]) -> list[int]:
-    return [number for number, step in enumerate(steps) if number and not step.endswith(_OWN)]
