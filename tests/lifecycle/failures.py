@@ -108,6 +108,14 @@ def everywhere(world: World) -> Attempt:
     return Attempt(act, 200, Operation(act, (200,), ends=browser, ends_all=True), browser)
 
 
+def everywhere_in_first(world: World) -> Attempt:
+    """Sign out in all browsers, in the one whose session comes first in the store's index."""
+    # Each look-up records a use, which moves the session to the end of the index.
+    for browser in world.browsers:
+        browser.is_signed_in(world.workers[0])
+    return everywhere(world)
+
+
 def refusal(world: World) -> Attempt:
     """Sign in where the user may not sign in."""
     browser = world.new_browser("refused browser")
@@ -155,6 +163,7 @@ ATTEMPTS: dict[str, tuple[Callable[[World], Attempt], int]] = {
     "logout": (logout, 1),
     "logout_of_two": (logout, 2),
     "everywhere": (everywhere, 2),
+    "everywhere_in_first": (everywhere_in_first, 2),
     "refusal": (refusal, 1),
     "native_login": (native_login, 0),
     "native_logout": (native_logout, 0),
@@ -201,16 +210,26 @@ def run(world: World, failure: Failure) -> list[str]:
     found = []
     if first not in (503, attempt.success):
         found.append(f"the answer during the failure is {first!r}")
-    if attempt.browser and attempt.stays and not attempt.browser.is_signed_in(world.workers[0]):
-        found.append("the failure signed the browser out")
+    found += _at_once(world, attempt, first)
     with skipped_time():
         second = _outcome(attempt)
     attempt.finish()
     if second != attempt.success:
         found.append(f"the answer to the repeated request is {second!r}")
-    world.backend.abandoned_locks.clear()  # the store failed, so a lock may have to expire
     obtained = [grant.number for grant in world.grants[before:]]
     return found + findings(world, [(attempt.meaning, attempt.success, obtained)], store_failed=True)
+
+
+def _at_once(world: World, attempt: Attempt, answer: Any) -> Iterator[str]:
+    browser, worker = attempt.browser, world.workers[0]
+    if browser is None:
+        return
+    if attempt.stays and not browser.is_signed_in(worker):
+        yield "the failure signed the browser out"
+    if answer == attempt.success and attempt.meaning.ends is browser and not browser.has_ended(worker):
+        yield "the answer claims a sign-out, but the session goes on"
+    if answer == attempt.success and attempt.meaning.begins is browser and not browser.is_signed_in(worker):
+        yield "the answer claims a sign-in, but there is no session"
 
 
 def _prepare(world: World, name: str) -> Attempt:

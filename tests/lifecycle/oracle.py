@@ -23,7 +23,7 @@ def findings(world: World, outcomes: Sequence[Outcome], *, store_failed: bool = 
         world: The site after the operations.
         outcomes: The operations with their results.
         store_failed: Whether the store has failed. A session that no browser knows may then last until the
-            user has signed out.
+            user has signed out, and a lock until it expires.
     """
     world.try_revocations_again()
     signed_in = [browser for browser in world.browsers if browser.is_signed_in(world.workers[0])]
@@ -35,8 +35,8 @@ def findings(world: World, outcomes: Sequence[Outcome], *, store_failed: bool = 
         *_of_grants(world, unwanted),
         *_of_stored_tokens(world, operations, signed_in),
     ]
-    if len(world.sessions_of_user()) > len(signed_in) and not store_failed:
-        found.append("there is a session that no browser knows")
+    if not store_failed:
+        found += _of_leftovers(world, signed_in)
     world.sign_out(signed_in, native=any(operation.native for operation in operations))
     world.try_revocations_again()
     return found + [finding + LATE for finding in _of_remains(world)]
@@ -61,8 +61,9 @@ def _of_browsers(
             yield f"a {kind} is still signed in"
         if False not in allowed and browser not in signed_in:
             yield f"a {kind} is signed out"
-        demoted = any(operation.demotes is browser for operation in operations)
-        if demoted and browser in signed_in and world.session_of(browser).roles != DEMOTED:
+        session = world.first_session_of(browser)
+        demoted = any(browser in operation.demotes for operation in operations)
+        if demoted and session is not None and session.roles != DEMOTED:
             yield "a demotion was undone"
 
 
@@ -109,6 +110,11 @@ def _of_stored_tokens(
     worker = world.workers[1]
     if any(browser.send(worker, "POST", "/auth/refresh").status_code != 200 for browser in signed_in[:1]):
         yield "a browser is signed in, but cannot refresh"
+
+
+def _of_leftovers(world: World, signed_in: Sequence[Browser]) -> Iterator[str]:
+    if len(world.sessions_of_user()) > len(signed_in):
+        yield "there is a session that no browser knows"
     if world.backend.abandoned_locks:
         yield "a lock was not released"
 

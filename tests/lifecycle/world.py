@@ -242,10 +242,9 @@ class World:
         """Return the user's sessions."""
         return self.workers[0].sessions.list_user_sessions(USER)
 
-    def session_of(self, browser: Browser) -> UserSession:
-        """Return the session of a browser that began signed in, and still is."""
-        sessions = {session.session_id: session for session in self.sessions_of_user()}
-        return sessions[browser.session_id]
+    def first_session_of(self, browser: Browser) -> UserSession | None:
+        """Return the session with which a browser began, if it has not ended."""
+        return next((kept for kept in self.sessions_of_user() if kept.session_id == browser.session_id), None)
 
     def _grant_of(self, token: str) -> IssuedGrant:
         return next(grant for grant in self.grants if digest(token) in grant.tokens)
