@@ -1,7 +1,7 @@
 """Runs one schedule, or all of them, and prints their findings.
 
 ``python -m tests.lifecycle 1 login logout 3`` runs one schedule and prints its steps. Without arguments, all
-schedules run, and the findings are grouped by pair of operations.
+cases run, and the findings are grouped by pair of operations.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import sys
 from collections import defaultdict
 from itertools import product
 
-from tests.lifecycle.operations import PAIRS
+from tests.lifecycle.operations import ALL_CASES
 from tests.lifecycle.schedules import Schedule, run, schedules
 from tests.lifecycle.world import World
+
+_LIMIT = 100  # schedules with two pre-emptions for each case
 
 
 def main(arguments: list[str]) -> int:
@@ -36,9 +38,9 @@ def _one(arguments: list[str]) -> int:
 def _all() -> int:
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     number = 0
-    for (first, second), browsers, pauses in product(PAIRS, (1, 2), (1, 2)):
+    for (browsers, first, second), pauses in product(ALL_CASES, (1, 2)):
         with World() as world:
-            for schedule in list(schedules(world, first, second, browsers, pauses=pauses)):
+            for schedule in schedules(world, first, second, browsers, pauses=pauses, limit=_LIMIT):
                 number += 1
                 for finding in run(world, schedule).findings:
                     found[f"{first} / {second}"][finding].append(str(schedule))

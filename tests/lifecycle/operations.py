@@ -71,6 +71,18 @@ def login(seat: Seat) -> Operation:
     return Operation(lambda: browser.send(worker, "GET", callback).status_code, (303,), begins=browser)
 
 
+def visit(seat: Seat) -> Operation:
+    """The user signs in in another browser, and signs out there."""
+    operation, worker = login(seat), seat.worker
+    browser = operation.begins
+    assert browser is not None
+
+    def act() -> Any:
+        return operation.act(), browser.send(worker, "POST", "/auth/logout").status_code
+
+    return Operation(act, ((303, 200),), ends=browser)
+
+
 def renewed_login(seat: Seat) -> Operation:
     """The user signs in in a browser where the user is signed in, perhaps in two tabs at once."""
     browser, worker = seat.browser, seat.worker
@@ -129,6 +141,7 @@ def demotion(seat: Seat) -> Operation:
 
 OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
     "login": login,
+    "visit": visit,
     "renewed_login": renewed_login,
     "refresh": refresh,
     "logout": logout,
@@ -140,7 +153,8 @@ OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
 
 
 _ENDING = {"renewed_login", "logout", "everywhere"}
-_OF_SESSIONS = {"login", "renewed_login", "refresh", "logout", "everywhere"}
+_OF_SESSIONS = {"login", "refresh", "logout", "everywhere"}
+_WITHOUT_SESSION = {"login", "visit", "refusal", "cancellation"}
 
 PAIRS = [
     pair
@@ -150,12 +164,22 @@ PAIRS = [
 ]
 """The pairs of operations that overlap, in each order."""
 
-CASES = [(1, *pair) for pair in PAIRS if {*pair} <= _OF_SESSIONS or "renewed_login" not in pair]
-CASES += [(2, *pair) for pair in PAIRS if {*pair} <= _OF_SESSIONS - {"renewed_login"}]
-"""The pairs that run in every test run, each with the number of browsers that begin signed in.
+ALL_CASES = [(browsers, *pair) for browsers in (1, 2) for pair in PAIRS]
+ALL_CASES += [(0, *pair) for pair in PAIRS if {*pair} <= _WITHOUT_SESSION]
+"""The pairs, each with the number of browsers that begin signed in."""
 
-The other pairs, or two browsers in these, lead through the same code.
-"""
+
+def _is_usual(browsers: int, first: str, second: str) -> bool:
+    pair = {first, second}
+    if browsers == 1:
+        return "visit" not in pair and (
+            "renewed_login" not in pair or pair <= {*_OF_SESSIONS, "renewed_login"}
+        )
+    return pair <= (_OF_SESSIONS if browsers else {"login", "visit"})
+
+
+CASES = [case for case in ALL_CASES if _is_usual(*case)]
+"""The cases that run in every test run. The others lead through the same code."""
 
 
 def _logging_out(seat: Seat, query: str) -> Callable[[], Any]:

@@ -148,13 +148,17 @@ class SteppedBackend(Backend):
 
     Args:
         watch: Called after each call that may have changed a record.
+        name: Returns the name of a key or group in a step, which is the same in each run.
     """
 
     shared = False
 
-    def __init__(self, watch: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, watch: Callable[[], None] = lambda: None, name: Callable[[str], str] = lambda key: key
+    ) -> None:
         self.inner: Backend = MemoryBackend()
-        self.watch = watch
+        self._watch = watch
+        self._name = name
         self.calls: list[str] = []
         self.abandoned_locks: list[str] = []
         self._outage: Outage | None = None
@@ -198,7 +202,7 @@ class SteppedBackend(Backend):
         self.inner.close()
 
     def _perform(self, operation: str, key: str, call: Callable[[], _T]) -> _T:
-        step = f"{operation} {_kind(key)}"
+        step = f"{operation} {self._name(key)}"
         actor = Actor.current()
         if actor is not None:
             actor.reach(step)
@@ -207,11 +211,7 @@ class SteppedBackend(Backend):
         if works:
             result = call()
             if operation in ("put", "pop"):
-                self.watch()
+                self._watch()
         if fails:
             raise StoreUnavailable("The store is down: a simulated failure.")
         return result
-
-
-def _kind(key: str) -> str:
-    return ":".join(part for part in key.split(":")[:-1] if part) or key

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pywry_auth.backends.base import Terms
 from tests.lifecycle.operations import Operation, Seat, cancellation, demotion, login, logout, refresh
 from tests.lifecycle.oracle import LATE, findings
 from tests.lifecycle.world import USER, World
@@ -33,11 +34,11 @@ def _grant_revoked(world: World) -> None:
 
 
 def _older_grant_put_back(world: World) -> None:
-    worker = world.workers[0]
-    older = worker.tokens.load(USER)
+    key = f"oauth:tokens:{USER}"
+    older = world.backend.get(key)
     assert older is not None
     world.sign_in(world.new_browser("new browser"))
-    worker.tokens.save(USER, older)
+    world.backend.put(key, older, Terms(group="oauth:tokens"))
 
 
 def _lock_left(world: World) -> None:

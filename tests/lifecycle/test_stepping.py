@@ -43,7 +43,7 @@ def test_an_operation_stops_before_a_step_and_goes_on(backend: SteppedBackend) -
     drive(second, None, first)
     drive(first, None, second)
     assert [backend.get(f"record:{number}") for number in range(3)] == [b"2", b"1", b"1"]
-    assert first.steps == ["put record"] * 3
+    assert first.steps == ["put record:0", "put record:1", "put record:2"]
 
 
 def test_an_operation_that_needs_a_lock_lets_its_holder_finish(backend: SteppedBackend) -> None:

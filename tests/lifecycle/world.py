@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
@@ -19,6 +20,7 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.flow.revocation import retry_revocations
 from pywry_auth.models import AuthorizationRequest, UserSession
 from pywry_auth.protocol.authorization_response import AuthorizationCode, ResponseParameters
 from pywry_auth.state.auth import AuthConfig
@@ -37,6 +39,7 @@ ROLES = ["viewer", "admin"]
 _SECRET = "the secret of the site in the tests of life cycles"
 _CLIENT = Client("site", "s3cret-of-the-client", (CALLBACK,), (f"{SITE}/",))
 _IDLE = 600.0  # seconds; long enough that no session expires in a test
+_RANDOM = re.compile("[0-9a-f]{24,}")
 _PAUSE = 120.0  # seconds after which the next look-up of a session records its use
 
 
@@ -148,7 +151,7 @@ class World:
     def __init__(self) -> None:
         self.idp = IdentityProvider(clients=[_CLIENT], signing_algorithm="ES256")
         self.adapter = InProcessAdapter(self.idp.app, _before, self._after)
-        self.backend = SteppedBackend(self._watch)
+        self.backend = SteppedBackend(self._watch, self._name)
         self.subject = Subject(self.idp)
         self.workers = [Worker(self), Worker(self)]
         self.strict_workers = [Worker(self, allowed_users="user-bob") for _ in self.workers]
@@ -205,21 +208,22 @@ class World:
         """Answer a native program's authorization request."""
         return parse_qsl(urlsplit(self.subject.authorize(authorization.url)).query)
 
-    def sign_out(self, browsers: Iterable[Browser], *, native: bool = False) -> None:
-        """Sign the user out in browsers and, if asked, in a native program."""
+    def sign_out(self, *, native: bool = False) -> None:
+        """Sign the user out in all browsers and, if asked, in a native program."""
         worker = self.workers[0]
-        for browser in browsers:
-            browser.send(worker, "POST", "/auth/logout")
+        for browser in self.browsers:
+            if COOKIE in browser.cookies:
+                browser.send(worker, "POST", "/auth/logout")
         if native and worker.tokens.exists(USER):
             program = PyWry()
             program.login(worker.provider, token_store=worker.tokens, account=USER)
             program.logout()
 
     def try_revocations_again(self) -> None:
-        """Give the revocations that failed another chance.
-
-        This is the only place that knows how the site does it. Today's site remembers no such revocation.
-        """
+        """Give the revocations that failed another chance, due or not."""
+        worker = self.workers[0]
+        queue = worker.tokens.revocations
+        retry_revocations(queue.of_user(USER), queue, worker.tokens, lambda tokens: worker.provider)
 
     @property
     def grants(self) -> Sequence[IssuedGrant]:
@@ -248,6 +252,16 @@ class World:
 
     def _grant_of(self, token: str) -> IssuedGrant:
         return next(grant for grant in self.grants if digest(token) in grant.tokens)
+
+    def _name(self, key: str) -> str:
+        """Return a key's kind and, for sessions, the browser."""
+        kind = ":".join(part for part in key.split(":")[:-1] if not _RANDOM.fullmatch(part))
+        if key == f"session:{USER}":
+            return "session *"
+        number = next(
+            (n for n, b in enumerate(self.browsers, 1) if b.session_id and key.endswith(b.session_id)), 0
+        )
+        return f"session {number or 'new'}" if kind == "session" else kind or key
 
     def _watch(self) -> None:
         tokens = TokenStore(self.backend.inner).load(USER)
