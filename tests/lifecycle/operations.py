@@ -9,7 +9,7 @@ from typing import Any
 
 from pywry_auth.exceptions import AuthFlowCancelled
 from pywry_auth.native.flow_manager import AuthFlowManager
-from tests.lifecycle.world import CALLBACK, Browser, HookedProvider, Worker, World
+from tests.lifecycle.world import CALLBACK, USER, Browser, HookedProvider, Worker, World
 
 DEMOTED = ["viewer"]
 
@@ -139,6 +139,13 @@ def demotion(seat: Seat) -> Operation:
     return Operation(act, (None,), demotes=[browser])
 
 
+def role_change(seat: Seat) -> Operation:
+    """The application gives all sessions of the user fewer roles."""
+    store = seat.worker.sessions
+    demoted = [browser for browser in seat.world.browsers if browser.session_id]
+    return Operation(lambda: store.set_roles(USER, DEMOTED) >= 0, (True,), demotes=demoted)
+
+
 OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
     "login": login,
     "visit": visit,
@@ -149,6 +156,7 @@ OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
     "refusal": refusal,
     "cancellation": cancellation,
     "demotion": demotion,
+    "role_change": role_change,
 }
 
 
