@@ -194,9 +194,10 @@ class Failure:
 def failures(world: World, name: str) -> Iterator[Failure]:
     """Yield the failures of all calls of an operation."""
     attempt = _prepare(world, name)
-    attempt.act()
+    with world.backend.failing(Outage(at=inf)) as never:
+        attempt.act()
     attempt.finish()
-    for at, call in enumerate(list(world.backend.calls)):
+    for at, call in enumerate(never.calls):
         for done in (False,) if call.startswith(READS) else (False, True):
             yield from (Failure(name, at, done, more) for more in MORE[done])
 
@@ -235,9 +236,7 @@ def _at_once(world: World, attempt: Attempt, answer: Any) -> Iterator[str]:
 def _prepare(world: World, name: str) -> Attempt:
     prepare, browsers = ATTEMPTS[name]
     world.restart(browsers=browsers)
-    attempt = prepare(world)
-    world.backend.calls.clear()
-    return attempt
+    return prepare(world)
 
 
 def _outcome(attempt: Attempt) -> Any:

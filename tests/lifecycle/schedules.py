@@ -66,7 +66,6 @@ def run(world: World, schedule: Schedule, backend: Backend | None = None) -> Cou
     world.restart(backend, schedule.browsers)
     names = (schedule.first, schedule.second)
     seats = [OPERATIONS[name](Seat(world, number)) for number, name in enumerate(names)]
-    world.backend.calls.clear()
     first, second = (Actor(name, seat.act) for name, seat in zip(names, seats, strict=True))
     found = []
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backends.base import Backend, Terms, When
@@ -129,17 +129,18 @@ class Outage:
         at: The number of the first failing call, from 0.
         done: Whether the first failing call takes effect before it fails.
         more: How many later calls fail; none of them takes effect.
+        calls: The calls so far.
     """
 
-    at: int
-    done: bool
-    more: float
-    calls: int = 0
+    at: float
+    done: bool = False
+    more: float = 0
+    calls: list[str] = field(default_factory=list)
 
-    def next(self) -> tuple[bool, bool]:
-        """Return whether the next call fails, and whether it takes effect."""
-        number = self.calls - self.at
-        self.calls += 1
+    def next(self, call: str) -> tuple[bool, bool]:
+        """Return whether a call fails, and whether it takes effect."""
+        number = len(self.calls) - self.at
+        self.calls.append(call)
         return 0 <= number <= self.more, number < 0 or (number == 0 and self.done) or number > self.more
 
 
@@ -159,18 +160,16 @@ class SteppedBackend(Backend):
         self.inner: Backend = MemoryBackend()
         self._watch = watch
         self._name = name
-        self.calls: list[str] = []
         self.abandoned_locks: list[str] = []
-        self._outage: Outage | None = None
 
     @contextmanager
-    def failing(self, outage: Outage) -> Any:
-        """Let the store fail while the block runs."""
-        self._outage = outage
+    def failing(self, outage: Outage) -> Iterator[Outage]:
+        """Let the store fail for this thread while the block runs."""
+        _current.outage = outage
         try:
-            yield
+            yield outage
         finally:
-            self._outage = None
+            _current.outage = None
 
     def get(self, key: str) -> bytes | None:
         return self._perform("get", key, lambda: self.inner.get(key))
@@ -206,8 +205,8 @@ class SteppedBackend(Backend):
         actor = Actor.current()
         if actor is not None:
             actor.reach(step)
-        self.calls.append(step)
-        fails, works = self._outage.next() if self._outage else (False, True)
+        outage: Outage | None = getattr(_current, "outage", None)
+        fails, works = outage.next(step) if outage else (False, True)
         if works:
             result = call()
             if operation in ("put", "pop"):

@@ -182,12 +182,12 @@ class World:
         self.backend.abandoned_locks.clear()
         self._earlier = max((grant.number for grant in self.grants), default=self._earlier)
         self.browsers, self.history, self._stored_token = [], [], None
+        self._ahead = 0.0
         for number in range(1, browsers + 1):
             browser = self.new_browser(f"browser {number}")
             self.sign_in(browser)
             browser.session_id = self.sessions_of_user()[-1].session_id
-        self._ahead += _PAUSE
-        self.backend.calls.clear()
+        self._ahead = _PAUSE
 
     def new_browser(self, name: str) -> Browser:
         """Return a new browser without cookies."""
