@@ -90,7 +90,7 @@ def run(world: World, schedule: Schedule, backend: Backend | None = None) -> Cou
 
 
 def schedules(
-    world: World, first: str, second: str, browsers: int, *, pauses: int, limit: int = 0
+    world: World, first: str, second: str, browsers: int, *, pauses: int, limit: int = 1000
 ) -> list[Schedule]:
     """Return the schedules of a pair of operations.
 
@@ -101,7 +101,7 @@ def schedules(
         browsers: The number of browsers in which the user begins signed in.
         pauses: The number of pre-emptions: 1 or 2.
         limit: The number of schedules with two pre-emptions at most, evenly spread over those that differ in
-            the order of steps that matters; 0 for all schedules.
+            an order that matters.
     """
     steps = _steps_alone(world, first, browsers, 0)
     if pauses == 1:
@@ -110,9 +110,9 @@ def schedules(
     found = [
         Schedule(first, second, browsers, step, other)
         for step, other in product(range(1, len(steps)), range(1, len(others)))
-        if not limit or _matters(steps, step, others, other)
+        if _matters(steps, step, others, other)
     ]
-    return found[:: math.ceil(len(found) / limit)] if found and limit else found
+    return found[:: max(1, math.ceil(len(found) / limit))]
 
 
 def _matters(first: list[str], step: int, second: list[str], other: int) -> bool:
