@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ class _Run(Generic[_T]):
     """One run: the thread that does the work, and its outcome."""
 
     leader: int = field(default_factory=threading.get_ident)
+    process: int = field(default_factory=os.getpid)
     outcome: Future[_T] = field(default_factory=Future)
 
 
@@ -92,7 +94,8 @@ class SingleFlight(Generic[_T]):
         """Return the current run, and the result at hand if there is no run."""
         running = self._runs.get(key)
         # A run that has an outcome is over, also if an interrupt has kept its entry in the dictionary.
-        if running is None or running.outcome.done():
+        # After a fork, the thread that did the work does not exist in the child.
+        if running is None or running.outcome.done() or running.process != mine.process:
             ready = at_hand()
             if ready is None:
                 self._runs[key] = mine

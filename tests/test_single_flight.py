@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -340,3 +341,25 @@ def _interrupted_at(line: int, call: Callable[[], object]) -> bool:
     finally:
         sys.settrace(before)
     return left < 0
+
+
+def test_a_child_process_does_not_wait_for_a_thread_of_its_parent() -> None:
+    """gunicorn forks its workers. [L11]"""
+    flight, go_on = SingleFlight[int](AuthenticationError), threading.Event()
+    running = threading.Event()
+
+    def work() -> int:
+        running.set()
+        go_on.wait(20)
+        return 1
+
+    thread = threading.Thread(target=flight.run, args=(work,))
+    thread.start()
+    running.wait(20)
+    child = os.fork()
+    if child == 0:
+        os._exit(flight.run(lambda: 7))
+    _, status = os.waitpid(child, 0)
+    go_on.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 7

@@ -73,7 +73,7 @@ class AuthRoutes:
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
         self._lifecycle = lifecycle
         self._retries = Retries(lifecycle.retry_revocations)
-        tokens.revocations.on_postponed = self._retries.wake
+        tokens.revocations.on_postponed(self._retries.wake)
         logins = PendingLogins(providers, pending, binding, options.use_pkce)
         limit = RateLimit(
             sessions.backend,

@@ -82,4 +82,6 @@ class Retries:
             return work()
         except AuthenticationError as error:
             _logger.warning("work in the background failed and is tried again: %s", error)
-            return time.time() + _FAILED_SECONDS
+        except Exception:
+            _logger.exception("work in the background failed unexpectedly and is tried again")
+        return time.time() + _FAILED_SECONDS

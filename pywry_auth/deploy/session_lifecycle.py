@@ -178,9 +178,8 @@ class SessionLifecycle:
         Raises:
             StoreUnavailable: The store is down.
         """
-        queue = self.tokens.revocations
-        retry_revocations(queue.due(), queue, self.tokens, self._issuer_of)
-        return queue.next_due()
+        retry_revocations(self.tokens, self._issuer_of)
+        return self.tokens.revocations.next_due(lambda tokens: self._issuer_of(tokens) is not None)
 
     def _on_this_site(self, name: str, tokens: OAuthTokenSet) -> OAuthTokenSet:
         if tokens.grant is None:
@@ -230,7 +229,7 @@ class SessionLifecycle:
         store = self.sessions.store
 
         def is_last(stored: OAuthTokenSet, held: bool) -> bool:
-            return stored.grant == tokens.grant and not store.list_user_sessions(user)
+            return stored.grant == tokens.grant and not store.session_ids(user)
 
         provider = self.providers.named(name)
         taken = take(provider, self.tokens, user, is_last=is_last)
@@ -252,15 +251,14 @@ class SessionLifecycle:
     ) -> tuple[int, OAuthTokenSet | None]:
         store = self.sessions.store
         own = [session.session_id for session in ending]
-        if everywhere:
-            ending = [*ending, *store.list_user_sessions(user)]
+        others = [each for each in store.session_ids(user) if everywhere and each not in own]
+        ending = [*ending, *store.list_user_sessions(user)] if everywhere else ending
         # The sessions of the request end last. As long as they exist, a repeated request finishes the work.
-        ids = dict.fromkeys(session.session_id for session in ending if session.session_id not in own)
-        ids |= dict.fromkeys(own)
-        grants = {session.grant.grant_id for session in ending if session.grant}
+        ids = [*others, *own]
+        grants = {session.grant.grant_id for session in ending if session.grant and session.session_id in ids}
 
         def alone() -> bool:
-            return all(session.session_id in ids for session in store.list_user_sessions(user))
+            return set(ids).issuperset(store.session_ids(user))
 
         def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
             # A login in another browser may be about to create its session.
@@ -283,7 +281,7 @@ class SessionLifecycle:
                 self._give_back(user, removed.pop())
                 removed.append(taken())
         except StoreUnavailable:
-            self.tokens.revocations.on_postponed()
+            self.tokens.revocations.postponed()
             raise
         for tokens in removed:
             revoke_taken(provider, self.tokens, user, tokens)

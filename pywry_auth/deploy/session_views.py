@@ -94,10 +94,14 @@ class SessionViews:
         The user's tokens are removed and revoked with the last session.
         """
         sessions = self.sessions.all_of(site.request)
-        sessions += self.lifecycle.unknown_to(self.pending.browsers(site.request), sessions)
+        unknown = self.lifecycle.unknown_to(self.pending.browsers(site.request), sessions)
         # A path from the settings, or a URL from the provider's metadata, never request data.
         home = site.absolute(site.root + site.options.after_logout_url)
-        logout_url = self._end(site, sessions, home) if sessions else None
+        everywhere = site.parameter("everywhere") == "1"
+        logout_url = self._end(site, sessions, home, everywhere) if sessions else None
+        # The cookie of a pending login proves less than that of a session: it ends no other session, and does
+        # not open the ID token that a sign-out URL contains.
+        self._end_each(site, unknown)
         if prefers_html(site.request):
             response = redirect_to(logout_url or home)
         else:
@@ -124,16 +128,22 @@ class SessionViews:
             raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
         return session
 
-    def _end(self, site: Site, sessions: list[UserSession], home: str) -> str | None:
-        everywhere = site.parameter("everywhere") == "1"
-        first, tokens_of_first = sessions[0], None
+    def _end(self, site: Site, sessions: list[UserSession], home: str, everywhere: bool) -> str | None:
+        """End the sessions, and return the provider's sign-out URL for the first."""
+        tokens_of = self._end_each(site, sessions, everywhere)
+        return self.lifecycle.logout_url(sessions[0], tokens_of.get(sessions[0].user_id), home)
+
+    def _end_each(
+        self, site: Site, sessions: list[UserSession], everywhere: bool = False
+    ) -> dict[str, OAuthTokenSet | None]:
+        """End the sessions, and return the tokens of each user."""
+        tokens_of = {}
         for session, ended, tokens in self.lifecycle.end(sessions, everywhere):
-            if session.user_id == first.user_id:
-                tokens_of_first = tokens
+            tokens_of[session.user_id] = tokens
             event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
             emit(site.mount.application, event)
         self.sessions.forget(site.request)
-        return self.lifecycle.logout_url(first, tokens_of_first, home)
+        return tokens_of
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         provider = self.providers.label(self.providers.name_of(session))

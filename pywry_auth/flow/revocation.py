@@ -77,7 +77,7 @@ def revoke_queued(
     except AuthenticationError as error:
         _logger.warning("%s: tokens could not be revoked: %s", provider.name, error)
         if queue is not None and entry is not None:
-            queue.on_postponed()
+            queue.postponed()
         return False
     if confirmed is False:
         _logger.warning("%s: the provider refused to revoke a token", provider.name)
@@ -86,32 +86,43 @@ def revoke_queued(
     return confirmed is True
 
 
-def retry_revocations(
-    entries: Iterator[Revocation], queue: RevocationQueue, store: TokenStore, provider_of: ProviderOf
-) -> None:
+def retry_revocations(store: TokenStore, provider_of: ProviderOf, user_id: str | None = None) -> None:
     """Try queued revocations again.
 
     If the user has signed in again, the tokens are dropped, because many providers would end the new grant
     too. Tokens that the store still contains wait: their sign-out was not finished.
 
     Args:
-        entries: The claimed revocations.
-        queue: Their queue.
-        store: The users' tokens.
-        provider_of: Finds their provider.
+        store: The users' tokens, and the queue.
+        provider_of: Finds the provider of a token set. Other applications may share the store; their entries
+            stay in the queue.
+        user_id: Tries all revocations of this user; None tries those that are due.
 
     Raises:
         StoreUnavailable: The store is down.
     """
-    for entry in entries:
-        current = store.load(entry.user_id) if entry.user_id else None
-        if current is not None and _same_grant(current, entry.tokens):
-            continue
+    queue = store.revocations
+
+    def ours(tokens: OAuthTokenSet) -> bool:
+        return provider_of(tokens) is not None
+
+    for entry in queue.due(ours) if user_id is None else queue.of_user(user_id, ours):
+        current = _current(store, entry)
         provider = provider_of(entry.tokens)
-        if provider is None or (current is not None and not _is_earlier(current, entry.tokens)):
+        if provider is None or (current is not None and _same_grant(current, entry.tokens)):
+            continue
+        if current is not None and not _is_earlier(current, entry.tokens):
             queue.remove(entry)
         else:
             revoke_queued(provider, entry.tokens, queue, entry)
+
+
+def _current(store: TokenStore, entry: Revocation) -> OAuthTokenSet | None:
+    """Return the user's stored tokens of the same client, if any."""
+    stored = store.load(entry.user_id) if entry.user_id else None
+    if stored is None or (stored.issuer, stored.client_id) != (entry.tokens.issuer, entry.tokens.client_id):
+        return None
+    return stored
 
 
 @contextmanager
@@ -136,7 +147,7 @@ def revoked_on_failure(
     except BaseException as error:
         entry = None if queue is None else queued(queue, user_id, tokens)
         if queue is not None and entry is not None and _is_urgent(error):
-            queue.on_postponed()
+            queue.postponed()
         else:
             revoke_queued(provider, tokens, queue, entry)
         raise

@@ -79,7 +79,8 @@ def was_just_refreshed(tokens: OAuthTokenSet, now: float, signed_in_at: float) -
         signed_in_at: Unix time in seconds of the sign-in, whose own tokens do not count.
     """
     settled = min(_SETTLED, (tokens.expires_in or 2 * _SETTLED) / 2)
-    return tokens.issued_at > signed_in_at and now - tokens.issued_at < settled
+    # The machine that refreshed may have a clock that is ahead.
+    return tokens.issued_at > signed_in_at and abs(now - tokens.issued_at) < settled
 
 
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
@@ -373,8 +374,7 @@ def revoke_taken(provider: OAuthProvider | None, store: TokenStore, key: str, ta
     if provider is None or taken.foreign:
         return False
     if taken.tokens is None:
-        queue = store.revocations
-        retry_revocations(queue.of_user(key), queue, store, lambda tokens: _issuer_of(tokens, provider))
+        retry_revocations(store, lambda tokens: _issuer_of(tokens, provider), key)
     if not taken.removed or taken.tokens is None:
         return False
     return revoke_queued(provider, taken.tokens, store.revocations, taken.revocation)

@@ -248,13 +248,10 @@ class SessionManager:
 
     def _retry_revocations(self) -> None:
         """Try revocations again that failed at earlier sign-outs from this store."""
-        queue, provider = self._store.revocations, self._provider
+        provider = self._provider
         try:
             retry_revocations(
-                queue.due(),
-                queue,
-                self._store,
-                lambda tokens: provider if provider.issued_to_this_client(tokens) else None,
+                self._store, lambda tokens: provider if provider.issued_to_this_client(tokens) else None
             )
         except AuthenticationError as error:
             _logger.warning("revocations could not be tried again: %s", error)

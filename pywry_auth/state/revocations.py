@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from weakref import WeakMethod
 
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.digests import digest_of
@@ -20,6 +21,10 @@ _GROUP = "oauth:revocations"
 _KIND = "oauth:revocation:"
 _FIRST_PAUSE = 10.0  # seconds
 _LONGEST_PAUSE = 600.0  # seconds
+
+
+def _any(tokens: OAuthTokenSet) -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -54,18 +59,28 @@ class RevocationQueue:
     Args:
         backend: The backend that keeps the tokens too.
         clock: Unix time in seconds.
-        on_postponed: Called when a first attempt failed and the revocation stays in the queue.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        clock: Callable[[], float] = time.time,
-        on_postponed: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, backend: Backend, clock: Callable[[], float] = time.time) -> None:
         self._backend = backend
         self._clock = clock
-        self.on_postponed = on_postponed
+        self._listeners: list[WeakMethod[Callable[[], None]]] = []
+
+    def on_postponed(self, listener: Callable[[], None]) -> None:
+        """Call a method whenever a first attempt failed and the revocation stays in the queue.
+
+        Args:
+            listener: A bound method; its object is not kept alive.
+        """
+        living = [each for each in self._listeners if each() is not None]
+        self._listeners = [*living, WeakMethod(listener)]
+
+    def postponed(self) -> None:
+        """Tell the listeners that a revocation stays in the queue."""
+        for reference in self._listeners:
+            listener = reference()
+            if listener is not None:
+                listener()
 
     def add(self, user_id: str, tokens: OAuthTokenSet) -> Revocation:
         """Store a revocation and return it.
@@ -93,31 +108,46 @@ class RevocationQueue:
         """
         self._backend.pop(revocation.key, group=_GROUP)
 
-    def of_user(self, user_id: str) -> Iterator[Revocation]:
+    def of_user(self, user_id: str, ours: Callable[[OAuthTokenSet], bool] = _any) -> Iterator[Revocation]:
         """Claim and return the revocations of one user, due or not.
 
         Args:
             user_id: The user.
+            ours: Whether the caller can revoke a token set. Other applications may share the store.
         """
-        return self._claimed(f"{_KIND}{digest_of(user_id)}:", due_by=float("inf"))
+        return self._claimed(f"{_KIND}{digest_of(user_id)}:", float("inf"), ours)
 
-    def due(self) -> Iterator[Revocation]:
+    def due(self, ours: Callable[[OAuthTokenSet], bool] = _any) -> Iterator[Revocation]:
         """Claim and return the revocations that are due.
 
         A claimed revocation is due again after a pause, which doubles with each attempt. Two processes never
         claim one revocation at the same time.
+
+        Args:
+            ours: Whether the caller can revoke a token set.
         """
-        return self._claimed(_KIND, due_by=self._clock())
+        return self._claimed(_KIND, self._clock(), ours)
 
-    def next_due(self) -> float | None:
-        """Return the Unix time in seconds of the next attempt; None if the queue is empty."""
+    def next_due(self, ours: Callable[[OAuthTokenSet], bool] = _any) -> float | None:
+        """Return the Unix time in seconds of the next attempt.
+
+        Args:
+            ours: Whether the caller can revoke a token set.
+
+        Returns:
+            The time; None if the queue has no such set.
+        """
         found = (self._find(key) for key in self._backend.members(_GROUP))
-        return min((revocation.due_at for revocation in found if revocation), default=None)
+        return min((each.due_at for each in found if each and ours(each.tokens)), default=None)
 
-    def _claimed(self, prefix: str, due_by: float) -> Iterator[Revocation]:
+    def _claimed(
+        self, prefix: str, due_by: float, ours: Callable[[OAuthTokenSet], bool]
+    ) -> Iterator[Revocation]:
         for key in self._backend.members(_GROUP):
             revocation = self._find(key) if key.startswith(prefix) else None
-            if revocation is not None and revocation.due_at <= due_by and self._claim(revocation):
+            if revocation is None or revocation.due_at > due_by or not ours(revocation.tokens):
+                continue
+            if self._claim(revocation):
                 yield revocation
 
     def _claim(self, revocation: Revocation) -> bool:

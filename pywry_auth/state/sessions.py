@@ -185,6 +185,14 @@ class SessionStore:
         found = [self._load(key.removeprefix(_KIND))[1] for key in self._backend.members(_group(user_id))]
         return sorted((record.session for record in found if record), key=lambda session: session.created_at)
 
+    def session_ids(self, user_id: str) -> list[str]:
+        """Return the IDs of a user's sessions, including those that this process cannot read.
+
+        Args:
+            user_id: The user's ID.
+        """
+        return [key.removeprefix(_KIND) for key in self._backend.members(_group(user_id))]
+
     def delete_user_sessions(self, user_id: str) -> int:
         """Delete all sessions of a user and return their number."""
         group = _group(user_id)

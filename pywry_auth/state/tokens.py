@@ -18,9 +18,6 @@ from pywry_auth.state.unsaved import UnsavedTokens
 _GRACE = 300
 """Seconds for which a set is kept after its access token expired, so that a refresh can still begin."""
 
-_SKEW = 5.0
-"""Seconds by which the clocks of machines may differ."""
-
 _KIND = "oauth:tokens:"
 _GROUP = "oauth:tokens"
 
@@ -270,7 +267,7 @@ def _is_later(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
 
     A sign-in in the future comes from a machine with another clock, so its order is unknown.
     """
-    if stored.grant is None or tokens.grant is None or stored.grant.signed_in_at > time.time() + _SKEW:
+    if stored.grant is None or tokens.grant is None or stored.grant.signed_in_at > time.time():
         return False
     if (stored.issuer, stored.client_id) != (tokens.issuer, tokens.client_id):
         return False

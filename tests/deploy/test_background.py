@@ -59,6 +59,14 @@ def test_work_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert eventually(lambda: work.calls == 3 and not running())
 
 
+def test_an_unexpected_error_does_not_end_the_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can come from a provider class of the application."""
+    monkeypatch.setattr("pywry_auth.deploy.background._FAILED_SECONDS", 0.05)
+    work = Work(lambda: float("a number"))
+    Retries(work.run).wake()
+    assert eventually(lambda: work.calls == 2 and not running())
+
+
 def test_many_calls_start_one_thread() -> None:
     work, go_on = Work(lambda: time.time() + 60), threading.Event()
     work.results.insert(0, lambda: soon() if go_on.wait(10) else None)

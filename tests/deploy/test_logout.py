@@ -416,6 +416,38 @@ def test_a_revocation_without_an_answer_is_tried_again_in_the_background(
     assert _introspect(web.idp, tokens.refresh_token or "") == {"active": False}
 
 
+def test_a_tossed_login_cookie_ends_no_other_session_and_opens_no_id_token(web: Web) -> None:
+    """An attacker sets the cookie of an own pending login in the victim's browser. [T52, T67]"""
+    attacker, victim, phone = web.browser(), web.browser(), web.browser()
+    phone.sign_in()
+    attacker.begin()
+    for cookie in _cookies(attacker).split("; "):
+        victim.plant(*cookie.split("=", 1))
+    victim.sign_in()
+    response = attacker.post("/auth/logout?everywhere=1")
+    assert response.json == {"logged_out": True, "logout_url": None}
+    assert phone.user == "user-alice"
+    assert phone.post("/auth/refresh").status_code == 200
+    assert web.calls()["revoke"] == 0
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_session_that_this_worker_cannot_read_is_not_forgotten(
+    make_web: Callable[..., Web], everywhere: bool
+) -> None:
+    """During an upgrade, it keeps the user's tokens, and a sign-out everywhere ends it. [T68]"""
+    backend = MemoryBackend()
+    web = make_web(backend)
+    browser = web.browser()
+    browser.sign_in()
+    newer = pack({"v": 99, "user_id": "user-alice"})
+    backend.put("session:newer", newer, Terms(ttl=60, group="session:user-alice"))
+    browser.post("/auth/logout?everywhere=1" if everywhere else "/auth/logout")
+    assert (backend.get("session:newer") is None) is everywhere
+    assert web.tokens.exists("user-alice") is not everywhere
+    assert web.calls()["revoke"] == (2 if everywhere else 0)
+
+
 def _bare(web: Web, browser: Browser) -> Browser:
     """Return a browser that sends only the cookies of each call."""
     return Browser(web.client(use_cookies=False), browser.base_url)

@@ -33,6 +33,15 @@ class Clock:
         return self.now
 
 
+class Listener:
+    """Counts its calls."""
+
+    calls = 0
+
+    def call(self) -> None:
+        self.calls += 1
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -64,7 +73,7 @@ def revoked(issuer: ScriptedIssuer) -> list[str]:
 
 def retry(issuer: ScriptedIssuer, store: TokenStore) -> None:
     provider = issuer.provider()
-    retry_revocations(store.revocations.due(), store.revocations, store, lambda tokens: provider)
+    retry_revocations(store, lambda tokens: provider)
 
 
 def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) -> None:
@@ -104,13 +113,13 @@ def test_with_a_queue_an_urgent_failure_makes_no_call(
     issuer: ScriptedIssuer, store: TokenStore, clock: Clock, failure: BaseException
 ) -> None:
     """The tokens are revoked later, so that the caller does not wait. [T43]"""
-    woken: list[bool] = []
-    store.revocations.on_postponed = lambda: woken.append(True)
+    listener = Listener()
+    store.revocations.on_postponed(listener.call)
     issuer.answers["/revoke"] = Answer({})
     provider, tokens = issuer.provider(), tokens_of(issuer, 1)
     with pytest.raises(type(failure)), revoked_on_failure(provider, tokens, store.revocations, SUBJECT):
         raise failure
-    assert (revoked(issuer), woken) == ([], [True])
+    assert (revoked(issuer), listener.calls) == ([], 1)
     clock.now += 60
     retry(issuer, store)
     assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
@@ -169,8 +178,9 @@ def test_a_revocation_is_tried_for_a_day(issuer: ScriptedIssuer, clock: Clock) -
         (lambda issuer: tokens_of(issuer, 2, NOW + 5), 0, False),
         (lambda issuer: tokens_of(issuer, 0, NOW - 5), 2, False),
         (lambda issuer: replace(tokens_of(issuer, 1), access_token="canary-refreshed"), 0, True),
+        (lambda issuer: replace(tokens_of(issuer, 2, NOW + 5), client_id="another", grant=None), 2, False),
     ],
-    ids=["signed out", "signed in later", "signed in earlier", "the same grant"],
+    ids=["signed out", "signed in later", "signed in earlier", "the same grant", "another client"],
 )
 def test_only_tokens_that_the_user_does_not_need_are_revoked_later(
     issuer: ScriptedIssuer,
@@ -193,13 +203,16 @@ def test_only_tokens_that_the_user_does_not_need_are_revoked_later(
     assert store.load(SUBJECT) == tokens
 
 
-def test_tokens_of_a_client_that_is_gone_leave_the_queue(
+def test_tokens_of_another_application_stay_in_the_queue(
     issuer: ScriptedIssuer, store: TokenStore, clock: Clock
 ) -> None:
-    store.revocations.add(SUBJECT, tokens_of(issuer, 1))
+    """Several applications may share a store, and only one of them knows the client. [S7]"""
+    before = store.revocations.add(SUBJECT, tokens_of(issuer, 1))
     clock.now += 60
-    retry_revocations(store.revocations.due(), store.revocations, store, lambda tokens: None)
-    assert store.revocations.next_due() is None
+    for user in (None, SUBJECT):
+        retry_revocations(store, lambda tokens: None, user)
+    assert store.revocations.next_due() == before.due_at
+    assert store.revocations.next_due(lambda tokens: False) is None
     assert revoked(issuer) == []
 
 

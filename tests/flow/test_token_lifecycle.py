@@ -599,6 +599,18 @@ def test_tokens_with_an_invalid_id_token_are_revoked(issuer: ScriptedIssuer, rev
     assert _revoked(issuer)[2:] == [REFRESH_TOKEN, ACCESS_TOKEN]
 
 
+def test_attempts_to_store_end_although_the_lease_does_not(
+    issuer: ScriptedIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A keyring's lock has no end, and a lock may be renewable although the tokens cannot be stored. [T64]"""
+    monkeypatch.setattr("pywry_auth.flow.token_lifecycle._LONGEST_OUTAGE", 0.2)
+    store = _Away(99, False, lease=60)
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, refresh_token="canary-refresh-2")
+    with pytest.raises(StoreUnavailable):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+
+
 class _Forgetful(MemoryTokenStore):
     """A store that removes a set, but whose answer is lost and repeated by the client."""
 

@@ -222,8 +222,7 @@ class World:
     def try_revocations_again(self) -> None:
         """Give the revocations that failed another chance, due or not."""
         worker = self.workers[0]
-        queue = worker.tokens.revocations
-        retry_revocations(queue.of_user(USER), queue, worker.tokens, lambda tokens: worker.provider)
+        retry_revocations(worker.tokens, lambda tokens: worker.provider, USER)
 
     @property
     def grants(self) -> Sequence[IssuedGrant]:
