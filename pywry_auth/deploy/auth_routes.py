@@ -72,7 +72,7 @@ class AuthRoutes:
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
         self._lifecycle = lifecycle
-        self._retries = Retries(lifecycle.retry_revocations)
+        self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
         logins = PendingLogins(providers, pending, binding, options.use_pkce)
         limit = RateLimit(

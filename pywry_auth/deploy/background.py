@@ -14,7 +14,8 @@ from pywry_auth.exceptions import AuthenticationError
 _logger = logging.getLogger("pywry_auth.deploy")
 
 _LOOK_SECONDS = 60.0
-_FAILED_SECONDS = 10.0
+_SHORTEST_PAUSE = 1.0  # seconds
+_LONGEST_PAUSE = 10.0  # seconds
 
 
 class Retries:
@@ -33,7 +34,7 @@ class Retries:
         self._work = WeakMethod(work)
         self._lock = threading.Lock()
         self._pid = 0
-        self._woken = threading.Event()
+        self._again = False
         self._running = False
         self._looked_at = 0.0
 
@@ -50,7 +51,7 @@ class Retries:
     def wake(self) -> None:
         """Do the work that is due soon, in the background."""
         with self._here():
-            self._woken.set()
+            self._again = True
             if self._running:
                 return
             self._running = True
@@ -60,19 +61,21 @@ class Retries:
         """Return the lock of this process; a fork copies neither its state nor the thread."""
         if self._pid != os.getpid():
             self._lock, self._pid = threading.Lock(), os.getpid()
-            self._woken, self._running, self._looked_at = threading.Event(), False, 0.0
+            self._again, self._running, self._looked_at = False, False, 0.0
         return self._lock
 
     def _run(self) -> None:
         while True:
-            self._woken.clear()
+            with self._lock:
+                self._again = False
             due_at = self._attempt()
             with self._lock:
-                if due_at is None and not self._woken.is_set():
+                if due_at is None and not self._again:
                     self._running = False
                     return
             if due_at is not None:
-                self._woken.wait(min(max(due_at - time.time(), 0.1), _LOOK_SECONDS))
+                # A pause in any case, so that much new work does not cause many attempts.
+                time.sleep(min(max(due_at - time.time(), _SHORTEST_PAUSE), _LONGEST_PAUSE))
 
     def _attempt(self) -> float | None:
         work = self._work()
@@ -84,4 +87,4 @@ class Retries:
             _logger.warning("work in the background failed and is tried again: %s", error)
         except Exception:
             _logger.exception("work in the background failed unexpectedly and is tried again")
-        return time.time() + _FAILED_SECONDS
+        return time.time()

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.site import Site
 
+
 BINDING_SECONDS = 2 * PENDING_SECONDS
 """Lifetime of the cookie that binds logins to a browser.
 
 It outlives a login, so that an expired login can be recognized.
 """
+
+_MOST_BINDINGS = 8
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class PendingLogins:
 
     def browsers(self, request: Request) -> list[str]:
         """Return the digests of a request's genuine binding cookies."""
-        return list(self.binding.family(request))
+        return list(self.binding.family(request))[:_MOST_BINDINGS]
 
     def _binding(self, request: Request) -> tuple[str, Cookie, str]:
         """Return digest, cookie and value of the browser's binding.

@@ -1,7 +1,7 @@
 """Begins and ends sessions, and revokes tokens with the last.
 
-The tokens of a sign-in are stored before its session, and a sign-out removes them before it. Therefore no
-session exists without tokens, and a repeated sign-out finishes one that a failure of the store interrupted.
+The tokens of a sign-in are stored before its session, so that no session begins without tokens. A sign-out
+removes the tokens first and the session last, so that a repeated sign-out finishes an interrupted one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
 from pywry_auth.flow.subject import Subject, qualified_user_id
-from pywry_auth.flow.token_lifecycle import revoke_taken, take
+from pywry_auth.flow.token_lifecycle import revoke_taken, store_unsaved, take
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -134,7 +134,7 @@ class SessionLifecycle:
         return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user.items()]
 
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
-        """Return the live sessions of browsers that their cookies do not name.
+        """Return live sessions that a browser was given but does not know.
 
         The response to a sign-in was lost, or two tabs finished a sign-in at the same moment.
 
@@ -169,15 +169,17 @@ class SessionLifecycle:
             _logger.warning("the provider's sign-out URL could not be obtained: %s", error)
             return None
 
-    def retry_revocations(self) -> float | None:
-        """Try the revocations again that are due.
+    def finish_work(self) -> float | None:
+        """Store fresh tokens that an outage left in this process, and try due revocations again.
 
         Returns:
-            Unix time in seconds of the next attempt; None if no revocation is left.
+            Unix time in seconds of the next attempt; None if no work is left.
 
         Raises:
             StoreUnavailable: The store is down.
         """
+        for key in self.tokens.unsaved.users():
+            store_unsaved(self._issuer_of, self.tokens, key)
         retry_revocations(self.tokens, self._issuer_of)
         return self.tokens.revocations.next_due(lambda tokens: self._issuer_of(tokens) is not None)
 
@@ -220,7 +222,7 @@ class SessionLifecycle:
                 return True
             self._end_grant(name, user, tokens)
         except StoreUnavailable as error:
-            _logger.warning("the tokens of a finished login stay held for a minute: %s", error)
+            _logger.warning("a finished login could not be settled; its tokens may stay held: %s", error)
             return True
         return False
 

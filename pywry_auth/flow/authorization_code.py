@@ -7,6 +7,7 @@ browser, a window, a pasted URL and a test are such functions (:data:`Authorizat
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -118,7 +119,7 @@ def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
 def _new_grant(provider: OAuthProvider, result: AuthFlowResult) -> Grant:
     tokens, claims = result.tokens, result.tokens.id_token_claims
     sid, auth_time, acr, amr = (claims.get(name) for name in ("sid", "auth_time", "acr", "amr"))
-    is_time = isinstance(auth_time, (int, float)) and not isinstance(auth_time, bool)
+    is_time = isinstance(auth_time, (int, float)) and type(auth_time) is not bool and math.isfinite(auth_time)
     return Grant(
         secrets.token_urlsafe(16),
         tokens.issued_at,

@@ -59,7 +59,7 @@ def revoke_queued(
     queue: RevocationQueue | None,
     entry: Revocation | None,
 ) -> bool:
-    """Revoke tokens, and remove them from the queue if the provider answers.
+    """Revoke tokens, and remove them from the queue if the provider confirms or finally refuses.
 
     Args:
         provider: The provider that issued the tokens.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,13 @@ from pywry_auth.exceptions import (
     TokenRefreshError,
     naming_provider,
 )
-from pywry_auth.flow.revocation import retry_revocations, revoke, revoke_queued, revoked_on_failure
+from pywry_auth.flow.revocation import (
+    ProviderOf,
+    retry_revocations,
+    revoke,
+    revoke_queued,
+    revoked_on_failure,
+)
 from pywry_auth.models import OAuthTokenSet
 
 if TYPE_CHECKING:
@@ -155,11 +162,15 @@ def refresh_stored(
     """
     longest = _CALLS * provider.http_options.timeout + _SLACK
     patience = 2 * longest if wait is None else wait
+    led: list[bool] = []
     brought: list[OAuthTokenSet] = []
 
     def turn() -> OAuthTokenSet:
+        led.append(True)
         earlier = store.last_failure(key)
-        with store.lock(key, patience) as lease:
+        with ExitStack() as held:
+            with provider.gate.waiting(patience) as seconds:
+                lease = held.enter_context(store.lock(key, patience if seconds is None else seconds))
             tokens = _stored(provider, store, key)
             if not is_due(tokens):
                 return tokens
@@ -172,17 +183,30 @@ def refresh_stored(
             except (TokenRefreshError, TokenExpiredError):
                 raise
             except TokenError as error:
-                store.record_failure(key, error.error, longest)
+                _record_failure(store, key, error, longest)
                 raise
             if fresh is None:
                 return _stored(provider, store, key)
         brought.append(fresh)
         return fresh
 
-    tokens = store.refreshes.run(turn, key=key, wait=wait, room=provider.gate.waiting)
+    try:
+        tokens = store.refreshes.run(turn, key=key, wait=wait, room=provider.gate.waiting)
+    except AuthenticationError as error:
+        if led or error.error != ErrorCode.RATE_LIMITED:
+            raise
+        # The limit of another session does not concern this one.
+        tokens = store.refreshes.run(turn, key=key, wait=wait, room=provider.gate.waiting)
     if brought:
         on_refresh(tokens)
     return tokens
+
+
+def _record_failure(store: TokenStore, key: str, error: TokenError, lifetime: float) -> None:
+    try:
+        store.record_failure(key, error.error, lifetime)
+    except StoreUnavailable as outage:
+        _logger.warning("other callers do not learn that a refresh failed: %s", outage)
 
 
 def _refreshed_in_turn(
@@ -191,6 +215,9 @@ def _refreshed_in_turn(
     """Refresh and store a set; None if another was faster."""
     try:
         with provider.gate.slot():
+            if lease.left() <= 0:
+                # The machine slept, for example. Another process may have used the refresh token by now.
+                raise StoreUnavailable("The lock for the refresh was lost: try again.")
             fresh = refresh(provider, tokens)
     except TokenRefreshError:
         if store.discard(key, tokens):
@@ -198,7 +225,7 @@ def _refreshed_in_turn(
         return None  # the user signed in again: the refusal concerns the earlier grant
     if _put_in_place(store, key, tokens, fresh, lease):
         return fresh
-    _settle_without_owner(provider, store, key, fresh)
+    _revoke_without_owner(provider, store, key, fresh)
     return None
 
 
@@ -214,30 +241,34 @@ def _put_in_place(
         Whether the fresh set was stored.
     """
     pause, ends = _FIRST_PAUSE, time.monotonic() + _LONGEST_OUTAGE
-    while True:
-        try:
-            return store.replace(key, fresh, tokens)
-        except StoreUnavailable as error:
-            _logger.warning("fresh tokens could not be stored: %s", error)
-            if min(lease.left(), ends - time.monotonic()) <= pause:
-                store.unsaved.keep(key, tokens, fresh)
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    try:
+        while True:
+            try:
+                return store.replace(key, fresh, tokens)
+            except StoreUnavailable as error:
+                _logger.warning("fresh tokens could not be stored: %s", error)
+                if min(lease.left(), ends - time.monotonic()) <= pause:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+    except BaseException:  # Ctrl-C must not lose them either
+        store.unsaved.keep(key, tokens, fresh)
+        store.revocations.postponed()
+        raise
 
 
-def _settle_without_owner(provider: OAuthProvider, store: TokenStore, key: str, fresh: OAuthTokenSet) -> None:
+def _revoke_without_owner(provider: OAuthProvider, store: TokenStore, key: str, fresh: OAuthTokenSet) -> None:
     """Revoke fresh tokens if the user signed out during the refresh."""
     if not store.exists(key):
         revoke(provider, fresh, store.revocations, key)
     # Otherwise the user signed in again: a revocation here could end the new grant too.
 
 
-def store_unsaved(provider: OAuthProvider, store: TokenStore, key: str) -> None:
+def store_unsaved(provider_of: ProviderOf, store: TokenStore, key: str) -> None:
     """Store the fresh tokens that an outage of the store left in this process.
 
     Args:
-        provider: The provider that issued them.
+        provider_of: Finds the provider of a token set.
         store: The store of tokens.
         key: The user's ID.
 
@@ -245,12 +276,15 @@ def store_unsaved(provider: OAuthProvider, store: TokenStore, key: str) -> None:
         StoreUnavailable: The store is still down; the process keeps the tokens.
     """
     with store.unsaved.taken(key) as unsaved:
-        if unsaved is not None and not store.replace(key, unsaved.fresh, unsaved.instead_of):
-            _settle_without_owner(provider, store, key, unsaved.fresh)
+        if unsaved is None or store.replace(key, unsaved.fresh, unsaved.instead_of):
+            return
+        provider = provider_of(unsaved.fresh)
+        if provider is not None:
+            _revoke_without_owner(provider, store, key, unsaved.fresh)
 
 
 def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
-    store_unsaved(provider, store, key)
+    store_unsaved(lambda tokens: provider, store, key)
     tokens = store.load(key)
     if tokens is None or not provider.issued_to_this_client(tokens):
         raise not_signed_in()
@@ -340,8 +374,7 @@ def take(
             whether a login is still creating the session for it. It is called after the set was loaded: a
             session that begins later brings tokens of its own.
     """
-    if provider is not None:
-        store_unsaved(provider, store, key)
+    store_unsaved(lambda tokens: provider, store, key)
     while (stored := store.find(key)) is not None:
         tokens = stored.tokens
         ours = provider is None or provider.issued_to_this_client(tokens)

@@ -164,6 +164,8 @@ class SessionManager:
         """
         self.close()
         result = token_lifecycle.sign_out(self._provider, self._store, self._key)
+        if result.revoked:  # the provider answers, so that earlier revocations have a chance too
+            self.retry_revocations()
         if result.tokens is not None:
             event = SignedOut(mode="native", user_id=self._key, provider=self._provider.name)
             emit(self._sender() or self, event)
@@ -244,10 +246,13 @@ class SessionManager:
             _logger.warning("the tokens could not be refreshed, next try in about %.0f s: %s", wait, error)
             self._timer.set(self._clock() + wait * random.uniform(0.8, 1.2))  # noqa: S311  # spreads processes
         else:
-            self._retry_revocations()
+            self.retry_revocations()
 
-    def _retry_revocations(self) -> None:
-        """Try revocations again that failed at earlier sign-outs from this store."""
+    def retry_revocations(self) -> None:
+        """Try revocations again that failed at earlier sign-outs from this store.
+
+        A failure is logged. The background timer calls this method too.
+        """
         provider = self._provider
         try:
             retry_revocations(

@@ -73,6 +73,7 @@ class StoredUsers:
         """
         session = self._session(result.user_id)
         session.initialize()
+        session.retry_revocations()
         accounts = self._accounts()
         accounts.remember(result.user_id, result.user_info, self.provider.scopes)
         return SignedIn(result, session, accounts, seconds)

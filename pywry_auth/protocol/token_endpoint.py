@@ -75,7 +75,7 @@ class TokenEndpoint:
             AuthenticationError: There was no answer, or the provider is not available at present.
         """
         answer = self._post(url, *self.authentication.apply({"token": token}))
-        if answer.status >= 500 or answer.status == 429:
+        if answer.status >= 500 or answer.status in (401, 403, 429):  # the cause can be corrected, or it ends
             raise answer.fault("a confirmation")
         # RFC 7009 §2.2 requires 200 for a token that has expired; Google sends an error.
         expired = answer.status == 400 and answer.json_object().get("error") == INVALID_TOKEN

@@ -67,7 +67,7 @@ class RevocationQueue:
         self._listeners: list[WeakMethod[Callable[[], None]]] = []
 
     def on_postponed(self, listener: Callable[[], None]) -> None:
-        """Call a method whenever a first attempt failed and the revocation stays in the queue.
+        """Call a method whenever work is left that must be tried again.
 
         Args:
             listener: A bound method; its object is not kept alive.
@@ -76,7 +76,7 @@ class RevocationQueue:
         self._listeners = [*living, WeakMethod(listener)]
 
     def postponed(self) -> None:
-        """Tell the listeners that a revocation stays in the queue."""
+        """Tell the listeners that work is left."""
         for reference in self._listeners:
             listener = reference()
             if listener is not None:

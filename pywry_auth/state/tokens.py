@@ -81,8 +81,8 @@ class TokenStore:
     def settle(self, key: str, tokens: OAuthTokenSet) -> None:
         """Note that the session of a sign-in exists now.
 
-        The hold of its tokens ends. If no tokens are stored, because a later sign-in replaced them and was
-        signed out already, they are stored again: the new session needs them.
+        The hold of its tokens ends. If no tokens are stored, for example because a later sign-in replaced them
+        and was signed out already, they are stored again: the new session needs them.
 
         Args:
             key: The user's ID.
@@ -145,14 +145,6 @@ class TokenStore:
     def delete(self, key: str) -> bool:
         """Remove a user's token set; return whether there was one."""
         return self._backend.pop(_KIND + key, group=_GROUP) is not None
-
-    def take(self, key: str) -> OAuthTokenSet | None:
-        """Remove a user's token set and return it, or None.
-
-        This is one step: if several callers take one set, one of them gets it.
-        """
-        data = self._backend.pop(_KIND + key, group=_GROUP)
-        return None if data is None else unpack_tokens(data)
 
     def discard(self, key: str, tokens: OAuthTokenSet) -> bool:
         """Remove a token set unless another one replaced it.

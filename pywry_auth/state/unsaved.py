@@ -44,6 +44,11 @@ class UnsavedTokens:
         with self._lock:
             self._by_key[key] = Unsaved(instead_of, fresh)
 
+    def users(self) -> list[str]:
+        """Return the IDs of the users with tokens that wait."""
+        with self._lock:
+            return list(self._by_key)
+
     @contextmanager
     def taken(self, key: str) -> Iterator[Unsaved | None]:
         """Take a user's tokens out while the ``with`` block stores them.

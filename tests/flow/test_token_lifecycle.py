@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -48,6 +49,7 @@ from tests.protocol.issuer import (
 )
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, Behaviour, Received, resets
+from tests.waiting import count_waiters
 
 
 def always(tokens: OAuthTokenSet) -> bool:
@@ -626,3 +628,63 @@ def test_a_sign_out_whose_answer_was_lost_revokes_the_tokens(issuer: ScriptedIss
     issuer.answers["/revoke"] = Answer(b"")
     assert sign_out(issuer.provider(), store, SUBJECT).revoked
     assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]
+
+
+class _Slept(MemoryTokenStore):
+    """A store whose lock was lost while the machine slept."""
+
+    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
+        return nullcontext(cast(Lease, SimpleNamespace(left=lambda: 0.0)))
+
+
+def test_without_its_lock_no_refresh_token_is_sent(issuer: ScriptedIssuer) -> None:
+    """Another process may have used it by now, and a second use ends the grant. [T65]"""
+    store = _Slept()
+    store.save(SUBJECT, first(issuer))
+    with pytest.raises(StoreUnavailable):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert issuer.requests("/token") == []
+
+
+def test_an_interrupt_does_not_lose_fresh_tokens(issuer: ScriptedIssuer) -> None:
+    """The process keeps them for its next call. [T64]"""
+    store = MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, refresh_token="canary-refresh-2")
+    replace_tokens = store.replace
+
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    store.replace = interrupted  # type: ignore[assignment, method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    store.replace = replace_tokens  # type: ignore[method-assign]
+    tokens = refresh_stored(issuer.provider(), store, SUBJECT, lambda t: t.access_token == "canary-first")
+    assert tokens.refresh_token == "canary-refresh-2"
+    assert len(issuer.requests("/token")) == 1
+
+
+def test_the_limit_of_one_caller_does_not_concern_another(
+    issuer: ScriptedIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions of one user share refreshes, and each has a limit of its own. [T44]"""
+    provider, store, waiters = issuer.provider(), MemoryTokenStore(), count_waiters(monkeypatch)
+    begun = threading.Event()
+    store.save(SUBJECT, first(issuer))
+    answering(issuer)
+
+    def limited() -> None:
+        begun.set()
+        assert waiters.acquire(timeout=20)  # the other caller waits for this one's refresh
+        raise AuthenticationError("Too many refreshes.", error=ErrorCode.RATE_LIMITED)
+
+    def lead() -> None:
+        with pytest.raises(AuthenticationError, match="Too many"):
+            refresh_stored(provider, store, SUBJECT, always, before_call=limited)
+
+    leader = threading.Thread(target=lead)
+    leader.start()
+    assert begun.wait(20)
+    assert refresh_stored(provider, store, SUBJECT, always).access_token == "canary-next"
+    leader.join()

@@ -132,13 +132,6 @@ def test_cache_clear_drops_the_instances() -> None:
     assert not get_token_store().exists("forgotten")
 
 
-def test_a_set_is_taken_once(store: TokenStore) -> None:
-    store.save("alice", TOKENS)
-    assert store.take("alice") == TOKENS
-    assert store.take("alice") is None
-    assert store.list_keys() == []
-
-
 def test_a_set_is_discarded_unless_another_replaced_it(
     backend: Backend, store: TokenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
