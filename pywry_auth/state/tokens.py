@@ -81,8 +81,8 @@ class TokenStore:
     def settle(self, key: str, tokens: OAuthTokenSet) -> None:
         """Note that the session of a sign-in exists now.
 
-        The hold of its tokens ends. If no tokens are stored, for example because a later sign-in replaced them
-        and was signed out already, they are stored again: the new session needs them.
+        The hold of its tokens ends. If no tokens are stored, for example because a later sign-in replaced
+        them and was signed out already, they are stored again: the new session needs them.
 
         Args:
             key: The user's ID.

@@ -68,7 +68,12 @@ def test_an_unexpected_error_does_not_end_the_retries() -> None:
 
 def test_many_calls_start_one_thread() -> None:
     begun, go_on = threading.Event(), threading.Event()
-    work = Work(lambda: begun.set() or (go_on.wait(10) and None))
+
+    def first() -> None:
+        begun.set()
+        assert go_on.wait(10)
+
+    work = Work(first)
     retries = Retries(work.run)
     retries.wake()
     assert begun.wait(10)
