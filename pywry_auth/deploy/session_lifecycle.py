@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
-from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
+from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
 from pywry_auth.flow.subject import Subject, qualified_user_id
 from pywry_auth.flow.token_lifecycle import revoke_taken, store_unsaved, take
 
@@ -278,10 +278,9 @@ class SessionLifecycle:
             # Look again: if two sessions end at the same moment, each sees the other at first.
             found.append(taken())
             removed = [tokens for tokens in found if tokens.removed]
-            if removed and not alone():
-                # A login created its session after the first look, and relies on these tokens.
-                self._give_back(user, removed.pop())
-                removed.append(taken())
+            # A login may have created its session after the first look, and rely on these tokens.
+            if removed and not alone() and self._give_back(user, removed[-1]):
+                removed[-1] = taken()
         except StoreUnavailable:
             self.tokens.revocations.postponed()
             raise
@@ -291,11 +290,21 @@ class SessionLifecycle:
             revoke_taken(provider, self.tokens, user, found[0])
         return ended, next((each.tokens for each in found if each.tokens and not each.foreign), None)
 
-    def _give_back(self, user: str, taken: TakenTokens) -> None:
-        if taken.tokens is not None:
-            self.tokens.settle(user, taken.tokens)
+    def _give_back(self, user: str, taken: TakenTokens) -> bool:
+        """Store removed tokens again, unless others are stored.
+
+        Returns:
+            Whether they must not be revoked: they are stored, or a later sign-in superseded them.
+        """
+        if taken.tokens is None:
+            return False
+        self.tokens.settle(user, taken.tokens)
+        stored = self.tokens.load(user)
+        if stored is None or is_earlier(stored, taken.tokens):
+            return False
         if taken.revocation is not None:
             self.tokens.revocations.remove(taken.revocation)
+        return True
 
     def _issuer_of(self, tokens: OAuthTokenSet) -> OAuthProvider | None:
         providers = self.providers.by_name.values()

@@ -111,7 +111,7 @@ def retry_revocations(store: TokenStore, provider_of: ProviderOf, user_id: str |
         provider = provider_of(entry.tokens)
         if provider is None or (current is not None and _same_grant(current, entry.tokens)):
             continue
-        if current is not None and not _is_earlier(current, entry.tokens):
+        if current is not None and not is_earlier(current, entry.tokens):
             queue.remove(entry)
         else:
             revoke_queued(provider, entry.tokens, queue, entry)
@@ -199,8 +199,13 @@ def _same_grant(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
     return stored.grant.grant_id == tokens.grant.grant_id
 
 
-def _is_earlier(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
-    """Return whether stored tokens belong to an earlier sign-in than the revoked ones."""
+def is_earlier(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
+    """Return whether stored tokens belong to an earlier sign-in than others.
+
+    Args:
+        stored: The stored tokens.
+        tokens: The others.
+    """
     if stored.grant is None or tokens.grant is None:
         return stored.issued_at < tokens.issued_at
     return stored.grant.signed_in_at < tokens.grant.signed_in_at
