@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from pywry_auth.exceptions import StoreUnavailable
@@ -78,12 +78,15 @@ class RenewedLease:
         """Renew the lock while the ``with`` block runs."""
         # The block may be inside one long call, so that only another thread notices that a renewal is due.
         thread = threading.Thread(target=self._keep, name="pywry_auth lease", daemon=True)
-        thread.start()
+        # At the exit of the interpreter no thread starts, and the lease is not renewed.
+        with suppress(RuntimeError):
+            thread.start()
         try:
             yield
         finally:
             self._released.set()
-            thread.join()
+            if thread.ident is not None:
+                thread.join()
 
     def _keep(self) -> None:
         pause = self._length / _RENEWALS

@@ -57,6 +57,17 @@ def test_the_thread_that_renews_ends_with_the_block(backend: FaultyBackend) -> N
     assert _lease_threads() == before
 
 
+def test_a_lock_works_without_renewals_if_no_thread_can_be_started(
+    backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python starts none while it exits. The lease then runs out. [T65]"""
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: _raise(RuntimeError("can't start")))
+    with backend.lock("lock:1", 0, lease=0.05) as lease:
+        assert lease.left() > 0
+        await_loss(lease)
+    assert not is_held(backend, "lock:1")
+
+
 def test_a_lease_counts_from_before_its_acquisition(backend: FaultyBackend) -> None:
     """The store may have written the lock long before its response arrived. [T65]"""
     backend.after = lambda operation, key: time.sleep(0.1) if operation == "put" else None
