@@ -259,13 +259,13 @@ class SessionLifecycle:
         ids = [*others, *own]
         grants = {session.grant.grant_id for session in ending if session.grant and session.session_id in ids}
 
-        def alone() -> bool:
+        def only_these() -> bool:
             return set(ids).issuperset(store.session_ids(user))
 
         def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
             # A login in another browser may be about to create its session.
             needed = held and (tokens.grant is None or tokens.grant.grant_id not in grants)
-            return not needed and alone()
+            return not needed and only_these()
 
         provider = self.providers.of_session(ending[0])
 
@@ -279,7 +279,7 @@ class SessionLifecycle:
             found.append(taken())
             removed = [tokens for tokens in found if tokens.removed]
             # A login may have created its session after the first look, and rely on these tokens.
-            if removed and not alone() and self._give_back(user, removed[-1]):
+            if removed and not only_these() and self._give_back(user, removed[-1]):
                 removed[-1] = taken()
         except StoreUnavailable:
             self.tokens.revocations.postponed()

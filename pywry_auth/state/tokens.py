@@ -60,7 +60,7 @@ class TokenStore:
         Args:
             key: The user's ID.
             tokens: The token set that the provider issued.
-            hold: Seconds for which a sign-out leaves the set alone, because its login is still creating the
+            hold: Seconds for which a sign-out does not touch the set, because its login is still creating the
                 session; :meth:`settle` ends the hold.
 
         Returns:
