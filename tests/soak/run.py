@@ -1,0 +1,194 @@
+"""One run: the site, its store, the provider, the crowd and the conductor."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.peers.web_server import ROOT
+from tests.soak.book import Reuse
+from tests.soak.conductor import Conductor, Inject
+from tests.soak.crowd import Crowd, users
+from tests.soak.journal import Journal
+from tests.soak.life import Browser, Life, World
+from tests.soak.places import Place, RedisPlace, SQLitePlace
+from tests.soak.provider import FAULTS, Provider
+from tests.soak.site import Site, SoakServer, settings
+from tests.soak.verdict import Ledger
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of a run.
+
+    Args:
+        store: ``redis`` or ``sqlite``.
+        seconds: The time with load and faults.
+        seed: Selects the faults and the users' decisions.
+        log: The log file.
+        calm: Whether to inject no faults.
+        places: The number of users at once.
+        pause: The shortest and longest time in seconds between faults.
+        longest: The longest time of a fault in seconds.
+        settle: Seconds after the last request, before the judgement.
+        grace: The longest time in seconds for revocations that are tried again, after the last fault.
+    """
+
+    store: str
+    seconds: float
+    seed: int
+    log: Path
+    calm: bool = False
+    places: int = 12
+    pause: tuple[float, float] = (2.0, 4.5)
+    longest: float = 4.0
+    settle: float = 3.0
+    grace: float = 30.0
+
+
+class Run:
+    """One run of the soak test.
+
+    Args:
+        plan: The size of the run.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._journal = Journal(plan.log)
+        self._server = SoakServer()
+        self._reuses: list[tuple[Reuse, list[str]]] = []
+        self._crowd: Crowd | None = None
+
+    def run(self) -> Journal:
+        """Run it, and return the figures."""
+        number = int(self._plan.seconds) + 100
+        with ExitStack() as running:
+            place = running.enter_context(self._place())
+            provider = Provider(self._journal, self._server.client(), users(number), self._on_reuse)
+            running.enter_context(provider.idp)
+            running.enter_context(self._server.running(settings(provider.idp.issuer, place)))
+            running.callback(self._keep_output)
+            pool = running.enter_context(ThreadPoolExecutor(32))
+            world = World(self._server.port, self._journal, provider.book, pool)
+            self._crowd = Crowd(world, self._plan.seed, self._plan.places)
+            self._load(self._crowd, self._conductor(place, provider))
+            self._judge(world, provider, place)
+        return self._journal
+
+    def _load(self, crowd: Crowd, conductor: Conductor) -> None:
+        crowd.start()
+        if not self._plan.calm:
+            conductor.start()
+        time.sleep(self._plan.seconds)
+        if not self._plan.calm:
+            conductor.stop()
+        self._journal.write("the last fault is over")
+        crowd.stop()
+
+    def _conductor(self, place: Place, provider: Provider) -> Conductor:
+        site = Site(self._server, self._journal, random.Random(f"{self._plan.seed} workers"))  # noqa: S311
+        parts: Mapping[str, Sequence[tuple[str, Inject]]] = {
+            "gunicorn": list(site.faults.items()),
+            place.kind: list(place.faults.items()),
+            "provider": [(fault, partial(_broken, provider, fault)) for fault in FAULTS],
+        }
+        return Conductor(self._journal, parts, self._plan.seed, self._plan.pause, self._plan.longest)
+
+    @contextmanager
+    def _place(self) -> Iterator[Place]:
+        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+            here = Path(folder)
+            processes: Callable[[], list[int]] = lambda: [self._server.process.pid, *self._server.workers]  # noqa: E731
+            with RedisPlace(here) if self._plan.store == "redis" else SQLitePlace(here, processes) as place:
+                yield place
+
+    def _on_reuse(self, reuse: Reuse) -> None:
+        assert self._crowd
+        life = self._crowd.lives[reuse.grant.user]
+        life.oracle.doubt(reuse.first.start, time.monotonic(), "the grant is burned")
+        self._reuses.append((reuse, life.history()))
+
+    def _judge(self, world: World, provider: Provider, place: Place) -> None:
+        assert self._crowd
+        journal, lives = self._journal, self._crowd.lives
+        time.sleep(self._plan.settle)
+        deadline = time.monotonic() + self._plan.grace
+        last = Life(world, "user-last")
+        while True:
+            ledger = Ledger(journal, provider.book, lives, stored_tokens(place))
+            left = ledger.without_owner()
+            if not any(not cause for _, cause in left) or time.monotonic() > deadline:
+                break
+            Browser(last, "z", random.Random(0)).status()  # noqa: S311  # an occasion to work on what was put off
+            self._busy(world)
+            time.sleep(2.0)
+        for grant, cause in left:
+            if cause:
+                journal.count(f"grants without owner, explained: {cause}")
+            else:
+                sign_in = lives[grant.user].sign_in_of(grant)
+                lives[grant.user].violation(
+                    "grants without owner",
+                    f"grant {grant.order} ({lives[grant.user].closed}), sign-in {sign_in}",
+                )
+        for reuse, history in self._reuses:
+            cause = ledger.cause(reuse)
+            if cause:
+                journal.count(f"burned families, explained: {cause}")
+            else:
+                first = journal.clock(reuse.first.start)
+                text = f"{reuse.grant.user}: grant {reuse.grant.order}, first use at {first}"
+                journal.violation("burned families", text, history)
+        for life in ledger.kept_tokens():
+            life.violation("tokens kept after everywhere", life.closed)
+        self._count(provider, lives)
+
+    def _busy(self, world: World) -> None:
+        """Sign a user in and out, which gives the site an occasion to try revocations again."""
+        assert self._crowd
+        life = self._crowd.new_life("user")
+        browser = Browser(life, "z", random.Random(0))  # noqa: S311
+        browser.sign_in()
+        life.closed = "each" if browser.log_out() else "not closed"
+
+    def _count(self, provider: Provider, lives: Mapping[str, Life]) -> None:
+        journal = self._journal
+        for life in lives.values():
+            journal.count(f"users: {life.closed}")
+        calls = list(provider.book.sent.values())
+        journal.count("provider: grants", len(provider.book.grants()))
+        journal.count("provider: expired tokens sent", len(calls))
+        journal.count("provider: calls with an expired token that was sent before", sum(calls) - len(calls))
+
+    def _keep_output(self) -> None:
+        self._plan.log.with_suffix(".gunicorn.log").write_text(self._server.output(), encoding="utf-8")
+
+
+def _broken(provider: Provider, fault: str, over: threading.Event) -> None:
+    provider.begin(fault)
+    over.wait()
+    provider.end()
+
+
+def stored_tokens(place: Place) -> dict[str, str]:
+    """Return the digest of each user's stored refresh token."""
+    command = [sys.executable, "-m", "tests.soak.stored", place.kind, place.where]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env=environ, timeout=60
+    )
+    stored: dict[str, str] = json.loads(done.stdout)
+    return stored

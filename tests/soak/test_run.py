@@ -1,0 +1,33 @@
+"""The soak test itself runs, for a few seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.soak.run import Plan, Run
+from tests.soak.table import table
+
+
+@pytest.mark.parametrize("store", ["redis", "sqlite"])
+def test_a_short_run_finds_no_violation(store: str, tmp_path: Path) -> None:
+    """Users sign in and refresh, and there are faults."""
+    plan = Plan(
+        store,
+        seconds=2.5,
+        seed=4,
+        log=tmp_path / "log",
+        places=3,
+        pause=(0.8, 1.0),
+        longest=0.5,
+        settle=0.0,
+        grace=2.0,
+    )
+    journal = Run(plan).run()
+    text = table(journal, store)
+    assert journal.failed() == [], f"{text}{plan.log.read_text(encoding='utf-8')}"
+    assert journal.counts["sign-ins"] > 0
+    assert journal.counts["refreshes"] > 0
+    assert journal.faults
+    assert f"| {store}" in text
