@@ -8,6 +8,10 @@ LOWEST := .venv/lowest
 # The number of test processes: one more than processors, because many tests wait for servers and browsers.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(1 + (os.cpu_count() or 1))")
 
+# The time with load and faults on each store, and the seed of the decisions; 0 selects one at random.
+SOAK_SECONDS ?= 600
+SOAK_SEED ?= 0
+
 # The tests whose coverage is measured: they run in the process of the tests. For the others it would double the time.
 CORE_TESTS := tests/backends tests/flow tests/pages tests/protocol tests/providers tests/state
 
@@ -45,8 +49,9 @@ types: setup ## check types
 
 setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.json ## install everything that the tests need
 
-soak: setup ## run the long tests with their full counts
+soak: setup ## run the long tests, then load and faults for SOAK_SECONDS on each store
 	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_one_refresh.py
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) --seed $(SOAK_SEED)
 
 demo: .venv/.runtime ## run a web application with a local provider, and sign in
 	$(BIN)/pywry-auth demo

@@ -26,7 +26,9 @@ _SIGNED_IN = {
     "log out": 3,
     "log out while others refresh": 2,
     "everywhere": 2,
+    "everywhere while others refresh": 1,
     "sign in": 3,
+    "sign in while others refresh": 2,
     "cancel": 2,
     "old cookie": 6,
 }
@@ -138,6 +140,10 @@ class Crowd:
                 pool, *refreshes, browser.log_out, browser.status
             ),
             "everywhere": lambda: _until_done(browser, browser.log_out_everywhere),
+            "everywhere while others refresh": lambda: at_once(
+                pool, *refreshes, browser.log_out_everywhere, browser.view
+            ),
+            "sign in while others refresh": lambda: at_once(pool, *refreshes, browser.sign_in),
             "sign in": browser.sign_in,
             "cancel": lambda: browser.sign_in("cancel"),
             "old cookie": lambda: self._try_old_cookie(browser),

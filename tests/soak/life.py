@@ -1,4 +1,4 @@
-"""One user with browsers: every answer is judged."""
+"""One user with browsers: every answer is checked."""
 
 from __future__ import annotations
 
@@ -133,6 +133,11 @@ class Life:
         with self._lock:
             return [sent for sent in self.sent if sent.answer.start <= moment <= sent.answer.end]
 
+    def requests_after(self, moment: float) -> list[Sent]:
+        """Return the requests with tokens that were under way at a time or later."""
+        with self._lock:
+            return [sent for sent in self.sent if sent.answer.end >= moment]
+
     def violation(self, name: str, text: str) -> None:
         """Count and log a violation."""
         self.world.journal.violation(name, f"{self.user}: {text}", self.history())
@@ -172,7 +177,7 @@ class Browser:
             members = answer.members
             if members.get("user_id") not in (None, self.life.user):
                 self.life.violation("let in", "the status names another user")
-            self._judge("status", session, answer, members.get("authenticated") is True)
+            self._check("status", session, answer, members.get("authenticated") is True)
         elif not answer.failed:
             self._unexpected("status", answer)
 
@@ -181,7 +186,7 @@ class Browser:
         accept = self.choice.choice((PAGE, JSON))
         session, answer = self._as("GET", "/account", accept)
         if answer.status in (200, 302, 401):
-            self._judge("view", session, answer, answer.status == 200)
+            self._check("view", session, answer, answer.status == 200)
         elif not answer.failed:
             self._unexpected("view", answer)
 
@@ -191,12 +196,12 @@ class Browser:
         self.life.remember("refresh", answer)
         if answer.status == 200:
             self._world.journal.count("refreshes")
-            self._judge("refresh", session, answer, True)
+            self._check("refresh", session, answer, True)
         elif answer.status == 401 and answer.error == "reauth_required":
             self._world.journal.count("refreshes: sign in again")
-            self._judge_grant(session, answer)
+            self._check_grant(session, answer)
         elif answer.status == 401:
-            self._judge("refresh", session, answer, False)
+            self._check("refresh", session, answer, False)
         elif not answer.failed:
             self._unexpected("refresh", answer)
 
@@ -240,9 +245,9 @@ class Browser:
             return
         session, answer = self._as("GET", self.last_callback, PAGE)
         if answer.status == 303 and SESSION_COOKIE not in answer.cookies:
-            self._judge("reload", session, answer, True)
+            self._check("reload", session, answer, True)
         elif answer.status == 400:
-            self._judge("reload", session, answer, False)
+            self._check("reload", session, answer, False)
         elif not answer.failed:
             self._unexpected("reload", answer)
 
@@ -318,14 +323,14 @@ class Browser:
                 self.session = session
         return answer, session
 
-    # judgement
+    # checks
 
-    def _judge(self, what: str, session: Session | None, answer: Answer, signed_in: bool) -> None:
+    def _check(self, what: str, session: Session | None, answer: Answer, signed_in: bool) -> None:
         if session is None:
             if signed_in:
                 self.life.violation("let in", f"{what} without a session")
             return
-        verdict = self.life.oracle.judge(session, answer.start, answer.end, signed_in)
+        verdict = self.life.oracle.check(session, answer.start, answer.end, signed_in)
         if verdict is Verdict.LET_IN:
             causes = ", ".join(f"{ending.why} {ending.done}" for ending in session.endings if ending.done)
             self.life.violation("let in", f"{what} in session {session.name} after: {causes}")
@@ -343,7 +348,7 @@ class Browser:
             if again.status == 200:
                 gone = again.members.get("authenticated") is not True
                 break
-        if session.may_be_over(answer.end):  # another answer was judged in the meantime
+        if session.may_be_over(answer.end):  # another answer was checked in the meantime
             return
         self.life.violation("lost" if gone else "signed out wrongly", f"{what} in session {session.name}")
         if gone:
@@ -351,8 +356,8 @@ class Browser:
             self.life.oracle.end(ending, again.end)
             self._forget(session)
 
-    def _judge_grant(self, session: Session | None, answer: Answer) -> None:
-        """Judge the answer that the user has no valid grant."""
+    def _check_grant(self, session: Session | None, answer: Answer) -> None:
+        """Check the answer that the user has no valid grant."""
         if session is None or session.is_over(answer.start):
             self.life.violation("let in", "refresh of a browser that is signed out reached its tokens")
             return

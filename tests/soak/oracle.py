@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -14,7 +15,7 @@ A store that was stopped executes the commands in its sockets when it continues,
 
 
 class Verdict(Enum):
-    """The judgement on one answer."""
+    """The result of checking one answer."""
 
     FINE = "fine"
     LET_IN = "let in"
@@ -85,13 +86,14 @@ class Everywhere:
 class Oracle:
     """All sessions of one user.
 
-    Requests are announced before they are sent, and judged after their answer. The lock guards the sessions,
-    their endings and the list of requests to end all.
+    Requests are announced before they are sent, and checked after their answer. ``certain`` counts
+    how much the oracle knew about each answer. The lock guards all members.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.sessions: list[Session] = []
+        self.certain: Counter[str] = Counter()
         self._everywhere: list[Everywhere] = []
 
     def signed_in(self, session: Session) -> None:
@@ -180,8 +182,8 @@ class Oracle:
             for session in self.sessions:
                 session.endings.append(Ending(start, why, failed=moment))
 
-    def judge(self, session: Session, start: float, end: float, signed_in: bool) -> Verdict:
-        """Judge an answer, and remember what it proves.
+    def check(self, session: Session, start: float, end: float, signed_in: bool) -> Verdict:
+        """Check an answer, and remember what it proves.
 
         Args:
             session: The session of the request.
@@ -190,12 +192,16 @@ class Oracle:
             signed_in: Whether the answer treated the browser as signed in.
         """
         with self._lock:
+            over, unsure = session.is_over(start), session.may_be_over(end)
+            self.certain[
+                "must be signed out" if over else "both possible" if unsure else "must be signed in"
+            ] += 1
             if signed_in:
-                if session.is_over(start):
+                if over:
                     return Verdict.LET_IN
                 session.endings = [ending for ending in session.endings if not _refuted(ending, start)]
                 return Verdict.FINE
-            if not session.may_be_over(end):
+            if not unsure:
                 return Verdict.SHUT_OUT
             session.endings.append(Ending(start, "seen signed out", done=end))
             return Verdict.FINE

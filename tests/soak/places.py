@@ -75,8 +75,8 @@ class RedisPlace:
         return {"STATE_BACKEND": "redis", "REDIS_URL": self.where}
 
     def __enter__(self) -> RedisPlace:
-        for server in self._servers:
-            self._start(server)
+        self._start(self._primary, *_DURABLE)
+        self._start(self._replica)
         self._replica.client.replicaof("127.0.0.1", str(self._primary.port))
         self._wait_until(self._in_step)
         return self
@@ -86,8 +86,8 @@ class RedisPlace:
             server.client.close()
             server.stop()
 
-    def _start(self, server: RedisServer) -> None:
-        server.start(*_DURABLE)
+    def _start(self, server: RedisServer, *options: str) -> None:
+        server.start(*options)
         server.client.config_set("loglevel", "warning")  # its output is not read, so it must stay small
         server.client.config_set("repl-diskless-sync-delay", "0")
 
@@ -98,7 +98,7 @@ class RedisPlace:
     def _killed(self, over: threading.Event) -> None:
         self._primary.stop()
         over.wait()
-        self._start(self._primary)
+        self._start(self._primary, *_DURABLE)
 
     def _demoted(self, over: threading.Event) -> None:
         """Exchange the roles without a loss: FAILOVER waits until both servers are in step."""

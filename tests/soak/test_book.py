@@ -1,4 +1,4 @@
-"""The provider's book follows every grant, and the last judgement finds those without an owner."""
+"""The provider's book follows every grant, and the last check finds those without an owner."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Desk:
 
     @property
     def ledger(self) -> Ledger:
-        """The last judgement."""
+        """The last check."""
         journal = self.life.world.journal
         return Ledger(journal, self.provider.book, {_USER: self.life}, self.stored)
 

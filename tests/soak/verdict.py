@@ -1,13 +1,15 @@
-"""The judgement at the end: grants without an owner, and burned token families."""
+"""The check at the end: grants without an owner, and burned token families."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.soak.book import Book, Grant, Reuse
 from tests.soak.journal import Journal
-from tests.soak.life import Life, SignIn
+from tests.soak.life import Life
+from tests.soak.oracle import Session
 from tests.soak.site import TIMEOUT_SECONDS
 
 
@@ -55,24 +57,19 @@ class Ledger:
         return not (later.ended and later.ended[0] <= sign_in.end)
 
     def _explained(self, grant: Grant) -> str:
-        life = self.lives[grant.user]
-        sign_in = life.sign_in_of(grant)
-        if self.stored.get(grant.user) in grant.uses:
-            return self.cause(Reuse(grant, grant.uses[self.stored[grant.user]], self.journal.started + 1e9))
-        if sign_in and sign_in.outcome == "lost" and self.journal.killed_between(sign_in.start, sign_in.end):
+        life, killed = self.lives[grant.user], self.journal.killed_between
+        sign_in, stored = life.sign_in_of(grant), self.stored.get(grant.user, "")
+        if stored in grant.uses:
+            return self.cause(Reuse(grant, grant.uses[stored], time.monotonic()))
+        if sign_in and sign_in.outcome == "lost" and killed(sign_in.start, sign_in.end):
             return "worker killed in the sign-in"
-        if any(
-            sent.answer.status == 0 and self.journal.killed_between(sent.answer.start, sent.answer.end)
-            for sent in life.requests_at(grant.issued)
-        ):
-            return "worker killed in a request"
-        if sign_in and sign_in.worker and self._killed_later(sign_in):
+        for sent in life.requests_after(grant.issued):
+            if sent.answer.status == 0 and killed(sent.answer.start, sent.answer.end):
+                return f"worker killed in a later request ({sent.what})"
+        failed = sign_in and sign_in.outcome in ("failed", "refused") and sign_in.worker
+        if sign_in and failed and killed(sign_in.start, time.monotonic(), sign_in.worker):
             return "worker killed after a failed sign-in"
         return ""
-
-    def _killed_later(self, sign_in: SignIn) -> bool:
-        failed = sign_in.outcome in ("failed", "refused")
-        return failed and self.journal.killed_between(sign_in.start, sign_in.end + 60, sign_in.worker)
 
     def cause(self, reuse: Reuse) -> str:
         """Return the explanation of a token that was used twice; empty for no explanation."""
@@ -88,8 +85,44 @@ class Ledger:
             return "the provider answered too late"
         return ""
 
+    def without_grant(self) -> list[tuple[Life, Session]]:
+        """Return the users that are certainly signed in, without a grant that can be used."""
+        live = {grant.tokens[-1] for grant in self.book.grants() if self.book.is_live(grant)}
+        found = []
+        for life in self.lives.values():
+            sure = [session for session in life.oracle.sessions if not session.may_be_over(time.monotonic())]
+            if sure and self.stored.get(life.user) not in live:
+                found.append((life, sure[0]))
+        return found
+
     def kept_tokens(self) -> list[Life]:
         """Return the users that signed out everywhere and still have stored tokens."""
         return [
             life for user, life in self.lives.items() if life.closed == "everywhere" and user in self.stored
         ]
+
+    def conclude(self, reuses: Sequence[tuple[Reuse, Sequence[str]]]) -> None:
+        """Count and log all of it.
+
+        Args:
+            reuses: The refresh tokens that were used twice, with the user's history at that time.
+        """
+        for grant, cause in self.without_owner():
+            life = self.lives[grant.user]
+            if cause:
+                self.journal.count(f"grants without owner, explained: {cause}")
+            else:
+                text = f"grant {grant.order} ({life.closed}), {life.sign_in_of(grant)}"
+                life.violation("grants without owner", text)
+        for reuse, history in reuses:
+            cause = self.cause(reuse)
+            if cause:
+                self.journal.count(f"burned families, explained: {cause}")
+            else:
+                first = self.journal.clock(reuse.first.start)
+                text = f"{reuse.grant.user}: grant {reuse.grant.order}, first use at {first}"
+                self.journal.violation("burned families", text, history)
+        for life, session in self.without_grant():
+            life.violation("lost", f"the grant of session {session.name} ({life.closed})")
+        for life in self.kept_tokens():
+            life.violation("tokens kept after everywhere", life.closed)
