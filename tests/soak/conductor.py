@@ -13,7 +13,6 @@ Inject = Callable[[threading.Event], None]
 """Injects a fault until the event is set."""
 
 _SHORTEST_SECONDS = 0.3
-_DELAY_SECONDS = (0.0, 1.0)
 _AT_ONCE = (1, 1, 2, 2, 3)
 
 
@@ -26,6 +25,7 @@ class Conductor:
         seed: The same seed selects the same faults.
         pause: The shortest and longest time in seconds between faults.
         longest: The longest time of a fault in seconds.
+        delay: The longest time in seconds between the begins of faults at once.
     """
 
     def __init__(
@@ -35,11 +35,14 @@ class Conductor:
         seed: int,
         pause: tuple[float, float],
         longest: float,
+        delay: float = 1.0,
     ) -> None:
         self._journal = journal
         self._parts = parts
+        self._decks: dict[str, list[tuple[str, Inject]]] = {part: [] for part in parts}
         self._pause = pause
         self._longest = longest
+        self._delay = delay
         self._choice = random.Random(f"{seed} faults")  # noqa: S311  # not a secret
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conductor")
@@ -65,12 +68,19 @@ class Conductor:
                 thread.join()
 
     def _planned(self, part: str) -> tuple[str, Inject, float, float]:
-        name, inject = self._choice.choice(self._parts[part])
+        name, inject = self._next(part)
         delay, seconds = (
-            self._choice.uniform(*_DELAY_SECONDS),
+            self._choice.uniform(0, self._delay),
             self._choice.uniform(_SHORTEST_SECONDS, self._longest),
         )
         return f"{part}: {name}", inject, delay, seconds
+
+    def _next(self, part: str) -> tuple[str, Inject]:
+        """Return the next fault of a part. Each fault occurs once before the first one occurs again."""
+        deck = self._decks[part]
+        if not deck:
+            deck += self._choice.sample(list(self._parts[part]), len(self._parts[part]))
+        return deck.pop()
 
     def _inject(self, name: str, inject: Inject, delay: float, seconds: float) -> None:
         time.sleep(delay)

@@ -21,6 +21,7 @@ from tests.soak.book import Grant, Reuse, digest
 from tests.soak.crowd import users
 from tests.soak.journal import Journal
 from tests.soak.life import PASSWORD, Life, SignIn, World
+from tests.soak.oracle import Session
 from tests.soak.provider import Provider
 from tests.soak.verdict import Ledger
 from tests.soak.wire import Answer
@@ -159,6 +160,18 @@ def test_a_worker_killed_in_the_sign_in_explains_a_grant_without_owner(desk: Des
     desk.life.remember_sign_in(SignIn(sign_in.code, "lost", sign_in.start, time.monotonic()))
     [(found, cause)] = desk.without_owner()
     assert (found, cause) == (grant, "worker killed in the sign-in")
+
+
+def test_a_signed_in_user_without_a_live_grant_is_found(desk: Desk) -> None:
+    _, tokens = desk.sign_in()
+    desk.store(tokens)
+    session = Session("cookie", "a0", 1.0, 2.0)
+    desk.life.oracle.signed_in(session)
+    assert desk.ledger.without_grant() == []
+    revoke(desk.client, tokens)
+    assert desk.ledger.without_grant() == [(desk.life, session)]
+    desk.life.oracle.ending(session, 3.0, "logout")
+    assert desk.ledger.without_grant() == []
 
 
 @pytest.mark.parametrize(

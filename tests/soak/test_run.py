@@ -15,11 +15,11 @@ def test_a_short_run_finds_no_violation(store: str, tmp_path: Path) -> None:
     """Users sign in and refresh, and there are faults."""
     plan = Plan(
         store,
-        seconds=2.5,
+        seconds=2.0,
         seed=4,
         log=tmp_path / "log",
         places=3,
-        pause=(0.8, 1.0),
+        pause=(0.7, 0.9),
         longest=0.5,
         settle=0.0,
         grace=2.0,
