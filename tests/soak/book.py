@@ -39,6 +39,7 @@ class Grant:
     Args:
         order: The number of grants before it.
         user: The user's ``sub``.
+        arrived: When the token request of the sign-in arrived, in monotonic seconds.
         tokens: The digests of its refresh tokens in order; the last one is valid.
         uses: The first use of each earlier refresh token.
         issued: When the last refresh token was issued, in monotonic seconds.
@@ -47,6 +48,7 @@ class Grant:
 
     order: int
     user: str
+    arrived: float
     tokens: list[str] = field(default_factory=list)
     uses: dict[str, Rotation] = field(default_factory=dict)
     issued: float = 0.0
@@ -139,16 +141,16 @@ class Book:
         if path == "/revoke":
             self._revoked(values.get("token", ""), status)
         elif values.get("grant_type") == "authorization_code":
-            self._exchanged(values.get("code", ""), status, body)
+            self._exchanged(values.get("code", ""), status, body, start)
         else:
             self._refreshed(values.get("refresh_token", ""), status, body, start)
 
-    def _exchanged(self, code: str, status: int, body: bytes) -> None:
+    def _exchanged(self, code: str, status: int, body: bytes, start: float) -> None:
         self._journal.count("provider: codes exchanged" if status == 200 else "provider: codes refused")
         if status != 200:
             return
         answer = json.loads(body)
-        grant = Grant(len(self._grants), subject_of(answer["id_token"]))
+        grant = Grant(len(self._grants), subject_of(answer["id_token"]), start)
         self._grants.append(grant)
         self._by_code[digest(code)] = grant
         self._issue(grant, answer)

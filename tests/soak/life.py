@@ -33,12 +33,14 @@ class World:
         port: The site's port.
         journal: The figures.
         book: The provider's grants.
+        store: The begin of the names of the store's faults.
         pool: Runs requests that a browser sends at once.
     """
 
     port: int
     journal: Journal
     book: Book
+    store: str
     pool: Executor
 
 
@@ -311,9 +313,9 @@ class Browser:
             else None
         )
         if earlier and ending:
-            if session:
+            if session and not self._world.journal.disturbed(start, answer.end, self._world.store):
                 oracle.end(ending, answer.end)
-            elif answer.failed:
+            elif session or answer.failed:  # with a broken store, the next request of the browser ends it
                 oracle.fail(ending, answer.end)
             else:
                 oracle.withdraw(earlier, ending)

@@ -57,7 +57,7 @@ class Plan:
     pause: tuple[float, float] = (2.0, 4.5)
     longest: float = 4.0
     settle: float = 3.0
-    grace: float = 90.0
+    grace: float = 240.0
 
 
 class Run:
@@ -84,7 +84,7 @@ class Run:
             running.enter_context(self._server.running(settings(provider.idp.issuer, place)))
             running.callback(self._keep_output)
             pool = running.enter_context(ThreadPoolExecutor(32))
-            world = World(self._server.port, self._journal, provider.book, pool)
+            world = World(self._server.port, self._journal, provider.book, place.kind, pool)
             crowd = Crowd(world, self._plan.seed, self._plan.places)
             self._lives = crowd.lives
             self._load(crowd, self._conductor(place, provider))

@@ -12,7 +12,8 @@ import pytest
 
 from pywry_auth.exceptions import TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
-from pywry_auth.flow.token_lifecycle import refresh, revoke
+from pywry_auth.flow.revocation import revoke
+from pywry_auth.flow.token_lifecycle import refresh
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import Client
@@ -74,7 +75,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     provider = Provider(journal, site, users(1), reuses.append)
     client = GenericOIDCProvider(site.client_id, site.client_secret, issuer_url=provider.idp.issuer)
     with provider.idp, ThreadPoolExecutor() as pool:
-        yield Desk(provider, client, Life(World(1, journal, provider.book, pool), _USER), reuses)
+        yield Desk(provider, client, Life(World(1, journal, provider.book, "redis", pool), _USER), reuses)
     client.close()
 
 
@@ -134,6 +135,16 @@ def test_an_earlier_grant_does_not_supersede_a_later_one(desk: Desk) -> None:
     later, _ = desk.sign_in()
     desk.store(earlier)
     assert desk.without_owner() == [(later, "")]
+
+
+def test_the_order_of_sign_ins_at_the_same_moment_is_unknown(desk: Desk) -> None:
+    start = time.monotonic()
+    _, earlier = desk.sign_in()
+    later, _ = desk.sign_in()
+    sign_in = desk.life.sign_ins.pop()
+    desk.life.remember_sign_in(SignIn(sign_in.code, "received", start, time.monotonic()))
+    desk.store(earlier)
+    assert desk.without_owner() == [(later, "another sign-in of the user at the same moment")]
 
 
 def test_a_sign_in_that_failed_and_was_revoked_supersedes_no_grant(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.soak.book import Book, Grant, Reuse
 from tests.soak.journal import Journal
-from tests.soak.life import Life
+from tests.soak.life import Life, SignIn
 from tests.soak.oracle import Session
 from tests.soak.site import TIMEOUT_SECONDS
 
@@ -61,6 +61,8 @@ class Ledger:
         sign_in, stored = life.sign_in_of(grant), self.stored.get(grant.user, "")
         if stored in grant.uses:
             return self.cause(Reuse(grant, grant.uses[stored], time.monotonic()))
+        if sign_in and self._has_rival(grant, sign_in):
+            return "another sign-in of the user at the same moment"
         if sign_in and sign_in.outcome == "lost" and killed(sign_in.start, sign_in.end):
             return "worker killed in the sign-in"
         for sent in life.requests_after(grant.issued):
@@ -70,6 +72,14 @@ class Ledger:
         if sign_in and failed and killed(sign_in.start, time.monotonic(), sign_in.worker):
             return "worker killed after a failed sign-in"
         return ""
+
+    def _has_rival(self, grant: Grant, sign_in: SignIn) -> bool:
+        """Return whether the site may take an earlier grant for the later one.
+
+        It goes by its own time of the token requests, which may arrive at the provider in another order.
+        """
+        earlier = [each for each in self.book.grants(grant.user) if each.order < grant.order]
+        return any(sign_in.start <= each.arrived and self._superseded(each) for each in earlier)
 
     def cause(self, reuse: Reuse) -> str:
         """Return the explanation of a token that was used twice; empty for no explanation."""
