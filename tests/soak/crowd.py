@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from pywry_auth.testing.identity_provider import User
 from tests.soak.life import PASSWORD, Browser, Life, World, at_once
@@ -14,6 +15,7 @@ from tests.soak.site import DOMAIN
 _BROWSERS = "ab"
 _LIFE_SECONDS = (12.0, 45.0)
 _PAUSE_SECONDS = 0.35  # the mean pause between two acts of one browser
+_READ_SECONDS = 0.8  # the mean pause between two requests that only read
 _CLOSING_SECONDS = 90.0
 
 _SIGNED_IN = {
@@ -109,6 +111,7 @@ class Crowd:
     def _use(self, browsers: list[Browser], seconds: float) -> None:
         end = time.monotonic() + seconds
         threads = [threading.Thread(target=self._surf, args=(each, browsers, end)) for each in browsers]
+        threads.append(threading.Thread(target=self._read, args=(browsers, end)))
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -117,13 +120,28 @@ class Crowd:
     def _surf(self, browser: Browser, browsers: list[Browser], end: float) -> None:
         while time.monotonic() < end and not self._stop.is_set():
             weights = _SIGNED_OUT if browser.session is None else _SIGNED_IN
-            try:
+            with self._errors_counted():
                 self._act(_chosen(browser.choice, weights), browser, browsers)
-            except Exception as error:
-                self._world.journal.count("driver: errors")
-                self._world.journal.write(f"driver: {error!r}")
-                raise
             self._stop.wait(browser.choice.expovariate(1 / _PAUSE_SECONDS))
+
+    def _read(self, browsers: list[Browser], end: float) -> None:
+        """Keep reading, also while the browsers wait for a request that writes."""
+        choice = random.Random(browsers[0].choice.random())  # noqa: S311  # not a secret
+        while time.monotonic() < end and not self._stop.is_set():
+            browser = choice.choice(browsers)
+            with self._errors_counted():
+                choice.choice((browser.status, browser.view))()
+            self._stop.wait(choice.expovariate(1 / _READ_SECONDS))
+
+    @contextmanager
+    def _errors_counted(self) -> Iterator[None]:
+        """Count an error of the driver itself, which fails the run."""
+        try:
+            yield
+        except Exception as error:
+            self._world.journal.count("driver: errors")
+            self._world.journal.write(f"driver: {error!r}")
+            raise
 
     def _act(self, act: str, browser: Browser, browsers: list[Browser]) -> None:
         pool = self._world.pool
