@@ -47,11 +47,12 @@ class Conductor:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conductor")
 
-    def start(self) -> None:
+    def __enter__(self) -> Conductor:
         """Inject the first fault after a pause."""
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """End with the current faults, and wait until they are over."""
         self._stop.set()
         self._thread.join()

@@ -93,13 +93,15 @@ class Run:
 
     def _load(self, crowd: Crowd, conductor: Conductor) -> None:
         crowd.start()
-        if not self._plan.calm:
-            conductor.start()
-        time.sleep(self._plan.seconds)
-        if not self._plan.calm:
-            conductor.stop()
-        self._journal.write("the last fault is over")
-        crowd.stop()
+        try:
+            if self._plan.calm:
+                time.sleep(self._plan.seconds)
+            else:
+                with conductor:
+                    time.sleep(self._plan.seconds)
+                self._journal.write("the last fault is over")
+        finally:
+            crowd.stop()
 
     def _conductor(self, place: Place, provider: Provider) -> Conductor:
         site = Site(self._server, self._journal, random.Random(f"{self._plan.seed} workers"))  # noqa: S311

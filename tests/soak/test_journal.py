@@ -57,10 +57,8 @@ def test_every_fault_occurs_before_one_occurs_again(journal: Journal) -> None:
             enough.set()
 
     faults = [(name, lambda over, name=name: inject(name)) for name in "abc"]
-    conductor = Conductor(journal, {"store": faults}, seed=1, pause=(0, 0), longest=0.3, delay=0)
-    conductor.start()
-    assert enough.wait(30)
-    conductor.stop()
+    with Conductor(journal, {"store": faults}, seed=1, pause=(0, 0), longest=0.3, delay=0):
+        assert enough.wait(30)
     assert Counter(seen[:3]) == Counter(seen[3:6]) == Counter("abc")
 
 
