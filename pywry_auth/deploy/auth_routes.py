@@ -74,6 +74,7 @@ class AuthRoutes:
         self._lifecycle = lifecycle
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
+        tokens.keep_for(options.session_ttl)
         logins = PendingLogins(providers, pending, binding, options.use_pkce)
         limit = RateLimit(
             sessions.backend,

@@ -25,8 +25,8 @@ _GROUP = "oauth:tokens"
 class TokenStore:
     """Token sets under user IDs, which may be any text.
 
-    A set without a refresh token expires 300 s after its access token, because it is useless afterwards. A
-    set whose access token does not expire is kept until it is deleted.
+    A set without a refresh token expires 300 s after its access token, unless a session needs its ID token
+    (see :meth:`keep_for`). A set whose access token does not expire is kept until it is deleted.
 
     Args:
         backend: The backend that keeps the records.
@@ -42,6 +42,7 @@ class TokenStore:
     def __init__(self, backend: Backend, *, refresh_token_ttl: float | None = None) -> None:
         self._backend = backend
         self._refresh_token_ttl = refresh_token_ttl
+        self._at_least = 0.0
         self.refreshes = SingleFlight[OAuthTokenSet](TokenError)
         self.unsaved = UnsavedTokens()
         self.revocations = RevocationQueue(backend)
@@ -50,6 +51,17 @@ class TokenStore:
     def backend(self) -> Backend:
         """The backend, which also keeps other records of the program."""
         return self._backend
+
+    def keep_for(self, seconds: float) -> None:
+        """Keep sets that a session needs at least this long after they were saved.
+
+        They are the sets that can be refreshed, and those with an ID token, which a sign-out sends to the
+        provider. A web application calls this with the lifetime of its sessions.
+
+        Args:
+            seconds: The time; a shorter one than before has no effect.
+        """
+        self._at_least = max(self._at_least, seconds)
 
     def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
         """Store a user's token set, unless the tokens of a later sign-in are stored.
@@ -248,10 +260,12 @@ class TokenStore:
     def _lifetime(self, tokens: OAuthTokenSet) -> float | None:
         if tokens.expires_in is None:
             return None
-        useful = max(0, tokens.expires_in) + _GRACE
+        useful = max(0.0, tokens.expires_in) + _GRACE
         if tokens.refresh_token is None:
-            return useful
-        return None if self._refresh_token_ttl is None else max(useful, self._refresh_token_ttl)
+            return max(useful, self._at_least) if tokens.id_token else useful
+        if self._refresh_token_ttl is None:
+            return None
+        return max(useful, self._refresh_token_ttl, self._at_least)
 
 
 def _is_later(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import redis
 import requests
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import TokenExpiredError
 from pywry_auth.flow.token_lifecycle import refresh_stored
 from pywry_auth.models import OAuthTokenSet
@@ -22,6 +24,7 @@ from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.web import CLIENT_SECRET, SITE, Browser, WatchedBackend, Web, attributes, set_cookies
 from tests.faults import Faults
+from tests.peers.redis_server import RedisServer
 from tests.waiting import eventually
 
 
@@ -446,6 +449,16 @@ def test_a_session_that_this_worker_cannot_read_is_not_forgotten(
     assert (backend.get("session:newer") is None) is everywhere
     assert web.tokens.exists("user-alice") is not everywhere
     assert web.calls()["revoke"] == (2 if everywhere else 0)
+
+
+def test_tokens_last_as_long_as_the_session(make_web: Callable[..., Web], redis_server: RedisServer) -> None:
+    """Otherwise Redis forgets them 300 s after the access token expired, and nothing revokes them. [S6]"""
+    web = make_web(RedisBackend(redis_server.url, prefix="lasting"))
+    web.tokens._refresh_token_ttl = 0.0  # the default of the store for Redis
+    browser = web.browser()
+    browser.sign_in()
+    seconds = redis.Redis.from_url(redis_server.url).ttl("lasting:oauth:tokens:user-alice")
+    assert 86000 < seconds <= 86400
 
 
 def _bare(web: Web, browser: Browser) -> Browser:

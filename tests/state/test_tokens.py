@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import keyring
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
@@ -356,3 +358,22 @@ def test_a_probe_fails_on_an_unusable_store(tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable):
             broken.probe()
         broken.close()
+
+
+@pytest.mark.parametrize(
+    ("members", "seconds"),
+    [
+        ({"refresh_token": "r"}, 86400),
+        ({"id_token": "a.b.c"}, 86400),
+        ({}, 3600 + 300),
+        ({"refresh_token": "r", "expires_in": 100_000}, 100_000 + 300),
+    ],
+)
+def test_a_set_that_a_session_needs_is_kept_as_long_as_the_session(
+    members: dict[str, Any], seconds: float
+) -> None:
+    """A sign-out sends the ID token to the provider, and revokes the refresh token. [S6]"""
+    store = TokenStore(MemoryBackend(), refresh_token_ttl=0)
+    store.keep_for(86400)
+    store.keep_for(60)
+    assert store._lifetime(OAuthTokenSet("a", **{"expires_in": 3600, **members})) == seconds
