@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ from tests.person import Person, parameters_of
 from tests.refresh_worker import Worker, digest, open_store
 
 _EXPIRIES = 20 if os.environ.get("SOAK") else 5
+_STORM = 1000 if os.environ.get("SOAK") else 200
 _PROCESSES = 4
 _WORKERS = 4
 _THREADS = 8
@@ -335,7 +337,10 @@ def http_timeout() -> str:
 @pytest.fixture
 def site(place: Place, store: TokenStore, http_timeout: str) -> Iterator[Site]:
     server = WebServer("--workers", str(_WORKERS), "--threads", str(_THREADS))
-    settings = {"PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": http_timeout}
+    settings = {
+        "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": http_timeout,
+        "PYWRY_DEPLOY__REFRESH_RATE_LIMIT": "1000/minute",
+    }
     with IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
         hold: list[Callable[[Any, dict[str, Any], Any], Any]] = []
         desk = Desk(idp, place, store, hold)
@@ -359,10 +364,30 @@ def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None
     print(f"{_EXPIRIES} expiries, {_WORKERS} workers x {_THREADS} threads on {place.kind}: 1 call each")
 
 
+def test_a_storm_of_requests_for_one_expired_token_makes_one_call(site: Site, place: Place) -> None:
+    """Each waits for the result of the first, and none fails. [T44, T65]"""
+    _expire(site.store)
+    before, begun = site.idp.calls["token"], time.monotonic()
+    seconds: list[float] = []
+
+    def ask(number: int) -> int:
+        asked = time.monotonic()
+        status, _ = site.refresh(number)
+        seconds.append(time.monotonic() - asked)
+        return status
+
+    with ThreadPoolExecutor(_WORKERS * _THREADS) as visitors:
+        statuses = Counter(visitors.map(ask, range(_STORM)))
+    assert statuses == {200: _STORM}
+    assert site.idp.calls["token"] - before == 1
+    p99, total = sorted(seconds)[int(0.99 * _STORM)], time.monotonic() - begun
+    print(f"{_STORM} requests on {place.kind}: 1 call, p99 {p99:.2f} s, all in {total:.1f} s")
+
+
 @pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # the lock is the same one on Redis
 @pytest.mark.parametrize("http_timeout", ["1"])
 def test_workers_killed_during_a_refresh_sign_no_user_out(site: Site) -> None:
-    """Their lock expires after four calls to the provider, of 1 s each, and 5 s for the store."""
+    """Their lock expires 10 s after its last renewal."""
     reached, killed = threading.Event(), threading.Event()
 
     def hang(app: Any, environ: dict[str, Any], start_response: Any) -> Any:
