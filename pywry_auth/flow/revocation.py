@@ -195,7 +195,7 @@ def _remove(queue: RevocationQueue, entry: Revocation) -> None:
 
 def _same_grant(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
     if stored.grant is None or tokens.grant is None:
-        return stored.access_token == tokens.access_token
+        return stored == tokens
     return stored.grant.grant_id == tokens.grant.grant_id
 
 

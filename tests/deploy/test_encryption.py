@@ -18,6 +18,7 @@ from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.state.records import _decompressed
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import binding_set_by
 from tests.deploy.web import CLIENT_SECRET, SECRET, SITE, Browser, parameter
@@ -100,8 +101,8 @@ def _dump(site: Site) -> bytes:
 
 def _inflated(data: bytes) -> bytes:
     try:
-        return zlib.decompress(data)
-    except zlib.error:
+        return _decompressed(data)
+    except (ValueError, zlib.error):
         return b""
 
 

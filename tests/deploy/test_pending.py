@@ -210,8 +210,11 @@ def test_trying_again_after_a_refusal_keeps_next(web: Web) -> None:
     assert browser.sign_in(unescape(again[1])).location == f"{SITE}/members?a=1&b=2"
 
 
-def test_trying_again_after_a_failed_start_keeps_next(web: Web, faults: Faults) -> None:
+def test_trying_again_after_a_failed_start_keeps_next(
+    web: Web, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The provider was unreachable when the login began. [P1]"""
+    monkeypatch.setattr("pywry_auth.protocol.shared_fetch._REMEMBERED_SECONDS", 0.0)
     faults.down("/.well-known/openid-configuration")
     page = web.browser().get("/auth/login?next=/members", html=True)
     faults.answers.clear()
