@@ -26,7 +26,7 @@ class CallGate:
     - Only so many threads call the provider at the same time. Another thread waits for a slot, up to 2 s.
     - While the provider answers, any number of threads may wait, so that no login of a burst fails. While it
       is stuck, a quarter of the worker's threads may wait. It is stuck if it answers no call for four times
-      as long as a slow call takes, but at least 0.5 s and at most 2 s.
+      as long as a slow call takes, but at least 1 s and at most 2 s.
     - After repeated time-outs, no thread waits for a while (see :class:`Breaker`).
 
     A fork gets a gate of its own: the threads of the parent do not exist in the child.

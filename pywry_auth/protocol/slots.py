@@ -10,7 +10,7 @@ from pywry_auth.exceptions import ProviderBusy
 from pywry_auth.protocol.breaker import Breaker
 
 _RETRY_SECONDS = 5.0
-_STUCK_SECONDS = (0.5, 2.0)  # the shortest and the longest time without progress
+_STUCK_SECONDS = (1.0, 2.0)  # the shortest and the longest time without progress
 _SLOW_CALLS = 4  # the time without progress, in durations of a slow call
 _FADES = 0.9  # after each call, the duration of a slow call counts by so much less
 
@@ -139,7 +139,7 @@ class Slots:
             now = self._clock()
             room = min(self._limits.threads() // 2, self._spare() - len(self._queue))
             if len(self._waiting) >= room:
-                wait = min(wait, min(self._waiting, default=now) + self._patience() - now)
+                wait = min(wait, min(self._waiting, default=now) + _STUCK_SECONDS[1] - now)
                 if self._held >= self._limits.at_once():
                     wait = min(wait, self._moved_at + self._patience() - now)
                 if wait <= 0:

@@ -170,12 +170,12 @@ def _surplus(site: Site, threads: int) -> tuple[int, float]:
 
 
 def test_a_quarter_of_the_threads_waits_at_a_stuck_provider() -> None:
-    """After 0.5 s without progress, the others are refused at the same moment. [T44]"""
+    """After 1 s without progress, the others are refused at the same moment. [T44]"""
     site = Site()
     site.call(site.answer)  # a provider that is usually fast
     early, seconds = _surplus(site, 4)
     assert early == 4 - THREADS // 4
-    assert 0.4 < seconds < 1.2
+    assert 0.9 < seconds < 1.4
 
 
 def test_a_new_arrival_at_a_stuck_provider_is_refused_at_once(waiters: threading.Semaphore) -> None:
@@ -198,17 +198,17 @@ def _wait_and_leave(site: Site) -> None:
     ("calls", "patience"),
     [
         ([], 2.0),
-        ([0.01], 0.5),
-        ([0.2], 0.8),
+        ([0.01], 1.0),
+        ([0.4], 1.6),
         ([3.0], 2.0),
-        ([0.01, 0.01, 0.2], 0.8),
+        ([0.01, 0.01, 0.4], 1.6),
         ([0.4, 0.01, 0.01, 0.01], 4 * 0.4 * 0.9**3),
     ],
 )
 def test_a_provider_is_stuck_after_four_times_the_duration_of_a_slow_call(
     waiters: threading.Semaphore, calls: list[float], patience: float
 ) -> None:
-    """This is at least 0.5 s and at most 2 s, and 2 s without a history. A slow call fades. [T44]"""
+    """This is at least 1 s and at most 2 s, and 2 s without a history. A slow call fades. [T44]"""
     site = Site(now=0.0)
     for seconds in calls:
         site.call(partial(site.gate.answered, seconds))
