@@ -24,9 +24,8 @@ class CallGate:
     Without limits, every call passes at once. With limits:
 
     - Only so many threads call the provider at the same time. Another thread waits for a slot, up to 2 s.
-    - While the provider answers, any number of threads may wait, so that no login of a burst fails. While it
-      is stuck, a quarter of the worker's threads may wait. It is stuck if it answers no call for four times
-      as long as a slow call takes, but at least 1 s and at most 2 s.
+    - While the provider answers, any number of threads may wait, so that no login of a burst fails. If it has
+      answered no call for 2 s, a quarter of the worker's threads may wait.
     - After repeated time-outs, no thread waits for a while (see :class:`Breaker`).
 
     A fork gets a gate of its own: the threads of the parent do not exist in the child.
@@ -58,14 +57,13 @@ class CallGate:
         self._by_process = {}
 
     @contextmanager
-    def slot(self, wait: float = SLOT_SECONDS, typical: bool = True) -> Iterator[None]:
+    def slot(self, wait: float = SLOT_SECONDS) -> Iterator[None]:
         """Hold a slot in the block; all calls of the block need only one.
 
         A block inside another one of the same thread uses the slot of the outer one.
 
         Args:
             wait: How many seconds to wait for a slot; 0 to fail at once.
-            typical: Whether the calls of the block show how fast the provider usually is.
 
         Raises:
             ProviderBusy: There is no slot.
@@ -75,7 +73,7 @@ class CallGate:
             yield
             return
         try:
-            slots.enter(wait, typical)
+            slots.enter(wait)
             yield
         finally:
             if slots.leave():
@@ -106,15 +104,11 @@ class CallGate:
         finally:
             slots.end_waiting(since)
 
-    def answered(self, seconds: float) -> None:
-        """Note that the provider answered a call of this thread.
-
-        Args:
-            seconds: How long the call took.
-        """
+    def answered(self) -> None:
+        """Note that the provider answered a call of this thread."""
         slots = self._slots()
         if slots is not None:
-            slots.answer(seconds)
+            slots.answer()
 
     def timed_out(self) -> None:
         """Note that a call of this thread timed out."""

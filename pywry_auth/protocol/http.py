@@ -224,14 +224,13 @@ class ProviderSession(OAuth2Session):
             ProviderBusy: Too many threads call the provider already.
         """
         with self._gate.slot():
-            began = time.monotonic()
             try:
                 answer = self._attempts(method, url, data, headers)
             except AuthenticationError as error:
                 if error.timeout is not None:
                     self._gate.timed_out()
                 raise
-            self._gate.answered(time.monotonic() - began)
+            self._gate.answered()
             return answer
 
     def _attempts(

@@ -47,7 +47,7 @@ class SharedFetch(Generic[_T]):
         if ready is not None:
             return ready
         # A static document says nothing about the time that a login takes at the provider.
-        with self._gate.slot(typical=False):
+        with self._gate.slot():
             return self._flight.run(lambda: self._attempt(fetch), lambda: self._ready(at_hand))
 
     def _ready(self, at_hand: Callable[[], _T | None]) -> _T | None:

@@ -10,9 +10,7 @@ from pywry_auth.exceptions import ProviderBusy
 from pywry_auth.protocol.breaker import Breaker
 
 _RETRY_SECONDS = 5.0
-_STUCK_SECONDS = (1.0, 2.0)  # the shortest and the longest time without progress
-_SLOW_CALLS = 4  # the time without progress, in durations of a slow call
-_FADES = 0.9  # after each call, the duration of a slow call counts by so much less
+_STUCK_SECONDS = 2.0  # without progress; even a slow provider answers a call in this time
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,11 @@ class Slot:
 
     Args:
         probe: Whether its calls test a provider that timed out before.
-        typical: Whether its calls show how fast the provider usually is.
         answered: Whether the provider answered a call.
         timed_out: Whether a call timed out.
     """
 
     probe: bool
-    typical: bool
     answered: bool = False
     timed_out: bool = False
 
@@ -61,7 +57,6 @@ class Slots:
         self._queue: list[object] = []  # the threads that wait for a slot, in order
         self._waiting: list[float] = []  # since when other threads wait for a call
         self._moved_at = clock()
-        self._slow_call: float | None = None
 
     @property
     def slot(self) -> Slot | None:
@@ -69,12 +64,11 @@ class Slots:
         slot: Slot | None = getattr(self._own, "slot", None)
         return slot
 
-    def enter(self, wait: float, typical: bool) -> None:
+    def enter(self, wait: float) -> None:
         """Take a slot for the current thread.
 
         Args:
             wait: How many seconds to wait for it.
-            typical: Whether the calls show how fast the provider usually is.
         """
         with self._changed:
             ticket, arrived = object(), self._clock()
@@ -87,7 +81,7 @@ class Slots:
             if not waited:
                 self._moved_at = self._clock()
             self._held += 1
-            self._own.slot = Slot(self._breaker.begin(), typical)
+            self._own.slot = Slot(self._breaker.begin())
 
     def leave(self) -> bool:
         """Return the slot of the current thread.
@@ -108,16 +102,14 @@ class Slots:
                 self._moved_at = self._clock()
             return self._breaker.ended(slot.answered, slot.probe)
 
-    def answer(self, seconds: float) -> None:
-        """Note an answer to a call that took so many seconds."""
+    def answer(self) -> None:
+        """Note an answer to a call."""
         slot = self.slot
         if slot is None:
             return
         with self._changed:
             slot.answered = True
             self._moved_at = self._clock()
-            if slot.typical:
-                self._slow_call = max(seconds, (self._slow_call or 0.0) * _FADES)
 
     def time_out(self) -> float:
         """Note a time-out, and return the seconds of the pause that it causes."""
@@ -139,9 +131,9 @@ class Slots:
             now = self._clock()
             room = min(self._limits.threads() // 2, self._spare() - len(self._queue))
             if len(self._waiting) >= room:
-                wait = min(wait, min(self._waiting, default=now) + _STUCK_SECONDS[1] - now)
+                wait = min(wait, min(self._waiting, default=now) + _STUCK_SECONDS - now)
                 if self._held >= self._limits.at_once():
-                    wait = min(wait, self._moved_at + self._patience() - now)
+                    wait = min(wait, self._moved_at + _STUCK_SECONDS - now)
                 if wait <= 0:
                     raise _busy()
             self._waiting.append(now)
@@ -168,7 +160,7 @@ class Slots:
             if self._queue[0] is ticket and self._held < self._limits.at_once():
                 return waited
             room = min(self._limits.threads() // 4, self._spare() - len(self._waiting))
-            until = ends if self._queue.index(ticket) < room else min(ends, self._moved_at + self._patience())
+            until = ends if self._queue.index(ticket) < room else min(ends, self._moved_at + _STUCK_SECONDS)
             if until <= now:
                 raise _busy()
             self._changed.wait(until - now)
@@ -178,13 +170,6 @@ class Slots:
         """Return how many threads may wait, so that a quarter of all stays free."""
         threads = self._limits.threads()
         return threads - threads // 4 - self._held
-
-    def _patience(self) -> float:
-        """Return the seconds without progress after which the provider is stuck."""
-        shortest, longest = _STUCK_SECONDS
-        if self._slow_call is None:
-            return longest
-        return min(max(_SLOW_CALLS * self._slow_call, shortest), longest)
 
 
 def _busy() -> ProviderBusy:

@@ -76,6 +76,11 @@ class HeldTimers(list[HeldTimer]):
 def held_timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldTimers]:
     """Hold every timer that is created in the block, and end all of them afterwards."""
     timers = HeldTimers()
+    for (
+        thread
+    ) in threading.enumerate():  # an object of an earlier test would set its next timer in this block
+        if isinstance(thread, threading.Timer):
+            thread.cancel()
 
     def make(*arguments: Any) -> HeldTimer:
         timers.append(HeldTimer(*arguments))

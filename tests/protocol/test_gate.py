@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 import pytest
 
@@ -60,7 +59,7 @@ class Site:
 
     def answer(self) -> None:
         """Note an answer of a fast provider."""
-        self.gate.answered(0.01)
+        self.gate.answered()
 
     def time_out(self, times: int = 1) -> None:
         """Let calls time out one after the other."""
@@ -86,7 +85,7 @@ def test_a_gate_without_limits_lets_every_call_pass() -> None:
     """Programs of one user have no such limits."""
     gate = CallGate()
     gate.timed_out()
-    gate.answered(0.01)
+    gate.answered()
     with ExitStack() as stack:
         for _ in range(100):
             stack.enter_context(gate.slot(0))
@@ -141,7 +140,7 @@ def test_a_burst_at_a_slow_provider_fails_nowhere() -> None:
         with site.gate.slot():
             most.append(inside.acquire(blocking=False))
             site.may_leave.wait(0.03)  # the provider's time to answer
-            site.gate.answered(0.01)
+            site.gate.answered()
             inside.release()
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -159,23 +158,22 @@ def _surplus(site: Site, threads: int) -> tuple[int, float]:
     began, refused = time.monotonic(), []
 
     def ask(_: int) -> None:
-        with suppress(ProviderBusy), site.gate.slot(1.5):
+        with suppress(ProviderBusy), site.gate.slot(2.5):
             pytest.fail("no slot became free")
         refused.append(time.monotonic() - began)
 
     with occupied(site), ThreadPoolExecutor(threads) as pool:
         list(pool.map(ask, range(threads)))
-    early = [seconds for seconds in refused if seconds < 1.4]
+    early = [seconds for seconds in refused if seconds < 2.4]
     return len(early), max(early, default=0)
 
 
 def test_a_quarter_of_the_threads_waits_at_a_stuck_provider() -> None:
-    """After 1 s without progress, the others are refused at the same moment. [T44]"""
+    """After 2 s without progress, the others are refused at the same moment. [T44]"""
     site = Site()
-    site.call(site.answer)  # a provider that is usually fast
     early, seconds = _surplus(site, 4)
     assert early == 4 - THREADS // 4
-    assert 0.9 < seconds < 1.4
+    assert 1.9 < seconds < 2.4
 
 
 def test_a_new_arrival_at_a_stuck_provider_is_refused_at_once(waiters: threading.Semaphore) -> None:
@@ -194,33 +192,11 @@ def _wait_and_leave(site: Site) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("calls", "patience"),
-    [
-        ([], 2.0),
-        ([0.01], 1.0),
-        ([0.4], 1.6),
-        ([3.0], 2.0),
-        ([0.01, 0.01, 0.4], 1.6),
-        ([0.4, 0.01, 0.01, 0.01], 4 * 0.4 * 0.9**3),
-    ],
-)
-def test_a_provider_is_stuck_after_four_times_the_duration_of_a_slow_call(
-    waiters: threading.Semaphore, calls: list[float], patience: float
-) -> None:
-    """This is at least 1 s and at most 2 s, and 2 s without a history. A slow call fades. [T44]"""
+def test_a_provider_is_stuck_after_two_seconds_without_progress(waiters: threading.Semaphore) -> None:
+    """Until then, any number of threads may wait, so that no login of a burst fails. [T44]"""
     site = Site(now=0.0)
-    for seconds in calls:
-        site.call(partial(site.gate.answered, seconds))
-    assert not _is_refused(site, patience - 0.05, waiters)
-    assert _is_refused(site, patience + 0.05, waiters)
-
-
-def test_the_fetch_of_a_document_is_no_history(waiters: threading.Semaphore) -> None:
-    site = Site(now=0.0)
-    with site.gate.slot(typical=False):
-        site.gate.answered(0.01)
-    assert not _is_refused(site, 1.9, waiters)
+    assert not _is_refused(site, 1.95, waiters)
+    assert _is_refused(site, 2.05, waiters)
 
 
 def _is_refused(site: Site, now: float, waiters: threading.Semaphore) -> bool:
@@ -250,7 +226,7 @@ def test_an_answer_is_progress_before_the_slot_is_free(waiters: threading.Semaph
             pool.submit(_wait_and_leave, site)
             assert waiters.acquire(timeout=_SECONDS)
         site.now = 1.9
-        site.gate.answered(1.9)
+        site.gate.answered()
         site.now = 2.1
         third = pool.submit(_wait_and_leave, site)
         _first(third, waiters)
@@ -374,7 +350,7 @@ def test_a_slot_with_an_answer_and_a_time_out_counts_as_timed_out() -> None:
     site = Site(now=100.0)
 
     def half() -> None:
-        site.gate.answered(0.01)
+        site.gate.answered()
         site.gate.timed_out()
 
     for _ in range(3):
