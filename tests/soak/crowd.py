@@ -16,6 +16,7 @@ _BROWSERS = "ab"
 _LIFE_SECONDS = (12.0, 45.0)
 _PAUSE_SECONDS = 0.35  # the mean pause between two acts of one browser
 _READ_SECONDS = 0.8  # the mean pause between two requests that only read
+_PATIENT_SECONDS = 5.0
 _CLOSING_SECONDS = 90.0
 
 _SIGNED_IN = {
@@ -75,6 +76,7 @@ class Crowd:
             for place in range(places)
         ]
         self._threads.append(threading.Thread(target=self._refuse_on, name="refused"))
+        self._threads.append(threading.Thread(target=self._stay_on, name="patient"))
 
     def start(self) -> None:
         """Let the users come."""
@@ -203,6 +205,20 @@ class Crowd:
             if Browser(life, "a", choice).sign_in():
                 life.violation("let in", "a user who may not sign in has a session")
             life.closed = "refused"
+
+    def _stay_on(self) -> None:
+        """One user stays signed in for the whole run, and only then needs the access token."""
+        life = self.new_life("user")
+        browser = Browser(life, "a", random.Random(f"{self._seed} patient"))  # noqa: S311  # not a secret
+        while not browser.sign_in() and not self._stop.wait(1):
+            pass
+        while not self._stop.wait(_PATIENT_SECONDS):
+            with self._errors_counted():
+                browser.status()
+        deadline = time.monotonic() + _CLOSING_SECONDS
+        while not browser.refresh() and time.monotonic() < deadline:
+            time.sleep(1.0)
+        life.closed = "stay"
 
 
 def _close_each(browsers: list[Browser]) -> bool:

@@ -81,10 +81,11 @@ class Journal:
         return f"{moment - self.started:8.3f}"
 
     def violation(self, name: str, text: str, history: Iterable[str] = ()) -> None:
-        """Count a violation, and log the first ones of each kind with the user's history."""
+        """Count and log a violation, and the user's history for the first ones of each kind."""
         with self._lock:
             self.counts[name] += 1
             if self.counts[name] > _LOGGED:
+                self.write(f"VIOLATION {name}: {text}")
                 return
             recent = [
                 f"{self.clock(fault.start)} to {self.clock(fault.end) if fault.end else '...'} {fault.kind}"

@@ -114,6 +114,11 @@ class Life:
             lines = list(self._history)
         return [*lines, *self.world.book.describe(self.user)]
 
+    def is_idle(self, seconds: float) -> bool:
+        """Return whether no session was used for a time in seconds."""
+        latest = max((session.seen for session in self.oracle.sessions), default=0.0)
+        return latest < time.monotonic() - seconds
+
     def remember(self, what: str, answer: Answer) -> None:
         """Keep a request that used the tokens."""
         with self._lock:
@@ -192,8 +197,8 @@ class Browser:
         elif not answer.failed:
             self._unexpected("view", answer)
 
-    def refresh(self) -> None:
-        """Refresh the access token."""
+    def refresh(self) -> bool:
+        """Refresh the access token, and return whether there was an answer other than a failure."""
         session, answer = self._as("POST", "/auth/refresh", JSON)
         self.life.remember("refresh", answer)
         if answer.status == 200:
@@ -206,6 +211,7 @@ class Browser:
             self._check("refresh", session, answer, False)
         elif not answer.failed:
             self._unexpected("refresh", answer)
+        return not answer.failed
 
     def log_out(self) -> bool:
         """Sign out, and return whether the site confirmed it."""

@@ -48,6 +48,7 @@ class Session:
         name: The browser's name, and a number.
         begun: When the callback was sent, in monotonic seconds.
         received: When its answer arrived.
+        seen: When the last request was sent that found it alive.
         endings: All that may have ended it.
     """
 
@@ -55,6 +56,7 @@ class Session:
     name: str
     begun: float
     received: float
+    seen: float = 0.0
     endings: list[Ending] = field(default_factory=list)
 
     def is_over(self, moment: float) -> bool:
@@ -199,6 +201,7 @@ class Oracle:
             if signed_in:
                 if over:
                     return Verdict.LET_IN
+                session.seen = start
                 session.endings = [ending for ending in session.endings if not _refuted(ending, start)]
                 return Verdict.FINE
             if not unsure:

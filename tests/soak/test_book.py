@@ -178,8 +178,10 @@ def test_a_signed_in_user_without_a_live_grant_is_found(desk: Desk) -> None:
     desk.store(tokens)
     session = Session("cookie", "a0", 1.0, 2.0)
     desk.life.oracle.signed_in(session)
-    assert desk.ledger.without_grant() == []
     revoke(desk.client, tokens)
+    assert desk.ledger.without_grant() == [], "the session may be idle for too long"
+    now = time.monotonic()
+    desk.life.oracle.check(session, now, now, signed_in=True)
     assert desk.ledger.without_grant() == [(desk.life, session)]
     desk.life.oracle.ending(session, 3.0, "logout")
     assert desk.ledger.without_grant() == []

@@ -10,7 +10,7 @@ from tests.soak.book import Book, Grant, Reuse
 from tests.soak.journal import Journal
 from tests.soak.life import Life, SignIn
 from tests.soak.oracle import Session
-from tests.soak.site import TIMEOUT_SECONDS
+from tests.soak.site import IDLE_SECONDS, STORED_SECONDS, TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Ledger:
         sign_in, stored = life.sign_in_of(grant), self.stored.get(grant.user, "")
         if stored in grant.uses:
             return self.cause(Reuse(grant, grant.uses[stored], time.monotonic()))
+        if grant.issued < time.monotonic() - STORED_SECONDS and life.is_idle(IDLE_SECONDS):
+            return "its record may expire with the idle sessions of the user"
         if sign_in and self._has_rival(grant, sign_in):
             return "another sign-in of the user at the same moment"
         if sign_in and sign_in.outcome == "lost" and killed(sign_in.start, sign_in.end):
@@ -98,9 +100,13 @@ class Ledger:
     def without_grant(self) -> list[tuple[Life, Session]]:
         """Return the users that are certainly signed in, without a grant that can be used."""
         live = {grant.tokens[-1] for grant in self.book.grants() if self.book.is_live(grant)}
-        found = []
+        found, now = [], time.monotonic()
         for life in self.lives.values():
-            sure = [session for session in life.oracle.sessions if not session.may_be_over(time.monotonic())]
+            sure = [
+                session
+                for session in life.oracle.sessions
+                if not session.may_be_over(now) and now - session.seen < IDLE_SECONDS / 2
+            ]
             if sure and self.stored.get(life.user) not in live:
                 found.append((life, sure[0]))
         return found
