@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ _STORES = ("redis", "sqlite")
 def main() -> int:
     """Run the test on each store, print the table, and return the exit code."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the servers, too
     seed = options.seed or random.randrange(1, 1_000_000)  # noqa: S311  # not a secret
     journals: dict[str, Journal] = {}
     for store in _STORES if options.store == "both" else (options.store,):

@@ -301,6 +301,8 @@ class Browser:
             outcome = "received"
             self.last_callback = callback
             self._world.journal.count("sign-ins")
+        elif outcome == "refused" and answer.status == 303 and action == "login":
+            self._world.journal.count("sign-ins that ended at once")
         elif outcome == "refused" and ((self.life.welcome and action == "login") or answer.status != 403):
             self._unexpected("callback", answer)
         if code:
@@ -321,7 +323,9 @@ class Browser:
         if earlier and ending:
             if session and not self._world.journal.disturbed(start, answer.end, self._world.store):
                 oracle.end(ending, answer.end)
-            elif session or answer.failed:  # with a broken store, the next request of the browser ends it
+            elif answer.failed or answer.status == 303:
+                # With a broken store, the next request of the browser ends it. Without a cookie, the new
+                # session may have ended at once, because the user signed out everywhere at the same time.
                 oracle.fail(ending, answer.end)
             else:
                 oracle.withdraw(earlier, ending)
