@@ -82,16 +82,17 @@ class Journal:
 
     def violation(self, name: str, text: str, history: Iterable[str] = ()) -> None:
         """Count and log a violation, and the user's history for the first ones of each kind."""
+        label = "VIOLATION" if name in MUST_BE_ZERO else "noteworthy"
         with self._lock:
             self.counts[name] += 1
             if self.counts[name] > _LOGGED:
-                self.write(f"VIOLATION {name}: {text}")
+                self.write(f"{label} {name}: {text}")
                 return
             recent = [
                 f"{self.clock(fault.start)} to {self.clock(fault.end) if fault.end else '...'} {fault.kind}"
                 for fault in self.faults[-8:]
             ]
-            lines = [f"VIOLATION {name}: {text}", *recent, *history]
+            lines = [f"{label} {name}: {text}", *recent, *history]
             self.write("\n    ".join(lines))
 
     def begin(self, kind: str) -> Fault:

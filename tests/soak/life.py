@@ -114,11 +114,6 @@ class Life:
             lines = list(self._history)
         return [*lines, *self.world.book.describe(self.user)]
 
-    def is_idle(self, seconds: float) -> bool:
-        """Return whether no session was used for a time in seconds."""
-        latest = max((session.seen for session in self.oracle.sessions), default=0.0)
-        return latest < time.monotonic() - seconds
-
     def remember(self, what: str, answer: Answer) -> None:
         """Keep a request that used the tokens."""
         with self._lock:

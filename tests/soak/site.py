@@ -13,7 +13,6 @@ from contextlib import suppress
 from tests.peers.web_server import TOKEN_SECRET, WebServer, children_of, settings_for
 from tests.soak.journal import Journal
 from tests.soak.places import Place, stopped
-from tests.soak.provider import ACCESS_SECONDS
 
 WORKERS = 4
 THREADS = 8
@@ -22,9 +21,6 @@ DOMAIN = "example.com"
 
 IDLE_SECONDS = 120
 """No user is idle for so long, but requests have to record that a session is in use."""
-
-STORED_SECONDS = ACCESS_SECONDS + 300
-"""A store with lifetimes may drop a token set at this age, unless its user has a session."""
 
 TIMEOUT_SECONDS = 3
 """Seconds for each call to the provider."""

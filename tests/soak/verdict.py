@@ -10,7 +10,7 @@ from tests.soak.book import Book, Grant, Reuse
 from tests.soak.journal import Journal
 from tests.soak.life import Life, SignIn
 from tests.soak.oracle import Session
-from tests.soak.site import IDLE_SECONDS, STORED_SECONDS, TIMEOUT_SECONDS
+from tests.soak.site import IDLE_SECONDS, TIMEOUT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,6 @@ class Ledger:
         sign_in, stored = life.sign_in_of(grant), self.stored.get(grant.user, "")
         if stored in grant.uses:
             return self.cause(Reuse(grant, grant.uses[stored], time.monotonic()))
-        if grant.issued < time.monotonic() - STORED_SECONDS and life.is_idle(IDLE_SECONDS):
-            return "its record may expire with the idle sessions of the user"
         if sign_in and self._has_rival(grant, sign_in):
             return "another sign-in of the user at the same moment"
         if sign_in and sign_in.outcome == "lost" and killed(sign_in.start, sign_in.end):
@@ -125,20 +123,17 @@ class Ledger:
         """
         for grant, cause in self.without_owner():
             life = self.lives[grant.user]
-            if cause:
-                self.journal.count(f"grants without owner, explained: {cause}")
-            else:
-                text = f"grant {grant.order} ({life.closed}), {life.sign_in_of(grant)}"
-                life.violation("grants without owner", text)
+            text = f"grant {grant.order} ({life.closed}), {life.sign_in_of(grant)}"
+            life.violation(f"grants without owner{_explained(cause)}", text)
         for reuse, history in reuses:
-            cause = self.cause(reuse)
-            if cause:
-                self.journal.count(f"burned families, explained: {cause}")
-            else:
-                first = self.journal.clock(reuse.first.start)
-                text = f"{reuse.grant.user}: grant {reuse.grant.order}, first use at {first}"
-                self.journal.violation("burned families", text, history)
+            first = self.journal.clock(reuse.first.start)
+            text = f"{reuse.grant.user}: grant {reuse.grant.order}, first use at {first}"
+            self.journal.violation(f"burned families{_explained(self.cause(reuse))}", text, history)
         for life, session in self.without_grant():
             life.violation("lost", f"the grant of session {session.name} ({life.closed})")
         for life in self.kept_tokens():
             life.violation("tokens kept after everywhere", life.closed)
+
+
+def _explained(cause: str) -> str:
+    return f", explained: {cause}" if cause else ""
