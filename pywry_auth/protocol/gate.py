@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pywry_auth.protocol.slots import Limits, Slots
 
 SLOT_SECONDS = 2.0
-"""Seconds for which a thread waits for a slot."""
+"""Seconds for which a thread waits for a slot of a provider that does not answer."""
 RUN_SECONDS = 5.0
 """Seconds for which a thread waits for the call of another thread."""
 
@@ -23,9 +23,9 @@ class CallGate:
 
     Without limits, every call passes at once. With limits:
 
-    - Only so many threads call the provider at the same time. Another thread waits for a slot, up to 2 s.
-    - While the provider answers, any number of threads may wait, so that no login of a burst fails. If it has
-      answered no call for 2 s, a quarter of the worker's threads may wait.
+    - Only so many threads call the provider at the same time. While it answers, any number of threads may
+      wait for a slot, up to 5 s, so that no login of a burst fails.
+    - If it has answered no call for 2 s, a quarter of the worker's threads may wait, up to 2 s.
     - After repeated time-outs, no thread waits for a while (see :class:`Breaker`).
 
     A fork gets a gate of its own: the threads of the parent do not exist in the child.
@@ -63,7 +63,8 @@ class CallGate:
         A block inside another one of the same thread uses the slot of the outer one.
 
         Args:
-            wait: How many seconds to wait for a slot; 0 to fail at once.
+            wait: How many seconds to wait for a slot if the provider does not answer; 0 to fail at once in
+                any case.
 
         Raises:
             ProviderBusy: There is no slot.

@@ -10,6 +10,7 @@ from pywry_auth.exceptions import ProviderBusy
 from pywry_auth.protocol.breaker import Breaker
 
 _RETRY_SECONDS = 5.0
+_LONGEST_WAIT = 5.0
 _STUCK_SECONDS = 2.0  # without progress; even a slow provider answers a call in this time
 
 
@@ -71,10 +72,10 @@ class Slots:
             wait: How many seconds to wait for it.
         """
         with self._changed:
-            ticket, arrived = object(), self._clock()
+            ticket = object()
             self._queue.append(ticket)
             try:
-                waited = self._await_turn(ticket, arrived + wait)
+                waited = self._await_turn(ticket, wait)
             finally:
                 self._queue.remove(ticket)
                 self._changed.notify_all()  # the next thread may have its turn too, or a longer wait
@@ -145,13 +146,13 @@ class Slots:
             self._waiting.remove(since)
             self._changed.notify_all()
 
-    def _await_turn(self, ticket: object, ends: float) -> bool:
+    def _await_turn(self, ticket: object, wait: float) -> bool:
         """Wait until the ticket is the first one and a slot is free.
 
         Returns:
             Whether the thread had to wait.
         """
-        waited = False
+        waited, arrived = False, self._clock()
         while True:
             now = self._clock()
             pause = self._breaker.pause(now)
@@ -160,7 +161,10 @@ class Slots:
             if self._queue[0] is ticket and self._held < self._limits.at_once():
                 return waited
             room = min(self._limits.threads() // 4, self._spare() - len(self._waiting))
-            until = ends if self._queue.index(ticket) < room else min(ends, self._moved_at + _STUCK_SECONDS)
+            # While the provider answers, a thread waits longer, so that no login of a burst fails.
+            until = min(self._moved_at + _STUCK_SECONDS, arrived + _LONGEST_WAIT if wait else arrived)
+            if self._queue.index(ticket) < room:
+                until = max(until, arrived + wait)
             if until <= now:
                 raise _busy()
             self._changed.wait(until - now)

@@ -199,6 +199,27 @@ def test_a_provider_is_stuck_after_two_seconds_without_progress(waiters: threadi
     assert _is_refused(site, 2.05, waiters)
 
 
+def test_a_thread_waits_longer_while_the_provider_answers(waiters: threading.Semaphore) -> None:
+    """Its slot becomes free later than after 2 s, but no later than after 5 s. [T44]"""
+    site = Site(now=0.0)
+    with ThreadPoolExecutor(1) as pool, occupied(site, AT_ONCE - 1), site.gate.slot():
+        waiting = pool.submit(_wait_briefly_and_leave, site)
+        assert waiters.acquire(timeout=_SECONDS)
+        for now in (1.5, 3.0, 4.5):
+            site.now = now
+            site.gate.answered()
+            assert waiters.acquire(timeout=_SECONDS), "the thread looks again, and waits on"
+        site.now = 5.1
+        site.gate.answered()
+        assert isinstance(waiting.exception(_SECONDS), ProviderBusy)
+        site.may_leave.set()
+
+
+def _wait_briefly_and_leave(site: Site) -> None:
+    with site.gate.slot(2):
+        pass
+
+
 def _is_refused(site: Site, now: float, waiters: threading.Semaphore) -> bool:
     """Return whether a third thread may not wait, if all slots were taken so many seconds ago."""
     site.now, site.may_leave = 0.0, threading.Event()
