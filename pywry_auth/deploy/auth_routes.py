@@ -71,7 +71,6 @@ class AuthRoutes:
         self.sessions = CurrentSessions(sessions, cookie, options.auth_header, options.enabled)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
-        self._lifecycle = lifecycle
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
         tokens.keep_for(options.session_ttl)

@@ -85,6 +85,8 @@ class Retries:
             return work()
         except AuthenticationError as error:
             _logger.warning("work in the background failed and is tried again: %s", error)
-        except Exception:
-            _logger.exception("work in the background failed unexpectedly and is tried again")
+        except Exception as error:  # noqa: BLE001  # a provider class of the application may raise any error
+            # Its text may quote a token, so that only its name is logged.
+            name = type(error).__name__
+            _logger.error("work in the background failed unexpectedly (%s) and is tried again", name)
         return time.time()

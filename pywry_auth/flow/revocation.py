@@ -23,6 +23,15 @@ ProviderOf = Callable[["OAuthTokenSet"], "OAuthProvider | None"]
 """Returns the provider that issued a token set; None if the application no longer uses it."""
 
 
+def issued_by(provider: OAuthProvider) -> ProviderOf:
+    """Return the function for an application with one provider.
+
+    Args:
+        provider: The provider. Token sets that it did not issue to this client have none.
+    """
+    return lambda tokens: provider if provider.issued_to_this_client(tokens) else None
+
+
 def revoke(
     provider: OAuthProvider,
     tokens: OAuthTokenSet,

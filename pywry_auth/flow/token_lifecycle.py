@@ -20,6 +20,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.flow.revocation import (
     ProviderOf,
+    issued_by,
     retry_revocations,
     revoke,
     revoke_queued,
@@ -407,14 +408,10 @@ def revoke_taken(provider: OAuthProvider | None, store: TokenStore, key: str, ta
     if provider is None or taken.foreign:
         return False
     if taken.tokens is None:
-        retry_revocations(store, lambda tokens: _issuer_of(tokens, provider), key)
+        retry_revocations(store, issued_by(provider), key)
     if not taken.removed or taken.tokens is None:
         return False
     return revoke_queued(provider, taken.tokens, store.revocations, taken.revocation)
-
-
-def _issuer_of(tokens: OAuthTokenSet, provider: OAuthProvider) -> OAuthProvider | None:
-    return provider if provider.issued_to_this_client(tokens) else None
 
 
 def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:

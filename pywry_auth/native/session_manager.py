@@ -12,7 +12,7 @@ from weakref import WeakMethod, finalize, ref
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
-from pywry_auth.flow.revocation import retry_revocations
+from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.refresh_timer import RefreshTimer
 from pywry_auth.single_flight import SingleFlight
@@ -253,11 +253,8 @@ class SessionManager:
 
         A failure is logged. The background timer calls this method too.
         """
-        provider = self._provider
         try:
-            retry_revocations(
-                self._store, lambda tokens: provider if provider.issued_to_this_client(tokens) else None
-            )
+            retry_revocations(self._store, issued_by(self._provider))
         except AuthenticationError as error:
             _logger.warning("revocations could not be tried again: %s", error)
 

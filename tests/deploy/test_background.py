@@ -59,11 +59,13 @@ def test_work_that_fails_is_tried_again() -> None:
     assert eventually(lambda: work.calls == 3 and not running())
 
 
-def test_an_unexpected_error_does_not_end_the_retries() -> None:
-    """It can come from a provider class of the application."""
-    work = Work(lambda: float("a number"))
+def test_an_unexpected_error_does_not_end_the_retries(caplog: pytest.LogCaptureFixture) -> None:
+    """It can come from a provider class of the application, and its text can quote a token. [T31]"""
+    work = Work(lambda: float("canary-token"))
     Retries(work.run).wake()
     assert eventually(lambda: work.calls == 2 and not running())
+    assert "ValueError" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_many_calls_start_one_thread() -> None:
