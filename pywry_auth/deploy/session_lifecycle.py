@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
-from pywry_auth.flow.subject import Subject, qualified_user_id
+from pywry_auth.flow.subject import Subject, completed_profile, qualified_user_id
 from pywry_auth.flow.token_lifecycle import revoke_taken, store_unsaved, take
 
 if TYPE_CHECKING:
@@ -190,10 +190,10 @@ class SessionLifecycle:
 
     def _roles(self, name: str, result: AuthFlowResult) -> list[str]:
         """Return the roles of a user who may sign in."""
-        profile, rules = result.user_info, self.options.rules
-        email = rules.email_of(self.providers.named(name), profile, result.tokens.access_token)
-        # Microsoft sends groups and roles only in the ID token. The profile's own claims take precedence.
-        subject = Subject({**result.tokens.id_token_claims, **profile}, email, name)
+        rules, tokens = self.options.rules, result.tokens
+        profile = completed_profile(result.user_info, tokens.id_token_claims)
+        email = rules.email_of(self.providers.named(name), profile, tokens.access_token)
+        subject = Subject(profile, email, name)
         rules.require_admitted(subject)
         return rules.roles_of(subject)
 

@@ -40,6 +40,23 @@ class Subject:
         return (qualified_user_id(self.provider, str(self.profile[source])), source) if source else None
 
 
+def completed_profile(profile: Claims, claims: Claims) -> Claims:
+    """Return a profile with the claims of the ID token that it lacks.
+
+    Microsoft, for example, sends groups, roles and the origin of a guest only in the ID token. A claim that
+    says whether an address is verified applies only to the address beside which it stands.
+
+    Args:
+        profile: The profile from the UserInfo endpoint.
+        claims: The claims of the validated ID token of the same user; empty without one.
+    """
+    if "email" not in profile:
+        profile = _without_verification(profile)
+    elif claims.get("email") != profile["email"]:
+        claims = _without_verification(claims)
+    return {**claims, **profile}
+
+
 def user_id(profile: Claims) -> str:
     """Return the first non-empty of ``sub``, ``id``, ``login`` and ``email``.
 
@@ -87,6 +104,10 @@ def canonical_email(address: object) -> str | None:
     if not name or not domain or "@" in domain or set(address) & set(' "<>(),;:\\[]') or domain.endswith("."):
         return None
     return f"{name}{at}{domain}".lower()
+
+
+def _without_verification(claims: Claims) -> Claims:
+    return {name: value for name, value in claims.items() if name not in ("email_verified", "xms_edov")}
 
 
 def _source(profile: Claims, names: tuple[str, ...]) -> str | None:

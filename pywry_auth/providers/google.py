@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.google_addresses import ISSUER, is_hosted_by_google
 
-_ISSUER = "https://accounts.google.com"
 # "also returned for legacy implementations": https://developers.google.com/identity/openid-connect/reference
 _LEGACY_ISSUER = "accounts.google.com"
 # https://accounts.google.com/.well-known/openid-configuration
 _ENDPOINTS = ProviderMetadata(
-    issuer=_ISSUER,
+    issuer=ISSUER,
     authorization_endpoint="https://accounts.google.com/o/oauth2/v2/auth",
     token_endpoint="https://oauth2.googleapis.com/token",
     userinfo_endpoint="https://openidconnect.googleapis.com/v1/userinfo",
@@ -54,7 +54,20 @@ class GoogleProvider(OAuthProvider):
         prompt = " ".join(dict.fromkeys([*prompts, "consent"]))
         return {**super().authorization_parameters(extra), "access_type": "offline", "prompt": prompt}
 
+    def verified_email(self, profile: Claims, access_token: str) -> str | None:
+        """Return the account's address if Google provides its mailbox.
+
+        That is an address of gmail.com, or of the organisation that ``hd`` names. Google verified any other
+        address only once, when the account was created.
+
+        Args:
+            profile: The user's profile, with the claims of the ID token that it lacks.
+            access_token: Not used.
+        """
+        email = super().verified_email(profile, access_token)
+        return email if email is not None and is_hosted_by_google(email, profile) else None
+
     def expected_issuer(self, claims: Claims) -> str:
         """Return Google's issuer, under the name that the token has."""
         issuer = super().expected_issuer(claims)
-        return _LEGACY_ISSUER if issuer == _ISSUER and claims.get("iss") == _LEGACY_ISSUER else issuer
+        return _LEGACY_ISSUER if issuer == ISSUER and claims.get("iss") == _LEGACY_ISSUER else issuer

@@ -10,6 +10,7 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import HTTPOptions
+from pywry_auth.providers.google_addresses import ISSUER, is_hosted_by_google
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
@@ -115,15 +116,22 @@ class ProviderHooks:
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's verified e-mail address, or None (OIDC Core §5.1).
 
+        An address of a Google account counts only if Google provides its mailbox. This also applies if Google
+        is configured with the class for another provider.
+
         Args:
-            profile: The user's profile. Some providers send ``email_verified`` as a string.
+            profile: The user's profile, with the claims of the ID token that it lacks. Some providers send
+                ``email_verified`` as a string.
             access_token: The user's access token, for a provider with a separate endpoint for addresses.
 
         Raises:
             AuthenticationError: That endpoint did not answer.
         """
         email, verified = profile.get("email"), profile.get("email_verified")
-        return email if isinstance(email, str) and (verified is True or verified == "true") else None
+        if not isinstance(email, str) or not (verified is True or verified == "true"):
+            return None
+        at_google = self.is_recorded_issuer(ISSUER) or self.options.authorize_url.startswith(f"{ISSUER}/")
+        return None if at_google and not is_hosted_by_google(email, profile) else email
 
     def require_endpoint(self, member: str) -> str:
         """Return a required member of the metadata.

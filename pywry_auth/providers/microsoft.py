@@ -101,10 +101,12 @@ class MicrosoftProvider(OAuthProvider):
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's address from the one tenant.
 
-        Returns None if the users of every tenant may sign in.
+        Returns None if the users of every tenant may sign in. A guest has the address of another
+        organisation, over which the tenant has no control. It counts only if Microsoft has verified the owner
+        of its domain (``xms_edov``).
 
         Args:
-            profile: The user's profile.
+            profile: The user's profile, with the claims of the ID token that it lacks.
             access_token: Not used.
 
         Raises:
@@ -114,9 +116,11 @@ class MicrosoftProvider(OAuthProvider):
         # This optional claim says whether the domain of the address is verified:
         # https://learn.microsoft.com/entra/identity-platform/optional-claims-reference
         owned = profile.get("xms_edov")
-        denied = not (verified is None or verified is True) or owned not in (None, True, "true", "1")
-        ours = self._tenant() not in (_TENANT, _CONSUMERS)
-        return email if ours and not denied and isinstance(email, str) else None
+        if not isinstance(email, str) or self._tenant() in (_TENANT, _CONSUMERS):
+            return None
+        if not (verified is None or verified is True) or (owned is not None and not _is_true(owned)):
+            return None
+        return email if _is_true(owned) or not _is_guest(profile) else None
 
     def request_revocation(self, token: str) -> bool | None:
         """Return None: Microsoft has no token revocation (RFC 7009)."""
@@ -185,6 +189,17 @@ def _names_issuer(name: str, issuer: str) -> bool:
     """Return whether a name is the issuer, with a GUID for ``{tenantid}``."""
     pattern = _GUID.pattern.join(re.escape(part) for part in issuer.split(_TENANT))
     return re.fullmatch(pattern, name) is not None
+
+
+def _is_guest(claims: Claims) -> bool:
+    # For a guest, "idp" names the issuer of the account's own tenant, and the optional claim "acct" is 1:
+    # https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
+    signed_in_by = claims.get("idp")
+    return signed_in_by not in (None, claims.get("iss")) or claims.get("acct") not in (None, 0, "0")
+
+
+def _is_true(value: object) -> bool:
+    return value is True or value in ("true", "1")
 
 
 def _is_guid(name: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
-from pywry_auth.flow.subject import Subject, canonical_email, user_id
+from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, user_id
 
 ADMIN = "admin@example.com"
 
@@ -44,6 +44,35 @@ def test_a_profile_without_a_user_id_is_refused(profile: dict[str, Any]) -> None
     with pytest.raises(AuthenticationError, match="sub, id, login and email") as caught:
         user_id(profile)
     assert caught.value.error == ErrorCode.NO_USER_ID
+
+
+@pytest.mark.parametrize(
+    ("profile", "claims", "completed"),
+    [
+        ({"sub": "s"}, {"sub": "s", "groups": ["g"]}, {"sub": "s", "groups": ["g"]}),
+        ({"sub": "s", "groups": []}, {"sub": "s", "groups": ["g"]}, {"sub": "s", "groups": []}),
+        ({"sub": "s", "email": "e"}, {}, {"sub": "s", "email": "e"}),
+        ({"email": "e"}, {"email": "e", "email_verified": True}, {"email": "e", "email_verified": True}),
+        ({"email": "e"}, {"email": "f", "email_verified": True}, {"email": "e"}),
+        ({"email": "e"}, {"email_verified": True, "xms_edov": True}, {"email": "e"}),
+        ({"email_verified": True}, {"email": "f"}, {"email": "f"}),
+        (
+            {"email_verified": True},
+            {"email": "f", "email_verified": False},
+            {"email": "f", "email_verified": False},
+        ),
+        (
+            {"email": "e", "email_verified": False},
+            {"email": "e", "email_verified": True},
+            {"email": "e", "email_verified": False},
+        ),
+    ],
+)
+def test_a_profile_is_completed_from_the_id_token(
+    profile: dict[str, Any], claims: dict[str, Any], completed: dict[str, Any]
+) -> None:
+    """The verification of one address is never applied to another. [T46]"""
+    assert completed_profile(profile, claims) == completed
 
 
 @pytest.mark.parametrize(

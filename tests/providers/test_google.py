@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -14,12 +15,14 @@ from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshE
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.pkce import PKCEChallenge
+from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.google import GoogleProvider
+from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.person import Person, parameters_of
 from tests.protocol.issuer import REDIRECT_URI
 from tests.protocol.refusal import everything_told
-from tests.providers.imitations.google import SUBJECT, Google
+from tests.providers.imitations.google import ISSUER, SUBJECT, Google
 from tests.providers.imitations.imitation import CLIENT_ID
 from tests.providers.site import Site, come_back, signed_in
 
@@ -114,6 +117,59 @@ def test_an_unverified_address_makes_no_administrator(google: Google) -> None:
     """``email_verified`` must be true. [P23]"""
     google.profile["email_verified"] = False
     assert Site(google.provider(), admin_users="alice@example.com").roles() == ["viewer"]
+
+
+@pytest.mark.parametrize(
+    ("email", "organisation", "counts"),
+    [
+        ("alice@example.com", "example.com", True),
+        ("alice@Example.COM", "EXAMPLE.com", True),
+        ("alice@gmail.com", None, True),
+        ("Alice@GMAIL.com", None, True),
+        ("alice@example.com", None, False),
+        ("alice@example.com", "example.org", False),
+        ("alice@example.com", "", False),
+        ("alice@example.com", ["example.com"], False),
+        ("alice@example.com", True, False),
+        ("alice@sub.example.com", "example.com", False),
+        ("alice@gmail.com.example.com", None, False),
+        ("alice@notgmail.com", None, False),
+        ("mallory@gmail.com@example.com", "", False),
+        ("mallory@example.com@gmail.com", None, True),  # no rule matches an address with two signs
+    ],
+)
+def test_an_address_counts_only_if_google_provides_its_mailbox(
+    email: str, organisation: Any, counts: bool
+) -> None:
+    """Another address was verified once, so a former employee could still have it. [T46]
+
+    The same accounts can also be used with the class for any OpenID provider, or with explicit endpoints.
+    """
+    profile = {"sub": SUBJECT, "email": email, "email_verified": True}
+    profile |= {} if organisation is None else {"hd": organisation}
+    custom = OAuthProvider(
+        CLIENT_ID, authorize_url=f"{ISSUER}/o/oauth2/v2/auth", token_url="https://oauth2.googleapis.com/token"
+    )
+    for provider in (
+        GoogleProvider(CLIENT_ID),
+        GenericOIDCProvider(CLIENT_ID, issuer_url=ISSUER),
+        custom,
+    ):
+        assert (provider.verified_email(profile, "") == email) is counts, provider
+
+
+def test_an_account_of_no_organisation_gets_no_role_and_no_access(google: Google) -> None:
+    """The address of a company does not make an account one of the company's. [T46]"""
+    del google.profile["hd"]
+    assert Site(google.provider(), admin_users="alice@example.com").roles() == ["viewer"]
+    response = come_back(Site(google.provider(), allowed_email_domains="example.com").browser())
+    assert response.status_code == 403
+
+
+def test_the_organisation_may_stand_in_the_id_token_only(google: Google) -> None:
+    """The ID token is validated and belongs to the same account. [T46]"""
+    google.claims["hd"] = google.profile.pop("hd")
+    assert Site(google.provider(), admin_users="alice@example.com").roles() == ["viewer", "admin"]
 
 
 def test_a_grant_that_the_user_withdrew_has_ended(google: Google) -> None:

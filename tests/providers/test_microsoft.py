@@ -329,6 +329,35 @@ def test_an_unverified_address_is_not_trusted() -> None:
     assert provider.verified_email({"preferred_username": "a@example.com"}, "") is None
 
 
+@pytest.mark.parametrize(
+    ("origin", "trusted"),
+    [
+        ({}, True),
+        ({"idp": f"https://sts.windows.net/{TENANT}/", "iss": f"https://sts.windows.net/{TENANT}/"}, True),
+        ({"acct": 0}, True),
+        ({"acct": "0"}, True),
+        ({"idp": "live.com"}, False),
+        ({"idp": "https://sts.windows.net/99999999-8888-7777-6666-555555555555/"}, False),
+        ({"idp": "mail"}, False),
+        ({"idp": ["https://login.microsoftonline.com"]}, False),
+        ({"acct": 1}, False),
+        ({"acct": "1"}, False),
+        ({"acct": 1, "xms_edov": True}, True),
+        ({"idp": "google.com", "xms_edov": "1"}, True),
+        ({"idp": "facebook.com", "xms_edov": False}, False),
+        ({"idp": "live.com", "email_verified": True}, False),
+    ],
+)
+def test_the_address_of_a_guest_does_not_count(origin: dict[str, Any], trusted: bool) -> None:
+    """A guest's address belongs to another organisation. UserInfo does not say who is a guest. [T46]"""
+    with Microsoft(TENANT) as microsoft:
+        microsoft.claims |= {"tid": TENANT, **{name: origin[name] for name in origin if name != "iss"}}
+        if "iss" in origin:
+            microsoft.claims["idp"] = f"{microsoft.url}/{TENANT}/v2.0"
+        roles = Site(microsoft.provider(), admin_users="alice@example.com").roles()
+    assert ("admin" in roles) is trusted
+
+
 def test_a_domain_of_personal_accounts_is_not_a_tenant() -> None:
     """The tenant of all personal accounts verifies no addresses. [T14]"""
     with Microsoft(DOMAIN) as microsoft:

@@ -1,0 +1,22 @@
+"""Google's rule for the e-mail addresses of its accounts."""
+
+from __future__ import annotations
+
+from pywry_auth.models import Claims
+
+ISSUER = "https://accounts.google.com"
+
+
+def is_hosted_by_google(email: str, profile: Claims) -> bool:
+    """Return whether Google itself provides the mailbox of an account's address.
+
+    Anyone who can read one mail to an address can create a Google account with it. Google verifies such an
+    address once, so it proves neither the account's organisation nor that the user still has the mailbox
+    (https://developers.google.com/identity/gsi/web/guides/verify-google-id-token).
+
+    Args:
+        email: The account's address.
+        profile: The account's claims; ``hd`` is the domain of its organisation.
+    """
+    domain, organisation = email.rpartition("@")[2].lower(), profile.get("hd")
+    return domain == "gmail.com" or (isinstance(organisation, str) and organisation.lower() == domain)
