@@ -30,7 +30,19 @@ _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
 def _commas(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    entries = [part.strip() for part in value.split(",") if part.strip()]
+    # An empty list may admit every user or store records without encryption, so it must be intended.
+    if value.strip() and not entries:
+        raise ValueError("the list has commas but no entry: name an entry, or remove the variable")
+    return entries
+
+
+def _domains(entries: list[str]) -> list[str]:
+    if not all(re.fullmatch(r"@?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", entry) for entry in entries):
+        raise ValueError("each entry must be a domain in ASCII, without a wildcard and without a user")
+    return entries
 
 
 def _pairs(value: object) -> object:
@@ -72,6 +84,7 @@ TokenBackend = Annotated[str, AfterValidator(_backend)]
 StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
 """Without the keyring, which belongs to one user."""
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
+DomainList = Annotated[CommaList, AfterValidator(_domains)]
 SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
 EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]
 RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
@@ -257,8 +270,10 @@ class DeploySettings(_Section):
             "and `ALLOWED_EMAIL_DOMAINS` are empty, every user of the provider may sign in."
         ),
     )
-    allowed_email_domains: CommaList = Field(
-        default=[], description="Domains of verified e-mail addresses that may sign in, separated by commas."
+    allowed_email_domains: DomainList = Field(
+        default=[],
+        description="Domains of verified e-mail addresses that may sign in, separated by commas.",
+        examples=["example.com"],
     )
     roles_claim: str = Field(
         default="", description="The claim that lists a user's groups or roles, for `ROLE_MAP`."

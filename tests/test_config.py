@@ -43,7 +43,7 @@ def choice(default: str, *others: str) -> tuple[Any, list[tuple[str, Any]], list
 
 def commas(*default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
     samples = [("a@example.com", ["a@example.com"]), (" a , b,,", ["a", "b"]), ('["a"]', ['["a"]'])]
-    return list(default), samples, []
+    return list(default), samples, [",", " , ,"]
 
 
 def rate(default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
@@ -94,7 +94,11 @@ THE_SITE: Table = {
     "DEFAULT_ROLES": commas("viewer"),
     "ADMIN_USERS": commas(),
     "ALLOWED_USERS": commas(),
-    "ALLOWED_EMAIL_DOMAINS": commas(),
+    "ALLOWED_EMAIL_DOMAINS": (
+        [],
+        [("example.com", ["example.com"]), (" @example.com,corp,", ["@example.com", "corp"])],
+        [",", "*", "*.example.com", "@", "a@example.com", "example.com.", "exämple.com", "a b"],
+    ),
     "ROLES_CLAIM": text("", "groups"),
     "ROLE_MAP": (
         {},
@@ -111,7 +115,7 @@ THE_SITE: Table = {
     "REDIS_PREFIX": text("pywry"),
     "SESSION_TTL": seconds(86400),
     "SESSION_IDLE_TTL": seconds(0, zero=True),
-    "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], []),
+    "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], [","]),
     "ENCRYPTION_KEYS": ([], [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])], []),
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
     "TRUSTED_PROXY_HOPS": (0, [("1", 1), ("16", 16)], ["-1", "17", "canary", "1.5"]),
@@ -297,6 +301,15 @@ def test_a_file_is_read_only_when_it_is_named(tmp_path: Path) -> None:
     assert named.oauth2 is not None
     assert named.oauth2.token_url == "https://canary.example.com"
     assert named.deploy.redis_prefix == "file"
+
+
+@pytest.mark.parametrize(
+    "name", ["ALLOWED_USERS", "ALLOWED_EMAIL_DOMAINS", "TOKEN_SECRET", "ENCRYPTION_KEYS"]
+)
+def test_a_list_without_an_entry_is_not_an_empty_list(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An empty list admits every user, or stores records without encryption. [T45]"""
+    monkeypatch.setenv(DEPLOY + name, " , ")
+    assert "no entry" in refused()
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
