@@ -80,6 +80,11 @@ class ErrorCode(StrEnum):
         403,
     )
     CROSS_SITE_REQUEST = "cross_site_request", "Another site caused the request.", 403
+    NOT_A_NAVIGATION = (
+        "not_a_navigation",
+        "A frame, an image, a script or a prefetch requested a sign-in page.",
+        400,
+    )
     RATE_LIMITED = "rate_limited", "Too many logins were started from one client address.", 429
     LOGIN_REQUIRED = "login_required", "The page is for signed-in users only.", 401
     NOT_SIGNED_IN = "not_signed_in", "No user is signed in.", 401

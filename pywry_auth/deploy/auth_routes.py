@@ -16,6 +16,7 @@ from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.login_views import LoginViews
+from pywry_auth.deploy.navigation import opens_a_page
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.deploy")
 _BY_NAME: Mapping[str, Route] = {route.name: route for route in ROUTES}
 _LOGINS = ("login", "callback")
+_NO_NAVIGATION = (
+    "A sign-in begins and ends in a tab or window of its own, not in a frame, a script or a prefetch: open "
+    "this site's sign-in link there."
+)
 _CALLING = ("callback", "refresh", "logout")  # the routes that call the provider in any case
 
 
@@ -124,10 +129,8 @@ class AuthRoutes:
                 the name of the provider.
         """
         site = self.site(request, mount)
-        if name in _CALLING:
-            self._retries.look()
         try:
-            response = self._before(name, site) or self._views[name](site, **path)
+            response = self._before(name, site) or self._view(name, site, path)
         except AuthenticationError as error:
             if name in _LOGINS:
                 response = self._logins.failed(site, error, **path)
@@ -178,6 +181,11 @@ class AuthRoutes:
         """
         return f"{route.path}/{parameter}" if route.per_provider and self.providers.several else route.path
 
+    def _view(self, name: str, site: Site, path: Mapping[str, str]) -> Response:
+        if name in _CALLING:
+            self._retries.look()
+        return self._views[name](site, **path)
+
     def _before(self, name: str, site: Site) -> Response | None:
         method = site.request.method
         if method == "HEAD" and name in _LOGINS:
@@ -186,6 +194,11 @@ class AuthRoutes:
             require_own_request(site.request, site.origin)
         if not self.options.enabled and name != "status":
             return refusal(site, ErrorCode.AUTH_DISABLED, "Sign-in is switched off on this site.")
+        if method == "GET" and name in _LOGINS and not opens_a_page(site.request):
+            # Any site's page can send this request, as often as it wants. So it counts as nothing, not even
+            # as a failed login.
+            again = site.login_path(safe_path(site.parameter("next"), ""))
+            return refusal(site, ErrorCode.NOT_A_NAVIGATION, _NO_NAVIGATION, again=again)
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
 
     def private(self, response: Response) -> Response:

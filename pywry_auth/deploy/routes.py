@@ -102,7 +102,11 @@ ROUTES = (
         "/login",
         "Sign in at the provider",
         302,
-        others={400: "The provider is unknown.", 429: "Too many sign-ins from this address.", **_OUTAGES},
+        others={
+            400: "The provider is unknown, or a frame, an image or a prefetch sent the request.",
+            429: "Too many sign-ins from this address.",
+            **_OUTAGES,
+        },
         query={
             "next": "Path of this site that follows the login.",
             "provider": "Name of one of several providers.",
@@ -117,6 +121,7 @@ ROUTES = (
         others={
             400: "No sign-in is pending in this browser, or the sign-in failed.",
             403: "The user declined, or may not sign in here.",
+            429: "Too many sign-ins from this address: reload the page later.",
             **_OUTAGES,
         },
         query=_RESPONSE,

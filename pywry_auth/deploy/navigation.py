@@ -1,0 +1,29 @@
+"""Tells navigations from requests that pages and browsers make by themselves (Fetch Metadata)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from werkzeug.wrappers import Request
+
+_PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")  # older browsers have names of their own
+_AHEAD = ("prefetch", "preview")
+
+
+def opens_a_page(request: Request) -> bool:
+    """Return whether a request can be a person's navigation in a tab or window.
+
+    Images, frames, scripts and prefetches are no such requests. A client without these headers, such as an
+    old browser or a program, may navigate.
+
+    Args:
+        request: Any request.
+    """
+    headers = request.headers
+    if headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
+        return False
+    if headers.get("Sec-Fetch-Dest", "document") != "document":  # a frame's mode is navigate too
+        return False
+    purposes = [headers.get(name, "").lower() for name in _PURPOSES]
+    return not any(word in purpose for purpose in purposes for word in _AHEAD)
