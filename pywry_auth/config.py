@@ -340,7 +340,10 @@ class DeploySettings(_Section):
     )
     login_rate_limit: Rate = Field(
         default="30/minute",
-        description="How many logins one client address may begin.",
+        description=(
+            "How many logins one client address may begin, and how many it may finish. An IPv6 network of "
+            "64 bits counts as one address."
+        ),
         examples=["30/minute"],
     )
     refresh_rate_limit: Rate = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -30,6 +31,7 @@ from pywry_auth.models import UserSession
 from pywry_auth.state.browsers import BrowserSessions
 
 if TYPE_CHECKING:
+    from pywry_auth.backends.base import Backend
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.state.pending import PendingStore
@@ -80,14 +82,10 @@ class AuthRoutes:
         tokens.revocations.on_postponed(self._retries.wake)
         tokens.keep_for(options.session_ttl)
         logins = PendingLogins(providers, pending, binding, options.use_pkce)
-        limit = RateLimit(
-            sessions.backend,
-            "login_rate",
-            options.login_limit,
-            options.login_window,
-            "Too many sign-ins from your network",
-        )
-        self._logins = LoginViews(providers, logins, limit, self.sessions, lifecycle)
+        limit = _login_limit(sessions.backend, options)
+        # A counter of its own: logins that were begun over hours can be finished all at once.
+        returns = replace(limit, kind="callback_rate", remedy="reload this page")
+        self._logins = LoginViews(providers, logins, limit, returns, self.sessions, lifecycle)
         refreshes = RateLimit(
             sessions.backend,
             "refresh_rate",
@@ -206,6 +204,11 @@ class AuthRoutes:
         response.headers["Cache-Control"] = "no-store"
         response.vary.update(("Cookie", self.options.auth_header))
         return response
+
+
+def _login_limit(backend: Backend, options: DeployOptions) -> RateLimit:
+    text = "Too many sign-ins from your network"
+    return RateLimit(backend, "login_rate", options.login_limit, options.login_window, text)
 
 
 def _allow(route: Route) -> str:

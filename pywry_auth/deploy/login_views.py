@@ -17,7 +17,7 @@ from pywry_auth.exceptions import AuthenticationError, ProviderBusy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, emit
 from pywry_auth.pages.web import choose_provider
-from pywry_auth.state.pending import STALE_STATES, PendingAuthorization
+from pywry_auth.state.pending import STALE_STATES, FoundLogin, PendingAuthorization
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -42,7 +42,8 @@ class LoginViews:
     Args:
         providers: The providers where users sign in.
         pending: The logins that wait for the provider's response.
-        limit: The limit of logins for each client.
+        limit: The limit of logins that each client begins.
+        returns: The limit of logins that each client finishes.
         sessions: Finds the session of a request.
         lifecycle: Begins sessions.
     """
@@ -50,6 +51,7 @@ class LoginViews:
     providers: Providers
     pending: PendingLogins
     limit: RateLimit
+    returns: RateLimit
     sessions: CurrentSessions
     lifecycle: SessionLifecycle
 
@@ -76,26 +78,42 @@ class LoginViews:
             site: The site.
             name: The provider's name; empty for the only one.
         """
+        gate, parameters = self.providers.named(name).gate, site.parameters
         try:
+            # Any site's page can link to a callback without a pending login. It costs no slot and no count.
+            found = self.pending.find(site.request, name, parameters)
+        except AuthenticationError as error:
+            return self._stale(site, error)
+        next_path = found.login.next_url
+        try:
+            if not found.login.expired:
+                self.returns.spend(client_network(site.request.remote_addr))
             # Take the slot before the pending login: a callback that is refused can then be reloaded.
-            with self.providers.named(name).gate.slot():
-                return self._returned(site, name)
+            with gate.slot():
+                return self._returned(site, found, parameters)
         except ProviderBusy as error:
-            raise ProviderBusy(_RELOAD, retry_after=error.retry_after) from error
+            busy = ProviderBusy(_RELOAD, retry_after=error.retry_after)
+            return self.failed(site, busy, name, next_path)
+        except AuthenticationError as error:
+            return self.failed(site, error, name, next_path)
 
-    def _returned(self, site: Site, name: str) -> Response:
-        parameters = site.parameters
+    def _returned(self, site: Site, found: FoundLogin, parameters: ResponseParameters) -> Response:
         try:
-            pending = self.pending.take(site.request, name, parameters)
+            pending = self.pending.redeem(found)
         except AuthenticationError as error:
-            # The visitor reloaded the page, went back, or finished this login second in another tab.
-            if error.error in STALE_STATES and self.sessions.of(site.request) is not None:
-                return redirect_to(site.absolute(site.home))
-            raise
-        try:
-            return self._late(site, pending) if pending.expired else self._finish(site, pending, parameters)
-        except AuthenticationError as error:
-            return self.failed(site, error, name, pending.next_url)
+            return self._stale(site, error)
+        return self._late(site, pending) if pending.expired else self._finish(site, pending, parameters)
+
+    def _stale(self, site: Site, error: AuthenticationError) -> Response:
+        """Respond to a callback without a pending login.
+
+        Raises:
+            AuthenticationError: The error, unless the user is signed in.
+        """
+        # The visitor reloaded the page, went back, or finished this login second in another tab.
+        if error.error in STALE_STATES and self.sessions.of(site.request) is not None:
+            return redirect_to(site.absolute(site.home))
+        raise error
 
     def failed(
         self, site: Site, error: AuthenticationError, name: str = "", next_path: str | None = None

@@ -38,7 +38,8 @@ class DeployOptions:
         public_base_url: The site's URL for browsers; empty for the URL of the request.
         trusted_proxy_hops: Number of proxies in front whose forwarded headers are trusted.
         cookie_secure: ``auto``, ``true`` or ``false``.
-        login_limit: How many logins one client address may begin within ``login_window``.
+        login_limit: How many logins one client address may begin, and how many it may finish, within
+            ``login_window``.
         login_window: The period of ``login_limit``.
         refresh_limit: How many times one session may refresh its tokens within ``refresh_window``.
         refresh_window: The period of ``refresh_limit``.

@@ -10,7 +10,7 @@ from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import ResponseParameters, begin
-from pywry_auth.state.pending import PENDING_SECONDS, PendingAuthorization, PendingStore
+from pywry_auth.state.pending import PENDING_SECONDS, FoundLogin, PendingAuthorization, PendingStore
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
@@ -70,8 +70,8 @@ class PendingLogins:
         cookie.set(response, value, BINDING_SECONDS, site.secure_cookies)
         return response
 
-    def take(self, request: Request, name: str, parameters: ResponseParameters) -> PendingAuthorization:
-        """Remove and return the login that a response belongs to.
+    def find(self, request: Request, name: str, parameters: ResponseParameters) -> FoundLogin:
+        """Return the login that a response belongs to, without removing it.
 
         Args:
             request: The request that contains the response.
@@ -94,7 +94,15 @@ class PendingLogins:
                 "this site.",
                 error=ErrorCode.COOKIE_MISSING,
             )
-        return self.pending.take(states[0], bindings, name)
+        return self.pending.find(states[0], bindings, name)
+
+    def redeem(self, found: FoundLogin) -> PendingAuthorization:
+        """Remove and return a login that :meth:`find` returned.
+
+        Raises:
+            AuthenticationError: Another request redeemed it in the meantime (``state_used``).
+        """
+        return self.pending.redeem(found)
 
     def browsers(self, request: Request) -> list[str]:
         """Return the digests of a request's genuine binding cookies."""

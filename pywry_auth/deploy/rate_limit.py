@@ -27,6 +27,7 @@ class RateLimit:
         limit: How many actions are allowed in a window.
         window: Length of the window in seconds.
         text: The condition for visitors, without a full stop: ``Too many sign-ins from your network``.
+        remedy: The step that helps after the window: ``try again``.
     """
 
     backend: Backend
@@ -34,6 +35,7 @@ class RateLimit:
     limit: int
     window: float
     text: str
+    remedy: str = "try again"
 
     def spend(self, client: str) -> None:
         """Count one action of a client.
@@ -46,7 +48,7 @@ class RateLimit:
         """
         if self.backend.count(f"{self.kind}:{client}", self.window) > self.limit:
             raise AuthenticationError(
-                f"{self.text}: wait {self.window:g} seconds and try again.",
+                f"{self.text}: wait {self.window:g} seconds and {self.remedy}.",
                 error=ErrorCode.RATE_LIMITED,
                 timeout=self.window,
                 retry_after=self.window,

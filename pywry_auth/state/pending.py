@@ -38,7 +38,8 @@ class PendingAuthorization:
         binding: The digest of the cookie that binds the login to the browser that started it.
         next_url: The address to which the browser goes after the login.
         restarted: Whether the login replaces an expired one, which happens only once.
-        expired: Whether the login exceeded its lifetime; set only by :meth:`PendingStore.take`.
+        expired: Whether the login exceeded its lifetime; set only by :meth:`PendingStore.find` and
+            :meth:`PendingStore.take`.
     """
 
     request: AuthorizationRequest
@@ -47,6 +48,21 @@ class PendingAuthorization:
     next_url: str = ""
     restarted: bool = False
     expired: bool = False
+
+
+@dataclass(frozen=True)
+class FoundLogin:
+    """A login that a response belongs to, and that is still stored.
+
+    Args:
+        login: The login.
+        key: The key of the record.
+        data: The stored bytes.
+    """
+
+    login: PendingAuthorization
+    key: str
+    data: bytes = field(repr=False)
 
 
 class PendingStore:
@@ -84,28 +100,27 @@ class PendingStore:
         terms = Terms(ttl=2 * self._lifetime, group=_KIND + client, limit=PER_CLIENT)
         self._backend.put(_key(pending.request.state), _pack(pending), terms)
 
-    def take(self, state: str, bindings: Collection[str], provider: str) -> PendingAuthorization:
-        """Remove and return the login of a state.
+    def find(self, state: str, bindings: Collection[str], provider: str) -> FoundLogin:
+        """Return the login of a state without removing it.
 
-        If several callers take one login, one of them gets it.
+        The login can still be redeemed later, also after a refusal.
 
         Args:
             state: The state from the response; any text.
-            bindings: The digests of the cookies that the browser sent. A login of another browser is not
-                removed.
-            provider: The provider whose callback received the response. A login at another provider is not
-                removed.
+            bindings: The digests of the cookies that the browser sent. A login of another browser is refused.
+            provider: The provider whose callback received the response. A login at another provider is
+                refused.
 
         Raises:
             AuthenticationError: There is no such login: ``state_unknown``, ``state_used``, ``other_browser``,
                 ``other_provider``.
             StoreUnavailable: The store is down.
         """
-        key, used = _key(state), _USED + _key(state)
+        key = _key(state)
         data = self._backend.get(key)
         pending = data and unpack(data, lambda members: _pending(members, state), "login")
         if not data or not pending:
-            raise self._missing(used)
+            raise self._missing(_USED + key)
         if not any(hmac.compare_digest(pending.binding, binding) for binding in bindings):
             raise AuthenticationError(
                 "This sign-in was started in another browser: start again in this one.",
@@ -115,9 +130,40 @@ class PendingStore:
             raise AuthenticationError(
                 "This sign-in was started at another provider: start again.", error=ErrorCode.OTHER_PROVIDER
             )
-        if self._backend.pop(key, data) is None:
+        return FoundLogin(self._aged(pending), key, data)
+
+    def redeem(self, found: FoundLogin) -> PendingAuthorization:
+        """Remove and return a login that :meth:`find` returned.
+
+        If several callers redeem one login, one of them gets it.
+
+        Args:
+            found: The login.
+
+        Raises:
+            AuthenticationError: Another caller redeemed it in the meantime (``state_used``).
+            StoreUnavailable: The store is down.
+        """
+        if self._backend.pop(found.key, found.data) is None:
             raise _used()
-        self._backend.put(used, b"", Terms(ttl=self._lifetime))
+        self._backend.put(_USED + found.key, b"", Terms(ttl=self._lifetime))
+        return self._aged(found.login)
+
+    def take(self, state: str, bindings: Collection[str], provider: str) -> PendingAuthorization:
+        """Remove and return the login of a state, in one call.
+
+        Args:
+            state: See :meth:`find`.
+            bindings: See :meth:`find`. A login of another browser is not removed.
+            provider: See :meth:`find`. A login at another provider is not removed.
+
+        Raises:
+            AuthenticationError: See :meth:`find` and :meth:`redeem`.
+            StoreUnavailable: The store is down.
+        """
+        return self.redeem(self.find(state, bindings, provider))
+
+    def _aged(self, pending: PendingAuthorization) -> PendingAuthorization:
         age = self._clock() - pending.request.created_at
         return replace(pending, expired=age > self._lifetime)
 

@@ -16,7 +16,7 @@ from pywry_auth.protocol.gate import CallGate
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.hosts import FLASK, HOSTS, Host
-from tests.deploy.web import CLIENT_SECRET, Browser, SiteResponse, Web
+from tests.deploy.web import CLIENT_SECRET, Browser, SiteResponse, Web, with_parameter
 from tests.faults import Faults
 
 _SECONDS = 20
@@ -84,6 +84,8 @@ def test_calls_pause_after_time_outs_and_resume_after_an_answer(
     """Three callbacks wait for the provider, and the fourth one fails at once. [T44]"""
     waiting = [web.browser() for _ in range(4)]
     callbacks = [browser.authorize() for browser in waiting]
+    last = web.browser()
+    last_callback = last.authorize()
     with hanging(faults, "/token"):
         codes = [browser.get(callbacks.pop()).status_code for browser in reversed(waiting[1:])]
         assert codes == [502] * 3
@@ -93,7 +95,7 @@ def test_calls_pause_after_time_outs_and_resume_after_an_answer(
         clock.now = 5.0
         assert waiting[0].get(callbacks[0]).status_code == 502, "one call tests the provider"
         clock.now = 14.9
-        _unavailable(web.browser().get("/auth/callback?state=x"), 1)
+        _unavailable(last.get(last_callback), 1)
     clock.now = 15.0
     assert web.browser().sign_in().status_code == 303
     assert web.browser().sign_in().status_code == 303
@@ -112,6 +114,24 @@ def test_a_refused_callback_can_be_reloaded(web: Web, provider: GenericOIDCProvi
     clock.now = 5.0
     assert browser.get(callback).status_code == 303
     assert browser.user == "user-alice"
+
+
+@pytest.mark.parametrize("cause", ["cookie_missing", "other_browser", "state_unknown", "state_used"])
+def test_a_callback_without_a_pending_login_needs_no_slot(
+    web: Web, provider: GenericOIDCProvider, cause: str
+) -> None:
+    """It is refused at once, although all slots of a silent provider are taken. [T44, T56]"""
+    browser, other = web.browser(), web.browser()
+    callback = browser.authorize()
+    other.begin()
+    if cause == "state_used":
+        assert browser.get(callback).status_code == 303
+        browser.post("/auth/logout")
+    callers = {"cookie_missing": web.browser(), "other_browser": other}
+    address = with_parameter(callback, "state", "x") if cause == "state_unknown" else callback
+    _pause(provider)
+    response = callers.get(cause, browser).get(address)
+    assert (response.status_code, response.json["error"]) == (400, cause)
 
 
 def test_a_login_needs_no_slot_once_the_endpoints_are_known(

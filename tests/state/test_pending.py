@@ -73,6 +73,20 @@ def test_one_of_many_threads_takes_a_login(store: PendingStore) -> None:
         assert set(took) <= {"github", ErrorCode.STATE_USED, ErrorCode.STATE_UNKNOWN}
 
 
+def test_one_of_many_threads_that_found_a_login_redeems_it(store: PendingStore) -> None:
+    """To find a login does not use it up, and all but one of the finders learn that it is used. [T2]"""
+    store.put(login("state"), "192.0.2.1")
+    found = [store.find("state", ["browser"], "github") for _ in range(16)]
+
+    def redeem(number: int) -> str:
+        try:
+            return store.redeem(found[number]).provider
+        except AuthenticationError as error:
+            return error.error
+
+    assert sorted(together(16, redeem)) == sorted(["github", *[ErrorCode.STATE_USED] * 15])
+
+
 @pytest.mark.parametrize("binding", ["", "other", "browse", "\0"])
 def test_another_browser_gets_no_login_and_removes_none(store: PendingStore, binding: str) -> None:
     """The login stays available to the browser that started it. [T1]"""
