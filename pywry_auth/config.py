@@ -307,6 +307,14 @@ class DeploySettings(_Section):
         description="Seconds without a request after which a session ends early. 0 disables this.",
         examples=["3600"],
     )
+    sessions_per_user: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=100,
+        description=(
+            "How many browsers one user may be signed in with at the same time. A further sign-in ends the "
+            "oldest of these sessions. Session tokens of API clients do not count."
+        ),
+        examples=["10"],
+    )
     token_secret: SecretList = Field(
         default=[],
         description=(

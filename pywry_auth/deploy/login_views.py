@@ -15,7 +15,7 @@ from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
-from pywry_auth.flow.events import LoginFailed, LoginSucceeded, emit
+from pywry_auth.flow.events import LoginFailed, LoginSucceeded, SignedOut, emit
 from pywry_auth.pages.web import choose_provider
 from pywry_auth.state.pending import STALE_STATES, FoundLogin, PendingAuthorization
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.rate_limit import RateLimit
-    from pywry_auth.deploy.session_lifecycle import SessionLifecycle
+    from pywry_auth.deploy.session_lifecycle import Begun, SessionLifecycle
     from pywry_auth.deploy.site import Site
 
 _RELOAD = (
@@ -146,20 +146,34 @@ class LoginViews:
             browser_name(request.headers.get("User-Agent", "")),
             client_network(request.remote_addr),
         )
-        value, session = self.lifecycle.begin(name, result, client)
+        begun = self.lifecycle.begin(name, result, client)
         response = redirect_to(site.absolute(pending.next_url))
-        if value is not None:
-            cookie.set(response, value, site.options.session_ttl, site.secure_cookies)
-        event = LoginSucceeded(
+        if begun.value is not None:
+            cookie.set(response, begun.value, site.options.session_ttl, site.secure_cookies)
+        self._report(site, name, pending, begun)
+        return response
+
+    def _report(self, site: Site, name: str, pending: PendingAuthorization, begun: Begun) -> None:
+        user, provider = begun.session.user_id, self.providers.label(name)
+        login = LoginSucceeded(
             mode="web",
-            session=session,
-            user_id=session.user_id,
-            provider=self.providers.label(name),
+            session=begun.session,
+            user_id=user,
+            provider=provider,
             client=site.request.remote_addr,
             seconds=round(time.time() - pending.request.created_at, 3),
         )
-        emit(site.mount.application, event)
-        return response
+        emit(site.mount.application, login)
+        for session in begun.ended:
+            event = SignedOut(
+                mode="web",
+                session=session,
+                user_id=user,
+                provider=provider,
+                sessions=1,
+                reason="sessions_per_user",
+            )
+            emit(site.mount.application, event)
 
     def _late(self, site: Site, pending: PendingAuthorization) -> Response:
         """Respond to a late callback without using its code."""

@@ -45,6 +45,7 @@ class DeployOptions:
         refresh_window: The period of ``refresh_limit``.
         provider_calls_at_once: How many threads of a process may call a provider at the same time; 0 for
             half of them.
+        sessions_per_user: How many sign-ins of one user last at the same time; another one ends the oldest.
         after_login_url: Path inside the application that follows a login without ``next``.
         after_logout_url: Path inside the application that follows a sign-out.
         use_pkce: Whether to send a code challenge.
@@ -65,6 +66,7 @@ class DeployOptions:
     refresh_limit: int = 10
     refresh_window: float = 60.0
     provider_calls_at_once: int = 0
+    sessions_per_user: int = 100
     after_login_url: str = "/"
     after_logout_url: str = "/"
     use_pkce: bool = True
@@ -115,6 +117,7 @@ def deploy_options(
         refresh_limit=refresh_limit,
         refresh_window=refresh_window,
         provider_calls_at_once=settings.provider_calls_at_once,
+        sessions_per_user=settings.sessions_per_user,
         after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),
         after_logout_url=_path(settings.after_logout_url, "AFTER_LOGOUT_URL"),
         use_pkce=use_pkce,

@@ -50,6 +50,22 @@ class Client:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A session that a sign-in began.
+
+    Args:
+        value: The cookie's value. None if the session has ended already, because another tab of the browser
+            signed in: that tab's response has the cookie.
+        session: The session.
+        ended: The user's oldest sessions, which ended because the user had too many.
+    """
+
+    value: str | None
+    session: UserSession
+    ended: tuple[UserSession, ...] = ()
+
+
+@dataclass(frozen=True)
 class SessionLifecycle:
     """Begins and ends sessions.
 
@@ -67,17 +83,15 @@ class SessionLifecycle:
     browsers: BrowserSessions
     options: DeployOptions
 
-    def begin(self, name: str, result: AuthFlowResult, client: Client) -> tuple[str | None, UserSession]:
-        """Create a session, and end the browser's earlier ones.
+    def begin(self, name: str, result: AuthFlowResult, client: Client) -> Begun:
+        """Create a session, and end earlier ones.
+
+        They are the browser's own, and the user's oldest ones beyond ``SESSIONS_PER_USER``.
 
         Args:
             name: Name of the provider; empty for the only one.
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
             client: The browser.
-
-        Returns:
-            The cookie's value and the session. There is no value if the session has ended already, because
-            another tab of the browser signed in: that tab's response has the cookie.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
@@ -109,7 +123,8 @@ class SessionLifecycle:
             self._abandon(name, user, session_id, tokens)
             raise
         self._end_earlier(earlier)
-        return value if self._settle(name, session, tokens) else None, session
+        ended = self._end_oldest(user)
+        return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
 
     def end(
         self, sessions: Iterable[UserSession], everywhere: bool = False
@@ -247,6 +262,22 @@ class SessionLifecycle:
             self.end(session for session in found if session is not None)
         except StoreUnavailable as error:
             _logger.warning("a browser's earlier session could not be ended: %s", error)
+
+    def _end_oldest(self, user: str) -> list[UserSession]:
+        """End a user's oldest sign-ins beyond the limit, and return them.
+
+        Each login does this after it created its session. Of logins that run at the same time, the last one
+        to look sees all sessions, so that the limit holds afterwards. All of them keep the same newest
+        sessions, which need the tokens. A failure is not reported: the user's next sign-in ends the sessions.
+        """
+        store, ended = self.sessions.store, []
+        try:
+            for session in store.sign_ins_beyond(user, self.options.sessions_per_user):
+                if store.delete_session(session.session_id):
+                    ended.append(session)
+        except StoreUnavailable as error:
+            _logger.warning("a user's oldest session could not be ended: %s", error)
+        return ended
 
     def _end_of_user(
         self, user: str, ending: list[UserSession], everywhere: bool

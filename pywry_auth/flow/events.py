@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 _audit = logging.getLogger("pywry_auth.audit")
-_FACTS = ("error", "sessions", "client", "provider", "mode", "seconds")
+_FACTS = ("error", "reason", "sessions", "client", "provider", "mode", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +78,17 @@ class TokensRefreshed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SignedOut(Event):
-    """A user signed out.
+    """A user signed out, or the site ended a user's session.
 
     Args:
         sessions: How many sessions ended (web only).
+        reason: Empty if the user signed out. ``sessions_per_user`` if the session was the oldest of a user
+            with too many sessions (web only).
     """
 
     name = "logout"
     sessions: int | None = None
+    reason: str = ""
 
 
 Listener = Callable[[object, Event], object]

@@ -182,8 +182,7 @@ class SessionStore:
 
     def list_user_sessions(self, user_id: str) -> list[UserSession]:
         """Return a user's valid sessions, the oldest first."""
-        found = [self._load(key.removeprefix(_KIND))[1] for key in self._backend.members(_group(user_id))]
-        return sorted((record.session for record in found if record), key=lambda session: session.created_at)
+        return self._sorted(self.session_ids(user_id))
 
     def session_ids(self, user_id: str) -> list[str]:
         """Return the IDs of a user's sessions, including those that this process cannot read.
@@ -192,6 +191,22 @@ class SessionStore:
             user_id: The user's ID.
         """
         return [key.removeprefix(_KIND) for key in self._backend.members(_group(user_id))]
+
+    def sign_ins_beyond(self, user_id: str, limit: int) -> list[UserSession]:
+        """Return a user's sign-ins other than the newest ones, the oldest first.
+
+        A sign-in is a session with a grant. Sessions that the application created, for example with
+        :func:`issue_session_token`, neither count nor are returned.
+
+        Args:
+            user_id: The user's ID.
+            limit: The number of newest sign-ins to leave out.
+        """
+        ids = self.session_ids(user_id)
+        if len(ids) <= limit:  # usually true, so that a sign-in costs only this look at the index
+            return []
+        sign_ins = [session for session in self._sorted(ids) if session.grant is not None]
+        return sign_ins[: max(0, len(sign_ins) - limit)]
 
     def delete_user_sessions(self, user_id: str) -> int:
         """Delete all sessions of a user and return their number."""
@@ -285,6 +300,12 @@ class SessionStore:
     def close(self) -> None:
         """Close the backend's connections; a later call opens new ones."""
         self._backend.close()
+
+    def _sorted(self, session_ids: Iterable[str]) -> list[UserSession]:
+        """Return the valid ones of some sessions; the order is the same in all processes."""
+        found = (self._load(session_id)[1] for session_id in session_ids)
+        sessions = [record.session for record in found if record]
+        return sorted(sessions, key=lambda session: (session.created_at, session.session_id))
 
     def _load(self, session_id: str) -> tuple[bytes | None, SessionRecord | None]:
         """Return the stored bytes and, if valid, the session's record."""
