@@ -86,7 +86,7 @@ def revoke_queued(
     except AuthenticationError as error:
         _logger.warning("%s: tokens could not be revoked: %s", provider.name, error)
         if queue is not None and entry is not None:
-            queue.postponed()
+            _postpone(queue, entry)
         return False
     if confirmed is False:
         _logger.warning("%s: the provider refused to revoke a token", provider.name)
@@ -156,7 +156,7 @@ def revoked_on_failure(
     except BaseException as error:
         entry = None if queue is None else queued(queue, user_id, tokens)
         if queue is not None and entry is not None and _is_urgent(error):
-            queue.postponed()
+            _postpone(queue, entry)
         else:
             revoke_queued(provider, tokens, queue, entry)
         raise
@@ -193,6 +193,16 @@ def _is_urgent(error: BaseException) -> bool:
     if not isinstance(error, AuthenticationError) or isinstance(error, StoreUnavailable):
         return not isinstance(error, Exception)
     return error.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.TEMPORARILY_UNAVAILABLE)
+
+
+def _postpone(queue: RevocationQueue, entry: Revocation) -> None:
+    try:
+        if not queue.keep(entry):
+            _logger.warning("a revocation is not tried again, because its user has too many in the queue")
+            return
+    except StoreUnavailable as error:
+        _logger.warning("the revocations in the queue could not be counted: %s", error)
+    queue.postponed()
 
 
 def _remove(queue: RevocationQueue, entry: Revocation) -> None:

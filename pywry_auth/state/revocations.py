@@ -17,7 +17,14 @@ from pywry_auth.state.token_record import token_members, tokens_of
 KEPT_SECONDS = 24 * 3600.0
 """Seconds for which a revocation is tried again."""
 
+PER_USER = 100
+"""How many revocations of one user are tried again in that time."""
+
+OF_UNKNOWN_USERS = 1000
+"""How many revocations of sign-ins without a known user are tried again in that time, together."""
+
 _GROUP = "oauth:revocations"
+_FAILED = "oauth:unrevoked:"
 _KIND = "oauth:revocation:"
 _FIRST_PAUSE = 10.0  # seconds
 _LONGEST_PAUSE = 600.0  # seconds
@@ -99,6 +106,29 @@ class RevocationQueue:
         revocation = Revocation(key, user_id, tokens, now, 1, now + _FIRST_PAUSE)
         self._backend.put(key, _pack(revocation), Terms(ttl=KEPT_SECONDS, group=_GROUP, when=When.ABSENT))
         return revocation
+
+    def keep(self, revocation: Revocation) -> bool:
+        """Keep a revocation whose first attempt failed, unless its user has too many.
+
+        A user can cause any number of them while the provider revokes no token, and each is stored and tried
+        for 24 hours. Those beyond the limit leave the queue.
+
+        Args:
+            revocation: The revocation.
+
+        Returns:
+            Whether it will be tried again.
+
+        Raises:
+            StoreUnavailable: The store is down; the revocation may still be in the queue.
+        """
+        if revocation.tries > 1:
+            return True
+        limit = PER_USER if revocation.user_id else OF_UNKNOWN_USERS
+        if self._backend.count(_FAILED + digest_of(revocation.user_id), KEPT_SECONDS) <= limit:
+            return True
+        self.remove(revocation)
+        return False
 
     def remove(self, revocation: Revocation) -> None:
         """Remove a revocation from the queue.

@@ -225,6 +225,40 @@ def test_two_processes_never_try_one_revocation_at_once(store: TokenStore, clock
     assert list(second.due()) == []
 
 
+@pytest.mark.parametrize("user", ["alice", ""])
+def test_the_revocations_of_one_user_are_bounded(
+    issuer: ScriptedIssuer, store: TokenStore, clock: Clock, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who signs in and out during an outage of the provider fills no queue. [T56]"""
+    monkeypatch.setattr("pywry_auth.state.revocations.PER_USER", 3)
+    monkeypatch.setattr("pywry_auth.state.revocations.OF_UNKNOWN_USERS", 3)
+    issuer.answers["/revoke"] = DOWN
+    for number in range(5):
+        assert not revoke(issuer.provider(), tokens_of(issuer, number), store.revocations, user)
+    revoke(issuer.provider(), tokens_of(issuer, 9), store.revocations, "bob")
+    assert len(revoked(issuer)) == 12, "each revocation was tried once"
+    assert [entry.user_id for entry in store.revocations.of_user(user)] == [user] * 3
+    assert [entry.user_id for entry in store.revocations.of_user("bob")] == ["bob"]
+    clock.now += 60
+    retry(issuer, store)
+    assert len(list(store.revocations.of_user(user))) == 3, "a further attempt does not count"
+
+
+def test_urgent_failures_of_one_user_are_bounded(
+    issuer: ScriptedIssuer, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens of sign-ins that the provider did not finish fill no queue either. [T56]"""
+    monkeypatch.setattr("pywry_auth.state.revocations.PER_USER", 3)
+    failure = TokenError("No answer.", error=ErrorCode.PROVIDER_UNREACHABLE)
+    for number in range(5):
+        with (
+            pytest.raises(TokenError),
+            revoked_on_failure(issuer.provider(), tokens_of(issuer, number), store.revocations, "alice"),
+        ):
+            raise failure
+    assert len(list(store.revocations.of_user("alice"))) == 3
+
+
 def test_a_repeated_sign_out_finishes_an_interrupted_one(issuer: ScriptedIssuer, store: TokenStore) -> None:
     """The first one stopped between the store and the provider. [T66]"""
     store.save(SUBJECT, tokens_of(issuer, 1))
