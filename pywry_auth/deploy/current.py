@@ -89,6 +89,13 @@ class CurrentSessions:
         if hasattr(request, _FOUND):
             delattr(request, _FOUND)
 
+    def has_bearer(self, request: Request) -> bool:
+        """Return whether a request has a bearer session token, valid or not.
+
+        Such a request comes from an API client, even if it also has a cookie.
+        """
+        return self._bearer(request) is not None
+
     def _bearer(self, request: Request) -> str | None:
         scheme, _, token = request.headers.get(self.auth_header, "").partition(" ")
         return session_id_of_bearer(token.strip()) if scheme.lower() == "bearer" else None

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
+_LONGEST_URL = 2000
+"""Characters that every browser, proxy and server accepts in a URL."""
+
 _HOLD_SECONDS = 60.0
 """How long a login may take between storing its tokens and creating its session."""
 
@@ -165,21 +168,23 @@ class SessionLifecycle:
         found = (self.sessions.store.get_session(session_id) for session_id in ids if session_id not in known)
         return [session for session in found if session is not None]
 
-    def logout_url(self, session: UserSession, tokens: OAuthTokenSet | None, return_to: str) -> str | None:
+    def logout_url(self, session: UserSession, id_token: str | None, return_to: str) -> str | None:
         """Return the URL of the provider's own sign-out, if any.
 
         Args:
             session: The session that ended.
-            tokens: The user's tokens.
+            id_token: The user's ID token, which the URL contains unless it becomes too long; None for a
+                client that must not see it.
             return_to: URL that follows the sign-out.
         """
         provider = self.providers.of_session(session)
         if provider is None:
             return None
         try:
-            return provider.end_session_url(
-                id_token_hint=tokens.id_token if tokens else None, post_logout_redirect_uri=return_to
-            )
+            url = provider.end_session_url(id_token_hint=id_token, post_logout_redirect_uri=return_to)
+            if url is None or len(url) <= _LONGEST_URL:
+                return url
+            return provider.end_session_url(post_logout_redirect_uri=return_to)
         except AuthenticationError as error:  # the user is signed out of this site in any case
             _logger.warning("the provider's sign-out URL could not be obtained: %s", error)
             return None

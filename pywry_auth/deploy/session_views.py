@@ -130,8 +130,11 @@ class SessionViews:
 
     def _end(self, site: Site, sessions: list[UserSession], home: str, everywhere: bool) -> str | None:
         """End the sessions, and return the provider's sign-out URL for the first."""
-        tokens_of = self._end_each(site, sessions, everywhere)
-        return self.lifecycle.logout_url(sessions[0], tokens_of.get(sessions[0].user_id), home)
+        tokens = self._end_each(site, sessions, everywhere).get(sessions[0].user_id)
+        id_token = tokens.id_token if tokens else None
+        if self.sessions.has_bearer(site.request):
+            id_token = None  # an API client's session may have less than the profile in the ID token
+        return self.lifecycle.logout_url(sessions[0], id_token, home)
 
     def _end_each(
         self, site: Site, sessions: list[UserSession], everywhere: bool = False

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import redis
 import requests
+from werkzeug.test import TestResponse
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.encrypted import EncryptedBackend
@@ -22,7 +24,7 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.records import pack
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider
-from tests.deploy.web import CLIENT_SECRET, SITE, Browser, WatchedBackend, Web, attributes, set_cookies
+from tests.deploy.web import CLIENT_SECRET, HTML, SITE, Browser, WatchedBackend, Web, attributes, set_cookies
 from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
 from tests.waiting import eventually
@@ -100,6 +102,65 @@ def test_the_logout_url_signs_out_at_the_provider_and_returns(web: Web, alice: B
     assert asked["id_token_hint"].count(".") == 2
     response = requests.get(address.geturl(), allow_redirects=False, timeout=20)
     assert response.headers["Location"] == f"{web.base_url}/"
+
+
+def test_no_answer_tells_a_bearer_client_a_token_or_claim_of_the_user(web_on: Web) -> None:
+    """An API client's session may have less than the user's profile. [T61]"""
+    web_on.browser().sign_in()
+    stored = web_on.tokens.load("user-alice")
+    assert stored is not None
+    token = issue_session_token(web_on.sessions, "user-alice", ["viewer"])
+    client = web_on.client(use_cookies=False)
+    canaries = [stored.access_token, stored.refresh_token, stored.id_token, "alice@example.com", "Alice"]
+    claims = [part for part in (stored.id_token or "").split(".") if len(part) > 20]
+    for accept in ("application/json", HTML):
+        headers = {"Authorization": f"Bearer {token}", "Accept": accept}
+        for path in (
+            "/auth/status",
+            "/auth/userinfo",
+            "/auth/login",
+            "/auth/callback?state=x",
+            "/auth/nothing",
+        ):
+            _holds_none(client.get(path, headers=headers), [*canaries, *claims])
+        _holds_none(client.post("/auth/refresh", headers=headers), [*canaries, *claims])
+    out = client.post("/auth/logout", headers=headers | {"Accept": "application/json"})
+    _holds_none(out, [*canaries, *claims])
+    asked = dict(parse_qsl(urlsplit(out.json["logout_url"]).query))
+    assert asked == {"client_id": "site", "post_logout_redirect_uri": f"{web_on.base_url}/"}
+
+
+@pytest.mark.parametrize("html", [False, True])
+def test_a_cookie_beside_a_bearer_token_opens_no_id_token(web: Web, alice: Browser, html: bool) -> None:
+    """The sign-out URL keeps its other parameters, in JSON and in a redirect. [T61]"""
+    token = issue_session_token(web.sessions, "user-alice", ["viewer"])
+    out = alice.post("/auth/logout", html=html, Authorization=f"Bearer {token}")
+    url = out.location if html else out.json["logout_url"]
+    asked = dict(parse_qsl(urlsplit(url or "").query))
+    assert asked == {"client_id": "site", "post_logout_redirect_uri": f"{web.base_url}/"}
+
+
+def test_a_bearer_token_of_another_service_changes_no_sign_out(web: Web, alice: Browser) -> None:
+    """Some proxies add an own token to every request."""
+    url = alice.post("/auth/logout", Authorization="Bearer of-another-service").json["logout_url"]
+    assert "id_token_hint=" in url
+
+
+@pytest.mark.parametrize(("length", "kept"), [(2000, True), (2001, False)])
+def test_a_sign_out_url_has_at_most_2000_characters(
+    web: Web, alice: Browser, length: int, kept: bool
+) -> None:
+    """A longer one lacks the ID token; the client and the way back stay. [T61]"""
+    without = web.provider.end_session_url(post_logout_redirect_uri=f"{web.base_url}/")
+    stored = web.tokens.load("user-alice")
+    assert stored is not None
+    hint = "i" * (length - len(without) - len("&id_token_hint="))
+    web.tokens.save("user-alice", replace(stored, id_token=hint))
+    url = alice.post("/auth/logout").json["logout_url"]
+    asked = dict(parse_qsl(urlsplit(url).query))
+    assert len(url) == (2000 if kept else len(without))
+    assert asked.pop("id_token_hint", None) == (hint if kept else None)
+    assert asked == {"client_id": "site", "post_logout_redirect_uri": f"{web.base_url}/"}
 
 
 def test_a_form_is_redirected_to_the_providers_sign_out(web: Web, alice: Browser) -> None:
@@ -459,6 +520,13 @@ def test_tokens_last_as_long_as_the_session(make_web: Callable[..., Web], redis_
     browser.sign_in()
     seconds = redis.Redis.from_url(redis_server.url).ttl("lasting:oauth:tokens:user-alice")
     assert 86000 < seconds <= 86400
+
+
+def _holds_none(response: TestResponse, canaries: list[str | None]) -> None:
+    """Make sure that a response shows no canary."""
+    shown = f"{response.headers}\n{response.text}"
+    assert response.status_code < 500
+    assert [canary for canary in canaries if not canary or canary in shown] == []
 
 
 def _bare(web: Web, browser: Browser) -> Browser:
