@@ -249,7 +249,11 @@ class DeploySettings(_Section):
     )
     auth_session_cookie: str = Field(
         default="pywry_session",
-        description="The name of the session cookie; `__Host-session` is the safest one on https.",
+        description=(
+            "The name of the session cookie. On https, use `__Host-pywry_session`: no other host of the "
+            "domain can set a cookie with such a name. The cookie that binds a pending login has such a name "
+            "on https in any case."
+        ),
     )
     auth_header: str = Field(
         default="Authorization",

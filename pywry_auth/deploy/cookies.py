@@ -18,6 +18,8 @@ from pywry_auth.digests import digest_of
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
+_HOST, _SECURE = "__Host-", "__Secure-"
+
 
 class TokenSigner:
     """Makes and reads the values of one kind of cookie.
@@ -68,6 +70,14 @@ class Cookie:
 
     name: str
     signer: TokenSigner
+
+    def host_only(self) -> Cookie:
+        """Return this cookie under a ``__Host-`` name.
+
+        Browsers accept such a name only from this host itself, over https (RFC 6265bis §4.1.3.2). Another
+        host of the domain cannot set it.
+        """
+        return replace(self, name=_HOST + self.name.removeprefix(_HOST).removeprefix(_SECURE))
 
     def read(self, request: Request) -> str | None:
         """Return the digest of the request's only genuine cookie.
@@ -134,4 +144,4 @@ class Cookie:
     @property
     def _always_secure(self) -> bool:
         # RFC 6265bis §4.1.3: browsers refuse these names without Secure.
-        return self.name.startswith(("__Host-", "__Secure-"))
+        return self.name.startswith((_HOST, _SECURE))

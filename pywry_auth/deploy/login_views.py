@@ -81,7 +81,7 @@ class LoginViews:
         gate, parameters = self.providers.named(name).gate, site.parameters
         try:
             # Any site's page can link to a callback without a pending login. It costs no slot and no count.
-            found = self.pending.find(site.request, name, parameters)
+            found = self.pending.find(site, name, parameters)
         except AuthenticationError as error:
             return self._stale(site, error)
         next_path = found.login.next_url

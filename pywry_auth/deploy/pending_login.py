@@ -13,7 +13,7 @@ from pywry_auth.flow.authorization_code import ResponseParameters, begin
 from pywry_auth.state.pending import PENDING_SECONDS, FoundLogin, PendingAuthorization, PendingStore
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Request, Response
+    from werkzeug.wrappers import Response
 
     from pywry_auth.deploy.cookies import Cookie
     from pywry_auth.deploy.providers import Providers
@@ -36,9 +36,9 @@ class PendingLogins:
     Args:
         providers: The providers where users sign in.
         pending: The store of pending logins, which all workers share.
-        binding: The cookie that binds logins to a browser; its name is a prefix. All tabs share one cookie.
-            Logins that begin at the same moment get one cookie each, so that no response overwrites the
-            cookie of another.
+        binding: The cookie that binds logins to a browser; its name is a prefix. On https it has a
+            ``__Host-`` name instead. All tabs share one cookie. Logins that begin at the same moment get one
+            cookie each, so that no response overwrites the cookie of another.
         use_pkce: Whether to send a code challenge.
     """
 
@@ -61,7 +61,7 @@ class PendingLogins:
         """
         provider = self.providers.named(name)
         authorization = begin(provider, site.redirect_uri(name), use_pkce=self.use_pkce)
-        binding, cookie, value = self._binding(site.request)
+        binding, cookie, value = self._binding(site)
         self.pending.put(
             PendingAuthorization(authorization, name, binding, next_path, restarted),
             client_network(site.request.remote_addr),
@@ -70,11 +70,11 @@ class PendingLogins:
         cookie.set(response, value, BINDING_SECONDS, site.secure_cookies)
         return response
 
-    def find(self, request: Request, name: str, parameters: ResponseParameters) -> FoundLogin:
+    def find(self, site: Site, name: str, parameters: ResponseParameters) -> FoundLogin:
         """Return the login that a response belongs to, without removing it.
 
         Args:
-            request: The request that contains the response.
+            site: The site; its request contains the response.
             name: The provider whose callback received it; empty for the only one.
             parameters: The response's decoded parameters.
 
@@ -87,7 +87,7 @@ class PendingLogins:
                 "This address only accepts the response to a sign-in. Start again from this site.",
                 error=ErrorCode.INVALID_STATE,
             )
-        bindings = self.binding.family(request)
+        bindings = self._family(site)
         if not bindings:
             raise AuthenticationError(
                 "Your browser did not send the cookie of this sign-in: allow cookies, and start again from "
@@ -104,15 +104,26 @@ class PendingLogins:
         """
         return self.pending.redeem(found)
 
-    def browsers(self, request: Request) -> list[str]:
+    def browsers(self, site: Site) -> list[str]:
         """Return the digests of a request's genuine binding cookies."""
-        return list(self.binding.family(request))[:_MOST_BINDINGS]
+        return list(self._family(site))[:_MOST_BINDINGS]
 
-    def _binding(self, request: Request) -> tuple[str, Cookie, str]:
+    def _cookie(self, site: Site) -> Cookie:
+        """Return the cookie under its name on this site.
+
+        Another host of the domain could set a cookie with a plain name. It would bind the browser to a login
+        that its owner began.
+        """
+        return self.binding.host_only() if site.origin.startswith("https:") else self.binding
+
+    def _family(self, site: Site) -> dict[str, tuple[Cookie, str]]:
+        return self._cookie(site).family(site.request)
+
+    def _binding(self, site: Site) -> tuple[str, Cookie, str]:
         """Return digest, cookie and value of the browser's binding.
 
         A browser without a binding gets a new one.
         """
-        for digest, (cookie, value) in self.binding.family(request).items():
+        for digest, (cookie, value) in self._family(site).items():
             return digest, cookie, value
-        return self.binding.new_member()
+        return self._cookie(site).new_member()

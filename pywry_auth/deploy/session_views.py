@@ -94,7 +94,7 @@ class SessionViews:
         The user's tokens are removed and revoked with the last session.
         """
         sessions = self.sessions.all_of(site.request)
-        unknown = self.lifecycle.unknown_to(self.pending.browsers(site.request), sessions)
+        unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
         # A path from the settings, or a URL from the provider's metadata, never request data.
         home = site.absolute(site.root + site.options.after_logout_url)
         everywhere = site.parameter("everywhere") == "1"

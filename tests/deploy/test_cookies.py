@@ -28,6 +28,7 @@ from tests.deploy.web import (
     set_cookies,
 )
 from tests.peers.redis_server import RedisServer
+from tests.person import Person
 
 _KNOWN = ["local", "admin", "unknown", "user-alice", "anonymous", "0", "1", "null", "None", "session", "*"]
 _ODD = [
@@ -120,7 +121,7 @@ def test_cookie_name_prefixes_are_respected(make_web: Callable[..., Web], name: 
     begun = browser.get("/auth/login")
     done = browser.sign_in()
     out = browser.post("/auth/logout")
-    for response, cookie in ((begun, f"{name}_login_"), (done, name), (out, name)):
+    for response, cookie in ((begun, "__Host-app_login_"), (done, name), (out, name)):
         (header,) = set_cookies(response).items()
         assert header[0].startswith(cookie)
         found = attributes(header[1])
@@ -143,13 +144,65 @@ def test_cookies_are_for_https_only_except_on_a_loopback_host(
     public = base_url if base_url.startswith("https") else ""
     settings = {"cookie_secure": setting, "public_base_url": public}
     browser = make_web(settings=settings, base_url=base_url).browser()
-    answers = [browser.get("/auth/login"), browser.sign_in(), browser.post("/auth/logout")]
-    for answer in answers:
-        assert all(
-            attributes(header).get("secure") == ("True" if secure else None)
-            for header in set_cookies(answer).values()
-        )
-        assert set_cookies(answer)
+    (begun,), (done,), (out,) = (
+        set_cookies(answer).items()
+        for answer in (browser.get("/auth/login"), browser.sign_in(), browser.post("/auth/logout"))
+    )
+    for _, header in (done, out):
+        assert attributes(header).get("secure") == ("True" if secure else None)
+    # A browser accepts the binding cookie's name on https only with Secure.
+    bound = secure or begun[0].startswith("__Host-")
+    assert attributes(begun[1]).get("secure") == ("True" if bound else None)
+
+
+@pytest.mark.parametrize("name", ["pywry_session", "__Host-app", "__Secure-app"])
+@pytest.mark.parametrize("path", ["", "/shop"])
+def test_on_https_no_other_host_can_set_the_binding_cookie(
+    make_web: Callable[..., Web], name: str, path: str
+) -> None:
+    """Its name requires Secure, the path / and no Domain, whatever the session cookie is called. [T49]"""
+    web = _at_https(make_web, public_base_url=HTTPS + path, auth_session_cookie=name)
+    ((found, header),) = set_cookies(web.browser().get("/auth/login")).items()
+    assert found.startswith(f"__Host-{name.partition('-')[2] or name}_login_")
+    set_to = attributes(header)
+    assert (set_to["secure"], set_to["path"], set_to["httponly"]) == ("True", "/", "True")
+    assert "domain" not in set_to
+
+
+def test_a_cookie_tossed_by_another_host_binds_no_login_on_https(make_web: Callable[..., Web]) -> None:
+    """Nor does it let the attacker's callback end the victim's session. [T49]"""
+    web = _at_https(make_web)
+    attacker, victim = web.browser(), web.browser()
+    callback = attacker.authorize(username="bob")
+    name, value = binding_set_by(attacker.get("/auth/login"))
+    assert name.startswith("__Host-"), "another host cannot set this name"
+    for tossed in (name.removeprefix("__Host-"), name.replace("__Host-", "__Secure-"), name.lower()):
+        victim.plant(tossed, value)
+    victim.sign_in()
+    refused = victim.get(callback)
+    assert (refused.status_code, refused.json["error"]) == (400, "other_browser")
+    assert victim.user == "user-alice"
+    attacker.sign_in(username="bob")
+    assert victim.user == "user-alice", "the two browsers share no binding"
+    fresh = web.browser()
+    fresh.plant(name.removeprefix("__Host-"), value)
+    assert fresh.get(attacker.authorize(username="bob")).json["error"] == "cookie_missing"
+    assert fresh.post("/auth/logout").json["logged_out"] is True
+    assert attacker.user == "user-bob"
+
+
+def test_a_login_begun_under_the_plain_name_starts_again_on_https(make_web: Callable[..., Web]) -> None:
+    """After an upgrade, it fails with a page that offers a new attempt. [T49]"""
+    web = _at_https(make_web)
+    begun = web.browser().get("/auth/login")
+    name, value = binding_set_by(begun)
+    older = web.browser()
+    older.plant(name.removeprefix("__Host-"), value)
+    callback = Person().authorize(begun.location or "")
+    page = older.get(callback, html=True)
+    assert page.status_code == 400
+    assert "Try again" in page.text
+    assert not set_cookies(page)
 
 
 def test_a_login_replaces_a_planted_session(web_on: Web) -> None:
@@ -289,6 +342,15 @@ def test_a_signer_accepts_only_its_own_values() -> None:
         assert signer.digest(odd) is None
     assert len({signer.new() for _ in range(1000)}) == 1000
     assert len(base64.urlsafe_b64decode(value.partition(".")[0] + "=")) == 32
+
+
+HTTPS = "https://app.example.com"
+
+
+def _at_https(make_web: Callable[..., Web], **settings: str) -> Web:
+    """Return an application that browsers reach over https."""
+    config = AuthConfig(enabled=True, token_secret=SECRET)
+    return make_web(settings={"public_base_url": HTTPS, **settings}, config=config, base_url=HTTPS)
 
 
 def _user(web: Web, headers: dict[str, str]) -> str | None:
