@@ -346,6 +346,13 @@ class DeploySettings(_Section):
         description="How many reverse proxies in front of the site set forwarded headers. 0 ignores them.",
         examples=["1"],
     )
+    trust_forwarded_prefix: bool = Field(
+        default=False,
+        description=(
+            "Whether `X-Forwarded-Prefix` of the trusted proxies is the site's path. Enable it only if the "
+            "proxy sets or removes this header in every request."
+        ),
+    )
     cookie_secure: Literal["auto", "true", "false"] = Field(
         default="auto",
         description="Whether cookies carry `Secure`. `auto` omits it only for http on a loopback address.",

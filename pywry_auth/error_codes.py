@@ -45,6 +45,7 @@ class ErrorCode(StrEnum):
         "The provider could not be reached, or closed the connection early: try again later.",
         502,
     )
+    INVALID_HOST = "invalid_host", "The request's Host header is not the name of a host.", 400
     UNKNOWN_PROVIDER = "unknown_provider", "The request names a provider that this site does not offer.", 400
     INVALID_STATE = "invalid_state", "The authorization response does not belong to the request.", 400
     STATE_UNKNOWN = "state_unknown", "No pending login has this state.", 400

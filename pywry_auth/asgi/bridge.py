@@ -14,7 +14,8 @@ from starlette.responses import Response
 from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as WSGIResponse
 
-from pywry_auth.deploy.site import Mount, behind_proxies
+from pywry_auth.deploy.proxies import TrustedProxies
+from pywry_auth.deploy.site import Mount
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -35,12 +36,14 @@ class Bridge:
 
     Args:
         serve: Makes the response from the path below the routes' prefix, the request and the mount.
-        hops: Number of proxies in front whose forwarded headers are trusted.
+        proxies: The proxies in front whose forwarded headers are trusted; None trusts no forwarded header.
     """
 
-    def __init__(self, serve: Callable[[str, Request, Mount], WSGIResponse], hops: int = 0) -> None:
+    def __init__(
+        self, serve: Callable[[str, Request, Mount], WSGIResponse], proxies: TrustedProxies | None = None
+    ) -> None:
         self._serve = serve
-        self._hops = hops
+        self._proxies = proxies or TrustedProxies(0)
         self._middleware = WSGIMiddleware(cast("Any", self._application), workers=THREADS)
 
     async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +79,7 @@ class Bridge:
     def _request(self, environ: WSGIEnvironment) -> Request:
         # a2wsgi prefers an environment variable of this name. PEP 3333: each byte becomes one character.
         environ["SCRIPT_NAME"] = environ["asgi.scope"]["root_path"].encode().decode("latin-1")
-        behind_proxies(lambda *_: (), self._hops)(environ, cast("StartResponse", None))  # changes the environ
+        self._proxies.apply(environ)
         return Request(environ)
 
 

@@ -14,6 +14,7 @@ from werkzeug.routing import Map, Rule
 
 from pywry_auth.asgi.bridge import THREADS, Bridge, BridgedResponse
 from pywry_auth.deploy.capacity import Capacity
+from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES, Problem, Route
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class AuthRouter(APIRouter):
     def __init__(self, auth_routes: AuthRoutes) -> None:
         super().__init__(prefix=_PREFIX, tags=["auth"])
         self.auth_routes = auth_routes
-        self.bridge = Bridge(self._serve, auth_routes.options.trusted_proxy_hops)
+        options = auth_routes.options
+        proxies = TrustedProxies(options.trusted_proxy_hops, options.trust_forwarded_prefix)
+        self.bridge = Bridge(self._serve, proxies)
         auth_routes.limit_calls(Capacity(THREADS))
         rules = [
             Rule(auth_routes.path_of(route, "<name>"), endpoint=route.name, methods=[route.method, "OPTIONS"])

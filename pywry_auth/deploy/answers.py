@@ -33,7 +33,10 @@ def challenge(site: Site) -> Response:
     A visitor who navigates to a page is redirected to the login; other requests get status 401.
     """
     if is_navigation(site.request):
-        return redirect_to(site.login_path(site.current_path), 302)
+        try:
+            return redirect_to(site.login_url(), 302)
+        except AuthenticationError as error:
+            return refusal_for(site, error)
     return refusal(site, ErrorCode.LOGIN_REQUIRED, "Sign in first.")
 
 
@@ -135,11 +138,15 @@ def answer(body: Body, status: int = 200) -> Response:
 
 
 def redirect_to(url: str, status: int = 303) -> Response:
-    """Return a redirect to a URL built by this site.
+    """Return a redirect that no cache keeps.
 
     Never pass unvalidated request data.
+
+    Args:
+        url: An absolute URL built by this site. Browsers read some paths as the address of another host.
+        status: The HTTP status.
     """
-    return Response("", status, {"Location": url})
+    return Response("", status, {"Location": url, "Cache-Control": "no-store"})
 
 
 def prefers_html(request: Request) -> bool:

@@ -13,11 +13,13 @@ from flask.typing import ResponseReturnValue
 from jinja2 import TemplateNotFound
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.local import LocalProxy
+from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
 from pywry_auth.deploy.answers import challenge, forbidden, store_down
+from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
-from pywry_auth.deploy.site import Mount, Site, behind_proxies
+from pywry_auth.deploy.site import Mount, Site
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import UserSession
@@ -167,8 +169,9 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app.after_request(lambda response: _finish(routes, state.url_prefix, response))
     hops = routes.options.trusted_proxy_hops
     if hops:
+        proxies = TrustedProxies(hops, routes.options.trust_forwarded_prefix)
         # Flask's documentation installs middleware like this.
-        app.wsgi_app = behind_proxies(app.wsgi_app, hops)  # type: ignore[method-assign]
+        app.wsgi_app = proxies.around(app.wsgi_app)  # type: ignore[method-assign, assignment]
 
 
 def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
@@ -178,6 +181,8 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
     """
     request = _request()
     fault = request.routing_exception
+    if isinstance(fault, RequestRedirect):  # for a doubled slash, to a URL without PUBLIC_BASE_URL
+        fault = NotFound()
     if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
     elif request.blueprint == _installed().blueprint:

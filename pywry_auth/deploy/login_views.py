@@ -128,8 +128,9 @@ class LoginViews:
         """
         code = printable(error.error, 60)  # it may come from the provider
         provider = self.providers.label(name or self._wanted(site))
-        client = site.request.remote_addr
-        emit(site.mount.application, LoginFailed(mode="web", provider=provider, client=client, error=code))
+        emit(
+            site.mount.application, LoginFailed(mode="web", provider=provider, client=site.client, error=code)
+        )
         wanted = next_path or site.parameter("next")
         return refusal_for(site, error, site.login_path(safe_path(wanted, "")))
 
@@ -160,7 +161,7 @@ class LoginViews:
             session=begun.session,
             user_id=user,
             provider=provider,
-            client=site.request.remote_addr,
+            client=site.client,
             seconds=round(time.time() - pending.request.created_at, 3),
         )
         emit(site.mount.application, login)

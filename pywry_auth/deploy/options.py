@@ -37,6 +37,7 @@ class DeployOptions:
         idle_ttl: A session's lifetime without a request; 0 for the session store's own.
         public_base_url: The site's URL for browsers; empty for the URL of the request.
         trusted_proxy_hops: Number of proxies in front whose forwarded headers are trusted.
+        trust_forwarded_prefix: Whether these proxies also set the path of the site.
         cookie_secure: ``auto``, ``true`` or ``false``.
         login_limit: How many logins one client address may begin, and how many it may finish, within
             ``login_window``.
@@ -60,6 +61,7 @@ class DeployOptions:
     idle_ttl: float = 0.0
     public_base_url: str = ""
     trusted_proxy_hops: int = 0
+    trust_forwarded_prefix: bool = False
     cookie_secure: str = "auto"
     login_limit: int = 30
     login_window: float = 60.0
@@ -111,6 +113,7 @@ def deploy_options(
         idle_ttl=settings.session_idle_ttl,
         public_base_url=_public_base_url(settings.public_base_url),
         trusted_proxy_hops=settings.trusted_proxy_hops,
+        trust_forwarded_prefix=settings.trust_forwarded_prefix,
         cookie_secure=settings.cookie_secure,
         login_limit=login_limit,
         login_window=login_window,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
+from pywry_auth.deploy.proxies import is_host
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page
@@ -17,8 +17,6 @@ from pywry_auth.protocol.authorization_response import ResponseParameters
 from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
-
     from pywry_auth.deploy.options import DeployOptions
 
 Renderer = Callable[[Page], str | None]
@@ -72,18 +70,34 @@ class Site:
 
         Raises:
             AuthenticationError: The request came over plain http from another machine, so codes and cookies
-                would travel unencrypted.
+                would travel unencrypted; or its host is not valid.
         """
-        if self.options.public_origin:
-            return self.options.public_origin
-        host_url = self.request.host_url
-        if not self.request.is_secure and not is_loopback(_hostname(host_url)):
+        origin = self._address
+        if not self.options.public_origin and not (self.request.is_secure or is_loopback(_hostname(origin))):
             raise AuthenticationError(
                 "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https "
                 "address, or PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
-        return host_url.rstrip("/")
+        return origin
+
+    @property
+    def _address(self) -> str:
+        """Scheme, host and port, also where the connection is not secure."""
+        if self.options.public_origin:
+            return self.options.public_origin
+        host = self.request.host.lower()
+        if not is_host(host):
+            raise AuthenticationError(
+                "The request names no valid host: open this site at its usual address.",
+                error=ErrorCode.INVALID_HOST,
+            )
+        return f"{self.request.scheme}://{host}"
+
+    @property
+    def client(self) -> str:
+        """Address of the client, or ``unknown``."""
+        return self.request.remote_addr or "unknown"
 
     @property
     def root(self) -> str:
@@ -101,6 +115,14 @@ class Site:
         """Public path and query of the current request."""
         query = quote(self.request.query_string, safe=_IN_QUERY)
         return self.root + quote(self.mount.path, safe=_IN_PATH) + (f"?{query}" if query else "")
+
+    def login_url(self) -> str:
+        """Return the URL of a login that returns to the current request.
+
+        Raises:
+            AuthenticationError: The request's host is not valid.
+        """
+        return self._address + self.login_path(self.current_path)
 
     def login_path(self, next_path: str = "", provider: str = "") -> str:
         """Return the public path of the login.
@@ -162,16 +184,6 @@ class Site:
             return next((value for key, value in self.parameters if key == name), None)
         except AuthenticationError:
             return None
-
-
-def behind_proxies(app: WSGIApplication, hops: int) -> ProxyFix:
-    """Return an application that trusts forwarded headers of proxies.
-
-    Args:
-        app: The application.
-        hops: Number of proxies in front; 0 trusts no forwarded header.
-    """
-    return ProxyFix(app, hops, hops, hops, x_prefix=hops)
 
 
 def _hostname(url: str) -> str | None:

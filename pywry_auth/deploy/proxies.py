@@ -1,0 +1,171 @@
+"""Reads the forwarded headers of the proxies in front of a site.
+
+Each proxy adds one value at the end of a header. Only the values of the trusted proxies count. What the
+client sent stands further left, and can neither change nor hide them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Iterable
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_logger = logging.getLogger("pywry_auth.deploy")
+
+# Some proxies also send the client's port: 203.0.113.7:1234, [2001:db8::1]:1234 (RFC 7239 §6).
+_IPV4 = re.compile(r"([0-9.]{7,15})(?::[0-9]{1,5})?", re.ASCII)
+_IPV6 = re.compile(r"\[?([0-9A-Fa-f:.]{2,45})(?:%[\w.-]{1,32})?(?:\](?::[0-9]{1,5})?)?", re.ASCII)
+_HOST = re.compile(
+    r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?)(?::([0-9]{1,5}))?"
+)
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+# RFC 3986 §3.3 without percent-encoding, which different programs decode differently.
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+;=:@-]+)+/?|/")
+_LONGEST_PREFIX = 255
+
+_NO_ADDRESS = (
+    "the proxy sent no readable X-Forwarded-For, so the client's address is unknown: let it send the address "
+    "of the client, and set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of this site"
+)
+_IGNORED = (
+    "a value of %s was ignored, because it is not valid or has fewer entries than "
+    "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS: let the proxy set this header itself"
+)
+_UNTRUSTED_PREFIX = (
+    "the header X-Forwarded-Prefix was ignored: if the proxy sets or removes it in every request, set "
+    "PYWRY_DEPLOY__TRUST_FORWARDED_PREFIX to true, or put the path into PYWRY_DEPLOY__PUBLIC_BASE_URL"
+)
+
+
+class TrustedProxies:
+    """Applies the headers of trusted proxies to requests.
+
+    ``X-Forwarded-For``, ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` are read. Without a readable client
+    address, ``REMOTE_ADDR`` becomes empty: it must neither be the proxy's own address nor the client's text.
+    Any other header that is not valid is ignored. Each problem is logged once, without the value.
+
+    Args:
+        hops: Number of proxies in front; 0 trusts no forwarded header.
+        prefix: Whether ``X-Forwarded-Prefix`` is the path of the application.
+    """
+
+    def __init__(self, hops: int, prefix: bool = False) -> None:
+        self._hops = hops
+        self._prefix = prefix
+        self._logged: set[str] = set()
+        self._lock = threading.Lock()  # guards _logged
+
+    def around(self, app: WSGIApplication) -> WSGIApplication:
+        """Return the application behind the proxies."""
+
+        def behind(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            self.apply(environ)
+            return app(environ, start_response)
+
+        return behind
+
+    def apply(self, environ: WSGIEnvironment) -> None:
+        """Replace the values of a request by those of the proxies."""
+        if not self._hops:
+            return
+        environ["REMOTE_ADDR"] = self._client(environ)
+        self._apply_scheme(environ)
+        self._apply_host(environ)
+        self._apply_prefix(environ)
+
+    def _client(self, environ: WSGIEnvironment) -> str:
+        address = readable_address(self._entry(environ, "X-Forwarded-For") or "")
+        if not address:
+            self._log(_NO_ADDRESS)
+        return address
+
+    def _apply_scheme(self, environ: WSGIEnvironment) -> None:
+        sent = self._entry(environ, "X-Forwarded-Proto")
+        scheme = _SCHEMES.get((sent or "").lower())
+        if scheme:
+            environ["wsgi.url_scheme"] = scheme
+        elif sent is not None:
+            self._log(_IGNORED, "X-Forwarded-Proto")
+
+    def _apply_host(self, environ: WSGIEnvironment) -> None:
+        sent = self._entry(environ, "X-Forwarded-Host")
+        found = _HOST.fullmatch(sent or "")
+        if found:
+            environ["HTTP_HOST"], environ["SERVER_NAME"] = found[0], found[1]
+            if found[2]:
+                environ["SERVER_PORT"] = found[2]
+        elif sent is not None:
+            self._log(_IGNORED, "X-Forwarded-Host")
+
+    def _apply_prefix(self, environ: WSGIEnvironment) -> None:
+        sent = self._entry(environ, "X-Forwarded-Prefix")
+        if sent is None:
+            return
+        if not self._prefix:
+            self._log(_UNTRUSTED_PREFIX)
+        elif is_safe_prefix(sent):
+            environ["SCRIPT_NAME"] = sent.rstrip("/")
+        else:
+            self._log(_IGNORED, "X-Forwarded-Prefix")
+
+    def _entry(self, environ: WSGIEnvironment, name: str) -> str | None:
+        """Return the entry that the outermost trusted proxy added.
+
+        Returns:
+            The entry; empty if there are too few; None without the header.
+        """
+        header = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+        if not header:
+            return None
+        entries = str(header).rsplit(",", self._hops)
+        return entries[-self._hops].strip(" \t") if len(entries) >= self._hops else ""
+
+    def _log(self, text: str, *arguments: str) -> None:
+        with self._lock:
+            known = text % arguments in self._logged
+            self._logged.add(text % arguments)
+        if not known:
+            _logger.warning(text, *arguments)
+
+
+def readable_address(entry: str) -> str:
+    """Return the normalized address of an entry of ``X-Forwarded-For``.
+
+    Args:
+        entry: An IPv4 or IPv6 address. A port and a zone are dropped.
+
+    Returns:
+        The address; empty if the entry is not an address.
+    """
+    if (entry.startswith("[")) != ("]" in entry):
+        return ""
+    try:
+        if found := _IPV4.fullmatch(entry):
+            return str(IPv4Address(found[1]))
+        if found := _IPV6.fullmatch(entry):
+            address = IPv6Address(found[1])
+            return str(address.ipv4_mapped or address)
+    except AddressValueError:
+        pass
+    return ""
+
+
+def is_safe_prefix(path: str) -> bool:
+    """Return whether a forwarded prefix is a path that all programs read alike.
+
+    It has no empty, ``.`` or ``..`` segment, no query, no fragment and no percent-encoded character.
+    """
+    if len(path) > _LONGEST_PREFIX or not _PREFIX.fullmatch(path):
+        return False
+    return not {".", ".."} & set(path.split("/"))
+
+
+def is_host(text: str) -> bool:
+    """Return whether a text is a host, perhaps with a port (RFC 9110 §7.2)."""
+    return _HOST.fullmatch(text) is not None
