@@ -6,19 +6,16 @@ They require a signed-in user, a role or a permission.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from pywry_auth.asgi.middleware import ROUTER, Refused
+from pywry_auth.asgi.visit import refuse, visit_of
 from pywry_auth.deploy.answers import challenge, forbidden
-from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import UserSession
 
-if TYPE_CHECKING:
-    from pywry_auth.asgi.router import AuthRouter
+_FORBIDDEN = "The user's account may not do this."
 
 
 async def current_session(connection: HTTPConnection) -> UserSession:
@@ -34,10 +31,10 @@ async def current_session(connection: HTTPConnection) -> UserSession:
     Raises:
         AuthenticationError: The application has no ``AuthMiddleware``.
     """
-    _router_of(connection)
+    visit_of(connection)
     session = cast("UserSession | None", connection.state.session)
     if session is None:
-        raise Refused("no user is signed in", challenge)
+        await refuse(connection, "No user is signed in.", challenge)
     return session
 
 
@@ -53,7 +50,7 @@ def require_role(*roles: str) -> Callable[[HTTPConnection], Awaitable[UserSessio
     async def session_with_roles(connection: HTTPConnection) -> UserSession:
         session = await current_session(connection)
         if not set(roles) <= set(session.roles):
-            raise Refused("the user lacks a role", forbidden)
+            await refuse(connection, _FORBIDDEN, forbidden)
         return session
 
     return session_with_roles
@@ -75,20 +72,9 @@ def require_permission(
     async def session_with_permission(connection: HTTPConnection) -> UserSession:
         session = await current_session(connection)
         resource = str(connection.path_params.get(resource_parameter, ""))
-        store = _router_of(connection).auth_routes.sessions.store
+        store = visit_of(connection).router.auth_routes.sessions.store
         if not await run_in_threadpool(store.allows, session, resource_type, resource, permission):
-            raise Refused("the user lacks a permission", forbidden)
+            await refuse(connection, _FORBIDDEN, forbidden)
         return session
 
     return session_with_permission
-
-
-def _router_of(connection: HTTPConnection) -> AuthRouter:
-    router = connection.scope.get(ROUTER)
-    if router is None:
-        raise AuthenticationError(
-            "This application has no AuthMiddleware, which looks up sessions: "
-            "call app.add_middleware(AuthMiddleware, router=…).",
-            error=ErrorCode.INVALID_CONFIGURATION,
-        )
-    return cast("AuthRouter", router)

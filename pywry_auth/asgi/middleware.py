@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
-from starlette.responses import Response
 from starlette.websockets import WebSocketClose
 
-from pywry_auth.asgi.bridge import mount_of
+from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
 from pywry_auth.deploy.answers import refusal_for, store_down
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-    from werkzeug.wrappers import Request
-    from werkzeug.wrappers import Response as WSGIResponse
 
     from pywry_auth.asgi.router import AuthRouter
-    from pywry_auth.deploy.site import Site
     from pywry_auth.models import UserSession
 
-ROUTER = "pywry_auth.router"
-"""Key in a request's scope under which the guards find the router."""
-
 _logger = logging.getLogger("pywry_auth.asgi")
-_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455 §7.4.1 and its registry
-
-
-class Refused(Exception):
-    """A guard refused a request.
-
-    ``AuthMiddleware`` responds in place of the application.
-
-    Args:
-        reason: A sentence for the log.
-        answer: Makes the response.
-    """
-
-    def __init__(self, reason: str, answer: Callable[[Site], WSGIResponse]) -> None:
-        super().__init__(reason)
-        self.answer = answer
+_TRY_AGAIN_LATER = 1013  # IANA's registry of close codes (RFC 6455 §11.7)
 
 
 class AuthMiddleware:
@@ -84,14 +61,24 @@ class AuthMiddleware:
                 _add_vary(message, self._vary)
             await send(message)
 
-        scope[ROUTER] = self._router
+        visit = Visit(self._router, {"app": self._app, **scope}, receive)
+        scope[VISIT] = visit
         try:
-            scope.setdefault("state", {})["session"] = await self._find(scope, receive)
+            session = await self._find(visit)
+        except AuthenticationError as error:
+            await _refuse(error, visit, vary)
+            return
+        scope.setdefault("state", {})["session"] = session
+        try:
             await self._app(scope, receive, vary)
-        except (Refused, StoreUnavailable) as error:
+        except Refused as error:  # no application below this one handled it
             if answering:
                 raise
-            await self._refuse(error, scope, receive, vary)
+            await error.response(visit.scope, receive, vary)
+        except (RefusedWebSocket, StoreUnavailable) as error:
+            if answering:
+                raise
+            await _refuse(error, visit, vary)
 
     def _has_credentials(self, scope: Scope) -> bool:
         return any(
@@ -99,38 +86,26 @@ class AuthMiddleware:
             for name, value in scope["headers"]
         )
 
-    async def _find(self, scope: Scope, receive: Receive) -> UserSession | None:
-        if not self._has_credentials(scope):
+    async def _find(self, visit: Visit) -> UserSession | None:
+        if not self._has_credentials(visit.scope):
             return None
-        request = self._router.bridge.request_of(scope, receive)
-        try:
-            return await run_in_threadpool(self._session_of, scope, request)
-        except StoreUnavailable:
-            raise
-        except AuthenticationError as error:
-            raise Refused(str(error), partial(refusal_for, error=error)) from error
-
-    def _session_of(self, scope: Scope, request: Request) -> UserSession | None:
-        session = self._routes.session_of(request)
-        if session is not None and scope["type"] == "websocket":
-            site = self._routes.site(request, mount_of(scope, request, ""))
-            require_own_request(request, site.origin)
+        session = await run_in_threadpool(self._routes.session_of, visit.request)
+        if session is not None and visit.scope["type"] == "websocket":
+            require_own_request(visit.request, visit.site.origin)
         return session
 
-    async def _refuse(
-        self, error: Refused | StoreUnavailable, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        if scope["type"] == "websocket":
+
+async def _refuse(error: AuthenticationError | RefusedWebSocket, visit: Visit, send: Send) -> None:
+    """Refuse a request or websocket in place of the application."""
+    if visit.scope["type"] == "websocket":
+        code = _TRY_AGAIN_LATER if isinstance(error, StoreUnavailable) else POLICY_VIOLATION
+        if isinstance(error, AuthenticationError):  # a guard logs its own refusals
             _logger.warning("refused a websocket: %s", error)
-            code = _TRY_AGAIN_LATER if isinstance(error, StoreUnavailable) else _POLICY_VIOLATION
-            await WebSocketClose(code)(scope, receive, send)
-            return
-        request = self._router.bridge.request_of(scope, receive)
-        site = self._routes.site(request, mount_of(scope, request, self._router.prefix_in(scope["app"])))
-        make = error.answer if isinstance(error, Refused) else partial(store_down, error=error)
-        response = await run_in_threadpool(make, site)
-        body = response.get_data()
-        await Response(body, response.status_code, dict(response.headers))(scope, receive, send)
+        await WebSocketClose(code)(visit.scope, visit.receive, send)
+    elif isinstance(error, AuthenticationError):
+        make = store_down if isinstance(error, StoreUnavailable) else refusal_for
+        response = await visit.respond(partial(make, error=error))
+        await response(visit.scope, visit.receive, send)
 
 
 def _add_vary(message: Message, names: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import NoMatchFound
@@ -18,7 +19,6 @@ from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES, Problem, Route
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
     from werkzeug.wrappers import Request as WSGIRequest
     from werkzeug.wrappers import Response as WSGIResponse
 
@@ -59,15 +59,17 @@ class AuthRouter(APIRouter):
             "/{rest:path}", self._endpoint("/{rest}"), methods=_METHODS, include_in_schema=False
         )
 
-    def prefix_in(self, app: Starlette) -> str:
+    def prefix_in(self, app: object) -> str:
         """Return the path of the routes in an application.
 
         Args:
-            app: The application.
+            app: The application; any other object counts as one that does not include the routes.
 
         Returns:
             The path; ``/auth`` if the application does not include the routes.
         """
+        if not isinstance(app, Starlette):
+            return _PREFIX
         try:
             return app.url_path_for(f"pywry_auth_{ROUTES[0].name}").removesuffix(ROUTES[0].path)
         except NoMatchFound:

@@ -1,0 +1,175 @@
+"""A request at the application with the middleware, and its refusal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, NoReturn, cast
+
+from fastapi import HTTPException
+from fastapi.exception_handlers import http_exception_handler
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import WebSocketException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from pywry_auth.asgi.bridge import mount_of
+from pywry_auth.deploy.answers import store_down
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope
+    from werkzeug.wrappers import Request as WSGIRequest
+    from werkzeug.wrappers import Response as WSGIResponse
+
+    from pywry_auth.asgi.router import AuthRouter
+    from pywry_auth.deploy.site import Site
+
+VISIT = "pywry_auth.visit"
+"""Key in a request's scope under which the guards find the visit."""
+
+POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
+
+_logger = logging.getLogger("pywry_auth.asgi")
+_HANDLERS = "starlette.exception_handlers"  # in a scope: the handlers of the innermost application
+_KEPT_HEADERS = ("Cache-Control", "Location", "Retry-After", "WWW-Authenticate")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request or websocket, as the application with the middleware received it.
+
+    Mounts change the scope for the applications below them, so the guards there need the original one.
+
+    Args:
+        router: The routes of sign-in.
+        scope: A copy of the scope from before the application changed it.
+        receive: The messages of the request; the visit does not read them.
+    """
+
+    router: AuthRouter
+    scope: Scope
+    receive: Receive
+
+    @cached_property
+    def request(self) -> WSGIRequest:
+        """The request in werkzeug's form; only the event loop may make it."""
+        return self.router.bridge.request_of(self.scope, self.receive)
+
+    @cached_property
+    def site(self) -> Site:
+        """The site for this request."""
+        mount = mount_of(self.scope, self.request, self.router.prefix_in(self.scope["app"]))
+        return self.router.auth_routes.site(self.request, mount)
+
+    async def respond(self, make: Callable[[Site], WSGIResponse]) -> Response:
+        """Return a response in Starlette's form.
+
+        Args:
+            make: Makes werkzeug's response. It runs in a thread, because the site's own pages may block.
+        """
+        response = await run_in_threadpool(make, self.site)
+        return Response(response.get_data(), response.status_code, dict(response.headers))
+
+
+class Refused(HTTPException):
+    """A guard refused a request.
+
+    Args:
+        reason: A sentence for the application's own error page.
+        response: The response, unless the application handles such errors itself.
+    """
+
+    def __init__(self, reason: str, response: Response) -> None:
+        kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+        super().__init__(response.status_code, reason, kept)
+        self.response = response
+
+
+class RefusedWebSocket(WebSocketException):
+    """A guard refused a websocket."""
+
+
+def visit_of(connection: HTTPConnection) -> Visit:
+    """Return the visit of a request or websocket, for a guard.
+
+    The application in which the guard stands can then answer for the guard, also if it is mounted.
+
+    Args:
+        connection: The request or websocket.
+
+    Raises:
+        AuthenticationError: The application has no ``AuthMiddleware``.
+    """
+    visit = connection.scope.get(VISIT)
+    if visit is None:
+        raise AuthenticationError(
+            "This application has no AuthMiddleware, which looks up sessions: "
+            "call app.add_middleware(AuthMiddleware, router=…).",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
+    _handle_in(connection.scope)
+    return cast(Visit, visit)
+
+
+async def refuse(connection: HTTPConnection, reason: str, make: Callable[[Site], WSGIResponse]) -> NoReturn:
+    """Refuse a request or a websocket.
+
+    Args:
+        connection: The request or websocket.
+        reason: A sentence for the log and for the application's own error page.
+        make: Makes the response to a request.
+
+    Raises:
+        Refused: In any case for a request.
+        RefusedWebSocket: In any case for a websocket.
+    """
+    if connection.scope["type"] == "websocket":
+        _logger.warning("refused a websocket: %s", reason)
+        raise RefusedWebSocket(POLICY_VIOLATION)
+    raise Refused(reason, await visit_of(connection).respond(make))
+
+
+def _handle_in(scope: Scope) -> None:
+    """Let the innermost application handle the errors of guards and stores.
+
+    Otherwise a mounted application would respond to them with status 500 before the middleware sees them.
+    """
+    handlers, _ = scope.get(_HANDLERS, ({}, {}))
+    handlers.setdefault(Refused, _answer)
+    if not any(kind in handlers for kind in StoreUnavailable.__mro__):
+        handlers[StoreUnavailable] = _answer_outage
+
+
+async def _answer(request: Request, error: Refused) -> Response:
+    """Return the guard's response, or that of the application's own handler.
+
+    A redirect to the login is no error page.
+    """
+    handler = _own_handler(request.scope) if error.status_code >= 400 else None
+    if handler is None:
+        return error.response
+    if iscoroutinefunction(handler):
+        return cast(Response, await handler(request, error))
+    return cast(Response, await run_in_threadpool(handler, request, error))
+
+
+async def _answer_outage(request: Request, error: StoreUnavailable) -> Response:
+    return await visit_of(request).respond(partial(store_down, error=error))
+
+
+def _own_handler(scope: Scope) -> Callable[..., object] | None:
+    """Return the application's handler of HTTP errors, or None for the default one."""
+    handlers = scope[_HANDLERS][0]
+    handler = handlers.get(HTTPException) or handlers.get(StarletteHTTPException)
+    default = getattr(handler, "__func__", handler) in (
+        http_exception_handler,
+        ExceptionMiddleware.http_exception,
+    )
+    return None if default else cast("Callable[..., object] | None", handler)

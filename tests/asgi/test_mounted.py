@@ -1,0 +1,202 @@
+"""Guards in mounted applications answer as they do in the outer one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from pywry_auth.asgi import AuthMiddleware, current_session, require_permission, require_role
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.deploy_routes import create_auth_router
+from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.models import UserSession
+from pywry_auth.state.sessions import issue_session_token
+from tests.asgi.test_middleware import first_message
+from tests.deploy.hosts import HOSTS, Host, served_by_wsgi
+from tests.deploy.web import HTML, SITE, Browser, WatchedBackend, Web
+from tests.peers.asgi_server import served
+
+# Starlette finds no mounted application behind a proxy that removes its path.
+_HOSTS = [host for host in HOSTS[1:] if not host.strips]
+PLACES = ["/part", "/router", "/outer/middle/inner", "/router/app"]
+
+
+def add_views(router: FastAPI | APIRouter) -> None:
+    """Add guarded views, and one whose store fails."""
+
+    @router.get("/members")
+    async def members(session: Annotated[UserSession, Depends(current_session)]) -> str:
+        return session.user_id
+
+    @router.get("/admin", dependencies=[Depends(require_role("admin"))])
+    async def admin() -> str:
+        return "for administrators"
+
+    @router.get("/write", dependencies=[Depends(require_permission("write"))])
+    async def write() -> str:
+        return "for editors"
+
+    @router.get("/work", dependencies=[Depends(current_session)])
+    async def work() -> None:
+        raise StoreUnavailable("The store at redis://secret-host is down.")
+
+    @router.websocket("/live")
+    async def live(websocket: WebSocket, session: Annotated[UserSession, Depends(current_session)]) -> None:
+        await websocket.accept()
+        await websocket.send_json({"user": session.user_id})
+        await websocket.close()
+
+
+def app_of(web: Web, **options: Any) -> FastAPI:
+    """Return an application with guarded views at each of the places.
+
+    Args:
+        web: An application whose stores it shares.
+        options: The arguments of the mounted FastAPI applications.
+    """
+    auth = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    app = FastAPI()
+    app.include_router(auth, prefix=web.host.mount)
+    app.add_middleware(AuthMiddleware, router=auth)
+    part, inner, middle, outer, parts = (
+        FastAPI(**options),
+        FastAPI(**options),
+        FastAPI(),
+        FastAPI(),
+        APIRouter(),
+    )
+    for router in (part, inner, parts):
+        add_views(router)
+    parts.mount("/app", part)
+    middle.mount("/inner", inner)
+    outer.mount("/middle", middle)
+    app.mount("/part", part)
+    app.mount("/outer", outer)
+    app.mount("/router", parts)
+    return app
+
+
+def browser_of(web: Web, **options: Any) -> Browser:
+    browser = web.browser()
+    browser.client.application = served_by_wsgi(app_of(web, **options), web.host)
+    return browser
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_guard_in_a_mounted_application_answers_as_in_the_outer_one(web: Web, place: str) -> None:
+    """A script gets 401, a user without the role 403, and a visitor the login."""
+    browser = browser_of(web)
+    for path in ("/members", "/admin", "/write"):
+        response = browser.get(place + path)
+        assert (response.status_code, response.json["error"]) == (401, "login_required")
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="session"'
+        assert response.headers["Cache-Control"] == "no-store"
+        assert {"Cookie", "Authorization"} <= {name.strip() for name in response.headers["Vary"].split(",")}
+    token = f"Bearer {issue_session_token(web.sessions, 'robot', ['viewer'])}"
+    for path in ("/admin", "/write"):
+        response = browser.get(place + path, Authorization=token)
+        assert (response.status_code, response.json["error"]) == (403, "access_denied")
+        page = browser.get(place + path, html=True, Authorization=token)
+        assert page.status_code == 403
+        assert "Use another account" in page.text
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert browser.get(f"{place}/members", Authorization=token).json == "robot"
+
+
+@pytest.mark.parametrize("host", _HOSTS, ids=lambda host: host.name)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_visitor_of_a_mounted_application_signs_in_and_returns(
+    make_web: Callable[..., Web], host: Host, place: str
+) -> None:
+    """The login of the outer application is found, and ``next`` is the whole path."""
+    web = make_web(host=host)
+    browser = browser_of(web)
+    response = browser.get(f"{place}/members?x=1&y=%2F", html=True)
+    assert response.status_code == 302
+    assert response.location.startswith(f"{web.at('/auth/login')}?next=")
+    done = browser.sign_in(response.location)
+    assert done.location == f"{SITE}{web.at(f'{place}/members?x=1&y=%2F')}"
+    assert browser.get(f"{place}/members").json == "user-alice"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_store_failure_in_a_mounted_application_gets_503(
+    make_web: Callable[..., Web], place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a guard nor a guarded view turns it into 500. [P15]"""
+    watched = WatchedBackend(MemoryBackend())
+    web = make_web(watched)
+    browser = browser_of(web)
+    token = f"Bearer {issue_session_token(web.sessions, 'robot', ['editor'])}"
+    watched.forget()
+    watched.fails = lambda number: number == 1  # the session is found, the table of roles is not
+    for path in ("/work", "/write"):
+        watched.forget()
+        response = browser.get(place + path, Authorization=token)
+        assert response.status_code == 503, path
+        assert int(response.headers["Retry-After"]) > 0
+        assert "secret-host" not in response.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_mounted_applications_own_error_pages_are_used(web: Web) -> None:
+    """Its handlers get 401 and 403; a redirect to the login is no error."""
+    shown = []
+
+    async def own(request: Request, error: HTTPException) -> JSONResponse:
+        shown.append(error.status_code)
+        return JSONResponse({"own": error.detail}, error.status_code, error.headers)
+
+    for handlers in ({HTTPException: own}, {401: own, 403: own}):
+        shown.clear()
+        browser = browser_of(web, exception_handlers=handlers)
+        response = browser.get("/part/members")
+        assert (response.status_code, response.json) == (401, {"own": "No user is signed in."})
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="session"'
+        assert browser.get("/part/members", html=True).status_code == 302
+        token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
+        assert browser.get("/part/admin", Authorization=token).status_code == 403
+        assert shown == [401, 403]
+
+
+def test_a_handler_of_all_errors_does_not_see_a_refusal(web: Web) -> None:
+    def broken(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse("a failure", 500)
+
+    browser = browser_of(web, exception_handlers={Exception: broken})
+    for place in PLACES:
+        assert browser.get(f"{place}/members").status_code == 401
+        assert browser.get(f"{place}/members", html=True).status_code == 302
+
+
+def test_a_websocket_in_a_mounted_application_is_refused(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """The server answers the handshake with 403, and no failure is logged."""
+    token = issue_session_token(web.sessions, "robot", [])
+    with caplog.at_level(logging.WARNING), served(app_of(web)) as address:
+        for place in PLACES:
+            assert first_message(address, f"{place}/live") == 403
+            assert (
+                first_message(address, f"{place}/live", Authorization=f"Bearer {token}") == '{"user":"robot"}'
+            )
+    assert "Traceback" not in caplog.text
+    assert caplog.text.count("refused a websocket") == len(PLACES)
+
+
+def test_the_middleware_can_surround_an_application(web: Web) -> None:
+    """``AuthMiddleware(app, router)`` also answers for guards below it."""
+    auth = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    app, part = FastAPI(), FastAPI()
+    app.include_router(auth, prefix="/api")
+    add_views(part)
+    app.mount("/part", part)
+    browser = web.browser()
+    browser.client.application = served_by_wsgi(AuthMiddleware(app, auth), web.host)  # type: ignore[arg-type]
+    assert browser.get("/part/members").status_code == 401
+    response = browser.get("/part/members", html=True, Accept=HTML)
+    assert response.location == "/api/auth/login?next=%2Fpart%2Fmembers"
