@@ -341,6 +341,14 @@ class DeploySettings(_Section):
             "and scheme are used."
         ),
     )
+    trusted_origins: CommaList = Field(
+        default=[],
+        description=(
+            "Other origins with pages that may send POST requests and the user's cookie, for example a "
+            "single-page application on a sibling host. CORS headers are up to the application."
+        ),
+        examples=["https://spa.example.com"],
+    )
     trusted_proxy_hops: Annotated[int, Field(ge=0, le=16)] = Field(
         default=0,
         description="How many reverse proxies in front of the site set forwarded headers. 0 ignores them.",

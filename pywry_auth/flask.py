@@ -8,6 +8,7 @@ from pywry_auth.deploy.flask_adapter import (
     current_session,
     login_required,
     permission_required,
+    protect_from_csrf,
     roles_required,
 )
 from pywry_auth.deploy_routes import create_auth_blueprint
@@ -22,6 +23,7 @@ __all__ = [
     "login_failed",
     "login_required",
     "permission_required",
+    "protect_from_csrf",
     "roles_required",
     "token_refreshed",
     "user_logged_in",

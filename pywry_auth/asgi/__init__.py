@@ -11,8 +11,15 @@ try:
 except ImportError as error:
     raise ImportError("FastAPI needs additional packages: pip install 'pywry-auth[fastapi]'") from error
 
-from pywry_auth.asgi.guards import current_session, require_permission, require_role
+from pywry_auth.asgi.guards import current_session, protect_from_csrf, require_permission, require_role
 from pywry_auth.asgi.middleware import AuthMiddleware
 from pywry_auth.asgi.stores import as_async
 
-__all__ = ["AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"]
+__all__ = [
+    "AuthMiddleware",
+    "as_async",
+    "current_session",
+    "protect_from_csrf",
+    "require_permission",
+    "require_role",
+]

@@ -91,7 +91,7 @@ class AuthMiddleware:
             return None
         session = await run_in_threadpool(self._routes.session_of, visit.request)
         if session is not None and visit.scope["type"] == "websocket":
-            require_own_request(visit.request, visit.site.origin)
+            require_own_request(visit.site, trust_others=False)
         return session
 
 

@@ -189,7 +189,7 @@ class AuthRoutes:
         if method == "HEAD" and name in _LOGINS:
             return Response(status=204)  # a prefetch must neither begin nor finish a login
         if method == "POST":
-            require_own_request(site.request, site.origin)
+            require_own_request(site)
         if not self.options.enabled and name != "status":
             return refusal(site, ErrorCode.AUTH_DISABLED, "Sign-in is switched off on this site.")
         if method == "GET" and name in _LOGINS and not opens_a_page(site.request):

@@ -84,6 +84,18 @@ class CurrentSessions:
             setattr(request, _FOUND, session)
         return cast("UserSession | None", getattr(request, _FOUND))
 
+    def relies_on_cookie(self, request: Request) -> bool:
+        """Return whether only the cookie can identify the user, without a look-up."""
+        return self._bearer(request) is None and self.cookie.read(request) is not None
+
+    def is_bearer(self, request: Request) -> bool:
+        """Return whether the session of a request is that of its bearer token.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        return self._bearer(request) is not None and self.of(request) is not None
+
     def forget(self, request: Request) -> None:
         """Forget a request's session; the next use reads it again."""
         if hasattr(request, _FOUND):

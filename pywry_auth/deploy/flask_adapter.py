@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast, overload
 
 from flask import Blueprint, Flask, Request, current_app, render_template, url_for
 from flask import request as current_request
@@ -16,7 +16,8 @@ from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
-from pywry_auth.deploy.answers import challenge, forbidden, store_down
+from pywry_auth.deploy.answers import challenge, forbidden, refusal_for, store_down
+from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from flask.ctx import _AppCtxGlobals
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
+    from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.pages.html import Page
 
 _P = ParamSpec("_P")
@@ -35,6 +37,7 @@ _R = TypeVar("_R")
 _View = Callable[_P, _R]
 _Guarded = Callable[_P, _R | ResponseReturnValue]
 _EXTENSION = "pywry_auth"
+_CHECKS_ITSELF = "_pywry_auth_guard"  # attribute of a guarded view
 _UNROUTED = (NotFound, MethodNotAllowed)
 
 
@@ -104,27 +107,46 @@ Test ``if current_session``, not ``current_session is None``: it is a proxy obje
 """
 
 
-def login_required(view: _View[_P, _R]) -> _Guarded[_P, _R]:
+@overload
+def login_required(view: _View[_P, _R], *, csrf: bool = True) -> _Guarded[_P, _R]: ...
+@overload
+def login_required(
+    view: None = None, *, csrf: bool = True
+) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]: ...
+def login_required(
+    view: _View[_P, _R] | None = None, *, csrf: bool = True
+) -> _Guarded[_P, _R] | Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
     """Require a signed-in user for a view.
 
-    A visitor who navigates to the page is sent to the login and then returned; other requests get 401.
+    A visitor who navigates to the page is sent to the login and then returned; other requests get 401. A
+    request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
+    authenticates it.
+
+    Args:
+        view: The view; without it, the guard is used as ``@login_required(csrf=False)``.
+        csrf: Whether to refuse requests that another site's page caused.
     """
-    return _guard(view, lambda session, arguments: True)
+
+    def guard(view: _View[_P, _R]) -> _Guarded[_P, _R]:
+        return _guard(view, lambda session, arguments: True, csrf)
+
+    return guard if view is None else guard(view)
 
 
-def roles_required(*roles: str) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+def roles_required(*roles: str, csrf: bool = True) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
     """Require all of the roles for a view.
 
     Users without them get 403.
 
     Args:
         roles: Names of roles.
+        csrf: See :func:`login_required`.
     """
-    return lambda view: _guard(view, lambda session, arguments: set(roles) <= set(session.roles))
+    return lambda view: _guard(view, lambda session, arguments: set(roles) <= set(session.roles), csrf)
 
 
 def permission_required(
-    permission: str, resource_type: str = "", resource_argument: str = ""
+    permission: str, resource_type: str = "", resource_argument: str = "", *, csrf: bool = True
 ) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
     """Require a permission for a view.
 
@@ -134,23 +156,68 @@ def permission_required(
         permission: For example ``write``.
         resource_type: Kind of resource, for grants on single resources.
         resource_argument: The view's argument that holds the resource's ID.
+        csrf: See :func:`login_required`.
     """
 
     def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
         resource = str(arguments.get(resource_argument, ""))
         return routes_of_app().sessions.store.allows(session, resource_type, resource, permission)
 
-    return lambda view: _guard(view, allows)
+    return lambda view: _guard(view, allows, csrf)
 
 
-def _guard(view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool]) -> _Guarded[_P, _R]:
+def protect_from_csrf(target: Flask | Blueprint) -> None:
+    """Refuse cross-site requests to the views of an application or blueprint.
+
+    A request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
+    of a session authenticates it. Views with a guard are left to their guard and its argument ``csrf``, and
+    the routes of sign-in have a check of their own.
+
+    Args:
+        target: The application, or a blueprint of it. The application needs the authentication routes.
+    """
+    target.before_request(_refuse_cross_site)
+
+
+def _refuse_cross_site() -> ResponseReturnValue | None:
+    view = current_app.view_functions.get(current_request.endpoint or "")
+    if view is None or getattr(view, _CHECKS_ITSELF, False) or _is_own_route():
+        return None
+    return _refusal_of(require_own_or_bearer)
+
+
+def _refusal_of(require: Callable[[Site, CurrentSessions], None]) -> Response | None:
+    """Return the response to a request that a rule refuses, or None."""
+    if current_request.method in SAFE_METHODS:
+        return None
+    site = current_site()
+    try:
+        require(site, routes_of_app().sessions)
+    except StoreUnavailable:
+        raise
+    except AuthenticationError as error:
+        return refusal_for(site, error, site.home)
+    return None
+
+
+def _is_own_route() -> bool:
+    return current_request.blueprint == _installed().blueprint
+
+
+def _guard(
+    view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool], csrf: bool
+) -> _Guarded[_P, _R]:
     @wraps(view)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R | ResponseReturnValue:
+        refused = _refusal_of(require_own_use_of_cookie) if csrf else None
+        if refused is not None:
+            return refused
         session = find_session()
         if session is None:
             return challenge(current_site())
         return view(*args, **kwargs) if allows(session, kwargs) else forbidden(current_site())
 
+    setattr(guarded, _CHECKS_ITSELF, True)
     return guarded
 
 

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.error_codes import ErrorCode
@@ -36,6 +36,7 @@ class DeployOptions:
         session_ttl: A session's lifetime.
         idle_ttl: A session's lifetime without a request; 0 for the session store's own.
         public_base_url: The site's URL for browsers; empty for the URL of the request.
+        trusted_origins: Other origins with pages that may send requests that change state.
         trusted_proxy_hops: Number of proxies in front whose forwarded headers are trusted.
         trust_forwarded_prefix: Whether these proxies also set the path of the site.
         cookie_secure: ``auto``, ``true`` or ``false``.
@@ -60,6 +61,7 @@ class DeployOptions:
     session_ttl: float = 86400.0
     idle_ttl: float = 0.0
     public_base_url: str = ""
+    trusted_origins: frozenset[str] = frozenset()
     trusted_proxy_hops: int = 0
     trust_forwarded_prefix: bool = False
     cookie_secure: str = "auto"
@@ -112,6 +114,7 @@ def deploy_options(
         session_ttl=float(chosen.get("session_ttl", settings.session_ttl)),
         idle_ttl=settings.session_idle_ttl,
         public_base_url=_public_base_url(settings.public_base_url),
+        trusted_origins=frozenset(_origin(url) for url in settings.trusted_origins),
         trusted_proxy_hops=settings.trusted_proxy_hops,
         trust_forwarded_prefix=settings.trust_forwarded_prefix,
         cookie_secure=settings.cookie_secure,
@@ -134,19 +137,32 @@ def _rate(text: str) -> tuple[int, float]:
 
 
 def _public_base_url(url: str) -> str:
-    """Return a URL with normalized origin and without trailing slash.
-
-    The origin is in the form that browsers use (RFC 6454 §4).
-    """
+    """Return a URL with normalized origin and without trailing slash."""
     if not url:
         return ""
     parts = urlsplit(require_endpoint(url, "PYWRY_DEPLOY__PUBLIC_BASE_URL"))
     if "?" in url:
         raise _wrong("PUBLIC_BASE_URL must have no query, for example https://app.example.com/shop")
+    return _origin_of(parts) + parts.path.rstrip("/")
+
+
+def _origin(url: str) -> str:
+    """Return a trusted origin in the form that browsers use."""
+    parts = urlsplit(require_endpoint(url, "Each origin in PYWRY_DEPLOY__TRUSTED_ORIGINS"))
+    if parts.path or "?" in url or "*" in url:
+        raise _wrong(
+            "TRUSTED_ORIGINS must list origins without a path or wildcard, for example "
+            "https://spa.example.com"
+        )
+    return _origin_of(parts)
+
+
+def _origin_of(parts: SplitResult) -> str:
+    """Return the origin of a URL in the form that browsers use (RFC 6454 §4)."""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     usual = {"https": 443, "http": 80}[parts.scheme]
     port = "" if parts.port in (None, usual) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _path(value: str, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -218,6 +218,27 @@ def test_a_fetching_script_gets_401_without_a_redirect(web: Web) -> None:
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="session"'
     assert web.client().post("/members", headers={"Accept": HTML}).status_code == 401
+
+
+def test_a_guard_checks_the_method_that_the_application_sees(web: Web, cookie: str) -> None:
+    """Middleware that lets a form replace its method is no way around the check. [T60]"""
+    app = app_of(web)
+
+    @app.delete("/item", dependencies=[Depends(current_session)])
+    async def delete() -> str:
+        return "deleted"
+
+    @app.middleware("http")
+    async def override(request: Request, call_next: Callable[[Request], Any]) -> Any:
+        request.scope["method"] = request.headers.get("X-HTTP-Method-Override", request.method)
+        return await call_next(request)
+
+    client = SiteClient(web, use_cookies=False)
+    app.user_middleware.reverse()  # the override inside AuthMiddleware
+    client.application = served_by_wsgi(app, web.host)
+    headers = {"Cookie": cookie, "X-HTTP-Method-Override": "DELETE"}
+    assert client.get("/item", headers=headers).status_code == 200
+    assert client.get("/item", headers=headers | {"Sec-Fetch-Site": "same-site"}).status_code == 403
 
 
 def test_without_the_middleware_a_guard_names_it_in_the_error() -> None:

@@ -14,13 +14,21 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from pywry_auth.asgi import AuthMiddleware, current_session, require_permission, require_role
+from pywry_auth.asgi import (
+    AuthMiddleware,
+    current_session,
+    protect_from_csrf,
+    require_permission,
+    require_role,
+)
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.models import UserSession
 
 _QUERY = "tests.query_string"
 PROTECTED = "for members only"
 """Stands in the body of every guarded view."""
+CHANGING = ["POST", "PUT", "PATCH", "DELETE", "PROPFIND"]
+"""The methods of the views that change something; the last one is no method of HTTP itself."""
 
 
 @dataclass(frozen=True)
@@ -134,5 +142,18 @@ def _views() -> APIRouter:
     )
     async def edit(document: str) -> PlainTextResponse:
         return PlainTextResponse(f"{PROTECTED}: {document}")
+
+    @views.api_route("/change", methods=[*CHANGING, "GET", "HEAD", "OPTIONS"])
+    async def change(session: UserSession = Depends(current_session)) -> dict[str, Any]:  # noqa: B008
+        return {"changed_by": session.user_id}
+
+    @views.post("/change/role", dependencies=[Depends(require_role("viewer"))])
+    @views.post("/change/permission", dependencies=[Depends(require_permission("read"))])
+    @views.post("/hook", dependencies=[Depends(require_role(csrf=False))])
+    @views.post("/hook/role", dependencies=[Depends(require_role("viewer", csrf=False))])
+    @views.post("/hook/permission", dependencies=[Depends(require_permission("read", csrf=False))])
+    @views.api_route("/form", methods=[*CHANGING, "GET"], dependencies=[Depends(protect_from_csrf)])
+    async def other() -> str:
+        return "done"
 
     return views

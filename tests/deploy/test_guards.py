@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from flask import Flask
 
-from pywry_auth.flask import login_required
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.flask import login_required, protect_from_csrf
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import DEFAULT_USERS
 from tests.deploy.hosts import PROTECTED
-from tests.deploy.web import HTML, SITE, Browser, Web
+from tests.deploy.web import HTML, SITE, Browser, WatchedBackend, Web
 
 GUARDED = ["/members", "/admin", "/write", "/documents/7"]
 CHALLENGE = 'Bearer realm="session"'
@@ -224,6 +226,30 @@ def test_a_guard_keeps_the_views_name_and_arguments(web: Web) -> None:
     token = issue_session_token(web.sessions, "robot")
     with web.app.test_request_context("/", headers={"Authorization": f"Bearer {token}"}):
         assert guarded(1, b=2) == "3"
+
+
+def test_a_whole_application_can_refuse_cross_site_requests(web: Web) -> None:
+    """The guards' own argument and the routes of sign-in keep their meaning. [T60]"""
+    app: Flask = web.app
+    app.add_url_rule("/free", "free", lambda: "done", methods=["GET", "POST"])
+    protect_from_csrf(app)
+    alice = web.browser()
+    alice.sign_in()
+    foreign = {"Sec_Fetch_Site": "cross-site"}
+    paths = {"/free": 403, "/change": 403, "/hook": 200, "/auth/refresh": 403, "/nothing": 404}
+    assert {path: alice.post(path, html=False, **foreign).status_code for path in paths} == paths
+    assert alice.post("/free").status_code == 200
+    assert alice.get("/free", html=False, **foreign).status_code == 200
+
+
+def test_a_cross_site_request_is_refused_without_a_look_up(make_web: Callable[..., Web]) -> None:
+    """Another site cannot put load on the store. [T60]"""
+    watched = WatchedBackend(MemoryBackend())
+    alice = make_web(watched).browser()
+    alice.sign_in()
+    watched.forget()
+    assert alice.post("/change", Sec_Fetch_Site="same-site").status_code == 403
+    assert watched.operations == []
 
 
 def test_a_script_gets_401_after_the_session_ended(web: Web, alice: Browser) -> None:

@@ -163,6 +163,33 @@ def test_an_invalid_public_url_is_refused_with_its_variable(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_trusted_origins_have_the_form_that_browsers_send() -> None:
+    options = _options(
+        trusted_origins="https://SPA.example.com:443, http://localhost:3000,https://a.example:8443"
+    )
+    assert options.trusted_origins == {
+        *("https://spa.example.com", "http://localhost:3000", "https://a.example:8443"),
+    }
+    assert _options().trusted_origins == frozenset()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("*", "null", "spa.example.com", "http://spa.example.com", "https://", "https://*.example.com"),
+        *("https://spa.example.com/", "https://spa.example.com/app", "https://spa.example.com?", "file://"),
+        *("https://user:secret@spa.example.com", "https://spa.example.com#x", "https://spä.example.com"),
+        *("https://spa.example.com:0", "https://spa.example.com:99999", "javascript:alert(1)"),
+        *("https://spa.example.com https://evil.example.com", "https://spa.example.com\\evil"),
+    ],
+)
+def test_an_invalid_trusted_origin_is_refused_with_its_variable(origin: str) -> None:
+    """A wildcard, a path or plain http never widens the rule. [T60]"""
+    with pytest.raises(AuthenticationError, match="PYWRY_DEPLOY__TRUSTED_ORIGINS") as caught:
+        _options(trusted_origins=f"https://good.example.com,{origin}")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["after_login_url", "after_logout_url"])
 @pytest.mark.parametrize(
     "value",

@@ -11,7 +11,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from flask import Flask, g
+from flask import Blueprint, Flask, g
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
@@ -22,13 +22,19 @@ from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import StoreUnavailable
-from pywry_auth.flask import current_session, login_required, permission_required, roles_required
+from pywry_auth.flask import (
+    current_session,
+    login_required,
+    permission_required,
+    protect_from_csrf,
+    roles_required,
+)
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
-from tests.deploy.hosts import FLASK, PROTECTED, Host, fastapi_app, served_by_wsgi
+from tests.deploy.hosts import CHANGING, FLASK, PROTECTED, Host, fastapi_app, served_by_wsgi
 from tests.person import Person
 
 SITE = "http://127.0.0.1"
@@ -213,6 +219,29 @@ def add_views(app: Flask) -> None:
     @permission_required("write", "document", "document")
     def edit(document: str) -> str:
         return f"{PROTECTED}: {document}"
+
+    @app.route("/change", methods=[*CHANGING, "GET", "HEAD", "OPTIONS"])
+    @login_required
+    def change() -> dict[str, Any]:
+        assert current_session
+        return {"changed_by": current_session.user_id}
+
+    def done() -> str:
+        return "done"
+
+    guards: dict[str, Callable[..., Any]] = {
+        "/change/role": roles_required("viewer"),
+        "/change/permission": permission_required("read"),
+        "/hook": login_required(csrf=False),
+        "/hook/role": roles_required("viewer", csrf=False),
+        "/hook/permission": permission_required("read", csrf=False),
+    }
+    for path, guard in guards.items():
+        app.add_url_rule(path, path, guard(done), methods=["POST"])
+    forms = Blueprint("forms", __name__)
+    forms.add_url_rule("/form", "form", done, methods=[*CHANGING, "GET"])
+    protect_from_csrf(forms)
+    app.register_blueprint(forms)
 
 
 class SiteResponse(TestResponse):
