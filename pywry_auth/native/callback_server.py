@@ -12,9 +12,11 @@ from urllib.parse import parse_qsl
 
 from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback_listener import LOOPBACK, LoopbackServer, first_free
+from pywry_auth.native.peer import can_identify_users
+from pywry_auth.native.start_address import StartAddress
 from pywry_auth.pages import native as pages
 from pywry_auth.pages.native import PageResponse
 from pywry_auth.protocol.authorization_response import ResponseParameters
@@ -61,6 +63,8 @@ class OAuthCallbackServer:
         self._parameters: ResponseParameters | None = None
         self._ended = False  # no response is accepted any more
         self._cancelled = False
+        self._start: StartAddress | None = None
+        self._opened_twice = False
         self._wake = threading.Event()
         self._page: PageResponse | None = None
         self._page_known = threading.Event()
@@ -91,6 +95,21 @@ class OAuthCallbackServer:
         """
         self._state = state
 
+    def can_identify_users(self) -> bool:
+        """Return whether this system shows the users of connections to this server."""
+        return can_identify_users((LOOPBACK, self._server.server_port))
+
+    def offer(self, url: str) -> str:
+        """Return a one-time address of this server that redirects to a URL.
+
+        A second browser that opens the address ends the login.
+
+        Args:
+            url: URL of the authorization request.
+        """
+        self._start = StartAddress(url, self._end_as_opened_twice)
+        return f"http://{LOOPBACK}:{self._server.server_port}{self._start.path}"
+
     def wait(self, timeout: float) -> ResponseParameters:
         """Wait for the response and return its parameters.
 
@@ -100,12 +119,14 @@ class OAuthCallbackServer:
         Raises:
             AuthFlowTimeout: The response did not arrive in time.
             AuthFlowCancelled: ``cancel`` was called.
+            AuthenticationError: Two browsers opened the one-time address.
         """
         wait_for(self._wake, timeout)
         with self._lock:
             self._ended = True
             parameters = self._parameters
         self.raise_if_cancelled()
+        self.raise_if_opened_twice()
         if parameters is None:
             raise AuthFlowTimeout(
                 f"No user signed in within {timeout:g} seconds: start a new login, or allow more time.",
@@ -127,6 +148,22 @@ class OAuthCallbackServer:
         """
         if self._cancelled:
             raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
+
+    def raise_if_opened_twice(self) -> None:
+        """Raise if two browsers opened the one-time address.
+
+        Another user of the machine may have read it, and may be signed in instead of the user.
+
+        Raises:
+            AuthenticationError: Two browsers opened the one-time address.
+        """
+        if self._opened_twice:
+            raise AuthenticationError(
+                "The login was ended, because its one-time address was opened in two browsers: another "
+                "program may have read it. Sign in again. If this happens again, set "
+                "PYWRY_OAUTH2__OPEN_BROWSER=false and open the printed address yourself.",
+                error=ErrorCode.OTHER_BROWSER,
+            )
 
     def answer(self, page: PageResponse) -> None:
         """Send the held browser its page.
@@ -179,9 +216,12 @@ class OAuthCallbackServer:
 
     def _receive(self, request: Request) -> PageResponse | None:
         """Return a request's page; None for the accepted response."""
+        start = self._start if self._start is not None and self._start.matches(request.target) else None
         # A site whose name resolves to 127.0.0.1 (DNS rebinding) still sends its own name.
-        if list(request.hosts) != [f"{LOOPBACK}:{self._server.server_port}"]:
+        if list(request.hosts) not in self._hosts(start):
             return pages.refused(HTTPStatus.MISDIRECTED_REQUEST if request.hosts else HTTPStatus.BAD_REQUEST)
+        if start is not None:
+            return start.respond(request)
         path, _, query = request.target.partition("?")
         if path not in (CALLBACK_PATH, "/favicon.ico"):
             return pages.refused(HTTPStatus.NOT_FOUND)
@@ -190,6 +230,15 @@ class OAuthCallbackServer:
         if request.method == "HEAD" or path != CALLBACK_PATH:
             return PageResponse(HTTPStatus.NO_CONTENT)
         return self._accept(query)
+
+    def _hosts(self, start: StartAddress | None) -> list[list[str]]:
+        # Remote development tools forward the port, and open the one-time address as localhost.
+        names = (LOOPBACK,) if start is None else (LOOPBACK, "localhost")
+        return [[f"{name}:{self._server.server_port}"] for name in names]
+
+    def _end_as_opened_twice(self) -> None:
+        self._opened_twice = True
+        self._wake.set()
 
     def _accept(self, query: str) -> PageResponse | None:
         try:
@@ -206,7 +255,7 @@ class OAuthCallbackServer:
         with self._lock:
             if self._parameters is not None:
                 return pages.already_answered()
-            if self._ended or self._cancelled:
+            if self._ended or self._cancelled or self._opened_twice:
                 return pages.ended()
             self._parameters = parameters
         self._wake.set()

@@ -18,6 +18,7 @@ from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
 from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.handlers import LoopbackHandler, in_browser, in_window
+from pywry_auth.native.handover import Handover
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
 from pywry_auth.pages import native as pages
 
@@ -206,12 +207,12 @@ class AuthFlowManager:
         server = OAuthCallbackServer(self._ports)
         with self._lock:
             self._server = server
-        present = (
-            in_window(self._notify, window)
-            if window is not None
-            else in_browser(self._notify, open_browser=self._open_browser)
-        )
-        with server:
+        with server, Handover(server) as handover:
+            present = (
+                in_window(self._notify, window)
+                if window is not None
+                else in_browser(self._notify, handover, open_browser=self._open_browser)
+            )
             try:
                 result = self._authorize(LoopbackHandler(server, present, self._timeout), server.redirect_uri)
             except BaseException as error:
@@ -251,6 +252,8 @@ class AuthFlowManager:
     def _raise_if_cancelled(self) -> None:
         if self._cancelled:
             raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
+        if self._server is not None:
+            self._server.raise_if_opened_twice()
 
 
 def _state_after(error: BaseException) -> AuthFlowState:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.native import browser
 from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.handover import Handover
 from pywry_auth.native.window import Window, call_back
 from pywry_auth.protocol.authorization_response import ResponseParameters
 
@@ -38,21 +39,23 @@ class LoopbackHandler:
         return self.server.wait(self.timeout)
 
 
-def in_browser(notify: browser.Notify, *, open_browser: bool = True) -> Present:
+def in_browser(notify: browser.Notify, handover: Handover, *, open_browser: bool = True) -> Present:
     """Return a function that opens requests in the browser.
 
     Without a browser, the function only notifies the user.
 
     Args:
         notify: Receives the URL and instructions for the user.
+        handover: Gives the browser an address that other users cannot use; the caller closes it.
         open_browser: Whether a browser may be opened.
     """
 
     def present(request: AuthorizationRequest) -> None:
         opening = open_browser and browser.has_browser(os.environ, sys.platform)
-        _notify(notify, request, opening)
-        if opening:
-            browser.open_browser(request.url)
+        address = handover.address_for(request.url) if opening else None
+        _notify(notify, request, opening=address is not None)
+        if address is not None:
+            browser.open_browser(address)
 
     return present
 

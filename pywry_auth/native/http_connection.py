@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
@@ -30,12 +31,29 @@ class Request:
     Args:
         method: As sent.
         target: Path and query as sent (RFC 9112 §3.2); it may contain a code.
-        hosts: The value of every Host header.
+        headers: All headers; they may contain cookies.
+        client: The client's address and port.
+        server: The address and port that the client has connected to.
     """
 
     method: str
     target: str = field(repr=False)
-    hosts: Sequence[str]
+    headers: Message = field(repr=False)
+    client: tuple[str, int]
+    server: tuple[str, int]
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """The value of every Host header."""
+        return self.headers.get_all("Host", [])
+
+    def header(self, name: str) -> str:
+        """Return all values of a header as one.
+
+        Args:
+            name: The header's name, in any case.
+        """
+        return "; ".join(self.headers.get_all(name, []))
 
 
 Respond = Callable[[Request, Callable[[PageResponse], None]], None]
@@ -86,8 +104,9 @@ class Exchange(BaseHTTPRequestHandler):
         self._listener.set_idle(self.connection, False)
         # Not self.path: the base class shortens a leading // there, and only the exact path counts.
         target = self.requestline.split()[1]
-        hosts = self.headers.get_all("Host", [])
-        return self._listener.respond(Request(self.command, target, hosts), self._send)
+        client, server = self.connection.getpeername(), self.connection.getsockname()
+        request = Request(self.command, target, self.headers, client, server)
+        return self._listener.respond(request, self._send)
 
     def finish(self) -> None:
         """Wait briefly until the client has read the answer.

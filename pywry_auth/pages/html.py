@@ -79,14 +79,28 @@ def security_headers(form_action: str = "'none'", own_template: bool = False) ->
         own_template: Whether the page comes from the site's own template. Such a page may load the site's
             style sheets and images.
     """
-    styles = "style-src 'self'; img-src 'self'" if own_template else f"style-src 'sha256-{_STYLE_HASH}'"
     return {
-        "Content-Security-Policy": f"default-src 'none'; {styles}; "
-        f"base-uri 'none'; form-action {form_action}; frame-ancestors 'none'",
+        "Content-Security-Policy": f"{_policy(form_action, own_template)}; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",  # the URL of a callback page contains the code
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
+
+
+def security_elements() -> Markup:
+    """Return the security headers as elements, for a page in a file.
+
+    An element cannot forbid frames, and needs not: a web page cannot frame a file.
+    """
+    return Markup(
+        '<meta http-equiv="Content-Security-Policy" content="{}">\n'
+        '<meta name="referrer" content="no-referrer">\n'
+    ).format(_policy())
+
+
+def _policy(form_action: str = "'none'", own_template: bool = False) -> str:
+    styles = "style-src 'self'; img-src 'self'" if own_template else f"style-src 'sha256-{_STYLE_HASH}'"
+    return f"default-src 'none'; {styles}; base-uri 'none'; form-action {form_action}"
 
 
 @dataclass(frozen=True)
@@ -113,19 +127,21 @@ class Page:
 _DOCUMENT = Markup(
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    "<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    "{head}<title>{title}</title>\n<style>{style}</style>\n</head>\n<body>\n"
     '<main class="{kind}">\n<h1>{heading}</h1>\n{body}\n</main>\n</body>\n</html>\n'
 )
 
 
-def document(page: Page, heading: Markup | None = None) -> str:
+def document(page: Page, heading: Markup | None = None, head: Markup | None = None) -> str:
     """Return a whole HTML document.
 
     Args:
         page: The page.
         heading: The heading as HTML; None for the title.
+        head: Further elements of the head, each with a line break; None for no elements.
     """
     filled = _DOCUMENT.format(
+        head=Markup() if head is None else head,
         title=page.title,
         style=Markup(_STYLE),  # noqa: S704  # a constant of this file
         kind=page.kind,

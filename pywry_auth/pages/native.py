@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from urllib.parse import quote
 
 from markupsafe import Markup
 
 from pywry_auth.exceptions import printable
-from pywry_auth.pages.html import Page, document, join, paragraph, security_headers
+from pywry_auth.pages.html import (
+    Page,
+    button_link,
+    document,
+    join,
+    paragraph,
+    security_elements,
+    security_headers,
+)
 
 _TICK, _DONE, _CLOSE = "✅", "Authentication Complete —", "You can close this window."
 _MESSAGE_LIMIT = 600  # characters; a provider can send whole paragraphs
+_URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 SECURITY_HEADERS = tuple(security_headers().items())
 """Sent with every page."""
@@ -91,6 +101,54 @@ def ended() -> PageResponse:
         "This sign-in has ended",
         "The application stopped waiting before the sign-in was finished.",
         next_step="You can close this window and sign in again from the application.",
+    )
+
+
+def lead_to(url: str) -> str:
+    """Return a document for a file that leads to a URL, with or without the user's help.
+
+    Args:
+        url: URL of the authorization request.
+    """
+    refresh = Markup('<meta http-equiv="refresh" content="0; url={}">\n').format(url)
+    body = [
+        paragraph("Your browser continues to the sign-in page of your provider."),
+        button_link(url, "Continue"),
+    ]
+    page = Page("sign_in", "Continue to sign in", join(body, "\n"))
+    return document(page, head=security_elements() + refresh)
+
+
+def redirect(url: str, cookie: str) -> PageResponse:
+    """Return a redirect.
+
+    Args:
+        url: The target.
+        cookie: Value of the Set-Cookie header.
+    """
+    target = quote(url, safe=_URL_CHARACTERS)  # no character can end the header
+    return PageResponse(HTTPStatus.FOUND, headers=(("Location", target), ("Set-Cookie", cookie)))
+
+
+def opened_twice() -> PageResponse:
+    """Return the page for the second browser at a one-time address."""
+    return _page(
+        HTTPStatus.GONE,
+        "failed",
+        "This sign-in was ended for your safety",
+        "Its address works only once and was opened before. Another program may have read it.",
+        next_step="You can close this window and sign in again from the application.",
+    )
+
+
+def other_user() -> PageResponse:
+    """Return the page for another user at a one-time address."""
+    return _page(
+        HTTPStatus.FORBIDDEN,
+        "failed",
+        "This sign-in belongs to another user",
+        "Only the user who started the application can open this address.",
+        next_step="If you started it, open the address that the application shows in this browser.",
     )
 
 

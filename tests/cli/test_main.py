@@ -88,7 +88,11 @@ def _complaint(err: str) -> str:
 def test_the_browser_that_the_environment_names_is_opened_and_any_name_can_be_printed(tmp_path: Path) -> None:
     zoe = User("zoe", "secret", {"sub": "user-zoe", "name": "Zoë 张\x1b[31m", "email": "zoe@example.com"})
     browser = tmp_path / "browser"
-    visit = 'import sys; from tests.person import Person; Person("zoe", "secret").sign_in(sys.argv[1])'
+    visit = (
+        "import requests, sys; from tests.person import Person; "
+        "start = requests.get(sys.argv[1], allow_redirects=False); "
+        'Person("zoe", "secret").sign_in(start.headers["Location"])'
+    )
     browser.write_text(f"#!/bin/sh\ncd '{_ROOT}' && exec '{sys.executable}' -c '{visit}' \"$1\"\n")
     browser.chmod(0o755)
     with IdentityProvider(signing_algorithm="ES256", users=[zoe]) as idp:

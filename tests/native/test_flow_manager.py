@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import queue
 import re
 import signal
 import socket
@@ -238,8 +239,24 @@ BROWSER = """#!{python}
 import sys
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
+import pathlib, urllib.error
+import urllib.request
 print("noise of a browser")
-query = parse_qs(urlsplit(sys.argv[1]).query)
+class Stay(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments):
+        return None
+try:
+    urllib.request.build_opener(Stay).open(sys.argv[1])
+except urllib.error.HTTPError as redirect:
+    query = parse_qs(urlsplit(redirect.headers["Location"]).query)
+with open("{seen}", "wb") as file:
+    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            file.write(process.read_bytes())
+        except OSError:
+            pass
+    secrets = [query[name][0] for name in ("state", "code_challenge")]
+    file.write("\\n".join(["", *secrets, sys.argv[1]]).encode())
 urlopen(query["redirect_uri"][0] + "?code=c&state=" + query["state"][0])
 """
 
@@ -256,14 +273,33 @@ def run_program(script: str, **environ: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_the_system_browser_is_opened_and_stdout_stays_clean(tmp_path: Path) -> None:
-    browser = tmp_path / "browser"
-    browser.write_text(BROWSER.format(python=sys.executable))
+def open_the_system_browser(
+    tmp_path: Path, suffix: str = ""
+) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Sign in with a browser that records the arguments of all processes."""
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(BROWSER.format(python=sys.executable, seen=seen))
     browser.chmod(0o755)
-    run = run_program(OPENED_BROWSER, BROWSER=str(browser))
+    return run_program(OPENED_BROWSER, BROWSER=str(browser) + suffix), seen
+
+
+def test_the_system_browser_is_opened_and_stdout_stays_clean(tmp_path: Path) -> None:
+    run, _ = open_the_system_browser(tmp_path)
     assert run.stdout == "alice\n"
     assert run.stderr.startswith("Sign in with the browser that is opening.")
     assert run.stderr.count("https://provider.example.com/authorize?") == 1
+
+
+@pytest.mark.parametrize("suffix", ["", " %s", " %s &"])
+def test_no_process_has_the_authorization_request_among_its_arguments(tmp_path: Path, suffix: str) -> None:
+    """Every user of the machine can read the arguments of all processes. [T59]"""
+    run, seen = open_the_system_browser(tmp_path, suffix)
+    assert run.stdout == "alice\n"
+    arguments, state, challenge, address = seen.read_bytes().rsplit(b"\n", 3)
+    assert address in arguments
+    assert address.startswith(b"http://127.0.0.1:")
+    assert state not in arguments
+    assert challenge not in arguments
 
 
 @pytest.mark.parametrize("open_browser", [False, True])
@@ -450,6 +486,30 @@ def test_cancel_ends_the_login_while_a_browser_keeps_a_connection_open() -> None
     assert flow.flow_state is AuthFlowState.CANCELLED
     assert window.closed == ["the window"]
     assert not is_listening(window.redirect_uri)
+
+
+def test_a_second_use_of_the_one_time_address_during_the_exchange_revokes_the_tokens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thief who is faster than the user's browser has already brought a response. [T59]"""
+    addresses: queue.Queue[str] = queue.Queue()
+    monkeypatch.setenv("BROWSER", "a browser that never opens")
+    monkeypatch.setattr("pywry_auth.native.browser.open_browser", addresses.put)
+    provider, store = StandIn(), MemoryTokenStore()
+    provider.go_on.clear()
+    login = Running(manager(provider, store).run_native)
+    address = addresses.get(timeout=PATIENCE)
+    path = urlsplit(address).path
+    request = parse_qs(urlsplit(fetch(address, path).headers["Location"]).query)
+    thief = Running(lambda: fetch(address, f"/callback?code=c&state={request['state'][0]}"))
+    assert provider.reached.wait(PATIENCE)
+    assert fetch(address, path).status == 410
+    provider.go_on.set()
+    with pytest.raises(AuthenticationError, match="opened in two browsers"):
+        login.result()
+    assert thief.result().status == 400
+    assert "canary-refresh" in provider.revoked
+    assert store.load("alice") is None
 
 
 def test_cancel_during_the_exchange_revokes_the_tokens() -> None:

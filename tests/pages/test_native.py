@@ -18,6 +18,8 @@ ALL = {
     "already answered": pages.already_answered(),
     "unfinished": pages.unfinished(),
     "ended": pages.ended(),
+    "opened twice": pages.opened_twice(),
+    "other user": pages.other_user(),
     **{f"refused {status}": pages.refused(status) for status in (HTTPStatus(400), HTTPStatus(421))},
 }
 

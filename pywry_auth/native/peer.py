@@ -1,0 +1,98 @@
+"""Finds out which user of this machine has opened a loopback connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+Address = tuple[str, int]
+"""An IPv4 address and a port."""
+
+_TABLES = Path("/proc/net")
+_LISTENING = "0A"
+_ATTEMPTS = 3  # a row can be missed while the kernel changes the table
+
+
+def can_identify_users(server: Address, tables: Path = _TABLES) -> bool:
+    """Return whether this system shows the users of connections.
+
+    The tables must show this process's own listening socket with the right user.
+
+    Args:
+        server: The address and port that this process listens on.
+        tables: The folder of the kernel's connection tables.
+    """
+    own = _hexadecimal(server)
+    return any(
+        row[1] == own and row[3] == _LISTENING and int(row[7]) == os.geteuid() for row in _rows(tables)
+    )
+
+
+def is_same_user(client: Address, server: Address, tables: Path = _TABLES) -> bool:
+    """Return whether the user of this process has opened a connection.
+
+    The administrator counts too, because relays run as root and root can read this process anyway. In WSL, a
+    connection from Windows may have no user. It is accepted, because such a machine has one user.
+
+    Args:
+        client: The client's end of the connection.
+        server: This process's end of the connection.
+        tables: The folder of the kernel's connection tables.
+    """
+    user = user_of(client, server, tables)
+    return _is_wsl() if user is None else user in _own_users()
+
+
+def user_of(client: Address, server: Address, tables: Path = _TABLES) -> int | None:
+    """Return the ID of the user that has opened a connection on this machine.
+
+    A connection that is not in the tables, or that its client has closed, has no known user: None.
+
+    Args:
+        client: The client's end of the connection.
+        server: This process's end of the connection.
+        tables: The folder of the kernel's connection tables.
+    """
+    for _ in range(_ATTEMPTS):
+        for row in _rows(tables):
+            if row[1:3] in (_ends(client, server, ""), _ends(client, server, _MAPPED)):
+                # The kernel shows root as the user of a closed socket, which has no inode.
+                return int(row[7]) if row[9] != "0" else None
+    return None
+
+
+def _rows(tables: Path) -> Iterator[list[str]]:
+    for name in ("tcp", "tcp6"):  # a program with an IPv6 socket can connect to an IPv4 address
+        try:
+            lines = (tables / name).read_text("ascii").splitlines()[1:]
+        except OSError:
+            continue
+        yield from (line.split() for line in lines)
+
+
+def _ends(client: Address, server: Address, prefix: str) -> list[str]:
+    return [prefix + _hexadecimal(client), prefix + _hexadecimal(server)]
+
+
+def _hexadecimal(address: Address) -> str:
+    """Return an address as the tables show it: a number in the machine's byte order."""
+    number = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    return f"{number:08X}:{address[1]:04X}"
+
+
+_MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"
+
+
+def _own_users() -> set[int]:
+    own = {0, os.getuid(), os.geteuid()}
+    sudo = os.environ.get("SUDO_UID", "")
+    if os.geteuid() == 0 and sudo.isdecimal():
+        own.add(int(sudo))  # the browser runs as the user that called sudo
+    return own
+
+
+def _is_wsl() -> bool:
+    return "microsoft" in os.uname().release.lower()

@@ -1,0 +1,123 @@
+"""The kernel's tables show which user has opened a loopback connection. [T59]"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.native.peer import Address, can_identify_users, is_same_user, user_of
+
+OTHER = 4_000_000_001
+_USER, _INODE = 7, 9  # columns
+Ends = tuple[Address, Address]
+
+
+@contextmanager
+def connection(family: socket.AddressFamily = socket.AF_INET) -> Iterator[Ends]:
+    """Yield the client's and the server's end of an open connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(family) as client:
+        prefix = "::ffff:" if family == socket.AF_INET6 else ""
+        client.connect((f"{prefix}127.0.0.1", server.getsockname()[1]))
+        accepted, address = server.accept()
+        with accepted:
+            yield address, accepted.getsockname()
+
+
+def changed(folder: Path, change: Callable[[list[str]], list[str] | None]) -> Path:
+    """Return a copy of the tables in which each row is changed or, for None, left out."""
+    for name in ("tcp", "tcp6"):
+        head, *rows = Path("/proc/net", name).read_text().splitlines()
+        left = (change(row.split()) for row in rows)
+        (folder / name).write_text("\n".join([head, *(" ".join(row) for row in left if row)]) + "\n")
+    return folder
+
+
+def with_column(number: int, value: object) -> Callable[[list[str]], list[str]]:
+    return lambda row: [*row[:number], str(value), *row[number + 1 :]]
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_connection_of_this_user_is_recognised(family: socket.AddressFamily) -> None:
+    """A client may use an IPv6 socket for an IPv4 address."""
+    with connection(family) as (client, server):
+        assert user_of(client, server) == os.getuid()
+        assert is_same_user(client, server)
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_connection_of_another_user_is_recognised(tmp_path: Path, family: socket.AddressFamily) -> None:
+    with connection(family) as (client, server):
+        tables = changed(tmp_path, with_column(_USER, OTHER))
+        assert user_of(client, server, tables) == OTHER
+        assert not is_same_user(client, server, tables)
+
+
+def test_the_administrator_counts_as_the_same_user(tmp_path: Path) -> None:
+    with connection() as (client, server):
+        assert is_same_user(client, server, changed(tmp_path, with_column(_USER, 0)))
+
+
+def test_a_closed_connection_does_not_count_as_the_administrators(tmp_path: Path) -> None:
+    """The kernel shows root as the user of a socket that its program has closed. [T59]"""
+    with connection() as (client, server):
+        tables = changed(tmp_path, lambda row: with_column(_INODE, 0)(with_column(_USER, 0)(row)))
+        assert user_of(client, server, tables) is None
+        assert not is_same_user(client, server, tables)
+
+
+def test_an_unknown_connection_is_not_the_users_own_except_in_wsl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connection() as (client, server):
+        tables = changed(tmp_path, lambda row: None)
+        monkeypatch.setattr(os, "uname", lambda: _Machine("6.1.0-generic"))
+        assert not is_same_user(client, server, tables)
+        monkeypatch.setattr(os, "uname", lambda: _Machine("5.15.167.4-microsoft-standard-WSL2"))
+        assert is_same_user(client, server, tables)
+
+
+class _Machine:
+    def __init__(self, release: str) -> None:
+        self.release = release
+
+
+def test_a_row_that_was_missed_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that changes while it is read can lack a row."""
+    reads: list[Path] = []
+    read = Path.read_text
+
+    def empty_at_first(path: Path, encoding: str) -> str:
+        reads.append(path)
+        return "" if len(reads) <= 2 else read(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", empty_at_first)
+    with connection() as (client, server):
+        assert user_of(client, server) == os.getuid()
+    assert len(reads) == 3
+
+
+def test_the_user_behind_sudo_counts_as_the_same_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser of a program under sudo may run as the user that called sudo, but only there."""
+    with connection() as (client, server):
+        tables = changed(tmp_path, with_column(_USER, OTHER))
+        monkeypatch.setenv("SUDO_UID", str(OTHER))
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        assert is_same_user(client, server, tables)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert not is_same_user(client, server, tables)
+
+
+def test_a_system_that_does_not_show_the_own_socket_identifies_no_users(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        assert can_identify_users(address)
+        assert not can_identify_users(address, tmp_path), "there are no tables"
+        assert not can_identify_users(address, changed(tmp_path, with_column(_USER, OTHER)))
+        assert not can_identify_users(address, changed(tmp_path, lambda row: None))
