@@ -7,8 +7,11 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from selenium import webdriver
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
@@ -18,6 +21,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from pywry_auth import AuthFlowManager, AuthFlowResult, GenericOIDCProvider, PyWry
 from pywry_auth.exceptions import AuthenticationError, TokenRefreshError
+from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.flow_manager import ShowWindow
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.peers.oidc_provider import NATIVE_CLIENT, OIDCProviderPeer, sign_in
@@ -182,6 +186,98 @@ def test_a_user_with_a_session_at_the_provider_only_has_to_agree(
         assert _focused(chromium) == "Continue as Bob Example"
         _type(chromium, Keys.ENTER)
         assert login.result(_SECONDS).user_id == "user-bob"
+
+
+@contextmanager
+def _handed_over(
+    provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Future[AuthFlowResult]]]:
+    """Begin a login, and yield the argument that the system browser would get, and the future result."""
+    arguments: queue.Queue[str] = queue.Queue()
+    monkeypatch.setenv("BROWSER", "the browser under test")
+    monkeypatch.setattr("pywry_auth.native.browser.open_browser", arguments.put)
+    app = PyWry()
+    with ThreadPoolExecutor(1) as pool:
+        login = pool.submit(app.login, provider, force=True, notify=_ignore, timeout=_SECONDS)
+        try:
+            yield arguments.get(timeout=_SECONDS), login
+        finally:
+            app.cancel()
+
+
+def _identify_no_users(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Behave as on a system that does not show the users of connections."""
+    monkeypatch.setattr(OAuthCallbackServer, "can_identify_users", lambda _: False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+
+
+def test_the_one_time_address_leads_the_browser_to_the_provider(
+    chromium: webdriver.Chrome, provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same browser may load it again, for example in a restored tab. [T59]"""
+    with _handed_over(provider, monkeypatch) as (address, login):
+        assert address.startswith("http://127.0.0.1:")
+        for _ in range(3):
+            chromium.get(address)
+            assert chromium.title.startswith("Sign in")
+        _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
+        assert login.result(_SECONDS).user_id == "user-alice"
+        assert _sees(chromium, _DONE)
+
+
+def test_the_browser_says_that_its_one_time_address_was_used_before(
+    chromium: webdriver.Chrome, provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thief was faster: the login ends, and the user is told in the browser and in the program. [T59]"""
+    with _handed_over(provider, monkeypatch) as (address, login):
+        stolen = requests.get(address, timeout=_SECONDS)
+        assert "code_challenge=" in stolen.url
+        chromium.get(address)
+        assert _sees(chromium, "This sign-in was ended for your safety")
+        with pytest.raises(AuthenticationError, match="opened in two browsers"):
+            login.result(_SECONDS)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_the_private_file_leads_the_browser_to_the_provider(
+    chromium: webdriver.Chrome,
+    provider: GenericOIDCProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: bool,
+) -> None:
+    """It needs no script, tells the provider no address, and is removed afterwards. [T59]"""
+    _identify_no_users(monkeypatch, tmp_path)
+    with _handed_over(provider, monkeypatch) as (address, login):
+        (file,) = tmp_path.rglob("*.html")
+        assert address == file.as_uri()
+        chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+        try:
+            chromium.get(address)
+            WebDriverWait(chromium, _SECONDS).until(lambda driver: driver.title.startswith("Sign in"))
+        finally:
+            chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        assert chromium.execute_script("return document.referrer") == ""
+        _type(chromium, "alice", Keys.TAB, "wonderland", Keys.ENTER)
+        assert login.result(_SECONDS).user_id == "user-alice"
+        assert _sees(chromium, _DONE)
+    assert list(tmp_path.rglob("*.html")) == []
+
+
+def test_the_link_of_the_private_file_leads_to_the_provider_too(
+    chromium: webdriver.Chrome, provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A browser that does not follow the refresh shows a link."""
+    _identify_no_users(monkeypatch, tmp_path / "state")
+    with _handed_over(provider, monkeypatch) as (address, _):
+        page = tmp_path / "page.html"
+        page.write_text(Path(urlsplit(address).path).read_text().replace('http-equiv="refresh"', ""))
+        chromium.get(page.as_uri())
+        assert chromium.title == "Continue to sign in"
+        _type(chromium, Keys.TAB)
+        assert _focused(chromium) == "Continue"
+        _type(chromium, Keys.ENTER)
+        assert _sees(chromium, "Sign in")
 
 
 def test_the_same_code_signs_in_at_an_independent_provider(

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 Address = tuple[str, int]
@@ -27,7 +28,7 @@ def can_identify_users(server: Address, tables: Path = _TABLES) -> bool:
     """
     own = _hexadecimal(server)
     return any(
-        row[1] == own and row[3] == _LISTENING and int(row[7]) == os.geteuid() for row in _rows(tables)
+        row[1] == own and row[3] == _LISTENING and int(row[7]) == os.geteuid() for row in _rows(tables, own)
     )
 
 
@@ -57,20 +58,19 @@ def user_of(client: Address, server: Address, tables: Path = _TABLES) -> int | N
         tables: The folder of the kernel's connection tables.
     """
     for _ in range(_ATTEMPTS):
-        for row in _rows(tables):
+        for row in _rows(tables, _hexadecimal(client)):
             if row[1:3] in (_ends(client, server, ""), _ends(client, server, _MAPPED)):
                 # The kernel shows root as the user of a closed socket, which has no inode.
                 return int(row[7]) if row[9] != "0" else None
     return None
 
 
-def _rows(tables: Path) -> Iterator[list[str]]:
+def _rows(tables: Path, address: str) -> Iterator[list[str]]:
+    """Yield the columns of each row that names an address; a busy server has thousands of others."""
     for name in ("tcp", "tcp6"):  # a program with an IPv6 socket can connect to an IPv4 address
-        try:
-            lines = (tables / name).read_text("ascii").splitlines()[1:]
-        except OSError:
-            continue
-        yield from (line.split() for line in lines)
+        with suppress(OSError), (tables / name).open(encoding="ascii") as lines:
+            # Listening sockets come first, so a search for one reads little of a long table.
+            yield from (line.split() for line in lines if address in line)
 
 
 def _ends(client: Address, server: Address, prefix: str) -> list[str]:

@@ -148,7 +148,7 @@ def other_user() -> PageResponse:
         "failed",
         "This sign-in belongs to another user",
         "Only the user who started the application can open this address.",
-        next_step="If you started it, open the address that the application shows in this browser.",
+        next_step="If you started it, open in this browser the address that the application shows.",
     )
 
 

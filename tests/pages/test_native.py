@@ -109,3 +109,26 @@ def test_text_is_readable_in_light_and_dark(theme: int, ink: str) -> None:
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]+)", themes[theme]))
     light, dark = sorted((_luminance(colours["card"]), _luminance(colours[ink])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_the_file_that_leads_to_the_provider_needs_no_script_and_loads_nothing() -> None:
+    """It refreshes to the URL and links to it, and no character of the URL becomes markup. [T39, T59]"""
+    url = 'https://provider.example.com/authorize?state=a&nonce="><script>x</script>'
+    html = pages.lead_to(url)
+    attributes: list[dict[str, str | None]] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            attributes.append({"tag": tag, **dict(attrs)})
+
+    Reader().feed(html)
+    assert [found["href"] for found in attributes if "href" in found] == [url]
+    metas = {
+        str(found.get("http-equiv") or found.get("name")): found["content"]
+        for found in attributes
+        if found["tag"] == "meta" and "content" in found
+    }
+    assert metas["refresh"] == f"0; url={url}"
+    assert metas["referrer"] == "no-referrer"
+    assert str(metas["Content-Security-Policy"]).startswith("default-src 'none'; style-src 'sha256-")
+    assert not {"script", "img", "link", "iframe"} & {str(found["tag"]) for found in attributes}
