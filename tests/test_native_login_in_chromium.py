@@ -208,6 +208,7 @@ def _handed_over(
 def _identify_no_users(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """Behave as on a system that does not show the users of connections."""
     monkeypatch.setattr(OAuthCallbackServer, "can_identify_users", lambda _: False)
+    monkeypatch.setattr("pywry_auth.native.handover.can_read_files", lambda _: True)
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
 
 

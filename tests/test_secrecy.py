@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
 import io
 import json
 import logging
+import re
 import socket
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,9 +20,11 @@ import pytest
 from werkzeug.wrappers import Response
 
 from pywry_auth.app import PyWry
+from pywry_auth.cli.main import COMMANDS
 from pywry_auth.config import get_settings
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
+from tests.house import PACKAGE, ROOT, imports_of
 from tests.person import Person, parameters_of
 
 _SECRET = "canary-client-secret"
@@ -143,3 +149,49 @@ def test_a_refused_refresh_shows_no_secret(app: PyWry, wire: Wire, output: Outpu
     output.add_error(caught.value)
     everything = output.everything()
     assert [secret for secret in wire.secrets if secret in everything] == []
+
+
+_STARTERS = ("subprocess", "webbrowser", "multiprocessing", "pty", "os.system", "os.popen", "os.startfile")
+_FAMILIES = ("os.exec", "os.spawn", "os.posix_spawn")
+
+
+def _starts_programs(source: str, path: str) -> bool:
+    """Return whether a file imports a module, or names a function, that starts programs."""
+    imported = {entry.name.partition(".")[0] for entry in imports_of(source, path)}
+    named = {ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    return bool((imported | named) & set(_STARTERS)) or any(name.startswith(_FAMILIES) for name in named)
+
+
+def test_only_two_files_start_programs() -> None:
+    """Other users can read a program's arguments; the tests of both files show that none is secret. [T59]"""
+    package = ROOT / PACKAGE
+    files = {path.relative_to(package).as_posix(): path.read_text("utf-8") for path in package.rglob("*.py")}
+    starters = {path for path, source in files.items() if _starts_programs(source, path)}
+    assert starters == {"native/browser.py", "cli/demo.py"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import subprocess",
+        "from subprocess import run",
+        "def f():\n    import webbrowser",
+        "import os\nos.popen('x')",
+        "import os\nos.execvp('x', [])",
+    ],
+)
+def test_every_way_to_start_a_program_is_found(source: str) -> None:
+    """This tests the check, with example sources."""
+    assert _starts_programs(source, "flow/x.py")
+
+
+def test_no_option_of_the_command_line_takes_a_secret() -> None:
+    """Secrets come from the environment. [T59]"""
+    commands = [f"pywry_auth.cli.{name.replace('-', '_')}" for name in COMMANDS]
+    parsers = {name: argparse.ArgumentParser() for name in commands}
+    for name, parser in parsers.items():
+        import_module(name).add_arguments(parser)
+    texts = [parser.format_help().lower() for parser in parsers.values()]
+    assert any("--verified-email" in text for text in texts)
+    for text in texts:
+        assert not re.search(r"--\S*(secret|token|password|key|url)", text)

@@ -15,7 +15,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback_listener import LOOPBACK, LoopbackServer, first_free
-from pywry_auth.native.peer import can_identify_users
+from pywry_auth.native.peer import Address, can_identify_users, is_same_user
 from pywry_auth.native.start_address import StartAddress
 from pywry_auth.pages import native as pages
 from pywry_auth.pages.native import PageResponse
@@ -102,12 +102,14 @@ class OAuthCallbackServer:
     def offer(self, url: str) -> str:
         """Return a one-time address of this server that redirects to a URL.
 
-        A second browser that opens the address ends the login.
+        Only the user of this process can open it, if the system shows the users of connections. A second
+        browser that opens it ends the login.
 
         Args:
             url: URL of the authorization request.
         """
-        self._start = StartAddress(url, self._end_as_opened_twice)
+        allowed = is_same_user if self.can_identify_users() else _is_any_user
+        self._start = StartAddress(url, self._note_second_use, allowed)
         return f"http://{LOOPBACK}:{self._server.server_port}{self._start.path}"
 
     def wait(self, timeout: float) -> ResponseParameters:
@@ -206,7 +208,11 @@ class OAuthCallbackServer:
     def _respond(self, request: Request, send: Callable[[PageResponse], None]) -> None:
         page = self._receive(request)
         if page is not None:
-            send(page)
+            try:
+                send(page)
+            finally:
+                if self._opened_twice:
+                    self._wake.set()  # not earlier: the end of the login closes all connections
             return
         try:
             self._page_known.wait(self._hold_timeout)
@@ -236,9 +242,8 @@ class OAuthCallbackServer:
         names = (LOOPBACK,) if start is None else (LOOPBACK, "localhost")
         return [[f"{name}:{self._server.server_port}"] for name in names]
 
-    def _end_as_opened_twice(self) -> None:
+    def _note_second_use(self) -> None:
         self._opened_twice = True
-        self._wake.set()
 
     def _accept(self, query: str) -> PageResponse | None:
         try:
@@ -260,6 +265,10 @@ class OAuthCallbackServer:
             self._parameters = parameters
         self._wake.set()
         return None
+
+
+def _is_any_user(_client: Address, _server: Address) -> bool:
+    return True
 
 
 def wait_for(event: threading.Event, seconds: float) -> bool:

@@ -15,6 +15,16 @@ from pywry_auth.pages import native as pages
 if TYPE_CHECKING:
     from pywry_auth.native.private_page import PrivatePage
 
+# Set in a snap, in a flatpak, in WSL, in a Linux container of ChromeOS, behind a remote editor, and over SSH.
+_OTHER_SYSTEMS = (
+    *("SNAP", "FLATPAK_ID", "WSL_DISTRO_NAME", "SOMMELIER_VERSION"),
+    *("VSCODE_IPC_HOOK_CLI", "REMOTE_CONTAINERS", "CODESPACES", "SSH_CONNECTION"),
+)
+_CONFINED = (
+    *("snap/firefox", "snap/chromium", "snap/brave", ".dockerenv", "run/.containerenv"),
+    *("var/lib/flatpak/app/org.mozilla.firefox", "var/lib/flatpak/app/org.chromium.Chromium"),
+    "var/lib/flatpak/app/com.google.Chrome",
+)
 _logger = logging.getLogger("pywry_auth.native")
 
 
@@ -31,8 +41,8 @@ class OffersAddress(Protocol):
 def has_public_command_line(environ: Mapping[str, str], platform: str) -> bool:
     """Return whether other users can read the browser's command line.
 
-    Windows does not show the command lines of other users. On macOS, the system's browser gets the address
-    through a pipe, but a browser that ``BROWSER`` names gets it as an argument.
+    Windows and Android do not show the command lines of other users. On macOS, the system's browser gets the
+    address through a pipe, but a browser that ``BROWSER`` names gets it as an argument.
 
     Args:
         environ: The process's environment.
@@ -40,7 +50,23 @@ def has_public_command_line(environ: Mapping[str, str], platform: str) -> bool:
     """
     if platform == "darwin":
         return bool(environ.get("BROWSER"))
-    return platform not in ("win32", "cygwin")
+    return platform not in ("win32", "cygwin", "android") and "ANDROID_ROOT" not in environ
+
+
+def can_read_files(environ: Mapping[str, str], root: Path = Path("/")) -> bool:
+    """Return whether the browser is likely to read a private file of this program.
+
+    A browser from a snap or a flatpak cannot, and neither can a browser on another system, to which a
+    container, a virtual machine or a remote development tool passes the address.
+
+    Args:
+        environ: The process's environment.
+        root: The root of the file system.
+    """
+    if any(environ.get(name) for name in _OTHER_SYSTEMS) or any((root / name).exists() for name in _CONFINED):
+        return False
+    command = environ.get("BROWSER", "")
+    return "snap" not in command and "flatpak" not in command
 
 
 class Handover:
@@ -49,12 +75,14 @@ class Handover:
     Every user of a machine can read the arguments of all processes, and the browser's address is one. With
     the URL of the authorization request, another user could sign the program in to an account of their own.
     Where the system shows the user of a connection, the browser gets a one-time address of the callback
-    server, which only the same user can open. Otherwise it gets a private file. Both redirect. Use this as a
+    server, which only the same user can open. Otherwise it gets a private file. If it cannot read that file,
+    it gets a one-time address that other users can open, but the second use ends the login. Use this as a
     context manager.
 
     Args:
         server: The callback server of the login.
         public: Whether other users can read the browser's command line.
+        reads_files: Whether the browser can read a private file.
         folder: Folder of the private file; None uses the user's state folder.
     """
 
@@ -63,10 +91,12 @@ class Handover:
         server: OffersAddress,
         *,
         public: bool | None = None,
+        reads_files: bool | None = None,
         folder: Path | None = None,
     ) -> None:
         self._server = server
         self._public = has_public_command_line(os.environ, sys.platform) if public is None else public
+        self._reads_files = can_read_files(os.environ) if reads_files is None else reads_files
         self._folder = folder
         self._file: PrivatePage | None = None
 
@@ -80,7 +110,9 @@ class Handover:
         """
         if not self._public:
             return url
-        return self._server.offer(url) if self._server.can_identify_users() else self._write(url)
+        if self._server.can_identify_users() or not self._reads_files:
+            return self._server.offer(url)
+        return self._write(url)
 
     def close(self) -> None:
         """Remove the private file, if there is one."""

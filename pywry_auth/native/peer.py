@@ -88,9 +88,9 @@ _MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):0
 
 def _own_users() -> set[int]:
     own = {0, os.getuid(), os.geteuid()}
-    sudo = os.environ.get("SUDO_UID", "")
-    if os.geteuid() == 0 and sudo.isdecimal():
-        own.add(int(sudo))  # the browser runs as the user that called sudo
+    if os.geteuid() == 0:  # the browser may run as the user that called sudo or pkexec
+        callers = (os.environ.get(name, "") for name in ("SUDO_UID", "PKEXEC_UID"))
+        own |= {int(caller) for caller in callers if caller.isdecimal()}
     return own
 
 

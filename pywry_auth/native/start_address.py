@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from pywry_auth.digests import same_secret
 from pywry_auth.native.http_connection import Request
-from pywry_auth.native.peer import Address, is_same_user
+from pywry_auth.native.peer import Address
 from pywry_auth.pages import native as pages
 from pywry_auth.pages.native import PageResponse
 
@@ -36,9 +36,7 @@ class StartAddress:
         is_same_user: Says whether the user of this process has opened a connection.
     """
 
-    def __init__(
-        self, url: str, on_second_use: Callable[[], object], is_same_user: IsSameUser = is_same_user
-    ) -> None:
+    def __init__(self, url: str, on_second_use: Callable[[], object], is_same_user: IsSameUser) -> None:
         self._url = url
         self._on_second_use = on_second_use
         self._is_same_user = is_same_user

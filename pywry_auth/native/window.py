@@ -12,7 +12,10 @@ WindowConfig = Mapping[str, Any]
 """Options that are passed to the application's ``show_window`` unchanged."""
 
 ShowWindow = Callable[[str, WindowConfig], str]
-"""Opens the application's window at a URL with these options, and returns its label."""
+"""Opens the application's window at a URL with these options, and returns its label.
+
+Other users can read the arguments of a program that it starts, so the URL must not be one of them.
+"""
 
 CloseWindow = Callable[[str], object]
 """Closes the window with a label."""

@@ -78,6 +78,19 @@ def test_sign_ins_and_sign_outs_are_listed_without_a_secret(tmp_path: Path) -> N
         assert secret not in err
 
 
+def test_no_process_of_the_demo_has_a_secret_among_its_arguments(tmp_path: Path) -> None:
+    """The secrets are in the environment, which only the user can read. [T59]"""
+    with web_demo(tmp_path / "tmp") as demo:
+        processes = [demo.program.process.pid, demo.server, *children_of(demo.server)]
+        arguments = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes)
+        environment = Path(f"/proc/{demo.server}/environ").read_bytes().split(b"\0")
+    secrets = [line.partition(b"=")[2] for line in environment if b"_SECRET=" in line]
+    assert len(secrets) == 2
+    assert b"gunicorn" in arguments
+    for secret in secrets:
+        assert secret not in arguments
+
+
 def test_the_browser_that_the_environment_names_is_opened(tmp_path: Path) -> None:
     opened, browser = tmp_path / "opened", tmp_path / "browser"
     os.mkfifo(opened)

@@ -102,13 +102,14 @@ def test_a_row_that_was_missed_is_looked_up_again(monkeypatch: pytest.MonkeyPatc
     assert len(reads) == 3
 
 
+@pytest.mark.parametrize("variable", ["SUDO_UID", "PKEXEC_UID"])
 def test_the_user_behind_sudo_counts_as_the_same_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """The browser of a program under sudo may run as the user that called sudo, but only there."""
     with connection() as (client, server):
         tables = changed(tmp_path, with_column(_USER, OTHER))
-        monkeypatch.setenv("SUDO_UID", str(OTHER))
+        monkeypatch.setenv(variable, str(OTHER))
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         assert is_same_user(client, server, tables)
         monkeypatch.setattr(os, "geteuid", lambda: 1000)

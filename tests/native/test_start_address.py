@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from email.message import Message
@@ -182,6 +183,16 @@ def test_a_second_use_ends_the_login_at_once_with_a_clear_error(server: OAuthCal
     assert caught.value.error == "other_browser"
     assert STATE not in str(caught.value)
     assert fetch(server.redirect_uri, f"/callback?code=c&state={STATE}").status == 410
+
+
+def test_a_system_that_shows_no_users_still_allows_one_browser(
+    server: OAuthCallbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OAuthCallbackServer, "can_identify_users", lambda _: False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_001)
+    monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_001)
+    path = path_of(server.offer(URL))
+    assert [fetch(server.redirect_uri, path).status for _ in range(2)] == [302, 410]
 
 
 @pytest.mark.parametrize("target", ["/", "/callback", "{path}?", "{path}?x=y", "{path}/", "/{path}"])
