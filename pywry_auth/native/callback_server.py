@@ -16,7 +16,7 @@ from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFl
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback_listener import LOOPBACK, LoopbackServer, first_free
 from pywry_auth.native.peer import Address, can_identify_users, is_same_user
-from pywry_auth.native.start_address import StartAddress
+from pywry_auth.native.start_address import IsSameUser, StartAddress
 from pywry_auth.pages import native as pages
 from pywry_auth.pages.native import PageResponse
 from pywry_auth.protocol.authorization_response import ResponseParameters
@@ -44,6 +44,8 @@ class OAuthCallbackServer:
         head_timeout: Seconds that a client has to send the whole head of a request.
         hold_timeout: Seconds after which a held browser gets a page without the result.
         max_connections: Connections open at once.
+        watch: Seconds for which a second use of a one-time address is noticed, even if a response has
+            arrived. This applies only where the system does not show the users of connections.
 
     Raises:
         AuthenticationError: None of the ports is free.
@@ -56,8 +58,11 @@ class OAuthCallbackServer:
         head_timeout: float = 8.0,
         hold_timeout: float = 15.0,
         max_connections: int = 64,
+        watch: float = 5.0,
     ) -> None:
         self._hold_timeout = hold_timeout
+        self._watch = watch
+        self._watch_end = 0.0  # monotonic time
         self._lock = threading.Lock()
         self._state: str | None = None
         self._parameters: ResponseParameters | None = None
@@ -66,6 +71,7 @@ class OAuthCallbackServer:
         self._start: StartAddress | None = None
         self._opened_twice = False
         self._wake = threading.Event()
+        self._alarm = threading.Event()  # cancelled, or opened twice
         self._page: PageResponse | None = None
         self._page_known = threading.Event()
         self._page_sent = threading.Event()
@@ -108,7 +114,9 @@ class OAuthCallbackServer:
         Args:
             url: URL of the authorization request.
         """
-        allowed = is_same_user if self.can_identify_users() else _is_any_user
+        allowed: IsSameUser = is_same_user
+        if not self.can_identify_users():
+            allowed, self._watch_end = _is_any_user, time.monotonic() + self._watch
         self._start = StartAddress(url, self._note_second_use, allowed)
         return f"http://{LOOPBACK}:{self._server.server_port}{self._start.path}"
 
@@ -127,6 +135,9 @@ class OAuthCallbackServer:
         with self._lock:
             self._ended = True
             parameters = self._parameters
+        if parameters is not None:
+            # Another user may have been faster than the user's browser, which then is the second one.
+            wait_for(self._alarm, self._watch_end - time.monotonic())
         self.raise_if_cancelled()
         self.raise_if_opened_twice()
         if parameters is None:
@@ -141,6 +152,7 @@ class OAuthCallbackServer:
         """End the current or next wait, from any thread."""
         self._cancelled = True
         self._wake.set()
+        self._alarm.set()
 
     def raise_if_cancelled(self) -> None:
         """Raise if ``cancel`` was called.
@@ -212,7 +224,9 @@ class OAuthCallbackServer:
                 send(page)
             finally:
                 if self._opened_twice:
-                    self._wake.set()  # not earlier: the end of the login closes all connections
+                    # Not earlier, because the end of the login closes all connections.
+                    self._wake.set()
+                    self._alarm.set()
             return
         try:
             self._page_known.wait(self._hold_timeout)

@@ -11,7 +11,7 @@ from http import HTTPStatus
 
 import pytest
 
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.start_address import StartAddress
@@ -193,6 +193,47 @@ def test_a_system_that_shows_no_users_still_allows_one_browser(
     monkeypatch.setattr(os, "geteuid", lambda: 4_000_000_001)
     path = path_of(server.offer(URL))
     assert [fetch(server.redirect_uri, path).status for _ in range(2)] == [302, 410]
+
+
+def test_a_thief_who_finishes_before_the_users_browser_opens_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the system shows no users, the response is held until the user's browser has had time. [T59]"""
+    monkeypatch.setattr(OAuthCallbackServer, "can_identify_users", lambda _: False)
+    with OAuthCallbackServer(watch=PATIENCE) as server:
+        server.expect(STATE)
+        path = path_of(server.offer(URL))
+        assert fetch(server.redirect_uri, path).status == 302
+        with Client(server.redirect_uri) as thief:
+            thief.get(f"/callback?code=c&state={STATE}")
+            waiting = Running(lambda: server.wait(PATIENCE))
+            assert not thief.has_input(0.2)
+            assert not waiting.is_over
+            assert fetch(server.redirect_uri, path).status == 410
+            with pytest.raises(AuthenticationError, match="opened in two browsers"):
+                waiting.result()
+
+
+def test_a_response_is_held_only_where_the_system_shows_no_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    for identifies, watch in ((True, 60.0), (False, 0.05)):
+        monkeypatch.setattr(OAuthCallbackServer, "can_identify_users", lambda _, value=identifies: value)
+        with OAuthCallbackServer(watch=watch) as server, Client(server.redirect_uri) as browser:
+            server.expect(STATE)
+            server.offer(URL)
+            browser.get(f"/callback?code=c&state={STATE}")
+            assert dict(server.wait(PATIENCE))["code"] == "c"
+
+
+def test_a_login_can_be_cancelled_while_its_response_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OAuthCallbackServer, "can_identify_users", lambda _: False)
+    with OAuthCallbackServer(watch=60.0) as server, Client(server.redirect_uri) as browser:
+        server.expect(STATE)
+        server.offer(URL)
+        browser.get(f"/callback?code=c&state={STATE}")
+        waiting = Running(lambda: server.wait(PATIENCE))
+        server.cancel()
+        with pytest.raises(AuthFlowCancelled):
+            waiting.result()
 
 
 @pytest.mark.parametrize("target", ["/", "/callback", "{path}?", "{path}?x=y", "{path}/", "/{path}"])
