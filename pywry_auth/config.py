@@ -60,12 +60,13 @@ def _ports(value: object) -> object:
         return value
     first, dash, last = str(value).partition("-")
     try:
-        ports = tuple(range(int(first), int(last if dash else first) + 1))
+        lowest, highest = int(first), int(last if dash else first)
     except ValueError:
-        ports = ()
-    if not ports or ports[0] < 0 or ports[-1] > 65535:
+        lowest, highest = 0, -1
+    # Compare before the range becomes a tuple, which could fill the memory.
+    if not 0 <= lowest <= highest <= 65535:
         raise ValueError("write a port, a range such as 8400-8410, or 0 for any free port")
-    return ports
+    return tuple(range(lowest, highest + 1))
 
 
 def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
