@@ -28,6 +28,7 @@ _FAILED = "oauth:unrevoked:"
 _KIND = "oauth:revocation:"
 _FIRST_PAUSE = 10.0  # seconds
 _LONGEST_PAUSE = 600.0  # seconds
+_MOST_DOUBLINGS = 10  # more than the longest pause needs
 
 
 def _any(tokens: OAuthTokenSet) -> bool:
@@ -182,7 +183,9 @@ class RevocationQueue:
 
     def _claim(self, revocation: Revocation) -> bool:
         now = self._clock()
-        pause = min(_FIRST_PAUSE * 2**revocation.tries, _LONGEST_PAUSE)
+        # The number comes from the store, where an attacker could make it too large for a power of two.
+        doublings = min(max(revocation.tries, 0), _MOST_DOUBLINGS)
+        pause = min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
         claimed = replace(revocation, tries=revocation.tries + 1, due_at=now + pause)
         left = max(1.0, revocation.added_at + KEPT_SECONDS - now)
         terms = Terms(ttl=left, group=_GROUP, expected=revocation.data)
