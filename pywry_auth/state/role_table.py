@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.state.auth import DEFAULT_ROLE_PERMISSIONS
-from pywry_auth.state.records import pack, unpack_strictly
+from pywry_auth.state.records import Members, pack, unpack_strictly
 
 _KEY = "session_roles:all"
 
@@ -51,12 +50,17 @@ class RoleTable:
             if self._backend.put(_KEY, pack({"roles": {**table, role: allowed}}), terms):
                 return
 
-    def _load(self) -> tuple[bytes | None, dict[str, Any]]:
+    def _load(self) -> tuple[bytes | None, dict[str, list[str]]]:
         """Return the stored bytes and the roles in them."""
         data = self._backend.read(_KEY)
         if data is None:
             return None, {}
         try:
-            return data, unpack_strictly(data, lambda members: members.mapping("roles"))
+            return data, unpack_strictly(data, _roles)
         except ValueError:
             raise UnreadableRecord("The stored table of roles cannot be read.") from None
+
+
+def _roles(members: Members) -> dict[str, list[str]]:
+    table = Members(members.mapping("roles"))
+    return {role: table.texts(role) for role in members.mapping("roles")}
