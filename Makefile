@@ -15,6 +15,10 @@ SOAK_SEED ?= 0
 # The tests whose coverage is measured: they run in the process of the tests. For the others it would double the time.
 CORE_TESTS := tests/backends tests/flow tests/pages tests/protocol tests/providers tests/state
 
+# The time that make fuzz takes for each door, and the door: all, or a name from tests/fuzz/doors.py.
+FUZZ_SECONDS ?= 60
+FUZZ_DOOR ?= all
+
 # The part of the tests that make test-pythons runs; PYTHONS_TESTS=tests runs all of them.
 PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/state tests/test_config.py \
 	tests/test_exceptions.py tests/test_imports.py tests/test_models.py tests/test_silent_login.py
@@ -25,7 +29,7 @@ TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3
 
 # One step after the other, even with -j, because two installers at once would wait for the same lock.
 .NOTPARALLEL:
-.PHONY: help test test-pythons soak lint types setup system-packages demo docs clean
+.PHONY: help test test-pythons soak fuzz lint types setup system-packages demo docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -54,6 +58,9 @@ soak: setup ## run the long tests, then load and faults for SOAK_SECONDS on each
 	SOAK=1 $(BIN)/pytest -n $(WORKERS) -o timeout=900 tests/lifecycle
 	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) --seed $(SOAK_SEED)
 
+fuzz: setup .venv/.fuzz ## search for inputs that break a property, FUZZ_SECONDS at FUZZ_DOOR or at each door
+	nice $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --door $(FUZZ_DOOR)
+
 demo: .venv/.runtime ## run a web application with a local provider, and sign in
 	$(BIN)/pywry-auth demo
 
@@ -63,7 +70,7 @@ docs: .venv/.docs ## build the documentation site; every warning is an error
 	@echo docs/_build/html/index.html
 
 clean: ## remove everything that was installed or generated here
-	rm -rf .venv docs/_build $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv docs/_build $(NPM_PEER)/node_modules *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .fuzz .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system-packages:
@@ -85,6 +92,11 @@ $(BIN)/pip:
 .venv/.tests: setup.cfg pyproject.toml | system-packages $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
 	touch .venv/.runtime $@
+
+# Without atheris, which has no wheel for some systems, hypothesis makes the inputs.
+.venv/.fuzz: | .venv/.tests
+	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris>=3' || echo "without atheris"
+	touch $@
 
 # The oldest supported FastAPI, in a folder that PYTHONPATH puts before the newest one.
 $(LOWEST)/fastapi: | .venv/.tests

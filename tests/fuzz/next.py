@@ -1,0 +1,54 @@
+"""The door ``next``: the path to which a sign-in returns, and the path of a guarded page."""
+
+from __future__ import annotations
+
+from functools import cache
+from urllib.parse import parse_qs, urlsplit
+
+from pywry_auth.deploy.return_to import safe_path
+from tests.deploy.web import HTML, SITE
+from tests.fuzz.site import FuzzedSite
+from tests.fuzz.whatwg import as_browsers_read
+
+_CALLBACK = f"{SITE}/auth/callback?code=x&state=y"
+
+
+def check(data: bytes) -> None:
+    """Assert that a sign-in ends at this site, at an absolute URL."""
+    query = data.decode("latin-1")
+    _assert_here(safe_path(data.decode("utf-8", "surrogateescape"), "/"), absolute=False)
+    _assert_here(safe_path(query, "/"), absolute=False)
+    site = _site()
+    browser = site.browser()
+    begun = browser.client.get(
+        "/auth/login", base_url=SITE, environ_overrides={"QUERY_STRING": f"next={query}", "HTTP_ACCEPT": HTML}
+    )
+    assert begun.status_code == 302
+    done = browser.get(site.authorize(begun.location or ""), html=True)
+    assert done.status_code == 303
+    _assert_here(done.location or "", absolute=True)
+    _assert_guarded(site, {"QUERY_STRING": query}, "/members")
+    _assert_guarded(site, {}, f"/documents/{query}")
+
+
+def _assert_guarded(site: FuzzedSite, environ: dict[str, str], path: str) -> None:
+    """Assert that a guard leads to the login, which leads back to this site."""
+    answer = site.send("/", {**environ, "PATH_INFO": path, "HTTP_ACCEPT": HTML})
+    assert answer.status in (302, 308, 404)  # 308: two slashes become one
+    location = answer.headers.get("Location", "/")
+    _assert_here(location, absolute=False)
+    for wanted in parse_qs(urlsplit(location).query).get("next", []):
+        _assert_here(safe_path(wanted, "/"), absolute=False)
+
+
+def _assert_here(location: str, *, absolute: bool) -> None:
+    assert location.isascii(), location
+    assert not absolute or location.startswith(f"{SITE}/"), location
+    read = as_browsers_read(location, _CALLBACK)
+    assert read is not None, location
+    assert (read.origin, read.user) == (SITE, ""), location
+
+
+@cache
+def _site() -> FuzzedSite:
+    return FuzzedSite()

@@ -1,0 +1,32 @@
+"""Every kept input of every door keeps the door's properties. [T29, T41]"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.doors import DOORS, check_of, corpus_of, inputs_of
+
+_LONGEST = 5.0  # seconds; each input takes milliseconds
+_LARGEST = 100_000  # bytes
+
+
+@pytest.mark.parametrize(
+    ("door", "path"),
+    [pytest.param(door, path, id=f"{door}-{path.name}") for door in DOORS for path in inputs_of(door)],
+)
+def test_a_kept_input_keeps_the_properties_of_its_door(door: str, path: Path) -> None:
+    """``make fuzz`` starts from the same inputs. [T29, T41]"""
+    check = check_of(door)
+    began = time.monotonic()
+    check(path.read_bytes())
+    assert time.monotonic() - began < _LONGEST
+
+
+def test_each_door_has_inputs_and_no_other_folder_exists() -> None:
+    """A misspelt folder would not be replayed."""
+    assert {path.name for path in corpus_of(DOORS[0]).parent.iterdir()} == set(DOORS)
+    assert min(len(inputs_of(door)) for door in DOORS) >= 20
+    assert max(path.stat().st_size for door in DOORS for path in inputs_of(door)) <= _LARGEST
