@@ -43,7 +43,7 @@ def _search(door: str, seconds: int) -> int:
             command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, timeout=seconds + _START_SECONDS
         ).returncode
     failing = sorted(set((folder / "failing").iterdir()) - earlier)
-    print(f"{door:14}{'fails' if code else 'ok':7}{_figures(log)}")
+    print(f"{door:14}{'fails' if code else 'ok':7}{_figures(log)}", flush=True)
     if code and not failing:
         print(f"  the search itself failed: see {log.relative_to(ROOT)}")
     for path in failing:
