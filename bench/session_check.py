@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
+from markupsafe import escape
 from werkzeug.test import EnvironBuilder
 
 from pywry_auth.backends.memory import MemoryBackend
@@ -88,7 +89,7 @@ def _application(backend: Any) -> Flask:
     @app.get("/guarded")
     @login_required
     def guarded() -> str:
-        return f"hello {current_session.user_id if current_session else ''}"
+        return f"hello {escape(current_session.user_id if current_session else '')}"
 
     return app
 

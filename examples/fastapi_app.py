@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, WebSocket
 from fastapi.responses import HTMLResponse, RedirectResponse
+from markupsafe import escape
 
 from pywry_auth.asgi import AuthMiddleware, current_session, require_role
 from pywry_auth.deploy_routes import create_auth_router
@@ -15,7 +16,7 @@ app.include_router(auth_router)
 app.add_middleware(AuthMiddleware, router=auth_router)
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Example</title>
-<p>{}</p><form method="post" action="/auth/logout"><button>Sign out</button></form></html>"""
+<p>Hello {}</p><form method="post" action="/auth/logout"><button>Sign out</button></form></html>"""
 
 
 @app.get("/")
@@ -24,7 +25,7 @@ async def home(request: Request) -> HTMLResponse:
     session = request.state.session
     if session is None:
         return HTMLResponse('<p><a href="/auth/login">Sign in</a></p>')
-    return HTMLResponse(PAGE.format(f"Hello {session.user_id}"))
+    return HTMLResponse(PAGE.format(escape(session.user_id)))
 
 
 @app.get("/dashboard")

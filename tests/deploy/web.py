@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, Flask, g
+from markupsafe import escape
 from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import make_server
@@ -218,7 +219,7 @@ def add_views(app: Flask) -> None:
     @app.get("/documents/<document>")
     @permission_required("write", "document", "document")
     def edit(document: str) -> str:
-        return f"{PROTECTED}: {document}"
+        return f"{PROTECTED}: {escape(document)}"
 
     @app.route("/change", methods=[*CHANGING, "GET", "HEAD", "OPTIONS"])
     @login_required
