@@ -20,7 +20,7 @@ from tests.peers.asgi_server import served
 
 SIX = {
     ("/auth/login", "get"): {"302", "400", "429", "502", "503"},
-    ("/auth/callback", "get"): {"303", "400", "403", "502", "503"},
+    ("/auth/callback", "get"): {"303", "400", "403", "429", "502", "503"},
     ("/auth/refresh", "post"): {"200", "400", "401", "403", "429", "502", "503"},
     ("/auth/logout", "post"): {"200", "303", "403", "503"},
     ("/auth/userinfo", "get"): {"200", "401", "503"},
