@@ -300,3 +300,15 @@ def test_the_default_is_in_the_users_folder_for_state(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert default_path() == tmp_path / "pywry-auth" / "state.sqlite3"
+
+
+def test_later_writes_remove_expired_records(sqlite: SQLiteBackend, clock: Clock, tmp_path: Path) -> None:
+    """Neither the file nor a group keeps them, although nothing prunes the store. [T56]"""
+    for number in range(300):
+        sqlite.put(f"session:{number}", b"", Terms(ttl=10, group="session:alice"))
+    clock.advance(11)
+    for number in range(300, 340):
+        sqlite.put(f"session:{number}", b"", Terms(ttl=600, group="session:alice"))
+    with sqlite3.connect(tmp_path / "state.sqlite3") as connection:
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (40,)
+    connection.close()

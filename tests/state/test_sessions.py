@@ -20,6 +20,7 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.models import Grant
 from pywry_auth.state import (
     MemorySessionStore,
     RedisSessionStore,
@@ -186,6 +187,22 @@ def test_all_sessions_of_one_user_are_deleted_together(store: SessionStore, cloc
     assert store.list_user_sessions("alice") == []
     assert all(store.get_session(f"a{number}") is None for number in range(5))
     assert store.get_session("b") is not None
+
+
+def test_the_newest_sign_ins_are_left_out(store: SessionStore, clock: Clock) -> None:
+    """Only sessions with a grant count as sign-ins. [T56]"""
+    for number in range(5):
+        clock.advance(1)
+        store.create_session(f"sign-in {number}", "alice", grant=Grant(f"grant {number}", clock.now))
+        store.create_session(f"client {number}", "alice")
+    store.create_session("other", "bob", grant=Grant("other", clock.now))
+
+    def beyond(limit: int) -> list[str]:
+        return [session.session_id for session in store.sign_ins_beyond("alice", limit)]
+
+    assert beyond(2) == ["sign-in 0", "sign-in 1", "sign-in 2"]
+    assert beyond(4) == ["sign-in 0"]
+    assert beyond(5) == beyond(10) == []
 
 
 def test_any_user_id_has_sessions_of_its_own(store: SessionStore) -> None:
