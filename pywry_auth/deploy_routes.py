@@ -123,6 +123,8 @@ def _routes(
     tokens = token_store or _token_store_of(oauth2, deploy)
     pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
     options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
+    if not options.is_secret_generated:
+        sessions.bind_tokens(*options.secrets, prefix=deploy.redis_prefix)
     pending = PendingStore(sessions.backend)
     _pending.add(pending)
     return AuthRoutes(options, providers, sessions, tokens, pending)

@@ -70,12 +70,11 @@ class AuthRoutes:
         pending: PendingStore,
         render: Renderer | None = None,
     ) -> None:
-        cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
         binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
         self.options = options
         self.providers = providers
         self.render = render
-        self.sessions = CurrentSessions(sessions, cookie, options.auth_header, options.enabled)
+        self.sessions = _current_sessions(options, sessions)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
         self._retries = Retries(lifecycle.finish_work)
@@ -209,6 +208,11 @@ class AuthRoutes:
 def _login_limit(backend: Backend, options: DeployOptions) -> RateLimit:
     text = "Too many sign-ins from your network"
     return RateLimit(backend, "login_rate", options.login_limit, options.login_window, text)
+
+
+def _current_sessions(options: DeployOptions, store: SessionStore) -> CurrentSessions:
+    cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
+    return CurrentSessions(store, cookie, options.auth_header, options.enabled, store.sites)
 
 
 def _allow(route: Route) -> str:

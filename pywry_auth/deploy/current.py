@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -26,12 +27,14 @@ class CurrentSessions:
         cookie: The cookie with a browser's session token.
         auth_header: Name of the header with an API client's session token, as ``Bearer …``.
         enabled: Whether users can sign in at all.
+        sites: The digests of the site. A bearer token of another site is ignored; a cookie is signed.
     """
 
     store: SessionStore
     cookie: Cookie
     auth_header: str
     enabled: bool
+    sites: Collection[str]
 
     def session_id(self, request: Request) -> str | None:
         """Return the session ID of a request, without a look-up.
@@ -60,7 +63,7 @@ class CurrentSessions:
         """
         found = []
         for session_id in self.session_ids(request):
-            session = self.store.get_session(session_id)
+            session = self._find(request, session_id)
             if session is not None:
                 found.append(session)
             elif self.store.is_unreadable(session_id):
@@ -80,7 +83,7 @@ class CurrentSessions:
         """
         if not hasattr(request, _FOUND):
             session_id = self.session_id(request) if self.enabled else None
-            session = None if session_id is None else self.store.get_session(session_id)
+            session = None if session_id is None else self._find(request, session_id)
             setattr(request, _FOUND, session)
         return cast("UserSession | None", getattr(request, _FOUND))
 
@@ -107,6 +110,11 @@ class CurrentSessions:
         Such a request comes from an API client, even if it also has a cookie.
         """
         return self._bearer(request) is not None
+
+    def _find(self, request: Request, session_id: str) -> UserSession | None:
+        if session_id == self._bearer(request):
+            return self.store.get_session(session_id, sites=self.sites)
+        return self.store.get_session(session_id)
 
     def _bearer(self, request: Request) -> str | None:
         scheme, _, token = request.headers.get(self.auth_header, "").partition(" ")

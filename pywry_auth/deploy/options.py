@@ -30,6 +30,7 @@ class DeployOptions:
     Args:
         enabled: Whether users can sign in at all.
         secrets: The keys of the cookies. The first key signs, and all keys verify.
+        is_secret_generated: Whether the key of the cookies ends with the process, because none was given.
         rules: The rules that decide which users may sign in, and with which roles.
         session_cookie: Name of the session cookie.
         auth_header: Name of the header with API clients' bearer session tokens.
@@ -55,6 +56,7 @@ class DeployOptions:
 
     enabled: bool
     secrets: Sequence[str] = field(repr=False)
+    is_secret_generated: bool = False
     rules: AccessRules = field(default_factory=AccessRules)
     session_cookie: str = "pywry_session"
     auth_header: str = "Authorization"
@@ -97,11 +99,14 @@ def deploy_options(
         AuthenticationError: An option is invalid; the text names its variable.
     """
     chosen = config.chosen if config else {}
+    given_secrets = _secrets(settings, chosen.get("token_secret"), shared)
     login_limit, login_window = _rate(settings.login_rate_limit)
     refresh_limit, refresh_window = _rate(settings.refresh_rate_limit)
     return DeployOptions(
         enabled=bool(chosen.get("enabled", settings.auth_enabled)),
-        secrets=_secrets(settings, chosen.get("token_secret"), shared),
+        # In a single process, cookies become invalid with the process, just like its sessions.
+        secrets=given_secrets or [secrets.token_urlsafe(32)],
+        is_secret_generated=not given_secrets,
         rules=_rules(settings),
         session_cookie=_name(
             chosen.get("session_cookie", settings.auth_session_cookie),
@@ -193,8 +198,7 @@ def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence
             "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
-    # In a single process, cookies become invalid with the process, just like its sessions.
-    return found or [secrets.token_urlsafe(32)]
+    return found
 
 
 def _rules(settings: DeploySettings) -> AccessRules:

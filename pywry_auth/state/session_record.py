@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pywry_auth.models import UserSession
 from pywry_auth.state.grant_record import grant_members, grant_of
 from pywry_auth.state.records import Members, pack, unpack
+from pywry_auth.state.sites import UNBOUND
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class SessionRecord:
         ttl: The lifetime in seconds with which it was created.
         idle_ttl: Seconds without a use after which it expires sooner; 0 for no such limit.
         used_at: Unix time in seconds of its last recorded use.
+        site: The digest of the site where a bearer token opens the session; ``UNBOUND`` for no site.
     """
 
     session: UserSession
     ttl: float
     idle_ttl: float
     used_at: float
+    site: str = UNBOUND
 
     def lifetime(self, now: float) -> float:
         """Return the remaining lifetime in seconds.
@@ -56,6 +59,7 @@ def pack_session(record: SessionRecord) -> bytes:
             "grant": grant_members(grant),
             "browser": session.browser or None,
             "network": session.network or None,
+            "site": record.site or None,
         },
         compress=True,
     )
@@ -83,4 +87,5 @@ def _record(members: Members, session_id: str) -> SessionRecord:
         ttl=members.number("ttl"),
         idle_ttl=members.optional_number("idle_ttl") or 0.0,
         used_at=members.optional_number("used_at") or session.created_at,
+        site=members.optional_text("site") or UNBOUND,
     )

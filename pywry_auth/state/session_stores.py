@@ -13,6 +13,7 @@ from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
+from pywry_auth.state.sites import UNBOUND
 
 
 class MemorySessionStore(SessionStore):
@@ -126,7 +127,8 @@ def get_session_store(
 ) -> SessionStore:
     """Return the session store of a backend.
 
-    Equal arguments return the same instance.
+    Equal arguments return the same instance. With the settings' ``TOKEN_SECRET``, the store binds the bearer
+    tokens that it issues to the site, unless an application has done so before.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,
@@ -144,6 +146,8 @@ def get_session_store(
         ImportError: The backend needs a package that is missing; the text names the command for it.
         AuthenticationError: A setting is wrong; the text names its variable.
     """
+    secrets: list[str] = []
+    name = PREFIX
     if backend is not None:
         options = StorageOptions(backend)
     else:
@@ -153,8 +157,12 @@ def get_session_store(
         options = StorageOptions.from_settings(deploy)
         session_ttl = deploy.session_ttl if session_ttl is None else session_ttl
         idle_ttl = deploy.session_idle_ttl if idle_ttl is None else idle_ttl
+        secrets, name = [secret.get_secret_value() for secret in deploy.token_secret], deploy.redis_prefix
     given = {"url": redis_url, "prefix": prefix, "path": path}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if encryption_keys is not None:
         changes["encryption_keys"] = tuple(encryption_keys)
-    return session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0)
+    store = session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0)
+    if secrets and store.sites == (UNBOUND,):
+        store.bind_tokens(*secrets, prefix=name)
+    return store

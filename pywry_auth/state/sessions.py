@@ -7,10 +7,11 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from pywry_auth.backend_names import PREFIX
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, bounded
 from pywry_auth.digests import digest_of
 from pywry_auth.exceptions import StoreUnavailable
@@ -18,6 +19,7 @@ from pywry_auth.models import Grant, UserSession
 from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.role_table import RoleTable
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
+from pywry_auth.state.sites import UNBOUND, sites_of
 
 _logger = logging.getLogger("pywry_auth.state")
 
@@ -31,6 +33,9 @@ _SECONDS_PER_WARNING = 60.0
 
 class SessionStore:
     """Sessions under their IDs; a look-up takes one round trip.
+
+    Bearer tokens belong to no site until :meth:`bind_tokens` is called, as ``create_auth_blueprint``,
+    ``create_auth_router`` and ``get_session_store()`` do for the site's ``TOKEN_SECRET``.
 
     Args:
         backend: The backend that keeps the records.
@@ -52,6 +57,7 @@ class SessionStore:
         self._idle_ttl = idle_ttl
         self._clock = clock
         self._roles = RoleTable(backend)
+        self._sites: tuple[str, ...] = (UNBOUND,)
         self._warning = threading.Lock()  # guards the time of the last warning
         self._warned_at = -math.inf
 
@@ -65,6 +71,23 @@ class SessionStore:
         """Whether other processes see the same sessions."""
         return self._backend.shared
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The digests of the site whose bearer tokens this store issues, the current one first."""
+        return self._sites
+
+    def bind_tokens(self, *secrets: str, prefix: str = PREFIX) -> None:
+        """Bind bearer tokens that are issued from now on to one site.
+
+        Other sites on the same backend do not accept them. A site with a secret accepts only tokens that are
+        bound to it.
+
+        Args:
+            secrets: The site's ``TOKEN_SECRET``, or all of them during a rotation, the current one first.
+            prefix: The site's ``REDIS_PREFIX``, with any backend.
+        """
+        self._sites = sites_of(secrets, prefix) or (UNBOUND,)
+
     def create_session(
         self,
         session_id: str,
@@ -77,6 +100,7 @@ class SessionStore:
         grant: Grant | None = None,
         browser: str = "",
         network: str = "",
+        site: str | None = None,
     ) -> UserSession:
         """Store and return a new session.
 
@@ -91,6 +115,8 @@ class SessionStore:
             grant: The grant of the sign-in; None for a session without one.
             browser: The browser and its platform, for people.
             network: The client's IPv4 address or IPv6 network.
+            site: The digest of the site where a bearer token opens the session; by default the site to which
+                the store's tokens are bound; empty for no site.
 
         Raises:
             ValueError: ``ttl`` is not more than 0.
@@ -110,21 +136,32 @@ class SessionStore:
             network,
         )
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
-        self._put(SessionRecord(session, life, idle, now))
+        self._put(SessionRecord(session, life, idle, now, self._sites[0] if site is None else site))
         return session
 
-    def get_session(self, session_id: str) -> UserSession | None:
+    def get_session(self, session_id: str, *, sites: Collection[str] | None = None) -> UserSession | None:
         """Return a valid session, or None.
 
         The call counts as a use of the session. Uses are recorded at most once a minute, or once in a tenth
         of the idle time if that is longer. If a use cannot be recorded, for example because the store is
         full, the session stays valid and expires sooner.
 
+        Args:
+            session_id: The session's ID.
+            sites: For a bearer token, the digests of the sites that accept it; None to accept any session.
+
         Raises:
             StoreUnavailable: The store is down. No user gets access then, and no session becomes invalid.
         """
         data, record = self._load(session_id)
         if record is None:
+            return None
+        if sites is not None and record.site not in sites:
+            if self._may_warn():
+                _logger.warning(
+                    "refused a bearer token that is not bound to this site: issue it again with the site's "
+                    "PYWRY_DEPLOY__TOKEN_SECRET and PYWRY_DEPLOY__REDIS_PREFIX"
+                )
             return None
         now = self._clock()
         if record.idle_ttl and now - record.used_at > _touch_interval(record.idle_ttl):
@@ -355,7 +392,8 @@ def issue_session_token(
 ) -> str:
     """Create a session for an API client; return its token.
 
-    The client sends it as ``Authorization: Bearer …``.
+    The client sends it as ``Authorization: Bearer …``. Only the site to which the store's tokens are bound
+    accepts it: see :meth:`SessionStore.bind_tokens`.
 
     Args:
         session_store: The store in which the session is created.

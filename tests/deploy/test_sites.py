@@ -1,0 +1,137 @@
+"""Bearer tokens open only the site that issued them. [T58]"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.state import get_session_store
+from pywry_auth.state.auth import AuthConfig
+from pywry_auth.state.sessions import SessionStore, issue_session_token
+from tests.deploy.hosts import HOSTS, Host
+from tests.deploy.web import SECRET, Web
+
+OTHER_SECRET = "the secret of another site, which is long too"
+
+
+def config_of(*secrets: str) -> AuthConfig:
+    return AuthConfig(enabled=True, token_secret=",".join(secrets))
+
+
+def user_at(web: Web, token: str) -> str | None:
+    """Return the user of a bearer token at a site, according to its routes and its guards."""
+    headers = {"Authorization": f"Bearer {token}"}
+    user: str | None = web.browser().get("/auth/status", html=False, **headers).json["user_id"]
+    guarded = web.browser().get("/members", html=False, **headers)
+    assert guarded.status_code == (200 if user else 401)
+    return user
+
+
+@pytest.mark.parametrize("host", HOSTS[:2], ids=lambda host: host.name)
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [(config_of(OTHER_SECRET), {}), (config_of(SECRET), {"redis_prefix": "wiki"})],
+    ids=["secret", "prefix"],
+)
+def test_a_token_of_another_site_is_no_credential(
+    make_web: Callable[..., Web], host: Host, config: AuthConfig, settings: dict[str, str]
+) -> None:
+    """Sites with another secret or prefix share a store, and each token opens one of them. [T58]"""
+    backend = MemoryBackend()
+    bank, wiki = make_web(backend, host=host), make_web(backend, host=host, config=config, settings=settings)
+    token = issue_session_token(wiki.sessions, "user-alice", ["admin"])
+    assert user_at(wiki, token) == "user-alice"
+    assert user_at(bank, token) is None
+    own = issue_session_token(bank.sessions, "user-alice", ["viewer"])
+    assert user_at(bank, own) == "user-alice"
+    assert user_at(wiki, own) is None
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert bank.browser().get("/admin", html=False, **bearer).status_code == 401
+    assert bank.browser().get("/auth/userinfo", html=False, **bearer).status_code == 401
+    assert bank.browser().post("/auth/refresh", html=False, **bearer).status_code == 401
+
+
+def test_a_token_of_another_site_signs_no_user_out(make_web: Callable[..., Web]) -> None:
+    """Not even with ``everywhere``, which would end the sessions of a user with the same ID. [T58]"""
+    backend = MemoryBackend()
+    bank, wiki = make_web(backend), make_web(backend, config=config_of(OTHER_SECRET))
+    alice = bank.browser()
+    alice.sign_in()
+    token = issue_session_token(wiki.sessions, "user-alice")
+    response = bank.browser().post(
+        "/auth/logout?everywhere=1", html=False, **{"Authorization": f"Bearer {token}"}
+    )
+    assert response.status_code == 200
+    assert alice.user == "user-alice"
+    assert user_at(wiki, token) == "user-alice"
+
+
+def test_a_token_survives_the_rotation_of_the_secret(make_web: Callable[..., Web]) -> None:
+    """Each listed secret is accepted, and the first one binds new tokens. [T58]"""
+    backend = MemoryBackend()
+    before = make_web(backend, config=config_of("old" * 12))
+    during = make_web(backend, config=config_of("new" * 12, "old" * 12))
+    after = make_web(backend, config=config_of("new" * 12))
+    old = issue_session_token(before.sessions, "robot")
+    new = issue_session_token(during.sessions, "robot")
+    assert [user_at(site, old) for site in (before, during, after)] == ["robot", "robot", None]
+    assert [user_at(site, new) for site in (before, during, after)] == [None, "robot", "robot"]
+
+
+def test_a_token_without_a_site_opens_only_sites_without_a_secret(make_web: Callable[..., Web]) -> None:
+    """A program issued it on a store of its own, or an earlier version did. [T58]"""
+    backend = MemoryBackend()
+    bound, free = make_web(backend), make_web(backend, config=AuthConfig(enabled=True))
+    unbound = issue_session_token(SessionStore(backend), "robot")
+    assert (user_at(bound, unbound), user_at(free, unbound)) == (None, "robot")
+    assert user_at(free, issue_session_token(bound.sessions, "robot")) is None
+
+
+def test_changes_of_a_session_keep_its_site(make_web: Callable[..., Web]) -> None:
+    backend = MemoryBackend()
+    bank, wiki = make_web(backend), make_web(backend, config=config_of(OTHER_SECRET))
+    token = issue_session_token(wiki.sessions, "robot", ["viewer"])
+    (session,) = bank.sessions.list_user_sessions("robot")
+    bank.sessions.set_roles("robot", ["admin"])
+    bank.sessions.refresh_session(session.session_id, 1000)
+    assert (user_at(bank, token), user_at(wiki, token)) == (None, "robot")
+
+
+def test_a_program_with_the_sites_settings_issues_its_tokens(
+    make_web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``get_session_store()`` binds them as the site does. [T58]"""
+    place = tmp_path / "state.sqlite3"
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "sqlite")
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(place))
+    monkeypatch.setenv("PYWRY_DEPLOY__TOKEN_SECRET", SECRET)
+    program = get_session_store()
+    backend = SQLiteBackend(place)
+    site, other = make_web(backend), make_web(backend, config=config_of(OTHER_SECRET))
+    token = issue_session_token(program, "robot")
+    assert (user_at(site, token), user_at(other, token)) == ("robot", None)
+    explicit = get_session_store("sqlite", path=tmp_path / "state.sqlite3", session_ttl=60)
+    explicit.bind_tokens(SECRET)
+    assert user_at(site, issue_session_token(explicit, "robot")) == "robot"
+    for store in (program, explicit, backend):
+        store.close()
+
+
+def test_a_refused_token_is_explained_in_the_log_once(
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line names the settings and not the token. [T31, T58]"""
+    web = make_web()
+    token = issue_session_token(SessionStore(web.backend), "robot")
+    with caplog.at_level(logging.WARNING, "pywry_auth.state"):
+        for _ in range(3):
+            assert user_at(web, token) is None
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "pywry_auth.state"]
+    assert "PYWRY_DEPLOY__TOKEN_SECRET" in line
+    assert token not in line
+    assert "robot" not in line
