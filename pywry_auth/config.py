@@ -5,6 +5,7 @@ Errors name the variable and never contain its value.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import warnings
@@ -20,6 +21,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.private_files import change_fault, folder_fault, read_fault
+
+_logger = logging.getLogger("pywry_auth.config")
 
 _OAUTH2 = "PYWRY_OAUTH2__"
 _DEPLOY = "PYWRY_DEPLOY__"
@@ -440,10 +444,28 @@ def get_settings(
     if (env_file and not Path(env_file).is_file()) or (secrets_dir and not Path(secrets_dir).is_dir()):
         raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
     try:
+        _warn_of_access(env_file, secrets_dir)
         return _read(env_file, secrets_dir)
     except (SettingsError, UnicodeError, OSError):
         # Their texts, and those of their causes, could quote the file.
         raise _unreadable(places, "each file must be UTF-8 text that this process can read") from None
+
+
+def _warn_of_access(
+    env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
+) -> None:
+    """Log that other users can read or change the settings.
+
+    It is no error, because such files are common on machines with one user.
+    """
+    faults = []
+    if env_file is not None:
+        path = Path(env_file)
+        faults = [change_fault(path, path.stat()), read_fault(path, path.stat())]
+    if secrets_dir is not None:
+        faults.append(folder_fault(Path(secrets_dir)))
+    for fault in filter(None, faults):
+        _logger.warning("the settings are not private: %s", fault)
 
 
 def _unreadable(places: list[str], why: str) -> AuthenticationError:

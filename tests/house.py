@@ -13,7 +13,10 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = "pywry_auth"
 
 _BASE = frozenset(
-    {"version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight", "digests"}
+    {
+        *("version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight"),
+        *("digests", "private_files"),
+    }
 )
 _CORE = _BASE | {"protocol", "backends", "providers", "state", "pages"}
 _FLOW = _CORE | {"flow"}
@@ -25,9 +28,10 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset({"error_codes"}),
     "models": frozenset({"error_codes", "exceptions"}),
     "backend_names": frozenset(),
-    "config": frozenset({"error_codes", "exceptions", "models", "backend_names"}),
+    "config": frozenset({"error_codes", "exceptions", "models", "backend_names", "private_files"}),
     "single_flight": frozenset({"error_codes", "exceptions"}),
     "digests": frozenset(),
+    "private_files": frozenset(),
     "protocol": _BASE,
     "backends": _BASE,
     "pages": _BASE,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pywry_auth.digests import digest_of
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.private_files import file_fault, folder_fault
 
 if sys.platform == "win32":
     import errno
@@ -71,7 +72,7 @@ class FileLocks:
             The handle for :meth:`free`, or None if another caller holds the lock.
 
         Raises:
-            StoreUnavailable: The folder or the file cannot be created or opened.
+            StoreUnavailable: The folder or the file cannot be created or opened, or other users can reach it.
         """
         try:
             handle = self._open(name)
@@ -102,8 +103,16 @@ class FileLocks:
 
     def _open(self, name: str) -> int:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-        return os.open(self._folder / f"{digest_of(name)}.lock", flags, 0o600)
+        path = self._folder / f"{digest_of(name)}.lock"
+        # Without O_NONBLOCK, a named pipe in place of the file could stop this thread.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        handle = os.open(path, flags, 0o600)
+        # Any user who can open the file can hold the lock forever.
+        fault = file_fault(path, os.fstat(handle)) or folder_fault(self._folder)
+        if fault:
+            os.close(handle)
+            raise StoreUnavailable(f"A lock is not safe: {fault}.")
+        return handle
 
 
 def default_folder() -> Path:

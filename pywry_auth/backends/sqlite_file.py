@@ -1,6 +1,6 @@
 """One SQLite file for many threads and processes.
 
-This module sets its mode, and handles its connections, transactions and faults.
+This module handles its connections, transactions and faults.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from pywry_auth.backends.sqlite_place import OpenFiles, SQLitePlace
 from pywry_auth.exceptions import StoreUnavailable
 
 _CAUSES = {
@@ -26,6 +28,17 @@ _CAUSES = {
 }
 
 
+_ATTEMPTS = 3  # to open a file that is replaced at the same moment
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A connection, and the files that it has open."""
+
+    connection: sqlite3.Connection
+    files: OpenFiles
+
+
 class _Process:
     """The idle connections and the write lock of one process.
 
@@ -34,7 +47,7 @@ class _Process:
 
     def __init__(self, parent: _Process | None = None) -> None:
         self.pid = os.getpid()
-        self.idle: list[sqlite3.Connection] = []
+        self.idle: list[_Link] = []
         self.writing = threading.Lock()
         # SQLite forbids a forked process to use or close its parent's connections: keep them untouched.
         self.parent = parent
@@ -48,11 +61,19 @@ class SQLiteFile:
     The file is opened at the first use. Each process opens its own connections. A connection serves one
     thread at a time and is kept for the next one.
 
+    A file that other users can reach is refused: when this object is created, and each time that the file is
+    opened. A file that was replaced or removed is noticed when an idle connection is taken. The path is then
+    opened again.
+
     Args:
-        path: The file. If it is missing, it is created with mode 0600, and its folder with mode 0700.
+        path: The absolute path of the file. If it is missing, it is created with mode 0600, and its folder
+            with mode 0700.
         schema: Statements that prepare an empty database.
         version: The version of the schema, more than 0. A file of another version is refused.
         patience: Seconds to wait for other writers.
+
+    Raises:
+        StoreUnavailable: Other users can reach the file; the text contains the command that corrects it.
     """
 
     def __init__(self, path: Path, schema: tuple[str, ...], version: int, patience: float = 5.0) -> None:
@@ -61,6 +82,10 @@ class SQLiteFile:
         self._version = version
         self._patience = patience
         self._process = _Process()
+        self._place = SQLitePlace(path)
+        self._opened = False
+        with suppress(OSError):  # reported by the first use
+            self._place.check(starting=True)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -71,13 +96,13 @@ class SQLiteFile:
         """
         idle = self._here().idle
         try:
-            connection = _take(idle) or self._open()
+            link = self._take(idle) or self._open()
             try:
-                yield connection
+                yield link.connection
             except BaseException:
-                connection.close()  # this undoes uncommitted changes
+                link.connection.close()  # this undoes uncommitted changes
                 raise
-            idle.append(connection)
+            idle.append(link)
         except (sqlite3.Error, OSError) as error:
             raise self._unavailable(error) from error
 
@@ -112,8 +137,30 @@ class SQLiteFile:
             self._process = _Process(self._process)
         return self._process
 
-    def _open(self) -> sqlite3.Connection:
-        self._create()
+    def _take(self, idle: list[_Link]) -> _Link | None:
+        """Return an idle connection to the file at the path.
+
+        Connections to a file that was replaced are closed.
+        """
+        while link := _pop(idle):
+            if self._place.is_current(link.files):
+                return link
+            self._place.leave(link.files)
+            link.connection.close()
+        return None
+
+    def _open(self) -> _Link:
+        for _ in range(_ATTEMPTS):
+            main = self._place.prepare(make_folder=not self._opened)
+            connection = self._connect()
+            files = self._place.files_of(main)
+            if files is not None:
+                self._opened = True
+                return _Link(connection, files)
+            connection.close()
+        raise StoreUnavailable(f"The SQLite file {self._path} was replaced while it was opened: try again.")
+
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
@@ -123,12 +170,6 @@ class SQLiteFile:
             connection.close()
             raise
         return connection
-
-    def _create(self) -> None:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite would take the mode from the umask. The files that it creates beside this one copy its mode.
-        with suppress(FileExistsError):
-            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # With a write-ahead log, this is safe against crashes and needs only an occasional fsync.
@@ -168,15 +209,15 @@ class SQLiteFile:
         return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
 
 
-def _take(idle: list[sqlite3.Connection]) -> sqlite3.Connection | None:
+def _pop(idle: list[_Link]) -> _Link | None:
     try:
         return idle.pop()  # without a check before it: another thread may take the last one in between
     except IndexError:
         return None
 
 
-def _close_idle(idle: list[sqlite3.Connection], pid: int) -> None:
+def _close_idle(idle: list[_Link], pid: int) -> None:
     if pid != os.getpid():
         return  # a forked process must not close the connections of its parent
-    while connection := _take(idle):
-        connection.close()
+    while link := _pop(idle):
+        link.connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import time
 from base64 import b64encode
@@ -17,12 +18,17 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.private_files import change_fault, read_fault, read_regular
 from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
+
+_logger = logging.getLogger("pywry_auth.protocol")
 
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _KEY, _BASIC, _POST, _NONE = "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
 _LIFETIME = 60  # seconds
 _SMALLEST_RSA_BITS = 2048
+_LARGEST = 1 << 20  # bytes in a key file
+_LONGEST = 4096  # characters in an error text with paths
 _USUAL = ("RS256", "ES256", "ES384", "ES512", "EdDSA")
 
 
@@ -172,14 +178,29 @@ def load_client_key(path: str) -> ClientKey:
 
 
 def _read(path: str) -> tuple[Key, Mapping[str, object]]:
+    data = _content(path)
     try:
-        key = _imported(Path(path).read_text(encoding="utf-8-sig"))
+        key = _imported(data.decode("utf-8-sig"))
         return key, key.as_dict(private=False)
-    except OSError as error:
-        raise _unusable(path, f"it cannot be read ({type(error).__name__})") from None
     except Exception as error:  # noqa: BLE001  # parsers raise many kinds of errors, and their texts could quote the key
         why = f"it is neither a PEM nor a JWK key, or it has a passphrase ({type(error).__name__})"
         raise _unusable(path, why) from None
+
+
+def _content(path: str) -> bytes:
+    try:
+        data, found = read_regular(Path(path), _LARGEST)
+    except (OSError, ValueError) as error:  # ValueError: the path contains a null character
+        why = str(error) if type(error) is OSError and not error.errno else type(error).__name__
+        raise _unusable(path, f"it cannot be read ({why})") from None
+    if fault := change_fault(Path(path), found):
+        raise AuthenticationError(
+            f"CLIENT_KEY_FILE is not safe: {printable(fault, _LONGEST)}.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
+    if fault := read_fault(Path(path), found):
+        _logger.warning("CLIENT_KEY_FILE is not private: %s", printable(fault, _LONGEST))
+    return data
 
 
 def _imported(text: str) -> Key:

@@ -147,6 +147,7 @@ def test_a_database_at_its_size_limit_reports_a_full_disk(tmp_path: Path) -> Non
 def test_a_file_of_another_kind_is_not_changed(tmp_path: Path) -> None:
     content = b"this is no database" * 1000
     (tmp_path / "state.db").write_bytes(content)
+    (tmp_path / "state.db").chmod(0o600)
     with pytest.raises(StoreUnavailable, match="it is no SQLite database"):
         SQLiteBackend(tmp_path / "state.db").put("k:1", b"v")
     assert (tmp_path / "state.db").read_bytes() == content
@@ -172,6 +173,7 @@ def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
+    (tmp_path / "state.db").chmod(0o600)
     with pytest.raises(StoreUnavailable, match="another version"):
         SQLiteBackend(tmp_path / "state.db").get("k:1")
 
@@ -182,6 +184,7 @@ def test_a_process_waits_while_another_one_creates_the_file(tmp_path: Path) -> N
     SQLite itself would refuse all but one of them at once.
     """
     maker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    (tmp_path / "state.db").chmod(0o600)
     maker.execute("BEGIN IMMEDIATE")
     backend = SQLiteBackend(tmp_path / "state.db")
     with ThreadPoolExecutor(1) as pool:
@@ -195,7 +198,7 @@ def test_a_process_waits_while_another_one_creates_the_file(tmp_path: Path) -> N
 
 
 def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
-    (tmp_path / "state.db").touch()
+    (tmp_path / "state.db").touch(0o600)
     backend = SQLiteBackend(tmp_path / "state.db")
     assert backend.put("k:1", b"v")
     backend.close()

@@ -1,0 +1,150 @@
+"""Files with secrets: the places that open files, and the files that a user names."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from pywry_auth import PyWry
+from pywry_auth.config import get_settings
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.protocol.client_authentication import load_client_key
+from tests.house import files, source_of
+
+_OPENERS = {
+    *("open", "os.open", "os.mknod", "os.mkdir", "os.makedirs", "os.mkfifo", "os.fdopen", "sqlite3.connect"),
+    *("NamedTemporaryFile", "mkstemp", "mkdtemp", "TemporaryDirectory", "TemporaryFile"),
+}
+_METHODS = {"write_text", "write_bytes", "read_text", "read_bytes", "mkdir", "touch", "open"}
+
+_OPENING = {
+    "private_files.py",  # checks everything that it reads
+    "backends/sqlite_file.py",  # after the checks of sqlite_place.py
+    "backends/sqlite_place.py",
+    "backends/file_locks.py",  # checks what it opened
+    "cli/demo.py",  # a temporary folder with mode 0700
+    "cli/explain_roles.py",  # reads a profile that the user names
+    "cli/output.py",  # /dev/null
+    "native/browser.py",  # opens a browser
+    "native/handlers.py",  # opens a window
+}
+"""The files of the package that open or create files.
+
+Before a new one is added, its files must be private: created with mode 0600 in a folder of mode 0700, and
+checked with ``private_files`` if they may exist already.
+"""
+
+
+def _opens(source: str) -> bool:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            if name in _OPENERS or name.rpartition(".")[2] in _OPENERS or method in _METHODS:
+                return True
+    return False
+
+
+def test_files_are_opened_only_in_known_places() -> None:
+    """Each of them protects its files from other users. [T47]"""
+    assert {path for path in files() if _opens(source_of(path))} == _OPENING
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    file = tmp_path / "client.pem"
+    file.touch(0o600)
+    file.write_bytes(
+        ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return file
+
+
+@pytest.mark.parametrize("mode", [0o606, 0o602, 0o666])
+def test_a_key_file_that_others_can_change_is_refused(key_file: Path, mode: int) -> None:
+    """Another user could put a key of their own there. [T47]"""
+    key_file.chmod(mode)
+    with pytest.raises(AuthenticationError, match="chmod go-w") as caught:
+        load_client_key(str(key_file))
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+def test_a_key_file_that_all_users_can_read_is_reported(
+    key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Containers often mount secrets like this, so that it is no error. [T47]"""
+    key_file.chmod(0o644)
+    load_client_key(str(key_file))
+    assert f"chmod o= {key_file}" in caplog.text
+    caplog.clear()
+    key_file.chmod(0o440)
+    load_client_key(str(key_file))
+    assert caplog.text == ""
+
+
+def test_a_key_file_may_be_a_link(key_file: Path) -> None:
+    """Kubernetes mounts secrets as links."""
+    (key_file.parent / "link").symlink_to(key_file)
+    assert load_client_key(str(key_file.parent / "link")).algorithm == "ES256"
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe", "large", "null\0"])
+def test_a_key_file_without_end_is_refused(tmp_path: Path, place: str) -> None:
+    """Neither a pipe nor a device stops the program. [T47, T51]"""
+    file = tmp_path / place
+    if place == "pipe":
+        os.mkfifo(file)
+    elif place == "large":
+        file.write_bytes(bytes(1 << 21))
+    with pytest.raises(AuthenticationError, match="CLIENT_KEY_FILE"):
+        load_client_key(str(file))
+
+
+@pytest.mark.parametrize(("mode", "command"), [(0o666, "chmod go-w"), (0o604, "chmod o="), (0o640, "")])
+def test_an_env_file_that_others_can_reach_is_reported(
+    tmp_path: Path, mode: int, command: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It contains secrets, and names the provider. The log quotes nothing of it. [T47]"""
+    file = tmp_path / "settings.env"
+    file.write_text("PYWRY_OAUTH2__CLIENT_SECRET=canary\n")
+    file.chmod(mode)
+    get_settings(env_file=file)
+    assert command in caplog.text
+    assert bool(caplog.records) is bool(command)
+    assert "canary" not in caplog.text
+
+
+def test_a_secrets_directory_that_others_can_change_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its files name the provider. [T47]"""
+    tmp_path.chmod(0o777)
+    try:
+        get_settings(secrets_dir=tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+    assert "chmod go-w" in caplog.text
+
+
+def test_a_program_refuses_a_wide_token_file_at_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user has not signed in by then. [T47]"""
+    path = tmp_path / "state.sqlite3"
+    path.touch(0o644)
+    monkeypatch.setenv("PYWRY_OAUTH2__CLIENT_ID", "desk")
+    monkeypatch.setenv("PYWRY_OAUTH2__PROVIDER", "github")
+    monkeypatch.setenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND", "sqlite")
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(path))
+    with pytest.raises(AuthenticationError, match="chmod 600"):
+        PyWry().login(timeout=1)
+    assert logging.getLogger("pywry_auth").level == logging.NOTSET
