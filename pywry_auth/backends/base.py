@@ -10,7 +10,7 @@ import os
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -28,6 +28,11 @@ _RELEASE_PAUSE = 0.2  # seconds between two attempts
 
 LONGEST_LIFETIME = 100 * 366 * 86400.0
 """Seconds. Longer lifetimes are reduced to this one, so that no system's numbers overflow."""
+
+LARGEST_VALUE = 16 << 20
+"""Bytes. Backends refuse larger values; a larger one that another program stored is unreadable."""
+
+_LONGEST_COUNT = 18  # digits
 
 
 class UnreadableRecord(StoreUnavailable):
@@ -118,6 +123,21 @@ class Backend(ABC):
         Raises:
             ValueError: ``terms.ttl`` is not more than 0.
         """
+
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value with another form of the same value.
+
+        The lifetime and the group stay. A backend without such an operation does nothing.
+
+        Args:
+            key: The key.
+            expected: The value is replaced only if the live value equals this one.
+            value: The new form.
+
+        Returns:
+            Whether it was replaced.
+        """
+        return False
 
     @abstractmethod
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
@@ -259,3 +279,41 @@ def bounded(ttl: float) -> float:
     if not ttl > 0:
         raise ValueError(f"a lifetime must be more than 0 seconds, not {ttl}")
     return min(ttl, LONGEST_LIFETIME)
+
+
+def require_size(value: bytes) -> None:
+    """Check that a value can be stored.
+
+    Args:
+        value: The value of a ``put``.
+
+    Raises:
+        ValueError: It is larger than :data:`LARGEST_VALUE`.
+    """
+    if len(value) > LARGEST_VALUE:
+        raise ValueError(f"a value of {len(value)} bytes is too large: at most {LARGEST_VALUE} can be stored")
+
+
+def counted(value: bytes | None) -> int:
+    """Return the number in a stored counter.
+
+    Args:
+        value: The stored value, or None.
+
+    Returns:
+        The number; 0 if there is no counter or it is damaged.
+    """
+    return int(value) if value and len(value) <= _LONGEST_COUNT and value.isdigit() else 0
+
+
+def texts(keys: Iterable[bytes]) -> list[str]:
+    """Return stored keys as text, without those that are not keys of this package.
+
+    Args:
+        keys: The stored keys: UTF-8, perhaps with lone surrogates.
+    """
+    found = []
+    for key in keys:
+        with suppress(UnicodeDecodeError):
+            found.append(key.decode("utf-8", "surrogatepass"))
+    return found

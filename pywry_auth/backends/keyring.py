@@ -76,6 +76,10 @@ class KeyringBackend(Backend):
 
         return self._do(put)
 
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        return self._do(lambda: self._records.rewrite(key, expected, value))
+
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Remove and return a value, as :meth:`Backend.pop` describes."""
         return self._do(lambda: self._records.pop(key, expected))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pywry_auth.digests import digest_of
+from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -22,6 +23,10 @@ ENTRY = 1200
 """Characters in an entry. Windows accepts 2560 bytes of UTF-16, which are 1280 characters."""
 
 _HEADING = 100  # characters that are reserved for the other fields of the head
+_MOST_PARTS = 4000
+_TRUSTED_PARTS = 64  # that are removed without a look, so that a false number of parts costs little
+_LARGEST = 4 << 20  # bytes of a value before compression
+_LAST_SERIAL = 999_999_999  # the largest that a head can contain
 _HEAD = re.compile(r"([0-9]{1,9}):([0-9]{1,9}):([0-9a-f]{64}):(.*)")
 
 
@@ -55,6 +60,9 @@ class Entries:
     head whose parts all exist belongs, at any moment, either to the old value or to the new one. The next
     write or removal of the name also removes entries that a crash left behind.
 
+    Any program of the user can change the entries. A head with a number that :meth:`write` never writes
+    counts as missing, and no loop depends on such a number.
+
     Only one thread of one process may use the entries at a time.
 
     Args:
@@ -80,16 +88,27 @@ class Entries:
         return bool(self._heads(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Store or replace a value; failures keep the earlier one."""
-        heads = self._heads(name)
-        slot = _SLOTS[1] if heads and heads[0].slot == _SLOTS[0] else _SLOTS[0]
-        self._clear(name, slot, heads)
+        """Store or replace a value; failures keep the earlier one.
+
+        Args:
+            name: The name of the value.
+            data: The value.
+
+        Raises:
+            StoreUnavailable: The value is too large; or the keyring failed.
+        """
         text = base64.b64encode(zlib.compress(data)).decode("ascii")
         begin, rest = text[: ENTRY - _HEADING], text[ENTRY - _HEADING :]
         parts = [rest[at : at + ENTRY] for at in range(0, len(rest), ENTRY)]
+        if len(data) > _LARGEST or len(parts) >= _MOST_PARTS:
+            raise StoreUnavailable("A record is too large for the system's keyring: use the backend sqlite.")
+        heads = self._heads(name)
+        slot = _SLOTS[1] if heads and heads[0].slot == _SLOTS[0] else _SLOTS[0]
+        self._clear(name, slot, heads)
         for number, part in enumerate(parts, 1):
             self._vault.set(_entry(name, slot, number), part)
-        serial = heads[0].serial + 1 if heads else 1
+        # After the last serial, the old value counts until its head is removed.
+        serial = heads[0].serial + 1 if heads and heads[0].serial < _LAST_SERIAL else 1
         self._vault.set(_entry(name, slot, 0), f"{serial}:{len(parts) + 1}:{digest_of(text)}:{begin}")
         if heads:
             self._clear(name, heads[0].slot, heads)
@@ -107,8 +126,8 @@ class Entries:
         found = []
         for slot in _SLOTS:
             text = self._vault.get(_entry(name, slot, 0))
-            match = _HEAD.fullmatch(text) if text else None
-            if match:
+            match = _HEAD.fullmatch(text) if text and len(text) <= ENTRY else None
+            if match and 1 <= int(match[2]) <= _MOST_PARTS:
                 found.append(_Head(slot, int(match[1]), int(match[2]), match[3], match[4]))
         return sorted(found, key=lambda head: head.serial, reverse=True)
 
@@ -116,13 +135,13 @@ class Entries:
         text = head.begin
         for number in range(1, head.parts):
             part = self._vault.get(_entry(name, head.slot, number))
-            if part is None:
+            if part is None or len(part) > ENTRY:
                 return None
             text += part
         if digest_of(text) != head.digest:
             return None
         try:
-            return zlib.decompress(base64.b64decode(text))
+            return _decompressed(base64.b64decode(text))
         except (ValueError, zlib.error):
             return None
 
@@ -131,14 +150,20 @@ class Entries:
 
         After a crash, the remaining parts have no gap, so that the next call finds their end.
         """
-        parts = next((head.parts for head in heads if head.slot == slot), 0)
-        if parts:
-            self._vault.delete(_entry(name, slot, 0))
-        end = max(1, parts)
-        while self._vault.get(_entry(name, slot, end)) is not None:
+        self._vault.delete(_entry(name, slot, 0))
+        end = next((min(head.parts, _TRUSTED_PARTS) for head in heads if head.slot == slot), 1)
+        while end < _MOST_PARTS and self._vault.get(_entry(name, slot, end)) is not None:
             end += 1
         for number in reversed(range(1, end)):
             self._vault.delete(_entry(name, slot, number))
+
+
+def _decompressed(data: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
+    value = decompressor.decompress(data, _LARGEST)
+    if not decompressor.eof:
+        raise ValueError("the value is too large, or not complete")
+    return value
 
 
 def _entry(name: str, slot: str, number: int) -> str:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pywry_auth.backends.base import Terms, bounded
+from pywry_auth.backends.base import Terms, bounded, counted
 from pywry_auth.backends.keyring_entries import Entries
 from pywry_auth.digests import digest_of
 
@@ -49,10 +49,16 @@ class Records:
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
-        data = self._entries.read(digest_of(key))
-        if data is None or len(data) < _END.size or _END.unpack_from(data)[0] <= self._clock():
-            return None
-        return data[_END.size :]
+        found = self._live(key)
+        return found and found[1]
+
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        found = self._live(key)
+        if found is None or found[1] != expected:
+            return False
+        self._entries.write(digest_of(key), found[0] + value)
+        return True
 
     def put(self, key: str, value: bytes, terms: Terms) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
@@ -87,7 +93,7 @@ class Records:
         now, lifetime = self._clock(), bounded(window)
         value, index = self.get(key), self._index()
         listed = index.get(key) if value else None
-        number = int(value or 0) + 1
+        number = counted(value) + 1
         self._write(index, key, b"%d" % number, listed or _Listed(None, now + lifetime))
         self._drop(index, self._ended(index))
         return number
@@ -98,6 +104,14 @@ class Records:
         ended = [key for key in self._ended(index, within) if key.startswith(kind)]
         self._drop(index, ended)
         return len(ended)
+
+    def _live(self, key: str) -> tuple[bytes, bytes] | None:
+        """Return the packed end of a live record, and its value."""
+        data = self._entries.read(digest_of(key))
+        # The comparison is false for NaN, so that a damaged record does not live forever.
+        if data is None or len(data) < _END.size or not _END.unpack_from(data)[0] > self._clock():
+            return None
+        return data[: _END.size], data[_END.size :]
 
     def _ended(self, index: dict[str, _Listed], within: float = 0.0) -> list[str]:
         end = self._clock() + within
@@ -123,7 +137,8 @@ class Records:
         try:
             rows = json.loads(data) if data else []
             return {
-                str(key): _Listed(group, math.inf if end is None else float(end)) for key, group, end in rows
+                str(key): _Listed(group, math.inf if end is None else _finite(end))
+                for key, group, end in rows
             }
         except (TypeError, ValueError, OverflowError, RecursionError):
             _logger.warning("the index in the keyring cannot be read; a new one lists later records")
@@ -132,6 +147,12 @@ class Records:
     def _write_index(self, index: dict[str, _Listed]) -> None:
         rows = [(key, row.group, None if row.end == math.inf else row.end) for key, row in index.items()]
         self._entries.write(_INDEX, json.dumps(rows, separators=(",", ":")).encode("ascii"))
+
+
+def _finite(end: object) -> float:
+    if not isinstance(end, int | float) or not math.isfinite(end):
+        raise ValueError("the end of a record is not a time")
+    return float(end)
 
 
 def _of_group(index: dict[str, _Listed], group: str) -> list[str]:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from pywry_auth.backends.base import Backend, Terms, bounded
@@ -63,6 +63,15 @@ class MemoryBackend(Backend):
             if terms.group is not None and terms.limit is not None:
                 self._shrink(terms.group, terms.limit)
             self._sweep()
+        return True
+
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        with self._changed:
+            record = self._live(key)
+            if record is None or not hmac.compare_digest(record.value, expected):
+                return False
+            self._records[key] = replace(record, value=value)
         return True
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL
 from pywry_auth.backends import redis_scripts
-from pywry_auth.backends.base import Backend, Terms, When, bounded
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When, bounded, require_size, texts
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import StoreUnavailable
 
@@ -56,6 +56,8 @@ class RedisBackend(Backend):
     def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX) -> None:
         self._client = _connect(url)
         self._prefix = _bytes(prefix + ":")
+        self._get = self._client.register_script(redis_scripts.GET)
+        self._rewrite = self._client.register_script(redis_scripts.REWRITE)
         self._put = self._client.register_script(redis_scripts.PUT)
         self._pop = self._client.register_script(redis_scripts.POP)
         self._members = self._client.register_script(redis_scripts.MEMBERS)
@@ -64,16 +66,23 @@ class RedisBackend(Backend):
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
-        name = self._name(key)
-        return self._ask(lambda: cast("bytes | None", self._client.get(name)), reads=True)
+        found = self._find(key)
+        return None if isinstance(found, int) else found
+
+    def read(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, as :meth:`Backend.read` describes."""
+        found = self._find(key)
+        if isinstance(found, int):
+            raise UnreadableRecord("A stored record is damaged.")
+        return found
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
+        require_size(value)
         lifetime = None if terms.ttl is None else _milliseconds(terms.ttl)
         name, group, when = self._name(key), terms.group, terms.when
-        if group is None and terms.expected is None:
-            absent, present = when is When.ABSENT, when is When.PRESENT
-            return bool(self._ask(lambda: self._client.set(name, value, px=lifetime, nx=absent, xx=present)))
+        if group is None and terms.expected is None and when is When.ALWAYS:
+            return bool(self._ask(lambda: self._client.set(name, value, px=lifetime)))
         keys, args = [name], [value, lifetime or b"", _WHEN[when]]
         args += [b"", b""] if terms.expected is None else [b"1", terms.expected]
         if group is not None:
@@ -81,6 +90,11 @@ class RedisBackend(Backend):
             args += [_member(key, group), b"" if terms.limit is None else terms.limit]
             args += [self._prefix, _bytes(_kind(group))]
         return bool(self._run(self._put, keys, args))
+
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        require_size(value)
+        return bool(self._run(self._rewrite, [self._name(key)], [expected, value]))
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Remove and return a value, as :meth:`Backend.pop` describes."""
@@ -102,7 +116,7 @@ class RedisBackend(Backend):
             cursor, page = self._run(self._members, keys, [cursor, self._prefix, begin], reads=True)
             live.update(page)
             if cursor == b"0":
-                return [key.decode("utf-8", "surrogatepass") for key in live]
+                return texts(live)
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""
@@ -126,6 +140,10 @@ class RedisBackend(Backend):
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         self._drop_idle_connections()
+
+    def _find(self, key: str) -> bytes | int | None:
+        """Return a stored value; a number if it is unreadable."""
+        return cast("bytes | int | None", self._run(self._get, [self._name(key)], [], reads=True))
 
     def _name(self, key: str) -> bytes:
         return self._prefix + _bytes(key)

@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from sqlite3 import Connection
 
-from pywry_auth.backends.base import Backend, Terms, bounded
+from pywry_auth.backends.base import (
+    LARGEST_VALUE,
+    Backend,
+    Terms,
+    UnreadableRecord,
+    bounded,
+    counted,
+    require_size,
+    texts,
+)
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.sqlite_file import SQLiteFile
 
@@ -24,13 +33,23 @@ _SCHEMA = (
     "CREATE INDEX IF NOT EXISTS records_by_group ON records (member_of, expires) WHERE member_of IS NOT NULL",
 )
 
-_GET = "SELECT value, expires FROM records WHERE key = :key AND expires > :now"
+# A column accepts values of any type and size. SQLite checks them before it loads a value.
+_READABLE = (
+    f"typeof(value) = 'blob' AND length(value) <= {LARGEST_VALUE} AND typeof(expires) = 'real'"
+    f" AND typeof(key) = 'blob' AND length(key) <= {LARGEST_VALUE}"
+)
+_GET = f"SELECT value, expires FROM records WHERE key = :key AND expires > :now AND {_READABLE}"  # noqa: S608 - constants
+_LOOK = "SELECT 1 FROM records WHERE key = :key AND (expires > :now OR typeof(expires) <> 'real')"
 _INSERT = (
     "INSERT INTO records VALUES (:key, :value, :expires, :group) ON CONFLICT (key) DO"
     " UPDATE SET value = excluded.value, expires = excluded.expires, member_of = excluded.member_of"
 )
+_REWRITE = (
+    "UPDATE records SET value = :value WHERE key = :key AND expires > :now AND value = :expected"  # noqa: S608
+    f" AND {_READABLE}"
+)
 _DELETE = "DELETE FROM records WHERE key = :key"
-_MEMBERS = "SELECT key FROM records WHERE member_of = :group AND expires > :now"
+_MEMBERS = f"SELECT key FROM records WHERE member_of = :group AND expires > :now AND {_READABLE}"  # noqa: S608
 _LIMIT = (
     "DELETE FROM records WHERE key IN"
     " (SELECT key FROM records WHERE member_of = :group ORDER BY expires DESC LIMIT -1 OFFSET :limit)"
@@ -58,8 +77,19 @@ class SQLiteBackend(Backend):
         with self._file.connection() as connection:
             return _value(connection, {"key": _bytes(key), "now": self._clock()})
 
+    def read(self, key: str) -> bytes | None:
+        """Return the live value of ``key``, as :meth:`Backend.read` describes."""
+        row = {"key": _bytes(key), "now": self._clock()}
+        with self._file.connection() as connection:
+            value = _value(connection, row)
+            damaged = value is None and connection.execute(_LOOK, row).fetchone() is not None
+        if damaged:
+            raise UnreadableRecord("A stored record is damaged.")
+        return value
+
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
+        require_size(value)
         now, lifetime = self._clock(), math.inf if terms.ttl is None else bounded(terms.ttl)
         row = {"key": _bytes(key), "value": value, "expires": now + lifetime, "now": now}
         row["group"] = None if terms.group is None else _bytes(terms.group)
@@ -71,6 +101,13 @@ class SQLiteBackend(Backend):
                 connection.execute(_LIMIT, row | {"limit": terms.limit})
             connection.execute(_SWEEP, row)
         return True
+
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        require_size(value)
+        row = {"key": _bytes(key), "now": self._clock(), "expected": expected, "value": value}
+        with self._file.transaction() as connection:
+            return connection.execute(_REWRITE, row).rowcount > 0
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Remove and return a value, as :meth:`Backend.pop` describes."""
@@ -86,15 +123,16 @@ class SQLiteBackend(Backend):
         """Return the live keys of a group."""
         with self._file.connection() as connection:
             rows = connection.execute(_MEMBERS, {"group": _bytes(group), "now": self._clock()}).fetchall()
-        return [key.decode("utf-8", "surrogatepass") for (key,) in rows]
+        return texts(key for (key,) in rows)
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""
-        now = self._clock()
+        now, longest = self._clock(), bounded(window)
         row = {"key": _bytes(key), "group": None, "now": now}
         with self._file.transaction() as connection:
             found = connection.execute(_GET, row).fetchone()
-            number, end = (int(found[0]) + 1, found[1]) if found else (1, now + bounded(window))
+            number = counted(found[0] if found else None) + 1
+            end = min(found[1], now + longest) if number > 1 else now + longest
             connection.execute(_INSERT, row | {"value": b"%d" % number, "expires": end})
             connection.execute(_SWEEP, row)
         return number

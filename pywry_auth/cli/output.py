@@ -72,4 +72,7 @@ def plain_warnings() -> Iterator[None]:
 
 
 def _local_time(moment: float) -> str:
-    return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    try:
+        return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (OverflowError, ValueError, OSError):  # a damaged record
+        return "unknown"

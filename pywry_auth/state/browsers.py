@@ -62,4 +62,5 @@ class BrowserSessions:
 def _read(data: bytes | None) -> list[str]:
     if data is None:
         return []
-    return unpack(data, lambda members: members.texts("sessions"), "list of sessions") or []
+    sessions = unpack(data, lambda members: members.texts("sessions"), "list of sessions") or []
+    return sessions[:_MOST]

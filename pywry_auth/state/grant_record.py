@@ -50,13 +50,13 @@ def grant_of(members: Members) -> Grant | None:
     grant = Members(values)
     return Grant(
         grant.text("id"),
-        grant.number("at"),
+        grant.moment("at"),
         provider=grant.optional_text("provider") or "",
         issuer=members.optional_text("issuer") or "",
         client_id=members.optional_text("client_id") or "",
         subject=grant.optional_text("sub") or "",
         sid=grant.optional_text("sid"),
-        auth_time=grant.optional_number("auth_time"),
+        auth_time=grant.optional_moment("auth_time"),
         acr=grant.optional_text("acr") or "",
         amr=tuple(grant.optional_texts("amr")),
     )

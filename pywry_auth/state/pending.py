@@ -221,7 +221,7 @@ def _pending(members: Members, state: str) -> PendingAuthorization:
         redirect_uri=members.text("redirect_uri"),
         nonce=members.optional_text("nonce"),
         code_verifier=members.optional_text("code_verifier"),
-        created_at=members.number("created_at"),
+        created_at=members.moment("created_at"),
     )
     return PendingAuthorization(
         request,

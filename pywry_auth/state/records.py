@@ -19,6 +19,11 @@ _T = TypeVar("_T")
 VERSION = 1
 """The version of all records. A record of another version counts as missing."""
 
+LARGEST_RECORD = 8 << 20
+"""Bytes of JSON. A larger record is neither written nor read, however small its compressed form is."""
+
+_LATEST = 253_370_764_800.0  # Unix time in seconds: the year 9999, the last that Python can represent
+_LONGEST = 200 * 366 * 86400.0  # seconds; more than any backend keeps a record
 
 _COMMON = (
     b'"zoneinfo":"","locale":"en","groups":["hd":"given_name":"family_name":"updated_at":"phone_number":'
@@ -70,6 +75,35 @@ class Members:
             raise ValueError(f"{name} is not a number")
         return value
 
+    def moment(self, name: str) -> float:
+        """Return a Unix time in seconds, before the year 9999."""
+        value = self.number(name)
+        if abs(value) > _LATEST:
+            raise ValueError(f"{name} is not a time")
+        return value
+
+    def optional_moment(self, name: str) -> float | None:
+        """Return a Unix time in seconds, or None if it is missing."""
+        return None if self._values.get(name) is None else self.moment(name)
+
+    def seconds(self, name: str) -> float:
+        """Return a time span in seconds, of at most 200 years."""
+        value = self.number(name)
+        if abs(value) > _LONGEST:
+            raise ValueError(f"{name} is not a time span")
+        return value
+
+    def optional_seconds(self, name: str) -> float | None:
+        """Return a time span in seconds, or None if it is missing."""
+        return None if self._values.get(name) is None else self.seconds(name)
+
+    def count(self, name: str, most: int) -> int:
+        """Return a whole number from 0 to ``most``."""
+        value = self.number(name)
+        if not 0 <= value <= most or value != int(value):
+            raise ValueError(f"{name} is not a count")
+        return int(value)
+
     def flag(self, name: str) -> bool:
         """Return a Boolean; False if it is missing."""
         return self._values.get(name) is True
@@ -106,9 +140,14 @@ def pack(record: Mapping[str, object], *, compress: bool = False) -> bytes:
 
     Raises:
         TypeError: A value has no representation in JSON.
+        ValueError: The record is larger than 8 MiB.
     """
     members = {name: value for name, value in record.items() if value is not None}
     data = json.dumps({"v": VERSION, **members}, separators=(",", ":")).encode()
+    if len(data) > LARGEST_RECORD:
+        raise ValueError(
+            f"a record of {len(data)} bytes is too large: at most {LARGEST_RECORD} can be stored"
+        )
     if not compress:
         return data
     compressor = zlib.compressobj(zdict=_COMMON)
@@ -144,6 +183,8 @@ def unpack_strictly(data: bytes, build: Callable[[Members], _T]) -> _T:
         ValueError: The bytes cannot be read; the text does not repeat them.
     """
     try:
+        if len(data) > LARGEST_RECORD:
+            raise ValueError
         values = json.loads(data if data.startswith(b"{") else _decompressed(data))
         if not isinstance(values, dict) or values.get("v") != VERSION:
             raise ValueError
@@ -158,7 +199,7 @@ def _decompressed(data: bytes) -> bytes:
     Records of earlier versions were compressed without the common text.
     """
     decompressor = zlib.decompressobj(zdict=_COMMON)
-    content = decompressor.decompress(data)
+    content = decompressor.decompress(data, LARGEST_RECORD)
     if not decompressor.eof:
-        raise ValueError("the record is not complete")
+        raise ValueError("the record is too large, or not complete")
     return content

@@ -28,7 +28,7 @@ _FAILED = "oauth:unrevoked:"
 _KIND = "oauth:revocation:"
 _FIRST_PAUSE = 10.0  # seconds
 _LONGEST_PAUSE = 600.0  # seconds
-_MOST_DOUBLINGS = 10  # more than the longest pause needs
+_MOST_TRIES = 10_000  # more than fit into the time for which a revocation is kept
 
 
 def _any(tokens: OAuthTokenSet) -> bool:
@@ -183,10 +183,9 @@ class RevocationQueue:
 
     def _claim(self, revocation: Revocation) -> bool:
         now = self._clock()
-        # The number comes from the store, where an attacker could make it too large for a power of two.
-        doublings = min(max(revocation.tries, 0), _MOST_DOUBLINGS)
-        pause = min(_FIRST_PAUSE * 2**doublings, _LONGEST_PAUSE)
-        claimed = replace(revocation, tries=revocation.tries + 1, due_at=now + pause)
+        tries = min(revocation.tries, _MOST_TRIES - 1)
+        pause = min(_FIRST_PAUSE * 2 ** min(tries, 10), _LONGEST_PAUSE)
+        claimed = replace(revocation, tries=tries + 1, due_at=now + pause)
         left = max(1.0, revocation.added_at + KEPT_SECONDS - now)
         terms = Terms(ttl=left, group=_GROUP, expected=revocation.data)
         return self._backend.put(revocation.key, _pack(claimed), terms)
@@ -211,12 +210,15 @@ def _pack(revocation: Revocation) -> bytes:
 
 
 def _revocation(members: Members, key: str, data: bytes) -> Revocation:
+    added_at, due_at = members.moment("added_at"), members.moment("due_at")
+    if due_at > added_at + KEPT_SECONDS + _LONGEST_PAUSE:
+        raise ValueError("due_at is later than the end of the record")
     return Revocation(
         key,
         members.text("user_id"),
         tokens_of(Members(members.mapping("tokens"))),
-        members.number("added_at"),
-        int(members.number("tries")),
-        members.number("due_at"),
+        added_at,
+        members.count("tries", _MOST_TRIES),
+        due_at,
         data,
     )

@@ -62,5 +62,5 @@ class RoleTable:
 
 
 def _roles(members: Members) -> dict[str, list[str]]:
-    table = Members(members.mapping("roles"))
-    return {role: table.texts(role) for role in members.mapping("roles")}
+    roles = Members(members.mapping("roles"))
+    return {role: roles.texts(role) for role in members.mapping("roles")}

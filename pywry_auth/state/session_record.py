@@ -75,8 +75,8 @@ def _record(members: Members, session_id: str) -> SessionRecord:
         session_id,
         members.text("user_id"),
         members.texts("roles"),
-        members.number("created_at"),
-        members.number("expires_at"),
+        members.moment("created_at"),
+        members.moment("expires_at"),
         members.mapping("metadata"),
         grant_of(members),
         members.optional_text("browser") or "",
@@ -84,8 +84,8 @@ def _record(members: Members, session_id: str) -> SessionRecord:
     )
     return SessionRecord(
         session,
-        ttl=members.number("ttl"),
-        idle_ttl=members.optional_number("idle_ttl") or 0.0,
-        used_at=members.optional_number("used_at") or session.created_at,
+        ttl=members.seconds("ttl"),
+        idle_ttl=members.optional_seconds("idle_ttl") or 0.0,
+        used_at=members.optional_moment("used_at") or session.created_at,
         site=members.optional_text("site") or UNBOUND,
     )

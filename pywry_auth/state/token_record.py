@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from pywry_auth.state.grant_record import grant_members, grant_of
 from pywry_auth.state.records import Members, pack, unpack
 
 _TOKENS = ("access_token", "refresh_token", "id_token")
+_LONGEST_HOLD = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,11 @@ def tokens_of(members: Members) -> OAuthTokenSet:
 
 
 def _stored(members: Members, data: bytes) -> StoredTokens:
-    return StoredTokens(tokens_of(members), data, members.optional_number("held_until") or 0.0)
+    held_until = members.optional_moment("held_until") or 0.0
+    # A damaged record must not keep its tokens from every later sign-out.
+    return StoredTokens(
+        tokens_of(members), data, held_until if held_until <= time.time() + _LONGEST_HOLD else 0.0
+    )
 
 
 def _claims(id_token: str) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class FaultyBackend(Backend):
         with self._watched("put", key):
             return self._inner.put(key, value, terms)
 
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        with self._watched("rewrite", key):
+            return self._inner.rewrite(key, expected, value)
+
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Remove and return a value, as :meth:`Backend.pop` describes."""
         with self._watched("pop", key):
