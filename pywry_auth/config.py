@@ -308,7 +308,10 @@ class DeploySettings(_Section):
     )
     redis_prefix: str = Field(
         default=PREFIX,
-        description="The first part of every Redis key. Give each site that shares a server its own.",
+        description=(
+            "The first part of every Redis key. Give each site that shares a server its own. Encrypted "
+            "records are bound to it, in an SQLite file too."
+        ),
     )
     session_ttl: Seconds = Field(default=86400.0, description="Seconds that a session lasts at most.")
     session_idle_ttl: SecondsOrZero = Field(

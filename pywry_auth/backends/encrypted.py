@@ -9,14 +9,17 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.backends.lease import LEASE, Lease
+from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -32,9 +35,15 @@ class EncryptedBackend(Backend):
 
     Lifetimes, groups, locks and counters are those of the other backend.
 
-    A record is bound to its key: a record that was copied to another key is refused. So is a record without
-    encryption, because an attacker with write access to the store could have made it. A refused record counts
-    as missing and is logged. An older record that was put back under its own key cannot be detected.
+    A record is bound to its key: a record that was copied to another key is refused. It is bound to its site
+    too: each site encrypts with keys of its own, which are derived from the given ones (HKDF, RFC 5869). A
+    record without encryption is refused, because an attacker with write access to the store could have made
+    it. A refused record counts as missing and is logged. An older record that was put back under its own key
+    cannot be detected.
+
+    Earlier versions encrypted with the given keys themselves. Such a record is still read, and encrypted
+    again at its next use. As long as its key is in ``keys``, a record of this form is accepted from any site
+    with the same keys. To end this, replace the key: no record of this form is made with a new key.
 
     Names are not encrypted: digests of session tokens and of state, and the user IDs under which records are
     stored. Counters and locks, which contain a number, are not encrypted either.
@@ -43,28 +52,34 @@ class EncryptedBackend(Backend):
         inner: The backend that keeps the ciphertext.
         keys: Base64url of 32 bytes each: the first encrypts, all decrypt. A key must not encrypt more than
             2**32 records; put a new one in front before that.
+        site: The site to which the records belong; any text. Sites with different texts cannot read each
+            other's records, even with the same keys.
 
     Raises:
         ValueError: There is no key, or one is malformed; the text does not repeat it.
     """
 
-    def __init__(self, inner: Backend, keys: Sequence[str]) -> None:
+    def __init__(self, inner: Backend, keys: Sequence[str], *, site: str = "") -> None:
         secrets = [_read(key) for key in keys]
         if not secrets:
             raise _malformed()
         self._inner = inner
-        self._ciphers = {_name(secret): AESGCM(secret) for secret in secrets}
-        self._first = _name(secrets[0])
+        own = [_derived(secret, site) for secret in secrets]
+        self._unbound = {_name(secret): AESGCM(secret) for secret in secrets}
+        # The name of the key tells the two forms apart. A record with a changed name cannot be decrypted.
+        self._ciphers = self._unbound | {_name(secret): AESGCM(secret) for secret in own}
+        self._first = _name(own[0])
         self.shared = inner.shared
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
-        return self._decrypt(key, self._inner.get(key))
+        data = self._inner.get(key)
+        return self._renewed(key, data, self._decrypt(key, data))
 
     def read(self, key: str) -> bytes | None:
         """Return the live value of ``key``, as :meth:`Backend.read` describes."""
         data = self._inner.read(key)
-        return None if data is None else self._decrypt_strictly(key, data)
+        return None if data is None else self._renewed(key, data, self._decrypt_strictly(key, data))
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
@@ -84,6 +99,11 @@ class EncryptedBackend(Backend):
             if self._inner.pop(key, data, group=group) is not None:
                 return expected
         return None
+
+    def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
+        """Replace a value, as :meth:`Backend.rewrite` describes."""
+        data = self._ciphertext(key, expected)
+        return data is not None and self._inner.rewrite(key, data, self._encrypt(key, value))
 
     def members(self, group: str) -> list[str]:
         """Return the live keys of a group, including undecryptable records."""
@@ -133,6 +153,13 @@ class EncryptedBackend(Backend):
         value = self._decrypt(key, data)
         return data if value is not None and hmac.compare_digest(value, expected) else None
 
+    def _renewed(self, key: str, data: bytes | None, value: bytes | None) -> bytes | None:
+        """Return a value, and bind its record to the site if an earlier version wrote it."""
+        if data is not None and value is not None and data[:_ID] in self._unbound:
+            with suppress(StoreUnavailable):  # the value is valid, even if the store is read-only at present
+                self._inner.rewrite(key, data, self._encrypt(key, value))
+        return value
+
     def _encrypt(self, key: str, value: bytes) -> bytes:
         nonce = os.urandom(_NONCE)
         return self._first + nonce + self._ciphers[self._first].encrypt(nonce, value, _bound_to(key))
@@ -165,6 +192,12 @@ def _malformed() -> ValueError:
         "an encryption key (PYWRY_DEPLOY__ENCRYPTION_KEYS) must be 32 random bytes in base64url;"
         f" create one with: {KEY_COMMAND}"
     )
+
+
+def _derived(secret: bytes, site: str) -> bytes:
+    # The given keys are random, so that the extraction of HKDF is not necessary (RFC 5869 §3.3).
+    info = b"pywry_auth site\0" + site.encode("utf-8", "surrogatepass")
+    return HKDFExpand(SHA256(), len(secret), info).derive(secret)
 
 
 def _name(secret: bytes) -> bytes:

@@ -30,7 +30,8 @@ def open_backend(options: StorageOptions) -> Backend:
         ImportError: The backend needs a package that is missing; the text names the command for it.
     """
     if options.encryption_keys:
-        return encrypted(open_backend(replace(options, encryption_keys=())), options.encryption_keys)
+        inner = open_backend(replace(options, encryption_keys=()))
+        return encrypted(inner, options.encryption_keys, options.site)
     if refusal := refused_backend(options.backend):
         raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
     if options.backend in BUILT_IN:
@@ -41,12 +42,13 @@ def open_backend(options: StorageOptions) -> Backend:
     return backend
 
 
-def encrypted(backend: Backend, keys: Sequence[str]) -> Backend:
+def encrypted(backend: Backend, keys: Sequence[str], site: str = "") -> Backend:
     """Wrap a backend in encryption if there are keys.
 
     Args:
         backend: The backend that keeps the ciphertext.
         keys: Base64url of 32 bytes each: the first encrypts, all decrypt.
+        site: The site to which the records are bound.
 
     Returns:
         The encrypting backend, or ``backend`` itself without keys.
@@ -58,4 +60,4 @@ def encrypted(backend: Backend, keys: Sequence[str]) -> Backend:
         return backend
     from pywry_auth.backends.encrypted import EncryptedBackend
 
-    return EncryptedBackend(backend, keys)
+    return EncryptedBackend(backend, keys, site=site)

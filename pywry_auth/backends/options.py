@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pywry_auth.backend_names import BUILT_IN, KEYRING_SERVICE
+from pywry_auth.backend_names import BUILT_IN, KEYRING_SERVICE, PREFIX
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings
@@ -19,16 +19,17 @@ class StorageOptions:
     """The place where records are kept, and their encryption keys.
 
     Options of a built-in backend are equal if they have the same meaning: an empty option gets the default of
-    the backend, and an option that the backend does not read is dropped. A backend of another package gets
-    all options unchanged.
+    the backend, and an option that the backend does not read is dropped. The prefix is kept if records are
+    encrypted, because they are bound to it. A backend of another package gets all options unchanged.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or a name that another package registered in
             the entry-point group ``pywry_auth.backends``.
         url: The address of the server; it may contain a password.
-        prefix: The text at the beginning of all keys, so that applications can share a server.
+        prefix: The text at the beginning of all keys, so that applications can share a server. Encrypted
+            records are bound to it on every backend but the keyring.
         path: The file; by default one in the user's folder for state.
-        service_name: The name under which a keyring keeps the entries.
+        service_name: The name under which a keyring keeps the entries. Encrypted entries are bound to it.
         encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
             encrypted without keys.
     """
@@ -46,9 +47,16 @@ class StorageOptions:
             object.__setattr__(self, "path", Path(self.path).absolute())
         reads = BUILT_IN.get(self.backend)
         if reads is not None:
+            if self.encryption_keys and "service_name" not in reads:
+                reads = {"prefix": PREFIX, **reads}
             for name in _OPTIONS:
                 given = getattr(self, name) if name in reads else ""
                 object.__setattr__(self, name, given or reads.get(name, ""))
+
+    @property
+    def site(self) -> str:
+        """The text to which encrypted records are bound."""
+        return self.service_name if self.backend == "keyring" else self.prefix
 
     @classmethod
     def from_settings(
@@ -62,14 +70,16 @@ class StorageOptions:
             deploy: The settings.
             backend: The name of the backend; by default ``deploy.state_backend``.
             client_id: The client whose tokens are kept: each client has its own keyring service.
-            path: The file if ``deploy.sqlite_path`` is empty.
+            path: The client's own file if ``deploy.sqlite_path`` is empty. Encrypted records in it are bound
+                to the client too.
         """
         name = backend or deploy.state_backend
         url = getattr(deploy, f"{name}_url", None)
+        own_file = bool(path) and not deploy.sqlite_path and name == "sqlite"
         return cls(
             backend=name,
             url=url.get_secret_value() if url else "",
-            prefix=deploy.redis_prefix,
+            prefix=f"{deploy.redis_prefix}:{client_id}" if own_file else deploy.redis_prefix,
             path=deploy.sqlite_path or path,
             service_name=f"{KEYRING_SERVICE}:{client_id}" if client_id else "",
             encryption_keys=tuple(key.get_secret_value() for key in deploy.encryption_keys),

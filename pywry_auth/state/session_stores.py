@@ -46,6 +46,7 @@ class SQLiteSessionStore(SessionStore):
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
+        prefix: The site to which encrypted records are bound.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class SQLiteSessionStore(SessionStore):
         session_ttl: float = SESSION_TTL,
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
+        prefix: str = PREFIX,
     ) -> None:
-        options = StorageOptions("sqlite", path=path or "", encryption_keys=tuple(encryption_keys))
+        keys = tuple(encryption_keys)
+        options = StorageOptions("sqlite", prefix=prefix, path=path or "", encryption_keys=keys)
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
@@ -105,8 +108,10 @@ def session_store_for(
         case "memory":
             return MemorySessionStore(session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys)
         case "sqlite":
-            path = options.path
-            return SQLiteSessionStore(path, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys)
+            path, site = options.path, options.site
+            return SQLiteSessionStore(
+                path, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys, prefix=site
+            )
         case "redis":
             url, prefix = options.url, options.prefix
             return RedisSessionStore(
@@ -134,7 +139,8 @@ def get_session_store(
         backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,
             every argument that is not given comes from the ``PYWRY_DEPLOY__*`` settings.
         redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
-        prefix: The text at the beginning of all keys (redis); default ``pywry``.
+        prefix: The text at the beginning of all keys (redis); default ``pywry``. Encrypted records are bound
+            to it.
         path: The file (sqlite); by default one in the user's folder for state.
         session_ttl: Lifetime of a session in seconds; default one day.
         idle_ttl: Seconds without a use after which a session expires sooner; default never.

@@ -43,6 +43,7 @@ class SQLiteTokenStore(TokenStore):
         path: The file; by default one in the user's folder for state.
         refresh_token_ttl: See :class:`TokenStore`.
         encryption_keys: See :func:`get_token_store`.
+        prefix: The site to which encrypted records are bound.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class SQLiteTokenStore(TokenStore):
         *,
         refresh_token_ttl: float | None = None,
         encryption_keys: Sequence[str] = (),
+        prefix: str = PREFIX,
     ) -> None:
-        options = StorageOptions("sqlite", path=path or "", encryption_keys=tuple(encryption_keys))
+        keys = tuple(encryption_keys)
+        options = StorageOptions("sqlite", prefix=prefix, path=path or "", encryption_keys=keys)
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
 
@@ -123,7 +126,8 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
         case "memory":
             return MemoryTokenStore(refresh_token_ttl=ttl, encryption_keys=keys)
         case "sqlite":
-            return SQLiteTokenStore(options.path, refresh_token_ttl=ttl, encryption_keys=keys)
+            path, site = options.path, options.site
+            return SQLiteTokenStore(path, refresh_token_ttl=ttl, encryption_keys=keys, prefix=site)
         case "redis":
             url, prefix = options.url, options.prefix
             return RedisTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
@@ -166,7 +170,8 @@ def get_token_store(
         backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or the name of a backend of another package.
         service_name: The name under which the keyring keeps them (keyring); default ``pywry_auth``.
         redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
-        prefix: The text at the beginning of all keys (redis); default ``pywry``.
+        prefix: The text at the beginning of all keys (redis); default ``pywry``. Encrypted records are bound
+            to it.
         path: The file (sqlite); by default one in the user's folder for state.
         refresh_token_ttl: The shortest time in seconds for which a set with a refresh token is kept; 0
             selects the default of the store.
