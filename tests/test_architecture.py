@@ -56,7 +56,7 @@ _CYCLES = {
         "if TYPE_CHECKING:\n    from pywry_auth.flow.a import x",
         False,
     ),
-    "one way": ("from pywry_auth.flow.b import x", "import json", False),
+    "one way": ("from pywry_auth.flow.b import x", "import zlib", False),
 }
 
 
@@ -83,6 +83,7 @@ WRONG = [
     ("protocol/x.py", "f = lambda: __import__('keyring')", "keyring"),
     ("protocol/x.py", "import importlib\nimportlib.import_module('cryptography.x509')", "cryptography"),
     ("protocol/x.py", "import unheard_of", "no file"),
+    ("state/x.py", "def f():\n    from json import loads", "strict_json.py"),
     (
         "protocol/x.py",
         "from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import requests",
@@ -116,7 +117,7 @@ WRONG = [
 
 RIGHT = [
     ("protocol/http.py", "import requests\nfrom urllib3 import Timeout"),
-    ("protocol/x.py", "import json, os.path\nfrom collections.abc import Mapping"),
+    ("protocol/x.py", "import zlib, os.path\nfrom collections.abc import Mapping"),
     (
         "protocol/x.py",
         "from pywry_auth.exceptions import TokenError\nfrom . import http\nfrom .http import x",

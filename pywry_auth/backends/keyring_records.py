@@ -5,7 +5,6 @@ A keyring itself has no lifetimes or groups, and cannot list its entries.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import struct
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pywry_auth.backends.base import Terms, bounded, counted
 from pywry_auth.backends.keyring_entries import Entries
 from pywry_auth.digests import digest_of
+from pywry_auth.strict_json import read_json, write_json
 
 _logger = logging.getLogger("pywry_auth.backends")
 
@@ -135,18 +135,18 @@ class Records:
     def _index(self) -> dict[str, _Listed]:
         data = self._entries.read(_INDEX)
         try:
-            rows = json.loads(data) if data else []
+            rows = read_json(data) if data else []
             return {
                 str(key): _Listed(group, math.inf if end is None else _finite(end))
                 for key, group, end in rows
             }
-        except (TypeError, ValueError, OverflowError, RecursionError):
+        except (TypeError, ValueError):
             _logger.warning("the index in the keyring cannot be read; a new one lists later records")
             return {}
 
     def _write_index(self, index: dict[str, _Listed]) -> None:
         rows = [(key, row.group, None if row.end == math.inf else row.end) for key, row in index.items()]
-        self._entries.write(_INDEX, json.dumps(rows, separators=(",", ":")).encode("ascii"))
+        self._entries.write(_INDEX, write_json(rows).encode("ascii"))
 
 
 def _finite(end: object) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
 from pywry_auth.pages.html import Page, document, security_headers
 from pywry_auth.pages.web import error_page
+from pywry_auth.strict_json import write_json
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.site import Renderer, Site
@@ -133,7 +133,7 @@ def _own_document(page: Page, render: Renderer) -> str | None:
 
 def answer(body: Body, status: int = 200) -> Response:
     """Return a JSON object."""
-    text = json.dumps(vars(body), sort_keys=True, separators=(",", ":"))
+    text = write_json(vars(body), sort_keys=True)
     return Response(f"{text}\n", status, mimetype="application/json")
 
 

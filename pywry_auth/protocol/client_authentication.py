@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import secrets
 import time
@@ -20,6 +19,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.private_files import change_fault, read_fault, read_regular
 from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
+from pywry_auth.strict_json import read_json
 
 _logger = logging.getLogger("pywry_auth.protocol")
 
@@ -205,7 +205,7 @@ def _content(path: str) -> bytes:
 
 def _imported(text: str) -> Key:
     if text.lstrip().startswith("{"):
-        return JWKRegistry.import_key(json.loads(text))
+        return JWKRegistry.import_key(read_json(text))
     for kind in (RSAKey, ECKey, OKPKey):
         try:
             key: Key = kind.import_key(text)

@@ -7,8 +7,6 @@ most 1 MiB.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import random
 import threading
@@ -32,6 +30,7 @@ from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
+from pywry_auth.strict_json import read_json
 
 MAX_ANSWER_BYTES = 1 << 20
 _ATTEMPTS = 3
@@ -100,21 +99,9 @@ class ProviderAnswer:
 
     def _json(self) -> object:
         try:
-            return json.loads(self.body, parse_constant=_not_json, parse_float=_finite)
-        except (ValueError, RecursionError) as error:
-            # This is mostly a proxy's error page. The parser's error contains the body, so it is not chained.
-            raise self.fault(f"valid JSON ({type(error).__name__})") from None
-
-
-def _finite(text: str) -> float:
-    """Return a number; refuse one too large for a float."""
-    value = float(text)
-    return value if math.isfinite(value) else _not_json(text)
-
-
-def _not_json(text: str) -> NoReturn:
-    """Refuse NaN and Infinity, which Python's parser accepts (RFC 8259 §6)."""
-    raise ValueError("a number that is not JSON")
+            return read_json(self.body)
+        except ValueError:  # mostly a proxy's error page
+            raise self.fault("valid JSON") from None
 
 
 class _PooledAdapter(HTTPAdapter):

@@ -25,6 +25,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.strict_json import require_json
 
 ALGORITHMS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
@@ -36,6 +37,7 @@ ALGORITHMS = {
 """The supported signature algorithms, each with its key type and curve. All are asymmetric."""
 
 _SMALLEST_RSA_BITS = 2048
+_TIMES = ("exp", "iat", "nbf", "auth_time")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class _CriticalHeader(ValueError):
 
 class _OtherType(ValueError):
     """The header names another type of token."""
+
+
+class _NotJSON(ValueError):
+    """The header or a claim is not JSON; the text names the place."""
 
 
 _REASONS: Mapping[type[Exception], str] = {
@@ -123,11 +129,14 @@ def _decode(
 ) -> VerifiedToken:
     registry = AlgorithmRegistry(algorithms=allowed, strict_check_header=False)
     decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys, types), registry=registry)
+    for name, value in decoded.claims.items():  # the library accepts numbers that are not JSON
+        _require_json(value, name if name in _TIMES else "a claim")
     return VerifiedToken(decoded.header["alg"], decoded.claims)
 
 
 def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: Collection[str]) -> Key:
     """Return the one key that fits a header with an allowed ``alg``."""
+    _require_json(header, "its header")
     # RFC 7515 §4.1.11: refuse every critical extension, because none is implemented here.
     if "crit" in header:
         raise _CriticalHeader
@@ -140,6 +149,13 @@ def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: C
     if len(found) != 1:
         raise InvalidKeyIdError
     return found[0]
+
+
+def _require_json(value: object, place: str) -> None:
+    try:
+        require_json(value)
+    except ValueError:
+        raise _NotJSON(f"{place} has a number that is not JSON, or is nested too deeply") from None
 
 
 def _usable(members: Mapping[str, Any]) -> Key | None:
@@ -173,6 +189,8 @@ def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
 def _refused(error: Exception) -> TokenError:
     # The library's own texts quote the token, so show only the type of its error.
     why = _REASONS.get(type(error), f"it cannot be read ({type(error).__name__})")
+    if isinstance(error, _NotJSON):
+        why = str(error)
     return TokenError(
         f"The provider's signed token is refused: {why}. Sign in again; if this happens again, "
         "check the issuer in the settings.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from base64 import b64encode
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.options import ProviderKeywords
+from pywry_auth.strict_json import write_json
 from pywry_auth.version import __version__
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class GitHubProvider(OAuthProvider):
         headers = {**_HEADERS, "Authorization": f"Basic {pair}", "Content-Type": "application/json"}
         url = self.require_endpoint("revocation_endpoint")
         with self.api_session() as session:
-            answer = session.call("DELETE", url, data=json.dumps({"access_token": token}), headers=headers)
+            answer = session.call("DELETE", url, data=write_json({"access_token": token}), headers=headers)
         if answer.status >= 500 or answer.status == 429:
             raise answer.fault("a confirmation")
         return answer.status == 204

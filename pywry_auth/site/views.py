@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pywry_auth.deploy.flask_adapter import current_site, find_session, routes_o
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.models import UserSession
 from pywry_auth.pages.html import Page, button_link, definitions, paragraph
+from pywry_auth.strict_json import write_json
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -134,7 +134,7 @@ def _name(session: UserSession) -> str:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), 600)
+    return printable(value if isinstance(value, str) else write_json(value, readable=True), 600)
 
 
 def _navigation() -> Markup:

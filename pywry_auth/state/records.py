@@ -5,12 +5,13 @@ Records are read strictly, and an unreadable one counts as missing.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+
+from pywry_auth.strict_json import read_json, write_json
 
 _logger = logging.getLogger("pywry_auth.state")
 
@@ -140,10 +141,11 @@ def pack(record: Mapping[str, object], *, compress: bool = False) -> bytes:
 
     Raises:
         TypeError: A value has no representation in JSON.
-        ValueError: The record is larger than 8 MiB.
+        ValueError: A number has none, for example NaN, or the values are nested too deeply. The error names
+            the member. Or the record is larger than 8 MiB.
     """
     members = {name: value for name, value in record.items() if value is not None}
-    data = json.dumps({"v": VERSION, **members}, separators=(",", ":")).encode()
+    data = write_json({"v": VERSION, **members}).encode("ascii")
     if len(data) > LARGEST_RECORD:
         raise ValueError(
             f"a record of {len(data)} bytes is too large: at most {LARGEST_RECORD} can be stored"
@@ -185,11 +187,11 @@ def unpack_strictly(data: bytes, build: Callable[[Members], _T]) -> _T:
     try:
         if len(data) > LARGEST_RECORD:
             raise ValueError
-        values = json.loads(data if data.startswith(b"{") else _decompressed(data))
+        values = read_json(data if data.startswith(b"{") else _decompressed(data))
         if not isinstance(values, dict) or values.get("v") != VERSION:
             raise ValueError
         return build(Members(values))
-    except (ValueError, OverflowError, RecursionError, zlib.error):
+    except (ValueError, OverflowError, zlib.error):
         raise ValueError("not a readable record of this version") from None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.grant_record import grant_members, grant_of
 from pywry_auth.state.records import Members, pack, unpack
+from pywry_auth.strict_json import read_json
 
 _TOKENS = ("access_token", "refresh_token", "id_token")
 _LONGEST_HOLD = 3600.0  # seconds
@@ -115,7 +115,7 @@ def _claims(id_token: str) -> dict[str, Any]:
     """
     try:
         payload = id_token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
+        claims = read_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}

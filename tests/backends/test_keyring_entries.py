@@ -200,6 +200,7 @@ def test_without_an_index_records_are_readable_and_listed_at_their_next_write(te
 
 
 _INDICES = ['[["k:1","k:all","soon"]]', '[["k:1","k:all",1' + "0" * 400 + "]]", "[" * 100_000, "[1]", "\xff"]
+_INDICES += [f'[["k:1","k:all",{end}]]' for end in ("NaN", "Infinity", "1e999")]
 
 
 @pytest.mark.parametrize("index", _INDICES, ids=range(len(_INDICES)))
