@@ -450,8 +450,9 @@ def get_settings(
         _warn_of_access(env_file, secrets_dir)
         return _read(env_file, secrets_dir)
     except (SettingsError, UnicodeError, OSError):
-        # Their texts, and those of their causes, could quote the file.
-        raise _unreadable(places, "each file must be UTF-8 text that this process can read") from None
+        fault = _unreadable(places, "each file must be UTF-8 text that this process can read")
+    # Outside of the except clause, because those errors could quote the file.
+    raise fault
 
 
 def _warn_of_access(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL
@@ -164,7 +163,8 @@ class RedisBackend(Backend):
             reads: Whether the command writes nothing, so that it may be sent again.
         """
         again = (ReadOnlyError, *_BROKEN) if reads else ReadOnlyError
-        with _explained():
+
+        def attempt() -> _T:
             try:
                 return command()
             except again:
@@ -172,30 +172,27 @@ class RedisBackend(Backend):
                 self._drop_idle_connections()
                 return command()
 
+        return _explained(attempt)
+
     def _drop_idle_connections(self) -> None:
         # The others are in use by other threads, which would read from closed sockets.
         self._client.connection_pool.disconnect(inuse_connections=False)
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn each error of redis-py into ``StoreUnavailable``."""
+def _explained(attempt: Callable[[], _T]) -> _T:
+    """Return the response; turn each error of redis-py into ``StoreUnavailable``."""
     try:
-        yield
-    except (AuthenticationError, NoPermissionError) as error:
-        raise StoreUnavailable("Redis refused the user or password: check the Redis URL.") from error
+        return attempt()
+    except (AuthenticationError, NoPermissionError):
+        refused = "Redis refused the user or password: check the Redis URL."
     except (ConnectionError, TimeoutError) as error:
         raise StoreUnavailable("Redis does not answer: check the server and its URL.") from error
     except RedisError as error:
-        # Without the cause: a server may repeat the command and the value in its response.
-        raise StoreUnavailable(
-            f"Redis refused a command ({type(error).__name__}): see the log of the server."
-        ) from None
+        refused = f"Redis refused a command ({type(error).__name__}): see the log of the server."
     except _BROKEN as error:
-        # Without the cause, which may contain a part of a response.
-        raise StoreUnavailable(
-            f"The connection to Redis broke ({type(error).__name__}): see the log of the server."
-        ) from None
+        refused = f"The connection to Redis broke ({type(error).__name__}): see the log of the server."
+    # Outside of the except clauses, because a server may repeat the password, the command and the value.
+    raise StoreUnavailable(refused)
 
 
 def open_backend(options: StorageOptions) -> RedisBackend:

@@ -64,7 +64,9 @@ def validate_authorization_response(
         )
     if "error" in values:
         description = values.get("error_description", "")
-        raise explain("The provider", values["error"], description, AuthenticationError)
+        sent = (request.state, request.nonce, request.code_verifier, values.get("code"))
+        secrets = tuple(filter(None, sent))
+        raise explain("The provider", values["error"], description, AuthenticationError, secrets)
     if not values.get("code"):
         raise AuthenticationError(
             "The provider sent neither a code nor an error: start a new login.",

@@ -81,7 +81,7 @@ class ProtocolClient:
 
     def session(self) -> ProviderSession:
         """Return an HTTP session for one call."""
-        return ProviderSession(self._hooks.http_options, self._hooks.gate)
+        return ProviderSession(self._hooks.http_options, self._hooks.gate, (self._identity.client_secret,))
 
     def close(self) -> None:
         """Close the idle connections of this process to providers."""

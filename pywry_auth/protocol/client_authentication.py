@@ -170,11 +170,17 @@ def load_client_key(path: str) -> ClientKey:
     if algorithm is None:
         raise _unusable(path, "its key type, curve or alg is not supported")
     loaded = ClientKey(key, algorithm, str(members["kid"]) if "kid" in members else "")
-    try:
-        loaded.assertion("", "", 0)
-    except JoseError:  # find this out now, instead of at each login
-        raise _unusable(path, "the use or key_ops of the JWK does not permit signing") from None
+    if not _can_sign(loaded):  # find this out now, instead of at each login
+        raise _unusable(path, "the use or key_ops of the JWK does not permit signing")
     return loaded
+
+
+def _can_sign(key: ClientKey) -> bool:
+    try:
+        key.assertion("", "", 0)
+    except JoseError:
+        return False
+    return True
 
 
 def _read(path: str) -> tuple[Key, Mapping[str, object]]:
@@ -182,9 +188,10 @@ def _read(path: str) -> tuple[Key, Mapping[str, object]]:
     try:
         key = _imported(data.decode("utf-8-sig"))
         return key, key.as_dict(private=False)
-    except Exception as error:  # noqa: BLE001  # parsers raise many kinds of errors, and their texts could quote the key
+    except Exception as error:  # noqa: BLE001  # parsers raise many kinds of errors
         why = f"it is neither a PEM nor a JWK key, or it has a passphrase ({type(error).__name__})"
-        raise _unusable(path, why) from None
+    # Outside of the except clauses, because the texts of those errors could quote the key.
+    raise _unusable(path, why)
 
 
 def _content(path: str) -> bytes:

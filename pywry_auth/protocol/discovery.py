@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.protocol.redaction import reveals
 from pywry_auth.protocol.urls import is_loopback, require_endpoint
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderSession
+
+
+_LONG_SECRET = 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     answer = session.call("GET", url)
     if answer.status != 200:
         raise answer.fault("a discovery document (check ISSUER_URL)")
-    metadata = _read(answer.json_object())
+    metadata = _read(answer.json_object(), answer.secrets)
     # OIDC Discovery §4.3: otherwise one issuer could act for another. The trailing slash is a common mistake.
     if metadata.issuer.removesuffix("/") != issuer_url.removesuffix("/"):
         raise AuthenticationError(
@@ -63,7 +67,7 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     return metadata
 
 
-def _read(document: Mapping[str, Any]) -> ProviderMetadata:
+def _read(document: Mapping[str, Any], secrets: Collection[str]) -> ProviderMetadata:
     values: dict[str, Any] = {}
     for field in fields(ProviderMetadata):
         value = document.get(field.name)
@@ -79,8 +83,20 @@ def _read(document: Mapping[str, Any]) -> ProviderMetadata:
                 f"The issuer's discovery document has a {field.name} of the wrong type: check ISSUER_URL.",
                 error=ErrorCode.INVALID_RESPONSE,
             )
+        if _shows(value, secrets):  # errors quote these values
+            raise AuthenticationError(
+                f"The issuer's discovery document has a {field.name} that contains a secret of this client: "
+                "check ISSUER_URL, and replace the secret.",
+                error=ErrorCode.INVALID_RESPONSE,
+            )
         values[field.name] = value
     return ProviderMetadata(**values)
+
+
+def _shows(value: object, secrets: Collection[str]) -> bool:
+    """Return whether a member of the document shows a long secret; a short one may be a word in a URL."""
+    text = " ".join(value) if isinstance(value, tuple) else str(value)
+    return reveals(text, [secret for secret in secrets if len(secret) >= _LONG_SECRET], _LONG_SECRET)
 
 
 def _require_endpoints(metadata: ProviderMetadata) -> None:

@@ -11,10 +11,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -28,19 +28,27 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.deadline import with_deadline
 from pywry_auth.protocol.gate import CallGate
+from pywry_auth.protocol.redaction import passwords_in, provider_text, reveals, secrets_sent
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 from pywry_auth.strict_json import read_json
 
 MAX_ANSWER_BYTES = 1 << 20
 _ATTEMPTS = 3
+_MEDIA_TYPES = frozenset(
+    {f"application/{name}" for name in ("json", "problem+json", "xml", "jwt", "octet-stream")}
+    | {"application/jwk-set+json", "application/x-www-form-urlencoded"}
+    | {f"text/{name}" for name in ("html", "plain", "xml", "javascript")}
+)
+"""The media types that errors name."""
 
 
 @dataclass(frozen=True)
 class ProviderAnswer:
     """The provider's answer: status, media type and body.
 
-    The body has at most 1 MiB. ``retry_after`` is the value of the header, if there is one.
+    The body has at most 1 MiB. ``retry_after`` is the value of the header, if there is one. ``secrets`` are
+    the values that the provider or a proxy received, which an answer may repeat.
     """
 
     url: str
@@ -48,6 +56,7 @@ class ProviderAnswer:
     media_type: str
     body: bytes = field(repr=False)
     retry_after: str = ""
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as a JSON object.
@@ -82,7 +91,7 @@ class ProviderAnswer:
         code = ErrorCode.PROVIDER_UNREACHABLE if self.status >= 500 else ErrorCode.INVALID_RESPONSE
         return AuthenticationError(
             f"{_place(self.url)} answered with status {self.status} "
-            f"({printable(self.media_type, 60) or 'no media type'}) instead of {expected}: "
+            f"({self._kind()}) instead of {expected}: "
             "check the endpoint's URL, and whether the provider is working.",
             error=code,
         )
@@ -101,7 +110,14 @@ class ProviderAnswer:
         try:
             return read_json(self.body)
         except ValueError:  # mostly a proxy's error page
-            raise self.fault("valid JSON") from None
+            fault = self.fault("valid JSON")
+        raise fault
+
+    def _kind(self) -> str:
+        """Return the media type if it is a usual one; any other could repeat a secret."""
+        if self.media_type in _MEDIA_TYPES:
+            return self.media_type
+        return "another media type" if self.media_type else "no media type"
 
 
 class _PooledAdapter(HTTPAdapter):
@@ -159,12 +175,16 @@ class ProviderSession(OAuth2Session):
     Args:
         options: Time allowed, proxy and trusted certificates.
         gate: Bounds the threads that call the provider; None for no bound.
+        secrets: Secrets of the client that no request of this session sends, but the provider knows.
     """
 
-    def __init__(self, options: HTTPOptions, gate: CallGate | None = None) -> None:
+    def __init__(
+        self, options: HTTPOptions, gate: CallGate | None = None, secrets: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.http_options = options
         self._gate = gate or CallGate()
+        self._secrets = tuple(filter(None, secrets))
         self.trust_env = False  # otherwise ~/.netrc would replace the Authorization header
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
@@ -228,16 +248,25 @@ class ProviderSession(OAuth2Session):
             last = attempt == _ATTEMPTS
             try:
                 answer = self._once(method, url, data, headers, ends)
-            except ValueError as error:  # an invalid URL or header, or an answer with invalid framing
-                _unreachable(url, error, self.http_options)
-            except (requests.RequestException, HTTPError, OSError) as error:
-                if last or not (_never_sent(error) or _again(method)) or not _pause(attempt, ends):
-                    _unreachable(url, error, self.http_options)
+            except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+                failure: Exception = error
             else:
                 retry = answer.status in (502, 503, 504) and _again(method)
                 if last or not retry or not _pause(attempt, ends):
                     return answer
+                continue
+            # A ValueError is an invalid URL or header, or an answer with invalid framing.
+            retry = not isinstance(failure, ValueError) and (_never_sent(failure) or _again(method))
+            if last or not retry or not _pause(attempt, ends):
+                # Outside of the except clause, because the failure could quote a secret.
+                raise _unreachable(url, failure, self.http_options, self._known(url, data, headers or {}))
         raise AssertionError("the last attempt returns or raises")
+
+    def _known(self, url: str, data: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the secrets that the provider or the proxy knows after this request."""
+        proxies = _proxies(url, self.http_options).values()
+        sent = secrets_sent(headers.get("Authorization", ""), data)
+        return (*self._secrets, *sent, *passwords_in(proxies))
 
     def _once(
         self, method: str, url: str, data: str | None, headers: Mapping[str, str] | None, ends: float
@@ -252,7 +281,8 @@ class ProviderSession(OAuth2Session):
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             encoding = response.headers.get("Content-Encoding", "identity").lower()
             again = response.headers.get("Retry-After", "")
-            answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response), again)
+            known = self._known(url, data, headers or {})
+            answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response), again, known)
         if 300 <= answer.status < 400:
             raise answer.fault("a direct answer (redirects are never followed)")
         if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:
@@ -306,7 +336,9 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
+def _unreachable(
+    url: str, error: Exception, options: HTTPOptions, secrets: Collection[str]
+) -> AuthenticationError:
     code, allowed = ErrorCode.PROVIDER_UNREACHABLE, None
     if isinstance(error, requests.exceptions.SSLError):
         why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
@@ -323,10 +355,31 @@ def _unreachable(url: str, error: Exception, options: HTTPOptions) -> NoReturn:
     elif isinstance(error, (requests.ConnectionError, HTTPError)):
         why = f"the connection failed ({type(error).__name__}); check the network, the URL and the proxy"
     else:
-        code, why = ErrorCode.INVALID_CONFIGURATION, f"{error}; check the URL, PROXY_URL and CA_BUNDLE"
+        text = printable(provider_text(str(error), secrets)) or type(error).__name__
+        code, why = ErrorCode.INVALID_CONFIGURATION, f"{text}; check the URL, PROXY_URL and CA_BUNDLE"
     message = f"{_place(url)} could not be reached: {why}."
-    cause = None if _quotes(error) else error
-    raise AuthenticationError(message, error=code, timeout=allowed) from cause
+    found = AuthenticationError(message, error=code, timeout=allowed)
+    found.__cause__ = _safe_cause(error, secrets)
+    return found
+
+
+def _safe_cause(error: Exception, secrets: Collection[str]) -> Exception | None:
+    """Return a failure that can be chained, or None if its texts may show a secret."""
+    chain = list(_chain(error))
+    if _quotes(error) or any(reveals(f"{link} {link!r}", secrets) for link in chain):
+        return None
+    for link in chain:
+        if isinstance(link, requests.RequestException):
+            link.request = link.response = None  # the request has the secrets
+    return error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _quotes(error: Exception) -> bool:

@@ -110,18 +110,23 @@ def verify_signature(
     """
     allowed = [name for name in ALGORITHMS if not advertised or name in advertised]
     known = keys.keys()
-    try:
-        return _decode(token, known, allowed, types)
-    except (BadSignatureError, InvalidKeyIdError) as error:
+    found = _decoded(token, known, allowed, types)
+    if isinstance(found, BadSignatureError | InvalidKeyIdError):
         newer = keys.newer(known)
-        if newer is None:
-            raise _refused(error) from None
-    except _UNREADABLE as error:
-        raise _refused(error) from None
+        found = found if newer is None else _decoded(token, newer, allowed, types)
+    if isinstance(found, VerifiedToken):
+        return found
+    raise _refused(found)  # outside of an except clause, because the library's errors quote the token
+
+
+def _decoded(
+    token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str], types: Collection[str]
+) -> VerifiedToken | Exception:
+    """Return the token, or the reason to refuse it."""
     try:
-        return _decode(token, newer, allowed, types)
+        return _decode(token, keys, allowed, types)
     except _UNREADABLE as error:
-        raise _refused(error) from None
+        return error
 
 
 def _decode(

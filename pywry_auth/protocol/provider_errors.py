@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TypeVar
 
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.protocol.redaction import provider_code, provider_text
 
 _E = TypeVar("_E", bound=AuthenticationError)
 
@@ -32,7 +33,7 @@ _NEXT_STEP = {
 }
 
 
-def explain(source: str, code: str, description: str, kind: type[_E], secrets: Iterable[str] = ()) -> _E:
+def explain(source: str, code: str, description: str, kind: type[_E], secrets: Collection[str] = ()) -> _E:
     """Return the error for a provider's error response, with a remedy.
 
     Args:
@@ -40,10 +41,12 @@ def explain(source: str, code: str, description: str, kind: type[_E], secrets: I
         code: The response's ``error``.
         description: The response's ``error_description``; empty for none.
         kind: The class of the error.
-        secrets: Values that some servers quote in their answers. They are removed.
+        secrets: The values that the provider received. Neither they nor parts of them are shown.
     """
-    for secret in filter(None, secrets):
-        code, description = code.replace(secret, "…"), description.replace(secret, "…")
+    # A code that this package knows is never a secret, even if a user chose such a secret.
+    if code not in _NEXT_STEP and code not in ENDED_GRANT:
+        code = provider_code(code, secrets)
+    description = provider_text(description, secrets)
     quoted = f"{printable(code)}: {printable(description)}" if description else printable(code)
     advice = _NEXT_STEP.get(code, "Sign in again.")
     return kind(f"{source} answered {quoted}. {advice}", error=code, error_description=description)

@@ -16,7 +16,6 @@ from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.provider_errors import ENDED_GRANT, INVALID_TOKEN, explain
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
-_SECRETS = ("code", "code_verifier", "refresh_token", "device_code", "subject_token", "client_assertion")
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ class TokenEndpoint:
         description = description if isinstance(description, str) else ""  # the description is optional
         ended = "refresh_token" in body and code in ENDED_GRANT
         kind: type[TokenError] = TokenRefreshError if ended else TokenError
-        # Some servers quote the code or the token that they refuse.
-        secrets = [self.authentication.client_secret, *(body.get(name, "") for name in _SECRETS)]
+        secrets = (self.authentication.client_secret, *answer.secrets)
         return explain("The token endpoint", code, description, kind, secrets)
 
 
