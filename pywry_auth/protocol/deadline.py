@@ -59,11 +59,23 @@ class _DeadlineSocket:
         return io.BufferedReader(_DeadlineReader(self._socket, self._seconds))
 
 
+class _Response(http.client.HTTPResponse):
+    """A response whose invalid header lines are dropped.
+
+    urllib3 would log them, and a provider can quote a secret there.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        self.msg.set_payload("")
+        self.msg.defects.clear()
+
+
 def _response(connection: HTTPConnection, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
     # urllib3 2 has set the connection's timeout to the rest of the call's time limit.
     if isinstance(connection.timeout, (int, float)):
         sock = _DeadlineSocket(sock, connection.timeout)
-    return http.client.HTTPResponse(sock, *args, **kwargs)
+    return _Response(sock, *args, **kwargs)
 
 
 class _Deadline:
