@@ -15,7 +15,7 @@ PACKAGE = "pywry_auth"
 _BASE = frozenset(
     {
         *("version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight"),
-        *("digests", "private_files", "strict_json"),
+        *("digests", "private_files", "strict_json", "name_lookup"),
     }
 )
 _CORE = _BASE | {"protocol", "backends", "providers", "state", "pages"}
@@ -33,6 +33,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "digests": frozenset(),
     "private_files": frozenset(),
     "strict_json": frozenset(),
+    "name_lookup": frozenset(),
     "protocol": _BASE,
     "backends": _BASE,
     "pages": _BASE,
