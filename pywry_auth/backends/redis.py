@@ -25,6 +25,8 @@ try:
         TimeoutError,
     )
     from redis.retry import Retry
+
+    from pywry_auth.backends.redis_connections import with_deadline
 except ImportError as error:
     raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
 
@@ -208,7 +210,7 @@ def _connect(url: str) -> Redis:
     """
     network: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
-        return Redis.from_url(
+        client = Redis.from_url(
             url,
             **network,
             socket_timeout=1,
@@ -221,6 +223,9 @@ def _connect(url: str) -> Redis:
         raise ValueError(
             "the Redis URL (PYWRY_DEPLOY__REDIS_URL) must look like redis://user:password@host:6379/0"
         ) from None
+    pool = client.connection_pool
+    pool.connection_class = with_deadline(pool.connection_class)
+    return client
 
 
 def _bytes(text: str) -> bytes:

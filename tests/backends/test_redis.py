@@ -21,6 +21,7 @@ from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
 from tests.peers.tls import TLSFiles
+from tests.protocol.servers import free_port
 
 PROMPT = 10
 """Seconds; generous for a busy machine. By default, redis-py waits a minute, or forever."""
@@ -206,6 +207,40 @@ def test_a_server_that_never_accepts_is_unavailable_soon() -> None:
         backend.close()
         for waiting in queue:
             waiting.close()
+
+
+def test_a_silent_resolver_is_waited_for_no_longer_than_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """redis-py looks names up without a time limit of its own. [P15, T57]"""
+    over, resolve = threading.Event(), socket.getaddrinfo
+
+    def look_up(host: str, *more: Any, **options: Any) -> list[Any]:
+        if host == "redis.example.com":
+            over.wait(30)
+        return list(resolve("127.0.0.1", *more, **options))
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    backend = RedisBackend(f"rediss://redis.example.com:{free_port()}/0")
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        backend.get("k:1")
+    assert time.monotonic() - began < PROMPT
+    over.set()
+
+
+def test_each_address_of_a_server_is_tried(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name stays, because TLS compares it. [T57]"""
+    resolve = socket.getaddrinfo
+
+    def look_up(host: str, *more: Any, **options: Any) -> list[Any]:
+        names = ["127.0.0.2", "127.0.0.1"] if host == "redis.example.com" else [host]
+        return [found for name in names for found in resolve(name, *more, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    backend = RedisBackend(f"redis://redis.example.com:{server.port}/0")
+    assert backend.put("k:1", b"v")
+    connection = backend._client.connection_pool.get_connection()
+    assert (connection.host, connection.socket_connect_timeout) == ("redis.example.com", 1)
+    backend.close()
 
 
 def test_a_server_that_falls_silent_during_use_is_unavailable_soon(
