@@ -21,6 +21,7 @@ from pywry_auth.protocol.http import ProviderSession, close_idle_connections
 from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_issuer_and_audience, check_times
 from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.protocol.reach import Reach
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
 from pywry_auth.protocol.urls import HTTPOptions, with_query
 
@@ -44,6 +45,9 @@ class Hooks(Protocol):
 
     def require_endpoint(self, member: str) -> str:
         """Return a required member of the metadata."""
+
+    def reach(self, endpoint: str) -> Reach:
+        """Return the networks that calls to an endpoint may reach."""
 
     def expected_issuer(self, claims: Claims) -> str:
         """Return the issuer that a token must name."""
@@ -147,7 +151,7 @@ class ProtocolClient:
     def userinfo(self, access_token: str) -> dict[str, Any]:
         """Return the user's profile as the provider sent it (OIDC Core §5.3)."""
         url = self._hooks.require_endpoint("userinfo_endpoint")
-        with self.session() as session:
+        with self.session().within(self._hooks.reach("userinfo_endpoint")) as session:
             answer = session.call("GET", url, headers={"Authorization": f"Bearer {access_token}"})
         if answer.status != 200:
             raise answer.fault("a profile")
@@ -211,7 +215,7 @@ class ProtocolClient:
             audience=metadata.issuer or metadata.token_endpoint,
         )
         url = self._hooks.require_endpoint("token_endpoint")
-        return TokenEndpoint(url, authentication, self.session, metadata.issuer)
+        return TokenEndpoint(url, authentication, self.session, metadata.issuer, self._hooks.reach)
 
     def _validated(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
         tokens = self._hooks.normalize_tokens(tokens)

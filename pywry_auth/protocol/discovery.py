@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.protocol.reach import Network, Reach, network_of, network_of_host
 from pywry_auth.protocol.redaction import reveals
-from pywry_auth.protocol.urls import is_loopback, require_endpoint
+from pywry_auth.protocol.urls import require_endpoint
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderSession
@@ -24,6 +25,10 @@ class ProviderMetadata:
     """An authorization server's endpoints and abilities (OIDC Discovery §3, RFC 8414 §2).
 
     The names are those of the document. An empty value means that the document does not contain it.
+
+    Args:
+        issuer_network: The kind of the address that sent the document; None if there is no document. It
+            limits the addresses of the endpoints. This is not a member of the document.
     """
 
     issuer: str = ""
@@ -38,14 +43,16 @@ class ProviderMetadata:
     id_token_signing_alg_values_supported: tuple[str, ...] = ()
     userinfo_signing_alg_values_supported: tuple[str, ...] = ()
     authorization_response_iss_parameter_supported: bool = False
+    issuer_network: Network | None = field(default=None, compare=False, repr=False)
 
 
-def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
+def discover(session: ProviderSession, issuer_url: str, replaced: Collection[str] = ()) -> ProviderMetadata:
     """Return the metadata of an issuer (OIDC Discovery §4).
 
     Args:
         session: The HTTP session for the call.
         issuer_url: The issuer as configured; the issuer's own name may differ by a trailing slash.
+        replaced: The endpoints that the caller replaces, and of which the issuer's own are not returned.
 
     Raises:
         AuthenticationError: The issuer did not answer, or the document belongs to another issuer.
@@ -55,7 +62,9 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
     answer = session.call("GET", url)
     if answer.status != 200:
         raise answer.fault("a discovery document (check ISSUER_URL)")
-    metadata = _read(answer.json_object(), answer.secrets)
+    document = answer.json_object()
+    offered = {name: value for name, value in document.items() if name not in replaced}
+    metadata = _read(offered, answer.secrets)
     # OIDC Discovery §4.3: otherwise one issuer could act for another. The trailing slash is a common mistake.
     if metadata.issuer.removesuffix("/") != issuer_url.removesuffix("/"):
         raise AuthenticationError(
@@ -63,33 +72,34 @@ def discover(session: ProviderSession, issuer_url: str) -> ProviderMetadata:
             f"{printable(metadata.issuer)!r}: set ISSUER_URL to exactly this value if you trust it.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
-    _require_endpoints(metadata)
-    return metadata
+    network = network_of(answer.peer) if answer.peer else network_of_host(urlsplit(url).hostname or "")
+    _require_endpoints(metadata, network)
+    return replace(metadata, issuer_network=network)
 
 
 def _read(document: Mapping[str, Any], secrets: Collection[str]) -> ProviderMetadata:
     values: dict[str, Any] = {}
-    for field in fields(ProviderMetadata):
-        value = document.get(field.name)
-        if value is None:
+    for member in fields(ProviderMetadata):
+        value = document.get(member.name)
+        if value is None or member.default is None:  # not a member of the document
             continue
-        if isinstance(field.default, tuple) and isinstance(value, list):
+        if isinstance(member.default, tuple) and isinstance(value, list):
             value = tuple(value)
             usable = all(isinstance(item, str) for item in value)
         else:
-            usable = type(value) is type(field.default)
+            usable = type(value) is type(member.default)
         if not usable:
             raise AuthenticationError(
-                f"The issuer's discovery document has a {field.name} of the wrong type: check ISSUER_URL.",
+                f"The issuer's discovery document has a {member.name} of the wrong type: check ISSUER_URL.",
                 error=ErrorCode.INVALID_RESPONSE,
             )
         if _shows(value, secrets):  # errors quote these values
             raise AuthenticationError(
-                f"The issuer's discovery document has a {field.name} that contains a secret of this client: "
+                f"The issuer's discovery document has a {member.name} that contains a secret of this client: "
                 "check ISSUER_URL, and replace the secret.",
                 error=ErrorCode.INVALID_RESPONSE,
             )
-        values[field.name] = value
+        values[member.name] = value
     return ProviderMetadata(**values)
 
 
@@ -99,17 +109,10 @@ def _shows(value: object, secrets: Collection[str]) -> bool:
     return reveals(text, [secret for secret in secrets if len(secret) >= _LONG_SECRET], _LONG_SECRET)
 
 
-def _require_endpoints(metadata: ProviderMetadata) -> None:
-    local = is_loopback(urlsplit(metadata.issuer).hostname)
-    for field in fields(metadata):
-        url = getattr(metadata, field.name)
-        if not field.name.endswith(("_endpoint", "_uri")) or not url:
-            continue
-        require_endpoint(url, f"The issuer's {field.name}")
-        if is_loopback(urlsplit(url).hostname) and not local:
-            # A remote document must not make this program call services of its own machine.
-            raise AuthenticationError(
-                f"The issuer's {field.name} points to this machine, but the issuer is on another machine: "
-                "check ISSUER_URL.",
-                error=ErrorCode.INVALID_RESPONSE,
-            )
+def _require_endpoints(metadata: ProviderMetadata, network: Network) -> None:
+    for member in fields(metadata):
+        url = getattr(metadata, member.name)
+        if member.name.endswith(("_endpoint", "_uri")) and url:
+            host = urlsplit(require_endpoint(url, f"The issuer's {member.name}")).hostname or ""
+            # The addresses of names are checked when a call connects to them.
+            Reach.from_issuer(network, member.name).check_host(host)

@@ -14,8 +14,9 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies, getproxies_environment
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -23,11 +24,14 @@ from requests.utils import get_environ_proxies
 from requests_oauthlib import OAuth2Session
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
-from pywry_auth.protocol.deadline import with_deadline
+from pywry_auth.name_lookup import in_helper
+from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
 from pywry_auth.protocol.gate import CallGate
+from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.redaction import passwords_in, provider_text, reveals, secrets_sent
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
@@ -48,7 +52,8 @@ class ProviderAnswer:
     """The provider's answer: status, media type and body.
 
     The body has at most 1 MiB. ``retry_after`` is the value of the header, if there is one. ``secrets`` are
-    the values that the provider or a proxy received, which an answer may repeat.
+    the values that the provider or a proxy received, which an answer may repeat. ``peer`` is the address of
+    the server; it is empty if a proxy chose the address.
     """
 
     url: str
@@ -57,6 +62,7 @@ class ProviderAnswer:
     body: bytes = field(repr=False)
     retry_after: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    peer: str = ""
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as a JSON object.
@@ -185,10 +191,20 @@ class ProviderSession(OAuth2Session):
         self.http_options = options
         self._gate = gate or CallGate()
         self._secrets = tuple(filter(None, secrets))
+        self._reach = EVERYWHERE
         self.trust_env = False  # otherwise ~/.netrc would replace the Authorization header
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("https://", "http://"):
             self.mount(scheme, _transport.adapter())
+
+    def within(self, reach: Reach) -> Self:
+        """Limit the calls of this session to some networks, and return the session.
+
+        Args:
+            reach: The networks.
+        """
+        self._reach = reach
+        return self
 
     def close(self) -> None:
         """Leave the process's pool open: other sessions use it."""
@@ -201,16 +217,25 @@ class ProviderSession(OAuth2Session):
         It adds no token and follows no redirect.
 
         Raises:
-            AuthenticationError: The URL has neither the scheme https nor a loopback host.
+            AuthenticationError: The URL has neither the scheme https nor a loopback host, or its host is
+                outside the networks of this session.
         """
-        require_endpoint(url, "the URL")
-        arguments.setdefault("timeout", Timeout(total=self.http_options.timeout))
+        host = urlsplit(require_endpoint(url, "the URL")).hostname or ""
+        self._reach.check_host(host)  # through a proxy, only the text of the host is known
+        begun = time.monotonic()
+        proxies = _proxies(url, self.http_options)
+        timeout = arguments.get("timeout", Timeout(total=self.http_options.timeout))
         arguments |= {
             "allow_redirects": False,
-            "proxies": _proxies(url, self.http_options),
+            "proxies": proxies,
+            "timeout": _without(timeout, time.monotonic() - begun),
             "verify": _trusted(self.http_options),
         }
-        return requests.Session.request(self, method, url, **arguments)
+        try:
+            with only_to(self._reach.networks):
+                return requests.Session.request(self, method, url, **arguments)
+        except RefusedAddress as error:
+            raise self._reach.refusal(host, error.network) from None
 
     def call(
         self, method: str, url: str, *, data: str | None = None, headers: Mapping[str, str] | None = None
@@ -281,8 +306,10 @@ class ProviderSession(OAuth2Session):
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             encoding = response.headers.get("Content-Encoding", "identity").lower()
             again = response.headers.get("Retry-After", "")
-            known = self._known(url, data, headers or {})
-            answer = ProviderAnswer(url, response.status_code, media_type, _bounded(response), again, known)
+            known, peer = self._known(url, data, headers or {}), _peer(response)
+            answer = ProviderAnswer(
+                url, response.status_code, media_type, _bounded(response), again, known, peer
+            )
         if 300 <= answer.status < 400:
             raise answer.fault("a direct answer (redirects are never followed)")
         if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:
@@ -298,6 +325,11 @@ def _bounded(response: requests.Response) -> bytes:
             break
         body += chunk
     return body
+
+
+def _peer(response: requests.Response) -> str:
+    """Return the address of the server; empty if a proxy chose it."""
+    return getattr(getattr(response.raw, "_original_response", None), "peer", "")
 
 
 def _again(method: str) -> bool:
@@ -318,12 +350,27 @@ def _pause(attempt: int, ends: float) -> bool:
     return True
 
 
+def _without(timeout: Any, seconds: float) -> Any:
+    """Return a time limit for a whole call without the seconds that have passed."""
+    if not isinstance(timeout, Timeout) or not isinstance(timeout.total, (int, float)):
+        return timeout
+    return Timeout(total=max(timeout.total - seconds, 0.001))
+
+
 def _proxies(url: str, options: HTTPOptions) -> dict[str, str]:
-    if is_loopback(urlsplit(url).hostname):
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname):
         return {}
     if options.proxy_url:
         return {"http": options.proxy_url, "https": options.proxy_url}
-    return dict(get_environ_proxies(url))
+    if getproxies_environment():
+        return dict(get_environ_proxies(url))
+    if not getproxies():
+        return {}
+    # macOS compares the exceptions of its settings with the address of the host, and so looks it up.
+    return dict(
+        in_helper(("proxy", parts.scheme, parts.netloc), lambda: get_environ_proxies(url), options.timeout)
+    )
 
 
 def _trusted(options: HTTPOptions) -> str | bool:
@@ -342,6 +389,9 @@ def _unreachable(
     code, allowed = ErrorCode.PROVIDER_UNREACHABLE, None
     if isinstance(error, requests.exceptions.SSLError):
         why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
+    elif isinstance(error, requests.exceptions.ProxyError) and _proxy_timed_out(error):
+        allowed = options.timeout
+        why = f"the proxy did not answer within {allowed:g} s; check PROXY_URL or HTTPS_PROXY"
     elif isinstance(error, requests.exceptions.ProxyError):
         why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
     elif isinstance(error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
@@ -380,6 +430,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _proxy_timed_out(error: Exception) -> bool:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(getattr(reason, "original_error", None), Urllib3Timeout)
 
 
 def _quotes(error: Exception) -> bool:

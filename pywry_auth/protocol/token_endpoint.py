@@ -14,6 +14,7 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.provider_errors import ENDED_GRANT, INVALID_TOKEN, explain
+from pywry_auth.protocol.reach import EVERYWHERE, Reach
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
 
@@ -27,12 +28,14 @@ class TokenEndpoint:
         authentication: How the client authenticates.
         session: Returns the HTTP session for one call.
         issuer: Recorded in each token set.
+        reach: Returns the networks that calls to an endpoint may reach, by its name in the metadata.
     """
 
     url: str
     authentication: ClientAuthentication
     session: Callable[[], ProviderSession]
     issuer: str
+    reach: Callable[[str], Reach] = lambda endpoint: EVERYWHERE
 
     def request(self, grant: Mapping[str, str | None]) -> OAuthTokenSet:
         """Return the tokens for a grant of any type (RFC 6749 §4.1.3, §6; extensions: §4.5).
@@ -49,7 +52,7 @@ class TokenEndpoint:
         given = {name: value for name, value in grant.items() if value is not None}
         headers, body = self.authentication.apply(given)
         try:
-            answer = self._post(self.url, headers, body)
+            answer = self._post("token_endpoint", self.url, headers, body)
             if answer.status == 429:  # whatever the body says: the grant is still valid
                 raise answer.fault("a token response")
             members = answer.json_object()
@@ -73,15 +76,17 @@ class TokenEndpoint:
         Raises:
             AuthenticationError: There was no answer, or the provider is not available at present.
         """
-        answer = self._post(url, *self.authentication.apply({"token": token}))
+        answer = self._post("revocation_endpoint", url, *self.authentication.apply({"token": token}))
         if answer.status >= 500 or answer.status in (401, 403, 429):  # the cause can be corrected, or it ends
             raise answer.fault("a confirmation")
         # RFC 7009 §2.2 requires 200 for a token that has expired; Google sends an error.
         expired = answer.status == 400 and answer.json_object().get("error") == INVALID_TOKEN
         return answer.status == 200 or expired
 
-    def _post(self, url: str, headers: Mapping[str, str], body: Mapping[str, str]) -> ProviderAnswer:
-        with self.session() as session:
+    def _post(
+        self, endpoint: str, url: str, headers: Mapping[str, str], body: Mapping[str, str]
+    ) -> ProviderAnswer:
+        with self.session().within(self.reach(endpoint)) as session:
             return session.call("POST", url, data=urlencode(body), headers=headers)
 
     def _refusal(

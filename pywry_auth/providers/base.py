@@ -77,7 +77,9 @@ class OAuthProvider(ProviderHooks):
         self._key = self.options.load_client_key()
         self.gate = CallGate(self.name)  # the copies with other scopes share it
         jwks_url = partial(self.require_endpoint, "jwks_uri")
-        self._signing_keys = KeySet(jwks_url, self.api_session, gate=self.gate)
+        self._signing_keys = KeySet(
+            jwks_url, lambda: self.api_session().within(self.reach("jwks_uri")), gate=self.gate
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(client_id={self.client_id!r})"

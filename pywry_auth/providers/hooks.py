@@ -9,6 +9,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.urls import HTTPOptions
 from pywry_auth.providers.google_addresses import ISSUER, is_hosted_by_google
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
@@ -147,6 +148,21 @@ class ProviderHooks:
             option = next((name for name, endpoint in ENDPOINTS.items() if endpoint == member), member)
             raise self.configuration_error(f"there is no {option}: set {option.upper()}")
         return value
+
+    def reach(self, endpoint: str) -> Reach:
+        """Return the networks that calls to an endpoint may reach.
+
+        A discovered endpoint may be at a public address, or at an address of the issuer's own kind: in a
+        private network or on this machine. An endpoint that the options or the class name may be anywhere.
+        A session of ``api_session`` keeps to it with ``within``.
+
+        Args:
+            endpoint: The endpoint's name in the metadata.
+        """
+        network = self.metadata.issuer_network
+        if network is None or endpoint in self.options.chosen_endpoints:
+            return EVERYWHERE
+        return Reach.from_issuer(network, endpoint)
 
     def configuration_error(self, text: str) -> AuthenticationError:
         """Return the error for a provider with an invalid configuration."""

@@ -81,6 +81,7 @@ class GenericOIDCProvider(OAuthProvider):
 
     def _discover(self) -> ProviderMetadata:
         with self.api_session() as session:
-            metadata = self.options.applied_to(discover(session, self._issuer_url))
+            found = discover(session, self._issuer_url, self.options.chosen_endpoints)
+        metadata = self.options.applied_to(found)
         self._discovered["metadata"] = metadata
         return metadata

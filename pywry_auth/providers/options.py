@@ -78,6 +78,11 @@ class ProviderOptions:
         """The options of calls to the provider."""
         return HTTPOptions(self.http_timeout_seconds, self.proxy_url, self.ca_bundle)
 
+    @property
+    def chosen_endpoints(self) -> frozenset[str]:
+        """The endpoints that the options name, by their names in the metadata."""
+        return frozenset(member for name, member in ENDPOINTS.items() if getattr(self, name))
+
     def load_client_key(self) -> ClientKey | None:
         """Return the private key of ``client_key_file``, or None without such a file.
 

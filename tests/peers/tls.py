@@ -22,7 +22,7 @@ class TLSFiles:
 
     Args:
         ca: The authority's certificate, which clients must trust.
-        cert: The server's certificate, for 127.0.0.1, ::1 and localhost.
+        cert: The server's certificate, for 127.0.0.1, ::1, localhost and *.pywry.test.
         key: The server's private key.
     """
 
@@ -60,7 +60,7 @@ def _server(
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), *loopback])
+    names = x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", "*.pywry.test")), *loopback])
     return builder.add_extension(names, critical=False).sign(ca_key, hashes.SHA256())
 
 

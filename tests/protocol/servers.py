@@ -66,20 +66,26 @@ Script = Callable[[Received], "Answer | Behaviour"]
 
 
 class ScriptedServer:
-    """Listens on 127.0.0.1 until ``close``; connections are kept alive.
+    """Listens on a loopback address until ``close``; connections are kept alive.
 
     Args:
         script: Returns the answer to a request.
         context: Makes it an https server.
+        place: The loopback address and the port; 0 means any free port.
     """
 
-    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        context: ssl.SSLContext | None = None,
+        place: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self.received: list[Received] = []
         self.connections = 0
         self.over = threading.Event()
         self._script = script
         self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(place)
         self._open: set[socket.socket] = set()
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import requests
 from urllib3.util import connection as urllib3_connection
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy
+from pywry_auth.protocol import http
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import MAX_ANSWER_BYTES, ProviderAnswer, ProviderSession, close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions
@@ -40,6 +42,7 @@ from tests.protocol.servers import (
     sends,
     tls_context,
 )
+from tests.waiting import eventually
 
 SHORT = 0.3  # the time limit, in seconds, of calls whose time limit is tested
 GENEROUS = 4.0  # seconds within which a call of SHORT has ended even on a busy machine
@@ -756,3 +759,94 @@ def test_an_answer_to_too_many_requests_says_when_to_try_again(
     error = call(server.url).fault("a profile")
     assert (error.error, error.retry_after) == (ErrorCode.TEMPORARILY_UNAVAILABLE, seconds)
     assert len(server.received) == 1
+
+
+# T57: name look-ups
+
+
+class SilentResolver:
+    """Answers look-ups of ``slow.example.com`` only at the end of the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.over = threading.Event()
+        self.asked: list[str] = []
+        self._resolve = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: str, *more: Any, **options: Any) -> list[Any]:
+        if host != "slow.example.com":
+            return list(self._resolve(host, *more, **options))
+        self.asked.append(host)
+        self.over.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "over")
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentResolver]:
+    resolver = SilentResolver(monkeypatch)
+    yield resolver
+    resolver.over.set()
+    assert eventually(
+        lambda: not [thread for thread in threading.enumerate() if thread.name == "name-lookup"]
+    )
+
+
+SLOW_NAMES = {
+    "provider": ("https://slow.example.com", ""),
+    "http proxy": ("https://id.example.com", "http://slow.example.com:3128"),
+    "https proxy": ("https://id.example.com", "https://slow.example.com:3128"),
+    "socks5 proxy": ("https://id.example.com", "socks5h://slow.example.com:1080"),
+    "socks4 proxy": ("https://id.example.com", "socks4a://slow.example.com:1080"),
+    "provider, socks5": ("https://slow.example.com", "socks5://127.0.0.1:1080"),
+    "provider, socks4": ("https://slow.example.com", "socks4://127.0.0.1:1080"),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("slow", SLOW_NAMES)
+def test_a_name_look_up_is_part_of_the_time_limit(silent: SilentResolver, slow: str, method: str) -> None:
+    """The error is the usual time-out, for the provider's name and for a proxy's. [T57]"""
+    url, proxy_url = SLOW_NAMES[slow]
+    begun = time.monotonic()
+    error = refused(url, ErrorCode.PROVIDER_UNREACHABLE, method, timeout=SHORT, proxy_url=proxy_url)
+    assert time.monotonic() - begun < GENEROUS
+    assert (error.timeout, f"within {SHORT:g} s" in str(error)) == (SHORT, True)
+    assert silent.asked == ["slow.example.com"]
+
+
+def test_a_proxy_of_the_environment_is_looked_up_within_the_time_limit(
+    silent: SilentResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``HTTPS_PROXY`` follows the same rule as the setting. [T57]"""
+    monkeypatch.setenv("HTTPS_PROXY", "http://slow.example.com:3128")
+    error = refused("https://id.example.com", ErrorCode.PROVIDER_UNREACHABLE, "POST", timeout=SHORT)
+    assert error.timeout == SHORT
+
+
+def test_the_exceptions_of_the_systems_proxies_are_compared_within_the_time_limit(
+    silent: SilentResolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS, urllib looks the provider's name up for this. [T57]"""
+    monkeypatch.setattr(http, "getproxies", lambda: {"https": "http://127.0.0.1:3128"})
+    monkeypatch.setattr(http, "get_environ_proxies", lambda url: silent.over.wait(30) and {})
+    begun = time.monotonic()
+    error = refused("https://id.example.com", ErrorCode.PROVIDER_UNREACHABLE, "POST", timeout=SHORT)
+    assert error.timeout == SHORT
+    assert time.monotonic() - begun < GENEROUS
+
+
+def test_repeated_time_outs_of_a_resolver_stop_the_calls(silent: SilentResolver) -> None:
+    """They occupy threads like those of a silent provider. [T44, T57]"""
+    with ProviderSession(HTTPOptions(timeout=0.05), _gate()) as session:
+        for _ in range(3):
+            with pytest.raises(AuthenticationError, match="no complete answer"):
+                session.call("POST", "https://slow.example.com")
+        with pytest.raises(ProviderBusy):
+            session.call("POST", "https://slow.example.com")
+    assert silent.asked == ["slow.example.com"]
+
+
+def test_sessions_of_programs_keep_the_time_limit_of_a_look_up(silent: SilentResolver) -> None:
+    """``ProviderSession.request``, on which ``request_session`` of programs builds. [T57]"""
+    with ProviderSession(HTTPOptions(timeout=SHORT)) as session, pytest.raises(requests.ConnectTimeout):
+        session.get("https://slow.example.com")
