@@ -195,6 +195,13 @@ def test_a_system_that_shows_no_users_still_allows_one_browser(
     assert [fetch(server.redirect_uri, path).status for _ in range(2)] == [302, 410]
 
 
+def test_no_response_is_accepted_after_a_second_use(server: OAuthCallbackServer) -> None:
+    """The program may not have noticed the second use yet."""
+    path = path_of(server.offer(URL))
+    assert [fetch(server.redirect_uri, path).status for _ in range(2)] == [302, 410]
+    assert fetch(server.redirect_uri, f"/callback?code=c&state={STATE}").status == 410
+
+
 def test_a_thief_who_finishes_before_the_users_browser_opens_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
