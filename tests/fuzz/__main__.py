@@ -8,12 +8,15 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
-from tests.fuzz.doors import DOORS, ROOT, check_of
+from tests.fuzz.doors import DOORS, LAST, ROOT, check_of
 
 _LOCAL = ROOT / ".fuzz"  # git ignores it
-_START_SECONDS = 120  # for the start, and to make a failing input smaller
+_LOG = "log.txt"
+_START_SECONDS = 120  # for the start and the last input
 
 
 def main() -> int:
@@ -35,21 +38,30 @@ def _search(door: str, seconds: int) -> int:
     folder = _LOCAL / door
     for name in ("kept", "failing"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    earlier = set((folder / "failing").iterdir())
-    log = folder / "log.txt"
-    command = [sys.executable, "-m", "tests.fuzz.engine", door, str(folder), str(seconds)]
-    with log.open("wb") as out:
-        code = subprocess.run(
-            command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, timeout=seconds + _START_SECONDS
-        ).returncode
-    failing = sorted(set((folder / "failing").iterdir()) - earlier)
-    print(f"{door:14}{'fails' if code else 'ok':7}{_figures(log)}", flush=True)
-    if code and not failing:
-        print(f"  the search itself failed: see {log.relative_to(ROOT)}")
-    for path in failing:
-        file = path.relative_to(ROOT)
-        print(f"  {file}\n  replay: {sys.executable} -m tests.fuzz --door {door} --replay {file}")
-    return 1 if code else 0
+    (folder / LAST).write_bytes(b"")
+    failed = not _succeeds(
+        [sys.executable, "-m", "tests.fuzz.engine", door, str(folder), str(seconds)], folder
+    )
+    print(f"{door:14}{'fails' if failed else 'ok':7}{_figures(folder / _LOG)}", flush=True)
+    if failed:
+        data = (folder / LAST).read_bytes()
+        file = folder / "failing" / sha256(data).hexdigest()[:16]
+        file.write_bytes(data)
+        shown = file.relative_to(ROOT)
+        print(f"  input: {shown}\n  log: {(folder / _LOG).relative_to(ROOT)}")
+        print(f"  replay: {sys.executable} -m tests.fuzz --door {door} --replay {shown}", flush=True)
+    return int(failed)
+
+
+def _succeeds(command: Sequence[str], folder: Path) -> bool:
+    """Run the search in a process; False if an input fails or does not return in time."""
+    limit = int(command[-1]) + _START_SECONDS
+    with (folder / _LOG).open("wb") as out:
+        try:
+            run = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return False
+    return run.returncode == 0
 
 
 def _figures(log: Path) -> str:

@@ -23,6 +23,9 @@ DOORS = (
 ROOT = Path(__file__).parents[2]
 _CORPUS = Path(__file__).with_name("corpus")
 
+LAST = "last"
+"""The name of the file with the last input of a search, in case this input never returns."""
+
 Check = Callable[[bytes], None]
 """Sends one input through a door, and asserts the door's properties."""
 

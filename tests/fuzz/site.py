@@ -102,6 +102,9 @@ class FuzzedSite:
             body: The body of the request.
         """
         sent = create_environ(path, SITE, method=method, data=body) | dict(environ)
+        if self._web.host.fastapi:  # a server of ASGI replaces the bytes that are not UTF-8
+            path_sent = sent["PATH_INFO"].encode("latin-1").decode(errors="replace")
+            sent["PATH_INFO"] = path_sent.encode().decode("latin-1")
         content, status, headers = run_wsgi_app(self._web.wsgi, sent, buffered=True)
         received = Received(int(status[:3]), headers, b"".join(content).decode())
         received.assert_well_formed()
