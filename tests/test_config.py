@@ -129,6 +129,7 @@ THE_SITE: Table = {
     "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], [","]),
     "ENCRYPTION_KEYS": ([], [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])], []),
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
+    "TRUSTED_ORIGINS": commas(),
     "TRUSTED_PROXY_HOPS": (0, [("1", 1), ("16", 16)], ["-1", "17", "canary", "1.5"]),
     "TRUST_FORWARDED_PREFIX": flag(False),
     "COOKIE_SECURE": choice("auto", "true", "false"),

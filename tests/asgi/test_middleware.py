@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
+from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -22,6 +24,20 @@ from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.hosts import HOSTS, Host, served_by_wsgi
 from tests.deploy.web import HTML, SITE, SiteClient, WatchedBackend, Web
 from tests.peers.asgi_server import served
+
+
+class MethodOverride:
+    """Middleware that replaces the method of a request by the one in a header."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] == "http":
+            request = Request(scope)
+            scope["method"] = request.headers.get("X-HTTP-Method-Override", request.method)
+        await self._app(scope, receive, send)
 
 
 def app_of(web: Web, mount: str = "") -> FastAPI:
@@ -228,13 +244,8 @@ def test_a_guard_checks_the_method_that_the_application_sees(web: Web, cookie: s
     async def delete() -> str:
         return "deleted"
 
-    @app.middleware("http")
-    async def override(request: Request, call_next: Callable[[Request], Any]) -> Any:
-        request.scope["method"] = request.headers.get("X-HTTP-Method-Override", request.method)
-        return await call_next(request)
-
     client = SiteClient(web, use_cookies=False)
-    app.user_middleware.reverse()  # the override inside AuthMiddleware
+    app.user_middleware.append(Middleware(MethodOverride))  # inside AuthMiddleware
     client.application = served_by_wsgi(app, web.host)
     headers = {"Cookie": cookie, "X-HTTP-Method-Override": "DELETE"}
     assert client.get("/item", headers=headers).status_code == 200
