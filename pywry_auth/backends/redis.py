@@ -10,6 +10,7 @@ from pywry_auth.backend_names import PREFIX, REDIS_URL
 from pywry_auth.backends import redis_scripts
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When, bounded, require_size, texts
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.backends.redis_checks import ServerCheck
 from pywry_auth.exceptions import StoreUnavailable
 
 try:
@@ -22,6 +23,7 @@ try:
         NoPermissionError,
         ReadOnlyError,
         RedisError,
+        ResponseError,
         TimeoutError,
     )
     from redis.retry import Retry
@@ -46,6 +48,9 @@ class RedisBackend(Backend):
     replica, the operation is sent again over a new connection. If the first response was lost, a ``pop`` may
     return None, and a conditional ``put`` may return False, although the operation was done.
 
+    After the first answer of the server, each process logs a warning if the server is a replica or a node of
+    a cluster, or if it evicts records.
+
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed.
         prefix: The text at the beginning of all keys, so that several applications can share a server.
@@ -57,6 +62,7 @@ class RedisBackend(Backend):
     def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX) -> None:
         self._client = _connect(url)
         self._prefix = _bytes(prefix + ":")
+        self._check = ServerCheck(self._client)
         self._get = self._client.register_script(redis_scripts.GET)
         self._rewrite = self._client.register_script(redis_scripts.REWRITE)
         self._put = self._client.register_script(redis_scripts.PUT)
@@ -164,17 +170,26 @@ class RedisBackend(Backend):
             command: One call of redis-py with complete arguments, so that each error comes from redis-py.
             reads: Whether the command writes nothing, so that it may be sent again.
         """
-        again = (ReadOnlyError, *_BROKEN) if reads else ReadOnlyError
 
         def attempt() -> _T:
             try:
-                return command()
-            except again:
-                # If the server became a replica, a new connection finds the primary.
-                self._drop_idle_connections()
-                return command()
+                answer = self._attempt(command, reads=reads)
+            except ResponseError:
+                self._check.begin()
+                raise
+            self._check.begin()  # only now, because the server answers
+            return answer
 
         return _explained(attempt)
+
+    def _attempt(self, command: Callable[[], _T], *, reads: bool) -> _T:
+        again = (ReadOnlyError, *_BROKEN) if reads else ReadOnlyError
+        try:
+            return command()
+        except again:
+            # If the server became a replica, a new connection finds the primary.
+            self._drop_idle_connections()
+            return command()
 
     def _drop_idle_connections(self) -> None:
         # The others are in use by other threads, which would read from closed sockets.

@@ -1,0 +1,77 @@
+"""Warnings about a Redis server that can lose records which it acknowledged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pywry_auth.exceptions import printable
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_logger = logging.getLogger("pywry_auth.backends")
+
+_REPLICA = (
+    "the Redis server is a replica: users cannot sign in or out. Name the primary in PYWRY_DEPLOY__REDIS_URL"
+)
+_CLUSTER = (
+    "the Redis server is a node of a cluster, which is not supported: operations on the keys of other nodes"
+    " fail. Use a server with cluster-enabled no"
+)
+_EVICTION = (
+    "the Redis server removes records when its memory is full (maxmemory-policy %s): users are signed out,"
+    " and their tokens are lost. Set maxmemory-policy noeviction"
+)
+
+
+class ServerCheck:
+    """Looks at a server once in each process, and logs a warning for each risk.
+
+    A thread of its own asks the server, so that no request waits for the answer.
+
+    Args:
+        client: The client of the server, with its time limits.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._begun: dict[int, object] = {}  # by process, because a fork copies it
+
+    def begin(self) -> None:
+        """Start to look, unless this process did so before."""
+        pid, mine = os.getpid(), object()
+        if pid in self._begun or self._begun.setdefault(pid, mine) is not mine:  # setdefault is atomic
+            return
+        try:
+            threading.Thread(target=self._look, name="pywry-auth-redis-check", daemon=True).start()
+        except RuntimeError:  # the interpreter is ending, or there are too many threads
+            _logger.debug("the Redis server was not checked")
+
+    def _look(self) -> None:
+        try:
+            found = risks(self._client.info())
+        except Exception as error:  # noqa: BLE001  # for example without the right to run INFO
+            _logger.debug("the Redis server was not checked (%s)", type(error).__name__)
+            return
+        for risk in found:
+            _logger.warning("%s", risk)
+
+
+def risks(info: Mapping[str, object]) -> list[str]:
+    """Return a sentence for each risk of a server.
+
+    Args:
+        info: The server's answer to the command ``INFO``.
+    """
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    evicts = info.get("maxmemory", 0) != 0 and policy != "noeviction"
+    found = {
+        _REPLICA: info.get("role") == "slave",
+        _CLUSTER: info.get("cluster_enabled") == 1,
+        _EVICTION % printable(policy, 40): evicts,
+    }
+    return [risk for risk, present in found.items() if present]
