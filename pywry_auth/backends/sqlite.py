@@ -39,7 +39,11 @@ _READABLE = (
     f" AND typeof(key) = 'blob' AND length(key) <= {LARGEST_VALUE}"
 )
 _GET = f"SELECT value, expires FROM records WHERE key = :key AND expires > :now AND {_READABLE}"  # noqa: S608 - constants
-_LOOK = "SELECT 1 FROM records WHERE key = :key AND (expires > :now OR typeof(expires) <> 'real')"
+# It names the unreadable row only, because another process may store a readable one after the first look.
+_UNREADABLE = (
+    "SELECT 1 FROM records WHERE key = :key AND (expires > :now OR typeof(expires) <> 'real')"  # noqa: S608
+    f" AND NOT ({_READABLE})"
+)
 _INSERT = (
     "INSERT INTO records VALUES (:key, :value, :expires, :group) ON CONFLICT (key) DO"
     " UPDATE SET value = excluded.value, expires = excluded.expires, member_of = excluded.member_of"
@@ -82,7 +86,7 @@ class SQLiteBackend(Backend):
         row = {"key": _bytes(key), "now": self._clock()}
         with self._file.connection() as connection:
             value = _value(connection, row)
-            damaged = value is None and connection.execute(_LOOK, row).fetchone() is not None
+            damaged = value is None and connection.execute(_UNREADABLE, row).fetchone() is not None
         if damaged:
             raise UnreadableRecord("A stored record is damaged.")
         return value

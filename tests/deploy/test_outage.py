@@ -256,6 +256,7 @@ def test_an_unusable_sqlite_file_gets_503(
     for file in path.parent.iterdir():
         file.unlink()
     path.write_bytes(b"this is no database" * 100)
+    path.chmod(0o600)
     for name in ("status", "members", "login"):
         response = REQUESTS[name](browser)
         _unavailable(response)
