@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -180,6 +181,25 @@ def test_functions_are_short(path: str) -> None:
 @pytest.mark.parametrize("path", LONGEST_FILES)
 def test_formerly_long_files_stay_short(path: str) -> None:
     assert len(source_of(path).splitlines()) <= LONGEST_FILES[path]
+
+
+_SECRET = re.compile(r"(^|_)(token|secret|password|code|verifier|nonce|state|csrf|assertion|proxy_url)$")
+
+
+@pytest.mark.parametrize("path", files())
+def test_no_representation_shows_a_secret(path: str) -> None:
+    """A field of a dataclass with a secret or with stored bytes is hidden. [T31, T50]"""
+    for kind in ast.walk(ast.parse(source_of(path))):
+        if not isinstance(kind, ast.ClassDef):
+            continue
+        if not any("dataclass" in ast.unparse(decorator) for decorator in kind.decorator_list):
+            continue
+        for field in kind.body:
+            if not isinstance(field, ast.AnnAssign):
+                continue
+            name, annotation = ast.unparse(field.target), ast.unparse(field.annotation)
+            if (_SECRET.search(name) and "str" in annotation) or "bytes" in annotation:
+                assert "repr=False" in ast.unparse(field.value or field.target), f"{kind.name}.{name}"
 
 
 FORBIDDEN_CALLS = {

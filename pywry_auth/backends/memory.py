@@ -8,7 +8,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pywry_auth.backends.base import Backend, Terms, bounded
@@ -20,7 +20,7 @@ _LOOKED_AT_PER_WRITE = 3
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    value: bytes
+    value: bytes = field(repr=False)
     expires: float
     group: str | None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from flask import Response
@@ -42,7 +42,7 @@ class FormTarget:
     """
 
     action: str
-    csrf: str
+    csrf: str = field(repr=False)
     returns_to: str
 
 
