@@ -61,6 +61,8 @@ Each error has these attributes:
 | `retry_after` | the seconds after which to try again, when known |
 
 `str(error)` is a sentence that says how to continue. It never contains a token, a code or a secret.
+A provider may repeat a secret that it received. Its words then show `…` instead, or are empty if they may
+show the secret in another encoding. An error code that may show one becomes `invalid_response`.
 
 ## Codes
 

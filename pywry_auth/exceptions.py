@@ -31,8 +31,8 @@ class AuthenticationError(Exception):
         message: A sentence for people that names the condition and the remedy. It never contains a token,
             code, verifier or secret.
         error: A stable code: the provider's own if it sent one, otherwise a member of ``ErrorCode``.
-        error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2): escape them
-            before you show them.
+        error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2), without the secrets that it
+            repeats: escape them before you show them.
         provider: The name of the provider, if known.
         flow_id: The identifier of the login attempt in logs, if there is one.
         timeout: The time allowed in seconds, if the error is a timeout.

@@ -119,7 +119,8 @@ class SessionStore:
                 the store's tokens are bound; empty for no site.
 
         Raises:
-            ValueError: ``ttl`` is not more than 0.
+            ValueError: ``ttl`` is not more than 0, or ``metadata`` contains NaN, Infinity or a number beyond
+                a double; the text names the member.
             TypeError: ``metadata`` contains a value that JSON cannot represent.
             StoreUnavailable: The store is down.
         """
