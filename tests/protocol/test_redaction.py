@@ -122,7 +122,7 @@ USEFUL = [
     "Token has been expired or revoked.",
     "The code passed is incorrect or expired.",
     "PKCE verification failed: code_verifier does not match (see https://id.example.com/errors?c=17&l=de)",
-    "Das Token ist abgelaufen: bitte erneut anmelden; Größe 100 %, <b>Fehler</b> &amp; mehr",
+    "Das Token wurde verworfen: bitte erneut anmelden; Größe 100 %, <b>Fehler</b> &amp; mehr",
 ]
 
 
