@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
@@ -121,7 +121,7 @@ class PendingStore:
         pending = data and unpack(data, lambda members: _pending(members, state), "login")
         if not data or not pending:
             raise self._missing(_USED + key)
-        if not any(hmac.compare_digest(pending.binding, binding) for binding in bindings):
+        if not any(same_secret(binding, pending.binding) for binding in bindings):
             raise AuthenticationError(
                 "This sign-in was started in another browser: start again in this one.",
                 error=ErrorCode.OTHER_BROWSER,
