@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -9,6 +10,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+
+# Browsers decode a percent sign in a host, and Python does not: they would contact different machines.
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def require_endpoint(url: str, name: str) -> str:
     try:
         parts = urlsplit(url)
         secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
-        usable = bool(parts.hostname) and parts.port != 0 and not parts.fragment and "@" not in parts.netloc
+        usable = bool(_HOST_AND_PORT.fullmatch(parts.netloc)) and parts.port != 0 and not parts.fragment
     except ValueError:
         secure = usable = False
     # Reject characters that urlsplit drops (tabs, newlines) or parses differently from browsers (backslash).

@@ -6,9 +6,8 @@ In an input, ``{document}`` stands for the members of a usual document without t
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import fields
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from pywry_auth.exceptions import AuthenticationError
@@ -38,12 +37,21 @@ def check(data: bytes) -> None:
 
 
 def _assert_safe(url: str) -> None:
-    read = as_browsers_read(url, "about:blank")
-    assert read is not None, url
-    assert (read.scheme, read.user) == ("https:", ""), url
     assert url.isascii(), url
     assert url.isprintable(), url
-    host = urlsplit(url).hostname or ""
-    assert host != "localhost", url
-    with suppress(ValueError):  # the host is a name
-        assert not ip_address(host).is_loopback, url
+    parts, read = urlsplit(url), as_browsers_read(url, "about:blank")
+    host = (parts.hostname or "").lower()
+    assert parts.scheme == "https", url
+    assert host not in ("", "localhost"), url
+    if read is not None:  # otherwise no browser opens it
+        assert (read.scheme, read.user) == ("https:", ""), url
+        assert host == read.host or _address(read.host), url
+    address = _address(host)
+    assert address is None or not address.is_loopback, url
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(host.strip("[]"))
+    except ValueError:
+        return None
