@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 from gunicorn import version_info
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _logger = logging.getLogger("pywry_auth.deploy")
+_CLIENT_PAUSE = struct.pack("@ll", 5, 0)  # seconds and microseconds, for each read (socket(7))
 
 _LIMITS = ("worker_connections", "keepalive")
 
@@ -65,6 +69,13 @@ class AccessLogger(Logger):
 
     The query of a callback contains the authorization code.
     """
+
+    def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Log an error with its traceback, unless a client stopped sending its request."""
+        if isinstance(sys.exc_info()[1], BlockingIOError):
+            self.debug("a client stopped sending its request")
+        else:
+            super().exception(msg, *args, **kwargs)
 
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
         """Return the values for one line of the access log."""
@@ -125,9 +136,9 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
 
 
 def post_fork(server: Arbiter, worker: Worker) -> None:
-    """Tell a new worker how many requests it serves at the same time.
+    """Tell a new worker how many requests it serves at the same time, and how long it waits for a client.
 
-    Only a part of them may wait for an unresponsive provider.
+    Only a part of the requests may wait for an unresponsive provider.
 
     Args:
         server: gunicorn.
@@ -136,6 +147,9 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
     config = worker.cfg
     threads = {"sync": config.threads, "gthread": config.threads, "gevent": config.worker_connections}
     this_process.threads = threads.get(config.worker_class_str, this_process.threads)
+    for listener in worker.sockets:
+        # Accepted connections inherit this. gunicorn itself waits without a limit for the rest of a request.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _CLIENT_PAUSE)
 
 
 _settings = load()

@@ -33,5 +33,7 @@ def test_a_new_worker_knows_how_many_requests_it_serves_at_once(
     config = Config()
     for name, value in options.items():
         config.set(name, value)
-    import_module("pywry_auth.site.gunicorn_settings").post_fork(None, SimpleNamespace(cfg=config))
+    import_module("pywry_auth.site.gunicorn_settings").post_fork(
+        None, SimpleNamespace(cfg=config, sockets=[])
+    )
     assert this_process.threads == threads
