@@ -86,7 +86,7 @@ def test_the_flask_application_signs_in_with_the_exported_settings(
     app = _executed(block(README, "python", "init_app"))
     browser = Browser(app.test_client(), "http://127.0.0.1:5000")
     assert browser.get("/reports").status_code == 401
-    assert browser.get("/reports", html=True).location == "http://127.0.0.1:5000/auth/login?next=%2Freports"
+    assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
     assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:5000/reports"
     assert browser.get("/reports").text == "For alice@example.com only"
 
@@ -99,7 +99,7 @@ def test_the_fastapi_application_signs_in_with_the_exported_settings(
     app = served_by_wsgi(_executed(block(README, "python", "AuthMiddleware")), Host("fastapi"))
     browser = Browser(WSGIClient(app), "http://127.0.0.1:8000")
     assert browser.get("/reports").status_code == 401
-    assert browser.get("/reports", html=True).location == "http://127.0.0.1:8000/auth/login?next=%2Freports"
+    assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
     assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:8000/reports"
     assert browser.get("/reports").json == {"for": "alice@example.com"}
 

@@ -117,12 +117,16 @@ class Site:
         return self.root + quote(self.mount.path, safe=_IN_PATH) + (f"?{query}" if query else "")
 
     def login_url(self) -> str:
-        """Return the URL of a login that returns to the current request.
+        """Return the address of a login that returns to the current request.
+
+        It is a URL with ``PUBLIC_BASE_URL``. Otherwise it is a path, which leads to no other host than the
+        one that the browser has asked.
 
         Raises:
             AuthenticationError: The request's host is not valid.
         """
-        return self._address + self.login_path(self.current_path)
+        address, path = self._address, self.login_path(self.current_path)
+        return address + path if self.options.public_origin else "/" + path.lstrip("/")
 
     def login_path(self, next_path: str = "", provider: str = "") -> str:
         """Return the public path of the login.

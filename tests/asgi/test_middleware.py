@@ -218,7 +218,7 @@ def test_a_navigating_visitor_signs_in_and_returns_to_the_page(
     browser = web.browser()
     response = browser.get("/documents/a%20b%3F?x=1&y=%2F", html=True)
     assert response.status_code == 302
-    assert response.location.startswith(f"{SITE}{web.at('/auth/login')}?next=")
+    assert response.location.startswith(f"{web.at('/auth/login')}?next=")
     done = browser.sign_in(response.location)
     assert done.location == f"{SITE}{web.at('/documents/a%20b%3F?x=1&y=%2F')}"
     page = browser.get("/documents/7", html=True)

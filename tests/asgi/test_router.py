@@ -117,7 +117,7 @@ def test_only_trusted_proxies_set_the_url_of_the_site(make_web: Callable[..., We
     location = trusting.browser().begin(**forwarded)
     assert "redirect_uri=https%3A%2F%2Fapp.example.com%2Fapp%2Fauth%2Fcallback" in location
     guarded = trusting.browser().get("/members", html=True, **forwarded)
-    assert guarded.location == "https://app.example.com/app/auth/login?next=%2Fapp%2Fmembers"
+    assert guarded.location == "/app/auth/login?next=%2Fapp%2Fmembers"
     location = make_web().browser().begin(**forwarded)
     assert "redirect_uri=http%3A%2F%2F127.0.0.1%2Fauth%2Fcallback" in location
 

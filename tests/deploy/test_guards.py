@@ -44,7 +44,7 @@ def test_a_navigating_visitor_signs_in_and_returns_to_the_page(web: Web, path: s
     for headers in NAVIGATIONS:
         response = web.client().get(path, base_url=SITE, headers=headers)
         assert response.status_code == 302, headers
-        assert response.location == f"{SITE}/auth/login?next={path.replace('/', '%2F')}"
+        assert response.location == f"/auth/login?next={path.replace('/', '%2F')}"
         assert PROTECTED not in response.text
     browser = web.browser()
     assert browser.sign_in(response.location).location == f"{SITE}{path}"

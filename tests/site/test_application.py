@@ -82,7 +82,7 @@ def test_an_unverified_email_address_makes_no_administrator(browser: Browser) ->
 def test_the_guarded_pages_require_sign_in(browser: Browser) -> None:
     for path in ("/account", "/admin"):
         asked = browser.get(path, html=True)
-        assert (asked.status_code, asked.location) == (302, f"{SITE}/auth/login?next=%2F{path[1:]}")
+        assert (asked.status_code, asked.location) == (302, f"/auth/login?next=%2F{path[1:]}")
         assert browser.get(path).status_code == 401
     browser.sign_in(username="alice")
     assert "<dt>preferred_username</dt><dd>alice</dd>" in browser.get("/account", html=True).text
