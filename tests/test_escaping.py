@@ -53,6 +53,7 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[IdentityPr
     with IdentityProvider(users=[_MALLORY], clients=DEFAULT_CLIENTS, signing_algorithm="ES256") as idp:
         for name, value in exported(block(README, "sh", "pywry-web"), idp.issuer).items():
             monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)  # a block of the documentation writes a file there
         monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(tmp_path / "site.sqlite3"))
         monkeypatch.setenv("PYWRY_DEPLOY__DEFAULT_ROLES", "viewer,editor,admin")
         monkeypatch.setenv("FLASK_SECRET_KEY", "a secret for tests")
