@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 _DEEPEST = 100  # levels; a profile or a record has fewer than ten
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON expresses one
+_LONE = re.compile("[\ud800-\udfff]")
 _LONGEST_INTEGER = 320  # characters; a double has at most 309 digits
 
 
 def read_json(data: str | bytes) -> Any:
     """Return the value of a JSON text.
 
-    If an object has a member twice, the last one counts. Lone surrogates in strings are kept, because JSON
-    can express them (RFC 8259 §8.2).
+    If an object has a member twice, the last one counts. A lone surrogate in a string, for example from a
+    name that was cut within an emoji, becomes U+FFFD, because no page could show it (RFC 8259 §8.2).
 
     Args:
         data: The text. Bytes must be valid UTF-8, UTF-16 or UTF-32.
@@ -31,6 +34,8 @@ def read_json(data: str | bytes) -> Any:
         value = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
         # Each level has a bracket of its own, so most texts need no walk.
         usable = text.count("[") + text.count("{") <= _DEEPEST or _fault(value) is None
+        if usable and _SURROGATE.search(text):
+            value = without_surrogates(value)
     except (ValueError, RecursionError):
         usable = False
     if not usable:  # outside of the except clause, because the parser's error contains the text
@@ -69,6 +74,22 @@ def require_json(value: object) -> None:
     """
     if fault := _fault(value):
         raise ValueError(fault)
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return a value with U+FFFD instead of each lone surrogate.
+
+    Args:
+        value: A value that is not nested deeply, such as one that :func:`require_json` accepts.
+    """
+    if isinstance(value, str):
+        # The codec would replace each surrogate with a question mark, which is a usual character.
+        return _LONE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {without_surrogates(name): without_surrogates(item) for name, item in value.items()}
+    return value
 
 
 def _fault(value: object) -> str | None:

@@ -55,8 +55,15 @@ def test_every_number_of_a_double_and_a_hundred_levels_are_read() -> None:
     assert read_json('{"id": 123456789012345678901234567890}') == {"id": 123456789012345678901234567890}
     assert read_json(DEEP[1:-1])[0]
     assert len(read_json("[" + "[]," * 500 + "[]]")) == 501
-    assert read_json('"\\ud800"') == "\ud800"
     assert read_json('{"é": "ü"}'.encode("utf-16")) == {"é": "ü"}
+
+
+def test_a_lone_surrogate_is_replaced() -> None:
+    """Otherwise a page that shows the text would fail. [S11]"""
+    assert read_json('{"\\uD800n": ["\\udfff", {"a": "x\\ud83d"}], "b": "\\ud83d\\ude00"}') == {
+        "\ufffdn": ["\ufffd", {"a": "x\ufffd"}],
+        "b": "\U0001f600",
+    }
 
 
 def test_the_last_of_two_equal_members_counts() -> None:
@@ -80,7 +87,7 @@ def test_a_value_inside_itself_is_not_written() -> None:
 
 
 def test_what_is_written_is_read_unchanged() -> None:
-    value = {"b": [1, 2.5, None, True], "a": {"é": "\ud800"}}
+    value = {"b": [1, 2.5, None, True], "a": {"é": "\U0001f600"}}
     assert read_json(write_json(value)) == value
     assert write_json(value, sort_keys=True).startswith('{"a":')
     assert write_json({"a": ["é", 1]}, readable=True) == '{"a": ["é", 1]}'

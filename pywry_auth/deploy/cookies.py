@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -93,7 +93,7 @@ class Cookie:
 
         A sign-out ends the sessions of all of them.
         """
-        digests = (self.signer.digest(value) for value in request.cookies.getlist(self.name))
+        digests = (self.signer.digest(value) for name, value in _cookies(request) if name == self.name)
         return list(dict.fromkeys(digest for digest in digests if digest))
 
     def family(self, request: Request) -> dict[str, tuple[Cookie, str]]:
@@ -103,7 +103,7 @@ class Cookie:
         """
         return {
             digest: (replace(self, name=name), value)
-            for name, value in request.cookies.items(multi=True)
+            for name, value in _cookies(request)
             if name.startswith(self.name) and (digest := self.signer.digest(value))
         }
 
@@ -145,3 +145,15 @@ class Cookie:
     def _always_secure(self) -> bool:
         # RFC 6265bis §4.1.3: browsers refuse these names without Secure.
         return self.name.startswith((_HOST, _SECURE))
+
+
+def _cookies(request: Request) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of a request's cookies, as the browser sent them.
+
+    ``request.cookies`` of some Werkzeug versions removes characters around a name. A neighbouring host could
+    then set a cookie that browsers do not know as ``__Host-``, and that is read as one.
+    """
+    for pair in request.headers.get("Cookie", "").split(";"):
+        name, separator, value = pair.strip(" \t").partition("=")
+        if separator:
+            yield name, value

@@ -15,15 +15,17 @@ def opens_a_page(request: Request) -> bool:
     """Return whether a request can be a person's navigation in a tab or window.
 
     Images, frames, scripts and prefetches are no such requests. A client without these headers, such as an
-    old browser or a program, may navigate.
+    old browser or a program, may navigate. A service worker of this site passes a navigation on with an empty
+    destination; no page can send such a request.
 
     Args:
         request: Any request.
     """
     headers = request.headers
-    if headers.get("Sec-Fetch-Mode", "navigate") != "navigate":
-        return False
-    if headers.get("Sec-Fetch-Dest", "document") != "document":  # a frame's mode is navigate too
+    mode, destination = headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")
+    passed_on = (mode, destination) == ("navigate", "empty")
+    # A frame's mode is navigate too.
+    if not passed_on and (mode not in (None, "navigate") or destination not in (None, "document")):
         return False
     purposes = [headers.get(name, "").lower() for name in _PURPOSES]
     return not any(word in purpose for purpose in purposes for word in _AHEAD)

@@ -14,12 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, naming_provider
+from pywry_auth.exceptions import AuthenticationError, TokenError, naming_provider, printable
 from pywry_auth.flow.revocation import revoked_on_failure
 from pywry_auth.flow.subject import user_id
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, Grant, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
+from pywry_auth.strict_json import read_json, write_json
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -139,7 +140,7 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
     try:
         if provider.profile_suffices(claims):
             return dict(claims)
-        profile = provider.get_userinfo(tokens.access_token)
+        profile = _checked(provider.get_userinfo(tokens.access_token))
     except AuthenticationError as error:
         # A forged profile is an attack, a missing one is not. Without an ID token the profile is required.
         if not claims or error.error == ErrorCode.INVALID_ID_TOKEN:
@@ -152,3 +153,17 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
             error=ErrorCode.SUBJECT_MISMATCH,
         )
     return profile
+
+
+def _checked(profile: dict[str, Any]) -> dict[str, Any]:
+    """Return a profile as it will be stored; a provider's class may have made it without reading JSON."""
+    try:
+        stored: dict[str, Any] = read_json(write_json(profile))
+    except (TypeError, ValueError) as error:
+        why = str(error)
+    else:
+        return stored
+    raise AuthenticationError(
+        f"The provider's class returned a profile that is not JSON: {printable(why)}.",
+        error=ErrorCode.INVALID_RESPONSE,
+    )

@@ -64,9 +64,17 @@ def user_id(profile: Claims) -> str:
         profile: The provider's profile of the user.
 
     Raises:
-        AuthenticationError: The profile has none of them (``no_user_id``).
+        AuthenticationError: The profile has none of them (``no_user_id``), or the ID is not valid Unicode
+            (``invalid_response``).
     """
-    return str(profile[user_id_source(profile)])
+    found = str(profile[user_id_source(profile)])
+    if "\ufffd" in found:  # stands for any character, so that two users could have the same ID
+        raise AuthenticationError(
+            "The provider's profile has a user ID that is not valid Unicode: ask the provider's operator to "
+            "correct it.",
+            error=ErrorCode.INVALID_RESPONSE,
+        )
+    return found
 
 
 def user_id_source(profile: Claims) -> str:

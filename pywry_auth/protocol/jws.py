@@ -25,7 +25,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import TokenError
 from pywry_auth.models import Claims
 from pywry_auth.protocol.key_set import KeySet
-from pywry_auth.strict_json import require_json
+from pywry_auth.strict_json import require_json, without_surrogates
 
 ALGORITHMS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
@@ -136,7 +136,7 @@ def _decode(
     decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys, types), registry=registry)
     for name, value in decoded.claims.items():  # the library accepts numbers that are not JSON
         _require_json(value, name if name in _TIMES else "a claim")
-    return VerifiedToken(decoded.header["alg"], decoded.claims)
+    return VerifiedToken(decoded.header["alg"], without_surrogates(decoded.claims))
 
 
 def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: Collection[str]) -> Key:

@@ -94,6 +94,18 @@ def test_of_two_genuine_cookies_neither_is_trusted(web: Web, alice: Browser) -> 
     assert _user(web, {"Cookie": "; ".join(reversed(pair))}) is None
 
 
+@pytest.mark.parametrize(
+    "before", ["\xa0", "\x85", "\x1f", "\x0b", "\u2003".encode().decode("latin-1"), '"', "="]
+)
+def test_a_name_with_other_characters_is_another_name(web: Web, alice: Browser, before: str) -> None:
+    """Browsers do not know ``\\xa0__Host-name`` as a name that begins with ``__Host-``. [T49]"""
+    value = alice.cookie()
+    assert _user(web, {"Cookie": f"{before}pywry_session={value}"}) is None
+    assert _user(web, {"Cookie": f"pywry_session{before}={value}"}) is None
+    for other in (f"{before}pywry_session=x", f'a="; b={before}', f"{before}"):
+        assert _user(web, {"Cookie": f"{other}; pywry_session={value}"}) == "user-alice"
+
+
 @pytest.mark.parametrize("form", ["={0}={1}", " ={0}={1}", "={0}", "; ={0}={1};", "x={0}={1}", "{0}%3D{1}"])
 def test_a_nameless_cookie_is_ignored(make_web: Callable[..., Web], form: str) -> None:
     """CVE-2023-23934: ``=__Host-name=value`` is not a cookie of that name. [T12]"""

@@ -31,6 +31,7 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 ALLOWED: dict[str, dict[str, str]] = {
     "browser": {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document", "Sec_Fetch_Site": "cross-site"},
+    "service worker": {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "empty"},
     "program": {},
     "other purpose": {"Sec_Purpose": "view"},
 }

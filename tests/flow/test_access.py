@@ -75,6 +75,13 @@ def test_a_profile_is_completed_from_the_id_token(
     assert completed_profile(profile, claims) == completed
 
 
+def test_a_user_id_that_is_not_valid_unicode_is_refused() -> None:
+    """A replaced character could make the IDs of two users equal. [S11]"""
+    with pytest.raises(AuthenticationError, match="not valid Unicode") as caught:
+        user_id({"sub": "a\ufffd", "email": "a@example.com"})
+    assert caught.value.error == ErrorCode.INVALID_RESPONSE
+
+
 @pytest.mark.parametrize(
     ("address", "canonical"),
     [

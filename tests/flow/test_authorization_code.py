@@ -13,8 +13,9 @@ import pytest
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.flow.authorization_code import begin, complete, finish
-from pywry_auth.models import AuthFlowResult, AuthorizationRequest
+from pywry_auth.models import AuthFlowResult, AuthorizationRequest, OAuthTokenSet
 from pywry_auth.protocol.pkce import PKCEChallenge
+from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.forge import PrivateKey, changed, make_key, sign
 from tests.protocol.issuer import ACCESS_TOKEN, CLIENT_ID, REDIRECT_URI, SUBJECT, ScriptedIssuer
@@ -241,6 +242,22 @@ def test_without_userinfo_the_verified_claims_are_the_profile(
     result = sign_in(issuer)
     assert result.user_id == SUBJECT
     assert result.user_info == result.tokens.id_token_claims
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**400, {"a": float("inf")}, {1, 2}, object()])
+def test_a_profile_of_a_providers_class_must_be_json(value: object) -> None:
+    """A class may compute a profile, which is stored with the session. [T54]"""
+
+    class Computed(OAuthProvider):
+        def get_userinfo(self, access_token: str) -> dict[str, Any]:
+            return {"sub": SUBJECT, "name": "A\ud800", "score": value}
+
+    provider = Computed("c", authorize_url="https://localhost/a", token_url="https://localhost/t")
+    with pytest.raises(AuthenticationError, match="not JSON") as caught:
+        finish(provider, OAuthTokenSet("a"))
+    assert caught.value.error == ErrorCode.INVALID_RESPONSE
+    value = "text"
+    assert finish(provider, OAuthTokenSet("a")).user_info["name"] == "A\ufffd"
 
 
 @pytest.mark.parametrize("away", AWAY)
