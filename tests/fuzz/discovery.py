@@ -46,8 +46,9 @@ def _assert_safe(url: str) -> None:
     if read is not None:  # otherwise no browser opens it
         assert (read.scheme, read.user) == ("https:", ""), url
         assert host == read.host or _address(read.host), url
-    address = _address(host)
-    assert address is None or not address.is_loopback, url
+    address = _address(read.host if read is not None else host)
+    assert address is None or address.is_global, url
+    assert not host.rstrip(".").endswith("localhost"), url
 
 
 def _address(host: str) -> IPv4Address | IPv6Address | None:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import TokenError
+from pywry_auth.strict_json import without_surrogates
 from tests.fuzz.provider import ISSUER, JWK, KEY, METADATA, FuzzedProvider
 from tests.fuzz.values import assert_storable
 from tests.protocol.forge import b64, sign, signature
@@ -39,7 +40,8 @@ def check(data: bytes) -> None:
     else:
         _assert_signed(token)
         _assert_fits(claims)
-        assert claims == json.loads(_decoded(token.split(".")[1]))
+        # Only a lone surrogate is changed.
+        assert claims == without_surrogates(json.loads(_decoded(token.split(".")[1])))
 
 
 def _token(data: bytes) -> str:
