@@ -14,11 +14,13 @@ import os
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn import version_info
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
+from werkzeug.exceptions import ClientDisconnected
 
 from pywry_auth.config import PyWrySettings, get_settings
 from pywry_auth.deploy.capacity import this_process
@@ -26,6 +28,8 @@ from pywry_auth.exceptions import AuthenticationError, printable
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.http.body import Body
+    from gunicorn.http.message import Request
     from gunicorn.workers.base import Worker
 
 
@@ -72,7 +76,7 @@ class AccessLogger(Logger):
 
     def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
         """Log an error with its traceback, unless a client stopped sending its request."""
-        if isinstance(sys.exc_info()[1], BlockingIOError):
+        if isinstance(sys.exc_info()[1], BlockingIOError) and str(msg).startswith("Socket error"):
             self.debug("a client stopped sending its request")
         else:
             super().exception(msg, *args, **kwargs)
@@ -150,6 +154,49 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
     for listener in worker.sockets:
         # Accepted connections inherit this. gunicorn itself waits without a limit for the rest of a request.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _CLIENT_PAUSE)
+
+
+def pre_request(worker: Worker, request: Request) -> None:
+    """Let the application answer 400 to a client that stops within the body of its request.
+
+    Args:
+        worker: The worker that serves the request.
+        request: The request, whose body is still to be read.
+    """
+    request.body = cast("Body", _Body(request.body))
+
+
+class ClientStopped(ClientDisconnected, BlockingIOError):
+    """A client stopped within the body of its request; Flask answers 400."""
+
+
+class _Body:
+    """A request's body, as gunicorn reads it.
+
+    Args:
+        body: gunicorn's own object.
+    """
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int | None = None) -> bytes:
+        return self._part(self._body.read, size)
+
+    def readline(self, size: int | None = None) -> bytes:
+        return self._part(self._body.readline, size)
+
+    def readlines(self, size: int | None = None) -> list[bytes]:
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def _part(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
+        try:
+            return read(size)
+        except BlockingIOError:
+            raise ClientStopped from None
 
 
 _settings = load()

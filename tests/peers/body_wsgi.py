@@ -10,4 +10,6 @@ app = Flask(__name__)
 @app.route("/", methods=["GET", "POST"])
 def size() -> str:
     """Return how much the client sent."""
-    return f"{len(request.get_data())} bytes"
+    if request.mimetype == "text/plain" or request.method == "GET":
+        return f"{len(request.get_data())} bytes"
+    return f"{len(request.form)} fields, {len(request.files)} files, {request.get_json(silent=True)}"
