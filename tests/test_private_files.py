@@ -34,6 +34,8 @@ _OPENING = {
     "cli/output.py",  # /dev/null
     "native/browser.py",  # opens a browser
     "native/handlers.py",  # opens a window
+    "native/peer.py",  # the kernel's tables of connections
+    "native/private_page.py",  # a file with mode 0600 in a folder that it has checked
 }
 """The files of the package that open or create files.
 
