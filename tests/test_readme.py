@@ -88,7 +88,7 @@ def test_the_flask_application_signs_in_with_the_exported_settings(
     assert browser.get("/reports").status_code == 401
     assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
     assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:5000/reports"
-    assert browser.get("/reports").text == "For alice@example.com only"
+    assert browser.get("/reports").text == "For user-alice only"
 
 
 def test_the_fastapi_application_signs_in_with_the_exported_settings(
@@ -101,7 +101,7 @@ def test_the_fastapi_application_signs_in_with_the_exported_settings(
     assert browser.get("/reports").status_code == 401
     assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
     assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:8000/reports"
-    assert browser.get("/reports").json == {"for": "alice@example.com"}
+    assert browser.get("/reports").json == {"for": "user-alice"}
 
 
 def test_every_command_exists() -> None:

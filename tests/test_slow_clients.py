@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -13,6 +13,8 @@ from tests.peers.web_server import WebServer
 
 _PAUSE_SECONDS = 5.0
 _POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n"
+
+_CHUNKED = _POST.replace(b"Content-Length: 8", b"Transfer-Encoding: chunked")
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +50,25 @@ def test_a_client_that_stops_within_a_body_gets_400(server: WebServer) -> None:
         _POST.replace(b"text/plain", b"application/x-www-form-urlencoded") + b"a=b",
         _POST.replace(b"text/plain", b"multipart/form-data; boundary=x") + b"--x\r\n",
         _POST.replace(b"text/plain", b"application/json") + b"{",
-        _POST.replace(b"Content-Length: 8", b"Transfer-Encoding: chunked") + b"9\r\nabc",
+        _CHUNKED + b"9\r\nabc",
     )
     with _half_sent(server, *halves) as stopped, _half_sent(server, _POST + b"abcdefgh") as (client,):
         assert _answer(client).endswith(b"8 bytes")
         for other in stopped:
             assert _answer(other).startswith(b"HTTP/1.1 400 ")
+    with _half_sent(server, _CHUNKED + b"x\r\nabc\r\n0\r\n\r\n") as (client,):
+        assert _answer(client).startswith(b"HTTP/1.1 400 ")
     assert "Traceback" not in server.output()
+
+
+def test_the_rest_of_a_failed_body_is_no_request() -> None:
+    """gunicorn asks the body whether it has failed, and closes the connection. [T62]"""
+    server = WebServer("--workers", "1", "--keep-alive", "30", app="tests.peers.body_wsgi:app")
+    with server.running({}), _half_sent(server, _CHUNKED + b"9\r\nabc") as (client,):
+        assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert b" 200 OK" not in _answer(client)
 
 
 def test_a_client_that_sends_slowly_is_served(server: WebServer) -> None:

@@ -191,12 +191,15 @@ class AuthRoutes:
             require_own_request(site)
         if not self.options.enabled and name != "status":
             return refusal(site, ErrorCode.AUTH_DISABLED, "Sign-in is switched off on this site.")
-        if method == "GET" and name in _LOGINS and not opens_a_page(site.request):
+        if method == "GET" and name in _LOGINS and not self._opens_a_page(name, site.request):
             # Any site's page can send this request, as often as it wants. So it counts as nothing, not even
             # as a failed login.
             again = site.login_path(safe_path(site.parameter("next"), ""))
             return refusal(site, ErrorCode.NOT_A_NAVIGATION, _NO_NAVIGATION, again=again)
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
+
+    def _opens_a_page(self, name: str, request: Request) -> bool:
+        return opens_a_page(request, from_other_sites=name == "callback")
 
     def private(self, response: Response) -> Response:
         """Return the response with headers that forbid caching."""

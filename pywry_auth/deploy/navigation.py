@@ -11,19 +11,22 @@ _PURPOSES = ("Sec-Purpose", "Purpose", "X-Purpose", "X-Moz")  # older browsers h
 _AHEAD = ("prefetch", "preview")
 
 
-def opens_a_page(request: Request) -> bool:
+def opens_a_page(request: Request, *, from_other_sites: bool) -> bool:
     """Return whether a request can be a person's navigation in a tab or window.
 
     Images, frames, scripts and prefetches are no such requests. A client without these headers, such as an
     old browser or a program, may navigate. A service worker of this site passes a navigation on with an empty
-    destination; no page can send such a request.
+    destination. It does so for frames too, but a frame of another site tells that site.
 
     Args:
         request: Any request.
+        from_other_sites: Whether a service worker may pass on a navigation that another site began, such as
+            the provider's redirect to the callback.
     """
     headers = request.headers
     mode, destination = headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")
-    passed_on = (mode, destination) == ("navigate", "empty")
+    ours = from_other_sites or headers.get("Sec-Fetch-Site") in ("same-origin", "none")
+    passed_on = ours and (mode, destination) == ("navigate", "empty")
     # A frame's mode is navigate too.
     if not passed_on and (mode not in (None, "navigate") or destination not in (None, "document")):
         return False

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn import version_info
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 from werkzeug.exceptions import ClientDisconnected
 
@@ -84,6 +85,7 @@ class AccessLogger(Logger):
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> Any:
         """Return the values for one line of the access log."""
         atoms = super().atoms(resp, req, environ, request_time)
+        atoms["h"] = atoms["h"] or "-"  # the address of a client behind proxies may be unknown
         atoms["U"] = printable(environ["RAW_URI"].partition("?")[0])
         return atoms
 
@@ -167,7 +169,7 @@ def pre_request(worker: Worker, request: Request) -> None:
 
 
 class ClientStopped(ClientDisconnected, BlockingIOError):
-    """A client stopped within the body of its request; Flask answers 400."""
+    """A client did not send a whole and valid body; Flask answers 400."""
 
 
 class _Body:
@@ -179,6 +181,10 @@ class _Body:
 
     def __init__(self, body: Any) -> None:
         self._body = body
+
+    def __getattr__(self, name: str) -> Any:
+        # gunicorn closes the connection of a body that has failed; otherwise the rest would be a new request.
+        return getattr(self._body, name)
 
     def read(self, size: int | None = None) -> bytes:
         return self._part(self._body.read, size)
@@ -195,7 +201,10 @@ class _Body:
     def _part(self, read: Callable[[int | None], bytes], size: int | None) -> bytes:
         try:
             return read(size)
-        except BlockingIOError:
+        except (
+            OSError,
+            ParseException,
+        ):  # the client stopped, closed the connection, or sent an invalid chunk
             raise ClientStopped from None
 
 

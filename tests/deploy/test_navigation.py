@@ -31,7 +31,11 @@ REFUSED: dict[str, dict[str, str]] = {
 }
 ALLOWED: dict[str, dict[str, str]] = {
     "browser": {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document", "Sec_Fetch_Site": "cross-site"},
-    "service worker": {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "empty"},
+    "service worker": {
+        "Sec_Fetch_Mode": "navigate",
+        "Sec_Fetch_Dest": "empty",
+        "Sec_Fetch_Site": "same-origin",
+    },
     "program": {},
     "other purpose": {"Sec_Purpose": "view"},
 }
@@ -88,6 +92,17 @@ def test_another_request_finishes_no_login(
     assert web.calls() == before
     assert failures == []
     assert browser.get(callback, False, **ALLOWED["browser"]).status_code == 303
+
+
+@pytest.mark.parametrize("sender", ["cross-site", "same-site"])
+def test_a_service_worker_passes_on_a_frame_of_another_site(
+    make_web: Callable[..., Web], sender: str
+) -> None:
+    """Its requests differ from navigations by their sender, except at the callback. [T56]"""
+    browser = make_web().browser()
+    passed_on = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "empty", "Sec_Fetch_Site": sender}
+    _refused(browser.get("/auth/login", False, **passed_on))
+    assert browser.get(browser.authorize(), True, **passed_on).status_code == 303
 
 
 @pytest.mark.parametrize("kind", ALLOWED)
