@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import iscoroutinefunction
+from inspect import isawaitable
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from fastapi import HTTPException
@@ -155,9 +155,9 @@ async def _answer(request: Request, error: Refused) -> Response:
     handler = _own_handler(request.scope) if error.status_code >= 400 else None
     if handler is None:
         return error.response
-    if iscoroutinefunction(handler):
-        return cast(Response, await handler(request, error))
-    return cast(Response, await run_in_threadpool(handler, request, error))
+    answer = await run_in_threadpool(handler, request, error)
+    # The call shows whether the handler is asynchronous: it may also be an object or a partial of one.
+    return cast(Response, await answer if isawaitable(answer) else answer)
 
 
 async def _answer_outage(request: Request, error: StoreUnavailable) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import pytest
@@ -163,6 +164,52 @@ def test_a_mounted_applications_own_error_pages_are_used(web: Web) -> None:
         token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
         assert browser.get("/part/admin", Authorization=token).status_code == 403
         assert shown == [401, 403]
+
+
+def own_page(request: Request, error: HTTPException) -> JSONResponse:
+    return JSONResponse({"own": error.detail}, error.status_code, error.headers)
+
+
+async def own_page_later(request: Request, error: HTTPException) -> JSONResponse:
+    return own_page(request, error)
+
+
+class OwnPages:
+    """Error handlers that are objects or methods."""
+
+    async def __call__(self, request: Request, error: HTTPException) -> JSONResponse:
+        """Return the page."""
+        return own_page(request, error)
+
+    def shown(self, request: Request, error: HTTPException) -> JSONResponse:
+        """Return the page."""
+        return own_page(request, error)
+
+    async def shown_later(self, request: Request, error: HTTPException) -> JSONResponse:
+        """Return the page."""
+        return own_page(request, error)
+
+
+HANDLERS: list[Any] = [
+    own_page,
+    own_page_later,
+    OwnPages(),
+    OwnPages().shown,
+    OwnPages().shown_later,
+    partial(own_page),
+    partial(own_page_later),
+    partial(OwnPages()),
+]
+
+
+@pytest.mark.parametrize("number", range(len(HANDLERS)))
+def test_an_applications_own_handler_can_be_any_callable(web: Web, number: int) -> None:
+    """Starlette accepts functions, objects, methods and partials, each of them also asynchronous."""
+    browser = browser_of(web, exception_handlers={HTTPException: HANDLERS[number]})
+    response = browser.get("/part/members")
+    assert (response.status_code, response.json) == (401, {"own": "No user is signed in."})
+    token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
+    assert browser.get("/part/admin", Authorization=token).status_code == 403
 
 
 def test_a_handler_of_all_errors_does_not_see_a_refusal(web: Web) -> None:
