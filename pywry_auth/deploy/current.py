@@ -113,7 +113,7 @@ class CurrentSessions:
 
     def _find(self, request: Request, session_id: str) -> UserSession | None:
         if session_id == self._bearer(request):
-            return self.store.get_session(session_id, sites=self.sites)
+            return self.store.find_bearer(session_id, self.sites)
         return self.store.get_session(session_id)
 
     def _bearer(self, request: Request) -> str | None:

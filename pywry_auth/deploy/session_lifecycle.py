@@ -15,7 +15,6 @@ from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
 from pywry_auth.flow.subject import Subject, completed_profile, qualified_user_id
 from pywry_auth.flow.token_lifecycle import revoke_taken, store_unsaved, take
-from pywry_auth.state.sites import UNBOUND
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -122,7 +121,6 @@ class SessionLifecycle:
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,
-                site=UNBOUND,  # its cookie is signed
             )
         except AuthenticationError:
             self._abandon(name, user, session_id, tokens)

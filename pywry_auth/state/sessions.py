@@ -100,9 +100,10 @@ class SessionStore:
         grant: Grant | None = None,
         browser: str = "",
         network: str = "",
-        site: str | None = None,
     ) -> UserSession:
         """Store and return a new session.
+
+        A session without a grant is bound to the same site as the store's bearer tokens.
 
         Args:
             session_id: The digest of a secret that only the user has.
@@ -115,8 +116,6 @@ class SessionStore:
             grant: The grant of the sign-in; None for a session without one.
             browser: The browser and its platform, for people.
             network: The client's IPv4 address or IPv6 network.
-            site: The digest of the site where a bearer token opens the session; by default the site to which
-                the store's tokens are bound; empty for no site.
 
         Raises:
             ValueError: ``ttl`` is not more than 0, or ``metadata`` contains NaN, Infinity or a number beyond
@@ -137,10 +136,11 @@ class SessionStore:
             network,
         )
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
-        self._put(SessionRecord(session, life, idle, now, self._sites[0] if site is None else site))
+        site = UNBOUND if grant else self._sites[0]  # after a sign-in, a signed cookie opens the session
+        self._put(SessionRecord(session, life, idle, now, site))
         return session
 
-    def get_session(self, session_id: str, *, sites: Collection[str] | None = None) -> UserSession | None:
+    def get_session(self, session_id: str) -> UserSession | None:
         """Return a valid session, or None.
 
         The call counts as a use of the session. Uses are recorded at most once a minute, or once in a tenth
@@ -149,25 +149,39 @@ class SessionStore:
 
         Args:
             session_id: The session's ID.
-            sites: For a bearer token, the digests of the sites that accept it; None to accept any session.
 
         Raises:
             StoreUnavailable: The store is down. No user gets access then, and no session becomes invalid.
         """
         data, record = self._load(session_id)
+        return None if record is None else self._use(record, data)
+
+    def find_bearer(self, session_id: str, sites: Collection[str]) -> UserSession | None:
+        """Return the valid session of a bearer token, or None.
+
+        The call counts as a use of the session, unless the token is bound to another site. A subclass that
+        overrides :meth:`get_session` decides here too.
+
+        Args:
+            session_id: The session's ID.
+            sites: The digests of the sites that accept the token, see :attr:`sites`.
+
+        Raises:
+            StoreUnavailable: See :meth:`get_session`.
+        """
+        data, record = self._load(session_id)
         if record is None:
             return None
-        if sites is not None and record.site not in sites:
+        if record.site not in sites:
             if self._may_warn():
                 _logger.warning(
                     "refused a bearer token that is not bound to this site: issue it again with the site's "
                     "PYWRY_DEPLOY__TOKEN_SECRET and PYWRY_DEPLOY__REDIS_PREFIX"
                 )
             return None
-        now = self._clock()
-        if record.idle_ttl and now - record.used_at > _touch_interval(record.idle_ttl):
-            self._touch(replace(record, used_at=now), data)
-        return record.session
+        # Only a store with a method of its own pays for a second look-up.
+        overridden = type(self).get_session is not SessionStore.get_session
+        return self.get_session(session_id) if overridden else self._use(record, data)
 
     def is_unreadable(self, session_id: str) -> bool:
         """Return whether a session exists that this process cannot read.
@@ -356,6 +370,13 @@ class SessionStore:
         ttl = max(0.001, record.lifetime(self._clock()))  # it may have expired since it was read
         terms = Terms(ttl=ttl, group=_group(session.user_id), expected=expected)
         return self._backend.put(_KIND + session.session_id, pack_session(record), terms)
+
+    def _use(self, record: SessionRecord, data: bytes | None) -> UserSession:
+        """Return a loaded session, and record its use if the last one was recorded long ago."""
+        now = self._clock()
+        if record.idle_ttl and now - record.used_at > _touch_interval(record.idle_ttl):
+            self._touch(replace(record, used_at=now), data)
+        return record.session
 
     def _touch(self, record: SessionRecord, expected: bytes | None) -> None:
         """Record a use of a session.

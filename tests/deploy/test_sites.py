@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.models import Grant, UserSession
 from pywry_auth.state import get_session_store
 from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import SessionStore, issue_session_token
+from tests.deploy import web as web_module
 from tests.deploy.hosts import HOSTS, Host
-from tests.deploy.web import SECRET, Web
+from tests.deploy.web import SECRET, WatchedBackend, Web
 
 OTHER_SECRET = "the secret of another site, which is long too"
 
@@ -120,6 +123,66 @@ def test_a_program_with_the_sites_settings_issues_its_tokens(
     assert user_at(site, issue_session_token(explicit, "robot")) == "robot"
     for store in (program, explicit, backend):
         store.close()
+
+
+class OwnStore(SessionStore):
+    """A store whose methods have the parameters from before sites were introduced."""
+
+    suspended: frozenset[str] = frozenset()
+
+    def create_session(
+        self,
+        session_id: str,
+        user_id: str,
+        roles: Iterable[str] | None = None,
+        ttl: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        idle_ttl: float | None = None,
+        grant: Grant | None = None,
+        browser: str = "",
+        network: str = "",
+    ) -> UserSession:
+        return super().create_session(
+            session_id,
+            user_id,
+            roles,
+            ttl,
+            metadata,
+            idle_ttl=idle_ttl,
+            grant=grant,
+            browser=browser,
+            network=network,
+        )
+
+    def get_session(self, session_id: str) -> UserSession | None:
+        session = super().get_session(session_id)
+        return None if session is None or session.user_id in self.suspended else session
+
+
+@pytest.mark.parametrize("host", HOSTS[:2], ids=lambda host: host.name)
+def test_a_store_with_methods_of_its_own_serves_cookies_and_tokens(
+    make_web: Callable[..., Web], host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its look-up decides for both, and the binding to the site holds. [T58]"""
+    monkeypatch.setattr(web_module, "SessionStore", OwnStore)
+    backend = MemoryBackend()
+    bank, wiki = make_web(backend, host=host), make_web(backend, host=host, config=config_of(OTHER_SECRET))
+    alice = bank.browser()
+    alice.sign_in()
+    token = issue_session_token(bank.sessions, "robot")
+    assert (alice.user, user_at(bank, token), user_at(wiki, token)) == ("user-alice", "robot", None)
+    monkeypatch.setattr(OwnStore, "suspended", {"user-alice", "robot"})
+    assert (alice.user, user_at(bank, token)) == (None, None)
+
+
+def test_a_token_is_looked_up_once(make_web: Callable[..., Web]) -> None:
+    watched = WatchedBackend(MemoryBackend())
+    web = make_web(watched)
+    token = issue_session_token(web.sessions, "robot")
+    watched.forget()
+    assert web.browser().get("/members", Authorization=f"Bearer {token}").status_code == 200
+    assert watched.operations == ["get session"]
 
 
 def test_a_refused_token_is_explained_in_the_log_once(
