@@ -19,6 +19,7 @@ from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.pending import PendingStore
 from pywry_auth.state.session_stores import session_store_for
 from pywry_auth.state.sessions import SessionStore
+from pywry_auth.state.sites import UNBOUND, sites_of
 from pywry_auth.state.token_stores import token_store_for
 from pywry_auth.state.tokens import TokenStore
 
@@ -45,14 +46,16 @@ def create_auth_blueprint(
         provider: The provider where users sign in; None for the one of ``PYWRY_OAUTH2__*``. A mapping offers
             several providers by name. The redirect URI registered at each is ``/auth/callback/<name>``. The
             IDs of its users are ``<name>:<ID>``, also in ``ADMIN_USERS`` and ``ALLOWED_USERS``.
-        session_store: The store of sessions; None for the one of ``PYWRY_DEPLOY__STATE_BACKEND``.
+        session_store: The store of sessions; None for the one of ``PYWRY_DEPLOY__STATE_BACKEND``. Each site
+            needs a store of its own; several can have one backend.
         token_store: The store of OAuth tokens; None for the one of ``PYWRY_OAUTH2__TOKEN_STORE_BACKEND``.
         deploy_settings: The settings of the site; None for ``PYWRY_DEPLOY__*``.
         auth_config: Options set in code, which take precedence over settings.
         use_pkce: Whether to send a code challenge (RFC 7636); None for the setting, by default true.
 
     Raises:
-        AuthenticationError: A setting is missing or invalid; the text names it.
+        AuthenticationError: A setting is missing or invalid; the text names it. Or the session store belongs
+            to another site.
     """
     from pywry_auth.deploy.flask_adapter import AuthBlueprint
 
@@ -119,12 +122,16 @@ def _routes(
     deploy = get_settings().deploy if deploy_settings is None else deploy_settings
     oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
     providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
-    sessions = session_store or _session_store_of(deploy)
+    shared = (session_store or _session_store_of(deploy)).shared
     tokens = token_store or _token_store_of(oauth2, deploy)
     pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
-    options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=sessions.shared)
-    if not options.is_secret_generated:
-        sessions.bind_tokens(*options.secrets, prefix=deploy.redis_prefix)
+    options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=shared)
+    secrets = () if options.is_secret_generated else options.secrets
+    if session_store is None:
+        sessions = _session_store_of(deploy, sites_of(secrets, deploy.redis_prefix) or (UNBOUND,))
+    else:
+        sessions = session_store
+        sessions.bind_tokens(*secrets, prefix=deploy.redis_prefix)
     pending = PendingStore(sessions.backend)
     _pending.add(pending)
     return AuthRoutes(options, providers, sessions, tokens, pending)
@@ -140,9 +147,9 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     return create_provider_from_settings(settings)
 
 
-def _session_store_of(deploy: DeploySettings) -> SessionStore:
+def _session_store_of(deploy: DeploySettings, sites: tuple[str, ...] = ()) -> SessionStore:
     options = StorageOptions.from_settings(deploy)
-    return session_store_for(options, deploy.session_ttl, deploy.session_idle_ttl)
+    return session_store_for(options, deploy.session_ttl, deploy.session_idle_ttl, sites)
 
 
 def _token_store_of(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:

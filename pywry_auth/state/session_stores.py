@@ -13,7 +13,7 @@ from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
-from pywry_auth.state.sites import UNBOUND
+from pywry_auth.state.sites import sites_of
 
 
 class MemorySessionStore(SessionStore):
@@ -93,14 +93,34 @@ class RedisSessionStore(SessionStore):
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
-@cache
 def session_store_for(
-    options: StorageOptions, session_ttl: float = SESSION_TTL, idle_ttl: float = 0.0
+    options: StorageOptions,
+    session_ttl: float = SESSION_TTL,
+    idle_ttl: float = 0.0,
+    sites: tuple[str, ...] = (),
 ) -> SessionStore:
     """Return the session store that the options describe.
 
-    Equal arguments return the same instance, as with :func:`get_session_store`.
+    Equal arguments return the same instance, as with :func:`get_session_store`. The sites of one process can
+    use one backend, and each of them has a store that issues its own bearer tokens.
+
+    Args:
+        options: The place where sessions are kept.
+        session_ttl: See :class:`SessionStore`.
+        idle_ttl: See :class:`SessionStore`.
+        sites: The digests of the site; without them, the application can bind the store.
     """
+    store = _store_for(options, session_ttl, idle_ttl)
+    return _bound(store, sites) if sites else store
+
+
+@cache
+def _bound(store: SessionStore, sites: tuple[str, ...]) -> SessionStore:
+    return store.bound_to(sites)
+
+
+@cache
+def _store_for(options: StorageOptions, session_ttl: float, idle_ttl: float) -> SessionStore:
     if refusal := refused_backend(options.backend, without="keyring"):
         raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
     keys = options.encryption_keys
@@ -132,8 +152,8 @@ def get_session_store(
 ) -> SessionStore:
     """Return the session store of a backend.
 
-    Equal arguments return the same instance. With the settings' ``TOKEN_SECRET``, the store binds the bearer
-    tokens that it issues to the site, unless an application has done so before.
+    Equal arguments return the same instance. Without ``backend``, the store binds the bearer tokens that it
+    issues to the site of the settings' ``TOKEN_SECRET``.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,
@@ -152,8 +172,7 @@ def get_session_store(
         ImportError: The backend needs a package that is missing; the text names the command for it.
         AuthenticationError: A setting is wrong; the text names its variable.
     """
-    secrets: list[str] = []
-    name = PREFIX
+    sites: tuple[str, ...] = ()
     if backend is not None:
         options = StorageOptions(backend)
     else:
@@ -163,12 +182,10 @@ def get_session_store(
         options = StorageOptions.from_settings(deploy)
         session_ttl = deploy.session_ttl if session_ttl is None else session_ttl
         idle_ttl = deploy.session_idle_ttl if idle_ttl is None else idle_ttl
-        secrets, name = [secret.get_secret_value() for secret in deploy.token_secret], deploy.redis_prefix
+        secrets = [secret.get_secret_value() for secret in deploy.token_secret]
+        sites = sites_of(secrets, deploy.redis_prefix)
     given = {"url": redis_url, "prefix": prefix, "path": path}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if encryption_keys is not None:
         changes["encryption_keys"] = tuple(encryption_keys)
-    store = session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0)
-    if secrets and store.sites == (UNBOUND,):
-        store.bind_tokens(*secrets, prefix=name)
-    return store
+    return session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0, sites)

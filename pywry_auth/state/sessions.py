@@ -8,13 +8,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from pywry_auth.backend_names import PREFIX
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, bounded
 from pywry_auth.digests import digest_of
-from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import Grant, UserSession
 from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.role_table import RoleTable
@@ -57,7 +59,7 @@ class SessionStore:
         self._idle_ttl = idle_ttl
         self._clock = clock
         self._roles = RoleTable(backend)
-        self._sites: tuple[str, ...] = (UNBOUND,)
+        self._sites: tuple[str, ...] = ()  # empty until the store is given to a site
         self._warning = threading.Lock()  # guards the time of the last warning
         self._warned_at = -math.inf
 
@@ -74,7 +76,7 @@ class SessionStore:
     @property
     def sites(self) -> tuple[str, ...]:
         """The digests of the site whose bearer tokens this store issues, the current one first."""
-        return self._sites
+        return self._sites or (UNBOUND,)
 
     def bind_tokens(self, *secrets: str, prefix: str = PREFIX) -> None:
         """Bind bearer tokens that are issued from now on to one site.
@@ -83,10 +85,31 @@ class SessionStore:
         bound to it.
 
         Args:
-            secrets: The site's ``TOKEN_SECRET``, or all of them during a rotation, the current one first.
+            secrets: The site's ``TOKEN_SECRET``, or all of them during a rotation, the current one first;
+                nothing for a site without one.
             prefix: The site's ``REDIS_PREFIX``, with any backend.
+
+        Raises:
+            AuthenticationError: The store belongs to another site, whose tokens it would no longer issue.
         """
-        self._sites = sites_of(secrets, prefix) or (UNBOUND,)
+        sites = sites_of(secrets, prefix) or (UNBOUND,)
+        if self._sites not in ((), sites):
+            raise AuthenticationError(
+                "This session store belongs to a site with another PYWRY_DEPLOY__TOKEN_SECRET or "
+                "PYWRY_DEPLOY__REDIS_PREFIX, or with none: give each site a session store of its own.",
+                error=ErrorCode.INVALID_CONFIGURATION,
+            )
+        self._sites = sites
+
+    def bound_to(self, sites: tuple[str, ...]) -> Self:
+        """Return a store with the same records that issues the bearer tokens of a site.
+
+        Args:
+            sites: The digests of the site, see :attr:`sites`.
+        """
+        store = copy(self)
+        store._sites = sites
+        return store
 
     def create_session(
         self,
@@ -136,7 +159,7 @@ class SessionStore:
             network,
         )
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
-        site = UNBOUND if grant else self._sites[0]  # after a sign-in, a signed cookie opens the session
+        site = UNBOUND if grant else self.sites[0]  # after a sign-in, a signed cookie opens the session
         self._put(SessionRecord(session, life, idle, now, site))
         return session
 

@@ -11,15 +11,21 @@ import pytest
 
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.config import DeploySettings
+from pywry_auth.deploy_routes import create_auth_blueprint, create_auth_router
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Grant, UserSession
+from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state import get_session_store
 from pywry_auth.state.auth import AuthConfig
-from pywry_auth.state.sessions import SessionStore, issue_session_token
+from pywry_auth.state.sessions import SessionStore, issue_session_token, session_id_of_bearer
+from pywry_auth.state.sites import sites_of
+from pywry_auth.state.tokens import TokenStore
 from tests.deploy import web as web_module
 from tests.deploy.hosts import HOSTS, Host
 from tests.deploy.web import SECRET, WatchedBackend, Web
 
-OTHER_SECRET = "the secret of another site, which is long too"
+OTHER_SECRET = "the other site's own long secret for tests"
 
 
 def config_of(*secrets: str) -> AuthConfig:
@@ -183,6 +189,66 @@ def test_a_token_is_looked_up_once(make_web: Callable[..., Web]) -> None:
     watched.forget()
     assert web.browser().get("/members", Authorization=f"Bearer {token}").status_code == 200
     assert watched.operations == ["get session"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+@pytest.mark.parametrize("create", [create_auth_blueprint, create_auth_router])
+def test_sites_of_one_process_issue_their_own_tokens(
+    create: Callable[..., Any], kind: str, tmp_path: Path, make_web: Callable[..., Web]
+) -> None:
+    """The settings lead both to one file, and each store issues tokens of its own site. [T58]"""
+    provider, tokens = make_web().provider, TokenStore(MemoryBackend())
+    place = str(tmp_path / "state.sqlite3")
+    secrets = [SECRET, OTHER_SECRET, *([""] if kind == "memory" else [])]
+    sites = []
+    for secret in secrets:
+        deploy: dict[str, Any] = {"token_secret": secret} if secret else {}
+        settings = DeploySettings(**deploy, state_backend=kind, sqlite_path=place)
+        created = create(provider, token_store=tokens, deploy_settings=settings)
+        sites.append(created.auth_routes.sessions)
+    issued = [issue_session_token(site.store, f"robot-{number}") for number, site in enumerate(sites)]
+    for number, token in enumerate(issued):
+        session_id = session_id_of_bearer(token) or ""
+        found = [site.store.find_bearer(session_id, site.sites) is not None for site in sites]
+        assert found == [each is sites[number] for each in sites]
+        assert sites[0].store.delete_session(session_id)  # the records are shared
+    sites[0].store.close()
+
+
+def test_the_settings_store_is_that_of_their_site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A site with another secret does not change it. [T58]"""
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "sqlite")
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(tmp_path / "state.sqlite3"))
+    provider = GenericOIDCProvider("site", issuer_url="https://id.example.com")
+    tokens, stores = TokenStore(MemoryBackend()), []
+    for secret in (SECRET, OTHER_SECRET):
+        monkeypatch.setenv("PYWRY_DEPLOY__TOKEN_SECRET", secret)
+        blueprint = create_auth_blueprint(provider, token_store=tokens)
+        assert get_session_store() is blueprint.auth_routes.sessions.store
+        stores.append(get_session_store())
+    expected = [sites_of([secret], "pywry") for secret in (SECRET, OTHER_SECRET)]
+    assert [store.sites for store in stores] == expected
+    stores[0].close()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(SECRET, OTHER_SECRET), (SECRET, ""), ("", SECRET), (f"{OTHER_SECRET},{SECRET}", SECRET)],
+)
+def test_a_store_cannot_be_given_to_a_second_site(
+    make_web: Callable[..., Web], first: str, second: str
+) -> None:
+    """Its tokens would be those of only one of the two. [T58]"""
+    store = SessionStore(MemoryBackend())
+    provider, tokens = make_web().provider, TokenStore(MemoryBackend())
+    for _ in range(2):  # the same site may create its routes again
+        create_auth_blueprint(provider, store, tokens, DeploySettings(), config_of(first))
+    bound = store.sites
+    with pytest.raises(AuthenticationError, match="give each site a session store of its own") as caught:
+        create_auth_blueprint(provider, store, tokens, DeploySettings(), config_of(second))
+    assert caught.value.error == "invalid_configuration"
+    assert SECRET not in str(caught.value)
+    assert store.sites == bound
 
 
 def test_a_refused_token_is_explained_in_the_log_once(
