@@ -14,6 +14,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
 from pywry_auth.protocol.urls import require_endpoint
+from pywry_auth.state.sites import split_secrets
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings
@@ -188,7 +189,7 @@ def _wrong(rule: str) -> AuthenticationError:
 
 def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence[str]:
     if isinstance(chosen, str):
-        found = [part.strip() for part in chosen.split(",") if part.strip()]
+        found = split_secrets(chosen)
     else:
         found = [secret.get_secret_value() for secret in settings.token_secret]
     if not found and shared:

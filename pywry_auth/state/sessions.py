@@ -85,8 +85,8 @@ class SessionStore:
         bound to it.
 
         Args:
-            secrets: The site's ``TOKEN_SECRET``, or all of them during a rotation, the current one first;
-                nothing for a site without one.
+            secrets: The value of the site's ``TOKEN_SECRET``, with commas during a rotation, or each of its
+                secrets, the current one first; nothing for a site without one.
             prefix: The site's ``REDIS_PREFIX``, with any backend.
 
         Raises:

@@ -14,10 +14,15 @@ def sites_of(secrets: Iterable[str], prefix: str) -> tuple[str, ...]:
     """Return the digests of a site, one for each of its secrets.
 
     Args:
-        secrets: The values of ``TOKEN_SECRET``, the current one first.
+        secrets: The values of ``TOKEN_SECRET``, the current one first. Each may be a list with commas.
         prefix: The value of ``REDIS_PREFIX``.
     """
-    return tuple(_digest(secret, prefix) for secret in secrets)
+    return tuple(_digest(secret, prefix) for value in secrets for secret in split_secrets(value))
+
+
+def split_secrets(value: str) -> list[str]:
+    """Return the secrets in a value of ``TOKEN_SECRET``, which are separated by commas."""
+    return [secret for part in value.split(",") if (secret := part.strip())]
 
 
 def _digest(secret: str, prefix: str) -> str:

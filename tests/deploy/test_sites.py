@@ -131,6 +131,34 @@ def test_a_program_with_the_sites_settings_issues_its_tokens(
         store.close()
 
 
+NEW, OLD = "new" * 12, "old" * 12
+
+
+@pytest.mark.parametrize(
+    "arguments", [(f"{NEW},{OLD}",), (f" {NEW} , {OLD}, ",), (NEW, OLD), (NEW,), (OLD,)], ids=str
+)
+def test_a_program_binds_its_store_with_the_settings_value(
+    make_web: Callable[..., Web], arguments: tuple[str, ...]
+) -> None:
+    """During a rotation, the value is a list with commas. [T58]"""
+    backend = MemoryBackend()
+    site = make_web(backend, config=config_of(NEW, OLD))
+    program = SessionStore(backend)
+    program.bind_tokens(*arguments)
+    assert user_at(site, issue_session_token(program, "robot")) == "robot"
+    assert set(program.sites) <= set(site.sessions.sites)
+
+
+@pytest.mark.parametrize("value", ["", " ", ",", " , "])
+def test_a_value_without_a_secret_binds_to_no_site(make_web: Callable[..., Web], value: str) -> None:
+    """The empty text is no secret. [T58]"""
+    backend = MemoryBackend()
+    free = make_web(backend, config=AuthConfig(enabled=True))
+    program = SessionStore(backend)
+    program.bind_tokens(value)
+    assert user_at(free, issue_session_token(program, "robot")) == "robot"
+
+
 class OwnStore(SessionStore):
     """A store whose methods have the parameters from before sites were introduced."""
 
