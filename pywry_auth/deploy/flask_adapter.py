@@ -37,7 +37,7 @@ _R = TypeVar("_R")
 _View = Callable[_P, _R]
 _Guarded = Callable[_P, _R | ResponseReturnValue]
 _EXTENSION = "pywry_auth"
-_CHECKS_ITSELF = "_pywry_auth_guard"  # attribute of a guarded view
+_EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=False
 _UNROUTED = (NotFound, MethodNotAllowed)
 
 
@@ -170,8 +170,10 @@ def protect_from_csrf(target: Flask | Blueprint) -> None:
     """Refuse cross-site requests to the views of an application or blueprint.
 
     A request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
-    of a session authenticates it. Views with a guard are left to their guard and its argument ``csrf``, and
-    the routes of sign-in have a check of their own.
+    of a session authenticates it. The view and its decorators do not run then. Exempt are views with a guard
+    that has ``csrf=False``, also below other decorators that use ``functools.wraps``. A class-based view is
+    exempt with ``decorators = [login_required(csrf=False)]``, not by guards of its methods. The routes of
+    sign-in have a check of their own.
 
     Args:
         target: The application, or a blueprint of it. The application needs the authentication routes.
@@ -181,7 +183,7 @@ def protect_from_csrf(target: Flask | Blueprint) -> None:
 
 def _refuse_cross_site() -> ResponseReturnValue | None:
     view = current_app.view_functions.get(current_request.endpoint or "")
-    if view is None or getattr(view, _CHECKS_ITSELF, False) or _is_own_route():
+    if view is None or getattr(view, _EXEMPT, False) or _is_own_route():
         return None
     return _refusal_of(require_own_or_bearer)
 
@@ -217,7 +219,7 @@ def _guard(
             return challenge(current_site())
         return view(*args, **kwargs) if allows(session, kwargs) else forbidden(current_site())
 
-    setattr(guarded, _CHECKS_ITSELF, True)
+    setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
     return guarded
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
+from typing import Any, ClassVar
 
 import pytest
-from flask import Flask
+from flask import Flask, Response, g, request
+from flask.views import MethodView
 
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.flask import login_required, protect_from_csrf
+from pywry_auth.flask import login_required, permission_required, protect_from_csrf, roles_required
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import DEFAULT_USERS
 from tests.deploy.hosts import PROTECTED
@@ -240,6 +243,99 @@ def test_a_whole_application_can_refuse_cross_site_requests(web: Web) -> None:
     assert {path: alice.post(path, html=False, **foreign).status_code for path in paths} == paths
     assert alice.post("/free").status_code == 200
     assert alice.get("/free", html=False, **foreign).status_code == 200
+
+
+def announced(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a view with code that runs before its guard."""
+
+    @wraps(view)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        g.ran = [*g.get("ran", []), "decorator"]
+        return view(*args, **kwargs)
+
+    return run
+
+
+def public_if_asked(guard: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a decorator that uses the guard only for some requests."""
+
+    def decorate(view: Callable[..., Any]) -> Callable[..., Any]:
+        guarded = guard(view)
+
+        @wraps(guarded)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return view(*args, **kwargs) if "public" in request.args else guarded(*args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+class Notes(MethodView):
+    """A class-based view."""
+
+    def post(self) -> str:
+        """Return a text."""
+        g.ran = ["view"]
+        return "done"
+
+
+class OpenNotes(Notes):
+    """One for which the check is off."""
+
+    decorators: ClassVar[list[Callable[..., Any]]] = [login_required(csrf=False)]
+
+
+class GuardedNotes(Notes):
+    """One with a guard."""
+
+    decorators: ClassVar[list[Callable[..., Any]]] = [login_required]
+
+
+def test_no_code_of_a_view_runs_for_a_cross_site_request(web: Web) -> None:
+    """Neither an outer decorator nor an optional guard opens a protected application. [T60]"""
+    app: Flask = web.app
+
+    def view() -> str:
+        g.ran = [*g.get("ran", []), "view"]
+        return "done"
+
+    off, role_off = login_required(csrf=False), roles_required("viewer", csrf=False)
+    refused: dict[str, Callable[..., Any]] = {
+        "outer": announced(login_required(view)),
+        "outer-role": announced(roles_required("viewer")(view)),
+        "outer-permission": announced(permission_required("read")(view)),
+        "optional": public_if_asked(login_required)(view),
+        "nested": announced(login_required(role_off(view))),
+        "class": Notes.as_view("class"),
+        "guarded-class": GuardedNotes.as_view("guarded-class"),
+    }
+    admitted: dict[str, Callable[..., Any]] = {
+        "off": announced(off(view)),
+        "off-twice": announced(off(role_off(view))),
+        "off-class": OpenNotes.as_view("off-class"),
+    }
+    for name, decorated in (refused | admitted).items():
+        app.add_url_rule(f"/{name}", name, decorated, methods=["POST"])
+    protect_from_csrf(app)
+    ran = []
+
+    @app.after_request
+    def note(response: Response) -> Response:
+        ran.append(bool(g.get("ran")))
+        return response
+
+    alice = web.browser()
+    alice.sign_in()
+    ran.clear()
+    for name in refused:
+        assert alice.post(f"/{name}?public=1", Sec_Fetch_Site="cross-site").status_code == 403, name
+        assert not ran.pop(), name
+    for name in refused | admitted:
+        assert alice.post(f"/{name}?public=1").status_code == 200, name
+        assert ran.pop(), name
+    for name in admitted:
+        assert alice.post(f"/{name}?public=1", Sec_Fetch_Site="cross-site").status_code == 200, name
 
 
 def test_a_cross_site_request_is_refused_without_a_look_up(make_web: Callable[..., Web]) -> None:
