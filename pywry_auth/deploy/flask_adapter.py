@@ -203,7 +203,10 @@ def _refusal_of(require: Callable[[Site, CurrentSessions], None]) -> Response | 
 
 
 def _is_own_route() -> bool:
-    return current_request.blueprint == _installed().blueprint
+    # The application may add views of its own to the blueprint.
+    name = (current_request.endpoint or "").rpartition(".")[2]
+    own = any(name == route.name for route in ROUTES)
+    return own and current_request.blueprint == _installed().blueprint
 
 
 def _guard(

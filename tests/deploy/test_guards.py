@@ -11,11 +11,15 @@ from flask import Flask, Response, g, request
 from flask.views import MethodView
 
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.config import DeploySettings
+from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.flask import login_required, permission_required, protect_from_csrf, roles_required
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import DEFAULT_USERS
 from tests.deploy.hosts import PROTECTED
-from tests.deploy.web import HTML, SITE, Browser, WatchedBackend, Web
+from tests.deploy.web import HTML, SECRET, SITE, Browser, WatchedBackend, Web
 
 GUARDED = ["/members", "/admin", "/write", "/documents/7"]
 CHALLENGE = 'Bearer realm="session"'
@@ -243,6 +247,20 @@ def test_a_whole_application_can_refuse_cross_site_requests(web: Web) -> None:
     assert {path: alice.post(path, html=False, **foreign).status_code for path in paths} == paths
     assert alice.post("/free").status_code == 200
     assert alice.get("/free", html=False, **foreign).status_code == 200
+
+
+def test_a_view_that_the_application_adds_to_the_blueprint_is_checked() -> None:
+    """It is no route of this package. [T60]"""
+    provider = GenericOIDCProvider("c", issuer_url="https://id.example.com")
+    config = AuthConfig(enabled=True, token_secret=SECRET)
+    blueprint = create_auth_blueprint(provider, auth_config=config, deploy_settings=DeploySettings())
+    blueprint.add_url_rule("/own", "own", lambda: "done", methods=["POST"])
+    app = Flask("site")
+    app.register_blueprint(blueprint)
+    protect_from_csrf(app)
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert app.test_client().post("/auth/own", headers=foreign).status_code == 403
+    assert app.test_client().post("/auth/own").status_code == 200
 
 
 def announced(view: Callable[..., Any]) -> Callable[..., Any]:
