@@ -50,8 +50,8 @@ def completed_profile(profile: Claims, claims: Claims) -> Claims:
         profile: The profile from the UserInfo endpoint.
         claims: The claims of the validated ID token of the same user; empty without one.
     """
-    if "email" not in profile:
-        profile = _without_verification(profile)
+    if not profile.get("email"):
+        profile = _without_verification({name: profile[name] for name in profile if name != "email"})
     elif claims.get("email") != profile["email"]:
         claims = _without_verification(claims)
     return {**claims, **profile}

@@ -223,8 +223,8 @@ class ProviderSession(OAuth2Session):
         host = urlsplit(require_endpoint(url, "the URL")).hostname or ""
         self._reach.check_host(host)  # through a proxy, only the text of the host is known
         begun = time.monotonic()
-        proxies = _proxies(url, self.http_options)
         timeout = arguments.get("timeout", Timeout(total=self.http_options.timeout))
+        proxies = _proxies(url, self.http_options, _total(timeout) or self.http_options.timeout)
         arguments |= {
             "allow_redirects": False,
             "proxies": proxies,
@@ -289,7 +289,7 @@ class ProviderSession(OAuth2Session):
 
     def _known(self, url: str, data: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return the secrets that the provider or the proxy knows after this request."""
-        proxies = _proxies(url, self.http_options).values()
+        proxies = (self.http_options.proxy_url, *getproxies_environment().values())
         sent = secrets_sent(headers.get("Authorization", ""), data)
         return (*self._secrets, *sent, *passwords_in(proxies))
 
@@ -352,12 +352,17 @@ def _pause(attempt: int, ends: float) -> bool:
 
 def _without(timeout: Any, seconds: float) -> Any:
     """Return a time limit for a whole call without the seconds that have passed."""
-    if not isinstance(timeout, Timeout) or not isinstance(timeout.total, (int, float)):
-        return timeout
-    return Timeout(total=max(timeout.total - seconds, 0.001))
+    total = _total(timeout)
+    return timeout if total is None else Timeout(total=max(total - seconds, 0.001))
 
 
-def _proxies(url: str, options: HTTPOptions) -> dict[str, str]:
+def _total(timeout: Any) -> float | None:
+    total = timeout.total if isinstance(timeout, Timeout) else None
+    return total if isinstance(total, (int, float)) else None
+
+
+def _proxies(url: str, options: HTTPOptions, seconds: float) -> dict[str, str]:
+    """Return the proxies for a URL; the system may need a name look-up, for at most so many seconds."""
     parts = urlsplit(url)
     if is_loopback(parts.hostname):
         return {}
@@ -368,9 +373,7 @@ def _proxies(url: str, options: HTTPOptions) -> dict[str, str]:
     if not getproxies():
         return {}
     # macOS compares the exceptions of its settings with the address of the host, and so looks it up.
-    return dict(
-        in_helper(("proxy", parts.scheme, parts.netloc), lambda: get_environ_proxies(url), options.timeout)
-    )
+    return dict(in_helper(("proxy", parts.scheme, parts.netloc), lambda: get_environ_proxies(url), seconds))
 
 
 def _trusted(options: HTTPOptions) -> str | bool:

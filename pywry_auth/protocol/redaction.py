@@ -19,8 +19,8 @@ from pywry_auth.strict_json import read_json
 _HIDDEN = "…"
 _SHORTEST_SECRET = 4  # characters; a shorter one would hide common words
 _PART = 8  # characters of a secret that a text must not show
-_LONGEST_TEXT = 16384
-_MOST_WORK = 200_000  # characters of a text and its decodings
+_LONGEST_TEXT = 4096
+_MOST_WORK = 20_000  # characters of a text and its decodings
 
 _PUBLIC = frozenset(
     {"grant_type", "redirect_uri", "client_id", "client_assertion_type", "token_type_hint", "scope"}
@@ -29,8 +29,9 @@ _PUBLIC = frozenset(
 """The parameters of requests whose values are not secret. All others are."""
 
 _CHARACTER = re.compile(
-    r"(?:\\+u|%u)([0-9a-fA-F]{4})|\\+U([0-9a-fA-F]{8})|\\+u\{([0-9a-fA-F]{1,6})\}"
-    r"|(?:\\+x|=)([0-9a-fA-F]{2})|\\+[nrtbf]|\\+([/\"'])"
+    # Only one place of a run of backslashes is tried, so the time is linear.
+    r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|[nrtbf]|([/\"']))"
+    r"|%u([0-9a-fA-F]{4})|=([0-9a-fA-F]{2})"
 )
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{10,}")
 _HEX = re.compile(r"(?:(?:0x)?[0-9a-fA-F]{2}[:,;-]?){8,}")
@@ -194,7 +195,7 @@ def _decodings(view: str) -> Iterator[str]:
 
 
 def _character(match: re.Match[str]) -> str:
-    digits = match[1] or match[2] or match[3] or match[4]
+    digits = match[1] or match[2] or match[3] or match[4] or match[6] or match[7]
     if not digits:
         return match[5] or " "
     number = int(digits, 16)

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.providers.base import OAuthProvider
-from pywry_auth.providers.google_addresses import ISSUER, is_hosted_by_google
+from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google
 
-# "also returned for legacy implementations": https://developers.google.com/identity/openid-connect/reference
-_LEGACY_ISSUER = "accounts.google.com"
 # https://accounts.google.com/.well-known/openid-configuration
 _ENDPOINTS = ProviderMetadata(
     issuer=ISSUER,
@@ -70,4 +68,4 @@ class GoogleProvider(OAuthProvider):
     def expected_issuer(self, claims: Claims) -> str:
         """Return Google's issuer, under the name that the token has."""
         issuer = super().expected_issuer(claims)
-        return _LEGACY_ISSUER if issuer == ISSUER and claims.get("iss") == _LEGACY_ISSUER else issuer
+        return LEGACY_ISSUER if issuer == ISSUER and claims.get("iss") == LEGACY_ISSUER else issuer

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
 from pywry_auth.models import Claims
 
 ISSUER = "https://accounts.google.com"
+LEGACY_ISSUER = "accounts.google.com"
+"""Also returned for old implementations (https://developers.google.com/identity/openid-connect/reference)."""
+
+
+def names_google(urls: Iterable[str]) -> bool:
+    """Return whether one of several URLs is Google's.
+
+    Args:
+        urls: The issuer and the endpoints of a provider; an empty text is no URL.
+    """
+    hosts = [(urlsplit(url).hostname or "").rstrip(".") for url in urls]
+    return any(host == LEGACY_ISSUER or host.endswith(".googleapis.com") for host in hosts)
 
 
 def is_hosted_by_google(email: str, profile: Claims) -> bool:

@@ -11,7 +11,7 @@ from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.urls import HTTPOptions
-from pywry_auth.providers.google_addresses import ISSUER, is_hosted_by_google
+from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, names_google
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
@@ -131,7 +131,9 @@ class ProviderHooks:
         email, verified = profile.get("email"), profile.get("email_verified")
         if not isinstance(email, str) or not (verified is True or verified == "true"):
             return None
-        at_google = self.is_recorded_issuer(ISSUER) or self.options.authorize_url.startswith(f"{ISSUER}/")
+        options = self.options
+        urls = (options.authorize_url, options.token_url, options.userinfo_url)
+        at_google = any(map(self.is_recorded_issuer, (ISSUER, LEGACY_ISSUER))) or names_google(urls)
         return None if at_google and not is_hosted_by_google(email, profile) else email
 
     def require_endpoint(self, member: str) -> str:

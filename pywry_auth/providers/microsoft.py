@@ -199,7 +199,7 @@ def _is_guest(claims: Claims) -> bool:
 
 
 def _is_true(value: object) -> bool:
-    return value is True or value in ("true", "1")
+    return value is True or value in ("true", "1", 1)
 
 
 def _is_guid(name: str) -> bool:

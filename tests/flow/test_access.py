@@ -56,6 +56,8 @@ def test_a_profile_without_a_user_id_is_refused(profile: dict[str, Any]) -> None
         ({"email": "e"}, {"email": "f", "email_verified": True}, {"email": "e"}),
         ({"email": "e"}, {"email_verified": True, "xms_edov": True}, {"email": "e"}),
         ({"email_verified": True}, {"email": "f"}, {"email": "f"}),
+        ({"email": None, "email_verified": True}, {"email": "f"}, {"email": "f"}),
+        ({"email": ""}, {"email": "f", "email_verified": True}, {"email": "f", "email_verified": True}),
         (
             {"email_verified": True},
             {"email": "f", "email_verified": False},

@@ -167,3 +167,13 @@ def test_the_password_of_a_proxy_is_a_secret() -> None:
     """It counts in both forms, as it stands in the URL and decoded. [T50]"""
     assert set(passwords_in(["http://user:p%40ss@proxy.example.com:3128"])) == {"p%40ss", "p@ss"}
     assert list(passwords_in(["http://proxy.example.com", "http://user@proxy.example.com"])) == []
+
+
+@pytest.mark.parametrize("backslashes", [0, 1000, 4000])
+def test_a_hostile_text_takes_no_longer_than_a_moment(backslashes: int) -> None:
+    """Any visitor can send an error description to the callback. [T41, T50]"""
+    nested = r"%2525252541+&amp;amp;amp;amp;\u005cu005cu005cu0041<b>=3D<<i>b>&lt;u&gt;4141414141414141"
+    secrets = [f"{number}-canary-{'x' * 40}" for number in range(4)]
+    begun = time.process_time()
+    provider_text("\\" * backslashes + nested, secrets)
+    assert time.process_time() - begun < 1

@@ -147,13 +147,26 @@ def test_an_address_counts_only_if_google_provides_its_mailbox(
     """
     profile = {"sub": SUBJECT, "email": email, "email_verified": True}
     profile |= {} if organisation is None else {"hd": organisation}
-    custom = OAuthProvider(
-        CLIENT_ID, authorize_url=f"{ISSUER}/o/oauth2/v2/auth", token_url="https://oauth2.googleapis.com/token"
-    )
+    token_url = "https://oauth2.googleapis.com/token"
+    customs = [
+        OAuthProvider(CLIENT_ID, authorize_url=url, token_url=token)
+        for url, token in (
+            (f"{ISSUER}/o/oauth2/v2/auth", token_url),
+            ("HTTPS://Accounts.Google.com:443/o/oauth2/v2/auth", "https://localhost/token"),
+            ("https://accounts.google.com./o/oauth2/v2/auth", "https://localhost/token"),
+            ("https://localhost/auth", token_url),
+        )
+    ]
     for provider in (
         GoogleProvider(CLIENT_ID),
         GenericOIDCProvider(CLIENT_ID, issuer_url=ISSUER),
-        custom,
+        OAuthProvider(
+            CLIENT_ID,
+            issuer="accounts.google.com",
+            authorize_url="https://localhost/auth",
+            token_url="https://localhost/token",
+        ),
+        *customs,
     ):
         assert (provider.verified_email(profile, "") == email) is counts, provider
 

@@ -318,6 +318,8 @@ def test_an_unverified_address_is_not_trusted() -> None:
     for owned, counts in (
         (True, True),
         ("1", True),
+        (1, True),
+        (0, False),
         ("true", True),
         (False, False),
         ("0", False),
