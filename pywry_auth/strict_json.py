@@ -11,7 +11,6 @@ import re
 from typing import Any, NoReturn
 
 _DEEPEST = 100  # levels; a profile or a record has fewer than ten
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON expresses one
 _LONE = re.compile("[\ud800-\udfff]")
 _LONGEST_INTEGER = 320  # characters; a double has at most 309 digits
 
@@ -19,8 +18,8 @@ _LONGEST_INTEGER = 320  # characters; a double has at most 309 digits
 def read_json(data: str | bytes) -> Any:
     """Return the value of a JSON text.
 
-    If an object has a member twice, the last one counts. A lone surrogate in a string, for example from a
-    name that was cut within an emoji, becomes U+FFFD, because no page could show it (RFC 8259 §8.2).
+    If an object has a member twice, the last one counts. Lone surrogates in strings are kept, because JSON
+    can express them (RFC 8259 §8.2).
 
     Args:
         data: The text. Bytes must be valid UTF-8, UTF-16 or UTF-32.
@@ -34,8 +33,6 @@ def read_json(data: str | bytes) -> Any:
         value = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
         # Each level has a bracket of its own, so most texts need no walk.
         usable = text.count("[") + text.count("{") <= _DEEPEST or _fault(value) is None
-        if usable and _SURROGATE.search(text):
-            value = without_surrogates(value)
     except (ValueError, RecursionError):
         usable = False
     if not usable:  # outside of the except clause, because the parser's error contains the text
@@ -78,6 +75,8 @@ def require_json(value: object) -> None:
 
 def without_surrogates(value: Any) -> Any:
     """Return a value with U+FFFD instead of each lone surrogate.
+
+    A name that was cut within an emoji contains one. No page could show it.
 
     Args:
         value: A value that is not nested deeply, such as one that :func:`require_json` accepts.

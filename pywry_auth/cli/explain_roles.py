@@ -15,7 +15,7 @@ from pywry_auth.flow.access import AccessRules, RuleResult, roles_in
 from pywry_auth.flow.subject import Subject, canonical_email, user_id_source
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.github import GitHubProvider, is_no_reply
-from pywry_auth.strict_json import read_json
+from pywry_auth.strict_json import read_json, without_surrogates
 
 if TYPE_CHECKING:
     from pywry_auth.models import Claims
@@ -90,7 +90,7 @@ def _profile(file: str) -> Claims:
     if len(text) > _LARGEST:
         raise _unusable(f"{file} is larger than {_LARGEST} bytes: give a file that contains only the profile")
     try:
-        profile = read_json(text)
+        profile = without_surrogates(read_json(text))
     except ValueError:
         raise _unusable(f"{file} is not JSON: save the provider's profile unchanged") from None
     if not isinstance(profile, dict):

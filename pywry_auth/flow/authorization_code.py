@@ -20,7 +20,7 @@ from pywry_auth.flow.subject import user_id
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, Grant, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
-from pywry_auth.strict_json import read_json, write_json
+from pywry_auth.strict_json import read_json, without_surrogates, write_json
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -155,14 +155,16 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
     return profile
 
 
-def _checked(profile: dict[str, Any]) -> dict[str, Any]:
+def _checked(profile: object) -> dict[str, Any]:
     """Return a profile as it will be stored; a provider's class may have made it without reading JSON."""
     try:
-        stored: dict[str, Any] = read_json(write_json(profile))
+        stored = without_surrogates(read_json(write_json(profile)))
     except (TypeError, ValueError) as error:
         why = str(error)
     else:
-        return stored
+        if isinstance(stored, dict):
+            return stored
+        why = f"it is not a mapping but {type(profile).__name__}"
     raise AuthenticationError(
         f"The provider's class returned a profile that is not JSON: {printable(why)}.",
         error=ErrorCode.INVALID_RESPONSE,

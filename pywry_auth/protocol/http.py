@@ -35,7 +35,7 @@ from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.redaction import passwords_in, provider_text, reveals, secrets_sent
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
-from pywry_auth.strict_json import read_json
+from pywry_auth.strict_json import read_json, without_surrogates
 
 MAX_ANSWER_BYTES = 1 << 20
 _ATTEMPTS = 3
@@ -114,7 +114,7 @@ class ProviderAnswer:
 
     def _json(self) -> object:
         try:
-            return read_json(self.body)
+            return without_surrogates(read_json(self.body))
         except ValueError:  # mostly a proxy's error page
             fault = self.fault("valid JSON")
         raise fault

@@ -22,7 +22,6 @@ from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.role_table import RoleTable
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
 from pywry_auth.state.sites import UNBOUND, sites_of
-from pywry_auth.strict_json import without_surrogates
 
 _logger = logging.getLogger("pywry_auth.state")
 
@@ -142,13 +141,11 @@ class SessionStore:
             network: The client's IPv4 address or IPv6 network.
 
         Raises:
-            ValueError: ``ttl`` is not more than 0, ``user_id`` contains a lone surrogate, or ``metadata``
-                contains NaN, Infinity or a number beyond a double; the text names the member.
+            ValueError: ``ttl`` is not more than 0, or ``metadata`` contains NaN, Infinity or a number beyond
+                a double; the text names the member.
             TypeError: ``metadata`` contains a value that JSON cannot represent.
             StoreUnavailable: The store is down.
         """
-        if without_surrogates(user_id) != user_id:
-            raise ValueError("user_id contains a lone surrogate: use valid Unicode")
         now, life = self._clock(), bounded(self._session_ttl if ttl is None else ttl)
         session = UserSession(
             session_id,

@@ -10,7 +10,7 @@ from typing import Any
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.grant_record import grant_members, grant_of
 from pywry_auth.state.records import Members, pack, unpack
-from pywry_auth.strict_json import read_json
+from pywry_auth.strict_json import read_json, without_surrogates
 
 _TOKENS = ("access_token", "refresh_token", "id_token")
 _LONGEST_HOLD = 3600.0  # seconds
@@ -115,7 +115,7 @@ def _claims(id_token: str) -> dict[str, Any]:
     """
     try:
         payload = id_token.split(".")[1]
-        claims = read_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims = without_surrogates(read_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
     except (IndexError, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}

@@ -219,6 +219,6 @@ def test_a_profile_can_be_piped_in(
 
 
 def test_a_profile_cannot_write_lines_of_its_own(explain: Explained) -> None:
-    text = explain({"sub": "7\nRoles:   admin\x1b[2J\u2028\ud800"})
+    text = explain({"sub": "7\nRoles:   admin\x1b[2J\u2028", "name": "\ud800"})
     assert (explain.status, _roles(text)) == (0, "viewer")
     assert "\x1b" not in text

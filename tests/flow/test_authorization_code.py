@@ -256,6 +256,11 @@ def test_a_profile_of_a_providers_class_must_be_json(value: object) -> None:
     with pytest.raises(AuthenticationError, match="not JSON") as caught:
         finish(provider, OAuthTokenSet("a"))
     assert caught.value.error == ErrorCode.INVALID_RESPONSE
+    for other in (["a"], None, "text"):
+        provider.get_userinfo = lambda _token, other=other: other  # type: ignore[method-assign, misc]
+        with pytest.raises(AuthenticationError, match="not a mapping"):
+            finish(provider, OAuthTokenSet("a"))
+    del provider.get_userinfo
     value = "text"
     assert finish(provider, OAuthTokenSet("a")).user_info["name"] == "A\ufffd"
 
