@@ -13,6 +13,7 @@ Address = tuple[str, int]
 """An IPv4 address and a port."""
 
 _TABLES = Path("/proc/net")
+_OVERFLOW_USER = Path("/proc/sys/kernel/overflowuid")
 _LISTENING = "0A"
 _ATTEMPTS = 3  # a row can be missed while the kernel changes the table
 
@@ -20,13 +21,16 @@ _ATTEMPTS = 3  # a row can be missed while the kernel changes the table
 def can_identify_users(server: Address, tables: Path = _TABLES) -> bool:
     """Return whether this system shows the users of connections.
 
-    The tables must show this process's own listening socket with the right user.
+    The tables must show this process's own listening socket with the right user. In a namespace of users, the
+    tables show one ID for all users that it lacks; a process with this ID identifies no user.
 
     Args:
         server: The address and port that this process listens on.
         tables: The folder of the kernel's connection tables.
     """
     own = _hexadecimal(server)
+    if os.geteuid() == _overflow_user():
+        return False
     return any(
         row[1] == own and row[3] == _LISTENING and int(row[7]) == os.geteuid() for row in _rows(tables, own)
     )
@@ -92,6 +96,12 @@ def _own_users() -> set[int]:
         callers = (os.environ.get(name, "") for name in ("SUDO_UID", "PKEXEC_UID"))
         own |= {int(caller) for caller in callers if caller.isdecimal()}
     return own
+
+
+def _overflow_user() -> int:
+    with suppress(OSError, ValueError):
+        return int(_OVERFLOW_USER.read_text(encoding="ascii"))
+    return 65534
 
 
 def _is_wsl() -> bool:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _ADDRESS_SECONDS = 3.05  # longer than one retransmitted SYN; then another address may work
+_LOOPBACK = "127.0.0.1"
 _SOCKS4 = 1  # the number of this version in PySocks
 
 
@@ -191,6 +192,8 @@ class _Connecting(_Deadline, HTTPConnection):  # type: ignore[misc]  # the class
             return sock
         try:
             self.peer = str(sock.getpeername()[0])
+            if self.peer == sock.getsockname()[0]:
+                self.peer = _LOOPBACK  # an address of this machine's own interfaces leads to this machine
             self._permitted([self.peer])
         except BaseException as error:
             sock.close()

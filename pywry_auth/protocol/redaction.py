@@ -30,9 +30,10 @@ _PUBLIC = frozenset(
 
 _CHARACTER = re.compile(
     # Only one place of a run of backslashes is tried, so the time is linear.
-    r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|[nrtbf]|([/\"']))"
+    r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|[nrtbf]|([/\"'])|([0-3][0-7]{2}))"
     r"|%u([0-9a-fA-F]{4})|=([0-9a-fA-F]{2})"
 )
+_SOFT_BREAK = re.compile("=\r?\n")  # of quoted-printable text
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{10,}")
 _HEX = re.compile(r"(?:(?:0x)?[0-9a-fA-F]{2}[:,;-]?){8,}")
 
@@ -185,6 +186,7 @@ def _decodings(view: str) -> Iterator[str]:
     yield _CHARACTER.sub(_character, view)
     yield re.sub("<[^<>]*>", "", view)
     yield view.replace("+", "")
+    yield _SOFT_BREAK.sub("", view)
     joined = _joined(view)
     runs = _BASE64.findall(joined.replace("-", "+").replace("_", "/"))
     for start in range(4):
@@ -195,10 +197,10 @@ def _decodings(view: str) -> Iterator[str]:
 
 
 def _character(match: re.Match[str]) -> str:
-    digits = match[1] or match[2] or match[3] or match[4] or match[6] or match[7]
-    if not digits:
+    digits = match[1] or match[2] or match[3] or match[4] or match[7] or match[8]
+    if not digits and not match[6]:
         return match[5] or " "
-    number = int(digits, 16)
+    number = int(digits, 16) if digits else int(match[6], 8)
     return chr(number) if number <= 0x10FFFF else ""
 
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 
-from tests.fuzz.doors import LAST, Check, check_of, corpus_of, inputs_of
+from tests.fuzz.doors import LAST, Check, check_of, corpus_of, in_bounded_time, inputs_of
 
 _LONGEST_INPUT = 8192  # bytes
 _ROUND = 200  # inputs of hypothesis between two looks at the clock
@@ -124,7 +124,7 @@ def _noting(check: Check, folder: Path) -> Check:
 
     def noting(data: bytes) -> None:
         (folder / LAST).write_bytes(data)
-        check(data)
+        in_bounded_time(check, data)
 
     return noting
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.doors import DOORS, check_of, corpus_of, inputs_of
+from tests.fuzz.doors import DOORS, check_of, corpus_of, in_bounded_time, inputs_of
 
-_LONGEST = 5.0  # seconds; each input takes milliseconds
 _LARGEST = 100_000  # bytes
 
 
@@ -19,10 +17,7 @@ _LARGEST = 100_000  # bytes
 )
 def test_a_kept_input_keeps_the_properties_of_its_door(door: str, path: Path) -> None:
     """``make fuzz`` starts from the same inputs. [T29, T41]"""
-    check = check_of(door)
-    began = time.monotonic()
-    check(path.read_bytes())
-    assert time.monotonic() - began < _LONGEST
+    in_bounded_time(check_of(door), path.read_bytes())
 
 
 def test_each_door_has_inputs_and_no_other_folder_exists() -> None:

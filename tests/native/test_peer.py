@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pywry_auth.native import peer
 from pywry_auth.native.peer import Address, can_identify_users, is_same_user, user_of
 
 OTHER = 4_000_000_001
@@ -123,3 +124,15 @@ def test_a_system_that_does_not_show_the_own_socket_identifies_no_users(tmp_path
         assert not can_identify_users(address, tmp_path), "there are no tables"
         assert not can_identify_users(address, changed(tmp_path, with_column(_USER, OTHER)))
         assert not can_identify_users(address, changed(tmp_path, lambda row: None))
+
+
+def test_a_user_who_stands_for_all_unknown_users_identifies_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a namespace of users, the tables show one ID for all users that it lacks. [T59]"""
+    monkeypatch.setattr(peer, "_OVERFLOW_USER", tmp_path / "overflowuid")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "overflowuid").write_text("4000000002\n")
+        assert can_identify_users(server.getsockname())
+        (tmp_path / "overflowuid").write_text(f"{os.geteuid()}\n")
+        assert not can_identify_users(server.getsockname())

@@ -55,6 +55,8 @@ ENCODINGS: dict[str, Encode] = {
     "JavaScript": lambda s: _each("\\u{%x}", s),
     "Python": lambda s: _each("\\x%02x", s),
     "long escapes": lambda s: _each("\\U%08x", s),
+    "octal": lambda s: "".join(f"\\{byte:03o}" for byte in s.encode("latin-1")),
+    "quoted printable in lines": lambda s: f"{s[:5]}=\r\n{s[5:10]}=\r\n{s[10:]}",
     "quoted printable": lambda s: _each("=%02X", s),
     "HTML": html.escape,
     "HTML, decimal": lambda s: _each("&#%d;", s),
