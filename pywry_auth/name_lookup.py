@@ -90,17 +90,21 @@ class _Lookups:
         return run
 
     def _work(self, key: Hashable, run: _Run, work: Callable[[], object]) -> None:
+        value, failure = None, None
         try:
             value = work()
         except BaseException as error:  # noqa: BLE001  # the callers get it
-            run.outcome.set_exception(error)
-        else:
-            run.outcome.set_result(value)
+            failure = error
+        # The callers go on only afterwards: the next look-up of one of them must not find this answer again.
         with self._changed:
             del self._running[key]
-            if run.missed and run.outcome.exception() is None:
+            if run.missed and failure is None:
                 self._late[key] = (time.monotonic(), run)
             self._changed.notify_all()
+        if failure is None:
+            run.outcome.set_result(value)
+        else:
+            run.outcome.set_exception(failure)
 
     def _late_answer(self, key: Hashable) -> _Run | None:
         oldest = time.monotonic() - KEPT_SECONDS
