@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pywry_auth.backends.sqlite_place import OpenFiles, SQLitePlace
+from pywry_auth.backends.sqlite_place import OpenFiles, PreparedFiles, SQLitePlace
 from pywry_auth.exceptions import StoreUnavailable
 
 _CAUSES = {
@@ -151,25 +151,28 @@ class SQLiteFile:
 
     def _open(self) -> _Link:
         for _ in range(_ATTEMPTS):
-            main = self._place.prepare(make_folder=not self._opened)
-            connection = self._connect()
-            files = self._place.files_of(main)
-            if files is not None:
+            link = self._link(self._place.prepare(make_folder=not self._opened))
+            if link is not None:
                 self._opened = True
-                return _Link(connection, files)
-            connection.close()
+                return link
         raise StoreUnavailable(f"The SQLite file {self._path} was replaced while it was opened: try again.")
 
-    def _connect(self) -> sqlite3.Connection:
+    def _link(self, prepared: PreparedFiles) -> _Link | None:
+        """Open the prepared files; return None if one of them was replaced in the meantime."""
         connection = sqlite3.connect(
             self._path, timeout=self._patience, isolation_level=None, check_same_thread=False
         )
+        files = None
         try:
             self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            # SQLite has opened its own files by now, and no record was written to them.
+            files = self._place.files_of(prepared, with_log=mode == "wal")
+        finally:
+            if files is None:
+                self._place.discard(prepared)
+                connection.close()
+        return _Link(connection, files) if files else None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # With a write-ahead log, this is safe against crashes and needs only an occasional fsync.

@@ -19,7 +19,8 @@ if sys.platform != "win32":
 
 _logger = logging.getLogger("pywry_auth.backends")
 
-_BESIDE = ("-wal", "-shm", "-journal")
+_LOG = ("-wal", "-shm")  # SQLite keeps these as long as a connection is open
+_BESIDE = (*_LOG, "-journal")
 
 Identity = tuple[int, int]
 """The device and the inode of a file."""
@@ -33,11 +34,22 @@ class OpenFiles:
 
     Args:
         main: The database.
-        beside: The files that SQLite made beside it, by the ends of their names.
+        beside: The files beside it that SQLite uses, by the ends of their names.
     """
 
     main: Identity
     beside: Mapping[str, Identity]
+
+
+@dataclass(frozen=True)
+class PreparedFiles(OpenFiles):
+    """The files that a new connection must open.
+
+    Args:
+        new: Whether the database contained nothing yet.
+    """
+
+    new: bool
 
 
 class SQLitePlace:
@@ -62,27 +74,24 @@ class SQLitePlace:
         Raises:
             StoreUnavailable: A file or the folder is not safe; the text contains the remedy.
         """
-        if not CHECKED:
-            return
-        any_owner = starting and os.geteuid() == 0
-        found = [(path, status) for path in self._files() if (status := _status(path)) is not None]
-        faults = [file_fault(path, status, any_owner=any_owner) for path, status in found]
-        faults.append(folder_fault(self._path.parent, any_owner=any_owner))
-        if fault := "; and ".join(filter(None, faults)):
+        if CHECKED and (fault := self._fault(any_owner=starting and os.geteuid() == 0)):
             raise StoreUnavailable(f"The SQLite store is not safe: {fault}.")
 
-    def prepare(self, *, make_folder: bool) -> Identity:
+    def prepare(self, *, make_folder: bool) -> PreparedFiles:
         """Create the database if it is missing, and check it.
+
+        If other users can create files in the folder, the files of the log are created too. Otherwise
+        another user could create one of them before SQLite does, and read and write the records in it.
 
         Args:
             make_folder: Whether to create a missing folder with mode 0700.
 
         Returns:
-            The identity of the database.
+            The files to open. A new database has no log yet, because SQLite removes one that it finds.
 
         Raises:
             StoreUnavailable: See :meth:`check`; or the folder was removed.
-            OSError: The database cannot be created.
+            OSError: A file cannot be created.
         """
         folder = self._path.parent
         if make_folder:
@@ -92,27 +101,56 @@ class SQLitePlace:
                 f"The folder {folder} of the SQLite store was removed: restart the program."
             )
         self.check()
-        status = _status(self._path)
-        if status is None:
+        if _status(self._path) is None:
             with suppress(FileExistsError):
                 _create(self._path)
             self.check()
-            status = os.lstat(self._path)
-        return _identity(status)
+        status = os.lstat(self._path)
+        if status.st_size == 0 or not self._has_other_writers():
+            return PreparedFiles(_identity(status), {}, status.st_size == 0)
+        for end in _LOG:
+            with suppress(FileExistsError):
+                _create(self._named(end))
+        self.check()
+        return PreparedFiles(_identity(status), self._beside(_LOG), new=False)
 
-    def files_of(self, main: Identity) -> OpenFiles | None:
-        """Return the files that a new connection has opened.
+    def files_of(self, prepared: PreparedFiles, *, with_log: bool) -> OpenFiles | None:
+        """Return the files that a new connection has opened, and check them.
 
         Args:
-            main: The result of :meth:`prepare` before it was opened.
+            prepared: The result of :meth:`prepare` before the connection was opened.
+            with_log: Whether the connection uses a write-ahead log.
 
         Returns:
-            The files; None if the database was replaced in the meantime.
+            The files; None if one of them was replaced or removed in the meantime.
+
+        Raises:
+            StoreUnavailable: See :meth:`check`.
         """
-        if self._identity_of("") != main:
+        self.check()
+        beside = self._beside(_BESIDE)
+        if self._identity_of("") != prepared.main or not beside.items() >= prepared.beside.items():
             return None
-        beside = {end: self._identity_of(end) for end in _BESIDE}
-        return OpenFiles(main, {end: identity for end, identity in beside.items() if identity})
+        if CHECKED and with_log and not beside.keys() >= set(_LOG):
+            return None
+        return OpenFiles(prepared.main, beside)
+
+    def discard(self, prepared: PreparedFiles) -> None:
+        """Remove a new database that SQLite may have opened with the log of another user.
+
+        SQLite would copy that log into the database when the connection is closed. It does not do so if the
+        database was removed. Call this before the connection is closed.
+
+        Args:
+            prepared: The result of :meth:`prepare` before the connection was opened.
+        """
+        if not CHECKED or not prepared.new:
+            return
+        with suppress(OSError):
+            status = os.lstat(self._path)
+            without_log = status.st_size > 0 and not self._beside(_LOG).keys() >= set(_LOG)
+            if _identity(status) == prepared.main and (without_log or self._fault()):
+                self._path.unlink()
 
     def is_current(self, files: OpenFiles) -> bool:
         """Return whether the path still leads to the database of a connection.
@@ -142,6 +180,20 @@ class SQLitePlace:
             for end, identity in files.beside.items():
                 if self._identity_of(end) == identity:
                     self._named(end).unlink()
+
+    def _fault(self, *, any_owner: bool = False) -> str:
+        found = [(path, status) for path in self._files() if (status := _status(path)) is not None]
+        faults = [file_fault(path, status, any_owner=any_owner) for path, status in found]
+        faults.append(folder_fault(self._path.parent, any_owner=any_owner))
+        return "; and ".join(filter(None, faults))
+
+    def _has_other_writers(self) -> bool:
+        """Return whether other users can create files in the folder, as in ``/tmp``."""
+        return CHECKED and bool(self._path.parent.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+    def _beside(self, ends: tuple[str, ...]) -> dict[str, Identity]:
+        found = {end: self._identity_of(end) for end in ends}
+        return {end: identity for end, identity in found.items() if identity}
 
     def _files(self) -> list[Path]:
         return [self._named(end) for end in ("", *_BESIDE)]

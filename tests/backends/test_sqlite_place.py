@@ -7,10 +7,13 @@ import os
 import shlex
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,6 +197,116 @@ def test_a_folder_in_which_others_can_replace_files_is_refused(
         _stored(path)
     finally:
         path.parent.chmod(0o700)
+
+
+def _before_it_is_opened(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+    """Call ``act`` between the check of the files and their opening, as another user could act."""
+    connect = sqlite3.connect
+
+    def acted(path: Path, **options: Any) -> sqlite3.Connection:
+        act()
+        connection: sqlite3.Connection = connect(path, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", acted)
+
+
+def _plant(path: Path, content: bytes = bytes(40)) -> None:
+    """Create a file that is not empty: SQLite corrects the mode of an empty one, if it may."""
+    with suppress(FileExistsError), path.open("xb") as file:
+        path.chmod(0o666)
+        file.write(content)
+
+
+@pytest.mark.parametrize("folder", [0o700, 0o1777])
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("ends", [("-wal",), ("-shm",), ("-wal", "-shm"), ("-journal",)])
+def test_nothing_is_written_to_a_file_that_appears_beside_it(
+    path: Path, folder: int, exists: bool, ends: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a sticky folder such as ``/tmp``, another user can create files between check and opening. [T47]"""
+    path.parent.chmod(folder)
+    if exists:
+        _stored(path)
+    beside = [path.with_name(path.name + end) for end in ends]
+
+    def plant() -> None:
+        for file in beside:
+            _plant(file)
+
+    _before_it_is_opened(monkeypatch, plant)
+    backend = SQLiteBackend(path)
+    with suppress(StoreUnavailable):
+        backend.put("k:2", b"secret" * 9)
+    wide = [file for file in beside if file.exists() and file.stat().st_mode & 0o077]
+    assert all(b"secret" not in file.read_bytes() for file in wide)
+    backend.close()
+    path.parent.chmod(0o700)
+
+
+def test_a_log_that_disappears_while_it_is_opened_is_not_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who created it may still read it. [T47]"""
+    _stored(path)
+    path.parent.chmod(0o1777)
+    lstat, log = os.lstat, path.with_name(path.name + "-wal")
+
+    def opened(name: Path, **options: Any) -> os.stat_result:
+        if Path(name) == log and log.exists() and log.stat().st_mode & 0o077:
+            log.unlink()
+        return lstat(name, **options)
+
+    def replace() -> None:
+        log.unlink(missing_ok=True)
+        _plant(log)
+        monkeypatch.setattr(os, "lstat", opened)
+
+    _before_it_is_opened(monkeypatch, replace)
+    backend = SQLiteBackend(path)
+    with pytest.raises(StoreUnavailable, match="replaced while it was opened"):
+        backend.put("k:2", b"secret")
+    path.parent.chmod(0o700)
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_new_database_does_not_take_the_log_of_another_user(
+    path: Path, removed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a log may contain any record, for example a session. [T47]"""
+    other = SQLiteBackend(path.parent / "other")
+    other.put("session:1", b"forged")
+    forged = (path.parent / "other-wal").read_bytes()
+    path.parent.chmod(0o1777)
+    log = path.with_name(path.name + "-wal")
+    connect = sqlite3.connect
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if "journal_mode = WAL" in sql:
+                # This is the moment between SQLite's first write to the file and the creation of the log.
+                first = connect(path, isolation_level=None)
+                first.execute("PRAGMA journal_mode = WAL")
+                first.close()
+                _plant(log, forged)
+            cursor = super().execute(sql, *parameters)
+            if removed and log.exists() and log.stat().st_mode & 0o077:
+                log.unlink()
+            return cursor
+
+    def connected(path: Path, **options: Any) -> sqlite3.Connection:
+        connection: Connection = connect(path, factory=Connection, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    with pytest.raises(StoreUnavailable, match="was replaced" if removed else "chmod 600"):
+        SQLiteBackend(path).get("session:1")
+    monkeypatch.undo()
+    log.unlink(missing_ok=True)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    path.parent.chmod(0o700)
+    assert SQLiteBackend(path).get("session:1") is None
+    other.close()
 
 
 def test_a_folder_of_another_user_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
