@@ -26,10 +26,11 @@ them when the application starts.
 - An invalid value is an error that names the variable, the problem and an example. All problems are reported
   in one error.
 - A misspelled variable causes a warning that suggests the right name.
-- Lists are separated by commas, scopes by spaces.
+- Lists are separated by commas, scopes by spaces. A list that contains only blanks or commas is an error.
 
 `get_settings(env_file=…, secrets_dir=…)` also reads a `.env` file, or a directory with one file per variable.
-Neither is read unless the call names it. The environment wins.
+Neither is read unless the call names it. The environment wins. A line or a file that cannot be read is an
+error, for example a quote that is not closed, or a directory with the name of a variable.
 
 ## The provider and the client
 

@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -21,7 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.private_files import change_fault, folder_fault, read_fault
+from pywry_auth.private_files import change_fault, folder_fault, read_fault, read_regular
 
 _logger = logging.getLogger("pywry_auth.config")
 
@@ -30,6 +31,7 @@ _DEPLOY = "PYWRY_DEPLOY__"
 _NEW_KEY = (
     'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
+_MOST = 1 << 20  # bytes of a file with settings
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -38,8 +40,8 @@ def _commas(value: object) -> object:
         return value
     entries = [part.strip() for part in value.split(",") if part.strip()]
     # An empty list may admit every user or store records without encryption, so it must be intended.
-    if value.strip() and not entries:
-        raise ValueError("the list has commas but no entry: name an entry, or remove the variable")
+    if value and not entries:
+        raise ValueError("the list has blanks or commas but no entry: name an entry, or remove the variable")
     return entries
 
 
@@ -53,7 +55,7 @@ def _pairs(value: object) -> object:
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if not all(name.strip() and role.strip() for name, _, role in pairs):
+    if (value and not pairs) or not all(name.strip() and role.strip() for name, _, role in pairs):
         raise ValueError("write pairs as name=role, for example eng=editor,ops=admin")
     return {name.strip(): role.strip() for name, _, role in pairs}
 
@@ -265,7 +267,9 @@ class DeploySettings(_Section):
         description="The request header in which API clients send `Bearer` session tokens.",
     )
     default_roles: CommaList = Field(
-        default=["viewer"], description="The roles of every signed-in user, separated by commas."
+        default=["viewer"],
+        description="The roles of every signed-in user, separated by commas.",
+        examples=["viewer"],
     )
     admin_users: CommaList = Field(
         default=[],
@@ -278,6 +282,7 @@ class DeploySettings(_Section):
             "Users who may sign in: user IDs and verified e-mail addresses, separated by commas. If this "
             "and `ALLOWED_EMAIL_DOMAINS` are empty, every user of the provider may sign in."
         ),
+        examples=["alice@example.com"],
     )
     allowed_email_domains: DomainList = Field(
         default=[],
@@ -333,6 +338,7 @@ class DeploySettings(_Section):
             "Signs cookies. Required with `sqlite` and `redis`, and equal for all workers. To rotate it, "
             "list the new secret before the old one, separated by a comma."
         ),
+        examples=['the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"'],
     )
     encryption_keys: EncryptionKeys = Field(
         default=[],
@@ -479,17 +485,23 @@ def _unreadable(places: list[str], why: str) -> AuthenticationError:
 def _read(
     env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
 ) -> PyWrySettings:
-    _warn_of_misspelt([*os.environ, *_names_in(env_file)])
-    sources: dict[str, Any] = {"_env_file": env_file, "_secrets_dir": secrets_dir}
+    # pydantic-settings ignores an entry that it cannot read, so that an access rule would count as unset.
     faults: list[str] = []
+    names = [*os.environ, *_names_in(env_file, faults), *_secrets_in(secrets_dir, faults)]
+    if faults:
+        raise _invalid(faults)
+    _warn_of_misspelt(names)
+    sources: dict[str, Any] = {"_env_file": env_file, "_secrets_dir": secrets_dir}
     present = _load(_Client, sources, faults)
     oauth2 = _load(OAuth2Settings, sources, faults) if present and present.client_id else None
     deploy = _load(DeploySettings, sources, faults)
     if faults or deploy is None:
-        raise AuthenticationError(
-            "Settings:\n  " + "\n  ".join(faults), error=ErrorCode.INVALID_CONFIGURATION
-        )
+        raise _invalid(faults)
     return PyWrySettings(oauth2, deploy)
+
+
+def _invalid(faults: list[str]) -> AuthenticationError:
+    return AuthenticationError("Settings:\n  " + "\n  ".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) -> _SettingsT | None:
@@ -508,12 +520,51 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
         return None
 
 
-def _names_in(env_file: str | os.PathLike[str] | None) -> list[str]:
+def _names_in(env_file: str | os.PathLike[str] | None, faults: list[str]) -> list[str]:
+    """Return the names in a ``.env`` file, and add the lines that have no effect to ``faults``."""
     if env_file is None:
         return []
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
-    return list(dotenv_values(env_file))
+    content, _ = read_regular(Path(env_file), _MOST)
+    bindings = list(parse_stream(StringIO(content.decode())))
+    for binding in bindings:
+        # The text of a binding begins with the empty lines before it.
+        text = binding.original.string
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error:
+            faults.append(f"{env_file}, line {line}: write NAME=value, and close each quote")
+        elif binding.value is None and (name := (binding.key or "").upper()) in _known():
+            faults.append(f"{name}: {env_file}, line {line} has no = after the name")
+    return [binding.key for binding in bindings if binding.key is not None]
+
+
+def _secrets_in(secrets_dir: str | os.PathLike[str] | None, faults: list[str]) -> list[str]:
+    """Return the names in a directory, and add settings that cannot be read to ``faults``."""
+    if secrets_dir is None:
+        return []
+    paths = list(Path(secrets_dir).iterdir())
+    for path in sorted(path for path in paths if path.name.upper() in _known()):
+        if fault := _secret_fault(path):
+            faults.append(f"{path.name.upper()}: {path} {fault}")
+    return [path.name for path in paths]
+
+
+def _secret_fault(path: Path) -> str:
+    if not path.is_file():
+        return "is not a regular file; write the value to a file of this name, or remove it"
+    if path.parent.resolve() not in path.resolve().parents:
+        return "is a link that leads out of its directory; put the file itself there"
+    content, _ = read_regular(path, _MOST)
+    return "contains only blanks; write the value to it, or remove it" if content.decode().isspace() else ""
+
+
+def _known() -> list[str]:
+    return [
+        f"{kind.model_config['env_prefix']}{field.upper()}"
+        for kind in (OAuth2Settings, DeploySettings)
+        for field in kind.model_fields
+    ]
 
 
 def _warn_of_misspelt(names: list[str]) -> None:
@@ -521,11 +572,7 @@ def _warn_of_misspelt(names: list[str]) -> None:
 
     A user easily assumes that such a setting has an effect.
     """
-    known = [
-        f"{kind.model_config['env_prefix']}{field.upper()}"
-        for kind in (OAuth2Settings, DeploySettings)
-        for field in kind.model_fields
-    ]
+    known = _known()
     for name in sorted({name.upper() for name in names} - set(known)):
         close = get_close_matches(name, known, n=1, cutoff=0.85) if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.protocol.refusal import everything_told
 
 OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
 KEY = "canary".ljust(43, "A")
+BLANKS = [" ", "\t\n", "\u00a0"]
 YES = [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("off", False)]
 
 Table = dict[str, tuple[Any, list[tuple[str, Any]], list[str]]]
@@ -43,7 +45,7 @@ def choice(default: str, *others: str) -> tuple[Any, list[tuple[str, Any]], list
 
 def commas(*default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
     samples = [("a@example.com", ["a@example.com"]), (" a , b,,", ["a", "b"]), ('["a"]', ['["a"]'])]
-    return list(default), samples, [",", " , ,"]
+    return list(default), samples, [",", " , ,", *BLANKS]
 
 
 def rate(default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
@@ -108,13 +110,13 @@ THE_SITE: Table = {
     "ALLOWED_EMAIL_DOMAINS": (
         [],
         [("example.com", ["example.com"]), (" @example.com,corp,", ["@example.com", "corp"])],
-        [",", "*", "*.example.com", "@", "a@example.com", "example.com.", "exämple.com", "a b"],
+        [",", *BLANKS, "*", "*.example.com", "@", "a@example.com", "example.com.", "exämple.com", "a b"],
     ),
     "ROLES_CLAIM": text("", "groups"),
     "ROLE_MAP": (
         {},
         [("eng=editor,ops=admin", {"eng": "editor", "ops": "admin"}), (" a = b ,", {"a": "b"})],
-        ["canary", "canary=", "=admin", "eng=editor,canary"],
+        [",", *BLANKS, "canary", "canary=", "=admin", "eng=editor,canary"],
     ),
     "STATE_BACKEND": choice("memory", "sqlite", "redis"),
     "SQLITE_PATH": text(""),
@@ -126,7 +128,7 @@ THE_SITE: Table = {
     "REDIS_PREFIX": text("pywry"),
     "SESSION_TTL": seconds(86400),
     "SESSION_IDLE_TTL": seconds(0, zero=True),
-    "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], [","]),
+    "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], [",", *BLANKS]),
     "ENCRYPTION_KEYS": ([], [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])], []),
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
     "TRUSTED_ORIGINS": commas(),
@@ -317,13 +319,85 @@ def test_a_file_is_read_only_when_it_is_named(tmp_path: Path) -> None:
     assert named.deploy.redis_prefix == "file"
 
 
-@pytest.mark.parametrize(
-    "name", ["ALLOWED_USERS", "ALLOWED_EMAIL_DOMAINS", "TOKEN_SECRET", "ENCRYPTION_KEYS"]
-)
-def test_a_list_without_an_entry_is_not_an_empty_list(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+POLICIES = ["ALLOWED_USERS", "ALLOWED_EMAIL_DOMAINS", "TOKEN_SECRET", "ENCRYPTION_KEYS"]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("value", [" , ", *BLANKS])
+def test_a_list_without_an_entry_is_not_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     """An empty list admits every user, or stores records without encryption. [T45]"""
-    monkeypatch.setenv(DEPLOY + name, " , ")
+    monkeypatch.setenv(DEPLOY + name, value)
     assert "no entry" in refused()
+
+
+_NO_SECRETS: dict[str, Callable[[Path], object]] = {
+    "a directory": lambda path: path.mkdir(),
+    "a pipe": lambda path: os.mkfifo(path),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link out of the directory": lambda path: path.symlink_to(__file__),
+    "a line break": lambda path: path.write_text("\n"),
+}
+
+
+@pytest.mark.parametrize("name", [*(DEPLOY + name for name in POLICIES), OAUTH2 + "CLIENT_ID"])
+@pytest.mark.parametrize("kind", _NO_SECRETS)
+def test_a_secret_that_cannot_be_read_is_not_an_unset_one(tmp_path: Path, name: str, kind: str) -> None:
+    """Docker creates a directory in place of a file that is missing. [T45]"""
+    (tmp_path / "secrets").mkdir()
+    _NO_SECRETS[kind](tmp_path / "secrets" / name.lower())
+    assert name in refused(secrets_dir=tmp_path / "secrets")
+
+
+def test_a_secret_may_be_a_link_within_its_directory(tmp_path: Path) -> None:
+    """Kubernetes mounts secrets as links. An empty file is unset, and other entries are not read."""
+    (tmp_path / "..data").mkdir()
+    (tmp_path / "..data" / "users").write_text("a@example.com\n")
+    (tmp_path / (DEPLOY + "ALLOWED_USERS").lower()).symlink_to("..data/users")
+    (tmp_path / (DEPLOY + "TOKEN_SECRET").lower()).touch()
+    (tmp_path / "of another program").mkdir()
+    deploy = get_settings(secrets_dir=tmp_path).deploy
+    assert (deploy.allowed_users, deploy.token_secret) == (["a@example.com"], [])
+
+
+def test_a_misspelt_name_in_a_secrets_directory_is_warned_about(tmp_path: Path) -> None:
+    """It is warned about as in a ``.env`` file. [S3]"""
+    (tmp_path / (DEPLOY + "ALLOWED_USER").lower()).write_text("canary")
+    with pytest.warns(UserWarning, match=f"did you mean {DEPLOY}ALLOWED_USERS"):
+        get_settings(secrets_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", [*POLICIES, "REDIS_PREFIX"])
+def test_a_name_without_a_value_in_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    """Otherwise it counts as unset. [T45]"""
+    file = tmp_path / "settings.env"
+    file.write_text(f"OTHER=1\n\n  export {(DEPLOY + name).lower()}\n")
+    message = refused(env_file=file)
+    assert DEPLOY + name in message
+    assert "line 3 " in message
+
+
+@pytest.mark.parametrize(
+    "text", ["='canary", '="canary', "='canary' canary", " canary='canary'x", "='canary\n\nOTHER='canary'"]
+)
+def test_a_line_that_cannot_be_parsed_is_named_by_its_number(tmp_path: Path, text: str) -> None:
+    """Otherwise its variable counts as unset. [T45]"""
+    file = tmp_path / "settings.env"
+    file.write_text(f"OTHER=1\n\n{DEPLOY}ALLOWED_USERS{text}\nLAST=1\n")
+    assert f"{file}, line 3: " in refused(env_file=file)
+
+
+def test_a_file_may_contain_variables_of_other_programs(tmp_path: Path) -> None:
+    """Comments, names without a value, quotes and values of several lines are allowed."""
+    file = tmp_path / "settings.env"
+    file.write_text(
+        f"# it's\nNAME\n[section]\nTEXT='a\nb'\n{DEPLOY}TOKEN_SECRET=\n"
+        f'export {DEPLOY}REDIS_PREFIX = "x y" # z\n'
+    )
+    deploy = get_settings(env_file=file).deploy
+    assert (deploy.redis_prefix, deploy.token_secret) == ("x y", [])
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
