@@ -8,7 +8,8 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ _logger = logging.getLogger("pywry_auth.backends")
 
 _ID = 4  # bytes that name the key in front of a record
 _NONCE = 12  # bytes, random (NIST SP 800-38D §8.2.2)
+_UPGRADE = 3600.0  # seconds during which workers of an earlier version may still run
 
 KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 """The command that prints a new key."""
@@ -41,9 +43,11 @@ class EncryptedBackend(Backend):
     it. A refused record counts as missing and is logged. An older record that was put back under its own key
     cannot be detected.
 
-    Earlier versions encrypted with the given keys themselves. Such a record is still read, and encrypted
-    again at its next use. As long as its key is in ``keys``, a record of this form is accepted from any site
-    with the same keys. To end this, replace the key: no record of this form is made with a new key.
+    Earlier versions encrypted with the given keys themselves. Such a record is still read. It is encrypted
+    again when its value is replaced, and when it is read by a process that has run for an hour: until then,
+    workers of an earlier version, which could not read it any more, may still run. As long as its key is in
+    ``keys``, a record of this form is accepted from any site with the same keys. To end this, replace the
+    key: no record of this form is made with a new key.
 
     Names are not encrypted: digests of session tokens and of state, and the user IDs under which records are
     stored. Counters and locks, which contain a number, are not encrypted either.
@@ -54,12 +58,20 @@ class EncryptedBackend(Backend):
             2**32 records; put a new one in front before that.
         site: The site to which the records belong; any text. Sites with different texts cannot read each
             other's records, even with the same keys.
+        clock: Returns the time in seconds; only differences are used.
 
     Raises:
         ValueError: There is no key, or one is malformed; the text does not repeat it.
     """
 
-    def __init__(self, inner: Backend, keys: Sequence[str], *, site: str = "") -> None:
+    def __init__(
+        self,
+        inner: Backend,
+        keys: Sequence[str],
+        *,
+        site: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         secrets = [_read(key) for key in keys]
         if not secrets:
             raise _malformed()
@@ -69,6 +81,8 @@ class EncryptedBackend(Backend):
         # The name of the key tells the two forms apart. A record with a changed name cannot be decrypted.
         self._ciphers = self._unbound | {_name(secret): AESGCM(secret) for secret in own}
         self._first = _name(own[0])
+        self._clock = clock
+        self._renews_from = clock() + _UPGRADE
         self.shared = inner.shared
 
     def get(self, key: str) -> bytes | None:
@@ -155,7 +169,9 @@ class EncryptedBackend(Backend):
 
     def _renewed(self, key: str, data: bytes | None, value: bytes | None) -> bytes | None:
         """Return a value, and bind its record to the site if an earlier version wrote it."""
-        if data is not None and value is not None and data[:_ID] in self._unbound:
+        if data is None or value is None or data[:_ID] not in self._unbound:
+            return value
+        if self._clock() >= self._renews_from:
             with suppress(StoreUnavailable):  # the value is valid, even if the store is read-only at present
                 self._inner.rewrite(key, data, self._encrypt(key, value))
         return value

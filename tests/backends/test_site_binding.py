@@ -38,6 +38,14 @@ def _of_earlier_version(key: str, value: bytes, secret: str = KEY) -> bytes:
     return name + nonce + AESGCM(raw).encrypt(nonce, value, key.encode())
 
 
+def _after_an_hour(inner: Backend, *keys: str, site: str = "shop") -> EncryptedBackend:
+    """Return the backend of a process that has run for an hour."""
+    clock = Clock()
+    backend = EncryptedBackend(inner, keys or [KEY], site=site, clock=clock)
+    clock.advance(3600)
+    return backend
+
+
 @pytest.fixture
 def inner(clock: Clock) -> MemoryBackend:
     return MemoryBackend(clock=clock)
@@ -127,10 +135,41 @@ def test_a_program_is_bound_to_its_client() -> None:
 
 
 @pytest.mark.parametrize("operation", ["get", "read"])
+def test_workers_of_an_earlier_version_can_read_their_records_during_an_upgrade(
+    operation: str, inner: MemoryBackend
+) -> None:
+    """A process does not change what it only reads, until it has run for an hour. [T58]"""
+    old = _of_earlier_version("k:1", b"value")
+    inner.put("k:1", old)
+    clock = Clock()
+    shop = EncryptedBackend(inner, [KEY], site="shop", clock=clock)
+    for seconds in (0, 3599):
+        clock.advance(seconds)
+        assert getattr(shop, operation)("k:1") == b"value"
+        assert inner.get("k:1") == old
+    clock.advance(1)
+    assert getattr(shop, operation)("k:1") == b"value"
+    assert inner.get("k:1") != old
+
+
+def test_a_record_of_an_earlier_version_is_bound_when_it_is_replaced(
+    inner: MemoryBackend, shop: EncryptedBackend, blog: EncryptedBackend
+) -> None:
+    """A write does not wait for the hour. [T58]"""
+    for number, terms in enumerate((Terms(), Terms(when=When.PRESENT), Terms(expected=b"old"))):
+        key = f"k:{number}"
+        inner.put(key, _of_earlier_version(key, b"old"))
+        assert blog.get(key) == b"old"
+        assert shop.put(key, b"new", terms)
+        assert (shop.get(key), blog.get(key)) == (b"new", None)
+
+
+@pytest.mark.parametrize("operation", ["get", "read"])
 def test_a_record_of_an_earlier_version_is_read_and_bound_to_the_site(
-    operation: str, inner: MemoryBackend, shop: EncryptedBackend, blog: EncryptedBackend, clock: Clock
+    operation: str, inner: MemoryBackend, blog: EncryptedBackend, clock: Clock
 ) -> None:
     """Its lifetime and its group stay. [T58]"""
+    shop = _after_an_hour(inner)
     inner.put("k:1", _of_earlier_version("k:1", b"value"), Terms(ttl=60, group="k:all"))
     assert getattr(shop, operation)("k:1") == b"value"
     assert blog.get("k:1") is None
@@ -140,8 +179,9 @@ def test_a_record_of_an_earlier_version_is_read_and_bound_to_the_site(
     assert shop.get("k:1") is None
 
 
-def test_a_bound_record_is_not_encrypted_again(inner: MemoryBackend, shop: EncryptedBackend) -> None:
+def test_a_bound_record_is_not_encrypted_again(inner: MemoryBackend) -> None:
     """Reading writes nothing."""
+    shop = _after_an_hour(inner)
     shop.put("k:1", b"value")
     before = inner.get("k:1")
     assert shop.get("k:1") == shop.read("k:1") == b"value"
@@ -151,7 +191,7 @@ def test_a_bound_record_is_not_encrypted_again(inner: MemoryBackend, shop: Encry
 def test_a_newer_value_is_not_overwritten(inner: MemoryBackend) -> None:
     """Another process may write while this one binds an old record. [T58]"""
     faulty = FaultyBackend(inner)
-    shop = EncryptedBackend(faulty, [KEY], site="shop")
+    shop = _after_an_hour(faulty)
     inner.put("k:1", _of_earlier_version("k:1", b"old"))
     newer = EncryptedBackend(inner, [KEY], site="shop")
 
@@ -182,7 +222,7 @@ def test_an_old_record_in_a_store_that_cannot_be_written_is_read(inner: MemoryBa
 
     faulty.before = fail
     inner.put("k:1", _of_earlier_version("k:1", b"old"))
-    assert EncryptedBackend(faulty, [KEY], site="shop").get("k:1") == b"old"
+    assert _after_an_hour(faulty).get("k:1") == b"old"
 
 
 @pytest.mark.parametrize("act", ["put", "pop"])
@@ -219,7 +259,7 @@ def test_a_new_key_ends_the_time_of_old_records(inner: MemoryBackend) -> None:
     """After a rotation, no record of the earlier form is accepted. [T58]"""
     inner.put("k:1", _of_earlier_version("k:1", b"moved"))
     inner.put("k:2", _of_earlier_version("k:2", b"used"))
-    both = EncryptedBackend(inner, [OTHER, KEY], site="shop")
+    both = _after_an_hour(inner, OTHER, KEY)
     assert both.get("k:2") == b"used"
     rotated = EncryptedBackend(inner, [OTHER], site="shop")
     assert rotated.get("k:1") is None
