@@ -117,7 +117,11 @@ class EncryptedBackend(Backend):
     def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
         """Replace a value, as :meth:`Backend.rewrite` describes."""
         data = self._ciphertext(key, expected)
-        return data is not None and self._inner.rewrite(key, data, self._encrypt(key, value))
+        while data is not None and not self._inner.rewrite(key, data, self._encrypt(key, value)):
+            before, data = data, self._ciphertext(key, expected)
+            if data == before:
+                return False  # the other backend has no such operation
+        return data is not None
 
     def members(self, group: str) -> list[str]:
         """Return the live keys of a group, including undecryptable records."""

@@ -212,6 +212,38 @@ def test_a_newer_value_is_not_overwritten(inner: MemoryBackend) -> None:
     assert shop.get("k:2") is None
 
 
+@pytest.mark.parametrize("act", ["put", "pop", "rewrite"])
+def test_a_reader_that_binds_an_old_record_does_not_disturb_a_comparison(
+    act: str, inner: MemoryBackend
+) -> None:
+    """The value is the same, although its ciphertext was replaced. [T58]"""
+    reader, faulty = _after_an_hour(inner), FaultyBackend(inner)
+    inner.put("k:1", _of_earlier_version("k:1", b"old"))
+
+    def read(operation: str, key: str) -> None:
+        if operation == act:
+            reader.get("k:1")
+
+    faulty.before = read
+    shop = EncryptedBackend(faulty, [KEY], site="shop")
+    if act == "put":
+        assert shop.put("k:1", b"new", Terms(expected=b"old"))
+    elif act == "pop":
+        assert shop.pop("k:1", b"old") == b"old"
+    else:
+        assert shop.rewrite("k:1", b"old", b"new")
+
+
+def test_a_backend_without_rewrites_is_not_asked_forever(
+    inner: MemoryBackend, shop: EncryptedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The value stays."""
+    monkeypatch.setattr(MemoryBackend, "rewrite", Backend.rewrite)
+    shop.put("k:1", b"old")
+    assert not shop.rewrite("k:1", b"old", b"new")
+    assert shop.get("k:1") == b"old"
+
+
 def test_an_old_record_in_a_store_that_cannot_be_written_is_read(inner: MemoryBackend) -> None:
     """It is bound later."""
     faulty = FaultyBackend(inner)
