@@ -73,7 +73,10 @@ def folder_fault(folder: Path, *, any_owner: bool = False) -> str:
             f"{folder} belongs to another user; give it to this one: chown {os.geteuid()} {_quoted(folder)}"
         )
     if _written_by_others(found) and not found.st_mode & stat.S_ISVTX:
-        return f"other users can replace files in {folder}; stop them: chmod go-w {_quoted(folder)}"
+        return (
+            f"other users can replace files in {folder}; use a new folder below it, or stop them:"
+            f" chmod go-w {_quoted(folder)}"
+        )
     return ""
 
 

@@ -199,6 +199,17 @@ def test_a_folder_in_which_others_can_replace_files_is_refused(
         path.parent.chmod(0o700)
 
 
+def test_a_folder_below_a_shared_one_is_the_sites_own(path: Path) -> None:
+    """The volume of a container often belongs to root, who alone can change its mode. [T47]"""
+    path.parent.chmod(0o777)
+    try:
+        assert "use a new folder below it" in _refusal(path)
+        _stored(path.parent / "new" / "state.db")
+        assert (path.parent / "new").stat().st_mode & 0o777 == 0o700
+    finally:
+        path.parent.chmod(0o700)
+
+
 def _before_it_is_opened(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
     """Call ``act`` between the check of the files and their opening, as another user could act."""
     connect = sqlite3.connect
