@@ -50,7 +50,8 @@ redis.call('ZADD', KEYS[2], expires, ARGV[6])
 local ended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 10)
 if #ended > 0 then redis.call('ZREM', KEYS[2], unpack(ended)) end
 if ARGV[7] ~= '' then
-    for i = 1, redis.call('ZCARD', KEYS[2]) - ARGV[7] do
+    -- Redis serves no other request in the meantime, so that a damaged group is reduced step by step.
+    for i = 1, math.min(redis.call('ZCARD', KEYS[2]) - ARGV[7], 1000) do
         local member = redis.call('ZPOPMIN', KEYS[2])[1]
         if string.byte(member) == 0 then member = string.sub(member, 2) else member = ARGV[9] .. member end
         redis.call('DEL', ARGV[8] .. member)

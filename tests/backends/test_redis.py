@@ -50,6 +50,18 @@ def test_keys_begin_with_the_prefix(redis_server: RedisServer) -> None:
     backend.close()
 
 
+def test_a_damaged_group_is_reduced_step_by_step(redis: RedisBackend, redis_server: RedisServer) -> None:
+    """Other requests wait while Redis removes members. [T51]"""
+    redis.put("k:1", b"", Terms(ttl=600, group="k:all"))
+    (group,) = redis_server.client.keys("*group*")
+    redis_server.client.zadd(group, {f"stale{number}": 1 << 60 for number in range(2500)})
+    left = []
+    for number in range(4):
+        redis.put(f"new:{number}", b"", Terms(ttl=600, group="k:all", limit=10))
+        left.append(redis_server.client.zcard(group))
+    assert left == [1502, 503, 10, 10]
+
+
 def test_each_key_expires_by_itself(redis: RedisBackend, redis_server: RedisServer) -> None:
     client = redis_server.client
     redis.put("k:1", b"", Terms(ttl=60, group="k:all"))
