@@ -31,28 +31,75 @@ _CAUSES = {
 _ATTEMPTS = 3  # to open a file that is replaced at the same moment
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _Link:
     """A connection, and the files that it has open."""
 
     connection: sqlite3.Connection
     files: OpenFiles
+    left: bool = False  # whether its files were replaced, and the rest of them was removed
+
+
+class _Links:
+    """The connections of one process to a file."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Link] = []
+        self._open: list[_Link] = []
+        self._lock = threading.Lock()  # guards the open ones: a connection in this list is not closed yet
+
+    def add(self, link: _Link) -> None:
+        """Add a new connection, which is not idle."""
+        with self._lock:
+            self._open.append(link)
+
+    def take(self) -> _Link | None:
+        """Return an idle connection, which is not idle any more."""
+        try:
+            return self._idle.pop()  # without a check before it: another thread may take the last one
+        except IndexError:
+            return None
+
+    def give_back(self, link: _Link) -> None:
+        """Make a connection idle."""
+        self._idle.append(link)
+
+    def close(self, link: _Link) -> None:
+        """Close a connection that is not idle."""
+        with self._lock:
+            self._open.remove(link)
+            link.connection.close()
+
+    def close_idle(self, pid: int) -> None:
+        """Close the idle connections of a process."""
+        if pid != os.getpid():
+            return  # a forked process must not close the connections of its parent
+        while link := self.take():
+            self.close(link)
+
+    def leave_replaced(self, place: SQLitePlace) -> None:
+        """Remove what replaced databases left beside the new one, also those that threads still use."""
+        with self._lock:
+            for link in self._open:
+                if not link.left and not place.is_current(link.files):
+                    place.leave(link.files)
+                    link.left = True
 
 
 class _Process:
-    """The idle connections and the write lock of one process.
+    """The connections and the write lock of one process.
 
     The idle connections are closed when the file is no longer used or the interpreter exits.
     """
 
     def __init__(self, parent: _Process | None = None) -> None:
         self.pid = os.getpid()
-        self.idle: list[_Link] = []
+        self.links = _Links()
         self.writing = threading.Lock()
         # SQLite forbids a forked process to use or close its parent's connections: keep them untouched.
         self.parent = parent
         # From Python 3.13 on, a connection that is collected before it is closed raises a ResourceWarning.
-        weakref.finalize(self, _close_idle, self.idle, self.pid)
+        weakref.finalize(self, self.links.close_idle, self.pid)
 
 
 class SQLiteFile:
@@ -94,15 +141,15 @@ class SQLiteFile:
         Raises:
             StoreUnavailable: SQLite, or the file system below it, found a fault.
         """
-        idle = self._here().idle
+        links = self._here().links
         try:
-            link = self._take(idle) or self._open()
+            link = self._take(links) or self._open(links)
             try:
                 yield link.connection
             except BaseException:
-                link.connection.close()  # this undoes uncommitted changes
+                links.close(link)  # this undoes uncommitted changes
                 raise
-            idle.append(link)
+            links.give_back(link)
         except (sqlite3.Error, OSError) as error:
             raise self._unavailable(error) from error
 
@@ -130,30 +177,32 @@ class SQLiteFile:
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         here = self._here()
-        _close_idle(here.idle, here.pid)
+        here.links.close_idle(here.pid)
 
     def _here(self) -> _Process:
         if self._process.pid != os.getpid():
             self._process = _Process(self._process)
         return self._process
 
-    def _take(self, idle: list[_Link]) -> _Link | None:
+    def _take(self, links: _Links) -> _Link | None:
         """Return an idle connection to the file at the path.
 
         Connections to a file that was replaced are closed.
         """
-        while link := _pop(idle):
+        while link := links.take():
             if self._place.is_current(link.files):
                 return link
-            self._place.leave(link.files)
-            link.connection.close()
+            links.leave_replaced(self._place)
+            links.close(link)
         return None
 
-    def _open(self) -> _Link:
+    def _open(self, links: _Links) -> _Link:
         for _ in range(_ATTEMPTS):
+            links.leave_replaced(self._place)
             link = self._link(self._place.prepare(make_folder=not self._opened))
             if link is not None:
                 self._opened = True
+                links.add(link)
                 return link
         raise StoreUnavailable(f"The SQLite file {self._path} was replaced while it was opened: try again.")
 
@@ -210,17 +259,3 @@ class SQLiteFile:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
         cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
         return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
-
-
-def _pop(idle: list[_Link]) -> _Link | None:
-    try:
-        return idle.pop()  # without a check before it: another thread may take the last one in between
-    except IndexError:
-        return None
-
-
-def _close_idle(idle: list[_Link], pid: int) -> None:
-    if pid != os.getpid():
-        return  # a forked process must not close the connections of its parent
-    while link := _pop(idle):
-        link.connection.close()

@@ -19,6 +19,7 @@ import pytest
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.backends.sqlite_file import SQLiteFile
 from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.threads import together
 
@@ -358,6 +359,31 @@ def test_a_replaced_file_is_noticed(path: Path, beside: str, caplog: pytest.LogC
     backend.close()
     assert SQLiteBackend(path).get("k:2") == b"later"
     assert SQLiteBackend(path).get("k:3") is None
+
+
+@pytest.mark.parametrize("folder", [0o700, 0o1777])
+def test_the_log_of_a_file_in_use_is_not_taken_for_that_of_the_new_one(path: Path, folder: int) -> None:
+    """All connections are in use at the moment of the replacement. [T47]"""
+    path.parent.chmod(folder)
+    schema = ("CREATE TABLE t (n INTEGER)",)
+    new, file = SQLiteFile(path.parent / "new", schema, 1), SQLiteFile(path, schema, 1)
+    with new.connection() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+    new.close()
+    with file.connection() as first:
+        first.executemany("INSERT INTO t VALUES (?)", [(number,) for number in range(2, 9)])
+        (path.parent / "new").rename(path)
+        for _ in range(2):
+            with file.connection() as second:
+                assert second.execute("SELECT n FROM t").fetchall() == [(1,)]
+        assert len(first.execute("SELECT n FROM t").fetchall()) == 7
+    with file.connection() as second:
+        second.execute("INSERT INTO t VALUES (2)")
+    file.close()
+    with SQLiteFile(path, schema, 1).connection() as last:
+        assert last.execute("SELECT n FROM t").fetchall() == [(1,), (2,)]
+        assert last.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    path.parent.chmod(0o700)
 
 
 def test_threads_in_the_middle_of_their_work_keep_the_old_file(path: Path) -> None:
