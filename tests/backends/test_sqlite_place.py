@@ -201,7 +201,7 @@ def test_a_folder_in_which_others_can_replace_files_is_refused(
 
 
 def test_a_folder_below_a_shared_one_is_the_sites_own(path: Path) -> None:
-    """The volume of a container often belongs to root, who only can change its mode. [T47]"""
+    """The volume of a container often belongs to root, and only root can change its mode. [T47]"""
     path.parent.chmod(0o777)
     try:
         assert "use a new folder below it" in _refusal(path)
