@@ -42,6 +42,7 @@ def service(bus: SecretService, monkeypatch: pytest.MonkeyPatch) -> SecretServic
     """The service with an empty keyring, also for child processes."""
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.address)
     bus.empty()
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.address)  # a new one, if the service had ended
     return bus
 
 

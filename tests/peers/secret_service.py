@@ -36,7 +36,19 @@ class SecretService:
             collection.lock()
 
     def empty(self) -> None:
-        """Remove all entries."""
+        """Remove all entries.
+
+        gnome-keyring 42 has ended by itself at times. The bus then starts it with a locked keyring, and this
+        starts a new bus.
+        """
+        try:
+            self._remove_all()
+        except secretstorage.SecretStorageException:
+            self.__exit__(None, None, None)
+            self._folder = TemporaryDirectory(prefix="bus", ignore_cleanup_errors=True)
+            self.__enter__()
+
+    def _remove_all(self) -> None:
         with self._collection() as collection:
             for item in list(collection.get_all_items()):
                 item.delete()
