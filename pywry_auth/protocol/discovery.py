@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.reach import Network, Reach, network_of, network_of_host
-from pywry_auth.protocol.redaction import reveals
 from pywry_auth.protocol.urls import require_endpoint
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def _read(document: Mapping[str, Any], secrets: Collection[str]) -> ProviderMeta
 
 def _shows(value: object, secrets: Collection[str]) -> bool:
     """Return whether a member of the document shows a long secret; a short one may be a word in a URL."""
+    from pywry_auth.protocol.redaction import reveals  # a program with stored tokens needs no discovery
+
     text = " ".join(value) if isinstance(value, tuple) else str(value)
     return reveals(text, [secret for secret in secrets if len(secret) >= _LONG_SECRET], _LONG_SECRET)
 
