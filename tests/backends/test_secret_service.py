@@ -41,8 +41,10 @@ def bus() -> Iterator[SecretService]:
 def service(bus: SecretService, monkeypatch: pytest.MonkeyPatch) -> SecretService:
     """The service with an empty keyring, also for child processes."""
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.address)
+    if bus.has_ended():
+        bus.restart()
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.address)
     bus.empty()
-    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.address)  # a new one, if the service had ended
     return bus
 
 

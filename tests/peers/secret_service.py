@@ -36,22 +36,27 @@ class SecretService:
             collection.lock()
 
     def empty(self) -> None:
-        """Remove all entries.
-
-        gnome-keyring 42 has ended by itself at times. The bus then starts it with a locked keyring, and this
-        starts a new bus.
-        """
-        try:
-            self._remove_all()
-        except secretstorage.SecretStorageException:
-            self.__exit__(None, None, None)
-            self._folder = TemporaryDirectory(prefix="bus", ignore_cleanup_errors=True)
-            self.__enter__()
-
-    def _remove_all(self) -> None:
+        """Remove all entries."""
         with self._collection() as collection:
             for item in list(collection.get_all_items()):
                 item.delete()
+
+    def has_ended(self) -> bool:
+        """Return whether the service ended by itself, as gnome-keyring 42 has done at times.
+
+        The bus then starts it again with a locked keyring.
+        """
+        try:
+            with self._collection() as collection:
+                return bool(collection.is_locked())
+        except (secretstorage.SecretStorageException, OSError):
+            return True
+
+    def restart(self) -> None:
+        """Start a new service with an empty keyring, on a new bus."""
+        self.__exit__(None, None, None)
+        self._folder = TemporaryDirectory(prefix="bus", ignore_cleanup_errors=True)
+        self.__enter__()
 
     @property
     def names(self) -> list[str]:
