@@ -543,8 +543,8 @@ def _secrets_in(secrets_dir: str | os.PathLike[str] | None, faults: list[str]) -
     """Return the names in a directory, and add settings that cannot be read to ``faults``."""
     if secrets_dir is None:
         return []
-    paths = list(Path(secrets_dir).iterdir())
-    for path in sorted(path for path in paths if path.name.upper() in _known()):
+    paths, known = list(Path(secrets_dir).iterdir()), _known()
+    for path in sorted(path for path in paths if path.name.upper() in known):
         if fault := _secret_fault(path):
             faults.append(f"{path.name.upper()}: {path} {fault}")
     return [path.name for path in paths]

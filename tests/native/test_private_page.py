@@ -45,6 +45,7 @@ def test_a_file_that_is_gone_already_causes_no_error(tmp_path: Path) -> None:
     page = PrivatePage("", tmp_path / "pages")
     path_of(page).unlink()
     page.close()
+    assert list((tmp_path / "pages").iterdir()) == []
 
 
 def test_the_next_login_removes_the_file_of_a_crashed_one_and_no_other(tmp_path: Path) -> None:
