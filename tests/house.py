@@ -62,8 +62,8 @@ _FLASK = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "te
 
 ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "json": ("strict_json.py",),
-    "requests": ("protocol/http.py",),
-    "urllib3": ("protocol/http.py", "protocol/deadline.py"),
+    "requests": ("protocol/http.py", "protocol/connection_failures.py"),
+    "urllib3": ("protocol/http.py", "protocol/connection_failures.py", "protocol/deadline.py"),
     "requests_oauthlib": ("protocol/http.py",),
     "oauthlib": (),
     "joserfc": ("protocol/jws.py", "protocol/client_authentication.py", "testing/identity_provider/*"),

@@ -11,7 +11,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
@@ -23,16 +23,16 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from requests_oauthlib import OAuth2Session
 from urllib3 import PoolManager, Timeout
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
-from urllib3.exceptions import TimeoutError as Urllib3Timeout
+from urllib3.exceptions import HTTPError, NewConnectionError
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.name_lookup import in_helper
+from pywry_auth.protocol.connection_failures import place_of, unreachable
 from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
-from pywry_auth.protocol.redaction import passwords_in, provider_text, reveals, secrets_sent
+from pywry_auth.protocol.redaction import passwords_in, secrets_sent
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 from pywry_auth.strict_json import read_json, without_surrogates
@@ -96,7 +96,7 @@ class ProviderAnswer:
             return self._too_many_requests()
         code = ErrorCode.PROVIDER_UNREACHABLE if self.status >= 500 else ErrorCode.INVALID_RESPONSE
         return AuthenticationError(
-            f"{_place(self.url)} answered with status {self.status} "
+            f"{place_of(self.url)} answered with status {self.status} "
             f"({self._kind()}) instead of {expected}: "
             "check the endpoint's URL, and whether the provider is working.",
             error=code,
@@ -106,8 +106,8 @@ class ProviderAnswer:
         """Return the error for the provider's rate limit (RFC 6585 §4)."""
         seconds = seconds_of(self.retry_after, time.time())
         return AuthenticationError(
-            f"{_place(self.url)} answered with status 429, because this client sends too many requests: try "
-            f"again in {seconds:g} seconds.",
+            f"{place_of(self.url)} answered with status 429, because this client sends too many requests: "
+            f"try again in {seconds:g} seconds.",
             error=ErrorCode.TEMPORARILY_UNAVAILABLE,
             retry_after=seconds,
         )
@@ -284,7 +284,7 @@ class ProviderSession(OAuth2Session):
             retry = not isinstance(failure, ValueError) and (_never_sent(failure) or _again(method))
             if last or not retry or not _pause(attempt, ends):
                 # Outside of the except clause, because the failure could quote a secret.
-                raise _unreachable(url, failure, self.http_options, self._known(url, data, headers or {}))
+                raise unreachable(url, failure, self.http_options, self._known(url, data, headers or {}))
         raise AssertionError("the last attempt returns or raises")
 
     def _known(self, url: str, data: str | None, headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -379,71 +379,3 @@ def _proxies(url: str, options: HTTPOptions, seconds: float) -> dict[str, str]:
 def _trusted(options: HTTPOptions) -> str | bool:
     named = options.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
     return named or True
-
-
-def _place(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-
-def _unreachable(
-    url: str, error: Exception, options: HTTPOptions, secrets: Collection[str]
-) -> AuthenticationError:
-    code, allowed = ErrorCode.PROVIDER_UNREACHABLE, None
-    if isinstance(error, requests.exceptions.SSLError):
-        why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
-    elif isinstance(error, requests.exceptions.ProxyError) and _proxy_timed_out(error):
-        allowed = options.timeout
-        why = f"the proxy did not answer within {allowed:g} s; check PROXY_URL or HTTPS_PROXY"
-    elif isinstance(error, requests.exceptions.ProxyError):
-        why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
-    elif isinstance(error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
-        allowed = options.timeout
-        why = f"no complete answer within {allowed:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
-    elif isinstance(error, ValueError):
-        code, why = (
-            ErrorCode.INVALID_CONFIGURATION,
-            f"{type(error).__name__}; check the URL, the request's headers and PROXY_URL",
-        )
-    elif isinstance(error, (requests.ConnectionError, HTTPError)):
-        why = f"the connection failed ({type(error).__name__}); check the network, the URL and the proxy"
-    else:
-        text = printable(provider_text(str(error), secrets)) or type(error).__name__
-        code, why = ErrorCode.INVALID_CONFIGURATION, f"{text}; check the URL, PROXY_URL and CA_BUNDLE"
-    message = f"{_place(url)} could not be reached: {why}."
-    found = AuthenticationError(message, error=code, timeout=allowed)
-    found.__cause__ = _safe_cause(error, secrets)
-    return found
-
-
-def _safe_cause(error: Exception, secrets: Collection[str]) -> Exception | None:
-    """Return a failure that can be chained, or None if its texts may show a secret."""
-    chain = list(_chain(error))
-    if _quotes(error) or any(reveals(f"{link} {link!r}", secrets) for link in chain):
-        return None
-    for link in chain:
-        if isinstance(link, requests.RequestException):
-            link.request = link.response = None  # the request has the secrets
-    return error
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _proxy_timed_out(error: Exception) -> bool:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(getattr(reason, "original_error", None), Urllib3Timeout)
-
-
-def _quotes(error: Exception) -> bool:
-    """Return whether an error's text may quote a request or an answer.
-
-    Either could contain a token.
-    """
-    reason = error.args[0] if error.args else None
-    return isinstance(error, (ValueError, ProtocolError)) or isinstance(reason, ProtocolError)
