@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.name_lookup import LookupTimedOut
 from pywry_auth.protocol.redaction import provider_text, reveals
 from pywry_auth.protocol.urls import HTTPOptions
+
+# https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+_HAS_EXPIRED, _NOT_YET_VALID, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64
+_REQUIRED = "407 "  # the status "Proxy Authentication Required", in the text of the HTTP library
+_CHECK_ADDRESS = "check the URL's host and port"
+_CHECK_TLS = f"{_CHECK_ADDRESS}, and whether it speaks https"
+_CLOCK = "check this machine's clock"
+_CERTIFICATES: Mapping[int, str] = {
+    _HAS_EXPIRED: f"its TLS certificate has expired: renew it at the server, and {_CLOCK}",
+    _NOT_YET_VALID: f"its TLS certificate is not yet valid: {_CLOCK}",
+    _OTHER_HOST: "its TLS certificate is for another host: check the host in the URL",
+    _OTHER_ADDRESS: "its TLS certificate is for another host: use the host's name in the URL",
+}
+_NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"}
+)
+_BUNDLE_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 def place_of(url: str) -> str:
     """Return a URL without its query, which may contain secrets."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def trusted(options: HTTPOptions) -> str | bool:
+    """Return the file of trusted certificates for a call; True for the usual certificates.
+
+    Args:
+        options: The options of the call.
+    """
+    return _bundle(options)[1] or True
 
 
 def unreachable(
@@ -32,55 +64,238 @@ def unreachable(
         options: The options of the call.
         secrets: The values that the provider or the proxy received; the error does not show them.
     """
-    code, allowed = ErrorCode.PROVIDER_UNREACHABLE, None
-    if isinstance(error, requests.exceptions.SSLError):
-        why = "its TLS certificate was not accepted; name the certificate authority in CA_BUNDLE"
-    elif isinstance(error, requests.exceptions.ProxyError) and _proxy_timed_out(error):
-        allowed = options.timeout
-        why = f"the proxy did not answer within {allowed:g} s; check PROXY_URL or HTTPS_PROXY"
-    elif isinstance(error, requests.exceptions.ProxyError):
-        why = "the proxy did not connect; check PROXY_URL or HTTPS_PROXY"
-    elif isinstance(error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
-        allowed = options.timeout
-        why = f"no complete answer within {allowed:g} s; try again, or raise HTTP_TIMEOUT_SECONDS"
-    elif isinstance(error, ValueError):
-        code, why = (
-            ErrorCode.INVALID_CONFIGURATION,
-            f"{type(error).__name__}; check the URL, the request's headers and PROXY_URL",
-        )
-    elif isinstance(error, (requests.ConnectionError, HTTPError)):
-        why = f"the connection failed ({type(error).__name__}); check the network, the URL and the proxy"
-    else:
-        text = printable(provider_text(str(error), secrets)) or type(error).__name__
-        code, why = ErrorCode.INVALID_CONFIGURATION, f"{text}; check the URL, PROXY_URL and CA_BUNDLE"
-    message = f"{place_of(url)} could not be reached: {why}."
-    found = AuthenticationError(message, error=code, timeout=allowed)
+    cause = _Failure(url, error, options, secrets).cause()
+    message = f"{place_of(url)} could not be reached: {cause.text}."
+    code = ErrorCode.INVALID_CONFIGURATION if cause.configured else ErrorCode.PROVIDER_UNREACHABLE
+    found = AuthenticationError(message, error=code, timeout=cause.timeout)
     found.__cause__ = _safe_cause(error, secrets)
     return found
 
 
+@dataclass(frozen=True)
+class _Cause:
+    """Why there was no answer.
+
+    Args:
+        text: The cause and a remedy.
+        configured: Whether a setting has to change; otherwise a later call may succeed.
+        timeout: The time limit in seconds, if it was reached.
+    """
+
+    text: str
+    configured: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """One failed call; the arguments are those of ``unreachable``."""
+
+    url: str
+    error: Exception
+    options: HTTPOptions
+    secrets: Collection[str]
+
+    def cause(self) -> _Cause:
+        """Return the cause of the failure."""
+        # A proxy's failure has the same kinds of causes below it, so it comes first.
+        for find in (self._proxy, self._tls, self._time, self._connection):
+            if (cause := find()) is not None:
+                return cause
+        if isinstance(self.error, ValueError):
+            return _Cause(
+                f"{type(self.error).__name__}; check the URL, the request's headers and PROXY_URL", True
+            )
+        if isinstance(self.error, (requests.ConnectionError, HTTPError)):
+            return _Cause(
+                f"the connection failed ({type(self.error).__name__}); check the URL and the network"
+            )
+        text = printable(provider_text(str(self.error), self.secrets)) or type(self.error).__name__
+        return _Cause(f"{text}; check the URL, PROXY_URL and CA_BUNDLE", True)
+
+    def _proxy(self) -> _Cause | None:
+        setting = self._proxy_setting()
+        if isinstance(self.error, requests.exceptions.InvalidSchema) and "SOCKS" in str(self.error):
+            return _Cause(
+                f"{setting} names a SOCKS proxy, which needs another package: pip install pysocks", True
+            )
+        unknown = isinstance(self.error, ValueError) and "SOCKS version" in str(self.error)
+        if unknown or _named(self.error, "ProxySchemeUnknown", "InvalidProxyURL", "ProxySchemeUnsupported"):
+            return _Cause(
+                f"{setting} is not the URL of a proxy: write it as http://host:port or socks5://host:port",
+                True,
+            )
+        socks = [type(link).__name__ for link in _links(self.error) if type(link).__module__ == "socks"]
+        if not socks and not isinstance(self.error, requests.exceptions.ProxyError):
+            return None
+        allowed = self.options.timeout
+        if any(_is_time_out(link) for link in _links(self.error)):
+            return _Cause(f"the proxy did not answer within {allowed:g} s; check {setting}", timeout=allowed)
+        if (tls := _tls_fault(self.error, "the proxy's")) is not None:
+            return _Cause(f"{tls} (the proxy is that of {setting})")
+        if "SOCKS5AuthError" in socks or any(_REQUIRED in str(link) for link in _links(self.error)):
+            return _Cause(f"the proxy requires a user and a password: name them in {setting}", True)
+        return _Cause(f"the proxy did not connect; check {setting}")
+
+    def _proxy_setting(self) -> str:
+        """Return the name of the setting that chose the proxy."""
+        if self.options.proxy_url:
+            return "PROXY_URL"
+        names = [spelling for name in ("https_proxy", "all_proxy") for spelling in (name, name.upper())]
+        return next((name for name in names if os.environ.get(name)), "PROXY_URL or HTTPS_PROXY")
+
+    def _tls(self) -> _Cause | None:
+        if (bundle := self._bundle_fault()) is not None:
+            return _Cause(bundle, True)
+        fault = _tls_fault(self.error, "its")
+        return None if fault is None else _Cause(fault)
+
+    def _bundle_fault(self) -> str | None:
+        """Return what is wrong with the file of trusted certificates, if the call failed because of it."""
+        if urlsplit(self.url).scheme != "https":
+            return None
+        variable, path = _bundle(self.options)
+        tls = isinstance(self.error, requests.exceptions.SSLError) or type(self.error) is OSError
+        if not path or not tls:
+            return None
+        if not os.path.isdir(path):
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+            except ssl.SSLError:
+                why = "which contains no certificate in PEM form"
+            except OSError as error:
+                why = f"which cannot be read ({error.strerror or type(error).__name__})"
+            else:
+                return None
+        elif not any(name.endswith(".0") for name in os.listdir(path)):
+            why = "a folder without the links that 'openssl rehash' makes: name a file"
+        else:
+            return None
+        return f"{variable} is {printable(path)}, {why}"
+
+    def _time(self) -> _Cause | None:
+        allowed = self.options.timeout
+        if not isinstance(self.error, (requests.Timeout, ReadTimeoutError, TimeoutError)):
+            return None
+        if any(isinstance(link, LookupTimedOut) for link in _links(self.error)):
+            return _Cause(
+                f"its name was not resolved within {allowed:g} s; check the network and its DNS servers",
+                timeout=allowed,
+            )
+        if isinstance(self.error, requests.ConnectTimeout):
+            return _Cause(
+                f"no connection within {allowed:g} s; check the URL, the network and the proxy",
+                timeout=allowed,
+            )
+        return _Cause(
+            f"no complete answer within {allowed:g} s; try again, or raise HTTP_TIMEOUT_SECONDS",
+            timeout=allowed,
+        )
+
+    def _connection(self) -> _Cause | None:
+        for link in _links(self.error):
+            if isinstance(link, socket.gaierror):
+                return _Cause(
+                    "its name could not be resolved; check the URL's host, the network and the proxy"
+                )
+            if isinstance(link, ConnectionRefusedError):
+                return _Cause(f"nothing accepts connections there; {_CHECK_ADDRESS}")
+            if isinstance(link, OSError) and link.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                return _Cause("there is no route to it; check the network, the VPN and the proxy")
+            if isinstance(link, (ConnectionResetError, BrokenPipeError)):
+                return _Cause(f"it closed the connection without an answer; try again, or {_CHECK_ADDRESS}")
+        return None
+
+
+def _bundle(options: HTTPOptions) -> tuple[str, str]:
+    """Return the setting that names trusted certificates, and its value; empty without one."""
+    if options.ca_bundle:
+        return "CA_BUNDLE", options.ca_bundle
+    return next(((name, value) for name in _BUNDLE_VARIABLES if (value := os.environ.get(name))), ("", ""))
+
+
+def _tls_fault(error: Exception, whose: str) -> str | None:
+    """Return the cause of a TLS failure, or None for another failure.
+
+    Args:
+        error: The failure.
+        whose: The owner of the certificate, as a possessive pronoun.
+    """
+    for link in _links(error):
+        if isinstance(link, ssl.SSLCertVerificationError):
+            unknown = "its TLS certificate is from an unknown authority: name that authority in CA_BUNDLE"
+            return _CERTIFICATES.get(link.verify_code, unknown).replace("its", whose, 1)
+        if isinstance(link, ssl.SSLEOFError):
+            return f"it closed the TLS connection; {_CHECK_TLS}"
+        if isinstance(link, ssl.SSLError):
+            return _handshake_fault(link.reason or "")
+        if _named(link, "CertificateError"):
+            return _CERTIFICATES[_OTHER_HOST].replace("its", whose, 1)
+    return None
+
+
+def _handshake_fault(reason: str) -> str:
+    """Return the cause of a failed TLS handshake.
+
+    Args:
+        reason: OpenSSL's name of the reason.
+    """
+    if reason in _NOT_TLS:
+        return f"it does not use TLS on that port; {_CHECK_TLS}"
+    if "CERTIFICATE" in reason:
+        return "it requires a TLS certificate of the client, which this package cannot send"
+    if any(word in reason for word in ("PROTOCOL", "CIPHER", "DH_KEY", "LEGACY")):
+        return f"it has no TLS version or cipher in common with this machine ({reason}); update the server"
+    if "HANDSHAKE_FAILURE" in reason:
+        return (
+            "it refused the TLS handshake: no cipher is in common, or it requires a certificate of the client"
+        )
+    return f"the TLS handshake failed ({reason or 'for an unknown reason'}); {_CHECK_TLS}"
+
+
+def _is_time_out(error: BaseException) -> bool:
+    # In some versions, the error for a refused connection is a kind of time-out.
+    return isinstance(error, Urllib3Timeout) and not isinstance(error, NewConnectionError)
+
+
+def _named(error: BaseException, *names: str) -> bool:
+    """Return whether an error, or one below it, has one of the class names."""
+    return any(type(link).__name__ in names for link in _links(error))
+
+
+def _links(error: BaseException) -> Iterator[BaseException]:
+    """Return an error and all that are below it.
+
+    The HTTP libraries put the cause in ``__cause__``, ``__context__``, ``reason``, ``original_error`` or the
+    arguments.
+    """
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if link in seen:
+            continue
+        seen.append(link)
+        yield link
+        below = (
+            *link.args,
+            getattr(link, "reason", None),
+            getattr(link, "original_error", None),
+            link.__cause__,
+            link.__context__,
+        )
+        waiting += [found for found in below if isinstance(found, BaseException)]
+
+
 def _safe_cause(error: Exception, secrets: Collection[str]) -> Exception | None:
     """Return a failure that can be chained, or None if its texts may show a secret."""
-    chain = list(_chain(error))
+    chain = list(_links(error))
     if _quotes(error) or any(reveals(f"{link} {link!r}", secrets) for link in chain):
         return None
     for link in chain:
         if isinstance(link, requests.RequestException):
             link.request = link.response = None  # the request has the secrets
     return error
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _proxy_timed_out(error: Exception) -> bool:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(getattr(reason, "original_error", None), Urllib3Timeout)
 
 
 def _quotes(error: Exception) -> bool:

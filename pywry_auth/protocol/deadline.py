@@ -29,9 +29,19 @@ from pywry_auth.protocol.reach import EVERYWHERE, Network, network_of
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+IDLE_SECONDS = 30.0
+"""Seconds after which an unused connection is closed instead of used again."""
+
 _ADDRESS_SECONDS = 3.05  # longer than one retransmitted SYN; then another address may work
 _LOOPBACK = "127.0.0.1"
 _SOCKS4 = 1  # the number of this version in PySocks
+# These clocks go on while a laptop sleeps. The monotonic clock of Linux does not.
+_AWAKE_OR_ASLEEP = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
+
+def seconds_since_boot() -> float:
+    """Return a time in seconds that never goes back, and that includes the time of a sleep."""
+    return time.monotonic() if _AWAKE_OR_ASLEEP is None else time.clock_gettime(_AWAKE_OR_ASLEEP)
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -141,14 +151,22 @@ class _Connecting(_Deadline, HTTPConnection):  # type: ignore[misc]  # the class
     The parent class allows the whole time for each address, and does not count the name look-up.
     """
 
+    _used_at = 0.0
+
     @property
     def is_connected(self) -> bool:
         """Whether the pool may use the open connection for this call.
 
-        Another call may have opened it, under another rule.
+        Another call may have opened it, under another rule. A router or a VPN may have forgotten an idle
+        connection without telling either end, and a call on it would then wait for its whole time limit.
         """
         permitted = not self.peer or network_of(self.peer) in _rule.networks
-        return permitted and super().is_connected
+        recent = seconds_since_boot() - self._used_at < IDLE_SECONDS
+        return permitted and recent and super().is_connected
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._used_at = seconds_since_boot()  # an answer takes seconds, so the time of the request is enough
+        super().request(*args, **kwargs)
 
     def _new_conn(self) -> socket.socket:
         usual, allowed = self._place(), self.timeout

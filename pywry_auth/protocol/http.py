@@ -28,7 +28,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.name_lookup import in_helper
-from pywry_auth.protocol.connection_failures import place_of, unreachable
+from pywry_auth.protocol.connection_failures import place_of, trusted, unreachable
 from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
@@ -36,9 +36,11 @@ from pywry_auth.protocol.redaction import passwords_in, secrets_sent
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 from pywry_auth.strict_json import read_json, without_surrogates
+from pywry_auth.version import __version__
 
 MAX_ANSWER_BYTES = 1 << 20
 _ATTEMPTS = 3
+_USER_AGENT = f"pywry-auth/{__version__}"
 _MEDIA_TYPES = frozenset(
     {f"application/{name}" for name in ("json", "problem+json", "xml", "jwt", "octet-stream")}
     | {"application/jwk-set+json", "application/x-www-form-urlencoded"}
@@ -194,6 +196,7 @@ class ProviderSession(OAuth2Session):
         self._reach = EVERYWHERE
         self.trust_env = False  # otherwise ~/.netrc would replace the Authorization header
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.headers["User-Agent"] = _USER_AGENT  # some firewalls refuse the name of the HTTP library
         for scheme in ("https://", "http://"):
             self.mount(scheme, _transport.adapter())
 
@@ -229,7 +232,7 @@ class ProviderSession(OAuth2Session):
             "allow_redirects": False,
             "proxies": proxies,
             "timeout": _without(timeout, time.monotonic() - begun),
-            "verify": _trusted(self.http_options),
+            "verify": trusted(self.http_options),
         }
         try:
             with only_to(self._reach.networks):
@@ -374,8 +377,3 @@ def _proxies(url: str, options: HTTPOptions, seconds: float) -> dict[str, str]:
         return {}
     # macOS compares the exceptions of its settings with the address of the host, and so looks it up.
     return dict(in_helper(("proxy", parts.scheme, parts.netloc), lambda: get_environ_proxies(url), seconds))
-
-
-def _trusted(options: HTTPOptions) -> str | bool:
-    named = options.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-    return named or True

@@ -16,7 +16,6 @@ from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.options import ProviderKeywords
 from pywry_auth.strict_json import write_json
-from pywry_auth.version import __version__
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderAnswer
@@ -31,7 +30,6 @@ _DEVICE = "/login/device/code"
 _HEADERS = {
     "Accept": "application/vnd.github+json",
     "X-GitHub-Api-Version": "2022-11-28",
-    "User-Agent": f"pywry_auth/{__version__}",
 }
 _MAY_READ_ADDRESSES = {"user:email", "user"}
 _NO_REPLY = "@users.noreply."

@@ -31,11 +31,24 @@ class TLSFiles:
     key: Path
 
 
-def make_tls_files(directory: Path) -> TLSFiles:
-    """Create an authority and a server certificate; return the paths in ``directory``."""
+def make_tls_files(
+    directory: Path,
+    *,
+    begins: datetime.timedelta = datetime.timedelta(hours=-1),
+    ends: datetime.timedelta = _LIFETIME,
+    host: str = "",
+) -> TLSFiles:
+    """Create an authority and a server certificate; return the paths in ``directory``.
+
+    Args:
+        directory: The folder of the files.
+        begins: The time from now at which the server certificate becomes valid.
+        ends: The time from now at which the server certificate expires.
+        host: The only name in the server certificate; empty means the loopback names.
+    """
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = _authority(ca_key)
-    server = _server(server_key, ca, ca_key)
+    server = _server(server_key, ca, ca_key, (begins, ends), host)
     files = TLSFiles(directory / "ca.pem", directory / "server.pem", directory / "server.key")
     files.ca.write_bytes(ca.public_bytes(Encoding.PEM))
     files.cert.write_bytes(server.public_bytes(Encoding.PEM))
@@ -53,14 +66,19 @@ def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
 
 
 def _server(
-    key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey,
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    valid: tuple[datetime.timedelta, datetime.timedelta],
+    host: str,
 ) -> x509.Certificate:
     loopback = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")]
-    builder = _begin(_name("localhost"), ca.subject, key.public_key(), ca_key.public_key())
+    usual = [*map(x509.DNSName, ("localhost", "*.pywry.test")), *loopback]
+    builder = _begin(_name("localhost"), ca.subject, key.public_key(), ca_key.public_key(), valid)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    names = x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", "*.pywry.test")), *loopback])
+    names = x509.SubjectAlternativeName([x509.DNSName(host)] if host else usual)
     return builder.add_extension(names, critical=False).sign(ca_key, hashes.SHA256())
 
 
@@ -69,11 +87,12 @@ def _begin(
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
     issuer_key: ec.EllipticCurvePublicKey,
+    valid: tuple[datetime.timedelta, datetime.timedelta] = (datetime.timedelta(hours=-1), _LIFETIME),
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + _LIFETIME)
+    builder = builder.not_valid_before(now + valid[0]).not_valid_after(now + valid[1])
     # OpenSSL's strict mode (Python 3.13's default) requires both identifiers (RFC 5280 §4.2.1.1, §4.2.1.2).
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     return builder.add_extension(

@@ -21,10 +21,12 @@ from urllib3.util import connection as urllib3_connection
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy
-from pywry_auth.protocol import http
+from pywry_auth.protocol import deadline, http
+from pywry_auth.protocol.deadline import IDLE_SECONDS
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import MAX_ANSWER_BYTES, ProviderAnswer, ProviderSession, close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions
+from pywry_auth.version import __version__
 from tests.peers.tls import TLSFiles, make_tls_files
 from tests.protocol.issuer import one_after_the_other
 from tests.protocol.refusal import everything_told
@@ -402,6 +404,39 @@ def test_connections_are_reused_and_a_closed_one_is_noticed(serve: Serve) -> Non
     assert [request.connection for request in server.requests("/token")] == [2]
 
 
+@pytest.mark.parametrize(("seconds", "connections"), [(IDLE_SECONDS - 1, 1), (IDLE_SECONDS, 2)])
+def test_a_connection_that_was_idle_for_long_is_not_used_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, seconds: float, connections: int
+) -> None:
+    """A router may have forgotten it without a word to either end. [P26]"""
+    server = serve(lambda request: Answer({}))
+    assert call(server.url).status == 200
+    later = time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
+    monkeypatch.setattr(deadline, "seconds_since_boot", lambda: later)
+    assert call(f"{server.url}/token", "POST", "code=c").status == 200
+    assert server.connections == connections
+
+
+def test_an_idle_connection_through_a_proxy_is_not_used_again(
+    tls_files: TLSFiles, tunnel: Callable[[ScriptedServer], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(lambda request: Answer({}), tls_context(tls_files)) as server:
+        options = {"proxy_url": tunnel(server), "ca_bundle": str(tls_files.ca)}
+        for later in (0.0, 0.0, 2 * IDLE_SECONDS):
+            now = time.clock_gettime(time.CLOCK_BOOTTIME) + later
+            monkeypatch.setattr(deadline, "seconds_since_boot", lambda now=now: now)
+            assert call(f"https://localhost.:{server.port}/", **options).status == 200
+        assert server.connections == 2
+
+
+def test_every_call_names_this_package(serve: Serve) -> None:
+    """Some firewalls refuse the default name of the HTTP library. [N13]"""
+    server = serve(lambda request: Answer({}))
+    for method, data in (("GET", None), ("POST", "code=c"), ("DELETE", "{}")):
+        call(server.url, method, data)
+    assert {request.headers["user-agent"] for request in server.received} == {f"pywry-auth/{__version__}"}
+
+
 def test_closing_idle_connections_leaves_the_client_usable(serve: Serve) -> None:
     server = serve(lambda request: Answer({}))
     with ProviderSession(HTTPOptions()) as session:
@@ -731,7 +766,7 @@ def test_a_refused_connection_is_no_time_out() -> None:
     gate, url = _gate(), f"http://127.0.0.1:{free_port()}"
     with ProviderSession(HTTPOptions(timeout=0.05), gate) as session:
         for _ in range(4):
-            with pytest.raises(AuthenticationError, match="the connection failed") as caught:
+            with pytest.raises(AuthenticationError, match="nothing accepts connections there") as caught:
                 session.call("POST", url)
             assert caught.value.timeout is None
 
@@ -839,7 +874,7 @@ def test_repeated_time_outs_of_a_resolver_stop_the_calls(silent: SilentResolver)
     """They occupy threads like those of a silent provider. [T44, T57]"""
     with ProviderSession(HTTPOptions(timeout=0.05), _gate()) as session:
         for _ in range(3):
-            with pytest.raises(AuthenticationError, match="no complete answer"):
+            with pytest.raises(AuthenticationError, match="its name was not resolved"):
                 session.call("POST", "https://slow.example.com")
         with pytest.raises(ProviderBusy):
             session.call("POST", "https://slow.example.com")

@@ -99,7 +99,7 @@ def test_api_calls_have_the_recommended_headers(github: GitHub) -> None:
         (request,) = github.requests(path)
         assert request.headers["accept"] == "application/vnd.github+json"
         assert request.headers["x-github-api-version"] == "2022-11-28"
-        assert request.headers["user-agent"].startswith("pywry_auth/")
+        assert request.headers["user-agent"].startswith("pywry-auth/")
 
 
 def test_a_website_signs_in_and_out(github: GitHub) -> None:
