@@ -79,7 +79,7 @@ def _web() -> None:
             _gunicorn(listening, folder, _environment(provider.issuer, client, folder)) as server,
         ):
             _await_answer(site)
-            print(_instructions(site), flush=True)
+            show(_instructions(site))
             if has_browser(os.environ, sys.platform):
                 open_browser(f"{site}/")
             while server.poll() is None:
@@ -91,6 +91,12 @@ def _require_gunicorn() -> None:
     if sys.platform == "win32":
         raise AuthenticationError(
             "The demo's web server does not run on Windows: use WSL, or try pywry-auth demo --native.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
+    if getattr(sys, "frozen", False):
+        raise AuthenticationError(
+            "The demo's web server needs a Python interpreter, and this program is a bundle without one: "
+            "install pywry-auth with pip, or try pywry-auth demo --native.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     if find_spec("gunicorn") is None:

@@ -6,11 +6,12 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.models import AuthFlowResult
+from pywry_auth.native.terminal import write_line
 
 
 def show(text: str) -> None:
@@ -24,7 +25,7 @@ def show(text: str) -> None:
     Raises:
         AuthenticationError: Standard output cannot be written, for example because the disk is full.
     """
-    if sys.stdout is None:
+    if sys.stdout is None or sys.stdout.closed:
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
@@ -39,11 +40,13 @@ def show(text: str) -> None:
 def complain(text: str) -> None:
     """Print a sentence to standard error, after the program's name.
 
+    If standard error is gone, the exit code of the command still reports the failure.
+
     Args:
         text: The sentence.
     """
-    if sys.stderr is not None:  # print() would take standard output instead
-        print(f"pywry-auth: {text}", file=sys.stderr)
+    with suppress(OSError, ValueError):
+        write_line(sys.stderr, f"pywry-auth: {text}")
 
 
 def describe(result: AuthFlowResult) -> str:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import urlsplit
+
+from pywry_auth.native.child_environment import without_bundle
+from pywry_auth.native.terminal import write_line
 
 Notify = Callable[[str], object]
 """Receives, once in each login, the address and instructions for the user."""
@@ -22,10 +28,15 @@ def print_to_stderr(message: str) -> None:
     """Write a message for the user to standard error.
 
     Standard output belongs to the program.
+
+    Args:
+        message: The message.
+
+    Raises:
+        OSError: Standard error is gone, for example because its terminal was closed.
+        ValueError: The program has closed standard error.
     """
-    # A program without a console has no stderr, and print would take stdout for it.
-    if sys.stderr is not None:
-        print(message, file=sys.stderr, flush=True)
+    write_line(sys.stderr, message)
 
 
 def has_browser(environ: Mapping[str, str], platform: str) -> bool:
@@ -66,43 +77,82 @@ def instructions(url: str, redirect_uri: str, *, opening: bool, remote: bool) ->
         lead = "To sign in, open this address in a browser on this machine:"
     lines = [lead, "", f"    {url}", ""]
     if remote and not opening:
-        port = urlsplit(redirect_uri).port
+        parts = urlsplit(redirect_uri)
+        host, port = "[::1]" if parts.hostname == "::1" else "127.0.0.1", parts.port
         lines += [
             "To use a browser on your own machine, first open a tunnel from there:",
             "",
-            f"    ssh -L {port}:127.0.0.1:{port} <this machine>",
+            f"    ssh -L {port}:{host}:{port} <this machine>",
             "",
         ]
     return "\n".join(lines)
 
 
-def open_browser(url: str) -> None:
+def open_browser(url: str, on_failure: Callable[[], object] | None = None) -> None:
     """Open the system browser in the background.
 
     There is no result, because it cannot be known whether a browser has opened.
 
     Args:
         url: The address to open.
+        on_failure: Called in another thread if it is certain that no browser was opened.
     """
     # Finding a browser runs programs, and opening one may block until the user closes it.
-    threading.Thread(target=_open, args=(url,), name="pywry-auth-browser", daemon=True).start()
+    threading.Thread(target=_open, args=(url, on_failure), name="pywry-auth-browser", daemon=True).start()
 
 
-def _open(url: str) -> None:
+def _open(url: str, on_failure: Callable[[], object] | None) -> None:
     try:
-        browser = webbrowser.get()
-        text = browser.basename in _TEXT_BROWSERS
-        if text and not (sys.stdin.isatty() and sys.stdout.isatty()):
-            _logger.info("%s needs a terminal, so no browser was opened", browser.basename)
-        elif os.name == "posix" and not text and isinstance(browser, _COMMANDS):
-            _start([browser.name, *(argument.replace("%s", url) for argument in browser.args)])
-        else:
-            browser.open(url)
+        opened = any(_opens(browser, url) for browser in _browsers())
     except Exception as error:  # noqa: BLE001 - a registered browser may raise anything, and the user has the URL
         _logger.info("no browser could be opened: %s", type(error).__name__)  # its text may contain the URL
+        opened = False
+    if not opened and on_failure is not None:
+        on_failure()
 
 
-_COMMANDS = (webbrowser.GenericBrowser, webbrowser.UnixBrowser)
+def _browsers() -> Iterator[webbrowser.BaseBrowser]:
+    """Yield the user's browsers in their order; the first may be missing on this machine."""
+    for name in (None, *os.environ.get("BROWSER", "").split(os.pathsep), "xdg-open"):
+        with suppress(webbrowser.Error):
+            if name != "":
+                yield webbrowser.get(name)
+
+
+def _opens(browser: webbrowser.BaseBrowser, url: str) -> bool:
+    """Open a browser, and return whether it was there."""
+    command = _command_of(browser, url) if os.name == "posix" else None
+    if command is None:
+        browser.open(url)
+        return True
+    if shutil.which(command[0]) is None:
+        _logger.info("%s is not installed", os.path.basename(command[0]))
+        return False
+    if os.path.basename(command[0]) not in _TEXT_BROWSERS:
+        _start(command)
+        return True
+    if not _in_terminal():
+        _logger.info("%s needs a terminal, so it was not opened", browser.basename)
+        return False
+    subprocess.run(command, env=without_bundle(os.environ), check=False)  # noqa: S603 - as in _start
+    return True
+
+
+def _command_of(browser: webbrowser.BaseBrowser, url: str) -> list[str] | None:
+    """Return the command that opens a browser, or None for a browser that is no command."""
+    name = browser.name
+    if isinstance(browser, webbrowser.Konqueror):
+        return [name, *(["openURL"] if name == "kfmclient" else []), url]
+    if not isinstance(browser, (webbrowser.GenericBrowser, webbrowser.UnixBrowser)):
+        return None
+    # BROWSER may have arguments without %s, which the standard library takes for a part of the name.
+    words = [name] if shutil.which(name) else shlex.split(name)
+    return [*words, *(argument.replace("%s", url) for argument in browser.args)]
+
+
+def _in_terminal() -> bool:
+    # A program without a console has neither stream.
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def _start(command: list[str]) -> None:
@@ -112,6 +162,7 @@ def _start(command: list[str]) -> None:
     """
     subprocess.run(  # noqa: S603 - the user's own browser; the URL is an argument, which no shell parses
         ["/bin/sh", "-c", '"$@" &', "sh", *command],
+        env=without_bundle(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -11,8 +11,10 @@ from pathlib import Path
 from pywry_auth.backends.file_locks import FileLocks, default_folder
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
+from pywry_auth.native.window import tell
 
 _PAUSE = 0.1  # seconds; no operating system reports that a file was unlocked
+_WAITING = "Another process of this program waits for you to sign in. This one continues afterwards."
 _STILL_WAITING = "Another process of this program still waits for the user: sign in there, or end it."
 
 
@@ -49,9 +51,7 @@ def login_turn(
     try:
         while (handle := locks.take(name, wait=False)) is None:
             if not waited:
-                notify(
-                    "Another process of this program waits for you to sign in. This one continues afterwards."
-                )
+                tell(notify, _WAITING)
             if cancelled.wait(_PAUSE):
                 raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
             waited = time.monotonic() - began

@@ -88,3 +88,27 @@ def call_back(name: str, callback: Callable[_P, _T], *arguments: _P.args, **name
         raise AuthenticationError(
             f"{name} raised {type(error).__name__}, so the user cannot be asked to sign in."
         ) from error
+
+
+def tell(notify: Callable[[str], object], message: str) -> Exception | None:
+    """Give the user a message, and return the error if that failed.
+
+    The message is only a help, so a terminal that is gone does not end a login.
+
+    Args:
+        notify: Receives the message.
+        message: The message.
+
+    Raises:
+        AuthenticationError: ``notify`` raised it to end the login.
+    """
+    try:
+        notify(message)
+    except AuthenticationError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the program's own function may raise anything
+        # A terminal that is gone is no warning: without a handler, logging would write to the same terminal.
+        level = logging.INFO if isinstance(error, (OSError, ValueError)) else logging.WARNING
+        _logger.log(level, "notify raised %s", type(error).__name__)  # its text may contain the URL
+        return error
+    return None

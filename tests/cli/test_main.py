@@ -143,6 +143,16 @@ def test_a_complaint_never_goes_to_standard_output() -> None:
     assert (run.returncode, run.stdout) == (1, b"")
 
 
+def test_a_complaint_that_cannot_be_written_causes_no_traceback() -> None:
+    """The exit code still reports the failure."""
+    program = (
+        "import sys; sys.stderr.close(); from pywry_auth.cli.main import main; sys.exit(main(['login']))"
+    )
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, env=environment({}), stdout=subprocess.PIPE, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (1, b"")
+
+
 @pytest.fixture
 def complaint(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Complaint:
     return Complaint(monkeypatch, capsys)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pywry_auth.cli.main import main
 from tests.cli.program import started
 from tests.cli.web_demo import web_demo
 from tests.peers.web_server import Visitor, children_of
@@ -98,6 +99,15 @@ def test_the_browser_that_the_environment_names_is_opened(tmp_path: Path) -> Non
     browser.chmod(0o755)
     with web_demo(tmp_path / "tmp", BROWSER=str(browser)) as demo, opened.open() as seen:
         assert seen.read() == f"{demo.site}/\n"
+
+
+def test_a_bundled_program_cannot_start_the_demos_web_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its ``sys.executable`` is the program itself, not an interpreter."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert main(["demo"]) == 1
+    assert "needs a Python interpreter" in capsys.readouterr().err
 
 
 def test_without_gunicorn_the_demo_names_the_package_to_install(tmp_path: Path) -> None:

@@ -48,6 +48,13 @@ def test_the_instructions_have_the_address_on_a_line_of_its_own() -> None:
             assert ("    ssh -L 8400:127.0.0.1:8400 <this machine>" in lines) is (remote and not opening)
 
 
+def test_the_tunnel_leads_to_the_address_that_listens() -> None:
+    text = instructions(URL, "http://[::1]:8400/callback", opening=False, remote=True)
+    assert "    ssh -L 8400:[::1]:8400 <this machine>" in text.splitlines()
+    text = instructions(URL, "http://localhost:8400/callback", opening=False, remote=True)
+    assert "    ssh -L 8400:127.0.0.1:8400 <this machine>" in text.splitlines()
+
+
 def test_a_remote_user_is_recognised() -> None:
     assert is_remote({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"})
     assert not is_remote({"SSH_CONNECTION": "", "DISPLAY": ":0"})
@@ -177,6 +184,95 @@ webbrowser.register("odd", None, Odd("odd"), preferred=True)
 """
     run = run_opener("", tmp_path, prelude)
     assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "asked ", 0)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        "{missing}:{browser}",
+        "{missing} --new %s &::{browser} %s &",
+        "{lynx}:{browser}",  # a text browser, without a terminal
+        "'{browser}' %s",
+    ],
+)
+def test_the_first_browser_that_can_be_opened_is_opened(tmp_path: Path, entries: str) -> None:
+    """BROWSER may list several commands."""
+    os.mkfifo(tmp_path / "witness")
+    seen = subprocess.Popen(["cat", tmp_path / "witness"], stdout=subprocess.PIPE, text=True)
+    browser, lynx = make_browser(tmp_path / "some-browser"), make_browser(tmp_path / "lynx")
+    missing = str(tmp_path / "missing")
+    run = run_opener(entries.format(missing=missing, browser=browser, lynx=lynx), tmp_path)
+    assert seen.communicate(timeout=PATIENCE)[0] == URL
+    assert (run.stdout, run.stderr, run.returncode) == ("opened\n", "", 0)
+
+
+def test_a_browser_command_may_have_arguments_without_a_place_for_the_address(tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    os.mkfifo(witness)
+    browser = tmp_path / "some-browser"
+    browser.write_text('#!/bin/sh\nprintf "%s|%s" "$1" "$2" > "$WITNESS"\n')
+    browser.chmod(0o755)
+    with subprocess.Popen(["cat", witness], stdout=subprocess.PIPE, text=True) as seen:
+        run_opener(f"{browser} --private", tmp_path)
+        assert seen.communicate(timeout=PATIENCE)[0] == f"--private|{URL}"
+
+
+@pytest.mark.parametrize(("terminal", "earlier"), [(False, ""), (True, "/opt/own/lib")])
+def test_the_browser_of_a_frozen_program_gets_the_users_libraries(
+    tmp_path: Path, terminal: bool, earlier: str
+) -> None:
+    """A text browser does too, and the program's own environment stays as it is."""
+    witness = tmp_path / "witness"
+    os.mkfifo(witness)
+    browser = tmp_path / ("lynx" if terminal else "some-browser")
+    browser.write_text('#!/bin/sh\nprintf %s "${LD_LIBRARY_PATH-unset}" > "$WITNESS"\n')
+    browser.chmod(0o755)
+    prelude = "sys.frozen, sys._MEIPASS = True, '/bundle'; os.environ['LD_LIBRARY_PATH'] = '/bundle/lib'"
+    if earlier:
+        prelude += f"; os.environ['LD_LIBRARY_PATH_ORIG'] = {earlier!r}"
+    if terminal:
+        prelude += "; sys.stdin.isatty = sys.stdout.isatty = lambda: True"
+    with subprocess.Popen(["cat", witness], stdout=subprocess.PIPE, text=True) as seen:
+        run = run_opener(str(browser), tmp_path, prelude)
+        assert seen.communicate(timeout=PATIENCE)[0] == (earlier or "unset"), run.stderr
+
+
+FAILED = """
+import sys, threading
+from pywry_auth.native.browser import open_browser
+failed = threading.Event()
+{prelude}
+open_browser("http://127.0.0.1/", failed.set)
+for thread in threading.enumerate():
+    if thread.name == "pywry-auth-browser":
+        thread.join(10)
+print(failed.is_set())
+"""
+
+
+@pytest.mark.parametrize(
+    ("browser", "prelude", "failed"),
+    [
+        ("/missing/browser", "", True),
+        ("true", "", False),
+        ("lynx", "sys.stdout.isatty = lambda: True; sys.stdin.close()", True),
+    ],
+)
+def test_a_browser_that_certainly_did_not_open_is_reported(
+    tmp_path: Path, browser: str, prelude: str, failed: bool
+) -> None:
+    (tmp_path / "lynx").symlink_to("/bin/true")
+    (tmp_path / "true").symlink_to("/bin/true")
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FAILED.format(prelude=prelude)],
+        env={"PATH": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path), "BROWSER": browser},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 3,
+        check=False,
+    )
+    assert (run.stdout, run.stderr, run.returncode) == (f"{failed}\n", "", 0)
 
 
 def test_a_machine_without_a_browser_causes_no_error(tmp_path: Path) -> None:
