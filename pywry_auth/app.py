@@ -271,4 +271,6 @@ def _flow_options(settings: OAuth2Settings | None) -> dict[str, Any]:
         "use_pkce": settings.use_pkce,
         "open_browser": settings.open_browser,
         "redirect_ports": settings.redirect_port,
+        "redirect_host": settings.redirect_host,
+        "redirect_path": settings.redirect_path,
     }

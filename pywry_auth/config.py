@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.loopback import HOST, PATH, refused_path
 from pywry_auth.private_files import change_fault, folder_fault, read_fault, read_regular
 
 _logger = logging.getLogger("pywry_auth.config")
@@ -32,6 +33,7 @@ _NEW_KEY = (
     'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
 _MOST = 1 << 20  # bytes of a file with settings
+_MOST_PORTS = 100  # entries of a list
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -61,18 +63,29 @@ def _pairs(value: object) -> object:
 
 
 def _ports(value: object) -> object:
-    """Read ``8400``, ``8400-8410`` or ``0`` as ports in order."""
+    """Read ``8400``, ``8400-8410``, a list of both such as ``8400,8500-8502``, or ``0`` as ports in order."""
     if not isinstance(value, (str, int)):
         return value
-    first, dash, last = str(value).partition("-")
-    try:
-        lowest, highest = int(first), int(last if dash else first)
-    except ValueError:
-        lowest, highest = 0, -1
+    entries = str(value).split(",")
+    if len(entries) > _MOST_PORTS:
+        raise ValueError(f"name at most {_MOST_PORTS} ports and ranges")
+    # A port that is named twice is tried once.
+    return tuple(dict.fromkeys(port for entry in entries for port in _ports_in(entry.strip())))
+
+
+def _ports_in(entry: str) -> range:
+    numbers = re.fullmatch("([0-9]{1,5})(?:-([0-9]{1,5}))?", entry)
+    lowest, highest = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (0, -1)
     # Compare before the range becomes a tuple, which could fill the memory.
-    if not 0 <= lowest <= highest <= 65535:
-        raise ValueError("write a port, a range such as 8400-8410, or 0 for any free port")
-    return tuple(range(lowest, highest + 1))
+    if not 0 <= lowest <= highest <= 65535 or (lowest == 0 and highest):
+        raise ValueError("write ports and ranges such as 8400,8500-8510, or 0 for any free port")
+    return range(lowest, highest + 1)
+
+
+def _redirect_path(path: str) -> str:
+    if refusal := refused_path(path):
+        raise ValueError(refusal)
+    return path
 
 
 def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
@@ -96,6 +109,7 @@ SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
 EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]
 RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
+RedirectPath = Annotated[str, AfterValidator(_redirect_path)]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86400 * 3650, allow_inf_nan=False)]
 Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")]
@@ -212,8 +226,22 @@ class OAuth2Settings(_Section):
     )
     redirect_port: Ports = Field(
         default=(0,),
-        description="The loopback port of a program's callback: 0 for any free port, a port, or a range.",
-        examples=["8400-8410"],
+        description=(
+            "The loopback port of a program's redirect URI: 0 for any free port, or ports and ranges that "
+            "are tried in order."
+        ),
+        examples=["8400,8500-8510"],
+    )
+    redirect_path: RedirectPath = Field(
+        default=PATH,
+        description="The path of a program's redirect URI, exactly as it is registered at the provider.",
+    )
+    redirect_host: Literal["127.0.0.1", "localhost", "[::1]"] = Field(
+        default=HOST,
+        description=(
+            "The host of a program's redirect URI, as it is registered at the provider: `127.0.0.1`, "
+            "`[::1]`, or `localhost`, with which the program listens on both address families."
+        ),
     )
     open_browser: bool = Field(
         default=True,

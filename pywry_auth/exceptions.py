@@ -60,7 +60,11 @@ class AuthenticationError(Exception):
 
 
 class AuthFlowTimeout(AuthenticationError):
-    """The user did not sign in within ``timeout`` seconds."""
+    """The user did not sign in within ``timeout`` seconds.
+
+    If a response with an error but without the state of the login arrived in the meantime,
+    ``error_description`` repeats that error, marked as unverified: any program could have sent it.
+    """
 
 
 class AuthFlowCancelled(AuthenticationError):

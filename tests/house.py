@@ -15,7 +15,7 @@ PACKAGE = "pywry_auth"
 _BASE = frozenset(
     {
         *("version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight"),
-        *("digests", "private_files", "strict_json", "name_lookup"),
+        *("digests", "private_files", "strict_json", "name_lookup", "loopback"),
     }
 )
 _CORE = _BASE | {"protocol", "backends", "providers", "state", "pages"}
@@ -28,9 +28,12 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset({"error_codes"}),
     "models": frozenset({"error_codes", "exceptions"}),
     "backend_names": frozenset(),
-    "config": frozenset({"error_codes", "exceptions", "models", "backend_names", "private_files"}),
+    "config": frozenset(
+        {"error_codes", "exceptions", "models", "backend_names", "private_files", "loopback"}
+    ),
     "single_flight": frozenset({"error_codes", "exceptions"}),
     "digests": frozenset(),
+    "loopback": frozenset(),
     "private_files": frozenset(),
     "strict_json": frozenset(),
     "name_lookup": frozenset(),

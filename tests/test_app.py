@@ -418,6 +418,26 @@ def test_the_environment_sets_the_port(environment: Callable[..., None]) -> None
             _login(PyWry(), None, Person())
 
 
+def test_the_environment_sets_host_and_path_of_the_redirect_uri(
+    environment: Callable[..., None],
+) -> None:
+    """The client may be registered with the redirect URI of another program. [S3]"""
+    environment(redirect_host="[::1]", redirect_path="/callback")
+    person = Person()
+    assert _login(PyWry(), None, person).success
+    assert dict(parameters_of(person.url))["redirect_uri"].startswith("http://[::1]:")
+    environment(redirect_host="127.0.0.1", redirect_path="/oauth2/callback")
+    opened: list[str] = []
+
+    def show(url: str, _config: object) -> str:
+        opened.append(url)
+        return "unseen"
+
+    with pytest.raises(AuthFlowTimeout):  # the local provider has registered another path
+        PyWry().login(show_window=show, notify=_ignore, force=True, timeout=0.05)
+    assert dict(parameters_of(opened[0]))["redirect_uri"].endswith("/oauth2/callback")
+
+
 def test_the_environment_can_disable_pkce(environment: Callable[..., None]) -> None:
     environment(use_pkce="false")
     person = Person()

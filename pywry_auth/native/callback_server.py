@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from types import TracebackType
 from urllib.parse import parse_qsl
@@ -13,17 +13,17 @@ from urllib.parse import parse_qsl
 from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
+from pywry_auth.loopback import HOST, HOSTS, ICON, PATH, refused_host, refused_path
 from pywry_auth.native.http_connection import Request
-from pywry_auth.native.loopback_listener import LOOPBACK, LoopbackServer, first_free
+from pywry_auth.native.loopback_listener import LoopbackServer, first_free
 from pywry_auth.native.peer import Address, can_identify_users, is_same_user
 from pywry_auth.native.start_address import IsSameUser, StartAddress
+from pywry_auth.native.stray_response import FORM, StrayResponse, stray_response
 from pywry_auth.pages import native as pages
 from pywry_auth.pages.native import PageResponse
 from pywry_auth.protocol.authorization_response import ResponseParameters
 
-CALLBACK_PATH = "/callback"
-"""Path of the redirect URI."""
-
+_HTTP_PORT = 80
 _SENT_WAIT = 1.0  # seconds
 _MAX_PARAMETERS = 64
 _FIRST_NAP = 0.05  # seconds
@@ -32,7 +32,7 @@ _LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 
 
 class OAuthCallbackServer:
-    """Receives a login's response on 127.0.0.1 (RFC 8252 §7.3).
+    """Receives a login's response on the loopback address (RFC 8252 §7.3).
 
     The constructor binds the port, so that the redirect URI is known and no other program can take it. The
     first request with the right state ends the wait. All others get a page and change nothing. The browser
@@ -41,6 +41,9 @@ class OAuthCallbackServer:
 
     Args:
         ports: Ports to try in order; 0 takes any free one.
+        host: Host of the redirect URI: ``127.0.0.1``, ``[::1]``, or ``localhost``, which listens on both
+            address families.
+        path: Path of the redirect URI.
         head_timeout: Seconds that a client has to send the whole head of a request.
         hold_timeout: Seconds after which a held browser gets a page without the result.
         max_connections: Connections open at once.
@@ -48,23 +51,35 @@ class OAuthCallbackServer:
             arrived. This applies only where the system does not show the users of connections.
 
     Raises:
-        AuthenticationError: None of the ports is free.
+        AuthenticationError: None of the ports is free, or the host or path is not valid.
     """
 
     def __init__(
         self,
         ports: Sequence[int] = (0,),
         *,
+        host: str = HOST,
+        path: str = PATH,
         head_timeout: float = 8.0,
         hold_timeout: float = 15.0,
         max_connections: int = 64,
         watch: float = 5.0,
     ) -> None:
+        if refusal := refused_host(host) or refused_path(path):
+            raise AuthenticationError(
+                f"The redirect URI is not valid: {refusal}.", error=ErrorCode.INVALID_CONFIGURATION
+            )
+        self._host = host
+        self._path = path
+        self._literal = HOST if host == "localhost" else host
         self._hold_timeout = hold_timeout
         self._watch = watch
         self._watch_end = 0.0  # monotonic time
         self._lock = threading.Lock()
         self._state: str | None = None
+        self._secrets: Collection[str] = ()
+        self._stray: StrayResponse | None = None
+        self._failure: AuthenticationError | None = None
         self._parameters: ResponseParameters | None = None
         self._ended = False  # no response is accepted any more
         self._cancelled = False
@@ -78,32 +93,33 @@ class OAuthCallbackServer:
         self._server = first_free(
             ports,
             lambda port: LoopbackServer(
-                port, self._respond, head_timeout=head_timeout, max_connections=max_connections
+                HOSTS[host], port, self._respond, head_timeout=head_timeout, max_connections=max_connections
             ),
         )
 
     @property
     def redirect_uri(self) -> str:
         """The redirect URI, with the port that was bound."""
-        return f"http://{LOOPBACK}:{self._server.server_port}{CALLBACK_PATH}"
+        return f"http://{self._host}:{self._server.server_port}{self._path}"
 
     def start(self) -> None:
         """Start to answer requests; all are refused until ``expect``."""
         self._server.start()
 
-    def expect(self, state: str) -> None:
+    def expect(self, state: str, secrets: Collection[str] = ()) -> None:
         """Accept the response with this state.
 
         Call this before the browser opens.
 
         Args:
             state: The state of the authorization request.
+            secrets: Other values of the login that no error may show.
         """
-        self._state = state
+        self._state, self._secrets = state, secrets
 
     def can_identify_users(self) -> bool:
         """Return whether this system shows the users of connections to this server."""
-        return can_identify_users((LOOPBACK, self._server.server_port))
+        return can_identify_users((self._literal.strip("[]"), self._server.server_port))
 
     def offer(self, url: str) -> str:
         """Return a one-time address of this server that redirects to a URL.
@@ -118,7 +134,7 @@ class OAuthCallbackServer:
         if not self.can_identify_users():
             allowed, self._watch_end = _is_any_user, time.monotonic() + self._watch
         self._start = StartAddress(url, self._note_second_use, allowed)
-        return f"http://{LOOPBACK}:{self._server.server_port}{self._start.path}"
+        return f"http://{self._literal}:{self._server.server_port}{self._start.path}"
 
     def wait(self, timeout: float) -> ResponseParameters:
         """Wait for the response and return its parameters.
@@ -129,7 +145,7 @@ class OAuthCallbackServer:
         Raises:
             AuthFlowTimeout: The response did not arrive in time.
             AuthFlowCancelled: ``cancel`` was called.
-            AuthenticationError: Two browsers opened the one-time address.
+            AuthenticationError: Two browsers opened the one-time address, or ``fail`` was called.
         """
         wait_for(self._wake, timeout)
         with self._lock:
@@ -141,12 +157,19 @@ class OAuthCallbackServer:
         self.raise_if_cancelled()
         self.raise_if_opened_twice()
         if parameters is None:
-            raise AuthFlowTimeout(
-                f"No user signed in within {timeout:g} seconds: start a new login, or allow more time.",
-                error=ErrorCode.TIMEOUT,
-                timeout=timeout,
-            )
+            raise self._failure or self._timed_out(timeout)
         return parameters
+
+    def fail(self, error: AuthenticationError) -> None:
+        """End the current or next wait with an error, from any thread.
+
+        A response that has arrived takes precedence.
+
+        Args:
+            error: The error.
+        """
+        self._failure = error
+        self._wake.set()
 
     def cancel(self) -> None:
         """End the current or next wait, from any thread."""
@@ -234,6 +257,16 @@ class OAuthCallbackServer:
         finally:
             self._page_sent.set()
 
+    def _timed_out(self, seconds: float) -> AuthFlowTimeout:
+        text = f"No user signed in within {seconds:g} seconds: start a new login, or allow more time."
+        stray = self._stray
+        return AuthFlowTimeout(
+            text if stray is None else f"{text} {stray.text}",
+            error=ErrorCode.TIMEOUT,
+            error_description="" if stray is None else stray.error_description,
+            timeout=seconds,
+        )
+
     def _receive(self, request: Request) -> PageResponse | None:
         """Return a request's page; None for the accepted response."""
         start = self._start if self._start is not None and self._start.matches(request.target) else None
@@ -243,23 +276,35 @@ class OAuthCallbackServer:
         if start is not None:
             return start.respond(request)
         path, _, query = request.target.partition("?")
-        if path not in (CALLBACK_PATH, "/favicon.ico"):
+        if path not in (self._path, ICON):
             return pages.refused(HTTPStatus.NOT_FOUND)
+        if request.method == "POST" and path == self._path:
+            return self._ignore(request, FORM, HTTPStatus.METHOD_NOT_ALLOWED)
         if request.method not in ("GET", "HEAD"):
             return pages.refused(HTTPStatus.METHOD_NOT_ALLOWED)
-        if request.method == "HEAD" or path != CALLBACK_PATH:
+        if request.method == "HEAD" or path != self._path:
             return PageResponse(HTTPStatus.NO_CONTENT)
-        return self._accept(query)
+        return self._accept(request, query)
 
     def _hosts(self, start: StartAddress | None) -> list[list[str]]:
         # Remote development tools forward the port, and open the one-time address as localhost.
-        names = (LOOPBACK,) if start is None else (LOOPBACK, "localhost")
-        return [[f"{name}:{self._server.server_port}"] for name in names]
+        names = (self._host,) if start is None else (self._literal, "localhost")
+        port = self._server.server_port
+        # A browser leaves out the usual port of http.
+        return [[f"{name}:{port}"] for name in names] + [[name] for name in names if port == _HTTP_PORT]
 
     def _note_second_use(self) -> None:
         self._opened_twice = True
 
-    def _accept(self, query: str) -> PageResponse | None:
+    def _ignore(
+        self, request: Request, stray: StrayResponse, status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    ) -> PageResponse:
+        """Remember a response for the error of a timeout, and return its page."""
+        if request.header("Sec-Fetch-Dest") in ("", "document"):  # no image or script of another page
+            self._stray = stray
+        return pages.ignored(stray.page_text, status)
+
+    def _accept(self, request: Request, query: str) -> PageResponse | None:
         try:
             parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
         except ValueError:
@@ -267,10 +312,10 @@ class OAuthCallbackServer:
         values = dict(parameters)
         # RFC 6749 §3.1: no parameter may appear twice. The state is checked before the error, so that only
         # the provider that received the request can end the login.
-        if len(values) != len(parameters) or self._state is None:
+        if self._state is None:
             return pages.refused(HTTPStatus.BAD_REQUEST)
-        if not same_secret(self._state, values.get("state")):
-            return pages.refused(HTTPStatus.BAD_REQUEST)
+        if len(values) != len(parameters) or not same_secret(self._state, values.get("state")):
+            return self._ignore(request, stray_response(parameters, self._state, self._secrets))
         with self._lock:
             if self._parameters is not None:
                 return pages.already_answered()

@@ -14,6 +14,7 @@ from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFl
 from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.revocation import revoked_on_failure
+from pywry_auth.loopback import HOST, PATH
 from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
 from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
@@ -55,6 +56,8 @@ class AuthFlowManager:
         auth_timeout: Seconds that the user has to sign in.
         open_browser: Whether to open the system browser; without one, the user still gets the URL.
         redirect_ports: Ports to try in order for the redirect URI; 0 takes any free one.
+        redirect_host: Host of the redirect URI: ``127.0.0.1``, ``[::1]`` or ``localhost``.
+        redirect_path: Path of the redirect URI.
         extra_params: Further authorization parameters such as ``prompt`` or ``login_hint``.
         notify: Receives the address and instructions once; None writes them to stderr.
         handler: Obtains the authorization response instead of a browser or window and a callback server.
@@ -71,6 +74,8 @@ class AuthFlowManager:
         *,
         open_browser: bool = True,
         redirect_ports: Sequence[int] = (0,),
+        redirect_host: str = HOST,
+        redirect_path: str = PATH,
         extra_params: Mapping[str, str] | None = None,
         notify: Notify | None = None,
         handler: AuthorizationHandler | None = None,
@@ -83,6 +88,8 @@ class AuthFlowManager:
         self._timeout = auth_timeout
         self._open_browser = open_browser
         self._ports = redirect_ports
+        self._host = redirect_host
+        self._path = redirect_path
         self._extra_params = extra_params
         self._notify = notify or print_to_stderr
         self._handler = handler
@@ -204,14 +211,14 @@ class AuthFlowManager:
 
         The returning browser gets its page when the login has ended.
         """
-        server = OAuthCallbackServer(self._ports)
+        server = OAuthCallbackServer(self._ports, host=self._host, path=self._path)
         with self._lock:
             self._server = server
         with server, Handover(server) as handover:
             present = (
                 in_window(self._notify, window)
                 if window is not None
-                else in_browser(self._notify, handover, open_browser=self._open_browser)
+                else in_browser(self._notify, handover, server.fail, open_browser=self._open_browser)
             )
             try:
                 result = self._authorize(LoopbackHandler(server, present, self._timeout), server.redirect_uri)

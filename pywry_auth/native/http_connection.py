@@ -104,7 +104,8 @@ class Exchange(BaseHTTPRequestHandler):
         self._listener.set_idle(self.connection, False)
         # Not self.path: the base class shortens a leading // there, and only the exact path counts.
         target = self.requestline.split()[1]
-        client, server = self.connection.getpeername(), self.connection.getsockname()
+        # An IPv6 address has four members, of which the last two are 0 for the loopback address.
+        client, server = self.connection.getpeername()[:2], self.connection.getsockname()[:2]
         request = Request(self.command, target, self.headers, client, server)
         return self._listener.respond(request, self._send)
 

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, TypeVar
@@ -21,11 +22,12 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.http_connection import Exchange, Respond
 
-LOOPBACK = "127.0.0.1"
-"""The literal address: ``localhost`` may resolve to another address or family (RFC 8252 §8.3)."""
-
 _JOIN = 2.0  # seconds; a joined thread has been woken before, so it ends much earlier
 _MOST_NAMED = 10  # ports in an error text
+_BACKLOG = 128
+_ATTEMPTS = 10  # to find a free port of two addresses
+_IN_USE = (errno.EADDRINUSE, errno.EACCES)  # the latter on Windows for a range reserved for Hyper-V
+_NO_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # a machine without IPv6
 _T = TypeVar("_T")
 _logger = logging.getLogger("pywry_auth.native")
 
@@ -38,7 +40,8 @@ class LoopbackServer(ThreadingHTTPServer):
     thread could shut down a descriptor that already belongs to the next connection.
 
     Args:
-        port: Port to bind on 127.0.0.1; 0 takes any free one.
+        addresses: Loopback addresses to listen on. One that this machine lacks is left out.
+        port: Port to bind on each address; 0 takes any free one.
         respond: Answers requests.
         head_timeout: Seconds that a client has to send the whole head of a request.
         max_connections: Connections open at once; a further one closes the oldest idle one.
@@ -48,32 +51,40 @@ class LoopbackServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    # On Windows this would let another process listen on the same port. Elsewhere it does not, and
-    # a fixed port could otherwise not be bound again for a minute after a login (TIME_WAIT).
-    allow_reuse_address = sys.platform != "win32"
-    request_queue_size = 128
 
-    def __init__(self, port: int, respond: Respond, *, head_timeout: float, max_connections: int) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        respond: Respond,
+        *,
+        head_timeout: float,
+        max_connections: int,
+    ) -> None:
         self.respond = respond
         self.head_timeout = head_timeout
         self._max_connections = max_connections
+        self._addresses = addresses
+        self._listeners: list[socket.socket] = []
         self._lock = threading.Lock()
         self._open: dict[socket.socket, bool] = {}  # by age: may it be closed for a new one?
         self._handlers: set[threading.Thread] = set()
         self._acceptor: threading.Thread | None = None
         self._woken, self._waker = socket.socketpair()
         self._selector = selectors.DefaultSelector()
-        super().__init__((LOOPBACK, port), Exchange)
-        self.socket.setblocking(False)  # a client may have gone again: accept() must not wait for the next
+        TCPServer.__init__(self, (addresses[0], port), Exchange)
         self._selector.register(self._woken, selectors.EVENT_READ)
-        self._selector.register(self.socket, selectors.EVENT_READ)
+        self._register_listeners()
 
     def server_bind(self) -> None:
-        """Bind the port exclusively, and look no host name up."""
-        if sys.platform == "win32":
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = LOOPBACK, self.socket.getsockname()[1]
+        """Bind the port on each address, and look no host name up."""
+        self._listeners = listen_on(self._addresses, self.server_address[1])
+        self.socket.close()  # the base class made it, for one address only
+        self.socket = self._listeners[0]
+        self.server_name, self.server_port = self._addresses[0], self.socket.getsockname()[1]
+
+    def server_activate(self) -> None:
+        """Do nothing: the sockets listen already."""
 
     def start(self) -> None:
         """Answer requests from now on, in threads of its own."""
@@ -86,15 +97,12 @@ class LoopbackServer(ThreadingHTTPServer):
 
         ``shutdown`` wakes this method. Unlike that of the base class, it does not poll.
         """
-        while not any(key.fileobj is self._woken for key, _ in self._selector.select()):
-            try:
-                connection, address = self.get_request()
-            except (BlockingIOError, ConnectionError):
-                continue  # the client has gone again
-            except OSError:
-                self._make_room()
-                continue
-            self.process_request(connection, address)
+        while True:
+            ready = [key.data for key, _ in self._selector.select()]
+            if None in ready:  # the waker
+                return
+            for listener in ready:
+                self._accept(listener)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a connection in a thread of its own.
@@ -151,7 +159,8 @@ class LoopbackServer(ThreadingHTTPServer):
         if self.socket.fileno() == -1:
             return
         self.shutdown()  # first: closing a listener that another thread polls leaves its port open on Linux
-        self.socket.close()
+        for listener in self._listeners or [self.socket]:
+            listener.close()
         with self._lock:
             handlers = self._handlers
             for connection in self._open:
@@ -161,6 +170,20 @@ class LoopbackServer(ThreadingHTTPServer):
         self._selector.close()
         self._woken.close()
         self._waker.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, address = listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # the client has gone again
+        except OSError:
+            self._make_room()
+            return
+        self.process_request(connection, address)
+
+    def _register_listeners(self) -> None:
+        for listener in self._listeners:
+            self._selector.register(listener, selectors.EVENT_READ, listener)
 
     def _end_oldest(self) -> bool:
         """Close the oldest idle connection, and return whether one existed.
@@ -181,15 +204,71 @@ class LoopbackServer(ThreadingHTTPServer):
         with self._lock:
             ended = self._end_oldest()
         if not ended:
-            self._selector.unregister(self.socket)
+            for listener in self._listeners:
+                self._selector.unregister(listener)
             self._selector.select(0.1)
-            self._selector.register(self.socket, selectors.EVENT_READ)
+            self._register_listeners()
 
 
 def _hang_up(connection: socket.socket) -> None:
     """Shut a connection down, so that its thread closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def listen_on(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    """Return sockets that listen on the same port of each address.
+
+    Args:
+        addresses: Loopback addresses. One that this machine lacks is left out.
+        port: The port; 0 takes any that is free on all addresses.
+
+    Raises:
+        OSError: The port cannot be bound on an address, or the machine has none of the addresses.
+    """
+    for _ in range(_ATTEMPTS if port == 0 else 0):
+        try:
+            return _listen_on(addresses, port)
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
+    return _listen_on(addresses, port)
+
+
+def _listen_on(addresses: Sequence[str], port: int) -> list[socket.socket]:
+    with ExitStack() as opened:
+        listeners: list[socket.socket] = []
+        for address in addresses:
+            try:
+                listener = _listen(address, port)
+            except OSError as error:
+                if error.errno not in _NO_ADDRESS or (address == addresses[-1] and not listeners):
+                    raise
+                continue
+            listeners.append(opened.enter_context(listener))
+            port = listener.getsockname()[1]
+        opened.pop_all()
+        return listeners
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if sys.platform == "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            # A fixed port could otherwise not be bound again for a minute after a login (TIME_WAIT). On
+            # Windows, this would let another process listen on the same port.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)  # a client may have gone again: accept() must not wait for the next
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def first_free(ports: Sequence[int], bind: Callable[[int], _T]) -> _T:
@@ -211,8 +290,7 @@ def first_free(ports: Sequence[int], bind: Callable[[int], _T]) -> _T:
                 f"{port} is not a valid port: use 1 to 65535, or 0 for any free port."
             ) from error
         except OSError as error:
-            # EACCES: on Windows the port may be in a range reserved for Hyper-V.
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            if error.errno not in _IN_USE:
                 raise _misconfigured(f"No port can be opened for the login: {error.strerror}.") from error
     if not ports:
         raise _misconfigured("The login needs a port for its redirect URI: give 0 for any free port.")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 Address = tuple[str, int]
-"""An IPv4 address and a port."""
+"""An IPv4 or IPv6 address and a port."""
 
 _TABLES = Path("/proc/net")
 _OVERFLOW_USER = Path("/proc/sys/kernel/overflowuid")
@@ -82,9 +82,11 @@ def _ends(client: Address, server: Address, prefix: str) -> list[str]:
 
 
 def _hexadecimal(address: Address) -> str:
-    """Return an address as the tables show it: a number in the machine's byte order."""
-    number = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
-    return f"{number:08X}:{address[1]:04X}"
+    """Return an address as the tables show it: numbers of 32 bits in the machine's byte order."""
+    host, port = address
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    numbers = (packed[start : start + 4] for start in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(number, sys.byteorder):08X}" for number in numbers) + f":{port:04X}"
 
 
 _MAPPED = "0" * 16 + f"{int.from_bytes(bytes([0, 0, 255, 255]), sys.byteorder):08X}"

@@ -152,6 +152,23 @@ def other_user() -> PageResponse:
     )
 
 
+def ignored(why: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> PageResponse:
+    """Return the page for a response that does not belong to the sign-in in progress.
+
+    Args:
+        why: The condition of the response, as sentences without text from the request.
+        status: The HTTP status.
+    """
+    page = _page(
+        status,
+        "notice",
+        "This response does not belong to the sign-in",
+        why,
+        next_step="If you were signing in, go back to the application and start again.",
+    )
+    return replace(page, headers=_allow(status))
+
+
 def refused(status: HTTPStatus) -> PageResponse:
     """Return the page for a request without a valid response.
 
@@ -160,7 +177,6 @@ def refused(status: HTTPStatus) -> PageResponse:
     Args:
         status: The HTTP status, which gives the reason.
     """
-    allow = (("Allow", "GET, HEAD"),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
     page = _page(
         status,
         "notice",
@@ -168,7 +184,11 @@ def refused(status: HTTPStatus) -> PageResponse:
         "This address only accepts the response to a sign-in that is in progress.",
         next_step="If you were signing in, go back to the application and start again.",
     )
-    return replace(page, headers=allow)
+    return replace(page, headers=_allow(status))
+
+
+def _allow(status: HTTPStatus) -> tuple[tuple[str, str], ...]:
+    return (("Allow", "GET, HEAD"),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
 
 
 def _page(

@@ -228,6 +228,106 @@ def test_a_redirect_in_small_pieces_is_accepted(server: OAuthCallbackServer) -> 
         assert server.wait(PATIENCE) == PARAMETERS
 
 
+# Responses that do not belong to the login are named when it times out
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "headers", "told"),
+    [
+        ("/callback?error=invalid_scope", "GET", "", "without the state of this login.*invalid_scope"),
+        (
+            "/callback?error=invalid_scope&state=x",
+            "GET",
+            "",
+            "with the state of another login.*invalid_scope",
+        ),
+        ("/callback?code=c", "GET", "Sec-Fetch-Dest: document\r\n", "without the state of this login"),
+        ("/callback", "GET", "", "without parameters.*authorization code flow"),
+        (RIGHT + "&iss=a&iss=b", "GET", "", "with a parameter twice"),
+        ("/callback", "POST", "Content-Length: 0\r\n", "with a form.*response mode query"),
+        ("/callback?error=e", "GET", "Sec-Fetch-Dest: image\r\n", None),
+        ("/callback?error=e", "HEAD", "", None),
+        ("/other?error=e", "GET", "", None),
+        ("/favicon.ico?error=e", "GET", "", None),
+    ],
+)
+def test_a_timeout_names_the_last_response_of_a_browser(
+    server: OAuthCallbackServer, target: str, method: str, headers: str, told: str | None
+) -> None:
+    with Client(server.redirect_uri) as client:
+        head = f"{method} {target} HTTP/1.1\r\nHost: {client.authority}\r\n{headers}\r\n"
+        page = client.send(head.encode()).answer(method)
+    if told:
+        assert heading(page.text) == "This response does not belong to the sign-in"
+        assert "invalid_scope" not in page.text
+    with pytest.raises(AuthFlowTimeout, match=f"within 0.01 seconds.*{told or ''}") as caught:
+        server.wait(0.01)
+    assert ("In the meantime" in str(caught.value)) is (told is not None)
+
+
+def test_an_error_ends_the_wait_unless_a_response_has_arrived(server: OAuthCallbackServer) -> None:
+    server.fail(AuthenticationError("No browser opens."))
+    with pytest.raises(AuthenticationError, match="No browser opens"):
+        server.wait(PATIENCE)
+
+
+# The redirect URI can be another one
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[::1]"])
+def test_localhost_is_served_on_both_address_families(address: str) -> None:
+    """A browser may try either first. [N9]"""
+    with OAuthCallbackServer(host="localhost", path="/") as server:
+        server.expect(STATE)
+        uri = server.redirect_uri
+        assert re.fullmatch("http://localhost:[0-9]+/", uri)
+        with Client(uri.replace("localhost", address)) as browser:
+            browser.authority = uri.removeprefix("http://").rstrip("/")
+            browser.get(f"/?code=right-code&state={STATE}")
+            assert server.wait(PATIENCE) == PARAMETERS
+            server.answer(pages.complete())
+            assert browser.answer().status == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_the_host_header_must_name_the_host_of_the_redirect_uri(host: str) -> None:
+    with OAuthCallbackServer(host=host) as server:
+        server.expect(STATE)
+        port = server.redirect_uri.rpartition(":")[2].partition("/")[0]
+        for other in {"127.0.0.1", "localhost", "[::1]", "rebound.example.com"} - {host}:
+            with Client(server.redirect_uri) as client:
+                client.authority = f"{other}:{port}"
+                assert client.get(RIGHT).answer().status == 421
+        assert_still_waiting(server)
+
+
+def test_the_one_time_address_works_at_the_ipv6_address() -> None:
+    with OAuthCallbackServer(host="[::1]") as server:
+        server.expect(STATE)
+        assert server.can_identify_users()
+        address = server.offer("https://provider.example.com/")
+        assert address.startswith("http://[::1]:")
+        answer = fetch(address, address.rpartition("/")[2].join(["/", ""]))
+        assert (answer.status, answer.headers["Location"]) == (302, "https://provider.example.com/")
+
+
+@pytest.mark.parametrize("options", [{"path": "callback"}, {"path": "/a/../b"}, {"host": "example.com"}])
+def test_an_unusable_redirect_uri_is_refused_before_a_port_is_taken(options: dict[str, str]) -> None:
+    before = open_descriptors()
+    with pytest.raises(AuthenticationError, match="redirect URI is not valid") as caught:
+        OAuthCallbackServer(**options)  # type: ignore[arg-type]
+    assert caught.value.error == "invalid_configuration"
+    assert open_descriptors() <= before
+
+
+def test_a_port_in_use_on_one_family_leaves_nothing_open() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        before = open_descriptors()
+        with pytest.raises(AuthenticationError, match=str(other.getsockname()[1])):
+            OAuthCallbackServer([other.getsockname()[1]], host="localhost")
+        assert open_descriptors() <= before
+
+
 # One response is accepted
 
 

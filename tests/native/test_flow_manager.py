@@ -283,6 +283,33 @@ def open_the_system_browser(
     return run_program(OPENED_BROWSER, BROWSER=str(browser) + suffix), seen
 
 
+CLOSED_TERMINAL = """
+from pywry_auth import AuthFlowManager, OAuthProvider, OAuthTokenSet
+class Provider(OAuthProvider):
+    def exchange_code(self, *_):
+        return OAuthTokenSet("access")
+    def get_userinfo(self, _):
+        return {"sub": "alice"}
+provider = Provider("c", authorize_url="https://provider.example.com/", token_url="https://provider.example.com/")
+print(AuthFlowManager(provider, auth_timeout=20).run_native().user_id)
+"""
+
+
+def test_a_terminal_that_was_closed_does_not_end_a_login_with_a_browser(tmp_path: Path) -> None:
+    """The exit code is that of a successful program, too. [N2]"""
+    controller, terminal = os.openpty()
+    os.close(controller)
+    browser = tmp_path / "browser"
+    browser.write_text(BROWSER.format(python=sys.executable, seen=os.devnull))
+    browser.chmod(0o755)
+    command, environ = [sys.executable, "-c", CLOSED_TERMINAL], os.environ | {"BROWSER": str(browser)}
+    run = subprocess.run(
+        command, env=environ, stdout=subprocess.PIPE, stderr=terminal, timeout=60, check=False
+    )
+    os.close(terminal)
+    assert (run.returncode, run.stdout) == (0, b"alice\n")
+
+
 def test_the_system_browser_is_opened_and_stdout_stays_clean(tmp_path: Path) -> None:
     run, _ = open_the_system_browser(tmp_path)
     assert run.stdout == "alice\n"
@@ -321,6 +348,41 @@ def test_a_program_without_a_console_signs_in_too(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stderr", None)
     window = OneStep()
     assert AuthFlowManager(StandIn()).run_native(window.open).user_id == "alice"
+
+
+def failing_notice(message: str) -> None:
+    raise RuntimeError(f"canary {message}")
+
+
+def test_a_notice_that_fails_does_not_end_a_login_with_a_window(caplog: pytest.LogCaptureFixture) -> None:
+    """The notice is only a help. [N2]"""
+    caplog.set_level(logging.INFO, "pywry_auth")
+    window = OneStep()
+    assert manager(StandIn(), notify=failing_notice).run_native(window.open).user_id == "alice"
+    assert "notify raised RuntimeError" in caplog.text
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("browser", ["", "/missing/browser", "/missing/a %s:/missing/b"])
+def test_a_login_that_no_user_could_see_fails_at_once(monkeypatch: pytest.MonkeyPatch, browser: str) -> None:
+    """Neither the notice nor a browser works, so a wait would be in vain. [N2]"""
+    monkeypatch.setenv("BROWSER", browser)
+    before = open_descriptors()
+    flow = manager(StandIn(), notify=failing_notice)
+    with pytest.raises(AuthenticationError, match=r"no browser can be opened.*\(RuntimeError\)") as caught:
+        flow.run_native()
+    assert not isinstance(caught.value, AuthFlowTimeout)
+    assert "canary" not in str(caught.value)
+    assert "http" not in str(caught.value)
+    assert flow.flow_state is AuthFlowState.FAILED
+    assert open_descriptors() <= before
+
+
+def test_without_console_and_browser_the_login_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under pythonw the address cannot be printed."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(AuthenticationError, match="cannot be asked to sign in"):
+        AuthFlowManager(StandIn(), open_browser=False).run_native()
 
 
 # Failures, and their reasons
@@ -428,6 +490,37 @@ def test_forged_responses_do_not_affect_the_login() -> None:
         assert fetch(window.redirect_uri, forged).status in (400, 204, 404)
     assert not login.is_over
     assert window.come_back().status == 200
+    assert login.result().user_id == "alice"
+
+
+def test_a_refusal_without_state_is_named_when_the_wait_ends() -> None:
+    """The wait goes on, because any program could have sent it. [S5.3]"""
+    window = Window()
+    flow = manager(StandIn(), auth_timeout=0.6)
+    login = Running(lambda: flow.run_native(window.open))
+    query = parse_qs(urlsplit(window.opened[-1][0] if window.shown.wait(PATIENCE) else "").query)
+    nonce = query.get("nonce", ["no-nonce-here"])[0]
+    refusal = f"/callback?error=invalid_scope&error_description=no+{query['state'][0]}+{nonce}"
+    assert fetch(window.redirect_uri, refusal).status == 400
+    assert not login.is_over
+    with pytest.raises(AuthFlowTimeout, match=r"without the state of this login.*invalid_scope") as caught:
+        login.result()
+    assert (caught.value.error, caught.value.timeout) == ("timeout", 0.6)
+    assert caught.value.error_description.startswith("unverified: invalid_scope")
+    assert query["state"][0] not in f"{caught.value}{caught.value.error_description}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_the_redirect_uri_can_be_the_one_that_is_registered(host: str) -> None:
+    """It is the same in the request and at the exchange. [N9]"""
+    window, provider = Window(), StandIn()
+    login = Running(
+        lambda: manager(provider, redirect_host=host, redirect_path="/oauth2/back").run_native(window.open)
+    )
+    uri = window.redirect_uri
+    assert uri == f"http://{host}:{urlsplit(uri).port}/oauth2/back"
+    state = parse_qs(urlsplit(window.opened[-1][0]).query)["state"][0]
+    assert fetch(uri, f"/oauth2/back?code=canary-code&state={state}").status == 200
     assert login.result().user_id == "alice"
 
 
@@ -565,17 +658,15 @@ def test_cancel_without_a_login_does_not_end_the_next_one() -> None:
 # The application's own callbacks
 
 
-@pytest.mark.parametrize("name", ["show_window", "notify"])
-def test_a_callback_that_fails_ends_the_login(name: str) -> None:
+def test_a_window_that_fails_to_open_ends_the_login() -> None:
     def failing(*_: object) -> str:
         raise ValueError("canary")
 
     before = open_descriptors()
     window = Window()
-    options = {"notify": failing} if name == "notify" else {}
-    flow = manager(StandIn(), **options)
-    with pytest.raises(AuthenticationError, match=f"{name} raised ValueError") as caught:
-        flow.run_native(window.open if name == "notify" else failing, window.close)
+    flow = manager(StandIn())
+    with pytest.raises(AuthenticationError, match="show_window raised ValueError") as caught:
+        flow.run_native(failing, window.close)
     assert isinstance(caught.value.__cause__, ValueError)
     assert "canary" not in str(caught.value)
     assert caught.value.flow_id == flow.flow_id

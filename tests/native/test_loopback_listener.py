@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Callable
 
 import pytest
 
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.native.loopback_listener import first_free
+from pywry_auth.native.loopback_listener import first_free, listen_on
 
 
 def refusing(codes: dict[int, int]) -> Callable[[int], str]:
@@ -40,3 +41,37 @@ def test_an_error_names_only_the_first_ports_of_a_long_range() -> None:
         first_free(ports, refusing(dict.fromkeys(ports, errno.EADDRINUSE)))
     assert "8409 …." in str(caught.value)
     assert "8410" not in str(caught.value)
+
+
+BOTH = ("127.0.0.1", "::1")
+
+
+def test_both_addresses_get_the_same_port() -> None:
+    """A browser may try either address of localhost first. [N9]"""
+    listeners = listen_on(BOTH, 0)
+    try:
+        assert [listener.getsockname()[0] for listener in listeners] == list(BOTH)
+        assert len({listener.getsockname()[1] for listener in listeners}) == 1
+    finally:
+        for listener in listeners:
+            listener.close()
+
+
+@pytest.mark.parametrize("address", BOTH)
+def test_a_port_that_is_in_use_on_one_address_is_not_taken_on_the_other(address: str) -> None:
+    """Otherwise the browser could bring the response to another program."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
+            listen_on(BOTH, port)
+    for listener in listen_on(BOTH, port):  # the failed attempt has left no socket
+        listener.close()
+
+
+def test_a_machine_without_one_of_the_addresses_uses_the_other() -> None:
+    absent = "2001:db8::1"  # of documentation (RFC 3849): no machine has it
+    (listener,) = listen_on(("127.0.0.1", absent), 0)
+    listener.close()
+    with pytest.raises(OSError, match=os.strerror(errno.EADDRNOTAVAIL)):
+        listen_on((absent,), 0)

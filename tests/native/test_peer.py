@@ -51,6 +51,18 @@ def test_a_connection_of_this_user_is_recognised(family: socket.AddressFamily) -
         assert is_same_user(client, server)
 
 
+def test_users_of_ipv6_connections_are_recognised() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+        address = ("::1", server.getsockname()[1])
+        assert can_identify_users(address)
+        assert not can_identify_users(("::1", 1))
+        with socket.create_connection(address) as client:
+            accepted, _ = server.accept()
+            with accepted:
+                assert user_of(client.getsockname()[:2], address) == os.getuid()
+                assert is_same_user(client.getsockname()[:2], address)
+
+
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_a_connection_of_another_user_is_recognised(tmp_path: Path, family: socket.AddressFamily) -> None:
     with connection(family) as (client, server):

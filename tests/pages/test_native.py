@@ -20,6 +20,7 @@ ALL = {
     "ended": pages.ended(),
     "opened twice": pages.opened_twice(),
     "other user": pages.other_user(),
+    "ignored": pages.ignored("Your browser came back without parameters."),
     **{f"refused {status}": pages.refused(status) for status in (HTTPStatus(400), HTTPStatus(421))},
 }
 
