@@ -23,7 +23,7 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.http_connection import Exchange, Respond
 
 _JOIN = 2.0  # seconds; a joined thread has been woken before, so it ends much earlier
-_MOST_NAMED = 10  # ports in an error text
+_MOST_NAMED = 10  # ports and ranges in an error text
 _BACKLOG = 128
 _ATTEMPTS = 10  # to find a free port of two addresses
 _IN_USE = (errno.EADDRINUSE, errno.EACCES)  # the latter on Windows for a range reserved for Hyper-V
@@ -294,11 +294,22 @@ def first_free(ports: Sequence[int], bind: Callable[[int], _T]) -> _T:
                 raise _misconfigured(f"No port can be opened for the login: {error.strerror}.") from error
     if not ports:
         raise _misconfigured("The login needs a port for its redirect URI: give 0 for any free port.")
-    named = ", ".join(str(port) for port in ports[:_MOST_NAMED]) + (" …" if len(ports) > _MOST_NAMED else "")
     raise _misconfigured(
-        f"The login needs one of these ports, and all are in use or reserved: {named}. "
+        f"The login needs one of these ports, and all are in use or reserved: {_named(ports)}. "
         "End the program that uses one, or allow another port and register it at the provider."
     )
+
+
+def _named(ports: Sequence[int]) -> str:
+    """Return ports as text, with each run of successive ports as a range."""
+    runs: list[tuple[int, int]] = []
+    for port in ports:
+        if runs and port == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], port)
+        else:
+            runs.append((port, port))
+    names = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:_MOST_NAMED]]
+    return ", ".join(names) + (" …" if len(runs) > _MOST_NAMED else "")
 
 
 def _misconfigured(text: str) -> AuthenticationError:

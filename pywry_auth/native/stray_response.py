@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.authorization_response import ResponseParameters
+from pywry_auth.protocol.provider_errors import explain
 
 _NOT_SHOWN_FROM = 8  # characters; a shorter value is no secret, and may be part of a word
 _PUBLIC = ("error", "error_description", "error_uri", "iss")
@@ -77,8 +78,6 @@ def stray_response(parameters: ResponseParameters, state: str, secrets: Collecti
 
 
 def _with_error(condition: str, values: dict[str, str], secrets: Collection[str]) -> StrayResponse:
-    from pywry_auth.protocol.provider_errors import explain
-
     description = values.get("error_description", "")
     refusal = explain("The sender", values["error"], description, AuthenticationError, secrets)
     told = ": ".join(filter(None, [refusal.error, refusal.error_description]))
