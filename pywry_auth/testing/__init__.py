@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pywry_auth.testing.identity_provider import Client, IdentityProvider, User
+    from pywry_auth.testing.identity_provider import Client, IdentityProvider, Quirks, User
 
-__all__ = ["Client", "IdentityProvider", "User"]
+__all__ = ["Client", "IdentityProvider", "Quirks", "User"]
 
 _HOME = dict.fromkeys(__all__, "pywry_auth.testing.identity_provider")
 

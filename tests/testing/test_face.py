@@ -18,7 +18,7 @@ def test_an_import_loads_no_web_server() -> None:
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["IdentityProvider", "Client", "User"])
+@pytest.mark.parametrize("name", ["IdentityProvider", "Client", "Quirks", "User"])
 def test_the_local_identity_provider_is_exported(name: str) -> None:
     assert getattr(testing, name) is getattr(identity_provider, name)
     assert name in testing.__all__

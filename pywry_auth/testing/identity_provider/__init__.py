@@ -2,10 +2,12 @@
 
 It listens on the loopback address only. Sessions, codes, tokens and keys are in memory and end with the
 process. Every sign-in issues a refresh token, even without the scope ``offline_access``, so that any client
-can refresh.
+can refresh. ``Quirks`` lets it deviate as real providers do.
 """
 
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
+from pywry_auth.testing.identity_provider.presets import PRESETS
 from pywry_auth.testing.identity_provider.provider import IdentityProvider
+from pywry_auth.testing.identity_provider.quirks import Quirks
 
-__all__ = ["DEFAULT_CLIENTS", "DEFAULT_USERS", "Client", "IdentityProvider", "User"]
+__all__ = ["DEFAULT_CLIENTS", "DEFAULT_USERS", "PRESETS", "Client", "IdentityProvider", "Quirks", "User"]

@@ -16,7 +16,7 @@ from pywry_auth.testing.identity_provider.authorization_request import (
     validate,
 )
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
-from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS, SCOPES, same_secret
+from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS, same_secret
 from pywry_auth.testing.identity_provider.refusals import OAuthError
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
 
@@ -44,10 +44,10 @@ class AuthorizationEndpoint:
         parameters = request.args if own_form else request.args or request.form
         client, redirect_uri = trusted_redirect(parameters, self._realm)
         try:
-            validated = validate(parameters, client, redirect_uri)
+            validated = validate(parameters, client, redirect_uri, self._realm)
             return self._answer_form(validated) if own_form else self._ask(validated)
         except OAuthError as refusal:
-            states = parameters.getlist("state")
+            states = [] if self._realm.quirks.error_without_state else parameters.getlist("state")
             answer = {"error": refusal.error, "error_description": refusal.description}
             return self._send_back(redirect_uri, answer, states[0] if len(states) == 1 else "")
 
@@ -100,7 +100,7 @@ class AuthorizationEndpoint:
             self._browser.form_token(form_secret),
             validated.redirect_uri,
         )
-        permissions = [SCOPES[word] for word in validated.scope.split()]
+        permissions = [self._realm.scopes[word] for word in validated.scope.split()]
         question = pages.Question(validated.client.client_id, permissions, problem)
         if session:
             response = pages.welcome_back(target, question, session.user)
@@ -123,7 +123,8 @@ class AuthorizationEndpoint:
         return self._send_back(validated.redirect_uri, {"code": code}, validated.values.get("state", ""))
 
     def _send_back(self, redirect_uri: str, answer: dict[str, str], state: str) -> Response:
-        answer |= {"iss": self._realm.issuer}  # RFC 9207, in errors too
+        if not self._realm.quirks.no_iss_parameter:
+            answer |= {"iss": self._realm.issuer}  # RFC 9207, in errors too
         if state:
             answer["state"] = state
         separator = "&" if urlsplit(redirect_uri).query else "?"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from werkzeug.datastructures import MultiDict
 
-from pywry_auth.testing.identity_provider.parties import SCOPES, Client
+from pywry_auth.testing.identity_provider.parties import Client
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, required, single_values
 from pywry_auth.testing.identity_provider.vault import Realm
 
@@ -25,7 +26,7 @@ class ValidatedRequest:
         client: The application that sent it.
         redirect_uri: The address for the authorization response.
         scope: The requested scopes that exist, space separated.
-        code_challenge: For PKCE, always S256.
+        code_challenge: For PKCE, always S256; empty if the provider ignores PKCE.
         prompts: The values of ``prompt``.
         max_age: The longest time since the password was typed, in seconds; None for any.
         values: All parameters of the request.
@@ -59,7 +60,9 @@ def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Cli
     return client, addresses[0]
 
 
-def validate(parameters: MultiDict[str, str], client: Client, redirect_uri: str) -> ValidatedRequest:
+def validate(
+    parameters: MultiDict[str, str], client: Client, redirect_uri: str, realm: Realm
+) -> ValidatedRequest:
     """Return the validated request.
 
     Raises:
@@ -73,16 +76,17 @@ def validate(parameters: MultiDict[str, str], client: Client, redirect_uri: str)
         raise OAuthError("unsupported_response_type", "response_type must be code")
     if values.get("response_mode", "query") != "query":
         raise OAuthError("invalid_request", "response_mode must be query")
-    scope, challenge = _scope(values), _challenge(values)
+    scope = _scope(values, realm.scopes)
+    challenge = "" if realm.quirks.no_pkce else _challenge(values)
     return ValidatedRequest(
         client, redirect_uri, scope, challenge, _prompts(values), _max_age(values), values
     )
 
 
-def _scope(values: dict[str, str]) -> str:
-    known = [word for word in dict.fromkeys(values.get("scope", "").split()) if word in SCOPES]
+def _scope(values: dict[str, str], scopes: Collection[str]) -> str:
+    known = [word for word in dict.fromkeys(values.get("scope", "").split()) if word in scopes]
     if not known:
-        raise OAuthError("invalid_scope", f"scope must have one or more of: {' '.join(SCOPES)}")
+        raise OAuthError("invalid_scope", f"scope must have one or more of: {' '.join(scopes)}")
     return " ".join(known)
 
 

@@ -4,32 +4,63 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 from urllib.parse import unquote_plus
 
 from flask import request
 
+from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE, ClientAssertions
 from pywry_auth.testing.identity_provider.parties import Client, same_secret
-from pywry_auth.testing.identity_provider.refusals import OAuthError, single_values
+from pywry_auth.testing.identity_provider.refusals import OAuthError, required, single_values
+from pywry_auth.testing.identity_provider.vault import Realm
 
 
-def client_request(clients: Mapping[str, Client]) -> tuple[dict[str, str], Client]:
-    """Return the form of a request and its authenticated client.
+class ClientAuthentication:
+    """Authenticates the clients of requests.
 
-    Raises:
-        OAuthError: ``invalid_client``, or ``invalid_request`` for an ambiguous form.
+    Args:
+        realm: The provider.
     """
-    values = single_values(request.form)
-    client_id, secret = values.get("client_id", ""), values.get("client_secret", "")
-    if header := request.headers.get("Authorization"):
-        basic_id, basic_secret = _basic_credentials(header)
-        if secret or client_id not in ("", basic_id):
+
+    def __init__(self, realm: Realm) -> None:
+        self._clients = realm.clients
+        self._assertions = ClientAssertions(realm)
+
+    def request(self) -> tuple[dict[str, str], Client]:
+        """Return the form of the request and its authenticated client.
+
+        Raises:
+            OAuthError: ``invalid_client``, or ``invalid_request`` for an ambiguous form.
+        """
+        values = single_values(request.form)
+        client_id, secret = values.get("client_id", ""), values.get("client_secret", "")
+        header = request.headers.get("Authorization")
+        if sum(bool(way) for way in (header, secret, values.get("client_assertion"))) > 1:
             raise OAuthError("invalid_request", "the client identifies itself in two ways")
-        client_id, secret = basic_id, basic_secret
-    client = clients.get(client_id)
-    if client is None or not same_secret(secret, client.client_secret):
-        raise unknown_client("the client is unknown, or its secret is wrong or missing")
-    return values, client
+        if "client_assertion" in values:
+            return values, self._signed(values)
+        if header:
+            basic_id, secret = _basic_credentials(header)
+            if client_id not in ("", basic_id):
+                raise OAuthError("invalid_request", "the client identifies itself in two ways")
+            client_id = basic_id
+        client = self._clients.get(client_id)
+        if client is None or client.public_keys or not same_secret(secret, client.client_secret):
+            raise unknown_client("the client is unknown, or its secret is wrong or missing")
+        return values, client
+
+    def _signed(self, values: dict[str, str]) -> Client:
+        """Return the client of an assertion.
+
+        The form must name the client too, so that the key is known.
+        """
+        if required(values, "client_assertion_type") != ASSERTION_TYPE:
+            raise unknown_client(f"client_assertion_type must be {ASSERTION_TYPE}")
+        client = self._clients.get(values.get("client_id") or "")
+        if client is None or not client.public_keys:
+            raise unknown_client("the client is unknown, or has no public keys")
+        if problem := self._assertions.problem(values["client_assertion"], client):
+            raise unknown_client(problem)
+        return client
 
 
 def unknown_client(description: str) -> OAuthError:

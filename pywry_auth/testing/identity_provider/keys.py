@@ -49,6 +49,11 @@ class SigningKeys:
             new = ECKey.generate_key("P-256", use, auto_kid=True)  # type: ignore[arg-type]
         self._keys = (new,) if drop_old else (new, *self._keys)
 
+    @property
+    def algorithm(self) -> str:
+        """The signing algorithm."""
+        return self._algorithm
+
     def public_set(self) -> dict[str, Any]:
         """Return the key set as published (RFC 7517 §5)."""
         return {"keys": [key.as_dict(private=False) for key in self._keys]}

@@ -78,16 +78,24 @@ class Client:
 
     Args:
         client_id: The client's ID.
-        client_secret: The client's secret; empty for a public client (RFC 6749 §2.1).
+        client_secret: The client's secret; empty for a public client (RFC 6749 §2.1) or with ``public_keys``.
         redirect_uris: The redirect URIs, compared as exact strings. A public client that registers
             ``http://127.0.0.1/path``, without a port, may use it with any port (RFC 8252 §7.3).
         post_logout_redirect_uris: The redirect URIs after a sign-out; the same rule applies.
+        public_keys: The keys that verify the client's assertions (``private_key_jwt``, OIDC Core §9), as a
+            JWK Set or a PEM text.
     """
 
     client_id: str
     client_secret: str = field(default="", repr=False)
     redirect_uris: tuple[str, ...] = ()
     post_logout_redirect_uris: tuple[str, ...] = ()
+    public_keys: str | Mapping[str, Any] = field(default="", repr=False)
+
+    @property
+    def is_confidential(self) -> bool:
+        """Whether the client authenticates."""
+        return bool(self.client_secret or self.public_keys)
 
     def may_redirect_to(self, uri: str) -> bool:
         """Return whether an authorization response may go to ``uri``."""
@@ -98,7 +106,7 @@ class Client:
         return self._is_among(self.post_logout_redirect_uris, uri)
 
     def _is_among(self, registered: tuple[str, ...], uri: str) -> bool:
-        loopback = None if self.client_secret else _LOOPBACK_URI.fullmatch(uri)
+        loopback = None if self.is_confidential else _LOOPBACK_URI.fullmatch(uri)
         return uri in registered or (loopback is not None and loopback[1] + loopback[2] in registered)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 import threading
 import time
@@ -10,20 +11,25 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, redirect, request
 from werkzeug.exceptions import HTTPException
 
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.authorization import AuthorizationEndpoint
 from pywry_auth.testing.identity_provider.book import IssuedGrant
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
+from pywry_auth.testing.identity_provider.endpoints import PAGES, PATHS
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
-from pywry_auth.testing.identity_provider.metadata import PATHS, metadata
+from pywry_auth.testing.identity_provider.metadata import metadata
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
+from pywry_auth.testing.identity_provider.published_keys import published_keys
+from pywry_auth.testing.identity_provider.quirks import Quirks
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError
 from pywry_auth.testing.identity_provider.sign_out import EndSessionEndpoint
 from pywry_auth.testing.identity_provider.tokens import TokenEndpoints
+from pywry_auth.testing.identity_provider.transport import Transport
+from pywry_auth.testing.identity_provider.userinfo import UserInfoEndpoint
 from pywry_auth.testing.identity_provider.vault import Realm, Vault
 
 if TYPE_CHECKING:
@@ -36,7 +42,8 @@ MAX_BODY_BYTES = 64 * 1024
 class IdentityProvider:
     """A local OpenID provider, which is also a context manager.
 
-    The constructor binds the port, so ``issuer`` is known before the provider serves.
+    The constructor binds the port, so ``url``, the base of the endpoints, and ``issuer`` are known before the
+    provider serves. A quirk can make them differ.
 
     Args:
         users: The users of the provider.
@@ -48,6 +55,7 @@ class IdentityProvider:
         ssl_context: The context for https, with a certificate for 127.0.0.1; None means http.
         signing_algorithm: ``RS256`` or ``ES256``.
         clock: Returns Unix time in seconds.
+        quirks: Deviations of the provider; None means none.
 
     Raises:
         OSError: The port is taken.
@@ -66,14 +74,19 @@ class IdentityProvider:
         ssl_context: ssl.SSLContext | None = None,
         signing_algorithm: str = "RS256",
         clock: Callable[[], float] = time.time,
+        quirks: Quirks | None = None,
     ) -> None:
+        self._quirks = quirks or Quirks()
         self._keys = SigningKeys(signing_algorithm)
-        self._listener = Listener(self._serve, port, ssl_context)
+        self._listener = Listener(self._serve, port, ssl_context, self._quirks.forget_idle)
         self._netlocs = {f"{host}:{self._listener.port}" for host in (LOOPBACK, "localhost")}
         self._calls_lock = threading.Lock()  # guards _calls
         self._calls: Counter[str] = Counter()
-        self.issuer = f"{'https' if ssl_context else 'http'}://{LOOPBACK}:{self._listener.port}"
+        self._paths = {**PATHS, "discovery": self._quirks.discovery_path or PATHS["discovery"]}
+        self.url = f"{'https' if ssl_context else 'http'}://{LOOPBACK}:{self._listener.port}"
+        self.issuer = self.url + self._quirks.issuer_path
         self._realm = Realm(
+            self.url,
             self.issuer,
             tuple(users),
             {client.client_id: client for client in clients},
@@ -83,6 +96,7 @@ class IdentityProvider:
             access_token_lifetime,
             refresh_token_lifetime,
             code_lifetime,
+            self._quirks,
         )
         self.app = self._build_app()
         self._wsgi: WSGIApplication = self.app
@@ -120,10 +134,15 @@ class IdentityProvider:
         self._wsgi = middleware(self._wsgi)
 
     @property
+    def discovery_url(self) -> str:
+        """The address of the discovery document."""
+        return self.url + self._paths["discovery"]
+
+    @property
     def calls(self) -> Counter[str]:
         """The number of requests to each endpoint so far.
 
-        The keys are the names in ``metadata.PATHS``.
+        The keys are the names in ``endpoints.PATHS``.
         """
         with self._calls_lock:
             return Counter(self._calls)
@@ -139,7 +158,7 @@ class IdentityProvider:
         return self._realm.vault.grants(after)
 
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        name = next((name for name, path in PATHS.items() if path == environ["PATH_INFO"]), "other")
+        name = next((name for name, path in self._paths.items() if path == environ["PATH_INFO"]), "other")
         with self._calls_lock:
             self._calls[name] += 1
         if environ.get("HTTP_HOST") not in self._netlocs:
@@ -160,23 +179,40 @@ class IdentityProvider:
             ("authorize", AuthorizationEndpoint(self._realm, browser).view, both),
             ("end_session", EndSessionEndpoint(self._realm, browser).view, both),
             ("token", tokens.token, ["POST"]),
-            ("userinfo", tokens.userinfo, both),
+            ("userinfo", UserInfoEndpoint(self._realm).view, both),
             ("revoke", tokens.revoke, ["POST"]),
             ("introspect", tokens.introspect, ["POST"]),
         ]
+        absent = self._absent()
         for name, view, methods in routes:
-            app.add_url_rule(PATHS[name], name, view, methods=methods)
+            if name not in absent:
+                app.add_url_rule(self._paths[name], name, view, methods=methods)
+        if target := self._quirks.discovery_redirect:
+            move = functools.partial(redirect, target)
+            app.add_url_rule(PATHS["discovery"], "moved", move, methods=["GET"])
         app.register_error_handler(OAuthError, _refuse_program)
         app.register_error_handler(PageError, lambda refusal: pages.error(str(refusal)))
         app.register_error_handler(HTTPException, _refuse_request)
         app.after_request(pages.protect)
+        Transport(self._quirks).install(app)
         return app
 
+    def _absent(self) -> set[str]:
+        """Return the short names of the endpoints that do not exist."""
+        moved = self._quirks.discovery_redirect and not self._quirks.discovery_path
+        absent = {
+            "discovery": bool(self._quirks.no_discovery or moved),
+            "revoke": self._quirks.no_revocation,
+            "end_session": self._quirks.no_end_session,
+            "userinfo": self._quirks.no_userinfo,
+        }
+        return {name for name, is_absent in absent.items() if is_absent}
+
     def _discovery(self) -> Response:
-        return jsonify(metadata(self.issuer))
+        return jsonify(metadata(self._realm))
 
     def _key_set(self) -> Response:
-        return jsonify(self._keys.public_set())
+        return jsonify(published_keys(self._keys, self._quirks))
 
 
 def _refuse_program(refusal: OAuthError) -> Response:
@@ -189,7 +225,7 @@ def _refuse_program(refusal: OAuthError) -> Response:
 
 
 def _refuse_request(problem: HTTPException) -> Response:
-    if request.path in (PATHS["authorize"], PATHS["end_session"]) or problem.code == 404:
+    if request.path in PAGES or problem.code == 404:
         return pages.error(problem.description or problem.name, problem.code or 500)
     response = jsonify(error="invalid_request", error_description=problem.description or problem.name)
     response.status_code = problem.code or 500

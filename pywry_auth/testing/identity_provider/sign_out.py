@@ -54,9 +54,12 @@ class EndSessionEndpoint:
 
     def _client(self, values: dict[str, str], hint: dict[str, Any]) -> Client | None:
         """Return the client that the request names."""
-        named = values.get("client_id") or hint.get("aud")
+        audience = hint.get("aud")
+        if isinstance(audience, list):
+            (audience,) = audience
+        named = values.get("client_id") or audience
         client = self._realm.clients.get(str(named))
-        if named and (client is None or hint.get("aud", named) != named):
+        if named and (client is None or (audience or named) != named):
             raise PageError("The application that sent you here is not the one you signed in to (client_id).")
         return client
 

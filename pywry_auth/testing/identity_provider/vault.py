@@ -11,7 +11,8 @@ from typing import Literal
 
 from pywry_auth.testing.identity_provider.book import GrantBook, IssuedGrant
 from pywry_auth.testing.identity_provider.keys import SigningKeys
-from pywry_auth.testing.identity_provider.parties import Client, User
+from pywry_auth.testing.identity_provider.parties import SCOPES, Client, User
+from pywry_auth.testing.identity_provider.quirks import Quirks
 
 Kind = Literal["session", "code", "access", "refresh"]
 
@@ -162,7 +163,8 @@ class Realm:
     """The data that the provider's endpoints share.
 
     Args:
-        issuer: The provider's issuer URL.
+        url: The base of the endpoints.
+        issuer: The provider's issuer URL, which is usually the same.
         users: The users of the provider.
         clients: The known clients by ID.
         vault: The issued secrets.
@@ -171,8 +173,10 @@ class Realm:
         access_token_lifetime: Seconds.
         refresh_token_lifetime: Seconds.
         code_lifetime: Seconds.
+        quirks: The deviations of the provider.
     """
 
+    url: str
     issuer: str
     users: Sequence[User]
     clients: Mapping[str, Client]
@@ -182,6 +186,13 @@ class Realm:
     access_token_lifetime: float
     refresh_token_lifetime: float
     code_lifetime: float
+    quirks: Quirks
+
+    @property
+    def scopes(self) -> Mapping[str, str]:
+        """The known scopes, each in words for the user."""
+        api = self.quirks.access_token_scope
+        return SCOPES | {api: "Call an API in your name"} if api else SCOPES
 
 
 def _key(kind: Kind, secret: str) -> tuple[Kind, bytes]:

@@ -31,6 +31,7 @@ def test_the_metadata_is_complete_and_its_endpoints_exist(provider: IdentityProv
     assert set(document["token_endpoint_auth_methods_supported"]) == {
         "client_secret_basic",
         "client_secret_post",
+        "private_key_jwt",
         "none",
     }
     endpoints = [name for name in document if name.endswith(("_endpoint", "_uri"))]

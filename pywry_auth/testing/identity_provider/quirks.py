@@ -1,0 +1,244 @@
+"""The quirks: deviations of the provider, as real providers show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, get_type_hints
+
+from pywry_auth.testing.identity_provider.endpoints import ENDPOINTS, PATHS
+from pywry_auth.testing.identity_provider.quirk_values import (
+    CODE,
+    PATH,
+    PLACE,
+    TEXT,
+    Shape,
+    choice,
+    flag,
+    seconds,
+    several,
+    text,
+    whole,
+)
+
+RETRY_AFTER = 5
+"""The value of ``Retry-After`` with the statuses 429 and 503, in seconds."""
+
+_DAY = 86400
+_STATUS = ("NNN", 200, 599)
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """Deviations of the provider; without arguments it has none.
+
+    On the command line, ``--quirk`` takes the same names with hyphens. ``--list-quirks`` describes
+    each.
+
+    Raises:
+        ValueError: A value is not allowed. The error names the quirk.
+    """
+
+    # Refresh
+    refresh_error: Annotated[str, text("CODE", CODE, "A refresh is refused with this error code.")] = ""
+    refresh_status: Annotated[
+        int,
+        whole(
+            *_STATUS,
+            f"A refresh is refused with this HTTP status; 429 and 503 have a Retry-After of {RETRY_AFTER} s.",
+        ),
+    ] = 0
+    refresh_body: Annotated[
+        str,
+        choice(
+            ("slack", "twitch", "zoom", "html"),
+            "A refresh is refused in the form of this provider, or as a web page.",
+        ),
+    ] = ""
+    no_refresh_rotation: Annotated[
+        bool, flag("A refresh returns no refresh token, and the old one stays valid.")
+    ] = False
+    refresh_nonce: Annotated[
+        str, choice(("same", "other"), "The ID token of a refresh has the first nonce, or another one.")
+    ] = field(default="", repr=False)
+
+    # Metadata
+    discovery_path: Annotated[
+        str, text("/PATH", PATH, "The discovery document stands at this path only.")
+    ] = ""
+    discovery_redirect: Annotated[
+        str, text("URL", PLACE, "The usual path of the discovery document redirects there.")
+    ] = ""
+    no_discovery: Annotated[bool, flag("There is no discovery document (404).")] = False
+    issuer_path: Annotated[
+        str, text("/PATH", PATH, "The issuer has this path, but the document stands where it was.")
+    ] = ""
+    bad_endpoint: Annotated[
+        tuple[str, ...],
+        several("NAME", ENDPOINTS, "The metadata has `not a url` for this endpoint; can be repeated."),
+    ] = ()
+    lists_as_strings: Annotated[
+        bool, flag("The metadata has a string instead of each list with one value.")
+    ] = False
+    null_metadata: Annotated[bool, flag("Optional members of the metadata are null.")] = False
+    no_pkce: Annotated[bool, flag("PKCE is neither offered nor checked.")] = False
+    no_revocation: Annotated[bool, flag("There is no revocation endpoint.")] = False
+    no_end_session: Annotated[bool, flag("There is no end-session endpoint.")] = False
+    no_userinfo: Annotated[bool, flag("There is no UserInfo endpoint.")] = False
+
+    # Authorization responses
+    error_without_state: Annotated[bool, flag("An authorization response with an error lacks the state.")] = (
+        False
+    )
+    no_iss_parameter: Annotated[
+        bool, flag("Authorization responses have no `iss`, and the metadata does not offer it.")
+    ] = False
+
+    # Token answers
+    null_members: Annotated[
+        bool, flag("A token answer has null for each member that it would leave out.")
+    ] = False
+    scope_list: Annotated[bool, flag("The scope of a token answer is a list.")] = False
+    expires_in_string: Annotated[bool, flag("The `expires_in` of a token answer is a string.")] = False
+    no_expires_in: Annotated[bool, flag("A token answer has no `expires_in`.")] = False
+    no_access_token: Annotated[bool, flag("A token answer has no access token.")] = False
+    access_token_scope: Annotated[
+        str, text("SCOPE", CODE, "There is an access token only for a request with this scope.")
+    ] = ""
+    no_id_token: Annotated[bool, flag("A token answer has no ID token.")] = False
+
+    # ID tokens and keys
+    audience_list: Annotated[bool, flag("The `aud` of an ID token is a list.")] = False
+    no_nonce: Annotated[bool, flag("An ID token never has a nonce.")] = False
+    large_id_token: Annotated[
+        int, whole("BYTES", 1, 4_000_000, "An ID token has a claim of this length.")
+    ] = 0
+    clock_offset: Annotated[
+        float, seconds(-3650 * _DAY, 3650 * _DAY, "The times in an ID token are later by this.")
+    ] = 0.0
+    duplicate_keys: Annotated[bool, flag("The key set has each key twice.")] = False
+    null_key_members: Annotated[bool, flag("The optional members of the keys are null.")] = False
+    foreign_keys: Annotated[
+        bool, flag("The key set also has an encryption key and entries that cannot be used.")
+    ] = False
+
+    # UserInfo
+    userinfo_status: Annotated[int, whole(*_STATUS, "UserInfo answers with this HTTP status.")] = 0
+    userinfo_jwt: Annotated[bool, flag("UserInfo answers with a signed JWT.")] = False
+    userinfo_sub: Annotated[str, text("TEXT", TEXT, "UserInfo is about this subject.")] = ""
+    email_verified: Annotated[
+        str, choice(("string", "absent"), "The claim `email_verified` is a string, or absent.")
+    ] = ""
+
+    # HTTP
+    compress: Annotated[
+        str, choice(("gzip", "deflate"), "JSON is compressed, also without an Accept-Encoding.", "gzip")
+    ] = ""
+    content_encoding: Annotated[
+        str,
+        text("TEXT", TEXT, "JSON has this Content-Encoding, but is not encoded (default: utf-8).", "utf-8"),
+    ] = ""
+    revocation_status: Annotated[
+        int,
+        whole(
+            *_STATUS, "The revocation endpoint answers with this HTTP status; from 300 it revokes nothing."
+        ),
+    ] = 0
+    strict_accept: Annotated[
+        bool, flag("A request whose Accept has neither `*/*` nor the type of the answer gets 406.")
+    ] = False
+    block_user_agent: Annotated[
+        str,
+        text(
+            "TEXT",
+            TEXT,
+            "A program whose User-Agent contains this gets 403 (default: python-requests).",
+            "python-requests",
+        ),
+    ] = ""
+    forget_idle: Annotated[
+        float,
+        seconds(
+            0.01, _DAY, "A connection that was idle for this long gets no answers any more; new ones do."
+        ),
+    ] = 0.0
+
+    # Clients
+    assertion_audience: Annotated[
+        str,
+        choice(
+            ("issuer", "token_endpoint", "any"),
+            "A client assertion must be for this audience (default: any).",
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        for name, (field_name, shape) in _SHAPES.items():
+            if (value := getattr(self, field_name)) != getattr(Quirks, field_name):
+                _named(name, shape.check, value)
+        taken = set(PATHS.values()) - {PATHS["discovery"]}
+        if self.discovery_path in taken:
+            raise ValueError(f"quirk discovery-path: {self.discovery_path} is the path of another endpoint")
+        if self.compress and self.content_encoding:
+            raise ValueError("quirk content-encoding: leave out the quirk compress, which sets this header")
+
+
+@dataclass(frozen=True)
+class QuirkLine:
+    """One quirk in words, for help texts.
+
+    Args:
+        name: The name, with its value: ``refresh-error=CODE``.
+        meaning: The deviation, in one sentence.
+    """
+
+    name: str
+    meaning: str
+
+
+def quirk_lines() -> Iterator[QuirkLine]:
+    """Yield the description of each quirk."""
+    for name, (_, shape) in _SHAPES.items():
+        value = f"={shape.value}" if shape.value else ""
+        yield QuirkLine(name + (f"[{value}]" if shape.bare else value), shape.meaning)
+
+
+def parse_quirks(words: Iterable[str], base: Quirks | None = None) -> Quirks:
+    """Return the quirks of a command line.
+
+    Args:
+        words: Each is a name, or ``NAME=VALUE``.
+        base: The quirks that apply unless a word replaces them; None for no deviation.
+
+    Raises:
+        ValueError: A quirk is unknown, is given twice, or has a value that is not allowed.
+    """
+    values: dict[str, Any] = {}
+    for word in words:
+        name, equals, given = word.partition("=")
+        if name not in _SHAPES:
+            raise ValueError(f"{name!r} is not a quirk: --list-quirks shows their names")
+        field_name, shape = _SHAPES[name]
+        if field_name in values and not shape.repeatable:
+            raise ValueError(f"quirk {name}: it is given twice")
+        if equals and not shape.value:
+            raise ValueError(f"quirk {name}: it takes no value")
+        if not equals and shape.value and not shape.bare:
+            raise ValueError(f"quirk {name}: a value is missing: {name}={shape.value}")
+        value = _named(name, shape.read, given if equals else shape.bare)
+        values[field_name] = (*values.get(field_name, ()), value) if shape.repeatable else value
+    return replace(base or Quirks(), **values)
+
+
+def _named(name: str, use: Any, value: Any) -> Any:
+    """Return ``use(value)``, and name the quirk in an error."""
+    try:
+        return use(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"quirk {name}: {error}") from None
+
+
+_SHAPES: dict[str, tuple[str, Shape]] = {
+    name.replace("_", "-"): (name, hint.__metadata__[0])
+    for name, hint in get_type_hints(Quirks, include_extras=True).items()
+}
