@@ -7,51 +7,16 @@ import logging
 import socket
 import ssl
 import threading
-import time
-from typing import Any, ClassVar
+from typing import Any
 
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import ThreadedWSGIServer
+
+from pywry_auth.testing.identity_provider.request_handler import ForgetfulHandler, Handler
 
 LOOPBACK = "127.0.0.1"
 """The only address to listen on, because the provider shows passwords."""
 
 _logger = logging.getLogger("pywry_auth.identity_provider")
-
-
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # an invalid request gets a status line, too
-    timeout: ClassVar[float | None] = 30.0
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        # Leave out the query, which contains codes and states. An invalid request has no path.
-        _logger.info("%s %s %s", self.command, getattr(self, "path", "").partition("?")[0], code)
-
-    def log(self, type: str, message: str, *args: Any) -> None:
-        """Log nothing, because an invalid request may contain secrets."""
-
-
-class _ForgetfulHandler(_Handler):
-    """Answers no request on a connection that was idle for too long, like a firewall that forgot it."""
-
-    timeout = None  # otherwise the connection would close in time
-    server: Listener
-
-    def setup(self) -> None:
-        super().setup()
-        self._idle_since = time.monotonic()
-
-    def parse_request(self) -> bool:
-        if time.monotonic() - self._idle_since < self.server.forget_idle:
-            return super().parse_request()
-        while self.rfile.read(1):  # until the client or ``stop()`` closes the connection
-            pass
-        self.close_connection = True
-        return False
-
-    def run_wsgi(self) -> None:
-        super().run_wsgi()
-        self._idle_since = time.monotonic()
 
 
 class Listener(ThreadedWSGIServer):
@@ -70,7 +35,7 @@ class Listener(ThreadedWSGIServer):
 
     def __init__(self, app: Any, port: int, tls: ssl.SSLContext | None, forget_idle: float = 0.0) -> None:
         self.forget_idle = forget_idle
-        handler = _ForgetfulHandler if forget_idle else _Handler
+        handler = ForgetfulHandler if forget_idle else Handler
         with socket.create_server((LOOPBACK, port), backlog=128) as bound:
             # Pass a descriptor: werkzeug would exit the process if it could not bind the port itself.
             super().__init__(LOOPBACK, port, app, handler, fd=bound.fileno())

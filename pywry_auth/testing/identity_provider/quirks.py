@@ -145,14 +145,14 @@ class Quirks:
         ),
     ] = 0
     strict_accept: Annotated[
-        bool, flag("A request whose Accept has neither `*/*` nor the type of the answer gets 406.")
+        bool, flag("A request that accepts neither `*/*` nor exactly the type of the answer gets 406.")
     ] = False
     block_user_agent: Annotated[
         str,
         text(
             "TEXT",
             TEXT,
-            "A program whose User-Agent contains this gets 403 (default: python-requests).",
+            "A program with this in its User-Agent gets 403 (default: python-requests).",
             "python-requests",
         ),
     ] = ""
@@ -181,6 +181,9 @@ class Quirks:
             raise ValueError(f"quirk discovery-path: {self.discovery_path} is the path of another endpoint")
         if self.compress and self.content_encoding:
             raise ValueError("quirk content-encoding: leave out the quirk compress, which sets this header")
+        if self.no_discovery and (self.discovery_path or self.discovery_redirect):
+            other = "discovery-path" if self.discovery_path else "discovery-redirect"
+            raise ValueError(f"quirk no-discovery: leave out the quirk {other}")
 
 
 @dataclass(frozen=True)

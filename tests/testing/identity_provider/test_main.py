@@ -12,7 +12,8 @@ import pytest
 
 from pywry_auth.testing.identity_provider import IdentityProvider
 from pywry_auth.testing.identity_provider.__main__ import main
-from tests.testing.identity_provider.person import Person
+from pywry_auth.testing.identity_provider.quirks import quirk_lines
+from tests.testing.identity_provider.person import CALLBACK, Person, claims_of, json_of
 
 
 @pytest.fixture
@@ -47,6 +48,54 @@ def test_as_a_program_it_reports_a_port_in_use(provider: IdentityProvider) -> No
     assert (done.returncode, done.stdout) == (1, "")
     assert f"cannot listen on port {port}" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_as_a_program_it_deviates_and_knows_more_clients() -> None:
+    command = [sys.executable, "-m", "pywry_auth.testing.identity_provider", "--signing-algorithm", "ES256"]
+    command += ["--like", "linkedin", "--quirk", "issuer-path=/tenant", "--quirk", "expires-in-string"]
+    command += ["--client", "desk", "--client", "site:a:secret", "--redirect-uri", CALLBACK]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        issuer, document = process.stdout.readline().strip(), process.stdout.readline().strip()
+        base = issuer.removesuffix("/tenant")
+        assert document == f"the discovery document is at {base}/.well-known/openid-configuration"
+        alice = Person(base)
+        tokens = json_of(alice.exchanges(alice.code(client_id="desk"), client_id="desk"))
+        assert tokens["expires_in"] == "3600"
+        assert "nonce" not in claims_of(tokens["id_token"], base)
+        code = alice.code(client_id="site")
+        assert json_of(alice.exchanges(code, client_id="site", client_secret="a:secret"))["id_token"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_quirks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list-quirks"]) == 0
+    printed = capsys.readouterr().out
+    for line in quirk_lines():
+        assert f"{line.name}\n    {line.meaning}\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--quirk", "no-such"], "'no-such' is not a quirk: --list-quirks shows their names"),
+        (["--quirk", "compress=br"], "quirk compress: use one of: gzip, deflate"),
+        (["--like", "nothing"], "--like"),
+        (["--client", ":secret"], "--client: write ID or ID:SECRET"),
+        (["--redirect-uri", CALLBACK], "--redirect-uri belongs to --client"),
+    ],
+)
+def test_a_wrong_deviation_or_client_is_refused_at_once(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert problem in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon"])
