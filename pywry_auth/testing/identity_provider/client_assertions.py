@@ -45,7 +45,7 @@ class ClientAssertions:
         """
         try:
             token = jwt.decode(assertion, _key_set(client.public_keys), algorithms=list(ASSERTION_ALGORITHMS))
-        except (JoseError, ValueError, TypeError):
+        except (JoseError, ValueError, TypeError, RecursionError):  # the last one: deeply nested JSON
             return "the assertion is not signed with a key of the client"
         if str(token.header.get("typ", "JWT")).lower() not in _TYPES:
             return "the typ of the assertion must be JWT or client-authentication+jwt"

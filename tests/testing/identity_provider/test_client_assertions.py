@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
-from joserfc import jwt
+from joserfc import jws, jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, Client, IdentityProvider, Quirks
@@ -115,6 +116,15 @@ def test_a_wrong_assertion_is_refused(
 @pytest.mark.parametrize("assertion", ["x", "a.b.c", "e30.e30.", "é.é.é"])
 def test_text_that_is_no_assertion_is_refused(provider: IdentityProvider, assertion: str) -> None:
     assert _sent(provider, assertion) == _INVALID
+
+
+def test_a_deeply_nested_assertion_is_refused(provider: IdentityProvider) -> None:
+    nested = b"[" * 9000
+    assert _sent(provider, jws.serialize_compact({"alg": "ES256"}, nested, _EC)) == _INVALID
+    header = base64.urlsafe_b64encode(nested).decode()
+    assert _sent(provider, f"{header}.e30.AAAA") == _INVALID
+    hint = requests.get(f"{provider.url}/end_session", {"id_token_hint": f"{header}.e30.AAAA"}, timeout=10)
+    assert hint.status_code == 400
 
 
 def test_a_foreign_signature_is_refused(provider: IdentityProvider, clock: Clock) -> None:
