@@ -58,11 +58,9 @@ def refresh_refusal(quirks: Quirks) -> Response | None:
     else:
         body: dict[str, object] = {"error": error, "error_description": "the refresh token is not accepted"}
         forms: dict[str, dict[str, object]] = {
-            # https://docs.slack.dev/authentication/using-token-rotation
+            # https://api.slack.com/methods/tooling.tokens.rotate; the others as their clients report them
             "slack": {"ok": False, "error": quirks.refresh_error or "invalid_refresh_token"},
-            # https://dev.twitch.tv/docs/authentication/refresh-tokens
             "twitch": {"status": status, "message": "Invalid refresh token"},
-            # https://developers.zoom.us/docs/integrations/oauth
             "zoom": {"reason": "Invalid Token!", "error": quirks.refresh_error or "invalid_request"},
         }
         response = jsonify(forms.get(quirks.refresh_body, body))

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 import requests
 from joserfc import jws, jwt
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OKPKey
 
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, Client, IdentityProvider, Quirks
 from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE
 from tests.testing.identity_provider.person import CALLBACK, Clock, Person, basic, json_of, refusal_in
 
-_EC, _RSA = ECKey.generate_key("P-256", {"kid": "k1"}), RSAKey.generate_key(2048)
-_PEM = _RSA.as_pem(private=False).decode()
+_EC, _ED = ECKey.generate_key("P-256", {"kid": "k1"}), OKPKey.generate_key("Ed25519")
+_PEM = _ED.as_pem(private=False).decode()
 _JWKS = {"keys": [_EC.as_dict(private=False)]}
 _CLIENTS = (
     *DEFAULT_CLIENTS,
     Client("ec", redirect_uris=(CALLBACK,), public_keys=_JWKS),
-    Client("rsa", redirect_uris=(CALLBACK,), public_keys=_PEM),
+    Client("ed", redirect_uris=(CALLBACK,), public_keys=_PEM),
     Client("broken", redirect_uris=(CALLBACK,), public_keys="no key"),
 )
 
@@ -39,11 +39,11 @@ def provider(clock: Clock) -> Iterator[IdentityProvider]:
 
 def _assertion(provider: IdentityProvider, clock: Clock, client_id: str = "ec", /, **changes: Any) -> str:
     """Return an assertion; a changed claim of None is left out."""
-    header = {"alg": "ES256", "kid": "k1"} if client_id == "ec" else {"alg": "RS256"}
+    header = {"alg": "ES256", "kid": "k1"} if client_id == "ec" else {"alg": "EdDSA"}
     claims = {"iss": client_id, "sub": client_id, "aud": provider.issuer, "jti": "j1", "exp": clock() + 60}
     header |= {name: changes.pop(name) for name in ("typ",) if name in changes}
     claims = {name: value for name, value in (claims | changes).items() if value is not None}
-    return jwt.encode(header, claims, _EC if client_id == "ec" else _RSA)
+    return jwt.encode(header, claims, _EC if client_id == "ec" else _ED, algorithms=["ES256", "EdDSA"])
 
 
 def _sent(
@@ -61,7 +61,7 @@ def _sent(
 _VALID, _INVALID = (400, "invalid_grant"), (401, "invalid_client")
 
 
-@pytest.mark.parametrize("client_id", ["ec", "rsa"])
+@pytest.mark.parametrize("client_id", ["ec", "ed"])
 def test_a_client_signs_in_and_introspects_with_its_key(
     provider: IdentityProvider, clock: Clock, client_id: str
 ) -> None:
@@ -128,8 +128,8 @@ def test_a_deeply_nested_assertion_is_refused(provider: IdentityProvider) -> Non
 
 
 def test_a_foreign_signature_is_refused(provider: IdentityProvider, clock: Clock) -> None:
-    assertion = _assertion(provider, clock, iss="rsa", sub="rsa")
-    for client_id in ("rsa", "broken", "pywry-demo", "unknown", ""):
+    assertion = _assertion(provider, clock, iss="ed", sub="ed")
+    for client_id in ("ed", "broken", "pywry-demo", "unknown", ""):
         assert _sent(provider, assertion, client_id) == _INVALID
 
 
