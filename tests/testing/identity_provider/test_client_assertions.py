@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import requests
-from joserfc import jws, jwt
-from joserfc.jwk import ECKey, OKPKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, Client, IdentityProvider, Quirks
 from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE
+from tests.protocol.forge import make_key, public_jwk, segment, sign
 from tests.testing.identity_provider.person import CALLBACK, Clock, Person, basic, json_of, refusal_in
 
-_EC, _ED = ECKey.generate_key("P-256", {"kid": "k1"}), OKPKey.generate_key("Ed25519")
-_PEM = _ED.as_pem(private=False).decode()
-_JWKS = {"keys": [_EC.as_dict(private=False)]}
+_EC, _ED = make_key("P-256", "client"), make_key("Ed25519", "client")
+_JWKS = {"keys": [public_jwk(_EC, kid="k1")]}
+_PEM = _ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 _CLIENTS = (
     *DEFAULT_CLIENTS,
     Client("ec", redirect_uris=(CALLBACK,), public_keys=_JWKS),
@@ -39,11 +38,12 @@ def provider(clock: Clock) -> Iterator[IdentityProvider]:
 
 def _assertion(provider: IdentityProvider, clock: Clock, client_id: str = "ec", /, **changes: Any) -> str:
     """Return an assertion; a changed claim of None is left out."""
-    header = {"alg": "ES256", "kid": "k1"} if client_id == "ec" else {"alg": "EdDSA"}
+    key, algorithm = (_EC, "ES256") if client_id == "ec" else (_ED, "EdDSA")
+    header: dict[str, Any] = {"alg": algorithm} | ({"kid": "k1"} if client_id == "ec" else {})
     claims = {"iss": client_id, "sub": client_id, "aud": provider.issuer, "jti": "j1", "exp": clock() + 60}
     header |= {name: changes.pop(name) for name in ("typ",) if name in changes}
     claims = {name: value for name, value in (claims | changes).items() if value is not None}
-    return jwt.encode(header, claims, _EC if client_id == "ec" else _ED, algorithms=["ES256", "EdDSA"])
+    return sign(header, claims, key, algorithm)
 
 
 def _sent(
@@ -92,6 +92,7 @@ def test_a_known_type_is_accepted(provider: IdentityProvider, clock: Clock, typ:
     "changes",
     [
         {"typ": "at+jwt"},
+        {"typ": 7},
         {"iss": "pywry-demo"},
         {"sub": "pywry-demo"},
         {"sub": None},
@@ -113,15 +114,25 @@ def test_a_wrong_assertion_is_refused(
     assert _sent(provider, _assertion(provider, clock, **changes)) == _INVALID
 
 
-@pytest.mark.parametrize("assertion", ["x", "a.b.c", "e30.e30.", "é.é.é"])
+_HEADERS = ([], "x", {"alg": "none"}, {"alg": "HS256"}, {"alg": ["ES256"]}, {"alg": "ES256", "kid": {}})
+
+
+@pytest.mark.parametrize(
+    "assertion",
+    [
+        *("x", "a.b.c", "e30.e30.", "é.é.é"),
+        *(f"{segment(header)}.e30.AAAA" for header in _HEADERS),
+        *(sign({"alg": "ES256"}, payload, _EC, "ES256") for payload in ([], "x", None, b"\xff", {"aud": {}})),
+    ],
+)
 def test_text_that_is_no_assertion_is_refused(provider: IdentityProvider, assertion: str) -> None:
     assert _sent(provider, assertion) == _INVALID
 
 
 def test_a_deeply_nested_assertion_is_refused(provider: IdentityProvider) -> None:
     nested = b"[" * 9000
-    assert _sent(provider, jws.serialize_compact({"alg": "ES256"}, nested, _EC)) == _INVALID
-    header = base64.urlsafe_b64encode(nested).decode()
+    assert _sent(provider, sign({"alg": "ES256"}, nested, _EC, "ES256")) == _INVALID
+    header = segment(nested)
     assert _sent(provider, f"{header}.e30.AAAA") == _INVALID
     hint = requests.get(f"{provider.url}/end_session", {"id_token_hint": f"{header}.e30.AAAA"}, timeout=10)
     assert hint.status_code == 400
