@@ -114,7 +114,15 @@ def test_a_wrong_assertion_is_refused(
     assert _sent(provider, _assertion(provider, clock, **changes)) == _INVALID
 
 
-_HEADERS = ([], "x", {"alg": "none"}, {"alg": "HS256"}, {"alg": ["ES256"]}, {"alg": "ES256", "kid": {}})
+_HEADERS: tuple[Any, ...] = (
+    [],
+    "x",
+    {"alg": "none"},
+    {"alg": "HS256"},
+    {"alg": ["ES256"]},
+    {"alg": "ES256", "kid": {}},
+)
+_PAYLOADS: tuple[Any, ...] = ([], "x", None, b"\xff", {"aud": {}})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +130,7 @@ _HEADERS = ([], "x", {"alg": "none"}, {"alg": "HS256"}, {"alg": ["ES256"]}, {"al
     [
         *("x", "a.b.c", "e30.e30.", "é.é.é"),
         *(f"{segment(header)}.e30.AAAA" for header in _HEADERS),
-        *(sign({"alg": "ES256"}, payload, _EC, "ES256") for payload in ([], "x", None, b"\xff", {"aud": {}})),
+        *(sign({"alg": "ES256"}, payload, _EC, "ES256") for payload in _PAYLOADS),
     ],
 )
 def test_text_that_is_no_assertion_is_refused(provider: IdentityProvider, assertion: str) -> None:
