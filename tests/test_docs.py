@@ -257,6 +257,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
+    tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
 
