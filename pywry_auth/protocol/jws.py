@@ -6,8 +6,10 @@ See RFC 7515 and RFC 8725.
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from joserfc import jwt
@@ -36,6 +38,11 @@ ALGORITHMS = {
 }
 """The supported signature algorithms, each with its key type and curve. All are asymmetric."""
 
+_PUBLIC = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y"), "OKP": ("kty", "crv", "x")}
+"""The members that make up a public key, by its type (RFC 7638 §3.2, RFC 8037 §2)."""
+
+_LARGEST_TOKEN = 1 << 20  # bytes
+_MOST_KEYS = 4  # different keys that share one key ID
 _SMALLEST_RSA_BITS = 2048
 _TIMES = ("exp", "iat", "nbf", "auth_time")
 
@@ -56,8 +63,8 @@ class _OtherType(ValueError):
     """The header names another type of token."""
 
 
-class _NotJSON(ValueError):
-    """The header or a claim is not JSON; the text names the place."""
+class _Explained(ValueError):
+    """The text is the reason for the refusal, without a part of the token."""
 
 
 _REASONS: Mapping[type[Exception], str] = {
@@ -80,6 +87,7 @@ class AlgorithmRegistry(JWSRegistry):
 
     # Headers with certificates (x5c) are long. They are allowed, and the certificates are ignored.
     max_header_length = 8192
+    max_payload_length = _LARGEST_TOKEN  # Microsoft sends hundreds of groups
 
     def get_alg(self, name: str) -> Any:
         """Return an algorithm if it is on the list."""
@@ -132,15 +140,40 @@ def _decoded(
 def _decode(
     token: str, keys: Sequence[Mapping[str, Any]], allowed: Sequence[str], types: Collection[str]
 ) -> VerifiedToken:
+    if len(token) > _LARGEST_TOKEN:
+        raise _Explained(f"it is too large: {len(token)} bytes of at most {_LARGEST_TOKEN}")
     registry = AlgorithmRegistry(algorithms=allowed, strict_check_header=False)
-    decoded = jwt.decode(token, lambda message: _pick(message.headers(), keys, types), registry=registry)
+    left: list[Key] = []
+
+    def first(message: Any) -> Key:
+        left.extend(_fitting(message.headers(), keys, types))
+        return left.pop(0)
+
+    try:
+        decoded = jwt.decode(token, first, registry=registry)
+    except BadSignatureError:
+        decoded = _with_others(token, left, registry)
     for name, value in decoded.claims.items():  # the library accepts numbers that are not JSON
         _require_json(value, name if name in _TIMES else "a claim")
     return VerifiedToken(decoded.header["alg"], without_surrogates(decoded.claims))
 
 
-def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: Collection[str]) -> Key:
-    """Return the one key that fits a header with an allowed ``alg``."""
+def _with_others(token: str, keys: Sequence[Key], registry: AlgorithmRegistry) -> jwt.Token:
+    """Return the token that one of some keys signed."""
+    for key in keys:
+        with suppress(BadSignatureError):
+            return jwt.decode(token, key, registry=registry)
+    raise BadSignatureError
+
+
+def _fitting(
+    header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: Collection[str]
+) -> list[Key]:
+    """Return the keys that fit a header with an allowed ``alg``.
+
+    Some issuers give one ID to several keys, although RFC 7517 §4.5 advises against it. Each of them may have
+    made the signature. A token without an ID needs a set with a single fitting key (OIDC Core §10.1).
+    """
     _require_json(header, "its header")
     # RFC 7515 §4.1.11: refuse every critical extension, because none is implemented here.
     if "crit" in header:
@@ -150,29 +183,38 @@ def _pick(header: Mapping[str, Any], keys: Sequence[Mapping[str, Any]], types: C
         raise _OtherType
     kid = header.get("kid")
     fitting = [key for key in keys if kid in (None, key.get("kid")) and _fits(key, header["alg"])]
-    found = [key for key in map(_usable, fitting) if key is not None]
-    if len(found) != 1:
+    most = 1 if kid is None else _MOST_KEYS
+    usable = (key for key in map(_usable, _distinct(fitting)) if key is not None)
+    found = list(islice(usable, most + 1))
+    if not 0 < len(found) <= most:
         raise InvalidKeyIdError
-    return found[0]
+    return found
 
 
 def _require_json(value: object, place: str) -> None:
     try:
         require_json(value)
     except ValueError:
-        raise _NotJSON(f"{place} has a number that is not JSON, or is nested too deeply") from None
+        raise _Explained(f"{place} has a number that is not JSON, or is nested too deeply") from None
 
 
-def _usable(members: Mapping[str, Any]) -> Key | None:
+def _distinct(keys: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """Return the public part of each key; a key that the set repeats counts once (RFC 7638 §3)."""
+    # An issuer that publishes the private part lets every reader of the key set sign tokens.
+    found = [{name: key.get(name) for name in _PUBLIC[key["kty"]]} for key in keys if "d" not in key]
+    return {str(public): public for public in found}.values()
+
+
+def _usable(public: Mapping[str, Any]) -> Key | None:
     """Return a key, or None if it cannot be used.
 
     An invalid key does not make the other keys of the set unusable.
     """
     try:
         # Measure before the import, which would warn about a key that the user cannot change.
-        if members["kty"] == "RSA" and _bits(members["n"]) < _SMALLEST_RSA_BITS:
+        if public["kty"] == "RSA" and _bits(public["n"]) < _SMALLEST_RSA_BITS:
             return None
-        return JWKRegistry.import_key(dict(members))
+        return JWKRegistry.import_key(dict(public))
     except _UNREADABLE:
         return None
 
@@ -183,18 +225,21 @@ def _bits(number: str) -> int:
 
 def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
     key_type, curve = ALGORITHMS[algorithm]
+    operations = key.get("key_ops", ["verify"])
     return (
         key.get("kty") == key_type
         and curve in (None, key.get("crv"))
         and key.get("use", "sig") == "sig"
         and key.get("alg", algorithm) == algorithm
+        and isinstance(operations, list)
+        and "verify" in operations
     )
 
 
 def _refused(error: Exception) -> TokenError:
     # The library's own texts quote the token, so show only the type of its error.
     why = _REASONS.get(type(error), f"it cannot be read ({type(error).__name__})")
-    if isinstance(error, _NotJSON):
+    if isinstance(error, _Explained):
         why = str(error)
     return TokenError(
         f"The provider's signed token is refused: {why}. Sign in again; if this happens again, "

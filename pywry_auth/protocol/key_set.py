@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.http import ProviderSession
 
 Keys = tuple[Mapping[str, Any], ...]
-"""The members of each key, as the issuer sent them."""
+"""The members of each key, without those that are null or empty."""
 
 _logger = logging.getLogger("pywry_auth.protocol")
 _REFETCH_SECONDS = 30.0
 _MAX_AGE_SECONDS = 3600.0
+_ACCEPT = "application/jwk-set+json, application/json, */*;q=0.1"
 
 
 class KeySet:
@@ -101,10 +102,13 @@ class KeySet:
 
     def _fetch(self) -> Keys:
         with self._session() as session:
-            answer = session.call(
-                "GET", self._url(), headers={"Accept": "application/jwk-set+json, application/json"}
-            )
+            answer = session.call("GET", self._url(), headers={"Accept": _ACCEPT})
         keys = answer.json_object().get("keys") if answer.status == 200 else None
         if not isinstance(keys, list):
             raise answer.fault("a key set (check JWKS_URL)")
-        return tuple(key for key in keys if isinstance(key, dict))
+        return tuple(_without_empty(key) for key in keys if isinstance(key, dict))
+
+
+def _without_empty(key: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the members with a value: some issuers write null or nothing for a member that is not used."""
+    return {name: value for name, value in key.items() if value not in (None, "", [], [""])}

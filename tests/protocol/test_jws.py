@@ -424,6 +424,87 @@ def test_a_key_rotated_under_the_same_identifier_is_found(issuer: ScriptedIssuer
     assert provider.validate_id_token(issuer.id_token())["sub"] == SUBJECT
 
 
+ONE = public_jwk(make_key("RSA"), kid="main", use="sig", alg="RS256")
+BARE = changed(ONE, use=..., alg=...)
+SECOND = public_jwk(make_key("RSA", "second"), kid="main")
+OTHERS = [public_jwk(make_key("P-256", f"other-{number}"), kid="main") for number in range(4)]
+
+SETS: dict[str, list[Any]] = {
+    "the same key twice": [ONE, ONE],
+    "the same key with and without alg and use": [BARE, ONE, changed(ONE, use=...)],
+    "the same key with several chains of certificates": [{**ONE, "x5c": ["A"]}, {**ONE, "x5c": ["B"]}],
+    "one ID for several algorithms": [{**ONE, "alg": name} for name in ("RS512", "RS256", "PS256")],
+    "one ID for keys of several types": [*OTHERS, ONE],
+    "one ID for signing and encrypting": [{**SECOND, "use": "enc"}, {**SECOND, "alg": "RSA-OAEP"}, ONE],
+    "one ID for two keys": [SECOND, ONE],
+    "null": [ONE | dict.fromkeys(("use", "alg", "x5c", "x5t", "x5u", "key_ops", "crv", "d"))],
+    "empty": [ONE | {"use": "", "alg": "", "x5c": [""], "x5t": "", "key_ops": [], "crv": "", "exp": ""}],
+    "certificates of no key": [{**ONE, "x5c": [5], "x5t": {"a": 1}, "x5t#S256": 5}],
+    "operations": [{**ONE, "key_ops": ["verify"]}, {**SECOND, "key_ops": ["encrypt", "wrapKey"]}],
+    "no keys": [None, 5, "text", [ONE], {}, {"kid": "main"}, {"kty": "RSA", "kid": "main", "n": 5}, ONE],
+    "a private key beside": [{**SECOND, "d": "AQAB"}, ONE],
+}
+
+
+@pytest.mark.parametrize("kid", ["main", ...])
+@pytest.mark.parametrize("keys", SETS.values(), ids=SETS)
+def test_key_sets_as_issuers_send_them_are_read(issuer: ScriptedIssuer, keys: list[Any], kid: object) -> None:
+    """A repeated key counts once, and null says no more than a missing member (RFC 7517 §4.5). [T17]"""
+    issuer.jwks, issuer.metadata["id_token_signing_alg_values_supported"] = keys, ["RS256"]
+    header, claims = changed({"alg": "RS256", "kid": "main"}, kid=kid), claims_of(issuer.url)
+    token = sign(header, claims, make_key("RSA"), "RS256")
+    if kid is ... and keys is SETS["one ID for two keys"]:  # OIDC Core §10.1 requires an ID
+        assert_refused(issuer.provider(), token)
+    else:
+        assert issuer.provider().validate_id_token(token)["sub"] == SUBJECT
+    forged = sign(header, claims, make_key("RSA", "forger"), "RS256")
+    assert_refused(issuer.provider(), forged)
+
+
+REFUSED_SETS: dict[str, list[Any]] = {
+    "the key encrypts only": [{**ONE, "use": "enc"}],
+    "the key is for another use": [{**ONE, "use": "tls"}],
+    "the key is for another algorithm": [{**ONE, "alg": "PS256"}],
+    "the operations do not include verify": [{**ONE, "key_ops": ["encrypt"]}],
+    "the operations are a text": [{**ONE, "key_ops": "verify"}],
+    "the private part is public": [{**ONE, "d": "AQAB"}],
+    "more keys with one ID than are tried": [
+        *(public_jwk(make_key("RSA", f"other-{number}"), kid="main") for number in range(4)),
+        ONE,
+    ],
+    "only the address of a certificate": [
+        {"kty": "RSA", "kid": "main", "x5u": "https://127.0.0.1:9/canary", "x5c": ["canary"]}
+    ],
+    "a secret": [{"kty": "oct", "kid": "main", "k": b64(HMAC_SECRET)}],
+}
+
+
+@pytest.mark.parametrize("keys", REFUSED_SETS.values(), ids=REFUSED_SETS)
+def test_keys_that_must_not_verify_are_left_out(issuer: ScriptedIssuer, keys: list[Any]) -> None:
+    issuer.jwks, issuer.metadata["id_token_signing_alg_values_supported"] = keys, ["RS256", "HS256"]
+    claims = claims_of(issuer.url)
+    genuine = sign({"alg": "RS256", "kid": "main"}, claims, make_key("RSA"), "RS256")
+    for token in (genuine, sign_with_secret({"alg": "HS256", "kid": "main"}, claims, HMAC_SECRET)):
+        assert_refused(issuer.provider(), token)
+
+
+def test_a_set_of_ten_thousand_keys_takes_no_longer(issuer: ScriptedIssuer) -> None:
+    """The number of imported keys is limited, whatever the issuer sends. [T41]"""
+    issuer.jwks = [{"kty": "EC", "crv": "P-256", "kid": "main", "x": str(number)} for number in range(10_000)]
+    issuer.jwks.append(public_jwk(issuer.key, kid="main"))
+    assert issuer.provider().validate_id_token(issuer.id_token())["sub"] == SUBJECT
+
+
+def test_a_large_token_is_read_and_a_larger_one_is_refused_by_its_size(issuer: ScriptedIssuer) -> None:
+    """Microsoft sends hundreds of groups. The limit is that of an answer: 1 MiB. [T41]"""
+    provider = issuer.provider()
+    large = issuer.id_token(groups=["6f1a2b3c-0d4e-4f5a-8b6c-7d8e9f0a1b2c"] * 19_000)
+    assert 1_000_000 < len(large) < 1 << 20
+    assert len(provider.validate_id_token(large)["groups"]) == 19_000
+    larger = issuer.id_token(groups=["x" * (1 << 20)])
+    assert f"too large: {len(larger)}" in assert_refused(provider, larger)
+
+
 RFC_PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
 RFC_RS256 = (
     "eyJhbGciOiJSUzI1NiJ9."
