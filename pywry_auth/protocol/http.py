@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.name_lookup import in_helper
 from pywry_auth.protocol.connection_failures import place_of, trusted, unreachable
+from pywry_auth.protocol.content_coding import decoded
 from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
@@ -39,6 +40,9 @@ from pywry_auth.strict_json import read_json, without_surrogates
 from pywry_auth.version import __version__
 
 MAX_ANSWER_BYTES = 1 << 20
+ACCEPT_JSON = "application/json, */*;q=0.1"
+"""Some servers refuse with status 406 if they would answer with another media type."""
+
 _ATTEMPTS = 3
 _USER_AGENT = f"pywry-auth/{__version__}"
 _MEDIA_TYPES = frozenset(
@@ -300,14 +304,15 @@ class ProviderSession(OAuth2Session):
         self, method: str, url: str, data: str | None, headers: Mapping[str, str] | None, ends: float
     ) -> ProviderAnswer:
         left = max(ends - time.monotonic(), 0.001)
-        sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
+        sent = {"Accept": ACCEPT_JSON, "Accept-Encoding": "identity", **(headers or {})}
         if data is not None:
             sent.setdefault("Content-Type", "application/x-www-form-urlencoded")
         timeout = Timeout(total=left)
         response = self.request(method, url, data=data, headers=sent, timeout=timeout, stream=True)
         with response:
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            encoding = response.headers.get("Content-Encoding", "identity").lower()
+            encoding = response.headers.get("Content-Encoding", "")
+            size = response.headers.get("Content-Length", "")
             again = response.headers.get("Retry-After", "")
             known, peer = self._known(url, data, headers or {}), _peer(response)
             answer = ProviderAnswer(
@@ -315,9 +320,28 @@ class ProviderSession(OAuth2Session):
             )
         if 300 <= answer.status < 400:
             raise answer.fault("a direct answer (redirects are never followed)")
-        if encoding != "identity" or len(answer.body) > MAX_ANSWER_BYTES:
-            raise answer.fault("an uncompressed body of at most 1 MiB")
-        return answer
+        if len(answer.body) > MAX_ANSWER_BYTES:
+            raise answer.fault(f"a body of at most 1 MiB{_told(size)}")
+        return _decoded(answer, encoding)
+
+
+def _decoded(answer: ProviderAnswer, encoding: str) -> ProviderAnswer:
+    """Return an answer without the compression that some servers use although none was requested."""
+    try:
+        body: bytes | None = decoded(answer.body, encoding, MAX_ANSWER_BYTES)
+    except ValueError:
+        body = None
+    if body is None:
+        raise answer.fault("a body that is not compressed, or compressed once with gzip or deflate")
+    if len(body) > MAX_ANSWER_BYTES:
+        raise answer.fault("a body of at most 1 MiB after its decompression")
+    return answer if body is answer.body else replace(answer, body=body)
+
+
+def _told(size: str) -> str:
+    """Return the size of a body that is too large, if its header says it."""
+    known = size.isascii() and size.isdigit() and len(size) < 20  # the header is a text from the server
+    return f" (it has {size} bytes)" if known else ""
 
 
 def _bounded(response: requests.Response) -> bytes:

@@ -137,7 +137,8 @@ def test_nothing_is_sent_in_the_clear_to_another_machine(monkeypatch: pytest.Mon
 def test_a_body_may_have_one_mebibyte_and_not_one_byte_more(serve: Serve) -> None:
     server = serve(lambda request: Answer(b" " * int(request.path[1:])))
     assert len(call(f"{server.url}/{MAX_ANSWER_BYTES}").body) == 1 << 20
-    assert "1 MiB" in str(refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", ErrorCode.INVALID_RESPONSE))
+    refusal = refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", ErrorCode.INVALID_RESPONSE)
+    assert f"1 MiB (it has {MAX_ANSWER_BYTES + 1} bytes)" in str(refusal)
 
 
 @pytest.mark.parametrize(
@@ -153,14 +154,39 @@ def test_an_endless_body_is_read_up_to_one_mebibyte(serve: Serve, head: bytes, p
     assert "1 MiB" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
 
 
+def packed(data: bytes, bits: int = 31) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, bits)
+    return packer.compress(data) + packer.flush()
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip", "canary-unknown"])
-def test_compression_without_request_is_refused(serve: Serve, encoding: str) -> None:
+def test_a_compressed_answer_that_is_too_large_is_refused(serve: Serve, encoding: str) -> None:
     """A few bytes could decompress to gigabytes. [T41]"""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    bomb = packer.compress(b"x" * (8 << 20)) + packer.flush()
+    bomb = packed(b"x" * (8 << 20))
     server = serve(lambda request: Answer(bomb, headers={"Content-Encoding": encoding}))
     refused(server.url, ErrorCode.INVALID_RESPONSE)
     assert [request.headers["accept-encoding"] for request in server.received] == ["identity"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_answer_may_be_compressed_without_request(serve: Serve, method: str) -> None:
+    """Some servers compress every answer."""
+    body = packed(b'{"a": 1}' + b" " * (MAX_ANSWER_BYTES - 8))
+    server = serve(lambda request: Answer(body, headers={"Content-Encoding": "GZIP"}))
+    answer = call(server.url, method)
+    assert answer.json_object() == {"a": 1}
+    assert len(answer.body) == MAX_ANSWER_BYTES
+    damaged = serve(lambda request: Answer(body[:-1], headers={"Content-Encoding": "gzip"}))
+    assert "compressed" in str(refused(damaged.url, ErrorCode.INVALID_RESPONSE, method))
+    silent = serve(lambda request: Answer(b"", 204, headers={"Content-Encoding": "gzip"}))
+    assert call(silent.url, method).body == b""
+
+
+def test_every_request_accepts_any_media_type(serve: Serve) -> None:
+    """A strict server would otherwise answer with status 406."""
+    server = serve(lambda request: Answer({}))
+    call(server.url)
+    assert server.received[0].headers["accept"] == "application/json, */*;q=0.1"
 
 
 NO_OBJECTS = {
