@@ -120,6 +120,7 @@ class ProtocolClient:
         """
         tokens = self.token_endpoint().request(grant)
         if self._hooks.uses_openid and tokens.id_token is None:
+            self._revoke_unusable(tokens)
             raise TokenError(
                 "The provider sent no ID token although openid was requested: check the client there.",
                 error=ErrorCode.INVALID_ID_TOKEN,
@@ -157,7 +158,7 @@ class ProtocolClient:
             raise answer.fault("a profile")
         if answer.media_type != "application/jwt":
             return answer.json_object()
-        text = answer.body.decode("ascii", errors="replace")
+        text = answer.body.strip().decode("ascii", errors="replace")
         token, expected = self.verify(text, self._metadata().userinfo_signing_alg_values_supported)
         check_issuer_and_audience(token.claims, expected)
         check_times(token.claims, expected)
@@ -229,12 +230,12 @@ class ProtocolClient:
         return replace(tokens, id_token_claims=claims)
 
     def _revoke_unusable(self, tokens: OAuthTokenSet) -> None:
-        """Revoke tokens that arrived with an invalid ID token; the login fails however this ends."""
+        """Revoke tokens that arrived without a valid ID token; the login fails however this ends."""
         for token in filter(None, (tokens.refresh_token, tokens.access_token)):
             try:
                 self.revoke(token)
             except AuthenticationError as error:
-                _logger.warning("a token with an invalid ID token could not be revoked: %s", error)
+                _logger.warning("a token without a valid ID token could not be revoked: %s", error)
                 if error.timeout is not None:
                     return  # the other token would probably take its whole time limit too
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
@@ -17,6 +17,8 @@ from pywry_auth.protocol.provider_errors import ENDED_GRANT, INVALID_TOKEN, expl
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
+_FORM = "application/x-www-form-urlencoded"
+_MOST_FIELDS = 64
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,8 @@ class TokenEndpoint:
             answer = self._post("token_endpoint", self.url, headers, body)
             if answer.status == 429:  # whatever the body says: the grant is still valid
                 raise answer.fault("a token response")
-            members = answer.json_object()
-            if "error" in members or not 200 <= answer.status < 300:
+            members = _members(answer)
+            if members.get("error") not in (None, "") or not 200 <= answer.status < 300:
                 raise self._refusal(answer, members, body)
             return _token_set(members, asked_at, self, given.get("refresh_token"))
         except TokenError:
@@ -81,7 +83,7 @@ class TokenEndpoint:
             raise answer.fault("a confirmation")
         # RFC 7009 §2.2 requires 200 for a token that has expired; Google sends an error.
         expired = answer.status == 400 and answer.json_object().get("error") == INVALID_TOKEN
-        return answer.status == 200 or expired
+        return 200 <= answer.status < 300 or expired
 
     def _post(
         self, endpoint: str, url: str, headers: Mapping[str, str], body: Mapping[str, str]
@@ -106,14 +108,35 @@ class TokenEndpoint:
         return explain("The token endpoint", code, description, kind, secrets)
 
 
+def _members(answer: ProviderAnswer) -> dict[str, Any]:
+    """Return the members of an answer.
+
+    GitHub sends a form unless the client accepts only JSON, as servers did before RFC 6749.
+    """
+    if answer.media_type == _FORM and not answer.body.lstrip().startswith(b"{"):
+        try:
+            return dict(parse_qsl(answer.body.decode(), max_num_fields=_MOST_FIELDS))
+        except ValueError:
+            fault = answer.fault("a valid form")
+        raise fault
+    return answer.json_object()
+
+
 def _token_set(
     members: Mapping[str, Any], asked_at: float, endpoint: TokenEndpoint, refresh_token: str | None
 ) -> OAuthTokenSet:
     """Validate a successful response and return its token set (RFC 6749 §5.1)."""
     access_token = _text(members, "access_token")
     token_type = _text(members, "token_type")
-    if access_token is None or token_type is None or token_type.lower() != "bearer":
-        raise _not_allowed("access_token is missing, or token_type is not Bearer")
+    if access_token is None:
+        # Azure AD B2C: https://learn.microsoft.com/azure/active-directory-b2c/access-tokens
+        raise _not_allowed(
+            "it has no access token (access_token). Some providers, such as Azure AD B2C, send one only for "
+            "the scope of an API: add such a scope to SCOPES"
+        )
+    if token_type is None or token_type.lower() != "bearer":
+        # Without the type, the client cannot know how to use the token (RFC 6749 §7.1).
+        raise _not_allowed("its token_type is missing, or is not Bearer")
     return OAuthTokenSet(
         access_token=access_token,
         token_type="Bearer",
@@ -129,11 +152,16 @@ def _token_set(
 
 
 def _scope(members: Mapping[str, Any]) -> str:
-    """Return ``scope`` as a string (RFC 6749 §3.3); some providers send lists."""
+    """Return ``scope`` as names with spaces between them (RFC 6749 §3.3).
+
+    Some providers send a list, and some send commas.
+    """
     scope = members.get("scope")
     if isinstance(scope, list) and all(isinstance(name, str) for name in scope):
         scope = " ".join(scope)
-    return _text({"scope": scope}, "scope") or ""
+    text = _text({"scope": scope}, "scope") or ""
+    # A comma may be part of a name, so it separates names only where no space does.
+    return " ".join(text.split() if " " in text else text.replace(",", " ").split())
 
 
 def _text(members: Mapping[str, Any], name: str) -> str | None:

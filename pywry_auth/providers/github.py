@@ -28,7 +28,7 @@ _TOKEN = "/login/oauth/access_token"
 _DEVICE = "/login/device/code"
 # https://docs.github.com/en/rest/using-the-rest-api/getting-started-with-the-rest-api#headers
 _HEADERS = {
-    "Accept": "application/vnd.github+json",
+    "Accept": "application/vnd.github+json, */*;q=0.1",
     "X-GitHub-Api-Version": "2022-11-28",
 }
 _MAY_READ_ADDRESSES = {"user:email", "user"}
@@ -147,7 +147,7 @@ class GitHubProvider(OAuthProvider):
             answer = session.call("DELETE", url, data=write_json({"access_token": token}), headers=headers)
         if answer.status >= 500 or answer.status == 429:
             raise answer.fault("a confirmation")
-        return answer.status == 204
+        return 200 <= answer.status < 300
 
     def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
         """Return a token set with spaces between its scopes (RFC 6749 §3.3).

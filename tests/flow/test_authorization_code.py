@@ -296,8 +296,11 @@ def signed_profile(issuer: ScriptedIssuer, key: PrivateKey, **members: object) -
 
 def test_a_signed_profile_is_read_and_a_forged_one_ends_the_sign_in(issuer: ScriptedIssuer) -> None:
     """A forged profile is an attack, unlike a missing one. [T17]"""
-    issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, name="Signed")
-    assert sign_in(issuer).user_info["name"] == "Signed"
+    signed = signed_profile(issuer, issuer.key, name="Signed")
+    for media_type in ("application/jwt", "Application/JWT; charset=utf-8"):
+        issuer.answers["/userinfo"] = Answer(signed.body + b"\n", 200, media_type)
+        assert sign_in(issuer).user_info["name"] == "Signed"
+    assert all(request.headers["accept"].endswith("*/*;q=0.1") for request in issuer.requests("/userinfo"))
     issuer.answers["/userinfo"] = signed_profile(issuer, make_key("P-256", "forger"), name="canary")
     refused(issuer, ErrorCode.INVALID_ID_TOKEN)
     issuer.answers["/userinfo"] = signed_profile(issuer, issuer.key, sub="mallory")
@@ -419,6 +422,14 @@ def test_a_login_that_fails_after_the_exchange_revokes_its_tokens(issuer: Script
     issuer.answers["/revoke"] = Answer({})
     refused(issuer, ErrorCode.SUBJECT_MISMATCH)
     assert ACCESS_TOKEN in [request.form["token"] for request in issuer.requests("/revoke")]
+
+
+def test_tokens_without_the_requested_id_token_are_revoked(issuer: ScriptedIssuer) -> None:
+    request = begin(issuer.provider(), REDIRECT_URI)
+    issuer.answers |= {"/token": Answer(issuer.tokens(id_token=None)), "/revoke": Answer(b"", 204)}
+    with pytest.raises(TokenError, match="no ID token"):
+        complete(issuer.provider(), request, [("state", request.state), ("code", "c")])
+    assert len(issuer.requests("/revoke")) == 2
 
 
 def test_stored_tokens_without_a_usable_profile_are_not_revoked(issuer: ScriptedIssuer) -> None:

@@ -92,10 +92,12 @@ class GitHub(Imitation):
     def token(self, request: Received) -> Answer:
         """Exchange a code, or refresh.
 
-        Errors have status 200, and only a client that accepts JSON gets JSON.
+        Errors have status 200, and only a client that accepts nothing but JSON gets JSON: Rails ignores an
+        ``Accept`` header with ``*/*`` in a list, as browsers send it
+        (https://api.rubyonrails.org/classes/ActionDispatch/Http/MimeNegotiation.html).
         """
         answer = self._outcome(request)
-        if "application/json" not in request.headers.get("accept", ""):
+        if request.headers.get("accept") != "application/json":
             return Answer(urlencode(answer).encode(), media_type="application/x-www-form-urlencoded")
         return Answer(answer)
 
