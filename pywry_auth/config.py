@@ -268,6 +268,13 @@ class OAuth2Settings(_Section):
         default=False,
         description="Whether to skip the UserInfo call when the ID token has the requested claims.",
     )
+    use_nonce: bool = Field(
+        default=True,
+        description=(
+            "Whether to tie the ID token to the login by a nonce. `false` only for a provider that never "
+            "returns it, such as LinkedIn: it requires `USE_PKCE`, and the profile comes from UserInfo."
+        ),
+    )
 
 
 class DeploySettings(_Section):

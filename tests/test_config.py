@@ -59,6 +59,7 @@ THE_CLIENT: Table = {
     "CLIENT_SECRET": (SecretStr(""), [("s", SecretStr("s"))], []),
     "SCOPES": text("openid email profile"),
     "USE_PKCE": flag(True),
+    "USE_NONCE": flag(True),
     "TOKEN_STORE_BACKEND": choice("memory", "keyring", "sqlite", "redis"),
     "AUTH_TIMEOUT_SECONDS": seconds(120),
     "REFRESH_BUFFER_SECONDS": seconds(60, zero=True),

@@ -27,6 +27,7 @@ from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flow.authorization_code import require_binding
 from pywry_auth.models import UserSession
 from pywry_auth.state.browsers import BrowserSessions
 
@@ -70,6 +71,8 @@ class AuthRoutes:
         pending: PendingStore,
         render: Renderer | None = None,
     ) -> None:
+        for provider in providers.by_name.values():
+            require_binding(provider, options.use_pkce)
         binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
         self.options = options
         self.providers = providers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
@@ -140,7 +141,9 @@ class LoginViews:
     def _finish(self, site: Site, pending: PendingAuthorization, parameters: ResponseParameters) -> Response:
         name, cookie, request = pending.provider, self.sessions.cookie, site.request
         revocations = self.lifecycle.tokens.revocations
-        result = complete(self.providers.named(name), pending.request, parameters, revocations)
+        provider = self.providers.named(name)
+        is_enough = partial(site.options.rules.decided_by, provider)
+        result = complete(provider, pending.request, parameters, revocations, is_enough)
         client = Client(
             pending.binding,
             cookie.read_all(request),

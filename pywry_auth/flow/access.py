@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.subject import Subject, canonical_email
-from pywry_auth.models import Claims
+from pywry_auth.models import Claims, OAuthTokenSet
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -84,6 +84,26 @@ class AccessRules:
         if self.trust_unverified_email:
             return canonical_email(profile.get("email"))
         return canonical_email(provider.verified_email(profile, access_token))
+
+    def decided_by(self, provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
+        """Return whether the ID token has every claim that a rule reads.
+
+        Otherwise, a user would lose roles or access only because the UserInfo endpoint did not answer.
+
+        Args:
+            provider: The provider that the user signed in at.
+            tokens: The tokens of the sign-in, with the validated claims.
+        """
+        claims = tokens.id_token_claims
+        if self.roles_claim and claims.get(self.roles_claim) is None:
+            return False
+        if not self.need_email:
+            return True
+        if not claims.get("email"):
+            return False
+        if self.trust_unverified_email or claims.get("email_verified") is not None:
+            return True
+        return self.email_of(provider, claims, tokens.access_token) is not None
 
     def roles_of(self, subject: Subject) -> list[str]:
         """Return a user's roles in order, without duplicates."""

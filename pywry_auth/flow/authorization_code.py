@@ -7,6 +7,7 @@ browser, a window, a pasted URL and a test are such functions (:data:`Authorizat
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 from collections.abc import Callable, Mapping
@@ -26,13 +27,35 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.revocations import RevocationQueue
 
-__all__ = ["AuthorizationHandler", "ResponseParameters", "begin", "complete", "finish"]
+__all__ = ["AuthorizationHandler", "ResponseParameters", "begin", "complete", "finish", "require_binding"]
+
+_logger = logging.getLogger("pywry_auth.flow")
 
 AuthorizationHandler = Callable[[AuthorizationRequest], ResponseParameters]
 """Presents ``request.url`` to the user, waits, and returns the decoded parameters of the response.
 
 Raises AuthFlowTimeout or AuthFlowCancelled when the response does not arrive.
 """
+
+
+IsEnough = Callable[[OAuthTokenSet], bool]
+"""Returns whether the ID token's claims can replace a profile that could not be obtained."""
+
+
+def require_binding(provider: OAuthProvider, use_pkce: bool) -> None:
+    """Raise if neither a nonce nor PKCE would tie a code to its login (RFC 9700 §2.1.1).
+
+    Args:
+        provider: The provider that users sign in at.
+        use_pkce: Whether logins send a code challenge.
+
+    Raises:
+        AuthenticationError: Both are switched off (``invalid_configuration``).
+    """
+    if not use_pkce and not provider.options.use_nonce:
+        raise provider.configuration_error(
+            "USE_NONCE=false requires PKCE: leave USE_PKCE at true, or leave out USE_NONCE"
+        )
 
 
 def begin(
@@ -53,12 +76,17 @@ def begin(
         extra_params: Further parameters such as ``prompt`` or ``login_hint``.
 
     Raises:
-        AuthenticationError: The provider's endpoints could not be obtained.
+        AuthenticationError: The provider's endpoints could not be obtained, or the request would have neither
+            a nonce nor a code challenge although the provider's options leave out the nonce.
     """
+    require_binding(provider, use_pkce)
+    use_nonce = provider.options.use_nonce
     pkce = PKCEChallenge.generate() if use_pkce else None
     state = secrets.token_urlsafe(32)
-    nonce = secrets.token_urlsafe(32) if provider.uses_openid else None
+    nonce = secrets.token_urlsafe(32) if provider.uses_openid and use_nonce else None
     with naming_provider(provider.name):
+        if not use_nonce:
+            provider.require_endpoint("userinfo_endpoint")  # fail before the user signs in
         url = provider.build_authorize_url(redirect_uri, state, pkce, nonce, extra_params)
     return AuthorizationRequest(url, state, redirect_uri, nonce, pkce.verifier if pkce else None)
 
@@ -68,6 +96,7 @@ def complete(
     request: AuthorizationRequest,
     parameters: ResponseParameters,
     revocations: RevocationQueue | None = None,
+    is_enough: IsEnough | None = None,
 ) -> AuthFlowResult:
     """Validate a response, exchange its code, and return the sign-in.
 
@@ -79,6 +108,8 @@ def complete(
         parameters: The response's decoded parameters, with duplicates.
         revocations: Keeps the tokens of a failed sign-in until the provider has revoked them; without it,
             there is one attempt.
+        is_enough: Returns whether the ID token's claims are enough if the UserInfo request fails; without it,
+            they are.
 
     Raises:
         AuthenticationError: The response does not belong to the request, the provider refused, or its
@@ -95,11 +126,14 @@ def complete(
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
         with revoked_on_failure(provider, tokens, revocations):
-            result = finish(provider, tokens)
+            _check_no_other_nonce(request, tokens)
+            result = finish(provider, tokens, is_enough)
         return replace(result, tokens=replace(tokens, grant=_new_grant(provider, result)))
 
 
-def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
+def finish(
+    provider: OAuthProvider, tokens: OAuthTokenSet, is_enough: IsEnough | None = None
+) -> AuthFlowResult:
     """Return the sign-in of a validated token set.
 
     The profile is requested from the provider unless the claims of the ID token suffice.
@@ -107,13 +141,14 @@ def finish(provider: OAuthProvider, tokens: OAuthTokenSet) -> AuthFlowResult:
     Args:
         provider: The provider that issued the tokens.
         tokens: The tokens of a sign-in.
+        is_enough: As for ``complete``.
 
     Raises:
         AuthenticationError: The profile could not be obtained or has no user ID, or it belongs to
             another user than the ID token.
     """
     with naming_provider(provider.name):
-        profile = _profile(provider, tokens)
+        profile = _profile(provider, tokens, is_enough)
         return AuthFlowResult(True, tokens, profile, user_id(profile))
 
 
@@ -135,16 +170,34 @@ def _new_grant(provider: OAuthProvider, result: AuthFlowResult) -> Grant:
     )
 
 
-def _profile(provider: OAuthProvider, tokens: OAuthTokenSet) -> dict[str, Any]:
-    claims = tokens.id_token_claims
+def _check_no_other_nonce(request: AuthorizationRequest, tokens: OAuthTokenSet) -> None:
+    """Refuse the ID token of a login that did send a nonce (OIDC Core §3.1.3.7)."""
+    if request.nonce is None and tokens.id_token_claims.get("nonce") not in (None, ""):
+        raise TokenError(
+            "The ID token has a nonce, but this login sent none: the code belongs to another login. Sign in "
+            "again; if this happens again, leave out USE_NONCE, because the provider returns the nonce.",
+            error=ErrorCode.INVALID_ID_TOKEN,
+        )
+
+
+def _profile(provider: OAuthProvider, tokens: OAuthTokenSet, is_enough: IsEnough | None) -> dict[str, Any]:
+    claims, use_nonce = tokens.id_token_claims, provider.options.use_nonce
     try:
-        if provider.profile_suffices(claims):
+        if use_nonce and provider.profile_suffices(claims):
             return dict(claims)
         profile = _checked(provider.get_userinfo(tokens.access_token))
     except AuthenticationError as error:
-        # A forged profile is an attack, a missing one is not. Without an ID token the profile is required.
-        if not claims or error.error == ErrorCode.INVALID_ID_TOKEN:
+        # A forged profile is an attack, a missing one is not. Without an ID token that a nonce ties to this
+        # login, the profile is required.
+        if not claims or not use_nonce or error.error == ErrorCode.INVALID_ID_TOKEN:
             raise
+        _logger.warning("%s: the profile has only the ID token's claims: %s", provider.name, error)
+        if is_enough is not None and not is_enough(tokens):
+            raise AuthenticationError(
+                "The provider did not send your profile, without which this site cannot decide about your "
+                "account: try again in a moment.",
+                error=ErrorCode.PROVIDER_UNREACHABLE,
+            ) from error
         return dict(claims)
     # OIDC Core §5.3.2: otherwise a substituted token could bring in another user's profile.
     if claims and profile.get("sub") != claims["sub"]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete
+from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete, require_binding
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.revocation import revoked_on_failure
 from pywry_auth.loopback import HOST, PATH
@@ -62,6 +62,9 @@ class AuthFlowManager:
         notify: Receives the address and instructions once; None writes them to stderr.
         handler: Obtains the authorization response instead of a browser or window and a callback server.
         redirect_uri: The redirect URI of a ``handler``, registered at the provider.
+
+    Raises:
+        AuthenticationError: ``use_pkce`` is false, and so is the provider's option ``use_nonce``.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class AuthFlowManager:
         handler: AuthorizationHandler | None = None,
         redirect_uri: str = "http://127.0.0.1/callback",
     ) -> None:
+        require_binding(provider, use_pkce)
         self._provider = provider
         self._token_store = token_store
         self._session_manager = session_manager

@@ -72,6 +72,7 @@ class OAuthProvider(ProviderHooks):
             )
         self.client_id = client_id
         self.scopes = scope_list(self.default_scopes if scopes is None else scopes)
+        self.options.report(self.name, self.uses_openid)
         self._client_secret = client_secret
         self._auth_method = token_endpoint_auth_method
         self._key = self.options.load_client_key()

@@ -38,7 +38,7 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         AuthenticationError: The provider is unknown, or URLs are missing or invalid. The text names each one.
     """
     scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
-    _check_urls(settings, scopes or ())
+    _check(settings, scopes or ())
     if settings.provider not in _PROVIDERS:
         raise AuthenticationError(
             f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: "
@@ -57,13 +57,18 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     )
 
 
-def _check_urls(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
+def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
     faults = [_missing(name) for name in _needed(settings.provider, scopes) if not getattr(settings, name)]
     for name in (*ENDPOINTS, *(("issuer_url",) if settings.provider == "oidc" else ())):
         try:
             _ = getattr(settings, name) and require_endpoint(getattr(settings, name), _variable(name))
         except AuthenticationError as error:
             faults.append(str(error))
+    if not settings.use_nonce and not settings.use_pkce:
+        faults.append(
+            "PYWRY_OAUTH2__USE_NONCE and PYWRY_OAUTH2__USE_PKCE are both false: nothing would tie a login to "
+            "its browser. Leave PKCE switched on."
+        )
     if faults:
         raise AuthenticationError("\n".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
     from pywry_auth.protocol.client_authentication import ClientKey
+
+
+_logger = logging.getLogger("pywry_auth.providers")
 
 
 def _endpoint(member: str) -> Any:
@@ -33,10 +39,13 @@ class ProviderOptions:
         proxy_url: Proxy for all but loopback addresses. Empty means ``HTTPS_PROXY`` and ``NO_PROXY``.
         ca_bundle: File of trusted certificates. Empty means ``REQUESTS_CA_BUNDLE`` and ``SSL_CERT_FILE``.
         userinfo_from_id_token: Skip the UserInfo call if the ID token has all claims that the scopes request.
+        use_nonce: Tie the ID token to the login (OIDC Core §3.1.2.1). False is only for a provider that never
+            returns the nonce: logins then require PKCE, and the profile comes from the UserInfo endpoint.
         clock: Unix time in seconds.
 
     Raises:
-        AuthenticationError: It is not safe to send secrets to an endpoint; the text names it.
+        AuthenticationError: It is not safe to send secrets to an endpoint, or two options exclude each other;
+            the text names them.
     """
 
     authorize_url: str = _endpoint("authorization_endpoint")
@@ -53,9 +62,16 @@ class ProviderOptions:
     proxy_url: str = field(default="", repr=False)
     ca_bundle: str = ""
     userinfo_from_id_token: bool = False
+    use_nonce: bool = True
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
+        if self.userinfo_from_id_token and not self.use_nonce:
+            raise AuthenticationError(
+                "USERINFO_FROM_ID_TOKEN cannot be set together with USE_NONCE=false: an ID token without a "
+                "nonce does not replace the profile. Leave out one of them.",
+                error=ErrorCode.INVALID_CONFIGURATION,
+            )
         for name in ENDPOINTS:
             url = getattr(self, name)
             if url:
@@ -82,6 +98,20 @@ class ProviderOptions:
     def chosen_endpoints(self) -> frozenset[str]:
         """The endpoints that the options name, by their names in the metadata."""
         return frozenset(member for name, member in ENDPOINTS.items() if getattr(self, name))
+
+    def report(self, name: str, uses_openid: bool) -> None:
+        """Log the options that weaken a check of the provider.
+
+        Args:
+            name: The provider's name.
+            uses_openid: Whether the provider sends ID tokens.
+        """
+        if uses_openid and not self.use_nonce:
+            _logger.warning(
+                "%s: USE_NONCE is false, so that only PKCE ties a login to its browser: leave it out unless "
+                "the provider never returns the nonce",
+                name,
+            )
 
     def load_client_key(self) -> ClientKey | None:
         """Return the private key of ``client_key_file``, or None without such a file.
@@ -135,4 +165,5 @@ class ProviderKeywords(TypedDict, total=False):
     proxy_url: str
     ca_bundle: str
     userinfo_from_id_token: bool
+    use_nonce: bool
     clock: Callable[[], float]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from pywry_auth.backends.base import Backend
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import (
@@ -122,6 +123,52 @@ def test_without_userinfo_the_id_token_identifies_the_user(web: Web, faults: Fau
     browser.sign_in()
     assert browser.user == "user-alice"
     assert browser.get("/auth/userinfo").json["user_info"]["nonce"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "status"),
+    [
+        ({}, 303),
+        ({"roles_claim": "department"}, 502),
+        ({"allowed_email_domains": "example.com"}, 303),
+        ({"allowed_users": "user-alice"}, 303),
+    ],
+)
+def test_without_userinfo_a_rule_that_reads_a_missing_claim_fails_the_login(
+    make_web: Callable[..., Web], faults: Faults, rules: dict[str, str], status: int
+) -> None:
+    """The user is neither admitted nor refused, and keeps no grant. [S4]"""
+    faults.answers["/userinfo"] = (403, "text/html", b"blocked canary")
+    web = make_web(settings=rules)
+    browser = web.browser()
+    response = browser.get(browser.authorize())
+    assert response.status_code == status
+    assert len(web.tokens.list_keys()) == (1 if status == 303 else 0)
+    if status == 502:
+        assert response.json["error"] == "provider_unreachable"
+        assert "try again" in response.json["error_description"]
+        assert "canary" not in response.text
+        assert not set_cookies(response)
+        assert web.tokens.revocations.next_due(lambda tokens: True) is not None
+        faults.answers.clear()
+        assert web.browser().sign_in().status_code == 303
+
+
+def test_a_provider_that_never_returns_the_nonce(make_web: Callable[..., Web], faults: Faults) -> None:
+    """The profile comes from UserInfo, and PKCE is required. [S3]"""
+    web = make_web()
+    provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=web.idp.issuer, use_nonce=False)
+    site = make_web(provider=provider)
+    browser = site.browser()
+    assert "nonce=" not in browser.begin()
+    browser.sign_in()
+    assert browser.user == "user-alice"
+    assert "nonce" not in browser.get("/auth/userinfo").json["user_info"]
+    faults.down("/userinfo")
+    other = site.browser()
+    assert other.get(other.authorize()).status_code == 502
+    with pytest.raises(AuthenticationError, match="PKCE"):
+        make_web(provider={"corp": provider}, use_pkce=False)
 
 
 def test_a_profile_without_a_user_id_creates_no_session(make_web: Callable[..., Web], faults: Faults) -> None:

@@ -11,6 +11,8 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, user_id
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.providers.base import OAuthProvider
 
 ADMIN = "admin@example.com"
 
@@ -269,6 +271,40 @@ def test_without_a_roles_claim_no_member_of_the_profile_is_a_role() -> None:
 )
 def test_an_address_is_needed_only_if_a_rule_uses_one(rules: dict[str, Any], needed: bool) -> None:
     assert AccessRules(**rules).need_email is needed
+
+
+MAIL = {"sub": "7", "email": "alice@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "claims", "decided"),
+    [
+        ({}, {"sub": "7"}, True),
+        ({"admin_users": ["7"], "allowed_users": ["7"]}, {"sub": "7"}, True),
+        ({"roles_claim": "groups"}, {"sub": "7"}, False),
+        ({"roles_claim": "groups"}, {"sub": "7", "groups": None}, False),
+        ({"roles_claim": "groups"}, {"sub": "7", "groups": []}, True),
+        ({"allowed_email_domains": ["example.com"]}, {"sub": "7", "email_verified": True}, False),
+        ({"allowed_email_domains": ["example.com"]}, {**MAIL, "email": ""}, False),
+        ({"allowed_email_domains": ["example.com"]}, MAIL, False),
+        ({"allowed_email_domains": ["example.com"]}, {**MAIL, "email_verified": None}, False),
+        ({"allowed_email_domains": ["example.com"]}, {**MAIL, "email_verified": True}, True),
+        ({"allowed_email_domains": ["example.com"]}, {**MAIL, "email_verified": False}, True),
+        ({"admin_users": [ADMIN]}, MAIL, False),
+        ({"allowed_users": ["7", ADMIN]}, MAIL, False),
+        ({"allowed_users": [ADMIN], "trust_unverified_email": True}, MAIL, True),
+        ({"allowed_users": [ADMIN], "roles_claim": "groups"}, {**MAIL, "email_verified": True}, False),
+    ],
+)
+def test_rules_are_decided_by_an_id_token_that_has_all_claims_they_read(
+    rules: dict[str, Any], claims: dict[str, Any], decided: bool
+) -> None:
+    """Otherwise an outage of the UserInfo endpoint would take away roles or access. [S4]"""
+    provider = OAuthProvider(
+        "c", authorize_url="https://id.example.com/a", token_url="https://id.example.com/t"
+    )
+    tokens = OAuthTokenSet("a", id_token_claims=claims)
+    assert AccessRules(**rules).decided_by(provider, tokens) is decided
 
 
 def test_a_user_of_one_provider_is_not_the_user_of_another_with_the_same_id() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -235,13 +236,115 @@ AWAY: list[Answer | Behaviour] = [
 
 @pytest.mark.parametrize("away", AWAY)
 def test_without_userinfo_the_verified_claims_are_the_profile(
-    issuer: ScriptedIssuer, away: Answer | Behaviour
+    issuer: ScriptedIssuer, caplog: pytest.LogCaptureFixture, away: Answer | Behaviour
 ) -> None:
-    """A failed UserInfo request does not fail the login. [S4]"""
+    """A failed UserInfo request does not fail the login, and a warning says why the profile is short. [S4]"""
     issuer.answers["/userinfo"] = away
     result = sign_in(issuer)
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "/userinfo" in warning.getMessage()
+    assert "canary" not in warning.getMessage()
     assert result.user_id == SUBJECT
     assert result.user_info == result.tokens.id_token_claims
+
+
+def test_claims_that_are_not_enough_fail_the_login(issuer: ScriptedIssuer) -> None:
+    """The application decides, after the tokens were issued; so they are revoked. [S4]"""
+    provider = issuer.provider()
+    request = begin(provider, REDIRECT_URI)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(nonce=request.nonce)))
+    issuer.answers |= {"/userinfo": Answer({}, 403), "/revoke": Answer(b"")}
+    seen: list[OAuthTokenSet] = []
+
+    def is_enough(tokens: OAuthTokenSet) -> bool:
+        seen.append(tokens)
+        return False
+
+    with pytest.raises(AuthenticationError, match="try again") as caught:
+        complete(provider, request, [("state", request.state), ("code", "c")], is_enough=is_enough)
+    assert caught.value.error == ErrorCode.PROVIDER_UNREACHABLE
+    assert [tokens.id_token_claims["sub"] for tokens in seen] == [SUBJECT]
+    assert len(issuer.requests("/revoke")) == 2
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    assert complete(provider, request, [("state", request.state), ("code", "c")], is_enough=is_enough).success
+    assert len(seen) == 1, "a profile was sent"
+
+
+# USE_NONCE
+
+
+def without_nonce(issuer: ScriptedIssuer, **claims: object) -> AuthFlowResult:
+    """Sign in at a provider that never returns the nonce."""
+    provider = issuer.provider(use_nonce=False)
+    request = begin(provider, REDIRECT_URI)
+    assert request.nonce is None
+    assert "nonce" not in query_of(request)
+    assert "code_challenge" in query_of(request)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(**claims)))
+    return complete(provider, request, [("state", request.state), ("code", "c")])
+
+
+def test_without_a_nonce_the_profile_comes_from_userinfo(
+    issuer: ScriptedIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The weaker check is logged, and a nonce that is empty counts as absent. [S3]"""
+    issuer.answers["/userinfo"] = Answer(PROFILE)
+    for nonce in (..., None, ""):
+        caplog.clear()
+        assert without_nonce(issuer, nonce=nonce).user_info == PROFILE
+        (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert "USE_NONCE" in warning.getMessage()
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"nonce": "canary-of-another-login"},
+        {"iss": "https://canary.example.com"},
+        {"aud": "canary"},
+        {"exp": 1},
+        {"sub": ""},
+        {"at_hash": "canary"},
+    ],
+)
+def test_without_a_nonce_every_other_check_stays(issuer: ScriptedIssuer, claims: dict[str, object]) -> None:
+    """An unexpected nonce shows that the code belongs to another login. [T5]"""
+    issuer.answers |= {"/userinfo": Answer(PROFILE), "/revoke": Answer(b"")}
+    with pytest.raises(TokenError) as caught:
+        without_nonce(issuer, **claims)
+    assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
+    assert "canary" not in everything_told(caught.value)
+    assert issuer.requests("/userinfo") == []
+    assert len(issuer.requests("/revoke")) == 2
+
+
+@pytest.mark.parametrize("away", AWAY)
+def test_without_a_nonce_and_userinfo_the_login_fails(
+    issuer: ScriptedIssuer, away: Answer | Behaviour
+) -> None:
+    issuer.answers["/userinfo"] = away
+    with pytest.raises(AuthenticationError) as caught:
+        without_nonce(issuer)
+    assert caught.value.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.INVALID_RESPONSE)
+    issuer.answers["/userinfo"] = Answer({**PROFILE, "sub": "mallory"})
+    with pytest.raises(TokenError) as caught:
+        without_nonce(issuer)
+    assert caught.value.error == ErrorCode.SUBJECT_MISMATCH
+
+
+def test_without_a_nonce_pkce_and_userinfo_are_required(issuer: ScriptedIssuer) -> None:
+    """The error comes before the user signs in. [S3]"""
+    with pytest.raises(AuthenticationError, match="USERINFO_FROM_ID_TOKEN") as caught:
+        issuer.provider(use_nonce=False, userinfo_from_id_token=True)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    provider = issuer.provider(use_nonce=False)
+    with pytest.raises(AuthenticationError, match="PKCE") as caught:
+        begin(provider, REDIRECT_URI, use_pkce=False)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    del issuer.metadata["userinfo_endpoint"]
+    with pytest.raises(AuthenticationError, match="USERINFO_URL") as caught:
+        begin(provider, REDIRECT_URI)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 @pytest.mark.parametrize("value", [float("nan"), 10**400, {"a": float("inf")}, {1, 2}, object()])

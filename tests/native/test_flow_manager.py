@@ -24,6 +24,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
     AuthFlowCancelled,
@@ -211,6 +212,13 @@ def test_pkce_and_further_parameters_are_sent_as_configured() -> None:
         query = parse_qs(urlsplit(window.opened[0][0]).query)
         assert query["prompt"] == ["select_account"]
         assert ("code_challenge" in query) is use_pkce
+
+
+def test_a_login_without_nonce_and_pkce_is_refused_at_once() -> None:
+    provider = GenericOIDCProvider("c", issuer_url="https://id.example.com", use_nonce=False)
+    with pytest.raises(AuthenticationError, match="PKCE") as caught:
+        AuthFlowManager(provider, use_pkce=False)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
 def test_a_real_browser_signs_in(provider: GenericOIDCProvider, chromium: webdriver.Chrome) -> None:

@@ -163,6 +163,14 @@ def test_all_invalid_and_missing_urls_are_in_one_error(create: FromEnvironment) 
     assert "canary" not in str(caught.value)
 
 
+def test_a_login_without_nonce_and_pkce_is_refused(create: FromEnvironment) -> None:
+    """Only ``USE_NONCE`` may be false. [S3]"""
+    assert create(**CUSTOM, use_nonce="false").options.use_nonce is False
+    with pytest.raises(AuthenticationError, match="USE_NONCE and PYWRY_OAUTH2__USE_PKCE") as caught:
+        create(**CUSTOM, use_nonce="false", use_pkce="false")
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
 def test_an_unknown_provider_is_named() -> None:
     """The error lists the known providers. [S4]"""
     settings = OAuth2Settings(client_id="c").model_copy(update={"provider": "unknown"})
