@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.backends.keyrings import WindowsKeyring
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
+from tests.protocol.forge import segment
 
 OTHER_KEY = ENCRYPTION_KEY[::-1].lstrip("=")
 
@@ -64,6 +66,17 @@ def test_a_saved_set_is_loaded_until_it_is_deleted(store: TokenStore) -> None:
     assert not store.exists("alice")
     assert store.list_keys() == []
     assert not store.delete("alice")
+
+
+def test_the_largest_id_token_of_an_answer_is_kept(store: TokenStore) -> None:
+    """An answer has at most 1 MiB, and Microsoft sends hundreds of groups. [T41]"""
+    groups = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(11_500)]
+    claims = {"sub": "alice", "groups": groups}
+    token = f"{segment({'alg': 'ES256'})}.{segment(claims)}.c2ln"
+    assert 1_000_000 < len(token) < 1 << 20
+    tokens = OAuthTokenSet("at", id_token=token, raw={"id_token": token}, id_token_claims=claims)
+    store.save("alice", tokens)
+    assert store.load("alice") == tokens
 
 
 def test_a_later_set_replaces_the_earlier_one(store: TokenStore) -> None:
