@@ -410,6 +410,12 @@ def test_a_signed_profile_is_read_and_a_forged_one_ends_the_sign_in(issuer: Scri
     refused(issuer, ErrorCode.SUBJECT_MISMATCH)
 
 
+@pytest.mark.parametrize("media_type", ["", "text/plain", "application/json; charset=UTF-8; profile=x"])
+def test_a_profile_is_read_whatever_its_media_type(issuer: ScriptedIssuer, media_type: str) -> None:
+    issuer.answers["/userinfo"] = Answer(PROFILE, media_type=media_type)
+    assert sign_in(issuer).user_info == PROFILE
+
+
 def test_userinfo_is_not_called_if_the_id_token_suffices(issuer: ScriptedIssuer) -> None:
     """USERINFO_FROM_ID_TOKEN is set, or the provider has no UserInfo endpoint. [S3]"""
     for options in ({"userinfo_from_id_token": True}, {}):

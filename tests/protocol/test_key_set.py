@@ -70,6 +70,8 @@ def flood(keys: Keys, number: int = 1000) -> int:
 def test_forged_key_identifiers_cause_one_request_per_window(keys: Keys) -> None:
     """A thousand forged tokens cause one fetch in 30 s. [T23]"""
     assert keys.accepts(keys.token("main"))
+    asked = keys.issuer.requests("/jwks")[0].headers["accept"]
+    assert asked == "application/jwk-set+json, application/json, */*;q=0.1"
     assert keys.fetches == 1
     for window in range(1, 4):
         assert flood(keys, 350) == 0
