@@ -9,7 +9,8 @@ import logging
 import os
 import re
 import warnings
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from io import StringIO
@@ -17,7 +18,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.error_codes import ErrorCode
@@ -34,6 +41,7 @@ _NEW_KEY = (
 )
 _MOST = 1 << 20  # bytes of a file with settings
 _MOST_PORTS = 100  # entries of a list
+_reading = ContextVar("_reading", default=False)  # whether ``get_settings`` reads the environment
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -118,6 +126,31 @@ Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")]
 class _Section(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True, extra="ignore")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the places from which pydantic-settings takes the values.
+
+        Settings made in code get no value from the environment. Otherwise a program could send the client
+        secret of another program to its own provider.
+
+        Args:
+            settings_cls: The class of the settings.
+            init_settings: The arguments.
+            env_settings: The environment.
+            dotenv_settings: The ``.env`` file.
+            file_secret_settings: The directory with one file for each variable.
+        """
+        if not _reading.get():
+            return (init_settings,)
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
     @field_validator("*", mode="before")
     @classmethod
     def _is_text(cls, value: object) -> object:
@@ -130,7 +163,8 @@ class _Section(BaseSettings):
 class OAuth2Settings(_Section):
     """The provider and the client, from ``PYWRY_OAUTH2__*``.
 
-    Each variable is a field's name in capitals.
+    Each variable is a field's name in capitals. Only ``get_settings`` reads the variables: an object made in
+    code has its arguments, and the defaults of the other fields.
     """
 
     model_config = SettingsConfigDict(env_prefix=_OAUTH2)
@@ -280,7 +314,8 @@ class OAuth2Settings(_Section):
 class DeploySettings(_Section):
     """The web application, from ``PYWRY_DEPLOY__*``.
 
-    Each variable is a field's name in capitals.
+    Each variable is a field's name in capitals. Only ``get_settings`` reads the variables: an object made in
+    code has its arguments, and the defaults of the other fields.
     """
 
     model_config = SettingsConfigDict(env_prefix=_DEPLOY)
@@ -454,15 +489,15 @@ class DeploySettings(_Section):
 
 @dataclass(frozen=True, repr=False)
 class PyWrySettings:
-    """All settings of one call to ``get_settings``.
+    """All settings, from ``get_settings`` or made in code.
 
     Args:
         oauth2: The provider and the client; None when ``PYWRY_OAUTH2__CLIENT_ID`` is not set.
-        deploy: The web application.
+        deploy: The web application; by default without any setting. A program uses the places of its stores.
     """
 
     oauth2: OAuth2Settings | None
-    deploy: DeploySettings
+    deploy: DeploySettings = field(default_factory=DeploySettings)
 
 
 class _Client(_Section):
@@ -540,6 +575,7 @@ def _invalid(faults: list[str]) -> AuthenticationError:
 
 
 def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) -> _SettingsT | None:
+    reading = _reading.set(True)
     try:
         return kind(**sources)
     except ValidationError as error:
@@ -547,12 +583,14 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
         for fault in error.errors(include_input=False, include_url=False, include_context=False):
             name = str(fault["loc"][0])
             problem = fault["msg"].removeprefix("Value error, ")
-            field = kind.model_fields[name]
-            example = field.examples[0] if field.examples else field.get_default()
+            about = kind.model_fields[name]
+            example = about.examples[0] if about.examples else about.get_default()
             faults.append(
                 f"{kind.model_config['env_prefix']}{name.upper()}: {problem}; for example {example}"
             )
         return None
+    finally:
+        _reading.reset(reading)
 
 
 def _names_in(env_file: str | os.PathLike[str] | None, faults: list[str]) -> list[str]:

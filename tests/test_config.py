@@ -281,14 +281,31 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", [OAuth2Settings, DeploySettings])
 def test_settings_made_by_hand_do_not_show_a_bad_value_either(
-    monkeypatch: pytest.MonkeyPatch, kind: type[OAuth2Settings] | type[DeploySettings]
+    kind: type[OAuth2Settings] | type[DeploySettings],
 ) -> None:
     """This is the error of pydantic itself. [T31]"""
-    monkeypatch.setenv(OAUTH2 + "PROVIDER", "canary")
-    monkeypatch.setenv(DEPLOY + "STATE_BACKEND", "canary")
+    given: dict[str, Any] = {"provider": "canary", "state_backend": "canary"}
     with pytest.raises(ValidationError) as caught:
-        kind()
+        kind(**given)
     assert "canary" not in str(caught.value)
+
+
+def test_settings_made_in_code_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program's client secret must not reach this program's provider. [S5]"""
+    for name, value in {"CLIENT_ID": "other", "CLIENT_SECRET": "canary", "SCOPES": "admin"}.items():
+        monkeypatch.setenv(OAUTH2 + name, value)
+    monkeypatch.setenv(DEPLOY + "SQLITE_PATH", "/site.db")
+    settings = PyWrySettings(oauth2=OAuth2Settings(client_id="mine", redirect_port="8400-8401"))  # type: ignore[arg-type]
+    assert settings.oauth2 is not None
+    assert settings.oauth2.client_id == "mine"
+    assert settings.oauth2.redirect_port == (8400, 8401)
+    assert settings.oauth2.client_secret.get_secret_value() == ""
+    assert settings.oauth2.model_fields_set == {"client_id", "redirect_port"}
+    assert settings.deploy.sqlite_path == ""
+    assert OAuth2Settings().client_id == ""
+    read = get_settings()
+    assert read.oauth2 is not None
+    assert (read.oauth2.client_id, read.deploy.sqlite_path) == ("other", "/site.db")
 
 
 def test_a_value_that_is_not_unicode_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +349,7 @@ def test_a_file_is_read_only_when_it_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         f"{OAUTH2}TOKEN_URL=https://canary.example.com\n{DEPLOY}REDIS_PREFIX=file\n"
     )
-    for settings in (get_settings(), PyWrySettings(OAuth2Settings(), DeploySettings())):
+    for settings in (get_settings(), PyWrySettings(OAuth2Settings())):
         assert settings.oauth2 is not None
         assert settings.oauth2.token_url == ""
         assert settings.deploy.redis_prefix == "pywry"
