@@ -60,7 +60,7 @@ class StorageOptions:
 
     @classmethod
     def from_settings(
-        cls, deploy: DeploySettings, backend: str = "", *, client_id: str = "", path: str | Path = ""
+        cls, deploy: DeploySettings, backend: str = "", *, client_id: str = ""
     ) -> StorageOptions:
         """Return the options that the settings describe.
 
@@ -69,18 +69,16 @@ class StorageOptions:
         Args:
             deploy: The settings.
             backend: The name of the backend; by default ``deploy.state_backend``.
-            client_id: The client whose tokens are kept: each client has its own keyring service.
-            path: The client's own file if ``deploy.sqlite_path`` is empty. Encrypted records in it are bound
-                to the client too.
+            client_id: The client whose tokens are kept: each client has its own keyring service. A program's
+                client has its own file too (see ``client_place``); the file of a site also keeps sessions.
         """
         name = backend or deploy.state_backend
         url = getattr(deploy, f"{name}_url", None)
-        own_file = bool(path) and not deploy.sqlite_path and name == "sqlite"
         return cls(
             backend=name,
             url=url.get_secret_value() if url else "",
-            prefix=f"{deploy.redis_prefix}:{client_id}" if own_file else deploy.redis_prefix,
-            path=deploy.sqlite_path or path,
+            prefix=deploy.redis_prefix,
+            path=deploy.sqlite_path,
             service_name=f"{KEYRING_SERVICE}:{client_id}" if client_id else "",
             encryption_keys=tuple(key.get_secret_value() for key in deploy.encryption_keys),
         )

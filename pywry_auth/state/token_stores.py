@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar, cast
 
 from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX, REDIS_URL
+from pywry_auth.backends.client_place import for_client, is_shared_default
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.tokens import TokenStore
@@ -44,6 +45,7 @@ class SQLiteTokenStore(TokenStore):
         refresh_token_ttl: See :class:`TokenStore`.
         encryption_keys: See :func:`get_token_store`.
         prefix: The site to which encrypted records are bound.
+        client_id: See :func:`get_token_store`.
     """
 
     def __init__(
@@ -53,9 +55,12 @@ class SQLiteTokenStore(TokenStore):
         refresh_token_ttl: float | None = None,
         encryption_keys: Sequence[str] = (),
         prefix: str = PREFIX,
+        client_id: str = "",
     ) -> None:
         keys = tuple(encryption_keys)
         options = StorageOptions("sqlite", prefix=prefix, path=path or "", encryption_keys=keys)
+        options = for_client(options, client_id)
+        self.at_shared_default = is_shared_default(options)
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
 
@@ -98,6 +103,7 @@ class KeyringTokenStore(TokenStore):
         service_name: The name under which the keyring keeps them; one for each application.
         refresh_token_ttl: See :class:`TokenStore`.
         encryption_keys: See :func:`get_token_store`.
+        client_id: See :func:`get_token_store`.
 
     Raises:
         ImportError: The ``keyring`` package is missing; the text names the command for it.
@@ -109,9 +115,12 @@ class KeyringTokenStore(TokenStore):
         *,
         refresh_token_ttl: float | None = None,
         encryption_keys: Sequence[str] = (),
+        client_id: str = "",
     ) -> None:
         keys = tuple(encryption_keys)
         options = StorageOptions("keyring", service_name=service_name, encryption_keys=keys)
+        options = for_client(options, client_id)
+        self.at_shared_default = is_shared_default(options)
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
 
@@ -161,6 +170,7 @@ def get_token_store(
     path: str | Path | None = None,
     refresh_token_ttl: float = 0,
     encryption_keys: Sequence[str] = (),
+    client_id: str = "",
 ) -> TokenStore:
     """Return the token store of a backend.
 
@@ -177,6 +187,9 @@ def get_token_store(
             selects the default of the store.
         encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
             encrypted by default. User IDs, which name the records, are never encrypted.
+        client_id: The client ID of a program: without a ``path`` or ``service_name``, it selects the client's
+            own file (sqlite) or service (keyring), the same as the settings of the program. ``PyWry`` refuses
+            a store that has none of them, because its place is shared with sites and other programs.
 
     Raises:
         ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
@@ -184,4 +197,4 @@ def get_token_store(
     """
     keys = tuple(encryption_keys)
     options = StorageOptions(backend, redis_url or "", prefix or "", path or "", service_name or "", keys)
-    return token_store_for(options, refresh_token_ttl)
+    return token_store_for(for_client(options, client_id), refresh_token_ttl)

@@ -37,7 +37,10 @@ class TokenStore:
         refreshes: The refreshes that are under way in this process, by user ID.
         unsaved: Fresh tokens that wait in this process for the store.
         revocations: Tokens that the provider has not revoked yet, on the same backend.
+        at_shared_default: Whether the store is at the place that every client uses by default.
     """
+
+    at_shared_default = False
 
     def __init__(self, backend: Backend, *, refresh_token_ttl: float | None = None) -> None:
         self._backend = backend

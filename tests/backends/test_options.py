@@ -66,11 +66,6 @@ def test_the_settings_describe_the_storage(settings: dict[str, Any], expected: S
     assert StorageOptions.from_settings(DeploySettings(**settings)) == expected
 
 
-def test_each_client_has_a_keyring_service_and_may_have_a_file() -> None:
-    deploy = DeploySettings(state_backend="memory")
-    keyring = StorageOptions.from_settings(deploy, "keyring", client_id="desk")
+def test_each_client_has_a_keyring_service() -> None:
+    keyring = StorageOptions.from_settings(DeploySettings(), "keyring", client_id="desk")
     assert keyring.service_name == "pywry_auth:desk"
-    own = StorageOptions.from_settings(deploy, "sqlite", client_id="desk", path="/own.db")
-    assert own.path == Path("/own.db")
-    shared = DeploySettings(sqlite_path="/shared.db")
-    assert StorageOptions.from_settings(shared, "sqlite", path="/own.db").path == Path("/shared.db")

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
+from pywry_auth.backends.client_place import for_client
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.memory import MemoryBackend
@@ -124,7 +125,7 @@ def test_a_program_is_bound_to_its_client() -> None:
     """Each client has its own keyring service and its own file. [T58]"""
     deploy = DeploySettings(redis_prefix="shop", encryption_keys=[SecretStr(KEY)])
     keyring, own, shared = (
-        StorageOptions.from_settings(settings, backend, client_id="desk", path="/own.db").site
+        for_client(StorageOptions.from_settings(settings, backend, client_id="desk"), "desk").site
         for settings, backend in (
             (deploy, "keyring"),
             (deploy, "sqlite"),
