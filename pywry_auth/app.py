@@ -6,26 +6,25 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.backends.client_place import for_client
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.token_lifecycle import not_signed_in
-from pywry_auth.models import AuthFlowResult
-from pywry_auth.native.login import Login, LoginOptions, LoginRequest
+from pywry_auth.models import AuthFlowResult, OAuthTokenSet
+from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
 from pywry_auth.native.stored_users import StoredUsers
 from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.token_stores import get_token_store, token_store_for
 from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pywry_auth.config import OAuth2Settings, PyWrySettings
     from pywry_auth.native.browser import Notify
     from pywry_auth.native.request_session import RequestSession
     from pywry_auth.native.session_manager import SessionManager
-    from pywry_auth.native.stored_users import SignedIn
+    from pywry_auth.native.stored_users import StoredUser
     from pywry_auth.native.window import CloseWindow, ShowWindow
     from pywry_auth.providers.base import OAuthProvider
 
@@ -33,20 +32,41 @@ if TYPE_CHECKING:
 class PyWry:
     """Signs one user in at a time, from any thread.
 
-    The lock guards the signed-in user; it is never held over a network call. This object is the sender of
-    the program's events (see ``pywry_auth.flow.events``).
+    All members see the stored tokens. Without a login in this process, ``logout``, ``is_authenticated``,
+    ``user_info``, ``get_access_token``, ``request_session`` and ``session_manager`` are about the user that
+    the program used last, in any process. They look in the store of the last ``login`` of this object, or in
+    the one that the arguments below describe. The first user found is kept until ``login`` or ``logout``.
+
+    The lock guards three values: the users to look among, the user of this object, and whether that user
+    signed out here. It is never held over a call to the provider or the store. Threads that ask for the user
+    at the same time get the same ``SessionManager``. A ``logout`` during a ``login`` of another thread
+    concerns the user before that login. This object is the sender of the program's events (see
+    ``pywry_auth.flow.events``).
 
     Args:
-        settings: The result of ``get_settings()``. With None, the first login without a provider reads the
-            environment, and a login with a provider uses the documented defaults.
+        settings: The result of ``get_settings()``, or settings made in code. With None, an object without a
+            provider reads the environment when it needs one, and an object with a provider uses the
+            documented defaults.
+        provider: The provider; None uses the provider of the settings.
+        token_store: The store for the tokens; None uses the store of the settings (default: memory).
     """
 
-    def __init__(self, settings: PyWrySettings | None = None) -> None:
+    def __init__(
+        self,
+        settings: PyWrySettings | None = None,
+        *,
+        provider: OAuthProvider | None = None,
+        token_store: TokenStore | None = None,
+    ) -> None:
         self._settings = settings
+        self._provider = provider
+        self._token_store = token_store
         self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled)
         self._under_way: Login | None = None
         self._lock = threading.Lock()
-        self._signed_in: SignedIn | None = None
+        self._users: StoredUsers | None = None
+        self._user: StoredUser | None = None
+        self._signed_out = False
 
     def login(
         self,
@@ -55,6 +75,7 @@ class PyWry:
         token_store: TokenStore | None = None,
         force: bool = False,
         account: str | None = None,
+        mode: Mode = "auto",
         login_hint: str | None = None,
         prompt: str | None = None,
         scopes: Sequence[str] | None = None,
@@ -67,18 +88,22 @@ class PyWry:
 
         Stored tokens that are valid or can be refreshed need no browser. Otherwise the browser opens, and
         this call blocks until the user has signed in. A second thread that calls this in the meantime joins
-        the running login.
+        the running login; a silent login joins only silent ones.
 
         Args:
-            provider: The provider to sign in at; None uses the provider of the settings.
-            token_store: The store for the tokens; None uses the store of the settings (default: memory).
+            provider: The provider to sign in at; None uses the provider of this object.
+            token_store: The store for the tokens; None uses the store of this object.
             force: Whether the user must sign in even with usable tokens in the store; ``prompt`` does the
                 same.
             account: User ID to sign in; None means the user that was used last. In the browser another user
                 may sign in: the result has the user ID.
+            mode: ``browser`` asks the user if necessary. ``silent`` may refresh stored tokens, but never
+                asks, opens, prints or waits for a user. ``auto`` is ``silent`` if the process has no
+                terminal, display, ``BROWSER``, ``show_window`` or ``notify``, otherwise ``browser``.
             login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1). A stored user whose
                 profile does not match the hint is not signed in silently.
-            prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1).
+            prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1), but not
+                ``none``, which is ``mode="silent"`` here.
             scopes: Scopes to request instead of the provider's; the user is asked for those that are new.
             timeout: Seconds to wait for the user; None uses the settings' value (default: 120).
             show_window: Opens the application's own window at a URL instead of the browser, and returns a
@@ -87,26 +112,27 @@ class PyWry:
             notify: Receives the URL and instructions; by default they go to standard error.
 
         Raises:
+            LoginRequired: The login is silent, and the user must sign in; the text says why.
             AuthFlowTimeout: The user did not sign in in time.
             AuthFlowCancelled: ``cancel`` was called.
             TokenError: The stored tokens have expired, and the provider cannot be reached to refresh them.
                 They are kept.
             AuthenticationError: The provider refused, or the configuration is wrong; the text says which.
         """
+        check_mode(mode, force=force, prompt=prompt)
 
         def prepare() -> Login:
-            settings = self._settings_for(provider)
-            oauth2 = settings.oauth2 if settings else None
-            at = _provider_of(oauth2) if provider is None else provider
-            at = at if scopes is None else at.with_scopes(scopes)
-            store = _store_of(settings, at.client_id) if token_store is None else token_store
+            users = self._users_of(provider, token_store, scopes)
+            self._look_among(users)
+            oauth2 = self._settings.oauth2 if self._settings else None
             seconds = timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0
-            users = StoredUsers(at, store, oauth2.refresh_buffer_seconds if oauth2 else 60.0, self)
             request = LoginRequest(force, account, login_hint, prompt, scopes is not None)
-            options = LoginOptions(seconds, notify, show_window, close_window, _flow_options(oauth2))
+            options = LoginOptions(seconds, mode, notify, show_window, close_window, _flow_options(oauth2))
             return Login(users, request, options)
 
-        return self._flight.run(lambda: self._sign_in(prepare, provider.name if provider else ""))
+        at = self._provider if provider is None else provider
+        name = at.name if at else ""
+        return self._flight.run(lambda: self._sign_in(prepare, name, mode), key=mode == "silent")
 
     def cancel(self) -> None:
         """Cancel the running login, from any thread.
@@ -120,16 +146,30 @@ class PyWry:
     def logout(self) -> bool:
         """Sign the user out, and revoke both tokens.
 
+        The tokens are removed from the store, so that the user is signed out in all processes. If the
+        provider cannot be reached, the revocation stays in the store. The next login, refresh or logout that
+        reaches the provider tries it again, for 24 hours.
+
         Returns:
             Whether the provider confirmed the revocation; False if no user was signed in.
+
+        Raises:
+            StoreUnavailable: The store is down: call this again later.
+            AuthenticationError: It is unknown at which provider the user signed in.
         """
-        signed_in = self._signed_in
-        if signed_in is None:
-            return False
-        confirmed = signed_in.sign_out()
         with self._lock:
-            if self._signed_in is signed_in:
-                self._signed_in = None
+            user, signed_out = self._user, self._signed_out
+        if user is None:
+            users = None if signed_out else self._known_users()
+            if users is None and not signed_out:
+                raise _no_provider("PyWry(provider=..., token_store=...)")
+            user = users.current() if users else None
+            if user is None:
+                return False
+        confirmed = user.sign_out()
+        with self._lock:
+            if self._user is None or self._user.session is user.session:
+                self._user, self._signed_out = None, True
         return confirmed
 
     def close(self) -> None:
@@ -137,31 +177,37 @@ class PyWry:
 
         The user stays signed in, and the store keeps the tokens.
         """
-        if self.session_manager is not None:
-            self.session_manager.close()
+        user = self._user
+        if user is not None:
+            user.session.close()
 
     @property
     def is_authenticated(self) -> bool:
-        """Whether a user is signed in.
+        """Whether a user is signed in, without a call to the provider.
 
-        Users stay signed in until they sign out or the provider refuses to refresh.
+        Users stay signed in until they sign out in any process, the provider refuses to refresh, or the
+        tokens have expired and cannot be refreshed.
         """
-        session = self.session_manager
-        return session is not None and session.tokens is not None
+        return self._signed_in() is not None
 
     @property
     def user_info(self) -> dict[str, Any] | None:
-        """The provider's profile of the signed-in user, or None."""
-        signed_in = self._signed_in
-        if signed_in is None or signed_in.session.tokens is None:
+        """The provider's profile of the signed-in user, or None.
+
+        It is the profile of the last sign-in, or the claims of the ID token if that profile is not stored.
+        There is no call to the provider.
+        """
+        found = self._signed_in()
+        if found is None:
             return None
-        return signed_in.result.user_info
+        user, tokens = found
+        return dict(user.user_info or tokens.id_token_claims)
 
     @property
     def session_manager(self) -> SessionManager | None:
         """The manager of the signed-in user's tokens, or None."""
-        signed_in = self._signed_in
-        return None if signed_in is None else signed_in.session
+        user = self._found()
+        return None if user is None else user.session
 
     def get_access_token(self) -> str:
         """Return a valid access token, refreshed if necessary.
@@ -197,15 +243,72 @@ class PyWry:
             raise not_signed_in()
         return session
 
-    def _sign_in(self, prepare: Callable[[], Login], provider: str) -> AuthFlowResult:
-        with login_failures_emitted(self, "native", provider):
-            login = self._under_way = prepare()
-            try:
-                signed_in = login.run()
-            finally:
-                self._under_way = None
+    def _signed_in(self) -> tuple[StoredUser, OAuthTokenSet] | None:
+        user = self._found()
+        tokens = None if user is None else user.tokens()
+        return None if user is None or tokens is None else (user, tokens)
+
+    def _found(self) -> StoredUser | None:
+        """Return the user of this object; without one, the signed-in user that was used last."""
         with self._lock:
-            previous, self._signed_in = self._signed_in, signed_in
+            if self._user is not None or self._signed_out:
+                return self._user
+        users = self._known_users()
+        found = users.current() if users else None
+        if found is None or found.tokens() is None:
+            return None
+        with self._lock:
+            if self._user is None and not self._signed_out:
+                self._user = found
+            return self._user  # another thread may have been faster
+
+    def _known_users(self) -> StoredUsers | None:
+        """Return the users to look among, or None if no provider is configured."""
+        with self._lock:
+            if self._users is not None:
+                return self._users
+        if self._provider is None:
+            settings = self._settings_for(None)
+            if settings is None or settings.oauth2 is None:
+                return None
+        users = self._users_of()
+        with self._lock:
+            self._users = self._users or users
+            return self._users
+
+    def _users_of(
+        self,
+        provider: OAuthProvider | None = None,
+        token_store: TokenStore | None = None,
+        scopes: Sequence[str] | None = None,
+    ) -> StoredUsers:
+        provider = self._provider if provider is None else provider
+        store = self._token_store if token_store is None else token_store
+        settings = self._settings_for(provider)
+        oauth2 = settings.oauth2 if settings else None
+        at = _provider_of(oauth2) if provider is None else provider
+        at = at if scopes is None else at.with_scopes(scopes)
+        store = _store_of(settings, at.client_id) if store is None else store
+        _require_own_place(store)
+        return StoredUsers(at, store, oauth2.refresh_buffer_seconds if oauth2 else 60.0, self)
+
+    def _look_among(self, users: StoredUsers) -> None:
+        with self._lock:
+            self._users = users
+
+    def _sign_in(self, prepare: Callable[[], Login], provider: str, mode: Mode) -> AuthFlowResult:
+        with login_failures_emitted(self, "native", provider):
+            login = prepare()
+            if mode == "silent":
+                signed_in = login.run()
+            else:
+                self._under_way = login
+                try:
+                    signed_in = login.run()
+                finally:
+                    self._under_way = None
+        with self._lock:
+            previous, self._user, self._signed_out = self._user, signed_in.user, False
         if previous is not None:
             previous.session.close()
         result, seconds = signed_in.result, signed_in.seconds
@@ -217,19 +320,26 @@ class PyWry:
         if self._settings is None and provider is None:
             from pywry_auth.config import get_settings
 
-            self._settings = get_settings()
+            settings = get_settings()
+            if settings.oauth2 is None:
+                return settings  # the program may set the variables later
+            self._settings = settings
         return self._settings
+
+
+def _no_provider(call: str) -> AuthenticationError:
+    return AuthenticationError(
+        "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID, or "
+        f"call {call}.",
+        error=ErrorCode.INVALID_CONFIGURATION,
+    )
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
     from pywry_auth.providers.factory import create_provider_from_settings
 
     if settings is None:
-        raise AuthenticationError(
-            "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID, or "
-            "call login(provider=...).",
-            error=ErrorCode.INVALID_CONFIGURATION,
-        )
+        raise _no_provider("login(provider=...)")
     return create_provider_from_settings(settings)
 
 
@@ -238,9 +348,8 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
         return get_token_store()
     backend = settings.oauth2.token_store_backend
     try:
-        own = _own_file(client_id) if backend == "sqlite" else ""
-        options = StorageOptions.from_settings(settings.deploy, backend, client_id=client_id, path=own)
-        return token_store_for(options, settings.oauth2.refresh_token_ttl_seconds)
+        options = StorageOptions.from_settings(settings.deploy, backend, client_id=client_id)
+        return token_store_for(for_client(options, client_id), settings.oauth2.refresh_token_ttl_seconds)
     except (ValueError, ImportError) as error:
         raise AuthenticationError(
             f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",
@@ -248,20 +357,17 @@ def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
         ) from error
 
 
-def _own_file(client_id: str) -> Path:
-    """Return the path of this client's own file.
+def _require_own_place(store: TokenStore) -> None:
+    """Refuse a store at the place that sites and programs of other clients use by default.
 
-    In one file, two clients of one user would overwrite each other's tokens.
+    The store is not replaced, because the caller reads from it.
     """
-    import re
-
-    from pywry_auth.backends.sqlite import default_path
-    from pywry_auth.digests import digest_of
-
-    # The readable part is for people. The digest is needed because some file systems ignore case.
-    readable = re.sub("[^a-z0-9-]+", "_", client_id.lower())[:40]
-    digest = digest_of(client_id)[:16]
-    return default_path().with_name(f"tokens-{readable}-{digest}.sqlite3")
+    if store.at_shared_default:
+        raise AuthenticationError(
+            "This token store is at a place that all sites and programs share by default: create it with "
+            "client_id=provider.client_id, or name a place of this program.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
 
 
 def _flow_options(settings: OAuth2Settings | None) -> dict[str, Any]:

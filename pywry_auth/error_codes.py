@@ -87,7 +87,7 @@ class ErrorCode(StrEnum):
         400,
     )
     RATE_LIMITED = "rate_limited", "Too many logins were begun or finished from one client address.", 429
-    LOGIN_REQUIRED = "login_required", "The page is for signed-in users only.", 401
+    LOGIN_REQUIRED = "login_required", "The user must sign in first.", 401
     NOT_SIGNED_IN = "not_signed_in", "No user is signed in.", 401
     REAUTH_REQUIRED = "reauth_required", "The provider no longer accepts the grant: sign in again.", 401
     NO_REFRESH_TOKEN = "no_refresh_token", "The provider issued no refresh token.", 400

@@ -3,6 +3,7 @@
     AuthenticationError           sign-in failed, or the configuration is wrong
     ├── AuthFlowTimeout           the user did not sign in within the time allowed
     ├── AuthFlowCancelled         cancel() was called, or the login window was closed
+    ├── LoginRequired             the user must sign in, and this login must not ask
     ├── StoreUnavailable          the store cannot be reached or used at present
     ├── ProviderBusy              the provider does not answer, or too many requests wait for it
     └── TokenError                tokens could not be obtained or validated
@@ -69,6 +70,13 @@ class AuthFlowTimeout(AuthenticationError):
 
 class AuthFlowCancelled(AuthenticationError):
     """The login was cancelled, or its window was closed."""
+
+
+class LoginRequired(AuthenticationError):
+    """The user must sign in, and this login must not ask.
+
+    The text says why, and how the user can sign in. The code is ``login_required``.
+    """
 
 
 class StoreUnavailable(AuthenticationError):

@@ -352,7 +352,7 @@ def test_a_login_over_tls_trusts_the_configured_authority(
         calls = idp.calls
         trusting.close()
         with pytest.raises(AuthenticationError, match="CA_BUNDLE") as caught:
-            PyWry().login(GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer), force=True)
+            PyWry().login(GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer), mode="browser", force=True)
         assert caught.value.error == "provider_unreachable"
         assert idp.calls == calls
 

@@ -43,7 +43,7 @@ THERE = {
         *("TokenStore", "create_provider_from_settings", "get_token_store"),
     },
     "pywry_auth.exceptions": {
-        *("AuthenticationError", "AuthFlowTimeout", "AuthFlowCancelled"),
+        *("AuthenticationError", "AuthFlowTimeout", "AuthFlowCancelled", "LoginRequired"),
         *("TokenError", "TokenExpiredError", "TokenRefreshError"),
     },
     "pywry_auth.config": {"get_settings", "PyWrySettings", "OAuth2Settings", "DeploySettings"},

@@ -58,7 +58,7 @@ def _native() -> None:
     """Sign in at a local provider, as desktop programs do."""
     with IdentityProvider() as identity_provider:
         provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=identity_provider.issuer)
-        result = PyWry().login(provider)
+        result = PyWry().login(provider, mode="browser")
     show(describe(result))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from pywry_auth.cli.output import complain, plain_warnings
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, LoginRequired
 
 COMMANDS = {
     "login": "sign in with the provider of the PYWRY_OAUTH2__* variables",
@@ -25,7 +25,8 @@ the file of the given command is loaded.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit code.
 
-    The code is 0, or 1 if the command failed, or 130 after Ctrl-C.
+    The code is 0, or 1 if the command failed, or 4 if the user must sign in and this process cannot ask, or
+    130 after Ctrl-C.
 
     Args:
         arguments: The command line without the program's name; None takes the process's own.
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run(options)
     except AuthenticationError as error:
         complain(str(error))
-        return 1
+        return 4 if isinstance(error, LoginRequired) else 1
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

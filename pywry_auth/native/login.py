@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthFlowCancelled, naming_provider
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, LoginRequired, naming_provider
+from pywry_auth.native.stored_users import login_required
 
 if TYPE_CHECKING:
     from pywry_auth.native.browser import Notify
     from pywry_auth.native.flow_manager import AuthFlowManager
     from pywry_auth.native.stored_users import SignedIn, StoredUsers
     from pywry_auth.native.window import CloseWindow, ShowWindow
+
+
+Mode = Literal["auto", "browser", "silent"]
+"""Whether a login may ask the user (see ``PyWry.login``)."""
+
+_MODES = ("auto", "browser", "silent")
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class LoginOptions:
 
     Args:
         timeout: Seconds that the user has.
+        mode: Whether the user may be asked.
         notify: Receives the address and instructions; None writes them to stderr.
         show_window: Opens the application's own window; None uses the browser.
         close_window: Closes that window.
@@ -61,10 +71,20 @@ class LoginOptions:
     """
 
     timeout: float
+    mode: Mode = "auto"
     notify: Notify | None = None
     show_window: ShowWindow | None = None
     close_window: CloseWindow | None = None
     flow: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def reaches_user(self) -> bool:
+        """Whether a user would notice that the program asks for a sign-in."""
+        if self.show_window is not None or self.notify is not None or _is_interactive():
+            return True
+        from pywry_auth.native.browser import has_browser
+
+        return bool(self.flow.get("open_browser", True)) and has_browser(os.environ, sys.platform)
 
 
 class Login:
@@ -91,12 +111,16 @@ class Login:
     def run(self) -> SignedIn:
         """Return the signed-in user; see ``PyWry.login`` for the errors."""
         with naming_provider(self.provider_name):
-            found = self._resume()
-            if found is not None:
-                return found
+            try:
+                return self._resume()
+            except LoginRequired as required:
+                self._raise_unless_asking(required)
             self._users.store.probe()  # otherwise a sign-in could end with tokens that cannot be stored
             with self._turn() as waited:
-                return (self._resume() if waited else None) or self._ask(self._options.timeout - waited)
+                if waited:
+                    with suppress(LoginRequired):
+                        return self._resume()
+                return self._ask(self._options.timeout - waited)
 
     def cancel(self) -> None:
         """Cancel the login."""
@@ -104,9 +128,19 @@ class Login:
         if self._flow is not None:
             self._flow.cancel()
 
-    def _resume(self) -> SignedIn | None:
+    def _raise_unless_asking(self, required: LoginRequired) -> None:
+        if self._options.mode == "silent":
+            raise required
+        # A login without any time waits for no user, and its callers expect AuthFlowTimeout.
+        if self._options.mode == "auto" and self._options.timeout > 0 and not self._options.reaches_user:
+            raise login_required(
+                f"{required} This process does not ask, because it has no terminal, display, BROWSER, "
+                'show_window or notify. Run it in a terminal, or pass mode="browser" to ask in any case.'
+            ) from required
+
+    def _resume(self) -> SignedIn:
         if not self._request.silent:
-            return None
+            raise login_required("The program requested a new sign-in with force or prompt.")
         scopes = self._users.provider.scopes if self._request.scopes else ()
         return self._users.resume(self._request.account, self._request.login_hint, scopes)
 
@@ -144,3 +178,41 @@ class Login:
         from pywry_auth.native.browser import print_to_stderr
 
         (self._options.notify or print_to_stderr)(message)
+
+
+def check_mode(mode: str, *, force: bool, prompt: str | None) -> None:
+    """Refuse arguments of ``PyWry.login`` that contradict each other.
+
+    Args:
+        mode: The mode.
+        force: Whether the user must sign in at the provider.
+        prompt: The provider's prompt.
+
+    Raises:
+        AuthenticationError: There is no such mode, or the mode does not fit the other arguments.
+    """
+    fault = ""
+    if mode not in _MODES:
+        fault = f"mode={mode!r} does not exist: use {', '.join(_MODES)}."
+    elif prompt is not None and "none" in prompt.split():
+        fault = 'prompt="none" would wait for a user who is never asked: use mode="silent" instead.'
+    elif mode == "silent" and (force or prompt):
+        fault = 'mode="silent" never asks the user: leave out force and prompt, or use mode="browser".'
+    if fault:
+        raise AuthenticationError(fault, error=ErrorCode.INVALID_CONFIGURATION)
+
+
+def _is_interactive() -> bool:
+    """Return whether this process has a terminal, a notebook or an interactive interpreter.
+
+    Standard output does not count, because the address never goes there. Standard input does: standard error
+    may be a pipe to a program that shows it, such as tee.
+    """
+    return hasattr(sys, "ps1") or any(_is_terminal(stream) for stream in (sys.stdin, sys.stderr))
+
+
+def _is_terminal(stream: object) -> bool:
+    try:
+        return bool(stream.isatty())  # type: ignore[attr-defined]
+    except (AttributeError, ValueError, OSError):  # there is no such stream, or it is closed
+        return False

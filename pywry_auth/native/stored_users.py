@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import LoginRequired
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.state.accounts import Accounts
@@ -20,32 +22,54 @@ _NAMES = ("email", "preferred_username", "login", "name")
 
 
 @dataclass(frozen=True)
+class StoredUser:
+    """A user of the program, with or without tokens in the store.
+
+    Args:
+        user_id: The user's ID.
+        user_info: The provider's profile; empty if it is not stored.
+        session: Keeps the tokens fresh.
+        accounts: The program's users.
+    """
+
+    user_id: str
+    user_info: Mapping[str, Any] = field(repr=False)
+    session: SessionManager
+    accounts: Accounts
+
+    def tokens(self) -> OAuthTokenSet | None:
+        """Return the stored tokens if they are valid or can be refreshed."""
+        tokens = self.session.tokens
+        return tokens if tokens is not None and (tokens.refresh_token or not tokens.is_expired) else None
+
+    def sign_out(self) -> bool:
+        """Remove the tokens and the user, and revoke the tokens.
+
+        The user stays the current one until the tokens are removed, so that a sign-out can be repeated after
+        a failure of the store, in another process too.
+
+        Returns:
+            Whether the provider confirmed the revocation.
+        """
+        confirmed = self.session.logout()
+        self.accounts.forget(self.user_id)
+        return confirmed
+
+
+@dataclass(frozen=True)
 class SignedIn:
-    """A signed-in user.
+    """The result of a login.
 
     Args:
         result: User ID, profile and tokens.
-        session: Keeps the tokens fresh.
-        accounts: The program's users.
+        user: The stored user.
         seconds: Seconds from the authorization request until the tokens were stored; None for a silent
             login.
     """
 
     result: AuthFlowResult
-    session: SessionManager
-    accounts: Accounts
+    user: StoredUser
     seconds: float | None = None
-
-    def sign_out(self) -> bool:
-        """Remove the user and the tokens, and revoke the tokens.
-
-        Returns:
-            Whether the provider confirmed the revocation.
-        """
-        try:
-            return self.session.logout()
-        finally:
-            self.accounts.forget(self.result.user_id)
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,15 @@ class StoredUsers:
     buffer: float
     sender: object = None
 
+    def current(self) -> StoredUser | None:
+        """Return the user that was used last, without a call to the provider."""
+        accounts = self._accounts()
+        user_id = accounts.current
+        if user_id is None:
+            return None
+        account = accounts.get(user_id)
+        return StoredUser(user_id, account.user_info if account else {}, self._session(user_id), accounts)
+
     def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
         """Remember a user whose new tokens have been stored.
 
@@ -76,11 +109,11 @@ class StoredUsers:
         session.retry_revocations()
         accounts = self._accounts()
         accounts.remember(result.user_id, result.user_info, self.provider.scopes)
-        return SignedIn(result, session, accounts, seconds)
+        return _signed_in(result, session, accounts, seconds)
 
     def resume(
         self, user_id: str | None = None, login_hint: str | None = None, scopes: Collection[str] = ()
-    ) -> SignedIn | None:
+    ) -> SignedIn:
         """Sign a stored user in silently.
 
         Tokens that are about to expire are refreshed.
@@ -90,10 +123,8 @@ class StoredUsers:
             login_hint: A name that the user's profile must have, if no user ID is given.
             scopes: Scopes the tokens must have, except those already requested and not granted.
 
-        Returns:
-            None if the user must sign in at the provider.
-
         Raises:
+            LoginRequired: The user must sign in at the provider; the text says why.
             AuthenticationError: The tokens have expired or the user's profile is not stored, and the
                 provider cannot be reached; the tokens are kept.
         """
@@ -101,16 +132,21 @@ class StoredUsers:
         current = accounts.current
         user = user_id or current
         if user is None:
-            return None
+            raise login_required("No user of this program is stored: sign in first.")
         account = accounts.get(user)
         if user_id is None and login_hint is not None and not _is_called(login_hint, user, account):
-            return None
+            raise login_required("The user that was used last does not match login_hint: sign in first.")
         session = self._session(user)
         tokens = session.initialize()
-        asked = account.asked if account else frozenset()
-        if tokens is None or not set(scopes) <= asked.union(tokens.scope.split()):
+        if tokens is None:
             session.close()
-            return None
+            raise login_required(
+                "The user's tokens are not stored, or have expired and cannot be refreshed: sign in again."
+            )
+        asked = account.asked if account else frozenset()
+        if not set(scopes) <= asked.union(tokens.scope.split()):
+            session.close()
+            raise login_required("The stored tokens lack some of the scopes: sign in again to grant them.")
         if account is not None and account.user_info:
             result = AuthFlowResult(True, tokens, account.user_info, user)
             if user != current:
@@ -118,7 +154,7 @@ class StoredUsers:
         else:
             result = self._finish(user, tokens)
             accounts.remember(user, result.user_info, asked)
-        return SignedIn(result, session, accounts)
+        return _signed_in(result, session, accounts)
 
     def _finish(self, user: str, tokens: OAuthTokenSet) -> AuthFlowResult:
         from pywry_auth.flow.authorization_code import finish
@@ -130,6 +166,22 @@ class StoredUsers:
 
     def _session(self, user_id: str) -> SessionManager:
         return SessionManager(self.provider, self.store, user_id, self.buffer, sender=self.sender)
+
+
+def login_required(message: str) -> LoginRequired:
+    """Return the error for a user who must sign in at the provider.
+
+    Args:
+        message: The reason and the remedy.
+    """
+    return LoginRequired(message, error=ErrorCode.LOGIN_REQUIRED)
+
+
+def _signed_in(
+    result: AuthFlowResult, session: SessionManager, accounts: Accounts, seconds: float | None = None
+) -> SignedIn:
+    user = StoredUser(result.user_id, result.user_info, session, accounts)
+    return SignedIn(result, user, seconds)
 
 
 def _is_called(name: str, user_id: str, account: Account | None) -> bool:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,17 +53,46 @@ class Program:
 
 
 @contextmanager
+def terminal() -> Iterator[int]:
+    """Yield the descriptor of a terminal, as standard input of a command that may ask its user."""
+    ends = os.openpty()
+    try:
+        yield ends[1]
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+@contextmanager
 def started(*command: str, **variables: str) -> Iterator[Program]:
-    """Start a command without a screen, and kill it at the end of the block.
+    """Start a command in a terminal without a screen, and kill it at the end of the block.
 
     Args:
         command: The command line.
         variables: Its environment, in addition to that of this process.
     """
+    with terminal() as user, _running(command, variables, user) as program:
+        yield program
+
+
+@contextmanager
+def scheduled(*command: str, **variables: str) -> Iterator[Program]:
+    """Start a command without a terminal or a screen, and kill it at the end of the block.
+
+    Args:
+        command: The command line.
+        variables: Its environment, in addition to that of this process.
+    """
+    with _running(command, variables, subprocess.DEVNULL) as program:
+        yield program
+
+
+@contextmanager
+def _running(command: Sequence[str], variables: Mapping[str, str], stdin: int) -> Iterator[Program]:
     process = subprocess.Popen(
         command,
         env=environment(variables),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

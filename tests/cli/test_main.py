@@ -16,7 +16,7 @@ from pywry_auth.cli.main import COMMANDS, main
 from pywry_auth.cli.output import describe
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
-from tests.cli.program import COMMAND, Program, environment, started
+from tests.cli.program import COMMAND, Program, environment, started, terminal
 from tests.person import Person, parameters_of
 
 _ROOT = Path(__file__).parents[2]
@@ -104,14 +104,17 @@ def test_the_browser_that_the_environment_names_is_opened_and_any_name_can_be_pr
 
 
 def test_a_closed_pipe_causes_no_complaint(settings: dict[str, str]) -> None:
-    process = subprocess.Popen(
-        [COMMAND, "login"],
-        env=environment(settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
+    with (
+        terminal() as user,
+        subprocess.Popen(
+            [COMMAND, "login"],
+            env=environment(settings),
+            stdin=user,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         assert process.stdout is not None
         process.stdout.close()
         program = Program(process)
@@ -165,6 +168,7 @@ class Complaint:
         self._monkeypatch, self._capsys = monkeypatch, capsys
         for name in [name for name in os.environ if name.startswith("PYWRY_")]:
             monkeypatch.delenv(name)
+        monkeypatch.setenv("BROWSER", "true")  # otherwise the command would not ask
 
     def about(self, **settings: str) -> str:
         for name, value in settings.items():
