@@ -147,8 +147,8 @@ class PyWry:
         """Sign the user out, and revoke both tokens.
 
         The tokens are removed from the store, so that the user is signed out in all processes. If the
-        provider cannot be reached, the revocation stays in the store. The next login, refresh or logout that
-        reaches the provider tries it again, for 24 hours.
+        provider cannot be reached, the revocation stays in the store, and later logins, refreshes and logouts
+        on this store try it again for 24 hours.
 
         Returns:
             Whether the provider confirmed the revocation; False if no user was signed in.

@@ -129,14 +129,17 @@ class Login:
             self._flow.cancel()
 
     def _raise_unless_asking(self, required: LoginRequired) -> None:
-        if self._options.mode == "silent":
-            raise required
+        options, remedy = self._options, ""
+        if options.mode == "silent":
+            remedy = 'This login does not ask, because it has mode="silent". Ask with login() in a terminal.'
         # A login without any time waits for no user, and its callers expect AuthFlowTimeout.
-        if self._options.mode == "auto" and self._options.timeout > 0 and not self._options.reaches_user:
-            raise login_required(
-                f"{required} This process does not ask, because it has no terminal, display, BROWSER, "
-                'show_window or notify. Run it in a terminal, or pass mode="browser" to ask in any case.'
-            ) from required
+        elif options.mode == "auto" and options.timeout > 0 and not options.reaches_user:
+            remedy = (
+                "This process does not ask, because it has no terminal, display, BROWSER, show_window or "
+                'notify. Run it in a terminal, or pass mode="browser" to ask in any case.'
+            )
+        if remedy:
+            raise login_required(f"{required} {remedy}") from None
 
     def _resume(self) -> SignedIn:
         if not self._request.silent:

@@ -1,0 +1,307 @@
+"""A login that must not ask its user says so at once."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pywry_auth.app import PyWry
+from pywry_auth.backends.file_locks import FileLocks, default_folder
+from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout, LoginRequired, TokenError
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.token_stores import MemoryTokenStore, SQLiteTokenStore
+from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from tests.cli.program import COMMAND, scheduled, started
+from tests.person import Person
+
+_CLIENT_ID = DEFAULT_CLIENTS[0].client_id
+_USER = "user-alice"
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider(signing_algorithm="ES256") as idp:
+        yield idp
+
+
+@pytest.fixture
+def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
+    provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def store() -> TokenStore:
+    return MemoryTokenStore()
+
+
+@pytest.fixture
+def app(provider: GenericOIDCProvider, store: TokenStore) -> Iterator[PyWry]:
+    app = PyWry(provider=provider, token_store=store)
+    yield app
+    app.close()
+
+
+@pytest.fixture(autouse=True)
+def _unattended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take away the display and the terminal."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def _sign_in(app: PyWry, **more: Any) -> None:
+    person = Person()
+    app.login(
+        force=True, show_window=person.open, close_window=person.close, notify=lambda message: None, **more
+    )
+    app.close()
+
+
+def _age(store: TokenStore, **more: Any) -> None:
+    """Let the stored access token expire."""
+    tokens = store.load(_USER)
+    assert tokens is not None
+    store.replace(_USER, replace(tokens, issued_at=time.time() - 9999, **more), tokens)
+
+
+def _refuse(*arguments: object) -> str:
+    pytest.fail("the user was asked")
+
+
+def _refused(app: PyWry, reason: str, **more: Any) -> LoginRequired:
+    """Return the error of a silent login, which must print and open nothing."""
+    with pytest.raises(LoginRequired, match=reason) as caught:
+        app.login(mode="silent", show_window=_refuse, notify=_refuse, **more)
+    assert (caught.value.error, caught.value.provider) == ("login_required", "oidc")
+    return caught.value
+
+
+def test_a_silent_login_uses_and_refreshes_stored_tokens(
+    idp: IdentityProvider, app: PyWry, store: TokenStore
+) -> None:
+    _sign_in(app)
+    calls = idp.calls
+    assert app.login(mode="silent").user_id == _USER
+    assert idp.calls == calls
+    _age(store)
+    assert app.login(mode="silent").tokens == store.load(_USER)
+    assert (idp.calls - calls)["token"] == 1
+
+
+def test_a_silent_login_without_a_stored_user_says_why(
+    idp: IdentityProvider, app: PyWry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = _refused(app, "No user of this program is stored: sign in first.*mode=.silent.")
+    assert "Traceback" not in str(error)
+    assert error.__cause__ is None
+    assert capsys.readouterr() == ("", "")
+    assert not idp.calls
+
+
+def test_a_silent_login_says_what_is_missing(
+    app: PyWry, store: TokenStore, provider: GenericOIDCProvider
+) -> None:
+    _sign_in(app)
+    _refused(app, "login_hint", login_hint="bob")
+    _refused(app, "tokens are not stored", account="user-bob")
+    _refused(app, "lack some of the scopes", scopes=["openid", "groups"])
+    assert app.login(mode="silent").user_id == _USER
+    _age(store)
+    tokens = store.load(_USER)
+    assert tokens is not None
+    assert provider.revoke_token(tokens.refresh_token or "")
+    _refused(app, "cannot be refreshed")
+
+
+def test_a_silent_login_without_a_refresh_token_needs_the_user(app: PyWry, store: TokenStore) -> None:
+    _sign_in(app)
+    _age(store, refresh_token=None)
+    _refused(app, "cannot be refreshed")
+
+
+def test_a_silent_login_reports_an_unreachable_provider_as_such(
+    idp: IdentityProvider, app: PyWry, store: TokenStore
+) -> None:
+    """The tokens are kept, and no user is told to sign in."""
+    _sign_in(app)
+    _age(store)
+    idp.stop()
+    with pytest.raises(TokenError) as caught:
+        app.login(mode="silent")
+    assert caught.value.error == "provider_unreachable"
+    assert store.load(_USER) is not None
+
+
+def test_a_silent_login_waits_for_no_browser_of_another_process(
+    provider: GenericOIDCProvider, tmp_path: Path
+) -> None:
+    locks = FileLocks(default_folder())
+    handle = locks.take(f"login {_CLIENT_ID}", wait=False)
+    assert handle is not None
+    try:
+        _refused(PyWry(), "No user", provider=provider, token_store=SQLiteTokenStore(tmp_path / "t.db"))
+    finally:
+        locks.free(handle)
+
+
+def test_a_silent_login_does_not_join_a_login_that_waits_for_the_user(app: PyWry) -> None:
+    person, errors = Person(), list[LoginRequired]()
+
+    def show(url: str, config: Any) -> str:
+        thread = threading.Thread(target=lambda: errors.append(_refused(app, "No user")))
+        thread.start()
+        thread.join(20)
+        return person.open(url, config)
+
+    app.login(show_window=show, close_window=person.close, notify=lambda message: None)
+    assert len(errors) == 1
+    assert app.is_authenticated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"mode": "device"}, "auto, browser, silent"),
+        ({"mode": "paste"}, "auto, browser, silent"),
+        ({"mode": ""}, "auto, browser, silent"),
+        ({"prompt": "none"}, 'mode="silent"'),
+        ({"prompt": "login none"}, 'mode="silent"'),
+        ({"mode": "silent", "force": True}, "never asks"),
+        ({"mode": "silent", "prompt": "login"}, "never asks"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused(
+    app: PyWry, arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(AuthenticationError, match=text) as caught:
+        app.login(show_window=_refuse, notify=_refuse, **arguments)
+    assert caught.value.error == "invalid_configuration"
+
+
+# Without a user who could notice
+
+
+class _Stream:
+    """A standard stream, or a closed one."""
+
+    def __init__(self, terminal: bool | None) -> None:
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        if self._terminal is None:
+            raise ValueError("I/O operation on closed file")
+        return self._terminal
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def test_a_process_without_terminal_and_display_does_not_ask(idp: IdentityProvider, app: PyWry) -> None:
+    """A scheduled job never waits. [S5]"""
+    for more in ({}, {"force": True}, {"prompt": "login"}, {"mode": "auto"}):
+        with pytest.raises(LoginRequired, match=r"no terminal, display.*mode=\"browser\"") as caught:
+            app.login(**more)
+        assert caught.value.error == "login_required"
+    assert not idp.calls
+
+
+@pytest.mark.parametrize("stream", [_Stream(None), _Stream(False), object(), None])
+@pytest.mark.parametrize("name", ["stdin", "stderr"])
+def test_a_stream_that_is_no_terminal_does_not_count(
+    app: PyWry, monkeypatch: pytest.MonkeyPatch, name: str, stream: object
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(sys, name, stream)
+        with pytest.raises(LoginRequired):
+            app.login()
+
+
+@pytest.mark.parametrize("name", ["stdin", "stderr"])
+def test_a_terminal_can_be_asked(app: PyWry, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(sys, name, _Stream(True))
+        with pytest.raises(AuthFlowTimeout):
+            app.login(timeout=0.01)
+
+
+def test_a_notebook_can_be_asked(app: PyWry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its standard error is no terminal, but the user sees it."""
+    monkeypatch.setattr(sys, "ps1", "In : ", raising=False)
+    with pytest.raises(AuthFlowTimeout):
+        app.login(timeout=0.01)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"show_window": lambda url, config: "a window"},
+        {"notify": lambda message: None},
+        {"mode": "browser"},
+    ],
+)
+def test_a_program_that_shows_the_address_itself_asks(app: PyWry, more: dict[str, Any]) -> None:
+    with pytest.raises(AuthFlowTimeout):
+        app.login(timeout=0.01, **more)
+
+
+@pytest.mark.parametrize("variables", [{"BROWSER": "true"}, {"DISPLAY": ":7", "BROWSER": "true"}])
+def test_a_display_can_be_asked_unless_the_settings_switch_the_browser_off(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    oauth2 = {"PROVIDER": "oidc", "CLIENT_ID": _CLIENT_ID, "ISSUER_URL": idp.issuer}
+    for name, value in {**{f"PYWRY_OAUTH2__{n}": v for n, v in oauth2.items()}, **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AuthFlowTimeout):
+        PyWry().login(timeout=0.01)
+    monkeypatch.setenv("PYWRY_OAUTH2__OPEN_BROWSER", "false")
+    with pytest.raises(LoginRequired):
+        PyWry().login(timeout=0.01)
+
+
+def test_a_login_without_any_time_prints_the_address_as_before(
+    app: PyWry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Programs that use ``timeout=0`` catch ``AuthFlowTimeout``."""
+    with pytest.raises(AuthFlowTimeout):
+        app.login(timeout=0)
+    assert "http" in capsys.readouterr().err
+
+
+def test_the_command_has_a_status_of_its_own_when_it_cannot_ask(
+    idp: IdentityProvider, tmp_path: Path
+) -> None:
+    settings = {
+        "PYWRY_OAUTH2__PROVIDER": "oidc",
+        "PYWRY_OAUTH2__CLIENT_ID": _CLIENT_ID,
+        "PYWRY_OAUTH2__ISSUER_URL": idp.issuer,
+        "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite",
+        "XDG_STATE_HOME": str(tmp_path),
+    }
+
+    def job(*more: str) -> tuple[int, str, str]:
+        with scheduled(COMMAND, "login", *more, **settings) as program:
+            return program.end()
+
+    status, out, err = job()
+    assert (status, out, err.count("\n")) == (4, "", 1)
+    assert "No user of this program is stored" in err
+    for _ in range(2):  # --force asks again
+        with started(COMMAND, "login", "--force", **settings) as program:
+            Person().sign_in(program.url())
+            assert program.end()[0] == 0
+    assert job("--force")[0] == 4
+    assert idp.calls["token"] == 2
