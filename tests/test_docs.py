@@ -183,7 +183,16 @@ def test_a_program_chooses_its_provider_and_store_in_code(idp: IdentityProvider,
     code = _native_block(idp, "GenericOIDCProvider")
     status, out, err = _run(code, {}, tmp_path, asks=True)
     assert (status, out) == (0, "openid email profile\n"), err
-    assert (tmp_path / "tokens.sqlite3").exists()
+    assert list((tmp_path / "pywry-auth").glob("tokens-pywry-demo-*.sqlite3"))
+
+
+def test_a_program_makes_its_settings_in_code(idp: IdentityProvider, tmp_path: Path) -> None:
+    """The settings of another program in the environment have no effect."""
+    code = _native_block(idp, "PyWrySettings")
+    others = {"PYWRY_OAUTH2__CLIENT_ID": "other", "PYWRY_OAUTH2__SCOPES": "openid groups"}
+    status, out, err = _run(code, others, tmp_path, asks=True)
+    assert (status, out) == (0, "Signed in: alice@example.com\n"), err
+    assert _run(code, others, tmp_path, asks=False) == (0, out, "")
 
 
 def test_a_program_distinguishes_errors(idp: IdentityProvider, tmp_path: Path) -> None:
@@ -200,21 +209,27 @@ def test_a_program_stays_signed_in_and_other_programs_use_its_tokens(
     idp: IdentityProvider, tmp_path: Path
 ) -> None:
     settings = _native(idp) | {"PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite"}
-    quiet = settings | {"PYWRY_OAUTH2__OPEN_BROWSER": "false"}
-    job = _native_block(idp, "timeout=0")
-    status, _, err = _run(job, quiet, tmp_path, asks=False)
+    job = _native_block(idp, "mode=")
+    status, _, err = _run(job, settings, tmp_path, asks=False)
     assert status == 1
     assert "Sign in first" in err
+    assert "http" not in err
     for again in (False, True):
         code = _native_block(idp, "request_session")
         status, out, err = _run(code, settings, tmp_path, asks=not again)
         assert (status, out) == (0, "Alice Example\n"), err
-    assert _run(job, quiet, tmp_path, asks=False) == (0, "Signed in already.\n", "")
+    assert _run(job, settings, tmp_path, asks=False) == (0, "Signed in already.\n", "")
     assert idp.calls["token"] == 1
+    end = _native_block(idp, "is_authenticated:")
+    assert _run(end, settings, tmp_path, asks=False)[1] == "Signed in as Alice Example\nRevoked: True\n"
+    assert _run(end, settings, tmp_path, asks=False)[1] == "Signed out\n"
 
 
 def test_every_block_of_the_page_on_native_mode_is_run() -> None:
-    marks = ("GenericOIDCProvider", "AuthFlowCancelled", "request_session", "timeout=0")
+    marks = (
+        *("GenericOIDCProvider", "PyWrySettings", "AuthFlowCancelled"),
+        *("request_session", "mode=", "is_authenticated:"),
+    )
     assert sorted(block(_NATIVE, "python", mark) for mark in marks) == sorted(blocks(_NATIVE, "python"))
 
 
