@@ -126,6 +126,24 @@ Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")]
 class _Section(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True, extra="ignore")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("the value must be valid UTF-8")
+        return value
+
+
+class OAuth2Settings(_Section):
+    """The provider and the client, from ``PYWRY_OAUTH2__*``.
+
+    Each variable is a field's name in capitals. Only ``get_settings`` reads the variables: an object made in
+    code has its arguments, and the defaults of the other fields.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_OAUTH2)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -150,24 +168,6 @@ class _Section(BaseSettings):
         if not _reading.get():
             return (init_settings,)
         return init_settings, env_settings, dotenv_settings, file_secret_settings
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_text(cls, value: object) -> object:
-        # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
-        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError("the value must be valid UTF-8")
-        return value
-
-
-class OAuth2Settings(_Section):
-    """The provider and the client, from ``PYWRY_OAUTH2__*``.
-
-    Each variable is a field's name in capitals. Only ``get_settings`` reads the variables: an object made in
-    code has its arguments, and the defaults of the other fields.
-    """
-
-    model_config = SettingsConfigDict(env_prefix=_OAUTH2)
 
     provider: Literal["google", "github", "microsoft", "oidc", "custom"] = Field(
         default="custom",
@@ -314,8 +314,8 @@ class OAuth2Settings(_Section):
 class DeploySettings(_Section):
     """The web application, from ``PYWRY_DEPLOY__*``.
 
-    Each variable is a field's name in capitals. Only ``get_settings`` reads the variables: an object made in
-    code has its arguments, and the defaults of the other fields.
+    Each variable is a field's name in capitals. An object made in code reads the variables too, because they
+    may contain access rules; its arguments take precedence.
     """
 
     model_config = SettingsConfigDict(env_prefix=_DEPLOY)
@@ -493,11 +493,12 @@ class PyWrySettings:
 
     Args:
         oauth2: The provider and the client; None when ``PYWRY_OAUTH2__CLIENT_ID`` is not set.
-        deploy: The web application; by default without any setting. A program uses the places of its stores.
+        deploy: The web application; by default without any setting, also of the environment. A program uses
+            the places of its stores: pass ``DeploySettings(...)`` to name them.
     """
 
     oauth2: OAuth2Settings | None
-    deploy: DeploySettings = field(default_factory=DeploySettings)
+    deploy: DeploySettings = field(default_factory=DeploySettings.model_construct)
 
 
 class _Client(_Section):

@@ -308,6 +308,20 @@ def test_settings_made_in_code_take_nothing_from_the_environment(monkeypatch: py
     assert (read.oauth2.client_id, read.deploy.sqlite_path) == ("other", "/site.db")
 
 
+def test_the_default_of_the_deploy_settings_is_valid_and_independent() -> None:
+    first, second = PyWrySettings(None), PyWrySettings(None)
+    assert first.deploy == DeploySettings()
+    first.deploy.default_roles.append("editor")
+    assert second.deploy.default_roles == ["viewer"]
+
+
+def test_a_site_in_code_keeps_the_access_rules_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them, every user could sign in."""
+    monkeypatch.setenv(DEPLOY + "ALLOWED_USERS", "alice")
+    deploy = DeploySettings(default_roles=["reader"])
+    assert (deploy.allowed_users, deploy.default_roles) == (["alice"], ["reader"])
+
+
 def test_a_value_that_is_not_unicode_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment contains bytes. [S11]"""
     monkeypatch.setenv(OAUTH2 + "SCOPES", b"\xff\xfecanary".decode("utf-8", "surrogateescape"))
