@@ -172,9 +172,10 @@ class OAuth2Settings(_Section):
     provider: Literal["google", "github", "microsoft", "oidc", "custom"] = Field(
         default="custom",
         description=(
-            "The kind of provider. `oidc` finds its endpoints at `ISSUER_URL`; `custom` needs "
-            "`AUTHORIZE_URL` and `TOKEN_URL`."
+            "The kind of provider. `oidc` is any OpenID provider, such as Keycloak or Okta, and finds its "
+            "endpoints at `ISSUER_URL`; `custom` needs `AUTHORIZE_URL` and `TOKEN_URL`."
         ),
+        examples=["oidc"],
     )
     client_id: str = Field(
         default="",
@@ -215,7 +216,26 @@ class OAuth2Settings(_Section):
     )
     issuer_url: str = Field(
         default="",
-        description="The issuer of an OpenID provider, exactly as its discovery document names it.",
+        description=(
+            "The issuer of an OpenID provider, exactly as its discovery document names it, or the address of "
+            "this document."
+        ),
+    )
+    issuer: str = Field(
+        default="",
+        description=(
+            "The issuer as the ID tokens name it, if its discovery document names another one. `custom` "
+            "needs it for ID tokens."
+        ),
+        examples=["https://id.example.com"],
+    )
+    discovery_url: str = Field(
+        default="",
+        description=(
+            "The address of the discovery document, if it does not stand below `ISSUER_URL`. Only `oidc` "
+            "uses it."
+        ),
+        examples=["https://id.example.com/.well-known/openid-configuration"],
     )
     tenant_id: str = Field(
         default="common",

@@ -65,6 +65,8 @@ THE_CLIENT: Table = {
     "REFRESH_BUFFER_SECONDS": seconds(60, zero=True),
     "REFRESH_TOKEN_TTL_SECONDS": seconds(0, zero=True),
     "ISSUER_URL": text(""),
+    "ISSUER": text(""),
+    "DISCOVERY_URL": text(""),
     "TENANT_ID": text("common"),
     "AUTHORIZE_URL": text(""),
     "TOKEN_URL": text(""),

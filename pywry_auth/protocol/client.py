@@ -118,6 +118,7 @@ class ProtocolClient:
         Raises:
             TokenError: The provider refused, or its response is not valid.
         """
+        self._check_openid()
         tokens = self.token_endpoint().request(grant)
         if self._hooks.uses_openid and tokens.id_token is None:
             self._revoke_unusable(tokens)
@@ -133,6 +134,7 @@ class ProtocolClient:
 
         If the response has no new refresh token, the old one is kept.
         """
+        self._check_openid()
         if self._hooks.uses_openid:
             # Fetch the keys first: without them, the refresh token would be spent for tokens that cannot be
             # validated.
@@ -146,7 +148,7 @@ class ProtocolClient:
 
         None means that the provider has no revocation endpoint.
         """
-        url = self._metadata().revocation_endpoint
+        url = self._metadata().usable("revocation_endpoint")
         return self.token_endpoint().revoke(url, token) if url else None
 
     def userinfo(self, access_token: str) -> dict[str, Any]:
@@ -159,14 +161,18 @@ class ProtocolClient:
         if answer.media_type != "application/jwt":
             return answer.json_object()
         text = answer.body.strip().decode("ascii", errors="replace")
-        token, expected = self.verify(text, self._metadata().userinfo_signing_alg_values_supported)
+        metadata = self._metadata()
+        metadata.require_usable("userinfo_signing_alg_values_supported")
+        token, expected = self.verify(text, metadata.userinfo_signing_alg_values_supported)
         check_issuer_and_audience(token.claims, expected)
         check_times(token.claims, expected)
         return dict(token.claims)
 
     def validate_id_token(self, id_token: str, nonce: str | None, access_token: str | None) -> dict[str, Any]:
         """Return the claims of an ID token for this client (OIDC Core §3.1.3.7)."""
-        token, expected = self.verify(id_token, self._metadata().id_token_signing_alg_values_supported)
+        metadata = self._metadata()
+        metadata.require_usable("id_token_signing_alg_values_supported")
+        token, expected = self.verify(id_token, metadata.id_token_signing_alg_values_supported)
         return dict(check_claims(token, expected, nonce=nonce, access_token=access_token))
 
     def verify(
@@ -194,7 +200,7 @@ class ProtocolClient:
         self, id_token_hint: str | None, post_logout_redirect_uri: str | None, state: str | None
     ) -> str | None:
         """Return the provider's sign-out URL, or None (OIDC RP-Initiated Logout §2)."""
-        endpoint = self._metadata().end_session_endpoint
+        endpoint = self._metadata().usable("end_session_endpoint")
         parameters = {
             "id_token_hint": id_token_hint,
             "client_id": self._identity.client_id,
@@ -210,12 +216,14 @@ class ProtocolClient:
             AuthenticationError: The provider has no token endpoint.
         """
         metadata = self._metadata()
+        url = self._hooks.require_endpoint("token_endpoint")
+        if self._identity.follows_offer:
+            metadata.require_usable("token_endpoint_auth_methods_supported")
         authentication = replace(
             self._identity,
             offered=metadata.token_endpoint_auth_methods_supported,
-            audience=metadata.issuer or metadata.token_endpoint,
+            audience=metadata.issuer or url,
         )
-        url = self._hooks.require_endpoint("token_endpoint")
         return TokenEndpoint(url, authentication, self.session, metadata.issuer, self._hooks.reach)
 
     def _validated(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
@@ -238,6 +246,12 @@ class ProtocolClient:
                 _logger.warning("a token without a valid ID token could not be revoked: %s", error)
                 if error.timeout is not None:
                     return  # the other token would probably take its whole time limit too
+
+    def _check_openid(self) -> None:
+        """Check the metadata that ID tokens need, because a code or a refresh token can be used only once."""
+        if self._hooks.uses_openid:
+            self._signing_keys()
+            self._metadata().require_usable("id_token_signing_alg_values_supported")
 
     def _signing_keys(self) -> KeySet:
         self._hooks.require_endpoint("jwks_uri")

@@ -94,6 +94,11 @@ class ClientAuthentication:
     audience: str = ""
 
     @property
+    def follows_offer(self) -> bool:
+        """Whether the methods that the provider offers decide the method in use."""
+        return self.configured == "auto" and bool(self.key or self.client_secret)
+
+    @property
     def method(self) -> str:
         """The authentication method in use.
 

@@ -122,14 +122,22 @@ class Reach:
             host: The endpoint's host.
             network: The kind of its address.
         """
-        option = self.endpoint.removesuffix("_endpoint").removesuffix("_uri")
-        option = {"authorization": "authorize"}.get(option, option).upper()
         return AuthenticationError(
             f"The issuer's {self.endpoint} names the host {printable(host, 100)}, which is {network.value}. "
             "A document from another network may not send requests there: check ISSUER_URL, or set "
-            f"PYWRY_OAUTH2__{option}_URL to the endpoint if you trust it.",
+            f"{setting_of(self.endpoint)} to the endpoint if you trust it.",
             error=ErrorCode.INVALID_RESPONSE,
         )
+
+
+def setting_of(endpoint: str) -> str:
+    """Return the variable that replaces an endpoint of the document.
+
+    Args:
+        endpoint: The endpoint's name in the document.
+    """
+    option = endpoint.removesuffix("_endpoint").removesuffix("_uri")
+    return f"PYWRY_OAUTH2__{'AUTHORIZE' if option == 'authorization' else option.upper()}_URL"
 
 
 EVERYWHERE = Reach(frozenset(Network))

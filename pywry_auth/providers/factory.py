@@ -22,7 +22,7 @@ _PROVIDERS: Mapping[str, tuple[type[OAuthProvider], Sequence[str]]] = {
     "google": (GoogleProvider, ()),
     "github": (GitHubProvider, ()),
     "microsoft": (MicrosoftProvider, ("tenant_id",)),
-    "oidc": (GenericOIDCProvider, ("issuer_url",)),
+    "oidc": (GenericOIDCProvider, ("issuer_url", "discovery_url")),
     "custom": (GenericOIDCProvider, ()),
 }
 """For each value of the setting ``provider``: the class, and the settings that only this class takes."""
@@ -42,7 +42,7 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     if settings.provider not in _PROVIDERS:
         raise AuthenticationError(
             f"PYWRY_OAUTH2__PROVIDER is {settings.provider!r}, which is unknown: "
-            f"use {', '.join(_PROVIDERS)}.",
+            f"use {', '.join(_PROVIDERS)}; any other OpenID provider is oidc, with ISSUER_URL.",
             error=ErrorCode.INVALID_CONFIGURATION,
             provider=settings.provider,
         )
@@ -58,8 +58,14 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
 
 
 def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
-    faults = [_missing(name) for name in _needed(settings.provider, scopes) if not getattr(settings, name)]
-    for name in (*ENDPOINTS, *(("issuer_url",) if settings.provider == "oidc" else ())):
+    needed = _needed(settings.provider, scopes)
+    faults = [_missing(names[0]) for names in needed if not any(getattr(settings, name) for name in names)]
+    if settings.discovery_url and settings.provider != "oidc":
+        faults.append(
+            f"{_variable('discovery_url')} is set, but {settings.provider} has no discovery: remove it, or "
+            f"choose another {_variable('provider')}, for example oidc."
+        )
+    for name in (*ENDPOINTS, *(("issuer_url", "discovery_url") if settings.provider == "oidc" else ())):
         try:
             _ = getattr(settings, name) and require_endpoint(getattr(settings, name), _variable(name))
         except AuthenticationError as error:
@@ -73,15 +79,17 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
         raise AuthenticationError("\n".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
 
 
-def _needed(provider: str, scopes: Sequence[str]) -> Sequence[str]:
+def _needed(provider: str, scopes: Sequence[str]) -> Sequence[Sequence[str]]:
+    """Return the settings that a provider needs; one of each group suffices."""
     if provider == "custom":
         # The last two are needed to validate ID tokens.
-        return ("authorize_url", "token_url", *(("jwks_url", "issuer_url") if "openid" in scopes else ()))
-    return ("issuer_url",) if provider == "oidc" else ()
+        for_openid = (("jwks_url",), ("issuer", "issuer_url")) if "openid" in scopes else ()
+        return (("authorize_url",), ("token_url",), *for_openid)
+    return (("issuer_url", "discovery_url"),) if provider == "oidc" else ()
 
 
 def _missing(name: str) -> str:
-    path = "" if name == "issuer_url" else "/oauth/" + name.partition("_")[0]
+    path = "" if name.startswith("issuer") else "/oauth/" + name.partition("_")[0]
     return f"{_variable(name)} is not set: this provider needs it, for example https://id.example.com{path}."
 
 

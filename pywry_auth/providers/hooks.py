@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pywry_auth.error_codes import ErrorCode
@@ -56,6 +56,12 @@ class ProviderHooks:
         """
         return self.options.applied_to(self.endpoints)
 
+    @property
+    def configured_urls(self) -> Sequence[str]:
+        """The addresses by which the provider is configured."""
+        options = self.options
+        return (options.authorize_url, options.token_url, options.userinfo_url)
+
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
         """Return the additional parameters of an authorization request.
 
@@ -108,7 +114,7 @@ class ProviderHooks:
         Args:
             claims: The claims of a validated ID token.
         """
-        if not self.metadata.userinfo_endpoint:
+        if not self.metadata.offers("userinfo_endpoint"):
             return bool(claims)
         wanted = {"email": "email", "profile": "name"}
         complete = all(claims.get(wanted.get(scope, "sub")) for scope in self.scopes)
@@ -131,9 +137,8 @@ class ProviderHooks:
         email, verified = profile.get("email"), profile.get("email_verified")
         if not isinstance(email, str) or not (verified is True or verified == "true"):
             return None
-        options = self.options
-        urls = (options.authorize_url, options.token_url, options.userinfo_url)
-        at_google = any(map(self.is_recorded_issuer, (ISSUER, LEGACY_ISSUER))) or names_google(urls)
+        at_google = any(map(self.is_recorded_issuer, (ISSUER, LEGACY_ISSUER)))
+        at_google = at_google or names_google(self.configured_urls)
         return None if at_google and not is_hosted_by_google(email, profile) else email
 
     def require_endpoint(self, member: str) -> str:
@@ -143,9 +148,10 @@ class ProviderHooks:
             member: The member's name, such as ``userinfo_endpoint``.
 
         Raises:
-            AuthenticationError: The member is empty; the text names the option that sets it.
+            AuthenticationError: The member is empty, or its value is not safe to use; the text names the
+                option that sets it.
         """
-        value: str = getattr(self.metadata, member)
+        value = self.metadata.usable(member)
         if not value:
             option = next((name for name, endpoint in ENDPOINTS.items() if endpoint == member), member)
             raise self.configuration_error(f"there is no {option}: set {option.upper()}")

@@ -86,8 +86,9 @@ class ProviderOptions:
         """
         values = {name: getattr(settings, name) for name in _NAMES if hasattr(settings, name)}
         values["proxy_url"] = settings.proxy_url.get_secret_value()
-        # A custom provider has no discovery, so its issuer URL is only the name of the issuer.
-        return cls(**values, issuer=settings.issuer_url if settings.provider == "custom" else "")
+        # A custom provider has no discovery, so its issuer URL is only another name of the issuer.
+        values["issuer"] = settings.issuer or (settings.issuer_url if settings.provider == "custom" else "")
+        return cls(**values)
 
     @property
     def http(self) -> HTTPOptions:
@@ -98,6 +99,11 @@ class ProviderOptions:
     def chosen_endpoints(self) -> frozenset[str]:
         """The endpoints that the options name, by their names in the metadata."""
         return frozenset(member for name, member in ENDPOINTS.items() if getattr(self, name))
+
+    @property
+    def chosen_members(self) -> frozenset[str]:
+        """The members of the metadata that the options replace: the endpoints, and the issuer."""
+        return self.chosen_endpoints | ({"issuer"} if self.issuer else set())
 
     def report(self, name: str, uses_openid: bool) -> None:
         """Log the options that weaken a check of the provider.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.protocol.discovery import ProviderMetadata, discover
+from pywry_auth.protocol.discovery import ProviderMetadata, discover, document_address, named_issuer
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions
+from pywry_auth.providers.options import ENDPOINTS as OPTIONS
 from tests.protocol.issuer import ScriptedIssuer, metadata_of
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, Behaviour, ScriptedServer, drips, floods, hangs, resets
@@ -71,6 +74,46 @@ def test_the_document_is_below_the_path_of_the_issuer(issuer: ScriptedIssuer, sl
     assert discovered(issuer, f"/tenant/7{slash}").issuer == f"{issuer.url}/tenant/7"
 
 
+@pytest.mark.parametrize(
+    ("url", "address", "issuer"),
+    [
+        ("https://h", "https://h/.well-known/openid-configuration", "https://h"),
+        ("https://h/a/", "https://h/a/.well-known/openid-configuration", "https://h/a/"),
+        ("https://h/a?p=b", "https://h/a/.well-known/openid-configuration?p=b", "https://h/a?p=b"),
+        ("https://h/a/.well-known/openid-configuration", "", "https://h/a"),
+        ("https://h/a/.well-known/openid-configuration/", "", "https://h/a/"),
+        ("https://h/a/.well-known/openid-configuration?p=b", "", "https://h/a?p=b"),
+        ("https://h/a/.well-known/oauth-authorization-server", "", "https://h/a"),
+        ("https://h/.well-known/oauth-authorization-server/a", "", "https://h/a"),
+        ("https://h/.well-known/openid-configuration/a", "", "https://h/a"),
+        (
+            "https://h/.well-known/openid-configurations",
+            "https://h/.well-known/openid-configurations/.well-known/openid-configuration",
+            "https://h/.well-known/openid-configurations",
+        ),
+        (
+            "https://h/a?p=/.well-known/openid-configuration",
+            "https://h/a/.well-known/openid-configuration?p=/.well-known/openid-configuration",
+            "https://h/a?p=/.well-known/openid-configuration",
+        ),
+    ],
+)
+def test_the_address_of_a_document_names_its_issuer(url: str, address: str, issuer: str) -> None:
+    """The well-known path is at its end (OIDC Discovery §4.1) or before the issuer's path (RFC 8414 §3.1)."""
+    assert document_address(url) == (address or url)
+    assert named_issuer(url) == issuer
+
+
+@pytest.mark.parametrize(
+    "path", ["/t/.well-known/openid-configuration", "/.well-known/openid-configuration/t"]
+)
+def test_a_document_is_fetched_from_its_own_address(issuer: ScriptedIssuer, path: str) -> None:
+    issuer.answers[path] = Answer({**issuer.metadata, "issuer": f"{issuer.url}/t"})
+    assert discovered(issuer, path).issuer == f"{issuer.url}/t"
+    issuer.answers[path] = Answer(issuer.metadata)
+    assert "ISSUER " in str(refused(issuer, ErrorCode.INVALID_CONFIGURATION, path))
+
+
 OTHER_ISSUERS: dict[str, Callable[[str], object]] = {
     "missing": lambda url: ...,
     "null": lambda url: None,
@@ -95,27 +138,74 @@ def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: 
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
+@pytest.mark.parametrize("value", [5, ["canary"], {"name": "canary"}, True])
+def test_an_issuer_of_the_wrong_type_is_named(issuer: ScriptedIssuer, value: object) -> None:
+    """The document cannot be used, because it may be of any issuer. [S11]"""
+    issuer.metadata["issuer"] = value
+    assert "PYWRY_OAUTH2__ISSUER" in str(refused(issuer, ErrorCode.INVALID_RESPONSE))
+
+
 @pytest.mark.parametrize(
     ("member", "value"),
     [
-        ("issuer", 5),
-        ("issuer", ["canary"]),
         ("token_endpoint", 5),
         ("token_endpoint", {"url": "canary"}),
         ("authorization_endpoint", ["https://canary.example.com"]),
         ("jwks_uri", True),
-        ("id_token_signing_alg_values_supported", "RS256"),
         ("id_token_signing_alg_values_supported", ["RS256", 5]),
         ("id_token_signing_alg_values_supported", {"RS256": True}),
         ("token_endpoint_auth_methods_supported", [["client_secret_basic"]]),
-        ("authorization_response_iss_parameter_supported", "false"),
-        ("authorization_response_iss_parameter_supported", 1),
     ],
 )
 def test_a_member_of_the_wrong_type_is_named(issuer: ScriptedIssuer, member: str, value: object) -> None:
-    """A member of the wrong type is an error that names the member. [S11]"""
+    """It is an error only for the calls that use it. [S4, S11]"""
+    usual = discovered(issuer)
     issuer.metadata[member] = value
-    assert member in str(refused(issuer, ErrorCode.INVALID_RESPONSE))
+    metadata = discovered(issuer)
+    assert replace(metadata, **{member: getattr(usual, member)}) == usual
+    assert not getattr(metadata, member)
+    metadata.require_usable("issuer")
+    with pytest.raises(AuthenticationError, match=member) as caught:
+        metadata.require_usable(member)
+    assert caught.value.error == ErrorCode.INVALID_RESPONSE
+    assert "canary" not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [("RS256", ("RS256",)), (["RS256", "ES256"], ("RS256", "ES256")), ("", ()), (None, ())]
+)
+def test_a_string_counts_as_a_list_of_one(issuer: ScriptedIssuer, value: object, read: Sequence[str]) -> None:
+    """Some servers write lists of one value so. [S4]"""
+    issuer.metadata["id_token_signing_alg_values_supported"] = value
+    assert discovered(issuer).id_token_signing_alg_values_supported == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        *[(value, True) for value in (True, "true", "yes", 1, ["false"])],
+        *[(value, False) for value in (False, "false", "False", None, "")],
+    ],
+)
+def test_an_unknown_value_requires_iss_in_responses(
+    issuer: ScriptedIssuer, value: object, read: bool
+) -> None:
+    """Only a clear no switches the check off (RFC 9207 §3). [T4]"""
+    issuer.metadata["authorization_response_iss_parameter_supported"] = value
+    assert discovered(issuer).authorization_response_iss_parameter_supported is read
+
+
+def test_a_document_may_begin_with_a_byte_order_mark(issuer: ScriptedIssuer) -> None:
+    issuer.answers[DOCUMENT] = Answer(b"\xef\xbb\xbf" + json.dumps(issuer.metadata).encode())
+    assert discovered(issuer).token_endpoint == f"{issuer.url}/token"
+
+
+def test_a_document_cannot_state_which_members_are_usable(issuer: ScriptedIssuer) -> None:
+    """The reasons come from this package only."""
+    issuer.metadata |= {"unusable": {"token_endpoint": "canary"}, "jwks_uri": 5}
+    metadata = discovered(issuer)
+    assert metadata.usable("token_endpoint") == f"{issuer.url}/token"
+    assert set(metadata.unusable or {}) == {"jwks_uri"}
 
 
 def test_missing_and_null_members_are_empty(issuer: ScriptedIssuer) -> None:
@@ -152,8 +242,13 @@ ENDPOINTS = (
 def test_an_unsafe_endpoint_is_refused(issuer: ScriptedIssuer, member: str, url: str) -> None:
     """The error names the endpoint, and nothing is sent there. [T22]"""
     issuer.metadata[member] = url
-    with pytest.raises(AuthenticationError, match=member):
-        discovered(issuer)
+    metadata = discovered(issuer)
+    assert getattr(metadata, member) == ""
+    assert metadata.offers(member)
+    option = next(name for name, endpoint in OPTIONS.items() if endpoint == member)
+    with pytest.raises(AuthenticationError, match=f"{member}.*PYWRY_OAUTH2__{option.upper()}") as caught:
+        metadata.usable(member)
+    assert "alice" not in everything_told(caught.value)
 
 
 @pytest.mark.parametrize("member", ENDPOINTS)
@@ -163,8 +258,10 @@ def test_a_remote_issuer_cannot_name_services_of_this_machine(member: str, host:
     remote = "https://id.example.com"
     for scheme in ("https", "http"):
         session = _Session(Answer(metadata_of(remote, **{member: f"{scheme}://{host}:9200/"})))
+        metadata = discover(session, remote)
+        assert getattr(metadata, member) == ""
         with pytest.raises(AuthenticationError, match=member) as caught:
-            discover(session, remote)
+            metadata.usable(member)
         assert caught.value.error == ErrorCode.INVALID_RESPONSE
 
 
@@ -214,6 +311,16 @@ def test_an_answer_without_a_document_is_refused(issuer: ScriptedIssuer, bad: st
     """Error pages, redirects, huge and slow answers are errors. [T22, T41, P26]"""
     issuer.answers[DOCUMENT], error = BAD[bad]
     refused(issuer, error, timeout=0.3)
+
+
+@pytest.mark.parametrize("bad", ["not found", "HTML", "a list"])
+def test_an_issuer_url_with_a_wrong_path_is_explained(issuer: ScriptedIssuer, bad: str) -> None:
+    """Mostly the path of the realm or the tenant is missing. [S11]"""
+    answer, error = BAD[bad]
+    issuer.answers[f"/login{DOCUMENT}"] = answer
+    assert "check ISSUER_URL: it must be the issuer with its whole path" in str(
+        refused(issuer, error, "/login")
+    )
 
 
 @pytest.mark.parametrize("path", [DOCUMENT, "/jwks"])

@@ -141,8 +141,10 @@ class _Session(ProviderSession):
 def test_a_document_cannot_spell_out_an_internal_address(host: str, member: str) -> None:
     """The error names the endpoint, the host and the setting, and nothing is sent. [T53]"""
     session = _Session(**{member: f"https://{host}:9200/"})
+    metadata = discover(session, "https://id.example.com")
+    assert getattr(metadata, member) == ""
     with pytest.raises(AuthenticationError, match=member) as caught:
-        discover(session, "https://id.example.com")
+        metadata.usable(member)
     option = next(name for name, endpoint in ENDPOINTS.items() if endpoint == member)
     assert caught.value.error == ErrorCode.INVALID_RESPONSE
     assert f"PYWRY_OAUTH2__{option.upper()}" in str(caught.value)

@@ -44,6 +44,30 @@ def test_oidc_is_discovered(create: FromEnvironment, issuer: ScriptedIssuer) -> 
     assert provider.metadata.userinfo_endpoint == f"{ID}/me"
 
 
+def test_the_issuer_and_its_document_can_be_set(create: FromEnvironment, issuer: ScriptedIssuer) -> None:
+    """``ISSUER_URL`` is not needed then. [S3]"""
+    document = f"{issuer.url}/.well-known/openid-configuration"
+    provider = create(provider="oidc", discovery_url=document, issuer=f"{ID}/7")
+    assert provider.metadata.issuer == f"{ID}/7"
+    assert provider.metadata.token_endpoint == f"{issuer.url}/token"
+    assert provider.is_recorded_issuer(f"{ID}/7")
+
+
+@pytest.mark.parametrize(
+    "names", [{"issuer": ID}, {"issuer_url": ID}, {"issuer": ID, "issuer_url": f"{ID}/x"}]
+)
+def test_the_issuer_of_custom_has_two_names(create: FromEnvironment, names: dict[str, str]) -> None:
+    """``ISSUER`` has precedence; ``ISSUER_URL`` was the first name. [S3]"""
+    provider = create(**CUSTOM, **names, scopes="openid", jwks_url=f"{ID}/jwks")
+    assert provider.metadata.issuer == ID
+
+
+@pytest.mark.parametrize("name", ["okta", "Keycloak", "OIDC"])
+def test_the_name_of_a_product_leads_to_oidc(create: FromEnvironment, name: str) -> None:
+    with pytest.raises(AuthenticationError, match=r"PYWRY_OAUTH2__PROVIDER.*for example oidc"):
+        create(provider=name)
+
+
 def test_custom_uses_the_given_endpoints(create: FromEnvironment) -> None:
     others = {
         "userinfo_url": f"{ID}/me",
@@ -136,8 +160,11 @@ def _never(*_: Any) -> None:
         ({**CUSTOM, "device_authorization_url": "//x"}, "PYWRY_OAUTH2__DEVICE_AUTHORIZATION_URL"),
         ({"provider": "google", "token_url": "http://id.example.com"}, "PYWRY_OAUTH2__TOKEN_URL"),
         ({**CUSTOM, "scopes": "openid", "issuer_url": ID}, "PYWRY_OAUTH2__JWKS_URL"),
-        ({**CUSTOM, "scopes": "openid", "jwks_url": f"{ID}/jwks"}, "PYWRY_OAUTH2__ISSUER_URL"),
+        ({**CUSTOM, "scopes": "openid", "jwks_url": f"{ID}/jwks"}, "PYWRY_OAUTH2__ISSUER "),
         ({}, "PYWRY_OAUTH2__AUTHORIZE_URL"),
+        ({"provider": "oidc", "discovery_url": "http://id.example.com"}, "PYWRY_OAUTH2__DISCOVERY_URL"),
+        ({"provider": "google", "discovery_url": f"{ID}/x"}, "PYWRY_OAUTH2__DISCOVERY_URL"),
+        ({**CUSTOM, "discovery_url": f"{ID}/x"}, "PYWRY_OAUTH2__DISCOVERY_URL"),
     ],
 )
 def test_a_missing_setting_is_named_by_its_variable(

@@ -126,6 +126,187 @@ def test_a_missing_endpoint_is_named_when_it_is_needed(
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
+# One member that cannot be used
+
+USES: dict[str, Callable[[GenericOIDCProvider, ScriptedIssuer], object]] = {
+    "authorization_endpoint": lambda provider, issuer: provider.build_authorize_url(REDIRECT_URI, "s"),
+    "token_endpoint": lambda provider, issuer: provider.exchange_code("code", REDIRECT_URI),
+    "userinfo_endpoint": lambda provider, issuer: provider.get_userinfo("token"),
+    "revocation_endpoint": lambda provider, issuer: provider.request_revocation("token"),
+    "end_session_endpoint": lambda provider, issuer: provider.end_session_url(),
+    "jwks_uri": lambda provider, issuer: provider.validate_id_token(issuer.id_token()),
+    "device_authorization_endpoint": lambda provider, issuer: provider.require_endpoint(
+        "device_authorization_endpoint"
+    ),
+    "userinfo_signing_alg_values_supported": lambda provider, issuer: signed_profile(provider, issuer),
+    "id_token_signing_alg_values_supported": lambda provider, issuer: provider.validate_id_token(
+        issuer.id_token()
+    ),
+    "token_endpoint_auth_methods_supported": lambda provider, issuer: provider.refresh_tokens("old"),
+}
+"""For each member of the document, a call that uses it."""
+
+NEEDED_TOO = {
+    "token_endpoint": {"token_endpoint_auth_methods_supported", "revocation_endpoint"},
+    "jwks_uri": {
+        *("token_endpoint", "token_endpoint_auth_methods_supported"),
+        *("id_token_signing_alg_values_supported", "userinfo_signing_alg_values_supported"),
+    },
+    "id_token_signing_alg_values_supported": {
+        *("jwks_uri", "token_endpoint", "token_endpoint_auth_methods_supported"),
+    },
+    "token_endpoint_auth_methods_supported": {"token_endpoint", "revocation_endpoint"},
+    "userinfo_endpoint": {"userinfo_signing_alg_values_supported"},
+}
+"""The calls that use a member besides the one above: an exchange needs the keys, for example."""
+
+BAD_URLS = ("http://id.example.com/canary", "https://10.0.0.5/", "https://169.254.169.254/", "//x", 5, ["x"])
+BAD_MEMBERS = [(member, url) for member in USES for url in (BAD_URLS if "supported" not in member else (5,))]
+
+
+def signed_profile(provider: GenericOIDCProvider, issuer: ScriptedIssuer) -> None:
+    issuer.answers["/userinfo"] = Answer(issuer.id_token().encode(), media_type="application/jwt")
+    provider.get_userinfo("token")
+
+
+@pytest.mark.parametrize(("member", "value"), BAD_MEMBERS)
+def test_a_bad_member_affects_only_the_calls_that_use_it(
+    issuer: ScriptedIssuer, member: str, value: object
+) -> None:
+    """Each of these calls refuses it by name before anything is sent. [S4, T22, T53]"""
+    issuer.metadata |= {"device_authorization_endpoint": f"{issuer.url}/device", member: value}
+    issuer.answers |= {"/token": Answer(issuer.tokens(id_token=issuer.id_token())), "/revoke": Answer({})}
+    provider = issuer.provider()
+    for name, use in USES.items():
+        issuer.answers["/userinfo"] = Answer({"sub": SUBJECT})
+        if name == member or name in NEEDED_TOO.get(member, ()):
+            before = len(issuer.requests("/token")) + len(issuer.requests("/revoke"))
+            with pytest.raises(AuthenticationError, match=member) as caught:
+                use(provider, issuer)
+            assert caught.value.error == ErrorCode.INVALID_RESPONSE
+            assert len(issuer.requests("/token")) + len(issuer.requests("/revoke")) == before
+        else:
+            use(provider, issuer)
+
+
+@pytest.mark.parametrize("value", BAD_URLS)
+def test_an_explicit_endpoint_replaces_a_bad_one(issuer: ScriptedIssuer, value: object) -> None:
+    """The document's own value is not even read. [S4]"""
+    issuer.metadata |= {"token_endpoint": value, "jwks_uri": value}
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token()))
+    provider = issuer.provider(token_url=f"{issuer.url}/token", jwks_url=f"{issuer.url}/jwks")
+    assert provider.exchange_code("code", REDIRECT_URI).id_token_claims["sub"] == SUBJECT
+    assert not provider.metadata.unusable
+
+
+def test_a_configured_method_needs_no_offered_ones(issuer: ScriptedIssuer) -> None:
+    issuer.metadata["token_endpoint_auth_methods_supported"] = 5
+    issuer.answers["/token"] = Answer(issuer.tokens())
+    how = {"token_endpoint_auth_method": "client_secret_post", "clock": lambda: claims_of("")["iat"]}
+    options: dict[str, Any] = {"issuer_url": issuer.url, **how}
+    assert GenericOIDCProvider(CLIENT_ID, "secret", **options).refresh_tokens("old").access_token
+
+
+def test_a_profile_is_not_taken_from_the_id_token_silently(issuer: ScriptedIssuer) -> None:
+    """A UserInfo endpoint that cannot be used fails like one that does not answer."""
+    issuer.metadata["userinfo_endpoint"] = "http://id.example.com"
+    assert not issuer.provider().profile_suffices({"sub": SUBJECT})
+    del issuer.metadata["userinfo_endpoint"]
+    assert issuer.provider().profile_suffices({"sub": SUBJECT})
+
+
+# The issuer apart from its document
+
+
+@pytest.mark.parametrize("named", ["https://other.example.com/7/", None, "", 5])
+def test_an_explicit_issuer_replaces_the_name_in_the_document(issuer: ScriptedIssuer, named: object) -> None:
+    """ID tokens and stored sets name it, byte for byte. [S3]"""
+    place, name = f"{issuer.url}/tenant/policy", "https://id.example.com/7/"
+    issuer.answers[f"/tenant/policy{DOCUMENT}"] = Answer({**issuer.metadata, "issuer": named})
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(iss=name)))
+    ways: list[dict[str, Any]] = [
+        {"issuer_url": place},
+        {"issuer_url": place + DOCUMENT},
+        {"discovery_url": place + DOCUMENT},
+        {"issuer_url": "https://unreachable.example.com", "discovery_url": place + DOCUMENT},
+    ]
+    for way in ways:
+        options = {**way, "issuer": name, "clock": lambda: claims_of("")["iat"]}
+        provider = GenericOIDCProvider(CLIENT_ID, **options)
+        assert provider.name == "oidc"
+        assert provider.is_recorded_issuer(name)  # without a call
+        assert not provider.is_recorded_issuer(name.rstrip("/"))
+        assert not provider.is_recorded_issuer("https://other.example.com/7/")
+        tokens = provider.exchange_code("code", REDIRECT_URI)
+        assert (tokens.issuer, provider.metadata.issuer) == (name, name)
+        assert provider.is_same_issuer(name)
+        assert provider.issued_to_this_client(tokens)
+        with pytest.raises(TokenError):
+            provider.validate_id_token(issuer.id_token(iss=name.rstrip("/")))
+
+
+def test_the_issuer_that_an_error_advises_works(issuer: ScriptedIssuer) -> None:
+    """The document may stand apart from the issuer's name, as at Azure AD B2C. [S3]"""
+    place, name = f"{issuer.url}/tenant/policy", "https://id.example.com/7/"
+    issuer.answers[f"/tenant/policy{DOCUMENT}"] = Answer({**issuer.metadata, "issuer": name})
+    with pytest.raises(AuthenticationError, match="set ISSUER to exactly this name") as caught:
+        _ = GenericOIDCProvider(CLIENT_ID, issuer_url=place).metadata
+    advised = str(caught.value).split("'")[3]
+    assert advised == name
+    assert GenericOIDCProvider(CLIENT_ID, issuer_url=place, issuer=advised).metadata.issuer == name
+
+
+@pytest.mark.parametrize(
+    "path", [f"/t{DOCUMENT}", f"{DOCUMENT}/t", "/.well-known/oauth-authorization-server/t"]
+)
+@pytest.mark.parametrize("option", ["issuer_url", "discovery_url"])
+def test_the_address_of_a_document_is_enough(issuer: ScriptedIssuer, option: str, path: str) -> None:
+    """Its issuer must be the one that the address belongs to (OIDC Discovery §4.3). [T4]"""
+    issuer.answers[path] = Answer({**issuer.metadata, "issuer": f"{issuer.url}/t/"})
+    options: dict[str, Any] = {option: issuer.url + path}
+    provider = GenericOIDCProvider(CLIENT_ID, **options)
+    assert provider.is_recorded_issuer(f"{issuer.url}/t/")
+    assert not provider.is_recorded_issuer(issuer.url)
+    assert provider.metadata.issuer == f"{issuer.url}/t/"
+    for other in (issuer.url, f"{issuer.url}/t/x", "https://id.example.com/t"):
+        issuer.answers[path] = Answer({**issuer.metadata, "issuer": other})
+        with pytest.raises(AuthenticationError, match=f"{option.upper()}.*set ISSUER"):
+            _ = GenericOIDCProvider(CLIENT_ID, **options).metadata
+
+
+def test_the_document_at_another_address_must_name_the_issuer_of_the_setting(issuer: ScriptedIssuer) -> None:
+    """A document below the address itself is of another issuer then. [T4]"""
+    options: dict[str, Any] = {"discovery_url": issuer.url + DOCUMENT, "issuer_url": "https://id.example.com"}
+    with pytest.raises(AuthenticationError, match="set ISSUER"):
+        _ = GenericOIDCProvider(CLIENT_ID, **options).metadata
+    issuer.metadata["issuer"] = "https://id.example.com/"
+    assert GenericOIDCProvider(CLIENT_ID, **options).metadata.issuer == "https://id.example.com/"
+
+
+def test_the_query_of_an_issuer_url_is_kept(issuer: ScriptedIssuer) -> None:
+    """B2C names its policy there; an issuer itself has no query (OIDC Core §2)."""
+    name = "https://id.example.com/7"
+    issuer.metadata["issuer"] = name
+    for url in (f"{issuer.url}/?p=policy", f"{issuer.url}{DOCUMENT}?p=policy"):
+        assert GenericOIDCProvider(CLIENT_ID, issuer_url=url, issuer=name).metadata.issuer == name
+    assert {request.target for request in issuer.server.received} == {f"{DOCUMENT}?p=policy"}
+
+
+def test_one_document_for_many_tenants_leads_to_the_provider_microsoft(issuer: ScriptedIssuer) -> None:
+    """No single issuer could be set."""
+    issuer.metadata["issuer"] = "https://login.microsoftonline.com/{tenantid}/v2.0"
+    with pytest.raises(AuthenticationError, match="Set PROVIDER to microsoft"):
+        _ = issuer.provider().metadata
+
+
+@pytest.mark.parametrize("option", ["issuer_url", "discovery_url"])
+def test_google_is_recognised_by_the_address_of_its_document(option: str) -> None:
+    """Its rule for addresses applies under any name of the issuer. [T49]"""
+    options: dict[str, Any] = {option: f"https://accounts.google.com{DOCUMENT}", "issuer": "another name"}
+    provider = GenericOIDCProvider(CLIENT_ID, **options)
+    assert provider.verified_email({"email": "a@example.com", "email_verified": True}, "token") is None
+
+
 # custom: no discovery
 
 
@@ -167,9 +348,11 @@ def test_a_custom_provider_validates_id_tokens_with_its_options(issuer: Scripted
 @pytest.mark.parametrize(
     "url", ["http://id.example.com", "id.example.com", "https://a:canary@id.example.com"]
 )
-def test_an_invalid_issuer_url_is_named_at_once(url: str) -> None:
-    with pytest.raises(AuthenticationError, match="ISSUER_URL") as caught:
-        GenericOIDCProvider(CLIENT_ID, issuer_url=url)
+@pytest.mark.parametrize("option", ["issuer_url", "discovery_url"])
+def test_an_invalid_issuer_url_is_named_at_once(option: str, url: str) -> None:
+    options: dict[str, Any] = {option: url}
+    with pytest.raises(AuthenticationError, match=option.upper()) as caught:
+        GenericOIDCProvider(CLIENT_ID, **options)
     assert "canary" not in str(caught.value)
 
 
