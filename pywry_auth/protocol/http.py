@@ -34,6 +34,7 @@ from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.redaction import passwords_in, secrets_sent
+from pywry_auth.protocol.redirects import no_redirect
 from pywry_auth.protocol.retry_after import seconds_of
 from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
 from pywry_auth.strict_json import read_json, without_surrogates
@@ -319,7 +320,7 @@ class ProviderSession(OAuth2Session):
                 url, response.status_code, media_type, _bounded(response), again, known, peer
             )
         if 300 <= answer.status < 400:
-            raise answer.fault("a direct answer (redirects are never followed)")
+            raise answer.fault(no_redirect(url, response.headers.get("Location", ""), known))
         if len(answer.body) > MAX_ANSWER_BYTES:
             raise answer.fault(f"a body of at most 1 MiB{_told(size)}")
         return _decoded(answer, encoding)

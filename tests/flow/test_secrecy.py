@@ -141,7 +141,7 @@ BAD_ANSWERS: dict[str, Answer | Behaviour] = {
     ),
     "HTML": Answer(b"<html>canary</html>", 200, "text/html"),
     "a server error": Answer(b"canary", 500),
-    "a redirect": Answer(b"canary", 307, headers={"Location": "https://canary.example.com/?code=canary"}),
+    "a redirect": Answer(b"canary", 307, headers={"Location": "https://id2.example.com/?code=canary"}),
     "cut": sends(b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"access_token": "canary'),
     "a wrong chunk": sends(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{"canary"}\r\n'),
     "not HTTP": sends(b'{"access_token": "canary"}\r\n'),

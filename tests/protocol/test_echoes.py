@@ -119,7 +119,7 @@ def shown(text: str) -> list[str]:
 
 
 # The parts of which errors show something, in every encoding, and the others with the secrets as they are
-_SHOWN = ("the members of an error", "the description")
+_SHOWN = ("the members of an error", "the description", "a redirect")
 CASES = [(part, encoding) for part in PARTS for encoding in (ENCODINGS if part in _SHOWN else ("plain",))]
 
 
