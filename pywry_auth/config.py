@@ -278,6 +278,13 @@ class OAuth2Settings(_Section):
     client_key_file: str = Field(
         default="", description="A file with the private key (PEM or JWK) for `private_key_jwt` (RFC 7523)."
     )
+    client_assertion_audience: Literal["issuer", "token_endpoint"] = Field(
+        default="issuer",
+        description=(
+            "The audience of the assertions of `private_key_jwt`. `token_endpoint` is for Okta and servers "
+            "that accept only the URL of their token endpoint."
+        ),
+    )
     redirect_port: Ports = Field(
         default=(0,),
         description=(

@@ -79,6 +79,7 @@ THE_CLIENT: Table = {
         "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
     ),
     "CLIENT_KEY_FILE": text(""),
+    "CLIENT_ASSERTION_AUDIENCE": choice("issuer", "token_endpoint"),
     "REDIRECT_PORT": (
         (0,),
         [

@@ -222,7 +222,7 @@ class ProtocolClient:
         authentication = replace(
             self._identity,
             offered=metadata.token_endpoint_auth_methods_supported,
-            audience=metadata.issuer or url,
+            audience=url if self._identity.audience_kind == "token_endpoint" else metadata.issuer,
         )
         return TokenEndpoint(url, authentication, self.session, metadata.issuer, self._hooks.reach)
 

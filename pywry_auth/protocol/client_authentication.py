@@ -23,6 +23,7 @@ from pywry_auth.strict_json import read_json
 
 _logger = logging.getLogger("pywry_auth.protocol")
 
+_TYPE = "client-authentication+jwt"  # draft-ietf-oauth-rfc7523bis
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _KEY, _BASIC, _POST, _NONE = "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
 _LIFETIME = 60  # seconds
@@ -51,10 +52,10 @@ class ClientKey:
 
         Args:
             client_id: The issuer and the subject of the assertion.
-            audience: The provider's issuer.
+            audience: The provider's issuer or its token endpoint.
             now: Unix time in seconds.
         """
-        header = {"alg": self.algorithm, "typ": "JWT"} | ({"kid": self.kid} if self.kid else {})
+        header = {"alg": self.algorithm, "typ": _TYPE} | ({"kid": self.kid} if self.kid else {})
         claims = {
             "iss": client_id,
             "sub": client_id,
@@ -79,10 +80,12 @@ class ClientAuthentication:
         configured: ``auto``, or the method that the settings name.
         key: The client's private key, or None.
         clock: Unix time in seconds.
+        audience_kind: ``issuer``, or ``token_endpoint`` for servers that require its URL. With an audience
+            that other servers accept too, the receiver of an assertion could use it there
+            (draft-ietf-oauth-rfc7523bis).
         offered: ``token_endpoint_auth_methods_supported``. If the provider does not list its methods, this is
             empty, which means Basic (OIDC Discovery §3).
-        audience: The provider's issuer, or its token endpoint if it has no issuer. With any other audience,
-            the server that receives an assertion could use it elsewhere (draft-ietf-oauth-rfc7523bis).
+        audience: The provider's issuer or its token endpoint, as ``audience_kind`` says; empty if unknown.
     """
 
     client_id: str
@@ -90,6 +93,7 @@ class ClientAuthentication:
     configured: str = "auto"
     key: ClientKey | None = None
     clock: Callable[[], float] = time.time
+    audience_kind: str = "issuer"
     offered: Sequence[str] = ()
     audience: str = ""
 
@@ -140,6 +144,12 @@ class ClientAuthentication:
         if method == _POST:
             proof = {"client_secret": self.client_secret}
         elif method == _KEY and self.key is not None:
+            if not self.audience:
+                raise AuthenticationError(
+                    f"{_KEY} needs the provider's issuer, which is not known: set ISSUER, or set "
+                    "CLIENT_ASSERTION_AUDIENCE to token_endpoint.",
+                    error=ErrorCode.INVALID_CONFIGURATION,
+                )
             assertion = self.key.assertion(self.client_id, self.audience, self.clock())
             proof = {"client_assertion_type": _JWT_BEARER, "client_assertion": assertion}
         return {}, {**parameters, "client_id": self.client_id, **proof}

@@ -92,8 +92,9 @@ class OAuthProvider(ProviderHooks):
         from pywry_auth.protocol.client import ProtocolClient
         from pywry_auth.protocol.client_authentication import ClientAuthentication
 
-        secret, options = self._client_secret, self.options
-        identity = ClientAuthentication(self.client_id, secret, self._auth_method, self._key, options.clock)
+        options = self.options
+        method = (self._auth_method, self._key, options.clock, options.client_assertion_audience)
+        identity = ClientAuthentication(self.client_id, self._client_secret, *method)
         keys, leeway = self._signing_keys, options.clock_skew_seconds
         return ProtocolClient(identity, lambda: self.metadata, self, keys, leeway)
 

@@ -58,7 +58,7 @@ class GenericOIDCProvider(OAuthProvider):
         self._discovery = SharedFetch[ProviderMetadata](self.gate)
         self._discovered: dict[str, ProviderMetadata] = {}  # shared by the copies with other scopes
         if not self._document_url:
-            self._check_custom()
+            self._check_custom(signs=token_endpoint_auth_method == "private_key_jwt" or not client_secret)
 
     @property
     def metadata(self) -> ProviderMetadata:
@@ -95,12 +95,22 @@ class GenericOIDCProvider(OAuthProvider):
     def _document_url(self) -> str:
         return self._discovery_url or self._issuer_url
 
-    def _check_custom(self) -> None:
-        """Check the options of a provider without discovery."""
+    def _check_custom(self, signs: bool) -> None:
+        """Check the options of a provider without discovery.
+
+        Args:
+            signs: Whether a key file is used to authenticate.
+        """
         for member in ("authorization_endpoint", "token_endpoint"):
             self.require_endpoint(member)
         for member in ("jwks_uri", "issuer") if self.uses_openid else ():
             self.require_endpoint(member)
+        needs_issuer = self.options.client_assertion_audience == "issuer" and not self.metadata.issuer
+        if self._key and signs and needs_issuer:
+            raise self.configuration_error(
+                "CLIENT_KEY_FILE needs the issuer's name: set ISSUER, or set CLIENT_ASSERTION_AUDIENCE to "
+                "token_endpoint"
+            )
 
     def _discover(self) -> ProviderMetadata:
         with self.api_session() as session:

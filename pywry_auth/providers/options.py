@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
@@ -34,6 +34,8 @@ class ProviderOptions:
             device_authorization_url: An endpoint that replaces the provider's usual one.
         issuer: The issuer, byte for byte as its ID tokens name it.
         client_key_file: A PEM or JWK file with the private key for ``private_key_jwt`` (RFC 7523).
+        client_assertion_audience: ``issuer``, or ``token_endpoint`` for a server that accepts only the URL of
+            its token endpoint as the audience of an assertion (RFC 7523 §3).
         clock_skew_seconds: Seconds by which the provider's clock may differ, for ID tokens.
         http_timeout_seconds: The time limit for each call as a whole, in seconds.
         proxy_url: Proxy for all but loopback addresses. Empty means ``HTTPS_PROXY`` and ``NO_PROXY``.
@@ -44,8 +46,8 @@ class ProviderOptions:
         clock: Unix time in seconds.
 
     Raises:
-        AuthenticationError: It is not safe to send secrets to an endpoint, or two options exclude each other;
-            the text names them.
+        AuthenticationError: An option is not valid, it is not safe to send secrets to an endpoint, or two
+            options exclude each other; the text names them.
     """
 
     authorize_url: str = _endpoint("authorization_endpoint")
@@ -57,6 +59,7 @@ class ProviderOptions:
     device_authorization_url: str = _endpoint("device_authorization_endpoint")
     issuer: str = ""
     client_key_file: str = ""
+    client_assertion_audience: str = "issuer"
     clock_skew_seconds: float = 60.0
     http_timeout_seconds: float = 10.0
     proxy_url: str = field(default="", repr=False)
@@ -76,6 +79,12 @@ class ProviderOptions:
             url = getattr(self, name)
             if url:
                 require_endpoint(str(url), name.upper())
+        if self.client_assertion_audience not in ("issuer", "token_endpoint"):
+            raise AuthenticationError(
+                f"CLIENT_ASSERTION_AUDIENCE is {printable(str(self.client_assertion_audience))!r}: "
+                "set it to issuer or token_endpoint.",
+                error=ErrorCode.INVALID_CONFIGURATION,
+            )
 
     @classmethod
     def from_settings(cls, settings: OAuth2Settings) -> Self:
@@ -166,6 +175,7 @@ class ProviderKeywords(TypedDict, total=False):
     device_authorization_url: str
     issuer: str
     client_key_file: str
+    client_assertion_audience: str
     clock_skew_seconds: float
     http_timeout_seconds: float
     proxy_url: str

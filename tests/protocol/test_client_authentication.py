@@ -34,6 +34,9 @@ def jwk(**members: object) -> bytes:
     return json.dumps(ECKey.import_key(pem(make_key("P-256"))).as_dict(private=True) | members).encode()
 
 
+TYPES = ("client-authentication+jwt",)
+
+
 class OneKey(KeySet):
     """A key set of one key, without a server."""
 
@@ -62,8 +65,10 @@ def test_an_assertion_is_valid_for_one_audience_and_a_short_time(
     file.write_bytes(pem(make_key(kind)))
     key = load_client_key(str(file))
     tokens = [key.assertion("c", "https://id.example.com", NOW + 0.9) for _ in range(2)]
-    assert header_of(tokens[0]) == {"alg": algorithm, "typ": "JWT"}
-    claims = [dict(verify_signature(token, OneKey(make_key(kind)), [algorithm]).claims) for token in tokens]
+    assert header_of(tokens[0]) == {"alg": algorithm, "typ": "client-authentication+jwt"}
+    claims = [
+        dict(verify_signature(token, OneKey(make_key(kind)), [algorithm], TYPES).claims) for token in tokens
+    ]
     assert claims[0].pop("jti") != claims[1].pop("jti")
     assert claims[0] == {
         "iss": "c",
@@ -82,7 +87,7 @@ def test_the_kid_and_alg_of_a_jwk_are_used(tmp_path: Path) -> None:
     members = {**RSAKey.import_key(pem(make_key("RSA"))).as_dict(private=True), "kid": "k1", "alg": "PS256"}
     file.write_text(json.dumps(members))
     assertion = load_client_key(str(file)).assertion("c", "https://id.example.com", NOW)
-    assert header_of(assertion) == {"alg": "PS256", "typ": "JWT", "kid": "k1"}
+    assert header_of(assertion) == {"alg": "PS256", "typ": "client-authentication+jwt", "kid": "k1"}
     file.write_text(json.dumps({**members, "alg": "HS256"}))
     with pytest.raises(AuthenticationError, match="alg"):
         load_client_key(str(file))

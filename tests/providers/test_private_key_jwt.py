@@ -174,16 +174,58 @@ def test_each_request_has_a_new_assertion(key_file: Path, issuer: ScriptedIssuer
     assert not any("client_secret" in form for form in forms)
 
 
-def test_the_audience_is_the_token_endpoint_if_there_is_no_issuer(
-    key_file: Path, issuer: ScriptedIssuer
+@pytest.mark.parametrize("explicit", ["", "/other"])
+def test_the_audience_can_be_the_token_endpoint(
+    key_file: Path, issuer: ScriptedIssuer, explicit: str
 ) -> None:
-    provider = OAuthProvider(
-        CLIENT_ID,
-        token_url=f"{issuer.url}/token",
-        authorize_url=f"{issuer.url}/authorize",
+    """Okta and login.gov accept no other. A revocation has the same audience. [T38]"""
+    issuer.metadata[METHODS] = ["private_key_jwt"]
+    settings = OAuth2Settings(
+        provider="oidc",
+        client_id=CLIENT_ID,
+        issuer_url=issuer.url,
         client_key_file=str(key_file),
+        client_assertion_audience="token_endpoint",
+        token_url=explicit and f"{issuer.url}{explicit}",
     )
+    provider, path = create_provider_from_settings(settings), explicit or "/token"
+    issuer.answers[path], issuer.answers["/revoke"] = Answer(issuer.tokens()), Answer({})
+    provider.refresh_tokens("old")
+    provider.revoke_token("token")
+    for place in (path, "/revoke"):
+        (request,) = issuer.requests(place)
+        assert claims_of(request.form["client_assertion"])["aud"] == f"{issuer.url}{path}"
+
+
+def test_the_audience_is_the_explicit_issuer(key_file: Path, issuer: ScriptedIssuer) -> None:
+    issuer.metadata |= {METHODS: ["private_key_jwt"], "issuer": "https://other.example.com"}
+    provider = issuer.provider(client_key_file=str(key_file), issuer="https://id.example.com")
+    assert claims_of(form_of(issuer, provider)["client_assertion"])["aud"] == "https://id.example.com"
+
+
+def test_an_assertion_for_an_unknown_issuer_is_not_sent(key_file: Path, issuer: ScriptedIssuer) -> None:
+    """The error names both settings. A provider of the settings is refused at once. [T38]"""
+    urls = {"token_url": f"{issuer.url}/token", "authorize_url": f"{issuer.url}/authorize"}
+    options: dict[str, Any] = {**urls, "client_key_file": str(key_file)}
+    for attempt in (
+        lambda: OAuthProvider(CLIENT_ID, **options).refresh_tokens("old"),
+        lambda: GenericOIDCProvider(CLIENT_ID, **options),
+        lambda: GenericOIDCProvider(CLIENT_ID, "s", None, "private_key_jwt", **options),
+    ):
+        with pytest.raises(AuthenticationError, match=r"ISSUER.*CLIENT_ASSERTION_AUDIENCE") as caught:
+            attempt()
+        assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    assert issuer.requests("/token") == []
+    provider = GenericOIDCProvider(CLIENT_ID, client_assertion_audience="token_endpoint", **options)
     assert claims_of(form_of(issuer, provider)["client_assertion"])["aud"] == f"{issuer.url}/token"
+    GenericOIDCProvider(CLIENT_ID, "s", **options)  # its secret is sent instead
+
+
+def test_another_audience_is_refused() -> None:
+    with pytest.raises(AuthenticationError, match="CLIENT_ASSERTION_AUDIENCE"):
+        GenericOIDCProvider(
+            CLIENT_ID, issuer_url="https://id.example.com", client_assertion_audience="https://id.example.com"
+        )
 
 
 @pytest.mark.parametrize(
