@@ -106,7 +106,7 @@ class GenericOIDCProvider(OAuthProvider):
         for member in ("jwks_uri", "issuer") if self.uses_openid else ():
             self.require_endpoint(member)
         needs_issuer = self.options.client_assertion_audience == "issuer" and not self.metadata.issuer
-        if self._key and signs and needs_issuer:
+        if self.options.client_key_file and signs and needs_issuer:
             raise self.configuration_error(
                 "CLIENT_KEY_FILE needs the issuer's name: set ISSUER, or set CLIENT_ASSERTION_AUDIENCE to "
                 "token_endpoint"

@@ -229,7 +229,7 @@ AWAY: list[Answer | Behaviour] = [
     Answer({"error": "invalid_token"}, 401),
     Answer(b"<html>", 200, "text/html"),
     Answer(["canary"]),
-    Answer(b"", 307, headers={"Location": "https://canary.example.com"}),
+    Answer(b"", 307, headers={"Location": "https://id2.example.com/?code=canary"}),
     resets,
 ]
 

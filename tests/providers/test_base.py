@@ -303,7 +303,10 @@ def test_the_profile_is_returned_unchanged(issuer: ScriptedIssuer) -> None:
         (Answer({"error": "invalid_token"}, 401), ErrorCode.INVALID_RESPONSE),
         (Answer(b"<html>canary</html>", 200, "text/html"), ErrorCode.INVALID_RESPONSE),
         (Answer(["canary"]), ErrorCode.INVALID_RESPONSE),
-        (Answer(b"", 302, headers={"Location": "https://canary.example.com"}), ErrorCode.INVALID_RESPONSE),
+        (
+            Answer(b"", 302, headers={"Location": "https://id2.example.com/?t=canary"}),
+            ErrorCode.INVALID_RESPONSE,
+        ),
         (Answer({}, 500), ErrorCode.PROVIDER_UNREACHABLE),
         (resets, ErrorCode.PROVIDER_UNREACHABLE),
     ],
@@ -420,7 +423,7 @@ def test_an_address_is_verified_by_a_boolean_or_a_string(value: object, verified
         (Answer(b""), True),
         (Answer({"error": "unsupported_token_type"}, 400), False),
         (Answer({}, 503), False),
-        (Answer(b"", 307, headers={"Location": "https://canary.example.com"}), False),
+        (Answer(b"", 307, headers={"Location": "https://id2.example.com/?token=canary"}), False),
         (resets, False),
     ],
 )
