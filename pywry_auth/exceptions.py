@@ -105,7 +105,14 @@ class ProviderBusy(AuthenticationError):
 
 
 class TokenError(AuthenticationError):
-    """Tokens could not be obtained or validated."""
+    """Tokens could not be obtained or validated.
+
+    Attributes:
+        refused: Whether the provider answered and refused. A provider that does not answer or is busy has not
+            refused.
+    """
+
+    refused: bool = False
 
 
 class TokenExpiredError(TokenError):

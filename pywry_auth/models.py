@@ -64,6 +64,8 @@ class OAuthTokenSet:
         client_id: The client that received the tokens. A set for another client is not used.
         id_token_claims: The verified claims of ``id_token``; empty without one.
         grant: The grant of the sign-in that brought the tokens; None if it is unknown.
+        nonce: The nonce of the sign-in, which a refreshed ID token may lack (OIDC Core §12.2);
+            None before the first refresh, or if it is unknown.
     """
 
     access_token: str = field(repr=False)
@@ -78,6 +80,7 @@ class OAuthTokenSet:
     client_id: str = ""
     id_token_claims: Claims = field(default_factory=dict, repr=False)
     grant: Grant | None = None
+    nonce: str | None = field(default=None, repr=False)
 
     @property
     def expires_at(self) -> float | None:

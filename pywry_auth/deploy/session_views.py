@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal
 from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
 from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
@@ -79,10 +79,12 @@ class SessionViews:
             )
         except TokenRefreshError as error:
             raise _reauthenticate() from error
-        except TokenError as error:
+        except TokenExpiredError as error:
             if error.error == ErrorCode.NOT_SIGNED_IN:
                 raise _reauthenticate() from error
-            if error.error in (ErrorCode.NO_REFRESH_TOKEN, ErrorCode.TEMPORARILY_UNAVAILABLE):
+            raise
+        except TokenError as error:
+            if error.error == ErrorCode.TEMPORARILY_UNAVAILABLE:
                 raise
             # The provider failed, also if its code says otherwise.
             return refusal(site, error.error, str(error), 502)

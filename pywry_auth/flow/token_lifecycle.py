@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from pywry_auth.flow.revocation import (
     revoke_queued,
     revoked_on_failure,
 )
-from pywry_auth.models import OAuthTokenSet
+from pywry_auth.models import Claims, OAuthTokenSet
 
 if TYPE_CHECKING:
     from pywry_auth.backends.lease import Lease
@@ -42,6 +43,8 @@ _LONGEST_PAUSE = 0.5  # seconds
 _LONGEST_OUTAGE = 20.0  # seconds; a lease can be renewed although the tokens cannot be stored
 _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
+_ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
+_FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
 SHORTEST_PAUSE = 1.0
 """Seconds between two refreshes that no caller requested explicitly."""
 
@@ -76,6 +79,22 @@ def is_due(tokens: OAuthTokenSet, now: float, buffer: float) -> bool:
     return age < -_SKEW or tokens.expires_within(refresh_margin(tokens, buffer), now)
 
 
+def has_expired(tokens: OAuthTokenSet, now: float) -> bool:
+    """Return whether an access token that cannot be refreshed is unusable.
+
+    It is if it has expired. It is too if it was issued further in the future than it lasts: the clock was
+    wrong then, and the token would seem valid for years.
+
+    Args:
+        tokens: The token set.
+        now: Unix time in seconds.
+    """
+    lifetime = tokens.expires_in
+    return tokens.expires_within(0, now) or (
+        lifetime is not None and tokens.issued_at - now > max(lifetime, _SKEW)
+    )
+
+
 def was_just_refreshed(tokens: OAuthTokenSet, now: float, signed_in_at: float) -> bool:
     """Return whether a token set was refreshed within 5 s.
 
@@ -94,7 +113,8 @@ def was_just_refreshed(tokens: OAuthTokenSet, now: float, signed_in_at: float) -
 def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
     """Refresh a token set, and return the new one.
 
-    Members that the response omits keep their values.
+    Members that the response omits keep their values. So does the ID token if only the times of the new one
+    are wrong.
 
     Args:
         provider: The provider that issued the tokens.
@@ -102,9 +122,10 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
 
     Raises:
         TokenExpiredError: The set has no refresh token.
-        TokenRefreshError: The provider refused, or returned an ID token that is forged or names another
-            user or issuer (OIDC Core §12.2).
-        TokenError: The provider gave no usable response: the set may still be valid.
+        TokenRefreshError: The provider has ended the grant, or returned an ID token that is forged or names
+            another user or issuer (OIDC Core §12.2).
+        TokenError: The provider refused for another reason (``refused``), or gave no usable response: the set
+            may still be valid.
     """
     with naming_provider(provider.name):
         if not tokens.refresh_token:
@@ -114,14 +135,35 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
                 error=ErrorCode.NO_REFRESH_TOKEN,
             )
         fresh = _ask(provider, tokens.refresh_token)
-        if fresh.id_token is None:
-            fresh = replace(fresh, id_token=tokens.id_token, id_token_claims=tokens.id_token_claims)
-        elif tokens.id_token_claims:
+        first = _first_claims(tokens)
+        if fresh.id_token_claims:
             from pywry_auth.protocol.id_token import check_same_subject
 
             with revoked_on_failure(provider, fresh):
-                check_same_subject(tokens.id_token_claims, fresh.id_token_claims)
-        return replace(fresh, scope=fresh.scope or tokens.scope, grant=tokens.grant)
+                check_same_subject(first, fresh.id_token_claims)
+        if fresh.id_token is None:
+            fresh = replace(fresh, id_token=tokens.id_token, id_token_claims=tokens.id_token_claims)
+        nonce = first.get("nonce")
+        return replace(
+            fresh,
+            scope=fresh.scope or tokens.scope,
+            grant=tokens.grant,
+            nonce=nonce if isinstance(nonce, str) else None,
+        )
+
+
+def _first_claims(tokens: OAuthTokenSet) -> Claims:
+    """Return the claims of the sign-in's ID token, as far as they are known.
+
+    A refreshed ID token usually has no nonce, and the stored one may be such a token.
+    """
+    subject = tokens.grant.subject if tokens.grant else ""
+    nonce = tokens.nonce
+    return (
+        ({"sub": subject} if subject else {})
+        | dict(tokens.id_token_claims)
+        | ({} if nonce is None else {"nonce": nonce})
+    )
 
 
 def refresh_stored(
@@ -132,6 +174,7 @@ def refresh_stored(
     on_refresh: Callable[[OAuthTokenSet], object] = lambda tokens: None,
     before_call: Callable[[], object] = lambda: None,
     wait: float | None = None,
+    keep_refused: bool = False,
 ) -> OAuthTokenSet:
     """Return a user's tokens, refreshed once for all callers.
 
@@ -152,17 +195,18 @@ def refresh_stored(
             prevents the call.
         wait: Seconds to wait for another caller's refresh; by default, the longest time that two refreshes
             can take.
+        keep_refused: Whether the tokens stay in the store if the provider has ended their grant. A login
+            replaces them later.
 
     Raises:
         TokenExpiredError: There are no tokens, or no refresh token.
-        TokenRefreshError: The provider refused; the tokens were removed from the store.
-        TokenError: The provider cannot be reached, or another caller's refresh took longer than ``wait``: the
-            tokens are kept.
+        TokenRefreshError: The provider has ended the grant; the tokens were removed from the store.
+        TokenError: The provider refused for another reason (``refused``) or cannot be reached, or another
+            caller's refresh took longer than ``wait``: the tokens are kept.
         ProviderBusy: Too many requests wait for the provider: the tokens are kept.
         StoreUnavailable: The store is down, or another process's refresh took longer than ``wait``.
     """
-    longest = _CALLS * provider.http_options.timeout + _SLACK
-    patience = 2 * longest if wait is None else wait
+    patience = 2 * _longest(provider) if wait is None else wait
     led: list[bool] = []
     brought: list[OAuthTokenSet] = []
 
@@ -177,41 +221,41 @@ def refresh_stored(
                 return tokens
             failure = store.last_failure(key)
             if failure is not None and failure != earlier:
-                raise _failed_just_now(failure, provider.name)
+                raise _failed_just_now(failure, provider, store, key, tokens, keep_refused)
             before_call()
-            try:
-                fresh = _refreshed_in_turn(provider, store, key, tokens, lease)
-            except (TokenRefreshError, TokenExpiredError):
-                raise
-            except TokenError as error:
-                _record_failure(store, key, error, longest)
-                raise
+            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, keep_refused)
             if fresh is None:
                 return _stored(provider, store, key)
         brought.append(fresh)
         return fresh
 
+    # Callers that keep refused tokens and those that remove them do not share an attempt, only its failure.
+    flight = (key, keep_refused)
     try:
-        tokens = store.refreshes.run(turn, key=key, wait=wait, room=provider.gate.waiting)
+        tokens = store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
     except AuthenticationError as error:
-        if led or error.error != ErrorCode.RATE_LIMITED:
+        # A TokenError has the provider's code, which may be the same.
+        if led or isinstance(error, TokenError) or error.error != ErrorCode.RATE_LIMITED:
             raise
         # The limit of another session does not concern this one.
-        tokens = store.refreshes.run(turn, key=key, wait=wait, room=provider.gate.waiting)
+        tokens = store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
     if brought:
         on_refresh(tokens)
     return tokens
 
 
-def _record_failure(store: TokenStore, key: str, error: TokenError, lifetime: float) -> None:
-    try:
-        store.record_failure(key, error.error, lifetime)
-    except StoreUnavailable as outage:
-        _logger.warning("other callers do not learn that a refresh failed: %s", outage)
+def _longest(provider: OAuthProvider) -> float:
+    """Return the seconds that one refresh takes at most."""
+    return _CALLS * provider.http_options.timeout + _SLACK
 
 
 def _refreshed_in_turn(
-    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet, lease: Lease
+    provider: OAuthProvider,
+    store: TokenStore,
+    key: str,
+    tokens: OAuthTokenSet,
+    lease: Lease,
+    keep_refused: bool,
 ) -> OAuthTokenSet | None:
     """Refresh and store a set; None if another was faster."""
     try:
@@ -220,14 +264,58 @@ def _refreshed_in_turn(
                 # The machine slept, for example. Another process may have used the refresh token by now.
                 raise StoreUnavailable("The lock for the refresh was lost: try again.")
             fresh = refresh(provider, tokens)
-    except TokenRefreshError:
-        if store.discard(key, tokens):
-            raise
-        return None  # the user signed in again: the refusal concerns the earlier grant
+    except TokenRefreshError as error:
+        # Tokens of a provider that returned a forged ID token must not be sent again in any case.
+        keep = keep_refused and error.refused
+        if not _was_stored(store, key, tokens, keep):
+            return None  # the user signed in again: the refusal concerns the earlier grant
+        if keep:
+            _record_failure(store, key, error, _longest(provider))
+        raise
+    except TokenExpiredError:
+        raise
+    except TokenError as error:
+        _record_failure(store, key, error, _longest(provider))
+        raise
     if _put_in_place(store, key, tokens, fresh, lease):
         return fresh
     _revoke_without_owner(provider, store, key, fresh)
     return None
+
+
+def _was_stored(store: TokenStore, key: str, refused: OAuthTokenSet, keep: bool) -> bool:
+    """Remove a refused set unless it is kept, and return whether it was stored."""
+    return store.load(key) == refused if keep else store.discard(key, refused)
+
+
+def _record_failure(store: TokenStore, key: str, error: TokenError, lifetime: float) -> None:
+    kind = _ENDED if isinstance(error, TokenRefreshError) else _REFUSED if error.refused else _AWAY
+    try:
+        store.record_failure(key, f"{kind} {error.retry_after or 0:.0f} {error.error}", lifetime)
+    except StoreUnavailable as outage:
+        _logger.warning("other callers do not learn that a refresh failed: %s", outage)
+
+
+def _failed_just_now(
+    failure: str,
+    provider: OAuthProvider,
+    store: TokenStore,
+    key: str,
+    tokens: OAuthTokenSet,
+    keep_refused: bool,
+) -> TokenError:
+    """Return the error for a refresh that failed while this caller waited for it."""
+    known = _FAILURE.fullmatch(failure)
+    kind, seconds, code = known.groups() if known else (_AWAY, "0", failure.partition(" ")[2])
+    if kind == _AWAY:
+        text = "Another request to refresh these tokens failed a moment ago: try again later."
+        return TokenError(text, error=code, provider=provider.name, retry_after=float(seconds) or None)
+    if kind == _ENDED:
+        _was_stored(store, key, tokens, keep_refused)
+    text = "The provider refused another request to refresh these tokens a moment ago: sign in again."
+    error = (TokenRefreshError if kind == _ENDED else TokenError)(text, error=code, provider=provider.name)
+    error.refused = True
+    return error
 
 
 def _put_in_place(
@@ -290,14 +378,6 @@ def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenS
     if tokens is None or not provider.issued_to_this_client(tokens):
         raise not_signed_in()
     return tokens
-
-
-def _failed_just_now(failure: str, provider: str) -> TokenError:
-    return TokenError(
-        "Another request to refresh these tokens failed a moment ago: try again later.",
-        error=failure.partition(" ")[2],
-        provider=provider,
-    )
 
 
 def not_signed_in() -> TokenExpiredError:
@@ -418,9 +498,21 @@ def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
     try:
         return provider.refresh_tokens(refresh_token)
     except TokenError as error:
+        if error.refused:
+            _log_fault_of_client(provider, error)
+            raise
         if error.error != ErrorCode.INVALID_ID_TOKEN:
             raise
         # A provider that returned a forged ID token must not be sent this refresh token again.
         raise TokenRefreshError(str(error), error=error.error) from error
     except AuthenticationError as error:  # discovery or the key set failed
-        raise TokenError(str(error), error=error.error, retry_after=error.retry_after) from error
+        raise TokenError(
+            str(error), error=error.error, timeout=error.timeout, retry_after=error.retry_after
+        ) from error
+
+
+def _log_fault_of_client(provider: OAuthProvider, error: TokenError) -> None:
+    from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
+
+    if error.error in CLIENT_FAULTS:
+        _logger.error("%s: no tokens can be refreshed until this is corrected: %s", provider.name, error)

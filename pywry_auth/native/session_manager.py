@@ -78,20 +78,27 @@ class SessionManager:
 
     @property
     def tokens(self) -> OAuthTokenSet | None:
-        """The stored tokens; None after a logout or a refusal."""
+        """The stored tokens; None after a logout, or after the provider has ended the grant."""
         tokens = self._store.load(self._key)
         return tokens if tokens is not None and self._provider.issued_to_this_client(tokens) else None
 
-    def initialize(self) -> OAuthTokenSet | None:
+    def initialize(self, *, signing_in: bool = False) -> OAuthTokenSet | None:
         """Return usable stored tokens, and keep them fresh.
 
         Tokens that are due are refreshed first.
 
+        Args:
+            signing_in: Whether the caller asks the user to sign in unless it gets tokens. After any refusal,
+                also one that does not end the grant, the result is then None, and the tokens stay in the
+                store until the sign-in replaces them.
+
         Returns:
-            None if the user must sign in: there are no tokens, they have expired, or the provider refused.
+            None if the user must sign in: there are no tokens, they have expired, or the provider has ended
+            the grant.
 
         Raises:
-            TokenError: The tokens have expired and the provider cannot be reached; they are kept.
+            TokenError: The tokens have expired, and the provider cannot be reached or refused for a reason
+                that can be corrected; they are kept.
         """
         self._timer.start()
         tokens = self.tokens
@@ -100,11 +107,15 @@ class SessionManager:
         seen = tokens
         if self._is_due(seen):
             try:
-                tokens = self._refresh.run(lambda: self._refreshed(seen))
-            except (TokenRefreshError, TokenExpiredError):
-                tokens = None if self._has_expired(seen) else self.tokens
-            except AuthenticationError:
-                if self._has_expired(seen):
+                tokens = self._refresh.run(lambda: self._refreshed(seen, keep_refused=signing_in))
+            except TokenExpiredError:
+                tokens = None if token_lifecycle.has_expired(seen, self._clock()) else self.tokens
+            except TokenRefreshError:
+                tokens = None if signing_in or self._has_expired(seen) else self.tokens
+            except AuthenticationError as error:
+                if signing_in and isinstance(error, TokenError) and error.refused:
+                    tokens = None
+                elif self._has_expired(seen):
                     raise
         if tokens is not None:
             self._schedule(tokens)
@@ -123,9 +134,10 @@ class SessionManager:
         not expired yet is returned unchanged.
 
         Raises:
-            TokenRefreshError: The provider refused to refresh: sign in again.
+            TokenRefreshError: The provider has ended the grant: sign in again.
             TokenExpiredError: No user is signed in, or the token has expired and cannot be refreshed.
-            TokenError: The token has expired and the provider cannot be reached: try again later.
+            TokenError: The token has expired, and the provider cannot be reached: try again later. Or the
+                provider refused for a reason that can be corrected (``refused``): the text names it.
         """
         tokens = self._signed_in()
         if not self._is_due(tokens):
@@ -147,9 +159,10 @@ class SessionManager:
                 tokens are returned without a call to the provider.
 
         Raises:
-            TokenRefreshError: The provider refused: sign in again.
+            TokenRefreshError: The provider has ended the grant: sign in again.
             TokenExpiredError: No user is signed in, or there is no refresh token.
-            TokenError: The provider cannot be reached: the tokens are kept, try again later.
+            TokenError: The provider cannot be reached: try again later. Or it refused for a reason that can
+                be corrected (``refused``). The tokens are kept.
         """
         tokens = self._signed_in()
         if instead_of is not None and tokens.access_token != instead_of:
@@ -181,7 +194,7 @@ class SessionManager:
     def _replace(self, seen: OAuthTokenSet) -> OAuthTokenSet:
         """Return tokens that replace those seen.
 
-        If the provider refuses, let the user sign in again.
+        If the provider has ended the grant, let the user sign in again.
         """
         return self._refresh.run(lambda: self._renewed(seen))
 
@@ -189,16 +202,21 @@ class SessionManager:
         try:
             return self._refreshed(seen)
         except TokenRefreshError:
-            tokens = self._signed_in_again()
+            tokens = self._signed_in_again(seen)
             if tokens is None:
                 raise
             self._schedule(tokens)
             return tokens
 
-    def _refreshed(self, seen: OAuthTokenSet) -> OAuthTokenSet:
+    def _refreshed(self, seen: OAuthTokenSet, *, keep_refused: bool = False) -> OAuthTokenSet:
         brought: list[OAuthTokenSet] = []
         tokens = token_lifecycle.refresh_stored(
-            self._provider, self._store, self._key, lambda stored: stored == seen, brought.append
+            self._provider,
+            self._store,
+            self._key,
+            lambda stored: stored == seen,
+            brought.append,
+            keep_refused=keep_refused,
         )
         self._retries = 0
         self._schedule(tokens)
@@ -207,7 +225,7 @@ class SessionManager:
             emit(self._sender() or self, event)
         return tokens
 
-    def _signed_in_again(self) -> OAuthTokenSet | None:
+    def _signed_in_again(self, refused: OAuthTokenSet) -> OAuthTokenSet | None:
         if self._on_reauth_required is None:
             return None
         try:
@@ -215,7 +233,8 @@ class SessionManager:
         except AuthenticationError as error:
             _logger.warning("the user did not sign in again: %s", error)
         tokens = self.tokens
-        return None if tokens is None or self._has_expired(tokens) else tokens
+        # A login of another thread may have kept the refused tokens.
+        return None if tokens is None or tokens == refused or self._has_expired(tokens) else tokens
 
     def _schedule(self, tokens: OAuthTokenSet) -> None:
         self._watched = tokens.access_token
@@ -230,7 +249,7 @@ class SessionManager:
     def _wake(self) -> None:
         """Refresh in the timer's thread.
 
-        Try again after a network failure, but not after a refusal.
+        Try again after a failure, but not after the end of the grant.
         """
         try:
             tokens = self._signed_in()

@@ -137,7 +137,7 @@ class StoredUsers:
         if user_id is None and login_hint is not None and not _is_called(login_hint, user, account):
             raise login_required("The user that was used last does not match login_hint: sign in first.")
         session = self._session(user)
-        tokens = session.initialize()
+        tokens = session.initialize(signing_in=True)
         if tokens is None:
             session.close()
             raise login_required(

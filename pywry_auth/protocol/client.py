@@ -18,7 +18,14 @@ from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import ProviderSession, close_idle_connections
-from pywry_auth.protocol.id_token import ExpectedClaims, check_claims, check_issuer_and_audience, check_times
+from pywry_auth.protocol.id_token import (
+    ExpectedClaims,
+    check_claims,
+    check_claims_except_times,
+    check_issuer_and_audience,
+    check_times,
+    wrong_times,
+)
 from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.reach import Reach
@@ -127,12 +134,16 @@ class ProtocolClient:
                 error=ErrorCode.INVALID_ID_TOKEN,
             )
         # A response without a scope means the requested one (RFC 6749 §5.1).
-        return self._validated(replace(tokens, scope=tokens.scope or scope), nonce)
+        return self._validated(
+            replace(tokens, scope=tokens.scope or scope),
+            lambda tokens, id_token: self._with_claims(tokens, id_token, nonce),
+        )
 
     def refresh(self, refresh_token: str) -> OAuthTokenSet:
         """Return new tokens (RFC 6749 §6).
 
-        If the response has no new refresh token, the old one is kept.
+        If the response has no new refresh token, the old one is kept. If only the times of its ID token are
+        wrong, the new set has the claims, but not the ID token.
         """
         self._check_openid()
         if self._hooks.uses_openid:
@@ -141,7 +152,7 @@ class ProtocolClient:
             self._signing_keys().keys()
         # Send no scope: the scope stays the same, and some servers refuse the parameter.
         grant = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return self._validated(self.token_endpoint().request(grant), None)
+        return self._validated(self.token_endpoint().request(grant), self._with_refreshed_claims)
 
     def revoke(self, token: str) -> bool | None:
         """Revoke a token and return whether the provider confirms it (RFC 7009).
@@ -170,9 +181,7 @@ class ProtocolClient:
 
     def validate_id_token(self, id_token: str, nonce: str | None, access_token: str | None) -> dict[str, Any]:
         """Return the claims of an ID token for this client (OIDC Core §3.1.3.7)."""
-        metadata = self._metadata()
-        metadata.require_usable("id_token_signing_alg_values_supported")
-        token, expected = self.verify(id_token, metadata.id_token_signing_alg_values_supported)
+        token, expected = self._verified(id_token)
         return dict(check_claims(token, expected, nonce=nonce, access_token=access_token))
 
     def verify(
@@ -226,16 +235,46 @@ class ProtocolClient:
         )
         return TokenEndpoint(url, authentication, self.session, metadata.issuer, self._hooks.reach)
 
-    def _validated(self, tokens: OAuthTokenSet, nonce: str | None) -> OAuthTokenSet:
+    def _verified(self, id_token: str) -> tuple[VerifiedToken, ExpectedClaims]:
+        metadata = self._metadata()
+        metadata.require_usable("id_token_signing_alg_values_supported")
+        return self.verify(id_token, metadata.id_token_signing_alg_values_supported)
+
+    def _validated(
+        self, tokens: OAuthTokenSet, with_claims: Callable[[OAuthTokenSet, str], OAuthTokenSet]
+    ) -> OAuthTokenSet:
         tokens = self._hooks.normalize_tokens(tokens)
         if tokens.id_token is None or not self._hooks.uses_openid:
             return replace(tokens, id_token=None)  # drop an ID token that was not requested
         try:
-            claims = self.validate_id_token(tokens.id_token, nonce, tokens.access_token)
+            return with_claims(tokens, tokens.id_token)
         except TokenError:
             self._revoke_unusable(tokens)
             raise
+
+    def _with_claims(self, tokens: OAuthTokenSet, id_token: str, nonce: str | None) -> OAuthTokenSet:
+        claims = self.validate_id_token(id_token, nonce, tokens.access_token)
         return replace(tokens, id_token_claims=claims)
+
+    def _with_refreshed_claims(self, tokens: OAuthTokenSet, id_token: str) -> OAuthTokenSet:
+        """Return refreshed tokens with the claims of their ID token.
+
+        The ID token proves nothing new about the user. A clock that is wrong for a moment must not cost the
+        grant, whose earlier refresh token may be invalid by now.
+        """
+        token, expected = self._verified(id_token)
+        claims = check_claims_except_times(token, expected, access_token=tokens.access_token)
+        wrong = wrong_times(claims, expected)
+        if wrong is not None:
+            _logger.warning(
+                "the ID token of a refresh is not used, because %s: the clock of this machine seems to be "
+                "%.0f s %s; the other tokens are kept",
+                wrong.reason,
+                abs(wrong.lag),
+                "slow" if wrong.lag > 0 else "fast (or the token is old)",
+            )
+            tokens = replace(tokens, id_token=None)
+        return replace(tokens, id_token_claims=dict(claims))
 
     def _revoke_unusable(self, tokens: OAuthTokenSet) -> None:
         """Revoke tokens that arrived without a valid ID token; the login fails however this ends."""

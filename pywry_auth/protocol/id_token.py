@@ -40,6 +40,21 @@ class ExpectedClaims:
     leeway: float
 
 
+@dataclass(frozen=True)
+class WrongTimes:
+    """The times of a token do not fit this machine's clock.
+
+    One of the two clocks is wrong, or the token is old.
+
+    Args:
+        reason: The condition, as the end of a sentence about the token.
+        lag: Seconds by which this machine's clock seems to be behind the provider's; negative if ahead.
+    """
+
+    reason: str
+    lag: float
+
+
 def check_claims(
     token: VerifiedToken,
     expected: ExpectedClaims,
@@ -48,6 +63,8 @@ def check_claims(
     access_token: str | None = None,
 ) -> Claims:
     """Validate an ID token's claims for this client and login.
+
+    The times are checked last.
 
     Args:
         token: The token with a verified signature.
@@ -58,11 +75,27 @@ def check_claims(
     Raises:
         TokenError: A claim is wrong. The text names the claim without its value.
     """
+    claims = check_claims_except_times(token, expected, nonce=nonce, access_token=access_token)
+    check_times(claims, expected)
+    return claims
+
+
+def check_claims_except_times(
+    token: VerifiedToken,
+    expected: ExpectedClaims,
+    *,
+    nonce: str | None = None,
+    access_token: str | None = None,
+) -> Claims:
+    """Validate as :func:`check_claims` does, but do not compare the times with the clock.
+
+    Raises:
+        TokenError: A claim is wrong, or a time is missing.
+    """
     claims = token.claims
     check_issuer_and_audience(claims, expected)
     if claims.get("exp") is None or claims.get("iat") is None:
         _refuse("it has no time of issue or of expiry (iat, exp)")
-    check_times(claims, expected)
     _check_subject(claims)
     if nonce is not None and not same_secret(nonce, claims.get("nonce")):
         _refuse("its nonce does not belong to this login")
@@ -95,30 +128,58 @@ def check_times(claims: Claims, expected: ExpectedClaims) -> None:
     Raises:
         TokenError: The token has expired or is not valid yet, or a claim is not a time.
     """
-    ends = _time(claims, "exp")
-    if ends is not None and expected.now - expected.leeway >= ends:
-        _refuse(f"it expired {expected.now - ends:.0f} s ago by this machine's clock")
-    for begins in (_time(claims, "iat"), _time(claims, "nbf")):
-        if begins is not None and begins > expected.now + expected.leeway:
-            _refuse(f"it becomes valid {begins - expected.now:.0f} s in the future by this machine's clock")
+    wrong = wrong_times(claims, expected)
+    if wrong is not None:
+        _refuse(wrong.reason)
+
+
+def wrong_times(claims: Claims, expected: ExpectedClaims) -> WrongTimes | None:
+    """Compare ``exp``, ``iat`` and ``nbf``, as far as the token has them, with the clock.
+
+    Returns:
+        None if the token is valid now.
+
+    Raises:
+        TokenError: A claim is not a time.
+    """
+    ends, issued, begins = (_time(claims, name) for name in ("exp", "iat", "nbf"))
+    now = expected.now
+    if ends is not None and now - expected.leeway >= ends:
+        lag = (ends if issued is None else issued) - now
+        return WrongTimes(f"it expired {now - ends:.0f} s ago by this machine's clock", lag)
+    lag = max((moment for moment in (issued, begins) if moment is not None), default=now) - now
+    if lag <= expected.leeway:
+        return None
+    return WrongTimes(f"it becomes valid {lag:.0f} s in the future by this machine's clock", lag)
 
 
 def check_same_subject(first: Claims, later: Claims) -> None:
     """Check that a refresh kept subject, issuer and audience (OIDC Core §12.2).
 
+    The order of several audiences is insignificant. A nonce and an authorized party (``azp``) may be missing
+    in either token, but may not change.
+
     Args:
-        first: The claims of the sign-in's ID token.
+        first: The claims of the sign-in's ID token, as far as they are known.
         later: The claims of the refreshed ID token.
 
     Raises:
-        TokenRefreshError: One of the three claims is different.
+        TokenRefreshError: One of the claims is different.
     """
-    for name in ("iss", "sub", "aud"):
-        if first.get(name) != later.get(name):
+    for name in first.keys() & {"iss", "sub", "aud", "nonce", "azp"}:
+        if name in ("nonce", "azp") and (first[name] is None or later.get(name) is None):
+            continue
+        if _comparable(first, name) != _comparable(later, name):
             raise TokenRefreshError(
                 f"The refreshed ID token has a different {name} from the sign-in's: sign in again.",
                 error=ErrorCode.SUBJECT_MISMATCH,
             )
+
+
+def _comparable(claims: Claims, name: str) -> object:
+    value = claims.get(name)
+    # One audience is a string or a list of one (RFC 7519 §4.1.3).
+    return {str(each) for each in (value if isinstance(value, list) else [value])} if name == "aud" else value
 
 
 def _time(claims: Claims, name: str) -> float | None:

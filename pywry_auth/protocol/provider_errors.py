@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TypeVar
 
-from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.exceptions import AuthenticationError, TokenRefreshError, printable
 from pywry_auth.protocol.redaction import provider_code, provider_text
 
 _E = TypeVar("_E", bound=AuthenticationError)
 
-INVALID_GRANT = "invalid_grant"
-BAD_REFRESH_TOKEN = "bad_refresh_token"  # GitHub's code for invalid_grant
-INVALID_TOKEN = "invalid_token"  # Google's answer to the revocation of an expired token
+INVALID_TOKEN = "invalid_token"  # also Google's answer to the revocation of an expired token
 
-ENDED_GRANT = frozenset({INVALID_GRANT, BAD_REFRESH_TOKEN})
+ENDED_GRANT = frozenset(
+    {"invalid_grant", "interaction_required", "login_required", "consent_required"}
+    | {INVALID_TOKEN, "expired_token", "token_expired", "invalid_refresh_token"}
+    | {"bad_refresh_token"}  # GitHub's code for invalid_grant
+)
 """The only codes that end a grant. Any other cause, such as a wrong client secret, can be corrected."""
 
+CLIENT_FAULTS = frozenset(
+    {"invalid_client", "unauthorized_client", "invalid_scope"}
+    | {"incorrect_client_credentials"}  # GitHub's code for invalid_client
+)
+"""Codes of a mistake in the configuration of this client, which its operator must correct."""
+
+_SIGN_IN_AGAIN = "Sign in again."
 _CHECK_REGISTRATION = "Check the client's registration at the provider."
 _NEXT_STEP = {
     "access_denied": "Sign-in was refused at the provider: sign in again and allow the access.",
@@ -48,5 +57,7 @@ def explain(source: str, code: str, description: str, kind: type[_E], secrets: C
         code = provider_code(code, secrets)
     description = provider_text(description, secrets)
     quoted = f"{printable(code)}: {printable(description)}" if description else printable(code)
-    advice = _NEXT_STEP.get(code, "Sign in again.")
+    # At a refresh, login_required has nothing to do with the parameter prompt.
+    ended = issubclass(kind, TokenRefreshError)
+    advice = _SIGN_IN_AGAIN if ended else _NEXT_STEP.get(code, _SIGN_IN_AGAIN)
     return kind(f"{source} answered {quoted}. {advice}", error=code, error_description=description)

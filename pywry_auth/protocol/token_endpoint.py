@@ -47,7 +47,7 @@ class TokenEndpoint:
 
         Raises:
             TokenRefreshError: The refresh token is expired, revoked or already used.
-            TokenError: The provider refused, did not answer, or sent an invalid response.
+            TokenError: The provider refused (``refused``), did not answer, or sent an invalid response.
         """
         # Count the lifetime from before the request, so that it errs on the short side.
         asked_at = self.authentication.clock()
@@ -55,12 +55,16 @@ class TokenEndpoint:
         headers, body = self.authentication.apply(given)
         try:
             answer = self._post("token_endpoint", self.url, headers, body)
-            if answer.status == 429:  # whatever the body says: the grant is still valid
+            if answer.status == 429 or answer.status >= 500:  # whatever the body says: nothing was refused
                 raise answer.fault("a token response")
             members = _members(answer)
             if members.get("error") not in (None, "") or not 200 <= answer.status < 300:
                 raise self._refusal(answer, members, body)
-            return _token_set(members, asked_at, self, given.get("refresh_token"))
+            try:
+                return _token_set(members, asked_at, self, given.get("refresh_token"))
+            except TokenError as error:
+                error.refused = not members.get("access_token")
+                raise
         except TokenError:
             raise
         except AuthenticationError as error:
@@ -93,33 +97,50 @@ class TokenEndpoint:
 
     def _refusal(
         self, answer: ProviderAnswer, members: Mapping[str, Any], body: Mapping[str, str]
-    ) -> AuthenticationError:
+    ) -> TokenError:
         """Return the error for an error response (RFC 6749 §5.2).
 
-        Some providers send error responses with status 200.
+        Some providers send error responses with status 200, or without a code.
         """
         code, description = members.get("error"), members.get("error_description")
-        if not isinstance(code, str) or not code or answer.status >= 500:
-            return answer.fault("a token response")
-        description = description if isinstance(description, str) else ""  # the description is optional
-        ended = "refresh_token" in body and code in ENDED_GRANT
-        kind: type[TokenError] = TokenRefreshError if ended else TokenError
-        secrets = (self.authentication.client_secret, *answer.secrets)
-        return explain("The token endpoint", code, description, kind, secrets)
+        if isinstance(code, str) and code:
+            description = description if isinstance(description, str) else ""  # the description is optional
+            ended = "refresh_token" in body and code in ENDED_GRANT
+            kind: type[TokenError] = TokenRefreshError if ended else TokenError
+            secrets = (self.authentication.client_secret, *answer.secrets)
+            refusal = explain("The token endpoint", code, description, kind, secrets)
+        else:
+            fault = answer.fault("a token response")
+            refusal = TokenError(str(fault), error=fault.error)
+        refusal.refused = True
+        return refusal
 
 
 def _members(answer: ProviderAnswer) -> dict[str, Any]:
     """Return the members of an answer.
 
+    A refusal counts in any form: one that cannot be read has no members.
+    """
+    try:
+        return _form(answer) if answer.media_type == _FORM else answer.json_object()
+    except AuthenticationError:
+        if 200 <= answer.status < 300:
+            raise
+        return {}
+
+
+def _form(answer: ProviderAnswer) -> dict[str, Any]:
+    """Return the members of a form.
+
     GitHub sends a form unless the client accepts only JSON, as servers did before RFC 6749.
     """
-    if answer.media_type == _FORM and not answer.body.lstrip().startswith(b"{"):
-        try:
-            return dict(parse_qsl(answer.body.decode(), max_num_fields=_MOST_FIELDS))
-        except ValueError:
-            fault = answer.fault("a valid form")
-        raise fault
-    return answer.json_object()
+    if answer.body.lstrip().startswith(b"{"):
+        return answer.json_object()
+    try:
+        return dict(parse_qsl(answer.body.decode(), max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        fault = answer.fault("a valid form")
+    raise fault
 
 
 def _token_set(

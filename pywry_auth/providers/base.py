@@ -175,11 +175,12 @@ class OAuthProvider(ProviderHooks):
     def refresh_tokens(self, refresh_token: str) -> OAuthTokenSet:
         """Return new tokens for a refresh token.
 
-        If the response has no new refresh token, the old one is kept.
+        If the response has no new refresh token, the old one is kept. If only the times of its ID token are
+        wrong, a warning is logged, and the new set has the claims, but not the ID token.
 
         Raises:
             TokenRefreshError: The refresh token is no longer valid: the user must sign in again.
-            TokenError: There was no answer, or an invalid one. The refresh token may still be valid.
+            TokenError: The provider refused for another reason, or did not answer. The token may be valid.
             AuthenticationError: The key set cannot be fetched; nothing was sent.
         """
         return self.client.refresh(refresh_token)

@@ -72,6 +72,7 @@ def token_members(tokens: OAuthTokenSet) -> dict[str, Any]:
         "issuer": tokens.issuer,
         "client_id": tokens.client_id,
         "grant": grant_members(tokens.grant),
+        **({} if tokens.nonce is None else {"nonce": tokens.nonce}),
     }
 
 
@@ -97,6 +98,7 @@ def tokens_of(members: Members) -> OAuthTokenSet:
         client_id=members.text("client_id"),
         id_token_claims={} if id_token is None else _claims(id_token),
         grant=grant_of(members),
+        nonce=members.optional_text("nonce"),
     )
 
 

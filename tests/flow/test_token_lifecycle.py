@@ -25,13 +25,14 @@ from pywry_auth.exceptions import (
 from pywry_auth.flow.revocation import revoke
 from pywry_auth.flow.token_lifecycle import (
     SignOutResult,
+    has_expired,
     is_due,
     refresh,
     refresh_stored,
     sign_out,
     was_just_refreshed,
 )
-from pywry_auth.models import OAuthTokenSet
+from pywry_auth.models import Grant, OAuthTokenSet
 from pywry_auth.state.token_record import StoredTokens
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
@@ -111,11 +112,16 @@ def test_members_of_the_response_replace_the_earlier_ones(issuer: ScriptedIssuer
     ("claims", "error"),
     [
         ({"sub": "canary-mallory"}, ErrorCode.SUBJECT_MISMATCH),
-        ({"aud": [CLIENT_ID]}, ErrorCode.SUBJECT_MISMATCH),
+        ({"aud": [CLIENT_ID, "another"], "azp": CLIENT_ID}, ErrorCode.SUBJECT_MISMATCH),
         ({"iss": "https://canary.example.com"}, ErrorCode.INVALID_ID_TOKEN),
         ({"aud": "canary-other"}, ErrorCode.INVALID_ID_TOKEN),
-        ({"exp": NOW - 3600}, ErrorCode.INVALID_ID_TOKEN),
         ({"sub": None}, ErrorCode.INVALID_ID_TOKEN),
+        # A clock that is wrong excuses no other fault.
+        ({"iat": NOW + 300, "sub": "canary-mallory"}, ErrorCode.SUBJECT_MISMATCH),
+        ({"iat": NOW + 300, "aud": "canary-other"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"exp": NOW - 3600, "at_hash": "canary"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"exp": "soon"}, ErrorCode.INVALID_ID_TOKEN),
+        ({"iat": ...}, ErrorCode.INVALID_ID_TOKEN),
     ],
 )
 def test_refreshed_tokens_of_another_user_end_the_session(
@@ -124,6 +130,79 @@ def test_refreshed_tokens_of_another_user_end_the_session(
     """Subject, issuer and audience must not change (OIDC Core §12.2). [T37]"""
     answering(issuer, id_token=issuer.id_token(**claims))
     refused(issuer, TokenRefreshError, error)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("claims", "told"),
+    [
+        ({"iat": NOW + 300, "exp": NOW + 600}, "300 s slow"),
+        ({"nbf": NOW + 90}, "90 s slow"),
+        ({"iat": NOW - 1000, "exp": NOW - 700}, "1000 s fast"),
+    ],
+)
+def test_a_clock_that_is_wrong_for_a_moment_costs_no_grant(
+    issuer: ScriptedIssuer,
+    caplog: pytest.LogCaptureFixture,
+    claims: dict[str, object],
+    told: str,
+    known: bool,
+) -> None:
+    """The fresh tokens are stored, and the ID token of the sign-in stays. [S4]"""
+    store = MemoryTokenStore()
+    before = first(issuer) if known else first(issuer, id_token=None, id_token_claims={})
+    store.save(SUBJECT, before)
+    answering(issuer, refresh_token="canary-refresh-2", id_token=issuer.id_token(**claims))
+    after = refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert (after.access_token, after.refresh_token) == ("canary-next", "canary-refresh-2")
+    assert (after.id_token, after.id_token_claims) == (before.id_token, before.id_token_claims)
+    assert store.load(SUBJECT) == after
+    assert issuer.requests("/revoke") == []
+    (warning,) = caplog.records
+    assert told in warning.getMessage()
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("clock", [-300.0, 700.0])
+def test_a_sign_in_with_a_wrong_clock_stays_an_error(issuer: ScriptedIssuer, clock: float) -> None:
+    """The user is there, and the error names the difference of the clocks. [S4]"""
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=issuer.id_token(iat=NOW)))
+    issuer.answers["/revoke"] = Answer(b"")
+    with pytest.raises(TokenError, match=r"300 s in the future|expired 400 s ago"):
+        issuer.provider(clock=lambda: NOW + clock).exchange_code("code", REDIRECT_URI)
+    assert _revoked(issuer) == [REFRESH_TOKEN, ACCESS_TOKEN]
+
+
+def test_the_nonce_of_the_sign_in_is_known_after_a_refresh_without_one(issuer: ScriptedIssuer) -> None:
+    """It must be the same whenever a refreshed ID token has one (OIDC Core §12.2)."""
+    claims, store = claims_of(issuer.url, nonce="nonce-1"), TokenStore(MemoryBackend())
+    store.save(SUBJECT, first(issuer, id_token=issuer.id_token(nonce="nonce-1"), id_token_claims=claims))
+    issuer.answers["/revoke"] = Answer(b"")
+    for nonce in (..., "nonce-1", ...):
+        answering(issuer, id_token=issuer.id_token(nonce=nonce))
+        tokens = refresh_stored(issuer.provider(), store, SUBJECT, always)
+        assert tokens.nonce == "nonce-1"
+        assert "nonce-1" not in repr(tokens)
+        assert store.load(SUBJECT) == tokens
+    answering(issuer, id_token=issuer.id_token(nonce="canary-nonce"))
+    with pytest.raises(TokenRefreshError, match="nonce") as caught:
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert caught.value.error == ErrorCode.SUBJECT_MISMATCH
+    assert _revoked(issuer) == [REFRESH_TOKEN, "canary-next"]
+
+
+@pytest.mark.parametrize("subject", [SUBJECT, "another", ""])
+def test_without_claims_the_subject_of_the_grant_must_stay(issuer: ScriptedIssuer, subject: str) -> None:
+    """The ID token of the sign-in may be missing; the grant records its subject."""
+    grant = Grant("g", NOW - 3600, subject=subject)
+    tokens = first(issuer, id_token=None, id_token_claims={}, grant=grant)
+    answering(issuer, id_token=issuer.id_token())
+    issuer.answers["/revoke"] = Answer(b"")
+    if subject == "another":
+        with pytest.raises(TokenRefreshError, match="sub"):
+            refresh(issuer.provider(), tokens)
+    else:
+        assert refresh(issuer.provider(), tokens).id_token_claims["sub"] == SUBJECT
 
 
 def test_a_forged_refreshed_id_token_ends_the_session(issuer: ScriptedIssuer) -> None:
@@ -245,6 +324,95 @@ def test_callers_that_wait_during_a_failing_call_get_its_error(issuer: ScriptedI
         assert list(threads.map(ask, range(8))) == ["temporarily_unavailable"] * 8
     assert len(issuer.requests("/token")) == 1
     assert stores[0].load(SUBJECT) == tokens
+
+
+@pytest.mark.parametrize("login", ["none", "one", "all"])
+@pytest.mark.parametrize(
+    ("code", "kind"), [("invalid_grant", TokenRefreshError), ("invalid_request", TokenError)]
+)
+def test_callers_that_wait_during_a_refusal_learn_of_it(
+    issuer: ScriptedIssuer, code: str, kind: type[TokenError], login: str
+) -> None:
+    """One refresh token is sent once, and the tokens stay if only logins requested the refresh. [S5]"""
+    provider, backend, tokens = issuer.provider(), MemoryBackend(), first(issuer)
+    barrier = threading.Barrier(4, timeout=30)
+    stores = [_Meeting(backend, barrier) for _ in range(4)]
+    stores[0].save(SUBJECT, tokens)
+    issuer.answers["/token"] = Answer({"error": code}, 400)
+
+    def ask(number: int) -> TokenError:
+        keep = login == "all" or (login == "one" and number == 0)
+        with pytest.raises(TokenError) as caught:
+            refresh_stored(provider, stores[number], SUBJECT, always, keep_refused=keep)
+        return caught.value
+
+    with ThreadPoolExecutor(4) as threads:
+        errors = list(threads.map(ask, range(4)))
+    ended = kind is TokenRefreshError
+    gone = ended and login != "all"
+    for error in errors:
+        if gone and isinstance(error, TokenExpiredError):
+            continue  # another caller had removed the tokens by then
+        assert type(error) is kind
+        assert (error.error, error.refused) == (code, True)
+    assert len(issuer.requests("/token")) == 1
+    assert stores[0].load(SUBJECT) == (None if gone else tokens)
+
+
+def test_callers_that_wait_learn_when_to_try_again(issuer: ScriptedIssuer) -> None:
+    """The provider's Retry-After reaches all of them. [T73]"""
+    provider, backend = issuer.provider(), MemoryBackend()
+    barrier = threading.Barrier(2, timeout=30)
+    stores = [_Meeting(backend, barrier) for _ in range(2)]
+    stores[0].save(SUBJECT, first(issuer))
+    issuer.answers["/token"] = Answer(b"", 429, headers={"Retry-After": "42"})
+
+    def ask(number: int) -> float | None:
+        with pytest.raises(TokenError) as caught:
+            refresh_stored(provider, stores[number], SUBJECT, always)
+        assert not caught.value.refused
+        return caught.value.retry_after
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(ask, range(2))) == [42, 42]
+    assert len(issuer.requests("/token")) == 1
+
+
+def test_the_failure_of_an_earlier_version_is_read(issuer: ScriptedIssuer) -> None:
+    """During an update of a site, its workers have two versions."""
+    store = MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+
+    def fails(tokens: OAuthTokenSet) -> bool:
+        store.backend.put(f"oauth:failed:{SUBJECT}", b"00ff temporarily_unavailable")
+        return True
+
+    with pytest.raises(TokenError) as caught:
+        refresh_stored(issuer.provider(), store, SUBJECT, fails)
+    assert (caught.value.error, caught.value.refused) == ("temporarily_unavailable", False)
+
+
+def test_a_login_keeps_no_tokens_of_a_provider_that_forges(issuer: ScriptedIssuer) -> None:
+    """Such a provider must not be sent the refresh token again. [T37]"""
+    store = MemoryTokenStore()
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, id_token=issuer.id_token(sub="canary-mallory"))
+    with pytest.raises(TokenRefreshError):
+        refresh_stored(issuer.provider(), store, SUBJECT, always, keep_refused=True)
+    assert not store.exists(SUBJECT)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_refusal_of_superseded_tokens_concerns_no_login(issuer: ScriptedIssuer, keep: bool) -> None:
+    store, again = MemoryTokenStore(), first(issuer, access_token="canary-again")
+    store.save(SUBJECT, first(issuer))
+
+    def overtake(request: Received) -> Answer:
+        store.save(SUBJECT, again)
+        return Answer({"error": "invalid_grant"}, 400)
+
+    issuer.scripts["/token"] = overtake
+    assert refresh_stored(issuer.provider(), store, SUBJECT, always, keep_refused=keep) == again
 
 
 def test_a_caller_after_a_failure_makes_a_new_request(issuer: ScriptedIssuer) -> None:
@@ -469,7 +637,26 @@ def test_a_refresh_that_a_new_sign_in_overtook_is_not_reported(issuer: ScriptedI
     assert received == []
 
 
-# is_due, was_just_refreshed
+# is_due, has_expired, was_just_refreshed
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "age", "expired"),
+    [
+        (3600, 3599, False),
+        (3600, 3600, True),
+        (3600, -3600, False),
+        (3600, -3601, True),
+        (10, -60, False),
+        (10, -61, True),
+        (None, -1e9, False),
+    ],
+)
+def test_a_token_from_the_distant_future_is_not_usable(
+    issuer: ScriptedIssuer, lifetime: int | None, age: float, expired: bool
+) -> None:
+    """The clock was wrong when it was issued, and it would seem valid for years."""
+    assert has_expired(first(issuer, expires_in=lifetime, issued_at=NOW), NOW + age) is expired
 
 
 @pytest.mark.parametrize(

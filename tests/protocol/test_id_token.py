@@ -264,13 +264,39 @@ def test_a_nonce_that_was_not_sent_is_not_compared(
         ("iss", "https://canary.example.com"),
         ("aud", OTHER),
         ("aud", [CLIENT_ID, OTHER]),
+        ("aud", []),
+        ("nonce", "canary-of-another-login"),
+        ("nonce", ""),
+        ("azp", OTHER),
     ],
 )
 def test_a_refreshed_token_of_another_user_is_refused(name: str, value: object) -> None:
     """Issuer, subject and audience must stay the same (OIDC Core §12.2). [T37]"""
-    first = claims_of("https://id.example.com")
+    first = claims_of("https://id.example.com", nonce=NONCE, azp=CLIENT_ID)
     check_same_subject(first, changed(first, exp=NOW + 9999, iat=NOW, email="alice@example.org"))
     with pytest.raises(TokenRefreshError, match=name) as caught:
         check_same_subject(first, changed(first, **{name: value}))
     assert caught.value.error == ErrorCode.SUBJECT_MISMATCH
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "later"),
+    [
+        ({}, {"aud": [CLIENT_ID]}),
+        ({"aud": [CLIENT_ID]}, {"aud": CLIENT_ID}),
+        ({"aud": [CLIENT_ID, "b"]}, {"aud": ["b", CLIENT_ID, "b"]}),
+        ({"nonce": NONCE}, {"nonce": NONCE}),
+        ({"nonce": NONCE, "azp": CLIENT_ID}, {"nonce": ..., "azp": ...}),
+        ({"nonce": NONCE}, {"nonce": None}),
+        ({"nonce": ..., "azp": ...}, {"nonce": NONCE, "azp": CLIENT_ID}),
+        ({"iss": ..., "aud": ...}, {}),
+        ({"sub": ...}, {}),
+    ],
+)
+def test_a_refreshed_token_may_be_written_in_another_form(
+    before: dict[str, object], later: dict[str, object]
+) -> None:
+    """The audiences are a set, and claims that are not known cannot differ (OIDC Core §12.2). [S4]"""
+    first = claims_of("https://id.example.com")
+    check_same_subject(changed(first, **before), changed(first, **later))
