@@ -492,6 +492,14 @@ class DeploySettings(_Section):
         ),
         examples=["10/minute"],
     )
+    refresh_refused_ends_sessions: bool = Field(
+        default=True,
+        description=(
+            "Whether the sessions of a sign-in end when a refresh shows that the provider has ended its "
+            "grant. No other refusal ends a session."
+        ),
+        examples=["false"],
+    )
     provider_calls_at_once: Annotated[int, Field(ge=0, le=10_000)] = Field(
         default=0,
         description=(

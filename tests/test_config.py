@@ -163,6 +163,7 @@ THE_SITE: Table = {
     "COOKIE_SECURE": choice("auto", "true", "false"),
     "LOGIN_RATE_LIMIT": rate("30/minute"),
     "REFRESH_RATE_LIMIT": rate("10/minute"),
+    "REFRESH_REFUSED_ENDS_SESSIONS": flag(True),
     "SESSIONS_PER_USER": (100, [("1", 1), ("10000", 10000)], ["0", "-1", "canary", "1.5", "10001"]),
     "PROVIDER_CALLS_AT_ONCE": (0, [("1", 1), ("64", 64)], ["-1", "canary", "1.5", "10001"]),
     "AFTER_LOGIN_URL": text("/", "/home"),

@@ -13,13 +13,14 @@ import pytest
 from pywry_auth.app import PyWry
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
-from pywry_auth.models import OAuthTokenSet
+from pywry_auth.models import Grant, OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
-from tests.deploy.web import SITE_CLIENT, Web
+from tests.deploy.web import SITE_CLIENT, WatchedBackend, Web
 from tests.faults import Faults
 from tests.person import Person
 from tests.refusals import ANSWERS, AWAY, ENDED, RefreshAnswer
@@ -174,17 +175,16 @@ def test_a_site_ends_a_sign_in_only_with_the_grant(running: tuple[IdentityProvid
     web = Web(idp, MemoryBackend(), settings={"refresh_rate_limit": "1000/minute"})
     browser = web.browser()
     browser.sign_in()
-    signed_in = web.tokens.load(_USER)
-    assert signed_in is not None
     for answer in ANSWERS:
         faults.answers["/token"] = answer.replacement
-        web.tokens.save(_USER, signed_in)
         response = browser.post("/auth/refresh")
         faults.answers.clear()
         assert (response.status_code == 401) is (answer.meaning == ENDED), answer
         assert response.status_code in (401, 502, 503), answer
         assert (web.tokens.load(_USER) is None) is (answer.meaning == ENDED), answer
-        assert browser.user == _USER
+        assert browser.user == (None if answer.meaning == ENDED else _USER), answer
+        if answer.meaning == ENDED:
+            browser.sign_in()
 
 
 @pytest.mark.parametrize(
@@ -231,3 +231,82 @@ def test_tokens_from_a_clock_that_was_years_ahead_do_not_seem_valid_for_years(
     assert not desk.login(), "a small difference of the clocks costs no sign-in"
     desk.store.save(_USER, replace(tokens, grant=None, issued_at=time.time() + 86400 * 365))
     assert desk.login()
+
+
+def _end_grant(web: Web) -> None:
+    """End the grant of the stored tokens at the provider."""
+    tokens = web.tokens.load(_USER)
+    assert tokens is not None
+    assert web.provider.revoke_token(tokens.refresh_token or "")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_sessions_of_a_grant_end_with_it(
+    running: tuple[IdentityProvider, Faults], caplog: pytest.LogCaptureFixture, ends: bool
+) -> None:
+    """Sessions of other sign-ins stay, and the end is reported like a sign-out. [S7]"""
+    caplog.set_level("INFO", "pywry_auth.audit")
+    web = Web(running[0], MemoryBackend(), settings={"refresh_refused_ends_sessions": ends})
+    earlier, browser = web.browser(), web.browser()
+    for each in (earlier, browser):
+        each.sign_in()
+    (session,) = (s for s in web.sessions.list_user_sessions(_USER) if s.grant == _grant(web))
+    web.sessions.create_session("another machine", _USER, grant=session.grant)
+    api = issue_session_token(web.sessions, _USER)
+    _end_grant(web)
+    assert browser.post("/auth/refresh").json["error"] == "reauth_required"
+    assert web.tokens.load(_USER) is None
+    assert (browser.user is None) is ends
+    assert earlier.user == _USER
+    left = {s.session_id for s in web.sessions.list_user_sessions(_USER)}
+    assert ("another machine" in left, len(left)) == (not ends, 2 if ends else 4)
+    assert web.browser().get("/auth/userinfo", Authorization=f"Bearer {api}").status_code == 200
+    assert caplog.text.count("reason='refresh_refused'") == (2 if ends else 0)
+
+
+def _grant(web: Web) -> Grant | None:
+    tokens = web.tokens.load(_USER)
+    assert tokens is not None
+    return tokens.grant
+
+
+def test_a_repeated_refresh_finishes_the_end_of_a_grant(running: tuple[IdentityProvider, Faults]) -> None:
+    """The store fails once, at any of its last operations, and no session is left in the end. [S7]"""
+    backend = WatchedBackend(MemoryBackend())
+    web = Web(running[0], backend, settings={"refresh_rate_limit": "1000/minute"})
+    failures = 0
+    for before_the_last in (None, *range(10)):
+        browser = web.browser()
+        browser.sign_in()
+        web.sessions.create_session("another machine", _USER, grant=_grant(web))
+        _end_grant(web)
+        if before_the_last is not None:
+            lost = operations - before_the_last - 1
+            backend.fails = lambda number, lost=lost: number == lost  # type: ignore[misc]
+        backend.forget()
+        first = browser.post("/auth/refresh")
+        operations = len(backend.operations) if before_the_last is None else operations
+        backend.fails = lambda number: False
+        assert first.status_code in (401, 503)
+        if first.status_code == 503:
+            failures += 1
+            assert browser.post("/auth/refresh").status_code == 401
+        assert web.sessions.list_user_sessions(_USER) == [], before_the_last
+    assert failures > 3
+
+
+def test_a_new_sign_in_during_a_refused_refresh_stays(running: tuple[IdentityProvider, Faults]) -> None:
+    idp, faults = running
+    web = Web(idp, MemoryBackend())
+    alice, other = web.browser(), web.browser()
+    alice.sign_in()
+    _end_grant(web)
+
+    def sign_in(path: str) -> None:
+        if path == "/token":
+            faults.before = lambda path: None
+            other.sign_in()
+
+    faults.before = sign_in
+    assert alice.post("/auth/refresh").status_code == 200, "the tokens of the new sign-in are shared"
+    assert other.user == alice.user == _USER

@@ -47,6 +47,7 @@ class DeployOptions:
         login_window: The period of ``login_limit``.
         refresh_limit: How many times one session may refresh its tokens within ``refresh_window``.
         refresh_window: The period of ``refresh_limit``.
+        refresh_refused_ends_sessions: Whether the sessions of a grant end with it.
         provider_calls_at_once: How many threads of a process may call a provider at the same time; 0 for
             half of them.
         sessions_per_user: How many sign-ins of one user last at the same time; another one ends the oldest.
@@ -72,6 +73,7 @@ class DeployOptions:
     login_window: float = 60.0
     refresh_limit: int = 10
     refresh_window: float = 60.0
+    refresh_refused_ends_sessions: bool = True
     provider_calls_at_once: int = 0
     sessions_per_user: int = 100
     after_login_url: str = "/"
@@ -128,6 +130,7 @@ def deploy_options(
         login_window=login_window,
         refresh_limit=refresh_limit,
         refresh_window=refresh_window,
+        refresh_refused_ends_sessions=settings.refresh_refused_ends_sessions,
         provider_calls_at_once=settings.provider_calls_at_once,
         sessions_per_user=settings.sessions_per_user,
         after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),

@@ -151,6 +151,39 @@ class SessionLifecycle:
             by_user.setdefault(session.user_id, []).append(session)
         return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user.items()]
 
+    def end_refused(self, session: UserSession, refused: OAuthTokenSet | None) -> list[UserSession]:
+        """End the sessions of a grant that the provider has ended, and remove its tokens.
+
+        The session of the request ends after all others, so that a repeated request finishes the work.
+        Sessions of the user's other sign-ins stay.
+
+        Args:
+            session: The session of the request.
+            refused: The tokens that the provider refused; None if they are gone.
+
+        Returns:
+            The sessions that ended.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        user, store = session.user_id, self.sessions.store
+        # A later sign-in may have replaced the tokens while this request waited.
+        if refused is None or self.tokens.load(user) not in (None, refused):
+            return []
+        grant = refused.grant.grant_id if refused.grant else None
+        found = [
+            each for each in store.list_user_sessions(user) if each.grant and each.grant.grant_id == grant
+        ]
+        ids = {each.session_id: each for each in found}
+        own = ids.pop(session.session_id, None)
+        ended = [each for each in (*ids.values(), own) if each and store.delete_session(each.session_id)]
+        try:
+            self.tokens.discard(user, refused)
+        except StoreUnavailable as error:  # no session uses them any more
+            _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
+        return ended
+
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
         """Return live sessions that a browser was given but does not know.
 

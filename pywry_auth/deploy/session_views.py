@@ -76,8 +76,10 @@ class SessionViews:
                 refreshed,
                 before_call=lambda: self.limit.spend(session.session_id),
                 wait=RUN_SECONDS,
+                keep_refused=site.options.refresh_refused_ends_sessions,  # until the sessions have ended
             )
         except TokenRefreshError as error:
+            self._end_refused(site, session, seen)
             raise _reauthenticate() from error
         except TokenExpiredError as error:
             if error.error == ErrorCode.NOT_SIGNED_IN:
@@ -149,6 +151,16 @@ class SessionViews:
             emit(site.mount.application, event)
         self.sessions.forget(site.request)
         return tokens_of
+
+    def _end_refused(self, site: Site, session: UserSession, refused: OAuthTokenSet | None) -> None:
+        """End the sessions of a grant that the provider has ended, unless the site keeps them."""
+        if not site.options.refresh_refused_ends_sessions:
+            return
+        for ended in self.lifecycle.end_refused(session, refused):
+            facts = self._facts(ended)
+            event = SignedOut(mode="web", session=ended, sessions=1, reason="refresh_refused", **facts)
+            emit(site.mount.application, event)
+        self.sessions.forget(site.request)
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         provider = self.providers.label(self.providers.name_of(session))

@@ -67,7 +67,7 @@ def test_a_revoked_grant_requires_a_new_sign_in(web_on: Web) -> None:
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
     assert web_on.tokens.load("user-alice") is None, "revoked tokens are removed"
     again = browser.post("/auth/refresh")
-    assert (again.status_code, again.json["error"]) == (401, "reauth_required")
+    assert (again.status_code, again.json["error"]) == (401, "not_signed_in")
     browser.sign_in()
     assert browser.post("/auth/refresh").status_code == 200
 
