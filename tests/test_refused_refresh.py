@@ -137,7 +137,7 @@ def test_refused_tokens_stay_until_the_new_ones_are_stored(desk: Desk, code: str
     assert desk.idp.calls["revoke"] == before
 
 
-def test_arunning_program_loses_its_tokens_only_with_the_grant(desk: Desk) -> None:
+def test_a_running_program_loses_its_tokens_only_with_the_grant(desk: Desk) -> None:
     """The callback for a new sign-in is called only then. [S5, S7]"""
     aged, asked = desk.expire(), list[int]()
     for answer in ANSWERS:
