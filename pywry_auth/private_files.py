@@ -1,19 +1,107 @@
-"""Checks that only its owner can reach a file with secrets.
+"""Files with secrets: their paths, their faults, and checks that only the owner can reach them.
 
-Windows has no such modes, so that nothing is checked there.
+Windows has no modes of files, so that nothing is checked there.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
+import sys
 from pathlib import Path
+
+from pywry_auth.plain_text import argument_fault
+
+if sys.platform != "win32":
+    import fcntl
 
 CHECKED = os.name == "posix"
 """Whether the system has owners and modes."""
 
 _ROOT = 0
+_NO_LOCKS = "its file system has no locks"
+_CAUSES = {
+    "EROFS": "its file system is read-only",
+    **dict.fromkeys(("ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"), _NO_LOCKS),
+    "ENOSPC": "the disk is full",
+    "EDQUOT": "the disk quota of this user is used up",
+    "EFBIG": "a file would exceed the size limit of this process",
+    **dict.fromkeys(("EACCES", "EPERM"), "this user has no write access there"),
+    **dict.fromkeys(("ENOTDIR", "EEXIST"), "a file has the name of one of its folders"),
+    "ENOENT": "one of its folders does not exist",
+    "ELOOP": "a symbolic link has its name",
+    "ENXIO": "a named pipe or a socket has its name",
+    **dict.fromkeys(("EMFILE", "ENFILE"), "too many files are open"),
+    **dict.fromkeys(("EIO", "ESTALE", "ENOTCONN", "ENODEV"), "its disk or its network file system failed"),
+    "ENAMETOOLONG": "its name is too long",
+}
+
+
+def whole_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path.
+
+    A ``~`` or ``~user`` at its beginning is expanded. Settings and arguments reach a program without a shell
+    that would do this. A relative path starts at the current directory of this moment.
+
+    Raises:
+        ValueError: The home directory is not known, or the path is not plain text.
+    """
+    text = os.fspath(path)
+    if fault := argument_fault(text):
+        raise ValueError(f"the path {fault}")
+    expanded = _expanded(text)
+    if text.startswith("~") and (expanded == text or not os.path.isabs(expanded)):
+        raise ValueError("the path begins with the home directory (~) of a user without one; write it whole")
+    return Path(expanded).absolute()
+
+
+def _expanded(path: str) -> str:
+    home = os.environ.get("HOME")
+    if sys.platform == "win32" or home is None or os.path.isabs(home) or path.partition("/")[0] != "~":
+        return os.path.expanduser(path)
+    import pwd  # a HOME that is empty or relative counts as unset
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir + path[1:]
+    except KeyError:
+        return path
+
+
+def cause_of(error: OSError) -> str:
+    """Return the cause of a failed operation on a file, in words.
+
+    Args:
+        error: The failure. Its text is not used, because systems word it differently.
+
+    Returns:
+        A part of a sentence about the file, with the name of the error.
+    """
+    name = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    return f"{_CAUSES.get(name, 'it cannot be used')} ({name})"
+
+
+def place_fault(folder: Path) -> str:
+    """Return the reason why new files of a folder cannot be written or locked.
+
+    Args:
+        folder: The folder. Nothing remains in it.
+
+    Returns:
+        A part of a sentence, as :func:`cause_of` returns it; an empty text if the folder has no fault.
+    """
+    from tempfile import TemporaryFile  # only after a failure
+
+    try:
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            if sys.platform != "win32":
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return cause_of(error)
+    return ""
 
 
 def file_fault(path: Path, found: os.stat_result, *, any_owner: bool = False) -> str:

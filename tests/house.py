@@ -15,7 +15,7 @@ PACKAGE = "pywry_auth"
 _BASE = frozenset(
     {
         *("version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight"),
-        *("digests", "private_files", "strict_json", "name_lookup", "loopback"),
+        *("digests", "private_files", "plain_text", "strict_json", "name_lookup", "loopback"),
     }
 )
 _CORE = _BASE | {"protocol", "backends", "providers", "state", "pages"}
@@ -29,12 +29,13 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "models": frozenset({"error_codes", "exceptions"}),
     "backend_names": frozenset(),
     "config": frozenset(
-        {"error_codes", "exceptions", "models", "backend_names", "private_files", "loopback"}
+        {"error_codes", "exceptions", "models", "backend_names", "private_files", "plain_text", "loopback"}
     ),
     "single_flight": frozenset({"error_codes", "exceptions"}),
     "digests": frozenset(),
     "loopback": frozenset(),
-    "private_files": frozenset(),
+    "private_files": frozenset({"plain_text"}),
+    "plain_text": frozenset({"error_codes", "exceptions"}),
     "strict_json": frozenset(),
     "name_lookup": frozenset(),
     "protocol": _BASE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pywry_auth import PyWry
 from pywry_auth.config import get_settings
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.private_files import place_fault, whole_path
 from pywry_auth.protocol.client_authentication import load_client_key
 from tests.house import files, source_of
 
@@ -150,3 +152,38 @@ def test_a_program_refuses_a_wide_token_file_at_its_start(
     with pytest.raises(AuthenticationError, match="chmod 600"):
         PyWry().login(timeout=1)
     assert logging.getLogger("pywry_auth").level == logging.NOTSET
+
+
+# Paths
+
+
+def test_a_path_is_made_absolute_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert whole_path("~") == tmp_path / "home"
+    assert whole_path("~/a b") == whole_path(Path("~/a b")) == tmp_path / "home" / "a b"
+    assert whole_path("a/~") == tmp_path / "a" / "~"
+    assert whole_path("./~") == tmp_path / "~"
+    assert whole_path("/a") == Path("/a")
+
+
+@pytest.mark.parametrize("home", ["", "relative"])
+def test_a_home_that_is_no_path_counts_as_unset(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("HOME", home)
+    own = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    assert whole_path("~/a") == own / "a"
+    assert whole_path(f"~{pwd.getpwuid(0).pw_name}/a") == Path(pwd.getpwuid(0).pw_dir) / "a"
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ValueError, match="home directory"):
+        whole_path("~/a")
+
+
+def test_a_usable_folder_has_no_fault_and_stays_empty(tmp_path: Path) -> None:
+    assert place_fault(tmp_path) == ""
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    assert "folders" in place_fault(tmp_path / "file")

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pywry_auth.backends.places import NAME_ANOTHER, state_folder
 from pywry_auth.digests import digest_of
 from pywry_auth.exceptions import StoreUnavailable
-from pywry_auth.private_files import file_fault, folder_fault
+from pywry_auth.private_files import cause_of, file_fault, folder_fault
 
 if sys.platform == "win32":
     import errno
@@ -53,13 +54,13 @@ class FileLocks:
     The operating system frees the locks of a process that exits.
 
     Args:
-        folder: The folder of the files. It is created with mode 0700 if it is missing. The files have mode
-            0600 and are never removed: after a removal, two processes could hold one lock, each through a
-            different file of the same name.
+        folder: The folder of the files; None uses one in the user's folder for state. It is created with mode
+            0700 if it is missing. The files have mode 0600 and are never removed: after a removal, two
+            processes could hold one lock, each through a different file of the same name.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None = None) -> None:
+        self._given = folder
 
     def take(self, name: str, *, wait: bool) -> int | None:
         """Take a lock and return its handle.
@@ -72,19 +73,24 @@ class FileLocks:
             The handle for :meth:`free`, or None if another caller holds the lock.
 
         Raises:
-            StoreUnavailable: The folder or the file cannot be created or opened, or other users can reach it.
+            StoreUnavailable: The folder or the file cannot be created, opened or locked, or other users can
+                reach it. The text gives the cause and the remedy.
         """
+        folder = self._given or default_folder()
         try:
-            handle = self._open(name)
-            if _lock(handle, wait):
-                return handle
+            handle = _open(folder, name)
+            try:
+                taken = _lock(handle, wait)
+            except BaseException:
+                os.close(handle)
+                raise
         except OSError as error:
             raise StoreUnavailable(
-                f"The folder {self._folder} cannot be used for locks ({type(error).__name__}): it must be"
-                " your own folder, and you must have write access to it."
+                f"The folder {folder} cannot be used for locks: {cause_of(error)}. {NAME_ANOTHER}."
             ) from error
-        os.close(handle)
-        return None
+        if not taken:
+            os.close(handle)
+        return handle if taken else None
 
     def free(self, handle: int) -> None:
         """Free the lock of a handle."""
@@ -101,22 +107,25 @@ class FileLocks:
             if handle is not None:
                 self.free(handle)
 
-    def _open(self, name: str) -> int:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._folder / f"{digest_of(name)}.lock"
-        # Without O_NONBLOCK, a named pipe in place of the file could stop this thread.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(path, flags, 0o600)
-        # Any user who can open the file can hold the lock forever.
-        fault = file_fault(path, os.fstat(handle)) or folder_fault(self._folder)
-        if fault:
-            os.close(handle)
-            raise StoreUnavailable(f"A lock is not safe: {fault}.")
-        return handle
-
 
 def default_folder() -> Path:
-    """Return the default folder, inside the user's folder for state."""
-    from platformdirs import user_state_path
+    """Return the default folder, inside the user's folder for state.
 
-    return user_state_path("pywry-auth") / "locks"
+    Raises:
+        StoreUnavailable: The user has no such folder.
+    """
+    return state_folder() / "locks"
+
+
+def _open(folder: Path, name: str) -> int:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{digest_of(name)}.lock"
+    # Without O_NONBLOCK, a named pipe in place of the file could stop this thread.
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags, 0o600)
+    # Any user who can open the file can hold the lock forever.
+    fault = file_fault(path, os.fstat(handle)) or folder_fault(folder)
+    if fault:
+        os.close(handle)
+        raise StoreUnavailable(f"A lock is not safe: {fault}.")
+    return handle

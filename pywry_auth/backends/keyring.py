@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from pywry_auth.backend_names import KEYRING_SERVICE
 from pywry_auth.backends.base import Backend, Terms
-from pywry_auth.backends.file_locks import FileLocks, default_folder
+from pywry_auth.backends.file_locks import FileLocks
 from pywry_auth.backends.keyring_entries import ENTRY, Entries
 from pywry_auth.backends.keyring_records import Records
 from pywry_auth.backends.keyring_vault import Keyring, ServiceVault, unusable
@@ -59,7 +59,7 @@ class KeyringBackend(Backend):
         self._service = service_name
         self._vault = ServiceVault(service_name, vault)
         self._records = Records(Entries(self._vault), clock)
-        self._locks = FileLocks(folder or default_folder())
+        self._locks = FileLocks(folder)
         self._patience = patience
         self._proved = False
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pywry_auth.backend_names import BUILT_IN, KEYRING_SERVICE, PREFIX
+from pywry_auth.backends.places import file_at
+from pywry_auth.plain_text import require_plain
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings
@@ -32,6 +34,10 @@ class StorageOptions:
         service_name: The name under which a keyring keeps the entries. Encrypted entries are bound to it.
         encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
             encrypted without keys.
+
+    Raises:
+        AuthenticationError: An option was copied with blanks or control characters, or the path cannot be
+            used; the text names it.
     """
 
     backend: str = "memory"
@@ -43,8 +49,9 @@ class StorageOptions:
 
     def __post_init__(self) -> None:
         """Complete the options and drop those without effect."""
+        require_plain(url=self.url, prefix=self.prefix, service_name=self.service_name)
         if self.path:
-            object.__setattr__(self, "path", Path(self.path).absolute())
+            object.__setattr__(self, "path", file_at(self.path))
         reads = BUILT_IN.get(self.backend)
         if reads is not None:
             if self.encryption_keys and "service_name" not in reads:

@@ -22,6 +22,7 @@ from pywry_auth.backends.base import (
     texts,
 )
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.backends.places import file_at, state_folder
 from pywry_auth.backends.sqlite_file import SQLiteFile
 
 _VERSION = 1
@@ -70,10 +71,13 @@ class SQLiteBackend(Backend):
     Args:
         path: The file. It and its folder are created if they are missing. Default: :func:`default_path`.
         clock: Unix time in seconds; it must be the same for all processes that use the file.
+
+    Raises:
+        StoreUnavailable: The path cannot be used, or other users can reach the file.
     """
 
     def __init__(self, path: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        self._file = SQLiteFile(Path(path).absolute() if path else default_path(), _SCHEMA, _VERSION)
+        self._file = SQLiteFile(file_at(path) if path else default_path(), _SCHEMA, _VERSION)
         self._clock = clock
 
     def get(self, key: str) -> bytes | None:
@@ -157,10 +161,12 @@ def open_backend(options: StorageOptions) -> SQLiteBackend:
 
 
 def default_path() -> Path:
-    """Return the default file, inside the user's folder for state."""
-    from platformdirs import user_state_path
+    """Return the default file, inside the user's folder for state.
 
-    return user_state_path("pywry-auth") / "state.sqlite3"
+    Raises:
+        StoreUnavailable: The user has no such folder.
+    """
+    return state_folder() / "state.sqlite3"
 
 
 def _value(connection: Connection, row: Mapping[str, object]) -> bytes | None:

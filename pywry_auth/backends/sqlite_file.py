@@ -17,16 +17,25 @@ from pathlib import Path
 
 from pywry_auth.backends.sqlite_place import OpenFiles, PreparedFiles, SQLitePlace
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.private_files import cause_of, place_fault
 
 _CAUSES = {
     "SQLITE_BUSY": "other processes kept it locked",
     "SQLITE_CANTOPEN": "it cannot be opened",
     "SQLITE_CORRUPT": "it is damaged; move it away, and a new one will be created",
     "SQLITE_FULL": "the disk is full",
+    **dict.fromkeys(("SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_WRITE"), "the disk or a quota is full"),
+    **dict.fromkeys(("SQLITE_IOERR_SHM", "SQLITE_PROTOCOL"), "its file system cannot share memory or locks"),
+    **dict.fromkeys(("SQLITE_IOERR_LOCK", "SQLITE_IOERR_RDLOCK"), "its file system has no locks"),
+    "SQLITE_IOERR": "its disk or its network file system failed",
     "SQLITE_NOTADB": "it is no SQLite database; move it away, and one will be created",
     "SQLITE_READONLY": "it cannot be written to",
 }
-
+_OF_THE_FILE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # another place would not help
+_NAME_ANOTHER = (
+    "Set PYWRY_DEPLOY__SQLITE_PATH (in code, path=) to the whole path of a file on a local disk that this"
+    " user can write"
+)
 
 _ATTEMPTS = 3  # to open a file that is replaced at the same moment
 
@@ -256,6 +265,15 @@ class SQLiteFile:
         return int(version)
 
     def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
+        if isinstance(error, OSError):
+            return self._misplaced(cause_of(error))
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        if not name.startswith(_OF_THE_FILE) and (fault := place_fault(self._path.parent)):
+            return self._misplaced(fault)  # SQLite reports a file system without locks as a busy database
         cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
+        if name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL")):
+            return self._misplaced(f"{cause} ({name})")
         return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
+
+    def _misplaced(self, cause: str) -> StoreUnavailable:
+        return StoreUnavailable(f"The SQLite store {self._path} failed: {cause}. {_NAME_ANOTHER}.")

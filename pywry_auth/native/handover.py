@@ -10,7 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.pages import native as pages
+from pywry_auth.private_files import cause_of
 
 if TYPE_CHECKING:
     from pywry_auth.native.private_page import PrivatePage
@@ -134,7 +136,8 @@ class Handover:
 
         try:
             self._file = PrivatePage(pages.lead_to(url), self._folder)
-        except OSError as error:
-            _logger.warning("no browser is opened, because a private file failed: %s", type(error).__name__)
+        except (OSError, StoreUnavailable) as error:
+            cause = cause_of(error) if isinstance(error, OSError) else error
+            _logger.warning("no browser is opened, because a private file failed: %s", cause)
             return None
         return self._file.uri

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pywry_auth.backends.file_locks import FileLocks, default_folder
+from pywry_auth.backends.file_locks import FileLocks
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
 from pywry_auth.native.window import tell
@@ -45,7 +45,7 @@ def login_turn(
         AuthFlowTimeout: The other process still waits for the user.
         AuthFlowCancelled: ``cancelled`` was set.
     """
-    locks, handle = FileLocks(folder or default_folder()), None
+    locks, handle = FileLocks(folder), None
     began = time.monotonic()
     waited = 0.0
     try:

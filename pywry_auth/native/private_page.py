@@ -26,6 +26,7 @@ class PrivatePage:
 
     Raises:
         OSError: The file cannot be written, or other users can reach the folder.
+        StoreUnavailable: The user has no folder for state.
     """
 
     def __init__(self, html: str, folder: Path | None = None) -> None:

@@ -104,7 +104,7 @@ except StoreUnavailable as error:
 
 def test_a_folder_that_cannot_be_created_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreUnavailable, match="it cannot be used"):
+    with pytest.raises(StoreUnavailable, match="a file has the name of one of its folders"):
         SQLiteBackend(tmp_path / "file" / "state.db").get("k:1")
 
 
