@@ -17,7 +17,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -30,7 +38,8 @@ from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.loopback import HOST, PATH, refused_path
-from pywry_auth.private_files import change_fault, folder_fault, read_fault, read_regular
+from pywry_auth.plain_text import control_fault, trimmed
+from pywry_auth.private_files import change_fault, folder_fault, read_fault, read_regular, whole_path
 
 _logger = logging.getLogger("pywry_auth.config")
 
@@ -39,9 +48,11 @@ _DEPLOY = "PYWRY_DEPLOY__"
 _NEW_KEY = (
     'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
+_QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does not remove quotes
 _MOST = 1 << 20  # bytes of a file with settings
 _MOST_PORTS = 100  # entries of a list
 _reading = ContextVar("_reading", default=False)  # whether ``get_settings`` reads the environment
+_ENCODING = "utf-8-sig"  # some editors begin a file with a byte order mark
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -96,6 +107,46 @@ def _redirect_path(path: str) -> str:
     return path
 
 
+def _path(value: str) -> str:
+    """Return a path whose ``~`` is expanded; an empty one stays empty."""
+    if not value:
+        return ""
+    # A relative path would name another file whenever the program starts in another directory.
+    if not value.startswith("~") and not Path(value).is_absolute():
+        raise ValueError("write the whole path of the file, from the root or from ~ on")
+    return str(whole_path(value))
+
+
+def _plain(value: object) -> object:
+    """Return a value without the white space around its texts.
+
+    Raises:
+        ValueError: A text has blanks only, or is not plain text.
+    """
+    if isinstance(value, SecretStr):
+        return SecretStr(_plain_text(value.get_secret_value()))
+    if isinstance(value, str):
+        return _plain_text(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {_plain(name): _plain(entry) for name, entry in value.items()}
+    return value
+
+
+def _plain_text(text: str) -> str:
+    # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the value must be valid UTF-8")
+    plain = trimmed(text)
+    # An empty list may admit every user or store records without encryption, so it must be intended.
+    if text and not plain:
+        raise ValueError("the value has blanks but no entry: write a value, or remove the variable")
+    if fault := control_fault(plain):
+        raise ValueError(f"the value {fault}")
+    return plain
+
+
 def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
     if not all(re.fullmatch("[A-Za-z0-9_-]{43}=?", key.get_secret_value()) for key in keys):
         raise ValueError("each key must be 32 random bytes in base64url")
@@ -108,6 +159,7 @@ def _backend(name: str, without: str = "") -> str:
     return name
 
 
+FilePath = Annotated[str, AfterValidator(_path)]
 TokenBackend = Annotated[str, AfterValidator(_backend)]
 StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
 """Without the keyring, which belongs to one user."""
@@ -128,11 +180,16 @@ class _Section(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_text(cls, value: object) -> object:
-        # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
-        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError("the value must be valid UTF-8")
-        return value
+    def _is_plain(cls, value: object, info: ValidationInfo) -> object:
+        plain = _plain(value)
+        text = plain.get_secret_value() if isinstance(plain, SecretStr) else plain
+        if isinstance(text, str) and _QUOTED.fullmatch(text):
+            name = f"{cls.model_config['env_prefix']}{(info.field_name or '').upper()}"
+            _logger.warning(
+                "the value of %s is in quotes, which count as a part of it: remove them if it has none",
+                name,
+            )
+        return plain
 
 
 class OAuth2Settings(_Section):
@@ -275,8 +332,10 @@ class OAuth2Settings(_Section):
         default="auto",
         description="How the client authenticates. `auto` selects a method that the provider offers.",
     )
-    client_key_file: str = Field(
-        default="", description="A file with the private key (PEM or JWK) for `private_key_jwt` (RFC 7523)."
+    client_key_file: FilePath = Field(
+        default="",
+        description="A file with the private key (PEM or JWK) for `private_key_jwt` (RFC 7523).",
+        examples=["/etc/site/client.pem"],
     )
     client_assertion_audience: Literal["issuer", "token_endpoint"] = Field(
         default="issuer",
@@ -318,12 +377,13 @@ class OAuth2Settings(_Section):
         default=SecretStr(""),
         description="The proxy for calls to the provider. If unset, `HTTPS_PROXY` and `NO_PROXY` apply.",
     )
-    ca_bundle: str = Field(
+    ca_bundle: FilePath = Field(
         default="",
         description=(
             "A file with the certificate authorities to trust (PEM). Without it, `REQUESTS_CA_BUNDLE` and "
             "`SSL_CERT_FILE` of the environment apply."
         ),
+        examples=["/etc/ssl/certs/ca-certificates.crt"],
     )
     userinfo_from_id_token: bool = Field(
         default=False,
@@ -401,8 +461,10 @@ class DeploySettings(_Section):
             " `redis` many machines."
         ),
     )
-    sqlite_path: str = Field(
-        default="", description="The SQLite file. Empty selects a file in the user's state folder."
+    sqlite_path: FilePath = Field(
+        default="",
+        description="The SQLite file. Empty selects a file in the user's state folder.",
+        examples=["/var/lib/site/state.sqlite3"],
     )
     redis_url: SecretStr = Field(
         default=SecretStr(REDIS_URL),
@@ -536,8 +598,8 @@ class PyWrySettings:
     deploy: DeploySettings = field(default_factory=DeploySettings.model_construct)
 
 
-class _Client(_Section):
-    model_config = SettingsConfigDict(env_prefix=_OAUTH2)
+class _Client(BaseSettings):
+    model_config = _Section.model_config | SettingsConfigDict(env_prefix=_OAUTH2)
 
     client_id: str = ""
 
@@ -556,6 +618,11 @@ def get_settings(
         AuthenticationError: Values are not valid. The text names each variable, with an example.
     """
     places = [str(place) for place in (env_file, secrets_dir) if place is not None]
+    try:
+        env_file = env_file and whole_path(env_file)
+        secrets_dir = secrets_dir and whole_path(secrets_dir)
+    except ValueError as error:
+        raise _unreadable(places, str(error)) from None
     if (env_file and not Path(env_file).is_file()) or (secrets_dir and not Path(secrets_dir).is_dir()):
         raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
     try:
@@ -597,7 +664,11 @@ def _read(
     if faults:
         raise _invalid(faults)
     _warn_of_misspelt(names)
-    sources: dict[str, Any] = {"_env_file": env_file, "_secrets_dir": secrets_dir}
+    sources: dict[str, Any] = {
+        "_env_file": env_file,
+        "_env_file_encoding": _ENCODING,
+        "_secrets_dir": secrets_dir,
+    }
     present = _load(_Client, sources, faults)
     oauth2 = _load(OAuth2Settings, sources, faults) if present and present.client_id else None
     deploy = _load(DeploySettings, sources, faults)
@@ -620,13 +691,16 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
             name = str(fault["loc"][0])
             problem = fault["msg"].removeprefix("Value error, ")
             about = kind.model_fields[name]
-            example = about.examples[0] if about.examples else about.get_default()
-            faults.append(
-                f"{kind.model_config['env_prefix']}{name.upper()}: {problem}; for example {example}"
-            )
+            example = about.examples[0] if about.examples else _shown(about.get_default())
+            hint = f"; for example {example}" if example != "" else ""
+            faults.append(f"{kind.model_config['env_prefix']}{name.upper()}: {problem}{hint}")
         return None
     finally:
         _reading.reset(reading)
+
+
+def _shown(default: object) -> object:
+    return default.get_secret_value() if isinstance(default, SecretStr) else default
 
 
 def _names_in(env_file: str | os.PathLike[str] | None, faults: list[str]) -> list[str]:
@@ -636,7 +710,7 @@ def _names_in(env_file: str | os.PathLike[str] | None, faults: list[str]) -> lis
     from dotenv.parser import parse_stream
 
     content, _ = read_regular(Path(env_file), _MOST)
-    bindings = list(parse_stream(StringIO(content.decode())))
+    bindings = list(parse_stream(StringIO(content.decode(_ENCODING))))
     for binding in bindings:
         # The text of a binding begins with the empty lines before it.
         text = binding.original.string

@@ -39,6 +39,10 @@ def text(default: str, *samples: str) -> tuple[Any, list[tuple[str, Any]], list[
     return default, [(sample, sample) for sample in samples or ("x y", "\u00e9")], []
 
 
+def path(sample: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    return "", [(sample, sample), ("/a b/\u00e9", "/a b/\u00e9")], ["canary", "./canary", "~canary-user/x"]
+
+
 def choice(default: str, *others: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
     return default, [(name, name) for name in (default, *others)], ["canary", default.upper(), f"{default},x"]
 
@@ -78,7 +82,7 @@ THE_CLIENT: Table = {
     "TOKEN_ENDPOINT_AUTH_METHOD": choice(
         "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
     ),
-    "CLIENT_KEY_FILE": text(""),
+    "CLIENT_KEY_FILE": path("/etc/client.pem"),
     "CLIENT_ASSERTION_AUDIENCE": choice("issuer", "token_endpoint"),
     "REDIRECT_PORT": (
         (0,),
@@ -122,7 +126,7 @@ THE_CLIENT: Table = {
     "CLOCK_SKEW_SECONDS": (60.0, [("0", 0.0), ("300", 300.0)], ["301", "-1", "nan", "canary"]),
     "HTTP_TIMEOUT_SECONDS": seconds(10),
     "PROXY_URL": (SecretStr(""), [("http://p:1", SecretStr("http://p:1"))], []),
-    "CA_BUNDLE": text(""),
+    "CA_BUNDLE": path("/etc/ca.pem"),
     "USERINFO_FROM_ID_TOKEN": flag(False),
 }
 
@@ -145,7 +149,7 @@ THE_SITE: Table = {
         [",", *BLANKS, "canary", "canary=", "=admin", "eng=editor,canary"],
     ),
     "STATE_BACKEND": choice("memory", "sqlite", "redis"),
-    "SQLITE_PATH": text(""),
+    "SQLITE_PATH": path("/var/s.db"),
     "REDIS_URL": (
         SecretStr("redis://localhost:6379/0"),
         [("redis+sentinel://h1:26379,h2:26379/s/0", SecretStr("redis+sentinel://h1:26379,h2:26379/s/0"))],
@@ -357,6 +361,138 @@ def test_the_settings_are_one_value_that_shows_nothing() -> None:
     assert "deploy" not in repr(settings)
     with pytest.raises(FrozenInstanceError):
         settings.deploy = DeploySettings()  # type: ignore[misc]
+
+
+# White space, control characters and paths
+
+KINDS = {
+    "CLIENT_ID": ("prog", "prog"),
+    "CLIENT_SECRET": ("s3 cret", SecretStr("s3 cret")),
+    "USE_PKCE": ("false", False),
+    "AUTH_TIMEOUT_SECONDS": ("12.5", 12.5),
+    "REDIRECT_PORT": ("8400-8401", (8400, 8401)),
+    "PROVIDER": ("oidc", "oidc"),
+    "ISSUER_URL": ("https://id.example.com", "https://id.example.com"),
+}
+LISTS = {
+    "TOKEN_SECRET": ("a,b", [SecretStr("a"), SecretStr("b")]),
+    "ADMIN_USERS": ("a@example.com,b", ["a@example.com", "b"]),
+    "ROLE_MAP": ("eng=editor", {"eng": "editor"}),
+    "REDIS_URL": ("redis://h:1", SecretStr("redis://h:1")),
+    "TRUSTED_PROXY_HOPS": ("2", 2),
+    "LOGIN_RATE_LIMIT": ("1/second", "1/second"),
+}
+COPIED = [(OAUTH2 + name, *pair) for name, pair in KINDS.items()]
+COPIED += [(DEPLOY + name, *pair) for name, pair in LISTS.items()]
+
+
+@pytest.mark.parametrize("edge", ["{}\r", "{}\n", "{}\r\n", " {} ", "\t{}", "\u00a0{}", "\ufeff{}"])
+@pytest.mark.parametrize("place", ["environment", "env_file", "secrets_dir"])
+def test_white_space_around_a_value_is_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, edge: str, place: str
+) -> None:
+    """The value was copied, or its file has the line ends of another system. [S3]"""
+    values = {variable: edge.format(given) for variable, given, _ in COPIED}
+    sources: dict[str, Any] = {}
+    monkeypatch.delenv(OAUTH2 + "CLIENT_ID")
+    if place == "environment":
+        for variable, value in values.items():
+            monkeypatch.setenv(variable, value)
+    elif place == "env_file":
+        sources = {place: tmp_path / "settings.env"}
+        lines = [f'{variable}="{value}"\r\n' for variable, value in values.items()]
+        sources[place].write_text("".join(lines), encoding="utf-8", newline="")
+    else:
+        sources = {place: tmp_path}
+        for variable, value in values.items():
+            (tmp_path / variable).write_text(value, encoding="utf-8", newline="")
+    settings = get_settings(**sources)
+    assert {name: read(settings, name) for name in values} == {name: value for name, _, value in COPIED}
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x1b", "\u200b", "\u2028"])
+def test_a_control_character_inside_a_value_is_refused(
+    monkeypatch: pytest.MonkeyPatch, character: str
+) -> None:
+    """The error names each variable, and no value. [S3, T31]"""
+    for variable, _ in ALL:
+        monkeypatch.setenv(variable, f"canary{character}canary")
+    message = refused()
+    for variable, _ in ALL:
+        assert f"{variable}: the value contains a line break or an invisible control character" in message
+
+
+def test_an_unusable_client_id_does_not_hide_other_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All problems come in one error. [S3]"""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_ID", "can\nary")
+    monkeypatch.setenv(OAUTH2 + "AUTH_TIMEOUT_SECONDS", "canary")
+    message = refused()
+    assert message.count(OAUTH2 + "CLIENT_ID") == message.count(OAUTH2 + "AUTH_TIMEOUT_SECONDS") == 1
+
+
+def test_settings_made_by_hand_are_read_in_the_same_way() -> None:
+    oauth2 = OAuth2Settings(client_id="prog\n", client_secret=SecretStr(" s\r\n"))
+    deploy = DeploySettings(
+        admin_users=[" a\n"], token_secret=[SecretStr("s\n")], role_map={"eng ": "editor\n"}
+    )
+    assert (oauth2.client_id, oauth2.client_secret) == ("prog", SecretStr("s"))
+    assert (deploy.admin_users, deploy.token_secret) == (["a"], [SecretStr("s")])
+    assert deploy.role_map == {"eng": "editor"}
+    for bad in ({"client_secret": SecretStr("can\nary")}, {"client_id": "can\nary"}, {"client_id": " "}):
+        with pytest.raises(ValidationError) as caught:
+            OAuth2Settings(**bad)
+        assert "ary" not in str(caught.value).replace("library", "")
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_around_a_value_are_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, quote: str
+) -> None:
+    """``docker --env-file`` does not remove them. The log does not show the value. [T31]"""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", f"{quote}canary{quote}")
+    settings = get_settings()
+    assert settings.oauth2 is not None
+    assert settings.oauth2.client_secret.get_secret_value() == f"{quote}canary{quote}"
+    assert f"{OAUTH2}CLIENT_SECRET is in quotes" in caplog.text
+    assert "canary" not in caplog.text
+    caplog.clear()
+    for value in ("it's", "'", "''", "'canary\""):
+        monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", value)
+        get_settings()
+    assert caplog.text == ""
+
+
+PATHS = [OAUTH2 + "CLIENT_KEY_FILE", OAUTH2 + "CA_BUNDLE", DEPLOY + "SQLITE_PATH"]
+
+
+@pytest.mark.parametrize("variable", PATHS)
+def test_the_home_directory_in_a_path_is_expanded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    """No shell has done so in a file or a unit of systemd. [S3]"""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, "~/kept/file")
+    assert read(get_settings(), variable) == str(tmp_path / "kept" / "file")
+
+
+def test_the_home_directory_is_expanded_in_the_arguments_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "settings.env").write_text(f"{DEPLOY}REDIS_PREFIX=file\n")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / f"{DEPLOY}ROLES_CLAIM").write_text("groups")
+    deploy = get_settings("~/settings.env", Path("~/secrets")).deploy
+    assert (deploy.redis_prefix, deploy.roles_claim) == ("file", "groups")
+    with pytest.raises(AuthenticationError, match=r"~nobody-of-this-name/\.env: .*home directory"):
+        get_settings("~nobody-of-this-name/.env")
+
+
+def test_a_byte_order_mark_does_not_hide_the_first_variable(tmp_path: Path) -> None:
+    """Some editors write one."""
+    file = tmp_path / "settings.env"
+    file.write_text(f"{DEPLOY}REDIS_PREFIX=file\n", encoding="utf-8-sig")
+    assert get_settings(env_file=file).deploy.redis_prefix == "file"
 
 
 # Files

@@ -8,14 +8,13 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
-from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
 from pywry_auth.providers.hooks import ProviderHooks
-from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, scope_list
+from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, require_client, scope_list
 
 if TYPE_CHECKING:
     from typing import Any
@@ -64,12 +63,7 @@ class OAuthProvider(ProviderHooks):
         **options: Unpack[ProviderKeywords],
     ) -> None:
         self.options = ProviderOptions(**options)
-        if not client_id:
-            raise AuthenticationError(
-                "CLIENT_ID is empty: set it to the client's identifier at the provider.",
-                error=ErrorCode.INVALID_CONFIGURATION,
-                provider=self.name,
-            )
+        require_client(client_id, client_secret, self.name)
         self.client_id = client_id
         self.scopes = scope_list(self.default_scopes if scopes is None else scopes)
         self.options.report(self.name, self.uses_openid)

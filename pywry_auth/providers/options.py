@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.plain_text import require_plain
+from pywry_auth.private_files import whole_path
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 
@@ -85,6 +87,9 @@ class ProviderOptions:
                 "set it to issuer or token_endpoint.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
+        require_plain(issuer=self.issuer, proxy_url=self.proxy_url)
+        for name in ("client_key_file", "ca_bundle"):
+            object.__setattr__(self, name, _file(name, getattr(self, name)))
 
     @classmethod
     def from_settings(cls, settings: OAuth2Settings) -> Self:
@@ -157,10 +162,42 @@ ENDPOINTS: Mapping[str, str] = {
 """The options that name an endpoint, each with its name in the metadata."""
 
 
+def require_client(client_id: str, client_secret: str, provider: str) -> None:
+    """Refuse a client that no provider can have issued.
+
+    Args:
+        client_id: The client's identifier.
+        client_secret: Its secret, or an empty text.
+        provider: The provider's name, for the error.
+
+    Raises:
+        AuthenticationError: The identifier is empty, or one of them was copied with blanks or control
+            characters; the text names the argument.
+    """
+    if not client_id:
+        raise AuthenticationError(
+            "CLIENT_ID is empty: set it to the client's identifier at the provider.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+            provider=provider,
+        )
+    require_plain(client_id=client_id, client_secret=client_secret)
+
+
 def scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
     """Return scopes as a tuple of words."""
     # A plain string is a sequence of characters, too, but its caller means a list of words.
-    return tuple(scopes.split() if isinstance(scopes, str) else scopes)
+    words = tuple(scopes.split() if isinstance(scopes, str) else scopes)
+    require_plain(scopes=" ".join(words))
+    return words
+
+
+def _file(name: str, path: str) -> str:
+    try:
+        return str(whole_path(path)) if path else ""
+    except ValueError as error:
+        raise AuthenticationError(
+            f"The argument {name} cannot be used: {error}.", error=ErrorCode.INVALID_CONFIGURATION
+        ) from None
 
 
 class ProviderKeywords(TypedDict, total=False):
