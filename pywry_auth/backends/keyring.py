@@ -5,7 +5,6 @@ It is for the programs of one user on one machine.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import TypeVar
 from pywry_auth.backend_names import KEYRING_SERVICE
 from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.file_locks import FileLocks
-from pywry_auth.backends.keyring_entries import ENTRY, Entries
+from pywry_auth.backends.keyring_entries import Entries
 from pywry_auth.backends.keyring_records import Records
 from pywry_auth.backends.keyring_vault import Keyring, ServiceVault, unusable
 from pywry_auth.backends.lease import LEASE, Lease, UnlimitedLease
@@ -40,8 +39,8 @@ class KeyringBackend(Backend):
 
     Args:
         service_name: The name under which the keyring keeps the entries; one for each application.
-        vault: The keyring. None selects the one that the ``keyring`` package finds. It is refused if it
-            stores plain text, unless it was chosen by name (``PYTHON_KEYRING_BACKEND``).
+        vault: The keyring. None selects the first recommended one that keeps entries. One that may store
+            plain text is only used if it was chosen by name (``PYTHON_KEYRING_BACKEND``).
         folder: The folder of the locks. By default, it is inside the user's folder for state.
         patience: Seconds to wait for the keyring, in which the user can respond to its prompt.
         clock: Unix time in seconds.
@@ -152,18 +151,10 @@ class KeyringBackend(Backend):
             raise unusable("it waits for the user's response to a prompt", "Answer the prompt") from None
 
     def _prove(self) -> None:
-        """Check, only once, that the keyring keeps an entry.
-
-        A keyring that is switched off accepts all entries and keeps none.
-        """
+        """Check, only once, that the keyring keeps an entry."""
         if self._proved:
             return
-        name, text = "probe", secrets.token_hex(ENTRY // 2)
-        self._vault.set(name, text)
-        kept = self._vault.get(name)
-        self._vault.delete(name)
-        if kept != text:
-            raise unusable("it does not keep new entries (is it switched off?)")
+        self._vault.prove()
         self._proved = True
 
 

@@ -5,15 +5,19 @@ Every fault of the keyring becomes one kind of error.
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from pywry_auth.backends.keyring_entries import ENTRY
 from pywry_auth.exceptions import StoreUnavailable
 
 try:
     import keyring
-    from keyring import core, errors
+    from keyring import backend, core, errors
+    from keyring.backends import fail, null
     from keyring.backends.chainer import ChainerBackend
 except ImportError as error:
     raise ImportError(
@@ -21,6 +25,8 @@ except ImportError as error:
         " PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite (a file that only you can read) or memory"
     ) from error
 
+_logger = logging.getLogger("pywry_auth.backends")
+_PROBE = "probe"  # cannot be the name of a record: those names are digests
 _INSTALL = "Install a working one (on Linux a Secret Service such as gnome-keyring)"
 
 
@@ -44,8 +50,8 @@ class ServiceVault:
 
     Args:
         service: The name of the service.
-        found: The keyring. None selects the one that the ``keyring`` package finds. A keyring that
-            stores plain text is refused, unless the user chose it by name.
+        found: The keyring. None selects, at the first use, the first recommended keyring that keeps entries
+            (see :func:`candidates`).
     """
 
     def __init__(self, service: str, found: Keyring | None) -> None:
@@ -65,24 +71,103 @@ class ServiceVault:
     def delete(self, name: str) -> None:
         """Remove an entry if it exists."""
         with _explained():
-            try:
-                self._keyring().delete_password(self._service, name)
-            except errors.PasswordDeleteError:
-                if self._keyring().get_password(self._service, name) is not None:
-                    raise
+            _delete(self._keyring(), self._service, name)
+
+    def prove(self) -> None:
+        """Check that the keyring keeps an entry.
+
+        A keyring that is switched off accepts all entries and keeps none.
+
+        Raises:
+            StoreUnavailable: It keeps none, or failed.
+        """
+        with _explained():
+            kept = _keeps(self._keyring(), self._service)
+        if not kept:
+            reason = "it does not keep new entries, because it is switched off or only looks entries up"
+            raise unusable(reason + _listed())
 
     def _keyring(self) -> Keyring:
         if self._found is None:
-            self._found = _found()
+            self._found = self._first()
         return self._found
 
+    def _first(self) -> Keyring:
+        """Return the first keyring that keeps entries."""
+        usable = candidates()
+        for found in usable[:-1]:
+            try:
+                if _keeps(found, self._service):
+                    return found
+            except (errors.InitError, errors.KeyringLocked):
+                raise  # its entries are there: another keyring would hide them
+            except Exception as error:  # noqa: BLE001 - from any plugin, and it may contain a secret
+                _logger.info("the keyring %s is not used: %s", _name(found), type(error).__name__)
+        if not usable:
+            raise errors.NoKeyringError
+        return usable[-1]  # its own faults are reported by its use
 
-def _found() -> Keyring:
-    found = keyring.get_keyring()
-    first = found.backends[0] if isinstance(found, ChainerBackend) and found.backends else found
-    if not core.recommended(first) and not core.load_env() and not core.load_config():
-        raise errors.NoKeyringError(found.name)  # for example keyrings.alt, which keeps plain text in a file
-    return found
+
+def candidates() -> list[Keyring]:
+    """Return the keyrings that may be used, the preferred one first.
+
+    A keyring that the user named (in ``PYTHON_KEYRING_BACKEND`` or in the configuration file of the
+    ``keyring`` package) is used whatever it is. Otherwise all recommended ones may be used: a keyring whose
+    priority is below 1 may keep plain text. Tokens that an earlier version stored there are not read.
+
+    Raises:
+        StoreUnavailable: The keyring that the user named cannot be loaded.
+    """
+    try:
+        found = keyring.get_keyring()
+        named = core.load_env() or core.load_config()
+    except (ImportError, AttributeError, ValueError, RuntimeError) as error:
+        reason = (
+            f"the one that PYTHON_KEYRING_BACKEND or keyringrc.cfg names is missing ({type(error).__name__})"
+        )
+        raise unusable(reason, "Correct the name") from None
+    if named is not None and not isinstance(found, ChainerBackend):
+        return [found]
+    every = sorted(backend.get_all_keyring(), key=lambda each: float(each.priority), reverse=True)
+    if found not in every:
+        every = [found]  # the program chose it
+    single = [each for each in every if not isinstance(each, ChainerBackend)]
+    usable = [each for each in single if core.recommended(each)]
+    left = ", ".join(_name(each) for each in single if each not in usable and each.priority > 0)
+    if usable and left:
+        _logger.info("tokens are neither kept in %s nor read from it: it may keep plain text", left)
+    return list(usable)
+
+
+def _keeps(found: Keyring, service: str) -> bool:
+    """Return whether a keyring returns an entry that was written to it."""
+    text = secrets.token_hex(ENTRY // 2)
+    try:
+        found.set_password(service, _PROBE, text)
+    except NotImplementedError:
+        return False  # it only looks entries up, for example for package indexes
+    kept = found.get_password(service, _PROBE)
+    _delete(found, service, _PROBE)
+    return kept == text
+
+
+def _delete(found: Keyring, service: str, name: str) -> None:
+    try:
+        found.delete_password(service, name)
+    except errors.PasswordDeleteError:
+        if found.get_password(service, name) is not None:
+            raise
+
+
+def _name(found: object) -> str:
+    return f"{type(found).__module__}.{type(found).__qualname__}"
+
+
+def _listed() -> str:
+    """Return the installed keyrings as the end of a sentence."""
+    without = (ChainerBackend, fail.Keyring, null.Keyring)
+    names = [_name(each) for each in backend.get_all_keyring() if not isinstance(each, without)]
+    return f"; installed: {', '.join(sorted(names))}" if names else ""
 
 
 @contextmanager
@@ -92,7 +177,7 @@ def _explained() -> Iterator[None]:
     except StoreUnavailable:
         raise
     except errors.NoKeyringError as error:
-        raise unusable("no secure keyring was found") from error
+        raise unusable(f"no secure keyring was found{_listed()}") from error
     except (errors.InitError, errors.KeyringLocked) as error:
         raise unusable("it is locked, and the user did not unlock it", "Unlock it") from error
     except Exception as error:  # noqa: BLE001 - from any system, and it may contain a secret

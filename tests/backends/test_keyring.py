@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -11,10 +12,12 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import keyring as keyring_package
 import pytest
+from keyring import backend as keyring_backend
 from keyring.errors import InitError, KeyringError, KeyringLocked, NoKeyringError
 
 from pywry_auth.backends.base import Terms
@@ -291,6 +294,106 @@ def test_a_plain_text_keyring_is_never_chosen_automatically(
     assert vault.entries == {}
 
 
+class _OnlyLooksUp(WindowsKeyring):
+    """A keyring of a plugin for package indexes."""
+
+    priority = 9
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise NotImplementedError
+
+
+class _Broken(_OnlyLooksUp):
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise OSError("canary")
+
+
+class _Off(SwitchedOffKeyring):
+    priority = 8
+
+
+class _Locked(_OnlyLooksUp):
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise KeyringLocked("canary")
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """A function that installs keyrings; the ``keyring`` package prefers the first."""
+
+    def install(*vaults: object) -> None:
+        monkeypatch.setattr(keyring_backend, "get_all_keyring", lambda: list(vaults))
+        monkeypatch.setattr(keyring_package, "get_keyring", lambda: vaults[0])
+
+    return install
+
+
+@pytest.mark.parametrize("useless", [[_OnlyLooksUp], [_Broken], [_Off], [_Broken, _OnlyLooksUp, _Off]])
+def test_the_first_recommended_keyring_that_keeps_entries_is_used(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture, useless: list[type[WindowsKeyring]]
+) -> None:
+    """It is chosen in the same way for reading. The log says once which one is not. [S6]"""
+    caplog.set_level(logging.INFO, "pywry_auth")
+    vault, second, plain = _Recommended(), _Recommended(), _PlainText()
+    before = [kind() for kind in useless]
+    install(*before, vault, second, plain)
+    backend = KeyringBackend("desk", folder=tmp_path)
+    backend.probe()
+    assert backend.put("k:1", b"v")
+    assert KeyringBackend("desk", folder=tmp_path).get("k:1") == b"v"
+    assert vault.entries
+    assert second.entries == plain.entries == {}
+    assert all(each.entries == {} for each in before)
+    for _ in range(2):
+        caplog.clear()
+        assert backend.get("k:1") == b"v"
+        assert caplog.text == ""
+    KeyringBackend("desk", folder=tmp_path).get("k:1")
+    assert caplog.text.count("_PlainText nor read from it") == 1
+    assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("useless", [_OnlyLooksUp, _Off])
+def test_a_plain_text_keyring_does_not_replace_one_that_keeps_nothing(
+    install: Install, tmp_path: Path, useless: type[WindowsKeyring]
+) -> None:
+    """The error names the keyrings that were found, and what to do. [S6, N5]"""
+    plain = _PlainText()
+    install(useless(), plain)
+    backend = KeyringBackend("desk", folder=tmp_path)
+    assert backend.get("k:1") is None
+    for act in (backend.probe, lambda: backend.put("k:1", b"v")):
+        with pytest.raises(
+            StoreUnavailable, match=f"does not keep new entries.*_PlainText.*{CHOICES}"
+        ) as caught:
+            act()
+        assert useless.__name__ in str(caught.value)
+    assert plain.entries == {}
+
+
+def test_a_locked_keyring_is_not_passed_over(install: Install, tmp_path: Path) -> None:
+    """The tokens in it would be hidden by those in another one."""
+    other = _Recommended()
+    install(_Locked(), other)
+    with pytest.raises(StoreUnavailable, match="it is locked"):
+        KeyringBackend("desk", folder=tmp_path).get("k:1")
+    assert other.entries == {}
+
+
+def test_the_choice_of_the_keyring_package_is_not_changed(install: Install, tmp_path: Path) -> None:
+    """Other parts of the program use it too."""
+    first: object = _OnlyLooksUp()
+    install(first, _Recommended())
+    KeyringBackend("desk", folder=tmp_path).put("k:1", b"v")
+    assert keyring_package.get_keyring() is first
+
+
 _ALONE = """
 from keyring.backend import KeyringBackend
 class Plain(KeyringBackend):
@@ -354,7 +457,11 @@ def test_a_keyring_switched_off_by_the_environment_or_a_file_is_detected(tmp_pat
 
 
 def test_a_keyring_that_does_not_exist_is_unavailable(tmp_path: Path) -> None:
-    assert "ModuleNotFoundError" in _probe(tmp_path, PYTHON_KEYRING_BACKEND="nowhere.Keyring")
+    """The error names the variable. [N5]"""
+    for name in ("nowhere.Keyring", "keyring.backends.null.Nothing", "nothing"):
+        told = _probe(tmp_path, PYTHON_KEYRING_BACKEND=name)
+        assert "PYTHON_KEYRING_BACKEND" in told
+        assert "Correct the name" in told
 
 
 _PLAIN = """
@@ -375,6 +482,13 @@ def test_a_plain_text_keyring_chosen_by_name_is_used(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text(_PLAIN)
     chosen = {"PYTHONPATH": str(tmp_path), "PYTHON_KEYRING_BACKEND": "plain.Keyring"}
     assert _probe(tmp_path, **chosen) == ""
+    (tmp_path / "python_keyring").mkdir()
+    (tmp_path / "python_keyring" / "keyringrc.cfg").write_text("[backend]\ndefault-keyring=plain.Keyring\n")
+    assert _probe(tmp_path, PYTHONPATH=str(tmp_path)) == ""
+    chain = "keyring.backends.chainer.ChainerBackend"
+    assert "no secure keyring was found" in _probe(
+        tmp_path, PYTHONPATH=str(tmp_path), PYTHON_KEYRING_BACKEND=chain
+    )
 
 
 def test_the_same_service_name_gives_the_same_backend() -> None:
