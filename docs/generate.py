@@ -25,6 +25,10 @@ them when the application starts.
 - An empty variable counts as unset.
 - An invalid value is an error that names the variable, the problem and an example. All problems are reported
   in one error.
+- White space around a value and a line break at its end are removed. A line break or another control
+  character inside is an error. Quotes count as a part of the value, and are reported: `docker --env-file`
+  does not remove them.
+- `~` and `~user` at the beginning of a path are expanded. A path that is still relative is an error.
 - A misspelled variable causes a warning that suggests the right name.
 - Lists are separated by commas, scopes by spaces. A list that contains only blanks or commas is an error.
 

@@ -53,7 +53,7 @@ def whole_path(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"the path {fault}")
     expanded = _expanded(text)
     if text.startswith("~") and (expanded == text or not os.path.isabs(expanded)):
-        raise ValueError("the path begins with the home directory (~) of a user without one; write it whole")
+        raise ValueError("the path begins with ~, and the home directory is not known; write the whole path")
     return Path(expanded).absolute()
 
 

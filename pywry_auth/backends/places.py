@@ -15,8 +15,8 @@ NAME_ANOTHER = (
     if sys.platform != "win32"
     else "Make the folder of LOCALAPPDATA writable"
 ) + (
-    ", or PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite and PYWRY_DEPLOY__SQLITE_PATH to the whole path of a file"
-    " there (in code, path=)"
+    ", or keep tokens in a file (PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite) and write its whole path to"
+    " PYWRY_DEPLOY__SQLITE_PATH (in code, path=)"
 )
 """How to name another place, without the full stop."""
 

@@ -21,6 +21,7 @@ from pywry_auth.cli.output import describe, show
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.browser import has_browser, open_browser
+from pywry_auth.private_files import cause_of
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider
 
@@ -69,7 +70,7 @@ def _web() -> None:
         suppress(KeyboardInterrupt),  # how the user ends the demo
         _hearing_signals() as wait_for_signal,
         socket.create_server((_LOOPBACK, 0), backlog=128) as listening,
-        TemporaryDirectory(prefix="pywry-auth-demo-") as folder,
+        _temporary_folder() as folder,
     ):
         site = f"http://{_LOOPBACK}:{listening.getsockname()[1]}"
         secret = secrets.token_urlsafe(32)
@@ -104,6 +105,17 @@ def _require_gunicorn() -> None:
             "The demo needs an additional package: pip install 'pywry-auth[deploy]'",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
+
+
+def _temporary_folder() -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix="pywry-auth-demo-")
+    except OSError as error:
+        raise AuthenticationError(
+            f"There is no usable folder for temporary files: {cause_of(error)}. Set TMPDIR to a folder that"
+            " you can write.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        ) from None
 
 
 def _environment(issuer: str, client: Client, folder: str) -> dict[str, str]:

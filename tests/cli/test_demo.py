@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from pywry_auth.cli.main import main
 from tests.cli.program import COMMAND, started
 from tests.person import Person
 
@@ -49,3 +51,16 @@ def test_a_cancelled_sign_in_is_reported() -> None:
     assert (status, out) == (1, "")
     assert "access_denied" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_a_missing_folder_for_temporary_files_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error names the variable. [S11]"""
+
+    def missing() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", missing)
+    assert main(["demo"]) == 1
+    assert "Set TMPDIR" in capsys.readouterr().err
