@@ -10,11 +10,38 @@ from collections.abc import Mapping
 from pywry_auth.testing.identity_provider.quirks import Quirks
 
 PRESETS: Mapping[str, Quirks] = {
-    # An application without an API scope gets an ID token only:
+    # A refresh returns no refresh token, there is no UserInfo endpoint, and email_verified may be a string:
+    # https://developer.apple.com/documentation/signinwithapplerestapi/tokenresponse
+    "apple": Quirks(
+        no_refresh_rotation=True,
+        no_userinfo=True,
+        no_end_session=True,
+        email_verified="string",
+    ),
+    # The issuer ends with a slash:
+    # https://support.auth0.com/center/s/article/how-to-enable-the-oidc-logout-url-in-discovery-endpoint
+    "auth0": Quirks(issuer_path="/"),
+    # An application without an API scope gets an ID token only, and expires_in is a string:
     # https://learn.microsoft.com/azure/active-directory-b2c/access-tokens
-    "azure-b2c": Quirks(issuer_path="/tenant/v2.0/", access_token_scope="api://local/read"),
+    # https://learn.microsoft.com/azure/active-directory-b2c/openid-connect
+    "azure-b2c": Quirks(
+        issuer_path="/tenant/v2.0/", access_token_scope="api://local/read", expires_in_string=True
+    ),
+    # UserInfo has email_verified as a string:
+    # https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html
+    "cognito": Quirks(email_verified="string", no_iss_parameter=True),
+    # The issuer has another host than its document; here it has another path:
+    # https://learn.microsoft.com/entra/external-id/customers/overview-customers-ciam
+    "entra-external-id": Quirks(issuer_path="/tenant/v2.0"),
+    # No sign-out page is documented: https://docs.gitlab.com/integration/openid_connect_provider/
+    "gitlab": Quirks(no_end_session=True),
     # The documented ID token has no nonce:
     # https://learn.microsoft.com/linkedin/consumer/integrations/self-serve/sign-in-with-linkedin-v2
     "linkedin": Quirks(no_nonce=True),
+    # A client assertion is for the URL of the token endpoint:
+    # https://developer.okta.com/docs/guides/build-self-signed-jwt/java/main/
+    "okta": Quirks(assertion_audience="token_endpoint"),
+    # The document has neither PKCE nor these endpoints: https://slack.com/.well-known/openid-configuration
+    "slack": Quirks(no_pkce=True, no_revocation=True, no_end_session=True, no_iss_parameter=True),
 }
 """The quirks by the name of a provider."""
