@@ -33,7 +33,6 @@ from tests.providers.imitations.openid import HABITS, Habits, OpenIDImitation, h
 from tests.providers.site import come_back
 
 Start = Callable[..., OpenIDImitation]
-_ADDRESSES = ("ISSUER", "_URL")
 
 
 @pytest.fixture
@@ -41,14 +40,14 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Start an imitation, and set a guide's variables so that they lead there."""
     with ExitStack() as stack:
 
-        def started(name: str, habits: Habits | None = None, **more: str) -> OpenIDImitation:
-            settings = exported(blocks(_guide(name), "sh")[0], LOCAL_ISSUER) | more
+        def started(name: str, habits: Habits | None = None, block: int = 0, **more: str) -> OpenIDImitation:
+            settings = exported(blocks(_guide(name), "sh")[block], LOCAL_ISSUER) | more
             client_id = settings["PYWRY_OAUTH2__CLIENT_ID"]
             idp = stack.enter_context(OpenIDImitation(habits or HABITS[name], client_id))
             for variable in [variable for variable in os.environ if variable.startswith("PYWRY_")]:
                 monkeypatch.delenv(variable)
             for variable, value in settings.items():
-                address = variable.startswith("PYWRY_OAUTH2__") and variable.endswith(_ADDRESSES)
+                address = variable.startswith("PYWRY_OAUTH2__") and variable.endswith("_URL")
                 monkeypatch.setenv(variable, here(value, idp.url) if address else value)
             return idp
 
@@ -222,6 +221,13 @@ def test_apples_secret_is_written_by_the_command_of_the_guide(start: Start, tmp_
     _program()
     (sent,) = idp.requests(idp.path["token"])
     assert sent.form["client_secret"] == run.stdout.strip()
+
+
+def test_cognito_redirects_a_program_to_localhost(start: Start) -> None:
+    idp = start("cognito", PYWRY_OAUTH2__REDIRECT_HOST="localhost")
+    assert _program().user_id == "alice-1"
+    (asked,) = idp.requests(idp.path["authorize"])
+    assert "redirect_uri=http%3A%2F%2Flocalhost%3A" in asked.target
 
 
 def test_gitlabs_id_token_does_not_replace_its_userinfo(start: Start) -> None:
