@@ -29,7 +29,7 @@ from pywry_auth.state.tokens import TokenStore
 from tests.deploy.web import SITE, Browser
 from tests.documents import DOCS, LOCAL_ISSUER, blocks, exported
 from tests.person import Person
-from tests.providers.imitations.openid import HABITS, Habits, OpenIDImitation, here
+from tests.providers.imitations.openid import B2C, HABITS, Habits, OpenIDImitation, here
 from tests.providers.site import come_back
 
 Start = Callable[..., OpenIDImitation]
@@ -109,6 +109,7 @@ def test_a_program_signs_in_with_the_settings_of_a_guide(name: str, start: Start
         ("gitlab", "42", ["viewer", "editor", "admin"]),
         ("slack", "alice-1", ["viewer", "editor"]),
         ("discord", "80351110224678912", ["viewer", "admin"]),
+        ("entra-external-id", "alice-1", ["viewer"]),
         ("apple", "000544.alice.1321", ["viewer"]),
     ],
 )
@@ -124,6 +125,7 @@ def test_a_site_gives_the_roles_of_a_guide(name: str, user: str, roles: list[str
         ("okta", "/v1/logout", ("post_logout_redirect_uri", f"{SITE}/")),
         ("keycloak", "/logout", ("post_logout_redirect_uri", f"{SITE}/")),
         ("cognito", "/logout", ("logout_uri", "https://app.example.com/")),
+        ("entra-external-id", "/logout", ("post_logout_redirect_uri", f"{SITE}/")),
     ],
 )
 def test_a_site_signs_out_at_the_provider_as_a_guide_says(
@@ -221,6 +223,45 @@ def test_apples_secret_is_written_by_the_command_of_the_guide(start: Start, tmp_
     _program()
     (sent,) = idp.requests(idp.path["token"])
     assert sent.form["client_secret"] == run.stdout.strip()
+
+
+def test_the_document_of_an_external_tenant_needs_both_addresses(start: Start) -> None:
+    idp = start("entra-external-id")
+    assert _program().tokens.issuer == idp.habits.issuer
+    start("entra-external-id", PYWRY_OAUTH2__ISSUER="")
+    with pytest.raises(AuthenticationError, match="set ISSUER"):
+        _program()
+
+
+def test_azure_b2c_signs_in_with_the_second_block_of_its_guide(start: Start) -> None:
+    start("entra-external-id", B2C, 1)
+    assert _program().user_info["name"] == "Alice Example"
+    assert _signed_in() == ("alice-1", ["viewer"])
+
+
+def test_azure_b2c_sends_no_access_token_without_a_scope_for_one(start: Start) -> None:
+    start("entra-external-id", B2C, 1, PYWRY_OAUTH2__SCOPES="openid offline_access")
+    with pytest.raises(AuthenticationError, match="access_token"):
+        _program()
+
+
+def test_okta_gets_assertions_for_its_token_endpoint(start: Start, tmp_path: Path) -> None:
+    key = ECKey.generate_key("P-256")
+    path = tmp_path / "okta.pem"
+    path.write_bytes(key.as_pem(private=True))
+    path.chmod(0o600)
+    idp = start(
+        "okta",
+        dataclasses.replace(HABITS["okta"], secret=("private_key_jwt",)),
+        PYWRY_OAUTH2__CLIENT_SECRET="",
+        PYWRY_OAUTH2__CLIENT_KEY_FILE=str(path),
+        PYWRY_OAUTH2__CLIENT_ASSERTION_AUDIENCE="token_endpoint",
+    )
+    _program()
+    (sent,) = idp.requests(idp.path["token"])
+    assertion = jwt.decode(sent.form["client_assertion"], key)
+    assert assertion.claims["aud"] == f"{idp.url}/token"
+    assert assertion.claims["sub"] == idp.client_id
 
 
 def test_cognito_redirects_a_program_to_localhost(start: Start) -> None:

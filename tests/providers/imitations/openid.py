@@ -53,6 +53,7 @@ class Habits:
 
 _SLACK = {"https://slack.com/team_id": "T0123ABCD", "https://slack.com/user_id": "alice-1"}
 _STANDARD = frozenset({"openid", "profile", "email"})
+_B2C_CLIENT = "90c0fe63-bcf2-44d5-8fb7-b8bbc0b29dc6"
 
 HABITS = {
     "auth0": Habits(
@@ -104,6 +105,13 @@ HABITS = {
             "revoke": "/api/oauth2/token/revoke",
         },
     ),
+    "entra-external-id": Habits(
+        issuer=f"https://{GUID}.ciamlogin.com/{GUID}/v2.0",
+        document=f"/{GUID}/v2.0/.well-known/openid-configuration",
+        metadata={"end_session_endpoint": "/logout"},
+        profile=_ALICE | {"email": "alice@example.com"},
+        claims=_ALICE | {"email": "alice@example.com", "tid": GUID},
+    ),
     "apple": Habits(
         scopes=frozenset({"openid"}),
         profile=None,
@@ -112,6 +120,18 @@ HABITS = {
         token={"token_type": "bearer", "expires_in": 3600, "refresh_token": ""},
     ),
 }
+
+# Without a scope of an API, there is only an ID token.
+B2C = Habits(
+    issuer=f"https://example.b2clogin.com/{GUID}/v2.0/",
+    document="/example.onmicrosoft.com/B2C_1_signin/v2.0/.well-known/openid-configuration",
+    metadata={"end_session_endpoint": "/logout"},
+    scopes=frozenset({"openid", "offline_access", _B2C_CLIENT}),
+    profile=None,
+    claims=_ALICE | {"emails": ["alice@example.com"], "acr": "b2c_1_signin"},
+    api_scope=_B2C_CLIENT,
+    token={"expires_in": "3600", "not_before": "1442340812", "refresh_token": ""},
+)
 
 
 class OpenIDImitation(Imitation):

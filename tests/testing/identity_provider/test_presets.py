@@ -25,6 +25,7 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
     "auth0": {},
     "cognito": {},
     "gitlab": {},
+    "okta": {"CLIENT_ASSERTION_AUDIENCE": "token_endpoint"},
     "slack": {"USE_PKCE": "false", "USERINFO_FROM_ID_TOKEN": "true"},
 }
 """The settings that each preset needs besides the issuer."""
@@ -55,7 +56,7 @@ def sign_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SignIn:
 
 @pytest.mark.parametrize("name", _SETTINGS)
 def test_a_program_signs_in_at_a_preset(name: str, sign_in: SignIn, tmp_path: Path) -> None:
-    settings = dict(_SETTINGS[name])
+    settings = dict(_SETTINGS[name]) | (_key_settings(tmp_path) if name == "okta" else {})
     with IdentityProvider(clients=[*DEFAULT_CLIENTS, _keyed(tmp_path)], quirks=PRESETS[name]) as provider:
         result = sign_in(provider, **settings)
         assert result.user_info["name"] == "Alice Example"
@@ -73,6 +74,20 @@ def test_a_preset_for_okta_refuses_an_assertion_for_the_issuer(sign_in: SignIn, 
         with pytest.raises(AuthenticationError) as refused:
             sign_in(provider, **_key_settings(tmp_path))
         assert refused.value.error == "invalid_client"
+
+
+@pytest.mark.parametrize(
+    ("name", "scopes"),
+    [("entra-external-id", "openid profile"), ("azure-b2c", "openid profile api://local/read")],
+)
+def test_an_issuer_apart_from_its_document_needs_both_addresses(
+    name: str, scopes: str, sign_in: SignIn
+) -> None:
+    with IdentityProvider(quirks=PRESETS[name]) as provider:
+        apart = {"ISSUER_URL": "", "ISSUER": provider.issuer, "DISCOVERY_URL": provider.discovery_url}
+        result = sign_in(provider, **apart, SCOPES=scopes)
+        assert result.tokens.issuer == provider.issuer
+        assert result.user_info["name"] == "Alice Example"
 
 
 def _key_settings(folder: Path) -> dict[str, str]:
