@@ -32,6 +32,8 @@ _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
 _DEPLOYMENT = DOCS / "deployment.md"
+_FOR_PROGRAMS = {"linkedin"}
+_FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
 _SITE = "http://127.0.0.1:5000"
 _GUID = "11111111-2222-3333-4444-555555555555"
@@ -133,12 +135,12 @@ def test_the_settings_of_a_guide_create_its_provider(guide: Path, monkeypatch: p
         monkeypatch.setenv(name, _GUID if name.endswith("TENANT_ID") else value)
     settings = get_settings()
     assert settings.oauth2 is not None
-    assert settings.deploy.auth_enabled
+    assert settings.deploy.auth_enabled is (guide in _FOR_SITES)
     assert settings.oauth2.provider in ({guide.stem} & _KINDS or {"oidc", "custom"})
     assert create_provider_from_settings(settings.oauth2).client_id
 
 
-@pytest.mark.parametrize("guide", _GUIDES, ids=_name)
+@pytest.mark.parametrize("guide", _FOR_SITES, ids=_name)
 def test_the_code_of_a_guide_is_a_site_with_sign_in(guide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_settings(monkeypatch)
     (code,) = blocks(guide, "python")

@@ -245,6 +245,25 @@ def test_azure_b2c_sends_no_access_token_without_a_scope_for_one(start: Start) -
         _program()
 
 
+def test_linkedin_has_no_nonce(start: Start) -> None:
+    idp = start("linkedin")
+    assert _program().user_info["name"] == "Alice Example"
+    (asked,) = idp.requests(idp.path["authorize"])
+    assert "nonce" not in asked.target
+    assert "code_challenge" in asked.target
+    start("linkedin", PYWRY_OAUTH2__USE_NONCE="true")
+    with pytest.raises(AuthenticationError, match="nonce"):
+        _program()
+
+
+def test_linkedins_code_signs_in_from_a_program(start: Start) -> None:
+    idp = start("linkedin", PYWRY_OAUTH2__CLIENT_ID="...")
+    names, person = _names("linkedin", idp), Person()
+    with closing(names["app"]) as app:
+        result = app.login(names["linkedin"], show_window=person.open, close_window=person.close)
+    assert result.user_id == "alice-1"
+
+
 def test_okta_gets_assertions_for_its_token_endpoint(start: Start, tmp_path: Path) -> None:
     key = ECKey.generate_key("P-256")
     path = tmp_path / "okta.pem"

@@ -112,6 +112,15 @@ HABITS = {
         profile=_ALICE | {"email": "alice@example.com"},
         claims=_ALICE | {"email": "alice@example.com", "tid": GUID},
     ),
+    "linkedin": Habits(
+        issuer="/oauth",
+        metadata={"authorization_endpoint": "/oauth/v2/authorization"},
+        scopes=_STANDARD,
+        nonce=False,
+        secret=("client_secret_post",),
+        token={"expires_in": 5184000},
+        paths={"authorize": "/oauth/native-pkce/authorization"},
+    ),
     "apple": Habits(
         scopes=frozenset({"openid"}),
         profile=None,
