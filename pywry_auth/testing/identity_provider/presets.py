@@ -30,8 +30,8 @@ PRESETS: Mapping[str, Quirks] = {
     # UserInfo has email_verified as a string:
     # https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html
     "cognito": Quirks(email_verified="string", no_iss_parameter=True),
-    # The issuer has another host than its document; here it has another path:
-    # https://learn.microsoft.com/entra/external-id/customers/overview-customers-ciam
+    # Microsoft's page on tokens of external tenants names an issuer with another host than its document. Here
+    # the issuer has another path.
     "entra-external-id": Quirks(issuer_path="/tenant/v2.0"),
     # No sign-out page is documented: https://docs.gitlab.com/integration/openid_connect_provider/
     "gitlab": Quirks(no_end_session=True),
@@ -39,7 +39,7 @@ PRESETS: Mapping[str, Quirks] = {
     # https://learn.microsoft.com/linkedin/consumer/integrations/self-serve/sign-in-with-linkedin-v2
     "linkedin": Quirks(no_nonce=True),
     # A client assertion is for the URL of the token endpoint:
-    # https://developer.okta.com/docs/guides/build-self-signed-jwt/java/main/
+    # https://developer.okta.com/docs/guides/implement-oauth-for-okta-serviceapp/main/
     "okta": Quirks(assertion_audience="token_endpoint"),
     # The document has neither PKCE nor these endpoints: https://slack.com/.well-known/openid-configuration
     "slack": Quirks(no_pkce=True, no_revocation=True, no_end_session=True, no_iss_parameter=True),
