@@ -127,7 +127,8 @@ def discover(
         AuthenticationError: The issuer did not answer, or the document belongs to another issuer.
     """
     setting = "DISCOVERY_URL" if discovery_url else "ISSUER_URL"
-    url = document_address(require_endpoint(discovery_url or issuer_url, setting))
+    configured = require_endpoint(discovery_url or issuer_url, setting)
+    url = configured if discovery_url else document_address(configured)
     answer = session.call("GET", url)
     document = _document(answer, setting)
     network = network_of(answer.peer) if answer.peer else network_of_host(urlsplit(url).hostname or "")
@@ -139,10 +140,8 @@ def discover(
 
 
 def _document(answer: ProviderAnswer, setting: str) -> Mapping[str, Any]:
-    hint = (
-        f"a discovery document (check {setting}: it must be the issuer with its whole path, or the address "
-        "of the document)"
-    )
+    issuer = "" if setting == "DISCOVERY_URL" else "the issuer with its whole path, or "
+    hint = f"a discovery document (check {setting}: it must be {issuer}the address of the document)"
     if answer.status != 200:
         raise answer.fault(hint)
     try:

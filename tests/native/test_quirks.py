@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from pywry_auth import AuthFlowResult, GenericOIDCProvider, MemoryTokenStore, PyWry
+from pywry_auth import AuthFlowResult, GenericOIDCProvider, MemoryTokenStore, PyWry, TokenStore
 from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.testing import IdentityProvider
 from pywry_auth.testing.identity_provider.quirks import parse_quirks
@@ -25,13 +27,35 @@ HANDLED = [
     "clock-offset=-30 userinfo-jwt",
     "foreign-keys email-verified=string",
     "email-verified=absent strict-accept",
-    "block-user-agent=curl revocation-status=503",
+    "block-user-agent=curl revocation-status=204",
+    "null-members duplicate-keys null-key-members",
+    "compress=gzip userinfo-jwt strict-accept",
+    "compress=deflate no-refresh-rotation",
+    "content-encoding=utf-8 lists-as-strings bad-endpoint=end_session_endpoint",
+    "large-id-token=700000",
 ]
-"""Quirks with which a login and a refresh succeed."""
+"""Quirks with which a login, a refresh and a logout succeed."""
+
+SETTINGS = {
+    "no-nonce": {"use_nonce": False},
+    "discovery-path=/elsewhere/metadata": {
+        "issuer_url": "",
+        "discovery_url": "{url}/elsewhere/metadata",
+        "issuer": "{url}",
+    },
+    "issuer-path=/tenant/v2.0/": {"issuer_url": "{url}", "issuer": "{url}/tenant/v2.0/"},
+    "access-token-scope=api://orders": {"scopes": ["openid", "email", "profile", "api://orders"]},
+}
+"""Quirks that need options of the provider, with these options."""
 
 REFUSED = {
     "no-discovery": "invalid_response",
     "discovery-redirect=https://id.example.com/x": "invalid_response",
+    "discovery-path=/elsewhere/metadata": "invalid_response",
+    "issuer-path=/tenant": "invalid_response",
+    "bad-endpoint=token_endpoint": "invalid_response",
+    "no-access-token": "invalid_response",
+    "large-id-token=1100000": "invalid_response",
     "no-id-token": "invalid_id_token",
     "no-nonce": "invalid_id_token",
     "clock-offset=-7200": "invalid_id_token",
@@ -49,22 +73,40 @@ REFRESH_REFUSED = {
 }
 """Quirks with which a login succeeds and a refresh does not, and the error's code."""
 
+REFUSALS = [
+    "refresh-error=invalid_grant",
+    "refresh-error=consent_required",
+    "refresh-error=unauthorized_client refresh-status=403",
+    "refresh-body=slack refresh-status=200",
+    "refresh-body=twitch",
+    "refresh-body=zoom",
+    "refresh-body=html refresh-status=403",
+    "refresh-nonce=other",
+]
+"""Forms of a refusal after which a login asks the user."""
+
 
 @contextmanager
-def _provider(words: str) -> Iterator[GenericOIDCProvider]:
+def _provider(words: str, **options: Any) -> Iterator[GenericOIDCProvider]:
     quirks = parse_quirks(words.split())
     with ExitStack() as open_parts:
         idp = open_parts.enter_context(IdentityProvider(signing_algorithm="ES256", quirks=quirks))
-        provider = GenericOIDCProvider("pywry-demo", issuer_url=idp.issuer)
+        filled: dict[str, Any] = {
+            name: value.format(url=idp.url) if isinstance(value, str) else value
+            for name, value in options.items()
+        }
+        provider = GenericOIDCProvider("pywry-demo", **({"issuer_url": idp.issuer} | filled))
         open_parts.callback(provider.close)
         yield provider
 
 
-def _login(app: PyWry, provider: GenericOIDCProvider) -> AuthFlowResult:
-    person = Person()
+def _login(
+    app: PyWry, provider: GenericOIDCProvider, store: TokenStore | None = None, person: Person | None = None
+) -> AuthFlowResult:
+    person = person or Person()
     return app.login(
         provider,
-        token_store=MemoryTokenStore(),
+        token_store=store or MemoryTokenStore(),
         show_window=person.open,
         close_window=person.close,
         notify=lambda _: None,
@@ -72,16 +114,16 @@ def _login(app: PyWry, provider: GenericOIDCProvider) -> AuthFlowResult:
     )
 
 
-@pytest.mark.parametrize("words", HANDLED)
-def test_a_login_and_a_refresh_succeed(words: str) -> None:
-    with _provider(words) as provider:
+@pytest.mark.parametrize(("words", "options"), [*((words, {}) for words in HANDLED), *SETTINGS.items()])
+def test_a_login_and_a_refresh_succeed(words: str, options: dict[str, Any]) -> None:
+    with _provider(words, **options) as provider:
         app = PyWry()
         result = _login(app, provider)
         assert result.user_id == "user-alice"
         assert result.user_info["email"] == "alice@example.com"
         assert app.session_manager is not None
         assert app.session_manager.refresh().access_token != result.tokens.access_token
-        app.close()
+        assert app.logout() is ("no-revocation" not in words)
 
 
 @pytest.mark.parametrize(("words", "code"), REFUSED.items(), ids=REFUSED)
@@ -101,3 +143,17 @@ def test_a_refresh_is_refused_with_a_code(words: str, code: str) -> None:
             app.session_manager.refresh()
         app.close()
     assert refused.value.error == code
+
+
+@pytest.mark.parametrize("words", REFUSALS)
+def test_after_any_refusal_a_login_asks_the_user(words: str) -> None:
+    with _provider(words) as provider:
+        store, again = MemoryTokenStore(), Person()
+        app = PyWry()
+        tokens = _login(app, provider, store).tokens
+        app.close()
+        store.save("user-alice", replace(tokens, issued_at=tokens.issued_at - 7200, grant=None))
+        app = PyWry()
+        assert _login(app, provider, store, again).user_id == "user-alice"
+        app.close()
+    assert again.url
