@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from keyring.backends.SecretService import Keyring
 
 from pywry_auth.app import PyWry
 from pywry_auth.backends.base import Backend
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import OAuth2Settings, PyWrySettings
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenExpiredError
 from pywry_auth.flow.revocation import issued_by, retry_revocations
@@ -28,12 +31,16 @@ from pywry_auth.state.token_stores import (
     get_token_store,
 )
 from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.faulty_backend import FaultyBackend
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.threads import together
 from tests.cli.program import scheduled
 from tests.peers.redis_server import RedisServer
 from tests.peers.secret_service import SecretService
 from tests.person import Person
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _CLIENT_ID = DEFAULT_CLIENTS[0].client_id
 _USER = "user-alice"
@@ -336,6 +343,66 @@ def test_a_logout_that_the_store_interrupted_is_finished_by_a_later_process(
         context.setattr(desk.store, "remove", fail)
         with pytest.raises(StoreUnavailable):
             desk.app().logout()
+    assert desk.app().is_authenticated
+    assert desk.app().logout() is True
+    assert desk.store.list_keys() == []
+
+
+def test_a_sign_in_during_the_revocation_of_a_logout_stays(desk: Desk) -> None:
+    """The logout removes the tokens first, and then waits for the provider."""
+    _sign_in(desk.app())
+    signed_in: list[str] = []
+
+    def during(app: WSGIApplication) -> WSGIApplication:
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            if environ["PATH_INFO"] == "/revoke" and not signed_in:
+                signed_in.append(_sign_in(desk.app()))
+            return app(environ, start_response)
+
+        return answer
+
+    desk.idp.wrap(during)
+    assert desk.app().logout() is True
+    later = desk.app()
+    assert later.is_authenticated
+    assert later.user_info is not None
+    assert later.user_info["email"] == "alice@example.com"
+    assert later.get_access_token() == signed_in[0]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("The store does not answer."), KeyboardInterrupt()])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_wherever_a_login_is_interrupted_a_later_process_can_end_it(
+    desk: Desk, error: BaseException, moment: str
+) -> None:
+    """Tokens in the store always have a user that ``logout`` finds."""
+    for number in itertools.count():
+        backend = FaultyBackend(MemoryBackend())
+        desk.store = TokenStore(backend)
+        steps = itertools.count()
+
+        def fail(operation: str, key: str, number: int = number, steps: Iterator[int] = steps) -> None:
+            if next(steps) == number:
+                raise error
+
+        setattr(backend, moment, fail)
+        with suppress(StoreUnavailable, KeyboardInterrupt):
+            _sign_in(desk.app())
+        reached = next(steps)
+        setattr(backend, moment, lambda operation, key: None)
+        if reached <= number:
+            break
+        desk.app().logout()
+        assert desk.store.list_keys() == [], number
+    assert number > 8
+
+
+def test_a_login_that_was_killed_leaves_the_user_before(desk: Desk) -> None:
+    """Another user's sign-in began, and its tokens were never stored."""
+    _sign_in(desk.app())
+    accounts = Accounts(desk.store.backend, _CLIENT_ID)
+    accounts.expect("user-bob")
+    accounts.expect("user-bob")
     assert desk.app().is_authenticated
     assert desk.app().logout() is True
     assert desk.store.list_keys() == []

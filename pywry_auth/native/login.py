@@ -164,7 +164,7 @@ class Login:
 
         self._flow = AuthFlowManager(
             self._users.provider,
-            self._users.store,
+            self._users,
             auth_timeout=seconds,
             notify=self._notify,
             extra_params=self._request.parameters,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import OAuthTokenSet
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.accounts import Account
+    from pywry_auth.state.revocations import RevocationQueue
     from pywry_auth.state.tokens import TokenStore
 
 _NAMES = ("email", "preferred_username", "login", "name")
@@ -46,13 +47,14 @@ class StoredUser:
         """Remove the tokens and the user, and revoke the tokens.
 
         The user stays the current one until the tokens are removed, so that a sign-out can be repeated after
-        a failure of the store, in another process too.
+        a failure of the store, in another process too. A sign-in of another process in the meantime stays.
 
         Returns:
             Whether the provider confirmed the revocation.
         """
+        records = self.accounts.records(self.user_id)
         confirmed = self.session.logout()
-        self.accounts.forget(self.user_id)
+        self.accounts.forget(self.user_id, records)
         return confirmed
 
 
@@ -91,11 +93,31 @@ class StoredUsers:
     def current(self) -> StoredUser | None:
         """Return the user that was used last, without a call to the provider."""
         accounts = self._accounts()
-        user_id = accounts.current
+        user_id = self._current(accounts)
         if user_id is None:
             return None
         account = accounts.get(user_id)
         return StoredUser(user_id, account.user_info if account else {}, self._session(user_id), accounts)
+
+    @property
+    def revocations(self) -> RevocationQueue:
+        """The revocations that failed so far."""
+        return self.store.revocations
+
+    def save(self, user_id: str, tokens: OAuthTokenSet) -> bool:
+        """Store the tokens of a sign-in so that a later process finds them.
+
+        The user is selected first: tokens without a user would stay valid, and no ``logout`` would find them.
+
+        Args:
+            user_id: The ID of the user who signed in.
+            tokens: The new tokens.
+
+        Returns:
+            Whether they were stored.
+        """
+        self._accounts().expect(user_id)
+        return self.store.save(user_id, tokens)
 
     def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
         """Remember a user whose new tokens have been stored.
@@ -104,11 +126,11 @@ class StoredUsers:
             result: The result of the sign-in.
             seconds: Seconds that the sign-in took.
         """
+        accounts = self._accounts()
+        accounts.remember(result.user_id, result.user_info, self.provider.scopes)
         session = self._session(result.user_id)
         session.initialize()
         session.retry_revocations()
-        accounts = self._accounts()
-        accounts.remember(result.user_id, result.user_info, self.provider.scopes)
         return _signed_in(result, session, accounts, seconds)
 
     def resume(
@@ -129,7 +151,7 @@ class StoredUsers:
                 provider cannot be reached; the tokens are kept.
         """
         accounts = self._accounts()
-        current = accounts.current
+        current = self._current(accounts)
         user = user_id or current
         if user is None:
             raise login_required("No user of this program is stored: sign in first.")
@@ -155,6 +177,13 @@ class StoredUsers:
             result = self._finish(user, tokens)
             accounts.remember(user, result.user_info, asked)
         return _signed_in(result, session, accounts)
+
+    def _current(self, accounts: Accounts) -> str | None:
+        """Return the user that was used last, without the sign-in that an earlier process began."""
+        latest, *before = accounts.candidates or (None,)
+        if before and latest is not None and self._session(latest).tokens is None:
+            return before[0]
+        return latest
 
     def _finish(self, user: str, tokens: OAuthTokenSet) -> AuthFlowResult:
         from pywry_auth.flow.authorization_code import finish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,8 +28,23 @@ class Account:
     asked: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class AccountRecords:
+    """The records of one account at one time, to be removed only if they are still the same.
+
+    Args:
+        profile: The record with the profile; None if there is none.
+        current: The record of the current account, if it is this account.
+    """
+
+    profile: bytes | None = field(repr=False)
+    current: bytes | None = field(repr=False)
+
+
 class Accounts:
     """The users of one program, stored for silent sign-ins.
+
+    Each write has a mark of its own, so that a removal never affects a later sign-in of the same user.
 
     Args:
         backend: The backend that keeps the tokens too.
@@ -42,13 +58,26 @@ class Accounts:
     @property
     def current(self) -> str | None:
         """The ID of the user selected last, or None."""
+        return next(iter(self.candidates), None)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The ID of the user selected last, and that of the user before if a sign-in was interrupted."""
         data = self._backend.get(_CURRENT + self._client)
-        return None if data is None else _user_id(data)
+        return () if data is None else _user_ids(data)
 
     def get(self, user_id: str) -> Account | None:
         """Return the account of a user, or None."""
         data = self._backend.get(self._profile_key(user_id))
         return unpack(data, _account, "profile") if data else None
+
+    def expect(self, user_id: str) -> None:
+        """Select a user whose tokens will be stored next.
+
+        If the process ends before that, the user before is still known.
+        """
+        before = (candidate for candidate in self.candidates if candidate != user_id)
+        self._put_current(user_id, next(before, ""))
 
     def remember(self, user_id: str, user_info: Mapping[str, Any], asked: Iterable[str]) -> None:
         """Store the account of a sign-in, and select its user.
@@ -58,31 +87,55 @@ class Accounts:
             user_info: The provider's profile.
             asked: The requested scopes.
         """
-        record = {"user_info": dict(user_info), "asked": sorted(asked)}
+        record = {"user_info": dict(user_info), "asked": sorted(asked), "mark": _mark()}
         self._backend.put(self._profile_key(user_id), pack(record))
         self.select(user_id)
 
     def select(self, user_id: str) -> None:
         """Make a user the current one."""
-        self._backend.put(_CURRENT + self._client, pack({"user_id": user_id}))
+        self._put_current(user_id)
 
-    def forget(self, user_id: str) -> None:
+    def records(self, user_id: str) -> AccountRecords:
+        """Return the present records of a user, for ``forget``."""
+        current = self._backend.get(_CURRENT + self._client)
+        is_current = current is not None and user_id in _user_ids(current)
+        profile = self._backend.get(self._profile_key(user_id))
+        return AccountRecords(profile, current if is_current else None)
+
+    def forget(self, user_id: str, records: AccountRecords | None = None) -> None:
         """Remove the account of a user.
 
         If it was the current account, there is no current account afterwards.
+
+        Args:
+            user_id: The ID of the user.
+            records: The records to remove, unless they were replaced; by default the present ones.
         """
-        self._backend.pop(self._profile_key(user_id))
-        data = self._backend.get(_CURRENT + self._client)
-        if data is not None and _user_id(data) == user_id:
-            self._backend.pop(_CURRENT + self._client, data)  # unless another user became the current one
+        found = self.records(user_id) if records is None else records
+        if found.profile is not None:
+            self._backend.pop(self._profile_key(user_id), found.profile)
+        if found.current is not None:
+            self._backend.pop(_CURRENT + self._client, found.current)
+
+    def _put_current(self, user_id: str, before: str = "") -> None:
+        record = {"user_id": user_id, "before": before, "mark": _mark()}
+        self._backend.put(_CURRENT + self._client, pack(record))
 
     def _profile_key(self, user_id: str) -> str:
         # The client's length keeps "a:b" + "c" and "a" + "b:c" apart.
         return f"{_PROFILE}{len(self._client)}:{self._client}:{user_id}"
 
 
-def _user_id(data: bytes) -> str | None:
-    return unpack(data, lambda members: members.text("user_id"), "current account") or None
+def _mark() -> str:
+    return os.urandom(9).hex()
+
+
+def _user_ids(data: bytes) -> tuple[str, ...]:
+    def read(members: Members) -> tuple[str, ...]:
+        found = (members.text("user_id"), members.optional_text("before"))
+        return tuple(user_id for user_id in found if user_id)
+
+    return unpack(data, read, "current account") or ()
 
 
 def _account(members: Members) -> Account:
