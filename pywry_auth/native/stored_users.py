@@ -110,7 +110,7 @@ class StoredUsers:
         The user is selected first: tokens without a user would stay valid, and no ``logout`` would find them.
 
         Args:
-            user_id: The ID of the user who signed in.
+            user_id: The user's ID.
             tokens: The new tokens.
 
         Returns:

@@ -214,23 +214,23 @@ def _bundle(options: HTTPOptions) -> tuple[str, str]:
     return next(((name, value) for name in _BUNDLE_VARIABLES if (value := os.environ.get(name))), ("", ""))
 
 
-def _tls_fault(error: Exception, whose: str) -> str | None:
+def _tls_fault(error: Exception, owner: str) -> str | None:
     """Return the cause of a TLS failure, or None for another failure.
 
     Args:
         error: The failure.
-        whose: The owner of the certificate, as a possessive pronoun.
+        owner: The owner of the certificate, in the possessive form.
     """
     for link in _links(error):
         if isinstance(link, ssl.SSLCertVerificationError):
             unknown = "its TLS certificate is from an unknown authority: name that authority in CA_BUNDLE"
-            return _CERTIFICATES.get(link.verify_code, unknown).replace("its", whose, 1)
+            return _CERTIFICATES.get(link.verify_code, unknown).replace("its", owner, 1)
         if isinstance(link, ssl.SSLEOFError):
             return f"it closed the TLS connection; {_CHECK_TLS}"
         if isinstance(link, ssl.SSLError):
             return _handshake_fault(link.reason or "")
         if _named(link, "CertificateError"):
-            return _CERTIFICATES[_OTHER_HOST].replace("its", whose, 1)
+            return _CERTIFICATES[_OTHER_HOST].replace("its", owner, 1)
     return None
 
 

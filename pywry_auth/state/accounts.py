@@ -33,7 +33,7 @@ class AccountRecords:
     """The records of one account at one time, to be removed only if they are still the same.
 
     Args:
-        profile: The record with the profile; None if there is none.
+        profile: The record with the profile, or None.
         current: The record of the current account, if it is this account.
     """
 
@@ -83,7 +83,7 @@ class Accounts:
         """Store the account of a sign-in, and select its user.
 
         Args:
-            user_id: The ID of the user who signed in.
+            user_id: The user's ID.
             user_info: The provider's profile.
             asked: The requested scopes.
         """
