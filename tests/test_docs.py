@@ -235,7 +235,7 @@ def test_a_program_stays_signed_in_and_other_programs_use_its_tokens(
     job = _native_block(idp, "mode=")
     status, _, err = _run(job, settings, tmp_path, asks=False)
     assert status == 1
-    assert "Sign in first" in err
+    assert "sign in first" in err
     assert "http" not in err
     for again in (False, True):
         code = _native_block(idp, "request_session")

@@ -35,7 +35,10 @@ _NEXT_STEP = {
     "redirect_uri_mismatch": "Check the redirect URI in the client's registration at the provider.",
     "unauthorized_client": _CHECK_REGISTRATION,
     "unsupported_grant_type": _CHECK_REGISTRATION,
-    "invalid_client": "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD.",
+    "invalid_client": (
+        "Check CLIENT_ID, TOKEN_ENDPOINT_AUTH_METHOD, and CLIENT_SECRET, or CLIENT_KEY_FILE with "
+        "CLIENT_ASSERTION_AUDIENCE."
+    ),
     "incorrect_client_credentials": "Check CLIENT_ID and CLIENT_SECRET.",
     "temporarily_unavailable": "The provider is busy: try again in a moment.",
     "server_error": "The provider had an internal error: try again in a moment.",

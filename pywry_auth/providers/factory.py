@@ -60,6 +60,8 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
 def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
     needed = _needed(settings.provider, scopes)
     faults = [_missing(names[0]) for names in needed if not any(getattr(settings, name) for name in names)]
+    if settings.provider == "oidc" and settings.issuer and faults:
+        faults = [f"{_variable('discovery_url')} is not set: with ISSUER, the document's address is needed."]
     if settings.discovery_url and settings.provider != "oidc":
         faults.append(
             f"{_variable('discovery_url')} is set, but {settings.provider} has no discovery: remove it, or "

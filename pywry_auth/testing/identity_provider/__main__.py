@@ -9,7 +9,8 @@ import argparse
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pywry_auth.testing.identity_provider import (
     DEFAULT_CLIENTS,
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         quirks = parse_quirks(options.quirk, PRESETS[options.like] if options.like else None)
-        clients = _clients(options.client, options.redirect_uri)
-    except ValueError as problem:
+        clients = _clients(options.client, options.redirect_uri, _keys(options.client_key))
+    except (OSError, ValueError) as problem:
         parser.error(str(problem))
     try:
         provider = IdentityProvider(
@@ -81,6 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         help="one more application, public without a secret; can be repeated",
     )
     parser.add_argument(
+        "--client-key",
+        action="append",
+        default=[],
+        metavar="ID=FILE",
+        help="the public key, PEM or JWKS, of an application of --client (private_key_jwt)",
+    )
+    parser.add_argument(
         "--redirect-uri",
         action="append",
         default=[],
@@ -102,11 +110,29 @@ def _list_quirks() -> None:
         print(f"{quirk.name}\n    {quirk.meaning}")
 
 
-def _clients(named: Sequence[str], redirect_uris: Sequence[str]) -> tuple[Client, ...]:
+def _keys(named: Sequence[str]) -> dict[str, str]:
+    """Return the public keys of the command line by the ID of their client.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: An argument has another form, or a file is not text.
+    """
+    keys = {}
+    for text in named:
+        client_id, _, path = text.partition("=")
+        if not client_id or not path:
+            raise ValueError("--client-key: write ID=FILE")
+        keys[client_id] = Path(path).read_text("utf-8")
+    return keys
+
+
+def _clients(
+    named: Sequence[str], redirect_uris: Sequence[str], keys: Mapping[str, str]
+) -> tuple[Client, ...]:
     """Return the built-in clients and those of the command line.
 
     Raises:
-        ValueError: A client has no ID, or there are redirect URIs without a client.
+        ValueError: A client has no ID, or there are redirect URIs or keys without a client.
     """
     if redirect_uris and not named:
         raise ValueError("--redirect-uri belongs to --client ID[:SECRET]: add that")
@@ -116,9 +142,12 @@ def _clients(named: Sequence[str], redirect_uris: Sequence[str]) -> tuple[Client
         client_id, _, secret = text.partition(":")
         if not client_id:
             raise ValueError("--client: write ID or ID:SECRET")
-        usual = web if secret else public
+        usual = web if secret or client_id in keys else public
         uris = tuple(redirect_uris) or usual.redirect_uris
-        added.append(Client(client_id, secret, uris, usual.post_logout_redirect_uris))
+        key = keys.get(client_id, "")
+        added.append(Client(client_id, secret, uris, usual.post_logout_redirect_uris, public_keys=key))
+    if missing := keys.keys() - {client.client_id for client in added}:
+        raise ValueError(f"--client-key {min(missing)}: add --client {min(missing)}")
     return (*DEFAULT_CLIENTS, *added)
 
 

@@ -1,6 +1,6 @@
 """The quirks of well-known providers, for ``--like NAME``.
 
-Each entry follows the provider's own documentation.
+Each entry follows the provider's own documentation, unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ PRESETS: Mapping[str, Quirks] = {
     # https://learn.microsoft.com/azure/active-directory-b2c/access-tokens
     # https://learn.microsoft.com/azure/active-directory-b2c/openid-connect
     "azure-b2c": Quirks(
-        issuer_path="/tenant/v2.0/", access_token_scope="api://local/read", expires_in_string=True
+        issuer_path="/tenant/v2.0/",
+        access_token_scope="api://local/read",
+        expires_in_string=True,
+        no_userinfo=True,
+        no_revocation=True,
     ),
     # UserInfo has email_verified as a string:
     # https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html
@@ -35,13 +39,20 @@ PRESETS: Mapping[str, Quirks] = {
     "entra-external-id": Quirks(issuer_path="/tenant/v2.0"),
     # No sign-out page is documented: https://docs.gitlab.com/integration/openid_connect_provider/
     "gitlab": Quirks(no_end_session=True),
-    # The documented ID token has no nonce:
+    # The documented ID token has no nonce, and users report the refused code verifier:
     # https://learn.microsoft.com/linkedin/consumer/integrations/self-serve/sign-in-with-linkedin-v2
-    "linkedin": Quirks(no_nonce=True),
+    "linkedin": Quirks(no_nonce=True, refuse_pkce="invalid_client"),
     # A client assertion is for the URL of the token endpoint:
     # https://developer.okta.com/docs/guides/implement-oauth-for-okta-serviceapp/main/
     "okta": Quirks(assertion_audience="token_endpoint"),
     # The document has neither PKCE nor these endpoints: https://slack.com/.well-known/openid-configuration
-    "slack": Quirks(no_pkce=True, no_revocation=True, no_end_session=True, no_iss_parameter=True),
+    # Users report the refused code verifier.
+    "slack": Quirks(
+        no_pkce=True,
+        refuse_pkce="bad_client_secret",
+        no_revocation=True,
+        no_end_session=True,
+        no_iss_parameter=True,
+    ),
 }
 """The quirks by the name of a provider."""

@@ -82,6 +82,10 @@ class Quirks:
     ] = False
     null_metadata: Annotated[bool, flag("Optional members of the metadata are null.")] = False
     no_pkce: Annotated[bool, flag("PKCE is neither offered nor checked.")] = False
+    refuse_pkce: Annotated[
+        str,
+        text("CODE", CODE, "A client with a secret and a code verifier is refused with this code."),
+    ] = ""
     no_revocation: Annotated[bool, flag("There is no revocation endpoint.")] = False
     no_end_session: Annotated[bool, flag("There is no end-session endpoint.")] = False
     no_userinfo: Annotated[bool, flag("There is no UserInfo endpoint.")] = False

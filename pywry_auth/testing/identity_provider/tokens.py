@@ -72,7 +72,12 @@ class TokenEndpoints:
 
     def _exchange(self, values: dict[str, str], client: Client) -> Response:
         code, redirect_uri = required(values, "code"), required(values, "redirect_uri")
-        verifier = "" if self._realm.quirks.no_pkce else required(values, "code_verifier")
+        quirks = self._realm.quirks
+        if not quirks.no_pkce and not quirks.refuse_pkce:
+            required(values, "code_verifier")
+        verifier = "" if quirks.no_pkce else values.get("code_verifier", "")
+        if quirks.refuse_pkce and client.client_secret and "code_verifier" in values:
+            raise OAuthError(quirks.refuse_pkce, "a client with a secret may not send a code verifier")
         record = self._realm.vault.redeem("code", code, client.client_id)
         if record is None:
             raise OAuthError(
@@ -82,7 +87,7 @@ class TokenEndpoints:
             raise OAuthError(
                 "invalid_grant", "redirect_uri differs from the one in the authorization request"
             )
-        if not self._realm.quirks.no_pkce and not _fits(verifier, record.code_challenge):
+        if verifier and not _fits(verifier, record.code_challenge):
             raise OAuthError("invalid_grant", "code_verifier does not fit the code_challenge")
         return token_answer(self._realm, record.grant, record.scope)
 

@@ -66,7 +66,9 @@ def test_as_a_program_it_deviates_and_knows_more_clients() -> None:
         assert tokens["expires_in"] == "3600"
         assert "nonce" not in claims_of(tokens["id_token"], base)
         code = alice.code(client_id="site")
-        assert json_of(alice.exchanges(code, client_id="site", client_secret="a:secret"))["id_token"]
+        assert json_of(alice.exchanges(code, client_id="site", client_secret="a:secret", code_verifier=None))[
+            "id_token"
+        ]
     finally:
         process.kill()
         process.communicate()
@@ -87,6 +89,9 @@ def test_the_quirks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--like", "nothing"], "--like"),
         (["--client", ":secret"], "--client: write ID or ID:SECRET"),
         (["--redirect-uri", CALLBACK], "--redirect-uri belongs to --client"),
+        (["--client-key", "site"], "--client-key: write ID=FILE"),
+        (["--client-key", f"site={__file__}"], "--client-key site: add --client site"),
+        (["--client", "site", "--client-key", "site=/no/such/file"], "No such file"),
     ],
 )
 def test_a_wrong_deviation_or_client_is_refused_at_once(
