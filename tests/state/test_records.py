@@ -106,6 +106,7 @@ REQUIRED = {field.name for field in fields(OAuthTokenSet)} - {
     "id_token",
     "id_token_claims",
     "grant",
+    "nonce",
 }
 
 UNREADABLE = [
@@ -149,6 +150,7 @@ UNREADABLE = [
             ("scope", None),
             ("issuer", 1),
             ("client_id", {}),
+            ("nonce", 5),
             ("grant", "canary"),
             ("grant", {"id": "canary"}),
             ("grant", {"id": "canary", "at": 1, "amr": "pwd"}),

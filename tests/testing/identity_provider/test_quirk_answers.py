@@ -19,6 +19,7 @@ from pywry_auth.testing.identity_provider import PRESETS, IdentityProvider, Quir
 from tests.testing.identity_provider.person import (
     CLIENTS,
     WEB,
+    WEB_CALLBACK,
     Clock,
     Person,
     answer_in,
@@ -198,7 +199,8 @@ def test_pkce_can_be_ignored(start: Start) -> None:
 def test_a_secret_with_a_code_verifier_can_be_refused(start: Start) -> None:
     alice = start(Quirks(refuse_pkce="bad_client_secret"))
     site = {"client_id": WEB.client_id, "client_secret": WEB.client_secret}
-    code = alice.code(client_id=WEB.client_id)
+    code = alice.code(client_id=WEB.client_id, redirect_uri=WEB_CALLBACK)
+    site |= {"redirect_uri": WEB_CALLBACK}
     assert refusal_in(alice.exchanges(code, **site)) == (400, "bad_client_secret")
     assert json_of(alice.exchanges(code, **site, code_verifier=None))["id_token"]
     assert json_of(alice.exchanges(alice.code()))["id_token"]  # a client without a secret
