@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
 from pywry_auth.protocol.gate import RUN_SECONDS
+from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.deploy.site import Site
     from pywry_auth.state.tokens import TokenStore
+
+_logger = logging.getLogger("pywry_auth.deploy")
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class SessionViews:
                 keep_refused=site.options.refresh_refused_ends_sessions,  # until the sessions have ended
             )
         except TokenRefreshError as error:
-            self._end_refused(site, session, seen)
+            self._end_refused(site, session, seen, error)
             raise _reauthenticate() from error
         except TokenExpiredError as error:
             if error.error == ErrorCode.NOT_SIGNED_IN:
@@ -89,6 +93,7 @@ class SessionViews:
             if error.error == ErrorCode.TEMPORARILY_UNAVAILABLE:
                 raise
             # The provider failed, also if its code says otherwise.
+            _log_failure(error)
             return refusal(site, error.error, str(error), 502)
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
 
@@ -152,8 +157,13 @@ class SessionViews:
         self.sessions.forget(site.request)
         return tokens_of
 
-    def _end_refused(self, site: Site, session: UserSession, refused: OAuthTokenSet | None) -> None:
+    def _end_refused(
+        self, site: Site, session: UserSession, refused: OAuthTokenSet | None, error: TokenRefreshError
+    ) -> None:
         """End the sessions of a grant that the provider has ended, unless the site keeps them."""
+        if not error.refused:  # the provider sent an ID token that could not be validated
+            _log_failure(error)
+            return
         if not site.options.refresh_refused_ends_sessions:
             return
         for ended in self.lifecycle.end_refused(session, refused):
@@ -165,6 +175,11 @@ class SessionViews:
     def _facts(self, session: UserSession) -> dict[str, str]:
         provider = self.providers.label(self.providers.name_of(session))
         return {"user_id": session.user_id, "provider": provider}
+
+
+def _log_failure(error: TokenError) -> None:
+    if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
+        _logger.warning("tokens could not be refreshed: %s", error)
 
 
 def _reauthenticate() -> AuthenticationError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import token_refreshed
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.backends.threads import together
 from tests.deploy.web import Browser, WatchedBackend, Web, set_cookies
 from tests.faults import Faults
@@ -95,16 +97,28 @@ def test_an_unreachable_provider_gets_502_and_keeps_the_tokens(
     ],
 )
 def test_an_unusable_provider_response_gets_502(
-    web: Web, alice: Browser, faults: Faults, answer: tuple[int, str, bytes]
+    web: Web,
+    alice: Browser,
+    faults: Faults,
+    caplog: pytest.LogCaptureFixture,
+    answer: tuple[int, str, bytes],
 ) -> None:
+    """The operator finds the reason in the log, once. [S7]"""
     faults.answers["/token"] = answer
-    assert alice.post("/auth/refresh").status_code == 502
+    caplog.clear()
+    response = alice.post("/auth/refresh")
+    assert response.status_code == 502
+    told = [record for record in caplog.records if response.json["error_description"] in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].levelno >= logging.WARNING
     faults.answers.clear()
     assert alice.post("/auth/refresh").status_code == 200
 
 
-def test_an_id_token_of_another_subject_ends_the_grant(web: Web, alice: Browser, faults: Faults) -> None:
-    """The provider's response to a refresh contains another user's ID token. [T37]"""
+def test_an_id_token_of_another_subject_ends_the_grant(
+    web: Web, alice: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The provider's response to a refresh contains another user's ID token. The session stays. [T37]"""
     bob = web.browser()
     bob.sign_in(username="bob")
     theirs = web.tokens.load("user-bob")
@@ -115,6 +129,27 @@ def test_an_id_token_of_another_subject_ends_the_grant(web: Web, alice: Browser,
     web.tokens.save("user-alice", replace(tokens, refresh_token=theirs.refresh_token))
     response = alice.post("/auth/refresh")
     assert (response.status_code, response.json["error"]) == (401, "reauth_required")
+    assert web.tokens.load("user-alice") is None
+    assert alice.user == "user-alice"
+    assert "could not be refreshed: The refreshed ID token has a different sub" in caplog.text
+
+
+def test_a_refreshed_id_token_that_cannot_be_verified_ends_no_session(
+    web: Web, alice: Browser, idp: IdentityProvider, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a refusal by the provider ends sessions, not its key set of a moment ago. [S7]"""
+    caplog.set_level("INFO", "pywry_auth.audit")
+    faults.answers["/jwks"] = (
+        200,
+        "application/json",
+        requests.get(f"{idp.issuer}/jwks", timeout=30).content,
+    )
+    idp.rotate_keys()
+    response = alice.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (401, "reauth_required")
+    assert alice.user == "user-alice"
+    assert "tokens could not be refreshed" in caplog.text
+    assert "refresh_refused" not in caplog.text
 
 
 def test_simultaneous_requests_share_one_refresh(web_on: Web) -> None:
