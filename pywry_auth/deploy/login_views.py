@@ -143,7 +143,7 @@ class LoginViews:
         revocations = self.lifecycle.tokens.revocations
         provider = self.providers.named(name)
         is_enough = partial(site.options.rules.decided_by, provider)
-        result = complete(provider, pending.request, parameters, revocations, is_enough)
+        result = complete(provider, pending.request, parameters, revocations, is_enough, name)
         client = Client(
             pending.binding,
             cookie.read_all(request),

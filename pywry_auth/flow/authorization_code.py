@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, naming_provider, printable
 from pywry_auth.flow.revocation import revoked_on_failure
-from pywry_auth.flow.subject import user_id
+from pywry_auth.flow.subject import qualified_user_id, user_id
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, Grant, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import ResponseParameters, validate_authorization_response
 from pywry_auth.protocol.pkce import PKCEChallenge
@@ -97,6 +97,7 @@ def complete(
     parameters: ResponseParameters,
     revocations: RevocationQueue | None = None,
     is_enough: IsEnough | None = None,
+    name: str = "",
 ) -> AuthFlowResult:
     """Validate a response, exchange its code, and return the sign-in.
 
@@ -110,6 +111,7 @@ def complete(
             there is one attempt.
         is_enough: Returns whether the ID token's claims are enough if the UserInfo request fails; without it,
             they are.
+        name: The provider's name on a site with several, which is a part of user IDs there; otherwise empty.
 
     Raises:
         AuthenticationError: The response does not belong to the request, the provider refused, or its
@@ -125,10 +127,16 @@ def complete(
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
-        with revoked_on_failure(provider, tokens, revocations):
+        grant = _new_grant(provider, tokens)
+        tokens = replace(tokens, grant=grant)
+        # With the user, the queue knows whether a later sign-in needs what a revocation would end.
+        user = qualified_user_id(name, grant.subject) if grant.subject else ""
+        with revoked_on_failure(provider, tokens, revocations, user):
             _check_no_other_nonce(request, tokens)
             result = finish(provider, tokens, is_enough)
-        return replace(result, tokens=replace(tokens, grant=_new_grant(provider, result)))
+        if grant.subject:
+            return result
+        return replace(result, tokens=replace(tokens, grant=replace(grant, subject=result.user_id)))
 
 
 def finish(
@@ -152,8 +160,8 @@ def finish(
         return AuthFlowResult(True, tokens, profile, user_id(profile))
 
 
-def _new_grant(provider: OAuthProvider, result: AuthFlowResult) -> Grant:
-    tokens, claims = result.tokens, result.tokens.id_token_claims
+def _new_grant(provider: OAuthProvider, tokens: OAuthTokenSet) -> Grant:
+    claims = tokens.id_token_claims
     sid, auth_time, acr, amr = (claims.get(name) for name in ("sid", "auth_time", "acr", "amr"))
     is_time = isinstance(auth_time, (int, float)) and type(auth_time) is not bool and math.isfinite(auth_time)
     return Grant(
@@ -162,7 +170,7 @@ def _new_grant(provider: OAuthProvider, result: AuthFlowResult) -> Grant:
         provider=provider.name,
         issuer=tokens.issuer,
         client_id=tokens.client_id,
-        subject=str(claims.get("sub") or result.user_id),
+        subject=str(claims.get("sub") or ""),
         sid=sid if isinstance(sid, str) else None,
         auth_time=auth_time if is_time else None,
         acr=acr if isinstance(acr, str) else "",
@@ -191,13 +199,14 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet, is_enough: IsEnough
         # login, the profile is required.
         if not claims or not use_nonce or error.error == ErrorCode.INVALID_ID_TOKEN:
             raise
-        _logger.warning("%s: the profile has only the ID token's claims: %s", provider.name, error)
         if is_enough is not None and not is_enough(tokens):
+            _logger.warning("%s: a login failed, because a rule needs the profile: %s", provider.name, error)
             raise AuthenticationError(
                 "The provider did not send your profile, without which this site cannot decide about your "
                 "account: try again in a moment.",
                 error=ErrorCode.PROVIDER_UNREACHABLE,
             ) from error
+        _logger.warning("%s: the profile has only the ID token's claims: %s", provider.name, error)
         return dict(claims)
     # OIDC Core §5.3.2: otherwise a substituted token could bring in another user's profile.
     if claims and profile.get("sub") != claims["sub"]:

@@ -19,6 +19,7 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Web, parameter, with_parameter
+from tests.faults import Faults
 from tests.peers.browser import set_appearance
 from tests.peers.walk import Walk
 from tests.person import Person
@@ -56,6 +57,19 @@ def _web(corp: IdentityProvider, hub: IdentityProvider, **settings: Any) -> Web:
 @pytest.fixture
 def site(corp: IdentityProvider, hub: IdentityProvider) -> Web:
     return _web(corp, hub)
+
+
+def test_the_grant_of_a_failed_login_waits_under_its_user(
+    corp: IdentityProvider, hub: IdentityProvider
+) -> None:
+    """A later sign-in of the same user at the same provider then supersedes it. [S7]"""
+    Faults(corp).down("/userinfo")
+    site = _web(corp, hub, roles_claim="department")
+    browser = site.browser()
+    assert browser.get(browser.authorize(path=CORP)).status_code == 502
+    (entry,) = site.tokens.revocations.of_user("corp:user-alice")
+    assert entry.tokens.grant is not None
+    site.tokens.revocations.remove(entry)
 
 
 def test_the_visitor_chooses_a_provider_and_returns_to_the_page(site: Web) -> None:

@@ -248,7 +248,9 @@ def test_without_userinfo_the_verified_claims_are_the_profile(
     assert result.user_info == result.tokens.id_token_claims
 
 
-def test_claims_that_are_not_enough_fail_the_login(issuer: ScriptedIssuer) -> None:
+def test_claims_that_are_not_enough_fail_the_login(
+    issuer: ScriptedIssuer, caplog: pytest.LogCaptureFixture
+) -> None:
     """The application decides, after the tokens were issued; so they are revoked. [S4]"""
     provider = issuer.provider()
     request = begin(provider, REDIRECT_URI)
@@ -263,6 +265,9 @@ def test_claims_that_are_not_enough_fail_the_login(issuer: ScriptedIssuer) -> No
     with pytest.raises(AuthenticationError, match="try again") as caught:
         complete(provider, request, [("state", request.state), ("code", "c")], is_enough=is_enough)
     assert caught.value.error == ErrorCode.PROVIDER_UNREACHABLE
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "a login failed" in warning.getMessage(), "it does not say that the login has a short profile"
+    assert "/userinfo answered with status 403" in warning.getMessage()
     assert [tokens.id_token_claims["sub"] for tokens in seen] == [SUBJECT]
     assert len(issuer.requests("/revoke")) == 2
     issuer.answers["/userinfo"] = Answer(PROFILE)
