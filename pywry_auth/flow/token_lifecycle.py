@@ -18,6 +18,7 @@ from pywry_auth.exceptions import (
     TokenExpiredError,
     TokenRefreshError,
     naming_provider,
+    printable,
 )
 from pywry_auth.flow.revocation import (
     ProviderOf,
@@ -312,10 +313,23 @@ def _failed_just_now(
         return TokenError(text, error=code, provider=provider.name, retry_after=float(seconds) or None)
     if kind == _ENDED:
         _was_stored(store, key, tokens, keep_refused)
-    text = "The provider refused another request to refresh these tokens a moment ago: sign in again."
+    text = (
+        f"The provider refused another request to refresh these tokens a moment ago ({printable(code)}): "
+        f"{_advice(kind, code)}."
+    )
     error = (TokenRefreshError if kind == _ENDED else TokenError)(text, error=code, provider=provider.name)
     error.refused = True
     return error
+
+
+def _advice(kind: str, code: str) -> str:
+    if kind == _ENDED:
+        return "sign in again"
+    from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
+
+    if code in CLIENT_FAULTS:  # a new sign-in would fail as well
+        return "check the settings and the registration of this client; the log has the reason"
+    return "try again, and sign in again if this happens again"
 
 
 def _put_in_place(

@@ -328,10 +328,15 @@ def test_callers_that_wait_during_a_failing_call_get_its_error(issuer: ScriptedI
 
 @pytest.mark.parametrize("login", ["none", "one", "all"])
 @pytest.mark.parametrize(
-    ("code", "kind"), [("invalid_grant", TokenRefreshError), ("invalid_request", TokenError)]
+    ("code", "kind", "advice"),
+    [
+        ("invalid_grant", TokenRefreshError, "sign in again"),
+        ("invalid_request", TokenError, "try again"),
+        ("invalid_client", TokenError, "registration"),
+    ],
 )
 def test_callers_that_wait_during_a_refusal_learn_of_it(
-    issuer: ScriptedIssuer, code: str, kind: type[TokenError], login: str
+    issuer: ScriptedIssuer, code: str, kind: type[TokenError], advice: str, login: str
 ) -> None:
     """One refresh token is sent once, and the tokens stay if only logins requested the refresh. [S5]"""
     provider, backend, tokens = issuer.provider(), MemoryBackend(), first(issuer)
@@ -356,6 +361,9 @@ def test_callers_that_wait_during_a_refusal_learn_of_it(
         assert type(error) is kind
         assert (error.error, error.refused) == (code, True)
     assert len(issuer.requests("/token")) == 1
+        if "another request" in str(error):
+            assert advice in str(error)
+            assert ("sign in" in str(error)) is (code != "invalid_client"), "that would be refused as well"
     assert stores[0].load(SUBJECT) == (None if gone else tokens)
 
 
