@@ -338,7 +338,8 @@ def _put_in_place(
     """Store the fresh set unless another writer was faster.
 
     A failing store is tried again while the lease holds, but for 20 s at most, because the old refresh token
-    may be invalid already. After that, the process keeps the set for the next caller.
+    may be invalid already. After that, the process keeps the set for the next caller. An interrupt is
+    followed by one more attempt.
 
     Returns:
         Whether the fresh set was stored.
@@ -354,9 +355,17 @@ def _put_in_place(
                     raise
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-    except BaseException:  # Ctrl-C must not lose them either
-        store.unsaved.keep(key, tokens, fresh)
-        store.revocations.postponed()
+    except BaseException as error:
+        lost = True
+        try:
+            # After Ctrl-C, a program usually ends, and this process with it: there is no next caller.
+            lost = isinstance(error, StoreUnavailable) or not store.replace(key, fresh, tokens)
+        except StoreUnavailable as outage:
+            _logger.warning("fresh tokens could not be stored: %s", outage)
+        finally:
+            if lost:
+                store.unsaved.keep(key, tokens, fresh)
+                store.revocations.postponed()
         raise
 
 

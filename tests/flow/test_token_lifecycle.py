@@ -36,6 +36,7 @@ from pywry_auth.models import Grant, OAuthTokenSet
 from pywry_auth.state.token_record import StoredTokens
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
+from pywry_auth.testing.faulty_backend import FaultyBackend
 from tests.protocol.forge import make_key, sign
 from tests.protocol.issuer import (
     ACCESS_TOKEN,
@@ -360,10 +361,10 @@ def test_callers_that_wait_during_a_refusal_learn_of_it(
             continue  # another caller had removed the tokens by then
         assert type(error) is kind
         assert (error.error, error.refused) == (code, True)
-    assert len(issuer.requests("/token")) == 1
         if "another request" in str(error):
             assert advice in str(error)
             assert ("sign in" in str(error)) is (code != "invalid_client"), "that would be refused as well"
+    assert len(issuer.requests("/token")) == 1
     assert stores[0].load(SUBJECT) == (None if gone else tokens)
 
 
@@ -858,6 +859,31 @@ def test_an_interrupt_does_not_lose_fresh_tokens(issuer: ScriptedIssuer) -> None
     tokens = refresh_stored(issuer.provider(), store, SUBJECT, lambda t: t.access_token == "canary-first")
     assert tokens.refresh_token == "canary-refresh-2"
     assert len(issuer.requests("/token")) == 1
+
+
+@pytest.mark.parametrize("operation", ["get", "put"])
+@pytest.mark.parametrize("wrote", [False, True])
+def test_an_interrupt_does_not_lose_the_fresh_tokens_of_a_program_that_ends(
+    issuer: ScriptedIssuer, operation: str, wrote: bool
+) -> None:
+    """They are stored for the next process. [T64]"""
+    backend = FaultyBackend(MemoryBackend())
+    store, interrupts = TokenStore(backend), [KeyboardInterrupt()]
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, refresh_token="canary-refresh-2")
+
+    def interrupt(name: str, key: str) -> None:
+        if name == operation and "tokens" in key and issuer.requests("/token") and interrupts:
+            raise interrupts.pop()
+
+    setattr(backend, "after" if wrote else "before", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert not interrupts
+    stored = TokenStore(backend).load(SUBJECT)
+    assert stored is not None
+    assert stored.refresh_token == "canary-refresh-2"
+    assert store.unsaved.users() == []
 
 
 def test_the_limit_of_one_caller_does_not_concern_another(
