@@ -11,7 +11,7 @@ from pywry_auth.backends.options import StorageOptions
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
-from pywry_auth.flow.token_lifecycle import not_signed_in
+from pywry_auth.flow.refresh import not_signed_in
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
 from pywry_auth.native.stored_users import StoredUsers

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
+from pywry_auth.flow.sign_out import revoke_taken, take
 from pywry_auth.flow.subject import Subject, completed_profile, qualified_user_id
-from pywry_auth.flow.token_lifecycle import revoke_taken, store_unsaved, take
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
-    from pywry_auth.flow.token_lifecycle import TakenTokens
+    from pywry_auth.flow.sign_out import TakenTokens
     from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.browsers import BrowserSessions

@@ -11,8 +11,8 @@ from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal
 from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
-from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
+from pywry_auth.flow.refresh import refresh_stored, was_just_refreshed
 from pywry_auth.models import OAuthTokenSet, UserSession
 from pywry_auth.protocol.gate import RUN_SECONDS
 from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
@@ -64,7 +64,7 @@ class SessionViews:
 
         def is_due(tokens: OAuthTokenSet) -> bool:
             # Another request may have refreshed the tokens just before, or while this request waited.
-            fresh = token_lifecycle.was_just_refreshed(tokens, time.time(), session.created_at)
+            fresh = was_just_refreshed(tokens, time.time(), session.created_at)
             return tokens == seen and not fresh
 
         def refreshed(_tokens: OAuthTokenSet) -> None:
@@ -72,7 +72,7 @@ class SessionViews:
             emit(site.mount.application, event)
 
         try:
-            tokens = token_lifecycle.refresh_stored(
+            tokens = refresh_stored(
                 provider,
                 self.tokens,
                 session.user_id,

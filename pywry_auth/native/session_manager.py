@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING
 from weakref import WeakMethod, finalize, ref
 
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
-from pywry_auth.flow import token_lifecycle
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
+from pywry_auth.flow.refresh import (
+    SHORTEST_PAUSE,
+    has_expired,
+    is_due,
+    not_signed_in,
+    refresh_margin,
+    refresh_stored,
+)
 from pywry_auth.flow.revocation import issued_by, retry_revocations
+from pywry_auth.flow.sign_out import sign_out
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.refresh_timer import RefreshTimer
 from pywry_auth.single_flight import SingleFlight
@@ -109,7 +117,7 @@ class SessionManager:
             try:
                 tokens = self._refresh.run(lambda: self._refreshed(seen, keep_refused=signing_in))
             except TokenExpiredError:
-                tokens = None if token_lifecycle.has_expired(seen, self._clock()) else self.tokens
+                tokens = None if has_expired(seen, self._clock()) else self.tokens
             except TokenRefreshError:
                 tokens = None if signing_in or self._has_expired(seen) else self.tokens
             except AuthenticationError as error:
@@ -176,7 +184,7 @@ class SessionManager:
             Whether the provider confirmed that both are revoked.
         """
         self.close()
-        result = token_lifecycle.sign_out(self._provider, self._store, self._key)
+        result = sign_out(self._provider, self._store, self._key)
         if result.revoked:  # the provider answers, so that earlier revocations have a chance too
             self.retry_revocations()
         if result.tokens is not None:
@@ -210,7 +218,7 @@ class SessionManager:
 
     def _refreshed(self, seen: OAuthTokenSet, *, keep_refused: bool = False) -> OAuthTokenSet:
         brought: list[OAuthTokenSet] = []
-        tokens = token_lifecycle.refresh_stored(
+        tokens = refresh_stored(
             self._provider,
             self._store,
             self._key,
@@ -241,9 +249,9 @@ class SessionManager:
         if not tokens.refresh_token or tokens.expires_at is None:
             return self._timer.set(None)
         # Shortly after the token is due, but never at once: tokens may have a lifetime of zero.
-        margin = token_lifecycle.refresh_margin(tokens, self._buffer)
+        margin = refresh_margin(tokens, self._buffer)
         early = random.uniform(0.9, 1) * margin  # noqa: S311  # spreads processes
-        soonest = self._clock() + token_lifecycle.SHORTEST_PAUSE
+        soonest = self._clock() + SHORTEST_PAUSE
         return self._timer.set(max(tokens.expires_at - early, soonest))
 
     def _wake(self) -> None:
@@ -278,7 +286,7 @@ class SessionManager:
             _logger.warning("revocations could not be tried again: %s", error)
 
     def _is_due(self, tokens: OAuthTokenSet) -> bool:
-        return token_lifecycle.is_due(tokens, self._clock(), self._buffer)
+        return is_due(tokens, self._clock(), self._buffer)
 
     def _has_expired(self, tokens: OAuthTokenSet) -> bool:
         return tokens.expires_within(0, self._clock())
@@ -291,7 +299,7 @@ class SessionManager:
     def _found(self) -> OAuthTokenSet:
         tokens = self.tokens
         if tokens is None:
-            raise token_lifecycle.not_signed_in()
+            raise not_signed_in()
         return tokens
 
 

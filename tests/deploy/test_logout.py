@@ -18,7 +18,7 @@ from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import TokenExpiredError
-from pywry_auth.flow.token_lifecycle import refresh_stored
+from pywry_auth.flow.refresh import refresh_stored
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.records import pack

@@ -11,12 +11,13 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import StoreUnavailable, TokenError
 from pywry_auth.flow.revocation import retry_revocations, revoke, revoked_on_failure
-from pywry_auth.flow.token_lifecycle import SignOutResult, sign_out, take
+from pywry_auth.flow.sign_out import SignOutResult, sign_out, take
 from pywry_auth.models import Grant, OAuthTokenSet
 from pywry_auth.state.revocations import RevocationQueue
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from tests.deploy.web import WatchedBackend
+from tests.flow.token_sets import first
 from tests.protocol.issuer import CLIENT_ID, NOW, SUBJECT, ScriptedIssuer
 from tests.protocol.servers import Answer, hangs
 
@@ -84,6 +85,25 @@ def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) 
     with pytest.raises(ValueError, match="full"), revoked_on_failure(issuer.provider(), tokens_of(issuer, 1)):
         raise ValueError("full")
     assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
+
+
+@pytest.mark.parametrize(
+    ("first_answer", "second_answer", "done"), [(200, 200, True), (200, 400, False), (503, 200, False)]
+)
+def test_both_tokens_are_revoked_the_refresh_token_first(
+    issuer: ScriptedIssuer, first_answer: int, second_answer: int, done: bool
+) -> None:
+    """The second is revoked even if the first could not be (RFC 7009 §2.1)."""
+    statuses = iter([first_answer, second_answer])
+    issuer.scripts["/revoke"] = lambda request: Answer(b"", next(statuses))
+    assert revoke(issuer.provider(), first(issuer)) is done
+    assert [r.form["token"] for r in issuer.requests("/revoke")] == ["canary-refresh-1", "canary-first"]
+
+
+def test_without_a_refresh_token_the_access_token_is_revoked(issuer: ScriptedIssuer) -> None:
+    issuer.answers["/revoke"] = Answer(b"")
+    assert revoke(issuer.provider(), first(issuer, refresh_token=None))
+    assert len(issuer.requests("/revoke")) == 1
 
 
 @pytest.mark.parametrize("refresh_token", ["canary-refresh-1", None])

@@ -12,8 +12,8 @@ import pytest
 
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.flow.refresh import refresh
 from pywry_auth.flow.revocation import revoke
-from pywry_auth.flow.token_lifecycle import refresh
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest
 from tests.protocol.forge import make_key
 from tests.protocol.issuer import CLIENT_SECRET, NOW, REDIRECT_URI, SUBJECT, ScriptedIssuer

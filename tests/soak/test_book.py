@@ -12,8 +12,8 @@ import pytest
 
 from pywry_auth.exceptions import TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.flow.refresh import refresh
 from pywry_auth.flow.revocation import revoke
-from pywry_auth.flow.token_lifecycle import refresh
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import Client

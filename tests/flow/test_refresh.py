@@ -1,13 +1,12 @@
-"""Refresh, sign-out and revocation: validation of new tokens, and the end of a grant."""
+"""Refresh: validation of new tokens, one call for all callers, and the end of a grant."""
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -22,21 +21,18 @@ from pywry_auth.exceptions import (
     TokenExpiredError,
     TokenRefreshError,
 )
-from pywry_auth.flow.revocation import revoke
-from pywry_auth.flow.token_lifecycle import (
-    SignOutResult,
+from pywry_auth.flow.refresh import (
     has_expired,
     is_due,
     refresh,
     refresh_stored,
-    sign_out,
     was_just_refreshed,
 )
 from pywry_auth.models import Grant, OAuthTokenSet
-from pywry_auth.state.token_record import StoredTokens
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.faulty_backend import FaultyBackend
+from tests.flow.token_sets import Away, always, answering, first, revoked
 from tests.protocol.forge import make_key, sign
 from tests.protocol.issuer import (
     ACCESS_TOKEN,
@@ -52,31 +48,6 @@ from tests.protocol.issuer import (
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, Behaviour, Received, resets
 from tests.waiting import count_waiters
-
-
-def always(tokens: OAuthTokenSet) -> bool:
-    """Treat every token as due."""
-    return True
-
-
-def first(issuer: ScriptedIssuer, **members: Any) -> OAuthTokenSet:
-    """Return the tokens of a sign-in."""
-    tokens = OAuthTokenSet(
-        "canary-first",
-        refresh_token="canary-refresh-1",
-        expires_in=60,
-        id_token=issuer.id_token(),
-        scope="openid email",
-        issued_at=NOW - 3600,
-        issuer=issuer.url,
-        client_id=CLIENT_ID,
-        id_token_claims=claims_of(issuer.url),
-    )
-    return replace(tokens, **members)
-
-
-def answering(issuer: ScriptedIssuer, **members: object) -> None:
-    issuer.answers["/token"] = Answer(issuer.tokens(**{"access_token": "canary-next", **members}))
 
 
 def refused(issuer: ScriptedIssuer, kind: type[TokenError], error: str) -> None:
@@ -171,7 +142,7 @@ def test_a_sign_in_with_a_wrong_clock_stays_an_error(issuer: ScriptedIssuer, clo
     issuer.answers["/revoke"] = Answer(b"")
     with pytest.raises(TokenError, match=r"300 s in the future|expired 400 s ago"):
         issuer.provider(clock=lambda: NOW + clock).exchange_code("code", REDIRECT_URI)
-    assert _revoked(issuer) == [REFRESH_TOKEN, ACCESS_TOKEN]
+    assert revoked(issuer) == [REFRESH_TOKEN, ACCESS_TOKEN]
 
 
 def test_the_nonce_of_the_sign_in_is_known_after_a_refresh_without_one(issuer: ScriptedIssuer) -> None:
@@ -189,7 +160,7 @@ def test_the_nonce_of_the_sign_in_is_known_after_a_refresh_without_one(issuer: S
     with pytest.raises(TokenRefreshError, match="nonce") as caught:
         refresh_stored(issuer.provider(), store, SUBJECT, always)
     assert caught.value.error == ErrorCode.SUBJECT_MISMATCH
-    assert _revoked(issuer) == [REFRESH_TOKEN, "canary-next"]
+    assert revoked(issuer) == [REFRESH_TOKEN, "canary-next"]
 
 
 @pytest.mark.parametrize("subject", [SUBJECT, "another", ""])
@@ -514,31 +485,13 @@ def test_a_refresh_does_not_overwrite_a_logout_or_a_new_sign_in(
         assert issuer.requests("/revoke") == []
 
 
-class _Away(MemoryTokenStore):
-    """A store that fails for this number of attempts, and may have written all the same."""
-
-    def __init__(self, tries: int, wrote: bool, lease: float = 10) -> None:
-        super().__init__()
-        self._left, self._wrote, self._lease = tries, wrote, lease
-
-    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
-        return self.backend.lock("oauth:lock:" + key, wait, self._lease)
-
-    def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
-        stored = (self._wrote or not self._left) and super().replace(key, tokens, instead_of)
-        if self._left:
-            self._left -= 1
-            raise StoreUnavailable("The store is away.")
-        return stored
-
-
 @pytest.mark.parametrize("wrote", [False, True])
 @pytest.mark.parametrize("tries", [1, 2])
 def test_tokens_that_cannot_be_stored_are_stored_at_a_later_attempt(
     issuer: ScriptedIssuer, tries: int, wrote: bool
 ) -> None:
     """A restart of Redis costs no grant, although the old refresh token is invalid. [S11]"""
-    store = _Away(tries, wrote)
+    store = Away(tries, wrote)
     store.save(SUBJECT, first(issuer))
     answering(issuer, refresh_token="canary-refresh-2")
     fresh = refresh_stored(issuer.provider(), store, SUBJECT, always)
@@ -548,7 +501,7 @@ def test_tokens_that_cannot_be_stored_are_stored_at_a_later_attempt(
 
 
 def test_a_store_that_stays_unavailable_is_an_error_without_a_secret(issuer: ScriptedIssuer) -> None:
-    store, before = _Away(99, False, lease=0.3), first(issuer)
+    store, before = Away(99, False, lease=0.3), first(issuer)
     store.save(SUBJECT, before)
     answering(issuer, refresh_token="canary-refresh-2")
     with pytest.raises(StoreUnavailable) as caught:
@@ -562,18 +515,18 @@ def test_tokens_that_outlived_the_lease_are_stored_by_the_next_caller(
     issuer: ScriptedIssuer, event: str
 ) -> None:
     """The process keeps them, because the provider accepts the old refresh token no more. [T64]"""
-    store, again = _Away(99, False, lease=0.3), first(issuer, access_token="canary-again")
+    store, again = Away(99, False, lease=0.3), first(issuer, access_token="canary-again")
     store.save(SUBJECT, first(issuer))
     issuer.answers["/revoke"] = Answer(b"")
     answering(issuer, refresh_token="canary-refresh-2")
     with pytest.raises(StoreUnavailable):
         refresh_stored(issuer.provider(), store, SUBJECT, always)
-    store._left = 0
+    store.left = 0
     if event == "signed out":
         store.delete(SUBJECT)
         with pytest.raises(TokenExpiredError):
             refresh_stored(issuer.provider(), store, SUBJECT, always)
-        assert _revoked(issuer) == ["canary-refresh-2", "canary-next"]
+        assert revoked(issuer) == ["canary-refresh-2", "canary-next"]
         return
     if event == "signed in again":
         store.save(SUBJECT, again)
@@ -581,43 +534,7 @@ def test_tokens_that_outlived_the_lease_are_stored_by_the_next_caller(
     assert tokens.access_token == ("canary-next" if event == "nothing" else "canary-again")
     assert store.load(SUBJECT) == tokens
     assert len(issuer.requests("/token")) == 1
-    assert _revoked(issuer) == []
-
-
-def test_a_sign_out_ends_the_tokens_that_outlived_the_lease(issuer: ScriptedIssuer) -> None:
-    """It revokes the fresh set, not the one that the store still has. [T64]"""
-    store = _Away(99, False, lease=0.3)
-    store.save(SUBJECT, first(issuer))
-    issuer.answers["/revoke"] = Answer(b"")
-    answering(issuer, refresh_token="canary-refresh-2")
-    with pytest.raises(StoreUnavailable):
-        refresh_stored(issuer.provider(), store, SUBJECT, always)
-    store._left = 0
-    assert sign_out(issuer.provider(), store, SUBJECT).revoked
-    assert _revoked(issuer) == ["canary-refresh-2", "canary-next"]
-    assert store.list_keys() == []
-
-
-# revoke
-
-
-@pytest.mark.parametrize(
-    ("first_answer", "second_answer", "done"), [(200, 200, True), (200, 400, False), (503, 200, False)]
-)
-def test_both_tokens_are_revoked_the_refresh_token_first(
-    issuer: ScriptedIssuer, first_answer: int, second_answer: int, done: bool
-) -> None:
-    """The second is revoked even if the first could not be (RFC 7009 §2.1)."""
-    statuses = iter([first_answer, second_answer])
-    issuer.scripts["/revoke"] = lambda request: Answer(b"", next(statuses))
-    assert revoke(issuer.provider(), first(issuer)) is done
-    assert [r.form["token"] for r in issuer.requests("/revoke")] == ["canary-refresh-1", "canary-first"]
-
-
-def test_without_a_refresh_token_the_access_token_is_revoked(issuer: ScriptedIssuer) -> None:
-    issuer.answers["/revoke"] = Answer(b"")
-    assert revoke(issuer.provider(), first(issuer, refresh_token=None))
-    assert len(issuer.requests("/revoke")) == 1
+    assert revoked(issuer) == []
 
 
 # on_refresh
@@ -707,81 +624,6 @@ def test_tokens_of_a_refresh_are_fresh_for_five_seconds(
     assert was_just_refreshed(tokens, NOW + age, signed_in) is fresh
 
 
-# sign_out
-
-
-def _revoked(issuer: ScriptedIssuer) -> list[str]:
-    return [request.form["token"] for request in issuer.requests("/revoke")]
-
-
-def test_a_sign_out_removes_and_revokes_the_tokens(issuer: ScriptedIssuer) -> None:
-    store, tokens = MemoryTokenStore(), first(issuer)
-    store.save(SUBJECT, tokens)
-    issuer.answers["/revoke"] = Answer({})
-    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult(tokens, True)
-    assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]
-    assert store.list_keys() == []
-    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
-
-
-def test_a_sign_out_removes_the_tokens_even_if_the_revocation_fails(issuer: ScriptedIssuer) -> None:
-    store, tokens = MemoryTokenStore(), first(issuer)
-    store.save(SUBJECT, tokens)
-    issuer.answers["/revoke"] = Answer({}, 500)
-    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult(tokens, False)
-    assert store.list_keys() == []
-
-
-def test_a_sign_out_touches_no_tokens_of_another_client(issuer: ScriptedIssuer) -> None:
-    store = MemoryTokenStore()
-    ours = first(issuer)
-    for theirs in (replace(ours, client_id="another"), replace(ours, issuer="https://another.example.com")):
-        store.save(SUBJECT, theirs)
-        assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
-        assert store.load(SUBJECT) == theirs
-    assert _revoked(issuer) == []
-
-
-def test_a_sign_out_without_a_provider_removes_the_tokens(issuer: ScriptedIssuer) -> None:
-    store, tokens = MemoryTokenStore(), first(issuer)
-    store.save(SUBJECT, tokens)
-    assert sign_out(None, store, SUBJECT) == SignOutResult(tokens, False)
-    assert store.list_keys() == []
-
-
-def test_a_sign_out_removes_a_record_that_cannot_be_read(issuer: ScriptedIssuer) -> None:
-    store = MemoryTokenStore()
-    store.save(SUBJECT, first(issuer))
-    (key,) = store.backend.members("oauth:tokens")
-    store.backend.put(key, b"damaged", Terms(group="oauth:tokens"))
-    assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult()
-    assert not store.exists(SUBJECT)
-
-
-class _Overtaken(MemoryTokenStore):
-    """A store whose tokens another process replaces just after each load, a few times."""
-
-    def __init__(self, following: list[OAuthTokenSet]) -> None:
-        super().__init__()
-        self.following = following
-
-    def find(self, key: str) -> StoredTokens | None:
-        stored = super().find(key)
-        if self.following:
-            self.save(key, self.following.pop(0))
-        return stored
-
-
-def test_a_sign_out_revokes_the_set_that_it_removed(issuer: ScriptedIssuer) -> None:
-    sets = [first(issuer, access_token=f"canary-{number}") for number in range(4)]
-    store = _Overtaken(sets[1:])
-    store.save(SUBJECT, sets[0])
-    issuer.answers["/revoke"] = Answer({})
-    assert sign_out(issuer.provider(), store, SUBJECT).tokens == sets[-1]
-    assert _revoked(issuer) == ["canary-refresh-1", "canary-3"]
-    assert store.list_keys() == []
-
-
 @pytest.mark.parametrize("revocation", [200, 500])
 def test_tokens_with_an_invalid_id_token_are_revoked(issuer: ScriptedIssuer, revocation: int) -> None:
     """No token set remains that could be stored: not after an exchange, and not after a refresh."""
@@ -791,39 +633,22 @@ def test_tokens_with_an_invalid_id_token_are_revoked(issuer: ScriptedIssuer, rev
     with pytest.raises(TokenError) as caught:
         issuer.provider().exchange_code("code", REDIRECT_URI)
     assert caught.value.error == ErrorCode.INVALID_ID_TOKEN
-    assert _revoked(issuer) == [REFRESH_TOKEN, ACCESS_TOKEN]
+    assert revoked(issuer) == [REFRESH_TOKEN, ACCESS_TOKEN]
     with pytest.raises(TokenRefreshError):
         refresh(issuer.provider(), first(issuer))
-    assert _revoked(issuer)[2:] == [REFRESH_TOKEN, ACCESS_TOKEN]
+    assert revoked(issuer)[2:] == [REFRESH_TOKEN, ACCESS_TOKEN]
 
 
 def test_attempts_to_store_end_although_the_lease_does_not(
     issuer: ScriptedIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A keyring's lock has no end, and a lock may be renewable although the tokens cannot be stored. [T64]"""
-    monkeypatch.setattr("pywry_auth.flow.token_lifecycle._LONGEST_OUTAGE", 0.2)
-    store = _Away(99, False, lease=60)
+    monkeypatch.setattr("pywry_auth.flow.refresh._LONGEST_OUTAGE", 0.2)
+    store = Away(99, False, lease=60)
     store.save(SUBJECT, first(issuer))
     answering(issuer, refresh_token="canary-refresh-2")
     with pytest.raises(StoreUnavailable):
         refresh_stored(issuer.provider(), store, SUBJECT, always)
-
-
-class _Forgetful(MemoryTokenStore):
-    """A store that removes a set, but whose answer is lost and repeated by the client."""
-
-    def remove(self, key: str, stored: StoredTokens) -> bool:
-        super().remove(key, stored)
-        return super().remove(key, stored)
-
-
-def test_a_sign_out_whose_answer_was_lost_revokes_the_tokens(issuer: ScriptedIssuer) -> None:
-    """Clients of a store repeat a command over a new connection. [T66]"""
-    store = _Forgetful()
-    store.save(SUBJECT, first(issuer))
-    issuer.answers["/revoke"] = Answer(b"")
-    assert sign_out(issuer.provider(), store, SUBJECT).revoked
-    assert _revoked(issuer) == ["canary-refresh-1", "canary-first"]
 
 
 class _Slept(MemoryTokenStore):
