@@ -37,6 +37,7 @@ _OPENING = {
     "native/browser.py",  # opens a browser
     "native/handlers.py",  # opens a window
     "native/peer.py",  # the kernel's tables of connections
+    "testing/identity_provider/__main__.py",  # reads a public key that the user names
     "native/private_page.py",  # a file with mode 0600 in a folder that it has checked
 }
 """The files of the package that open or create files.
