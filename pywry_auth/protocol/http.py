@@ -217,6 +217,12 @@ class ProviderSession(OAuth2Session):
     def close(self) -> None:
         """Leave the process's pool open: other sessions use it."""
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None for every redirect.
+
+        The HTTP library would otherwise read its whole body and decompress it, without a limit.
+        """
+
     def request(  # type: ignore[override]  # fewer arguments than OAuth2Session.request
         self, method: str, url: str, **arguments: Any
     ) -> requests.Response:

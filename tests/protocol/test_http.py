@@ -118,6 +118,24 @@ def test_a_caller_cannot_turn_redirects_on(serve: Serve, method: str) -> None:
     assert canary.received == []
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_the_body_of_a_redirect_is_not_decompressed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """A megabyte could decompress to gigabytes. [T41]"""
+    headers = {"Location": "/elsewhere", "Content-Encoding": "gzip"}
+    server = serve(lambda request: Answer(packed(b"x" * (1 << 20)), status, headers=headers))
+    monkeypatch.setattr(requests.Response, "content", property(lambda _: pytest.fail("the body is read")))
+    assert "it redirects to" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
+
+
+@pytest.mark.parametrize("location", ["http://[canary", "//[::1", "https://a:b:c/"])
+def test_a_redirect_to_an_invalid_address_is_an_invalid_answer(serve: Serve, location: str) -> None:
+    server = serve(lambda request: Answer(b"", 302, headers={"Location": location}))
+    refusal = refused(server.url, ErrorCode.INVALID_RESPONSE, "POST")
+    assert "(redirects are never followed)" in str(refusal)
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://id.example.com/", "http://169.254.169.254/latest", "ftp://127.0.0.1/", "https://u:p@127.0.0.1/"],
@@ -152,6 +170,9 @@ def test_a_body_may_have_one_mebibyte_and_not_one_byte_more(serve: Serve) -> Non
 def test_an_endless_body_is_read_up_to_one_mebibyte(serve: Serve, head: bytes, piece: bytes) -> None:
     server = serve(lambda request: floods(head, piece))
     assert "1 MiB" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
+    redirect = head.replace(b"200 OK", b"302 Found\r\nLocation: /elsewhere", 1)
+    server = serve(lambda request: floods(redirect, piece))
+    assert "it redirects to" in str(refused(server.url, ErrorCode.INVALID_RESPONSE, timeout=GENEROUS))
 
 
 def packed(data: bytes, bits: int = 31) -> bytes:
