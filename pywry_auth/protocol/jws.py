@@ -172,16 +172,17 @@ def _fitting(
     """Return the keys that fit a header with an allowed ``alg``.
 
     Some issuers give one ID to several keys, although RFC 7517 §4.5 advises against it. Each of them may have
-    made the signature. A token without an ID needs a set with a single fitting key (OIDC Core §10.1).
+    made the signature. A token without an ID needs a set with a single fitting key (OIDC Core §10.1). An
+    empty ID counts as absent, in the token as in the set.
     """
     _require_json(header, "its header")
     # RFC 7515 §4.1.11: refuse every critical extension, because none is implemented here.
     if "crit" in header:
         raise _CriticalHeader
     # RFC 8725 §3.11: refuse a token of another kind, even if the issuer signed it.
-    if str(header.get("typ", "JWT")).lower() not in types:
+    if str(header.get("typ") or "JWT").lower() not in types:
         raise _OtherType
-    kid = header.get("kid")
+    kid = header.get("kid") or None
     fitting = [key for key in keys if kid in (None, key.get("kid")) and _fits(key, header["alg"])]
     most = 1 if kid is None else _MOST_KEYS
     usable = (key for key in map(_usable, _distinct(fitting)) if key is not None)
@@ -225,14 +226,13 @@ def _bits(number: str) -> int:
 
 def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
     key_type, curve = ALGORITHMS[algorithm]
-    operations = key.get("key_ops", ["verify"])
+    operations = key.get("key_ops", "verify")
     return (
         key.get("kty") == key_type
         and curve in (None, key.get("crv"))
         and key.get("use", "sig") == "sig"
         and key.get("alg", algorithm) == algorithm
-        and isinstance(operations, list)
-        and "verify" in operations
+        and "verify" in (operations if isinstance(operations, list) else [operations])
     )
 
 

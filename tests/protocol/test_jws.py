@@ -373,6 +373,7 @@ def test_an_algorithm_that_is_not_advertised_is_refused(issuers: Issuers, algori
 GOOD: dict[str, Callable[[Case], str]] = {
     "as it should be": lambda c: c.token(),
     "without typ": lambda c: c.token(typ=...),
+    "typ empty": lambda c: c.token(typ=""),
     "typ in lower case": lambda c: c.token(typ="jwt"),
     "typ as a media type": lambda c: c.token(typ="application/jwt"),
     "unknown header members": lambda c: c.token(x5t="a", nonce="b", ver=2, deep={"a": [1]}),
@@ -395,7 +396,7 @@ def test_a_valid_token_is_read(issuers: Issuers, algorithm: str, good: str) -> N
     assert issuers.canary.received == []
 
 
-@pytest.mark.parametrize("kid", ["main", ...])
+@pytest.mark.parametrize("kid", ["main", ..., ""])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_single_usable_key_needs_no_identifier(issuers: Issuers, algorithm: str, kid: object) -> None:
     """Invalid, weak and foreign keys in the set are ignored."""
@@ -440,6 +441,7 @@ SETS: dict[str, list[Any]] = {
     "null": [ONE | dict.fromkeys(("use", "alg", "x5c", "x5t", "x5u", "key_ops", "crv", "d"))],
     "empty": [ONE | {"use": "", "alg": "", "x5c": [""], "x5t": "", "key_ops": [], "crv": "", "exp": ""}],
     "certificates of no key": [{**ONE, "x5c": [5], "x5t": {"a": 1}, "x5t#S256": 5}],
+    "an operation as a text": [{**ONE, "key_ops": "verify"}, {**SECOND, "key_ops": "encrypt"}],
     "operations": [{**ONE, "key_ops": ["verify"]}, {**SECOND, "key_ops": ["encrypt", "wrapKey"]}],
     "no keys": [None, 5, "text", [ONE], {}, {"kid": "main"}, {"kty": "RSA", "kid": "main", "n": 5}, ONE],
     "a private key beside": [{**SECOND, "d": "AQAB"}, ONE],
@@ -461,12 +463,27 @@ def test_key_sets_as_issuers_send_them_are_read(issuer: ScriptedIssuer, keys: li
     assert_refused(issuer.provider(), forged)
 
 
+@pytest.mark.parametrize("ours", ["", None, ...])
+@pytest.mark.parametrize("theirs", ["", ...])
+def test_an_empty_key_identifier_counts_as_absent(
+    issuer: ScriptedIssuer, ours: object, theirs: object
+) -> None:
+    """Some issuers write empty members, in the key set and in the header. [T17]"""
+    issuer.jwks = [changed(public_jwk(issuer.key), kid=ours)]
+    header = changed({"alg": "ES256"}, kid=theirs)
+    token = sign(header, claims_of(issuer.url), issuer.key, "ES256")
+    assert issuer.provider().validate_id_token(token)["sub"] == SUBJECT
+    issuer.jwks.append(public_jwk(make_key("P-256", "second"), kid="second"))
+    assert_refused(issuer.provider(), token)
+
+
 REFUSED_SETS: dict[str, list[Any]] = {
     "the key encrypts only": [{**ONE, "use": "enc"}],
     "the key is for another use": [{**ONE, "use": "tls"}],
     "the key is for another algorithm": [{**ONE, "alg": "PS256"}],
     "the operations do not include verify": [{**ONE, "key_ops": ["encrypt"]}],
-    "the operations are a text": [{**ONE, "key_ops": "verify"}],
+    "the operations are another text": [{**ONE, "key_ops": "verify-not"}],
+    "the operations are an object": [{**ONE, "key_ops": {"verify": True}}],
     "the private part is public": [{**ONE, "d": "AQAB"}],
     "more keys with one ID than are tried": [
         *(public_jwk(make_key("RSA", f"other-{number}"), kid="main") for number in range(4)),
