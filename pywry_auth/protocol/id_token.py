@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST_SUBJECT = 255
 _END_OF_TIME = 1e12
+_EMPTY = (None, "")  # some servers write null or an empty text for a claim without a value
 _HASHES = {"256": "sha256", "384": "sha384", "512": "sha512", "DSA": "sha512", "519": "sha512"}
 
 
@@ -94,12 +95,12 @@ def check_claims_except_times(
     """
     claims = token.claims
     check_issuer_and_audience(claims, expected)
-    if claims.get("exp") is None or claims.get("iat") is None:
+    if claims.get("exp") in _EMPTY or claims.get("iat") in _EMPTY:
         _refuse("it has no time of issue or of expiry (iat, exp)")
     _check_subject(claims)
-    if nonce is not None and not same_secret(nonce, claims.get("nonce")):
-        _refuse("its nonce does not belong to this login")
-    if access_token is not None and "at_hash" in claims:
+    if nonce is not None:
+        _check_nonce(claims, nonce)
+    if access_token is not None and claims.get("at_hash") not in _EMPTY:
         _check_at_hash(claims["at_hash"], token.algorithm, access_token)
     return claims
 
@@ -116,9 +117,10 @@ def check_issuer_and_audience(claims: Claims, expected: ExpectedClaims) -> None:
     audiences = audience if isinstance(audience, list) else [audience]
     if expected.client_id not in audiences or not all(isinstance(name, str) for name in audiences):
         _refuse("it is not meant for this client (aud)")
-    if len(audiences) > 1 and "azp" not in claims:
+    party = claims.get("azp")
+    if len(audiences) > 1 and party in _EMPTY:
         _refuse("it has several audiences and no authorized party (azp)")
-    if claims.get("azp", expected.client_id) != expected.client_id:
+    if party not in (*_EMPTY, expected.client_id):
         _refuse("its authorized party (azp) is another client")
 
 
@@ -167,7 +169,7 @@ def check_same_subject(first: Claims, later: Claims) -> None:
         TokenRefreshError: One of the claims is different.
     """
     for name in first.keys() & {"iss", "sub", "aud", "nonce", "azp"}:
-        if name in ("nonce", "azp") and (first[name] is None or later.get(name) is None):
+        if name in ("nonce", "azp") and (first[name] in _EMPTY or later.get(name) in _EMPTY):
             continue
         if _comparable(first, name) != _comparable(later, name):
             raise TokenRefreshError(
@@ -184,11 +186,21 @@ def _comparable(claims: Claims, name: str) -> object:
 
 def _time(claims: Claims, name: str) -> float | None:
     value = claims.get(name)
-    if value is None:
+    if value in _EMPTY:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _END_OF_TIME:
         _refuse(f"{name} is not a time")
     return float(value)
+
+
+def _check_nonce(claims: Claims, nonce: str) -> None:
+    if claims.get("nonce") in _EMPTY:
+        _refuse(
+            "it has no nonce",
+            "If the provider never returns one, set USE_NONCE to false; otherwise sign in again",
+        )
+    if not same_secret(nonce, claims.get("nonce")):
+        _refuse("its nonce does not belong to this login")
 
 
 def _check_subject(claims: Claims) -> None:
@@ -207,8 +219,7 @@ def _check_at_hash(at_hash: object, algorithm: str, access_token: str) -> None:
         _refuse("its hash of the access token does not match (at_hash)")
 
 
-def _refuse(why: str) -> NoReturn:
-    raise TokenError(
-        f"The ID token is refused: {why}. Check the clock and the client's registration, then sign in again.",
-        error=ErrorCode.INVALID_ID_TOKEN,
-    )
+def _refuse(
+    why: str, advice: str = "Check the clock and the client's registration, then sign in again"
+) -> NoReturn:
+    raise TokenError(f"The ID token is refused: {why}. {advice}.", error=ErrorCode.INVALID_ID_TOKEN)
