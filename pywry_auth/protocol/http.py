@@ -44,6 +44,7 @@ MAX_ANSWER_BYTES = 1 << 20
 ACCEPT_JSON = "application/json, */*;q=0.1"
 """Some servers refuse with status 406 if they would answer with another media type."""
 
+_MORE = f"more than {MAX_ANSWER_BYTES} bytes"
 _ATTEMPTS = 3
 _USER_AGENT = f"pywry-auth/{__version__}"
 _MEDIA_TYPES = frozenset(
@@ -58,7 +59,8 @@ _MEDIA_TYPES = frozenset(
 class ProviderAnswer:
     """The provider's answer: status, media type and body.
 
-    The body has at most 1 MiB. ``retry_after`` is the value of the header, if there is one. ``secrets`` are
+    The body has at most 1 MiB. With a status of 400 or more, a body that is too large or damaged is left out.
+    ``retry_after`` is the value of the header, if there is one. ``secrets`` are
     the values that the provider or a proxy received, which an answer may repeat. ``peer`` is the address of
     the server; it is empty if a proxy chose the address.
     """
@@ -319,7 +321,7 @@ class ProviderSession(OAuth2Session):
         with response:
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
             encoding = response.headers.get("Content-Encoding", "")
-            size = response.headers.get("Content-Length", "")
+            size = _told(response.headers.get("Content-Length", ""))
             again = response.headers.get("Retry-After", "")
             known, peer = self._known(url, data, headers or {}), _peer(response)
             answer = ProviderAnswer(
@@ -327,13 +329,18 @@ class ProviderSession(OAuth2Session):
             )
         if 300 <= answer.status < 400:
             raise answer.fault(no_redirect(url, response.headers.get("Location", ""), known))
-        if len(answer.body) > MAX_ANSWER_BYTES:
-            raise answer.fault(f"a body of at most 1 MiB{_told(size)}")
-        return _decoded(answer, encoding)
+        try:
+            return _decoded(answer, encoding, size)
+        except AuthenticationError:
+            if 200 <= answer.status < 300:
+                raise
+            return replace(answer, body=b"")  # the body of a refusal or a failure only explains it
 
 
-def _decoded(answer: ProviderAnswer, encoding: str) -> ProviderAnswer:
+def _decoded(answer: ProviderAnswer, encoding: str, size: str) -> ProviderAnswer:
     """Return an answer without the compression that some servers use although none was requested."""
+    if len(answer.body) > MAX_ANSWER_BYTES:
+        raise _too_large(answer, size)
     try:
         body: bytes | None = decoded(answer.body, encoding, MAX_ANSWER_BYTES)
     except ValueError:
@@ -341,14 +348,22 @@ def _decoded(answer: ProviderAnswer, encoding: str) -> ProviderAnswer:
     if body is None:
         raise answer.fault("a body that is not compressed, or compressed once with gzip or deflate")
     if len(body) > MAX_ANSWER_BYTES:
-        raise answer.fault("a body of at most 1 MiB after its decompression")
+        raise _too_large(answer, f"{_MORE} after its decompression")
     return answer if body is answer.body else replace(answer, body=body)
 
 
+def _too_large(answer: ProviderAnswer, size: str) -> AuthenticationError:
+    return AuthenticationError(
+        f"{place_of(answer.url)} sent an answer that is too large ({size}): let the provider send fewer "
+        "claims, and check the endpoint's URL.",
+        error=ErrorCode.INVALID_RESPONSE,
+    )
+
+
 def _told(size: str) -> str:
-    """Return the size of a body that is too large, if its header says it."""
+    """Return the size of a body that is too large, in words."""
     known = size.isascii() and size.isdigit() and len(size) < 20  # the header is a text from the server
-    return f" (it has {size} bytes)" if known else ""
+    return f"{size} bytes of at most {MAX_ANSWER_BYTES}" if known else _MORE
 
 
 def _bounded(response: requests.Response) -> bytes:

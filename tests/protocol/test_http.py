@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -156,7 +157,7 @@ def test_a_body_may_have_one_mebibyte_and_not_one_byte_more(serve: Serve) -> Non
     server = serve(lambda request: Answer(b" " * int(request.path[1:])))
     assert len(call(f"{server.url}/{MAX_ANSWER_BYTES}").body) == 1 << 20
     refusal = refused(f"{server.url}/{MAX_ANSWER_BYTES + 1}", ErrorCode.INVALID_RESPONSE)
-    assert f"1 MiB (it has {MAX_ANSWER_BYTES + 1} bytes)" in str(refusal)
+    assert f"too large ({MAX_ANSWER_BYTES + 1} bytes of at most {MAX_ANSWER_BYTES}): let the" in str(refusal)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,9 @@ def test_a_body_may_have_one_mebibyte_and_not_one_byte_more(serve: Serve) -> Non
 )
 def test_an_endless_body_is_read_up_to_one_mebibyte(serve: Serve, head: bytes, piece: bytes) -> None:
     server = serve(lambda request: floods(head, piece))
-    assert "1 MiB" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
+    told = str(refused(server.url, ErrorCode.INVALID_RESPONSE))
+    assert "sent an answer that is too large (" in told
+    assert "fewer claims" in told
     redirect = head.replace(b"200 OK", b"302 Found\r\nLocation: /elsewhere", 1)
     server = serve(lambda request: floods(redirect, piece))
     assert "it redirects to" in str(refused(server.url, ErrorCode.INVALID_RESPONSE, timeout=GENEROUS))
@@ -191,7 +194,7 @@ def test_a_compressed_answer_that_is_too_large_is_refused(serve: Serve) -> None:
     """A few bytes could decompress to gigabytes. [T41]"""
     bomb = packed(b"x" * (8 << 20))
     server = serve(lambda request: Answer(bomb, headers={"Content-Encoding": "gzip"}))
-    assert "1 MiB after" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
+    assert "1048576 bytes after its decompression" in str(refused(server.url, ErrorCode.INVALID_RESPONSE))
     assert [request.headers["accept-encoding"] for request in server.received] == ["identity"]
 
 
@@ -214,6 +217,27 @@ def test_every_request_accepts_any_media_type(serve: Serve) -> None:
     server = serve(lambda request: Answer({}))
     call(server.url)
     assert server.received[0].headers["accept"] == "application/json, */*;q=0.1"
+
+
+UNREADABLE = {
+    "too large": Answer(b"canary" * (MAX_ANSWER_BYTES // 6 + 1), 400),
+    "too large after its decompression": Answer(
+        packed(b"x" * (MAX_ANSWER_BYTES + 1)), 400, headers={"Content-Encoding": "gzip"}
+    ),
+    "damaged": Answer(b"canary", 400, headers={"Content-Encoding": "gzip"}),
+    "of an unknown kind": Answer(b"canary", 400, headers={"Content-Encoding": "br"}),
+}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 429, 500, 503])
+@pytest.mark.parametrize("unreadable", UNREADABLE)
+def test_the_body_of_a_failure_may_be_unreadable(
+    serve: Serve, no_pauses: None, unreadable: str, status: int
+) -> None:
+    """It only explains the status. [S5]"""
+    server = serve(lambda request: replace(UNREADABLE[unreadable], status=status))
+    answer = call(server.url)
+    assert (answer.status, answer.body) == (status, b"")
 
 
 NO_OBJECTS = {

@@ -377,6 +377,25 @@ def test_an_unusable_answer_is_a_token_error(
     assert type(refusal) is (TokenRefreshError if dead else TokenError)
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"<html>canary</html>", {}),
+        (b"canary" * (1 << 18), {}),
+        (b"canary", {"Content-Encoding": "br"}),
+        (b"canary", {"Content-Encoding": "gzip"}),
+    ],
+    ids=["web page", "too large", "unknown compression", "damaged"],
+)
+def test_a_refusal_with_an_unreadable_body_is_a_refusal(
+    issuer: ScriptedIssuer, body: bytes, headers: dict[str, str], status: int
+) -> None:
+    """A login then leads to the browser, unless the provider is not available. [S5]"""
+    refusal = refused(issuer, Answer(body, status, headers=headers), refresh)
+    assert refusal.refused is (status < 429)
+
+
 @pytest.mark.parametrize("how", [exchange, refresh])
 @pytest.mark.parametrize(
     "body",
