@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Collection, Iterator, Mapping
@@ -11,7 +12,14 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import (
+    HTTPError,
+    InvalidHeader,
+    LocationValueError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 
 from pywry_auth.error_codes import ErrorCode
@@ -22,8 +30,11 @@ from pywry_auth.protocol.urls import HTTPOptions
 
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 _HAS_EXPIRED, _NOT_YET_VALID, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64
-_REQUIRED = "407 "  # the status "Proxy Authentication Required", in the text of the HTTP library
+_UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21, 27})
+_TUNNEL = re.compile("Tunnel connection failed: ([0-9]{3}) ")  # a text of the standard library
+_REQUIRED = "407"  # Proxy Authentication Required
 _CHECK_ADDRESS = "check the URL's host and port"
+_CHECK_RULES = f"{_CHECK_ADDRESS}, and the rules of the proxy"
 _CHECK_TLS = f"{_CHECK_ADDRESS}, and whether it speaks https"
 _CLOCK = "check this machine's clock"
 _CERTIFICATES: Mapping[int, str] = {
@@ -51,6 +62,21 @@ def trusted(options: HTTPOptions) -> str | bool:
         options: The options of the call.
     """
     return _bundle(options)[1] or True
+
+
+def proxy_of(options: HTTPOptions) -> tuple[str, str]:
+    """Return the name of the setting that chose the proxy, and its value.
+
+    The value is empty if the system chose the proxy.
+
+    Args:
+        options: The options of the call.
+    """
+    if options.proxy_url:
+        return "PROXY_URL", options.proxy_url
+    names = [spelling for name in ("https_proxy", "all_proxy") for spelling in (name, name.upper())]
+    chosen = ((name, value) for name in names if (value := os.environ.get(name)))
+    return next(chosen, ("PROXY_URL or HTTPS_PROXY", ""))
 
 
 def unreachable(
@@ -102,10 +128,12 @@ class _Failure:
         for find in (self._proxy, self._tls, self._time, self._connection):
             if (cause := find()) is not None:
                 return cause
+        if any(isinstance(link, InvalidHeader) for link in _links(self.error)):
+            return _Cause(f"its answer is not valid HTTP; {_CHECK_ADDRESS}")
+        if isinstance(self.error, (requests.exceptions.InvalidURL, LocationValueError)):
+            return _Cause("its host is not a valid name; check the URL", True)
         if isinstance(self.error, ValueError):
-            return _Cause(
-                f"{type(self.error).__name__}; check the URL, the request's headers and PROXY_URL", True
-            )
+            return _Cause(f"the request is not valid ({type(self.error).__name__}); check its headers", True)
         if isinstance(self.error, (requests.ConnectionError, HTTPError)):
             return _Cause(
                 f"the connection failed ({type(self.error).__name__}); check the URL and the network"
@@ -114,16 +142,10 @@ class _Failure:
         return _Cause(f"{text}; check the URL, PROXY_URL and CA_BUNDLE", True)
 
     def _proxy(self) -> _Cause | None:
-        setting = self._proxy_setting()
+        setting, proxy = proxy_of(self.options)
         if isinstance(self.error, requests.exceptions.InvalidSchema) and "SOCKS" in str(self.error):
             return _Cause(
                 f"{setting} names a SOCKS proxy, which needs another package: pip install pysocks", True
-            )
-        unknown = isinstance(self.error, ValueError) and "SOCKS version" in str(self.error)
-        if unknown or _named(self.error, "ProxySchemeUnknown", "InvalidProxyURL", "ProxySchemeUnsupported"):
-            return _Cause(
-                f"{setting} is not the URL of a proxy: write it as http://host:port or socks5://host:port",
-                True,
             )
         socks = [type(link).__name__ for link in _links(self.error) if type(link).__module__ == "socks"]
         if not socks and not isinstance(self.error, requests.exceptions.ProxyError):
@@ -133,16 +155,20 @@ class _Failure:
             return _Cause(f"the proxy did not answer within {allowed:g} s; check {setting}", timeout=allowed)
         if (tls := _tls_fault(self.error, "the proxy's")) is not None:
             return _Cause(f"{tls} (the proxy is that of {setting})")
-        if "SOCKS5AuthError" in socks or any(_REQUIRED in str(link) for link in _links(self.error)):
+        status = next((found[1] for link in _links(self.error) if (found := _TUNNEL.search(str(link)))), "")
+        if "SOCKS5AuthError" in socks or status == _REQUIRED:
+            if "@" in proxy:
+                return _Cause(
+                    f"the proxy refused the user and the password in {setting}: correct them, and "
+                    "percent-encode special characters",
+                    True,
+                )
             return _Cause(f"the proxy requires a user and a password: name them in {setting}", True)
+        if status:
+            return _Cause(f"the proxy refused the connection with status {status}; {_CHECK_RULES}")
+        if not {"SOCKS4Error", "SOCKS5Error"}.isdisjoint(socks):
+            return _Cause(f"the proxy could not connect to it; {_CHECK_RULES}")
         return _Cause(f"the proxy did not connect; check {setting}")
-
-    def _proxy_setting(self) -> str:
-        """Return the name of the setting that chose the proxy."""
-        if self.options.proxy_url:
-            return "PROXY_URL"
-        names = [spelling for name in ("https_proxy", "all_proxy") for spelling in (name, name.upper())]
-        return next((name for name in names if os.environ.get(name)), "PROXY_URL or HTTPS_PROXY")
 
     def _tls(self) -> _Cause | None:
         if (bundle := self._bundle_fault()) is not None:
@@ -158,19 +184,19 @@ class _Failure:
         tls = isinstance(self.error, requests.exceptions.SSLError) or type(self.error) is OSError
         if not path or not tls:
             return None
-        if not os.path.isdir(path):
-            try:
+        try:
+            if not os.path.isdir(path):
                 ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-            except ssl.SSLError:
-                why = "which contains no certificate in PEM form"
-            except OSError as error:
-                why = f"which cannot be read ({error.strerror or type(error).__name__})"
-            else:
                 return None
-        elif not any(name.endswith(".0") for name in os.listdir(path)):
+            if not _named(self.error, "SSLCertVerificationError"):
+                return None  # a folder is never an error of its own
+            if any(name.endswith(".0") for name in os.listdir(path)):
+                return None
             why = "a folder without the links that 'openssl rehash' makes: name a file"
-        else:
-            return None
+        except ssl.SSLError:
+            why = "which contains no certificate in PEM form"
+        except OSError as error:
+            why = f"which cannot be read ({error.strerror or type(error).__name__})"
         return f"{variable} is {printable(path)}, {why}"
 
     def _time(self) -> _Cause | None:
@@ -223,8 +249,7 @@ def _tls_fault(error: Exception, owner: str) -> str | None:
     """
     for link in _links(error):
         if isinstance(link, ssl.SSLCertVerificationError):
-            unknown = "its TLS certificate is from an unknown authority: name that authority in CA_BUNDLE"
-            return _CERTIFICATES.get(link.verify_code, unknown).replace("its", owner, 1)
+            return _certificate_fault(link).replace("its", owner, 1)
         if isinstance(link, ssl.SSLEOFError):
             return f"it closed the TLS connection; {_CHECK_TLS}"
         if isinstance(link, ssl.SSLError):
@@ -232,6 +257,14 @@ def _tls_fault(error: Exception, owner: str) -> str | None:
         if _named(link, "CertificateError"):
             return _CERTIFICATES[_OTHER_HOST].replace("its", owner, 1)
     return None
+
+
+def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _UNKNOWN_AUTHORITY:
+        return "its TLS certificate is from an unknown authority: name that authority in CA_BUNDLE"
+    reason = printable(error.verify_message)
+    other = f"its TLS certificate is not accepted ({reason}): the server's operator has to replace it"
+    return _CERTIFICATES.get(error.verify_code, other)
 
 
 def _handshake_fault(reason: str) -> str:

@@ -20,7 +20,7 @@ from urllib.request import getproxies, getproxies_environment
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies
+from requests.utils import get_environ_proxies, select_proxy
 from requests_oauthlib import OAuth2Session
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError
@@ -28,7 +28,7 @@ from urllib3.exceptions import HTTPError, NewConnectionError
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.name_lookup import in_helper
-from pywry_auth.protocol.connection_failures import place_of, trusted, unreachable
+from pywry_auth.protocol.connection_failures import place_of, proxy_of, trusted, unreachable
 from pywry_auth.protocol.content_coding import decoded
 from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
 from pywry_auth.protocol.gate import CallGate
@@ -36,7 +36,7 @@ from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.redaction import passwords_in, secrets_sent
 from pywry_auth.protocol.redirects import no_redirect
 from pywry_auth.protocol.retry_after import seconds_of
-from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint
+from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint, require_proxy
 from pywry_auth.strict_json import read_json, without_surrogates
 from pywry_auth.version import __version__
 
@@ -412,11 +412,15 @@ def _total(timeout: Any) -> float | None:
 
 def _proxies(url: str, options: HTTPOptions, seconds: float) -> dict[str, str]:
     """Return the proxies for a URL; the system may need a name look-up, for at most so many seconds."""
-    parts = urlsplit(url)
-    if is_loopback(parts.hostname):
+    if is_loopback(urlsplit(url).hostname):
         return {}
-    if options.proxy_url:
-        return {"http": options.proxy_url, "https": options.proxy_url}
+    proxy = options.proxy_url or select_proxy(url, _usual_proxies(url, seconds))
+    return {"https": require_proxy(proxy, proxy_of(options)[0])} if proxy else {}
+
+
+def _usual_proxies(url: str, seconds: float) -> dict[str, str]:
+    """Return the proxies of the environment or the system for a URL."""
+    parts = urlsplit(url)
     if getproxies_environment():
         return dict(get_environ_proxies(url))
     if not getproxies():

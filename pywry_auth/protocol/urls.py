@@ -13,6 +13,8 @@ from pywry_auth.exceptions import AuthenticationError, printable
 
 # Browsers decode a percent sign in a host, and Python does not: they would contact different machines.
 _HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+_PROXY_HOST = re.compile(r"([\w.-]+|\[[\w:.%-]+\])(:[0-9]*)?")
+_PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,35 @@ def require_endpoint(url: str, name: str) -> str:
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return url
+
+
+def require_proxy(url: str, setting: str) -> str:
+    """Return the URL of a proxy, with its scheme.
+
+    Args:
+        url: The URL. Without a scheme, it is that of an http proxy.
+        setting: The name of the setting in the error.
+
+    Raises:
+        AuthenticationError: No proxy has such a URL. The text does not quote it.
+    """
+    whole = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(whole)
+        host = parts.netloc.rpartition("@")[2]
+        rest = parts.path + parts.query + parts.fragment  # a password with "/", "?" or "#" ends up here
+        plain = whole.isprintable() and whole == whole.strip() and "@" not in rest
+        named = bool(_PROXY_HOST.fullmatch(host)) and parts.port != 0
+        usable = plain and named and parts.scheme in _PROXY_SCHEMES
+    except ValueError:
+        usable = False
+    if not usable:
+        raise AuthenticationError(
+            f"{setting} is not the URL of a proxy: write it as http://host:port or socks5://host:port, and "
+            "percent-encode special characters of the user and the password.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
+    return whole
 
 
 def with_query(endpoint: str, parameters: Mapping[str, str | None]) -> str:

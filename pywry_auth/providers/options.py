@@ -13,7 +13,7 @@ from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.plain_text import require_plain
 from pywry_auth.private_files import whole_path
 from pywry_auth.protocol.discovery import ProviderMetadata
-from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
+from pywry_auth.protocol.urls import HTTPOptions, require_endpoint, require_proxy
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
@@ -88,6 +88,8 @@ class ProviderOptions:
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         require_plain(issuer=self.issuer, proxy_url=self.proxy_url)
+        if self.proxy_url:
+            require_proxy(self.proxy_url, "PROXY_URL")
         for name in ("client_key_file", "ca_bundle"):
             object.__setattr__(self, name, _file(name, getattr(self, name)))
 

@@ -20,10 +20,29 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.urls import HTTPOptions
+from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.peers.tls import TLSFiles, make_tls_files
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, ScriptedServer, free_port, tls_context
 
+NO_PROXIES = [
+    "ftp://127.0.0.1:9",
+    "socks9://127.0.0.1:9",
+    "htp://proxy.example.com:3128",
+    "http://alice:canary@",
+    "http://",
+    "http://:8080",
+    "http:///alice:canary@proxy.example.com",
+    "http://alice:canary/canary@proxy.example.com:8080",
+    "http://alice:80/canary@proxy.example.com:8080",
+    "http://alice:80#canary@proxy.example.com:8080",
+    "http://alice:canary@proxy.example.com:99999",
+    "http://alice:canary@proxy.example.com:0",
+    "http://alice:canary@proxy.example.com:http",
+    "http://alice:canary@proxy example.com:80",
+    "http://alice:canary@[::1",
+    "//alice:canary@proxy.example.com",
+]
 _ANOTHER_DAY = timedelta(days=1)
 
 
@@ -88,6 +107,37 @@ def test_a_name_that_the_certificate_does_not_have_is_explained(
 def test_an_unknown_authority_is_to_be_named(tls_files: TLSFiles) -> None:
     with https(tls_context(tls_files)) as url:
         assert "unknown authority: name that authority in CA_BUNDLE" in failure(url)
+
+
+@pytest.mark.parametrize("number", [2, 18, 19, 20, 21, 27])
+def test_an_incomplete_chain_is_from_an_unknown_authority(
+    tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    with https(tls_context(tls_files)) as url:
+        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", _not_verifying(number, "unable to get issuer"))
+        assert "unknown authority: name that authority in CA_BUNDLE" in failure(url)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (22, "certificate chain too long"),
+        (23, "certificate revoked"),
+        (24, "invalid CA certificate"),
+        (26, "unsuitable certificate purpose"),
+        (66, "EE certificate key too weak"),
+        (85, "Missing Authority Key Identifier"),
+    ],
+)
+def test_another_fault_of_a_certificate_is_named(
+    tls_files: TLSFiles, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+) -> None:
+    """CA_BUNDLE would not help."""
+    with https(tls_context(tls_files)) as url:
+        monkeypatch.setattr(ssl.SSLContext, "wrap_socket", _not_verifying(number, reason))
+        told = failure(url)
+    assert f"its TLS certificate is not accepted ({reason}): the server's operator has to replace it" in told
+    assert "CA_BUNDLE" not in told
 
 
 # The handshake
@@ -165,6 +215,24 @@ def test_an_unusable_bundle_is_named_with_its_setting(
     assert f"{setting} is {bundle}, {words}" in told
 
 
+def test_a_folder_of_certificates_that_cannot_be_listed_is_named(
+    tls_files: TLSFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def may_not(path: str) -> list[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", may_not)
+    with https(tls_context(tls_files)) as url:
+        told = failure(url, ErrorCode.INVALID_CONFIGURATION, ca_bundle=str(tmp_path))
+    assert f"CA_BUNDLE is {tmp_path}, which cannot be read (Permission denied)" in told
+
+
+def test_a_folder_of_certificates_is_blamed_only_for_certificates(tmp_path: Path) -> None:
+    with _that_answers_each_connection(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as port:
+        told = failure(f"https://127.0.0.1:{port}/", timeout=3.0, ca_bundle=str(tmp_path))
+    assert "it does not use TLS on that port" in told
+
+
 # Proxies
 
 
@@ -194,13 +262,24 @@ def test_a_socks_proxy_without_its_package_is_explained(setting: str) -> None:
     assert "canary" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1:9", "socks9://127.0.0.1:9", "htp://proxy.example.com:3128"])
+@pytest.mark.parametrize("url", NO_PROXIES)
 def test_a_url_that_is_not_of_a_proxy_is_named_with_its_setting(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     told = failure("https://id.example.com/token", ErrorCode.INVALID_CONFIGURATION)
     assert "HTTPS_PROXY is not the URL of a proxy" in told
+    assert "percent-encode special characters" in told
+    with pytest.raises(AuthenticationError, match="PROXY_URL is not the URL of a proxy") as caught:
+        GenericOIDCProvider("prog", issuer_url="https://id.example.com", proxy_url=url)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    assert "canary" not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:{port}", "alice:canary@localhost:{port}", "HTTP://[::1]:{port}/"])
+def test_a_proxy_without_a_scheme_is_an_http_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", url.format(port=free_port()))
+    assert "the proxy did not connect; check HTTPS_PROXY" in failure("https://id.example.com/token")
 
 
 def test_a_proxy_that_requires_a_password_is_explained() -> None:
@@ -213,6 +292,37 @@ def test_a_proxy_that_requires_a_password_is_explained() -> None:
     assert "the proxy requires a user and a password: name them in PROXY_URL" in told
 
 
+@pytest.mark.parametrize("setting", ["PROXY_URL", "HTTPS_PROXY"])
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+def test_a_wrong_password_of_a_proxy_is_named_as_such(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, setting: str
+) -> None:
+    refusal = [b"HTTP/1.1 407 Who are you\r\nContent-Length: 0\r\n\r\n"]
+    with _that_answers_each_connection(*(refusal if scheme == "http" else [b"\5\2", b"\1\1"])) as port:
+        url = f"{scheme}://alice:canary@127.0.0.1:{port}"
+        own = {"proxy_url": url} if setting == "PROXY_URL" else {}
+        if not own:
+            monkeypatch.setenv(setting, url)
+        told = failure("https://id.example.com/token", ErrorCode.INVALID_CONFIGURATION, **own)
+    assert f"the proxy refused the user and the password in {setting}: correct them" in told
+
+
+@pytest.mark.parametrize("status", [403, 404, 502, 503])
+def test_a_refusal_of_a_working_proxy_is_explained(status: int) -> None:
+    with ScriptedServer(lambda request: Answer(b"", status)) as proxy:
+        told = failure("https://id.example.com/token", proxy_url=proxy.url)
+    assert f"the proxy refused the connection with status {status}; check the URL's host and port" in told
+    assert "the rules of the proxy" in told
+
+
+@pytest.mark.parametrize("reply", range(1, 9))
+def test_a_refusal_of_a_working_socks_proxy_is_explained(reply: int) -> None:
+    refusal = bytes([5, reply, 0, 1, 0, 0, 0, 0, 0, 0])
+    with _that_answers_each_connection(b"\5\0", refusal) as port:
+        told = failure("https://id.example.com/token", proxy_url=f"socks5h://127.0.0.1:{port}")
+    assert "the proxy could not connect to it; check the URL's host and port, and the rules" in told
+
+
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 def test_a_proxy_that_is_not_there_is_named_with_its_setting(
     monkeypatch: pytest.MonkeyPatch, scheme: str
@@ -222,6 +332,19 @@ def test_a_proxy_that_is_not_there_is_named_with_its_setting(
 
 
 # Connections
+
+
+def test_an_answer_with_invalid_framing_is_the_fault_of_the_server() -> None:
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}x"
+    with _that_answers_each_connection(data) as port:
+        told = failure(f"http://127.0.0.1:{port}/token")
+    assert "its answer is not valid HTTP; check the URL's host and port" in told
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example.com"])
+def test_a_host_that_is_not_a_name_is_explained(host: str) -> None:
+    told = failure(f"https://{host}/token", ErrorCode.INVALID_CONFIGURATION)
+    assert "its host is not a valid name; check the URL" in told
 
 
 def test_a_name_without_an_address_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +368,15 @@ def test_a_missing_route_is_explained(monkeypatch: pytest.MonkeyPatch, number: i
     assert "there is no route to it" in failure("http://127.0.0.1:9/token")
 
 
+def _not_verifying(number: int, reason: str) -> object:
+    def wrap_socket(*_: object, **__: object) -> None:
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_code, error.verify_message = number, reason
+        raise error
+
+    return wrap_socket
+
+
 def _refusing(reason: str) -> object:
     def wrap_socket(*_: object, **__: object) -> None:
         error = ssl.SSLError(1, f"[SSL: {reason}] alert")
@@ -255,8 +387,8 @@ def _refusing(reason: str) -> object:
 
 
 @contextmanager
-def _that_answers_each_connection(data: bytes) -> Iterator[int]:
-    """Start a server that sends the data to every connection and closes it; return the port."""
+def _that_answers_each_connection(*answers: bytes) -> Iterator[int]:
+    """Start a server that sends the answers to every connection and closes it; return the port."""
 
     def serve() -> None:
         while True:
@@ -265,8 +397,9 @@ def _that_answers_each_connection(data: bytes) -> Iterator[int]:
             except OSError:
                 return
             with connection:
-                connection.recv(4096)
-                connection.sendall(data)
+                for data in answers:
+                    connection.recv(4096)
+                    connection.sendall(data)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
