@@ -133,6 +133,17 @@ class MicrosoftProvider(OAuthProvider):
         """
         return _names_issuer(name, self.metadata.issuer)
 
+    def is_recorded_issuer(self, name: str) -> bool:
+        """Return whether a stored token set names this issuer.
+
+        This makes no call. Until the GUID of a domain is looked up, the GUID of any tenant fits.
+        """
+        if self.options.issuer:
+            return name == self.options.issuer
+        if not self._known:
+            return _names_issuer(name, f"{self._authority}/{_TENANT}/v2.0")
+        return name == f"{self._authority}/{self._known}/v2.0"
+
     def expected_issuer(self, claims: Claims) -> str:
         """Return the issuer of the token's tenant.
 

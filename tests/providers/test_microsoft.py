@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -283,6 +284,31 @@ def test_stored_tokens_of_another_tenant_are_not_used() -> None:
         tokens = login(microsoft.provider()).tokens
         assert microsoft.provider().issued_to_this_client(tokens)
         assert not microsoft.provider(tenant_id=TENANT).issued_to_this_client(tokens)
+
+
+def test_stored_tokens_of_a_domain_need_no_look_up() -> None:
+    """A user stays signed in and can sign out while Microsoft cannot be reached. [S5]"""
+    with Microsoft(DOMAIN) as microsoft:
+        tokens = login(microsoft.provider()).tokens
+        microsoft.answers[f"/{DOMAIN}/v2.0/.well-known/openid-configuration"] = Answer({}, 503)
+        before = len(microsoft.server.received)
+        later = microsoft.provider()
+        assert later.issued_to_this_client(tokens)
+        for issuer in ("", microsoft.url, f"{microsoft.url}/{{tenantid}}/v2.0", f"{LOGIN}/{TENANT}/v2.0"):
+            assert not later.issued_to_this_client(replace(tokens, issuer=issuer))
+        assert not later.issued_to_this_client(replace(tokens, client_id="another"))
+        named = microsoft.provider(issuer=f"{microsoft.url}/{OTHER_TENANT}/v2.0")
+        assert not named.issued_to_this_client(tokens)
+        assert len(microsoft.server.received) == before
+
+
+def test_after_the_look_up_of_a_domain_only_its_tenant_counts() -> None:
+    with Microsoft(DOMAIN) as microsoft:
+        provider = microsoft.provider()
+        tokens = login(provider).tokens
+        assert provider.issued_to_this_client(tokens)
+        other = replace(tokens, issuer=f"{microsoft.url}/{OTHER_TENANT}/v2.0")
+        assert not provider.issued_to_this_client(other)
 
 
 @pytest.mark.parametrize(
