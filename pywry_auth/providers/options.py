@@ -12,7 +12,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.plain_text import require_plain
 from pywry_auth.private_files import whole_path
-from pywry_auth.protocol.discovery import ProviderMetadata
+from pywry_auth.protocol.discovery import ProviderMetadata, named_issuer
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint, require_proxy
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ class ProviderOptions:
         values = {name: getattr(settings, name) for name in _NAMES if hasattr(settings, name)}
         values["proxy_url"] = settings.proxy_url.get_secret_value()
         # A custom provider has no discovery, so its issuer URL is only another name of the issuer.
-        values["issuer"] = settings.issuer or (settings.issuer_url if settings.provider == "custom" else "")
+        usual = named_issuer(settings.issuer_url) if settings.provider == "custom" else ""
+        values["issuer"] = settings.issuer or usual
         return cls(**values)
 
     @property

@@ -54,7 +54,14 @@ def test_the_issuer_and_its_document_can_be_set(create: FromEnvironment, issuer:
 
 
 @pytest.mark.parametrize(
-    "names", [{"issuer": ID}, {"issuer_url": ID}, {"issuer": ID, "issuer_url": f"{ID}/x"}]
+    "names",
+    [
+        {"issuer": ID},
+        {"issuer_url": ID},
+        {"issuer": ID, "issuer_url": f"{ID}/x"},
+        {"issuer_url": f"{ID}/.well-known/openid-configuration"},
+        {"issuer_url": f"{ID}/.well-known/oauth-authorization-server"},
+    ],
 )
 def test_the_issuer_of_custom_has_two_names(create: FromEnvironment, names: dict[str, str]) -> None:
     """``ISSUER`` has precedence; ``ISSUER_URL`` was the first name. [S3]"""
