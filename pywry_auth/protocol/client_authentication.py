@@ -113,10 +113,15 @@ class ClientAuthentication:
         """
         method = self._best_method() if self.configured == "auto" else self.configured
         if method not in (_KEY, _BASIC, _POST, _NONE):
+            offered = printable(", ".join(self.offered)) or "nothing in particular"
+            if self.configured == "auto":
+                raise _misconfigured(
+                    f"is auto, but the provider offers only {offered}: set only the CLIENT_SECRET "
+                    "or CLIENT_KEY_FILE that this needs, or name the method that the provider accepts"
+                )
             raise _misconfigured(
-                f"is {method or self.configured!r} and the provider offers "
-                f"{printable(', '.join(self.offered)) or 'nothing in particular'}: set it to auto, "
-                "private_key_jwt, client_secret_basic, client_secret_post or none"
+                f"is {method!r} and the provider offers {offered}: set it to auto, private_key_jwt, "
+                "client_secret_basic, client_secret_post or none"
             )
         if method == _KEY and self.key is None:
             raise _misconfigured(f"{_KEY} needs CLIENT_KEY_FILE: set it, or choose another method")

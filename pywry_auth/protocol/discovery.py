@@ -165,9 +165,11 @@ def _check_issuer(metadata: ProviderMetadata, expected: str, setting: str) -> No
         advice = "set ISSUER to exactly this name if you trust it"
     else:
         advice = "set ISSUER to the issuer that its ID tokens name if you trust it"
+    there = (
+        f"the issuer there calls itself {printable(found)!r}" if found else "that document names no issuer"
+    )
     raise AuthenticationError(
-        f"{setting} must lead to the discovery document of {printable(expected)!r}, but the issuer there "
-        f"calls itself {printable(found)!r}: {advice}.",
+        f"{setting} must lead to the discovery document of {printable(expected)!r}, but {there}: {advice}.",
         error=ErrorCode.INVALID_CONFIGURATION,
     )
 
@@ -193,7 +195,7 @@ def _value(value: object, default: object) -> object:
         return None
     if isinstance(default, bool):
         # Some servers send strings. An unknown value counts as true: a response must then name its issuer.
-        return str(value).lower() != "false"
+        return str(value).lower() not in ("false", "0")
     if isinstance(default, tuple):
         items = value.split() if isinstance(value, str) else value
         if isinstance(items, list) and all(isinstance(item, str) for item in items):
@@ -208,11 +210,11 @@ def _fault(name: str, value: object, secrets: Collection[str], network: Network)
     setting = {"issuer": "PYWRY_OAUTH2__ISSUER"}.get(name, setting_of(name) if endpoint else "")
     advice = f"set {setting} to the right one" if setting else "the provider has to correct it"
     if value is ...:
-        return f"The issuer's discovery document has a {name} of the wrong type: {advice}."
+        return f"The member {name} of the issuer's discovery document has the wrong type: {advice}."
     if _shows(value, secrets):  # errors quote these values
         return (
-            f"The issuer's discovery document has a {name} that contains a secret of this client: {advice}, "
-            "and replace the secret."
+            f"The member {name} of the issuer's discovery document contains a secret of this client: "
+            f"{advice}, and replace the secret."
         )
     if not endpoint or not isinstance(value, str):
         return ""

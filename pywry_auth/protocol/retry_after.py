@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 
 _USUAL = 5.0  # seconds, for an answer without a usable value
 _LONGEST = 300.0
-_DELAY = re.compile("[0-9]{1,9}")
+_DELAY = re.compile("[0-9]+")
 
 
 def seconds_of(value: str, now: float) -> float:

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.protocol.client_authentication import ClientAuthentication, load_client_key
+from pywry_auth.protocol.client_authentication import ClientAuthentication, ClientKey, load_client_key
 from pywry_auth.protocol.jws import verify_signature
 from pywry_auth.protocol.key_set import KeySet
 from tests.protocol.forge import PrivateKey, make_key, public_jwk
@@ -228,6 +228,18 @@ def test_an_unusable_method_is_named(secret: str, configured: str, offered: Sequ
         ClientAuthentication("c", secret, configured, offered=offered).apply({})
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert "canary" not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("secret", "offered"), [("", (POST,)), ("s", (NONE,)), ("s", ("tls_client_auth", "private_key_jwt"))]
+)
+def test_an_offer_that_does_not_fit_the_client_says_what_to_set(secret: str, offered: Sequence[str]) -> None:
+    key = None if secret else ClientKey(ECKey.import_key(pem(make_key("P-256"))), "ES256", "")
+    with pytest.raises(AuthenticationError) as caught:
+        ClientAuthentication("c", secret, key=key, offered=offered).apply({})
+    offers = f"is auto, but the provider offers only {', '.join(offered)}: "
+    assert offers + "set only the CLIENT_SECRET or CLIENT_KEY_FILE that this needs" in str(caught.value)
+    assert "set it to auto" not in str(caught.value)
 
 
 def test_a_public_client_adds_only_its_identifier() -> None:

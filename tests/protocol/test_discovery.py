@@ -138,6 +138,13 @@ def test_a_document_of_another_issuer_is_refused(issuer: ScriptedIssuer, other: 
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
 
 
+@pytest.mark.parametrize("name", [..., None, ""])
+def test_a_document_without_an_issuer_is_refused(issuer: ScriptedIssuer, name: object) -> None:
+    issuer.metadata = metadata_of(issuer.url, issuer=name)
+    told = str(refused(issuer, ErrorCode.INVALID_CONFIGURATION))
+    assert "but that document names no issuer: set ISSUER to the issuer that its ID tokens name" in told
+
+
 @pytest.mark.parametrize("value", [5, ["canary"], {"name": "canary"}, True])
 def test_an_issuer_of_the_wrong_type_is_named(issuer: ScriptedIssuer, value: object) -> None:
     """The document cannot be used, because it may be of any issuer. [S11]"""
@@ -165,7 +172,7 @@ def test_a_member_of_the_wrong_type_is_named(issuer: ScriptedIssuer, member: str
     assert replace(metadata, **{member: getattr(usual, member)}) == usual
     assert not getattr(metadata, member)
     metadata.require_usable("issuer")
-    with pytest.raises(AuthenticationError, match=member) as caught:
+    with pytest.raises(AuthenticationError, match=f"The member {member} of .* has the wrong type") as caught:
         metadata.require_usable(member)
     assert caught.value.error == ErrorCode.INVALID_RESPONSE
     assert "canary" not in everything_told(caught.value)
@@ -184,7 +191,7 @@ def test_a_string_counts_as_a_list_of_one(issuer: ScriptedIssuer, value: object,
     ("value", "read"),
     [
         *[(value, True) for value in (True, "true", "yes", 1, ["false"])],
-        *[(value, False) for value in (False, "false", "False", None, "")],
+        *[(value, False) for value in (False, "false", "False", None, "", 0, "0")],
     ],
 )
 def test_an_unknown_value_requires_iss_in_responses(
