@@ -126,9 +126,9 @@ class ProtocolClient:
             TokenError: The provider refused, or its response is not valid.
         """
         self._check_openid()
-        tokens = self.token_endpoint().request(grant)
+        tokens = self.token_endpoint().request(grant, self._revoke_unusable)
         if self._hooks.uses_openid and tokens.id_token is None:
-            self._revoke_unusable(tokens)
+            self._revoke_unusable([tokens.refresh_token, tokens.access_token])
             raise TokenError(
                 "The provider sent no ID token although openid was requested: check the client there.",
                 error=ErrorCode.INVALID_ID_TOKEN,
@@ -152,7 +152,9 @@ class ProtocolClient:
             self._signing_keys().keys()
         # Send no scope: the scope stays the same, and some servers refuse the parameter.
         grant = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return self._validated(self.token_endpoint().request(grant), self._with_refreshed_claims)
+        return self._validated(
+            self.token_endpoint().request(grant, self._revoke_unusable), self._with_refreshed_claims
+        )
 
     def revoke(self, token: str) -> bool | None:
         """Revoke a token and return whether the provider confirms it (RFC 7009).
@@ -249,7 +251,7 @@ class ProtocolClient:
         try:
             return with_claims(tokens, tokens.id_token)
         except TokenError:
-            self._revoke_unusable(tokens)
+            self._revoke_unusable([tokens.refresh_token, tokens.access_token])
             raise
 
     def _with_claims(self, tokens: OAuthTokenSet, id_token: str, nonce: str | None) -> OAuthTokenSet:
@@ -276,13 +278,13 @@ class ProtocolClient:
             tokens = replace(tokens, id_token=None)
         return replace(tokens, id_token_claims=dict(claims))
 
-    def _revoke_unusable(self, tokens: OAuthTokenSet) -> None:
-        """Revoke tokens that arrived without a valid ID token; the login fails however this ends."""
-        for token in filter(None, (tokens.refresh_token, tokens.access_token)):
+    def _revoke_unusable(self, tokens: Sequence[str | None]) -> None:
+        """Revoke tokens that cannot be used; the login fails however this ends."""
+        for token in filter(None, tokens):
             try:
                 self.revoke(token)
             except AuthenticationError as error:
-                _logger.warning("a token without a valid ID token could not be revoked: %s", error)
+                _logger.warning("a token that cannot be used could not be revoked: %s", error)
                 if error.timeout is not None:
                     return  # the other token would probably take its whole time limit too
 

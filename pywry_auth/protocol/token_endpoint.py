@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -39,11 +39,16 @@ class TokenEndpoint:
     issuer: str
     reach: Callable[[str], Reach] = lambda endpoint: EVERYWHERE
 
-    def request(self, grant: Mapping[str, str | None]) -> OAuthTokenSet:
+    def request(
+        self,
+        grant: Mapping[str, str | None],
+        discard: Callable[[Sequence[str]], object] = lambda tokens: None,
+    ) -> OAuthTokenSet:
         """Return the tokens for a grant of any type (RFC 6749 §4.1.3, §6; extensions: §4.5).
 
         Args:
             grant: ``grant_type`` and the parameters of that type; None leaves a parameter out.
+            discard: Receives the tokens of a response that cannot be used.
 
         Raises:
             TokenRefreshError: The refresh token is expired, revoked or already used.
@@ -64,6 +69,7 @@ class TokenEndpoint:
                 return _token_set(members, asked_at, self, given.get("refresh_token"))
             except TokenError as error:
                 error.refused = not members.get("access_token")
+                discard(_issued(members, given))
                 raise
         except TokenError:
             raise
@@ -141,6 +147,12 @@ def _form(answer: ProviderAnswer) -> dict[str, Any]:
     except ValueError:
         fault = answer.fault("a valid form")
     raise fault
+
+
+def _issued(members: Mapping[str, Any], grant: Mapping[str, str]) -> list[str]:
+    """Return the new tokens in a response; the refresh token of the request stays valid."""
+    found = (members.get(name) for name in ("refresh_token", "access_token"))
+    return [token for token in found if isinstance(token, str) and token not in ("", *grant.values())]
 
 
 def _token_set(

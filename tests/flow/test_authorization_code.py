@@ -19,7 +19,14 @@ from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.protocol.forge import PrivateKey, changed, make_key, sign
-from tests.protocol.issuer import ACCESS_TOKEN, CLIENT_ID, REDIRECT_URI, SUBJECT, ScriptedIssuer
+from tests.protocol.issuer import (
+    ACCESS_TOKEN,
+    CLIENT_ID,
+    REDIRECT_URI,
+    REFRESH_TOKEN,
+    SUBJECT,
+    ScriptedIssuer,
+)
 from tests.protocol.refusal import everything_told
 from tests.protocol.servers import Answer, Behaviour, Received, hangs, resets
 
@@ -544,6 +551,27 @@ def test_tokens_without_the_requested_id_token_are_revoked(issuer: ScriptedIssue
     with pytest.raises(TokenError, match="no ID token"):
         complete(issuer.provider(), request, [("state", request.state), ("code", "c")])
     assert len(issuer.requests("/revoke")) == 2
+
+
+@pytest.mark.parametrize(
+    ("members", "revoked"),
+    [
+        ({"access_token": None}, [REFRESH_TOKEN]),
+        ({"token_type": "DPoP"}, [REFRESH_TOKEN, ACCESS_TOKEN]),
+        ({"expires_in": "soon", "refresh_token": None}, [ACCESS_TOKEN]),
+        ({"access_token": None, "refresh_token": ["canary"]}, []),
+    ],
+)
+def test_tokens_in_an_answer_that_cannot_be_used_are_revoked(
+    issuer: ScriptedIssuer, members: dict[str, object], revoked: list[str]
+) -> None:
+    request = begin(issuer.provider(), REDIRECT_URI)
+    issuer.answers |= {"/token": Answer(issuer.tokens(**members)), "/revoke": Answer(b"")}
+    with pytest.raises(TokenError) as caught:
+        complete(issuer.provider(), request, [("state", request.state), ("code", "c")])
+    assert caught.value.error == ErrorCode.INVALID_RESPONSE
+    assert "canary" not in everything_told(caught.value)
+    assert [request.form["token"] for request in issuer.requests("/revoke")] == revoked
 
 
 def test_stored_tokens_without_a_usable_profile_are_not_revoked(issuer: ScriptedIssuer) -> None:

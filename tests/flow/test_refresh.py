@@ -135,6 +135,22 @@ def test_a_clock_that_is_wrong_for_a_moment_costs_no_grant(
     assert "canary" not in caplog.text
 
 
+@pytest.mark.parametrize(("sent", "ended"), [(REFRESH_TOKEN, [REFRESH_TOKEN]), ("canary-refresh-1", [])])
+def test_a_refresh_without_an_access_token_leaves_no_new_token(
+    issuer: ScriptedIssuer, sent: str, ended: list[str]
+) -> None:
+    """The refresh token of the request is still the stored one, if the provider does not rotate it."""
+    store = TokenStore(MemoryBackend())
+    before = first(issuer)
+    store.save(SUBJECT, before)
+    issuer.answers["/revoke"] = Answer(b"")
+    answering(issuer, access_token=None, refresh_token=sent)
+    with pytest.raises(TokenError, match="no access token"):
+        refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert revoked(issuer) == ended
+    assert store.load(SUBJECT) == before
+
+
 @pytest.mark.parametrize("clock", [-300.0, 700.0])
 def test_a_sign_in_with_a_wrong_clock_stays_an_error(issuer: ScriptedIssuer, clock: float) -> None:
     """The user is there, and the error names the difference of the clocks. [S4]"""
