@@ -148,10 +148,11 @@ class PyWry:
 
         The tokens are removed from the store, so that the user is signed out in all processes. If the
         provider cannot be reached, the revocation stays in the store, and later logins, refreshes and logouts
-        on this store try it again for 24 hours.
+        on this store try it again for 24 hours. If no user is signed in, this call tries all of them at once.
 
         Returns:
-            Whether the provider confirmed the revocation; False if no user was signed in.
+            Whether the provider confirmed the revocation. If no user was signed in, whether revocations of
+            earlier sign-outs were left, and the provider confirmed all of them.
 
         Raises:
             StoreUnavailable: The store is down: call this again later.
@@ -160,12 +161,12 @@ class PyWry:
         with self._lock:
             user, signed_out = self._user, self._signed_out
         if user is None:
-            users = None if signed_out else self._known_users()
-            if users is None and not signed_out:
+            users = self._known_users()
+            if users is None:
                 raise _no_provider("PyWry(provider=..., token_store=...)")
-            user = users.current() if users else None
+            user = None if signed_out else users.current()
             if user is None:
-                return False
+                return users.finish_sign_outs()
         confirmed = user.sign_out()
         with self._lock:
             if self._user is None or self._user.session is user.session:

@@ -20,7 +20,6 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import OAuth2Settings, PyWrySettings
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenExpiredError
-from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.accounts import Accounts
 from pywry_auth.state.token_stores import (
@@ -394,7 +393,24 @@ def test_wherever_a_login_is_interrupted_a_later_process_can_end_it(
             break
         desk.app().logout()
         assert desk.store.list_keys() == [], number
+        assert not any(grant.live for grant in desk.idp.grants()), number
     assert number > 8
+
+
+def test_the_next_logout_finishes_one_that_was_interrupted(desk: Desk) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    desk.store = TokenStore(backend)
+    _sign_in(desk.app())
+
+    def interrupt(operation: str, key: str) -> None:
+        if (operation, key) == ("pop", f"oauth:tokens:{_USER}"):
+            raise KeyboardInterrupt
+
+    backend.after = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        desk.app().logout()
+    assert desk.app().logout() is True
+    assert desk.idp.calls["revoke"] == 2
 
 
 def test_a_login_that_was_killed_leaves_the_user_before(desk: Desk) -> None:
@@ -408,7 +424,8 @@ def test_a_login_that_was_killed_leaves_the_user_before(desk: Desk) -> None:
     assert desk.store.list_keys() == []
 
 
-def test_during_an_outage_of_the_provider_the_revocation_waits_in_the_store(desk: Desk) -> None:
+@pytest.mark.parametrize("same_process", [True, False])
+def test_after_an_outage_of_the_provider_the_next_logout_revokes(desk: Desk, same_process: bool) -> None:
     _sign_in(desk.app())
     away = threading.Event()
     away.set()
@@ -416,10 +433,15 @@ def test_during_an_outage_of_the_provider_the_revocation_waits_in_the_store(desk
     app = desk.app()
     assert app.logout() is False
     assert not desk.app().is_authenticated
+    app = app if same_process else desk.app()
+    assert app.logout() is False
     away.clear()
-    provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=desk.idp.issuer)
-    retry_revocations(desk.store, issued_by(provider), _USER)
+    other = PyWry(provider=GenericOIDCProvider("other", issuer_url=desk.idp.issuer), token_store=desk.store)
+    assert other.logout() is False
+    assert desk.idp.calls["revoke"] == 0
+    assert app.logout() is True
     assert desk.idp.calls["revoke"] == 2
+    assert app.logout() is False
 
 
 def _unavailable(environ: dict[str, Any], start_response: Any) -> list[bytes]:

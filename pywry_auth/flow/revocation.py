@@ -95,7 +95,9 @@ def revoke_queued(
     return confirmed is True
 
 
-def retry_revocations(store: TokenStore, provider_of: ProviderOf, user_id: str | None = None) -> None:
+def retry_revocations(
+    store: TokenStore, provider_of: ProviderOf, user_id: str | None = None, *, at_once: bool = False
+) -> bool:
     """Try queued revocations again.
 
     If the user has signed in again, the tokens are dropped, because many providers would end the new grant
@@ -106,6 +108,10 @@ def retry_revocations(store: TokenStore, provider_of: ProviderOf, user_id: str |
         provider_of: Finds the provider of a token set. Other applications may share the store; their entries
             stay in the queue.
         user_id: Tries all revocations of this user; None tries those that are due.
+        at_once: Whether to try those of all users that are not due either.
+
+    Returns:
+        Whether there were such revocations, and the provider confirmed all of them.
 
     Raises:
         StoreUnavailable: The store is down.
@@ -115,15 +121,18 @@ def retry_revocations(store: TokenStore, provider_of: ProviderOf, user_id: str |
     def ours(tokens: OAuthTokenSet) -> bool:
         return provider_of(tokens) is not None
 
-    for entry in queue.due(ours) if user_id is None else queue.of_user(user_id, ours):
+    results = []
+    found = queue.of_user(user_id, ours) if user_id is not None else queue.due(ours, at_once=at_once)
+    for entry in found:
         current = _current(store, entry)
         provider = provider_of(entry.tokens)
         if provider is None or (current is not None and _same_grant(current, entry.tokens)):
-            continue
-        if current is not None and not is_earlier(current, entry.tokens):
+            results.append(False)
+        elif current is not None and not is_earlier(current, entry.tokens):
             queue.remove(entry)
         else:
-            revoke_queued(provider, entry.tokens, queue, entry)
+            results.append(revoke_queued(provider, entry.tokens, queue, entry))
+    return bool(results) and all(results)
 
 
 def _current(store: TokenStore, entry: Revocation) -> OAuthTokenSet | None:

@@ -120,7 +120,7 @@ def revoke_taken(provider: OAuthProvider | None, store: TokenStore, key: str, ta
     if provider is None or taken.foreign:
         return False
     if taken.tokens is None:
-        retry_revocations(store, issued_by(provider), key)
-    if not taken.removed or taken.tokens is None:
+        return retry_revocations(store, issued_by(provider), key)
+    if not taken.removed:
         return False
     return revoke_queued(provider, taken.tokens, store.revocations, taken.revocation)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import LoginRequired
+from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.state.accounts import Accounts
@@ -103,6 +104,14 @@ class StoredUsers:
     def revocations(self) -> RevocationQueue:
         """The revocations that failed so far."""
         return self.store.revocations
+
+    def finish_sign_outs(self) -> bool:
+        """Try all revocations of this client again.
+
+        Returns:
+            Whether there were some, and the provider confirmed all of them.
+        """
+        return retry_revocations(self.store, issued_by(self.provider), at_once=True)
 
     def save(self, user_id: str, tokens: OAuthTokenSet) -> bool:
         """Store the tokens of a sign-in so that a later process finds them.

@@ -148,7 +148,9 @@ class RevocationQueue:
         """
         return self._claimed(f"{_KIND}{digest_of(user_id)}:", float("inf"), ours)
 
-    def due(self, ours: Callable[[OAuthTokenSet], bool] = _any) -> Iterator[Revocation]:
+    def due(
+        self, ours: Callable[[OAuthTokenSet], bool] = _any, *, at_once: bool = False
+    ) -> Iterator[Revocation]:
         """Claim and return the revocations that are due.
 
         A claimed revocation is due again after a pause, which doubles with each attempt. Two processes never
@@ -156,8 +158,9 @@ class RevocationQueue:
 
         Args:
             ours: Whether the caller can revoke a token set.
+            at_once: Whether to return those that are not due yet, too.
         """
-        return self._claimed(_KIND, self._clock(), ours)
+        return self._claimed(_KIND, float("inf") if at_once else self._clock(), ours)
 
     def next_due(self, ours: Callable[[OAuthTokenSet], bool] = _any) -> float | None:
         """Return the Unix time in seconds of the next attempt.
