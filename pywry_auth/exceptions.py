@@ -75,8 +75,14 @@ class AuthFlowCancelled(AuthenticationError):
 class LoginRequired(AuthenticationError):
     """The user must sign in, and this login must not ask.
 
-    The text says why, and how the user can sign in. The code is ``login_required``.
+    The text says why, and how the user can sign in. The code is ``login_required``. If the provider refused
+    to refresh the tokens, ``__cause__`` is that error.
+
+    Attributes:
+        reason: The part of the text that says why. A program can add its own advice.
     """
+
+    reason: str = ""
 
 
 class StoreUnavailable(AuthenticationError):

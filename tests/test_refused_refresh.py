@@ -12,7 +12,7 @@ import pytest
 
 from pywry_auth.app import PyWry
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.exceptions import AuthenticationError, LoginRequired, TokenError, TokenRefreshError
 from pywry_auth.models import Grant, OAuthTokenSet
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -135,6 +135,23 @@ def test_refused_tokens_stay_until_the_new_ones_are_stored(desk: Desk, code: str
     assert desk.login()
     assert desk.tokens() != aged
     assert desk.idp.calls["revoke"] == before
+
+
+@pytest.mark.parametrize("left", [-1, 20])
+def test_a_silent_login_says_why_and_ends_what_the_provider_ended(desk: Desk, left: float) -> None:
+    """It asks no user, so that the tokens could only be refused again. [S7]"""
+    for answer in ANSWERS:
+        if answer.meaning == AWAY:
+            continue
+        aged = desk.expire(left)
+        desk.refuse(answer)
+        with pytest.raises(LoginRequired) as caught:
+            desk.login(mode="silent")
+        assert isinstance(caught.value.__cause__, TokenError), answer
+        assert str(caught.value.__cause__) in caught.value.reason, answer
+        ended = answer.meaning == ENDED
+        assert (desk.store.load(_USER) is None) is ended, answer
+        desk.store.save(_USER, replace(aged, grant=None))
 
 
 def test_a_running_program_loses_its_tokens_only_with_the_grant(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import argparse
 
 from pywry_auth.app import PyWry
 from pywry_auth.cli.output import describe, show
+from pywry_auth.exceptions import LoginRequired
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,4 +24,12 @@ def run(options: argparse.Namespace) -> None:
         LoginRequired: The user must sign in, and this process cannot ask.
         AuthenticationError: The login failed, or the settings are not valid.
     """
-    show(describe(PyWry().login(force=options.force)))
+    try:
+        result = PyWry().login(force=options.force)
+    except LoginRequired as error:
+        # Its own advice is for programs.
+        text = (
+            f"{error.reason} Run pywry-auth login in a terminal, or set BROWSER to a browser of this machine."
+        )
+        raise LoginRequired(text, error=error.error, provider=error.provider) from error
+    show(describe(result))

@@ -259,6 +259,11 @@ class OAuthCallbackServer:
 
     def _timed_out(self, seconds: float) -> AuthFlowTimeout:
         text = f"No user signed in within {seconds:g} seconds: start a new login, or allow more time."
+        if seconds <= 0:
+            text = (
+                f"A timeout of {seconds:g} seconds leaves no time to sign in: allow more, or use "
+                'mode="silent" for stored tokens only.'
+            )
         stray = self._stray
         return AuthFlowTimeout(
             text if stray is None else f"{text} {stray.text}",

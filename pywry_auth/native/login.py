@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 from collections.abc import Mapping
@@ -77,6 +78,11 @@ class LoginOptions:
     close_window: CloseWindow | None = None
     flow: Mapping[str, Any] = field(default_factory=dict)
 
+    def asks(self) -> bool:
+        """Return whether the user is asked if stored tokens are not enough."""
+        # A login without any time waits for no user, and its callers expect AuthFlowTimeout.
+        return self.mode == "browser" or (self.mode == "auto" and (self.timeout <= 0 or self.reaches_user))
+
     @property
     def reaches_user(self) -> bool:
         """Whether a user would notice that the program asks for a sign-in."""
@@ -129,23 +135,27 @@ class Login:
             self._flow.cancel()
 
     def _raise_unless_asking(self, required: LoginRequired) -> None:
-        options, remedy = self._options, ""
+        options = self._options
+        if options.asks():
+            return
         if options.mode == "silent":
             remedy = 'This login does not ask, because it has mode="silent". Ask with login() in a terminal.'
-        # A login without any time waits for no user, and its callers expect AuthFlowTimeout.
-        elif options.mode == "auto" and options.timeout > 0 and not options.reaches_user:
+        else:
+            ways = "terminal, display, BROWSER, show_window or notify"
+            if not options.flow.get("open_browser", True):
+                ways = "terminal, show_window or notify, and OPEN_BROWSER is false"
             remedy = (
-                "This process does not ask, because it has no terminal, display, BROWSER, show_window or "
-                'notify. Run it in a terminal, or pass mode="browser" to ask in any case.'
+                f"This process does not ask, because it has no {ways}. Run it in a terminal that shows its "
+                'standard error, or pass mode="browser" to ask in any case.'
             )
-        if remedy:
-            raise login_required(f"{required} {remedy}") from None
+        raise login_required(required.reason, remedy) from required.__cause__
 
     def _resume(self) -> SignedIn:
         if not self._request.silent:
             raise login_required("The program requested a new sign-in with force or prompt.")
         scopes = self._users.provider.scopes if self._request.scopes else ()
-        return self._users.resume(self._request.account, self._request.login_hint, scopes)
+        request = self._request
+        return self._users.resume(request.account, request.login_hint, scopes, asks=self._options.asks)
 
     def _turn(self) -> AbstractContextManager[float]:
         """Wait while another process of the program signs in.
@@ -208,10 +218,12 @@ def check_mode(mode: str, *, force: bool, prompt: str | None) -> None:
 def _is_interactive() -> bool:
     """Return whether this process has a terminal, a notebook or an interactive interpreter.
 
-    Standard output does not count, because the address never goes there. Standard input does: standard error
-    may be a pipe to a program that shows it, such as tee.
+    Standard output does not count, because the address never goes there. With a terminal as standard input,
+    standard error may be a pipe to a program that shows it, such as tee, but not a file.
     """
-    return hasattr(sys, "ps1") or any(_is_terminal(stream) for stream in (sys.stdin, sys.stderr))
+    return (
+        hasattr(sys, "ps1") or _is_terminal(sys.stderr) or (_is_terminal(sys.stdin) and _is_pipe(sys.stderr))
+    )
 
 
 def _is_terminal(stream: object) -> bool:
@@ -219,3 +231,11 @@ def _is_terminal(stream: object) -> bool:
         return bool(stream.isatty())  # type: ignore[attr-defined]
     except (AttributeError, ValueError, OSError):  # there is no such stream, or it is closed
         return False
+
+
+def _is_pipe(stream: object) -> bool:
+    try:
+        mode = os.fstat(stream.fileno()).st_mode  # type: ignore[attr-defined]
+    except (AttributeError, ValueError, OSError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -90,15 +90,10 @@ class SessionManager:
         tokens = self._store.load(self._key)
         return tokens if tokens is not None and self._provider.issued_to_this_client(tokens) else None
 
-    def initialize(self, *, signing_in: bool = False) -> OAuthTokenSet | None:
+    def initialize(self) -> OAuthTokenSet | None:
         """Return usable stored tokens, and keep them fresh.
 
         Tokens that are due are refreshed first.
-
-        Args:
-            signing_in: Whether the caller asks the user to sign in unless it gets tokens. After any refusal,
-                also one that does not end the grant, the result is then None, and the tokens stay in the
-                store until the sign-in replaces them.
 
         Returns:
             None if the user must sign in: there are no tokens, they have expired, or the provider has ended
@@ -108,22 +103,47 @@ class SessionManager:
             TokenError: The tokens have expired, and the provider cannot be reached or refused for a reason
                 that can be corrected; they are kept.
         """
+        return self._usable(None)
+
+    def resume(self, asks: Callable[[], bool]) -> OAuthTokenSet | None:
+        """Return usable stored tokens for a login, and keep them fresh.
+
+        Unlike ``initialize``, this reports any refusal, also one that does not end the grant: the user can
+        sign in again.
+
+        Args:
+            asks: Returns whether the login asks the user after a refusal. Refused tokens then stay in the
+                store until the sign-in replaces them. It is called only before a refresh.
+
+        Returns:
+            None if there are no tokens, or if they have expired and there is no refresh token.
+
+        Raises:
+            TokenRefreshError: The provider has ended the grant, or its response is not valid.
+            TokenError: The provider refused for a reason that can be corrected (``refused``). Or the tokens
+                have expired, and it cannot be reached. The tokens are kept.
+        """
+        return self._usable(asks)
+
+    def _usable(self, asks: Callable[[], bool] | None) -> OAuthTokenSet | None:
         self._timer.start()
         tokens = self.tokens
         if tokens is None:
             return None
         seen = tokens
         if self._is_due(seen):
+            keep = asks is not None and asks()
             try:
-                tokens = self._refresh.run(lambda: self._refreshed(seen, keep_refused=signing_in))
+                tokens = self._refresh.run(lambda: self._refreshed(seen, keep_refused=keep))
             except TokenExpiredError:
                 tokens = None if has_expired(seen, self._clock()) else self.tokens
             except TokenRefreshError:
-                tokens = None if signing_in or self._has_expired(seen) else self.tokens
+                if asks is not None:
+                    raise
+                tokens = None if self._has_expired(seen) else self.tokens
             except AuthenticationError as error:
-                if signing_in and isinstance(error, TokenError) and error.refused:
-                    tokens = None
-                elif self._has_expired(seen):
+                refused = isinstance(error, TokenError) and error.refused
+                if self._has_expired(seen) or (refused and asks is not None):
                     raise
         if tokens is not None:
             self._schedule(tokens)

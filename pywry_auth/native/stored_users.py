@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import LoginRequired
+from pywry_auth.exceptions import LoginRequired, TokenError, TokenRefreshError
 from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.session_manager import SessionManager
@@ -143,7 +143,12 @@ class StoredUsers:
         return _signed_in(result, session, accounts, seconds)
 
     def resume(
-        self, user_id: str | None = None, login_hint: str | None = None, scopes: Collection[str] = ()
+        self,
+        user_id: str | None = None,
+        login_hint: str | None = None,
+        scopes: Collection[str] = (),
+        *,
+        asks: Callable[[], bool],
     ) -> SignedIn:
         """Sign a stored user in silently.
 
@@ -153,6 +158,8 @@ class StoredUsers:
             user_id: The user; None means the one that was used last.
             login_hint: A name that the user's profile must have, if no user ID is given.
             scopes: Scopes the tokens must have, except those already requested and not granted.
+            asks: Returns whether the login asks the user after a refusal. Refused tokens then stay in the
+                store until the sign-in replaces them.
 
         Raises:
             LoginRequired: The user must sign in at the provider; the text says why.
@@ -163,12 +170,18 @@ class StoredUsers:
         current = self._current(accounts)
         user = user_id or current
         if user is None:
-            raise login_required("No user of this program is stored: sign in first.")
+            raise login_required(self._without_user())
         account = accounts.get(user)
         if user_id is None and login_hint is not None and not _is_called(login_hint, user, account):
             raise login_required("The user that was used last does not match login_hint: sign in first.")
         session = self._session(user)
-        tokens = session.initialize(signing_in=True)
+        try:
+            tokens = session.resume(asks)
+        except TokenError as error:
+            session.close()
+            if not error.refused and not isinstance(error, TokenRefreshError):
+                raise
+            raise login_required(f"The stored tokens cannot be refreshed. {error}") from error
         if tokens is None:
             session.close()
             raise login_required(
@@ -194,6 +207,17 @@ class StoredUsers:
             return before[0]
         return latest
 
+    def _without_user(self) -> str:
+        if not self.store.backend.shared:
+            return (
+                "No user of this program is stored: sign in first. Tokens in memory end with their "
+                "process. To keep them, choose another store: for example, set "
+                "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite."
+            )
+        if self.store.list_keys():
+            return "No user is selected: sign in first, or name a stored user (account)."
+        return "No user of this program is stored: sign in first."
+
     def _finish(self, user: str, tokens: OAuthTokenSet) -> AuthFlowResult:
         from pywry_auth.flow.authorization_code import finish
 
@@ -206,13 +230,16 @@ class StoredUsers:
         return SessionManager(self.provider, self.store, user_id, self.buffer, sender=self.sender)
 
 
-def login_required(message: str) -> LoginRequired:
+def login_required(reason: str, remedy: str = "") -> LoginRequired:
     """Return the error for a user who must sign in at the provider.
 
     Args:
-        message: The reason and the remedy.
+        reason: Why the user must sign in.
+        remedy: Why this login does not ask, and how to ask.
     """
-    return LoginRequired(message, error=ErrorCode.LOGIN_REQUIRED)
+    error = LoginRequired(f"{reason} {remedy}".rstrip(), error=ErrorCode.LOGIN_REQUIRED)
+    error.reason = reason
+    return error
 
 
 def _signed_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -14,7 +15,13 @@ import pytest
 
 from pywry_auth.app import PyWry
 from pywry_auth.backends.file_locks import FileLocks, default_folder
-from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout, LoginRequired, TokenError
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    AuthFlowTimeout,
+    LoginRequired,
+    TokenError,
+    TokenRefreshError,
+)
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore, SQLiteTokenStore
 from pywry_auth.state.tokens import TokenStore
@@ -60,8 +67,8 @@ def _unattended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
 
 
-def _sign_in(app: PyWry, **more: Any) -> None:
-    person = Person()
+def _sign_in(app: PyWry, person: Person | None = None, **more: Any) -> None:
+    person = person or Person()
     app.login(
         force=True, show_window=person.open, close_window=person.close, notify=lambda message: None, **more
     )
@@ -102,7 +109,7 @@ def test_a_silent_login_uses_and_refreshes_stored_tokens(
 def test_a_silent_login_without_a_stored_user_says_why(
     idp: IdentityProvider, app: PyWry, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = _refused(app, "No user of this program is stored: sign in first.*mode=.silent.")
+    error = _refused(app, "No user of this program is stored: sign in first.*BACKEND=sqlite.*mode=.silent.")
     assert "Traceback" not in str(error)
     assert error.__cause__ is None
     assert capsys.readouterr() == ("", "")
@@ -121,7 +128,23 @@ def test_a_silent_login_says_what_is_missing(
     tokens = store.load(_USER)
     assert tokens is not None
     assert provider.revoke_token(tokens.refresh_token or "")
-    _refused(app, "cannot be refreshed")
+    error = _refused(app, "cannot be refreshed.*invalid_grant.*mode=.silent.")
+    assert isinstance(error.__cause__, TokenRefreshError)
+    assert "mode=" not in error.reason
+    assert "invalid_grant" in error.reason
+
+
+def test_a_silent_login_without_a_selected_user_says_that_others_are_stored(
+    app: PyWry, provider: GenericOIDCProvider, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"provider": provider, "token_store": SQLiteTokenStore(tmp_path / "t.db")}
+    for person in (Person(), Person("bob", "builder")):
+        _sign_in(app, person, **given)
+    app.logout()
+    _refused(app, r"No user is selected.*stored user \(account\)", **given)
+    assert app.login(mode="silent", account=_USER, **given).user_id == _USER
+    app.logout()
+    _refused(app, "No user of this program is stored: sign in first. This login", **given)
 
 
 def test_a_silent_login_without_a_refresh_token_needs_the_user(app: PyWry, store: TokenStore) -> None:
@@ -230,11 +253,30 @@ def test_a_stream_that_is_no_terminal_does_not_count(
             app.login()
 
 
-@pytest.mark.parametrize("name", ["stdin", "stderr"])
-def test_a_terminal_can_be_asked(app: PyWry, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_terminal_that_shows_standard_error_can_be_asked(
+    app: PyWry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as context:
-        context.setattr(sys, name, _Stream(True))
+        context.setattr(sys, "stderr", _Stream(True))
         with pytest.raises(AuthFlowTimeout):
+            app.login(timeout=0.01)
+
+
+@pytest.mark.parametrize("pipe", [True, False])
+def test_a_terminal_as_input_counts_unless_standard_error_is_a_file(
+    app: PyWry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pipe: bool
+) -> None:
+    """The user reads a pipe through tee, for example. Nothing waits in silence. [S5]"""
+    ends = os.pipe()
+    with (
+        open(ends[0]),
+        open(ends[1], "w") as end,
+        (tmp_path / "log").open("w") as log,
+        monkeypatch.context() as context,
+    ):
+        context.setattr(sys, "stdin", _Stream(True))
+        context.setattr(sys, "stderr", end if pipe else log)
+        with pytest.raises(AuthFlowTimeout if pipe else LoginRequired):
             app.login(timeout=0.01)
 
 
@@ -268,16 +310,18 @@ def test_a_display_can_be_asked_unless_the_settings_switch_the_browser_off(
     with pytest.raises(AuthFlowTimeout):
         PyWry().login(timeout=0.01)
     monkeypatch.setenv("PYWRY_OAUTH2__OPEN_BROWSER", "false")
-    with pytest.raises(LoginRequired):
+    with pytest.raises(LoginRequired, match=r"no terminal.* OPEN_BROWSER is false") as caught:
         PyWry().login(timeout=0.01)
+    assert "display" not in str(caught.value)
 
 
 def test_a_login_without_any_time_prints_the_address_as_before(
     app: PyWry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Programs that use ``timeout=0`` catch ``AuthFlowTimeout``."""
-    with pytest.raises(AuthFlowTimeout):
+    with pytest.raises(AuthFlowTimeout, match=r"leaves no time.*mode=.silent.") as caught:
         app.login(timeout=0)
+    assert "within" not in str(caught.value)
     assert "http" in capsys.readouterr().err
 
 
@@ -299,6 +343,8 @@ def test_the_command_has_a_status_of_its_own_when_it_cannot_ask(
     status, out, err = job()
     assert (status, out, err.count("\n")) == (4, "", 1)
     assert "No user of this program is stored" in err
+    assert "Run pywry-auth login in a terminal" in err
+    assert not any(word in err for word in ("mode=", "show_window", "notify"))
     for _ in range(2):  # --force asks again
         with started(COMMAND, "login", "--force", **settings) as program:
             Person().sign_in(program.url())
