@@ -191,6 +191,33 @@ class _Section(BaseSettings):
             )
         return plain
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the places from which pydantic-settings takes the values, the first one first.
+
+        Args:
+            settings_cls: The class of the settings.
+            init_settings: The arguments.
+            env_settings: The environment.
+            dotenv_settings: The ``.env`` file.
+            file_secret_settings: The directory with one file for each variable.
+
+        Raises:
+            AuthenticationError: An argument is not a setting.
+        """
+        for name in sorted(set(init_settings()) - set(cls.model_fields)):
+            close = get_close_matches(name, cls.model_fields, n=1)
+            hint = f": did you mean {close[0]}?" if close else "."
+            raise _refused_argument(f"{cls.__name__} has no setting {name}{hint}")
+        return init_settings, env_settings, dotenv_settings, file_secret_settings
+
 
 class OAuth2Settings(_Section):
     """The provider and the client, from ``PYWRY_OAUTH2__*``.
@@ -221,10 +248,21 @@ class OAuth2Settings(_Section):
             env_settings: The environment.
             dotenv_settings: The ``.env`` file.
             file_secret_settings: The directory with one file for each variable.
+
+        Raises:
+            AuthenticationError: An argument is not a setting, or the client ID is missing.
         """
-        if not _reading.get():
-            return (init_settings,)
-        return init_settings, env_settings, dotenv_settings, file_secret_settings
+        places = super().settings_customise_sources(
+            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        )
+        if _reading.get():
+            return places
+        if not init_settings().get("client_id"):
+            raise _refused_argument(
+                "OAuth2Settings needs client_id=...: settings made in code take nothing from the "
+                "environment; get_settings() reads it."
+            )
+        return (init_settings,)
 
     provider: Literal["google", "github", "microsoft", "oidc", "custom"] = Field(
         default="custom",
@@ -675,6 +713,10 @@ def _read(
     if faults or deploy is None:
         raise _invalid(faults)
     return PyWrySettings(oauth2, deploy)
+
+
+def _refused_argument(text: str) -> AuthenticationError:
+    return AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _invalid(faults: list[str]) -> AuthenticationError:

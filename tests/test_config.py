@@ -287,15 +287,50 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in shown
 
 
-@pytest.mark.parametrize("kind", [OAuth2Settings, DeploySettings])
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (OAuth2Settings, {"client_id": "prog", "provider": "canary"}),
+        (DeploySettings, {"state_backend": "canary"}),
+    ],
+)
 def test_settings_made_by_hand_do_not_show_a_bad_value_either(
-    kind: type[OAuth2Settings] | type[DeploySettings],
+    kind: type[OAuth2Settings] | type[DeploySettings], given: dict[str, Any]
 ) -> None:
     """This is the error of pydantic itself. [T31]"""
-    given: dict[str, Any] = {"provider": "canary", "state_backend": "canary"}
     with pytest.raises(ValidationError) as caught:
         kind(**given)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "hint"),
+    [
+        (OAuth2Settings, "token_store", ": did you mean token_store_backend?"),
+        (OAuth2Settings, "clientsecret", ": did you mean client_secret?"),
+        (OAuth2Settings, "zzz", "."),
+        (DeploySettings, "admin_user", ": did you mean admin_users?"),
+    ],
+)
+def test_a_misspelt_argument_is_refused(
+    kind: type[OAuth2Settings] | type[DeploySettings], name: str, hint: str
+) -> None:
+    """Without the setting, tokens would be in memory, or every user could sign in. [S3]"""
+    given: dict[str, Any] = {name: "canary"}
+    with pytest.raises(AuthenticationError) as caught:
+        kind(**given)
+    assert str(caught.value) == f"{kind.__name__} has no setting {name}{hint}"
+    assert caught.value.error == "invalid_configuration"
+
+
+@pytest.mark.parametrize("given", [{}, {"client_id": ""}, {"provider": "google"}])
+def test_settings_made_in_code_need_a_client_id(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    """The variable is not read, so that no error may advise to set it."""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_ID", "other")
+    with pytest.raises(AuthenticationError, match=r"OAuth2Settings needs client_id=.*get_settings\(\)"):
+        OAuth2Settings(**given)
 
 
 def test_settings_made_in_code_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +345,6 @@ def test_settings_made_in_code_take_nothing_from_the_environment(monkeypatch: py
     assert settings.oauth2.client_secret.get_secret_value() == ""
     assert settings.oauth2.model_fields_set == {"client_id", "redirect_port"}
     assert settings.deploy.sqlite_path == ""
-    assert OAuth2Settings().client_id == ""
     read = get_settings()
     assert read.oauth2 is not None
     assert (read.oauth2.client_id, read.deploy.sqlite_path) == ("other", "/site.db")
@@ -439,8 +473,9 @@ def test_settings_made_by_hand_are_read_in_the_same_way() -> None:
     assert (deploy.admin_users, deploy.token_secret) == (["a"], [SecretStr("s")])
     assert deploy.role_map == {"eng": "editor"}
     for bad in ({"client_secret": SecretStr("can\nary")}, {"client_id": "can\nary"}, {"client_id": " "}):
+        given: dict[str, Any] = {"client_id": "prog", **bad}
         with pytest.raises(ValidationError) as caught:
-            OAuth2Settings(**bad)
+            OAuth2Settings(**given)
         assert "ary" not in str(caught.value).replace("library", "")
 
 
@@ -503,7 +538,7 @@ def test_a_file_is_read_only_when_it_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         f"{OAUTH2}TOKEN_URL=https://canary.example.com\n{DEPLOY}REDIS_PREFIX=file\n"
     )
-    for settings in (get_settings(), PyWrySettings(OAuth2Settings())):
+    for settings in (get_settings(), PyWrySettings(OAuth2Settings(client_id="prog"))):
         assert settings.oauth2 is not None
         assert settings.oauth2.token_url == ""
         assert settings.deploy.redis_prefix == "pywry"
