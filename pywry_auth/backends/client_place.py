@@ -9,6 +9,7 @@ from pathlib import Path
 from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.digests import digest_of
+from pywry_auth.plain_text import require_plain
 
 
 def for_client(options: StorageOptions, client_id: str) -> StorageOptions:
@@ -20,7 +21,11 @@ def for_client(options: StorageOptions, client_id: str) -> StorageOptions:
     Args:
         options: The options of a program.
         client_id: The client ID; an empty one changes nothing.
+
+    Raises:
+        AuthenticationError: The client ID is not plain text.
     """
+    require_plain(client_id=client_id)
     if not client_id:
         return options
     if options.backend == "sqlite" and not options.path:

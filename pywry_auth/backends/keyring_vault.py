@@ -6,7 +6,9 @@ Every fault of the keyring becomes one kind of error.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -27,6 +29,7 @@ except ImportError as error:
 
 _logger = logging.getLogger("pywry_auth.backends")
 _PROBE = "probe"  # cannot be the name of a record: those names are digests
+_NAMED = "the one that PYTHON_KEYRING_BACKEND or keyringrc.cfg names"
 _INSTALL = "Install a working one (on Linux a Secret Service such as gnome-keyring)"
 
 
@@ -116,16 +119,17 @@ def candidates() -> list[Keyring]:
     priority is below 1 may keep plain text. Tokens that an earlier version stored there are not read.
 
     Raises:
-        StoreUnavailable: The keyring that the user named cannot be loaded.
+        StoreUnavailable: The keyring that the user named cannot be loaded, or its service does not run.
     """
     try:
         found = keyring.get_keyring()
         named = core.load_env() or core.load_config()
-    except (ImportError, AttributeError, ValueError, RuntimeError) as error:
-        reason = (
-            f"the one that PYTHON_KEYRING_BACKEND or keyringrc.cfg names is missing ({type(error).__name__})"
-        )
-        raise unusable(reason, "Correct the name") from None
+    except (RuntimeError, OSError):  # it exists, but its service does not run
+        raise unusable(
+            f"{_NAMED} does not work in this process{_without_bus()}", "Start its service"
+        ) from None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise unusable(f"{_NAMED} is missing ({type(error).__name__})", "Correct the name") from None
     if named is not None and not isinstance(found, ChainerBackend):
         return [found]
     every = sorted(backend.get_all_keyring(), key=lambda each: float(each.priority), reverse=True)
@@ -170,6 +174,13 @@ def _listed() -> str:
     return f"; installed: {', '.join(sorted(names))}" if names else ""
 
 
+def _without_bus() -> str:
+    """Return the end of a sentence for a process that cannot reach the user's services."""
+    if sys.platform != "linux" or os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        return ""
+    return ", because this process has no session bus (DBUS_SESSION_BUS_ADDRESS), as in a job of cron"
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
@@ -177,7 +188,9 @@ def _explained() -> Iterator[None]:
     except StoreUnavailable:
         raise
     except errors.NoKeyringError as error:
-        raise unusable(f"no secure keyring was found{_listed()}") from error
+        missing = _without_bus()
+        remedy = "Start the program in the user's session" if missing else _INSTALL
+        raise unusable(f"no secure keyring was found{missing}{_listed()}", remedy) from error
     except (errors.InitError, errors.KeyringLocked) as error:
         raise unusable("it is locked, and the user did not unlock it", "Unlock it") from error
     except Exception as error:  # noqa: BLE001 - from any system, and it may contain a secret

@@ -10,6 +10,7 @@ import pytest
 from pywry_auth.backends.client_place import for_client, is_shared_default
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.sqlite import default_path
+from pywry_auth.exceptions import AuthenticationError
 from tests.backends.fixtures import ENCRYPTION_KEY
 
 _SHARED = [StorageOptions("sqlite"), StorageOptions("keyring")]
@@ -30,6 +31,12 @@ def test_each_client_has_a_place_of_its_own(options: StorageOptions) -> None:
     assert not is_shared_default(desk)
     assert for_client(desk, "desk") == desk
     assert for_client(options, "") == options
+
+
+@pytest.mark.parametrize("options", _SHARED)
+def test_a_client_id_that_is_not_plain_is_named(options: StorageOptions) -> None:
+    with pytest.raises(AuthenticationError, match="The argument client_id contains a line break"):
+        for_client(options, "x\ny")
 
 
 @pytest.mark.parametrize("options", _NAMED)

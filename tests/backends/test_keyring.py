@@ -445,6 +445,16 @@ def _probe(tmp_path: Path, **environment: str) -> str:
 def test_a_missing_keyring_is_reported_with_the_remedies(tmp_path: Path) -> None:
     """The error reports that no secure keyring was found. [N5]"""
     assert "no secure keyring was found" in _probe(tmp_path)
+    if sys.platform == "linux":
+        told = _probe(tmp_path, DBUS_SESSION_BUS_ADDRESS="")
+        assert "no session bus" in told
+        assert "Install" not in told
+
+
+def test_a_named_keyring_whose_service_does_not_run_is_not_called_missing(tmp_path: Path) -> None:
+    told = _probe(tmp_path, PYTHON_KEYRING_BACKEND="keyring.backends.SecretService.Keyring")
+    assert "PYTHON_KEYRING_BACKEND" in told
+    assert "does not work in this process. Start its service" in told
 
 
 def test_a_keyring_switched_off_by_the_environment_or_a_file_is_detected(tmp_path: Path) -> None:
