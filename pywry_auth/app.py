@@ -59,6 +59,7 @@ class PyWry:
         token_store: TokenStore | None = None,
     ) -> None:
         self._settings = settings
+        self._environment: PyWrySettings | None = None
         self._provider = provider
         self._token_store = token_store
         self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled)
@@ -121,16 +122,18 @@ class PyWry:
         """
         check_mode(mode, force=force, prompt=prompt)
 
+        at = self._provider if provider is None else provider
+
         def prepare() -> Login:
             users = self._users_of(provider, token_store, scopes)
             self._look_among(users)
-            oauth2 = self._settings.oauth2 if self._settings else None
+            settings = self._settings_for(at)
+            oauth2 = settings.oauth2 if settings else None
             seconds = timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0
             request = LoginRequest(force, account, login_hint, prompt, scopes is not None)
             options = LoginOptions(seconds, mode, notify, show_window, close_window, _flow_options(oauth2))
             return Login(users, request, options)
 
-        at = self._provider if provider is None else provider
         name = at.name if at else ""
         return self._flight.run(lambda: self._sign_in(prepare, name, mode), key=mode == "silent")
 
@@ -318,14 +321,17 @@ class PyWry:
         return result
 
     def _settings_for(self, provider: OAuthProvider | None) -> PyWrySettings | None:
-        if self._settings is None and provider is None:
+        """Return the settings for a provider; those of the environment apply only without one."""
+        if self._settings is not None or provider is not None:
+            return self._settings
+        if self._environment is None:
             from pywry_auth.config import get_settings
 
             settings = get_settings()
             if settings.oauth2 is None:
                 return settings  # the program may set the variables later
-            self._settings = settings
-        return self._settings
+            self._environment = settings
+        return self._environment
 
 
 def _no_provider(call: str) -> AuthenticationError:

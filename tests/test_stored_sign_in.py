@@ -434,7 +434,6 @@ def test_after_an_outage_of_the_provider_the_next_logout_revokes(desk: Desk, sam
     assert app.logout() is False
     assert not desk.app().is_authenticated
     app = app if same_process else desk.app()
-    assert app.logout() is False
     away.clear()
     other = PyWry(provider=GenericOIDCProvider("other", issuer_url=desk.idp.issuer), token_store=desk.store)
     assert other.logout() is False
@@ -471,6 +470,25 @@ def test_variables_that_are_set_later_are_read(
     _sign_in(app)
     assert app.is_authenticated
     app.logout()
+
+
+def test_a_look_at_the_environment_does_not_change_a_login_at_another_provider(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its tokens stay in memory, as the documented default says."""
+    variables = {"PROVIDER": "oidc", "CLIENT_ID": "other", "ISSUER_URL": desk.idp.issuer}
+    for name, value in {
+        **variables,
+        "TOKEN_STORE_BACKEND": "sqlite",
+        "AUTH_TIMEOUT_SECONDS": "0.001",
+    }.items():
+        monkeypatch.setenv(f"PYWRY_OAUTH2__{name}", value)
+    app = PyWry()
+    assert not app.is_authenticated
+    _sign_in(app, provider=GenericOIDCProvider(_CLIENT_ID, issuer_url=desk.idp.issuer))
+    assert app.is_authenticated
+    files = [path for path in (tmp_path / "pywry-auth").glob("*.sqlite3") if _CLIENT_ID in path.name]
+    assert files == []
 
 
 def test_the_last_login_decides_where_the_members_look(desk: Desk) -> None:

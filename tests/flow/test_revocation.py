@@ -72,9 +72,9 @@ def revoked(issuer: ScriptedIssuer) -> list[str]:
     return [request.form["token"] for request in issuer.requests("/revoke")]
 
 
-def retry(issuer: ScriptedIssuer, store: TokenStore) -> None:
+def retry(issuer: ScriptedIssuer, store: TokenStore, *, at_once: bool = False) -> bool:
     provider = issuer.provider()
-    retry_revocations(store, lambda tokens: provider)
+    return retry_revocations(store, lambda tokens: provider, at_once=at_once)
 
 
 def test_new_tokens_are_revoked_only_if_the_block_fails(issuer: ScriptedIssuer) -> None:
@@ -141,9 +141,26 @@ def test_with_a_queue_an_urgent_failure_makes_no_call(
         raise failure
     assert (revoked(issuer), listener.calls) == ([], 1)
     clock.now += 60
-    retry(issuer, store)
+    assert retry(issuer, store)
     assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
     assert store.revocations.next_due() is None
+
+
+@pytest.mark.parametrize("waits", ["refused", "not signed out", ""])
+def test_revocations_can_be_tried_before_they_are_due(
+    issuer: ScriptedIssuer, store: TokenStore, waits: str
+) -> None:
+    """The result is whether the provider confirmed all that were in the queue."""
+    for number, user in enumerate([SUBJECT, "bob"]):
+        store.revocations.add(user, tokens_of(issuer, number))
+    if waits == "not signed out":
+        store.save(SUBJECT, tokens_of(issuer, 0))
+    issuer.answers["/revoke"] = (
+        Answer({"error": "invalid_request"}, 400) if waits == "refused" else Answer({})
+    )
+    assert retry(issuer, store, at_once=True) is (not waits)
+    assert len(revoked(issuer)) == (2 if waits == "not signed out" else 4)
+    assert not retry(issuer, store, at_once=True), "nothing is left to do"
 
 
 @pytest.mark.parametrize("status", [500, 503, 429])
@@ -156,10 +173,10 @@ def test_a_revocation_without_an_answer_is_tried_again(
     assert sign_out(issuer.provider(), store, SUBJECT) == SignOutResult(tokens_of(issuer, 1), False)
     assert store.list_keys() == []
     calls = len(revoked(issuer))
-    retry(issuer, store)
+    assert not retry(issuer, store)
     assert len(revoked(issuer)) == calls, "it is not due yet"
     clock.now = store.revocations.next_due() or 0
-    retry(issuer, store)
+    assert not retry(issuer, store)
     pause = (store.revocations.next_due() or 0) - clock.now
     assert len(revoked(issuer)) > calls
     assert 10 < pause <= 600
