@@ -413,6 +413,31 @@ def test_the_next_logout_finishes_one_that_was_interrupted(desk: Desk) -> None:
     assert desk.idp.calls["revoke"] == 2
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("operation", ["get", "put"])
+def test_a_refresh_that_is_interrupted_keeps_the_user_signed_in(
+    desk: Desk, moment: str, operation: str
+) -> None:
+    """The old refresh token is invalid by then, and the program may end at Ctrl-C."""
+    backend = FaultyBackend(MemoryBackend())
+    desk.store = TokenStore(backend)
+    _sign_in(desk.app())
+    desk.age(-1)
+    hits = list[str]()
+
+    def interrupt(done: str, key: str) -> None:
+        if (done, key) == (operation, f"oauth:tokens:{_USER}") and desk.idp.calls["token"] == 2 and not hits:
+            hits.append(key)
+            raise KeyboardInterrupt
+
+    setattr(backend, moment, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        desk.app().get_access_token()
+    desk.store = TokenStore(backend)
+    assert desk.app().get_access_token()
+    assert desk.idp.calls["token"] == 2
+
+
 def test_a_login_that_was_killed_leaves_the_user_before(desk: Desk) -> None:
     """Another user's sign-in began, and its tokens were never stored."""
     _sign_in(desk.app())
