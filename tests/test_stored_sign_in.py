@@ -397,6 +397,24 @@ def test_wherever_a_login_is_interrupted_a_later_process_can_end_it(
     assert number > 8
 
 
+def test_a_logout_revokes_what_an_interrupted_login_left(desk: Desk) -> None:
+    backend = FaultyBackend(MemoryBackend())
+    desk.store = TokenStore(backend)
+    _sign_in(desk.app())
+
+    def interrupt(operation: str, key: str) -> None:
+        if (operation, key) == ("put", f"oauth:current:{_CLIENT_ID}"):
+            raise KeyboardInterrupt
+
+    backend.before = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        _sign_in(desk.app())
+    backend.before = lambda operation, key: None
+    assert desk.app().logout() is True
+    later = max(desk.idp.grants(), key=lambda grant: grant.number)
+    assert not later.live
+
+
 def test_the_next_logout_finishes_one_that_was_interrupted(desk: Desk) -> None:
     backend = FaultyBackend(MemoryBackend())
     desk.store = TokenStore(backend)

@@ -205,8 +205,8 @@ class SessionManager:
         """
         self.close()
         result = sign_out(self._provider, self._store, self._key)
-        if result.revoked:  # the provider answers, so that earlier revocations have a chance too
-            self.retry_revocations()
+        if result.revoked:  # the provider answers, so that earlier revocations have a chance too, due or not
+            self.retry_revocations(at_once=True)
         if result.tokens is not None:
             event = SignedOut(mode="native", user_id=self._key, provider=self._provider.name)
             emit(self._sender() or self, event)
@@ -295,13 +295,16 @@ class SessionManager:
         else:
             self.retry_revocations()
 
-    def retry_revocations(self) -> None:
+    def retry_revocations(self, *, at_once: bool = False) -> None:
         """Try revocations again that failed at earlier sign-outs from this store.
 
         A failure is logged. The background timer calls this method too.
+
+        Args:
+            at_once: Whether to try those that are not due yet, too.
         """
         try:
-            retry_revocations(self._store, issued_by(self._provider))
+            retry_revocations(self._store, issued_by(self._provider), at_once=at_once)
         except AuthenticationError as error:
             _logger.warning("revocations could not be tried again: %s", error)
 
