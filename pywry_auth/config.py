@@ -12,14 +12,10 @@ import warnings
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -28,18 +24,33 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
-from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
+from pywry_auth.backend_names import PREFIX, REDIS_URL
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.loopback import HOST, PATH, refused_path
-from pywry_auth.plain_text import control_fault, trimmed
-from pywry_auth.private_files import change_fault, folder_fault, read_fault, read_regular, whole_path
+from pywry_auth.loopback import HOST, PATH
+from pywry_auth.private_files import whole_path
+from pywry_auth.setting_files import ENCODING, names_in, secrets_in, warn_of_access
+from pywry_auth.setting_types import (
+    CommaList,
+    DomainList,
+    EncryptionKeys,
+    FilePath,
+    Ports,
+    Rate,
+    RedirectPath,
+    RoleMap,
+    Seconds,
+    SecondsOrZero,
+    SecretList,
+    StateBackend,
+    TokenBackend,
+    plain_setting,
+)
 
 _logger = logging.getLogger("pywry_auth.config")
 
@@ -49,130 +60,8 @@ _NEW_KEY = (
     'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
 _QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does not remove quotes
-_MOST = 1 << 20  # bytes of a file with settings
-_MOST_PORTS = 100  # entries of a list
 _reading = ContextVar("_reading", default=False)  # whether ``get_settings`` reads the environment
-_ENCODING = "utf-8-sig"  # some editors begin a file with a byte order mark
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
-
-
-def _commas(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    entries = [part.strip() for part in value.split(",") if part.strip()]
-    # An empty list may admit every user or store records without encryption, so it must be intended.
-    if value and not entries:
-        raise ValueError("the list has blanks or commas but no entry: name an entry, or remove the variable")
-    return entries
-
-
-def _domains(entries: list[str]) -> list[str]:
-    if not all(re.fullmatch(r"@?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", entry) for entry in entries):
-        raise ValueError("each entry must be a domain in ASCII, without a wildcard and without a user")
-    return entries
-
-
-def _pairs(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if (value and not pairs) or not all(name.strip() and role.strip() for name, _, role in pairs):
-        raise ValueError("write pairs as name=role, for example eng=editor,ops=admin")
-    return {name.strip(): role.strip() for name, _, role in pairs}
-
-
-def _ports(value: object) -> object:
-    """Read ``8400``, ``8400-8410``, a list of both such as ``8400,8500-8502``, or ``0`` as ports in order."""
-    if not isinstance(value, (str, int)):
-        return value
-    entries = str(value).split(",")
-    if len(entries) > _MOST_PORTS:
-        raise ValueError(f"name at most {_MOST_PORTS} ports and ranges")
-    # A port that is named twice is tried once.
-    return tuple(dict.fromkeys(port for entry in entries for port in _ports_in(entry.strip())))
-
-
-def _ports_in(entry: str) -> range:
-    numbers = re.fullmatch("([0-9]{1,5})(?:-([0-9]{1,5}))?", entry)
-    lowest, highest = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (0, -1)
-    # Compare before the range becomes a tuple, which could fill the memory.
-    if not 0 <= lowest <= highest <= 65535 or (lowest == 0 and highest):
-        raise ValueError("write ports and ranges such as 8400,8500-8510, or 0 for any free port")
-    return range(lowest, highest + 1)
-
-
-def _redirect_path(path: str) -> str:
-    if refusal := refused_path(path):
-        raise ValueError(refusal)
-    return path
-
-
-def _path(value: str) -> str:
-    """Return a path whose ``~`` is expanded; an empty one stays empty."""
-    if not value:
-        return ""
-    # A relative path would name another file whenever the program starts in another directory.
-    if not value.startswith("~") and not Path(value).is_absolute():
-        raise ValueError("write the whole path of the file, from the root or from ~ on")
-    return str(whole_path(value))
-
-
-def _plain(value: object) -> object:
-    """Return a value without the white space around its texts.
-
-    Raises:
-        ValueError: A text has blanks only, or is not plain text.
-    """
-    if isinstance(value, SecretStr):
-        return SecretStr(_plain_text(value.get_secret_value()))
-    if isinstance(value, str):
-        return _plain_text(value)
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {_plain(name): _plain(entry) for name, entry in value.items()}
-    return value
-
-
-def _plain_text(text: str) -> str:
-    # An environment contains bytes. A value that is not UTF-8 would fail much later, during a login.
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the value must be valid UTF-8")
-    plain = trimmed(text)
-    # An empty list may admit every user or store records without encryption, so it must be intended.
-    if text and not plain:
-        raise ValueError("the value has blanks but no entry: write a value, or remove the variable")
-    if fault := control_fault(plain):
-        raise ValueError(f"the value {fault}")
-    return plain
-
-
-def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
-    if not all(re.fullmatch("[A-Za-z0-9_-]{43}=?", key.get_secret_value()) for key in keys):
-        raise ValueError("each key must be 32 random bytes in base64url")
-    return keys
-
-
-def _backend(name: str, without: str = "") -> str:
-    if refusal := refused_backend(name, without=without):
-        raise ValueError(refusal)
-    return name
-
-
-FilePath = Annotated[str, AfterValidator(_path)]
-TokenBackend = Annotated[str, AfterValidator(_backend)]
-StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
-"""Without the keyring, which belongs to one user."""
-CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
-DomainList = Annotated[CommaList, AfterValidator(_domains)]
-SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
-EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]
-RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
-Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
-RedirectPath = Annotated[str, AfterValidator(_redirect_path)]
-Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, Field(ge=0, le=86400 * 3650, allow_inf_nan=False)]
-Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")]
 
 
 class _Section(BaseSettings):
@@ -181,7 +70,7 @@ class _Section(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _is_plain(cls, value: object, info: ValidationInfo) -> object:
-        plain = _plain(value)
+        plain = plain_setting(value)
         text = plain.get_secret_value() if isinstance(plain, SecretStr) else plain
         if isinstance(text, str) and _QUOTED.fullmatch(text):
             name = f"{cls.model_config['env_prefix']}{(info.field_name or '').upper()}"
@@ -664,29 +553,12 @@ def get_settings(
     if (env_file and not Path(env_file).is_file()) or (secrets_dir and not Path(secrets_dir).is_dir()):
         raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
     try:
-        _warn_of_access(env_file, secrets_dir)
+        warn_of_access(env_file, secrets_dir)
         return _read(env_file, secrets_dir)
     except (SettingsError, UnicodeError, OSError):
         fault = _unreadable(places, "each file must be UTF-8 text that this process can read")
     # Outside of the except clause, because those errors could quote the file.
     raise fault
-
-
-def _warn_of_access(
-    env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
-) -> None:
-    """Log that other users can read or change the settings.
-
-    It is no error, because such files are common on machines with one user.
-    """
-    faults = []
-    if env_file is not None:
-        path = Path(env_file)
-        faults = [change_fault(path, path.stat()), read_fault(path, path.stat())]
-    if secrets_dir is not None:
-        faults.append(folder_fault(Path(secrets_dir)))
-    for fault in filter(None, faults):
-        _logger.warning("the settings are not private: %s", fault)
 
 
 def _unreadable(places: list[str], why: str) -> AuthenticationError:
@@ -698,13 +570,14 @@ def _read(
 ) -> PyWrySettings:
     # pydantic-settings ignores an entry that it cannot read, so that an access rule would count as unset.
     faults: list[str] = []
-    names = [*os.environ, *_names_in(env_file, faults), *_secrets_in(secrets_dir, faults)]
+    known = _known()
+    names = [*os.environ, *names_in(env_file, known, faults), *secrets_in(secrets_dir, known, faults)]
     if faults:
         raise _invalid(faults)
     _warn_of_misspelt(names)
     sources: dict[str, Any] = {
         "_env_file": env_file,
-        "_env_file_encoding": _ENCODING,
+        "_env_file_encoding": ENCODING,
         "_secrets_dir": secrets_dir,
     }
     present = _load(_Client, sources, faults)
@@ -743,45 +616,6 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
 
 def _shown(default: object) -> object:
     return default.get_secret_value() if isinstance(default, SecretStr) else default
-
-
-def _names_in(env_file: str | os.PathLike[str] | None, faults: list[str]) -> list[str]:
-    """Return the names in a ``.env`` file, and add the lines that have no effect to ``faults``."""
-    if env_file is None:
-        return []
-    from dotenv.parser import parse_stream
-
-    content, _ = read_regular(Path(env_file), _MOST)
-    bindings = list(parse_stream(StringIO(content.decode(_ENCODING))))
-    for binding in bindings:
-        # The text of a binding begins with the empty lines before it.
-        text = binding.original.string
-        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-        if binding.error:
-            faults.append(f"{env_file}, line {line}: write NAME=value, and close each quote")
-        elif binding.value is None and (name := (binding.key or "").upper()) in _known():
-            faults.append(f"{name}: {env_file}, line {line} has no = after the name")
-    return [binding.key for binding in bindings if binding.key is not None]
-
-
-def _secrets_in(secrets_dir: str | os.PathLike[str] | None, faults: list[str]) -> list[str]:
-    """Return the names in a directory, and add settings that cannot be read to ``faults``."""
-    if secrets_dir is None:
-        return []
-    paths, known = list(Path(secrets_dir).iterdir()), _known()
-    for path in sorted(path for path in paths if path.name.upper() in known):
-        if fault := _secret_fault(path):
-            faults.append(f"{path.name.upper()}: {path} {fault}")
-    return [path.name for path in paths]
-
-
-def _secret_fault(path: Path) -> str:
-    if not path.is_file():
-        return "is not a regular file; write the value to a file of this name, or remove it"
-    if path.parent.resolve() not in path.resolve().parents:
-        return "is a link that leads out of its directory; put the file itself there"
-    content, _ = read_regular(path, _MOST)
-    return "contains only blanks; write the value to it, or remove it" if content.decode().isspace() else ""
 
 
 def _known() -> list[str]:

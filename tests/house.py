@@ -28,8 +28,21 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset({"error_codes"}),
     "models": frozenset({"error_codes", "exceptions"}),
     "backend_names": frozenset(),
+    "setting_types": frozenset({"backend_names", "private_files", "plain_text", "loopback"}),
+    "setting_files": frozenset({"private_files"}),
     "config": frozenset(
-        {"error_codes", "exceptions", "models", "backend_names", "private_files", "plain_text", "loopback"}
+        {
+            *(
+                "error_codes",
+                "exceptions",
+                "models",
+                "backend_names",
+                "private_files",
+                "plain_text",
+                "loopback",
+            ),
+            *("setting_types", "setting_files"),
+        }
     ),
     "single_flight": frozenset({"error_codes", "exceptions"}),
     "digests": frozenset(),
@@ -71,9 +84,9 @@ ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "requests_oauthlib": ("protocol/http.py",),
     "oauthlib": (),
     "joserfc": ("protocol/jws.py", "protocol/client_authentication.py", "testing/identity_provider/*"),
-    "pydantic": ("config.py",),
-    "pydantic_settings": ("config.py",),
-    "dotenv": ("config.py",),
+    "pydantic": ("config.py", "setting_types.py"),
+    "pydantic_settings": ("config.py", "setting_types.py"),
+    "dotenv": ("setting_files.py",),
     "redis": ("backends/redis*.py",),
     "keyring": ("backends/keyring*.py",),
     "cryptography": ("backends/encrypted.py",),
