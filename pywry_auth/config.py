@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
     Field,
@@ -66,6 +66,8 @@ _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 class _Section(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, hide_input_in_errors=True, extra="ignore")
+    required_in_code: ClassVar[str] = ""
+    """A setting without which an object cannot be made in code; such objects read no environment."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -91,6 +93,9 @@ class _Section(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the places from which pydantic-settings takes the values, the first one first.
 
+        A client that is made in code takes nothing from the environment. Otherwise a program could send the
+        client secret of another program to its own provider.
+
         Args:
             settings_cls: The class of the settings.
             init_settings: The arguments.
@@ -99,13 +104,20 @@ class _Section(BaseSettings):
             file_secret_settings: The directory with one file for each variable.
 
         Raises:
-            AuthenticationError: An argument is not a setting.
+            AuthenticationError: An argument is not a setting, or a required one is missing.
         """
         for name in sorted(set(init_settings()) - set(cls.model_fields)):
             close = get_close_matches(name, cls.model_fields, n=1)
             hint = f": did you mean {close[0]}?" if close else "."
             raise _refused_argument(f"{cls.__name__} has no setting {name}{hint}")
-        return init_settings, env_settings, dotenv_settings, file_secret_settings
+        if not cls.required_in_code or _reading.get():
+            return init_settings, env_settings, dotenv_settings, file_secret_settings
+        if not init_settings().get(cls.required_in_code):
+            raise _refused_argument(
+                f"{cls.__name__} needs {cls.required_in_code}=...: settings made in code take nothing from "
+                "the environment; get_settings() reads it."
+            )
+        return (init_settings,)
 
 
 class OAuth2Settings(_Section):
@@ -117,41 +129,7 @@ class OAuth2Settings(_Section):
 
     model_config = SettingsConfigDict(env_prefix=_OAUTH2)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the places from which pydantic-settings takes the values.
-
-        Settings made in code get no value from the environment. Otherwise a program could send the client
-        secret of another program to its own provider.
-
-        Args:
-            settings_cls: The class of the settings.
-            init_settings: The arguments.
-            env_settings: The environment.
-            dotenv_settings: The ``.env`` file.
-            file_secret_settings: The directory with one file for each variable.
-
-        Raises:
-            AuthenticationError: An argument is not a setting, or the client ID is missing.
-        """
-        places = super().settings_customise_sources(
-            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
-        )
-        if _reading.get():
-            return places
-        if not init_settings().get("client_id"):
-            raise _refused_argument(
-                "OAuth2Settings needs client_id=...: settings made in code take nothing from the "
-                "environment; get_settings() reads it."
-            )
-        return (init_settings,)
+    required_in_code: ClassVar[str] = "client_id"
 
     provider: Literal["google", "github", "microsoft", "oidc", "custom"] = Field(
         default="custom",
