@@ -24,6 +24,7 @@ _HINT = f"Try it as {ADMIN.username}, who is an administrator here, and as {USER
 wsgi_app = f"pywry_auth.site.application:app_from_settings({_HINT!r})"
 workers = 4
 loglevel = "warning"
+graceful_timeout = 5  # a worker that is still starting can miss the signal to stop
 
 
 def post_worker_init(worker: Worker) -> None:
