@@ -19,6 +19,9 @@ CORE_TESTS := tests/backends tests/flow tests/pages tests/protocol tests/provide
 FUZZ_SECONDS ?= 60
 FUZZ_DOOR ?= all
 
+# Tests that compare times. They run alone, because other tests would disturb them.
+TIMED_TESTS := tests/test_hanging_provider.py
+
 # The part of the tests that make test-pythons runs; PYTHONS_TESTS=tests runs all of them.
 PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/state tests/test_config.py \
 	tests/test_exceptions.py tests/test_imports.py tests/test_models.py tests/test_silent_login.py
@@ -36,7 +39,8 @@ help: ## list these targets
 
 test: lint types ## install missing parts, then run lint, types and all tests
 	$(BIN)/pytest -n $(WORKERS) $(CORE_TESTS) --cov
-	$(BIN)/pytest -n $(WORKERS) $(addprefix --ignore=,$(CORE_TESTS))
+	$(BIN)/pytest -n $(WORKERS) $(addprefix --ignore=,$(CORE_TESTS) $(TIMED_TESTS))
+	$(BIN)/pytest $(TIMED_TESTS)
 	PYTHONPATH=$(LOWEST) $(BIN)/python -c "import fastapi; assert fastapi.__version__ == '0.110.0'"
 	PYTHONPATH=$(LOWEST) $(BIN)/pytest -n $(WORKERS) tests/asgi tests/test_fastapi_example.py tests/deploy/test_callback.py
 
