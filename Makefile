@@ -19,7 +19,7 @@ CORE_TESTS := tests/backends tests/flow tests/pages tests/protocol tests/provide
 FUZZ_SECONDS ?= 60
 FUZZ_DOOR ?= all
 
-# Tests that compare times. They run alone, because other tests would disturb them.
+# Tests that compare times. They run by themselves, because other tests would disturb them.
 TIMED_TESTS := tests/test_hanging_provider.py
 
 # The part of the tests that make test-pythons runs; PYTHONS_TESTS=tests runs all of them.
