@@ -125,7 +125,7 @@ class StoredUsers:
         Returns:
             Whether they were stored.
         """
-        self._accounts().expect(user_id)
+        self._accounts().expect(user_id, self._has_tokens)
         return self.store.save(user_id, tokens)
 
     def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
@@ -203,9 +203,12 @@ class StoredUsers:
     def _current(self, accounts: Accounts) -> str | None:
         """Return the user that was used last, without the sign-in that an earlier process began."""
         latest, *before = accounts.candidates or (None,)
-        if before and latest is not None and self._session(latest).tokens is None:
+        if before and latest is not None and not self._has_tokens(latest):
             return before[0]
         return latest
+
+    def _has_tokens(self, user_id: str) -> bool:
+        return self._session(user_id).tokens is not None
 
     def _without_user(self) -> str:
         if not self.store.backend.shared:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.state.records import Members, pack, unpack
 
 _CURRENT = "oauth:current:"
@@ -71,13 +71,22 @@ class Accounts:
         data = self._backend.get(self._profile_key(user_id))
         return unpack(data, _account, "profile") if data else None
 
-    def expect(self, user_id: str) -> None:
+    def expect(self, user_id: str, has_tokens: Callable[[str], bool]) -> None:
         """Select a user whose tokens will be stored next.
 
-        If the process ends before that, the user before is still known.
+        If the process ends before that, the user before is still known. Another process may select a user at
+        the same time, so the record is replaced only if it is still the one that was read.
+
+        Args:
+            user_id: The user's ID.
+            has_tokens: Returns whether a user is signed in.
         """
-        before = (candidate for candidate in self.candidates if candidate != user_id)
-        self._put_current(user_id, next(before, ""))
+        while True:
+            data = self._backend.get(_CURRENT + self._client)
+            users = () if data is None else _user_ids(data)
+            before = next((user for user in users if user != user_id and has_tokens(user)), "")
+            if self._put_current(user_id, before, Terms(when=When.ABSENT, expected=data)):
+                return
 
     def remember(self, user_id: str, user_info: Mapping[str, Any], asked: Iterable[str]) -> None:
         """Store the account of a sign-in, and select its user.
@@ -117,9 +126,9 @@ class Accounts:
         if found.current is not None:
             self._backend.pop(_CURRENT + self._client, found.current)
 
-    def _put_current(self, user_id: str, before: str = "") -> None:
+    def _put_current(self, user_id: str, before: str = "", terms: Terms = Terms()) -> bool:
         record = {"user_id": user_id, "before": before, "mark": _mark()}
-        self._backend.put(_CURRENT + self._client, pack(record))
+        return self._backend.put(_CURRENT + self._client, pack(record), terms)
 
     def _profile_key(self, user_id: str) -> str:
         # The client's length keeps "a:b" + "c" and "a" + "b:c" apart.

@@ -131,3 +131,17 @@ def test_a_profile_is_encrypted_like_the_tokens(sqlite: SQLiteBackend) -> None:
 
 def test_a_repr_shows_no_profile() -> None:
     assert "canary" not in repr(Account({"name": "canary"}))
+
+
+def test_a_user_that_is_selected_while_a_sign_in_begins_stays_known(backend: Backend) -> None:
+    """Another process selects bob between the read and the write."""
+    accounts, others = Accounts(backend, "desk"), iter(["bob"])
+    accounts.remember("alice", PROFILE, [])
+
+    def has_tokens(user: str) -> bool:
+        for other in others:
+            accounts.select(other)
+        return True
+
+    accounts.expect("carol", has_tokens)
+    assert accounts.candidates == ("carol", "bob")
