@@ -13,7 +13,7 @@ from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
-from pywry_auth.protocol.urls import require_endpoint
+from pywry_auth.protocol.urls import require_site
 from pywry_auth.state.sites import split_secrets
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _public_base_url(url: str) -> str:
     """Return a URL with normalized origin and without trailing slash."""
     if not url:
         return ""
-    parts = urlsplit(require_endpoint(url, "PYWRY_DEPLOY__PUBLIC_BASE_URL"))
+    parts = urlsplit(require_site(url, "PYWRY_DEPLOY__PUBLIC_BASE_URL"))
     if "?" in url:
         raise _wrong("PUBLIC_BASE_URL must have no query, for example https://app.example.com/shop")
     return _origin_of(parts) + parts.path.rstrip("/")
@@ -157,7 +157,7 @@ def _public_base_url(url: str) -> str:
 
 def _origin(url: str) -> str:
     """Return a trusted origin in the form that browsers use."""
-    parts = urlsplit(require_endpoint(url, "Each origin in PYWRY_DEPLOY__TRUSTED_ORIGINS"))
+    parts = urlsplit(require_site(url, "Each origin in PYWRY_DEPLOY__TRUSTED_ORIGINS"))
     if parts.path or "?" in url or "*" in url:
         raise _wrong(
             "TRUSTED_ORIGINS must list origins without a path or wildcard, for example "

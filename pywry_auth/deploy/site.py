@@ -14,7 +14,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page
 from pywry_auth.protocol.authorization_response import ResponseParameters
-from pywry_auth.protocol.urls import is_loopback
+from pywry_auth.protocol.urls import is_own_machine
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
@@ -73,7 +73,8 @@ class Site:
                 would travel unencrypted; or its host is not valid.
         """
         origin = self._address
-        if not self.options.public_origin and not (self.request.is_secure or is_loopback(_hostname(origin))):
+        secure = self.request.is_secure or is_own_machine(_hostname(origin))
+        if not self.options.public_origin and not secure:
             raise AuthenticationError(
                 "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https "
                 "address, or PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it.",

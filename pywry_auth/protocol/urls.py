@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -43,6 +43,16 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+def is_own_machine(host: str | None) -> bool:
+    """Return whether browsers look for a host on their own machine.
+
+    They do so for loopback addresses and for every name below ``localhost`` (RFC 6761 §6.3). Other programs
+    may ask a name server for such a name, so an endpoint of a provider needs :func:`is_loopback`.
+    """
+    name = (host or "").lower().removesuffix(".")
+    return is_loopback(name) or name.endswith(".localhost")
+
+
 def require_endpoint(url: str, name: str) -> str:
     """Return the URL if it is safe to send secrets there.
 
@@ -55,9 +65,28 @@ def require_endpoint(url: str, name: str) -> str:
     Raises:
         AuthenticationError: The URL is not safe or not valid.
     """
+    return _required(url, name, is_loopback)
+
+
+def require_site(url: str, name: str) -> str:
+    """Return the URL if it is safe for browsers to send secrets there.
+
+    It is safe with https, or with plain http to the browser's own machine.
+
+    Args:
+        url: A site's URL.
+        name: The URL's name in the error.
+
+    Raises:
+        AuthenticationError: The URL is not safe or not valid.
+    """
+    return _required(url, name, is_own_machine)
+
+
+def _required(url: str, name: str, is_local: Callable[[str | None], bool]) -> str:
     try:
         parts = urlsplit(url)
-        secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+        secure = parts.scheme == "https" or (parts.scheme == "http" and is_local(parts.hostname))
         usable = bool(_HOST_AND_PORT.fullmatch(parts.netloc)) and parts.port != 0 and not parts.fragment
     except ValueError:
         secure = usable = False

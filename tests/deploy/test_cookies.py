@@ -145,6 +145,7 @@ def test_cookie_name_prefixes_are_respected(make_web: Callable[..., Web], name: 
     ("setting", "base_url", "secure"),
     [
         ("auto", "http://127.0.0.1", False),
+        ("auto", "http://app.localhost:8000", False),
         ("auto", "https://app.example.com", True),
         ("true", "http://127.0.0.1", True),
         ("false", "https://app.example.com", False),

@@ -128,6 +128,7 @@ def test_no_secret_is_in_a_repr() -> None:
         ),
         ("http://127.0.0.1:80", "http://127.0.0.1", "http://127.0.0.1"),
         ("http://localhost:5000", "http://localhost:5000", "http://localhost:5000"),
+        ("http://App.localhost:8000/", "http://app.localhost:8000", "http://app.localhost:8000"),
         ("https://[2001:DB8::1]:443/", "https://[2001:db8::1]", "https://[2001:db8::1]"),
     ],
 )
@@ -164,9 +165,11 @@ def test_an_invalid_public_url_is_refused_with_its_variable(url: str) -> None:
 
 def test_trusted_origins_have_the_form_that_browsers_send() -> None:
     options = _options(
-        trusted_origins="https://SPA.example.com:443, http://localhost:3000,https://a.example:8443"
+        trusted_origins="https://SPA.example.com:443, http://localhost:3000,https://a.example:8443, "
+        "http://spa.localhost:3000"
     )
     assert options.trusted_origins == {
+        "http://spa.localhost:3000",
         *("https://spa.example.com", "http://localhost:3000", "https://a.example:8443"),
     }
     assert _options().trusted_origins == frozenset()

@@ -48,6 +48,7 @@ _CALLBACKS = (
     "https://app.example.com/app/auth/callback",
     "https://app.example.com/app/account/callback",
     f"{SITE}/app/auth/callback",
+    "http://app.localhost:8000/auth/callback",
     f"{SITE}/api/v1/auth/callback",
     f"{SITE}/account/callback",
 )

@@ -8,7 +8,14 @@ import pytest
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.protocol.urls import HTTPOptions, is_loopback, require_endpoint, with_query
+from pywry_auth.protocol.urls import (
+    HTTPOptions,
+    is_loopback,
+    is_own_machine,
+    require_endpoint,
+    require_site,
+    with_query,
+)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +114,28 @@ def test_a_password_in_a_url_is_not_shown(url: str) -> None:
 )
 def test_other_hosts_are_not_this_machine(host: str | None) -> None:
     assert not is_loopback(host)
+    assert not is_own_machine(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["app.localhost", "a.b.localhost", "APP.Localhost", "app.localhost.", "localhost.", "127.0.0.1"]
+)
+def test_browsers_find_names_below_localhost_on_their_own_machine(host: str) -> None:
+    """A site may use such a name over http. An endpoint of a provider may not. [T48]"""
+    assert is_own_machine(host)
+    url = f"http://{host}:8000/a"
+    assert require_site(url, "PUBLIC_BASE_URL") == url
+    if host != "127.0.0.1":
+        with pytest.raises(AuthenticationError, match="TOKEN_URL"):
+            require_endpoint(url, "TOKEN_URL")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost.example.com", "applocalhost", "app.localhost.example", "*.localhost"]
+)
+def test_names_that_only_resemble_localhost_are_refused(host: str) -> None:
+    with pytest.raises(AuthenticationError, match="PUBLIC_BASE_URL"):
+        require_site(f"http://{host}:8000", "PUBLIC_BASE_URL")
 
 
 def test_the_options_hide_the_password_of_the_proxy() -> None:
