@@ -19,6 +19,7 @@ from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.login_views import LoginViews
 from pywry_auth.deploy.navigation import opens_a_page
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
+from pywry_auth.deploy.proxies import UntrustedProxies
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import ROUTES, Route
@@ -87,7 +88,8 @@ class AuthRoutes:
         limit = _login_limit(sessions.backend, options)
         # A counter of its own: logins that were begun over hours can be finished all at once.
         returns = replace(limit, kind="callback_rate", remedy="reload this page")
-        self._logins = LoginViews(providers, logins, limit, returns, self.sessions, lifecycle)
+        untrusted = UntrustedProxies(options.trusted_proxy_hops)
+        self._logins = LoginViews(providers, logins, limit, returns, self.sessions, lifecycle, untrusted)
         refreshes = RateLimit(
             sessions.backend,
             "refresh_rate",

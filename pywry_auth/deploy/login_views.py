@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
+    from pywry_auth.deploy.proxies import UntrustedProxies
     from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import Begun, SessionLifecycle
     from pywry_auth.deploy.site import Site
@@ -47,6 +48,7 @@ class LoginViews:
         returns: The limit of logins that each client finishes.
         sessions: Finds the session of a request.
         lifecycle: Begins sessions.
+        untrusted: Warns of a proxy that the settings do not name.
     """
 
     providers: Providers
@@ -55,19 +57,21 @@ class LoginViews:
     returns: RateLimit
     sessions: CurrentSessions
     lifecycle: SessionLifecycle
+    untrusted: UntrustedProxies
 
     def login(self, site: Site) -> Response:
         """Redirect the browser to the provider.
 
         With several providers, a page lets the visitor choose one first.
         """
+        self.untrusted.look(site.request)
         next_path = safe_path(site.parameter("next"), site.home)
         name = self._wanted(site)
         if self.providers.several and not name:
             names = self.providers.by_name
             page = choose_provider({site.login_path(next_path, name): readable(name) for name in names})
             return page_response(page, render=site.render)
-        self.limit.spend(client_network(site.request.remote_addr))
+        self._spend(self.limit, site)
         return self.pending.begin(site, name, next_path)
 
     def callback(self, site: Site, name: str = "") -> Response:
@@ -88,7 +92,7 @@ class LoginViews:
         next_path = found.login.next_url
         try:
             if not found.login.expired:
-                self.returns.spend(client_network(site.request.remote_addr))
+                self._spend(self.returns, site)
             # Take the slot before the pending login: a callback that is refused can then be reloaded.
             with gate.slot():
                 return self._returned(site, found, parameters)
@@ -134,6 +138,14 @@ class LoginViews:
         )
         wanted = next_path or site.parameter("next")
         return refusal_for(site, error, site.login_path(safe_path(wanted, "")))
+
+    def _spend(self, limit: RateLimit, site: Site) -> None:
+        try:
+            limit.spend(client_network(site.request.remote_addr))
+        except AuthenticationError as error:
+            if error.error == ErrorCode.RATE_LIMITED:
+                self.untrusted.refused(site.request)
+            raise
 
     def _wanted(self, site: Site) -> str:
         return (site.parameter("provider") or "") if self.providers.several else ""

@@ -10,11 +10,12 @@ import logging
 import re
 import threading
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.wrappers import Request
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -29,13 +30,35 @@ _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+;=:@-]+)+/?|/")
 _LONGEST_PREFIX = 255
 
+_FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded")
+
+_NO_HEADER = (
+    "a request had no X-Forwarded-For, so the client's address is unknown: let the proxy send it, let the "
+    "server pass it on (waitress: clear_untrusted_proxy_headers=False), and let clients reach this site "
+    "through the proxy only. Without a proxy, set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to 0"
+)
+_TOO_FEW = (
+    "X-Forwarded-For has fewer entries than PYWRY_DEPLOY__TRUSTED_PROXY_HOPS, so the client's address is "
+    "unknown: set it to the number of proxies in front of this site, and let each of them add the address "
+    "that it sees"
+)
 _NO_ADDRESS = (
     "the proxy sent no readable X-Forwarded-For, so the client's address is unknown: let it send the address "
     "of the client, and set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of this site"
 )
-_IGNORED = (
-    "a value of %s was ignored, because it is not valid or has fewer entries than "
-    "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS: let the proxy set this header itself"
+_TOO_MANY = (
+    "X-Forwarded-For has more entries than PYWRY_DEPLOY__TRUSTED_PROXY_HOPS, and the trusted entry is an "
+    "address of a private network. If it is another proxy's, all visitors count as one client: set the "
+    "number of all proxies in front of this site"
+)
+_IGNORED = "a value of %s was ignored, because it is not valid: let the proxy set this header itself"
+_UNTRUSTED = (
+    "a proxy seems to stand in front of this site. Its forwarded headers are ignored, so all visitors count "
+    "as one client: set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies"
+)
+_REFUSED_AS_ONE = (
+    "PYWRY_DEPLOY__LOGIN_RATE_LIMIT refused a login whose request had forwarded headers. If it came through "
+    "a proxy, all visitors count as one client: set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies"
 )
 _UNTRUSTED_PREFIX = (
     "the header X-Forwarded-Prefix was ignored: if the proxy sets or removes it in every request, set "
@@ -58,8 +81,7 @@ class TrustedProxies:
     def __init__(self, hops: int, prefix: bool = False) -> None:
         self._hops = hops
         self._prefix = prefix
-        self._logged: set[str] = set()
-        self._lock = threading.Lock()  # guards _logged
+        self._log = _Once()
 
     def around(self, app: WSGIApplication) -> WSGIApplication:
         """Return the application behind the proxies."""
@@ -80,9 +102,15 @@ class TrustedProxies:
         self._apply_prefix(environ)
 
     def _client(self, environ: WSGIEnvironment) -> str:
-        address = readable_address(self._entry(environ, "X-Forwarded-For") or "")
+        entries = _entries(environ, "X-Forwarded-For", self._hops + 1)
+        if len(entries) < self._hops:
+            self._log(_TOO_FEW if entries else _NO_HEADER)
+            return ""
+        address = readable_address(entries[-self._hops])
         if not address:
             self._log(_NO_ADDRESS)
+        elif len(entries) > self._hops and _is_near(address) and readable_address(entries[-self._hops - 1]):
+            self._log(_TOO_MANY)
         return address
 
     def _apply_scheme(self, environ: WSGIEnvironment) -> None:
@@ -117,21 +145,76 @@ class TrustedProxies:
     def _entry(self, environ: WSGIEnvironment, name: str) -> str | None:
         """Return the entry that the outermost trusted proxy added.
 
-        Returns:
-            The entry; empty if there are too few; None without the header.
-        """
-        header = environ.get(f"HTTP_{name.upper().replace('-', '_')}")
-        if not header:
-            return None
-        entries = str(header).rsplit(",", self._hops)
-        return entries[-self._hops].strip(" \t") if len(entries) >= self._hops else ""
+        Some proxies replace this header instead of adding an entry. So the first entry counts if there are
+        fewer entries than proxies.
 
-    def _log(self, text: str, *arguments: str) -> None:
+        Returns:
+            The entry; None without the header.
+        """
+        entries = _entries(environ, name, self._hops)
+        return entries[-self._hops :][0] if entries else None
+
+
+class UntrustedProxies:
+    """Warns of a proxy in front if the settings trust none.
+
+    Such a proxy is the client of every request, so all visitors share one limit of logins. Each warning is
+    logged once, because a visitor can send the same headers.
+
+    Args:
+        hops: Number of trusted proxies.
+    """
+
+    def __init__(self, hops: int) -> None:
+        self._hops = hops
+        self._log = _Once()
+
+    def look(self, request: Request) -> None:
+        """Warn if a login comes from a private network with forwarded headers."""
+        if self._is_ignored(request) and _is_near(request.remote_addr or ""):
+            self._log(_UNTRUSTED)
+
+    def refused(self, request: Request) -> None:
+        """Warn if the limit of logins refuses a request with forwarded headers."""
+        if self._is_ignored(request):
+            self._log(_REFUSED_AS_ONE)
+
+    def _is_ignored(self, request: Request) -> bool:
+        if self._hops or not any(name in request.headers for name in _FORWARDED):
+            return False
+        # The server, or other middleware, may have applied the header already.
+        entries = request.headers.get("X-Forwarded-For", "").split(",")
+        client = readable_address(request.remote_addr or "")
+        return not client or all(readable_address(entry.strip()) != client for entry in entries)
+
+
+class _Once:
+    """Logs each warning once."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+        self._lock = threading.Lock()  # guards _logged
+
+    def __call__(self, text: str, *arguments: str) -> None:
         with self._lock:
             known = text % arguments in self._logged
             self._logged.add(text % arguments)
         if not known:
             _logger.warning(text, *arguments)
+
+
+def _entries(environ: WSGIEnvironment, name: str, most: int) -> list[str]:
+    """Return the last entries of a header; any further ones before them are one entry."""
+    header = str(environ.get(f"HTTP_{name.upper().replace('-', '_')}") or "")
+    return [entry.strip(" \t") for entry in header.rsplit(",", most)] if header else []
+
+
+def _is_near(address: str) -> bool:
+    """Return whether an address is not of the internet; a Unix socket has none."""
+    try:
+        return not ip_address(address).is_global
+    except ValueError:
+        return True
 
 
 def readable_address(entry: str) -> str:

@@ -21,6 +21,8 @@ UNREADABLE = [
     '"203.0.113.9',
     '203.0.113.9"',
     "unknown",
+    "_hidden",
+    "for=203.0.113.9",
     "localhost",
     "203.0.113.9,",
     "203.0.113.9, ",
@@ -58,6 +60,7 @@ def test_without_a_readable_entry_the_address_is_unknown(sent: str) -> None:
         ("[2001:db8::1]:1234", "2001:db8::1"),
         ("::ffff:203.0.113.9", "203.0.113.9"),
         ("fe80::1%eth0", "fe80::1"),
+        ("[fe80::1%eth0]:1234", "fe80::1"),
         ('", 203.0.113.9', "203.0.113.9"),
         (",,,203.0.113.9", "203.0.113.9"),
         ("127.0.0.1,203.0.113.9", "203.0.113.9"),
@@ -124,6 +127,94 @@ def test_a_valid_host_and_scheme_of_the_proxy_are_used() -> None:
     assert _applied(1, X_Forwarded_Port="1")["SERVER_PORT"] == "8000"
 
 
+def test_a_scheme_and_host_that_one_of_several_proxies_replaced_are_used() -> None:
+    """Many proxies replace these headers instead of adding an entry."""
+    environ = _applied(
+        2,
+        X_Forwarded_For="203.0.113.9, 10.0.0.2",
+        X_Forwarded_Proto="https",
+        X_Forwarded_Host="APP.example.com:443",
+    )
+    assert (environ["wsgi.url_scheme"], environ["HTTP_HOST"]) == ("https", "APP.example.com:443")
+    for sent in ("https,http", "http, https, http", ",https,http"):
+        assert _applied(2, X_Forwarded_Proto=sent)["wsgi.url_scheme"] == "https"
+
+
+def test_headers_that_are_applied_twice_have_the_same_effect() -> None:
+    """A server, other middleware or a second application may have applied them already."""
+    once = _applied(
+        1,
+        True,
+        X_Forwarded_For="198.51.100.1, 203.0.113.9",
+        X_Forwarded_Proto="https",
+        X_Forwarded_Host="app.example.com",
+        X_Forwarded_Prefix="/shop",
+    )
+    twice = dict(once)
+    TrustedProxies(1, True).apply(twice)
+    assert twice == once
+    by_server = _environ(X_Forwarded_For="203.0.113.9") | {"REMOTE_ADDR": "203.0.113.9"}
+    TrustedProxies(1).apply(by_server)
+    assert by_server["REMOTE_ADDR"] == "203.0.113.9"
+
+
+def test_too_few_entries_are_told_from_no_header(caplog: pytest.LogCaptureFixture) -> None:
+    """The remedies differ. [T48]"""
+    _applied(2, X_Forwarded_For="203.0.113.9")
+    assert "fewer entries than PYWRY_DEPLOY__TRUSTED_PROXY_HOPS" in caplog.text
+
+
+@pytest.mark.parametrize("host", HOSTS[:2], ids=lambda host: host.name)
+@pytest.mark.parametrize(
+    ("address", "headers", "first", "refused"),
+    [
+        ("10.0.0.1", {"X_Forwarded_For": "8.8.8.8"}, True, True),
+        ("127.0.0.1", {"X_Forwarded_Proto": "https"}, True, True),
+        ("::1", {"Forwarded": "for=8.8.8.8"}, True, True),
+        ("", {"X_Real_IP": "8.8.8.8"}, True, True),
+        ("8.8.4.4", {"X_Forwarded_For": "8.8.8.8"}, False, True),
+        ("8.8.8.8", {"X_Forwarded_For": "8.8.8.8"}, False, False),
+        ("10.1.2.3", {"X_Forwarded_For": "9.9.9.9, 10.1.2.3"}, False, False),
+        ("10.0.0.1", {}, False, False),
+    ],
+    ids=["private", "loopback", "forwarded", "socket", "public", "applied", "applied-private", "no-proxy"],
+)
+def test_a_proxy_that_is_not_counted_is_named_in_the_log(
+    make_web: Callable[..., Web],
+    caplog: pytest.LogCaptureFixture,
+    host: Host,
+    address: str,
+    headers: dict[str, str],
+    first: bool,
+    refused: bool,
+) -> None:
+    """Once at a login, and once when the limit of logins refuses one; visitors read no variable. [T25]"""
+    browser = make_web(settings={"login_rate_limit": "1/minute"}, host=host).browser(address)
+    assert browser.get("/auth/login", html=True, **headers).status_code == 302
+    assert _hints(caplog) == (["seems to stand"] if first else [])
+    answers = [browser.get("/auth/login", html=True, **headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [429] * 3
+    assert "PYWRY" not in answers[0].text
+    assert _hints(caplog) == ["seems to stand"] * first + ["LOGIN_RATE_LIMIT"] * refused
+    assert "8.8.8.8" not in "".join(record.getMessage() for record in caplog.records if "HOPS" in record.msg)
+
+
+def test_with_counted_proxies_no_hint_is_logged(
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
+) -> None:
+    web = make_web(settings={"trusted_proxy_hops": 1, "login_rate_limit": "1/minute"})
+    browser = web.browser("10.0.0.1")
+    for _ in range(2):
+        browser.get("/auth/login", X_Forwarded_For="203.0.113.9")
+    assert _hints(caplog) == []
+
+
+def _hints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    texts = [record.getMessage() for record in caplog.records if record.name == "pywry_auth.deploy"]
+    hints = [text for text in texts if "TRUSTED_PROXY_HOPS" in text]
+    return [part for text in hints for part in ("seems to stand", "LOGIN_RATE_LIMIT") if part in text]
+
+
 UNSAFE = [
     "",
     "shop",
@@ -163,7 +254,9 @@ def test_a_safe_prefix_is_used_only_if_the_settings_trust_it() -> None:
 @pytest.mark.parametrize(
     ("headers", "text"),
     [
-        ({"X_Forwarded_For": "canary"}, "X-Forwarded-For"),
+        ({"X_Forwarded_For": "canary"}, "readable X-Forwarded-For"),
+        ({}, "clear_untrusted_proxy_headers"),
+        ({"X_Forwarded_For": "203.0.113.9, 10.0.0.2"}, "number of all"),
         ({"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Host": "can ary"}, "X-Forwarded-Host"),
         ({"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Proto": "canary"}, "X-Forwarded-Proto"),
         ({"X_Forwarded_For": "203.0.113.9", "X_Forwarded_Prefix": "/canary"}, "TRUST_FORWARDED_PREFIX"),
@@ -200,7 +293,7 @@ def test_clients_that_are_unknown_are_limited_as_one(
         assert "client='unknown'" in line
     assert "canary" not in caplog.text
     warnings = [record for record in caplog.records if "X-Forwarded-For" in record.getMessage()]
-    assert len(warnings) == 1
+    assert len(warnings) == 2, "an unreadable header, and none at all"
 
 
 def test_the_application_does_not_see_the_proxys_address(make_web: Callable[..., Web]) -> None:
