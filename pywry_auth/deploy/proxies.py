@@ -57,8 +57,8 @@ _UNTRUSTED = (
     "as one client: set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies"
 )
 _REFUSED_AS_ONE = (
-    "PYWRY_DEPLOY__LOGIN_RATE_LIMIT refused a login whose request had forwarded headers. If it came through "
-    "a proxy, all visitors count as one client: set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies"
+    "PYWRY_DEPLOY__LOGIN_RATE_LIMIT refused a login with forwarded headers. If it came through a proxy, all "
+    "visitors count as one client: set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies"
 )
 _UNTRUSTED_PREFIX = (
     "the header X-Forwarded-Prefix was ignored: if the proxy sets or removes it in every request, set "
