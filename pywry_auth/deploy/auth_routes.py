@@ -21,7 +21,6 @@ from pywry_auth.deploy.navigation import opens_a_page
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.proxies import UntrustedProxies
 from pywry_auth.deploy.rate_limit import RateLimit
-from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import ROUTES, Route
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.session_views import SessionViews
@@ -137,7 +136,7 @@ class AuthRoutes:
             if name in _LOGINS:
                 response = self._logins.failed(site, error, **path)
             else:
-                again = site.login_path(safe_path(site.parameter("next"), ""))
+                again = site.login_path(site.next_path)
                 response = refusal_for(site, error, again)
         return self.private(response)
 
@@ -199,7 +198,7 @@ class AuthRoutes:
         if method == "GET" and name in _LOGINS and not self._opens_a_page(name, site.request):
             # Any site's page can send this request, as often as it wants. So it counts as nothing, not even
             # as a failed login.
-            again = site.login_path(safe_path(site.parameter("next"), ""))
+            again = site.login_path(site.next_path)
             return refusal(site, ErrorCode.NOT_A_NAVIGATION, _NO_NAVIGATION, again=again)
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
 from pywry_auth.deploy.providers import readable
 from pywry_auth.deploy.rate_limit import client_network
-from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import Begun, SessionLifecycle
     from pywry_auth.deploy.site import Site
+
+_logger = logging.getLogger("pywry_auth.deploy")
 
 _RELOAD = (
     "The provider is not available at the moment, and your sign-in is not finished yet: reload this page in "
@@ -65,14 +67,14 @@ class LoginViews:
         With several providers, a page lets the visitor choose one first.
         """
         self.untrusted.look(site.request)
-        next_path = safe_path(site.parameter("next"), site.home)
+        next_path = self._next_path(site)
         name = self._wanted(site)
         if self.providers.several and not name:
             names = self.providers.by_name
             page = choose_provider({site.login_path(next_path, name): readable(name) for name in names})
             return page_response(page, render=site.render)
         self._spend(self.limit, site)
-        return self.pending.begin(site, name, next_path)
+        return self.pending.begin(site, name, next_path or site.home)
 
     def callback(self, site: Site, name: str = "") -> Response:
         """Validate the provider's response, and begin a session.
@@ -136,8 +138,14 @@ class LoginViews:
         emit(
             site.mount.application, LoginFailed(mode="web", provider=provider, client=site.client, error=code)
         )
-        wanted = next_path or site.parameter("next")
-        return refusal_for(site, error, site.login_path(safe_path(wanted, "")))
+        return refusal_for(site, error, site.login_path(next_path or site.next_path))
+
+    def _next_path(self, site: Site) -> str:
+        try:
+            return site.requested_path()
+        except ValueError as error:
+            _logger.info("the parameter next of a login was ignored: %s", error)
+            return ""
 
     def _spend(self, limit: RateLimit, site: Site) -> None:
         try:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 from werkzeug.wrappers import Request
 
 from pywry_auth.deploy.proxies import is_host
+from pywry_auth.deploy.return_to import LONGEST, host_of, requested_path
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page
@@ -133,12 +134,38 @@ class Site:
         """Return the public path of the login.
 
         Args:
-            next_path: Path that follows the login; empty for the default.
+            next_path: Path that follows the login; empty for the default. A path that would make the result
+                longer than 8,000 characters is left out, because servers would refuse such a request.
             provider: Name of one of several providers; empty to let the visitor choose.
         """
+        return self._login_path([("provider", provider)] if provider else [], next_path)
+
+    def _login_path(self, query: ResponseParameters, next_path: str) -> str:
         path = f"{self.root}{self.mount.prefix}/login"
-        query = {name: value for name, value in (("provider", provider), ("next", next_path)) if value}
-        return f"{path}?{urlencode(query)}" if query else path
+        whole = [*query, ("next", next_path)] if next_path else query
+        for parameters in (whole, query):
+            if parameters and len(result := f"{path}?{urlencode(parameters)}") <= LONGEST:
+                return result
+        return path
+
+    @property
+    def next_path(self) -> str:
+        """Public path that the parameter ``next`` names; empty if it is absent or refused."""
+        try:
+            return self.requested_path()
+        except ValueError:
+            return ""
+
+    def requested_path(self) -> str:
+        """Return the public path that the parameter ``next`` names; empty if it is absent.
+
+        Raises:
+            ValueError: The parameter is refused; the text is the condition.
+        """
+        wish = self.parameter("next")
+        public = urlsplit(self.options.public_origin)
+        hosts = {host_of(self.request.scheme, self.request.host), public.netloc}
+        return requested_path(wish, hosts - {""}) if wish else ""
 
     def redirect_uri(self, name: str) -> str:
         """Return the redirect URI of a provider (RFC 6749 §3.1.2).
@@ -185,10 +212,13 @@ class Site:
 
         A query with too many parameters counts as empty.
         """
+        return next((value for key, value in self._parameters() if key == name), None)
+
+    def _parameters(self) -> ResponseParameters:
         try:
-            return next((value for key, value in self.parameters if key == name), None)
+            return self.parameters
         except AuthenticationError:
-            return None
+            return []
 
 
 def _hostname(url: str) -> str | None:

@@ -224,6 +224,8 @@ forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 
+limit_request_line = 8190  # gunicorn's maximum, for logins that return to a page with a long address
+
 control_socket_disable = True  # gunicorn would create it in the home directory, which may be read-only
 
 logger_class = AccessLogger

