@@ -64,10 +64,14 @@ class LoginViews:
     def login(self, site: Site) -> Response:
         """Redirect the browser to the provider.
 
-        With several providers, a page lets the visitor choose one first.
+        With several providers, a page lets the visitor choose one first. A login that was begun at another
+        name of the site moves to ``PUBLIC_BASE_URL``, because the provider's response arrives there and needs
+        the cookie of this browser.
         """
         self.untrusted.look(site.request)
         next_path = self._next_path(site)
+        if not (site.is_at_public_name or site.is_moved):
+            return redirect_to(site.moved_login_url(next_path), 302)
         name = self._wanted(site)
         if self.providers.several and not name:
             names = self.providers.by_name

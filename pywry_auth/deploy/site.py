@@ -26,6 +26,7 @@ Renderer = Callable[[Page], str | None]
 _MOST_PARAMETERS = 64
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
 _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
+_MOVED = "moved"
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,24 @@ class Site:
         query = quote(self.request.query_string, safe=_IN_QUERY)
         return self.root + quote(self.mount.path, safe=_IN_PATH) + (f"?{query}" if query else "")
 
+    @property
+    def is_at_public_name(self) -> bool:
+        """Whether the request came to ``PUBLIC_BASE_URL``, as far as its headers tell.
+
+        Without that setting, the name of the request is the site's own.
+        """
+        public = self.options.public_origin
+        return not public or public == f"{self.request.scheme}://{self.request.host.lower()}"
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether a redirect has already brought this login to ``PUBLIC_BASE_URL``.
+
+        A proxy can hide the name that the browser asked. Without this mark, each redirect would then lead to
+        another one.
+        """
+        return self.parameter(_MOVED) is not None
+
     def login_url(self) -> str:
         """Return the address of a login that returns to the current request.
 
@@ -127,8 +146,21 @@ class Site:
         Raises:
             AuthenticationError: The request's host is not valid.
         """
-        address, path = self._address, self.login_path(self.current_path)
+        # Behind a proxy that hides the browser's address, the login would redirect again for nothing.
+        mark = [] if self.is_at_public_name else [(_MOVED, "1")]
+        address, path = self._address, self._login_path(mark, self.current_path)
         return address + path if self.options.public_origin else "/" + path.lstrip("/")
+
+    def moved_login_url(self, next_path: str) -> str:
+        """Return the address of the current login at ``PUBLIC_BASE_URL``, with a mark.
+
+        The other parameters are kept.
+
+        Args:
+            next_path: Path that follows the login; empty for the default.
+        """
+        kept = [(name, value) for name, value in self._parameters() if name not in ("next", _MOVED)]
+        return self.options.public_origin + self._login_path([*kept, (_MOVED, "1")], next_path)
 
     def login_path(self, next_path: str = "", provider: str = "") -> str:
         """Return the public path of the login.

@@ -102,7 +102,7 @@ def test_the_public_url_precedes_the_prefix(make_web: Callable[..., Web]) -> Non
         host=Host("fastapi", mount="/account"),
         base_url="http://10.0.0.7:8000",
     )
-    location = web.browser().begin()
+    location = web.browser().begin("/auth/login?moved=1")
     assert "redirect_uri=https%3A%2F%2Fapp.example.com%2Fapp%2Faccount%2Fauth%2Fcallback" in location
 
 

@@ -344,7 +344,7 @@ def test_a_guard_redirects_to_the_public_url_whatever_the_request_says(
         "X_Forwarded_Prefix": "//evil",
     }
     location = browser.get("/members", html=True, **forged).location
-    assert location == "https://app.example.com/app/auth/login?next=%2Fapp%2Fmembers"
+    assert location == "https://app.example.com/app/auth/login?moved=1&next=%2Fapp%2Fmembers"
 
 
 @pytest.mark.parametrize("host", HOSTS[:2], ids=lambda host: host.name)

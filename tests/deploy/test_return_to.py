@@ -98,7 +98,7 @@ def test_with_a_public_url_a_login_ends_at_its_origin(make_web: Callable[..., We
     """The origin of the request is not used. [T7]"""
     web = make_web(settings={"public_base_url": "https://app.example.com"}, base_url="http://10.0.0.7:8000")
     wishes = [*REFUSED[:40], *KEPT[:10]]
-    locations = [_location(web, f"next={quote(wish, safe='')}") for wish in wishes]
+    locations = [_location(web, f"moved=1&next={quote(wish, safe='')}") for wish in wishes]
     read = _as_browsers_read(locations, "https://app.example.com/auth/callback")
     assert {(origin, user) for origin, user, _, _ in read} == {("https://app.example.com", "")}
 

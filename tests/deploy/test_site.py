@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from flask import Blueprint, Flask
@@ -11,14 +12,17 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client as WSGIClient
 from werkzeug.test import TestResponse
 
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.state.auth import AuthConfig
+from tests.deploy.hosts import HOSTS, Host
 from tests.deploy.web import (
     HTML,
     SECRET,
     SITE,
     Browser,
+    WatchedBackend,
     Web,
     add_views,
     attributes,
@@ -73,7 +77,9 @@ def test_with_a_public_url_no_header_changes_anything(
     web = make_web(settings={"public_base_url": PUBLIC, "trusted_proxy_hops": 1}, base_url="http://10.0.0.7")
     browser = web.browser()
     for host in ("10.0.0.7", "evil.example.com", "127.0.0.1"):
-        begun = browser.get("/auth/login", html=True, Host=host, **headers)
+        moved = browser.get("/auth/login", html=True, Host=host, **headers)
+        assert moved.location == f"{PUBLIC}/auth/login?moved=1"
+        begun = browser.get("/auth/login?moved=1", html=True, Host=host, **headers)
         assert parameter(begun.location, "redirect_uri") == f"{PUBLIC}/auth/callback"
         assert _binding(begun)["secure"] == "True"
     for host in ("10.0.0.7", "evil.example.com"):
@@ -110,6 +116,7 @@ def test_headers_of_a_trusted_proxy_are_used(make_web: Callable[..., Web]) -> No
         "http://10.0.0.7:8000",
         "http://[2001:db8::1]",
         "http://127.0.0.1.evil.example.com",
+        "http://localhost.evil.example.com",
     ],
 )
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/login?next=/members"])
@@ -133,12 +140,79 @@ def test_plain_http_from_another_machine_is_refused(
 
 
 @pytest.mark.parametrize(
-    "host", ["http://127.0.0.1", "http://localhost:5000", "http://[::1]:8000", "http://127.1.2.3"]
+    "host",
+    [
+        "http://127.0.0.1",
+        "http://localhost:5000",
+        "http://[::1]:8000",
+        "http://127.1.2.3",
+        "http://app.localhost:8000",
+    ],
 )
 def test_plain_http_on_this_machine_is_allowed(make_web: Callable[..., Web], host: str) -> None:
     """A loopback address needs no https. [P6]"""
     url = make_web(base_url=host).browser().begin()
     assert parameter(url, "redirect_uri") == f"{host}/auth/callback"
+
+
+OTHER_NAMES = [
+    "http://app.example.com",
+    "https://www.app.example.com",
+    "https://app.example.com:8443",
+    "https://app.example.com.",
+    "http://app",
+    "http://10.0.0.7:8000",
+    "https://[2001:db8::1]",
+    "http://127.0.0.1",
+]
+
+
+@pytest.mark.parametrize("host", HOSTS[:2], ids=lambda host: host.name)
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_login_begun_at_another_name_moves_to_the_public_url_once(
+    make_web: Callable[..., Web], name: str, host: Host
+) -> None:
+    """The callback arrives there, and needs the cookie of this browser. Nothing is counted or stored. [P6]"""
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend, settings={"public_base_url": PUBLIC}, base_url=name, host=host)
+    browser = web.browser()
+    for wish in ("/members?a=%26", f"{name}/members?a=%26"):
+        query = urlencode({"a": "b", "next": wish, "hint": "x&y"})
+        response = browser.get(f"/auth/login?{query}", html=True)
+        assert response.status_code == 302
+        head, _, moved = response.location.partition("?")
+        assert head == f"{PUBLIC}/auth/login"
+        assert parse_qsl(moved) == [("a", "b"), ("hint", "x&y"), ("moved", "1"), ("next", "/members?a=%26")]
+        assert not set_cookies(response)
+        assert response.headers["Cache-Control"] == "no-store"
+    assert browser.get("/auth/login?next=//evil.example.com").location == f"{PUBLIC}/auth/login?moved=1"
+    assert browser.get("/auth/login?next=/" + 9000 * "x").location == f"{PUBLIC}/auth/login?moved=1"
+    assert browser.get("/auth/login?" + 90 * "a=b&").location == f"{PUBLIC}/auth/login?moved=1"
+    assert browser.head("/auth/login").status_code == 204
+    assert browser.get("/auth/login", Sec_Purpose="prefetch").status_code == 400
+    assert (backend.operations, list(web.calls())) == ([], [])
+    hidden = browser.get(f"/auth/login?{moved}", html=True)
+    assert hidden.location.startswith(f"{web.idp.issuer}/authorize"), "a proxy hides the name"
+
+
+@pytest.mark.parametrize("sent", ["evil.example.com", "", "a b", "app.example.com@evil.example.com", "[::1"])
+def test_a_hostile_host_moves_a_login_to_the_public_url_only(make_web: Callable[..., Web], sent: str) -> None:
+    """No header of the request becomes a part of the address. [T48]"""
+    web = make_web(settings={"public_base_url": f"{PUBLIC}/shop"}, base_url=PUBLIC)
+    headers = {"Host": sent, "X_Forwarded_Host": "evil.example.com"}
+    response = web.browser().get("/auth/login?next=//evil.example.com", html=True, **headers)
+    assert response.location == f"{PUBLIC}/shop/auth/login?moved=1"
+
+
+@pytest.mark.parametrize("name", [PUBLIC, "https://APP.example.com:443"])
+def test_a_login_at_the_public_url_does_not_move(make_web: Callable[..., Web], name: str) -> None:
+    """Nor does one that a guard begins, also behind a proxy that hides the name. [P6]"""
+    web = make_web(settings={"public_base_url": PUBLIC}, base_url=name)
+    assert web.browser().begin().startswith(f"{web.idp.issuer}/authorize")
+    for host in (urlsplit(name).netloc, "10.0.0.7:8000"):
+        guarded = web.browser().get("/members", html=True, Host=host).location
+        begun = web.browser().get(guarded.removeprefix(PUBLIC), html=True, Host=host)
+        assert begun.location.startswith(f"{web.idp.issuer}/authorize")
 
 
 def _sub_path(web: Web, script_name: str) -> Browser:
