@@ -75,7 +75,9 @@ class LoginViews:
         name = self._wanted(site)
         if self.providers.several and not name:
             names = self.providers.by_name
-            page = choose_provider({site.login_path(next_path, name): readable(name) for name in names})
+            page = choose_provider(
+                {site.login_path(next_path or site.home, name): readable(name) for name in names}
+            )
             return page_response(page, render=site.render)
         self._spend(self.limit, site)
         return self.pending.begin(site, name, next_path or site.home)
