@@ -149,6 +149,14 @@ def test_an_unreadable_header_of_a_visitor_does_not_hide_the_address(site: Site)
     assert "client='unknown'" not in site.server.output()
 
 
+def test_a_long_address_passes_through_nginx(site: Site) -> None:
+    """As the address of a request, and in the redirect of a response."""
+    visitor = Visitor(site.nginx.url, ca=site.ca)
+    login = visitor.get(f"/account?state={7800 * 'x'}").headers["Location"]
+    assert len(login) > 7800
+    assert visitor.get(login).headers["Location"].startswith(site.issuer)
+
+
 def test_no_code_is_in_either_access_log(site: Site, walk: Walk) -> None:
     """Neither nginx nor gunicorn logs the query of a callback. [T31]"""
     walk.go("/auth/login")

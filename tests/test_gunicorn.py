@@ -79,6 +79,14 @@ def test_a_login_can_begin_in_one_worker_and_end_in_another(site: Site) -> None:
     assert len({worker for pair in workers for worker in pair}) == _WORKERS
 
 
+def test_a_visitor_returns_to_a_page_with_a_long_address(site: Site) -> None:
+    """gunicorn's own limit of a request line is 4,094 characters."""
+    visitor = site.visitor()
+    page = f"/account?state={7800 * 'x'}"
+    guarded = visitor.get(page, Accept="text/html").headers["Location"]
+    assert visitor.sign_in(guarded).headers["Location"] == site.server.url + page
+
+
 def test_a_killed_worker_loses_no_session_and_no_login(site: Site) -> None:
     """Users stay signed in, and other workers finish the logins that it began. [S11]"""
     signed_in = [site.visitor(number) for number in range(8)]
