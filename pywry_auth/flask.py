@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pywry_auth.deploy.flask_adapter import (
-    current_session,
+from pywry_auth.deploy.flask_adapter import current_session
+from pywry_auth.deploy.flask_guards import (
     login_required,
     permission_required,
     protect_from_csrf,

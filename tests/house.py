@@ -75,7 +75,10 @@ LAYERS: Mapping[str, frozenset[str]] = {
 A layer is a folder or a top-level file. Two layers at the same height do not import each other.
 """
 
-_FLASK = ("deploy/flask_adapter.py", "flask.py", "flask_login.py", "site/*", "testing/*")
+_FLASK = (
+    *("deploy/flask_adapter.py", "deploy/flask_guards.py", "flask.py", "flask_login.py"),
+    *("site/*", "testing/*"),
+)
 
 ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "json": ("strict_json.py",),

@@ -14,7 +14,7 @@ from pywry_auth.deploy.routes import Body, Problem
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
 from pywry_auth.pages.html import Page, document, security_headers
-from pywry_auth.pages.web import error_page
+from pywry_auth.pages.web import error_page, sign_in_out_of_frame
 from pywry_auth.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -25,36 +25,106 @@ _logger = logging.getLogger("pywry_auth.deploy")
 _RETRY_SECONDS = 5.0
 _LONGEST_RETRY = 300
 _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
+_NOT_SAVED = (
+    "You are not signed in, so the form was not saved. To keep your text, go back with your browser's Back "
+    "button and copy it. Then sign in."
+)
+_CHALLENGE = 'Bearer realm="session"'
+_FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
 
 
-def challenge(site: Site) -> Response:
+class Refusal(Response):
+    """An error as JSON or as a page, which an application can replace with its own.
+
+    Args:
+        response: The JSON or page.
+        error: The error code.
+        description: A sentence for the visitor.
+    """
+
+    def __init__(self, response: Response, error: str, description: str) -> None:
+        super().__init__(response.get_data(), response.status_code, response.headers)
+        self.error = error
+        self.description = description
+
+
+def challenge(site: Site, is_page: bool = False) -> Response:
     """Return the response to a visitor without a session.
 
-    A visitor who navigates to a page is redirected to the login; other requests get status 401.
+    A visitor who navigates to a page is redirected to the login; other requests get status 401. The page in
+    a frame and the page after a form link to the login.
+
+    Args:
+        site: The site.
+        is_page: Whether the request's path is that of a page, so that GET leads to it.
     """
-    if is_navigation(site.request):
+    request = site.request
+    if request.headers.get("Sec-Fetch-Dest") in _FRAMES:
+        return _in_frame(site, is_page)
+    if is_navigation(request):
         try:
             return redirect_to(site.login_url(), 302)
         except AuthenticationError as error:
             return refusal_for(site, error)
+    if _navigates(request) and not _only_reads(request):
+        again = site.login_path(_page(site, is_page))
+        return refusal(site, ErrorCode.LOGIN_REQUIRED, _NOT_SAVED, again=again)
     return refusal(site, ErrorCode.LOGIN_REQUIRED, "Sign in first.")
 
 
-def forbidden(site: Site) -> Response:
-    """Return the response to a user without the required permission."""
+def _in_frame(site: Site, is_page: bool) -> Response:
+    """Return the only page that other sites may frame.
+
+    The site's own template does not make it, because a template can read the session or set a cookie.
+    """
+    url = site.login_path(_page_before(site) or _page(site, is_page))
+    text = "Sign in to see this content." if _only_reads(site.request) else _NOT_SAVED
+    response = page_response(sign_in_out_of_frame(url, text), 401)
+    response.headers["WWW-Authenticate"] = _CHALLENGE
+    response.vary.add("Sec-Fetch-Dest")
+    return response
+
+
+def _page(site: Site, is_page: bool) -> str:
+    """Return the path of the page that the visitor asked for or sent a form from; empty if unknown."""
+    if _only_reads(site.request):
+        return site.current_path
+    return _page_before(site) or (safe_path(site.current_path, "") if is_page else "")
+
+
+def _page_before(site: Site) -> str:
+    """Return the path of this site's page that caused the request, or an empty string.
+
+    Browsers send it in the header Referer (RFC 9110 §10.1.3) unless the page's Referrer-Policy forbids it.
+    """
+    try:
+        origin = site.origin
+    except AuthenticationError:
+        return ""
+    referer = site.request.headers.get("Referer", "")
+    return safe_path(referer.removeprefix(origin), "") if referer.startswith(f"{origin}/") else ""
+
+
+def forbidden(site: Site, is_page: bool = False) -> Refusal:
+    """Return the response to a user without the required permission.
+
+    Args:
+        site: The site.
+        is_page: See :func:`challenge`.
+    """
     text = "You are signed in, but your account may not do this."
-    return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.login_path(site.current_path))
+    return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.login_path(_page(site, is_page)))
 
 
-def store_down(site: Site, error: AuthenticationError) -> Response:
+def store_down(site: Site, error: AuthenticationError) -> Refusal:
     """Return the response of an application's page during an outage.
 
-    The visitor can try the same page again.
+    The visitor can try the same page again, or the page with the form.
     """
-    return refusal_for(site, error, safe_path(site.current_path, site.login_path()))
+    return refusal_for(site, error, safe_path(_page(site, False), site.home))
 
 
-def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Response:
+def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Refusal:
     """Return the response to an error.
 
     Args:
@@ -84,7 +154,7 @@ def refusal(
     status: int = 0,
     headers: Mapping[str, str] | None = None,
     again: str = "",
-) -> Response:
+) -> Refusal:
     """Return an error as JSON or as a page.
 
     Args:
@@ -99,11 +169,11 @@ def refusal(
     status = status or ErrorCode.status_of(error)
     if prefers_html(site.request):
         page = error_page(status, code, text, again or site.login_path(), f"{site.root}/")
-        response = page_response(page, status, site.render)
+        response = Refusal(page_response(page, status, site.render), code, text)
     else:
-        response = answer(Problem(code, text), status)
+        response = Refusal(answer(Problem(code, text), status), code, text)
     if status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="session"'
+        response.headers["WWW-Authenticate"] = _CHALLENGE
     response.headers.update({"Cache-Control": "no-store", **(headers or {})})
     return response
 
@@ -119,7 +189,7 @@ def page_response(page: Page, status: int = 200, render: Renderer | None = None)
     """
     own = None if render is None else _own_document(page, render)
     response = Response(document(page) if own is None else own, status, mimetype="text/html")
-    response.headers.update(security_headers(page.form_action, own_template=own is not None))
+    response.headers.update(security_headers(page.form_action, own is not None, page.frame_ancestors))
     return response
 
 
@@ -159,7 +229,13 @@ def is_navigation(request: Request) -> bool:
 
     Otherwise, a script or another program sent the request.
     """
-    if request.method != "GET":
-        return False
+    return request.method == "GET" and _navigates(request)
+
+
+def _navigates(request: Request) -> bool:
     mode = request.headers.get("Sec-Fetch-Mode")
     return prefers_html(request) if mode is None else mode == "navigate"
+
+
+def _only_reads(request: Request) -> bool:
+    return request.method in ("GET", "HEAD")

@@ -1,23 +1,20 @@
-"""Flask's blueprint, ``current_session``, guards and the site's own templates."""
+"""Flask's blueprint, ``current_session``, and the site's own templates and error pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import Blueprint, Flask, Request, current_app, render_template, url_for
 from flask import request as current_request
 from flask.blueprints import BlueprintSetupState
-from flask.typing import ResponseReturnValue
 from jinja2 import TemplateNotFound
-from werkzeug.exceptions import MethodNotAllowed, NotFound
+from werkzeug.exceptions import MethodNotAllowed, NotFound, default_exceptions
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
-from pywry_auth.deploy.answers import challenge, forbidden, refusal_for, store_down
-from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
+from pywry_auth.deploy.answers import Refusal, store_down
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site
@@ -29,16 +26,12 @@ if TYPE_CHECKING:
     from flask.ctx import _AppCtxGlobals
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
-    from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.pages.html import Page
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-_View = Callable[_P, _R]
-_Guarded = Callable[_P, _R | ResponseReturnValue]
 _EXTENSION = "pywry_auth"
-_EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=False
 _UNROUTED = (NotFound, MethodNotAllowed)
+_NAMES = frozenset(route.name for route in ROUTES)
+_KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
 
 
 class _Installed(NamedTuple):
@@ -68,8 +61,6 @@ class AuthBlueprint(Blueprint):
                 methods=[route.method, "OPTIONS"],
                 provide_automatic_options=False,
             )
-        # A guard in a view of the application can find that the store is down.
-        self.app_errorhandler(StoreUnavailable)(lambda error: store_down(current_site(), error))
         self.record_once(lambda state: _install(auth_routes, state))
 
 
@@ -107,123 +98,42 @@ Test ``if current_session``, not ``current_session is None``: it is a proxy obje
 """
 
 
-@overload
-def login_required(view: _View[_P, _R], *, csrf: bool = True) -> _Guarded[_P, _R]: ...
-@overload
-def login_required(
-    view: None = None, *, csrf: bool = True
-) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]: ...
-def login_required(
-    view: _View[_P, _R] | None = None, *, csrf: bool = True
-) -> _Guarded[_P, _R] | Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
-    """Require a signed-in user for a view.
+def is_own_route() -> bool:
+    """Return whether a route of this package serves the current request.
 
-    A visitor who navigates to the page is sent to the login and then returned; other requests get 401. A
-    request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
-    authenticates it.
-
-    Args:
-        view: The view; without it, the guard is used as ``@login_required(csrf=False)``.
-        csrf: Whether to refuse requests that another site's page caused.
+    The application may have added views of its own to the blueprint.
     """
-
-    def guard(view: _View[_P, _R]) -> _Guarded[_P, _R]:
-        return _guard(view, lambda session, arguments: True, csrf)
-
-    return guard if view is None else guard(view)
-
-
-def roles_required(*roles: str, csrf: bool = True) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
-    """Require all of the roles for a view.
-
-    Users without them get 403.
-
-    Args:
-        roles: Names of roles.
-        csrf: See :func:`login_required`.
-    """
-    return lambda view: _guard(view, lambda session, arguments: set(roles) <= set(session.roles), csrf)
-
-
-def permission_required(
-    permission: str, resource_type: str = "", resource_argument: str = "", *, csrf: bool = True
-) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
-    """Require a permission for a view.
-
-    Users have permissions through their roles or through a grant on the resource. Other users get 403.
-
-    Args:
-        permission: For example ``write``.
-        resource_type: Kind of resource, for grants on single resources.
-        resource_argument: The view's argument that holds the resource's ID.
-        csrf: See :func:`login_required`.
-    """
-
-    def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
-        resource = str(arguments.get(resource_argument, ""))
-        return routes_of_app().sessions.store.allows(session, resource_type, resource, permission)
-
-    return lambda view: _guard(view, allows, csrf)
-
-
-def protect_from_csrf(target: Flask | Blueprint) -> None:
-    """Refuse cross-site requests to the views of an application or blueprint.
-
-    A request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
-    of a session authenticates it. The view and its decorators do not run then. Exempt are views with a guard
-    that has ``csrf=False``, also below other decorators that use ``functools.wraps``. A class-based view is
-    exempt with ``decorators = [login_required(csrf=False)]``, not by guards of its methods. The routes of
-    sign-in have a check of their own.
-
-    Args:
-        target: The application, or a blueprint of it. The application needs the authentication routes.
-    """
-    target.before_request(_refuse_cross_site)
-
-
-def _refuse_cross_site() -> ResponseReturnValue | None:
-    view = current_app.view_functions.get(current_request.endpoint or "")
-    if view is None or getattr(view, _EXEMPT, False) or _is_own_route():
-        return None
-    return _refusal_of(require_own_or_bearer)
-
-
-def _refusal_of(require: Callable[[Site, CurrentSessions], None]) -> Response | None:
-    """Return the response to a request that a rule refuses, or None."""
-    if current_request.method in SAFE_METHODS:
-        return None
-    site = current_site()
-    try:
-        require(site, routes_of_app().sessions)
-    except StoreUnavailable:
-        raise
-    except AuthenticationError as error:
-        return refusal_for(site, error, site.home)
-    return None
-
-
-def _is_own_route() -> bool:
-    # The application may add views of its own to the blueprint.
     name = (current_request.endpoint or "").rpartition(".")[2]
-    own = any(name == route.name for route in ROUTES)
-    return own and current_request.blueprint == _installed().blueprint
+    return name in _NAMES and _is_own_blueprint()
 
 
-def _guard(
-    view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool], csrf: bool
-) -> _Guarded[_P, _R]:
-    @wraps(view)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R | ResponseReturnValue:
-        refused = _refusal_of(require_own_use_of_cookie) if csrf else None
-        if refused is not None:
-            return refused
-        session = find_session()
-        if session is None:
-            return challenge(current_site())
-        return view(*args, **kwargs) if allows(session, kwargs) else forbidden(current_site())
+def _is_own_blueprint() -> bool:
+    # The application chooses the name, and can register the blueprint inside another one.
+    return isinstance(current_app.blueprints.get(current_request.blueprint or ""), AuthBlueprint)
 
-    setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
-    return guarded
+
+def answered(response: Response) -> Response:
+    """Return a response of this package, or the application's own page in place of a refusal.
+
+    As with ``abort()``, the application's error handler can be one for the status, for ``HTTPException`` or
+    for ``Exception``. The handler is called. An exception could be caught by a decorator of the view, and
+    ``TRAP_HTTP_EXCEPTIONS`` would turn it into status 500.
+
+    Args:
+        response: The package's response.
+    """
+    if not isinstance(response, Refusal):  # a redirect to the login is no error
+        return response
+    kind = default_exceptions[response.status_code]
+    error = kind(description=response.description, response=response)
+    made = current_app.handle_http_exception(error)
+    if made is error:
+        return response
+    own = current_app.make_response(made)
+    for name in _KEPT if own.status_code == response.status_code else _KEPT[:1]:
+        if name in response.headers:
+            own.headers.setdefault(name, response.headers[name])
+    return own
 
 
 class _LazySession:
@@ -239,11 +149,22 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
     app.after_request(lambda response: _finish(routes, state.url_prefix, response))
+    if StoreUnavailable not in app.error_handler_spec[None][None]:
+        app.register_error_handler(StoreUnavailable, _answer_outage)
     hops = routes.options.trusted_proxy_hops
     if hops:
         proxies = TrustedProxies(hops, routes.options.trust_forwarded_prefix)
         # Flask's documentation installs middleware like this.
         app.wsgi_app = proxies.around(app.wsgi_app)  # type: ignore[method-assign, assignment]
+
+
+def _answer_outage(error: StoreUnavailable) -> Response:
+    """Respond for a view or guard of the application while the store is down."""
+    response = store_down(current_site(), error)
+    try:
+        return answered(response)
+    except StoreUnavailable:  # the application's own page looks up the session too
+        return response
 
 
 def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
@@ -257,7 +178,7 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
         fault = NotFound()
     if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
-    elif request.blueprint == _installed().blueprint:
+    elif _is_own_blueprint():
         routes.private(response)  # Flask made the response, because the view failed
     routes.sessions.mark(request, response)
     return response

@@ -69,18 +69,22 @@ button + button { background: transparent; color: var(--button); box-shadow: ins
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
 
 
-def security_headers(form_action: str = "'none'", own_template: bool = False) -> dict[str, str]:
+def security_headers(
+    form_action: str = "'none'", own_template: bool = False, frame_ancestors: str = "'none'"
+) -> dict[str, str]:
     """Return the security headers of a page.
 
-    The page loads nothing, cannot be framed, is neither cached nor sniffed, and sends no referrer.
+    The page loads nothing, is neither cached nor sniffed, and sends no referrer. Usually it cannot be framed.
 
     Args:
         form_action: CSP sources for the targets of the page's forms and of the redirects that follow.
         own_template: Whether the page comes from the site's own template. Such a page may load the site's
             style sheets and images.
+        frame_ancestors: CSP sources for the pages that may frame this one.
     """
+    policy = f"{_policy(form_action, own_template)}; frame-ancestors {frame_ancestors}"
     return {
-        "Content-Security-Policy": f"{_policy(form_action, own_template)}; frame-ancestors 'none'",
+        "Content-Security-Policy": policy,
         "Referrer-Policy": "no-referrer",  # the URL of a callback page contains the code
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
@@ -114,6 +118,7 @@ class Page:
         kind: ``done``, ``failed`` or ``notice``; sets the colour.
         form_action: CSP sources for the targets of the page's forms and of the redirects that follow.
         values: The plain values in the body, for a site's own template.
+        frame_ancestors: CSP sources for the pages that may frame this one.
     """
 
     name: str
@@ -122,6 +127,7 @@ class Page:
     kind: str = "notice"
     form_action: str = "'none'"
     values: Mapping[str, object] = field(default_factory=dict)
+    frame_ancestors: str = "'none'"
 
 
 _DOCUMENT = Markup(
@@ -171,6 +177,11 @@ def link(url: str, label: str) -> Markup:
 def button_link(url: str, label: str) -> Markup:
     """Return a link that looks like a button."""
     return Markup('<a class="button" href="{}">{}</a>').format(url, label)
+
+
+def button_out_of_frame(url: str, label: str) -> Markup:
+    """Return such a link that opens in the whole tab, for a page in a frame."""
+    return Markup('<a class="button" href="{}" target="_top">{}</a>').format(url, label)
 
 
 def button_list(targets: Mapping[str, str]) -> Markup:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.pages.html import Page, button_link, button_list, link, paragraph
+from pywry_auth.pages.html import Page, button_link, button_list, button_out_of_frame, link, paragraph
 
 _TITLES = {
     401: "Please sign in",
@@ -38,6 +38,19 @@ def error_page(status: int, error: str, description: str, again: str, home: str)
     values = {"status": status, "error": error, "description": description}
     values |= {"url": url, "label": label, "home": home}
     return Page("error", _TITLES.get(status, "Sign-in failed"), body, "failed", values=values)
+
+
+def sign_in_out_of_frame(url: str, description: str) -> Page:
+    """Return the page ``frame``, which only leads out of its frame.
+
+    Any site may frame it, so it shows nothing of the visitor.
+
+    Args:
+        url: URL of a new sign-in.
+        description: A sentence for the visitor.
+    """
+    body = paragraph(description) + button_out_of_frame(url, "Sign in")
+    return Page("frame", _TITLES[401], body, frame_ancestors="*")
 
 
 def choose_provider(targets: Mapping[str, str]) -> Page:

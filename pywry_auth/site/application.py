@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.answers import page_response, prefers_html
-from pywry_auth.deploy.flask_adapter import login_required, roles_required
+from pywry_auth.deploy.flask_guards import login_required, roles_required
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page, button_link, paragraph

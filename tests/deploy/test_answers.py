@@ -30,7 +30,8 @@ def _pages(web: Web, faults: Faults) -> dict[str, SiteResponse]:
         "nothing": browser.get("/auth/nothing", html=True),
         "sign in": browser.get("/auth/userinfo", html=True),
         "forbidden": signed_in.get("/admin", html=True),
-        "form": browser.post("/members", html=True),
+        "form": browser.post("/members", html=True, Referer=SITE + web.at("/public?a=b")),
+        "frame": browser.get("/members", html=True, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe"),
     }
     web.tokens.delete("user-alice")
     pages["reauthenticate"] = signed_in.post("/auth/refresh", html=True)
@@ -49,7 +50,8 @@ def test_every_page_has_strict_security_headers(web: Web, faults: Faults) -> Non
         policy = dict(
             part.strip().partition(" ")[::2] for part in page.headers["Content-Security-Policy"].split(";")
         )
-        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'", name
+        assert policy["default-src"] == policy["base-uri"] == "'none'", name
+        assert policy["frame-ancestors"] == ("*" if name == "frame" else "'none'"), name
         assert policy["form-action"] == "'none'", name
         assert set(policy) == {"default-src", "style-src", "form-action", "base-uri", "frame-ancestors"}, name
         assert re.fullmatch(r"'sha256-[A-Za-z0-9+/=]+'", policy["style-src"]), name
@@ -74,7 +76,9 @@ def test_every_page_is_accessible(web: Web, faults: Faults) -> None:
         )
         assert title == heading, name
         assert page.text.count("<main") == 1, name
-        assert re.search(r'<a class="button" href="/[^"]*">[A-Z][a-z ]+</a>', page.text), name
+        assert re.search(r'<a class="button" href="/[^"]*"( target="_top")?>[A-Z][a-z ]+</a>', page.text), (
+            name
+        )
         assert '<meta name="viewport"' in page.text, name
 
 
@@ -179,6 +183,7 @@ def test_a_title_names_the_problem(make_web: Callable[..., Web], faults: Faults)
     assert titles["nothing"] == "Page not found"
     assert titles["used"] == titles["provider down"] == "Sign-in failed"
     assert titles["sign in"] == titles["form"] == titles["reauthenticate"] == "Please sign in"
+    assert titles["frame"] == "Please sign in"
 
 
 def test_the_button_offers_a_helpful_next_step(web: Web, faults: Faults) -> None:
@@ -189,7 +194,9 @@ def test_the_button_offers_a_helpful_next_step(web: Web, faults: Faults) -> None
     login, home = web.at("/auth/login"), web.at("/")
     assert buttons["used"] == [(login, "Try again")]
     assert buttons["provider down"] == [(f"{login}?next={quote(home, safe='')}", "Try again")]
-    assert buttons["sign in"] == buttons["form"] == [(login, "Sign in")]
+    assert buttons["sign in"] == [(login, "Sign in")]
+    form = f"{login}?next={quote(web.at('/public?a=b'), safe='')}"
+    assert buttons["form"] == [(form, "Sign in")]
     assert buttons["nothing"] == buttons["method"] == [(home, "Home")]
     forbidden = f"{login}?next={quote(web.at('/admin'), safe='')}"
     assert buttons["forbidden"] == [(forbidden, "Use another account")]
