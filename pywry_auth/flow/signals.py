@@ -1,14 +1,19 @@
 """Blinker signals for the events of both modes.
 
-The sender is the application, as in Flask.
+The sender is the application, as in Flask. A receiver that fails changes nothing for the user: the failure is
+logged, and the other receivers are called. A receiver must be a plain function or method.
 """
 
 from __future__ import annotations
 
-from blinker import Namespace
+import logging
+from inspect import iscoroutinefunction
+
+from blinker import NamedSignal, Namespace
 
 from pywry_auth.flow import events
 
+_logger = logging.getLogger("pywry_auth.flow")
 _namespace = Namespace()
 
 user_logged_in = _namespace.signal("user-logged-in")
@@ -27,13 +32,25 @@ token_refreshed = _namespace.signal("token-refreshed")
 def _send(sender: object, event: events.Event) -> None:
     match event:
         case events.LoginSucceeded():
-            user_logged_in.send(sender, session=event.session, user_id=event.user_id)
+            _call(user_logged_in, sender, session=event.session, user_id=event.user_id)
         case events.LoginFailed():
-            login_failed.send(sender, error=event.error)
+            _call(login_failed, sender, error=event.error)
         case events.TokensRefreshed():
-            token_refreshed.send(sender, user_id=event.user_id)
+            _call(token_refreshed, sender, user_id=event.user_id)
         case events.SignedOut():
-            user_logged_out.send(sender, user_id=event.user_id, sessions=event.sessions)
+            _call(user_logged_out, sender, user_id=event.user_id, sessions=event.sessions)
+
+
+def _call(signal: NamedSignal, sender: object, **facts: object) -> None:
+    # Not signal.send(), which stops at the first failure. The event has happened: the session is stored, but
+    # the browser does not have its cookie yet.
+    for receiver in () if signal.is_muted else signal.receivers_for(sender):
+        try:
+            if iscoroutinefunction(receiver):
+                raise TypeError(f"{receiver.__qualname__} is a coroutine function")
+            receiver(sender, **facts)
+        except Exception:
+            _logger.exception("a receiver of the signal %r failed", signal.name)
 
 
 events.listen(_send)

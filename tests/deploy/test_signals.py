@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flask import login_failed, token_refreshed, user_logged_in, user_logged_out
 from tests.deploy.web import Browser, Web, parameter
 from tests.faults import Faults
@@ -78,6 +79,69 @@ def test_the_sender_is_the_application(web: Web) -> None:
         web.browser().sign_in()
         web.browser().get("/auth/callback?state=forged&error=x")
     assert received.senders == [web.app, web.app]
+
+
+def test_a_receiver_hears_only_the_application_that_it_chose(make_web: Callable[..., Web]) -> None:
+    """Two applications can stand in one process, also on one store."""
+    first, second = make_web(), make_web()
+    heard: list[object] = []
+
+    def receive(sender: object, **facts: Any) -> None:
+        heard.append(sender)
+
+    signals = (user_logged_in, user_logged_out, token_refreshed, login_failed)
+    with ExitStack() as stack:
+        for signal in signals:
+            stack.enter_context(signal.connected_to(receive, sender=first.app))
+        for web in (second, first):
+            browser = web.browser()
+            browser.sign_in()
+            browser.post("/auth/refresh")
+            browser.post("/auth/logout")
+            browser.get("/auth/callback?state=forged&error=x")
+    assert heard == [first.app] * 4
+    assert len(repr(first.app)) < 200
+
+
+def test_a_receiver_that_fails_changes_nothing_for_the_user(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The user has the session and the tokens, and the other receivers are called."""
+    error: list[BaseException] = [ValueError("no such table"), StoreUnavailable("down")]
+
+    def fail(sender: object, **facts: Any) -> None:
+        raise error[0]
+
+    async def never(sender: object, **facts: Any) -> None:
+        raise AssertionError
+
+    browser = web.browser()
+    signals = (user_logged_in, user_logged_out, login_failed, token_refreshed)
+    with ExitStack() as stack:
+        for signal in signals:
+            for receiver in (fail, never):
+                stack.enter_context(signal.connected_to(receiver))
+        received = stack.enter_context(Received())
+        browser.sign_in()
+        assert browser.user == "user-alice"
+        tokens = web.tokens.load("user-alice")
+        assert tokens
+        error.reverse()
+        assert browser.post("/auth/refresh").json["refreshed"] is True
+        refreshed = web.tokens.load("user-alice")
+        assert refreshed
+        assert refreshed.access_token != tokens.access_token
+        assert web.browser().get("/auth/callback?state=forged&error=x").status_code == 400
+        assert browser.post("/auth/logout").json["logged_out"] is True
+        assert web.sessions.list_user_sessions("user-alice") == []
+        with user_logged_in.muted():
+            web.browser().sign_in()
+    names = [name for name, facts in received.events]
+    assert names == ["user-logged-in", "token-refreshed", "login-failed", "user-logged-out"]
+    failures = [record for record in caplog.records if record.name == "pywry_auth.flow"]
+    assert len(failures) == 8
+    assert all(record.exc_info for record in failures)
+    assert "never is a coroutine function" in caplog.text
 
 
 def test_a_logout_everywhere_reports_the_number_of_sessions(web: Web) -> None:
