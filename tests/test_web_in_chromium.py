@@ -156,6 +156,24 @@ def test_a_user_who_cancels_at_the_provider_can_sign_in_again(walk: Walk) -> Non
     walk.arrive("/account")
 
 
+def test_a_frame_leads_out_to_the_sign_in_and_back(walk: Walk) -> None:
+    """The link is in sight in a small frame, and the sign-in returns to the page around it. [T39]"""
+    walk.go("/auth/status")  # JSON without a policy, so that scripts may add a frame
+    walk.driver.execute_script(
+        "const frame = document.createElement('iframe');"
+        "Object.assign(frame, {width: 300, height: 150, src: '/account'}); document.body.append(frame)"
+    )
+    walk.driver.switch_to.frame(0)
+    walk.see("Please sign in")
+    assert walk.faults_of_looks() == []
+    assert walk.driver.execute_script("return document.documentElement.scrollHeight <= innerHeight")
+    walk.press("Sign in")
+    walk.driver.switch_to.default_content()
+    walk.see("Sign in")
+    walk.sign_in(*_BOB)
+    walk.arrive("/auth/status")
+
+
 _LOOKS: dict[str, Callable[[webdriver.Chrome], None]] = {
     "light": lambda driver: set_appearance(driver, width=1280),
     "dark": lambda driver: set_appearance(driver, dark=True, width=1280),

@@ -64,6 +64,9 @@ button + button { background: transparent; color: var(--button); box-shadow: ins
 :focus-visible { outline: 3px solid var(--button); outline-offset: 3px; }
 @media (max-width: 30rem) { main { padding: 1.5rem 1.25rem; } h1 { font-size: 1.25rem; }
   dl { display: block; } dd { margin-bottom: .5rem; } }
+@media (max-height: 16rem) { body { padding: .25rem; } main { padding: .5rem 1rem; border-top-width: 3px; }
+  h1 { margin-bottom: 0; font-size: 1.05rem; } p { margin-top: .1rem; line-height: 1.4; }
+  .button { min-height: 2.25rem; margin-top: .4rem; padding: .3rem 1.2rem; } }
 """
 
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode("ascii")
