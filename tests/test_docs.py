@@ -18,6 +18,7 @@ from sphinx.util.inventory import InventoryFile
 from werkzeug.test import Client as WSGIClient
 
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
+from pywry_auth.flask import login_required
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.cli.program import environment, started
@@ -320,7 +321,7 @@ def test_flask_routes_and_guards(site: IdentityProvider, monkeypatch: pytest.Mon
 
 
 def test_flask_guards_a_whole_blueprint_and_a_whole_application(site: IdentityProvider) -> None:
-    app = _app(_FLASK, 'request.blueprint != "auth"', site)
+    app = _app(_FLASK, "@app.before_request", site)
     admin = _executed(block(_FLASK, "python", "admin = Blueprint"))["admin"]
     admin.add_url_rule("/", "index", lambda: "inside")
     other = _app(_FLASK, "init_app", site)
@@ -331,6 +332,12 @@ def test_flask_guards_a_whole_blueprint_and_a_whole_application(site: IdentityPr
         assert browser.get(path).status_code == 401
         browser.sign_in()
         assert browser.get(path).text == "inside"
+
+
+def test_flask_uses_the_applications_own_error_handlers(site: IdentityProvider) -> None:
+    app = _app(_FLASK, "def refused", site)
+    app.before_request(login_required(_rendered))
+    assert _browser(app).get("/").json == {"error": "login_required", "text": "Sign in first."}
 
 
 def test_flask_names_in_templates(site: IdentityProvider) -> None:
