@@ -62,7 +62,9 @@ def create_app(auth: Blueprint, provider: OAuthProvider, hint: str = "") -> Flas
 
 
 def _refuse(error: HTTPException) -> Response:
-    """Respond to a request that Flask refused (404, 405)."""
+    """Respond to a request that Flask refused (404, 405); leave a guard's refusal as it is."""
+    if error.response is not None:
+        return cast("Response", error.response)
     name, description = error.name, error.description or error.name
     response: Response
     if prefers_html(request):

@@ -76,6 +76,8 @@ def test_an_unverified_email_address_makes_no_administrator(browser: Browser) ->
     browser.sign_in(username="bob")
     assert "<dd>viewer</dd>" in browser.get("/", html=True).text
     refused = browser.get("/admin", html=True)
+    assert "<h1>Not allowed</h1>" in refused.text
+    assert (browser.get("/admin").json or {})["error"] == "access_denied"
     assert (refused.status_code, "manage_users" in refused.text) == (403, False)
 
 
