@@ -352,7 +352,11 @@ class DeploySettings(_Section):
         examples=["example.com"],
     )
     roles_claim: str = Field(
-        default="", description="The claim that lists a user's groups or roles, for `ROLE_MAP`."
+        default="",
+        description=(
+            "The claim that lists a user's groups or roles, for `ROLE_MAP`, or the path to it, such as "
+            "`realm_access.roles`. A claim with exactly this name takes precedence."
+        ),
     )
     role_map: RoleMap = Field(
         default={},

@@ -46,7 +46,8 @@ class AccessRules:
         allowed_users: User IDs and verified addresses that may sign in. If ``allowed_email_domains`` is
             empty too, every user of the provider may.
         allowed_email_domains: Domains whose verified addresses may sign in.
-        roles_claim: Member of the profile that holds groups or roles; empty for none.
+        roles_claim: Member of the profile that holds groups or roles, or the path to it
+            (``realm_access.roles``); empty for none.
         role_map: Roles by the values of that claim.
         trust_unverified_email: Accepts the profile's e-mail address without verification. A user who can
             set the address at the provider can then become an administrator.
@@ -95,7 +96,7 @@ class AccessRules:
             tokens: The tokens of the sign-in, with the validated claims.
         """
         claims = tokens.id_token_claims
-        if self.roles_claim and claims.get(self.roles_claim) is None:
+        if self.roles_claim and self.claimed_roles(claims) is None:
             return False
         if not self.need_email:
             return True
@@ -104,6 +105,20 @@ class AccessRules:
         if self.trust_unverified_email or claims.get("email_verified") is not None:
             return True
         return self.email_of(provider, claims, tokens.access_token) is not None
+
+    def claimed_roles(self, claims: Claims) -> object:
+        """Return the value of ``roles_claim``.
+
+        A member with exactly this name takes precedence, because the names of some claims are URLs with dots.
+        Otherwise each dot may lead into an object.
+
+        Args:
+            claims: The claims of a profile or of an ID token.
+
+        Returns:
+            None if there is no such claim, or if it is null. An empty list is a value.
+        """
+        return _found(claims, self.roles_claim)
 
     def roles_of(self, subject: Subject) -> list[str]:
         """Return a user's roles in order, without duplicates."""
@@ -172,10 +187,18 @@ class AccessRules:
         claim = self.roles_claim
         if not claim:
             return [RuleResult("ROLES_CLAIM", "is not set: no claim gives roles")]
-        if claim not in profile:
+        value = self.claimed_roles(profile)
+        if value is None:
             return [_missing(profile, claim)]
-        value = profile[claim]
-        return [self._mapped_value(name, claim) for name in (value if isinstance(value, list) else [value])]
+        if isinstance(value, Mapping):
+            names = [name for name, inner in value.items() if isinstance(inner, Mapping)]
+            if value and not names:
+                return [_other_object(value, claim)]
+        else:
+            names = value if isinstance(value, list) else [value]
+        if not names:
+            return [RuleResult("ROLES_CLAIM", f"{claim} is empty")]
+        return [self._mapped_value(name, claim) for name in names]
 
     def _mapped_value(self, name: object, claim: str) -> RuleResult:
         if not isinstance(name, str):
@@ -188,6 +211,18 @@ class AccessRules:
 def roles_in(results: Sequence[RuleResult]) -> list[str]:
     """Return the roles that results give together, without duplicates."""
     return list(dict.fromkeys(role for result in results for role in result.roles))
+
+
+def _found(claims: Mapping[str, object], path: str) -> object:
+    if (value := claims.get(path)) is not None:
+        return value
+    head = path
+    while "." in head:  # the longest name first, as above
+        head = head.rpartition(".")[0]
+        inner = claims.get(head)
+        if isinstance(inner, Mapping) and (value := _found(inner, path[len(head) + 1 :])) is not None:
+            return value
+    return None
 
 
 def _listed(subject: Subject, entries: Sequence[str]) -> str:
@@ -205,12 +240,20 @@ def _emails(entries: Sequence[str]) -> set[str]:
     return {entry.lower() for entry in entries if "@" in entry}
 
 
+def _other_object(value: Mapping[str, object], claim: str) -> RuleResult:
+    # Zitadel sends an object with an object for each role. Another member, such as false, names no role.
+    why = f"{claim} is an object whose members are not objects"
+    if lists := [name for name, inner in value.items() if isinstance(inner, list)]:
+        why += f": to read one of its lists, set ROLES_CLAIM to {claim}.{lists[0]}"
+    return RuleResult("ROLES_CLAIM", why)
+
+
 def _missing(profile: Claims, claim: str) -> RuleResult:
     # Microsoft: with more than 200 groups, the token contains only the address to request them from.
     distributed = profile.get("_claim_names")
-    if (isinstance(distributed, Mapping) and claim in distributed) or (
-        claim == "groups" and profile.get("hasgroups")
-    ):
+    if (
+        isinstance(distributed, Mapping) and any(f"{claim}.".startswith(f"{name}.") for name in distributed)
+    ) or (claim == "groups" and profile.get("hasgroups")):
         why = (
             f"the user has more {claim} than fit into a token, so the provider left them out and "
             "none gives a role: configure it to send only the groups assigned to the application, or use "

@@ -44,7 +44,8 @@ def completed_profile(profile: Claims, claims: Claims) -> Claims:
     """Return a profile with the claims of the ID token that it lacks.
 
     Microsoft, for example, sends groups, roles and the origin of a guest only in the ID token. A claim that
-    says whether an address is verified applies only to the address beside which it stands.
+    says whether an address is verified applies only to the address beside which it stands. A claim that is
+    null counts as missing.
 
     Args:
         profile: The profile from the UserInfo endpoint.
@@ -54,7 +55,8 @@ def completed_profile(profile: Claims, claims: Claims) -> Claims:
         profile = _without_verification({name: profile[name] for name in profile if name != "email"})
     elif claims.get("email") != profile["email"]:
         claims = _without_verification(claims)
-    return {**claims, **profile}
+    null = {name for name in claims if profile.get(name) is None}
+    return {**claims, **{name: value for name, value in profile.items() if name not in null}}
 
 
 def user_id(profile: Claims) -> str:

@@ -163,6 +163,22 @@ def test_omitted_groups_are_not_taken_for_an_empty_list(explain: Explained, left
     )
 
 
+def test_a_nested_claim_is_explained(explain: Explained) -> None:
+    """The output says where the roles are if the setting names the object around them. [S3]"""
+    profile = {"sub": "7", "realm_access": {"roles": ["eng"]}}
+    rules: dict[str, Any] = {"role_map": "eng=editor"}
+    text = explain(profile, roles_claim="realm_access.roles", **rules)
+    assert _roles(text) == "viewer, editor"
+    assert "ROLE_MAP gives editor: 'eng' of realm_access.roles" in text
+    text = explain(profile, roles_claim="realm_access", **rules)
+    assert "to read one of its lists, set ROLES_CLAIM to realm_access.roles" in text
+    assert "ROLES_CLAIM gives nothing: groups is empty" in explain(
+        {"sub": "7", "groups": []}, roles_claim="groups", **rules
+    )
+    left_out = {"sub": "7", "_claim_names": {"access": "src1"}}
+    assert "ROLES_CLAIM refuses" in explain(left_out, roles_claim="access.groups", **rules)
+
+
 def test_a_refused_user_is_explained_with_exit_status_1(explain: Explained) -> None:
     text = explain({"sub": "7", "email": _EMAIL}, allowed_users="8", allowed_email_domains="example.com")
     assert explain.status == 1

@@ -53,6 +53,8 @@ def test_a_profile_without_a_user_id_is_refused(profile: dict[str, Any]) -> None
     [
         ({"sub": "s"}, {"sub": "s", "groups": ["g"]}, {"sub": "s", "groups": ["g"]}),
         ({"sub": "s", "groups": []}, {"sub": "s", "groups": ["g"]}, {"sub": "s", "groups": []}),
+        ({"sub": "s", "groups": None}, {"groups": ["g"]}, {"sub": "s", "groups": ["g"]}),
+        ({"sub": "s", "groups": None}, {}, {"sub": "s", "groups": None}),
         ({"sub": "s", "email": "e"}, {}, {"sub": "s", "email": "e"}),
         ({"email": "e"}, {"email": "e", "email_verified": True}, {"email": "e", "email_verified": True}),
         ({"email": "e"}, {"email": "f", "email_verified": True}, {"email": "e"}),
@@ -194,7 +196,11 @@ def test_an_unverified_address_of_an_administrator_is_logged_with_the_remedy(
         (["ENG"], ["viewer"]),
         ([5, None, ["eng"], {"eng": 1}], ["viewer"]),
         ("eng,ops", ["viewer"]),
-        ({"eng": True}, ["viewer"]),
+        ({"eng": True, "ops": None}, ["viewer"]),
+        ({"eng": {"7": "example.com"}, "ops": False}, ["viewer", "editor"]),
+        ({}, ["viewer"]),
+        ([], ["viewer"]),
+        ("eng ops", ["viewer"]),
         (None, ["viewer"]),
         (["eng", "eng"], ["viewer", "editor"]),
     ],
@@ -204,6 +210,45 @@ def test_groups_become_roles_only_by_the_map(claim: object, roles: list[str]) ->
     subject = _subject({"sub": "7", "groups": claim})
     assert rules.roles_of(subject) == roles
     assert AccessRules().roles_of(subject) == ["viewer"]
+
+
+_URL = "https://example.com/roles"
+_PATHS: list[tuple[str, dict[str, Any], object]] = [
+    ("realm_access.roles", {"realm_access": {"roles": ["eng"]}}, ["eng"]),
+    ("resource_access.my.site.roles", {"resource_access": {"my.site": {"roles": ["eng"]}}}, ["eng"]),
+    ("resource_access.my.site.roles", {"resource_access.my": {"site.roles": ["eng"]}}, ["eng"]),
+    ("a.b", {"a.b": ["eng"], "a": {"b": ["ops"]}}, ["eng"]),
+    ("a.b", {"a.b": None, "a": {"b": ["ops"]}}, ["ops"]),
+    ("a.b.c", {"a": {"b.c": ["ops"], "b": {"c": ["eng"]}}, "a.b": {"c": ["first"]}}, ["first"]),
+    ("a.b.c", {"a": {"b.c": ["ops"], "b": {"c": ["eng"]}}, "a.b": {}}, ["ops"]),
+    (_URL, {_URL: ["eng"]}, ["eng"]),
+    (_URL, {"https://example": {"com/roles": "eng"}}, "eng"),
+    ("a.b", {"a": {"b": []}}, []),
+    ("a.b", {"a": {"b": None}}, None),
+    ("a.b", {"a": {}}, None),
+    ("a.b", {"a": ["b"]}, None),
+    ("a.0", {"a": ["eng"]}, None),
+    ("a.b", {"a": None}, None),
+    ("a", {"a.b": ["eng"]}, None),
+    (".", {"": {"": ["eng"]}}, ["eng"]),
+    ("a..b", {"a": {"b": ["eng"]}}, None),
+]
+
+
+@pytest.mark.parametrize(("path", "claims", "value"), _PATHS)
+def test_every_rule_finds_the_roles_claim_in_the_same_place(
+    path: str, claims: dict[str, Any], value: object
+) -> None:
+    """Keycloak's roles are nested, and the names of some claims are URLs with dots. [S3]"""
+    rules = AccessRules([], roles_claim=path, role_map={"eng": "editor", "ops": "admin", "first": "first"})
+    assert rules.claimed_roles(claims) == value
+    provider = OAuthProvider(
+        "c", authorize_url="https://id.example.com/a", token_url="https://id.example.com/t"
+    )
+    assert rules.decided_by(provider, OAuthTokenSet("a", id_token_claims=claims)) is (value is not None)
+    names = [value] if isinstance(value, str) else value or []
+    assert isinstance(names, list)
+    assert rules.roles_of(Subject({"sub": "7", **claims})) == [rules.role_map[name] for name in names]
 
 
 @pytest.mark.parametrize(
