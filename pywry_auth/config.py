@@ -36,19 +36,20 @@ from pywry_auth.loopback import HOST, PATH
 from pywry_auth.private_files import whole_path
 from pywry_auth.setting_files import ENCODING, names_in, secrets_in, warn_of_access
 from pywry_auth.setting_types import (
-    CommaList,
     DomainList,
     EncryptionKeys,
     FilePath,
+    NameList,
     Ports,
+    Provider,
     Rate,
     RedirectPath,
     RoleMap,
     Seconds,
     SecondsOrZero,
-    SecretList,
     StateBackend,
     TokenBackend,
+    TokenSecrets,
     plain_setting,
 )
 
@@ -131,11 +132,11 @@ class OAuth2Settings(_Section):
 
     required_in_code: ClassVar[str] = "client_id"
 
-    provider: Literal["google", "github", "microsoft", "oidc", "custom"] = Field(
+    provider: Provider = Field(
         default="custom",
         description=(
-            "The kind of provider. `oidc` is any OpenID provider, such as Keycloak or Okta, and finds its "
-            "endpoints at `ISSUER_URL`; `custom` needs `AUTHORIZE_URL` and `TOKEN_URL`."
+            "The kind of provider. `oidc` is any OpenID provider, such as Keycloak, Okta or Auth0, and finds "
+            "its endpoints at `ISSUER_URL`; `custom` needs `AUTHORIZE_URL` and `TOKEN_URL`."
         ),
         examples=["oidc"],
     )
@@ -328,17 +329,17 @@ class DeploySettings(_Section):
         default="Authorization",
         description="The request header in which API clients send `Bearer` session tokens.",
     )
-    default_roles: CommaList = Field(
+    default_roles: NameList = Field(
         default=["viewer"],
         description="The roles of every signed-in user, separated by commas.",
         examples=["viewer"],
     )
-    admin_users: CommaList = Field(
+    admin_users: NameList = Field(
         default=[],
         description="User IDs and verified e-mail addresses with the role `admin`, separated by commas.",
         examples=["admin@example.com"],
     )
-    allowed_users: CommaList = Field(
+    allowed_users: NameList = Field(
         default=[],
         description=(
             "Users who may sign in: user IDs and verified e-mail addresses, separated by commas. If this "
@@ -360,8 +361,12 @@ class DeploySettings(_Section):
     )
     role_map: RoleMap = Field(
         default={},
-        description="Roles for values of `ROLES_CLAIM`, as `value=role` pairs separated by commas.",
-        examples=["eng=editor,ops=admin"],
+        description=(
+            "Roles for values of `ROLES_CLAIM`, as `value=role` pairs separated by commas, such as "
+            "`eng=editor,ops=admin`. Values with commas, equals signs, quotes, semicolons or backslashes "
+            "need a JSON object."
+        ),
+        examples=['{"CN=Admins,OU=Groups,DC=example,DC=com": "admin"}'],
     )
     state_backend: StateBackend = Field(
         default="memory",
@@ -400,11 +405,12 @@ class DeploySettings(_Section):
         ),
         examples=["10"],
     )
-    token_secret: SecretList = Field(
+    token_secret: TokenSecrets = Field(
         default=[],
         description=(
-            "Signs cookies. Required with `sqlite` and `redis`, and equal for all workers. To rotate it, "
-            "list the new secret before the old one, separated by a comma."
+            "Signs cookies. Required with `sqlite` and `redis`, and equal for all workers. It must be "
+            "random, with 32 characters or more: a placeholder or a repetitive value is refused. To rotate "
+            "it, list the new secret before the old one, separated by a comma."
         ),
         examples=['the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"'],
     )
@@ -423,7 +429,7 @@ class DeploySettings(_Section):
             "and scheme are used."
         ),
     )
-    trusted_origins: CommaList = Field(
+    trusted_origins: NameList = Field(
         default=[],
         description=(
             "Other origins with pages that may send POST requests and the user's cookie, for example a "
@@ -445,7 +451,11 @@ class DeploySettings(_Section):
     )
     cookie_secure: Literal["auto", "true", "false"] = Field(
         default="auto",
-        description="Whether cookies carry `Secure`. `auto` omits it only for http on a loopback address.",
+        description=(
+            "Whether cookies carry `Secure`. `auto` omits it only for http on a loopback address. `false` is "
+            "for tests that reach a site with an https address over plain http. It does not allow to sign in "
+            "over plain http to another machine, which is refused in any case."
+        ),
     )
     login_rate_limit: Rate = Field(
         default="30/minute",

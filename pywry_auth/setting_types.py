@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -14,8 +16,12 @@ from pywry_auth.backend_names import refused_backend
 from pywry_auth.loopback import refused_path
 from pywry_auth.plain_text import control_fault, trimmed
 from pywry_auth.private_files import whole_path
+from pywry_auth.secret_strength import is_repetitive, weakness
+from pywry_auth.strict_json import read_json
 
 _MOST_PORTS = 100  # entries of a list
+_DIRECTORY = frozenset({"cn", "l", "st", "o", "ou", "c", "street", "dc", "uid"})  # RFC 4514 §3
+_Provider = Literal["google", "github", "microsoft", "oidc", "custom"]
 
 
 def _commas(value: object) -> object:
@@ -28,19 +34,70 @@ def _commas(value: object) -> object:
     return entries
 
 
+def _names(value: object) -> object:
+    """Read a list of users, roles or origins, and refuse a text that is meant as another kind of list."""
+    entries = _commas(value)
+    if isinstance(value, str) and isinstance(entries, list) and any(map(_is_misread, entries)):
+        raise ValueError(
+            "separate the entries by commas, without quotes, brackets or semicolons; an entry that contains "
+            "one of these or a comma, such as a directory's name, can only be set in code, with "
+            "DeploySettings(...)"
+        )
+    return entries
+
+
+def _is_misread(entry: str) -> bool:
+    quoted = entry[0] in "\"'[{" or entry[-1] in "\"']}"
+    return quoted or not set(entry).isdisjoint('";') or _is_of_directory(entry)
+
+
+def _is_of_directory(entry: str) -> bool:
+    """Return whether a text is a part of a name such as ``CN=Admins,DC=example``, which has commas."""
+    name, equals, _ = entry.partition("=")
+    return bool(equals) and name.strip().lower() in _DIRECTORY
+
+
 def _domains(entries: list[str]) -> list[str]:
     if not all(re.fullmatch(r"@?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", entry) for entry in entries):
         raise ValueError("each entry must be a domain in ASCII, without a wildcard and without a user")
     return entries
 
 
-def _pairs(value: object) -> object:
+def _roles(value: object) -> object:
+    """Read ``eng=editor,ops=admin`` or a JSON object."""
     if not isinstance(value, str):
         return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if (value and not pairs) or not all(name.strip() and role.strip() for name, _, role in pairs):
-        raise ValueError("write pairs as name=role, for example eng=editor,ops=admin")
-    return {name.strip(): role.strip() for name, _, role in pairs}
+    if value.startswith(("{", "[")):
+        return _json_roles(value)
+    entries = [part.strip() for part in value.split(",") if part.strip()]
+    pairs = [(name.strip(), role.strip()) for name, _, role in (entry.partition("=") for entry in entries)]
+    plain = set(value).isdisjoint("\"'\\;<>{}") and not any(map(_is_of_directory, entries))
+    once = len({name for name, _ in pairs}) == len(pairs)
+    if (value and not pairs) or not (plain and once and all(map(_is_pair, pairs))):
+        raise ValueError(
+            "write pairs such as eng=editor,ops=admin, each name once; if a name contains a comma, an equals "
+            "sign, a quote, a semicolon or a backslash, write all of them as a JSON object"
+        )
+    return dict(pairs)
+
+
+def _is_pair(pair: tuple[str, str]) -> bool:
+    name, role = pair
+    return bool(name and role) and "=" not in role
+
+
+def _json_roles(text: str) -> object:
+    try:
+        table = read_json(text, unique=True)
+    except ValueError:
+        raise ValueError("the value is not valid JSON, or names a group twice") from None
+    if not isinstance(table, dict) or not _are_texts([*table, *table.values()]):
+        raise ValueError("write a JSON object with one role for each name, all of them texts with quotes")
+    return plain_setting(table)
+
+
+def _are_texts(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) and value.strip() for value in values)
 
 
 def _ports(value: object) -> object:
@@ -112,10 +169,49 @@ def _plain_text(text: str) -> str:
     return plain
 
 
+def _token_secrets(value: object) -> object:
+    """Read a list of secrets, and refuse those of a text that can be guessed.
+
+    A list comes from code. Its weak secrets are a warning when the site starts.
+    """
+    secrets = _commas(value)
+    if not isinstance(value, str) or not isinstance(secrets, list):
+        return secrets
+    faults = {number: fault for number, secret in enumerate(secrets, 1) if (fault := weakness(secret))}
+    if faults and len(secrets) == 1:
+        raise ValueError(f"the secret {faults[1]}: write a random one")
+    if faults:
+        told = ", ".join(f"secret {number} {fault}" for number, fault in faults.items())
+        raise ValueError(
+            f"of the {len(secrets)} secrets between the commas, {told}: write a random one in its place, or "
+            "remove it if it is the old one of a rotation (users whose cookies it signed sign in again)"
+        )
+    return secrets
+
+
 def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
-    if not all(re.fullmatch("[A-Za-z0-9_-]{43}=?", key.get_secret_value()) for key in keys):
+    texts = [key.get_secret_value() for key in keys]
+    if not all(re.fullmatch("[A-Za-z0-9_-]{43}=?", text) for text in texts):
         raise ValueError("each key must be 32 random bytes in base64url")
+    if any(is_repetitive(urlsafe_b64decode(f"{text:=<44}")) for text in texts):
+        raise ValueError("a key is repetitive and not random: records under it are not protected")
     return keys
+
+
+def _rate(text: str) -> str:
+    if not re.fullmatch("[1-9][0-9]*/(second|minute|hour|day)", text):
+        raise ValueError("write a number above 0, a slash, and second, minute, hour or day")
+    return text
+
+
+def _provider(name: object) -> object:
+    if isinstance(name, str) and name not in get_args(_Provider):
+        *first, last = get_args(_Provider)
+        raise ValueError(
+            f"write {', '.join(first)} or {last}; Okta, Auth0, Keycloak and every other OpenID provider are "
+            "oidc, with ISSUER_URL"
+        )
+    return name
 
 
 def _backend(name: str, without: str = "") -> str:
@@ -128,13 +224,16 @@ FilePath = Annotated[str, AfterValidator(_path)]
 TokenBackend = Annotated[str, AfterValidator(_backend)]
 StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
 """Without the keyring, which belongs to one user."""
-CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
-DomainList = Annotated[CommaList, AfterValidator(_domains)]
-SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
-EncryptionKeys = Annotated[SecretList, AfterValidator(_encryption_keys)]
-RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
+Provider = Annotated[_Provider, BeforeValidator(_provider)]
+NameList = Annotated[list[str], NoDecode, BeforeValidator(_names)]
+DomainList = Annotated[list[str], NoDecode, AfterValidator(_domains), BeforeValidator(_commas)]
+TokenSecrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_token_secrets)]
+EncryptionKeys = Annotated[
+    list[SecretStr], NoDecode, AfterValidator(_encryption_keys), BeforeValidator(_commas)
+]
+RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_roles)]
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
 RedirectPath = Annotated[str, AfterValidator(_redirect_path)]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=86400 * 3650, allow_inf_nan=False)]
-Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]*/(second|minute|hour|day)$")]
+Rate = Annotated[str, AfterValidator(_rate)]

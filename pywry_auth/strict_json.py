@@ -15,7 +15,7 @@ _LONE = re.compile("[\ud800-\udfff]")
 _LONGEST_INTEGER = 320  # characters; a double has at most 309 digits
 
 
-def read_json(data: str | bytes) -> Any:
+def read_json(data: str | bytes, *, unique: bool = False) -> Any:
     """Return the value of a JSON text.
 
     If an object has a member twice, the last one counts. Lone surrogates in strings are kept, because JSON
@@ -23,6 +23,7 @@ def read_json(data: str | bytes) -> Any:
 
     Args:
         data: The text. Bytes must be valid UTF-8, UTF-16 or UTF-32.
+        unique: Whether a text with such an object is refused.
 
     Raises:
         ValueError: The text is not JSON, has NaN, Infinity or a number beyond the range of a double, or is
@@ -30,7 +31,10 @@ def read_json(data: str | bytes) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
-        value = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_int)
+        pairs = _unique if unique else None
+        value = json.loads(
+            text, parse_constant=_refuse, parse_float=_float, parse_int=_int, object_pairs_hook=pairs
+        )
         # Each level has a bracket of its own, so most texts need no walk.
         usable = text.count("[") + text.count("{") <= _DEEPEST or _fault(value) is None
     except (ValueError, RecursionError):
@@ -112,6 +116,13 @@ def _is_double(number: float) -> bool:
         return math.isfinite(number)
     except OverflowError:  # an integer that is too large
         return False
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a member appears twice")
+    return found
 
 
 def _float(text: str) -> float:

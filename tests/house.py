@@ -15,7 +15,15 @@ PACKAGE = "pywry_auth"
 _BASE = frozenset(
     {
         *("version", "error_codes", "exceptions", "models", "backend_names", "config", "single_flight"),
-        *("digests", "private_files", "plain_text", "strict_json", "name_lookup", "loopback"),
+        *(
+            "digests",
+            "private_files",
+            "plain_text",
+            "secret_strength",
+            "strict_json",
+            "name_lookup",
+            "loopback",
+        ),
     }
 )
 _CORE = _BASE | {"protocol", "backends", "providers", "state", "pages"}
@@ -28,8 +36,10 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "exceptions": frozenset({"error_codes"}),
     "models": frozenset({"error_codes", "exceptions"}),
     "backend_names": frozenset(),
-    "setting_types": frozenset({"backend_names", "private_files", "plain_text", "loopback"}),
-    "setting_files": frozenset({"private_files"}),
+    "setting_types": frozenset(
+        {"backend_names", "private_files", "plain_text", "loopback", "secret_strength", "strict_json"}
+    ),
+    "setting_files": frozenset({"private_files", "plain_text"}),
     "config": frozenset(
         {
             *(
@@ -49,6 +59,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "loopback": frozenset(),
     "private_files": frozenset({"plain_text"}),
     "plain_text": frozenset({"error_codes", "exceptions"}),
+    "secret_strength": frozenset(),
     "strict_json": frozenset(),
     "name_lookup": frozenset(),
     "protocol": _BASE,

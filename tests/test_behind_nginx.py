@@ -50,7 +50,7 @@ def site(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Itera
             peer.issuer,
             STATE_BACKEND="sqlite",
             SQLITE_PATH=str(folder / "state.sqlite3"),
-            TOKEN_SECRET="a long secret of the tests",
+            TOKEN_SECRET="a long secret of the tests behind nginx",
             AUTH_SESSION_COOKIE=_SESSION,
             PUBLIC_BASE_URL=nginx.url,
             TRUSTED_PROXY_HOPS="1",

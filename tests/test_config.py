@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import subprocess
 import warnings
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,10 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from tests.protocol.refusal import everything_told
 
+DN = "CN=canary,OU=Groups,DC=corp,DC=example"
 OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
-KEY = "canary".ljust(43, "A")
+KEY = "canary" + base64.urlsafe_b64encode(bytes(range(28))).decode()[:37]
+SECRET, OLD_SECRET = "canary: a secret of the tests of settings", "canary: an old secret before the rotation"
 BLANKS = [" ", "\t\n", "\u00a0"]
 YES = [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("off", False)]
 
@@ -48,8 +53,18 @@ def choice(default: str, *others: str) -> tuple[Any, list[tuple[str, Any]], list
 
 
 def commas(*default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
-    samples = [("a@example.com", ["a@example.com"]), (" a , b,,", ["a", "b"]), ('["a"]', ['["a"]'])]
-    return list(default), samples, [",", " , ,", *BLANKS]
+    samples = [(" a@example.com , o'brien@example.com,,", ["a@example.com", "o'brien@example.com"])]
+    samples += [("auth0|7,b=", ["auth0|7", "b="])]
+    bad = [
+        '["canary"]',
+        '"canary",b',
+        "'canary'",
+        "canary; b",
+        "[canary",
+        "CN=canary,DC=example",
+        "uid = canary",
+    ]
+    return list(default), samples, [",", " , ,", *BLANKS, *bad]
 
 
 def rate(default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
@@ -145,8 +160,45 @@ THE_SITE: Table = {
     "ROLES_CLAIM": text("", "groups"),
     "ROLE_MAP": (
         {},
-        [("eng=editor,ops=admin", {"eng": "editor", "ops": "admin"}), (" a = b ,", {"a": "b"})],
-        [",", *BLANKS, "canary", "canary=", "=admin", "eng=editor,canary"],
+        [
+            ("eng=editor,ops=admin", {"eng": "editor", "ops": "admin"}),
+            (" a = b ,", {"a": "b"}),
+            ("C++ team=editor,g/h:i@j=admin", {"C++ team": "editor", "g/h:i@j": "admin"}),
+            (f'{{"{DN}": "admin", "a\\u00e9;": " b "}}', {DN: "admin", "a\u00e9;": "b"}),
+            ("{}", {}),
+        ],
+        [
+            *[
+                ",",
+                *BLANKS,
+                "canary",
+                "canary=",
+                "=admin",
+                "eng=editor,canary",
+                "canary==admin",
+                "a=b=canary",
+            ],
+            *[f"{DN}=admin", f'"{DN}"=admin', f"'{DN}'=admin", f"{DN}=admin;", "CN=canary", "ou = canary"],
+            DN.replace(",", "\\,").replace("=", "\\=") + "=admin",
+            *["eng=editor;ops=canary", "eng=>canary", "'eng=canary'", '"eng"=canary', "eng=canary,eng=admin"],
+            *[
+                "eng\\=canary",
+                "{canary=admin",
+                "eng={canary}",
+                '{"canary": "admin"',
+                '{"canary": 1}',
+                '["canary"]',
+            ],
+            *[
+                '{"canary": ["admin"]}',
+                '{"canary": ""}',
+                '{"": "canary"}',
+                '{"canary": null}',
+                '{"a": "can\\u0000ary"}',
+            ],
+            '{"canary": "viewer", "canary": "admin"}',
+            '{"canary": NaN}',
+        ],
     ),
     "STATE_BACKEND": choice("memory", "sqlite", "redis"),
     "SQLITE_PATH": path("/var/s.db"),
@@ -158,8 +210,22 @@ THE_SITE: Table = {
     "REDIS_PREFIX": text("pywry"),
     "SESSION_TTL": seconds(86400),
     "SESSION_IDLE_TTL": seconds(0, zero=True),
-    "TOKEN_SECRET": ([], [("a, b", [SecretStr("a"), SecretStr("b")])], [",", *BLANKS]),
-    "ENCRYPTION_KEYS": ([], [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])], []),
+    "TOKEN_SECRET": (
+        [],
+        [
+            (SECRET, [SecretStr(SECRET)]),
+            (f"{SECRET}, {OLD_SECRET}", [SecretStr(SECRET), SecretStr(OLD_SECRET)]),
+        ],
+        [
+            *[",", *BLANKS, "...", "changeme", "<canary>", "canary" * 10, SECRET[:31], f"{SECRET},canary"],
+            """$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))') # canary""",
+        ],
+    ),
+    "ENCRYPTION_KEYS": (
+        [],
+        [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])],
+        ["canary", "A" * 43, "canaryca" * 5 + "can", f"{KEY},{'_' * 43}=", KEY[:42], KEY + "=="],
+    ),
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
     "TRUSTED_ORIGINS": commas(),
     "TRUSTED_PROXY_HOPS": (0, [("1", 1), ("16", 16)], ["-1", "17", "canary", "1.5"]),
@@ -251,8 +317,31 @@ def test_a_bad_value_names_its_variable_and_an_example(
     problem, found, example = line.partition("; for example ")
     assert found
     assert len(problem) > len(variable) + 10
-    monkeypatch.setenv(variable, example)
+    monkeypatch.setenv(
+        variable, _output(example.removeprefix("the output of ")) if "python3" in example else example
+    )
     assert get_settings().oauth2 is not None, "the example does not work"
+
+
+@cache
+def _output(command: str) -> str:
+    """Return the output of a command that an error names."""
+    return subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout  # noqa: S602
+
+
+def test_a_weak_secret_of_a_rotation_is_named_by_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says how to get rid of an old secret, and shows none. [S3, T31]"""
+    monkeypatch.setenv(DEPLOY + "TOKEN_SECRET", f"{SECRET},canary,{OLD_SECRET},changeme")
+    message = refused()
+    assert (
+        "of the 4 secrets between the commas, secret 2 has fewer than 32 characters, secret 4 is a" in message
+    )
+    assert "remove it if it is the old one of a rotation" in message
+
+
+def test_another_openid_provider_is_oidc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(OAUTH2 + "PROVIDER", "okta")
+    assert "Okta, Auth0, Keycloak and every other OpenID provider are oidc, with ISSUER_URL" in refused()
 
 
 def test_all_faults_are_reported_at_once_without_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +356,7 @@ def test_all_faults_are_reported_at_once_without_a_value(monkeypatch: pytest.Mon
     good = {
         OAUTH2 + "CLIENT_SECRET": "canary-secret",
         OAUTH2 + "PROXY_URL": "http://alice:canary@p",
-        DEPLOY + "TOKEN_SECRET": "canary-token-secret",
+        DEPLOY + "TOKEN_SECRET": SECRET,
         DEPLOY + "REDIS_URL": "redis://:canary@h",
     }
     for name, value in (bad | good).items():
@@ -409,7 +498,7 @@ KINDS = {
     "ISSUER_URL": ("https://id.example.com", "https://id.example.com"),
 }
 LISTS = {
-    "TOKEN_SECRET": ("a,b", [SecretStr("a"), SecretStr("b")]),
+    "TOKEN_SECRET": (f"{SECRET},{OLD_SECRET}", [SecretStr(SECRET), SecretStr(OLD_SECRET)]),
     "ADMIN_USERS": ("a@example.com,b", ["a@example.com", "b"]),
     "ROLE_MAP": ("eng=editor", {"eng": "editor"}),
     "REDIS_URL": ("redis://h:1", SecretStr("redis://h:1")),
@@ -642,11 +731,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_secrets_directory_is_read_when_it_is_named(tmp_path: Path) -> None:
     (tmp_path / (OAUTH2 + "CLIENT_SECRET")).write_text("canary-secret\n")
-    (tmp_path / (DEPLOY + "TOKEN_SECRET").lower()).write_text("canary-1,canary-2")
+    (tmp_path / (DEPLOY + "TOKEN_SECRET").lower()).write_text(f"{SECRET},{OLD_SECRET}")
     settings = get_settings(secrets_dir=tmp_path)
     assert settings.oauth2 is not None
     assert settings.oauth2.client_secret.get_secret_value() == "canary-secret"
-    assert [secret.get_secret_value() for secret in settings.deploy.token_secret] == ["canary-1", "canary-2"]
+    assert [secret.get_secret_value() for secret in settings.deploy.token_secret] == [SECRET, OLD_SECRET]
     assert get_settings().deploy.token_secret == []
 
 

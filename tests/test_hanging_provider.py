@@ -82,7 +82,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with IdentityProvider(clients=[server.client()], users=users, signing_algorithm="ES256") as idp:
         idp.wrap(faults.around)
         path = tmp_path_factory.mktemp("state") / "state.sqlite3"
-        choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(path), "TOKEN_SECRET": "x" * 40}
+        choice = {
+            "STATE_BACKEND": "sqlite",
+            "SQLITE_PATH": str(path),
+            "TOKEN_SECRET": "a long secret of the tests that hang",
+        }
         settings = settings_for(idp.issuer, **choice)
         with server.running(settings | {"PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": str(_TIMEOUT)}):
             yield Site(server, faults)

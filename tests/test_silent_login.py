@@ -32,7 +32,7 @@ from tests.cli.program import started
 from tests.peers.redis_server import RedisServer
 from tests.person import Person, parameters_of
 
-_KEYS = [base64.urlsafe_b64encode(bytes([number]) * 32).decode() for number in (1, 2)]
+_KEYS = [base64.urlsafe_b64encode(bytes(range(number, number + 32))).decode() for number in (1, 2)]
 _TIMER = "pywry-auth-refresh"
 _SECRETS = ("access_token", "refresh_token", "id_token")
 

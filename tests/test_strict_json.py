@@ -48,6 +48,16 @@ def test_a_text_that_is_not_json_is_refused(data: str | bytes) -> None:
         read_json(data)
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '[{"b": {"a": 1, "\\u0061": 2}}]'])
+def test_a_member_that_appears_twice_is_refused_where_it_matters(text: str) -> None:
+    """A table of roles could mean either. The error does not refer to the text. [S3]"""
+    assert read_json(text)
+    with pytest.raises(ValueError, match="not valid JSON") as caught:
+        read_json(text, unique=True)
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    assert read_json('[{"a": 1}, {"a": 1}]', unique=True) == [{"a": 1}, {"a": 1}]
+
+
 def test_every_number_of_a_double_and_a_hundred_levels_are_read() -> None:
     """Large identifiers keep all their digits. [T54]"""
     assert read_json("[1.7e308, -1.7e308, 5e-324, 0, -0.0]") == [1.7e308, -1.7e308, 5e-324, 0, 0.0]

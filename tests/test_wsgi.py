@@ -67,7 +67,7 @@ def test_the_settings_select_the_stores(environment: Environment, tmp_path: Path
     app = environment.app(
         PYWRY_DEPLOY__STATE_BACKEND="sqlite",
         PYWRY_DEPLOY__SQLITE_PATH=str(path),
-        PYWRY_DEPLOY__TOKEN_SECRET="a long secret of the tests",
+        PYWRY_DEPLOY__TOKEN_SECRET="a long secret of the tests of wsgi.py",
         PYWRY_DEPLOY__LOGIN_RATE_LIMIT="1/minute",
     )
     assert not path.exists(), "the first request creates it"
@@ -100,7 +100,7 @@ def test_the_settings_apply_to_cookies_headers_keys_lifetimes_and_paths(
         PYWRY_DEPLOY__STATE_BACKEND="redis",
         PYWRY_DEPLOY__REDIS_URL=redis_server.url,
         PYWRY_DEPLOY__REDIS_PREFIX=prefix,
-        PYWRY_DEPLOY__TOKEN_SECRET="a long secret of the tests",
+        PYWRY_DEPLOY__TOKEN_SECRET="a long secret of the tests of wsgi.py",
         PYWRY_DEPLOY__AUTH_SESSION_COOKIE="mine",
         PYWRY_DEPLOY__AUTH_HEADER="X-Session",
         PYWRY_DEPLOY__DEFAULT_ROLES="reader, writer",

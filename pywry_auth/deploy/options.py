@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Sequence
@@ -14,12 +15,15 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
 from pywry_auth.protocol.urls import require_site
+from pywry_auth.secret_strength import weakness
 from pywry_auth.state.sites import split_secrets
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings
     from pywry_auth.state.auth import AuthConfig
 
+_logger = logging.getLogger("pywry_auth.deploy")
+_NEW_SECRET = "for example the output of: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a cookie (RFC 6265 §4.1.1) or header (RFC 9110 §5.1)
 
@@ -198,9 +202,13 @@ def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence
     if not found and shared:
         raise AuthenticationError(
             "PYWRY_DEPLOY__TOKEN_SECRET is not set: workers that share a session store must sign cookies "
-            "with the same secret. Set it to a long random value, for example the output of: "
-            "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'",
+            f"with the same secret. Set it to a long random value, {_NEW_SECRET}",
             error=ErrorCode.INVALID_CONFIGURATION,
+        )
+    if weak := ", ".join(sorted({fault for secret in found if (fault := weakness(secret))})):
+        # Only a secret that was passed in code gets here: settings refuse such a value.
+        _logger.warning(
+            "the token_secret that was passed in code %s: pass a random one, %s", weak, _NEW_SECRET
         )
     return found
 

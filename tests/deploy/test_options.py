@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy.options import DeployOptions, deploy_options
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.state.auth import AuthConfig
+from tests.deploy.web import SECRET
 
 
 def _options(config: AuthConfig | None = None, shared: bool = False, **settings: Any) -> DeployOptions:
@@ -22,7 +24,7 @@ def test_code_takes_precedence_over_settings() -> None:
         "auth_session_cookie": "from_settings",
         "auth_header": "X-From-Settings",
         "session_ttl": 50,
-        "token_secret": "from settings",
+        "token_secret": [SecretStr("from settings")],
     }
     code = AuthConfig(
         enabled=False, session_cookie="code", auth_header="X-Code", token_secret="a, b,", session_ttl=7
@@ -109,10 +111,23 @@ def test_a_single_process_generates_its_own_secret() -> None:
 def test_no_secret_is_in_a_repr() -> None:
     """The options do not show the signing keys. [T31]"""
     config = AuthConfig(enabled=True, token_secret="canary-secret")
-    options = _options(config, token_secret="canary-setting")
-    for thing in (config, options, _options(token_secret="canary-setting")):
+    settings: dict[str, Any] = {"token_secret": [SecretStr("canary-setting")]}
+    for thing in (config, _options(config, **settings), _options(**settings)):
         assert "canary" not in repr(thing)
         assert "canary" not in str(thing)
+
+
+def test_a_weak_secret_of_code_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """The line says how to make a better one, and shows no secret. [S3, T31]"""
+    _options(AuthConfig(token_secret=f"canary,changeme,{SECRET}"))
+    _options(token_secret=[SecretStr("canary")])
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "has fewer than 32 characters, is a placeholder: pass" in first
+    assert "secrets.token_urlsafe" in second
+    assert "canary" not in caplog.text
+    caplog.clear()
+    _options(AuthConfig(token_secret=SECRET))
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

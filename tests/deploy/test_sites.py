@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
@@ -230,7 +231,7 @@ def test_sites_of_one_process_issue_their_own_tokens(
     secrets = [SECRET, OTHER_SECRET, *([""] if kind == "memory" else [])]
     sites = []
     for secret in secrets:
-        deploy: dict[str, Any] = {"token_secret": secret} if secret else {}
+        deploy: dict[str, Any] = {"token_secret": [SecretStr(secret)]} if secret else {}
         settings = DeploySettings(**deploy, state_backend=kind, sqlite_path=place)
         created = create(provider, token_store=tokens, deploy_settings=settings)
         sites.append(created.auth_routes.sessions)
