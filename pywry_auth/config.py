@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,6 +25,9 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -34,7 +38,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.loopback import HOST, PATH
 from pywry_auth.private_files import whole_path
-from pywry_auth.setting_files import ENCODING, names_in, secrets_in, warn_of_access
+from pywry_auth.setting_files import ENCODING, FILE_FORMS, names_in, secret_in, secrets_in, warn_of_access
 from pywry_auth.setting_types import (
     DomainList,
     EncryptionKeys,
@@ -50,6 +54,7 @@ from pywry_auth.setting_types import (
     StateBackend,
     TokenBackend,
     TokenSecrets,
+    file_path,
     plain_setting,
 )
 
@@ -61,8 +66,32 @@ _NEW_KEY = (
     'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
 _QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does not remove quotes
-_reading = ContextVar("_reading", default=False)  # whether ``get_settings`` reads the environment
+_NOT_READ = "each file must be UTF-8 text that this process can read"
+_ENV_FILE = "PYWRY_ENV_FILE"
+_OF_THE_PROCESS = frozenset(
+    {
+        *(_ENV_FILE, "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    }
+)
+"""Variables that have an effect only in the environment itself, not in a file of settings."""
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One reading of the environment.
+
+    Args:
+        faults: Receives the problems.
+        in_files: Receives the variables that named a file with their value.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    in_files: set[str] = field(default_factory=set)
+
+
+_reading: ContextVar[_Reading | None] = ContextVar("_reading", default=None)  # of ``get_settings``
 
 
 class _Section(BaseSettings):
@@ -101,24 +130,39 @@ class _Section(BaseSettings):
             settings_cls: The class of the settings.
             init_settings: The arguments.
             env_settings: The environment.
-            dotenv_settings: The ``.env`` file.
+            dotenv_settings: The ``.env`` file. For an object made in code, the file that ``PYWRY_ENV_FILE``
+                names takes its place.
             file_secret_settings: The directory with one file for each variable.
 
         Raises:
-            AuthenticationError: An argument is not a setting, or a required one is missing.
+            AuthenticationError: An argument is not a setting, a required one is missing, or a file cannot be
+                read.
         """
         for name in sorted(set(init_settings()) - set(cls.model_fields)):
             close = get_close_matches(name, cls.model_fields, n=1)
             hint = f": did you mean {close[0]}?" if close else "."
             raise _refused_argument(f"{cls.__name__} has no setting {name}{hint}")
-        if not cls.required_in_code or _reading.get():
-            return init_settings, env_settings, dotenv_settings, file_secret_settings
-        if not init_settings().get(cls.required_in_code):
-            raise _refused_argument(
-                f"{cls.__name__} needs {cls.required_in_code}=...: settings made in code take nothing from "
-                "the environment; get_settings() reads it."
-            )
-        return (init_settings,)
+        reading = _reading.get()
+        if reading is None and cls.required_in_code:
+            if not init_settings().get(cls.required_in_code):
+                raise _refused_argument(
+                    f"{cls.__name__} needs {cls.required_in_code}=...: settings made in code take nothing "
+                    "from the environment; get_settings() reads it."
+                )
+            return (init_settings,)
+        if reading is None:
+            env_file = _named_env_file()
+            _names_in_files(env_file, None)
+            dotenv_settings = DotEnvSettingsSource(cls, env_file=env_file, env_file_encoding=ENCODING)
+        usual = (init_settings, env_settings, dotenv_settings, file_secret_settings)
+        faults: list[str] = []
+        values = _in_own_files(cls, usual, faults)
+        if reading is not None:
+            reading.faults.extend(faults)
+            reading.in_files.update(_variable(cls, name) for name in values)
+        elif faults:
+            raise _invalid(faults)
+        return (*usual, InitSettingsSource(cls, values))
 
 
 class OAuth2Settings(_Section):
@@ -529,8 +573,9 @@ def get_settings(
     """Return the settings, read from the environment at each call.
 
     Args:
-        env_file: A ``.env`` file to read as well; the environment takes precedence. No other file is read,
-            because a file in the current directory must not be able to redirect the token endpoint.
+        env_file: A ``.env`` file to read as well; the environment takes precedence. By default, the variable
+            ``PYWRY_ENV_FILE`` may name it. No other file is read, because a file in the current directory
+            must not be able to redirect the token endpoint.
         secrets_dir: A directory with one file for each variable, as container platforms mount them.
 
     Raises:
@@ -538,45 +583,95 @@ def get_settings(
     """
     places = [str(place) for place in (env_file, secrets_dir) if place is not None]
     try:
-        env_file = env_file and whole_path(env_file)
+        env_file = whole_path(env_file) if env_file else _named_env_file()
         secrets_dir = secrets_dir and whole_path(secrets_dir)
     except ValueError as error:
         raise _unreadable(places, str(error)) from None
-    if (env_file and not Path(env_file).is_file()) or (secrets_dir and not Path(secrets_dir).is_dir()):
+    if (env_file and not os.path.isfile(env_file)) or (secrets_dir and not os.path.isdir(secrets_dir)):
         raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
+    names = _names_in_files(env_file, secrets_dir)
+    _warn_of_misspelt([*os.environ, *names])
+    _warn_of_no_effect(names)
     try:
-        warn_of_access(env_file, secrets_dir)
-        return _read(env_file, secrets_dir)
+        return _read({"_env_file": env_file, "_env_file_encoding": ENCODING, "_secrets_dir": secrets_dir})
     except (SettingsError, UnicodeError, OSError):
-        fault = _unreadable(places, "each file must be UTF-8 text that this process can read")
+        fault = _unreadable(places, _NOT_READ)
     # Outside of the except clause, because those errors could quote the file.
     raise fault
 
 
-def _unreadable(places: list[str], why: str) -> AuthenticationError:
-    return AuthenticationError(f"{', '.join(places)}: {why}.", error=ErrorCode.INVALID_CONFIGURATION)
+def _named_env_file() -> Path | None:
+    """Return the file that the environment names."""
+    try:
+        path = file_path(str(plain_setting(os.environ.get(_ENV_FILE, ""))))
+    except ValueError as error:
+        raise _invalid([f"{_ENV_FILE}: {error}; for example /etc/site.env"]) from None
+    if path and not os.path.isfile(path):
+        raise _invalid([f"{_ENV_FILE}: {path} is not a file: correct the path, or remove the variable"])
+    return Path(path) if path else None
 
 
-def _read(
+def _unreadable(places: Iterable[object], why: str) -> AuthenticationError:
+    text = f"{', '.join(map(str, places))}: {why}."
+    return AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)
+
+
+def _names_in_files(
     env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
-) -> PyWrySettings:
+) -> list[str]:
+    """Check files of settings, and return the names in them."""
     # pydantic-settings ignores an entry that it cannot read, so that an access rule would count as unset.
     faults: list[str] = []
-    known = _known()
-    names = [*os.environ, *names_in(env_file, known, faults), *secrets_in(secrets_dir, known, faults)]
+    try:
+        warn_of_access(env_file, secrets_dir)
+        names = names_in(env_file, _known(), faults) + secrets_in(secrets_dir, _known(), faults)
+    except (UnicodeError, OSError):
+        names = None
+    if names is None:  # outside of the except clause, because those errors could quote the file
+        places = [place for place in (env_file, secrets_dir) if place is not None]
+        raise _unreadable(places, _NOT_READ)
     if faults:
         raise _invalid(faults)
-    _warn_of_misspelt(names)
-    sources: dict[str, Any] = {
-        "_env_file": env_file,
-        "_env_file_encoding": ENCODING,
-        "_secrets_dir": secrets_dir,
-    }
-    present = _load(_Client, sources, faults)
-    oauth2 = _load(OAuth2Settings, sources, faults) if present and present.client_id else None
-    deploy = _load(DeploySettings, sources, faults)
-    if faults or deploy is None:
-        raise _invalid(faults)
+    return names
+
+
+def _in_own_files(
+    kind: type[BaseSettings], sources: Iterable[PydanticBaseSettingsSource], faults: list[str]
+) -> dict[str, str]:
+    """Return the values in the files that ``_FILE`` variables name.
+
+    Args:
+        kind: The class of the settings.
+        sources: The arguments, the environment, the ``.env`` file and the directory of files, in this order.
+        faults: Receives the faults of these files.
+    """
+    arguments, environment, dotenv, directory = sources
+    texts: dict[str, str | None] = {}
+    for source in (dotenv, environment):
+        texts |= source.env_vars if isinstance(source, EnvSettingsSource) else {}
+    values = {}
+    for name in sorted(FILE_FORMS & kind.model_fields.keys() - arguments().keys()):
+        variable = _variable(kind, name)
+        path = texts.get(f"{variable}_FILE".lower())
+        if not path:
+            continue
+        if texts.get(variable.lower()) or directory().get(name):
+            faults.append(f"{variable}_FILE and {variable} are both set: remove one of them")
+            continue
+        try:
+            values[name] = secret_in(file_path(str(plain_setting(path))))
+        except ValueError as error:
+            faults.append(f"{variable}_FILE: {error}; for example /run/secrets/{name}")
+    return values
+
+
+def _read(sources: dict[str, Any]) -> PyWrySettings:
+    reading = _Reading()
+    present = _load(_Client, sources, reading)
+    oauth2 = _load(OAuth2Settings, sources, reading) if present and present.client_id else None
+    deploy = _load(DeploySettings, sources, reading)
+    if reading.faults or deploy is None:
+        raise _invalid(reading.faults)
     return PyWrySettings(oauth2, deploy)
 
 
@@ -588,8 +683,8 @@ def _invalid(faults: list[str]) -> AuthenticationError:
     return AuthenticationError("Settings:\n  " + "\n  ".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
 
 
-def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) -> _SettingsT | None:
-    reading = _reading.set(True)
+def _load(kind: type[_SettingsT], sources: dict[str, Any], reading: _Reading) -> _SettingsT | None:
+    before = _reading.set(reading)
     try:
         return kind(**sources)
     except ValidationError as error:
@@ -600,22 +695,39 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], faults: list[str]) ->
             about = kind.model_fields[name]
             example = about.examples[0] if about.examples else _shown(about.get_default())
             hint = f"; for example {example}" if example != "" else ""
-            faults.append(f"{kind.model_config['env_prefix']}{name.upper()}: {problem}{hint}")
+            variable = _variable(kind, name)
+            end = "_FILE" if variable in reading.in_files else ""
+            reading.faults.append(f"{variable}{end}: {problem}{hint}")
         return None
     finally:
-        _reading.reset(reading)
+        _reading.reset(before)
 
 
 def _shown(default: object) -> object:
     return default.get_secret_value() if isinstance(default, SecretStr) else default
 
 
+def _variable(kind: type[BaseSettings], name: str) -> str:
+    return f"{kind.model_config['env_prefix']}{name.upper()}"
+
+
 def _known() -> list[str]:
-    return [
-        f"{kind.model_config['env_prefix']}{field.upper()}"
-        for kind in (OAuth2Settings, DeploySettings)
-        for field in kind.model_fields
-    ]
+    """Return the variables that are read."""
+    known = [_ENV_FILE]
+    for kind in (OAuth2Settings, DeploySettings):
+        known += [_variable(kind, name) for name in kind.model_fields]
+        known += [f"{_variable(kind, name)}_FILE" for name in kind.model_fields if name in FILE_FORMS]
+    return known
+
+
+def _warn_of_no_effect(names: list[str]) -> None:
+    """Warn about variables in files that the server or its start reads from the environment."""
+    for name in sorted({name.upper() for name in names} & _OF_THE_PROCESS):
+        if name not in os.environ and name.lower() not in os.environ:
+            warnings.warn(
+                f"{name} has no effect in a file of settings: set it in the environment of the process",
+                stacklevel=3,
+            )
 
 
 def _warn_of_misspelt(names: list[str]) -> None:
@@ -625,7 +737,9 @@ def _warn_of_misspelt(names: list[str]) -> None:
     """
     known = _known()
     for name in sorted({name.upper() for name in names} - set(known)):
-        close = get_close_matches(name, known, n=1, cutoff=0.85) if name.startswith("PYWRY_") else []
+        value = name.removesuffix("_FILE")  # only some settings have a variable that names a file
+        close = [value] if value in known else get_close_matches(name, known, n=1, cutoff=0.85)
+        close = close if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):
             hint = f": did you mean {close[0]}?" if close else ""
-            warnings.warn(f"the variable {name} is not a setting and is not read{hint}", stacklevel=4)
+            warnings.warn(f"the variable {name} is not a setting and is not read{hint}", stacklevel=3)

@@ -217,10 +217,11 @@ def read_regular(path: Path, most: int) -> tuple[bytes, os.stat_result]:
         OSError: The file cannot be read, is not a regular file, or is larger.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(handle)
+        raise OSError("it is not a regular file")
     with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError("it is not a regular file")
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError("it is too large")

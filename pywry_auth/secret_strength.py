@@ -28,7 +28,7 @@ def weakness(secret: str) -> str:
         secret: The secret. The reason does not quote it.
 
     Returns:
-        A part of a sentence about the secret; an empty text if there is none.
+        A part of a sentence about the secret; an empty text if it cannot be guessed.
     """
     letters = re.sub("[^a-z]", "", secret.lower())
     if _PLACEHOLDER.fullmatch(secret) or letters in _WHOLE or _WORDS.search(letters):

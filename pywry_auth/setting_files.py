@@ -1,20 +1,26 @@
-"""Files with settings: a ``.env`` file, and a directory with one file for each setting."""
+"""Files with settings: a ``.env`` file, a directory of settings, and files with one secret each."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Collection
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 
+from pywry_auth.plain_text import control_fault, trimmed
 from pywry_auth.private_files import change_fault, folder_fault, read_fault, read_regular
 
 ENCODING = "utf-8-sig"
 """The encoding of the files; some editors begin a file with a byte order mark."""
 
+FILE_FORMS = frozenset({"client_secret", "proxy_url", "token_secret", "encryption_keys", "redis_url"})
+"""The settings that a file can contain: the variable with ``_FILE`` at its end names the file."""
+
 _logger = logging.getLogger("pywry_auth.config")
-_MOST = 1 << 20  # bytes of a file
+_MOST = 1 << 20  # bytes of a file with many settings
+_MOST_OF_SECRET = 1 << 16  # bytes
 
 
 def warn_of_access(
@@ -31,11 +37,57 @@ def warn_of_access(
     faults = []
     if env_file is not None:
         path = Path(env_file)
-        faults = [change_fault(path, path.stat()), read_fault(path, path.stat())]
+        faults = _access_faults(path, path.stat())
     if secrets_dir is not None:
         faults.append(folder_fault(Path(secrets_dir)))
     for fault in filter(None, faults):
-        _logger.warning("the settings are not private: %s", fault)
+        _warn(fault)
+
+
+def _access_faults(path: Path, found: os.stat_result) -> list[str]:
+    return [change_fault(path, found), read_fault(path, found)]
+
+
+@lru_cache(maxsize=100)
+def _warn(fault: str) -> None:
+    """Log a fault once in a process, which reads its settings several times."""
+    _logger.warning("the settings are not private: %s", fault)
+
+
+def secret_in(path: str) -> str:
+    """Return the secret in a file, without the white space around it.
+
+    A log line says if other users can read or change the file.
+
+    Args:
+        path: The whole path of the file, or of a link to it.
+
+    Raises:
+        ValueError: The file has no usable value. The text contains neither the path nor the content: the path
+            may be a secret that was written to the wrong variable.
+    """
+    try:
+        content, found = read_regular(Path(path), _MOST_OF_SECRET)
+        secret = trimmed(content.decode(ENCODING))
+    except FileNotFoundError:
+        raise ValueError("the file does not exist: create it, or correct the path") from None
+    except PermissionError:
+        raise ValueError(
+            "this process must not read the file: give its user or its group the right to read it"
+        ) from None
+    except UnicodeError:
+        raise ValueError("the file is not UTF-8 text: write the value to it again") from None
+    except OSError as error:
+        # Without a number, the text is the reader's own: it is not a regular file, or it is too large.
+        why = error.strerror if error.errno else error
+        raise ValueError(f"the file cannot be used ({why}): name a file with nothing but the value") from None
+    if not secret:
+        raise ValueError("the file is empty: write the value to it, or remove the variable")
+    if fault := control_fault(secret):
+        raise ValueError(f"the value in the file {fault}")
+    for access in filter(None, [*_access_faults(Path(path), found), folder_fault(Path(path).parent)]):
+        _warn(access)
+    return secret
 
 
 def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], faults: list[str]) -> list[str]:
@@ -83,6 +135,9 @@ def secrets_in(
 
 
 def _secret_fault(path: Path) -> str:
+    name = path.name.lower().rpartition("__")[2]
+    if name not in FILE_FORMS and name.removesuffix("_file") in FILE_FORMS:
+        return "is in a directory of values: remove _FILE from its name, and write the value to it"
     if not path.is_file():
         return "is not a regular file; write the value to a file of this name, or remove it"
     if path.parent.resolve() not in path.resolve().parents:

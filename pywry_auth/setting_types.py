@@ -126,8 +126,15 @@ def _redirect_path(path: str) -> str:
     return path
 
 
-def _path(value: str) -> str:
-    """Return a path whose ``~`` is expanded; an empty one stays empty."""
+def file_path(value: str) -> str:
+    """Return a path with ``~`` expanded; an empty one stays empty.
+
+    Args:
+        value: The path that a setting names.
+
+    Raises:
+        ValueError: The path is relative, or the home directory is not known.
+    """
     if not value:
         return ""
     # A relative path would name another file whenever the program starts in another directory.
@@ -220,7 +227,7 @@ def _backend(name: str, without: str = "") -> str:
     return name
 
 
-FilePath = Annotated[str, AfterValidator(_path)]
+FilePath = Annotated[str, AfterValidator(file_path)]
 TokenBackend = Annotated[str, AfterValidator(_backend)]
 StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
 """Without the keyring, which belongs to one user."""

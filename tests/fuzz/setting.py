@@ -14,6 +14,7 @@ from unittest.mock import patch
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.setting_files import FILE_FORMS
 from pywry_auth.site.application import app_from_settings
 from tests.protocol.refusal import everything_told
 
@@ -69,5 +70,6 @@ def _known() -> dict[str, str]:
     return {
         field.upper(): f"{kind.model_config['env_prefix']}{field.upper()}"
         for kind in (OAuth2Settings, DeploySettings)
-        for field in kind.model_fields
+        for name in kind.model_fields
+        for field in (name, *([f"{name}_file"] if name in FILE_FORMS else []))
     }
