@@ -68,13 +68,6 @@ _NEW_KEY = (
 _QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does not remove quotes
 _NOT_READ = "each file must be UTF-8 text that this process can read"
 _ENV_FILE = "PYWRY_ENV_FILE"
-_OF_THE_PROCESS = frozenset(
-    {
-        *(_ENV_FILE, "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
-    }
-)
-"""Variables that have an effect only in the environment itself, not in a file of settings."""
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -591,7 +584,6 @@ def get_settings(
         raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
     names = _names_in_files(env_file, secrets_dir)
     _warn_of_misspelt([*os.environ, *names])
-    _warn_of_no_effect(names)
     try:
         return _read({"_env_file": env_file, "_env_file_encoding": ENCODING, "_secrets_dir": secrets_dir})
     except (SettingsError, UnicodeError, OSError):
@@ -718,16 +710,6 @@ def _known() -> list[str]:
         known += [_variable(kind, name) for name in kind.model_fields]
         known += [f"{_variable(kind, name)}_FILE" for name in kind.model_fields if name in FILE_FORMS]
     return known
-
-
-def _warn_of_no_effect(names: list[str]) -> None:
-    """Warn about variables in files that the server or its start reads from the environment."""
-    for name in sorted({name.upper() for name in names} & _OF_THE_PROCESS):
-        if name not in os.environ and name.lower() not in os.environ:
-            warnings.warn(
-                f"{name} has no effect in a file of settings: set it in the environment of the process",
-                stacklevel=3,
-            )
 
 
 def _warn_of_misspelt(names: list[str]) -> None:

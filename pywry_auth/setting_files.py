@@ -18,6 +18,14 @@ ENCODING = "utf-8-sig"
 FILE_FORMS = frozenset({"client_secret", "proxy_url", "token_secret", "encryption_keys", "redis_url"})
 """The settings that a file can contain: the variable with ``_FILE`` at its end names the file."""
 
+_OF_THE_PROCESS = frozenset(
+    {
+        *("PYWRY_ENV_FILE", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    }
+)
+"""Variables that have an effect only in the environment itself."""
+
 _logger = logging.getLogger("pywry_auth.config")
 _MOST = 1 << 20  # bytes of a file with many settings
 _MOST_OF_SECRET = 1 << 16  # bytes
@@ -41,7 +49,7 @@ def warn_of_access(
     if secrets_dir is not None:
         faults.append(folder_fault(Path(secrets_dir)))
     for fault in filter(None, faults):
-        _warn(fault)
+        _warn(f"the settings are not private: {fault}")
 
 
 def _access_faults(path: Path, found: os.stat_result) -> list[str]:
@@ -49,9 +57,9 @@ def _access_faults(path: Path, found: os.stat_result) -> list[str]:
 
 
 @lru_cache(maxsize=100)
-def _warn(fault: str) -> None:
-    """Log a fault once in a process, which reads its settings several times."""
-    _logger.warning("the settings are not private: %s", fault)
+def _warn(text: str) -> None:
+    """Log a warning once in a process, which reads its settings several times."""
+    _logger.warning("%s", text)
 
 
 def secret_in(path: str) -> str:
@@ -86,12 +94,14 @@ def secret_in(path: str) -> str:
     if fault := control_fault(secret):
         raise ValueError(f"the value in the file {fault}")
     for access in filter(None, [*_access_faults(Path(path), found), folder_fault(Path(path).parent)]):
-        _warn(access)
+        _warn(f"the settings are not private: {access}")
     return secret
 
 
 def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], faults: list[str]) -> list[str]:
     """Return the names in a ``.env`` file.
+
+    A log line names variables that have no effect there.
 
     Args:
         env_file: The file, or None.
@@ -112,7 +122,11 @@ def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], fa
             faults.append(f"{env_file}, line {line}: write NAME=value, and close each quote")
         elif binding.value is None and (name := (binding.key or "").upper()) in known:
             faults.append(f"{name}: {env_file}, line {line} has no = after the name")
-    return [binding.key for binding in bindings if binding.key is not None]
+    names = [binding.key for binding in bindings if binding.key is not None]
+    present = {name.upper() for name in os.environ}
+    for name in sorted({name.upper() for name in names} & _OF_THE_PROCESS - present):
+        _warn(f"{name} in {env_file} has no effect: set it in the environment of the process")
+    return names
 
 
 def secrets_in(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.private_files import read_regular
 from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.github import GitHubProvider
@@ -18,6 +23,12 @@ from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
 
+_logger = logging.getLogger("pywry_auth.providers")
+_CERTIFICATE = re.compile(
+    rb"-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[A-Za-z0-9+/=\s]+-----END \1-----"
+)
+_LARGEST_BUNDLE = 1 << 24  # bytes
+
 _PROVIDERS: Mapping[str, tuple[type[OAuthProvider], Sequence[str]]] = {
     "google": (GoogleProvider, ()),
     "github": (GitHubProvider, ()),
@@ -27,6 +38,8 @@ _PROVIDERS: Mapping[str, tuple[type[OAuthProvider], Sequence[str]]] = {
 }
 """For each value of the setting ``provider``: the class, and the settings that only this class takes."""
 
+_OPENID = ("google", "microsoft", "oidc")
+
 
 def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
     """Return the provider that the settings describe.
@@ -35,7 +48,8 @@ def create_provider_from_settings(settings: OAuth2Settings) -> OAuthProvider:
         settings: ``get_settings().oauth2``.
 
     Raises:
-        AuthenticationError: The provider is unknown, or URLs are missing or invalid. The text names each one.
+        AuthenticationError: The provider is unknown, URLs are missing or invalid, or ``CA_BUNDLE`` has no
+            certificate. The text names each variable.
     """
     scopes = settings.scopes.split() if "scopes" in settings.model_fields_set else None
     _check(settings, scopes or ())
@@ -77,6 +91,13 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
             "PYWRY_OAUTH2__USE_NONCE and PYWRY_OAUTH2__USE_PKCE are both false: nothing would tie a login to "
             "its browser. Leave PKCE switched on."
         )
+    if settings.ca_bundle and (fault := _bundle_fault(settings.ca_bundle)):
+        faults.append(f"{_variable('ca_bundle')} is {printable(settings.ca_bundle)}, {fault}.")
+    if settings.provider in _OPENID and "scopes" in settings.model_fields_set and "openid" not in scopes:
+        _logger.warning(
+            "%s has no openid: the provider then sends no ID token, and may refuse the profile: add it",
+            _variable("scopes"),
+        )
     if faults:
         raise AuthenticationError("\n".join(faults), error=ErrorCode.INVALID_CONFIGURATION)
 
@@ -88,6 +109,26 @@ def _needed(provider: str, scopes: Sequence[str]) -> Sequence[Sequence[str]]:
         for_openid = (("jwks_url",), ("issuer", "issuer_url")) if "openid" in scopes else ()
         return (("authorize_url",), ("token_url",), *for_openid)
     return (("issuer_url", "discovery_url"),) if provider == "oidc" else ()
+
+
+def _bundle_fault(path: str) -> str:
+    """Return the reason why a file of trusted certificates cannot be used, or an empty text.
+
+    The ``ssl`` module would take long to load for a program that only reads stored tokens.
+    """
+    if os.path.isdir(path):
+        return ""  # OpenSSL looks for certificates in it
+    try:
+        content, _ = read_regular(Path(path), _LARGEST_BUNDLE)
+    except OSError as error:
+        why = error.strerror if error.errno else error
+        return f"which cannot be read ({why}): correct the path, or give this process the right to read it"
+    if _CERTIFICATE.search(content):
+        return ""
+    return (
+        "which contains no certificate in PEM form: name a file such as /etc/ssl/certs/ca-certificates.crt, "
+        "in which each certificate begins with the line -----BEGIN CERTIFICATE-----"
+    )
 
 
 def _missing(name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from tests.peers.tls import TLSFiles
 from tests.protocol.issuer import REDIRECT_URI, ScriptedIssuer
 from tests.protocol.servers import Answer
 
@@ -133,19 +136,31 @@ def test_the_settings_of_calls_are_used(create: FromEnvironment, issuer: Scripte
     [
         ("http_timeout_seconds", "0.2", r"within 0\.2 s"),
         ("proxy_url", "http://127.0.0.1:9", "proxy"),
-        ("ca_bundle", "/nowhere/ca.pem", r"/nowhere/ca\.pem"),
     ],
 )
 def test_the_settings_of_the_transport_are_used(
     create: FromEnvironment, monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str
 ) -> None:
-    """They are time limit, proxy and certificates. [N13, P26]"""
+    """They are time limit and proxy. [N13, P26]"""
     monkeypatch.setenv("NO_PROXY", "*")
     where = {"issuer_url": "https://192.0.2.1"}
     if name == "http_timeout_seconds":
         monkeypatch.setattr("socket.socket.connect", _never)
     with pytest.raises(AuthenticationError, match=text):
         _ = create(provider="oidc", **where, **{name: value}).metadata
+
+
+def test_the_bundle_of_the_settings_is_used(
+    create: FromEnvironment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tls_files: TLSFiles
+) -> None:
+    """The error of a call names the file if it was removed after the start. [N13, P26]"""
+    monkeypatch.setenv("NO_PROXY", "*")
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(tls_files.ca.read_bytes())
+    provider = create(provider="oidc", issuer_url="https://192.0.2.1", ca_bundle=str(bundle))
+    bundle.unlink()
+    with pytest.raises(AuthenticationError, match=r"/ca\.pem"):
+        _ = provider.metadata
 
 
 def _never(*_: Any) -> None:
@@ -195,6 +210,60 @@ def test_all_invalid_and_missing_urls_are_in_one_error(create: FromEnvironment) 
         f"PYWRY_OAUTH2__{name}_URL" for name in ("AUTHORIZE", "JWKS", "TOKEN", "USERINFO")
     ]
     assert "canary" not in str(caught.value)
+
+
+_BUNDLES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "missing": (lambda path, ca: None, "cannot be read (No such file or directory): correct the path"),
+    "a pipe": (lambda path, ca: os.mkfifo(path), "cannot be read (it is not a regular file)"),
+    "empty": (lambda path, ca: path.touch(), "contains no certificate in PEM form"),
+    "a key": (lambda path, ca: path.write_bytes((ca.parent / "server.key").read_bytes()), "no certificate"),
+    "DER": (lambda path, ca: path.write_bytes(b"0\x82\x01\n" + bytes(range(256))), "no certificate"),
+    "cut": (lambda path, ca: path.write_bytes(ca.read_bytes()[:200]), "contains no certificate in PEM form"),
+    "a page": (
+        lambda path, ca: path.write_text("<html>canary</html>"),
+        "contains no certificate in PEM form",
+    ),
+    "good": (lambda path, ca: path.write_bytes(b"# a comment\r\n" + ca.read_bytes()), ""),
+    "a folder": (lambda path, ca: path.mkdir(), ""),
+}
+
+
+@pytest.mark.parametrize("kind", _BUNDLES)
+def test_a_bundle_without_certificates_is_refused_at_the_start(
+    create: FromEnvironment, tmp_path: Path, tls_files: TLSFiles, kind: str
+) -> None:
+    """Otherwise the first visitor finds out. [S3, S11]"""
+    make, problem = _BUNDLES[kind]
+    make(tmp_path / "ca.pem", tls_files.ca)
+    values = {"provider": "oidc", "issuer_url": ID, "ca_bundle": str(tmp_path / "ca.pem")}
+    if not problem:
+        assert create(**values).options.ca_bundle == values["ca_bundle"]
+        return
+    with pytest.raises(AuthenticationError) as caught:
+        create(**values)
+    assert f"PYWRY_OAUTH2__CA_BUNDLE is {tmp_path}/ca.pem, which" in str(caught.value)
+    assert problem in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ({"provider": "oidc", "issuer_url": ID, "scopes": "email profile"}, True),
+        ({"provider": "google", "scopes": "email"}, True),
+        ({"provider": "oidc", "issuer_url": ID, "scopes": "email openid"}, False),
+        ({"provider": "oidc", "issuer_url": ID}, False),
+        ({"provider": "github", "scopes": "user:email"}, False),
+        ({**CUSTOM, "scopes": "email"}, False),
+    ],
+)
+def test_scopes_without_openid_are_a_warning(
+    create: FromEnvironment, caplog: pytest.LogCaptureFixture, values: dict[str, str], warned: bool
+) -> None:
+    """The sign-in would fail at UserInfo, with a sentence about its URL. [S3]"""
+    create(**values)
+    assert ("PYWRY_OAUTH2__SCOPES has no openid" in caplog.text) is warned
 
 
 def test_a_login_without_nonce_and_pkce_is_refused(create: FromEnvironment) -> None:
