@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from io import StringIO
@@ -27,6 +28,7 @@ _OF_THE_PROCESS = frozenset(
 """Variables that have an effect only in the environment itself."""
 
 _logger = logging.getLogger("pywry_auth.config")
+_REFERENCE = re.compile(r"\$\{([^}:]*)\}")  # one without a default, in a ``.env`` file
 _MOST = 1 << 20  # bytes of a file with many settings
 _MOST_OF_SECRET = 1 << 16  # bytes
 
@@ -114,19 +116,39 @@ def names_in(env_file: str | os.PathLike[str] | None, known: Collection[str], fa
 
     content, _ = read_regular(Path(env_file), _MOST)
     bindings = list(parse_stream(StringIO(content.decode(ENCODING))))
+    above = set(os.environ)
     for binding in bindings:
         # The text of a binding begins with the empty lines before it.
         text = binding.original.string
         line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
         if binding.error:
             faults.append(f"{env_file}, line {line}: write NAME=value, and close each quote")
-        elif binding.value is None and (name := (binding.key or "").upper()) in known:
-            faults.append(f"{name}: {env_file}, line {line} has no = after the name")
+        elif (name := (binding.key or "").upper()) in known and (fault := _value_fault(binding.value, above)):
+            faults.append(f"{name}: {env_file}, line {line} {fault}")
+        above.add(binding.key or "")
     names = [binding.key for binding in bindings if binding.key is not None]
     present = {name.upper() for name in os.environ}
     for name in sorted({name.upper() for name in names} & _OF_THE_PROCESS - present):
         _warn(f"{name} in {env_file} has no effect: set it in the environment of the process")
     return names
+
+
+def _value_fault(value: str | None, above: Collection[str]) -> str:
+    """Return the reason why a value has no effect, or an empty text.
+
+    Args:
+        value: The value of a line; None for a line without one.
+        above: The variables that it can refer to.
+    """
+    if value is None:
+        return "has no = after the name"
+    # The reader replaces such a variable by nothing, so that an access rule would count as unset.
+    if not set(_REFERENCE.findall(value)) <= set(above):
+        return (
+            "contains ${...} with a variable that is not set: set it in the environment or in a line above, "
+            "or write ${NAME:-default}"
+        )
+    return ""
 
 
 def secrets_in(

@@ -295,6 +295,25 @@ def test_a_named_file_that_cannot_be_read_is_refused(
     assert problem in refused(reader)
 
 
+def test_a_reference_to_a_variable_that_is_not_set_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It would be replaced by nothing, and every user could sign in. [T45]"""
+    monkeypatch.setenv("USERS_OF_THE_TEST", "alice")
+    used = "${USERS_OF_THE_TEST},${ABOVE}${EMPTY},${MISSING:-carol}${MISSING:-}"
+    file = write(
+        tmp_path / "site.env", f"ABOVE=bob\nEMPTY=\nOTHER=${{MISSING}}\n{DEPLOY}ALLOWED_USERS={used}\n"
+    )
+    assert get_settings(file).deploy.allowed_users == ["alice", "bob", "carol"]
+    for value in ("${MISSING}", "'canary${MISSING}'", "${ABOVE}${BELOW}", "${}"):
+        write(file, f"ABOVE=canary\n{DEPLOY}ALLOWED_USERS={value}\nBELOW=canary\n")
+        message = refused(lambda: get_settings(file))
+        assert (
+            f"{DEPLOY}ALLOWED_USERS: {file}, line 2 contains ${{...}} with a variable that is not set"
+            in message
+        )
+
+
 @pytest.mark.parametrize("path", ["canary.env", "./canary", "~canary-user/x", " ", "/a\ncanary", "/"])
 @pytest.mark.parametrize("reader", [get_settings, DeploySettings])
 def test_a_named_file_has_a_whole_path(monkeypatch: pytest.MonkeyPatch, path: str, reader: Any) -> None:
