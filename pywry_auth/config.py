@@ -48,6 +48,7 @@ from pywry_auth.setting_types import (
     Provider,
     Rate,
     RedirectPath,
+    RedisURL,
     RoleMap,
     Seconds,
     SecondsOrZero,
@@ -417,9 +418,12 @@ class DeploySettings(_Section):
         description="The SQLite file. Empty selects a file in the user's state folder.",
         examples=["/var/lib/site/state.sqlite3"],
     )
-    redis_url: SecretStr = Field(
+    redis_url: RedisURL = Field(
         default=SecretStr(REDIS_URL),
-        description="The Redis server, as a `redis://`, `rediss://` or `unix://` URL.",
+        description=(
+            "The Redis server, as a `redis://`, `rediss://` or `unix://` URL. Reserved characters of the "
+            "password are percent-encoded (`/` as `%2F`)."
+        ),
     )
     redis_prefix: str = Field(
         default=PREFIX,

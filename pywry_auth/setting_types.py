@@ -16,6 +16,7 @@ from pywry_auth.backend_names import refused_backend
 from pywry_auth.loopback import refused_path
 from pywry_auth.plain_text import control_fault, trimmed
 from pywry_auth.private_files import whole_path
+from pywry_auth.redis_url import redis_url
 from pywry_auth.secret_strength import is_repetitive, weakness
 from pywry_auth.strict_json import read_json
 
@@ -221,6 +222,10 @@ def _provider(name: object) -> object:
     return name
 
 
+def _redis_url(url: SecretStr) -> SecretStr:
+    return SecretStr(redis_url(url.get_secret_value()))
+
+
 def _backend(name: str, without: str = "") -> str:
     if refusal := refused_backend(name, without=without):
         raise ValueError(refusal)
@@ -239,6 +244,7 @@ EncryptionKeys = Annotated[
     list[SecretStr], NoDecode, AfterValidator(_encryption_keys), BeforeValidator(_commas)
 ]
 RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_roles)]
+RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
 RedirectPath = Annotated[str, AfterValidator(_redirect_path)]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]

@@ -23,6 +23,7 @@ _BASE = frozenset(
             "strict_json",
             "name_lookup",
             "loopback",
+            "redis_url",
         ),
     }
 )
@@ -37,7 +38,15 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "models": frozenset({"error_codes", "exceptions"}),
     "backend_names": frozenset(),
     "setting_types": frozenset(
-        {"backend_names", "private_files", "plain_text", "loopback", "secret_strength", "strict_json"}
+        {
+            "backend_names",
+            "private_files",
+            "plain_text",
+            "loopback",
+            "secret_strength",
+            "strict_json",
+            "redis_url",
+        }
     ),
     "setting_files": frozenset({"private_files", "plain_text"}),
     "config": frozenset(
@@ -58,6 +67,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "digests": frozenset(),
     "loopback": frozenset(),
     "private_files": frozenset({"plain_text"}),
+    "redis_url": frozenset({"plain_text"}),
     "plain_text": frozenset({"error_codes", "exceptions"}),
     "secret_strength": frozenset(),
     "strict_json": frozenset(),

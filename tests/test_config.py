@@ -204,8 +204,8 @@ THE_SITE: Table = {
     "SQLITE_PATH": path("/var/s.db"),
     "REDIS_URL": (
         SecretStr("redis://localhost:6379/0"),
-        [("redis+sentinel://h1:26379,h2:26379/s/0", SecretStr("redis+sentinel://h1:26379,h2:26379/s/0"))],
-        [],
+        [("rediss://:a%2Fb@h:6380/0", SecretStr("rediss://:a%2Fb@h:6380/0"))],
+        ["redis://:a/b@h:6380/0"],
     ),
     "REDIS_PREFIX": text("pywry"),
     "SESSION_TTL": seconds(86400),
@@ -369,8 +369,9 @@ def test_all_faults_are_reported_at_once_without_a_value(monkeypatch: pytest.Mon
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither text nor repr nor dump of the settings contains them. [T31]"""
     names = [OAUTH2 + "CLIENT_SECRET", OAUTH2 + "PROXY_URL", DEPLOY + "TOKEN_SECRET"]
-    for name in [*names, DEPLOY + "ENCRYPTION_KEYS", DEPLOY + "REDIS_URL"]:
+    for name in [*names, DEPLOY + "ENCRYPTION_KEYS"]:
         monkeypatch.setenv(name, f"{KEY},{KEY}")
+    monkeypatch.setenv(DEPLOY + "REDIS_URL", f"redis://:{KEY}@host")
     settings = get_settings()
     shown = f"{settings} {settings!r} {settings.oauth2} {settings.deploy!r} {settings.deploy.model_dump()}"
     assert "canary" not in shown

@@ -1,0 +1,173 @@
+"""The form of a Redis URL: what is refused before a connection is made.
+
+The errors never quote the URL, because a part of it is a password.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from pywry_auth.plain_text import control_fault
+
+ENCODE = (
+    "write the reserved characters of the user and the password percent-encoded (/ as %2F, # as %23,"
+    ' ? as %3F, @ as %40, : as %3A, % as %25, [ as %5B): python3 -c "from urllib.parse import quote;'
+    " print(quote(input(), safe=''))\" reads a password and prints it in this form"
+)
+"""How to write a password in a URL, without the full stop."""
+
+_BEGINNING = re.compile("(redis|rediss|unix)://", re.IGNORECASE)
+_LISTED = re.compile(r"redis[+-](sentinel|cluster)", re.IGNORECASE)
+_DATABASE = re.compile("/?|/[0-9]{1,9}/?")
+_HOST = re.compile(r"[^\s\"'()*,;<>\\^`{|}]*")  # a name, an address, or a name in a national script
+
+
+def _is_any(value: str) -> bool:
+    return bool(value)
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdigit() and len(value) <= 9
+
+
+def _is_positive(value: str) -> bool:
+    return _is_number(value) and int(value) > 0
+
+
+def _is_seconds(value: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) is not None and float(value) > 0
+
+
+def _is_switch(value: str) -> bool:
+    return value.lower() in {"true", "false", "yes", "no", "1", "0"}
+
+
+_OPTIONS: Mapping[str, tuple[Callable[[str], bool], str]] = {
+    "db": (_is_number, "the number of a database"),
+    "username": (_is_any, "a name"),
+    "password": (_is_any, "a password"),
+    "protocol": (lambda value: value in {"2", "3"}, "2 or 3"),
+    "client_name": (_is_any, "a name"),
+    "max_connections": (_is_positive, "a number above 0"),
+    "health_check_interval": (_is_number, "a number of seconds"),
+    "socket_timeout": (_is_seconds, "a number of seconds above 0"),
+    "socket_connect_timeout": (_is_seconds, "a number of seconds above 0"),
+    "socket_keepalive": (_is_switch, "true or false"),
+    "ssl_cert_reqs": (lambda value: value in {"none", "optional", "required"}, "required, optional or none"),
+    "ssl_check_hostname": (_is_switch, "true or false"),
+    "ssl_ca_certs": (_is_any, "the path of a file"),
+    "ssl_ca_path": (_is_any, "the path of a folder"),
+    "ssl_ca_data": (_is_any, "certificates"),
+    "ssl_certfile": (_is_any, "the path of a file"),
+    "ssl_keyfile": (_is_any, "the path of a file"),
+    "ssl_password": (_is_any, "a password"),
+    "ssl_min_version": (lambda value: value in {"771", "772"}, "771 (TLS 1.2) or 772 (TLS 1.3)"),
+    "ssl_ciphers": (_is_any, "a list of ciphers"),
+}
+"""The options after ``?`` with their values. redis-py reads others too: each of them breaks the records."""
+
+
+def redis_url(url: str) -> str:
+    """Return a valid Redis URL in the form that redis-py reads.
+
+    Within an unencoded password, one of ``/?#`` ends the host (RFC 3986 §3.2): the rest of the password would
+    become a path, and a part of it the name of the host.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://`` (the schemes that redis-py reads).
+
+    Raises:
+        ValueError: The URL is not valid. The text is a part of a sentence that says how to write it.
+    """
+    if fault := control_fault(url):
+        raise ValueError(f"the URL {fault}")
+    beginning = _BEGINNING.match(url)
+    if beginning is None:
+        raise ValueError(_other_form(url))
+    scheme = beginning[1].lower()
+    url = f"{scheme}://{url[beginning.end() :]}"
+    if "#" in url:
+        raise ValueError(f"a Redis URL has no #; {ENCODE}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Also the brackets or the port of an address, whose place a password takes.
+        raise ValueError(f"the host or the port is not valid; {ENCODE}") from None
+    options = _options(parts)
+    if scheme == "unix":
+        _check_socket(parts)
+    else:
+        _check_server(parts, port)
+    _check_options(scheme, options)
+    return url
+
+
+def _other_form(url: str) -> str:
+    if "password=" in url.lower() and "://" not in url:
+        return (
+            "this is a connection string of .NET; write it as rediss://:PASSWORD@HOST:6380/0 (or redis:// if"
+            f" it says ssl=False), and {ENCODE}"
+        )
+    if _LISTED.match(url):
+        return (
+            "Redis Sentinel and Redis Cluster are not supported; name one server with redis:// or rediss://"
+        )
+    return "the URL must begin with redis://, rediss:// (TLS) or unix://, with nothing before it"
+
+
+def _options(parts: SplitResult) -> list[tuple[str, str]]:
+    """Return the options, after a check that no part of a password is among them."""
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    local = parts.scheme == "unix"
+    path = not parts.netloc or parts.netloc.endswith("@") if local else _DATABASE.fullmatch(parts.path)
+    plain = path and not any(_option_fault(name, value) for name, value in options)
+    if "@" in parts.path + parts.query and not plain:
+        raise ValueError(f"there is an @ behind the host; {ENCODE}")
+    user = unquote(parts.netloc.rpartition("@")[0])
+    if "\ufffd" in user or control_fault(user):
+        raise ValueError(f"a % of the user or the password is not encoded; {ENCODE}")
+    return options
+
+
+def _option_fault(name: str, value: str) -> str:
+    """Return the reason why an option is not valid, or an empty text. redis-py ignores an empty value."""
+    if name not in _OPTIONS:
+        close = get_close_matches(name, _OPTIONS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(_OPTIONS)}"
+        return f"an option after the ? is not known; {hint}"
+    accepts, form = _OPTIONS[name]
+    return f"the option {name} must be {form}" if value and not accepts(value) else ""
+
+
+def _check_socket(parts: SplitResult) -> None:
+    if parts.netloc.rpartition("@")[2]:
+        raise ValueError(
+            "write the whole path of the socket after three slashes, as in unix:///run/redis.sock"
+        )
+    if len(parts.path) <= 1:
+        raise ValueError("the path of the socket is missing; write it as in unix:///run/redis.sock?db=0")
+
+
+def _check_server(parts: SplitResult, port: int | None) -> None:
+    host = parts.netloc.rpartition("@")[2]
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"name one host, without blanks, commas and quotes; {ENCODE}")
+    if port == 0:
+        raise ValueError("the port must be from 1 to 65535")
+    # redis-py ignores another path, and would use the database 0.
+    if not _DATABASE.fullmatch(parts.path):
+        raise ValueError("only the number of a database can follow the host, as in redis://HOST:6379/0")
+
+
+def _check_options(scheme: str, options: list[tuple[str, str]]) -> None:
+    for name, value in options:
+        if fault := _option_fault(name, value):
+            raise ValueError(fault)
+        if name.startswith("ssl_") and scheme != "rediss":
+            raise ValueError(f"the option {name} needs TLS; write rediss:// instead of {scheme}://")
+        if name == "socket_keepalive" and scheme == "unix":
+            raise ValueError(f"the option {name} does not exist for unix://; remove it")
