@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -12,25 +13,21 @@ from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When, bou
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.redis_checks import ServerCheck
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.redis_url import redis_url
 
 try:
     from redis import Redis
     from redis.backoff import ExponentialBackoff
     from redis.commands.core import Script
-    from redis.exceptions import (
-        AuthenticationError,
-        ConnectionError,
-        NoPermissionError,
-        ReadOnlyError,
-        RedisError,
-        ResponseError,
-        TimeoutError,
-    )
+    from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, ResponseError
     from redis.retry import Retry
 
     from pywry_auth.backends.redis_connections import with_deadline
+    from pywry_auth.backends.redis_errors import explained
 except ImportError as error:
     raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
+
+_logger = logging.getLogger("pywry_auth.backends")
 
 _T = TypeVar("_T")
 
@@ -53,14 +50,15 @@ class RedisBackend(Backend):
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed.
+            Reserved characters of the password are percent-encoded (RFC 3986 §2.1).
         prefix: The text at the beginning of all keys, so that several applications can share a server.
 
     Raises:
-        ValueError: ``url`` is not a valid Redis URL.
+        ValueError: ``url`` is not a valid Redis URL; the text says how to write it, and does not quote it.
     """
 
     def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX) -> None:
-        self._client = _connect(url)
+        self._client, self._scheme = _connect(url)
         self._prefix = _bytes(prefix + ":")
         self._check = ServerCheck(self._client)
         self._get = self._client.register_script(redis_scripts.GET)
@@ -180,7 +178,14 @@ class RedisBackend(Backend):
             self._check.begin()  # only now, because the server answers
             return answer
 
-        return _explained(attempt)
+        try:
+            return attempt()
+        except RedisError as error:
+            refused = explained(error, self._scheme)
+        except _BROKEN as error:
+            refused = f"The connection to Redis broke ({type(error).__name__}): see the log of the server."
+        # Outside of the except clauses, because a server may repeat the password, the command and the value.
+        raise StoreUnavailable(refused)
 
     def _attempt(self, command: Callable[[], _T], *, reads: bool) -> _T:
         again = (ReadOnlyError, *_BROKEN) if reads else ReadOnlyError
@@ -196,51 +201,61 @@ class RedisBackend(Backend):
         self._client.connection_pool.disconnect(inuse_connections=False)
 
 
-def _explained(attempt: Callable[[], _T]) -> _T:
-    """Return the response; turn each error of redis-py into ``StoreUnavailable``."""
-    try:
-        return attempt()
-    except (AuthenticationError, NoPermissionError):
-        refused = "Redis refused the user or password: check the Redis URL."
-    except (ConnectionError, TimeoutError) as error:
-        raise StoreUnavailable("Redis does not answer: check the server and its URL.") from error
-    except RedisError as error:
-        refused = f"Redis refused a command ({type(error).__name__}): see the log of the server."
-    except _BROKEN as error:
-        refused = f"The connection to Redis broke ({type(error).__name__}): see the log of the server."
-    # Outside of the except clauses, because a server may repeat the password, the command and the value.
-    raise StoreUnavailable(refused)
-
-
 def open_backend(options: StorageOptions) -> RedisBackend:
     """Open the backend that the options describe."""
     return RedisBackend(options.url, prefix=options.prefix)
 
 
-def _connect(url: str) -> Redis:
-    """Return a client with a time limit for every wait.
+def _connect(given: str) -> tuple[Redis, str]:
+    """Return a client with a time limit for every wait, and the scheme of its URL.
 
     With the defaults of redis-py, a call waits up to a minute, or forever. Only broken connections are tried
     again, because redis-py would multiply the waits of retried timeouts.
     """
-    network: dict[str, Any] = {} if url.startswith("unix:") else {"socket_keepalive": True}
     try:
+        url = redis_url(given)
+        scheme = url.partition(":")[0]
         client = Redis.from_url(
             url,
-            **network,
+            **_network(scheme),
             socket_timeout=1,
             socket_connect_timeout=1,
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2, supported_errors=(ConnectionError,)),
             retry_on_error=[ConnectionError],
         )
-    except ValueError:  # the text of the error may repeat the password
+    except ValueError as error:
         raise ValueError(
-            "the Redis URL (PYWRY_DEPLOY__REDIS_URL) must look like redis://user:password@host:6379/0"
+            "the Redis URL (PYWRY_DEPLOY__REDIS_URL), in the form redis://user:password@host:6379/0, is not"
+            f" valid: {error}"
         ) from None
     pool = client.connection_pool
     pool.connection_class = with_deadline(pool.connection_class)
-    return client
+    _warn_of_trust(scheme, pool.connection_kwargs)
+    return client, scheme
+
+
+def _network(scheme: str) -> dict[str, Any]:
+    # Early versions of redis-py compare the name in a certificate only if they are told to.
+    tls = {"ssl_check_hostname": True} if scheme == "rediss" else {}
+    return tls if scheme == "unix" else {"socket_keepalive": True, **tls}
+
+
+def _warn_of_trust(scheme: str, options: dict[str, Any]) -> None:
+    """Warn if the URL lets any server take the place of Redis."""
+    if scheme != "rediss":
+        return
+    if options.get("ssl_cert_reqs") == "none":
+        options["ssl_check_hostname"] = False  # the standard library refuses to compare only the name
+        _logger.warning(
+            "the certificate of the Redis server is not checked: replace ssl_cert_reqs=none in"
+            " PYWRY_DEPLOY__REDIS_URL by ssl_ca_certs=/path/of/its/authority.pem"
+        )
+    elif not options.get("ssl_check_hostname"):
+        _logger.warning(
+            "the name in the certificate of the Redis server is not checked: remove ssl_check_hostname from"
+            " PYWRY_DEPLOY__REDIS_URL"
+        )
 
 
 def _bytes(text: str) -> bytes:
