@@ -11,6 +11,7 @@ from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.deploy.auth_routes import AuthRoutes
 from pywry_auth.deploy.options import deploy_options
 from pywry_auth.deploy.providers import Providers
+from pywry_auth.deploy.start_probe import probe_stores
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.base import OAuthProvider
@@ -40,7 +41,8 @@ def create_auth_blueprint(
 ) -> AuthBlueprint:
     """Return the routes under ``/auth``, for ``app.register_blueprint()``.
 
-    Without arguments, the settings configure everything.
+    Without arguments, the settings configure everything. If a store cannot be used, an error is logged, and
+    the routes answer 503 until it can.
 
     Args:
         provider: The provider where users sign in; None for the one of ``PYWRY_OAUTH2__*``. A mapping offers
@@ -134,7 +136,10 @@ def _routes(
         sessions.bind_tokens(*secrets, prefix=deploy.redis_prefix)
     pending = PendingStore(sessions.backend)
     _pending.add(pending)
-    return AuthRoutes(options, providers, sessions, tokens, pending)
+    routes = AuthRoutes(options, providers, sessions, tokens, pending)
+    if options.enabled:
+        probe_stores(sessions.backend, tokens.backend)
+    return routes
 
 
 def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:

@@ -187,12 +187,14 @@ class Backend(ABC):
     def probe(self) -> None:
         """Check that a stored value can be read again.
 
+        A random record with a group is stored and removed, as most operations of this package have groups.
+
         Raises:
             StoreUnavailable: It cannot be read; the text gives the reason.
         """
         key, value = "probe:" + os.urandom(16).hex(), os.urandom(16)
-        self.put(key, value, Terms(ttl=60))
-        if self.pop(key) != value:
+        self.put(key, value, Terms(ttl=60, group=key))
+        if self.pop(key, group=key) != value:
             raise StoreUnavailable("The store does not return stored values: check its configuration.")
 
     @contextmanager

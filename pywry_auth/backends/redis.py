@@ -142,6 +142,17 @@ class RedisBackend(Backend):
             if cursor == b"0":
                 return removed
 
+    def probe(self) -> None:
+        """Check that records can be stored, and warn of the server's risks.
+
+        No thread remains that a fork of the process would interrupt.
+
+        Raises:
+            StoreUnavailable: They cannot be stored; the text gives the reason.
+        """
+        with self._check.after():
+            super().probe()
+
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         self._drop_idle_connections()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import printable
@@ -31,7 +32,7 @@ _EVICTION = (
 class ServerCheck:
     """Looks at a server once in each process, and logs a warning for each risk.
 
-    A thread of its own asks the server, so that no request waits for the answer.
+    A thread of its own asks the server, so that no request waits for the answer. Only a probe waits.
 
     Args:
         client: The client of the server, with its time limits.
@@ -43,13 +44,33 @@ class ServerCheck:
 
     def begin(self) -> None:
         """Start to look, unless this process did so before."""
-        pid, mine = os.getpid(), object()
-        if pid in self._begun or self._begun.setdefault(pid, mine) is not mine:  # setdefault is atomic
+        if not self._claim():
             return
         try:
             threading.Thread(target=self._look, name="pywry-auth-redis-check", daemon=True).start()
         except RuntimeError:  # the interpreter is ending, or there are too many threads
             _logger.debug("the Redis server was not checked")
+
+    @contextmanager
+    def after(self) -> Iterator[None]:
+        """Look after the ``with`` block, and in this thread.
+
+        If the block fails, a later operation starts to look.
+        """
+        first = self._claim()
+        try:
+            yield
+        except BaseException:
+            if first:
+                self._begun.pop(os.getpid(), None)
+            raise
+        if first:
+            self._look()
+
+    def _claim(self) -> bool:
+        """Return whether this call is the first one in this process."""
+        pid, mine = os.getpid(), object()
+        return pid not in self._begun and self._begun.setdefault(pid, mine) is mine  # setdefault is atomic
 
     def _look(self) -> None:
         try:

@@ -150,6 +150,20 @@ class SQLiteBackend(Backend):
         with self._file.transaction() as connection:
             return connection.execute(_PRUNE, {"kind": _bytes(kind), "end": self._clock() + within}).rowcount
 
+    def probe(self) -> None:
+        """Check that records can be stored.
+
+        A process of root may still become another user, as a server does after its start. Such a process
+        creates no file, and opens only a file of root, because the other user could not use files of root.
+
+        Raises:
+            StoreUnavailable: They cannot be stored; the text gives the reason.
+        """
+        if self._file.may_be_for_another_user():
+            self._file.check_place()
+        else:
+            super().probe()
+
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         self._file.close()

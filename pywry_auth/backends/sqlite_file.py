@@ -183,6 +183,23 @@ class SQLiteFile:
         finally:
             writing.release()
 
+    def may_be_for_another_user(self) -> bool:
+        """Return whether this process may become the user of the file only later."""
+        return self._place.may_be_for_another_user()
+
+    def check_place(self) -> None:
+        """Check that files can be created in the folder; create none that stays.
+
+        Raises:
+            StoreUnavailable: The folder cannot be used, or a file is not safe.
+        """
+        try:
+            self._place.check(starting=True)
+        except OSError as error:
+            raise self._unavailable(error) from error
+        if fault := place_fault(self._place.nearest()):
+            raise self._misplaced(fault)
+
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
         here = self._here()

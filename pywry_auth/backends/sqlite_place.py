@@ -77,6 +77,19 @@ class SQLitePlace:
         if CHECKED and (fault := self._fault(any_owner=starting and os.geteuid() == 0)):
             raise StoreUnavailable(f"The SQLite store is not safe: {fault}.")
 
+    def may_be_for_another_user(self) -> bool:
+        """Return whether root started this process, and the file is not one of root."""
+        if not CHECKED or os.geteuid() != 0:
+            return False
+        try:
+            return os.lstat(self._path).st_uid != 0
+        except OSError:
+            return True
+
+    def nearest(self) -> Path:
+        """Return the folder of the database, or the nearest path above it that exists."""
+        return next(path for path in self._path.parents if path.exists())
+
     def prepare(self, *, make_folder: bool) -> PreparedFiles:
         """Create the database if it is missing, and check it.
 

@@ -1,0 +1,78 @@
+"""A test of the stores when a site starts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+from pywry_auth.backends.base import Backend
+from pywry_auth.exceptions import StoreUnavailable
+
+_logger = logging.getLogger("pywry_auth.deploy")
+
+_tested: WeakValueDictionary[int, Backend] = WeakValueDictionary()
+"""The tested backends by their identity, because a backend of another package may have no hash."""
+
+
+class _Probe(threading.Thread):
+    """The test of one backend. It leaves no connection open, which a fork would share.
+
+    Args:
+        store: The name of the store.
+        backend: Its backend.
+    """
+
+    def __init__(self, store: str, backend: Backend) -> None:
+        super().__init__(name="pywry-auth-store-probe", daemon=True)
+        self._backend = backend
+        self.store = store
+        self.fault = ""
+
+    def run(self) -> None:
+        """Store, read and remove a record."""
+        try:
+            self._backend.probe()
+        except StoreUnavailable as error:
+            self.fault = str(error)
+        except Exception as error:  # noqa: BLE001  # of a backend of another package
+            self.fault = f"Its backend failed with {type(error).__name__}: see its documentation."
+        with suppress(Exception):
+            self._backend.close()
+
+
+def probe_stores(sessions: Backend, tokens: Backend, seconds: float = 2.0) -> None:
+    """Log one error for each store that cannot be used.
+
+    The site starts in any case, because a store may start later. Each backend is tested once in a process. A
+    backend in the memory of the process is not tested.
+
+    Args:
+        sessions: The backend of the sessions.
+        tokens: The backend of the tokens, often the same one.
+        seconds: The time by which the tests may delay the start, all together.
+    """
+    if sessions is tokens:
+        stores = [("session and token store", sessions)]
+    else:
+        stores = [("session store", sessions), ("token store", tokens)]
+    probes = [_Probe(store, backend) for store, backend in stores if _is_due(backend)]
+    ends = time.monotonic() + seconds
+    for probe in probes:
+        probe.start()
+    for probe in probes:
+        probe.join(max(0.0, ends - time.monotonic()))
+        fault = probe.fault
+        if probe.is_alive():
+            fault = f"It does not answer within {seconds:g} seconds: check its server and its settings."
+        if fault:
+            _logger.error("the %s cannot be used, and requests get 503 until it can: %s", probe.store, fault)
+
+
+def _is_due(backend: Backend) -> bool:
+    if not backend.shared or _tested.get(id(backend)) is backend:
+        return False
+    _tested[id(backend)] = backend
+    return True
