@@ -6,6 +6,7 @@ This module handles its connections, transactions and faults.
 from __future__ import annotations
 
 import os
+import shlex
 import sqlite3
 import threading
 import time
@@ -31,6 +32,7 @@ _CAUSES = {
     "SQLITE_NOTADB": "it is no SQLite database; move it away, and one will be created",
     "SQLITE_READONLY": "it cannot be written to",
 }
+_OF_ACCESS = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 _OF_THE_FILE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")  # another place would not help
 _NAME_ANOTHER = (
     "Set PYWRY_DEPLOY__SQLITE_PATH (in code, path=) to the whole path of a file on a local disk that this"
@@ -46,6 +48,7 @@ class _Link:
 
     connection: sqlite3.Connection
     files: OpenFiles
+    lasting: bool = True  # whether it can write; another one is opened as soon as the files are writable
     left: bool = False  # whether its files were replaced, and the rest of them was removed
 
 
@@ -118,8 +121,8 @@ class SQLiteFile:
     thread at a time and is kept for the next one.
 
     A file that other users can reach is refused: when this object is created, and each time that the file is
-    opened. A file that was replaced or removed is noticed when an idle connection is taken. The path is then
-    opened again.
+    opened. A file or a log that was replaced or removed is noticed when an idle connection is taken. The
+    path is then opened again. Files that cannot be written can still be read.
 
     Args:
         path: The absolute path of the file. If it is missing, it is created with mode 0600, and its folder
@@ -158,7 +161,7 @@ class SQLiteFile:
             except BaseException:
                 links.close(link)  # this undoes uncommitted changes
                 raise
-            links.give_back(link)
+            links.give_back(link) if link.lasting else links.close(link)
         except (sqlite3.Error, OSError) as error:
             raise self._unavailable(error) from error
 
@@ -216,7 +219,12 @@ class SQLiteFile:
         Connections to a file that was replaced are closed.
         """
         while link := links.take():
-            if self._place.is_current(link.files):
+            try:
+                current = self._place.is_current(link.files)
+            except OSError:
+                links.give_back(link)
+                raise
+            if current:
                 return link
             links.leave_replaced(self._place)
             links.close(link)
@@ -247,7 +255,7 @@ class SQLiteFile:
             if files is None:
                 self._place.discard(prepared)
                 connection.close()
-        return _Link(connection, files) if files else None
+        return _Link(connection, files, not self._place.unwritable()) if files else None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         # With a write-ahead log, this is safe against crashes and needs only an occasional fsync.
@@ -287,10 +295,19 @@ class SQLiteFile:
         name = getattr(error, "sqlite_errorname", "") or type(error).__name__
         if not name.startswith(_OF_THE_FILE) and (fault := place_fault(self._path.parent)):
             return self._misplaced(fault)  # SQLite reports a file system without locks as a busy database
+        if name.startswith(_OF_ACCESS) and (paths := self._place.unwritable()):
+            return self._closed(paths, name)
         cause = next((text for code, text in _CAUSES.items() if name.startswith(code)), "it cannot be used")
         if name.startswith(("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL")):
             return self._misplaced(f"{cause} ({name})")
         return StoreUnavailable(f"The SQLite store {self._path} failed: {cause} ({name}).")
+
+    def _closed(self, paths: list[Path], name: str) -> StoreUnavailable:
+        command = f"chmod 600 {' '.join(shlex.quote(str(path)) for path in paths)}"
+        return StoreUnavailable(
+            f"The SQLite store {self._path} failed: this user cannot write all of its files ({name}). Mount"
+            f" their file system for writing, or permit it: {command}."
+        )
 
     def _misplaced(self, cause: str) -> StoreUnavailable:
         return StoreUnavailable(f"The SQLite store {self._path} failed: {cause}. {_NAME_ANOTHER}.")

@@ -19,7 +19,8 @@ if sys.platform != "win32":
 
 _logger = logging.getLogger("pywry_auth.backends")
 
-_LOG = ("-wal", "-shm")  # SQLite keeps these as long as a connection is open
+_WAL = "-wal"
+_LOG = (_WAL, "-shm")  # SQLite keeps these as long as a connection is open
 _BESIDE = (*_LOG, "-journal")
 
 Identity = tuple[int, int]
@@ -111,7 +112,7 @@ class SQLitePlace:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         elif not folder.is_dir():
             raise StoreUnavailable(
-                f"The folder {folder} of the SQLite store was removed: restart the program."
+                f"The folder {folder} of the SQLite store was removed: put it back, or restart the program."
             )
         self.check()
         if _status(self._path) is None:
@@ -166,33 +167,47 @@ class SQLitePlace:
                 self._path.unlink()
 
     def is_current(self, files: OpenFiles) -> bool:
-        """Return whether the path still leads to the database of a connection.
+        """Return whether the path still leads to the database of a connection, and to its log.
 
         Args:
             files: The files of the connection.
+
+        Raises:
+            OSError: The folder cannot be read at present.
         """
-        return self._identity_of("") == files.main
+        log = files.beside.get(_WAL)
+        return self._is_main(files) and (log is None or self._identity_of(_WAL) == log)
 
     def leave(self, files: OpenFiles) -> None:
         """Remove what a replaced database left beside the new one.
 
         SQLite would take the log of the old database for that of the new one. The connection to the old
-        database must still be open, so that the identity of its files is certain.
+        database must still be open, so that the identity of its files is certain. If only the log was
+        removed, SQLite copies its records into the database when the last connection is closed.
 
         Args:
             files: The files of the connection.
         """
+        main = self._is_main(files)
         _logger.warning(
-            "the SQLite file %s was replaced or removed while it was in use, and is opened again: stop all"
+            "the %s %s was replaced or removed while it was in use, and is opened again: stop all"
             " processes before you replace it",
+            "log (-wal) of the SQLite file" if main else "SQLite file",
             self._path,
         )
-        if not CHECKED:
+        if main or not CHECKED:
             return  # Windows does not replace files that are open
         with suppress(OSError), _alone_in(self._path.parent):
             for end, identity in files.beside.items():
                 if self._identity_of(end) == identity:
                     self._named(end).unlink()
+
+    def unwritable(self) -> list[Path]:
+        """Return the files of the database that exist and that this user cannot write."""
+        return [path for path in self._files() if path.exists() and not os.access(path, os.W_OK)]
+
+    def _is_main(self, files: OpenFiles) -> bool:
+        return self._identity_of("") == files.main
 
     def _fault(self, *, any_owner: bool = False) -> str:
         found = [(path, status) for path in self._files() if (status := _status(path)) is not None]
@@ -217,7 +232,7 @@ class SQLitePlace:
     def _identity_of(self, end: str) -> Identity | None:
         try:
             return _identity(os.lstat(self._named(end)))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
 

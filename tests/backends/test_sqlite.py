@@ -22,7 +22,7 @@ from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 
 PREPARE = """
-import os, resource, sys
+import os, resource, sys, tempfile  # another user may be unable to read the standard library
 from pathlib import Path
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.backends.sqlite import SQLiteBackend
@@ -88,18 +88,41 @@ backend.close()
     assert in_subprocess(program, tmp_path / "new" / "state.db") == ["0o700"]
 
 
-def test_a_read_only_file_is_unavailable(open_folder: Path) -> None:
-    SQLiteBackend(open_folder / "state.db").put("k:1", b"v")
-    (open_folder / "state.db").chmod(0o444)
-    open_folder.chmod(0o555)
+def test_a_read_only_file_can_be_read_and_the_remedy_needs_no_restart(open_folder: Path) -> None:
+    """The error names the command for all files, also for those that SQLite created beside it. [S11]"""
     program = """
+folder = place.parent / "own"
+folder.mkdir(mode=0o700)
+if os.getuid() == 0:
+    os.chown(folder, 65534, 65534)
 become_another_user()
+place = folder / "state.db"
+first = SQLiteBackend(place)
+first.put("k:1", b"v")
+first.close()
+place.chmod(0o400)
+backend = SQLiteBackend(place)
+text = ""
+for _ in range(2):
+    try:
+        backend.put("k:2", b"w")
+    except StoreUnavailable as error:
+        text = str(error)
+    print(backend.get("k:1").decode())
+command = text.rstrip(".").rpartition(": ")[2]
+print(command.count("state.db"), os.system(command))
+print(backend.put("k:2", b"w"), backend.get("k:1").decode())
+folder.chmod(0)
 try:
-    SQLiteBackend(place).put("k:1", b"v")
+    backend.get("k:1")
 except StoreUnavailable as error:
-    print(str(error))
+    print("EACCES" in str(error))
+folder.chmod(0o700)
+print(backend.put("k:1", b"w"))
+backend.close()
 """
-    assert "state.db" in " ".join(in_subprocess(program, open_folder / "state.db"))
+    expected = ["v", "v", "3", "0", "True", "v", "True", "True"]
+    assert in_subprocess(program, open_folder / "state.db") == expected
 
 
 def test_a_folder_that_cannot_be_created_is_unavailable(tmp_path: Path) -> None:

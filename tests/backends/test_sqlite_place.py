@@ -361,6 +361,19 @@ def test_a_replaced_file_is_noticed(path: Path, beside: str, caplog: pytest.LogC
     assert SQLiteBackend(path).get("k:3") is None
 
 
+def test_a_removed_log_is_noticed_and_loses_no_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Later processes would write to a log of their own. [T47]"""
+    backend = SQLiteBackend(path)
+    backend.put("k:1", b"v")
+    path.with_name(path.name + "-wal").unlink()
+    assert backend.put("k:2", b"v")
+    assert "the log (-wal) of the SQLite file" in caplog.text
+    other = SQLiteBackend(path)
+    assert [other.get("k:1"), other.get("k:2")] == [b"v", b"v"]
+    other.close()
+    backend.close()
+
+
 @pytest.mark.parametrize("folder", [0o700, 0o1777])
 def test_the_log_of_a_file_in_use_is_not_taken_for_that_of_the_new_one(path: Path, folder: int) -> None:
     """All connections are in use at the moment of the replacement. [T47]"""
@@ -426,10 +439,15 @@ def test_a_removed_folder_is_not_created_again_by_a_running_program(path: Path) 
     folder = path.parent / "folder"
     backend = SQLiteBackend(folder / "state.db")
     backend.put("k:1", b"old")
-    shutil.rmtree(folder)
-    with pytest.raises(StoreUnavailable, match="was removed: restart"):
+    folder.rename(path.parent / "moved")
+    with pytest.raises(StoreUnavailable, match="was removed: put it back, or restart"):
         backend.get("k:1")
     assert not folder.exists()
+    (path.parent / "moved").rename(folder)
+    assert backend.get("k:1") == b"old"
+    shutil.rmtree(folder)
+    with pytest.raises(StoreUnavailable, match="was removed"):
+        backend.get("k:1")
     _stored(folder / "state.db")
 
 
