@@ -90,7 +90,7 @@ def redis_url(url: str) -> str:
     scheme = beginning[1].lower()
     url = f"{scheme}://{url[beginning.end() :]}"
     if "#" in url:
-        raise ValueError(f"a Redis URL has no #; {ENCODE}")
+        raise ValueError(f"a # in the URL is not encoded; {ENCODE}")
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -163,6 +163,25 @@ def test_a_sign_out_url_has_at_most_2000_characters(
     assert asked == {"client_id": "site", "post_logout_redirect_uri": f"{web.base_url}/"}
 
 
+@pytest.mark.parametrize("html", [False, True])
+@pytest.mark.parametrize("endpoint", [60, 1900, 3000])
+def test_a_long_sign_out_endpoint_keeps_its_query_and_the_client(
+    make_web: Callable[..., Web], idp: IdentityProvider, html: bool, endpoint: int
+) -> None:
+    """Only the ID token is left out, in JSON and in a redirect. [S8]"""
+    own = "https://id.example.com/out?" + "keep=" + "k" * endpoint
+    provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=idp.issuer, end_session_url=own)
+    web = make_web(provider=provider)
+    browser = web.browser()
+    browser.sign_in()
+    out = browser.post("/auth/logout", html=html)
+    url = out.location if html else out.json["logout_url"]
+    asked = dict(parse_qsl(urlsplit(url).query))
+    assert ("id_token_hint" in asked) is (endpoint == 60)
+    assert asked["keep"] == "k" * endpoint
+    assert (asked["client_id"], asked["post_logout_redirect_uri"]) == ("site", f"{web.base_url}/")
+
+
 def test_a_form_is_redirected_to_the_providers_sign_out(web: Web, alice: Browser) -> None:
     response = alice.post("/auth/logout", html=True, Origin=SITE)
     assert response.status_code == 303
