@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+SESSION_SECONDS = 86400.0
+"""The default lifetime of a session, in seconds."""
+
 Claims = Mapping[str, Any]
 """Members of a validated JSON object from a provider: the claims of an ID token, or a profile."""
 
@@ -150,12 +153,15 @@ class AuthFlowResult:
 class UserSession:
     """One user who is signed in to a web application.
 
+    A test of an application makes one from its ID, the user's ID and the roles.
+
     Args:
         session_id: The SHA-256 digest of the token in the user's cookie; it may be shown and logged.
         user_id: The user's ID.
         roles: The user's roles, which determine the permissions.
-        created_at: Unix time in seconds.
-        expires_at: Unix time in seconds at which the session expires.
+        created_at: Unix time in seconds; by default the present.
+        expires_at: Unix time in seconds at which the session expires; by default in 86,400 seconds, like
+            ``PYWRY_DEPLOY__SESSION_TTL``.
         metadata: JSON values. ``user_info`` is the provider's profile. ``permissions`` maps ``type:id`` to
             the permissions on that one resource.
         grant: The grant of the sign-in; None for a session that the application created.
@@ -167,8 +173,8 @@ class UserSession:
     session_id: str
     user_id: str
     roles: list[str]
-    created_at: float
-    expires_at: float
+    created_at: float = field(default_factory=time.time)
+    expires_at: float = field(default_factory=lambda: time.time() + SESSION_SECONDS)
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
     grant: Grant | None = None
     browser: str = ""

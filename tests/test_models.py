@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import time_machine
 
+from pywry_auth.config import DeploySettings
 from pywry_auth.models import (
     AuthFlowResult,
     AuthFlowState,
@@ -50,6 +51,15 @@ def test_a_value_cannot_be_changed(value: Any) -> None:
     with pytest.raises(FrozenInstanceError):
         setattr(value, name, "other")
     assert replace(value) == value
+
+
+def test_a_session_of_a_test_needs_no_times() -> None:
+    """It lasts as long as a session of the default settings."""
+    with time_machine.travel(NOW, tick=False):
+        session = UserSession(session_id="id", user_id="alice", roles=["viewer"])
+    lifetime = DeploySettings.model_fields["session_ttl"].default
+    assert (session.created_at, session.expires_at) == (NOW, NOW + lifetime)
+    assert (session.metadata, session.grant, session.browser) == ({}, None, "")
 
 
 def test_a_token_set_needs_only_an_access_token() -> None:
