@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import NoMatchFound
-from werkzeug.exceptions import HTTPException, NotFound
+from starlette.routing import BaseRoute, Mount, NoMatchFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 
 from pywry_auth.asgi.bridge import THREADS, Bridge, BridgedResponse
@@ -19,11 +20,12 @@ from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES, Problem, Route
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
     from werkzeug.wrappers import Request as WSGIRequest
     from werkzeug.wrappers import Response as WSGIResponse
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
-    from pywry_auth.deploy.site import Mount
+    from pywry_auth.deploy.site import Mount as SiteMount
 
 _PREFIX = "/auth"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
@@ -52,12 +54,30 @@ class AuthRouter(APIRouter):
             for route in ROUTES
         ]
         self._paths = Map(rules, merge_slashes=False).bind("")
+        self._below: dict[object, str] = {}  # each endpoint's path below the prefix
         for route in ROUTES:
             self._add(route)
         # The same code serves every other request below the prefix: 404, 405 and HEAD.
         self.add_api_route(
             "/{rest:path}", self._endpoint("/{rest}"), methods=_METHODS, include_in_schema=False
         )
+
+    def serves(self, scope: Scope) -> bool:
+        """Return whether one of the routes serves a request, with any method.
+
+        The router also responds to other paths below its prefix, which are no routes.
+
+        Args:
+            scope: The request in its path operation, or a websocket.
+        """
+        path = self._below.get(scope.get("endpoint"))
+        if path is None:
+            return False
+        try:
+            self._match(path.format(**scope["path_params"]), scope["method"])
+        except HTTPException as fault:
+            return isinstance(fault, MethodNotAllowed)
+        return True
 
     def prefix_in(self, app: object) -> str:
         """Return the path of the routes in an application.
@@ -68,12 +88,11 @@ class AuthRouter(APIRouter):
         Returns:
             The path; ``/auth`` if the application does not include the routes.
         """
-        if not isinstance(app, Starlette):
-            return _PREFIX
-        try:
-            return app.url_path_for(f"pywry_auth_{ROUTES[0].name}").removesuffix(ROUTES[0].path)
-        except NoMatchFound:
-            return _PREFIX
+        if isinstance(app, Starlette):
+            for name in _names(app.routes, f"pywry_auth_{ROUTES[0].name}"):
+                with suppress(NoMatchFound):
+                    return app.url_path_for(name).removesuffix(ROUTES[0].path)
+        return _PREFIX
 
     def _add(self, route: Route) -> None:
         path = self.auth_routes.path_of(route, "{name}")
@@ -99,13 +118,28 @@ class AuthRouter(APIRouter):
         async def endpoint(request: Request) -> Response:
             return BridgedResponse(self.bridge, path.format(**request.path_params))
 
+        self._below[endpoint] = path
         return endpoint
 
-    def _serve(self, path: str, request: WSGIRequest, mount: Mount) -> WSGIResponse:
+    def _match(self, path: str, method: str) -> tuple[str, Mapping[str, str]]:
+        """Return a route's name and parameters; otherwise raise the error 404 or 405."""
+        if path.startswith("//"):  # otherwise the map drops a slash and finds a route
+            raise NotFound
+        name, parameters = self._paths.match(path, method)
+        return name, parameters
+
+    def _serve(self, path: str, request: WSGIRequest, mount: SiteMount) -> WSGIResponse:
         try:
-            if path.startswith("//"):  # otherwise the map drops a slash and finds a route
-                raise NotFound
-            name, parameters = self._paths.match(path, request.method)
+            name, parameters = self._match(path, request.method)
         except HTTPException as fault:
             return self.auth_routes.handle_fault(fault, request, mount)
         return self.auth_routes.handle(name, request, mount, **parameters)
+
+
+def _names(routes: Sequence[BaseRoute], name: str) -> Iterator[str]:
+    """Yield the names that a route has, depending on the mounted application that includes it."""
+    yield name
+    for route in routes:
+        if isinstance(route, Mount):
+            for inner in _names(route.routes or (), name):
+                yield f"{route.name}:{inner}" if route.name else inner

@@ -79,7 +79,7 @@ class Visit:
 
 
 class Refused(HTTPException):
-    """A guard refused a request.
+    """A guard responds in place of a path operation.
 
     Args:
         reason: A sentence for the application's own error page.
@@ -118,6 +118,43 @@ def visit_of(connection: HTTPConnection) -> Visit:
     return cast(Visit, visit)
 
 
+def is_own_route(connection: HTTPConnection) -> bool:
+    """Return whether one of the library's routes serves a request.
+
+    Args:
+        connection: The request or websocket, in a dependency of its path operation.
+    """
+    return visit_of(connection).router.serves(connection.scope)
+
+
+def is_open(connection: HTTPConnection) -> bool:
+    """Return whether guards leave a path operation to visitors.
+
+    These are the library's own routes, and operations that only serve OPTIONS, for preflights.
+
+    Args:
+        connection: The request or websocket, in a dependency of its path operation.
+
+    Raises:
+        Refused: The request is a preflight for an operation that serves other methods too. The response
+            names them; the operation does not run.
+    """
+    if is_own_route(connection):
+        return True
+    if connection.scope["type"] == "websocket" or not _is_preflight(connection):
+        return False
+    methods: set[str] = getattr(connection.scope.get("route"), "methods", None) or set()
+    if methods - {"OPTIONS"}:
+        raise Refused("This is a preflight.", Response(None, 204, {"Allow": ", ".join(sorted(methods))}))
+    return bool(methods)
+
+
+def _is_preflight(connection: HTTPConnection) -> bool:
+    """Return whether a browser asks before another request (Fetch §3.3.2); it sends no credentials."""
+    names = ("Origin", "Access-Control-Request-Method")
+    return connection.scope["method"] == "OPTIONS" and all(name in connection.headers for name in names)
+
+
 async def refuse(connection: HTTPConnection, reason: str, make: Callable[[Site], WSGIResponse]) -> NoReturn:
     """Refuse a request or a websocket.
 
@@ -152,7 +189,7 @@ async def _answer(request: Request, error: Refused) -> Response:
 
     A redirect to the login is no error page.
     """
-    handler = _own_handler(request.scope) if error.status_code >= 400 else None
+    handler = _own_handler(request.scope, error.status_code) if error.status_code >= 400 else None
     if handler is None:
         return error.response
     answer = await run_in_threadpool(handler, request, error)
@@ -161,13 +198,14 @@ async def _answer(request: Request, error: Refused) -> Response:
 
 
 async def _answer_outage(request: Request, error: StoreUnavailable) -> Response:
-    return await visit_of(request).respond(partial(store_down, error=error))
+    response = await visit_of(request).respond(partial(store_down, error=error))
+    return await _answer(request, Refused("Sessions cannot be looked up at the moment.", response))
 
 
-def _own_handler(scope: Scope) -> Callable[..., object] | None:
-    """Return the application's handler of HTTP errors, or None for the default one."""
-    handlers = scope[_HANDLERS][0]
-    handler = handlers.get(HTTPException) or handlers.get(StarletteHTTPException)
+def _own_handler(scope: Scope, status: int) -> Callable[..., object] | None:
+    """Return the application's handler of a status or of HTTP errors, or None for the default one."""
+    handlers, of_status = scope[_HANDLERS]
+    handler = of_status.get(status) or handlers.get(HTTPException) or handlers.get(StarletteHTTPException)
     default = getattr(handler, "__func__", handler) in (
         http_exception_handler,
         ExceptionMiddleware.http_exception,
