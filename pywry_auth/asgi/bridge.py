@@ -27,6 +27,12 @@ THREADS = 40
 A login occupies its thread while it waits for the provider.
 """
 
+ROOT = "pywry_auth.root"
+"""Key in a scope for the root path of the application with the middleware, if there is one.
+
+That application is the site, also for routes in an application that it mounts.
+"""
+
 _PATH = "pywry_auth.path"  # in a scope: the request's path below the prefix of the routes
 _HTTP = {"ws": "http", "wss": "https"}
 
@@ -55,7 +61,8 @@ class Bridge:
             receive: Its messages.
             send: Takes the messages of the response.
         """
-        sent = {**_wsgi_scope(scope), _PATH: path}
+        site = {**scope, "root_path": scope.get(ROOT, scope.get("root_path", ""))}
+        sent = {**_wsgi_scope(site), _PATH: path}
         await self._middleware(cast("Any", sent), cast("Any", receive), cast("Any", send))
 
     def request_of(self, scope: Scope, receive: Receive) -> Request:

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.websockets import WebSocketClose
 
+from pywry_auth.asgi.bridge import ROOT
 from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
 from pywry_auth.deploy.answers import refusal_for, store_down
 from pywry_auth.deploy.csrf import require_own_request
@@ -62,7 +63,7 @@ class AuthMiddleware:
             await send(message)
 
         visit = Visit(self._router, {"app": self._app, **scope}, receive)
-        scope[VISIT] = visit
+        scope.update({VISIT: visit, ROOT: scope.get("root_path", "")})
         try:
             session = await self._find(visit)
         except AuthenticationError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import quote_plus
 
 import pytest
 import requests
@@ -25,9 +26,9 @@ from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import UserSession
 from pywry_auth.state.sessions import issue_session_token
-from tests.deploy.hosts import served_by_wsgi
+from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.test_signals import Received
-from tests.deploy.web import SITE, Browser, WatchedBackend, Web
+from tests.deploy.web import SITE, Browser, WatchedBackend, Web, parameter
 from tests.peers.asgi_server import served
 
 ALICE = UserSession("a session", "alice", ["editor"])
@@ -341,6 +342,26 @@ def test_middleware_functions_can_surround_everything(web: Web) -> None:
         large = iter([b"x" * 50_000] * 20)  # without a length, and larger than the server's buffer
         answer = requests.post(f"http://{address}/auth/logout", large, headers=token, timeout=20)
         assert answer.json()["logged_out"]
+
+
+@pytest.mark.parametrize("root", ["", "/app"])
+def test_the_public_url_is_that_of_the_application_with_the_middleware(
+    make_web: Callable[..., Web], root: str
+) -> None:
+    """The routes stand below it, also in a mounted application. [P7]"""
+    web = make_web(
+        settings={"public_base_url": f"https://app.example.com{root}"}, host=Host("fastapi", path=root)
+    )
+    auth, app, part = router_of(web), FastAPI(), FastAPI()
+    part.include_router(auth)
+    app.mount("/account", part, name="account")
+    app.get("/page", dependencies=[Depends(current_session)])(lambda: "done")
+    app.add_middleware(AuthMiddleware, router=auth)
+    browser = browser_of(web, app)
+    login = f"https://app.example.com{root}/account/auth/login?next={quote_plus(f'{root}/page')}"
+    assert browser.get("/page", html=True).location == login
+    location = browser.get("/account/auth/login", html=True).location
+    assert parameter(location, "redirect_uri") == f"https://app.example.com{root}/account/auth/callback"
 
 
 def test_the_sender_of_a_signal_is_the_application_with_the_router(web: Web) -> None:
