@@ -6,13 +6,14 @@ helper thread therefore makes the look-up, and the caller waits for it only as l
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from pywry_auth.per_process import PerProcess
 
 _T = TypeVar("_T")
 
@@ -113,9 +114,7 @@ class _Lookups:
         return late and late[1]
 
 
-_by_process: dict[
-    int, _Lookups
-] = {}  # a fork starts with look-ups of its own: the threads stay in the parent
+_lookups = PerProcess(_Lookups)
 
 
 def in_helper(key: Hashable, work: Callable[[], _T], seconds: float | None) -> _T:
@@ -132,9 +131,7 @@ def in_helper(key: Hashable, work: Callable[[], _T], seconds: float | None) -> _
         LookupTimedOut: The result was not there in time. If it arrives later, calls in the next 10 s get it.
         OSError: No thread could be started, or the work failed.
     """
-    process = os.getpid()
-    lookups = _by_process.get(process) or _by_process.setdefault(process, _Lookups())
-    return lookups.result(key, work, seconds)
+    return _lookups().result(key, work, seconds)
 
 
 def addresses_of(host: str, port: int, family: int, seconds: float | None) -> list[str]:

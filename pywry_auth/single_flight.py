@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import Generic, TypeVar
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, own_copy
+from pywry_auth.per_process import PerProcess
 
 _T = TypeVar("_T")
 _RETRY_SECONDS = 5.0
@@ -21,9 +21,17 @@ _RETRY_SECONDS = 5.0
 class _Run(Generic[_T]):
     """One run: the thread that does the work, and its outcome."""
 
-    leader: int = field(default_factory=threading.get_ident)
-    process: int = field(default_factory=os.getpid)
+    # gevent replaces the function, so it is looked up at the call.
+    leader: int = field(default_factory=lambda: threading.get_ident())
     outcome: Future[_T] = field(default_factory=Future)
+
+
+class _Runs(Generic[_T]):
+    """The current runs of one process, by key, and the lock that guards them."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.by_key: dict[Hashable, _Run[_T]] = {}
 
 
 class SingleFlight(Generic[_T]):
@@ -42,8 +50,7 @@ class SingleFlight(Generic[_T]):
 
     def __init__(self, interrupted: type[AuthenticationError]) -> None:
         self._interrupted = interrupted
-        self._lock = threading.Lock()
-        self._runs: dict[Hashable, _Run[_T]] = {}
+        self._here = PerProcess[_Runs[_T]](_Runs)
 
     def run(
         self,
@@ -70,10 +77,10 @@ class SingleFlight(Generic[_T]):
                 another caller took too long (``temporarily_unavailable``), as an error of the class
                 ``interrupted``.
         """
-        mine = _Run[_T]()
+        mine, runs = _Run[_T](), self._here()
         try:
-            with self._lock:
-                run, ready = self._claim(key, mine, at_hand)
+            with runs.lock:
+                run, ready = self._claim(runs, key, mine, at_hand)
             if ready is not None:
                 return ready
             if run is mine:
@@ -84,21 +91,20 @@ class SingleFlight(Generic[_T]):
             self._fail(mine, error)
             raise
         finally:
-            self._land(key, mine)
+            self._land(runs, key, mine)
         with room(wait) as seconds:
             return self._outcome_of(run, seconds)
 
     def _claim(
-        self, key: Hashable, mine: _Run[_T], at_hand: Callable[[], _T | None]
+        self, runs: _Runs[_T], key: Hashable, mine: _Run[_T], at_hand: Callable[[], _T | None]
     ) -> tuple[_Run[_T], _T | None]:
         """Return the current run, and the result at hand if there is no run."""
-        running = self._runs.get(key)
+        running = runs.by_key.get(key)
         # A run that has an outcome is over, also if an interrupt has kept its entry in the dictionary.
-        # After a fork, the thread that did the work does not exist in the child.
-        if running is None or running.outcome.done() or running.process != mine.process:
+        if running is None or running.outcome.done():
             ready = at_hand()
             if ready is None:
-                self._runs[key] = mine
+                runs.by_key[key] = mine
             return mine, ready
         if running.leader == mine.leader:
             raise AuthenticationError(
@@ -114,11 +120,11 @@ class SingleFlight(Generic[_T]):
         )
         mine.outcome.set_exception(error if isinstance(error, Exception) else interrupted)
 
-    def _land(self, key: Hashable, mine: _Run[_T]) -> None:
-        with self._lock:
-            if self._runs.get(key) is mine:
+    def _land(self, runs: _Runs[_T], key: Hashable, mine: _Run[_T]) -> None:
+        with runs.lock:
+            if runs.by_key.get(key) is mine:
                 self._fail(mine, KeyboardInterrupt())  # if an interrupt cut the first attempt short
-                del self._runs[key]
+                del runs.by_key[key]
 
     def _outcome_of(self, run: _Run[_T], seconds: float | None) -> _T:
         try:

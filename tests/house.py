@@ -24,6 +24,7 @@ _BASE = frozenset(
             "name_lookup",
             "loopback",
             "redis_url",
+            "per_process",
         ),
     }
 )
@@ -63,7 +64,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
             *("setting_types", "setting_files"),
         }
     ),
-    "single_flight": frozenset({"error_codes", "exceptions"}),
+    "per_process": frozenset(),
+    "single_flight": frozenset({"error_codes", "exceptions", "per_process"}),
     "digests": frozenset(),
     "loopback": frozenset(),
     "private_files": frozenset({"plain_text"}),
@@ -71,7 +73,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "plain_text": frozenset({"error_codes", "exceptions"}),
     "secret_strength": frozenset(),
     "strict_json": frozenset(),
-    "name_lookup": frozenset(),
+    "name_lookup": frozenset({"per_process"}),
     "protocol": _BASE,
     "backends": _BASE,
     "pages": _BASE,

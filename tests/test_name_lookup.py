@@ -17,6 +17,7 @@ import pytest
 
 from pywry_auth import name_lookup
 from pywry_auth.name_lookup import LookupTimedOut, addresses_of, in_helper, literal_address
+from pywry_auth.per_process import PerProcess
 from tests.waiting import count_waiters, eventually
 
 PACKAGE = Path(name_lookup.__file__).parent
@@ -39,7 +40,7 @@ class Resolver:
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resolver]:
     silent = Resolver()
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    monkeypatch.setattr(name_lookup, "_by_process", {})
+    monkeypatch.setattr(name_lookup, "_lookups", PerProcess(name_lookup._Lookups))
     yield silent
     if not silent.outcome.done():
         silent.outcome.set_result(FOUND)
@@ -154,6 +155,7 @@ def test_a_system_without_threads_is_an_error(resolver: Resolver, monkeypatch: p
 
 FORKS = """
 import os, threading
+from pywry_auth.per_process import PerProcess
 from pywry_auth.name_lookup import LookupTimedOut, in_helper
 
 over = threading.Event()
@@ -179,6 +181,7 @@ def test_a_silent_resolver_does_not_delay_the_end_of_a_process() -> None:
     """A process ends while the resolver is still silent. [T57]"""
     script = """
 import time
+from pywry_auth.per_process import PerProcess
 from pywry_auth.name_lookup import LookupTimedOut, in_helper
 try:
     in_helper("name", lambda: time.sleep(300), 0.01)

@@ -13,6 +13,7 @@ from itertools import islice
 
 from pywry_auth.backends.base import Backend, Terms, bounded
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.per_process import PerProcess
 
 _LOOKED_AT_PER_WRITE = 3
 """Records that each write checks for expiry. With only one, expired records would accumulate."""
@@ -39,7 +40,7 @@ class MemoryBackend(Backend):
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._changed = threading.Condition()
+        self._changed = PerProcess(threading.Condition)
         self._records: OrderedDict[str, _Record] = OrderedDict()
         self._groups: dict[str, dict[str, None]] = {}
 
@@ -49,13 +50,13 @@ class MemoryBackend(Backend):
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
-        with self._changed:
+        with self._changed():
             return self._value(key)
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
         lifetime = math.inf if terms.ttl is None else bounded(terms.ttl)
-        with self._changed:
+        with self._changed():
             if not terms.allow(lambda: self._value(key)):
                 return False
             self._remove(key)
@@ -67,7 +68,7 @@ class MemoryBackend(Backend):
 
     def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
         """Replace a value, as :meth:`Backend.rewrite` describes."""
-        with self._changed:
+        with self._changed():
             record = self._live(key)
             if record is None or not hmac.compare_digest(record.value, expected):
                 return False
@@ -76,23 +77,23 @@ class MemoryBackend(Backend):
 
     def pop(self, key: str, expected: bytes | None = None, *, group: str | None = None) -> bytes | None:
         """Remove and return a value, as :meth:`Backend.pop` describes."""
-        with self._changed:
+        with self._changed():
             record = self._live(key)
             if record is None or (expected is not None and not hmac.compare_digest(record.value, expected)):
                 return None
             self._remove(key)
-            self._changed.notify_all()  # a caller that waits for a lock then tries again at once
+            self._changed().notify_all()  # a caller that waits for a lock then tries again at once
             return record.value
 
     def members(self, group: str) -> list[str]:
         """Return the live keys of a group."""
-        with self._changed:
+        with self._changed():
             return [key for key in self._groups.get(group, ()) if self._live(key)]
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""
         lifetime = bounded(window)
-        with self._changed:
+        with self._changed():
             record = self._live(key)
             number = int(record.value) + 1 if record else 1
             expires = record.expires if record else self._clock() + lifetime
@@ -103,7 +104,7 @@ class MemoryBackend(Backend):
 
     def prune(self, kind: str, within: float = 0.0) -> int:
         """Remove expired records, as :meth:`Backend.prune` describes."""
-        with self._changed:
+        with self._changed():
             end = self._clock() + within
             ended = [key for key, record in self._records.items() if record.expires <= end]
             ended = [key for key in ended if key.startswith(kind)]
@@ -151,8 +152,8 @@ class MemoryBackend(Backend):
                 self._remove(key)
 
     def _pause(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait(seconds)
+        with self._changed():
+            self._changed().wait(seconds)
 
 
 def open_backend(options: StorageOptions) -> MemoryBackend:

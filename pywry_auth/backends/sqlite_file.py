@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pywry_auth.backends.sqlite_place import OpenFiles, PreparedFiles, SQLitePlace
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.per_process import PerProcess
 from pywry_auth.private_files import cause_of, place_fault
 
 _CAUSES = {
@@ -104,12 +105,10 @@ class _Process:
     The idle connections are closed when the file is no longer used or the interpreter exits.
     """
 
-    def __init__(self, parent: _Process | None = None) -> None:
+    def __init__(self) -> None:
         self.pid = os.getpid()
         self.links = _Links()
         self.writing = threading.Lock()
-        # SQLite forbids a forked process to use or close its parent's connections: keep them untouched.
-        self.parent = parent
         # From Python 3.13 on, a connection that is collected before it is closed raises a ResourceWarning.
         weakref.finalize(self, self.links.close_idle, self.pid)
 
@@ -140,7 +139,8 @@ class SQLiteFile:
         self._schema = schema
         self._version = version
         self._patience = patience
-        self._process = _Process()
+        # SQLite forbids a forked process to use or close its parent's connections: they stay untouched.
+        self._here = PerProcess(_Process)
         self._place = SQLitePlace(path)
         self._opened = False
         with suppress(OSError):  # reported by the first use
@@ -207,11 +207,6 @@ class SQLiteFile:
         """Close the idle connections; a later call opens new ones."""
         here = self._here()
         here.links.close_idle(here.pid)
-
-    def _here(self) -> _Process:
-        if self._process.pid != os.getpid():
-            self._process = _Process(self._process)
-        return self._process
 
     def _take(self, links: _Links) -> _Link | None:
         """Return an idle connection to the file at the path.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from weakref import WeakMethod
 
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.per_process import PerProcess
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -18,12 +18,21 @@ _SHORTEST_PAUSE = 1.0  # seconds
 _LONGEST_PAUSE = 10.0  # seconds
 
 
+class _Thread:
+    """The thread of one process; the lock guards the other attributes."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.again = False
+        self.running = False
+        self.looked_at = 0.0
+
+
 class Retries:
     """A daemon thread that exists only while there is work.
 
-    Each process has a thread of its own, made after a fork. The lock guards the thread and the time of the
-    last look; it is not held during the work. The thread ends when the object of ``work`` is
-    garbage-collected.
+    Each process has a thread of its own. No lock is held during the work. The thread ends when the object of
+    ``work`` is garbage-collected.
 
     Args:
         work: A method that does the work that is due. It returns the Unix time in seconds at which it must be
@@ -32,46 +41,36 @@ class Retries:
 
     def __init__(self, work: Callable[[], float | None]) -> None:
         self._work = WeakMethod(work)
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._again = False
-        self._running = False
-        self._looked_at = 0.0
+        self._here = PerProcess(_Thread)
 
     def look(self) -> None:
         """Look for work that another process left, at most once a minute."""
-        with self._here():
-            now = time.monotonic()
-            due = not self._looked_at or now - self._looked_at >= _LOOK_SECONDS
+        thread, now = self._here(), time.monotonic()
+        with thread.lock:
+            due = not thread.looked_at or now - thread.looked_at >= _LOOK_SECONDS
             if due:
-                self._looked_at = now
+                thread.looked_at = now
         if due:
             self.wake()
 
     def wake(self) -> None:
         """Do the work that is due soon, in the background."""
-        with self._here():
-            self._again = True
-            if self._running:
+        thread = self._here()
+        with thread.lock:
+            thread.again = True
+            if thread.running:
                 return
-            self._running = True
-        threading.Thread(target=self._run, name="pywry-auth-retries", daemon=True).start()
+            thread.running = True
+        threading.Thread(target=self._run, args=(thread,), name="pywry-auth-retries", daemon=True).start()
 
-    def _here(self) -> threading.Lock:
-        """Return the lock of this process; a fork copies neither its state nor the thread."""
-        if self._pid != os.getpid():
-            self._lock, self._pid = threading.Lock(), os.getpid()
-            self._again, self._running, self._looked_at = False, False, 0.0
-        return self._lock
-
-    def _run(self) -> None:
+    def _run(self, thread: _Thread) -> None:
         while True:
-            with self._lock:
-                self._again = False
+            with thread.lock:
+                thread.again = False
             due_at = self._attempt()
-            with self._lock:
-                if due_at is None and not self._again:
-                    self._running = False
+            with thread.lock:
+                if due_at is None and not thread.again:
+                    thread.running = False
                     return
             if due_at is not None:
                 # A pause in any case, so that much new work does not cause many attempts.

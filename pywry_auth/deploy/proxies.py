@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
+
+from pywry_auth.per_process import OncePerProcess
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -189,17 +190,13 @@ class UntrustedProxies:
 
 
 class _Once:
-    """Logs each warning once."""
+    """Logs each warning once in each process."""
 
     def __init__(self) -> None:
-        self._logged: set[str] = set()
-        self._lock = threading.Lock()  # guards _logged
+        self._logged = OncePerProcess()
 
     def __call__(self, text: str, *arguments: str) -> None:
-        with self._lock:
-            known = text % arguments in self._logged
-            self._logged.add(text % arguments)
-        if not known:
+        if self._logged.is_first(text % arguments):
             _logger.warning(text, *arguments)
 
 

@@ -11,10 +11,10 @@ import http.client
 import io
 import math
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -115,13 +115,8 @@ class RefusedAddress(Exception):
         self.network = network
 
 
-class _Rule(threading.local):
-    """The networks that the connections of the current thread may reach."""
-
-    networks = EVERYWHERE.networks
-
-
-_rule = _Rule()
+# Each thread has a context of its own; so has each greenlet, also if gevent replaced the threads later.
+_reachable: ContextVar[frozenset[Network]] = ContextVar("reachable", default=EVERYWHERE.networks)
 
 
 @contextmanager
@@ -133,11 +128,11 @@ def only_to(networks: frozenset[Network]) -> Iterator[None]:
     Args:
         networks: The kinds of addresses to which the connections may be made.
     """
-    before, _rule.networks = _rule.networks, networks
+    before = _reachable.set(networks)
     try:
         yield
     finally:
-        _rule.networks = before
+        _reachable.reset(before)
 
 
 class _Deadline:
@@ -160,7 +155,7 @@ class _Connecting(_Deadline, HTTPConnection):  # type: ignore[misc]  # the class
         Another call may have opened it, under another rule. A router or a VPN may have forgotten an idle
         connection without telling either end, and a call on it would then wait for its whole time limit.
         """
-        permitted = not self.peer or network_of(self.peer) in _rule.networks
+        permitted = not self.peer or network_of(self.peer) in _reachable.get()
         recent = seconds_since_boot() - self._used_at < IDLE_SECONDS
         return permitted and recent and super().is_connected
 
@@ -222,7 +217,7 @@ class _Connecting(_Deadline, HTTPConnection):  # type: ignore[misc]  # the class
 
     def _permitted(self, addresses: Sequence[str]) -> Sequence[str]:
         # This looks at the addresses that are connected to: a second look-up could return others.
-        permitted = [address for address in addresses if network_of(address) in _rule.networks]
+        permitted = [address for address in addresses if network_of(address) in _reachable.get()]
         if not permitted:
             raise RefusedAddress(self.host, network_of(addresses[0]))
         return permitted

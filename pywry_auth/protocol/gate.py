@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pywry_auth.per_process import PerProcess
 from pywry_auth.protocol.slots import Limits, Slots
 
 SLOT_SECONDS = 2.0
@@ -38,13 +38,12 @@ class CallGate:
     def __init__(self, name: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
         self._clock = clock
-        self._limits: Limits | None = None
-        self._by_process: dict[int, Slots] = {}
+        self._here: PerProcess[Slots] | None = None
 
     @property
     def limited(self) -> bool:
         """Whether the gate has limits."""
-        return self._limits is not None
+        return self._here is not None
 
     def limit(self, at_once: Callable[[], int], threads: Callable[[], int]) -> None:
         """Set the limits.
@@ -53,8 +52,8 @@ class CallGate:
             at_once: Returns how many threads may call the provider at the same time.
             threads: Returns how many threads serve requests in this process.
         """
-        self._limits = Limits(at_once, threads)
-        self._by_process = {}
+        limits = Limits(at_once, threads)
+        self._here = PerProcess(lambda: Slots(limits, self._clock))
 
     @contextmanager
     def slot(self, wait: float = SLOT_SECONDS) -> Iterator[None]:
@@ -119,8 +118,4 @@ class CallGate:
             _logger.warning("%s: repeated time-outs: no calls for %g s", self._name, pause)
 
     def _slots(self) -> Slots | None:
-        if self._limits is None:
-            return None
-        process = os.getpid()
-        found = self._by_process.get(process)
-        return found or self._by_process.setdefault(process, Slots(self._limits, self._clock))
+        return None if self._here is None else self._here()

@@ -7,9 +7,8 @@ most 1 MiB.
 
 from __future__ import annotations
 
-import os
 import random
-import threading
+import ssl
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,12 @@ from requests.utils import get_environ_proxies, select_proxy
 from requests_oauthlib import OAuth2Session
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.util import ssl_
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.name_lookup import in_helper
+from pywry_auth.per_process import PerProcess
 from pywry_auth.protocol.connection_failures import place_of, proxy_of, trusted, unreachable
 from pywry_auth.protocol.content_coding import decoded
 from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
@@ -152,26 +153,8 @@ def _keep_deadlines(manager: PoolManager) -> PoolManager:
     return manager
 
 
-class _Transport:
-    """The process's pooled adapter.
-
-    The lock guards its creation, which happens once per process and again after a fork: two processes that
-    share an open connection would read each other's answers.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._owner = 0
-        self._adapter: _PooledAdapter | None = None
-
-    def adapter(self) -> _PooledAdapter:
-        with self._lock:
-            if self._adapter is None or self._owner != os.getpid():
-                self._adapter, self._owner = _PooledAdapter(pool_maxsize=32), os.getpid()
-            return self._adapter
-
-
-_transport = _Transport()
+# Two processes that share an open connection would read each other's answers.
+_pool = PerProcess(lambda: _PooledAdapter(pool_maxsize=32))
 
 
 def close_idle_connections() -> None:
@@ -179,7 +162,22 @@ def close_idle_connections() -> None:
 
     The next call opens a new one.
     """
-    _transport.adapter().close()
+    _pool().close()
+
+
+def _require_one_tls() -> None:
+    """Refuse a process in which gevent replaced TLS after urllib3 was loaded.
+
+    urllib3 then keeps the original class, whose methods call themselves endlessly.
+    """
+    if ssl.SSLContext.__module__ == "gevent.ssl" and ssl_.SSLContext.__module__ == "ssl":
+        raise AuthenticationError(
+            "gevent replaced parts of Python after the HTTP library was loaded, so that no provider can be "
+            "called over https: let each worker load the application (gunicorn: preload_app = False; uWSGI: "
+            "lazy-apps = true), or call gevent.monkey.patch_all() at the top of gunicorn.conf.py (uWSGI: "
+            "gevent-early-monkey-patch = true).",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
 
 
 class ProviderSession(OAuth2Session):
@@ -205,7 +203,7 @@ class ProviderSession(OAuth2Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers["User-Agent"] = _USER_AGENT  # some firewalls refuse the name of the HTTP library
         for scheme in ("https://", "http://"):
-            self.mount(scheme, _transport.adapter())
+            self.mount(scheme, _pool())
 
     def within(self, reach: Reach) -> Self:
         """Limit the calls of this session to some networks, and return the session.
@@ -234,9 +232,13 @@ class ProviderSession(OAuth2Session):
 
         Raises:
             AuthenticationError: The URL has neither the scheme https nor a loopback host, or its host is
-                outside the networks of this session.
+                outside the networks of this session. Or gevent was started too late for TLS
+                (``invalid_configuration``).
         """
-        host = urlsplit(require_endpoint(url, "the URL")).hostname or ""
+        parts = urlsplit(require_endpoint(url, "the URL"))
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            _require_one_tls()
         self._reach.check_host(host)  # through a proxy, only the text of the host is known
         begun = time.monotonic()
         timeout = arguments.get("timeout", Timeout(total=self.http_options.timeout))

@@ -29,6 +29,7 @@ from pywry_auth.exceptions import AuthenticationError, printable
 
 if TYPE_CHECKING:
     from gunicorn.arbiter import Arbiter
+    from gunicorn.config import Config
     from gunicorn.http.body import Body
     from gunicorn.http.message import Request
     from gunicorn.workers.base import Worker
@@ -120,6 +121,8 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
 
     The browser can return from the provider to a worker that does not know the login.
 
+    gunicorn calls this hook also before it loads the application. With gevent, each worker then loads it.
+
     Args:
         server: gunicorn.
         new_value: The new number of workers.
@@ -128,6 +131,7 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
     Raises:
         RuntimeError: gunicorn starts with several workers and storage in memory.
     """
+    _load_after_gevent(server.cfg)
     variable = in_memory(_settings)
     if not variable or new_value < 2:
         return
@@ -141,6 +145,25 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
     server.num_workers = 1
 
 
+def _load_after_gevent(options: Config) -> None:
+    """Let each worker load the application if gevent replaces parts of Python there.
+
+    Code that was loaded before would block all requests of the worker, and its TLS would fail. A
+    configuration file that has called ``gevent.monkey.patch_all()`` keeps its ``preload_app``.
+
+    Args:
+        options: gunicorn's options.
+    """
+    gevent = sys.modules.get("gevent.monkey")
+    patched = gevent is not None and gevent.is_module_patched("threading")
+    if _is_green(options.worker_class) and not patched:
+        options.set("preload_app", False)
+
+
+def _is_green(worker: object) -> bool:
+    return hasattr(worker, "patch")  # such workers serve each connection in a greenlet
+
+
 def post_fork(server: Arbiter, worker: Worker) -> None:
     """Tell a new worker how many requests it serves at the same time, and how long it waits for a client.
 
@@ -151,8 +174,11 @@ def post_fork(server: Arbiter, worker: Worker) -> None:
         worker: The new worker.
     """
     config = worker.cfg
-    threads = {"sync": config.threads, "gthread": config.threads, "gevent": config.worker_connections}
-    this_process.threads = threads.get(config.worker_class_str, this_process.threads)
+    threads = {"sync": config.threads, "gthread": config.threads}
+    if _is_green(worker):
+        this_process.threads = config.worker_connections
+    else:
+        this_process.threads = threads.get(config.worker_class_str, this_process.threads)
     for listener in worker.sockets:
         # Accepted connections inherit this. gunicorn itself waits without a limit for the rest of a request.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _CLIENT_PAUSE)
@@ -216,7 +242,7 @@ if "WEB_CONCURRENCY" not in os.environ:
     workers = 1 if in_memory(_settings) else max(2, os.cpu_count() or 2)
 
 # All workers share one copy of the code. Stores and connections to the provider are opened on first use,
-# which is after the fork.
+# which is after the fork. With gevent, nworkers_changed switches this off.
 preload_app = True
 
 # Only PYWRY_DEPLOY__TRUSTED_PROXY_HOPS decides which forwarded headers are trusted.

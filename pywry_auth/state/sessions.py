@@ -18,6 +18,7 @@ from pywry_auth.digests import digest_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import Grant, UserSession
+from pywry_auth.per_process import PerProcess
 from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.role_table import RoleTable
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
@@ -60,7 +61,7 @@ class SessionStore:
         self._clock = clock
         self._roles = RoleTable(backend)
         self._sites: tuple[str, ...] = ()  # empty until the store is given to a site
-        self._warning = threading.Lock()  # guards the time of the last warning
+        self._warning = PerProcess(threading.Lock)  # guards the time of the last warning
         self._warned_at = -math.inf
 
     @property
@@ -415,7 +416,7 @@ class SessionStore:
     def _may_warn(self) -> bool:
         """Return whether the last warning was at least a minute ago."""
         now = self._clock()
-        with self._warning:
+        with self._warning():
             due = abs(now - self._warned_at) >= _SECONDS_PER_WARNING
             if due:
                 self._warned_at = now

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.per_process import PerProcess
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class UnsavedTokens:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = PerProcess(threading.Lock)
         self._by_key: dict[str, Unsaved] = {}
 
     def keep(self, key: str, instead_of: OAuthTokenSet, fresh: OAuthTokenSet) -> None:
@@ -41,12 +42,12 @@ class UnsavedTokens:
             instead_of: The stored set that they replace.
             fresh: The fresh tokens.
         """
-        with self._lock:
+        with self._lock():
             self._by_key[key] = Unsaved(instead_of, fresh)
 
     def users(self) -> list[str]:
         """Return the IDs of the users with tokens that wait."""
-        with self._lock:
+        with self._lock():
             return list(self._by_key)
 
     @contextmanager
@@ -58,12 +59,12 @@ class UnsavedTokens:
         Args:
             key: The user's ID.
         """
-        with self._lock:
+        with self._lock():
             unsaved = self._by_key.pop(key, None)
         try:
             yield unsaved
         except BaseException:
             if unsaved is not None:
-                with self._lock:
+                with self._lock():
                     self._by_key.setdefault(key, unsaved)
             raise

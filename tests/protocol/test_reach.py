@@ -371,7 +371,7 @@ def test_the_rule_ends_with_its_call(world: World) -> None:
     world.names[OTHER] = [AT[PRIVATE]]
     provider = world.provider(PUBLIC, token_url=world.url(OTHER, "/token"))
     provider.get_userinfo(ACCESS_TOKEN)
-    assert deadline._rule.networks == EVERYWHERE.networks
+    assert deadline._reachable.get() == EVERYWHERE.networks
     CALLS["token_endpoint"](provider, world)
     assert world.requests(PRIVATE) == ["/token"]
 

@@ -1,4 +1,4 @@
-"""gunicorn's settings: what a new worker is told."""
+"""gunicorn's settings: what a new worker is told, and when it loads the application."""
 
 from __future__ import annotations
 
@@ -9,8 +9,26 @@ from typing import Any
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.workers.ggevent import GeventWorker
 
 from pywry_auth.deploy.capacity import this_process
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module with the settings."""
+    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(this_process, "threads", 8)
+    return import_module("pywry_auth.site.gunicorn_settings")
+
+
+def config_with(**options: Any) -> Config:
+    """Return gunicorn's options."""
+    config = Config()
+    for name, value in options.items():
+        config.set(name, value)
+    return config
 
 
 @pytest.mark.parametrize(
@@ -19,21 +37,40 @@ from pywry_auth.deploy.capacity import this_process
         ({"worker_class": "gthread", "threads": 3}, 3),
         ({"worker_class": "sync", "threads": 5}, 5),
         ({"worker_class": "sync"}, 1),
-        ({"worker_class": "gevent", "worker_connections": 200}, 200),
         ({"worker_class": "another.Worker"}, 8),
     ],
 )
 def test_a_new_worker_knows_how_many_requests_it_serves_at_once(
-    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], threads: int
+    settings: Any, options: dict[str, Any], threads: int
 ) -> None:
     """Half of them may call the provider. [T44]"""
-    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setattr(this_process, "threads", 8)
-    config = Config()
-    for name, value in options.items():
-        config.set(name, value)
-    import_module("pywry_auth.site.gunicorn_settings").post_fork(
-        None, SimpleNamespace(cfg=config, sockets=[])
-    )
+    settings.post_fork(None, SimpleNamespace(cfg=config_with(**options), sockets=[]))
     assert this_process.threads == threads
+
+
+def test_a_gevent_worker_serves_as_many_requests_as_connections(settings: Any) -> None:
+    """gunicorn knows this worker under several names. [T44]"""
+    worker = SimpleNamespace(cfg=config_with(worker_connections=200), sockets=[], patch=GeventWorker.patch)
+    settings.post_fork(None, worker)
+    assert this_process.threads == 200
+
+
+@pytest.mark.parametrize(
+    ("worker", "patched", "preloads"),
+    [
+        ("gthread", False, True),
+        ("sync", False, True),
+        ("gevent", False, False),
+        ("gunicorn.workers.ggevent.GeventWorker", False, False),
+        ("gevent_pywsgi", False, False),
+        ("gevent", True, True),
+    ],
+)
+def test_gevent_workers_load_the_application_themselves(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, worker: str, patched: bool, preloads: bool
+) -> None:
+    """Code from before gevent would fail there, unless the configuration file has started gevent. [S8]"""
+    monkeypatch.setattr("gevent.monkey.is_module_patched", lambda name: patched)
+    server = SimpleNamespace(cfg=config_with(worker_class=worker, preload_app=True), num_workers=1)
+    settings.nworkers_changed(server, 1, None)
+    assert server.cfg.preload_app is preloads
