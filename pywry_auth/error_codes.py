@@ -54,6 +54,11 @@ class ErrorCode(StrEnum):
     OTHER_BROWSER = "other_browser", "The login was started in another browser.", 400
     OTHER_PROVIDER = "other_provider", "The login was started at another provider.", 400
     COOKIE_MISSING = "cookie_missing", "The browser did not send the cookie of its pending login.", 400
+    COOKIE_UNKNOWN = (
+        "cookie_unknown",
+        "The browser sent the cookie of its pending login, but no secret of the site has signed it.",
+        400,
+    )
     ISSUER_MISMATCH = (
         "issuer_mismatch",
         "The authorization response names an issuer other than the expected one (RFC 9207).",

@@ -25,13 +25,17 @@ from pywry_auth.deploy.routes import ROUTES, Route
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
+from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import require_binding
 from pywry_auth.models import UserSession
+from pywry_auth.per_process import OncePerProcess
 from pywry_auth.state.browsers import BrowserSessions
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from pywry_auth.backends.base import Backend
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
@@ -73,17 +77,19 @@ class AuthRoutes:
     ) -> None:
         for provider in providers.by_name.values():
             require_binding(provider, options.use_pkce)
+        self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
+        self._asked = OncePerProcess()
         binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
         self.options = options
         self.providers = providers
         self.render = render
-        self.sessions = _current_sessions(options, sessions)
+        self.sessions = _current_sessions(options, sessions, self._workers)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
         tokens.keep_for(options.session_ttl)
-        logins = PendingLogins(providers, pending, binding, options.use_pkce)
+        logins = PendingLogins(providers, pending, binding, options.use_pkce, self._workers)
         limit = _login_limit(sessions.backend, options)
         # A counter of its own: logins that were begun over hours can be finished all at once.
         returns = replace(limit, kind="callback_rate", remedy="reload this page")
@@ -118,6 +124,16 @@ class AuthRoutes:
         chosen = self.options.provider_calls_at_once
         for provider in self.providers.by_name.values():
             provider.gate.limit(lambda: capacity.calls_at_once(chosen), lambda: capacity.threads)
+
+    def look_at_server(self, environ: WSGIEnvironment) -> None:
+        """Look at the WSGI server that runs this process, and log what is wrong with it.
+
+        Args:
+            environ: The environment of a request. That of an adapter from ASGI means nothing here.
+        """
+        if self._asked.is_first():
+            this_process.ask_server()
+        self._workers.look_at(environ)
 
     def handle(self, name: str, request: Request, mount: Mount, /, **path: str) -> Response:
         """Return the response of one route.
@@ -217,8 +233,9 @@ def _login_limit(backend: Backend, options: DeployOptions) -> RateLimit:
     return RateLimit(backend, "login_rate", options.login_limit, options.login_window, text)
 
 
-def _current_sessions(options: DeployOptions, store: SessionStore) -> CurrentSessions:
-    cookie = Cookie(options.session_cookie, TokenSigner(options.secrets, "session"))
+def _current_sessions(options: DeployOptions, store: SessionStore, workers: WorkerCheck) -> CurrentSessions:
+    signer = TokenSigner(options.secrets, "session", workers.foreign_session)
+    cookie = Cookie(options.session_cookie, signer)
     return CurrentSessions(store, cookie, options.auth_header, options.enabled, store.sites)
 
 

@@ -6,8 +6,9 @@ A forged token costs no look-up. No store contains a token, only its digest.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
 _HOST, _SECURE = "__Host-", "__Secure-"
+_SIGNED = re.compile(r"[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}")  # 32 bytes each, in base64url
 
 
 class TokenSigner:
@@ -27,9 +29,13 @@ class TokenSigner:
     Args:
         keys: The signing keys. The first key signs, and all keys verify.
         purpose: The kind of cookie. A value made for one kind is not valid for another.
+        on_foreign: Called for a value that a signer with other keys may have made.
     """
 
-    def __init__(self, keys: Sequence[str], purpose: str) -> None:
+    def __init__(
+        self, keys: Sequence[str], purpose: str, on_foreign: Callable[[], None] = lambda: None
+    ) -> None:
+        self._on_foreign = on_foreign
         # itsdangerous signs with the last key of a list.
         self._signer = Signer(
             list(reversed(keys)),
@@ -56,6 +62,8 @@ class TokenSigner:
         try:
             return digest_of(self._signer.unsign(value).decode("ascii"))
         except BadSignature:
+            if looks_signed(value):
+                self._on_foreign()
             return None
 
 
@@ -107,6 +115,10 @@ class Cookie:
             if name.startswith(self.name) and (digest := self.signer.digest(value))
         }
 
+    def family_values(self, request: Request) -> list[str]:
+        """Return the values of all cookies with this prefix, genuine or not."""
+        return [value for name, value in _cookies(request) if name.startswith(self.name)]
+
     def new_member(self) -> tuple[str, Cookie, str]:
         """Return digest, cookie and value of a new token.
 
@@ -145,6 +157,11 @@ class Cookie:
     def _always_secure(self) -> bool:
         # RFC 6265bis §4.1.3: browsers refuse these names without Secure.
         return self.name.startswith((_HOST, _SECURE))
+
+
+def looks_signed(value: str) -> bool:
+    """Return whether a value has the form of a signed token, genuine or not."""
+    return _SIGNED.fullmatch(value) is not None
 
 
 def _cookies(request: Request) -> Iterator[tuple[str, str]]:

@@ -186,6 +186,7 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
 
 def _view_of(routes: AuthRoutes, name: str) -> Callable[..., Response]:
     def view(**path: str) -> Response:
+        routes.look_at_server(current_request.environ)
         return routes.handle(name, _request(), _mount(current_request.blueprint or ""), **path)
 
     view.__name__ = name

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import redirect_to
+from pywry_auth.deploy.cookies import looks_signed
 from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.cookies import Cookie
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.site import Site
+    from pywry_auth.deploy.workers import WorkerCheck
 
 
 BINDING_SECONDS = 2 * PENDING_SECONDS
@@ -40,12 +42,14 @@ class PendingLogins:
             ``__Host-`` name instead. All tabs share one cookie. Logins that begin at the same moment get one
             cookie each, so that no response overwrites the cookie of another.
         use_pkce: Whether to send a code challenge.
+        workers: Notes what only several workers, or a restart, can cause.
     """
 
     providers: Providers
     pending: PendingStore
     binding: Cookie
     use_pkce: bool
+    workers: WorkerCheck
 
     def begin(self, site: Site, name: str, next_path: str, restarted: bool = False) -> Response:
         """Store a pending login, and redirect to the provider.
@@ -89,12 +93,13 @@ class PendingLogins:
             )
         bindings = self._family(site)
         if not bindings:
-            raise AuthenticationError(
-                "Your browser did not send the cookie of this sign-in: allow cookies, and start again from "
-                "this site.",
-                error=ErrorCode.COOKIE_MISSING,
-            )
-        return self.pending.find(states[0], bindings, name)
+            raise self._unbound(site)
+        try:
+            return self.pending.find(states[0], bindings, name)
+        except AuthenticationError as error:
+            if error.error == ErrorCode.STATE_UNKNOWN:
+                self.workers.unknown_state()
+            raise
 
     def redeem(self, found: FoundLogin) -> PendingAuthorization:
         """Remove and return a login that :meth:`find` returned.
@@ -107,6 +112,23 @@ class PendingLogins:
     def browsers(self, site: Site) -> list[str]:
         """Return the digests of a request's genuine binding cookies."""
         return list(self._family(site))[:_MOST_BINDINGS]
+
+    def _unbound(self, site: Site) -> AuthenticationError:
+        """Return the error for a browser without a genuine binding cookie."""
+        values = self._cookie(site).family_values(site.request)
+        if not values:
+            return AuthenticationError(
+                "Your browser did not send the cookie of this sign-in: allow cookies, and start again from "
+                "this site.",
+                error=ErrorCode.COOKIE_MISSING,
+            )
+        if any(map(looks_signed, values)):
+            self.workers.foreign_login()
+        return AuthenticationError(
+            "This site cannot read the cookie of this sign-in: start again from this site. If this happens "
+            "again, tell the site's administrator.",
+            error=ErrorCode.COOKIE_UNKNOWN,
+        )
 
     def _cookie(self, site: Site) -> Cookie:
         """Return the cookie under its name on this site.

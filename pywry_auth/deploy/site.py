@@ -27,6 +27,15 @@ _MOST_PARAMETERS = 64
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
 _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
 _MOVED = "moved"
+_PLAIN_HTTP = (
+    "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https address, or "
+    "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it."
+)
+_NO_HEADER = (
+    "This site is reached over plain http, as far as it can see: no header X-Forwarded-Proto arrived, "
+    "although PYWRY_DEPLOY__TRUSTED_PROXY_HOPS is set. Let the proxy send it, and let the server pass it on "
+    "(waitress: clear_untrusted_proxy_headers=False); or set PYWRY_DEPLOY__PUBLIC_BASE_URL."
+)
 
 
 @dataclass(frozen=True)
@@ -77,10 +86,9 @@ class Site:
         origin = self._address
         secure = self.request.is_secure or is_own_machine(_hostname(origin))
         if not self.options.public_origin and not secure:
+            lost = self.options.trusted_proxy_hops and "X-Forwarded-Proto" not in self.request.headers
             raise AuthenticationError(
-                "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https "
-                "address, or PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it.",
-                error=ErrorCode.INVALID_CONFIGURATION,
+                _NO_HEADER if lost else _PLAIN_HTTP, error=ErrorCode.INVALID_CONFIGURATION
             )
         return origin
 

@@ -178,14 +178,8 @@ class PendingStore:
     def _missing(self, used: str) -> AuthenticationError:
         if self._backend.get(used) is not None:
             return _used()
-        cause = (
-            ""
-            if self._backend.shared
-            else " If this happens often, the site runs several workers on STATE_BACKEND=memory, which they "
-            "do not share: its administrator should set it to sqlite or redis."
-        )
         return AuthenticationError(
-            f"This sign-in is no longer known here: start again.{cause}", error=ErrorCode.STATE_UNKNOWN
+            "This sign-in is no longer known here: start again.", error=ErrorCode.STATE_UNKNOWN
         )
 
     def cleanup(self, max_age: float = 600.0) -> int:

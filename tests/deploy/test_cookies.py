@@ -284,7 +284,7 @@ def test_each_kind_of_token_is_valid_only_for_its_purpose(web: Web, alice: Brows
         "/auth/callback?code=x&state=" + state,
         headers={"Cookie": f"{BINDING}={cookie}", "Accept": "application/json"},
     )
-    assert response.json["error"] == "cookie_missing"
+    assert response.json["error"] == "cookie_unknown"
 
 
 def test_another_services_bearer_token_does_not_hide_the_cookie(web: Web, alice: Browser) -> None:

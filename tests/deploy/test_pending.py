@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from html import unescape
 
 import pytest
 import time_machine
 
-from pywry_auth.backends.base import Backend
-from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.web import SITE, Browser, Web, set_cookies, with_parameter
 from tests.faults import Faults
 from tests.person import Person
@@ -78,24 +75,6 @@ def test_each_cause_has_a_page_with_a_working_link(web: Web, cause: str) -> None
     again = _TRY_AGAIN.search(response.text)
     assert again is not None
     assert browser.sign_in(again[1]).status_code == 303
-
-
-def test_unshared_memory_is_named_as_the_cause(make_web: Callable[..., Web]) -> None:
-    """Two workers of another server each have their own memory. [P8]"""
-    one, two = make_web(), make_web()
-    first, second = one.browser(), two.browser()
-    callback = first.authorize()
-    second.plant(BINDING, binding_of(first))
-    response = second.get(callback)
-    assert response.json["error"] == "state_unknown"
-    assert "STATE_BACKEND=memory" in response.json["error_description"]
-
-
-def test_a_shared_store_is_not_named_as_the_cause(
-    make_web: Callable[..., Web], redis_backend: Backend
-) -> None:
-    browser, callback = _state_unknown(make_web(redis_backend))
-    assert "memory" not in browser.get(callback).json["error_description"]
 
 
 def test_several_tabs_can_sign_in_in_any_order(web_on: Web) -> None:

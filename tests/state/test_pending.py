@@ -189,13 +189,6 @@ def test_an_unreadable_login_counts_as_missing(backend: Backend, store: PendingS
     assert refusal(store, "state") == ErrorCode.STATE_UNKNOWN
 
 
-def test_an_unknown_state_names_the_store_that_workers_do_not_share(backend: Backend) -> None:
-    """The error names the setting only for the memory backend. [S8]"""
-    with pytest.raises(AuthenticationError) as caught:
-        PendingStore(backend).take("state", ["browser"], "github")
-    assert ("STATE_BACKEND" in str(caught.value)) is isinstance(backend, MemoryBackend)
-
-
 def test_cleanup_removes_only_older_logins(clocked: Backend, clock: Clock) -> None:
     store = PendingStore(clocked, clock=clock)
     clocked.put("session:1", b"", Terms(ttl=1))
