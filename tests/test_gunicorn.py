@@ -274,6 +274,18 @@ def test_the_limit_of_connections_follows_the_options(
         assert (config.worker_connections, config.keepalive) == limits
 
 
+def test_a_gevent_worker_loads_the_application_after_gevent() -> None:
+    """gevent warns of libraries that were loaded before it. A reload changes nothing. [S8]"""
+    server = WebServer("--worker-class", "gevent", app="tests.peers.requests_wsgi:app")
+    with IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp:
+        with server.running(settings_for(idp.issuer)):
+            (before,) = children_of(server.process.pid)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for(f"Worker exiting (pid: {before})")
+            Visitor(server.url).sign_in()
+        assert "MonkeyPatchWarning" not in server.output()
+
+
 def test_stopping_gunicorn_leaves_no_process(tmp_path: Path) -> None:
     server = WebServer("--workers", "2")
     choice = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(tmp_path / "state"), "TOKEN_SECRET": _SECRET}

@@ -173,9 +173,8 @@ def _require_one_tls() -> None:
     if ssl.SSLContext.__module__ == "gevent.ssl" and ssl_.SSLContext.__module__ == "ssl":
         raise AuthenticationError(
             "gevent replaced parts of Python after the HTTP library was loaded, so that no provider can be "
-            "called over https: let each worker load the application (gunicorn: preload_app = False; uWSGI: "
-            "lazy-apps = true), or call gevent.monkey.patch_all() at the top of gunicorn.conf.py (uWSGI: "
-            "gevent-early-monkey-patch = true).",
+            "called over https. With gunicorn, set preload_app = False, or call gevent.monkey.patch_all() at "
+            "the top of gunicorn.conf.py. With uWSGI, set gevent-early-monkey-patch = true.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
 
