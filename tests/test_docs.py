@@ -445,7 +445,9 @@ def test_the_settings_for_deployment_are_accepted(tmp_path: Path) -> None:
     settings = exported(code.replace("/run/secrets", str(tmp_path)), LOCAL_ISSUER)
     command = [sys.executable, "-c", "from pywry_auth.deploy_routes import create_auth_blueprint as c; c()"]
     run = subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=60)
-    assert (run.returncode, run.stderr) == (0, "")
+    assert run.returncode == 0
+    (line,) = run.stderr.splitlines()  # the server of the example does not exist
+    assert line.startswith("the session and token store cannot be used")
     assert {client.client_id for client in DEFAULT_CLIENTS}.isdisjoint(settings.values())
 
 
