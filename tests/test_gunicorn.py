@@ -325,7 +325,7 @@ def test_stopping_gunicorn_leaves_no_process(tmp_path: Path) -> None:
                 "PYWRY_DEPLOY__TOKEN_SECRET": _SECRET,
                 "PYWRY_DEPLOY__REDIS_URL": "ftp://example.com",
             },
-            "Redis URL",
+            "PYWRY_DEPLOY__REDIS_URL: the URL must begin with redis://",
         ),
     ],
 )
