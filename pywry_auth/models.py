@@ -163,7 +163,8 @@ class UserSession:
         expires_at: Unix time in seconds at which the session expires; by default in 86,400 seconds, like
             ``PYWRY_DEPLOY__SESSION_TTL``.
         metadata: JSON values. ``user_info`` is the provider's profile. ``permissions`` maps ``type:id`` to
-            the permissions on that one resource.
+            the permissions on that one resource. ``given`` has the roles that each access rule gave
+            last.
         grant: The grant of the sign-in; None for a session that the application created.
         browser: The browser and its platform at the sign-in, for example ``Firefox on Linux``; empty if
             unknown.

@@ -23,6 +23,7 @@ from pywry_auth.deploy.proxies import UntrustedProxies
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.routes import ROUTES, Route
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
+from pywry_auth.deploy.session_refresh import SessionRefresh
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.deploy.workers import WorkerCheck
@@ -102,7 +103,8 @@ class AuthRoutes:
             options.refresh_window,
             "Too many refreshes in this session",
         )
-        accounts = SessionViews(providers, tokens, self.sessions, lifecycle, logins, refreshes)
+        renew = SessionRefresh(providers, lifecycle, options, refreshes)
+        accounts = SessionViews(providers, self.sessions, lifecycle, logins, renew)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
             "callback": self._logins.callback,

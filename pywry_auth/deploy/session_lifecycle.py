@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.flow.access_review import given_roles
 from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
 from pywry_auth.flow.sign_out import revoke_taken, take
 from pywry_auth.flow.subject import Subject, completed_profile, qualified_user_id
+from pywry_auth.state.session_record import given_member, united
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -108,17 +110,19 @@ class SessionLifecycle:
         session_id = signer.digest(value) or ""
         tokens = self._on_this_site(name, result.tokens)
         with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, user):
-            roles = self._roles(name, result)
+            given = self._given_roles(name, result)
             earlier = self.browsers.add(client.binding, session_id, client.sessions)
             self.tokens.save(user, tokens, hold=_HOLD_SECONDS)
         try:
             session = self.sessions.store.create_session(
                 session_id,
                 user,
-                roles=roles,
+                roles=united(given),
                 ttl=self.options.session_ttl,
                 idle_ttl=self.options.idle_ttl or None,
-                metadata={"user_info": result.user_info} | ({"provider": name} if name else {}),
+                metadata={"user_info": result.user_info}
+                | given_member(given)
+                | ({"provider": name} if name else {}),
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,
@@ -185,6 +189,56 @@ class SessionLifecycle:
             _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
         return ended
 
+    def end_not_admitted(self, session: UserSession) -> list[UserSession]:
+        """End the sessions of a user that the access rules do not admit any more.
+
+        The tokens are removed and revoked. They are those of the last sign-in; sessions of earlier sign-ins
+        with the same client end too. The session of the request ends last, so that a repeated request
+        finishes the work.
+
+        Args:
+            session: The session of the request.
+
+        Returns:
+            The sessions that ended.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        user, store = session.user_id, self.sessions.store
+        provider, tokens = self.providers.of_session(session), self.tokens.load(user)
+        if provider is None or tokens is None:
+            return []
+        found = {each.session_id: each for each in self.of_grant(user, tokens)}
+        own = found.pop(session.session_id, None)
+        ended = [each for each in (*found.values(), own) if each and store.delete_session(each.session_id)]
+
+        def is_same(stored: OAuthTokenSet, held: bool) -> bool:
+            return stored.grant == tokens.grant
+
+        revoke_taken(provider, self.tokens, user, take(provider, self.tokens, user, is_last=is_same))
+        return ended
+
+    def of_grant(self, user: str, tokens: OAuthTokenSet) -> list[UserSession]:
+        """Return a user's sessions that the claims of a token set concern.
+
+        They are those of its own sign-in, and of earlier ones with the same client, whose tokens it
+        superseded. A later sign-in has newer claims.
+
+        Args:
+            user: The user's ID.
+            tokens: The token set.
+        """
+        grant = tokens.grant
+        return [
+            each
+            for each in (self.sessions.store.list_user_sessions(user) if grant else ())
+            if each.grant
+            and grant
+            and (each.grant.issuer, each.grant.client_id) == (grant.issuer, grant.client_id)
+            and each.grant.signed_in_at <= grant.signed_in_at
+        ]
+
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
         """Return live sessions that a browser was given but does not know.
 
@@ -242,14 +296,15 @@ class SessionLifecycle:
             return tokens
         return replace(tokens, grant=replace(tokens.grant, provider=self.providers.label(name)))
 
-    def _roles(self, name: str, result: AuthFlowResult) -> list[str]:
-        """Return the roles of a user who may sign in."""
+    def _given_roles(self, name: str, result: AuthFlowResult) -> dict[str, list[str]]:
+        """Return the roles that each rule gives a user who may sign in."""
         rules, tokens = self.options.rules, result.tokens
         profile = completed_profile(result.user_info, tokens.id_token_claims)
         email = rules.email_of(self.providers.named(name), profile, tokens.access_token)
         subject = Subject(profile, email, name)
         rules.require_admitted(subject)
-        return rules.roles_of(subject)
+        rules.roles_of(subject)  # logs the roles that a rule withheld
+        return given_roles(rules, subject)
 
     def _abandon(self, name: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
         """Undo a login that has no session because the store failed.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal
 from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
-from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
-from pywry_auth.flow.refresh import refresh_stored, was_just_refreshed
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
+from pywry_auth.flow.events import SignedOut, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
-from pywry_auth.protocol.gate import RUN_SECONDS
 from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
 
 if TYPE_CHECKING:
@@ -23,10 +21,9 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
-    from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
+    from pywry_auth.deploy.session_refresh import SessionRefresh
     from pywry_auth.deploy.site import Site
-    from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -37,19 +34,17 @@ class SessionViews:
 
     Args:
         providers: The providers where users signed in.
-        tokens: The store of users' OAuth tokens, by user ID.
         sessions: Finds the session of a request.
         lifecycle: Ends sessions.
         pending: Knows the cookies that bind logins to a browser.
-        limit: The limit of refresh calls for each session.
+        renew: Refreshes the tokens of a session's user.
     """
 
     providers: Providers
-    tokens: TokenStore
     sessions: CurrentSessions
     lifecycle: SessionLifecycle
     pending: PendingLogins
-    limit: RateLimit
+    renew: SessionRefresh
 
     def refresh(self, site: Site) -> Response:
         """Refresh the user's access token.
@@ -57,37 +52,9 @@ class SessionViews:
         Simultaneous requests share the result of one call to the provider.
         """
         session = self._require(site.request)
-        provider = self.providers.of_session(session)
-        if provider is None:
-            raise _reauthenticate()
-        seen = self.tokens.load(session.user_id)
-
-        def is_due(tokens: OAuthTokenSet) -> bool:
-            # Another request may have refreshed the tokens just before, or while this request waited.
-            fresh = was_just_refreshed(tokens, time.time(), session.created_at)
-            return tokens == seen and not fresh
-
-        def refreshed(_tokens: OAuthTokenSet) -> None:
-            event = TokensRefreshed(mode="web", session=session, **self._facts(session))
-            emit(site.mount.application, event)
-
         try:
-            tokens = refresh_stored(
-                provider,
-                self.tokens,
-                session.user_id,
-                is_due,
-                refreshed,
-                before_call=lambda: self.limit.spend(session.session_id),
-                wait=RUN_SECONDS,
-                keep_refused=site.options.refresh_refused_ends_sessions,  # until the sessions have ended
-            )
-        except TokenRefreshError as error:
-            self._end_refused(site, session, seen, error)
-            raise _reauthenticate() from error
-        except TokenExpiredError as error:
-            if error.error == ErrorCode.NOT_SIGNED_IN:
-                raise _reauthenticate() from error
+            tokens = self.renew(session, partial(emit, site.mount.application))
+        except TokenExpiredError:
             raise
         except TokenError as error:
             if error.error == ErrorCode.TEMPORARILY_UNAVAILABLE:
@@ -95,6 +62,8 @@ class SessionViews:
             # The provider failed, also if its code says otherwise.
             _log_failure(error)
             return refusal(site, error.error, str(error), 502)
+        finally:
+            self.sessions.forget(site.request)  # it may have ended, or have other roles
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
 
     def logout(self, site: Site) -> Response:
@@ -157,21 +126,6 @@ class SessionViews:
         self.sessions.forget(site.request)
         return tokens_of
 
-    def _end_refused(
-        self, site: Site, session: UserSession, refused: OAuthTokenSet | None, error: TokenRefreshError
-    ) -> None:
-        """End the sessions of a grant that the provider has ended, unless the site keeps them."""
-        if not error.refused:  # the provider sent an ID token that could not be validated
-            _log_failure(error)
-            return
-        if not site.options.refresh_refused_ends_sessions:
-            return
-        for ended in self.lifecycle.end_refused(session, refused):
-            facts = self._facts(ended)
-            event = SignedOut(mode="web", session=ended, sessions=1, reason="refresh_refused", **facts)
-            emit(site.mount.application, event)
-        self.sessions.forget(site.request)
-
     def _facts(self, session: UserSession) -> dict[str, str]:
         provider = self.providers.label(self.providers.name_of(session))
         return {"user_id": session.user_id, "provider": provider}
@@ -180,9 +134,3 @@ class SessionViews:
 def _log_failure(error: TokenError) -> None:
     if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
         _logger.warning("tokens could not be refreshed: %s", error)
-
-
-def _reauthenticate() -> AuthenticationError:
-    return AuthenticationError(
-        "Your sign-in at the provider is no longer valid: sign in again.", error=ErrorCode.REAUTH_REQUIRED
-    )

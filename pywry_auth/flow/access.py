@@ -96,7 +96,7 @@ class AccessRules:
             tokens: The tokens of the sign-in, with the validated claims.
         """
         claims = tokens.id_token_claims
-        if self.roles_claim and self.claimed_roles(claims) is None:
+        if not self.has_roles_claim(claims):
             return False
         if not self.need_email:
             return True
@@ -119,6 +119,13 @@ class AccessRules:
             None if there is no such claim, or if it is null. An empty list is a value.
         """
         return _found(claims, self.roles_claim)
+
+    def has_roles_claim(self, profile: Claims) -> bool:
+        """Return whether a profile has the claim that gives roles, if any does.
+
+        An empty list counts as present, and null as missing.
+        """
+        return not self.roles_claim or self.claimed_roles(profile) is not None
 
     def roles_of(self, subject: Subject) -> list[str]:
         """Return a user's roles in order, without duplicates."""

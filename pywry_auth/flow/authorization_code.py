@@ -193,7 +193,7 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet, is_enough: IsEnough
     try:
         if use_nonce and provider.profile_suffices(claims):
             return dict(claims)
-        profile = _checked(provider.get_userinfo(tokens.access_token))
+        profile = checked_profile(provider.get_userinfo(tokens.access_token))
     except AuthenticationError as error:
         # A forged profile is an attack, a missing one is not. Without an ID token that a nonce ties to this
         # login, the profile is required.
@@ -217,8 +217,17 @@ def _profile(provider: OAuthProvider, tokens: OAuthTokenSet, is_enough: IsEnough
     return profile
 
 
-def _checked(profile: object) -> dict[str, Any]:
-    """Return a profile as it will be stored; a provider's class may have made it without reading JSON."""
+def checked_profile(profile: object) -> dict[str, Any]:
+    """Return a profile as it will be stored.
+
+    A provider's class may have made it without reading JSON.
+
+    Args:
+        profile: The result of ``get_userinfo``.
+
+    Raises:
+        AuthenticationError: The profile is not a JSON object (``invalid_response``).
+    """
     try:
         stored = without_surrogates(read_json(write_json(profile)))
     except (TypeError, ValueError) as error:

@@ -83,7 +83,8 @@ class SignedOut(Event):
     Args:
         sessions: How many sessions ended (web only).
         reason: Empty if the user signed out. ``sessions_per_user`` if the session was the oldest of a user
-            with too many sessions, ``refresh_refused`` if the provider has ended the grant (web only).
+            with too many sessions, ``refresh_refused`` if the provider has ended the grant,
+            ``access_changed`` if the access rules do not admit the user any more (web only).
     """
 
     name = "logout"

@@ -42,6 +42,9 @@ _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 _ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
 _FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
+ClaimsListener = Callable[[OAuthTokenSet, Claims], object]
+"""Receives the set of a refresh, and the claims of the ID token that the refresh brought, or no claims."""
+
 SHORTEST_PAUSE = 1.0
 """Seconds between two refreshes that no caller requested explicitly."""
 
@@ -172,6 +175,7 @@ def refresh_stored(
     before_call: Callable[[], object] = lambda: None,
     wait: float | None = None,
     keep_refused: bool = False,
+    on_claims: ClaimsListener = lambda tokens, claims: None,
 ) -> OAuthTokenSet:
     """Return a user's tokens, refreshed once for all callers.
 
@@ -187,13 +191,17 @@ def refresh_stored(
         key: The user's ID.
         is_due: Decides, with the lock held, whether the stored set needs a refresh. It does not if
             another caller has just replaced it.
-        on_refresh: Receives the fresh set if this call refreshed and stored it; no lock is held.
+        on_refresh: Receives the fresh set if this call refreshed and stored it, also if ``on_claims`` raised
+            an error; no lock is held.
         before_call: Called with the lock held, just before the call to the provider. An error that it raises
             prevents the call.
         wait: Seconds to wait for another caller's refresh; by default, the longest time that two refreshes
             can take.
         keep_refused: Whether the tokens stay in the store if the provider has ended their grant. A login
             replaces them later.
+        on_claims: Receives the fresh set, which is stored, and the fresh claims. It is called once for all
+            callers, with the lock held, so that the claims of two refreshes never overtake each other. An
+            error that it raises reaches all callers in this process.
 
     Raises:
         TokenExpiredError: There are no tokens, or no refresh token.
@@ -223,22 +231,28 @@ def refresh_stored(
             fresh = _refreshed_in_turn(provider, store, key, tokens, lease, keep_refused)
             if fresh is None:
                 return _stored(provider, store, key)
-        brought.append(fresh)
+            brought.append(fresh)
+            on_claims(fresh, _fresh_claims(tokens, fresh))
         return fresh
 
     # Callers that keep refused tokens and those that remove them do not share an attempt, only its failure.
     flight = (key, keep_refused)
     try:
-        tokens = store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
+        return store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
     except AuthenticationError as error:
         # A TokenError has the provider's code, which may be the same.
         if led or isinstance(error, TokenError) or error.error != ErrorCode.RATE_LIMITED:
             raise
         # The limit of another session does not concern this one.
-        tokens = store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
-    if brought:
-        on_refresh(tokens)
-    return tokens
+        return store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
+    finally:
+        for fresh in brought:
+            on_refresh(fresh)
+
+
+def _fresh_claims(before: OAuthTokenSet, fresh: OAuthTokenSet) -> Claims:
+    """Return the claims of the ID token that a refresh brought; empty without one."""
+    return {} if fresh.id_token == before.id_token else fresh.id_token_claims
 
 
 def _longest(provider: OAuthProvider) -> float:

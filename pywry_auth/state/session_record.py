@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pywry_auth.models import UserSession
 from pywry_auth.state.grant_record import grant_members, grant_of
 from pywry_auth.state.records import Members, pack, unpack
 from pywry_auth.state.sites import UNBOUND
+
+_GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,29 @@ class SessionRecord:
         """
         left = self.session.expires_at - now
         return min(left, self.used_at + self.idle_ttl - now) if self.idle_ttl else left
+
+    def with_given(self, given: Mapping[str, Sequence[str]], doubtful: Collection[str] = ()) -> SessionRecord:
+        """Return the record after access rules were evaluated again.
+
+        Only the difference is applied. The session loses the roles that no rule gives any more, and gets
+        those that no rule gave before. Roles that the site itself has added or removed stay so.
+
+        Args:
+            given: The roles that each evaluated rule gives, by the rule's name. Other rules give the same as
+                before.
+            doubtful: The roles that a session of an earlier version loses if no rule gives them. It does not
+                record which rule gave which role, so that it gets none. Empty leaves it unchanged.
+        """
+        last, session = _given(self.session), self.session
+        if last is None and not doubtful:
+            return self
+        merged = {**(last or {}), **given}
+        now, before = united(merged), doubtful if last is None else united(last)
+        roles = [role for role in session.roles if role in now or role not in before]
+        if last is not None:
+            roles += [role for role in now if role not in before and role not in roles]
+        metadata = {**session.metadata, **given_member(merged)}
+        return replace(self, session=replace(session, roles=roles, metadata=metadata))
 
 
 def pack_session(record: SessionRecord) -> bytes:
@@ -89,3 +115,26 @@ def _record(members: Members, session_id: str) -> SessionRecord:
         used_at=members.optional_moment("used_at") or session.created_at,
         site=members.optional_text("site") or UNBOUND,
     )
+
+
+def united(given: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the roles that all rules give together, without duplicates."""
+    return list(dict.fromkeys(role for roles in given.values() for role in roles))
+
+
+def given_member(given: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list[str]]]:
+    """Return the member of a session's metadata with the roles that each access rule gave.
+
+    Args:
+        given: The roles by the rule's name.
+    """
+    return {_GIVEN: {rule: list(roles) for rule, roles in given.items() if roles}}
+
+
+def _given(session: UserSession) -> Mapping[str, Sequence[str]] | None:
+    """Return the roles that each access rule gave last; None if they are unknown."""
+    try:
+        values = Members(session.metadata).optional_mapping(_GIVEN)
+        return None if values is None else {rule: Members(values).texts(rule) for rule in values}
+    except ValueError:
+        return None

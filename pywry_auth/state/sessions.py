@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Self
@@ -317,6 +317,30 @@ class SessionStore:
             raise UnreadableRecord("The roles of a session that cannot be read were not changed.")
         return changed
 
+    def set_given_roles(
+        self, session_id: str, given: Mapping[str, Sequence[str]], doubtful: Collection[str] = ()
+    ) -> bool:
+        """Change a session's roles after access rules were evaluated again.
+
+        Only the difference to the rules' last results is applied, so that roles from :meth:`set_roles` stay.
+        The last results stand in the session's metadata as ``given``. The comparison and the write are one
+        step: neither a simultaneous change of the roles is lost, nor does an ended session come back.
+
+        Args:
+            session_id: The session's ID.
+            given: The roles that each evaluated rule gives, by the rule's name. A rule that is missing gives
+                the same as before.
+            doubtful: The roles that a session loses if no rule gives them and the session does not record
+                which rule gave them; such a session gets no roles. Empty leaves it unchanged.
+
+        Returns:
+            Whether there is such a session.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        return self._change(session_id, lambda record: record.with_given(given, doubtful))
+
     def set_role_permissions(self, role: str, permissions: Iterable[str]) -> None:
         """Replace the permissions of a role in all processes.
 
@@ -424,12 +448,18 @@ class SessionStore:
 
     def _set_roles(self, session_id: str, roles: list[str]) -> bool:
         """Replace the roles of a valid session; return whether there was one."""
+        return self._change(
+            session_id, lambda record: replace(record, session=replace(record.session, roles=roles))
+        )
+
+    def _change(self, session_id: str, change: Callable[[SessionRecord], SessionRecord]) -> bool:
+        """Change the record of a valid session in one step; return whether there was one."""
         while True:
             data, record = self._load(session_id)
             if record is None:
                 return False
-            session = replace(record.session, roles=roles)
-            if session == record.session or self._put(replace(record, session=session), data):
+            changed = change(record)
+            if changed == record or self._put(changed, data):
                 return True
 
 

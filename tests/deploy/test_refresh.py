@@ -270,7 +270,7 @@ def test_a_busy_store_lock_gets_503_after_five_seconds_at_most(
     web: Web, alice: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that stopped in the middle of a refresh delays only the requests of its user. [T65]"""
-    monkeypatch.setattr("pywry_auth.deploy.session_views.RUN_SECONDS", 0.2)
+    monkeypatch.setattr("pywry_auth.deploy.session_refresh.RUN_SECONDS", 0.2)
     web.backend.put("oauth:lock:user-alice", b"a stopped worker", Terms(ttl=10))
     response = alice.post("/auth/refresh")
     assert (response.status_code, response.json["error"]) == (503, "temporarily_unavailable")
