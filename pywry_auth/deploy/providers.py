@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.models import OAuthTokenSet
 
 if TYPE_CHECKING:
     from pywry_auth.models import UserSession
@@ -77,22 +78,43 @@ class Providers:
             )
         return self.by_name[name]
 
+    def issuer_of(self, tokens: OAuthTokenSet) -> OAuthProvider | None:
+        """Return the provider that issued a token set to this site, or None."""
+        providers = self.by_name.values()
+        return next((each for each in providers if each.issued_to_this_client(tokens)), None)
+
     def of_session(self, session: UserSession) -> OAuthProvider | None:
         """Return the provider of a session, or None.
 
-        The site may no longer offer the provider where the user signed in.
+        The site may no longer offer the provider where the user signed in, or use another client there. The
+        session stays valid then, but has no tokens. A provider that only has a new name is found.
         """
-        return self.by_name.get(self.name_of(session))
+        name = self.name_of(session)
+        return None if name is None else self.by_name[name]
 
-    def name_of(self, session: UserSession) -> str:
-        """Return the name of a session's provider.
+    def name_of(self, session: UserSession) -> str | None:
+        """Return the present name of a session's provider.
 
-        It is empty if the site has only one provider.
+        Returns:
+            The name; empty if the site has only one provider. None if the site no longer has the provider.
         """
         # A session that the application created for an API client has only the user's ID.
         prefix = session.user_id.partition(":")[0]
         name = session.metadata.get("provider", prefix) if self.several else ""
-        return name if isinstance(name, str) else ""
+        named = name if isinstance(name, str) and name in self.by_name else None
+        grant = session.grant
+        if grant is None:
+            return named
+        issued = OAuthTokenSet("", issuer=grant.issuer, client_id=grant.client_id, grant=grant)
+        names = ([] if named is None else [named]) + list(self.by_name)
+        return next((each for each in names if self.by_name[each].issued_to_this_client(issued)), None)
+
+    def label_of(self, session: UserSession) -> str:
+        """Return the name of a session's provider for events; empty if unknown."""
+        name = self.name_of(session)
+        if name is None:
+            return session.grant.provider if session.grant else ""
+        return self.label(name)
 
     def label(self, name: str) -> str:
         """Return a provider's name for events.

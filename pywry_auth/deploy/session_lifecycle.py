@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.flow.sign_out import TakenTokens
-    from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
-    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet, UserSession
     from pywry_auth.state.browsers import BrowserSessions
     from pywry_auth.state.tokens import TokenStore
 
@@ -235,7 +234,7 @@ class SessionLifecycle:
             for each in (self.sessions.store.list_user_sessions(user) if grant else ())
             if each.grant
             and grant
-            and (each.grant.issuer, each.grant.client_id) == (grant.issuer, grant.client_id)
+            and not _is_of_other_client(each, tokens)
             and each.grant.signed_in_at <= grant.signed_in_at
         ]
 
@@ -287,9 +286,9 @@ class SessionLifecycle:
             StoreUnavailable: The store is down.
         """
         for key in self.tokens.unsaved.users():
-            store_unsaved(self._issuer_of, self.tokens, key)
-        retry_revocations(self.tokens, self._issuer_of)
-        return self.tokens.revocations.next_due(lambda tokens: self._issuer_of(tokens) is not None)
+            store_unsaved(self.providers.issuer_of, self.tokens, key)
+        retry_revocations(self.tokens, self.providers.issuer_of)
+        return self.tokens.revocations.next_due(lambda tokens: self.providers.issuer_of(tokens) is not None)
 
     def _on_this_site(self, name: str, tokens: OAuthTokenSet) -> OAuthTokenSet:
         if tokens.grant is None:
@@ -337,10 +336,9 @@ class SessionLifecycle:
 
     def _end_grant(self, name: str, user: str, tokens: OAuthTokenSet) -> None:
         """Remove and revoke the tokens of a sign-in, if its user has no session."""
-        store = self.sessions.store
 
         def is_last(stored: OAuthTokenSet, held: bool) -> bool:
-            return stored.grant == tokens.grant and not store.session_ids(user)
+            return stored.grant == tokens.grant and not self._needed(user, stored)
 
         provider = self.providers.named(name)
         taken = take(provider, self.tokens, user, is_last=is_last)
@@ -377,34 +375,37 @@ class SessionLifecycle:
         self, user: str, ending: list[UserSession], everywhere: bool
     ) -> tuple[int, OAuthTokenSet | None]:
         store = self.sessions.store
-        own = [session.session_id for session in ending]
-        others = [each for each in store.session_ids(user) if everywhere and each not in own]
-        ending = [*ending, *store.list_user_sessions(user)] if everywhere else ending
-        # The sessions of the request end last. As long as they exist, a repeated request finishes the work.
-        ids = [*others, *own]
+        provider = next(filter(None, map(self.providers.of_session, ending)), None)
+        if provider is None and (stored := self.tokens.load(user)) is not None:
+            provider = self.providers.issuer_of(stored)
+        ids = [session.session_id for session in ending]
+        if everywhere:
+            found = store.list_user_sessions(user)
+            strangers = {each.session_id for each in found if _is_of_other_client(each, ending[0].grant)}
+            others = [each for each in store.session_ids(user) if each not in ids and each not in strangers]
+            ending = [*ending, *found]
+            # The sessions of the request end last. As long as they exist, a repeated request finishes the
+            # work.
+            ids = [*others, *ids]
         grants = {session.grant.grant_id for session in ending if session.grant and session.session_id in ids}
-
-        def only_these() -> bool:
-            return set(ids).issuperset(store.session_ids(user))
 
         def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
             # A login in another browser may be about to create its session.
             needed = held and (tokens.grant is None or tokens.grant.grant_id not in grants)
-            return not needed and only_these()
-
-        provider = self.providers.of_session(ending[0])
+            return not needed and not self._needed(user, tokens, ids)
 
         def taken() -> TakenTokens:
             return take(provider, self.tokens, user, foreign=True, is_last=is_last)
 
-        found = [taken()]
+        looked = [taken()]
         try:
             ended = sum(store.delete_session(session_id) for session_id in ids)
             # Look again: if two sessions end at the same moment, each sees the other at first.
-            found.append(taken())
-            removed = [tokens for tokens in found if tokens.removed]
+            looked.append(taken())
+            removed = [tokens for tokens in looked if tokens.removed]
             # A login may have created its session after the first look, and rely on these tokens.
-            if removed and not only_these() and self._give_back(user, removed[-1]):
+            last = removed[-1].tokens if removed else None
+            if last and self._needed(user, last, ids) and self._give_back(user, removed[-1]):
                 removed[-1] = taken()
         except StoreUnavailable:
             self.tokens.revocations.postponed()
@@ -412,8 +413,21 @@ class SessionLifecycle:
         for tokens in removed:
             revoke_taken(provider, self.tokens, user, tokens)
         if not removed:
-            revoke_taken(provider, self.tokens, user, found[0])
-        return ended, next((each.tokens for each in found if each.tokens and not each.foreign), None)
+            revoke_taken(provider, self.tokens, user, looked[0])
+        return ended, next((each.tokens for each in looked if each.tokens and not each.foreign), None)
+
+    def _needed(self, user: str, tokens: OAuthTokenSet, ending: Collection[str] = ()) -> bool:
+        """Return whether a session other than those that end needs a token set.
+
+        After a change of the provider, two people can have the same user ID. Neither needs the tokens of the
+        other one's sign-in. A session that this process cannot read may need them.
+        """
+        store = self.sessions.store
+        left = set(store.session_ids(user)).difference(ending)
+        if not left:
+            return False
+        found = store.list_user_sessions(user)
+        return not left.issubset(each.session_id for each in found if _is_of_other_client(each, tokens))
 
     def _give_back(self, user: str, taken: TakenTokens) -> bool:
         """Store removed tokens again, unless others are stored.
@@ -431,6 +445,10 @@ class SessionLifecycle:
             self.tokens.revocations.remove(taken.revocation)
         return True
 
-    def _issuer_of(self, tokens: OAuthTokenSet) -> OAuthProvider | None:
-        providers = self.providers.by_name.values()
-        return next((provider for provider in providers if provider.issued_to_this_client(tokens)), None)
+
+def _is_of_other_client(session: UserSession, issued: Grant | OAuthTokenSet | None) -> bool:
+    """Return whether a session belongs to another issuer or client than a grant or token set."""
+    if session.grant is None or issued is None or not issued.client_id:
+        return False
+    issuers = {session.grant.issuer, issued.issuer} - {""}  # earlier versions did not always record one
+    return session.grant.client_id != issued.client_id or len(issuers) > 1

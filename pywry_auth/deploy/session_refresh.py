@@ -108,7 +108,7 @@ class SessionRefresh:
         Raises:
             AccessEnded: The rules do not admit the user any more.
         """
-        name, lifecycle = self.providers.name_of(session), self.lifecycle
+        name, lifecycle = self.providers.name_of(session) or "", self.lifecycle
         review = review_access(self.options.rules, provider, tokens, claims, name)
         # A sign-in during the call to the provider brought newer claims.
         if lifecycle.tokens.load(session.user_id) != tokens:
@@ -137,8 +137,7 @@ class SessionRefresh:
             notify(SignedOut(mode="web", session=each, sessions=1, reason=reason, **self._facts(each)))
 
     def _facts(self, session: UserSession) -> dict[str, str]:
-        provider = self.providers.label(self.providers.name_of(session))
-        return {"user_id": session.user_id, "provider": provider}
+        return {"user_id": session.user_id, "provider": self.providers.label_of(session)}
 
 
 def _reauthenticate() -> AuthenticationError:

@@ -127,8 +127,7 @@ class SessionViews:
         return tokens_of
 
     def _facts(self, session: UserSession) -> dict[str, str]:
-        provider = self.providers.label(self.providers.name_of(session))
-        return {"user_id": session.user_id, "provider": provider}
+        return {"user_id": session.user_id, "provider": self.providers.label_of(session)}
 
 
 def _log_failure(error: TokenError) -> None:

@@ -129,6 +129,16 @@ def require_proxy(url: str, setting: str) -> str:
     return whole
 
 
+def origin_of(endpoint: str) -> str:
+    """Return the scheme, host and port of an endpoint (RFC 6454 §4).
+
+    Args:
+        endpoint: A URL that :func:`require_endpoint` accepts; empty for none.
+    """
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc.lower()}" if endpoint else ""
+
+
 def with_query(endpoint: str, parameters: Mapping[str, str | None]) -> str:
     """Return an endpoint's URL with the parameters of a request.
 
