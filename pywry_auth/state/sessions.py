@@ -23,6 +23,7 @@ from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.role_table import RoleTable
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
 from pywry_auth.state.sites import UNBOUND, sites_of
+from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.state")
 
@@ -162,6 +163,8 @@ class SessionStore:
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
         site = UNBOUND if grant else self.sites[0]  # after a sign-in, a signed cookie opens the session
         self._put(SessionRecord(session, life, idle, now, site))
+        if grant is None:  # a sign-in stores its tokens itself
+            self._keep_tokens(session)
         return session
 
     def get_session(self, session_id: str) -> UserSession | None:
@@ -248,6 +251,7 @@ class SessionStore:
             expires_at = now + (record.ttl if extend_ttl is None else extend_ttl)
             session = replace(record.session, expires_at=max(expires_at, record.session.expires_at))
             if self._put(replace(record, session=session, used_at=now), data):
+                self._keep_tokens(session)
                 return True
 
     def delete_session(self, session_id: str) -> bool:
@@ -418,6 +422,16 @@ class SessionStore:
         ttl = max(0.001, record.lifetime(self._clock()))  # it may have expired since it was read
         terms = Terms(ttl=ttl, group=_group(session.user_id), expected=expected)
         return self._backend.put(_KIND + session.session_id, pack_session(record), terms)
+
+    def _keep_tokens(self, session: UserSession) -> None:
+        """Keep the user's tokens as long as the session, if they are on the same backend.
+
+        A failure is not reported: the session exists, and a refresh keeps the tokens longer too.
+        """
+        try:
+            TokenStore(self._backend).keep_until(session.user_id, session.expires_at)
+        except StoreUnavailable as error:
+            _logger.warning("a session may outlive its user's tokens: %s", error)
 
     def _use(self, record: SessionRecord, data: bytes | None) -> UserSession:
         """Return a loaded session, and record its use if the last one was recorded long ago."""

@@ -25,21 +25,25 @@ class StoredTokens:
         data: The stored bytes.
         held_until: Unix time in seconds until which the login that stored it is creating its session; 0 if
             there is no such login.
+        kept_until: Unix time in seconds until which a session may need the set; 0 if unknown.
     """
 
     tokens: OAuthTokenSet
     data: bytes = field(repr=False)
     held_until: float = 0.0
+    kept_until: float = 0.0
 
 
-def pack_tokens(tokens: OAuthTokenSet, held_until: float = 0.0) -> bytes:
+def pack_tokens(tokens: OAuthTokenSet, held_until: float = 0.0, kept_until: float = 0.0) -> bytes:
     """Return a token set as bytes.
 
     Args:
         tokens: The token set.
         held_until: See :class:`StoredTokens`.
+        kept_until: See :class:`StoredTokens`.
     """
-    return pack({**token_members(tokens), "held_until": held_until or None})
+    members = token_members(tokens)
+    return pack({**members, "held_until": held_until or None, "kept_until": kept_until or None})
 
 
 def unpack_stored(data: bytes) -> StoredTokens | None:
@@ -106,7 +110,10 @@ def _stored(members: Members, data: bytes) -> StoredTokens:
     held_until = members.optional_moment("held_until") or 0.0
     # A damaged record must not keep its tokens from every later sign-out.
     return StoredTokens(
-        tokens_of(members), data, held_until if held_until <= time.time() + _LONGEST_HOLD else 0.0
+        tokens_of(members),
+        data,
+        held_until if held_until <= time.time() + _LONGEST_HOLD else 0.0,
+        members.optional_moment("kept_until") or 0.0,
     )
 
 

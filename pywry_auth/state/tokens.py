@@ -26,12 +26,14 @@ class TokenStore:
     """Token sets under user IDs, which may be any text.
 
     A set without a refresh token expires 300 s after its access token, unless a session needs its ID token
-    (see :meth:`keep_for`). A set whose access token does not expire is kept until it is deleted.
+    (see :meth:`keep_for`). A set whose access token does not expire is kept until it is deleted, or on a site
+    as long as a session may need it.
 
     Args:
         backend: The backend that keeps the records.
         refresh_token_ttl: Seconds for which a set with a refresh token is kept after it was saved, but at
-            least until 300 s after its access token expired; None keeps it until it is deleted.
+            least until 300 s after its access token expired; None keeps it until it is deleted, or on a site
+            as long as a session may need it.
 
     Attributes:
         refreshes: The refreshes that are under way in this process, by user ID.
@@ -58,13 +60,27 @@ class TokenStore:
     def keep_for(self, seconds: float) -> None:
         """Keep sets that a session needs at least this long after they were saved.
 
-        They are the sets that can be refreshed, and those with an ID token, which a sign-out sends to the
-        provider. A web application calls this with the lifetime of its sessions.
+        They are the sets that can be refreshed or whose access token does not expire, and those with an ID
+        token, which a sign-out sends to the provider. No set is then kept until it is deleted. A web
+        application calls this with the lifetime of its sessions.
 
         Args:
             seconds: The time; a shorter one than before has no effect.
         """
         self._at_least = max(self._at_least, seconds)
+
+    def keep_until(self, key: str, moment: float) -> None:
+        """Keep a site's token set longer, because a session lasts longer than it.
+
+        A set that :meth:`keep_for` did not concern when it was saved remains unchanged.
+
+        Args:
+            key: The user's ID.
+            moment: Unix time in seconds at which the session expires.
+        """
+        while (stored := self.find(key)) is not None and 0 < stored.kept_until < moment:
+            if self._put(key, stored.tokens, stored, held_until=stored.held_until, kept_until=moment):
+                return
 
     def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
         """Store a user's token set, unless the tokens of a later sign-in are stored.
@@ -86,7 +102,7 @@ class TokenStore:
         """
         held_until = time.time() + hold if hold else 0.0
         if tokens.grant is None:
-            return self._put(key, tokens, held_until=held_until)
+            return self._put(key, tokens, held_until=held_until, when=When.ALWAYS)
         try:
             return self._supersede(key, tokens, held_until)
         except StoreUnavailable:
@@ -109,7 +125,7 @@ class TokenStore:
             if stored is not None and (stored.tokens.grant != tokens.grant or not stored.held_until):
                 return
             current = tokens if stored is None else stored.tokens
-            if self._put(key, current, data, when=When.ABSENT):
+            if self._put(key, current, stored or data):
                 return
 
     def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
@@ -131,7 +147,7 @@ class TokenStore:
                 return True  # an earlier attempt stored it, and its answer was lost
             if stored.tokens != instead_of:
                 return False
-            if self._put(key, tokens, stored.data, stored.held_until):
+            if self._put(key, tokens, stored, held_until=stored.held_until):
                 return True
         return False
 
@@ -243,32 +259,49 @@ class TokenStore:
     def _supersede(self, key: str, tokens: OAuthTokenSet, held_until: float) -> bool:
         while True:
             data = self._backend.get(_KIND + key)
-            stored = None if data is None else unpack_tokens(data)
-            if stored is not None and _is_later(stored, tokens):
+            stored = None if data is None else unpack_stored(data)
+            if stored is not None and _is_later(stored.tokens, tokens):
                 return False
-            if self._put(key, tokens, data, held_until, When.ABSENT):
+            if self._put(key, tokens, stored or data, held_until=held_until):
                 return True
 
     def _put(
         self,
         key: str,
         tokens: OAuthTokenSet,
-        expected: bytes | None = None,
+        instead_of: StoredTokens | bytes | None = None,
+        *,
         held_until: float = 0.0,
-        when: When = When.ALWAYS,
+        kept_until: float = 0.0,
+        when: When = When.ABSENT,
     ) -> bool:
-        terms = Terms(ttl=self._lifetime(tokens), group=_GROUP, when=when, expected=expected)
-        return self._backend.put(_KIND + key, pack_tokens(tokens, held_until), terms)
+        """Store a set in place of the record that was read, which no other writer may have changed.
 
-    def _lifetime(self, tokens: OAuthTokenSet) -> float | None:
-        if tokens.expires_in is None:
+        A session that needed the earlier set, perhaps from before a change of ``SESSION_TTL``, needs the new
+        one as long.
+        """
+        if isinstance(instead_of, StoredTokens):
+            kept_until, instead_of = max(kept_until, instead_of.kept_until), instead_of.data
+        now = time.time()
+        lifetime = self._lifetime(tokens, max(self._at_least, kept_until - now))
+        if lifetime is not None and (self._at_least or kept_until):
+            kept_until = max(kept_until, now + lifetime)
+        terms = Terms(ttl=lifetime, group=_GROUP, when=when, expected=instead_of)
+        return self._backend.put(_KIND + key, pack_tokens(tokens, held_until, kept_until), terms)
+
+    def _lifetime(self, tokens: OAuthTokenSet, needed: float) -> float | None:
+        """Return the seconds for which a set is kept; None until it is deleted.
+
+        Args:
+            tokens: The token set.
+            needed: Seconds for which a session may need it; 0 if no session does.
+        """
+        useful = None if tokens.expires_in is None else max(0.0, tokens.expires_in) + _GRACE
+        if useful is not None and tokens.refresh_token is None:
+            return max(useful, needed) if tokens.id_token else useful
+        if needed <= 0 and (useful is None or self._refresh_token_ttl is None):
             return None
-        useful = max(0.0, tokens.expires_in) + _GRACE
-        if tokens.refresh_token is None:
-            return max(useful, self._at_least) if tokens.id_token else useful
-        if self._refresh_token_ttl is None:
-            return None
-        return max(useful, self._refresh_token_ttl, self._at_least)
+        return max(useful or 0.0, self._refresh_token_ttl or 0.0, needed)
 
 
 def _is_later(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:

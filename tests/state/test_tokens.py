@@ -12,7 +12,6 @@ import keyring
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms
-from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
@@ -383,10 +382,14 @@ def test_a_probe_fails_on_an_unusable_store(tmp_path: Path) -> None:
     ],
 )
 def test_a_set_that_a_session_needs_is_kept_as_long_as_the_session(
-    members: dict[str, Any], seconds: float
+    clocked: Backend, clock: Clock, members: dict[str, Any], seconds: float
 ) -> None:
     """A sign-out sends the ID token to the provider, and revokes the refresh token. [S6]"""
-    store = TokenStore(MemoryBackend(), refresh_token_ttl=0)
+    store = TokenStore(clocked, refresh_token_ttl=0)
     store.keep_for(86400)
     store.keep_for(60)
-    assert store._lifetime(OAuthTokenSet("a", **{"expires_in": 3600, **members})) == seconds
+    store.save("alice", OAuthTokenSet("a", **{"expires_in": 3600, **members}))
+    clock.now += seconds - 1
+    assert store.exists("alice")
+    clock.now += 2
+    assert not store.exists("alice")
