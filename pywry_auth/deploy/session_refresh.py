@@ -108,6 +108,8 @@ class SessionRefresh:
         Raises:
             AccessEnded: The rules do not admit the user any more.
         """
+        if not self.options.rules.read_claims:
+            return
         name, lifecycle = self.providers.name_of(session) or "", self.lifecycle
         review = review_access(self.options.rules, provider, tokens, claims, name)
         # A sign-in during the call to the provider brought newer claims.

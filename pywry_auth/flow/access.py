@@ -66,6 +66,11 @@ class AccessRules:
         """Whether a rule depends on the e-mail address."""
         return bool(self.allowed_email_domains or _emails([*self.admin_users, *self.allowed_users]))
 
+    @property
+    def read_claims(self) -> bool:
+        """Whether a rule depends on the user."""
+        return bool(self.roles_claim or self.admin_users or self.allowed_users or self.allowed_email_domains)
+
     def email_of(self, provider: OAuthProvider, profile: Claims, access_token: str) -> str | None:
         """Return the user's verified address in canonical form.
 

@@ -109,8 +109,6 @@ def _is_complete(subject: Subject, has_email: bool, entries: Sequence[str]) -> b
 
 def _profile(rules: AccessRules, provider: OAuthProvider, tokens: OAuthTokenSet, claims: Claims) -> Claims:
     """Return the fresh claims, with those of the UserInfo endpoint if a rule needs them."""
-    if not (rules.roles_claim or rules.admin_users or rules.allowed_users or rules.allowed_email_domains):
-        return claims
     try:
         with naming_provider(provider.name):
             if claims and rules.decided_by(provider, replace(tokens, id_token_claims=claims)):
