@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.flow.sign_out import TakenTokens
     from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet, UserSession
+    from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.browsers import BrowserSessions
     from pywry_auth.state.tokens import TokenStore
 
@@ -375,18 +376,13 @@ class SessionLifecycle:
         self, user: str, ending: list[UserSession], everywhere: bool
     ) -> tuple[int, OAuthTokenSet | None]:
         store = self.sessions.store
-        provider = next(filter(None, map(self.providers.of_session, ending)), None)
-        if provider is None and (stored := self.tokens.load(user)) is not None:
-            provider = self.providers.issuer_of(stored)
+        provider = self._provider_of(user, ending)
         ids = [session.session_id for session in ending]
         if everywhere:
             found = store.list_user_sessions(user)
-            strangers = {each.session_id for each in found if _is_of_other_client(each, ending[0].grant)}
-            others = [each for each in store.session_ids(user) if each not in ids and each not in strangers]
-            ending = [*ending, *found]
             # The sessions of the request end last. As long as they exist, a repeated request finishes the
             # work.
-            ids = [*others, *ids]
+            ids, ending = [*self._others(user, ending, found), *ids], [*ending, *found]
         grants = {session.grant.grant_id for session in ending if session.grant and session.session_id in ids}
 
         def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
@@ -415,6 +411,20 @@ class SessionLifecycle:
         if not removed:
             revoke_taken(provider, self.tokens, user, looked[0])
         return ended, next((each.tokens for each in looked if each.tokens and not each.foreign), None)
+
+    def _provider_of(self, user: str, ending: Iterable[UserSession]) -> OAuthProvider | None:
+        """Return the provider of sessions that end, or of the user's tokens if the site has it no longer."""
+        for provider in map(self.providers.of_session, ending):
+            if provider is not None:
+                return provider
+        stored = self.tokens.load(user)
+        return None if stored is None else self.providers.issuer_of(stored)
+
+    def _others(self, user: str, ending: list[UserSession], found: Iterable[UserSession]) -> list[str]:
+        """Return the IDs of a user's other sessions, without those of a person at another provider."""
+        kept = {each.session_id for each in (*found, *ending) if _is_of_other_client(each, ending[0].grant)}
+        kept.update(each.session_id for each in ending)
+        return [each for each in self.sessions.store.session_ids(user) if each not in kept]
 
     def _needed(self, user: str, tokens: OAuthTokenSet, ending: Collection[str] = ()) -> bool:
         """Return whether a session other than those that end needs a token set.
