@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
@@ -77,6 +76,12 @@ class SessionRefresh:
             fresh = was_just_refreshed(tokens, time.time(), session.created_at)
             return tokens == seen and not fresh
 
+        reviewed: list[OAuthTokenSet] = []  # only by the request that called the provider
+
+        def review(tokens: OAuthTokenSet, claims: Claims) -> None:
+            reviewed.append(tokens)
+            self._review(provider, session, tokens, claims)
+
         try:
             return refresh_stored(
                 provider,
@@ -87,10 +92,11 @@ class SessionRefresh:
                 before_call=lambda: self.limit.spend(session.session_id),
                 wait=RUN_SECONDS,
                 keep_refused=self.options.refresh_refused_ends_sessions,  # until the sessions have ended
-                on_claims=partial(self._review, provider, session),
+                on_claims=review,
             )
         except AccessEnded:
-            self._report(self.lifecycle.end_not_admitted(session), "access_changed", notify)
+            if reviewed:
+                self._report(self.lifecycle.end_not_admitted(session), "access_changed", notify)
             raise
         except TokenRefreshError as error:
             self._report(self._end_refused(session, seen, error), "refresh_refused", notify)

@@ -172,8 +172,11 @@ def test_a_user_whom_the_rules_no_longer_admit_is_signed_out(
     if not has_id_token:
         house.without_id_token()
     house.claims["email"] = "alice@elsewhere.example"
-    response = house.refresh(browser)
-    assert (response.status_code, response.json["error"]) == (403, "access_denied")
+    house._clock.shift(10)
+    answers = together(4, lambda number: browser.post("/auth/refresh"))
+    response = next(answer for answer in answers if answer.status_code == 403)
+    assert {answer.status_code for answer in answers} <= {401, 403}
+    assert response.json["error"] == "access_denied"
     assert "may not sign in here any more" in response.json["error_description"]
     assert (browser.user, earlier.user) == (None, None)
     assert web.tokens.load(USER) is None
