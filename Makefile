@@ -30,9 +30,13 @@ PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/stat
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
 	redis-server:redis-server nginx:nginx dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
 
+# The further servers that make matrix tries, in the same form, and as pip packages. uwsgi needs a C compiler.
+MATRIX_PACKAGES := caddy:caddy apache2:apache2 /usr/lib/apache2/modules/mod_wsgi.so:libapache2-mod-wsgi-py3 cc:gcc
+MATRIX_SERVERS := gevent hypercorn uwsgi uvicorn waitress
+
 # One step after the other, even with -j, because two installers at once would wait for the same lock.
 .NOTPARALLEL:
-.PHONY: help test test-pythons soak fuzz lint types setup system-packages demo docs clean
+.PHONY: help test test-pythons soak fuzz matrix lint types setup system-packages demo docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -64,6 +68,9 @@ soak: setup ## run the long tests, then load and faults for SOAK_SECONDS on each
 
 fuzz: setup .venv/.fuzz ## search for inputs that break a property, FUZZ_SECONDS at FUZZ_DOOR or at each door
 	nice $(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) --door $(FUZZ_DOOR)
+
+matrix: setup .venv/.matrix ## try servers, workers, stores and proxies together, and write the table of the docs
+	$(BIN)/python -m tests.matrix
 
 demo: .venv/.runtime ## run a web application with a local provider, and sign in
 	$(BIN)/pywry-auth demo
@@ -100,6 +107,11 @@ $(BIN)/pip:
 # Without atheris, which has no wheel for some systems, hypothesis makes the inputs.
 .venv/.fuzz: | .venv/.tests
 	$(BIN)/pip install --quiet --disable-pip-version-check --only-binary :all: 'atheris>=3' || echo "without atheris"
+	touch $@
+
+.venv/.matrix: | .venv/.tests
+	@tests/system_packages.sh $(MATRIX_PACKAGES)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(MATRIX_SERVERS)
 	touch $@
 
 # The oldest supported FastAPI, in a folder that PYTHONPATH puts before the newest one.

@@ -27,6 +27,6 @@ apt-get install -qq -y --no-install-recommends $missing
 # The tests start their own servers, so stop a server that the installation started.
 if [ -d /run/systemd/system ]; then
     for package in $missing; do
-        case $package in redis-server | nginx) systemctl disable --quiet --now "$package" ;; esac
+        case $package in redis-server | nginx | caddy | apache2) systemctl disable --quiet --now "$package" ;; esac
     done
 fi

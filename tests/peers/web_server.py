@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from pywry_auth.testing.identity_provider import Client
 from tests.person import Person
@@ -161,12 +162,14 @@ class Visitor:
         url: The site.
         person: The user of the browser.
         ca: The certificate authority (PEM file) to trust.
+        address: The visitor's own address; empty lets the system choose.
     """
 
-    def __init__(self, url: str, person: Person | None = None, ca: str = "") -> None:
+    def __init__(self, url: str, person: Person | None = None, ca: str = "", address: str = "") -> None:
         self._url = url
         self._person = person or Person()
         self._ca = ca
+        self._address = address
         self.cookies = requests.cookies.RequestsCookieJar()
 
     def get(self, path: str, **headers: str) -> requests.Response:
@@ -212,6 +215,10 @@ class Visitor:
             session.trust_env = False
             session.verify = self._ca or True
             session.cookies = self.cookies
+            if self._address:
+                adapter = HTTPAdapter()
+                adapter.init_poolmanager(1, 1, source_address=(self._address, 0))
+                session.mount(url, adapter)
             return session.request(method, url, headers=sent, allow_redirects=False, timeout=_SECONDS)
 
 

@@ -1,0 +1,79 @@
+"""The page about servers: its blocks are those of the trials, and its table is complete."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shlex
+
+import pytest
+import yaml
+
+from tests.documents import blocks
+from tests.matrix import proxies, servers, table
+from tests.matrix.combinations import COMBINATIONS, VALUES
+
+_USED = [servers.block_of(server) for server in VALUES["server"]]
+
+
+def test_every_block_of_a_server_is_tried() -> None:
+    shown = [code for language in ("sh", "ini", "apache") for code in blocks(servers.PAGE, language)]
+    assert sorted(shown) == sorted(_USED)
+    assert sorted(blocks(servers.PAGE, "caddyfile")) == sorted(map(proxies.caddy_block, (False, True)))
+
+
+def test_every_server_listens_on_loopback_only() -> None:
+    for code in _USED:
+        assert "0.0.0.0" not in code
+        assert "127.0.0.1:8000" in code or "--port 8000" in code or "WSGIDaemonProcess" in code
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_each_proxy_replaces_or_removes_the_prefix_of_a_visitor(below: bool) -> None:
+    """A visitor's header would otherwise move the site to another path. [T25]"""
+    nginx, caddy = proxies.nginx_block(below), proxies.caddy_block(below)
+    assert nginx.count("X-Forwarded-Prefix " + ("/shop" if below else '""')) == 1
+    assert nginx.count("proxy_pass ") == 1
+    assert caddy.count("X-Forwarded-Prefix /shop" if below else "-X-Forwarded-Prefix") == 1
+    assert "header_up -*_*" in caddy
+
+
+def test_traefiks_block_is_a_complete_route() -> None:
+    """It is not run, so its parts must at least name each other."""
+    (code,) = blocks(servers.PAGE, "yaml")
+    http = yaml.safe_load(code)["http"]
+    (route,) = http["routers"].values()
+    assert route["rule"] == "Host(`app.example.com`)"
+    assert route["tls"] == {}
+    assert route["middlewares"] == list(http["middlewares"])
+    (sent,) = (middleware["headers"]["customRequestHeaders"] for middleware in http["middlewares"].values())
+    assert sent["X-Forwarded-Prefix"] == ""
+    (server,) = http["services"][route["service"]]["loadBalancer"]["servers"]
+    assert server == {"url": "http://127.0.0.1:8000"}
+
+
+def test_uwsgis_block_stops_at_sigterm_and_serves_threads() -> None:
+    parser = configparser.ConfigParser()
+    parser.read_string(servers.block_of("uWSGI"))
+    options = parser["uwsgi"]
+    assert options["die-on-term"] == options["master"] == options["need-app"] == "true"
+    assert int(options["threads"]) > 1
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "waitress", "gunicorn without settings"])
+def test_no_other_program_than_the_package_reads_forwarded_headers(server: str) -> None:
+    words = shlex.split(servers.block_of(server))
+    expected = {
+        "uvicorn": {"--no-proxy-headers"},
+        "waitress": {"--no-clear-untrusted-proxy-headers"},
+        "gunicorn without settings": {"--forwarded-allow-ips", "--forwarder-headers", ""},
+    }
+    assert expected[server] <= set(words)
+
+
+def test_the_table_shows_every_trial_and_no_failure() -> None:
+    """``make matrix`` writes it."""
+    shown = table.rows()
+    assert [row[:1] + row[2:6] for row in shown] == [table.cells(trial) for trial in COMBINATIONS]
+    assert all(re.fullmatch(r"\d+(\.\d+)+", row[1]) for row in shown)
+    assert all(row[6].isdigit() for row in shown)
