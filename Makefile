@@ -30,8 +30,9 @@ PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/stat
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
 	redis-server:redis-server nginx:nginx dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
 
-# The further servers that make matrix tries, in the same form, and as pip packages. uwsgi needs a C compiler.
-MATRIX_PACKAGES := caddy:caddy apache2:apache2 /usr/lib/apache2/modules/mod_wsgi.so:libapache2-mod-wsgi-py3 cc:gcc
+# The further servers that make matrix tries, in the same form, and as pip packages. uwsgi is compiled.
+MATRIX_PACKAGES := caddy:caddy apache2:apache2 /usr/lib/apache2/modules/mod_wsgi.so:libapache2-mod-wsgi-py3 cc:gcc \
+	python3-config:python3-dev
 MATRIX_SERVERS := gevent hypercorn uwsgi uvicorn waitress
 
 # One step after the other, even with -j, because two installers at once would wait for the same lock.
