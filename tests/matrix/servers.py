@@ -131,7 +131,13 @@ def provider(url: str) -> list[str]:
 def variables(folder: Path, settings: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a program that runs in a folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYWRY_")}
-    return {**inherited, **settings, "PYTHONPATH": f"{folder}:{ROOT}", "PYTHONUNBUFFERED": "1"}
+    return {
+        **inherited,
+        **settings,
+        "HOME": str(folder),
+        "PYTHONPATH": f"{folder}:{ROOT}",
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def _write_files(trial: Combination, folder: Path) -> str:
@@ -157,7 +163,7 @@ def _command(trial: Combination, folder: Path, port: int) -> list[str]:
         (folder / "uwsgi.ini").write_text(_replaced(text, "processes = 2", f"processes = {trial.workers}"))
         return [str(_BIN / "uwsgi"), "uwsgi.ini"]
     if trial.server == "mod_wsgi":
-        text = _replaced(text, "processes=2", f"processes={trial.workers}")
+        text = _replaced(text, " processes=2", "" if trial.workers == "1" else f" processes={trial.workers}")
         return _apache(text, folder, port)
     text = text.replace("--port 8000", f"--port {port}").replace("--workers 2", f"--workers {trial.workers}")
     program, *arguments = shlex.split(text)
