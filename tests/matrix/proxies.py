@@ -37,7 +37,7 @@ _CADDY = """
 	auto_https disable_redirects
 	storage file_system {folder}
 	log {{
-		level WARN
+		level ERROR
 		output stderr
 	}}
 }}
