@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
@@ -252,7 +253,7 @@ def refresh_stored(
 
 def _fresh_claims(before: OAuthTokenSet, fresh: OAuthTokenSet) -> Claims:
     """Return the claims of the ID token that a refresh brought; empty without one."""
-    return {} if fresh.id_token == before.id_token else fresh.id_token_claims
+    return {} if same_secret(before.id_token or "", fresh.id_token) else fresh.id_token_claims
 
 
 def _longest(provider: OAuthProvider) -> float:

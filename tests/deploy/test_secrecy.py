@@ -138,7 +138,7 @@ def test_a_failing_signal_receiver_reveals_no_secret(web: Web, caplog: pytest.Lo
     callback = browser.authorize()
     with user_logged_in.connected_to(fail):
         response = browser.get(callback)
-    assert response.status_code == 500
+    assert response.status_code == 303
     assert "the application's own fault" in caplog.text
     for secret in (parameter(callback, "code"), parameter(callback, "state"), SECRET):
         assert secret not in caplog.text.replace(callback, "")
