@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask, current_app
@@ -85,7 +86,9 @@ def permission_required(
     Args:
         permission: For example ``write``.
         resource_type: Kind of resource, for grants on single resources.
-        resource_argument: The view's argument that holds the resource's ID.
+        resource_argument: The argument of the view that holds the resource's ID. A function that you call
+            yourself must get it by name. A function of ``before_request`` needs no argument: the guard reads
+            that of the view.
         csrf: See :func:`login_required`.
     """
 
@@ -150,8 +153,10 @@ def _guard(
         session = find_session()
         if session is None:
             return answered(challenge(current_site(), _is_page()))
-        # A guard in before_request gets no arguments.
-        if allows(session, {**(current_request.view_args or {}), **kwargs}):
+        # A function of before_request gets no arguments. Any other function has only its own: it may act on
+        # another resource than the one in the URL.
+        is_check = not args and not kwargs and _is_before_request(guarded)
+        if allows(session, (current_request.view_args or {}) if is_check else kwargs):
             return run()
         return answered(forbidden(current_site(), _is_page()))
 
@@ -178,14 +183,15 @@ def _answer_options(guarded: object, run: Callable[[], Any]) -> Any:
     if own is not None:
         if _is_layer(guarded, view) or _is_layer(guarded, own):
             return run()
-        if any(_is_layer(guarded, function) for function in _before_request()):
+        if _is_before_request(guarded):
             return None  # Flask goes on to the view
     return current_app.make_default_options_response()
 
 
-def _before_request() -> Iterator[object]:
-    for functions in current_app.before_request_funcs.values():
-        yield from functions
+def _is_before_request(guarded: object) -> bool:
+    """Return whether a guard is around a function of ``before_request``."""
+    functions = chain.from_iterable(current_app.before_request_funcs.values())
+    return any(_is_layer(guarded, function) for function in functions)
 
 
 def _is_layer(guarded: object, view: object) -> bool:

@@ -139,17 +139,43 @@ def test_a_guard_on_everything_leaves_the_routes_of_sign_in_alone(
     assert site.open("/page", user="viewer").text == "secret"
 
 
-def test_a_guard_before_the_request_knows_the_resource(site: Site) -> None:
-    site.app.before_request(permission_required("write", "document", "document")(_nothing))
-    site.app.add_url_rule("/documents/<document>", "edit", lambda document: document)
+def _writer_of_7(site: Site) -> dict[str, str]:
+    """Return the headers of a user who may write only document 7."""
     token = issue_session_token(site.sessions, "robot", ["viewer"])
     (session,) = site.sessions.list_user_sessions("robot")
     grants = {"permissions": {"document:7": ["write"]}}
     site.sessions.create_session(session.session_id, "robot", ["viewer"], metadata=grants)
-    headers = {"Authorization": f"Bearer {token}"}
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_guard_before_the_request_knows_the_resource(site: Site) -> None:
+    site.app.before_request(login_required(permission_required("write", "document", "document")(_nothing)))
+    site.app.add_url_rule("/documents/<document>", "edit", lambda document: document)
+    headers = _writer_of_7(site)
     client = site.app.test_client()
     answers = [client.get(f"/documents/{number}", headers=headers).status_code for number in (7, 8)]
     assert answers == [200, 403]
+
+
+def test_a_guarded_function_is_not_checked_for_the_resource_of_the_view(site: Site) -> None:
+    """A view may call it for another resource than the one in its URL."""
+    guard = permission_required("write", "document", "document")
+
+    @guard
+    def save(document: str = "8") -> str:
+        return f"saved {document}"
+
+    calls: list[Callable[[], Any]] = [
+        lambda: save("8"),
+        lambda: save(),
+        lambda: save(document="8"),
+        lambda: guard(lambda: "saved 8")(),
+        lambda: save(document="7"),
+    ]
+    site.app.add_url_rule("/<document>/<int:number>", "call", lambda document, number: calls[number]())
+    headers, client = _writer_of_7(site), site.app.test_client()
+    answers = [client.get(f"/7/{number}", headers=headers).status_code for number in range(5)]
+    assert answers == [403, 403, 403, 403, 200]
 
 
 # Coroutine functions
