@@ -9,7 +9,7 @@ from flask import Blueprint, Flask, Request, current_app, render_template, url_f
 from flask import request as current_request
 from flask.blueprints import BlueprintSetupState
 from jinja2 import TemplateNotFound
-from werkzeug.exceptions import MethodNotAllowed, NotFound, default_exceptions
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, default_exceptions
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
@@ -85,8 +85,23 @@ def find_session() -> UserSession | None:
     return _installed().routes.session_of(_request())
 
 
+def require_known_host() -> None:
+    """Refuse a request whose host Flask refuses; it has no URLs.
+
+    Raises:
+        BadRequest: The host is malformed, or not one of ``TRUSTED_HOSTS``.
+    """
+    if isinstance(current_request.routing_exception, BadRequest):
+        raise current_request.routing_exception
+
+
 def current_site() -> Site:
-    """Return the site for the current request."""
+    """Return the site for the current request.
+
+    Raises:
+        BadRequest: Flask refuses the request's host.
+    """
+    require_known_host()
     routes, blueprint = _installed()
     return routes.site(_request(), _mount(blueprint))
 
@@ -160,7 +175,10 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
 
 def _answer_outage(error: StoreUnavailable) -> Response:
     """Respond for a view or guard of the application while the store is down."""
-    response = store_down(current_site(), error)
+    try:
+        response = store_down(current_site(), error)
+    except BadRequest as fault:
+        return current_app.make_response(current_app.handle_http_exception(fault))
     try:
         return answered(response)
     except StoreUnavailable:  # the application's own page looks up the session too

@@ -20,6 +20,7 @@ from pywry_auth.deploy.flask_adapter import (
     current_site,
     find_session,
     is_own_route,
+    require_known_host,
     routes_of_app,
 )
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
@@ -143,6 +144,7 @@ def _guard(
         def run() -> Any:
             return current_app.ensure_sync(view)(*args, **kwargs)  # the view may be a coroutine function
 
+        require_known_host()
         if is_own_route():
             return run() if _is_layer(guarded, _current_view()) else None
         if current_request.method == "OPTIONS":

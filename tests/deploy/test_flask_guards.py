@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
 import pytest
-from flask import Blueprint, Flask, Response, g
+from flask import Blueprint, Flask, Response, g, request
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView, View
 from werkzeug.exceptions import HTTPException, Unauthorized
@@ -176,6 +176,24 @@ def test_a_guarded_function_is_not_checked_for_the_resource_of_the_view(site: Si
     headers, client = _writer_of_7(site), site.app.test_client()
     answers = [client.get(f"/7/{number}", headers=headers).status_code for number in range(5)]
     assert answers == [403, 403, 403, 403, 200]
+
+
+@pytest.mark.parametrize("host", ["evil.example.com", f"{'x' * 64}.example.com", "a b", "localhost:99999"])
+def test_a_host_that_flask_refuses_gets_status_400(site: Site, host: str) -> None:
+    """Such a request has no URLs, so the guard has no login to offer. [P15]"""
+    site.app.config["TRUSTED_HOSTS"] = ["localhost", "example.com"]
+    protect_from_csrf(site.app)
+    site.app.before_request(lambda: g.session and None if "ask" in request.args else None)
+    site.app.before_request(login_required(_nothing))
+    site.app.add_url_rule("/page", "page", login_required(_text("secret")), methods=["GET", "POST"])
+    site.app.register_error_handler(400, _own)
+    token = {"Authorization": f"Bearer {issue_session_token(site.sessions, 'robot', [])}"}
+    site.backend.fails = lambda number: True
+    for path in ("/page", "/auth/status", "/nothing", "/page?ask", "/auth/login?ask"):
+        for method in ("GET", "POST", "OPTIONS"):
+            for headers in (GO, token):
+                answer = site.app.test_client().open(path, method=method, headers={**headers, "Host": host})
+                assert (answer.status_code, answer.text[:8]) == (400, "own: 400"), (path, method, headers)
 
 
 # Coroutine functions
