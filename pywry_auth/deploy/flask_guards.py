@@ -54,6 +54,9 @@ def login_required(
     request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
     authenticates it.
 
+    OPTIONS is open to every visitor, also with the other guards: the response is the list of allowed methods,
+    or that of a class-based view's own ``options`` method. A guard on this method has no effect.
+
     Args:
         view: The view; without it, the guard is used as ``@login_required(csrf=False)``.
         csrf: Whether to refuse requests that another site's page caused.
@@ -68,7 +71,7 @@ def login_required(
 def roles_required(*roles: str, csrf: bool = True) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
     """Require all of the roles for a view.
 
-    Users without them get 403.
+    Users without them get 403. OPTIONS is open, see :func:`login_required`.
 
     Args:
         roles: Names of roles.
@@ -83,6 +86,7 @@ def permission_required(
     """Require a permission for a view.
 
     Users have permissions through their roles or through a grant on the resource. Other users get 403.
+    OPTIONS is open, see :func:`login_required`.
 
     Args:
         permission: For example ``write``.
