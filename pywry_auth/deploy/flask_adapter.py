@@ -213,9 +213,12 @@ def _view_of(routes: AuthRoutes, name: str) -> Callable[..., Response]:
 
 def _mount(blueprint: str) -> Mount:
     root = current_request.script_root
-    prefix = url_for(f"{blueprint}.login").removeprefix(root).removesuffix("/login")
+    url = url_for(f"{blueprint}.login")
+    # It is a path, unless the routes are on another host of the application.
+    origin = "" if url.startswith("/") else "/".join(url.split("/", 3)[:3])
+    prefix = url.removeprefix(origin + root).removesuffix("/login")
     app = cast("LocalProxy[Flask]", current_app)._get_current_object()
-    return Mount(app, root, prefix, current_request.path)
+    return Mount(app, root, prefix, current_request.path, origin)
 
 
 def _request() -> Request:

@@ -49,12 +49,15 @@ class Mount:
         root: Decoded path of the application on its host, without a trailing slash (``SCRIPT_NAME``).
         prefix: Encoded path of the routes below the root, for example ``/auth``.
         path: Decoded path of the current request below the root.
+        origin: Scheme, host and port of the routes, if they are on another host of the application than the
+            current request; otherwise empty.
     """
 
     application: object
     root: str
     prefix: str
     path: str
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,8 +151,8 @@ class Site:
     def login_url(self) -> str:
         """Return the address of a login that returns to the current request.
 
-        It is a URL with ``PUBLIC_BASE_URL``. Otherwise it is a path, which leads to no other host than the
-        one that the browser has asked.
+        It is a URL with ``PUBLIC_BASE_URL``, and if the routes are on another host of the application.
+        Otherwise it is a path, which leads to no other host than the one that the browser has asked.
 
         Raises:
             AuthenticationError: The request's host is not valid.
@@ -157,7 +160,9 @@ class Site:
         # Behind a proxy that hides the browser's address, the login would redirect again for nothing.
         mark = [] if self.is_at_public_name else [(_MOVED, "1")]
         address, path = self._address, self._login_path(mark, self.current_path)
-        return address + path if self.options.public_origin else "/" + path.lstrip("/")
+        if not self.options.public_origin:
+            address = self.mount.origin
+        return address + path if address else "/" + path.lstrip("/")
 
     def moved_login_url(self, next_path: str) -> str:
         """Return the address of the current login at ``PUBLIC_BASE_URL``, with a mark.
@@ -171,18 +176,20 @@ class Site:
         return self.options.public_origin + self._login_path([*kept, (_MOVED, "1")], next_path)
 
     def login_path(self, next_path: str = "", provider: str = "") -> str:
-        """Return the public path of the login.
+        """Return the public path of the login; a URL if the routes are on another host of the application.
 
         Args:
             next_path: Path that follows the login; empty for the default. A path that would make the result
                 longer than 8,000 characters is left out, because servers would refuse such a request.
             provider: Name of one of several providers; empty to let the visitor choose.
         """
-        return self._login_path([("provider", provider)] if provider else [], next_path)
+        path = self._login_path([("provider", provider)] if provider else [], next_path)
+        return (self.options.public_origin or self.mount.origin) + path if self.mount.origin else path
 
     def _login_path(self, query: ResponseParameters, next_path: str) -> str:
         path = f"{self.root}{self.mount.prefix}/login"
-        whole = [*query, ("next", next_path)] if next_path else query
+        # A path of this host is another page, or no page, on the host of the routes.
+        whole = [*query, ("next", next_path)] if next_path and not self.mount.origin else query
         for parameters in (whole, query):
             if parameters and len(result := f"{path}?{urlencode(parameters)}") <= LONGEST:
                 return result

@@ -56,13 +56,15 @@ class Site:
     """A Flask application whose provider is never called.
 
     Args:
-        register: The arguments of ``register_blueprint``.
+        register: The arguments of ``register_blueprint``, and ``public_base_url``. An application with a
+            ``subdomain`` matches subdomains.
     """
 
     def __init__(self, **register: Any) -> None:
         self.backend = WatchedBackend(MemoryBackend())
         self.sessions = SessionStore(self.backend)
-        self.app = Flask("site")
+        self.settings = DeploySettings(public_base_url=register.pop("public_base_url", ""))
+        self.app = Flask("site", subdomain_matching="subdomain" in register)
         self.blueprint = self.new_blueprint()
         if register.get("registered", True):
             self.app.register_blueprint(self.blueprint, **register)
@@ -72,7 +74,7 @@ class Site:
         return create_auth_blueprint(
             GenericOIDCProvider("c", issuer_url="https://id.example.com"),
             self.sessions,
-            deploy_settings=DeploySettings(),
+            deploy_settings=self.settings,
             auth_config=AuthConfig(enabled=True, token_secret=SECRET),
         )
 
@@ -194,6 +196,28 @@ def test_a_host_that_flask_refuses_gets_status_400(site: Site, host: str) -> Non
             for headers in (GO, token):
                 answer = site.app.test_client().open(path, method=method, headers={**headers, "Host": host})
                 assert (answer.status_code, answer.text[:8]) == (400, "own: 400"), (path, method, headers)
+
+
+@pytest.mark.parametrize(
+    ("subdomain", "public", "login"),
+    [
+        ("", "", "http://localhost/oauth/login"),
+        ("id", "", "http://id.localhost/oauth/login"),
+        ("", "https://app.example.com", "https://app.example.com/oauth/login?moved=1"),
+    ],
+)
+def test_a_guard_on_another_subdomain_leads_to_the_login(subdomain: str, public: str, login: str) -> None:
+    """The routes are not on that host, and the host of the routes does not have the page."""
+    site = Site(url_prefix="/oauth", subdomain=subdomain, public_base_url=public)
+    site.app.config["SERVER_NAME"] = "localhost"
+    site.app.add_url_rule(
+        "/page", "page", login_required(_text("")), subdomain="blog", methods=["GET", "POST"]
+    )
+    host = {"Host": "blog.localhost", "Referer": "http://blog.localhost/form"}
+    assert site.open("/page", **GO, **host).location == login
+    frame = GO | host | {"Sec-Fetch-Dest": "iframe"}
+    for page in (site.open("/page", "POST", **GO, **host), site.open("/page", **frame)):
+        assert f'href="{login.partition("?")[0]}"' in page.text
 
 
 # Coroutine functions
