@@ -26,8 +26,8 @@ _RETRY_SECONDS = 5.0
 _LONGEST_RETRY = 300
 _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
 _NOT_SAVED = (
-    "You are not signed in, so the form was not saved. To keep your text, go back with your browser's Back "
-    "button and copy it. Then sign in."
+    "You are not signed in, so the form was not saved. Your browser's Back button may still lead to your "
+    "text: try to copy it before you sign in."
 )
 _CHALLENGE = 'Bearer realm="session"'
 _FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
