@@ -7,7 +7,7 @@ logged, and the other receivers are called. A receiver must be a plain function 
 from __future__ import annotations
 
 import logging
-from inspect import iscoroutinefunction
+from inspect import iscoroutine
 
 from blinker import NamedSignal, Namespace
 
@@ -46,9 +46,12 @@ def _call(signal: NamedSignal, sender: object, **facts: object) -> None:
     # the browser does not have its cookie yet.
     for receiver in () if signal.is_muted else signal.receivers_for(sender):
         try:
-            if iscoroutinefunction(receiver):
-                raise TypeError(f"{receiver.__qualname__} is a coroutine function")
-            receiver(sender, **facts)
+            made = receiver(sender, **facts)
+            if iscoroutine(made):
+                made.close()  # otherwise Python warns later that it was never awaited
+                # Not the receiver itself: a partial object shows its arguments.
+                name = getattr(receiver, "__qualname__", type(receiver).__qualname__)
+                raise TypeError(f"{name} is a coroutine function: connect a plain function or method")
         except Exception:
             _logger.exception("a receiver of the signal %r failed", signal.name)
 

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -142,6 +143,27 @@ def test_a_receiver_that_fails_changes_nothing_for_the_user(
     assert len(failures) == 8
     assert all(record.exc_info for record in failures)
     assert "never is a coroutine function" in caplog.text
+
+
+class _Asynchronous:
+    """An object that is called like a coroutine function."""
+
+    async def __call__(self, sender: object, **facts: Any) -> None:
+        """Fail."""
+        raise AssertionError
+
+
+@pytest.mark.parametrize("receiver", [_Asynchronous(), partial(_Asynchronous(), note="canary")])
+def test_every_kind_of_coroutine_function_is_reported(
+    web: Web, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder, receiver: Any
+) -> None:
+    with login_failed.connected_to(receiver), Received() as received:
+        web.browser().get("/auth/callback?state=forged&error=x")
+    assert received.senders == [web.app]
+    name = type(receiver).__qualname__
+    assert f"{name} is a coroutine function: connect a plain function or method" in caplog.text
+    assert "canary" not in caplog.text
+    assert not [warning for warning in recwarn if "never awaited" in str(warning.message)]
 
 
 def test_a_logout_everywhere_reports_the_number_of_sessions(web: Web) -> None:
