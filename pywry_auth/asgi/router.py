@@ -54,7 +54,8 @@ class AuthRouter(APIRouter):
             for route in ROUTES
         ]
         self._paths = Map(rules, merge_slashes=False).bind("")
-        self._below: dict[object, str] = {}  # each endpoint's path below the prefix
+        # Each endpoint, and its path below the prefix. An application's own endpoint may have no hash.
+        self._below: list[tuple[object, str]] = []
         for route in ROUTES:
             self._add(route)
         # The same code serves every other request below the prefix: 404, 405 and HEAD.
@@ -70,7 +71,8 @@ class AuthRouter(APIRouter):
         Args:
             scope: The request in its path operation, or a websocket.
         """
-        path = self._below.get(scope.get("endpoint"))
+        served = scope.get("endpoint")
+        path = next((path for endpoint, path in self._below if endpoint is served), None)
         if path is None:
             return False
         try:
@@ -118,7 +120,7 @@ class AuthRouter(APIRouter):
         async def endpoint(request: Request) -> Response:
             return BridgedResponse(self.bridge, path.format(**request.path_params))
 
-        self._below[endpoint] = path
+        self._below.append((endpoint, path))
         return endpoint
 
     def _match(self, path: str, method: str) -> tuple[str, Mapping[str, str]]:

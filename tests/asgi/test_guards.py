@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
@@ -133,6 +134,24 @@ def test_a_path_operation_below_the_prefix_is_guarded(web: Web) -> None:
     app.include_router(auth)
     app.add_middleware(AuthMiddleware, router=auth)
     assert browser_of(web, app).get("/auth/me").status_code == 401
+
+
+@dataclass
+class Editable:
+    """An endpoint without a hash."""
+
+    def __call__(self) -> str:
+        """Return the content."""
+        return "content"
+
+
+def test_an_endpoint_needs_no_hash(web: Web) -> None:
+    app = guarded_app("application", router_of(web), current_session)
+    app.get("/editable")(Editable())
+    browser = browser_of(web, app)
+    assert browser.get("/editable").status_code == 401
+    browser.sign_in()
+    assert browser.get("/editable").json == "content"
 
 
 def test_a_guard_of_the_application_finds_an_empty_session_on_the_routes(web: Web) -> None:
