@@ -14,7 +14,7 @@ from fastapi.security import SecurityScopes
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 
-from pywry_auth.asgi.visit import is_open, is_own_route, refuse, visit_of
+from pywry_auth.asgi.visit import answer_preflight, is_own_route, refuse, visit_of
 from pywry_auth.deploy.answers import challenge, forbidden, refusal_for
 from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
 from pywry_auth.exceptions import AuthenticationError
@@ -45,7 +45,7 @@ async def current_session(
 
     The guards never refuse the routes of sign-in, so they can stand on a whole application. There, a visitor
     has a session without a user ID and roles. A preflight (Fetch §3.2.2) carries no credentials. It is
-    answered without the path operation, unless that serves no other method than OPTIONS.
+    answered without the path operation.
 
     Args:
         connection: The request or websocket.
@@ -78,8 +78,9 @@ async def protect_from_csrf(connection: HTTPConnection) -> None:
 
 async def _admit(connection: HTTPConnection, session: UserSession | None, *, csrf: bool) -> UserSession:
     """Return the session, or refuse; an override of ``current_session`` may have found None."""
-    if is_open(connection):
+    if is_own_route(connection):
         return session or UserSession("", "", [])
+    answer_preflight(connection)
     if csrf:
         await _require(connection, require_own_use_of_cookie)
     if session is None:
@@ -152,7 +153,7 @@ def _guard(
             session = await current_session(connection, SecurityScopes(scopes))
         # An override of current_session may have checked nothing.
         admitted = await _admit(connection, session, csrf=csrf)
-        if not is_open(connection) and not await allows(connection, admitted):
+        if not is_own_route(connection) and not await allows(connection, admitted):
             await refuse(connection, _FORBIDDEN, forbidden)
         return admitted
 

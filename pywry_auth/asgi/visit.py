@@ -127,26 +127,18 @@ def is_own_route(connection: HTTPConnection) -> bool:
     return visit_of(connection).router.serves(connection.scope)
 
 
-def is_open(connection: HTTPConnection) -> bool:
-    """Return whether guards leave a path operation to visitors.
-
-    These are the library's own routes, and operations that only serve OPTIONS, for preflights.
+def answer_preflight(connection: HTTPConnection) -> None:
+    """Respond to a preflight in place of a path operation, which does not run.
 
     Args:
         connection: The request or websocket, in a dependency of its path operation.
 
     Raises:
-        Refused: The request is a preflight for an operation that serves other methods too. The response
-            names them; the operation does not run.
+        Refused: The request is a preflight. The response names the methods of the operation.
     """
-    if is_own_route(connection):
-        return True
-    if connection.scope["type"] == "websocket" or not _is_preflight(connection):
-        return False
-    methods: set[str] = getattr(connection.scope.get("route"), "methods", None) or set()
-    if methods - {"OPTIONS"}:
+    if connection.scope["type"] != "websocket" and _is_preflight(connection):
+        methods: set[str] = getattr(connection.scope.get("route"), "methods", None) or set()
         raise Refused("This is a preflight.", Response(None, 204, {"Allow": ", ".join(sorted(methods))}))
-    return bool(methods)
 
 
 def _is_preflight(connection: HTTPConnection) -> bool:
