@@ -57,8 +57,8 @@ class AuthMiddleware:
 
         async def vary(message: Message) -> None:
             nonlocal answering
+            answering = answering or message["type"] in ("http.response.start", "websocket.close")
             if message["type"] == "http.response.start":
-                answering = True
                 _add_vary(message, self._vary)
             await send(message)
 

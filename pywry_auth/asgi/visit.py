@@ -190,6 +190,8 @@ async def _answer(request: Request, error: Refused) -> Response:
 
 
 async def _answer_outage(request: Request, error: StoreUnavailable) -> Response:
+    if request.scope["type"] == "websocket":
+        raise error  # AuthMiddleware closes the websocket
     response = await visit_of(request).respond(partial(store_down, error=error))
     return await _answer(request, Refused("Sessions cannot be looked up at the moment.", response))
 

@@ -235,6 +235,41 @@ def test_a_websocket_in_a_mounted_application_is_refused(web: Web, caplog: pytes
     assert caplog.text.count("refused a websocket") == len(PLACES)
 
 
+def test_a_store_failure_closes_a_websocket(
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the guard has admitted it, after it was accepted, and after it was closed. [P15]"""
+    web = make_web()
+    auth = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    app, part = FastAPI(), FastAPI()
+
+    async def fails(session: Annotated[UserSession, Depends(current_session)]) -> None:
+        raise StoreUnavailable("The store is down: a simulated failure.")
+
+    async def late(
+        websocket: WebSocket, session: Annotated[UserSession, Depends(current_session)], close: bool = False
+    ) -> None:
+        await websocket.accept()
+        if close:
+            await websocket.close(1001)
+        raise StoreUnavailable("The store is down: a simulated failure.")
+
+    for router in (app, part):
+        router.websocket("/live", dependencies=[Depends(fails)])(late)
+        router.websocket("/late")(late)
+    app.mount("/part", part)
+    app.add_middleware(AuthMiddleware, router=auth)
+    token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
+    with caplog.at_level(logging.WARNING), served(app) as address:
+        for place in ("", "/part"):
+            assert first_message(address, f"{place}/live", Authorization=token) == 403
+            assert first_message(address, f"{place}/late", Authorization=token) == 1013
+        assert "Traceback" not in caplog.text
+        assert "without completing handshake" not in caplog.text
+        assert first_message(address, "/late?close=1", Authorization=token) == 1001
+    assert "RuntimeError" not in caplog.text
+
+
 def test_the_middleware_can_surround_an_application(web: Web) -> None:
     """``AuthMiddleware(app, router)`` also answers for guards below it."""
     auth = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
