@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from inspect import isawaitable
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, NoReturn, cast
 
 from fastapi import HTTPException
@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from pywry_auth.asgi.bridge import mount_of
-from pywry_auth.deploy.answers import store_down
+from pywry_auth.deploy.answers import Refusal, kept_headers, store_down
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 
@@ -38,7 +38,29 @@ POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
 
 _logger = logging.getLogger("pywry_auth.asgi")
 _HANDLERS = "starlette.exception_handlers"  # in a scope: the handlers of the innermost application
+_Handler = Callable[[Request, Exception], object]
 _KEPT_HEADERS = ("Cache-Control", "Location", "Retry-After", "WWW-Authenticate")
+
+
+class _Replaceable(Response):
+    """An error that the application's own handler may answer instead."""
+
+
+@dataclass(frozen=True)
+class _OfStatus:
+    """The application's handler of a status, which Starlette prefers to that of ``Refused``.
+
+    Args:
+        handler: The handler.
+    """
+
+    handler: _Handler
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        """Respond to an error of the application, or of a guard."""
+        if isinstance(error, Refused):
+            return await _answer(request, error)
+        return await _call(self.handler, request, error)
 
 
 @dataclass(frozen=True)
@@ -75,7 +97,8 @@ class Visit:
             make: Makes werkzeug's response. It runs in a thread, because the site's own pages may block.
         """
         response = await run_in_threadpool(make, self.site)
-        return Response(response.get_data(), response.status_code, dict(response.headers))
+        kind = _Replaceable if isinstance(response, Refusal) else Response
+        return kind(response.get_data(), response.status_code, dict(response.headers))
 
 
 class Refused(HTTPException):
@@ -170,8 +193,11 @@ def _handle_in(scope: Scope) -> None:
 
     Otherwise a mounted application would respond to them with status 500 before the middleware sees them.
     """
-    handlers, _ = scope.get(_HANDLERS, ({}, {}))
-    handlers.setdefault(Refused, _answer)
+    handlers, of_status = scope.get(_HANDLERS, ({}, {}))
+    if Refused in handlers:
+        return
+    handlers[Refused] = _answer
+    of_status.update({status: _OfStatus(handler) for status, handler in of_status.items()})
     if not any(kind in handlers for kind in StoreUnavailable.__mro__):
         handlers[StoreUnavailable] = _answer_outage
 
@@ -179,11 +205,23 @@ def _handle_in(scope: Scope) -> None:
 async def _answer(request: Request, error: Refused) -> Response:
     """Return the guard's response, or that of the application's own handler.
 
-    A redirect to the login is no error page.
+    A redirect to the login is no error page, and only the package's own page may stand in a frame.
     """
-    handler = _own_handler(request.scope, error.status_code) if error.status_code >= 400 else None
+    response = error.response
+    handler = _own_handler(request.scope, error.status_code) if isinstance(response, _Replaceable) else None
     if handler is None:
-        return error.response
+        return response
+    own = await _call(handler, request, error)
+    if isinstance(own, Response):  # Starlette accepts any ASGI application, and None
+        for name in kept_headers(response.status_code, own.status_code):
+            if name in response.headers:
+                own.headers.setdefault(name, response.headers[name])
+    return own
+
+
+async def _call(handler: _Handler, request: Request, error: Exception) -> Response:
+    if iscoroutinefunction(handler):
+        return cast(Response, await handler(request, error))
     answer = await run_in_threadpool(handler, request, error)
     # The call shows whether the handler is asynchronous: it may also be an object or a partial of one.
     return cast(Response, await answer if isawaitable(answer) else answer)
@@ -196,12 +234,14 @@ async def _answer_outage(request: Request, error: StoreUnavailable) -> Response:
     return await _answer(request, Refused("Sessions cannot be looked up at the moment.", response))
 
 
-def _own_handler(scope: Scope, status: int) -> Callable[..., object] | None:
+def _own_handler(scope: Scope, status: int) -> _Handler | None:
     """Return the application's handler of a status or of HTTP errors, or None for the default one."""
     handlers, of_status = scope[_HANDLERS]
-    handler = of_status.get(status) or handlers.get(HTTPException) or handlers.get(StarletteHTTPException)
+    found = of_status.get(status)
+    of_class = handlers.get(HTTPException) or handlers.get(StarletteHTTPException)
+    handler = found.handler if isinstance(found, _OfStatus) else of_class
     default = getattr(handler, "__func__", handler) in (
         http_exception_handler,
         ExceptionMiddleware.http_exception,
     )
-    return None if default else cast("Callable[..., object] | None", handler)
+    return None if default else cast("_Handler | None", handler)

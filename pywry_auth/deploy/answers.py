@@ -30,6 +30,7 @@ _NOT_SAVED = (
     "text: try to copy it before you sign in."
 )
 _CHALLENGE = 'Bearer realm="session"'
+_KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
 _FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
 
 
@@ -46,6 +47,16 @@ class Refusal(Response):
         super().__init__(response.get_data(), response.status_code, response.headers)
         self.error = error
         self.description = description
+
+
+def kept_headers(status: int, own_status: int) -> tuple[str, ...]:
+    """Return the headers of a refusal that an application's own response gets too, if it lacks them.
+
+    Args:
+        status: The status of the refusal.
+        own_status: The status of the application's response.
+    """
+    return _KEPT if own_status == status else _KEPT[:1]
 
 
 def challenge(site: Site, is_page: bool = False) -> Response:

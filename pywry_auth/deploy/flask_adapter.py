@@ -14,7 +14,7 @@ from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
-from pywry_auth.deploy.answers import Refusal, store_down
+from pywry_auth.deploy.answers import Refusal, kept_headers, store_down
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _EXTENSION = "pywry_auth"
 _UNROUTED = (NotFound, MethodNotAllowed)
 _NAMES = frozenset(route.name for route in ROUTES)
-_KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
 
 
 class _Installed(NamedTuple):
@@ -145,7 +144,7 @@ def answered(response: Response) -> Response:
     if made is error:
         return response
     own = current_app.make_response(made)
-    for name in _KEPT if own.status_code == response.status_code else _KEPT[:1]:
+    for name in kept_headers(response.status_code, own.status_code):
         if name in response.headers:
             own.headers.setdefault(name, response.headers[name])
     return own

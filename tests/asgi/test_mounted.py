@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Mount
 
 from pywry_auth.asgi import AuthMiddleware, current_session, require_permission, require_role
 from pywry_auth.backends.memory import MemoryBackend
@@ -210,6 +212,69 @@ def test_an_applications_own_handler_can_be_any_callable(web: Web, number: int) 
     assert (response.status_code, response.json) == (401, {"own": "No user is signed in."})
     token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
     assert browser.get("/part/admin", Authorization=token).status_code == 403
+
+
+@pytest.mark.parametrize("kind", [HTTPException, StarletteHTTPException, 401])
+def test_an_applications_own_page_never_stands_in_a_frame(web: Web, kind: Any) -> None:
+    """The package's page for frames has a link out of them, and sets no cookie. [T39]"""
+
+    async def own(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse("own", error.status_code, {"Set-Cookie": "own=1"})
+
+    browser = browser_of(web, exception_handlers={kind: own})
+    page = browser.get("/part/members", html=True, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe")
+    assert page.status_code == 401
+    assert 'target="_top">Sign in</a>' in page.text
+    assert "frame-ancestors *" in page.headers["Content-Security-Policy"]
+    assert "Set-Cookie" not in page.headers
+
+
+@pytest.mark.parametrize("number", range(len(HANDLERS)))
+def test_a_handler_of_a_status_also_gets_the_applications_own_errors(web: Web, number: int) -> None:
+    async def missing() -> None:
+        raise HTTPException(401, "no key")
+
+    app = app_of(web, exception_handlers={401: HANDLERS[number]})
+    part = next(route.app for route in app.routes if isinstance(route, Mount) and route.path == "/part")
+    assert isinstance(part, FastAPI)
+    part.get("/missing")(missing)
+    part.get("/guarded", dependencies=[Depends(current_session)])(missing)
+    browser = web.browser()
+    browser.client.application = served_by_wsgi(app, web.host)
+    token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
+    for path in ("/missing", "/members", "/missing", "/guarded"):
+        response = browser.get(f"/part{path}", Authorization=token if path == "/guarded" else "")
+        reason = "No user is signed in." if path == "/members" else "no key"
+        assert (response.status_code, response.json) == (401, {"own": reason})
+
+
+@pytest.mark.parametrize(
+    ("status", "own", "expected"),
+    [
+        (None, {}, {"Cache-Control": "no-store", "WWW-Authenticate": 'Bearer realm="session"'}),
+        (None, {"Cache-Control": "private"}, {"Cache-Control": "private"}),
+        (303, {"Location": "/"}, {"Cache-Control": "no-store", "WWW-Authenticate": None}),
+    ],
+)
+@pytest.mark.parametrize("kinds", [(HTTPException,), (401, 503)])
+def test_headers_are_added_to_an_applications_own_page(
+    web: Web,
+    kinds: tuple[Any, ...],
+    status: int | None,
+    own: dict[str, str],
+    expected: dict[str, str | None],
+) -> None:
+    """No cache keeps the page, also if its handler does not say so. [T30]"""
+
+    def page(request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse("own", status or error.status_code, own)
+
+    browser = browser_of(web, exception_handlers=dict.fromkeys(kinds, page))
+    response = browser.get("/part/members")
+    assert (response.status_code, response.json) == (status or 401, "own")
+    assert {name: response.headers.get(name) for name in expected} == expected
+    refused = browser.get("/part/work", Authorization=f"Bearer {issue_session_token(web.sessions, 'r', [])}")
+    assert (status is None) == ("Retry-After" in refused.headers)
 
 
 def test_a_handler_of_all_errors_does_not_see_a_refusal(web: Web) -> None:
