@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import wraps
+from itertools import chain
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from pywry_auth.deploy.flask_adapter import current_session
-from pywry_auth.deploy.flask_guards import (
-    login_required,
-    permission_required,
-    protect_from_csrf,
-    roles_required,
+from flask import Blueprint, Flask, current_app
+from flask import request as current_request
+from flask.typing import ResponseReturnValue
+from flask.views import MethodView
+from werkzeug.wrappers import Response
+
+from pywry_auth.deploy.answers import challenge, forbidden, refusal_for
+from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
+from pywry_auth.deploy.flask_adapter import (
+    answered,
+    current_session,
+    current_site,
+    find_session,
+    is_own_route,
+    require_known_host,
+    routes_of_app,
 )
 from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
+from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:
-    from flask import Flask
+    from pywry_auth.deploy.current import CurrentSessions
+    from pywry_auth.deploy.site import Site
 
 __all__ = [
     "current_session",
@@ -30,6 +46,14 @@ __all__ = [
     "user_logged_out",
 ]
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_View = Callable[_P, _R]
+_Guarded = Callable[_P, _R | ResponseReturnValue]
+_EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=False
+# What inspect and asyncio read from a callable that is marked as a coroutine function; wraps() copies them.
+_COROUTINE_MARKS = ("_is_coroutine_mark", "_is_coroutine")
+
 
 def init_app(app: Flask) -> None:
     """Add the routes under ``/auth`` and sessions to an application.
@@ -43,3 +67,180 @@ def init_app(app: Flask) -> None:
         AuthenticationError: A setting is missing or invalid; the text names it.
     """
     app.register_blueprint(create_auth_blueprint())
+
+
+@overload
+def login_required(view: _View[_P, _R], *, csrf: bool = True) -> _Guarded[_P, _R]: ...
+@overload
+def login_required(
+    view: None = None, *, csrf: bool = True
+) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]: ...
+def login_required(
+    view: _View[_P, _R] | None = None, *, csrf: bool = True
+) -> _Guarded[_P, _R] | Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Require a signed-in user for a view.
+
+    A visitor who navigates to the page is sent to the login and then returned; other requests get 401. A
+    request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
+    authenticates it.
+
+    OPTIONS is open to every visitor, also with the other guards: the response is the list of allowed methods,
+    or that of a class-based view's own ``options`` method. A guard on this method has no effect.
+
+    Args:
+        view: The view; without it, the guard is used as ``@login_required(csrf=False)``.
+        csrf: Whether to refuse requests that another site's page caused.
+    """
+
+    def guard(view: _View[_P, _R]) -> _Guarded[_P, _R]:
+        return _guard(view, lambda session, arguments: True, csrf)
+
+    return guard if view is None else guard(view)
+
+
+def roles_required(*roles: str, csrf: bool = True) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Require all of the roles for a view.
+
+    Users without them get 403. OPTIONS is open, see :func:`login_required`.
+
+    Args:
+        roles: Names of roles.
+        csrf: See :func:`login_required`.
+    """
+    return lambda view: _guard(view, lambda session, arguments: set(roles) <= set(session.roles), csrf)
+
+
+def permission_required(
+    permission: str, resource_type: str = "", resource_argument: str = "", *, csrf: bool = True
+) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Require a permission for a view.
+
+    Users have permissions through their roles or through a grant on the resource. Other users get 403.
+    OPTIONS is open, see :func:`login_required`.
+
+    Args:
+        permission: For example ``write``.
+        resource_type: Kind of resource, for grants on single resources.
+        resource_argument: The argument of the view that holds the resource's ID. A function that you call
+            yourself must get it by name. A function of ``before_request`` needs no argument: the guard reads
+            that of the view.
+        csrf: See :func:`login_required`.
+    """
+
+    def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
+        resource = str(arguments.get(resource_argument, ""))
+        return routes_of_app().sessions.store.allows(session, resource_type, resource, permission)
+
+    return lambda view: _guard(view, allows, csrf)
+
+
+def protect_from_csrf(target: Flask | Blueprint) -> None:
+    """Refuse cross-site requests to the views of an application or blueprint.
+
+    A request other than GET, HEAD and OPTIONS that another site's page caused gets 403, unless a bearer token
+    of a session authenticates it. The view and its decorators do not run then. Exempt are views with a guard
+    that has ``csrf=False``, also below other decorators that use ``functools.wraps``. A class-based view is
+    exempt with ``decorators = [login_required(csrf=False)]``, not by guards of its methods. The routes of
+    sign-in have a check of their own.
+
+    Args:
+        target: The application, or a blueprint of it. The application needs the authentication routes.
+    """
+    target.before_request(_refuse_cross_site)
+
+
+def _refuse_cross_site() -> ResponseReturnValue | None:
+    view = _current_view()
+    if view is None or getattr(view, _EXEMPT, False) or is_own_route():
+        return None
+    return _refusal_of(require_own_or_bearer)
+
+
+def _refusal_of(require: Callable[[Site, CurrentSessions], None]) -> Response | None:
+    """Return the response to a request that a rule refuses, or None."""
+    if current_request.method in SAFE_METHODS:
+        return None
+    site = current_site()
+    try:
+        require(site, routes_of_app().sessions)
+    except StoreUnavailable:
+        raise
+    except AuthenticationError as error:
+        return answered(refusal_for(site, error, site.home))
+    return None
+
+
+def _guard(
+    view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool], csrf: bool
+) -> _Guarded[_P, _R]:
+    @wraps(view)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Any:
+        def run() -> Any:
+            return current_app.ensure_sync(view)(*args, **kwargs)  # the view may be a coroutine function
+
+        require_known_host()
+        if is_own_route():
+            return run() if _is_layer(guarded, _current_view()) else None
+        if current_request.method == "OPTIONS":
+            return _answer_options(guarded, run)
+        refused = _refusal_of(require_own_use_of_cookie) if csrf else None
+        if refused is not None:
+            return refused
+        session = find_session()
+        if session is None:
+            return answered(challenge(current_site(), _is_page()))
+        # A function of before_request gets no arguments. Any other function has only its own: it may act on
+        # another resource than the one in the URL.
+        is_check = not args and not kwargs and _is_before_request(guarded)
+        if allows(session, (current_request.view_args or {}) if is_check else kwargs):
+            return run()
+        return answered(forbidden(current_site(), _is_page()))
+
+    setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
+    for mark in _COROUTINE_MARKS:
+        vars(guarded).pop(mark, None)
+    return guarded
+
+
+def _answer_options(guarded: object, run: Callable[[], Any]) -> Any:
+    """Respond to OPTIONS, which browsers send without cookies before a request of another origin.
+
+    The view does not run, except the own ``options`` method of a class-based view.
+
+    Args:
+        guarded: The guard around a view, a method or a function of ``before_request``.
+        run: Calls the guarded function.
+    """
+    if current_request.routing_exception is not None:
+        raise current_request.routing_exception
+    view = _current_view()
+    kind = getattr(view, "view_class", None)
+    own = getattr(kind, "options", None) if isinstance(kind, type) and issubclass(kind, MethodView) else None
+    if own is not None:
+        if _is_layer(guarded, view) or _is_layer(guarded, own):
+            return run()
+        if _is_before_request(guarded):
+            return None  # Flask goes on to the view
+    return current_app.make_default_options_response()
+
+
+def _is_before_request(guarded: object) -> bool:
+    """Return whether a guard is around a function of ``before_request``."""
+    functions = chain.from_iterable(current_app.before_request_funcs.values())
+    return any(_is_layer(guarded, function) for function in functions)
+
+
+def _is_layer(guarded: object, view: object) -> bool:
+    """Return whether a guard is a view, or is below decorators of the view."""
+    while view is not None and view is not guarded:
+        view = getattr(view, "__wrapped__", None)
+    return view is not None
+
+
+def _current_view() -> Callable[..., Any] | None:
+    return current_app.view_functions.get(current_request.endpoint or "")
+
+
+def _is_page() -> bool:
+    """Return whether the current request's path can be visited with GET."""
+    return current_request.method == "GET" or "GET" in current_app.make_default_options_response().allow

@@ -99,7 +99,7 @@ A layer is a folder or a top-level file. Two layers at the same height do not im
 """
 
 _FLASK = (
-    *("deploy/flask_adapter.py", "deploy/flask_guards.py", "flask.py", "flask_login.py"),
+    *("deploy/flask_adapter.py", "flask.py", "flask_login.py"),
     *("site/*", "testing/*"),
 )
 

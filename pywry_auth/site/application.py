@@ -13,9 +13,9 @@ from werkzeug.wrappers import Response
 
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.answers import page_response, prefers_html
-from pywry_auth.deploy.flask_guards import login_required, roles_required
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flask import login_required, roles_required
 from pywry_auth.pages.html import Page, button_link, paragraph
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.site.views import Pages, SignOutSources, public_path
