@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import iscoroutinefunction
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -173,10 +174,12 @@ def _refusal_of(require: Callable[[Site, CurrentSessions], None]) -> Response | 
 def _guard(
     view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool], csrf: bool
 ) -> _Guarded[_P, _R]:
+    is_coroutine = iscoroutinefunction(view)
+
     @wraps(view)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> Any:
         def run() -> Any:
-            return current_app.ensure_sync(view)(*args, **kwargs)  # the view may be a coroutine function
+            return (current_app.ensure_sync(view) if is_coroutine else view)(*args, **kwargs)
 
         require_known_host()
         if is_own_route():
