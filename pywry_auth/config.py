@@ -700,6 +700,8 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], reading: _Reading) ->
 
 
 def _shown(default: object) -> object:
+    if isinstance(default, bool):
+        return "true"  # the default itself would be a surprising example
     return default.get_secret_value() if isinstance(default, SecretStr) else default
 
 
@@ -724,7 +726,9 @@ def _warn_of_misspelt(names: list[str]) -> None:
     known = _known()
     for name in sorted({name.upper() for name in names} - set(known)):
         value = name.removesuffix("_FILE")  # only some settings have a variable that names a file
-        close = [value] if value in known else get_close_matches(name, known, n=1, cutoff=0.85)
+        other = f"{_DEPLOY if name.startswith(_OAUTH2) else _OAUTH2}{name.partition('__')[2]}"
+        same = [each for each in (value, other) if each in known]
+        close = same or get_close_matches(name, known, n=1, cutoff=0.85)
         close = close if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):
             hint = f": did you mean {close[0]}?" if close else ""

@@ -772,6 +772,8 @@ def test_a_place_that_cannot_be_read_is_named(tmp_path: Path, argument: str, wro
         ("PYWRY_OAUTH2_CLIENT_SECRET", OAUTH2 + "CLIENT_SECRET"),
         ("PYWRY_DEPLOY_REDIS_URL", DEPLOY + "REDIS_URL"),
         (DEPLOY + "SESSIONTTL", DEPLOY + "SESSION_TTL"),
+        (DEPLOY + "CLIENT_SECRET", OAUTH2 + "CLIENT_SECRET"),
+        (OAUTH2 + "TOKEN_SECRET", DEPLOY + "TOKEN_SECRET"),
         (OAUTH2 + "SOMETHING_ELSE_ALTOGETHER", ""),
     ],
 )

@@ -214,6 +214,11 @@ def _secrets(settings: DeploySettings, chosen: object, shared: bool) -> Sequence
 
 
 def _rules(settings: DeploySettings) -> AccessRules:
+    if bool(settings.roles_claim) != bool(settings.role_map):
+        _logger.warning(
+            "no claim gives roles: PYWRY_DEPLOY__ROLES_CLAIM and PYWRY_DEPLOY__ROLE_MAP need each other, and "
+            "only one of them is set"
+        )
     return AccessRules(
         default_roles=tuple(settings.default_roles),
         admin_users=tuple(settings.admin_users),

@@ -136,8 +136,10 @@ class AccessRules:
         """Return a user's roles in order, without duplicates."""
         results = self.role_results(subject)
         for result in results:
-            if result.refused:
-                _logger.warning("user %r: %s: %s", subject.user_id, result.rule, result.why)
+            missing = bool(self.roles_claim) and result.rule == "ROLES_CLAIM"
+            if result.refused or missing:
+                level = logging.WARNING if result.refused else logging.INFO
+                _logger.log(level, "user %r: %s: %s", subject.user_id, result.rule, result.why)
         return roles_in(results)
 
     def admits(self, subject: Subject) -> bool:

@@ -117,6 +117,22 @@ def test_no_secret_is_in_a_repr() -> None:
         assert "canary" not in str(thing)
 
 
+@pytest.mark.parametrize(
+    ("settings", "logged"),
+    [
+        ({"roles_claim": "groups"}, True),
+        ({"role_map": {"staff": "editor"}}, True),
+        ({"roles_claim": "groups", "role_map": {"staff": "editor"}}, False),
+        ({}, False),
+    ],
+)
+def test_a_claim_for_roles_needs_a_table(
+    caplog: pytest.LogCaptureFixture, settings: dict[str, Any], logged: bool
+) -> None:
+    _options(AuthConfig(token_secret=SECRET), **settings)
+    assert ("ROLES_CLAIM and PYWRY_DEPLOY__ROLE_MAP need each other" in caplog.text) is logged
+
+
 def test_a_weak_secret_of_code_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """The line says how to make a better one, and shows no secret. [S3, T31]"""
     _options(AuthConfig(token_secret=f"canary,changeme,{SECRET}"))

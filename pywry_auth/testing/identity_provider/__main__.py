@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urljoin
 
 from pywry_auth.testing.identity_provider import (
     DEFAULT_CLIENTS,
@@ -144,8 +145,9 @@ def _clients(
             raise ValueError("--client: write ID or ID:SECRET")
         usual = web if secret or client_id in keys else public
         uris = tuple(redirect_uris) or usual.redirect_uris
+        homes = tuple(urljoin(uri, "/") for uri in redirect_uris) or usual.post_logout_redirect_uris
         key = keys.get(client_id, "")
-        added.append(Client(client_id, secret, uris, usual.post_logout_redirect_uris, public_keys=key))
+        added.append(Client(client_id, secret, uris, homes, public_keys=key))
     if missing := keys.keys() - {client.client_id for client in added}:
         raise ValueError(f"--client-key {min(missing)}: add --client {min(missing)}")
     return (*DEFAULT_CLIENTS, *added)
