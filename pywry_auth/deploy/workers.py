@@ -14,24 +14,22 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
-_REMEDY = (
-    "Set PYWRY_DEPLOY__TOKEN_SECRET to the same secret for all workers and machines, and "
-    "PYWRY_DEPLOY__STATE_BACKEND to sqlite, or to redis for several machines"
-)
+_SHARE_SECRET = "PYWRY_DEPLOY__TOKEN_SECRET to the same secret for all workers and machines"
 _SEVERAL = "the server runs this site in several processes (wsgi.multiprocess)"
 _ONE_EACH = "the server starts a process for each request (wsgi.run_once)"
 _UNSET = (
-    "PYWRY_DEPLOY__TOKEN_SECRET is not set, so each process signs with a secret of its own. After a restart "
-    f"this is harmless; with several workers, sign-ins fail at random. {_REMEDY}, or run one worker"
+    "PYWRY_DEPLOY__TOKEN_SECRET is not set, so processes may sign with different secrets. After a restart "
+    "this is harmless; with several workers, sign-ins fail at random. {}, or run one worker"
 )
 _UNLISTED = (
     "no secret of PYWRY_DEPLOY__TOKEN_SECRET has signed it. If no secret was removed from this variable in "
-    "the meantime, workers or machines of this site differ in it, or another site on this host has the same "
-    f"PYWRY_DEPLOY__AUTH_SESSION_COOKIE. {_REMEDY}"
+    "the meantime, workers or machines of this site differ in it, another site on this host has the same "
+    "PYWRY_DEPLOY__AUTH_SESSION_COOKIE, or the cookie was made up. Set PYWRY_DEPLOY__TOKEN_SECRET to the "
+    "same secrets for all workers and machines"
 )
 _UNKNOWN_STATE = (
     "a sign-in came back that this process has not begun: it was begun before a restart, or in another "
-    f"worker. PYWRY_DEPLOY__STATE_BACKEND is memory, which workers do not share. {_REMEDY}, or run one worker"
+    "worker. PYWRY_DEPLOY__STATE_BACKEND is memory, which workers do not share. {}, or run one worker"
 )
 _NO_THREADS = (
     "uWSGI lets no thread of the application run between requests, so tokens whose revocation failed stay "
@@ -64,9 +62,10 @@ class WorkerCheck:
         """
         one_each = environ.get("wsgi.run_once")
         if (one_each or environ.get("wsgi.multiprocess")) and self._once.is_first("processes"):
-            faults = "; ".join(self._faults())
+            faults = [fault for fault, _ in self._faults()]
             if faults:
-                _logger.error("%s: %s. %s", _ONE_EACH if one_each else _SEVERAL, faults, _REMEDY)
+                server = _ONE_EACH if one_each else _SEVERAL
+                _logger.error("%s: %s. %s", server, "; ".join(faults), self._remedy())
         uwsgi = sys.modules.get("uwsgi")
         if not getattr(uwsgi, "has_threads", True) and self._once.is_first("threads"):
             _logger.warning(_NO_THREADS)
@@ -85,21 +84,32 @@ class WorkerCheck:
     def unknown_state(self) -> None:
         """Note a response whose pending login is not in the store."""
         if not self.sessions_shared and self._once.is_first("state"):
-            _logger.warning(_UNKNOWN_STATE)
+            _logger.warning(_UNKNOWN_STATE.format(self._remedy()))
 
     def _foreign(self, kind: str, level: int) -> None:
         if self._once.is_first(kind):
-            reason = _UNSET if self.secret_generated else _UNLISTED
+            reason = _UNSET.format(self._remedy()) if self.secret_generated else _UNLISTED
             _logger.log(
                 level, "a browser sent the cookie %s, and this process cannot verify it: %s", kind, reason
             )
 
-    def _faults(self) -> list[str]:
+    def _faults(self) -> list[tuple[str, str]]:
+        """Return what the processes do not share, each with its remedy."""
         found = []
         if self.secret_generated:
-            found.append("each has a secret of its own, because PYWRY_DEPLOY__TOKEN_SECRET is not set")
+            secret = "PYWRY_DEPLOY__TOKEN_SECRET is not set, so they may sign with different secrets"
+            found.append((secret, _SHARE_SECRET))
         if not self.sessions_shared:
-            found.append("each has sessions of its own, because PYWRY_DEPLOY__STATE_BACKEND is memory")
+            name = "PYWRY_DEPLOY__STATE_BACKEND"
+            found.append((f"each has sessions of its own, because {name} is memory", _share(name)))
         elif not self.tokens_shared:
-            found.append("each has tokens of its own, because PYWRY_OAUTH2__TOKEN_STORE_BACKEND is memory")
+            name = "PYWRY_OAUTH2__TOKEN_STORE_BACKEND"
+            found.append((f"each has tokens of its own, because {name} is memory", _share(name)))
         return found
+
+    def _remedy(self) -> str:
+        return "Set " + ", and ".join(remedy for _, remedy in self._faults())
+
+
+def _share(name: str) -> str:
+    return f"{name} to sqlite, or to redis for several machines"
