@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.site import Site
     from pywry_auth.deploy.workers import WorkerCheck
 
+_logger = logging.getLogger("pywry_auth.deploy")
 
 BINDING_SECONDS = 2 * PENDING_SECONDS
 """Lifetime of the cookie that binds logins to a browser.
@@ -57,7 +59,8 @@ class PendingLogins:
         Args:
             site: The site.
             name: The provider's name; empty for the only one.
-            next_path: The path that follows the sign-in.
+            next_path: The path that follows the sign-in. If the client has begun many logins that return to
+                a long path, this login returns to the site's own path instead.
             restarted: Whether this login replaces one that had expired.
 
         Raises:
@@ -66,10 +69,11 @@ class PendingLogins:
         provider = self.providers.named(name)
         authorization = begin(provider, site.redirect_uri(name), use_pkce=self.use_pkce)
         binding, cookie, value = self._binding(site)
-        self.pending.put(
-            PendingAuthorization(authorization, name, binding, next_path, restarted),
-            client_network(site.request.remote_addr),
-        )
+        client = client_network(site.request.remote_addr)
+        if not self.pending.may_return_to(next_path, client):
+            _logger.info("the parameter next of a login was ignored: its client sent too many long addresses")
+            next_path = site.home
+        self.pending.put(PendingAuthorization(authorization, name, binding, next_path, restarted), client)
         response = redirect_to(authorization.url, 302)
         cookie.set(response, value, BINDING_SECONDS, site.secure_cookies)
         return response

@@ -17,6 +17,7 @@ from pywry_auth.state.records import Members, pack, unpack
 
 _KIND = "pending:"
 _USED = "used:"
+_LONG = "pending-long:"
 
 PENDING_SECONDS = 600.0
 """The lifetime of a pending login in seconds."""
@@ -27,8 +28,8 @@ STALE_STATES = {ErrorCode.STATE_UNKNOWN, ErrorCode.STATE_USED, ErrorCode.STATE_E
 PER_CLIENT = 1000
 """The number of pending logins of one client. Another one removes the oldest login of the same client."""
 
-PER_CLIENT_LONG = 100
-"""The same for logins that return to a long address, so that one client cannot fill the store with them."""
+PER_CLIENT_LONG = 200
+"""The number of logins of one client that return to a long address, so that they do not fill the store."""
 
 LONG = 1000
 """The number of characters above which an address is long."""
@@ -102,11 +103,23 @@ class PendingStore:
         Raises:
             StoreUnavailable: The store is down.
         """
-        # The record outlives the login, so that a late response gets the right error.
-        long = len(pending.next_url) > LONG
-        group, limit = (f"{client} long", PER_CLIENT_LONG) if long else (client, PER_CLIENT)
-        terms = Terms(ttl=2 * self._lifetime, group=_KIND + group, limit=limit)
+        terms = Terms(ttl=self._kept, group=_KIND + client, limit=PER_CLIENT)
         self._backend.put(_key(pending.request.state), _pack(pending), terms)
+
+    def may_return_to(self, next_url: str, client: str) -> bool:
+        """Return whether a new login of a client may return to an address.
+
+        Long addresses are counted, in the time for which a login is kept. Many of them from one visitor cost
+        others in the same network no login, but only the return to such an address.
+
+        Args:
+            next_url: The address.
+            client: See :meth:`put`.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        return len(next_url) <= LONG or self._backend.count(_LONG + client, self._kept) <= PER_CLIENT_LONG
 
     def find(self, state: str, bindings: Collection[str], provider: str) -> FoundLogin:
         """Return the login of a state without removing it.
@@ -171,6 +184,11 @@ class PendingStore:
         """
         return self.redeem(self.find(state, bindings, provider))
 
+    @property
+    def _kept(self) -> float:
+        """Lifetime of a record in seconds: a response to an expired login gets the right error."""
+        return 2 * self._lifetime
+
     def _aged(self, pending: PendingAuthorization) -> PendingAuthorization:
         age = self._clock() - pending.request.created_at
         return replace(pending, expired=age > self._lifetime)
@@ -188,7 +206,7 @@ class PendingStore:
         Args:
             max_age: Logins that are older than this number of seconds are removed.
         """
-        return self._backend.prune(_KIND, max(0.0, 2 * self._lifetime - max_age))
+        return self._backend.prune(_KIND, max(0.0, self._kept - max_age))
 
 
 def _used() -> AuthenticationError:

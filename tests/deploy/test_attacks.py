@@ -6,7 +6,7 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
 import pytest
@@ -15,7 +15,7 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy.cookies import TokenSigner
 from pywry_auth.models import AuthorizationRequest
-from pywry_auth.state.pending import PER_CLIENT, PendingAuthorization, PendingStore
+from pywry_auth.state.pending import LONG, PER_CLIENT, PER_CLIENT_LONG, PendingAuthorization, PendingStore
 from tests.backends.threads import together
 from tests.deploy.binding import BINDING, binding_of
 from tests.deploy.redeemer import Callback, open_backend, redeem
@@ -149,6 +149,20 @@ def test_one_client_cannot_evict_logins_of_another(web_on: Web, backend: Backend
     assert len(backend.members("pending:2001:db8:1:2::/64")) == PER_CLIENT
     assert victim.get(callback).status_code == 303
     assert attacker.get(first).json["error"] == "state_unknown", "a client evicts its own logins"
+
+
+def test_many_long_return_addresses_end_no_login_of_a_neighbour(make_web: Callable[..., Web]) -> None:
+    """Further logins of this network return to the site's own path. [T3]"""
+    web = make_web()
+    address = "/" + LONG * "x"
+    before, after = web.browser("203.0.113.7"), web.browser("203.0.113.7")
+    callback = before.authorize(f"/auth/login?next={address}")
+    for _ in range(PER_CLIENT_LONG):
+        web.browser("203.0.113.7").get(f"/auth/login?next={address}")
+    assert urlsplit(before.get(callback).headers["Location"]).path == address
+    assert urlsplit(after.sign_in(f"/auth/login?next={address}").headers["Location"]).path == "/"
+    other = web.browser("203.0.113.8").sign_in(f"/auth/login?next={address}")
+    assert urlsplit(other.headers["Location"]).path == address
 
 
 def test_unfinished_logins_have_bounded_memory(make_web: Callable[..., Web]) -> None:
