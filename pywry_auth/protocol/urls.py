@@ -12,7 +12,8 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 
 # Browsers decode a percent sign in a host, and Python does not: they would contact different machines.
-_HOST_AND_PORT = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
+# No part of a name is empty.
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]*)?")
 _PROXY_HOST = re.compile(r"([\w.-]+|\[[\w:.%-]+\])(:[0-9]*)?")
 _PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
@@ -65,7 +66,7 @@ def require_endpoint(url: str, name: str) -> str:
     Raises:
         AuthenticationError: The URL is not safe or not valid.
     """
-    return _required(url, name, is_loopback)
+    return _required(url, name, is_loopback, "127.0.0.1", "https://id.example.com/path")
 
 
 def require_site(url: str, name: str) -> str:
@@ -80,10 +81,11 @@ def require_site(url: str, name: str) -> str:
     Raises:
         AuthenticationError: The URL is not safe or not valid.
     """
-    return _required(url, name, is_own_machine)
+    local = "127.0.0.1 or a name below localhost"
+    return _required(url, name, is_own_machine, local, "https://app.example.com")
 
 
-def _required(url: str, name: str, is_local: Callable[[str | None], bool]) -> str:
+def _required(url: str, name: str, is_local: Callable[[str | None], bool], local: str, example: str) -> str:
     try:
         parts = urlsplit(url)
         secure = parts.scheme == "https" or (parts.scheme == "http" and is_local(parts.hostname))
@@ -93,8 +95,8 @@ def _required(url: str, name: str, is_local: Callable[[str | None], bool]) -> st
     # Reject characters that urlsplit drops (tabs, newlines) or parses differently from browsers (backslash).
     if not (secure and usable and url.isascii() and url.isprintable() and not set(url) & set(' \\"<>')):
         raise AuthenticationError(
-            f"{name} must be an https URL, or http to 127.0.0.1, without user or fragment, "
-            f"for example https://id.example.com/path; it is {printable(_without_user(url))!r}.",
+            f"{name} must be an https URL, or http to {local}, without user or fragment, "
+            f"for example {example}; it is {printable(_without_user(url))!r}.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return url

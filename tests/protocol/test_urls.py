@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -131,11 +132,31 @@ def test_browsers_find_names_below_localhost_on_their_own_machine(host: str) -> 
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost.example.com", "applocalhost", "app.localhost.example", "*.localhost"]
+    "host",
+    [
+        "localhost.example.com",
+        "applocalhost",
+        "app.localhost.example",
+        "*.localhost",
+        ".localhost",
+        "a..localhost",
+        "localhost..",
+        "..",
+    ],
 )
 def test_names_that_only_resemble_localhost_are_refused(host: str) -> None:
-    with pytest.raises(AuthenticationError, match="PUBLIC_BASE_URL"):
+    text = r"^PUBLIC_BASE_URL .* or a name below localhost, .* https://app\.example\.com; "
+    with pytest.raises(AuthenticationError, match=text):
         require_site(f"http://{host}:8000", "PUBLIC_BASE_URL")
+
+
+@pytest.mark.parametrize("host", [".example.com", "app..example.com", "app.example.com..", "."])
+@pytest.mark.parametrize("require", [require_site, require_endpoint])
+def test_a_name_with_an_empty_part_is_refused(require: Callable[[str, str], str], host: str) -> None:
+    """No program can look it up."""
+    with pytest.raises(AuthenticationError):
+        require(f"https://{host}/a", "URL")
+    assert require("https://app.example.com./a", "URL")
 
 
 def test_the_options_hide_the_password_of_the_proxy() -> None:
