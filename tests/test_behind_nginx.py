@@ -8,17 +8,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 from selenium import webdriver
+from werkzeug.serving import make_server
 
+from pywry_auth.deploy.proxies import TrustedProxies
 from tests.peers.nginx import Nginx
 from tests.peers.oidc_provider import OIDCProviderPeer, sign_in
 from tests.peers.tls import TLSFiles
 from tests.peers.walk import Walk
 from tests.peers.web_server import CLIENT_ID, Visitor, WebServer, settings_for
 from tests.person import parameters_of
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _SECRET = "s3cret: of+the%web/client"  # has characters that must be encoded (RFC 6749 §2.3.1)
 _SESSION = "__Host-session"
@@ -155,6 +163,32 @@ def test_a_long_address_passes_through_nginx(site: Site) -> None:
     login = visitor.get(f"/account?state={7800 * 'x'}").headers["Location"]
     assert len(login) > 7800
     assert visitor.get(login).headers["Location"].startswith(site.issuer)
+
+
+def test_two_proxies_pass_on_what_the_browser_asked(tls_files: TLSFiles, tmp_path: Path) -> None:
+    """The inner one appends its entry, and replaces neither scheme nor host. [T48, P6]"""
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        seen = [environ[name] for name in ("wsgi.url_scheme", "HTTP_HOST", "REMOTE_ADDR")]
+        return [" ".join(seen).encode()]
+
+    server = make_server("127.0.0.1", 0, TrustedProxies(2).around(application))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    folders = [tmp_path / "inner", tmp_path / "outer"]
+    for folder in folders:
+        folder.mkdir()
+    inner, outer = Nginx(folders[0], None), Nginx(folders[1], tls_files)
+    try:
+        with inner.before(server.port), outer.before(inner.port):
+            forged = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Host": "evil.example.com"}
+            answer = requests.get(outer.url, headers=forged, verify=str(tls_files.ca), timeout=10)
+            assert answer.text == f"https localhost:{outer.port} 127.0.0.1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_no_code_is_in_either_access_log(site: Site, walk: Walk) -> None:

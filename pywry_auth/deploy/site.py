@@ -31,10 +31,11 @@ _PLAIN_HTTP = (
     "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https address, or "
     "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it."
 )
-_NO_HEADER = (
-    "This site is reached over plain http, as far as it can see: no header X-Forwarded-Proto arrived, "
-    "although PYWRY_DEPLOY__TRUSTED_PROXY_HOPS is set. Let the proxy send it, and let the server pass it on "
-    "(waitress: clear_untrusted_proxy_headers=False); or set PYWRY_DEPLOY__PUBLIC_BASE_URL."
+_NOT_FORWARDED = (
+    "This site is reached over plain http, as far as it can see: PYWRY_DEPLOY__TRUSTED_PROXY_HOPS is set, "
+    "and X-Forwarded-Proto did not arrive as https. Let the outermost proxy send it, and let the inner "
+    "proxies and the server pass it on (waitress: clear_untrusted_proxy_headers=False); or set "
+    "PYWRY_DEPLOY__PUBLIC_BASE_URL."
 )
 
 
@@ -89,10 +90,8 @@ class Site:
         origin = self._address
         secure = self.request.is_secure or is_own_machine(_hostname(origin))
         if not self.options.public_origin and not secure:
-            lost = self.options.trusted_proxy_hops and "X-Forwarded-Proto" not in self.request.headers
-            raise AuthenticationError(
-                _NO_HEADER if lost else _PLAIN_HTTP, error=ErrorCode.INVALID_CONFIGURATION
-            )
+            text = _NOT_FORWARDED if self.options.trusted_proxy_hops else _PLAIN_HTTP
+            raise AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)
         return origin
 
     @property

@@ -38,15 +38,15 @@ class Nginx:
 
     Args:
         folder: The folder for its files.
-        tls: Its certificate and key.
+        tls: Its certificate and key. None makes it the inner one of two proxies, which serves http.
     """
 
-    def __init__(self, folder: Path, tls: TLSFiles) -> None:
+    def __init__(self, folder: Path, tls: TLSFiles | None) -> None:
         self._folder = folder
         self._tls = tls
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._port: int = self._listening.getsockname()[1]
-        self.url = f"https://localhost:{self._port}"
+        self.port: int = self._listening.getsockname()[1]
+        self.url = f"https://localhost:{self.port}"
 
     @contextmanager
     def before(self, port: int) -> Iterator[Nginx]:
@@ -82,15 +82,25 @@ class Nginx:
         return (self._folder / "access.log").read_text()
 
     def _server(self, port: int) -> str:
-        block: str = re.findall(r"^```nginx\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)[0]
-        for theirs, ours in (
-            ("listen 443 ssl", f"listen 127.0.0.1:{self._port} ssl"),
-            ("server_name app.example.com", "server_name localhost"),
-            ("/etc/ssl/app.example.com.pem", str(self._tls.cert)),
-            ("/etc/ssl/app.example.com.key", str(self._tls.key)),
-            ("/var/log/nginx/app.log", f"{self._folder}/access.log"),
-            ("127.0.0.1:8000", f"127.0.0.1:{port}"),
-        ):
+        outer, inner = re.findall(r"^```nginx\n(.*?)^```$", _PAGE.read_text(), re.DOTALL | re.MULTILINE)[:2]
+        block: str = _http_only(outer, inner) if self._tls is None else outer
+        files = {"/var/log/nginx/app.log": f"{self._folder}/access.log"}
+        if self._tls is not None:
+            files["/etc/ssl/app.example.com.pem"] = str(self._tls.cert)
+            files["/etc/ssl/app.example.com.key"] = str(self._tls.key)
+        addresses = {
+            "listen 443": f"listen 127.0.0.1:{self.port}",
+            "server_name app.example.com": "server_name localhost",
+            "127.0.0.1:8000": f"127.0.0.1:{port}",
+        }
+        for theirs, ours in {**files, **addresses}.items():
             assert block.count(theirs) == 1, theirs
             block = block.replace(theirs, ours)
         return block
+
+
+def _http_only(block: str, headers: str) -> str:
+    """Return the block of an inner proxy, with other lines for the forwarded headers."""
+    names = re.findall("X-Forwarded-[A-Z][a-z]+ ", headers)
+    kept = [line for line in block.splitlines() if not any(name in line for name in ("ssl_", *names))]
+    return "\n".join(kept).replace(" ssl;", ";").replace("location / {", "location / {\n" + headers)
