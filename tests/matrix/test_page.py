@@ -9,6 +9,7 @@ import shlex
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from pywry_auth.deploy.return_to import LONGEST
 from tests.documents import blocks
 from tests.matrix import proxies, servers, table
 from tests.matrix.combinations import COMBINATIONS, VALUES
@@ -57,6 +58,13 @@ def test_uwsgis_block_stops_at_sigterm_and_serves_threads() -> None:
     options = parser["uwsgi"]
     assert options["die-on-term"] == options["master"] == options["need-app"] == "true"
     assert int(options["threads"]) > 1
+
+
+def test_uwsgis_block_has_room_for_the_longest_address() -> None:
+    """uWSGI stores it twice, beside cookies and a long Referer."""
+    parser = configparser.ConfigParser()
+    parser.read_string(servers.block_of("uWSGI"))
+    assert int(parser["uwsgi"]["buffer-size"]) >= 2 * LONGEST + 12_000
 
 
 @pytest.mark.parametrize("server", ["uvicorn", "waitress", "gunicorn without settings"])
