@@ -33,8 +33,10 @@ _LONGEST_PREFIX = 255
 
 _FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded")
 
+_DOUBT = "pywry_auth.client_address"  # in a request's environment: why that address may be wrong
+
 _NO_HEADER = (
-    "a request had no X-Forwarded-For, so the client's address is unknown: let the proxy send it, let the "
+    "a sign-in had no X-Forwarded-For, so the client's address is unknown: let the proxy send it, let the "
     "server pass it on (waitress: clear_untrusted_proxy_headers=False), and let clients reach this site "
     "through the proxy only. Without a proxy, set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to 0"
 )
@@ -73,6 +75,7 @@ class TrustedProxies:
     ``X-Forwarded-For``, ``X-Forwarded-Proto`` and ``X-Forwarded-Host`` are read. Without a readable client
     address, ``REMOTE_ADDR`` becomes empty: it must neither be the proxy's own address nor the client's text.
     Any other header that is not valid is ignored. Each problem is logged once, without the value.
+    :class:`UntrustedProxies` logs those of the address, because only a login needs it.
 
     Args:
         hops: Number of proxies in front; 0 trusts no forwarded header.
@@ -97,22 +100,21 @@ class TrustedProxies:
         """Replace the values of a request by those of the proxies."""
         if not self._hops:
             return
-        environ["REMOTE_ADDR"] = self._client(environ)
+        environ["REMOTE_ADDR"], environ[_DOUBT] = self._client(environ)
         self._apply_scheme(environ)
         self._apply_host(environ)
         self._apply_prefix(environ)
 
-    def _client(self, environ: WSGIEnvironment) -> str:
+    def _client(self, environ: WSGIEnvironment) -> tuple[str, str]:
+        """Return the client's address, and the reason why it may be wrong."""
         entries = _entries(environ, "X-Forwarded-For", self._hops + 1)
         if len(entries) < self._hops:
-            self._log(_TOO_FEW if entries else _NO_HEADER)
-            return ""
+            return "", _TOO_FEW if entries else _NO_HEADER
         address = readable_address(entries[-self._hops])
         if not address:
-            self._log(_NO_ADDRESS)
-        elif len(entries) > self._hops and _is_near(address) and readable_address(entries[-self._hops - 1]):
-            self._log(_TOO_MANY)
-        return address
+            return "", _NO_ADDRESS
+        inner = len(entries) > self._hops and _is_near(address) and readable_address(entries[-self._hops - 1])
+        return address, _TOO_MANY if inner else ""
 
     def _apply_scheme(self, environ: WSGIEnvironment) -> None:
         sent = self._entry(environ, "X-Forwarded-Proto")
@@ -157,10 +159,11 @@ class TrustedProxies:
 
 
 class UntrustedProxies:
-    """Warns of a proxy in front if the settings trust none.
+    """Warns of proxies in front that the settings do not describe.
 
-    Such a proxy is the client of every request, so all visitors share one limit of logins. Each warning is
-    logged once, because a visitor can send the same headers.
+    A proxy that is not trusted is the client of every request, so all visitors share one limit of logins.
+    Other requests than logins cause no warning: health checks come without a proxy. Each warning is logged
+    once, because a visitor can send the same headers.
 
     Args:
         hops: Number of trusted proxies.
@@ -171,7 +174,9 @@ class UntrustedProxies:
         self._log = _Once()
 
     def look(self, request: Request) -> None:
-        """Warn if a login comes from a private network with forwarded headers."""
+        """Warn if the client's address of a login may be wrong."""
+        if doubt := request.environ.get(_DOUBT):
+            self._log(doubt)
         if self._is_ignored(request) and _is_near(request.remote_addr or ""):
             self._log(_UNTRUSTED)
 
