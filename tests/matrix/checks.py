@@ -27,6 +27,7 @@ _REFRESHES = 8
 _BLOCKED_SECONDS = 4.0  # servers wait 5 s or longer for the rest of a request
 _REQUESTS, _MOST_REQUESTS = 20, 200
 _AT_ONCE, _MOST_AT_ONCE = 5, 32
+_REUSES = 200
 
 _FORGED = {
     "X_Forwarded_For": "203.0.113.7",
@@ -135,6 +136,7 @@ def accepted(site: Site) -> None:
     _guards(site, leaving)
     _refresh(site, leaving)
     _ignore_forged_headers(site)
+    _reuse_a_connection(site)
     kept = leaving.cookies.copy()
     answer = leaving.post("/auth/logout", Accept="application/json")
     if answer.status_code != 200 or not answer.json()["logged_out"]:
@@ -142,6 +144,21 @@ def accepted(site: Site) -> None:
     leaving.cookies = kept  # the browser would drop the cookie, and an attacker would not
     _every_worker_answers(site, leaving, None)
     _every_worker_answers(site, staying, "id-1")
+
+
+def _reuse_a_connection(site: Site) -> None:
+    """Check that a server that closes a connection says so before."""
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = site.ca or True
+        for number in range(_REUSES):
+            method, path = ("POST", "/auth/refresh") if number % 2 else ("GET", "/auth/status")
+            try:
+                answer = session.request(method, f"{site.url}{path}", timeout=10)
+            except requests.ConnectionError as error:
+                raise Fault("a connection ended between two requests") from error
+            if answer.status_code not in (200, 401):
+                raise Fault(f"a request on a kept connection got {_told(answer)}")
 
 
 def logs(site: Site) -> None:
