@@ -216,7 +216,7 @@ class SQLiteFile:
         while link := links.take():
             try:
                 current = self._place.is_current(link.files)
-            except OSError:
+            except (OSError, StoreUnavailable):
                 links.give_back(link)
                 raise
             if current:

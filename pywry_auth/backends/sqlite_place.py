@@ -19,8 +19,7 @@ if sys.platform != "win32":
 
 _logger = logging.getLogger("pywry_auth.backends")
 
-_WAL = "-wal"
-_LOG = (_WAL, "-shm")  # SQLite keeps these as long as a connection is open
+_LOG = ("-wal", "-shm")  # SQLite keeps these as long as a connection is open
 _BESIDE = (*_LOG, "-journal")
 
 Identity = tuple[int, int]
@@ -167,35 +166,41 @@ class SQLitePlace:
                 self._path.unlink()
 
     def is_current(self, files: OpenFiles) -> bool:
-        """Return whether the path still leads to the database of a connection, and to its log.
+        """Return whether the path still leads to the database of a connection.
 
         Args:
             files: The files of the connection.
 
         Raises:
+            StoreUnavailable: It does, but the log of the database was removed or replaced. A connection with
+                another log would lose records or damage the database.
             OSError: The folder cannot be read at present.
         """
-        log = files.beside.get(_WAL)
-        return self._is_main(files) and (log is None or self._identity_of(_WAL) == log)
+        if self._identity_of("") != files.main:
+            return False
+        if any(self._identity_of(end) != files.beside[end] for end in _LOG if end in files.beside):
+            raise StoreUnavailable(
+                f"The log (-wal, -shm) of the SQLite file {self._path} was removed while in use: stop"
+                " all programs that use the file, without force, and start them again. The last one that stops"
+                " saves the records."
+            )
+        return True
 
     def leave(self, files: OpenFiles) -> None:
         """Remove what a replaced database left beside the new one.
 
         SQLite would take the log of the old database for that of the new one. The connection to the old
-        database must still be open, so that the identity of its files is certain. If only the log was
-        removed, SQLite copies its records into the database when the last connection is closed.
+        database must still be open, so that the identity of its files is certain.
 
         Args:
             files: The files of the connection.
         """
-        main = self._is_main(files)
         _logger.warning(
-            "the %s %s was replaced or removed while it was in use, and is opened again: stop all"
+            "the SQLite file %s was replaced or removed while it was in use, and is opened again: stop all"
             " processes before you replace it",
-            "log (-wal) of the SQLite file" if main else "SQLite file",
             self._path,
         )
-        if main or not CHECKED:
+        if not CHECKED:
             return  # Windows does not replace files that are open
         with suppress(OSError), _alone_in(self._path.parent):
             for end, identity in files.beside.items():
@@ -205,9 +210,6 @@ class SQLitePlace:
     def unwritable(self) -> list[Path]:
         """Return the files of the database that exist and that this user cannot write."""
         return [path for path in self._files() if path.exists() and not os.access(path, os.W_OK)]
-
-    def _is_main(self, files: OpenFiles) -> bool:
-        return self._identity_of("") == files.main
 
     def _fault(self, *, any_owner: bool = False) -> str:
         found = [(path, status) for path in self._files() if (status := _status(path)) is not None]

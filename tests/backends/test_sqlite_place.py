@@ -361,17 +361,24 @@ def test_a_replaced_file_is_noticed(path: Path, beside: str, caplog: pytest.LogC
     assert SQLiteBackend(path).get("k:3") is None
 
 
-def test_a_removed_log_is_noticed_and_loses_no_record(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Later processes would write to a log of their own. [T47]"""
-    backend = SQLiteBackend(path)
-    backend.put("k:1", b"v")
-    path.with_name(path.name + "-wal").unlink()
-    assert backend.put("k:2", b"v")
-    assert "the log (-wal) of the SQLite file" in caplog.text
-    other = SQLiteBackend(path)
-    assert [other.get("k:1"), other.get("k:2")] == [b"v", b"v"]
-    other.close()
-    backend.close()
+@pytest.mark.parametrize("ends", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_a_removed_log_stops_the_store_and_loses_no_record(path: Path, ends: tuple[str, ...]) -> None:
+    """A second log beside it would lose records or damage the database. [T47]"""
+    backends = [SQLiteBackend(path), SQLiteBackend(path)]
+    for number, backend in enumerate(backends):
+        backend.put(f"k:{number}", b"v")
+    for end in ends:
+        path.with_name(path.name + end).unlink()
+    for backend in backends:
+        with pytest.raises(StoreUnavailable, match="stop all programs that use the file, without force"):
+            backend.put("k:2", b"v")
+        with pytest.raises(StoreUnavailable):
+            backend.get("k:0")
+    for backend in backends:
+        backend.close()
+    again = SQLiteBackend(path)
+    assert [again.get("k:0"), again.get("k:1"), again.get("k:2")] == [b"v", b"v", None]
+    again.close()
 
 
 @pytest.mark.parametrize("folder", [0o700, 0o1777])

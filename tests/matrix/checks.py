@@ -103,8 +103,7 @@ def _started(server: Program, done: Callable[[], bool]) -> bool:
 
 def refused(site: Site, started: bool) -> None:
     """Check the refusal of several workers that share no store."""
-    ours = site.trial.server in ("gunicorn", "gunicorn gevent")
-    if (started and await_answer(site)) == ours:
+    if (started and await_answer(site)) == site.trial.refuses_to_start:
         raise Fault("it started" if started else "it ended")
     if started:
 

@@ -49,6 +49,11 @@ class Combination:
         return self.backend == "memory" and self.workers != "1"
 
     @property
+    def refuses_to_start(self) -> bool:
+        """Whether this package's settings for gunicorn see the mistake."""
+        return self.refused and self.server in ("gunicorn", "gunicorn gevent")
+
+    @property
     def pairs(self) -> set[Pair]:
         """The pairs of values that it tries."""
         values = ((column, str(getattr(self, column))) for column in VALUES)

@@ -55,7 +55,10 @@ def cells(trial: Combination, fault: str = "") -> list[str]:
         fault: The fault; empty without one.
     """
     proxy = f"{trial.proxy}, below a path" if trial.below_path else trial.proxy
-    result = f"failed: {fault}" if fault else "refused" if trial.refused else "works"
+    right = "works"
+    if trial.refused:
+        right = "does not start" if trial.refuses_to_start else "logs the error"
+    result = f"failed: {fault}" if fault else right
     return [trial.server, trial.workers, trial.backend, proxy, re.sub(r"[|\s]+", " ", result)]
 
 
