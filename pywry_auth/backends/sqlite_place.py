@@ -180,8 +180,8 @@ class SQLitePlace:
             return False
         if any(self._identity_of(end) != files.beside[end] for end in _LOG if end in files.beside):
             raise StoreUnavailable(
-                f"The log (-wal, -shm) of the SQLite file {self._path} was removed while in use: stop"
-                " all programs that use the file, without force, and start them again. The last one that stops"
+                f"The log (-wal, -shm) of the SQLite file {self._path} was removed while in use: stop all"
+                " programs that use the file, without force, and start them again. The last one that stops"
                 " saves the records."
             )
         return True
