@@ -28,7 +28,7 @@ class Grant:
         grant_id: A random identifier, not a secret.
         signed_in_at: Unix time in seconds just before the token request of the sign-in.
         provider: The provider's name; on a site with several providers, its name there.
-        issuer: The issuer of the tokens; for a provider without one, the origin of its token endpoint.
+        issuer: The issuer of the tokens; for a provider without one, the URL of its token endpoint.
         client_id: The client that received the tokens.
         subject: The user's ID at the provider (``sub``, or the ID in the profile of a provider without
             OpenID Connect).
@@ -63,7 +63,7 @@ class OAuthTokenSet:
         scope: The granted scopes, separated by spaces.
         raw: The complete response of the token endpoint.
         issued_at: Unix time in seconds just before the token request.
-        issuer: The issuer of the tokens; for a provider without one, the origin of its token endpoint. A set
+        issuer: The issuer of the tokens; for a provider without one, the URL of its token endpoint. A set
             from another issuer is not used.
         client_id: The client that received the tokens. A set for another client is not used.
         id_token_claims: The verified claims of ``id_token``; empty without one.

@@ -30,7 +30,7 @@ from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.reach import Reach
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
-from pywry_auth.protocol.urls import HTTPOptions, origin_of, with_query
+from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint, with_query
 
 _logger = logging.getLogger("pywry_auth.protocol")
 
@@ -235,7 +235,7 @@ class ProtocolClient:
             offered=metadata.token_endpoint_auth_methods_supported,
             audience=url if self._identity.audience_kind == "token_endpoint" else metadata.issuer,
         )
-        issuer = metadata.issuer or origin_of(url)
+        issuer = metadata.issuer or name_of_endpoint(url)
         return TokenEndpoint(url, authentication, self.session, issuer, self._hooks.reach)
 
     def _verified(self, id_token: str) -> tuple[VerifiedToken, ExpectedClaims]:

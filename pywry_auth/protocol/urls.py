@@ -131,14 +131,18 @@ def require_proxy(url: str, setting: str) -> str:
     return whole
 
 
-def origin_of(endpoint: str) -> str:
-    """Return the scheme, host and port of an endpoint (RFC 6454 §4).
+def name_of_endpoint(endpoint: str) -> str:
+    """Return the name of an issuer that is known only by an endpoint.
+
+    It is the endpoint's URL without the query, because two tenants on one host may differ only in the path.
+    Two spellings of one host and port have the same name (RFC 3986 §6.2.3).
 
     Args:
         endpoint: A URL that :func:`require_endpoint` accepts; empty for none.
     """
     parts = urlsplit(endpoint)
-    return f"{parts.scheme}://{parts.netloc.lower()}" if endpoint else ""
+    place = parts.netloc.lower().removesuffix(":443" if parts.scheme == "https" else ":80")
+    return f"{parts.scheme}://{place}{parts.path}" if endpoint else ""
 
 
 def with_query(endpoint: str, parameters: Mapping[str, str | None]) -> str:

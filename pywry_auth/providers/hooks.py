@@ -10,7 +10,7 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
-from pywry_auth.protocol.urls import HTTPOptions, origin_of
+from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint
 from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, names_google
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
@@ -88,12 +88,14 @@ class ProviderHooks:
     def is_recorded_issuer(self, name: str) -> bool:
         """Return whether a stored token set names this issuer.
 
-        A provider without an issuer is known by the origin of its token endpoint. Records of earlier versions
-        have no name for it.
+        A provider without an issuer is known by its token endpoint. Records of earlier versions have no name
+        for it.
         """
         metadata = self.metadata
         return (
-            name == metadata.issuer if metadata.issuer else name in ("", origin_of(metadata.token_endpoint))
+            name == metadata.issuer
+            if metadata.issuer
+            else name in ("", name_of_endpoint(metadata.token_endpoint))
         )
 
     def issued_to_this_client(self, tokens: OAuthTokenSet) -> bool:

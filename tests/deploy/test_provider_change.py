@@ -38,6 +38,7 @@ class Party:
         def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             environ["wsgi.input"] = io.BytesIO(body)
+            environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/realm")
             headers = [str(value) for name, value in environ.items() if name.startswith("HTTP_")]
             self.received.append("\n".join([body.decode(), environ["QUERY_STRING"], *headers]))
             return app(environ, start_response)  # type: ignore[no-any-return]
@@ -47,12 +48,11 @@ class Party:
     def oidc(self, client_id: str = "site", **more: Any) -> GenericOIDCProvider:
         return GenericOIDCProvider(client_id, CLIENT_SECRET, issuer_url=self.idp.issuer, **more)
 
-    def custom(self) -> GenericOIDCProvider:
+    def custom(self, realm: str = "") -> GenericOIDCProvider:
         """Return a provider without OpenID Connect, which has no issuer."""
-        endpoints = {
-            f"{name}_url": f"{self.idp.issuer}/{name}" for name in ("authorize", "token", "userinfo")
-        }
-        urls = endpoints | {"revocation_url": f"{self.idp.issuer}/revoke"}
+        home = self.idp.issuer + realm
+        endpoints = {f"{name}_url": f"{home}/{name}" for name in ("authorize", "token", "userinfo")}
+        urls = endpoints | {"revocation_url": f"{home}/revoke"}
         return GenericOIDCProvider("site", CLIENT_SECRET, ["email"], **urls)  # type: ignore[arg-type]
 
 
@@ -81,6 +81,7 @@ CHANGES: dict[str, tuple[Site, Site]] = {
     "another client": (lambda old, new: old.oidc(), lambda old, new: old.oidc("other")),
     "another class": (lambda old, new: old.custom(), lambda old, new: new.oidc()),
     "other endpoints": (lambda old, new: old.custom(), lambda old, new: new.custom()),
+    "another realm": (lambda old, new: old.custom(), lambda old, new: old.custom("/realm")),
     "one removed": (
         lambda old, new: {"a": old.oidc(), "b": new.oidc()},
         lambda old, new: {"b": new.oidc()},

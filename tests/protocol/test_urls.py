@@ -13,6 +13,7 @@ from pywry_auth.protocol.urls import (
     HTTPOptions,
     is_loopback,
     is_own_machine,
+    name_of_endpoint,
     require_endpoint,
     require_site,
     with_query,
@@ -194,3 +195,18 @@ def test_a_value_cannot_break_out_of_its_parameter(value: str) -> None:
     assert url.isprintable()
     assert parse_qsl(urlsplit(url).query, keep_blank_values=True) == [("x", value), ("y", "2")]
     assert "+" not in url
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name"),
+    [
+        ("", ""),
+        ("https://ID.example.com:443/a/token?tenant=7", "https://id.example.com/a/token"),
+        ("https://id.example.com:8443/B/token", "https://id.example.com:8443/B/token"),
+        ("http://[::1]:80/token", "http://[::1]/token"),
+        ("http://[::1]:443/token", "http://[::1]:443/token"),
+    ],
+)
+def test_two_spellings_of_an_endpoint_have_one_name(endpoint: str, name: str) -> None:
+    """Two tenants on one host have different ones. [S6]"""
+    assert name_of_endpoint(endpoint) == name
