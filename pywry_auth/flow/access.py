@@ -103,13 +103,24 @@ class AccessRules:
         claims = tokens.id_token_claims
         if not self.has_roles_claim(claims):
             return False
-        if not self.need_email:
+        if not self.need_email or self.denies_email(provider, claims):
             return True
-        if not claims.get("email"):
-            return False
-        if self.trust_unverified_email or claims.get("email_verified") is not None:
-            return True
-        return self.email_of(provider, claims, tokens.access_token) is not None
+        return bool(claims.get("email")) and self.email_of(provider, claims, tokens.access_token) is not None
+
+    def denies_email(self, provider: OAuthProvider, profile: Claims) -> bool:
+        """Return whether a profile has an address that no rule may use.
+
+        Args:
+            provider: The provider that the user signed in at.
+            profile: Its profile of the user, or the claims of an ID token.
+
+        Raises:
+            AuthenticationError: As for :meth:`email_of`.
+        """
+        address = profile.get("email")
+        if self.trust_unverified_email:
+            return bool(address) and canonical_email(address) is None
+        return bool(address) and provider.denies_email(profile)
 
     def claimed_roles(self, claims: Claims) -> object:
         """Return the value of ``roles_claim``.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.providers.base import OAuthProvider
-from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google
+from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, is_hosted_elsewhere
 
 # https://accounts.google.com/.well-known/openid-configuration
 _ENDPOINTS = ProviderMetadata(
@@ -64,6 +64,14 @@ class GoogleProvider(OAuthProvider):
         """
         email = super().verified_email(profile, access_token)
         return email if email is not None and is_hosted_by_google(email, profile) else None
+
+    def denies_email(self, profile: Claims) -> bool:
+        """Return whether a claim says that the address is not verified, or that Google does not host it.
+
+        Args:
+            profile: The user's profile, with the claims of the ID token that it lacks.
+        """
+        return super().denies_email(profile) or is_hosted_elsewhere(profile)
 
     def expected_issuer(self, claims: Claims) -> str:
         """Return Google's issuer, under the name that the token has."""

@@ -35,3 +35,14 @@ def is_hosted_by_google(email: str, profile: Claims) -> bool:
     """
     domain, organisation = email.rpartition("@")[2].lower(), profile.get("hd")
     return domain == "gmail.com" or (isinstance(organisation, str) and organisation.lower() == domain)
+
+
+def is_hosted_elsewhere(profile: Claims) -> bool:
+    """Return whether an account's claims name another domain than that of its address.
+
+    Args:
+        profile: The account's claims.
+    """
+    email = profile.get("email")
+    known = isinstance(email, str) and profile.get("hd") is not None
+    return known and not is_hosted_by_google(str(email), profile)

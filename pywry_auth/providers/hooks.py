@@ -11,7 +11,7 @@ from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint
-from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, names_google
+from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, is_hosted_elsewhere, names_google
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
@@ -146,9 +146,23 @@ class ProviderHooks:
         email, verified = profile.get("email"), profile.get("email_verified")
         if not isinstance(email, str) or not (verified is True or verified == "true"):
             return None
+        return None if self._is_google() and not is_hosted_by_google(email, profile) else email
+
+    def denies_email(self, profile: Claims) -> bool:
+        """Return whether a claim says that the user's e-mail address is not verified.
+
+        If :meth:`verified_email` returns None and no claim says so, the claim that decides is missing. After
+        a refresh, a missing claim changes neither the user's roles nor access.
+
+        Args:
+            profile: As for :meth:`verified_email`.
+        """
+        denied = profile.get("email_verified") not in (None, True, "true")
+        return denied or (self._is_google() and is_hosted_elsewhere(profile))
+
+    def _is_google(self) -> bool:
         at_google = any(map(self.is_recorded_issuer, (ISSUER, LEGACY_ISSUER)))
-        at_google = at_google or names_google(self.configured_urls)
-        return None if at_google and not is_hosted_by_google(email, profile) else email
+        return at_google or names_google(self.configured_urls)
 
     def require_endpoint(self, member: str) -> str:
         """Return a required member of the metadata.

@@ -122,6 +122,21 @@ class MicrosoftProvider(OAuthProvider):
             return None
         return email if _is_true(owned) or not _is_guest(profile) else None
 
+    def denies_email(self, profile: Claims) -> bool:
+        """Return whether a claim says that the address is not verified.
+
+        The address of a guest is not, nor is any address if the users of every tenant may sign in.
+
+        Args:
+            profile: The user's profile, with the claims of the ID token that it lacks.
+
+        Raises:
+            AuthenticationError: The tenant of a domain could not be looked up.
+        """
+        present = any(profile.get(name) is not None for name in ("email_verified", "xms_edov"))
+        decided = present or _is_guest(profile) or self._tenant() in (_TENANT, _CONSUMERS)
+        return decided and self.verified_email(profile, "") is None
+
     def request_revocation(self, token: str) -> bool | None:
         """Return None: Microsoft has no token revocation (RFC 7009)."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import AbstractContextManager
@@ -72,13 +73,16 @@ class TokenStore:
     def keep_until(self, key: str, moment: float) -> None:
         """Keep a site's token set longer, because a session lasts longer than it.
 
-        A set that :meth:`keep_for` did not concern when it was saved remains unchanged.
+        A set that :meth:`keep_for` did not concern when it was saved remains unchanged, and so does one that
+        no session needs.
 
         Args:
             key: The user's ID.
             moment: Unix time in seconds at which the session expires.
         """
         while (stored := self.find(key)) is not None and 0 < stored.kept_until < moment:
+            if self._lifetime(stored.tokens, 0) == self._lifetime(stored.tokens, math.inf):
+                return  # no session needs it
             if self._put(key, stored.tokens, stored, held_until=stored.held_until, kept_until=moment):
                 return
 

@@ -120,3 +120,15 @@ def test_a_set_of_a_program_is_not_shortened_by_a_session() -> None:
     store.save(USER, OAuthTokenSet("a", refresh_token="r", expires_in=60))
     store.keep_until(USER, time.time() + 1000)
     assert kept.until[TOKENS] == float("inf")
+
+
+def test_a_set_that_no_session_needs_is_not_kept_longer() -> None:
+    """Otherwise, each new session of an API client would keep an expired access token."""
+    kept = Expiries(MemoryBackend())
+    store = TokenStore(kept)
+    store.keep_for(5_000)
+    store.save(USER, OAuthTokenSet("a", expires_in=60))
+    until = kept.until[TOKENS]
+    with time_machine.travel(time.time() + 300):
+        store.keep_until(USER, time.time() + 50_000)
+    assert kept.until[TOKENS] == until
