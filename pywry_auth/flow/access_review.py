@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, naming_provider
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, naming_provider
 from pywry_auth.flow.authorization_code import checked_profile
-from pywry_auth.flow.subject import Subject, completed_profile, user_id
+from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, user_id
 from pywry_auth.models import Claims
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.identity")
 
+_USERINFO_SECONDS = 2.0
 _DEFAULT, _CLAIM, _ADMIN = "default", "claim", "admin"  # short, because each session contains them
 _NAMES = {"DEFAULT_ROLES": _DEFAULT, "ROLES_CLAIM": _CLAIM, "ROLE_MAP": _CLAIM, "ADMIN_USERS": _ADMIN}
 
@@ -36,11 +37,30 @@ class AccessReview:
         admitted: Whether the user may still sign in; None if the claims for this decision are missing.
         given: The roles that each evaluated rule gives, by the rule's name.
         doubtful: The roles that the rules can give; empty if a rule was not evaluated.
+        postponed: Whether a rule needs the UserInfo endpoint, which had too many calls to be asked.
     """
 
     admitted: bool | None
     given: Mapping[str, Sequence[str]] = field(default_factory=dict)
     doubtful: frozenset[str] = frozenset()
+    postponed: bool = False
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """What is known about the user after a refresh.
+
+    Args:
+        profile: The claims.
+        email: The verified address; None without one.
+        denied: Whether a claim says that the address in the profile is not verified.
+        postponed: As for :class:`AccessReview`.
+    """
+
+    profile: Claims
+    email: str | None = None
+    denied: bool = False
+    postponed: bool = False
 
 
 def given_roles(rules: AccessRules, subject: Subject) -> dict[str, list[str]]:
@@ -61,8 +81,8 @@ def review_access(
 ) -> AccessReview:
     """Evaluate the rules again whose claims are present.
 
-    The UserInfo endpoint is asked once if a rule reads a claim that the ID token lacks. A failure of that
-    call changes nothing.
+    The UserInfo endpoint is asked once, for 2 s at most, if a rule reads a claim that the ID token lacks. A
+    failure of that call changes nothing.
 
     Args:
         rules: The site's rules.
@@ -71,33 +91,37 @@ def review_access(
         claims: The claims of the ID token that the refresh brought; empty without one.
         name: The provider's name on a site with several; otherwise empty.
     """
-    profile, email = _profile(rules, provider, tokens, claims), None
-    try:
-        if profile:
-            with provider.gate.slot():
-                email = rules.email_of(provider, profile, tokens.access_token)
-    except AuthenticationError as error:
-        _logger.warning("%s: an address could not be checked again: %s", provider.name, error)
-        profile = {member: profile[member] for member in profile if member != "email"}
-    subject = Subject(profile, email, name)
-    has_email = email is not None or _is_decided(rules, profile)
+    fresh = _fresh(rules, provider, tokens, claims)
+    subject = Subject(fresh.profile, fresh.email, name)
+    has_email = fresh.email is not None or fresh.denied
+    # If the rules do not name the address, it does not matter whether it is verified.
+    named = _with_unverified_email(subject)
     given = given_roles(rules, subject)
-    if not rules.has_roles_claim(profile):
+    if not rules.has_roles_claim(subject.profile):
         del given[_CLAIM]
-    if not given[_ADMIN] and not _is_complete(subject, has_email, rules.admin_users):
+    unnamed = named is not None and not given_roles(rules, named)[_ADMIN]
+    if not given[_ADMIN] and not _is_complete(subject, has_email or unnamed, rules.admin_users):
         del given[_ADMIN]
     admitted: bool | None = rules.admits(subject)
+    unnamed = named is not None and not rules.admits(named)
     entries = (*rules.allowed_users, *(f"@{domain}" for domain in rules.allowed_email_domains))
-    if not admitted and not _is_complete(subject, has_email, entries):
+    if not admitted and not _is_complete(subject, has_email or unnamed, entries):
         admitted = None
-    possible = frozenset((*rules.default_roles, *rules.role_map.values(), "admin"))
-    return AccessReview(admitted, given, possible if len(given) == 3 else frozenset())
+    doubtful = _possible_roles(rules) if len(given) == len({*_NAMES.values()}) else frozenset[str]()
+    return AccessReview(admitted, given, doubtful, fresh.postponed)
 
 
-def _is_decided(rules: AccessRules, profile: Claims) -> bool:
-    """Return whether a profile has an address, and says whether it is verified."""
-    has_verification = rules.trust_unverified_email or profile.get("email_verified") is not None
-    return bool(profile.get("email")) and has_verification
+def _possible_roles(rules: AccessRules) -> frozenset[str]:
+    """Return the roles that the rules can give."""
+    claimed = rules.role_map.values() if rules.roles_claim else ()
+    return frozenset((*rules.default_roles, *claimed, *(["admin"] if rules.admin_users else [])))
+
+
+def _with_unverified_email(subject: Subject) -> Subject | None:
+    """Return the user as if the address in the profile were verified; None if its verification is unknown."""
+    if not subject.profile.get("email") or subject.profile.get("email_verified") is None:
+        return None
+    return replace(subject, email=canonical_email(subject.profile["email"]))
 
 
 def _is_complete(subject: Subject, has_email: bool, entries: Sequence[str]) -> bool:
@@ -107,21 +131,45 @@ def _is_complete(subject: Subject, has_email: bool, entries: Sequence[str]) -> b
     return (has_email or not needs_email) and (subject.stable_id is not None or not needs_id)
 
 
-def _profile(rules: AccessRules, provider: OAuthProvider, tokens: OAuthTokenSet, claims: Claims) -> Claims:
+def _fresh(rules: AccessRules, provider: OAuthProvider, tokens: OAuthTokenSet, claims: Claims) -> _Fresh:
     """Return the fresh claims, with those of the UserInfo endpoint if a rule needs them."""
+    # The ID of the user, which never changes, is known from the sign-in.
+    known = claims or {name: value for name, value in tokens.id_token_claims.items() if name == "sub"}
+    postponed = False
     try:
         with naming_provider(provider.name):
-            if claims and rules.decided_by(provider, replace(tokens, id_token_claims=claims)):
-                return claims
-            if not provider.metadata.offers("userinfo_endpoint"):
-                return claims
-            with provider.gate.slot():
-                profile = checked_profile(provider.get_userinfo(tokens.access_token))
-            _require_same_user(profile, tokens, claims)
+            decided = rules.decided_by(provider, replace(tokens, id_token_claims=known))
+            needless = decided and (bool(known) or not rules.read_claims)
+            if not needless and provider.metadata.offers("userinfo_endpoint"):
+                return _from_userinfo(rules, provider, tokens, claims)
     except AuthenticationError as error:
-        _logger.warning("%s: access rules were not evaluated with a fresh profile: %s", provider.name, error)
-        return claims
-    return completed_profile(profile, claims)
+        postponed = isinstance(error, ProviderBusy)
+        _logger.warning("%s: the access rules do not use the UserInfo endpoint: %s", provider.name, error)
+    return replace(_with_email(rules, provider, tokens, known), postponed=postponed)
+
+
+def _from_userinfo(
+    rules: AccessRules, provider: OAuthProvider, tokens: OAuthTokenSet, claims: Claims
+) -> _Fresh:
+    with provider.gate.spare_slot():
+        quick = provider.with_timeout(_USERINFO_SECONDS)
+        profile = checked_profile(quick.get_userinfo(tokens.access_token))
+        _require_same_user(profile, tokens, claims)
+        return _with_email(rules, quick, tokens, completed_profile(profile, claims))
+
+
+def _with_email(
+    rules: AccessRules, provider: OAuthProvider, tokens: OAuthTokenSet, profile: Claims
+) -> _Fresh:
+    """Return the claims, with the verified address if a rule needs it."""
+    if not profile or not rules.need_email:
+        return _Fresh(profile)
+    try:
+        email = rules.email_of(provider, profile, tokens.access_token)
+        return _Fresh(profile, email, email is None and rules.denies_email(provider, profile))
+    except AuthenticationError as error:
+        _logger.warning("%s: an address could not be checked again: %s", provider.name, error)
+        return _Fresh({member: profile[member] for member in profile if member != "email"})
 
 
 def _require_same_user(profile: Claims, tokens: OAuthTokenSet, claims: Claims) -> None:
@@ -130,6 +178,6 @@ def _require_same_user(profile: Claims, tokens: OAuthTokenSet, claims: Claims) -
     found = profile.get("sub") if claims else user_id(profile)
     if not expected or found != expected:
         raise AuthenticationError(
-            "The UserInfo response belongs to another user than the tokens: roles and access stay unchanged.",
+            "The UserInfo response belongs to another user than the tokens: its claims are not used.",
             error=ErrorCode.SUBJECT_MISMATCH,
         )

@@ -26,6 +26,11 @@ class Breaker:
         self._paused_until: float | None = None  # None while calls are unrestricted
         self._probing = False
 
+    @property
+    def paused(self) -> bool:
+        """Whether calls are not made, or only one at a time."""
+        return self._paused_until is not None
+
     def pause(self, now: float) -> float:
         """Return the seconds until the next attempt; 0 if a call may be made.
 

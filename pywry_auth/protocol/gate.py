@@ -80,6 +80,26 @@ class CallGate:
                 _logger.warning("%s: the provider answers again", self._name)
 
     @contextmanager
+    def spare_slot(self) -> Iterator[None]:
+        """Hold a slot in the block for calls that may fail.
+
+        The last slot stays free for other calls, unless it is the only one. A time-out does not count for the
+        breaker, but then there is no such slot for 10 s.
+
+        Raises:
+            ProviderBusy: There was no slot within half a second.
+        """
+        slots = self._slots()
+        if slots is None or slots.slot is not None:
+            yield
+            return
+        slots.enter_spare()
+        try:
+            yield
+        finally:
+            slots.leave()
+
+    @contextmanager
     def waiting(self, wait: float | None = RUN_SECONDS) -> Iterator[float | None]:
         """Wait in the block for the call of another thread, without a slot.
 

@@ -11,6 +11,8 @@ from pywry_auth.protocol.breaker import Breaker
 
 _RETRY_SECONDS = 5.0
 _LONGEST_WAIT = 5.0
+_SPARE_WAIT = 0.5  # seconds to wait for a slot of calls that may be left out
+_SPARE_PAUSE = 10.0  # seconds without such calls after a time-out
 _STUCK_SECONDS = 2.0  # without progress; even a slow provider answers a call in this time
 
 
@@ -33,11 +35,13 @@ class Slot:
 
     Args:
         probe: Whether its calls test a provider that timed out before.
+        spare: Whether its calls may be left out.
         answered: Whether the provider answered a call.
         timed_out: Whether a call timed out.
     """
 
     probe: bool
+    spare: bool = False
     answered: bool = False
     timed_out: bool = False
 
@@ -58,6 +62,7 @@ class Slots:
         self._queue: list[object] = []  # the threads that wait for a slot, in order
         self._waiting: list[float] = []  # since when other threads wait for a call
         self._moved_at = clock()
+        self._spare_from = self._moved_at  # no spare slot before this time
 
     @property
     def slot(self) -> Slot | None:
@@ -83,6 +88,15 @@ class Slots:
                 self._moved_at = self._clock()
             self._held += 1
             self._own.slot = Slot(self._breaker.begin())
+
+    def enter_spare(self) -> None:
+        """Take a slot for the current thread that no other call needs."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_spare_slot() or self._spare_calls_pause(), _SPARE_WAIT)
+            if self._spare_calls_pause() or not self._has_spare_slot():
+                raise _busy()
+            self._held += 1
+            self._own.slot = Slot(probe=False, spare=True)
 
     def leave(self) -> bool:
         """Return the slot of the current thread.
@@ -120,6 +134,9 @@ class Slots:
         with self._changed:
             probe, slot.timed_out = slot.probe and not slot.timed_out, True
             self._changed.notify_all()
+            if slot.spare:
+                self._spare_from = self._clock() + _SPARE_PAUSE
+                return 0.0
             return self._breaker.timed_out(self._clock(), probe)
 
     def begin_waiting(self, wait: float) -> tuple[float, float]:
@@ -169,6 +186,12 @@ class Slots:
                 raise _busy()
             self._changed.wait(until - now)
             waited = True
+
+    def _has_spare_slot(self) -> bool:
+        return self._held < max(1, self._limits.at_once() - 1) and not self._queue
+
+    def _spare_calls_pause(self) -> bool:
+        return self._clock() < self._spare_from or self._breaker.paused
 
     def _spare(self) -> int:
         """Return how many threads may wait, so that a quarter of all stays free."""

@@ -38,8 +38,8 @@ class OAuthProvider(ProviderHooks):
     ``authorize_params`` (added to each authorization request). It overrides the hooks ``metadata``,
     ``authorization_parameters``, ``expected_issuer``, ``is_same_issuer``, ``is_recorded_issuer``,
     ``normalize_tokens``, ``verified_email``, ``denies_email``, ``profile_suffices`` and
-    ``request_revocation``, or any other public method. Its own calls can use ``options``, ``client``, ``api_session``, ``require_endpoint`` and
-    ``configuration_error``.
+    ``request_revocation``, or any other public method. Its own calls can use ``options``, ``client``,
+    ``api_session``, ``require_endpoint`` and ``configuration_error``.
 
     Args:
         client_id: The client's identifier at the provider.

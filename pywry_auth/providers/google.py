@@ -7,7 +7,12 @@ from collections.abc import Mapping
 from pywry_auth.models import Claims
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.providers.base import OAuthProvider
-from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, is_hosted_elsewhere
+from pywry_auth.providers.google_addresses import (
+    ISSUER,
+    LEGACY_ISSUER,
+    is_hosted_by_google,
+    is_hosted_elsewhere,
+)
 
 # https://accounts.google.com/.well-known/openid-configuration
 _ENDPOINTS = ProviderMetadata(

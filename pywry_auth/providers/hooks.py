@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from copy import copy
+from dataclasses import replace
+from typing import ClassVar, Self
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -11,7 +13,13 @@ from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint
-from pywry_auth.providers.google_addresses import ISSUER, LEGACY_ISSUER, is_hosted_by_google, is_hosted_elsewhere, names_google
+from pywry_auth.providers.google_addresses import (
+    ISSUER,
+    LEGACY_ISSUER,
+    is_hosted_by_google,
+    is_hosted_elsewhere,
+    names_google,
+)
 from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
@@ -47,6 +55,17 @@ class ProviderHooks:
     def http_options(self) -> HTTPOptions:
         """The options of calls to the provider."""
         return self.options.http
+
+    def with_timeout(self, seconds: float) -> Self:
+        """Return a copy of this provider with a shorter time limit.
+
+        Args:
+            seconds: The time limit of each call; one that is longer than before has no effect.
+        """
+        twin = copy(self)
+        limit = min(seconds, self.options.http_timeout_seconds)
+        twin.options = replace(self.options, http_timeout_seconds=limit)
+        return twin
 
     @property
     def metadata(self) -> ProviderMetadata:

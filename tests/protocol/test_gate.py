@@ -401,3 +401,31 @@ def test_a_forked_process_has_a_gate_of_its_own() -> None:
         with os.fdopen(read, "rb") as answer:
             assert answer.read() == b"passed"
         os.waitpid(child, 0)
+
+
+def test_a_call_that_may_be_left_out_takes_no_slot_that_another_needs() -> None:
+    """Nor does its time-out end the calls of others. [S7]"""
+    site = Site(now=0.0, at_once=2)
+    with site.gate.spare_slot(), site.gate.spare_slot():
+        site.answer()
+    with occupied(site, 1), pytest.raises(ProviderBusy), site.gate.spare_slot():
+        pytest.fail("the last slot is for others")
+    for moment in (0.0, 10.0, 20.0, 30.0):
+        site.now = moment
+        with site.gate.spare_slot():
+            site.gate.timed_out()
+        site.now = moment + 9.9
+        with pytest.raises(ProviderBusy), site.gate.spare_slot():
+            pytest.fail("the last time-out was a moment ago")
+        site.call(site.answer)
+    site.now = 40.0
+    site.time_out(3)
+    site.now = 50.0
+    with pytest.raises(ProviderBusy), site.gate.spare_slot():
+        pytest.fail("the first call after a pause must count")
+
+
+def test_the_only_slot_of_a_process_may_be_spare() -> None:
+    site = Site(at_once=1)
+    with ThreadPoolExecutor(1) as pool, site.gate.spare_slot(), pytest.raises(ProviderBusy):
+        pool.submit(site.call, site.answer).result(_SECONDS)
