@@ -17,6 +17,7 @@ from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
 from pywry_auth.flow.sign_out import revoke_taken, take
 from pywry_auth.flow.subject import Subject, completed_profile, qualified_user_id
+from pywry_auth.state.ending_sessions import EndingSessions
 from pywry_auth.state.session_record import given_member, united
 
 if TYPE_CHECKING:
@@ -88,6 +89,11 @@ class SessionLifecycle:
     sessions: CurrentSessions
     browsers: BrowserSessions
     options: DeployOptions
+
+    @property
+    def ending(self) -> EndingSessions:
+        """The sessions of users that are not admitted any more."""
+        return EndingSessions(self.sessions.store.backend)
 
     def begin(self, name: str, result: AuthFlowResult, client: Client) -> Begun:
         """Create a session, and end earlier ones.
@@ -189,55 +195,86 @@ class SessionLifecycle:
             _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
         return ended
 
-    def end_not_admitted(self, session: UserSession) -> list[UserSession]:
+    def end_not_admitted(
+        self,
+        session: UserSession,
+        reviewed: OAuthTokenSet,
+        found: list[UserSession],
+        ended: list[UserSession],
+    ) -> TakenTokens:
         """End the sessions of a user that the access rules do not admit any more.
 
-        The tokens are removed and revoked. They are those of the last sign-in; sessions of earlier sign-ins
-        with the same client end too. The session of the request ends last, so that a repeated request
-        finishes the work.
+        The tokens are removed first, and the session of the request ends last. A later sign-in of the user
+        was admitted, so that nothing happens if its tokens are stored by now.
 
         Args:
             session: The session of the request.
+            reviewed: The tokens that brought the claims.
+            found: The result of :meth:`of_grant` before the call.
+            ended: Receives each session as it ends.
 
         Returns:
-            The sessions that ended.
+            The removed tokens, which the caller revokes.
 
         Raises:
-            StoreUnavailable: The store is down.
+            StoreUnavailable: The store is down; :meth:`end_interrupted` finishes the work.
         """
-        user, store = session.user_id, self.sessions.store
-        provider, tokens = self.providers.of_session(session), self.tokens.load(user)
-        if provider is None or tokens is None:
-            return []
-        found = {each.session_id: each for each in self.of_grant(user, tokens)}
-        own = found.pop(session.session_id, None)
-        ended = [each for each in (*found.values(), own) if each and store.delete_session(each.session_id)]
+        user = session.user_id
 
         def is_same(stored: OAuthTokenSet, held: bool) -> bool:
-            return stored.grant == tokens.grant
+            return stored.grant == reviewed.grant
 
-        revoke_taken(provider, self.tokens, user, take(provider, self.tokens, user, is_last=is_same))
-        return ended
+        self.ending.note(user, found)
+        try:
+            taken = take(self.providers.of_session(session), self.tokens, user, is_last=is_same)
+            if taken.tokens is not None and not taken.removed:
+                self.ending.forget(user)
+            else:
+                self._end_last(session, found, ended)
+        except StoreUnavailable:
+            self.tokens.revocations.postponed()
+            raise
+        return taken
+
+    def end_interrupted(self, session: UserSession, ended: list[UserSession]) -> bool:
+        """Finish the work of :meth:`end_not_admitted` if it was interrupted.
+
+        Args:
+            session: The session of the request.
+            ended: Receives each session as it ends.
+
+        Returns:
+            Whether the session of the request was one of those that had to end.
+
+        Raises:
+            StoreUnavailable: The store is down; a repeated call finishes the work.
+        """
+        ids = self.ending.of(session.user_id)
+        if session.session_id not in ids:
+            return False
+        found = self.sessions.store.list_user_sessions(session.user_id)
+        self._end_last(session, [each for each in found if each.session_id in ids], ended)
+        return True
+
+    def _end_last(self, own: UserSession, found: list[UserSession], ended: list[UserSession]) -> None:
+        """End sessions, the session of the request after all others."""
+        for each in sorted(found, key=lambda each: each.session_id == own.session_id):
+            if self.sessions.store.delete_session(each.session_id):
+                ended.append(each)
 
     def of_grant(self, user: str, tokens: OAuthTokenSet) -> list[UserSession]:
         """Return a user's sessions that the claims of a token set concern.
 
-        They are those of its own sign-in, and of earlier ones with the same client, whose tokens it
-        superseded. A later sign-in has newer claims.
+        They are those of its own sign-in, and of others with the same client, whose tokens it superseded. The
+        caller checks afterwards that the set is still stored: if so, no session is one of a later sign-in,
+        which stores its tokens before its session. The clocks of several machines could not tell.
 
         Args:
             user: The user's ID.
             tokens: The token set.
         """
-        grant = tokens.grant
-        return [
-            each
-            for each in (self.sessions.store.list_user_sessions(user) if grant else ())
-            if each.grant
-            and grant
-            and not _is_of_other_client(each, tokens)
-            and each.grant.signed_in_at <= grant.signed_in_at
-        ]
+        found = self.sessions.store.list_user_sessions(user) if tokens.grant else []
+        return [each for each in found if each.grant and not _is_of_other_client(each, tokens)]
 
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
         """Return live sessions that a browser was given but does not know.

@@ -5,30 +5,116 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenExpiredError, TokenRefreshError
-from pywry_auth.flow.access_review import review_access
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    StoreUnavailable,
+    TokenExpiredError,
+    TokenRefreshError,
+)
+from pywry_auth.flow.access_review import given_roles, review_access
 from pywry_auth.flow.events import Event, SignedOut, TokensRefreshed
 from pywry_auth.flow.refresh import refresh_stored, was_just_refreshed
+from pywry_auth.flow.sign_out import TakenTokens, revoke_taken
+from pywry_auth.flow.subject import Subject
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.gate import RUN_SECONDS
+from pywry_auth.state.session_record import records_other_roles
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
+    from pywry_auth.flow.access import AccessRules
     from pywry_auth.models import UserSession
-    from pywry_auth.providers.base import OAuthProvider
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
 
 class AccessEnded(AuthenticationError):
     """The access rules do not admit the user any more."""
+
+
+@dataclass(frozen=True)
+class _RulesReview:
+    """Evaluates the access rules after a refresh, and applies the result to the user's sessions.
+
+    Args:
+        providers: The providers where users signed in.
+        lifecycle: Ends sessions.
+        rules: The site's rules.
+        session: The session of the request.
+        ended: The sessions that ended.
+        taken: The tokens of a user that is not admitted any more, which must be revoked.
+    """
+
+    providers: Providers
+    lifecycle: SessionLifecycle
+    rules: AccessRules
+    session: UserSession
+    ended: list[UserSession] = field(default_factory=list)
+    taken: list[TakenTokens] = field(default_factory=list)
+
+    def is_due(self) -> bool:
+        """Return whether a rule reads claims, or a session has roles from a rule of earlier settings."""
+        if self.rules.read_claims:
+            return True
+        given = given_roles(self.rules, Subject({}))
+        found = self.lifecycle.sessions.store.list_user_sessions(self.session.user_id)
+        return any(records_other_roles(each, given) for each in found)
+
+    def finish(self, tokens: OAuthTokenSet, claims: Claims) -> bool:
+        """Write changed roles to the user's sessions, or end them.
+
+        Args:
+            tokens: The refreshed tokens, which are stored.
+            claims: The claims of the ID token that the refresh brought; empty without one.
+
+        Returns:
+            Whether all rules were evaluated whose claims the provider has.
+
+        Raises:
+            AccessEnded: The rules do not admit the user any more.
+        """
+        user, lifecycle = self.session.user_id, self.lifecycle
+        provider = self.providers.of_session(self.session)
+        if provider is None:
+            return False
+        name = self.providers.name_of(self.session) or ""
+        review = review_access(self.rules, provider, tokens, claims, name)
+        found = lifecycle.of_grant(user, tokens)
+        # A sign-in during the call to the provider brought newer claims.
+        if lifecycle.tokens.load(user) != tokens:
+            return True
+        if review.admitted is False:
+            self.taken.append(lifecycle.end_not_admitted(self.session, tokens, found, self.ended))
+            raise _access_ended()
+        for each in found:
+            lifecycle.sessions.store.set_given_roles(each.session_id, review.given, review.doubtful)
+        return not review.postponed
+
+    def finish_ending(self) -> None:
+        """Finish an interrupted end of the sessions.
+
+        Raises:
+            AccessEnded: The session of the request was one of them.
+        """
+        if self.lifecycle.end_interrupted(self.session, self.ended):
+            self.taken.append(TakenTokens())
+            raise _access_ended()
+
+    def revoke(self) -> None:
+        """Revoke the tokens of a user that is not admitted any more."""
+        provider, tokens = self.providers.of_session(self.session), self.lifecycle.tokens
+        for taken in self.taken:
+            try:
+                revoke_taken(provider, tokens, self.session.user_id, taken)
+            except StoreUnavailable as error:
+                _logger.warning("tokens of a user without access are revoked later: %s", error)
 
 
 @dataclass(frozen=True)
@@ -76,12 +162,7 @@ class SessionRefresh:
             fresh = was_just_refreshed(tokens, time.time(), session.created_at)
             return tokens == seen and not fresh
 
-        reviewed: list[OAuthTokenSet] = []  # only by the request that called the provider
-
-        def review(tokens: OAuthTokenSet, claims: Claims) -> None:
-            reviewed.append(tokens)
-            self._review(provider, session, tokens, claims)
-
+        review = _RulesReview(self.providers, self.lifecycle, self.options.rules, session)
         try:
             return refresh_stored(
                 provider,
@@ -92,43 +173,19 @@ class SessionRefresh:
                 before_call=lambda: self.limit.spend(session.session_id),
                 wait=RUN_SECONDS,
                 keep_refused=self.options.refresh_refused_ends_sessions,  # until the sessions have ended
-                on_claims=review,
+                review=review,
             )
-        except AccessEnded:
-            if reviewed:
-                self._report(self.lifecycle.end_not_admitted(session), "access_changed", notify)
-            raise
         except TokenRefreshError as error:
             self._report(self._end_refused(session, seen, error), "refresh_refused", notify)
             raise _reauthenticate() from error
         except TokenExpiredError as error:
             if error.error == ErrorCode.NOT_SIGNED_IN:
+                review.finish_ending()
                 raise _reauthenticate() from error
             raise
-
-    def _review(
-        self, provider: OAuthProvider, session: UserSession, tokens: OAuthTokenSet, claims: Claims
-    ) -> None:
-        """Evaluate the access rules again, and write changed roles to the user's sessions.
-
-        Raises:
-            AccessEnded: The rules do not admit the user any more.
-        """
-        if not self.options.rules.read_claims:
-            return
-        name, lifecycle = self.providers.name_of(session) or "", self.lifecycle
-        review = review_access(self.options.rules, provider, tokens, claims, name)
-        # A sign-in during the call to the provider brought newer claims.
-        if lifecycle.tokens.load(session.user_id) != tokens:
-            return
-        if review.admitted is False:
-            raise AccessEnded(
-                "This account may not sign in here any more: use another account, or ask the site's "
-                "administrator.",
-                error=ErrorCode.ACCESS_DENIED,
-            )
-        for each in lifecycle.of_grant(session.user_id, tokens):
-            lifecycle.sessions.store.set_given_roles(each.session_id, review.given, review.doubtful)
+        finally:
+            self._report(review.ended, "access_changed", notify)
+            review.revoke()
 
     def _end_refused(
         self, session: UserSession, refused: OAuthTokenSet | None, error: TokenRefreshError
@@ -146,6 +203,13 @@ class SessionRefresh:
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         return {"user_id": session.user_id, "provider": self.providers.label_of(session)}
+
+
+def _access_ended() -> AccessEnded:
+    return AccessEnded(
+        "This account may not sign in here any more: use another account, or ask the site's administrator.",
+        error=ErrorCode.ACCESS_DENIED,
+    )
 
 
 def _reauthenticate() -> AuthenticationError:

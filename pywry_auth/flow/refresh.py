@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
@@ -31,6 +31,7 @@ from pywry_auth.models import Claims, OAuthTokenSet
 if TYPE_CHECKING:
     from pywry_auth.backends.lease import Lease
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.token_record import StoredTokens
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.flow")
@@ -43,11 +44,33 @@ _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 _ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
 _FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
-ClaimsListener = Callable[[OAuthTokenSet, Claims], object]
-"""Receives the set of a refresh, and the claims of the ID token that the refresh brought, or no claims."""
+_WITH_CLAIMS, _WITHOUT_CLAIMS = "claims", "no claims"  # of the ID token that a refresh brought
 
 SHORTEST_PAUSE = 1.0
 """Seconds between two refreshes that no caller requested explicitly."""
+
+
+class Review(Protocol):
+    """The work that a refresh causes, such as that of access rules.
+
+    It is noted together with the fresh set, and done with the lock held, so that the claims of two refreshes
+    never overtake each other. If it is interrupted, the next caller does it again, also a caller that needs
+    no refresh.
+    """
+
+    def is_due(self) -> bool:
+        """Return whether the next refresh needs the work."""
+
+    def finish(self, tokens: OAuthTokenSet, claims: Claims) -> bool:
+        """Do the work.
+
+        Args:
+            tokens: The fresh set, which is stored.
+            claims: The claims of the ID token that the refresh brought; empty without one.
+
+        Returns:
+            Whether it is done. Otherwise the next caller tries again.
+        """
 
 
 def refresh_margin(tokens: OAuthTokenSet, buffer: float) -> float:
@@ -176,7 +199,7 @@ def refresh_stored(
     before_call: Callable[[], object] = lambda: None,
     wait: float | None = None,
     keep_refused: bool = False,
-    on_claims: ClaimsListener = lambda tokens, claims: None,
+    review: Review | None = None,
 ) -> OAuthTokenSet:
     """Return a user's tokens, refreshed once for all callers.
 
@@ -192,17 +215,16 @@ def refresh_stored(
         key: The user's ID.
         is_due: Decides, with the lock held, whether the stored set needs a refresh. It does not if
             another caller has just replaced it.
-        on_refresh: Receives the fresh set if this call refreshed and stored it, also if ``on_claims`` raised
-            an error; no lock is held.
+        on_refresh: Receives the fresh set if this call refreshed and stored it, also if ``review`` raised an
+            error; no lock is held.
         before_call: Called with the lock held, just before the call to the provider. An error that it raises
             prevents the call.
         wait: Seconds to wait for another caller's refresh; by default, the longest time that two refreshes
             can take.
         keep_refused: Whether the tokens stay in the store if the provider has ended their grant. A login
             replaces them later.
-        on_claims: Receives the fresh set, which is stored, and the fresh claims. It is called once for all
-            callers, with the lock held, so that the claims of two refreshes never overtake each other. An
-            error that it raises reaches all callers in this process.
+        review: The work after the refresh, done once for all callers. An error that it raises reaches all
+            callers in this process.
 
     Raises:
         TokenExpiredError: There are no tokens, or no refresh token.
@@ -222,18 +244,21 @@ def refresh_stored(
         with ExitStack() as held:
             with provider.gate.waiting(patience) as seconds:
                 lease = held.enter_context(store.lock(key, patience if seconds is None else seconds))
-            tokens = _stored(provider, store, key)
+            stored = _stored(provider, store, key)
+            tokens = stored.tokens
+            _finish(review, store, key, tokens, stored.review)
             if not is_due(tokens):
                 return tokens
             failure = store.last_failure(key)
             if failure is not None and failure != earlier:
                 raise _failed_just_now(failure, provider, store, key, tokens, keep_refused)
+            needs_review = review is not None and review.is_due()
             before_call()
-            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, keep_refused)
+            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, keep_refused, needs_review)
             if fresh is None:
-                return _stored(provider, store, key)
+                return _stored(provider, store, key).tokens
             brought.append(fresh)
-            on_claims(fresh, _fresh_claims(tokens, fresh))
+            _finish(review, store, key, fresh, _review_after(tokens, fresh, needs_review))
         return fresh
 
     # Callers that keep refused tokens and those that remove them do not share an attempt, only its failure.
@@ -251,9 +276,19 @@ def refresh_stored(
             on_refresh(fresh)
 
 
-def _fresh_claims(before: OAuthTokenSet, fresh: OAuthTokenSet) -> Claims:
-    """Return the claims of the ID token that a refresh brought; empty without one."""
-    return {} if same_secret(before.id_token or "", fresh.id_token) else fresh.id_token_claims
+def _review_after(before: OAuthTokenSet, fresh: OAuthTokenSet, is_due: bool) -> str:
+    """Return the review that a refresh makes due; empty if it makes none due."""
+    if not is_due:
+        return ""
+    return _WITHOUT_CLAIMS if same_secret(before.id_token or "", fresh.id_token) else _WITH_CLAIMS
+
+
+def _finish(review: Review | None, store: TokenStore, key: str, tokens: OAuthTokenSet, due: str) -> None:
+    """Do the work after a refresh, if it is due."""
+    if review is None or not due:
+        return
+    if review.finish(tokens, tokens.id_token_claims if due == _WITH_CLAIMS else {}):
+        store.note_reviewed(key, tokens)
 
 
 def _longest(provider: OAuthProvider) -> float:
@@ -268,6 +303,7 @@ def _refreshed_in_turn(
     tokens: OAuthTokenSet,
     lease: Lease,
     keep_refused: bool,
+    needs_review: bool,
 ) -> OAuthTokenSet | None:
     """Refresh and store a set; None if another was faster."""
     try:
@@ -289,7 +325,7 @@ def _refreshed_in_turn(
     except TokenError as error:
         _record_failure(store, key, error, _longest(provider))
         raise
-    if _put_in_place(store, key, tokens, fresh, lease):
+    if _put_in_place(store, key, tokens, fresh, lease, _review_after(tokens, fresh, needs_review)):
         return fresh
     _revoke_without_owner(provider, store, key, fresh)
     return None
@@ -344,7 +380,7 @@ def _advice(kind: str, code: str) -> str:
 
 
 def _put_in_place(
-    store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet, lease: Lease
+    store: TokenStore, key: str, tokens: OAuthTokenSet, fresh: OAuthTokenSet, lease: Lease, review: str
 ) -> bool:
     """Store the fresh set unless another writer was faster.
 
@@ -359,7 +395,7 @@ def _put_in_place(
     try:
         while True:
             try:
-                return store.replace(key, fresh, tokens)
+                return store.replace(key, fresh, tokens, review=review)
             except StoreUnavailable as error:
                 _logger.warning("fresh tokens could not be stored: %s", error)
                 if min(lease.left(), ends - time.monotonic()) <= pause:
@@ -370,12 +406,12 @@ def _put_in_place(
         lost = True
         try:
             # After Ctrl-C, a program usually ends, and this process with it: there is no next caller.
-            lost = isinstance(error, StoreUnavailable) or not store.replace(key, fresh, tokens)
+            lost = isinstance(error, StoreUnavailable) or not store.replace(key, fresh, tokens, review=review)
         except StoreUnavailable as outage:
             _logger.warning("fresh tokens could not be stored: %s", outage)
         finally:
             if lost:
-                store.unsaved.keep(key, tokens, fresh)
+                store.unsaved.keep(key, tokens, fresh, review)
                 store.revocations.postponed()
         raise
 
@@ -399,19 +435,19 @@ def store_unsaved(provider_of: ProviderOf, store: TokenStore, key: str) -> None:
         StoreUnavailable: The store is still down; the process keeps the tokens.
     """
     with store.unsaved.taken(key) as unsaved:
-        if unsaved is None or store.replace(key, unsaved.fresh, unsaved.instead_of):
+        if unsaved is None or store.replace(key, unsaved.fresh, unsaved.instead_of, review=unsaved.review):
             return
         provider = provider_of(unsaved.fresh)
         if provider is not None:
             _revoke_without_owner(provider, store, key, unsaved.fresh)
 
 
-def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> OAuthTokenSet:
+def _stored(provider: OAuthProvider, store: TokenStore, key: str) -> StoredTokens:
     store_unsaved(lambda tokens: provider, store, key)
-    tokens = store.load(key)
-    if tokens is None or not provider.issued_to_this_client(tokens):
+    stored = store.find(key)
+    if stored is None or not provider.issued_to_this_client(stored.tokens):
         raise not_signed_in()
-    return tokens
+    return stored
 
 
 def not_signed_in() -> TokenExpiredError:

@@ -131,6 +131,17 @@ def given_member(given: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list
     return {_GIVEN: {rule: list(roles) for rule, roles in given.items() if roles}}
 
 
+def records_other_roles(session: UserSession, given: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether a session records that access rules gave other roles.
+
+    Args:
+        session: The session.
+        given: The roles by the rule's name.
+    """
+    last = session.metadata.get(_GIVEN)
+    return last is not None and last != given_member(given)[_GIVEN]
+
+
 def _given(session: UserSession) -> Mapping[str, Sequence[str]] | None:
     """Return the roles that each access rule gave last; None if they are unknown."""
     try:

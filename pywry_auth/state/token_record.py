@@ -26,24 +26,30 @@ class StoredTokens:
         held_until: Unix time in seconds until which the login that stored it is creating its session; 0 if
             there is no such login.
         kept_until: Unix time in seconds until which a session may need the set; 0 if unknown.
+        review: The review of access rules that the refresh of this set has not finished; empty if there is
+            none.
     """
 
     tokens: OAuthTokenSet
     data: bytes = field(repr=False)
     held_until: float = 0.0
     kept_until: float = 0.0
+    review: str = ""
 
 
-def pack_tokens(tokens: OAuthTokenSet, held_until: float = 0.0, kept_until: float = 0.0) -> bytes:
+def pack_tokens(
+    tokens: OAuthTokenSet, held_until: float = 0.0, kept_until: float = 0.0, review: str = ""
+) -> bytes:
     """Return a token set as bytes.
 
     Args:
         tokens: The token set.
         held_until: See :class:`StoredTokens`.
         kept_until: See :class:`StoredTokens`.
+        review: See :class:`StoredTokens`.
     """
-    members = token_members(tokens)
-    return pack({**members, "held_until": held_until or None, "kept_until": kept_until or None})
+    notes = {"held_until": held_until or None, "kept_until": kept_until or None, "review": review or None}
+    return pack({**token_members(tokens), **notes})
 
 
 def unpack_stored(data: bytes) -> StoredTokens | None:
@@ -114,6 +120,7 @@ def _stored(members: Members, data: bytes) -> StoredTokens:
         data,
         held_until if held_until <= time.time() + _LONGEST_HOLD else 0.0,
         members.optional_moment("kept_until") or 0.0,
+        members.optional_text("review") or "",
     )
 
 

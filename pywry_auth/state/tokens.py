@@ -83,7 +83,8 @@ class TokenStore:
         while (stored := self.find(key)) is not None and 0 < stored.kept_until < moment:
             if self._lifetime(stored.tokens, 0) == self._lifetime(stored.tokens, math.inf):
                 return  # no session needs it
-            if self._put(key, stored.tokens, stored, held_until=stored.held_until, kept_until=moment):
+            times = {"held_until": stored.held_until, "kept_until": moment}
+            if self._put(key, stored.tokens, stored, **times, review=stored.review):
                 return
 
     def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
@@ -128,11 +129,13 @@ class TokenStore:
             stored = None if data is None else unpack_stored(data)
             if stored is not None and (stored.tokens.grant != tokens.grant or not stored.held_until):
                 return
-            current = tokens if stored is None else stored.tokens
-            if self._put(key, current, stored or data):
+            current, review = (tokens, "") if stored is None else (stored.tokens, stored.review)
+            if self._put(key, current, stored or data, review=review):
                 return
 
-    def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
+    def replace(
+        self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet, *, review: str = ""
+    ) -> bool:
         """Replace a token set with the refreshed one.
 
         The comparison and the write are one step, so that a refresh overwrites neither a sign-out nor a new
@@ -142,6 +145,8 @@ class TokenStore:
             key: The user's ID.
             tokens: The token set that the refresh returned.
             instead_of: The old token set, unchanged since it was loaded.
+            review: The review of access rules that is due now, see :class:`StoredTokens`. One that the old
+                set needs stays due.
 
         Returns:
             Whether it is stored now.
@@ -151,9 +156,21 @@ class TokenStore:
                 return True  # an earlier attempt stored it, and its answer was lost
             if stored.tokens != instead_of:
                 return False
-            if self._put(key, tokens, stored, held_until=stored.held_until):
+            due = review or stored.review
+            if self._put(key, tokens, stored, held_until=stored.held_until, review=due):
                 return True
         return False
+
+    def note_reviewed(self, key: str, tokens: OAuthTokenSet) -> None:
+        """Note that the review of a token set is finished, unless other tokens replaced the set.
+
+        Args:
+            key: The user's ID.
+            tokens: The token set.
+        """
+        while (stored := self.find(key)) is not None and stored.tokens == tokens and stored.review:
+            if self._put(key, tokens, stored, held_until=stored.held_until):
+                return
 
     def find(self, key: str) -> StoredTokens | None:
         """Return a user's token set as it is stored; None if missing or unreadable."""
@@ -277,6 +294,7 @@ class TokenStore:
         *,
         held_until: float = 0.0,
         kept_until: float = 0.0,
+        review: str = "",
         when: When = When.ABSENT,
     ) -> bool:
         """Store a set in place of the record that was read, which no other writer may have changed.
@@ -291,7 +309,7 @@ class TokenStore:
         if lifetime is not None and (self._at_least or kept_until):
             kept_until = max(kept_until, now + lifetime)
         terms = Terms(ttl=lifetime, group=_GROUP, when=when, expected=instead_of)
-        return self._backend.put(_KIND + key, pack_tokens(tokens, held_until, kept_until), terms)
+        return self._backend.put(_KIND + key, pack_tokens(tokens, held_until, kept_until, review), terms)
 
     def _lifetime(self, tokens: OAuthTokenSet, needed: float) -> float | None:
         """Return the seconds for which a set is kept; None until it is deleted.

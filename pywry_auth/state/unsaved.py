@@ -18,10 +18,12 @@ class Unsaved:
     Args:
         instead_of: The stored set. Its refresh token is invalid by now.
         fresh: The tokens that the refresh returned.
+        review: See :class:`StoredTokens`.
     """
 
     instead_of: OAuthTokenSet
     fresh: OAuthTokenSet
+    review: str = ""
 
 
 class UnsavedTokens:
@@ -34,16 +36,17 @@ class UnsavedTokens:
         self._lock = PerProcess(threading.Lock)
         self._by_key: dict[str, Unsaved] = {}
 
-    def keep(self, key: str, instead_of: OAuthTokenSet, fresh: OAuthTokenSet) -> None:
+    def keep(self, key: str, instead_of: OAuthTokenSet, fresh: OAuthTokenSet, review: str = "") -> None:
         """Keep fresh tokens for the next caller.
 
         Args:
             key: The user's ID.
             instead_of: The stored set that they replace.
             fresh: The fresh tokens.
+            review: See :class:`StoredTokens`.
         """
         with self._lock():
-            self._by_key[key] = Unsaved(instead_of, fresh)
+            self._by_key[key] = Unsaved(instead_of, fresh, review)
 
     def users(self) -> list[str]:
         """Return the IDs of the users with tokens that wait."""

@@ -28,7 +28,7 @@ from pywry_auth.flow.refresh import (
     refresh_stored,
     was_just_refreshed,
 )
-from pywry_auth.models import Grant, OAuthTokenSet
+from pywry_auth.models import Claims, Grant, OAuthTokenSet
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.faulty_backend import FaultyBackend
@@ -553,6 +553,43 @@ def test_tokens_that_outlived_the_lease_are_stored_by_the_next_caller(
     assert revoked(issuer) == []
 
 
+class Reviewed:
+    """A review that is due, is finished or fails at each call, and remembers the claims."""
+
+    def __init__(self, *outcomes: bool | Exception) -> None:
+        self.outcomes, self.seen = list(outcomes), list[object]()
+
+    def is_due(self) -> bool:
+        return True
+
+    def finish(self, tokens: OAuthTokenSet, claims: Claims) -> bool:
+        self.seen.append(claims.get("sub"))
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@pytest.mark.parametrize("has_id_token", [True, False])
+@pytest.mark.parametrize("waited", [True, False])
+def test_an_unfinished_review_is_done_by_the_next_caller_of_any_process(
+    issuer: ScriptedIssuer, has_id_token: bool, waited: bool
+) -> None:
+    """Also if it needs no refresh, and if the fresh set waited for the store. [S7]"""
+    store = Away(99 if waited else 0, False, lease=0.3)
+    store.save(SUBJECT, first(issuer))
+    new = {"id_token": issuer.id_token(jti="another")} if has_id_token else {}
+    answering(issuer, refresh_token="canary-refresh-2", **new)
+    review = Reviewed(StoreUnavailable("The store is away."), False, True)
+    fails = [True, False, False, False] if not waited else [True, True, False, False, False]
+    for number, fail in enumerate(fails):
+        with pytest.raises(StoreUnavailable) if fail else nullcontext():
+            refresh_stored(issuer.provider(), store, SUBJECT, lambda _, n=number: n == 0, review=review)
+        store.left = 0
+    assert review.seen == [SUBJECT if has_id_token else None] * 3
+    assert len(issuer.requests("/token")) == 1
+
+
 # on_refresh
 
 
@@ -690,7 +727,7 @@ def test_an_interrupt_does_not_lose_fresh_tokens(issuer: ScriptedIssuer) -> None
     answering(issuer, refresh_token="canary-refresh-2")
     replace_tokens = store.replace
 
-    def interrupted(*_: object) -> bool:
+    def interrupted(*_: object, **__: object) -> bool:
         raise KeyboardInterrupt
 
     store.replace = interrupted  # type: ignore[assignment, method-assign]

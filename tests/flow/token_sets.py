@@ -53,8 +53,10 @@ class Away(MemoryTokenStore):
     def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
         return self.backend.lock("oauth:lock:" + key, wait, self._lease)
 
-    def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
-        stored = (self._wrote or not self.left) and super().replace(key, tokens, instead_of)
+    def replace(
+        self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet, *, review: str = ""
+    ) -> bool:
+        stored = (self._wrote or not self.left) and super().replace(key, tokens, instead_of, review=review)
         if self.left:
             self.left -= 1
             raise StoreUnavailable("The store is away.")

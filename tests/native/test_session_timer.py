@@ -41,8 +41,10 @@ class _Store(MemoryTokenStore):
             raise StoreUnavailable("The store is away.")
         return super().load(key)
 
-    def replace(self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet) -> bool:
-        stored = super().replace(key, tokens, instead_of)
+    def replace(
+        self, key: str, tokens: OAuthTokenSet, instead_of: OAuthTokenSet, *, review: str = ""
+    ) -> bool:
+        stored = super().replace(key, tokens, instead_of, review=review)
         self.replaced.release()
         return stored
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -393,3 +395,27 @@ def test_a_set_that_a_session_needs_is_kept_as_long_as_the_session(
     assert store.exists("alice")
     clock.now += 2
     assert not store.exists("alice")
+
+
+def test_a_review_stays_due_until_it_is_noted(store: TokenStore) -> None:
+    """Neither a session that lasts longer nor a refresh of a background job loses it."""
+    fresh, later = replace(TOKENS, access_token="fresh"), replace(TOKENS, access_token="later")
+
+    def due() -> str | None:
+        stored = store.find("user")
+        return stored and stored.review
+
+    store.keep_for(3600)
+    store.save("user", TOKENS, hold=60)
+    assert store.replace("user", fresh, TOKENS, review="claims")
+    store.keep_until("user", time.time() + 99_999)
+    store.settle("user", TOKENS)
+    assert due() == "claims"
+    assert store.replace("user", later, fresh)
+    store.note_reviewed("user", fresh)
+    assert due() == "claims", "the other set was not reviewed"
+    store.note_reviewed("user", later)
+    assert due() == ""
+    assert store.replace("user", fresh, later, review="claims")
+    store.save("user", TOKENS)
+    assert due() == "", "a sign-in evaluates the rules itself"
