@@ -83,8 +83,8 @@ class TokenStore:
         while (stored := self.find(key)) is not None and 0 < stored.kept_until < moment:
             if self._lifetime(stored.tokens, 0) == self._lifetime(stored.tokens, math.inf):
                 return  # no session needs it
-            times = {"held_until": stored.held_until, "kept_until": moment}
-            if self._put(key, stored.tokens, stored, **times, review=stored.review):
+            held, review = stored.held_until, stored.review
+            if self._put(key, stored.tokens, stored, held_until=held, kept_until=moment, review=review):
                 return
 
     def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:

@@ -570,6 +570,10 @@ class Reviewed:
         return outcome
 
 
+def _never(_: OAuthTokenSet) -> bool:
+    return False
+
+
 @pytest.mark.parametrize("has_id_token", [True, False])
 @pytest.mark.parametrize("waited", [True, False])
 def test_an_unfinished_review_is_done_by_the_next_caller_of_any_process(
@@ -583,8 +587,9 @@ def test_an_unfinished_review_is_done_by_the_next_caller_of_any_process(
     review = Reviewed(StoreUnavailable("The store is away."), False, True)
     fails = [True, False, False, False] if not waited else [True, True, False, False, False]
     for number, fail in enumerate(fails):
+        is_due = always if number == 0 else _never
         with pytest.raises(StoreUnavailable) if fail else nullcontext():
-            refresh_stored(issuer.provider(), store, SUBJECT, lambda _, n=number: n == 0, review=review)
+            refresh_stored(issuer.provider(), store, SUBJECT, is_due, review=review)
         store.left = 0
     assert review.seen == [SUBJECT if has_id_token else None] * 3
     assert len(issuer.requests("/token")) == 1
@@ -730,7 +735,7 @@ def test_an_interrupt_does_not_lose_fresh_tokens(issuer: ScriptedIssuer) -> None
     def interrupted(*_: object, **__: object) -> bool:
         raise KeyboardInterrupt
 
-    store.replace = interrupted  # type: ignore[assignment, method-assign]
+    store.replace = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         refresh_stored(issuer.provider(), store, SUBJECT, always)
     store.replace = replace_tokens  # type: ignore[method-assign]

@@ -403,7 +403,7 @@ def test_a_review_stays_due_until_it_is_noted(store: TokenStore) -> None:
 
     def due() -> str | None:
         stored = store.find("user")
-        return stored and stored.review
+        return stored.review if stored else None
 
     store.keep_for(3600)
     store.save("user", TOKENS, hold=60)
