@@ -156,7 +156,8 @@ class _Section(BaseSettings):
             reading.in_files.update(_variable(cls, name) for name in values)
         elif faults:
             raise _invalid(faults)
-        return (*usual, InitSettingsSource(cls, values))
+        # Before the variables: an empty text there, as of an empty file, must not replace the value.
+        return (init_settings, InitSettingsSource(cls, values), *usual[1:])
 
 
 class OAuth2Settings(_Section):

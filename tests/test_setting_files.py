@@ -185,10 +185,26 @@ def test_both_forms_of_a_setting_are_refused(
         assert f"{variable}_FILE and {variable} are both set: remove one of them" in message
 
 
-def test_an_empty_variable_is_not_a_second_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", "")
-    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET_FILE", str(write(tmp_path / "secret", "canary")))
-    assert read(get_settings(), OAUTH2 + "CLIENT_SECRET") == SecretStr("canary")
+@pytest.mark.parametrize("place", ["environment", "env_file", "secrets_dir"])
+def test_an_empty_value_is_not_a_second_form(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    """It never replaces the value of the file, wherever it stands. [S3]"""
+    folder = tmp_path / "values"
+    folder.mkdir()
+    file = write(tmp_path / "site.env", "")
+    for variable, (text, _) in VALUES.items():
+        monkeypatch.setenv(f"{variable}_FILE", str(write(tmp_path / variable, text)))
+        if place == "environment":
+            monkeypatch.setenv(variable, "")
+        elif place == "env_file":
+            file.write_text(f"{file.read_text()}{variable}=\n")
+        else:
+            write(folder / variable.lower(), "")
+    settings = get_settings(file, folder)
+    assert {name: read(settings, name) for name in VALUES} == {
+        name: value for name, (_, value) in VALUES.items()
+    }
     monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET_FILE", "")
     assert read(get_settings(), OAUTH2 + "CLIENT_SECRET") == SecretStr("")
 
