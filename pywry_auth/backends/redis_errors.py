@@ -44,6 +44,9 @@ _CLUSTER = (
     "Redis is a node of a cluster, which is not supported: use a server with cluster-enabled no, and name it"
     f" in {_URL}"
 )
+_NO_PASSWORD = (
+    f"Redis requires a password: write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in {_URL}"
+)
 _DATABASE = f"Redis has no such database: correct the number at the end of {_URL}, for example /0"
 
 _OF_CLASSES: tuple[tuple[type[RedisError], str], ...] = (
@@ -90,6 +93,10 @@ _OF_WORDS: Mapping[str, str] = {
     "unknown": (
         "Redis does not know a command that is needed: use Redis 6 or later, without rename-command for EVAL,"
         " EVALSHA and SCRIPT, and without a proxy that lacks scripts"
+    ),
+    "Too": (  # of redis-py itself; early versions have no class for it
+        f"all connections that max_connections in {_URL} permits are in use: raise it to the number of"
+        " threads, or remove it"
     ),
     "max": "Redis serves as many clients as it may: raise maxclients, or find the clients with CLIENT LIST",
 }
@@ -141,9 +148,12 @@ def explained(error: RedisError, scheme: str) -> str:
 
 def _refused(error: RedisError) -> str:
     """Return the words for an answer of the server."""
-    word = str(error).partition(" ")[0]
+    text = str(error)
+    word = text.partition(" ")[0]
     if isinstance(error, NoPermissionError):
-        return _KEYS if " key" in str(error) else _COMMANDS
+        return _KEYS if " key" in text else _COMMANDS
+    if text.startswith("Protocol error: unauthenticated"):
+        return _NO_PASSWORD  # with RESP2, the first command may be too long for a client without a password
     if isinstance(error, AuthenticationError):
         return _credentials(word)
     found = next((words for kind, words in _OF_CLASSES if isinstance(error, kind)), "")
@@ -154,9 +164,7 @@ def _credentials(word: str) -> str:
     if word in ("AUTH", "Client"):
         return f"Redis has no password: remove the user and the password from {_URL}"
     if word in ("HELLO", "Authentication", "NOAUTH"):
-        return (
-            f"Redis requires a password: write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in {_URL}"
-        )
+        return _NO_PASSWORD
     return (
         f"Redis refused the user or password: correct them in {_URL} (percent-encoded; without a user,"
         " redis://:PASSWORD@HOST), or switch the user on at the server"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
@@ -101,6 +102,28 @@ def test_a_refused_password_is_named(server: RedisServer) -> None:
     assert "refused the user or password" in _told(url)
 
 
+def test_a_missing_password_is_named_with_the_old_protocol(server: RedisServer) -> None:
+    """The server refuses long commands before it knows the user. [S11]"""
+    with Redis(port=server.port, single_connection_client=True) as client:  # its connection needs no password
+        client.config_set("requirepass", "canary")
+        try:
+            assert "requires a password" in _told(f"{server.url}?protocol=2")
+        finally:
+            client.config_set("requirepass", "")
+
+
+def test_used_up_connections_are_named(server: RedisServer) -> None:
+    """The server is well. [S11]"""
+    backend = RedisBackend(server.url + "?max_connections=1")
+    pool = backend._client.connection_pool
+    used = pool.get_connection()
+    with pytest.raises(StoreUnavailable, match=r"max_connections in .* raise it to the number of threads"):
+        backend.get("k:1")
+    pool.release(used)
+    assert backend.get("k:1") is None
+    backend.close()
+
+
 def test_a_node_of_a_cluster_is_named(tmp_path: Path) -> None:
     """Also by the probe at start-up, although one key by itself could be stored. [S11]"""
     server = RedisServer(tmp_path)
@@ -183,6 +206,7 @@ def _below(cause: Exception, kind: Callable[[str], RedisError] = ConnectionError
         (TimeoutError("canary"), "rediss", "if the server does not speak TLS, write redis://"),
         (ConnectionError("Connection closed by server."), "redis", "if it expects TLS, write rediss://"),
         (_below(ConnectionResetError(104, "canary")), "redis", "if it expects TLS, write rediss://"),
+        (ConnectionError("Too many connections"), "redis", "max_connections"),
         (ConnectionError("max number of clients reached"), "redis", "raise maxclients"),
         (BusyLoadingError("canary"), "redis", "still loading its data"),
         (MasterDownError("canary"), "redis", "a replica without its primary"),
@@ -198,6 +222,7 @@ def _below(cause: Exception, kind: Callable[[str], RedisError] = ConnectionError
         (AuthenticationError("AUTH <password> called without canary"), "redis", "has no password"),
         (AuthenticationError("Client sent AUTH, canary"), "redis", "has no password"),
         (AuthenticationError("Authentication required."), "redis", "requires a password"),
+        (ResponseError("Protocol error: unauthenticated bulk length"), "redis", "requires a password"),
         (AuthenticationWrongNumberOfArgsError("canary"), "redis", "older than 6.0"),
         (ResponseError("canary"), "redis", "refused a command (ResponseError)"),
     ],
