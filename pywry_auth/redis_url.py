@@ -93,15 +93,14 @@ def redis_url(url: str) -> str:
         raise ValueError(f"a # in the URL is not encoded; {ENCODE}")
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
-        # Also the brackets or the port of an address, whose place a password takes.
-        raise ValueError(f"the host or the port is not valid; {ENCODE}") from None
+        # Also the brackets of an address, whose place a password takes.
+        raise ValueError(f"the host is not valid; {ENCODE}") from None
     options = _options(parts)
     if scheme == "unix":
         _check_socket(parts)
     else:
-        _check_server(parts, port)
+        _check_server(parts)
     _check_options(scheme, options)
     return url
 
@@ -136,9 +135,9 @@ def _options(parts: SplitResult) -> list[tuple[str, str]]:
 def _option_fault(name: str, value: str) -> str:
     """Return the reason why an option is not valid, or an empty text. redis-py ignores an empty value."""
     if name not in _OPTIONS:
-        close = get_close_matches(name, _OPTIONS, n=1)
+        close = get_close_matches(name, _OPTIONS, n=1, cutoff=0.8)
         hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(_OPTIONS)}"
-        return f"an option after the ? is not known; {hint}"
+        return f"an option after the ? is not known: remove it; {hint}"
     accepts, form = _OPTIONS[name]
     return f"the option {name} must be {form}" if value and not accepts(value) else ""
 
@@ -152,12 +151,17 @@ def _check_socket(parts: SplitResult) -> None:
         raise ValueError("the path of the socket is missing; write it as in unix:///run/redis.sock?db=0")
 
 
-def _check_server(parts: SplitResult, port: int | None) -> None:
+def _check_server(parts: SplitResult) -> None:
     host = parts.netloc.rpartition("@")[2]
     if not _HOST.fullmatch(host):
         raise ValueError(f"name one host, without blanks, commas and quotes; {ENCODE}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
     if port == 0:
-        raise ValueError("the port must be from 1 to 65535")
+        # A password may have taken its place.
+        raise ValueError(f"the port must be a number from 1 to 65535; {ENCODE}")
     # redis-py ignores another path, and would use the database 0.
     if not _DATABASE.fullmatch(parts.path):
         raise ValueError("only the number of a database can follow the host, as in redis://HOST:6379/0")
