@@ -151,7 +151,7 @@ def plain_setting(value: object) -> object:
         value: The value of a setting, of any type.
 
     Raises:
-        ValueError: A text has blanks only, or is not plain text.
+        ValueError: A text has blanks only, or is not plain text. Or two names of a mapping become equal.
     """
     if isinstance(value, SecretStr):
         return SecretStr(_plain_text(value.get_secret_value()))
@@ -160,7 +160,10 @@ def plain_setting(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [plain_setting(entry) for entry in value]
     if isinstance(value, dict):
-        return {plain_setting(name): plain_setting(entry) for name, entry in value.items()}
+        plain = {plain_setting(name): plain_setting(entry) for name, entry in value.items()}
+        if len(plain) != len(value):
+            raise ValueError("two names differ only by the blanks around them: remove one of them")
+        return plain
     return value
 
 

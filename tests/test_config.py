@@ -197,6 +197,7 @@ THE_SITE: Table = {
                 '{"a": "can\\u0000ary"}',
             ],
             '{"canary": "viewer", "canary": "admin"}',
+            '{"canary": "viewer", " canary": "admin"}',
             '{"canary": NaN}',
         ],
     ),
@@ -562,6 +563,8 @@ def test_settings_made_by_hand_are_read_in_the_same_way() -> None:
     assert (oauth2.client_id, oauth2.client_secret) == ("prog", SecretStr("s"))
     assert (deploy.admin_users, deploy.token_secret) == (["a"], [SecretStr("s")])
     assert deploy.role_map == {"eng": "editor"}
+    with pytest.raises(ValidationError, match="differ only by the blanks around them"):
+        DeploySettings(role_map={"eng": "editor", "eng ": "admin"})
     for bad in ({"client_secret": SecretStr("can\nary")}, {"client_id": "can\nary"}, {"client_id": " "}):
         given: dict[str, Any] = {"client_id": "prog", **bad}
         with pytest.raises(ValidationError) as caught:
