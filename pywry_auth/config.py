@@ -55,6 +55,7 @@ from pywry_auth.setting_types import (
     StateBackend,
     TokenBackend,
     TokenSecrets,
+    UserList,
     file_path,
     plain_setting,
 )
@@ -373,12 +374,12 @@ class DeploySettings(_Section):
         description="The roles of every signed-in user, separated by commas.",
         examples=["viewer"],
     )
-    admin_users: NameList = Field(
+    admin_users: UserList = Field(
         default=[],
         description="User IDs and verified e-mail addresses with the role `admin`, separated by commas.",
         examples=["admin@example.com"],
     )
-    allowed_users: NameList = Field(
+    allowed_users: UserList = Field(
         default=[],
         description=(
             "Users who may sign in: user IDs and verified e-mail addresses, separated by commas. If this "

@@ -36,7 +36,7 @@ def _commas(value: object) -> object:
 
 
 def _names(value: object) -> object:
-    """Read a list of users, roles or origins, and refuse a text that is meant as another kind of list."""
+    """Read a list of roles or origins, and refuse a text that is meant as another kind of list."""
     entries = _commas(value)
     if isinstance(value, str) and isinstance(entries, list) and any(map(_is_misread, entries)):
         raise ValueError(
@@ -56,6 +56,22 @@ def _is_of_directory(entry: str) -> bool:
     """Return whether a text is a part of a name such as ``CN=Admins,DC=example``, which has commas."""
     name, equals, _ = entry.partition("=")
     return bool(equals) and name.strip().lower() in _DIRECTORY
+
+
+def _users(value: object) -> object:
+    """Read a list of users, and refuse one with a rule that no user would match."""
+    entries = _names(value)
+    if isinstance(value, str) and isinstance(entries, list) and any(map(_is_misread_user, entries)):
+        raise ValueError(
+            "write each e-mail address without a name, blanks or wildcards, and separate the entries by "
+            "commas; ALLOWED_EMAIL_DOMAINS is for the users of whole domains"
+        )
+    return entries
+
+
+def _is_misread_user(entry: str) -> bool:
+    """Return whether a text is meant as several addresses, as one with a name, or as a pattern."""
+    return entry == "*" or ("@" in entry and re.search(r"[\s<>*]|^@", entry) is not None)
 
 
 def _domains(entries: list[str]) -> list[str]:
@@ -241,6 +257,7 @@ StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"
 """Without the keyring, which belongs to one user."""
 Provider = Annotated[_Provider, BeforeValidator(_provider)]
 NameList = Annotated[list[str], NoDecode, BeforeValidator(_names)]
+UserList = Annotated[list[str], NoDecode, BeforeValidator(_users)]
 DomainList = Annotated[list[str], NoDecode, AfterValidator(_domains), BeforeValidator(_commas)]
 TokenSecrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_token_secrets)]
 EncryptionKeys = Annotated[

@@ -67,6 +67,14 @@ def commas(*default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
     return list(default), samples, [",", " , ,", *BLANKS, *bad]
 
 
+def users() -> tuple[Any, list[tuple[str, Any]], list[str]]:
+    default, samples, bad = commas()
+    samples += [("Alice B,google:7*", ["Alice B", "google:7*"])]
+    bad += ["a@example.com b@canary.com", "a@example.com\u00a0b", "Canary <a@example.com>", "<a@example.com>"]
+    bad += ["*@canary.com", "a@*.canary.com", "a,*", "@canary.com"]
+    return default, samples, bad
+
+
 def rate(default: str) -> tuple[Any, list[tuple[str, Any]], list[str]]:
     bad = ["canary", "30", "0/minute", "-1/hour", "30/week", "30 / minute", "30/minute; canary"]
     return default, [("1/second", "1/second"), ("1000/day", "1000/day")], bad
@@ -150,8 +158,8 @@ THE_SITE: Table = {
     "AUTH_SESSION_COOKIE": text("pywry_session", "__Host-session"),
     "AUTH_HEADER": text("Authorization", "X-Auth"),
     "DEFAULT_ROLES": commas("viewer"),
-    "ADMIN_USERS": commas(),
-    "ALLOWED_USERS": commas(),
+    "ADMIN_USERS": users(),
+    "ALLOWED_USERS": users(),
     "ALLOWED_EMAIL_DOMAINS": (
         [],
         [("example.com", ["example.com"]), (" @example.com,corp,", ["@example.com", "corp"])],
