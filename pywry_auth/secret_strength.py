@@ -7,9 +7,12 @@ from collections.abc import Sequence
 
 SHORTEST = 32  # characters; 32 hexadecimal digits are 128 bits
 _FEWEST = 8  # different characters or bytes
+# Only words between brackets: a random secret begins and ends with brackets by chance.
+_TEXT = r"(?:[A-Z]*[^\W\dA-Z_]*[0-9]*[\s_.,:…'/-])*[A-Z]*[^\W\dA-Z_]*[0-9]*"
 _PLACEHOLDER = re.compile(
-    r"[.…*_xX-]+|<.*>|\[.*\]|\{.*\}"
-    r"|\$\(.*\)|\$?\{.*\}|`.*`|\$[A-Z_]+|%.*%"  # a command or a variable that no shell has replaced
+    rf"[.…*_xX-]+|<{_TEXT}>|\[{_TEXT}\]|\$?\{{{_TEXT}\}}|%{_TEXT}%"
+    # A command or a variable that no program has replaced.
+    r"|\$\(\w+ .*\)|`\w+ .*`|\$?\{\{(?: .* |[\w\s.-]*)\}\}|\$[A-Z_]+"
     r"|.*(?:\bthe (?:output|value) of\b|token_urlsafe|token_hex|urandom|openssl rand).*",
     re.DOTALL,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import string
 import uuid
 
 import pytest
@@ -29,6 +30,11 @@ _PLACEHOLDERS = [
         "your-secret-key-goes-here-and-is-long-enough",
         "{{ vault_token_secret_of_this_site }}",
         "%TOKEN_SECRET%",
+        "[ein zufälliger Wert mit 32 Zeichen…]",
+        "{{ lookup('env', 'TOKEN_SECRET_OF_THE_SITE') }}",
+        "{{.Values.tokenSecret.ofTheSite.inProduction}}",
+        "${TOKEN_SECRET:-an_insufficient_default}",
+        "`cat /run/secrets/the_token_secret_of_the_site`",
     ],
     'the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
     "$(cat /run/secrets/PYWRY_DEPLOY__TOKEN_SECRET)",
@@ -58,6 +64,17 @@ def test_a_repetitive_secret_is_weak(secret: str) -> None:
 def test_a_short_secret_is_weak() -> None:
     assert weakness("b7Kq9-Zt_2mXw4Rv8Ly1Nc6Hd3Jf5Gs") == "has fewer than 32 characters"
     assert weakness("b7Kq9-Zt_2mXw4Rv8Ly1Nc6Hd3Jf5Gs0") == ""
+
+
+@pytest.mark.parametrize("signs", ["", "-_", "!@#$%^&*(-_=+)", string.punctuation])
+@pytest.mark.parametrize("around", ["<>", "[]", "{}", "%%", "``", "()", ("${", "}"), ("$(", ")")])
+def test_a_random_secret_between_brackets_is_strong(signs: str, around: tuple[str, str]) -> None:
+    """The generators of passwords use all signs, and brackets stand at both ends by chance."""
+    begin, end = around
+    alphabet = string.ascii_letters + string.digits + signs
+    for _ in range(50):
+        secret = "".join(secrets.choice(alphabet) for _ in range(30))
+        assert weakness(begin + secret + end) == "", secret
 
 
 def test_random_secrets_are_strong() -> None:
