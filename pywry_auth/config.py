@@ -68,7 +68,7 @@ _NEW_KEY = (
     'the output of python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 )
 _QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does not remove quotes
-_NOT_READ = "each file must be UTF-8 text that this process can read"
+_NOT_READ = "each file must be UTF-8 text of at most 1 MiB that this process can read"
 _ENV_FILE = "PYWRY_ENV_FILE"
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
