@@ -25,6 +25,9 @@ _DATABASE = re.compile("/?|/[0-9]{1,9}/?")
 _HOST = re.compile(r"[^\s\"'()*,;<>\\^`{|}]*")  # a name, an address, or a name in a national script
 
 
+_LONGEST_SOCKET = 107  # bytes; unix(7)
+
+
 def _is_any(value: str) -> bool:
     return bool(value)
 
@@ -50,7 +53,10 @@ _OPTIONS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "username": (_is_any, "a name"),
     "password": (_is_any, "a password"),
     "protocol": (lambda value: value in {"2", "3"}, "2 or 3"),
-    "client_name": (_is_any, "a name"),
+    "client_name": (
+        lambda value: re.fullmatch("[!-~]+", value) is not None,
+        "a name in ASCII without blanks",
+    ),
     "max_connections": (_is_positive, "a number above 0"),
     "health_check_interval": (_is_number, "a number of seconds"),
     "socket_timeout": (_is_seconds, "a number of seconds above 0"),
@@ -60,14 +66,17 @@ _OPTIONS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "ssl_check_hostname": (_is_switch, "true or false"),
     "ssl_ca_certs": (_is_any, "the path of a file"),
     "ssl_ca_path": (_is_any, "the path of a folder"),
-    "ssl_ca_data": (_is_any, "certificates"),
+    "ssl_ca_data": (str.isascii, "certificates in ASCII"),
     "ssl_certfile": (_is_any, "the path of a file"),
     "ssl_keyfile": (_is_any, "the path of a file"),
     "ssl_password": (_is_any, "a password"),
     "ssl_min_version": (lambda value: value in {"771", "772"}, "771 (TLS 1.2) or 772 (TLS 1.3)"),
     "ssl_ciphers": (_is_any, "a list of ciphers"),
 }
-"""The options after ``?`` with their values. redis-py reads others too: each of them breaks the records."""
+"""The options after ``?`` with their values.
+
+redis-py reads others too. They would break the records or the time limits, or have no use here.
+"""
 
 
 def redis_url(url: str) -> str:
@@ -91,11 +100,9 @@ def redis_url(url: str) -> str:
     url = f"{scheme}://{url[beginning.end() :]}"
     if "#" in url:
         raise ValueError(f"a # in the URL is not encoded; {ENCODE}")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        # Also the brackets of an address, whose place a password takes.
-        raise ValueError(f"the host is not valid; {ENCODE}") from None
+    parts = _parts(url)
+    if parts is None:
+        raise ValueError(f"the host is not valid; {ENCODE}")
     options = _options(parts)
     if scheme == "unix":
         _check_socket(parts)
@@ -103,6 +110,21 @@ def redis_url(url: str) -> str:
         _check_server(parts)
     _check_options(scheme, options)
     return url
+
+
+def _parts(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # also of the brackets of an address, whose place a password takes
+        return None  # the error could quote the password, so that no other error may refer to it
+
+
+def _port(parts: SplitResult) -> int | None:
+    """Return the port, or 0 if it is not valid: a password may have taken its place."""
+    try:
+        return parts.port
+    except ValueError:
+        return 0
 
 
 def _other_form(url: str) -> str:
@@ -127,7 +149,7 @@ def _options(parts: SplitResult) -> list[tuple[str, str]]:
     if "@" in parts.path + parts.query and not plain:
         raise ValueError(f"there is an @ behind the host; {ENCODE}")
     user = unquote(parts.netloc.rpartition("@")[0])
-    if "\ufffd" in user or control_fault(user):
+    if _is_odd(user):
         raise ValueError(f"a % of the user or the password is not encoded; {ENCODE}")
     return options
 
@@ -138,8 +160,15 @@ def _option_fault(name: str, value: str) -> str:
         close = get_close_matches(name, _OPTIONS, n=1, cutoff=0.8)
         hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(_OPTIONS)}"
         return f"an option after the ? is not known: remove it; {hint}"
+    if _is_odd(value):
+        return f"the option {name} has an invisible character, or a % that is not encoded as %25"
     accepts, form = _OPTIONS[name]
     return f"the option {name} must be {form}" if value and not accepts(value) else ""
+
+
+def _is_odd(text: str) -> bool:
+    """Return whether a decoded text is no plain text."""
+    return "\ufffd" in text or bool(control_fault(text))
 
 
 def _check_socket(parts: SplitResult) -> None:
@@ -149,18 +178,15 @@ def _check_socket(parts: SplitResult) -> None:
         )
     if len(parts.path) <= 1:
         raise ValueError("the path of the socket is missing; write it as in unix:///run/redis.sock?db=0")
+    if len(unquote(parts.path).encode()) > _LONGEST_SOCKET:
+        raise ValueError(f"the path of the socket is longer than {_LONGEST_SOCKET} bytes; use a shorter one")
 
 
 def _check_server(parts: SplitResult) -> None:
     host = parts.netloc.rpartition("@")[2]
     if not _HOST.fullmatch(host):
         raise ValueError(f"name one host, without blanks, commas and quotes; {ENCODE}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        # A password may have taken its place.
+    if _port(parts) == 0:
         raise ValueError(f"the port must be a number from 1 to 65535; {ENCODE}")
     # redis-py ignores another path, and would use the database 0.
     if not _DATABASE.fullmatch(parts.path):
@@ -168,6 +194,9 @@ def _check_server(parts: SplitResult) -> None:
 
 
 def _check_options(scheme: str, options: list[tuple[str, str]]) -> None:
+    names = {name for name, value in options if value}
+    if names & {"ssl_keyfile", "ssl_password"} and "ssl_certfile" not in names:
+        raise ValueError("ssl_keyfile and ssl_password need a certificate; name its file with ssl_certfile=")
     for name, value in options:
         if fault := _option_fault(name, value):
             raise ValueError(fault)

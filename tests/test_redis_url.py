@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -101,6 +102,13 @@ def test_the_urls_of_managed_services_and_of_local_servers_are_accepted(
         ("redis://:canary@host?ssl_cert_reqs=none", "write rediss:// instead of redis://"),
         ("rediss://:canary@host?ssl_cert_reqs=CERT_NONE", "required, optional or none"),
         ("redis://:canary@host?socket_timeout=0", "above 0"),
+        ("rediss://:canary@host?ssl_keyfile=/canary", "name its file with ssl_certfile="),
+        ("rediss://:canary@host?ssl_password=canary", "name its file with ssl_certfile="),
+        ("rediss://:canary@host?ssl_ca_data=canary%C3%A9", "ssl_ca_data must be certificates in ASCII"),
+        ("rediss://:canary@host?ssl_ca_certs=/canary%00", "ssl_ca_certs has an invisible character"),
+        ("redis://host?password=canary%ff", "a % that is not encoded as %25"),
+        ("redis://host?client_name=canary%20b", "a name in ASCII without blanks"),
+        (f"unix:///canary/{'a' * 100}", "longer than 107 bytes"),
         ("redis://:canary%ff@host", "is not encoded"),
         ("redis://:canary%0A@host", "is not encoded"),
         ("redis://:canary\n@host", "line break"),
@@ -142,8 +150,23 @@ def test_each_option_suits_redis_py() -> None:
         redis_url("redis://host?xyz=1")
     names = str(caught.value).rpartition("the options are ")[2].split(", ")
     for name in names:
-        pool = RedisBackend(f"rediss://host?{name}={values.get(name, 'text')}")._client.connection_pool
+        query = f"ssl_certfile=text&{name}={values.get(name, 'text')}"
+        pool = RedisBackend(f"rediss://host?{query}")._client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
+
+
+@pytest.mark.parametrize("make", [redis_url, RedisBackend])
+@pytest.mark.parametrize(
+    "url", ["redis://:canary/x@h", "redis://:canary?x@h", "redis://[canary]:1", "redis://h:canary"]
+)
+def test_no_earlier_error_has_a_part_of_the_password(make: Callable[[str], object], url: str) -> None:
+    """Programs that report errors also show those that were handled before. [T31]"""
+    with pytest.raises(ValueError, match=r"valid|encoded|number") as caught:
+        make(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "canary" not in f"{error!r}"
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize(

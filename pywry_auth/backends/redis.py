@@ -31,8 +31,11 @@ _logger = logging.getLogger("pywry_auth.backends")
 
 _T = TypeVar("_T")
 
-_BROKEN = (OSError, EOFError, ValueError, AttributeError)
-"""The errors other than its own that redis-py raises if a connection breaks or is closed while in use."""
+_BROKEN = (OSError, EOFError, ValueError, AttributeError, TypeError)
+"""The errors other than its own that redis-py raises if a connection breaks or is closed while in use.
+
+It also raises them if it cannot use an option of the URL.
+"""
 
 _WHEN = {When.ALWAYS: b"", When.ABSENT: b"NX", When.PRESENT: b"XX"}
 
@@ -191,11 +194,9 @@ class RedisBackend(Backend):
 
         try:
             return attempt()
-        except RedisError as error:
+        except (RedisError, *_BROKEN) as error:
             refused = explained(error, self._scheme)
-        except _BROKEN as error:
-            refused = f"The connection to Redis broke ({type(error).__name__}): see the log of the server."
-        # Outside of the except clauses, because a server may repeat the password, the command and the value.
+        # Outside of the except clause, because a server may repeat the password, the command and the value.
         raise StoreUnavailable(refused)
 
     def _attempt(self, command: Callable[[], _T], *, reads: bool) -> _T:
@@ -248,7 +249,8 @@ def _connect(given: str) -> tuple[Redis, str]:
 
 def _network(scheme: str) -> dict[str, Any]:
     # Early versions of redis-py compare the name in a certificate only if they are told to.
-    tls = {"ssl_check_hostname": True} if scheme == "rediss" else {}
+    # Without a password of the private key, OpenSSL would ask for it on the terminal.
+    tls = {"ssl_check_hostname": True, "ssl_password": ""} if scheme == "rediss" else {}
     return tls if scheme == "unix" else {"socket_keepalive": True, **tls}
 
 

@@ -123,26 +123,32 @@ _OWN_CERTIFICATE = (
 )
 _TLS_FILES = (
     f"a file that {_URL} names (ssl_ca_certs, ssl_certfile, ssl_keyfile) cannot be used: correct its path,"
-    " its content or the access to it"
+    " its content, its password (ssl_password) or the access to it"
 )
+_UNKNOWN_HOST = f"the host of Redis is not known: correct its name in {_URL}, or check the resolver (DNS)"
 _NOT_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"}
 _OF_CLIENTS = ("CERTIFICATE", "CERTIFICATE_REQUIRED", "UNKNOWN_CA", "HANDSHAKE_FAILURE")
 _IN_FILES = {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "PEM_LIB", "KEY_VALUES_MISMATCH", "BAD_DECRYPT"}
+_IN_FILES_WITHOUT_REASON = ("PEM lib", "no start line")  # also a wrong password of the private key
 
 
-def explained(error: RedisError, scheme: str) -> str:
+def explained(error: Exception, scheme: str) -> str:
     """Return an error in words.
 
     Args:
-        error: The error of redis-py.
+        error: The error of redis-py, or another error that a connection raised.
         scheme: The scheme of the URL: ``redis``, ``rediss`` or ``unix``.
 
     Returns:
         One sentence without a text of the server, of the URL or of a record.
     """
-    sentence = _refused(error) or _broken(error, scheme)
-    if not sentence:
-        sentence = f"Redis refused a command ({type(error).__name__}): {_LOG}"
+    name = type(error).__name__
+    if isinstance(error, UnicodeError):
+        sentence = _UNKNOWN_HOST  # a label is empty or too long
+    elif not isinstance(error, RedisError):
+        sentence = f"the connection to Redis broke ({name}): {_LOG}"
+    else:
+        sentence = _refused(error) or _broken(error, scheme) or f"Redis refused a command ({name}): {_LOG}"
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
@@ -208,7 +214,7 @@ def _tls(error: ssl.SSLError) -> str:
     reason = getattr(error, "reason", None) or ""  # an error of the context has none
     if reason in _NOT_TLS:
         return _NO_TLS
-    if reason in _IN_FILES:
+    if reason in _IN_FILES or any(text in str(error) for text in _IN_FILES_WITHOUT_REASON):
         return _TLS_FILES
     if "_ALERT_" in reason and reason.rpartition("_ALERT_")[2].endswith(_OF_CLIENTS):
         return _OWN_CERTIFICATE
@@ -221,7 +227,7 @@ def _system(error: OSError, scheme: str) -> str:
             "Redis does not answer, because its name could not be looked up in time: check the resolver (DNS)"
         )
     if isinstance(error, socket.gaierror):
-        return f"the host of Redis is not known: correct its name in {_URL}, or check the resolver (DNS)"
+        return _UNKNOWN_HOST
     if isinstance(error, ConnectionRefusedError):
         where = "at its socket" if scheme == "unix" else "at this host and port"
         return f"Redis does not answer, because no server listens {where}: start it, or correct {_URL}"

@@ -9,6 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from redis import Redis
 from redis.exceptions import (
     AuthenticationError,
@@ -165,6 +171,27 @@ def test_a_refused_certificate_is_named(tmp_path: Path, query: str, words: str, 
         server.stop()
 
 
+def test_no_password_of_a_private_key_is_asked_for(tmp_path: Path) -> None:
+    """OpenSSL would wait for an input at the terminal, without a limit. [S11]"""
+    files = make_tls_files(tmp_path)
+    name = tmp_path / "encrypted.pem"
+    key = load_pem_private_key(files.key.read_bytes(), None)
+    name.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary")))
+    server = RedisServer(tmp_path)
+    names = ["--tls-cert-file", str(files.cert), "--tls-key-file", str(files.key)]
+    server.start("--port", "0", "--tls-port", str(server.port), *names, "--tls-auth-clients", "no")
+    try:
+        query = f"ssl_ca_certs={files.ca}&ssl_certfile={files.cert}&ssl_keyfile={name}"
+        url = f"rediss://127.0.0.1:{server.port}/0?{query}"
+        assert "its password (ssl_password)" in _told(url)
+        backend = RedisBackend(f"{url}&ssl_password=canary")
+        backend.probe()
+        backend.close()
+    finally:
+        server.client.close()
+        server.stop()
+
+
 def _certificate(code: int) -> ssl.SSLError:
     error = ssl.SSLCertVerificationError("canary")
     error.verify_code = code
@@ -193,6 +220,9 @@ def _below(cause: Exception, kind: Callable[[str], RedisError] = ConnectionError
         (_below(_tls("TLSV13_ALERT_CERTIFICATE_REQUIRED")), "rediss", "ssl_certfile= and ssl_keyfile="),
         (_below(_tls("SSLV3_ALERT_UNSUPPORTED_CERTIFICATE")), "rediss", "tls-auth-clients no"),
         (_below(_tls("KEY_VALUES_MISMATCH")), "rediss", "a file that"),
+        (_below(ssl.SSLError(9, "[SSL] PEM lib (_ssl.c:3926)")), "rediss", "a file that"),
+        (UnicodeError("canary"), "redis", "the host of Redis is not known"),
+        (TypeError("canary"), "rediss", "the connection to Redis broke (TypeError)"),
         (_below(ssl.SSLError("canary")), "rediss", "the TLS connection to Redis failed"),
         (_below(FileNotFoundError(2, "canary")), "rediss", "a file that"),
         (_below(FileNotFoundError(2, "canary")), "unix", "the socket of Redis does not exist"),
@@ -228,7 +258,7 @@ def _below(cause: Exception, kind: Callable[[str], RedisError] = ConnectionError
     ],
 )
 def test_conditions_are_told_apart_without_words_of_the_server(
-    error: RedisError, scheme: str, words: str
+    error: Exception, scheme: str, words: str
 ) -> None:
     """The classes and codes are those of redis-py 5 and later. [S11]"""
     told = explained(error, scheme)
