@@ -146,7 +146,8 @@ def _value_fault(value: str | None, above: Collection[str]) -> str:
     if not set(_REFERENCE.findall(value)) <= set(above):
         return (
             "contains ${...} with a variable that is not set: set it in the environment or in a line above, "
-            "or write ${NAME:-default}"
+            "or write ${NAME:-default}; a value that contains ${ itself must be set in the environment, or "
+            "in the file that a variable with _FILE names"
         )
     return ""
 

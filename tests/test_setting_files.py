@@ -325,6 +325,7 @@ def test_a_reference_to_a_variable_that_is_not_set_is_refused(
     for value in ("${MISSING}", "'canary${MISSING}'", "${ABOVE}${BELOW}", "${}"):
         write(file, f"ABOVE=canary\n{DEPLOY}ALLOWED_USERS={value}\nBELOW=canary\n")
         message = refused(lambda: get_settings(file))
+        assert "a value that contains ${ itself must be set in the environment" in message
         assert (
             f"{DEPLOY}ALLOWED_USERS: {file}, line 2 contains ${{...}} with a variable that is not set"
             in message
