@@ -441,9 +441,10 @@ def test_sessions_are_listed_and_ended(site: IdentityProvider) -> None:
 
 
 def test_the_settings_for_deployment_are_accepted(tmp_path: Path) -> None:
-    code = blocks(_DEPLOYMENT, "sh")[0] + blocks(_DEPLOYMENT, "sh")[1]
-    for name in ("PYWRY_OAUTH2__CLIENT_SECRET", "PYWRY_DEPLOY__TOKEN_SECRET", "redis_password"):
+    code = blocks(_DEPLOYMENT, "sh")[0] + blocks(DOCS / "deploy" / "stores.md", "sh")[0]
+    for name in ("client_secret", "token_secret", "redis_password"):
         (tmp_path / name).write_text("a long secret for tests of the settings\n")
+        (tmp_path / name).chmod(0o600)
     settings = exported(code.replace("/run/secrets", str(tmp_path)), LOCAL_ISSUER)
     command = [sys.executable, "-c", "from pywry_auth.deploy_routes import create_auth_blueprint as c; c()"]
     run = subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=60)

@@ -77,7 +77,7 @@ def version_of(proxy: str) -> str:
 
 def nginx_block(below: bool) -> str:
     """Return the documented server block of nginx."""
-    page = DOCS / "deployment.md"
+    page = DOCS / "deploy" / "proxies.md"
     server = block(page, "nginx", "listen 443 ssl")
     if not below:
         return server

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.peers.tls import TLSFiles
 
-_PAGE = Path(__file__).parents[2] / "docs" / "deployment.md"
+_PAGE = Path(__file__).parents[2] / "docs" / "deploy" / "proxies.md"
 
 _AROUND = """
 {user}
