@@ -19,6 +19,7 @@ from redis.exceptions import (
     ClusterCrossSlotError,
     ClusterDownError,
     ConnectionError,
+    InvalidResponse,
     MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
@@ -67,6 +68,7 @@ _OF_CLASSES: tuple[tuple[type[RedisError], str], ...] = (
         OutOfMemoryError,
         "the memory of Redis is full: raise maxmemory, or remove the records of other programs",
     ),
+    (InvalidResponse, f"the server at this host and port is not Redis: correct them in {_URL}"),
     (BusyLoadingError, "Redis is still loading its data after a start: wait until it has finished"),
 )
 """The first class that fits decides."""

@@ -96,14 +96,7 @@ class AuthRoutes:
         returns = replace(limit, kind="callback_rate", remedy="reload this page")
         untrusted = UntrustedProxies(options.trusted_proxy_hops)
         self._logins = LoginViews(providers, logins, limit, returns, self.sessions, lifecycle, untrusted)
-        refreshes = RateLimit(
-            sessions.backend,
-            "refresh_rate",
-            options.refresh_limit,
-            options.refresh_window,
-            "Too many refreshes in this session",
-        )
-        renew = SessionRefresh(providers, lifecycle, options, refreshes)
+        renew = SessionRefresh(providers, lifecycle, options, _refresh_limit(sessions.backend, options))
         accounts = SessionViews(providers, self.sessions, lifecycle, logins, renew)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
@@ -233,6 +226,11 @@ class AuthRoutes:
 def _login_limit(backend: Backend, options: DeployOptions) -> RateLimit:
     text = "Too many sign-ins from your network"
     return RateLimit(backend, "login_rate", options.login_limit, options.login_window, text)
+
+
+def _refresh_limit(backend: Backend, options: DeployOptions) -> RateLimit:
+    text = "Too many refreshes in this session"
+    return RateLimit(backend, "refresh_rate", options.refresh_limit, options.refresh_window, text)
 
 
 def _current_sessions(options: DeployOptions, store: SessionStore, workers: WorkerCheck) -> CurrentSessions:

@@ -29,7 +29,8 @@ _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
 _MOVED = "moved"
 _PLAIN_HTTP = (
     "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https address, or "
-    "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it."
+    "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it. For development, open it at "
+    "127.0.0.1 or at a name below localhost."
 )
 _NOT_FORWARDED = (
     "This site is reached over plain http, as far as it can see: PYWRY_DEPLOY__TRUSTED_PROXY_HOPS is set, "

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pywry_auth.digests import same_secret
@@ -235,45 +235,76 @@ def refresh_stored(
         StoreUnavailable: The store is down, or another process's refresh took longer than ``wait``.
     """
     patience = 2 * _longest(provider) if wait is None else wait
-    led: list[bool] = []
-    brought: list[OAuthTokenSet] = []
+    attempt = _Attempt(provider, store, key, is_due, before_call, patience, keep_refused, review)
 
-    def turn() -> OAuthTokenSet:
-        led.append(True)
+    def shared() -> OAuthTokenSet:
+        # Callers that keep refused tokens and those that remove them share no attempt, only its failure.
+        return store.refreshes.run(attempt, key=(key, keep_refused), wait=wait, room=provider.gate.waiting)
+
+    try:
+        return shared()
+    except AuthenticationError as error:
+        # A TokenError has the provider's code, which may be the same.
+        if attempt.begun or isinstance(error, TokenError) or error.error != ErrorCode.RATE_LIMITED:
+            raise
+        return shared()  # the limit of another session does not concern this one
+    finally:
+        for fresh in attempt.brought:
+            on_refresh(fresh)
+
+
+@dataclass
+class _Attempt:
+    """One attempt to refresh a user's tokens, in turn with other processes.
+
+    Args:
+        provider: The provider that issued the tokens.
+        store: The store that holds them.
+        key: The user's ID.
+        is_due: See :func:`refresh_stored`.
+        before_call: See :func:`refresh_stored`.
+        patience: Seconds to wait for the turn.
+        keep_refused: See :func:`refresh_stored`.
+        review: See :func:`refresh_stored`.
+        begun: Whether this attempt had to do the work itself.
+        brought: The fresh tokens, as soon as they are stored.
+    """
+
+    provider: OAuthProvider
+    store: TokenStore
+    key: str
+    is_due: Callable[[OAuthTokenSet], bool]
+    before_call: Callable[[], object]
+    patience: float
+    keep_refused: bool
+    review: Review | None
+    begun: bool = False
+    brought: list[OAuthTokenSet] = field(default_factory=list)
+
+    def __call__(self) -> OAuthTokenSet:
+        """Return the user's tokens, refreshed if they are due."""
+        provider, store, key = self.provider, self.store, self.key
+        self.begun = True
         earlier = store.last_failure(key)
         with ExitStack() as held:
-            with provider.gate.waiting(patience) as seconds:
-                lease = held.enter_context(store.lock(key, patience if seconds is None else seconds))
+            with provider.gate.waiting(self.patience) as seconds:
+                lease = held.enter_context(store.lock(key, self.patience if seconds is None else seconds))
             stored = _stored(provider, store, key)
             tokens = stored.tokens
-            _finish(review, store, key, tokens, stored.review)
-            if not is_due(tokens):
+            _finish(self.review, store, key, tokens, stored.review)
+            if not self.is_due(tokens):
                 return tokens
             failure = store.last_failure(key)
             if failure is not None and failure != earlier:
-                raise _failed_just_now(failure, provider, store, key, tokens, keep_refused)
-            needs_review = review is not None and review.is_due()
-            before_call()
-            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, keep_refused, needs_review)
+                raise _failed_just_now(failure, provider, store, key, tokens, self.keep_refused)
+            due = self.review is not None and self.review.is_due()
+            self.before_call()
+            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, self.keep_refused, due)
             if fresh is None:
                 return _stored(provider, store, key).tokens
-            brought.append(fresh)
-            _finish(review, store, key, fresh, _review_after(tokens, fresh, needs_review))
+            self.brought.append(fresh)
+            _finish(self.review, store, key, fresh, _review_after(tokens, fresh, due))
         return fresh
-
-    # Callers that keep refused tokens and those that remove them do not share an attempt, only its failure.
-    flight = (key, keep_refused)
-    try:
-        return store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
-    except AuthenticationError as error:
-        # A TokenError has the provider's code, which may be the same.
-        if led or isinstance(error, TokenError) or error.error != ErrorCode.RATE_LIMITED:
-            raise
-        # The limit of another session does not concern this one.
-        return store.refreshes.run(turn, key=flight, wait=wait, room=provider.gate.waiting)
-    finally:
-        for fresh in brought:
-            on_refresh(fresh)
 
 
 def _review_after(before: OAuthTokenSet, fresh: OAuthTokenSet, is_due: bool) -> str:
