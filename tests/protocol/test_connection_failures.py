@@ -341,9 +341,8 @@ def test_an_answer_with_invalid_framing_is_the_fault_of_the_server() -> None:
     assert "its answer is not valid HTTP; check the URL's host and port" in told
 
 
-@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example.com"])
-def test_a_host_that_is_not_a_name_is_explained(host: str) -> None:
-    told = failure(f"https://{host}/token", ErrorCode.INVALID_CONFIGURATION)
+def test_a_host_that_is_not_a_name_is_explained() -> None:
+    told = failure(f"https://{'a' * 64}.example.com/token", ErrorCode.INVALID_CONFIGURATION)
     assert "its host is not a valid name; check the URL" in told
 
 
