@@ -98,7 +98,8 @@ def served_by_wsgi(app: FastAPI, host: Host) -> Callable[..., Any]:
 
     def wsgi(environ: Any, start_response: Any) -> Any:
         query = environ.get("QUERY_STRING", "")
-        return adapted(environ | {_QUERY: query, "QUERY_STRING": ""}, start_response)
+        # A response that no client reads to its end would leave the application waiting in the event loop.
+        return list(adapted(environ | {_QUERY: query, "QUERY_STRING": ""}, start_response))
 
     return wsgi
 
