@@ -13,24 +13,9 @@ from pathlib import Path
 from tests.documents import DOCS, block
 from tests.matrix.program import Program, running
 from tests.matrix.servers import PAGE
+from tests.peers.nginx import AROUND
 from tests.peers.tls import TLSFiles
 
-_NGINX = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-{block}
-}}
-"""
 _CADDY = """
 {{
 	admin off
@@ -107,7 +92,7 @@ def _nginx(folder: Path, ports: tuple[int, int], tls: TLSFiles, below: bool) -> 
         assert text.count(theirs) == 1, theirs
         text = text.replace(theirs, ours)
     user = "user root;" if os.getuid() == 0 else ""  # otherwise its worker could not enter the folder
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, user=user, block=text))
+    (folder / "nginx.conf").write_text(AROUND.format(folder=folder, user=user, server=text))
     return [_path("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(folder / "nginx.conf")]
 
 

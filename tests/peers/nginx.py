@@ -15,7 +15,7 @@ from tests.peers.tls import TLSFiles
 
 _PAGE = Path(__file__).parents[2] / "docs" / "deploy" / "proxies.md"
 
-_AROUND = """
+AROUND = """
 {user}
 daemon off;
 worker_processes 1;
@@ -31,6 +31,7 @@ http {{
 {server}
 }}
 """
+"""A configuration around the blocks of the documentation."""
 
 
 class Nginx:
@@ -59,7 +60,7 @@ class Nginx:
         assert program, "nginx is missing: run `make test`, which installs it or lists it"
         configuration = self._folder / "nginx.conf"
         user = "user root;" if os.getuid() == 0 else ""  # otherwise its worker could not enter the folder
-        configuration.write_text(_AROUND.format(user=user, folder=self._folder, server=self._server(port)))
+        configuration.write_text(AROUND.format(user=user, folder=self._folder, server=self._server(port)))
         with self._listening as listening:
             process = subprocess.Popen(
                 [program, "-p", str(self._folder), "-e", "stderr", "-c", str(configuration)],
