@@ -21,8 +21,8 @@ from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings, PyWrySettings
+    from pywry_auth.flow.request_session import RequestSession
     from pywry_auth.native.browser import Notify
-    from pywry_auth.native.request_session import RequestSession
     from pywry_auth.native.session_manager import SessionManager
     from pywry_auth.native.stored_users import StoredUser
     from pywry_auth.native.window import CloseWindow, ShowWindow
@@ -236,7 +236,7 @@ class PyWry:
             TokenExpiredError: No user is signed in.
             AuthenticationError: An origin is not valid, or none was given.
         """
-        from pywry_auth.native.request_session import RequestSession
+        from pywry_auth.flow.request_session import RequestSession
 
         session = self._session()
         return RequestSession(session.http_options, origins, session)

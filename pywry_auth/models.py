@@ -182,6 +182,16 @@ class UserSession:
     browser: str = ""
     network: str = ""
 
+    @property
+    def account(self) -> str:
+        """The ID under which the user's OAuth tokens are stored.
+
+        It is the user's ID at the provider. It differs from ``user_id`` only if the site gave the user an ID
+        of its own.
+        """
+        account = self.metadata.get("account")
+        return account if isinstance(account, str) and account else self.user_id
+
 
 class AuthFlowState(Enum):
     """The states of a native login."""

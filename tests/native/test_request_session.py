@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
+from pywry_auth.flow.request_session import RequestSession
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.native.request_session import RequestSession
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.protocol.http import close_idle_connections
 from pywry_auth.protocol.urls import HTTPOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from pywry_auth.error_codes import ErrorCode
@@ -14,9 +14,24 @@ from pywry_auth.protocol.urls import HTTPOptions, require_endpoint
 if TYPE_CHECKING:
     from requests import Response
 
-    from pywry_auth.native.session_manager import SessionManager
+    from pywry_auth.models import OAuthTokenSet
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
+
+
+class TokenSource(Protocol):
+    """Supplies a fresh access token, for example that of one user."""
+
+    def get_access_token(self) -> str:
+        """Return a valid access token, refreshed if necessary."""
+
+    def refresh(self, instead_of: str | None = None) -> OAuthTokenSet:
+        """Return fresh tokens.
+
+        Args:
+            instead_of: An access token that an API refused. If it was replaced in the meantime, the present
+                tokens are returned.
+        """
 
 
 class RequestSession(ProviderSession):
@@ -30,13 +45,13 @@ class RequestSession(ProviderSession):
     Args:
         options: Proxy, certificates, and seconds for each call without a ``timeout`` of its own.
         origins: For example ``https://api.example.com``; a path is ignored.
-        manager: Supplies the token.
+        source: Supplies the token.
 
     Raises:
         AuthenticationError: An origin is not a valid URL origin, or none was given.
     """
 
-    def __init__(self, options: HTTPOptions, origins: Collection[str], manager: SessionManager) -> None:
+    def __init__(self, options: HTTPOptions, origins: Collection[str], source: TokenSource) -> None:
         super().__init__(options)
         if not origins:
             raise AuthenticationError(
@@ -45,7 +60,7 @@ class RequestSession(ProviderSession):
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         self._origins = {_origin(require_endpoint(origin, "The origin")) for origin in origins}
-        self._manager = manager
+        self._source = source
 
     def request(  # type: ignore[override]  # as in the base class
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, **arguments: Any
@@ -60,7 +75,7 @@ class RequestSession(ProviderSession):
 
         Raises:
             AuthenticationError: The URL is not at one of the session's origins.
-            TokenError: There is no usable token (see ``SessionManager.get_access_token``), or it could not be
+            TokenError: There is no usable token (see ``get_access_token`` of the source), or it could not be
                 refreshed after a 401.
         """
         if _origin(require_endpoint(url, "The URL")) not in self._origins:
@@ -68,12 +83,12 @@ class RequestSession(ProviderSession):
                 f"The access token may not be sent to {urlsplit(url).netloc}: name that origin first.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
-        token = self._manager.get_access_token()
+        token = self._source.get_access_token()
         response = super().request(method, url, headers=_with(headers, token), **arguments)
         if response.status_code != 401:
             return response
         try:
-            fresh = self._manager.refresh(instead_of=token).access_token
+            fresh = self._source.refresh(instead_of=token).access_token
         except TokenExpiredError:
             return response  # without a refresh token, the API's own error helps most
         if not _can_be_sent_again(arguments):
