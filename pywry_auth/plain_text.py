@@ -31,19 +31,24 @@ def control_fault(text: str) -> str:
     return ""
 
 
-def argument_fault(text: str) -> str:
+def argument_fault(text: object) -> str:
     """Return the reason why an argument is not usable as it is, or an empty text.
 
     Args:
-        text: The argument. It may be a secret: the reason does not quote it.
+        text: The argument. It may be a secret: the reason does not quote it. The settings hide their secrets
+            in objects that are no texts.
     """
+    if not isinstance(text, str):
+        hidden = hasattr(text, "get_secret_value")
+        remedy = "pass the result of its get_secret_value()" if hidden else "pass a text"
+        return f"is not a text but a {type(text).__name__}; {remedy}"
     if text != trimmed(text):
         return "begins or ends with a blank or a line break; remove it, for example with .strip()"
     return control_fault(text)
 
 
-def require_plain(**arguments: str) -> None:
-    """Refuse arguments that were copied with blanks, line breaks or invisible characters.
+def require_plain(**arguments: object) -> None:
+    """Refuse arguments that are no texts, or were copied with blanks or invisible characters.
 
     Args:
         arguments: The arguments by their names. They may be secrets: the error does not quote them.

@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from pywry_auth import GenericOIDCProvider, GitHubProvider, GoogleProvider, MicrosoftProvider
+from pywry_auth import (
+    GenericOIDCProvider,
+    GitHubProvider,
+    GoogleProvider,
+    MemoryTokenStore,
+    MicrosoftProvider,
+)
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -99,3 +106,21 @@ def test_an_option_of_a_store_that_was_copied_badly_is_named(name: str) -> None:
         with pytest.raises(AuthenticationError, match=f"argument {name} ") as caught:
             StorageOptions("etcd", **options)
         assert "ary" not in str(caught.value)
+
+
+HIDDEN = SecretStr("canary")
+
+
+@pytest.mark.parametrize("make", PROVIDERS.values(), ids=PROVIDERS)
+def test_a_hidden_secret_of_the_settings_is_no_text(make: Callable[..., object]) -> None:
+    """The error names the method that returns the text, and does not call it. [S11, T31]"""
+    calls: list[tuple[str, Callable[[], object]]] = [
+        ("client_secret", lambda: make("prog", HIDDEN)),
+        ("proxy_url", lambda: make("prog", proxy_url=HIDDEN)),
+        ("url", lambda: StorageOptions("redis", url=HIDDEN)),  # type: ignore[arg-type]  # the fault
+        ("encryption_keys", lambda: MemoryTokenStore(encryption_keys=[HIDDEN])),  # type: ignore[list-item]
+    ]
+    for name, call in calls:
+        with pytest.raises(AuthenticationError, match=rf"{name} is not a text.*get_secret_value") as caught:
+            call()
+        assert "canary" not in everything_told(caught.value)

@@ -13,6 +13,7 @@ from importlib import import_module
 from pywry_auth.backend_names import BUILT_IN, installed_backends, refused_backend
 from pywry_auth.backends.base import Backend
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.plain_text import require_plain
 
 
 @cache
@@ -54,10 +55,13 @@ def encrypted(backend: Backend, keys: Sequence[str], site: str = "") -> Backend:
         The encrypting backend, or ``backend`` itself without keys.
 
     Raises:
+        AuthenticationError: A key is no text, or was copied with blanks.
         ValueError: A key is malformed; the text does not repeat it.
     """
     if not keys:
         return backend
+    for key in keys:
+        require_plain(encryption_keys=key)
     from pywry_auth.backends.encrypted import EncryptedBackend
 
     return EncryptedBackend(backend, keys, site=site)
