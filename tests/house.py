@@ -25,6 +25,7 @@ _BASE = frozenset(
             "loopback",
             "redis_url",
             "per_process",
+            "request_parameters",
         ),
     }
 )
@@ -47,6 +48,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
             "secret_strength",
             "strict_json",
             "redis_url",
+            "request_parameters",
         }
     ),
     "setting_files": frozenset({"private_files", "plain_text"}),
@@ -71,6 +73,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "private_files": frozenset({"plain_text"}),
     "redis_url": frozenset({"plain_text"}),
     "plain_text": frozenset({"error_codes", "exceptions"}),
+    "request_parameters": frozenset({"plain_text"}),
     "secret_strength": frozenset(),
     "strict_json": frozenset(),
     "name_lookup": frozenset({"per_process"}),

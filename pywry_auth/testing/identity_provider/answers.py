@@ -19,7 +19,9 @@ ID_TOKEN_SECONDS = 3600
 _MEMBERS = ("access_token", "token_type", "expires_in", "refresh_token", "scope", "id_token", "error")
 
 
-def token_answer(realm: Realm, grant: Grant, scope: str, *, refreshed: bool = False) -> Response:
+def token_answer(
+    realm: Realm, grant: Grant, scope: str, *, refreshed: bool = False, resource: str = ""
+) -> Response:
     """Return a token answer, with new tokens (RFC 6749 §5.1, OIDC Core §3.1.3.3, §12.2).
 
     Args:
@@ -27,9 +29,10 @@ def token_answer(realm: Realm, grant: Grant, scope: str, *, refreshed: bool = Fa
         grant: The grant of the tokens.
         scope: The scope of the tokens, space separated.
         refreshed: Whether this answers a refresh.
+        resource: The API that the access token is for; empty for none.
     """
     quirks, words = realm.quirks, scope.split()
-    access = _access_token(realm, grant, scope)
+    access = _access_token(realm, grant, scope, resource)
     lifetime = int(realm.access_token_lifetime)
     answer: dict[str, Any] = {
         **({"access_token": access} if access else {}),
@@ -91,12 +94,12 @@ def profile(user: User, scope: str, quirks: Quirks) -> dict[str, Any]:
     return claims
 
 
-def _access_token(realm: Realm, grant: Grant, scope: str) -> str:
+def _access_token(realm: Realm, grant: Grant, scope: str, resource: str) -> str:
     """Return an access token, or an empty text if a quirk leaves it out."""
     quirks = realm.quirks
     if quirks.no_access_token or not {quirks.access_token_scope} <= {"", *scope.split()}:
         return ""
-    return realm.vault.issue("access", grant, realm.access_token_lifetime, scope=scope)
+    return realm.vault.issue("access", grant, realm.access_token_lifetime, scope=scope, resource=resource)
 
 
 def _id_claims(realm: Realm, grant: Grant, scope: str, access_token: str, nonce: str) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class AuthorizationEndpoint:
         client_id, nonce = validated.client.client_id, validated.values.get("nonce", "")
         code = self._realm.vault.issue(
             "code",
-            Grant(client_id, session.user, validated.scope, session.auth_time, nonce),
+            Grant(client_id, session.user, validated.scope, session.auth_time, nonce, validated.resource),
             self._realm.code_lifetime,
             redirect_uri=validated.redirect_uri,
             code_challenge=validated.code_challenge,

@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 
 from pywry_auth.testing.identity_provider.parties import Client
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, required, single_values
+from pywry_auth.testing.identity_provider.resources import requested_resource
 from pywry_auth.testing.identity_provider.vault import Realm
 
 PROMPTS = ("none", "login", "consent", "select_account")
@@ -28,6 +29,7 @@ class ValidatedRequest:
         scope: The requested scopes that exist, space separated.
         code_challenge: For PKCE, always S256; empty if the provider ignores PKCE.
         prompts: The values of ``prompt``.
+        resource: The API that access tokens will be for (RFC 8707 §2.1); empty for none.
         max_age: The longest time since the password was typed, in seconds; None for any.
         values: All parameters of the request.
     """
@@ -37,6 +39,7 @@ class ValidatedRequest:
     scope: str
     code_challenge: str = field(repr=False)
     prompts: frozenset[str]
+    resource: str
     max_age: int | None
     values: dict[str, str] = field(repr=False)
 
@@ -78,8 +81,9 @@ def validate(
         raise OAuthError("invalid_request", "response_mode must be query")
     scope = _scope(values, realm.scopes)
     challenge = "" if realm.quirks.no_pkce else _challenge(values)
+    resource, prompts = requested_resource(values, realm.resources), _prompts(values)
     return ValidatedRequest(
-        client, redirect_uri, scope, challenge, _prompts(values), _max_age(values), values
+        client, redirect_uri, scope, challenge, prompts, resource, _max_age(values), values
     )
 
 

@@ -26,6 +26,7 @@ from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAUL
 from pywry_auth.testing.identity_provider.published_keys import published_keys
 from pywry_auth.testing.identity_provider.quirks import Quirks
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError
+from pywry_auth.testing.identity_provider.resources import DEFAULT_RESOURCES
 from pywry_auth.testing.identity_provider.sign_out import EndSessionEndpoint
 from pywry_auth.testing.identity_provider.tokens import TokenEndpoints
 from pywry_auth.testing.identity_provider.transport import Transport
@@ -56,6 +57,7 @@ class IdentityProvider:
         signing_algorithm: ``RS256`` or ``ES256``.
         clock: Returns Unix time in seconds.
         quirks: Deviations of the provider; None means none.
+        resources: The APIs that access tokens can be for (RFC 8707).
 
     Raises:
         OSError: The port is taken.
@@ -75,6 +77,7 @@ class IdentityProvider:
         signing_algorithm: str = "RS256",
         clock: Callable[[], float] = time.time,
         quirks: Quirks | None = None,
+        resources: Iterable[str] = DEFAULT_RESOURCES,
     ) -> None:
         self._quirks = quirks or Quirks()
         self._keys = SigningKeys(signing_algorithm)
@@ -97,6 +100,7 @@ class IdentityProvider:
             refresh_token_lifetime,
             code_lifetime,
             self._quirks,
+            tuple(resources),
         )
         self.app = self._build_app()
         self._wsgi: WSGIApplication = self.app

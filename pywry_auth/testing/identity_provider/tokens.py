@@ -12,6 +12,7 @@ from pywry_auth.testing.identity_provider.answers import refresh_refusal, token_
 from pywry_auth.testing.identity_provider.client_authentication import ClientAuthentication, unknown_client
 from pywry_auth.testing.identity_provider.parties import Client, same_secret
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required
+from pywry_auth.testing.identity_provider.resources import requested_resource
 from pywry_auth.testing.identity_provider.vault import Kind, Realm, Record
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -61,7 +62,7 @@ class TokenEndpoints:
             active=True,
             iss=self._realm.issuer,
             sub=record.grant.user.subject,
-            aud=record.grant.client_id,
+            aud=record.resource or record.grant.client_id,
             client_id=record.grant.client_id,
             username=record.grant.user.username,
             scope=record.scope,
@@ -89,15 +90,17 @@ class TokenEndpoints:
             )
         if verifier and not _fits(verifier, record.code_challenge):
             raise OAuthError("invalid_grant", "code_verifier does not fit the code_challenge")
-        return token_answer(self._realm, record.grant, record.scope)
+        resource = requested_resource(values, [record.grant.resource])
+        return token_answer(self._realm, record.grant, record.scope, resource=resource)
 
     def _refresh(self, values: dict[str, str], client: Client) -> Response:
         token = required(values, "refresh_token")
         wanted = values.get("scope", "").split()
         good = self._realm.vault.find("refresh", token)
-        # Check the scope before the token is spent, so that a wrong scope does not end the grant.
+        # Check both before the token is spent, so that a wrong scope or resource does not end the grant.
         if good and not set(wanted).issubset(good.scope.split()):
             raise OAuthError("invalid_scope", "scope has more than was granted")
+        resource = requested_resource(values, [good.grant.resource]) if good else ""
         if refusal := refresh_refusal(self._realm.quirks):
             return refusal
         record = good if self._realm.quirks.no_refresh_rotation else None
@@ -109,7 +112,7 @@ class TokenEndpoints:
                 "the refresh token is unknown, used, expired, or issued to another client",
             )
         scope = " ".join(dict.fromkeys(wanted)) or record.scope
-        return token_answer(self._realm, record.grant, scope, refreshed=True)
+        return token_answer(self._realm, record.grant, scope, refreshed=True, resource=resource)
 
     def _look_up(self, token: str) -> tuple[Kind, Record | None]:
         access = self._realm.vault.find("access", token)

@@ -35,6 +35,7 @@ class Grant:
         scope: The granted scopes, space separated.
         auth_time: When the password was entered, as Unix time in seconds.
         nonce: The client's nonce for the ID token (OIDC Core §3.1.2.1).
+        resource: The API that access tokens may be for (RFC 8707); empty for none.
         ended: Set once, at the end of the grant.
     """
 
@@ -43,6 +44,7 @@ class Grant:
     scope: str
     auth_time: int
     nonce: str = field(default="", repr=False)
+    resource: str = ""
     ended: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
 
@@ -57,6 +59,7 @@ class Record:
         expires_at: Unix time in seconds.
         redirect_uri: The address that a code was sent to.
         code_challenge: The hash of a code's verifier (RFC 7636 §4.6).
+        resource: The API that an access token is for; empty for none.
         used: Whether the secret was redeemed before.
     """
 
@@ -66,6 +69,7 @@ class Record:
     expires_at: float
     redirect_uri: str = ""
     code_challenge: str = field(default="", repr=False)
+    resource: str = ""
     used: bool = False
 
 
@@ -94,6 +98,7 @@ class Vault:
         scope: str | None = None,
         redirect_uri: str = "",
         code_challenge: str = "",
+        resource: str = "",
     ) -> str:
         """Return a new secret that is valid for ``lifetime`` seconds.
 
@@ -101,9 +106,8 @@ class Vault:
         """
         now = self._clock()
         secret = secrets.token_urlsafe(32)
-        record = Record(
-            grant, grant.scope if scope is None else scope, now, now + lifetime, redirect_uri, code_challenge
-        )
+        granted = grant.scope if scope is None else scope
+        record = Record(grant, granted, now, now + lifetime, redirect_uri, code_challenge, resource)
         with self._lock:
             self._sweep(now)
             self._records[_key(kind, secret)] = record
@@ -174,6 +178,7 @@ class Realm:
         refresh_token_lifetime: Seconds.
         code_lifetime: Seconds.
         quirks: The deviations of the provider.
+        resources: The known APIs (RFC 8707).
     """
 
     url: str
@@ -187,6 +192,7 @@ class Realm:
     refresh_token_lifetime: float
     code_lifetime: float
     quirks: Quirks
+    resources: Sequence[str] = ()
 
     @property
     def scopes(self) -> Mapping[str, str]:

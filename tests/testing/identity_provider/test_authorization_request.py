@@ -55,6 +55,8 @@ def test_no_user_is_redirected_to_an_untrusted_address(
         ({"max_age": "-1"}, "invalid_request"),
         ({"max_age": "soon"}, "invalid_request"),
         ({"nonce": ["a", "b"]}, "invalid_request"),
+        ({"resource": "https://unknown.example.com"}, "invalid_target"),
+        ({"resource": "https://api.example.com#x"}, "invalid_target"),
         ({"request": "a.b.c"}, "request_not_supported"),
         ({"request_uri": "https://example.com/"}, "request_uri_not_supported"),
     ],

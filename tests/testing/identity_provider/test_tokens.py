@@ -23,6 +23,8 @@ from tests.testing.identity_provider.person import (
     refusal_in,
 )
 
+API = "https://api.example.com"
+
 
 @pytest.mark.parametrize(
     ("changes", "error"),
@@ -98,6 +100,25 @@ def test_a_code_works_once_and_a_second_exchange_revokes_its_tokens(alice: Perso
     assert refusal_in(alice.exchanges(code)) == (400, "invalid_grant")
     assert alice.profile(tokens).status_code == 401
     assert refusal_in(alice.refreshes(tokens)) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("asked", [API, ""])
+def test_an_access_token_is_for_the_resource_of_its_request(alice: Person, asked: str) -> None:
+    """A token request may name only the resource of the authorization request (RFC 8707 §2.2)."""
+    tokens = json_of(alice.exchanges(alice.code(resource=asked), resource=asked))
+    plain = json_of(alice.refreshes(tokens))
+    bound = json_of(alice.refreshes(plain, resource=asked))
+    audiences = []
+    for issued in (tokens, plain, bound):
+        form = {"token": issued["access_token"]}
+        url, header = f"{alice.issuer}/introspect", basic("web app", SECRET)
+        audiences.append(json_of(requests.post(url, data=form, headers=header, timeout=10))["aud"])
+    assert audiences == [asked or "pywry-demo", "pywry-demo", asked or "pywry-demo"]
+    other = "https://other.example.com" if asked else API
+    assert refusal_in(alice.refreshes(bound, resource=other)) == (400, "invalid_target")
+    assert json_of(alice.refreshes(bound)), "the grant lasts"
+    refused = alice.exchanges(alice.code(resource=asked), resource=other)
+    assert refusal_in(refused) == (400, "invalid_target")
 
 
 def test_of_many_exchanges_at_once_one_succeeds(alice: Person) -> None:
