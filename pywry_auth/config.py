@@ -40,6 +40,7 @@ from pywry_auth.loopback import HOST, PATH
 from pywry_auth.private_files import whole_path
 from pywry_auth.setting_files import ENCODING, FILE_FORMS, names_in, secret_in, secrets_in, warn_of_access
 from pywry_auth.setting_types import (
+    AuthorizeParams,
     DomainList,
     EncryptionKeys,
     FilePath,
@@ -49,6 +50,7 @@ from pywry_auth.setting_types import (
     Rate,
     RedirectPath,
     RedisURL,
+    Resource,
     RoleMap,
     Seconds,
     SecondsOrZero,
@@ -56,6 +58,7 @@ from pywry_auth.setting_types import (
     TokenBackend,
     TokenSecrets,
     UserList,
+    VisitorParams,
     file_path,
     plain_setting,
 )
@@ -290,6 +293,23 @@ class OAuth2Settings(_Section):
             "that accept only the URL of their token endpoint."
         ),
     )
+    authorize_params: AuthorizeParams = Field(
+        default={},
+        description=(
+            "Parameters to add to every authorization request, as `name=value` pairs separated by commas, "
+            "such as `audience=https://api.example.com,hd=example.com`. Values with commas or equals signs "
+            "need a JSON object."
+        ),
+        examples=['{"audience": "https://api.example.com", "hd": "example.com"}'],
+    )
+    resource: Resource = Field(
+        default="",
+        description=(
+            "The API that access tokens are for, as one absolute URI (RFC 8707). It is sent when a user "
+            "signs in and at each request for tokens."
+        ),
+        examples=["https://api.example.com"],
+    )
     redirect_port: Ports = Field(
         default=(0,),
         description=(
@@ -507,6 +527,14 @@ class DeploySettings(_Section):
             "64 bits counts as one address."
         ),
         examples=["30/minute"],
+    )
+    login_params: VisitorParams = Field(
+        default=["login_hint", "prompt"],
+        description=(
+            "The query parameters of the sign-in address that are passed on to the provider, separated by "
+            "commas. `none` passes on none of them."
+        ),
+        examples=["login_hint,prompt,ui_locales"],
     )
     refresh_rate_limit: Rate = Field(
         default="10/minute",

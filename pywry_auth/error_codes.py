@@ -47,6 +47,11 @@ class ErrorCode(StrEnum):
     )
     INVALID_HOST = "invalid_host", "The request's Host header is not the name of a host.", 400
     UNKNOWN_PROVIDER = "unknown_provider", "The request names a provider that this site does not offer.", 400
+    INVALID_PARAMETER = (
+        "invalid_parameter",
+        "A sign-in link has a parameter that cannot be passed on to the provider.",
+        400,
+    )
     INVALID_STATE = "invalid_state", "The authorization response does not belong to the request.", 400
     STATE_UNKNOWN = "state_unknown", "No pending login has this state.", 400
     STATE_USED = "state_used", "The login with this state was finished before.", 400

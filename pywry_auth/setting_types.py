@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -17,6 +17,7 @@ from pywry_auth.loopback import refused_path
 from pywry_auth.plain_text import control_fault, trimmed
 from pywry_auth.private_files import whole_path
 from pywry_auth.redis_url import redis_url
+from pywry_auth.request_parameters import parameters_fault, resource_fault, visitor_names_fault
 from pywry_auth.secret_strength import is_repetitive, weakness
 from pywry_auth.strict_json import read_json
 
@@ -82,39 +83,75 @@ def _domains(entries: list[str]) -> list[str]:
 
 def _roles(value: object) -> object:
     """Read ``eng=editor,ops=admin`` or a JSON object."""
+    return _pairs(value, "eng=editor,ops=admin", _is_of_directory)
+
+
+def _pairs(value: object, example: str, is_misread: Callable[[str], bool] = lambda entry: False) -> object:
+    """Read pairs with equals signs, separated by commas, or a JSON object of texts.
+
+    Args:
+        value: The text, or a mapping from code.
+        example: Two pairs, for the error.
+        is_misread: Returns whether an entry is not meant as a pair.
+    """
     if not isinstance(value, str):
         return value
     if value.startswith(("{", "[")):
-        return _json_roles(value)
+        return _json_pairs(value)
     entries = [part.strip() for part in value.split(",") if part.strip()]
-    pairs = [(name.strip(), role.strip()) for name, _, role in (entry.partition("=") for entry in entries)]
-    plain = set(value).isdisjoint("\"'\\;<>{}") and not any(map(_is_of_directory, entries))
+    pairs = [(name.strip(), text.strip()) for name, _, text in (entry.partition("=") for entry in entries)]
+    plain = set(value).isdisjoint("\"'\\;<>{}") and not any(map(is_misread, entries))
     once = len({name for name, _ in pairs}) == len(pairs)
     if (value and not pairs) or not (plain and once and all(map(_is_pair, pairs))):
         raise ValueError(
-            "write pairs such as eng=editor,ops=admin, each name once; if a name contains a comma, an equals "
-            "sign, a quote, a semicolon or a backslash, write all of them as a JSON object"
+            f"write pairs such as {example}, each name once; if one contains a comma, an equals sign, a "
+            "quote, a semicolon or a backslash, write all of them as a JSON object"
         )
     return dict(pairs)
 
 
 def _is_pair(pair: tuple[str, str]) -> bool:
-    name, role = pair
-    return bool(name and role) and "=" not in role
+    name, text = pair
+    return bool(name and text) and "=" not in text
 
 
-def _json_roles(text: str) -> object:
+def _json_pairs(text: str) -> object:
     try:
         table = read_json(text, unique=True)
     except ValueError:
-        raise ValueError("the value is not valid JSON, or names a group twice") from None
+        raise ValueError("the value is not valid JSON, or has a name twice") from None
     if not isinstance(table, dict) or not _are_texts([*table, *table.values()]):
-        raise ValueError("write a JSON object with one role for each name, all of them texts with quotes")
+        raise ValueError("write a JSON object with one text for each name, all of them in double quotes")
     return plain_setting(table)
 
 
 def _are_texts(values: Iterable[object]) -> bool:
     return all(isinstance(value, str) and value.strip() for value in values)
+
+
+def _authorize_params(value: object) -> object:
+    """Read ``audience=https://api.example.com,hd=example.com`` or a JSON object."""
+    return _pairs(value, "audience=https://api.example.com,hd=example.com")
+
+
+def _parameters(parameters: dict[str, str]) -> dict[str, str]:
+    if fault := parameters_fault(parameters):
+        raise ValueError(fault)
+    return parameters
+
+
+def _visitor_parameters(names: list[str]) -> list[str]:
+    if names == ["none"]:
+        return []
+    if fault := visitor_names_fault(names):
+        raise ValueError(fault)
+    return names
+
+
+def _resource(resource: str) -> str:
+    if resource and (fault := resource_fault(resource)):
+        raise ValueError(fault)
+    return resource
 
 
 def _ports(value: object) -> object:
@@ -264,6 +301,11 @@ EncryptionKeys = Annotated[
     list[SecretStr], NoDecode, AfterValidator(_encryption_keys), BeforeValidator(_commas)
 ]
 RoleMap = Annotated[dict[str, str], NoDecode, BeforeValidator(_roles)]
+AuthorizeParams = Annotated[
+    dict[str, str], NoDecode, AfterValidator(_parameters), BeforeValidator(_authorize_params)
+]
+VisitorParams = Annotated[list[str], NoDecode, AfterValidator(_visitor_parameters), BeforeValidator(_names)]
+Resource = Annotated[str, AfterValidator(_resource)]
 RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
 RedirectPath = Annotated[str, AfterValidator(_redirect_path)]

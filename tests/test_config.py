@@ -25,6 +25,13 @@ OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
 KEY = "canary" + base64.urlsafe_b64encode(bytes(range(28))).decode()[:37]
 SECRET, OLD_SECRET = "canary: a secret of the tests of settings", "canary: an old secret before the rotation"
 BLANKS = [" ", "\t\n", "\u00a0"]
+API = "https://api.example.com"
+PROMPTING = {"prompt": "login", "max_age": "0", "login_hint": "a@example.com"}
+RESERVED = [
+    *("client_id", "redirect_uri", "response_type", "response_mode", "scope", "state", "nonce", "claims"),
+    *("code_challenge", "code_challenge_method", "request", "request_uri", "dpop_jkt", "client_secret"),
+    *("State", "REDIRECT_URI", "scope[]"),
+]
 YES = [("true", True), ("1", True), ("yes", True), ("false", False), ("0", False), ("off", False)]
 
 Table = dict[str, tuple[Any, list[tuple[str, Any]], list[str]]]
@@ -107,6 +114,31 @@ THE_CLIENT: Table = {
     ),
     "CLIENT_KEY_FILE": path("/etc/client.pem"),
     "CLIENT_ASSERTION_AUDIENCE": choice("issuer", "token_endpoint"),
+    "AUTHORIZE_PARAMS": (
+        {},
+        [
+            ("audience=https://api.example.com,hd=example.com", {"audience": API, "hd": "example.com"}),
+            (" a-b = c d , grant_options[]=x,", {"a-b": "c d", "grant_options[]": "x"}),
+            ('{"acr_values": "a,b=c", "uid": " caf\\u00e9 "}', {"acr_values": "a,b=c", "uid": "caf\u00e9"}),
+            ("prompt=login,max_age=0,login_hint=a@example.com", PROMPTING),
+            ("{}", {}),
+        ],
+        [
+            *[",", *BLANKS, "canary", "canary=", "=canary", "a=canary,canary", "a==canary", "a=b=canary"],
+            *["a=canary;b=c", "a=canary\\,b", "'a=canary'", "a=canary,a=b", "{a=canary", '{"a": "canary"'],
+            *['{"canary": 1}', '["canary"]', '{"a": ""}', '{"": "canary"}', '{"a": "can\\u0000ary"}'],
+            *['{"a": "canary", "a": "b"}', '{"a": "canary", " a": "b"}', '{"a b": "canary"}', "a b=canary"],
+            *[f"{name}=canary" for name in RESERVED],
+        ],
+    ),
+    "RESOURCE": (
+        "",
+        [(uri, uri) for uri in (API, f"{API}/v1/?x=%20", "urn:example:api", "api://a-b/c", "http://h:1")],
+        [
+            *["canary", "/canary", "https://", "https:canary", "https://canary/#", f"{API},{API}/canary"],
+            *["https://user:canary@h/", "https://canary/ x", "https://canary/\u00e9", "https://canary/%zz"],
+        ],
+    ),
     "REDIRECT_PORT": (
         (0,),
         [
@@ -241,6 +273,14 @@ THE_SITE: Table = {
     "TRUST_FORWARDED_PREFIX": flag(False),
     "COOKIE_SECURE": choice("auto", "true", "false"),
     "LOGIN_RATE_LIMIT": rate("30/minute"),
+    "LOGIN_PARAMS": (
+        ["login_hint", "prompt"],
+        [("ui_locales, acr_values,", ["ui_locales", "acr_values"]), ("none", [])],
+        [
+            *[",", *BLANKS, '["canary"]', "canary;b", "login_hint canary", "canary=b", "none,canary?"],
+            *[*RESERVED, "next", "Provider", "moved", "resource", "audience[]", "max_age"],
+        ],
+    ),
     "REFRESH_RATE_LIMIT": rate("10/minute"),
     "REFRESH_REFUSED_ENDS_SESSIONS": flag(True),
     "SESSIONS_PER_USER": (100, [("1", 1), ("10000", 10000)], ["0", "-1", "canary", "1.5", "10001"]),

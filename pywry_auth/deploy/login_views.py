@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, ProviderBusy, printable
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, TokenError, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, SignedOut, emit
 from pywry_auth.pages.web import choose_provider
@@ -37,6 +38,11 @@ _RELOAD = (
     "The provider is not available at the moment, and your sign-in is not finished yet: reload this page in "
     "a few seconds."
 )
+_SIGN_IN = "The provider cannot sign you in without asking you first: sign in to continue."
+_NO_PAGE = frozenset(
+    {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+)
+"""The provider's codes if ``prompt=none`` forbids a page that it needs (OIDC Core §3.1.2.6)."""
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,16 @@ class LoginViews:
         next_path = self._next_path(site)
         if not (site.is_at_public_name or site.is_moved):
             return redirect_to(site.moved_login_url(next_path), 302)
-        name = self._wanted(site)
+        name, after = self._wanted(site), next_path or site.home
+        parameters = site.login_parameters()
         if self.providers.several and not name:
             names = self.providers.by_name
             page = choose_provider(
-                {site.login_path(next_path or site.home, name): readable(name) for name in names}
+                {site.login_path(after, name, parameters): readable(name) for name in names}
             )
             return page_response(page, render=site.render)
         self._spend(self.limit, site)
-        return self.pending.begin(site, name, next_path or site.home)
+        return self.pending.begin(site, name, after, extra_params=self._accepted(name, parameters))
 
     def callback(self, site: Site, name: str = "") -> Response:
         """Validate the provider's response, and begin a session.
@@ -144,6 +151,9 @@ class LoginViews:
         emit(
             site.mount.application, LoginFailed(mode="web", provider=provider, client=site.client, error=code)
         )
+        if error.error in _NO_PAGE and not isinstance(error, TokenError):
+            error = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
+        # Without the visitor's parameters, which may be the reason.
         return refusal_for(site, error, site.login_path(next_path or site.next_path))
 
     def _next_path(self, site: Site) -> str:
@@ -152,6 +162,25 @@ class LoginViews:
         except ValueError as error:
             _logger.info("the parameter next of a login was ignored: %s", error)
             return ""
+
+    def _accepted(self, name: str, parameters: Mapping[str, str]) -> Mapping[str, str]:
+        """Return a visitor's parameters, without those that the site sets.
+
+        Raises:
+            AuthenticationError: The provider's class refuses one of them (``invalid_parameter``).
+        """
+        provider = self.providers.named(name)
+        # A link must not undo a site's own prompt=login, for example.
+        left = {
+            key: value for key, value in parameters.items() if key not in provider.options.authorize_params
+        }
+        if not left:
+            return left
+        try:
+            provider.authorization_parameters(left)
+        except AuthenticationError as error:
+            raise AuthenticationError(str(error), error=ErrorCode.INVALID_PARAMETER) from error
+        return left
 
     def _spend(self, limit: RateLimit, site: Site) -> None:
         try:

@@ -49,6 +49,7 @@ class DeployOptions:
         login_limit: How many logins one client address may begin, and how many it may finish, within
             ``login_window``.
         login_window: The period of ``login_limit``.
+        login_params: The query parameters of the login that are passed on to the provider.
         refresh_limit: How many times one session may refresh its tokens within ``refresh_window``.
         refresh_window: The period of ``refresh_limit``.
         refresh_refused_ends_sessions: Whether the sessions of a grant end with it.
@@ -75,6 +76,7 @@ class DeployOptions:
     cookie_secure: str = "auto"
     login_limit: int = 30
     login_window: float = 60.0
+    login_params: tuple[str, ...] = ("login_hint", "prompt")
     refresh_limit: int = 10
     refresh_window: float = 60.0
     refresh_refused_ends_sessions: bool = True
@@ -132,6 +134,7 @@ def deploy_options(
         cookie_secure=settings.cookie_secure,
         login_limit=login_limit,
         login_window=login_window,
+        login_params=tuple(settings.login_params),
         refresh_limit=refresh_limit,
         refresh_window=refresh_window,
         refresh_refused_ends_sessions=settings.refresh_refused_ends_sessions,

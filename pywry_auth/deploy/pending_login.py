@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import redirect_to
@@ -53,7 +55,14 @@ class PendingLogins:
     use_pkce: bool
     workers: WorkerCheck
 
-    def begin(self, site: Site, name: str, next_path: str, restarted: bool = False) -> Response:
+    def begin(
+        self,
+        site: Site,
+        name: str,
+        next_path: str,
+        restarted: bool = False,
+        extra_params: Mapping[str, str] = MappingProxyType({}),
+    ) -> Response:
         """Store a pending login, and redirect to the provider.
 
         Args:
@@ -62,12 +71,15 @@ class PendingLogins:
             next_path: The path that follows the sign-in. If the client has begun many logins that return to
                 a long path, this login returns to the site's own path instead.
             restarted: Whether this login replaces one that had expired.
+            extra_params: Further parameters of the authorization request.
 
         Raises:
             AuthenticationError: The provider is unknown, or its endpoints cannot be obtained.
         """
         provider = self.providers.named(name)
-        authorization = begin(provider, site.redirect_uri(name), use_pkce=self.use_pkce)
+        authorization = begin(
+            provider, site.redirect_uri(name), use_pkce=self.use_pkce, extra_params=extra_params
+        )
         binding, cookie, value = self._binding(site)
         client = client_network(site.request.remote_addr)
         if not self.pending.may_return_to(next_path, client):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -16,6 +17,7 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page
 from pywry_auth.protocol.authorization_response import ResponseParameters
 from pywry_auth.protocol.urls import is_own_machine
+from pywry_auth.request_parameters import visitor_parameters
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
@@ -175,15 +177,19 @@ class Site:
         kept = [(name, value) for name, value in self._parameters() if name not in ("next", _MOVED)]
         return self.options.public_origin + self._login_path([*kept, (_MOVED, "1")], next_path)
 
-    def login_path(self, next_path: str = "", provider: str = "") -> str:
+    def login_path(
+        self, next_path: str = "", provider: str = "", parameters: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
         """Return the public path of the login; a URL if the routes are on another host of the application.
 
         Args:
             next_path: Path that follows the login; empty for the default. A path that would make the result
                 longer than 8,000 characters is left out, because servers would refuse such a request.
             provider: Name of one of several providers; empty to let the visitor choose.
+            parameters: The parameters for the provider.
         """
-        path = self._login_path([("provider", provider)] if provider else [], next_path)
+        chosen = [("provider", provider)] if provider else []
+        path = self._login_path([*chosen, *parameters.items()], next_path)
         return (self.options.public_origin or self.mount.origin) + path if self.mount.origin else path
 
     def _login_path(self, query: ResponseParameters, next_path: str) -> str:
@@ -213,6 +219,20 @@ class Site:
         public = urlsplit(self.options.public_origin)
         hosts = {host_of(self.request.scheme, self.request.host), public.netloc}
         return requested_path(wish, hosts - {""}) if wish else ""
+
+    def login_parameters(self) -> dict[str, str]:
+        """Return the parameters of the login that ``LOGIN_PARAMS`` passes on to the provider.
+
+        Raises:
+            AuthenticationError: A parameter is sent twice, or its value cannot be passed on
+                (``invalid_parameter``).
+        """
+        try:
+            return visitor_parameters(self._parameters(), self.options.login_params)
+        except ValueError as error:
+            raise AuthenticationError(
+                f"This sign-in link cannot be used, because {error}.", error=ErrorCode.INVALID_PARAMETER
+            ) from None
 
     def redirect_uri(self, name: str) -> str:
         """Return the redirect URI of a provider (RFC 6749 §3.1.2).

@@ -74,6 +74,7 @@ class ProtocolClient:
         hooks: The provider's differences.
         keys: The provider's signing keys.
         leeway: Seconds by which the provider's clock may differ.
+        resource: The API that access tokens are for (RFC 8707 §2.2); empty for none.
     """
 
     def __init__(
@@ -83,12 +84,14 @@ class ProtocolClient:
         hooks: Hooks,
         keys: KeySet,
         leeway: float,
+        resource: str = "",
     ) -> None:
         self._identity = identity
         self._metadata = metadata
         self._hooks = hooks
         self._keys = keys
         self._leeway = leeway
+        self._resource = resource or None
 
     def session(self) -> ProviderSession:
         """Return an HTTP session for one call."""
@@ -108,11 +111,11 @@ class ProtocolClient:
     ) -> OAuthTokenSet:
         """Exchange a code for tokens and validate the ID token.
 
-        See RFC 6749 §4.1.3 and OIDC Core §3.1.3.
+        See RFC 6749 §4.1.3, RFC 8707 §2.2 and OIDC Core §3.1.3.
         """
         value = code.value if isinstance(code, AuthorizationCode) else code
         grant = {"grant_type": "authorization_code", "code": value, "redirect_uri": redirect_uri}
-        return self.obtain({**grant, "code_verifier": verifier}, nonce, scope)
+        return self.obtain({**grant, "code_verifier": verifier, "resource": self._resource}, nonce, scope)
 
     def obtain(self, grant: Mapping[str, str | None], nonce: str | None, scope: str) -> OAuthTokenSet:
         """Request the tokens for any grant and validate the ID token.
@@ -151,7 +154,11 @@ class ProtocolClient:
             # validated.
             self._signing_keys().keys()
         # Send no scope: the scope stays the same, and some servers refuse the parameter.
-        grant = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        grant = {
+            "grant_type": "refresh_token",
+            "refresh_token": refresh_token,
+            "resource": self._resource,
+        }
         return self._validated(
             self.token_endpoint().request(grant, self._revoke_unusable), self._with_refreshed_claims
         )

@@ -30,6 +30,11 @@ _CHECK_REGISTRATION = "Check the client's registration at the provider."
 _NEXT_STEP = {
     "access_denied": "Sign-in was refused at the provider: sign in again and allow the access.",
     "login_required": "The provider requires the user to sign in: try again without prompt=none.",
+    **dict.fromkeys(
+        ("interaction_required", "consent_required", "account_selection_required"),
+        "The provider has to ask the user: sign in again, without prompt=none.",
+    ),
+    "invalid_target": "Check the resource (RESOURCE): it must be an API that the provider knows.",
     "invalid_scope": "Check the requested scopes.",
     "invalid_request": "Check the redirect URI and the client's registration at the provider.",
     "redirect_uri_mismatch": "Check the redirect URI in the client's registration at the provider.",

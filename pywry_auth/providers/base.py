@@ -15,6 +15,7 @@ from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
 from pywry_auth.providers.hooks import ProviderHooks
 from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, require_client, scope_list
+from pywry_auth.request_parameters import names_fault
 
 if TYPE_CHECKING:
     from typing import Any
@@ -90,7 +91,7 @@ class OAuthProvider(ProviderHooks):
         method = (self._auth_method, self._key, options.clock, options.client_assertion_audience)
         identity = ClientAuthentication(self.client_id, self._client_secret, *method)
         keys, leeway = self._signing_keys, options.clock_skew_seconds
-        return ProtocolClient(identity, lambda: self.metadata, self, keys, leeway)
+        return ProtocolClient(identity, lambda: self.metadata, self, keys, leeway, options.resource)
 
     @property
     def uses_openid(self) -> bool:
@@ -116,7 +117,7 @@ class OAuthProvider(ProviderHooks):
     ) -> str:
         """Return the URL of an authorization request.
 
-        See RFC 6749 §4.1.1, RFC 7636 §4.3 and OIDC Core §3.1.2.1.
+        See RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2.1 and OIDC Core §3.1.2.1.
 
         Args:
             redirect_uri: The redirect URI, as registered at the provider.
@@ -126,8 +127,8 @@ class OAuthProvider(ProviderHooks):
             extra_params: Further parameters such as ``prompt``; they replace ``authorize_params``.
 
         Raises:
-            AuthenticationError: The endpoint is not known, or ``extra_params`` contains a parameter of the
-                other arguments.
+            AuthenticationError: The endpoint is not known, or ``extra_params`` contains a parameter that
+                another argument or setting sets, such as ``state`` or ``scope``.
         """
         own = {
             "response_type": "code",
@@ -139,11 +140,14 @@ class OAuthProvider(ProviderHooks):
             "code_challenge": pkce.challenge if pkce else None,
             "code_challenge_method": pkce.method if pkce else None,
         }
-        reserved = sorted(own.keys() & (extra_params or {}).keys())
-        if reserved:
-            raise self.configuration_error(f"extra_params may not set {', '.join(reserved)}: leave them out")
+        extra = extra_params or {}
+        if fault := names_fault(extra, self.options.resource):
+            raise self.configuration_error(f"extra_params: {fault}")
         endpoint = self.require_endpoint("authorization_endpoint")
-        return with_query(endpoint, {**own, **self.authorization_parameters(extra_params or {})})
+        parameters = {**own, **self.authorization_parameters(extra)}
+        if self.options.resource:
+            parameters["resource"] = self.options.resource
+        return with_query(endpoint, parameters)
 
     def exchange_code(
         self,

@@ -41,7 +41,10 @@ class GoogleProvider(OAuthProvider):
     endpoints = _ENDPOINTS
 
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the caller's parameters with offline access and consent.
+        """Return the parameters with offline access and, for it, consent.
+
+        The options can replace both: with ``access_type=online``, or with a ``prompt`` of their own, Google
+        sends no refresh token to a user who has consented before.
 
         Args:
             extra: The caller's parameters, such as ``login_hint``; ``consent`` is added to a ``prompt``.
@@ -49,13 +52,17 @@ class GoogleProvider(OAuthProvider):
         Raises:
             AuthenticationError: The prompt is ``none``, which excludes any other prompt (OIDC Core §3.1.2.1).
         """
+        chosen = self.options.authorize_params
+        access_type = chosen.get("access_type", "offline")
+        parameters = {**super().authorization_parameters(extra), "access_type": access_type}
+        if access_type != "offline" or "prompt" in chosen:
+            return parameters
         prompts = extra.get("prompt", "").split()
         if "none" in prompts:
             raise self.configuration_error(
                 "prompt=none excludes the consent page, which every request asks for: leave it out"
             )
-        prompt = " ".join(dict.fromkeys([*prompts, "consent"]))
-        return {**super().authorization_parameters(extra), "access_type": "offline", "prompt": prompt}
+        return {**parameters, "prompt": " ".join(dict.fromkeys([*prompts, "consent"]))}
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the account's address if Google provides its mailbox.

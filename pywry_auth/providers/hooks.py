@@ -84,10 +84,12 @@ class ProviderHooks:
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:
         """Return the additional parameters of an authorization request.
 
+        Those of the class come first. The options replace them, and the caller replaces both.
+
         Args:
             extra: The caller's ``extra_params``.
         """
-        return {**self.authorize_params, **extra}
+        return {**self.authorize_params, **self.options.authorize_params, **extra}
 
     def expected_issuer(self, claims: Claims) -> str:
         """Return the issuer that a token must name, byte for byte.

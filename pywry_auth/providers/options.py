@@ -14,6 +14,7 @@ from pywry_auth.plain_text import require_plain
 from pywry_auth.private_files import whole_path
 from pywry_auth.protocol.discovery import ProviderMetadata, named_issuer
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint, require_proxy
+from pywry_auth.request_parameters import parameters_fault, resource_fault
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
@@ -38,6 +39,9 @@ class ProviderOptions:
         client_key_file: A PEM or JWK file with the private key for ``private_key_jwt`` (RFC 7523).
         client_assertion_audience: ``issuer``, or ``token_endpoint`` for a server that accepts only the URL of
             its token endpoint as the audience of an assertion (RFC 7523 §3).
+        authorize_params: Parameters to add to every authorization request. They replace those of the
+            provider's class, and a call's own parameters replace them.
+        resource: The API that access tokens are for, as an absolute URI (RFC 8707 §2); empty for none.
         clock_skew_seconds: Seconds by which the provider's clock may differ, for ID tokens.
         http_timeout_seconds: The time limit for each call as a whole, in seconds.
         proxy_url: Proxy for all but loopback addresses. Empty means ``HTTPS_PROXY`` and ``NO_PROXY``.
@@ -62,6 +66,8 @@ class ProviderOptions:
     issuer: str = ""
     client_key_file: str = ""
     client_assertion_audience: str = "issuer"
+    authorize_params: Mapping[str, str] = field(default_factory=dict, hash=False)
+    resource: str = ""
     clock_skew_seconds: float = 60.0
     http_timeout_seconds: float = 10.0
     proxy_url: str = field(default="", repr=False)
@@ -87,6 +93,11 @@ class ProviderOptions:
                 "set it to issuer or token_endpoint.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
+        if self.resource and (fault := resource_fault(self.resource)):
+            raise _unusable("RESOURCE", fault)
+        if fault := parameters_fault(self.authorize_params, self.resource):
+            raise _unusable("AUTHORIZE_PARAMS", fault)
+        object.__setattr__(self, "authorize_params", dict(self.authorize_params))
         require_plain(issuer=self.issuer, proxy_url=self.proxy_url)
         if self.proxy_url:
             require_proxy(self.proxy_url, "PROXY_URL")
@@ -194,6 +205,10 @@ def scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
     return words
 
 
+def _unusable(name: str, fault: str) -> AuthenticationError:
+    return AuthenticationError(f"{name} cannot be used: {fault}.", error=ErrorCode.INVALID_CONFIGURATION)
+
+
 def _file(name: str, path: str) -> str:
     try:
         return str(whole_path(path)) if path else ""
@@ -216,6 +231,8 @@ class ProviderKeywords(TypedDict, total=False):
     issuer: str
     client_key_file: str
     client_assertion_audience: str
+    authorize_params: Mapping[str, str]
+    resource: str
     clock_skew_seconds: float
     http_timeout_seconds: float
     proxy_url: str

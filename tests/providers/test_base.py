@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from pywry_auth.config import OAuth2Settings
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
 from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.providers.base import OAuthProvider
+from pywry_auth.providers.factory import create_provider_from_settings
 from tests.protocol.forge import PrivateKey, changed, make_key, segment, sign
 from tests.protocol.issuer import (
     ACCESS_TOKEN,
@@ -159,6 +161,11 @@ def test_the_query_of_the_endpoint_is_kept_but_replaces_no_parameter() -> None:
         "nonce",
         "code_challenge",
         "code_challenge_method",
+        "response_mode",
+        "request",
+        "request_uri",
+        "claims",
+        "dpop_jkt",
     ],
 )
 def test_an_extra_parameter_cannot_replace_a_required_one(name: str) -> None:
@@ -166,6 +173,98 @@ def test_an_extra_parameter_cannot_replace_a_required_one(name: str) -> None:
     with pytest.raises(AuthenticationError, match=rf"extra_params.*{name}") as caught:
         plain().build_authorize_url(REDIRECT_URI, "state", extra_params={"prompt": "login", name: "canary"})
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+@pytest.mark.parametrize("name", ["Scope", "state[]", "client_secret", "a b", "a\nb", ""])
+def test_a_name_that_a_provider_may_read_as_a_required_one_is_refused(name: str) -> None:
+    """The error shows no value. [T6]"""
+    for refused in (
+        lambda: plain().build_authorize_url(REDIRECT_URI, "state", extra_params={name: "canary"}),
+        lambda: plain(authorize_params={name: "canary"}),
+    ):
+        with pytest.raises(AuthenticationError) as caught:
+            refused()
+        assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+        assert "canary" not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", 7, None, " canary", "can\nary"])
+def test_a_value_in_code_is_checked_like_a_setting(value: Any) -> None:
+    with pytest.raises(AuthenticationError, match="AUTHORIZE_PARAMS") as caught:
+        plain(authorize_params={"audience": value})
+    assert "canary" not in everything_told(caught.value)
+    with pytest.raises(AuthenticationError, match="AUTHORIZE_PARAMS"):
+        plain(authorize_params="audience=canary")
+
+
+def test_the_options_replace_the_class_and_a_call_replaces_both() -> None:
+    class Notes(OAuthProvider):
+        authorize_params: ClassVar[Mapping[str, str]] = {"audience": "notes", "prompt": "consent", "v": "1"}
+
+    chosen = {"audience": "books", "prompt": "login"}
+    options: dict[str, Any] = {**URLS, "authorize_params": chosen}
+    provider = Notes(CLIENT_ID, **options)
+    chosen["audience"] = "changed afterwards"
+    query = query_of(provider.build_authorize_url(REDIRECT_URI, "s", extra_params={"prompt": "create"}))
+    assert (query["audience"], query["prompt"], query["v"]) == ("books", "create", "1")
+
+
+def test_the_settings_and_the_code_have_the_same_options() -> None:
+    """The settings of a program reach its provider. [S3]"""
+    settings = OAuth2Settings(
+        client_id=CLIENT_ID,
+        authorize_url=URLS["authorize_url"],
+        token_url=URLS["token_url"],
+        authorize_params={"hd": "example.com"},
+        resource=API,
+    )
+    provider = create_provider_from_settings(settings)
+    query = query_of(provider.with_scopes("read").build_authorize_url(REDIRECT_URI, "s"))
+    assert (query["hd"], query["resource"]) == ("example.com", API)
+
+
+# The resource (RFC 8707)
+
+API = "https://api.example.com/v1"
+
+
+def test_the_resource_is_sent_when_tokens_are_requested(issuer: ScriptedIssuer) -> None:
+    """At authorization, exchange and refresh, but not at revocation (RFC 8707 §2). [S3]"""
+    issuer.answers |= {"/token": Answer(issuer.tokens()), "/revoke": Answer({})}
+    for resource in (API, ""):
+        provider = issuer.provider(scopes=["read"], resource=resource)
+        expected = {"resource": API} if resource else {}
+        url = provider.build_authorize_url(REDIRECT_URI, "s")
+        assert expected.items() <= query_of(url).items()
+        provider.exchange_code("code", REDIRECT_URI)
+        provider.refresh_tokens(REFRESH_TOKEN)
+        forms = [dict(parse_qsl(request.body.decode())) for request in issuer.requests("/token")[-2:]]
+        found = [form["resource"] for form in [*forms, query_of(url)] if "resource" in form]
+        assert found == [API] * 3 if resource else not found
+        provider.revoke_token(ACCESS_TOKEN)
+        assert b"resource" not in issuer.requests("/revoke")[-1].body
+
+
+def test_a_second_resource_is_refused() -> None:
+    """The token request could not name both. The class cannot replace the setting either."""
+    with pytest.raises(AuthenticationError, match=r"AUTHORIZE_PARAMS.*RESOURCE"):
+        plain(resource=API, authorize_params={"resource": "urn:other"})
+    with pytest.raises(AuthenticationError, match=r"extra_params.*RESOURCE"):
+        plain(resource=API).build_authorize_url(REDIRECT_URI, "s", extra_params={"resource": "urn:other"})
+    with pytest.raises(AuthenticationError, match="RESOURCE") as caught:
+        plain(resource="https://api.example.com/#canary")
+    assert "canary" not in everything_told(caught.value)
+    assert (
+        query_of(plain(authorize_params={"resource": API}).build_authorize_url(REDIRECT_URI, "s"))["resource"]
+        == API
+    )
+
+    class Notes(OAuthProvider):
+        authorize_params: ClassVar[Mapping[str, str]] = {"resource": "urn:notes"}
+
+    options: dict[str, Any] = {**URLS, "resource": API}
+    url = Notes(CLIENT_ID, **options).build_authorize_url(REDIRECT_URI, "s")
+    assert query_of(url)["resource"] == API
 
 
 # Exchange

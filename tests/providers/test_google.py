@@ -78,6 +78,25 @@ def test_offline_access_and_consent_are_always_requested(extra: dict[str, str], 
     assert (asked(**extra)["access_type"], asked(**extra)["prompt"]) == ("offline", prompt)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "extra", "expected"),
+    [
+        ({"hd": "example.com"}, {}, ("offline", "consent")),
+        ({"access_type": "online"}, {}, ("online", None)),
+        ({"access_type": "online"}, {"prompt": "none"}, ("online", "none")),
+        ({"prompt": "select_account"}, {}, ("offline", "select_account")),
+        ({"prompt": "select_account"}, {"prompt": "login"}, ("offline", "login")),
+    ],
+)
+def test_the_options_can_replace_offline_access_and_consent(
+    chosen: dict[str, str], extra: dict[str, str], expected: tuple[str, str | None]
+) -> None:
+    """A site that calls no API of Google's needs neither."""
+    provider = GoogleProvider(CLIENT_ID, authorize_params=chosen)
+    query = dict(parameters_of(provider.build_authorize_url(REDIRECT_URI, "s", extra_params=extra)))
+    assert (query["access_type"], query.get("prompt")) == expected
+
+
 def test_consent_and_prompt_none_exclude_each_other() -> None:
     with pytest.raises(AuthenticationError, match="prompt=none") as caught:
         asked(prompt="none")
