@@ -32,8 +32,8 @@ def chromium(tls_files: TLSFiles) -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="module")
 def oidc_provider_peer() -> Iterator[OIDCProviderPeer]:
-    """npm's oidc-provider with one native client, required PKCE and rotating refresh tokens."""
-    with OIDCProviderPeer() as peer:
+    """npm's oidc-provider with one native client, required PKCE, rotating refresh tokens and one API."""
+    with OIDCProviderPeer(resources=["https://api.example.com"]) as peer:
         yield peer
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ from tests.cli.program import environment, started
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser
 from tests.documents import DOCS, LOCAL_ISSUER, PAGES, README, ROOT, anchors, block, blocks, exported, links
-from tests.person import Person
+from tests.person import Person, parameters_of
 from tests.test_public_api import THERE
 
 _GUIDES = sorted((DOCS / "providers").glob("*.md"))
@@ -34,6 +35,7 @@ _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
 _DEPLOYMENT = DOCS / "deployment.md"
+_PARAMETERS = DOCS / "request-parameters.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -302,7 +304,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
+    tested |= {_PARAMETERS, DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
 
@@ -366,6 +368,28 @@ def test_flask_calls_an_api_with_the_users_token(site: IdentityProvider) -> None
     browser = _browser(_app(_FLASK, "SessionManager", site))
     browser.sign_in()
     assert (browser.get("/profile").json or {})["name"] == "Alice Example"
+
+
+def test_parameters_of_the_settings_and_of_a_link_reach_the_provider(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _without_settings(monkeypatch)
+    for name, value in exported(blocks(_PARAMETERS, "sh")[0], idp.issuer).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYWRY_DEPLOY__SQLITE_PATH", str(tmp_path / "site.sqlite3"))
+    browser = _browser(_app(_PARAMETERS, "init_app", idp))
+    link = unescape(browser.get("/").text.split('"')[1])
+    person = Person("")
+    browser.get(person.authorize(browser.begin(link)))
+    assert browser.get("/").text == "Hello user-alice"
+    asked = dict(parameters_of(person.url))
+    assert (asked["resource"], asked["prompt"]) == ("https://api.example.com", "login")
+    assert (asked["ui_locales"], asked["screen_hint"]) == ("en", "signup")
+    other = exported(blocks(_PARAMETERS, "sh")[1], idp.issuer)
+    monkeypatch.setenv(*other.popitem())
+    settings = get_settings().oauth2
+    assert settings is not None
+    assert settings.authorize_params["acr_values"] == "gold,silver"
 
 
 def test_flask_offers_several_providers(site: IdentityProvider) -> None:

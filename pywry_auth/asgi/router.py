@@ -102,7 +102,8 @@ class AuthRouter(APIRouter):
             status: {"description": reason} | ({"model": Problem} if status >= 400 else {})
             for status, reason in route.others.items()
         }
-        query = [{"name": name, "description": text, **_OPTIONAL} for name, text in route.query.items()]
+        described = self.auth_routes.query_of(route).items()
+        query = [{"name": name, "description": text, **_OPTIONAL} for name, text in described]
         self.add_api_route(
             path,
             self._endpoint(path),

@@ -193,6 +193,11 @@ class AuthRoutes:
         """
         return f"{route.path}/{parameter}" if route.per_provider and self.providers.several else route.path
 
+    def query_of(self, route: Route) -> Mapping[str, str]:
+        """Return the meanings of a route's query parameters by name, with those of ``LOGIN_PARAMS``."""
+        passed_on = self.options.login_params if route.name == "login" else ()
+        return {**route.query, **dict.fromkeys(passed_on, "Passed on to the provider.")}
+
     def _view(self, name: str, site: Site, path: Mapping[str, str]) -> Response:
         if name in _CALLING:
             self._retries.look()

@@ -41,6 +41,7 @@ class OIDCProviderPeer:
         clients: Client metadata (OpenID Connect Dynamic Client Registration §2).
         access_token_ttl: The lifetime of access tokens, in seconds.
         pkce_required: Refuse authorization requests without a code challenge.
+        resources: The APIs that access tokens can be for (RFC 8707). Their tokens are JWTs.
         tls: Serve https with these files.
     """
 
@@ -50,6 +51,7 @@ class OIDCProviderPeer:
         *,
         access_token_ttl: int = 3600,
         pkce_required: bool = True,
+        resources: Sequence[str] = (),
         tls: TLSFiles | None = None,
     ) -> None:
         self.issuer = ""
@@ -57,6 +59,7 @@ class OIDCProviderPeer:
             "clients": [dict(client) for client in clients],
             "access_token_ttl": access_token_ttl,
             "pkce_required": pkce_required,
+            "resources": list(resources),
         }
         if tls is not None:
             self._settings |= {"key": str(tls.key), "cert": str(tls.cert)}

@@ -2,6 +2,7 @@
 //   clients           client metadata as in dynamic registration
 //   access_token_ttl  seconds
 //   pkce_required     whether a request without a code challenge is refused
+//   resources         the APIs that access tokens can be for (RFC 8707)
 //   key, cert         PEM files, for https
 // It prints {"issuer": …} when it is ready, and ends when its standard input does.
 import { Console } from 'node:console';
@@ -9,7 +10,7 @@ import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import * as http from 'node:http';
 import * as https from 'node:https';
-import { Provider } from 'oidc-provider';
+import { Provider, errors } from 'oidc-provider';
 
 globalThis.console = new Console(process.stderr, process.stderr); // standard output is for the one line
 
@@ -49,6 +50,13 @@ const configuration = {
     devInteractions: { enabled: true }, // pages with a form that take any login
     introspection: { enabled: true },
     revocation: { enabled: true },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: (ctx, resource) => {
+        if (!settings.resources.includes(resource)) throw new errors.InvalidTarget();
+        return { audience: resource, scope: 'read', accessTokenFormat: 'jwt' };
+      },
+    },
     rpInitiatedLogout: { enabled: true },
     userinfo: { enabled: true },
   },
