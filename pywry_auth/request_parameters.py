@@ -115,15 +115,16 @@ def visitor_parameters(query: Iterable[tuple[str, str]], names: Collection[str])
     return found
 
 
-def resource_fault(resource: str) -> str:
+def resource_fault(resource: object) -> str:
     """Return the reason why a text is no resource indicator, or an empty text (RFC 8707 §2).
 
     Args:
         resource: The text. The reason does not quote it.
     """
-    named = _ABSOLUTE_URI.fullmatch(resource) is not None and resource.count("://") <= 1
-    if resource.lower().startswith(("http:", "https:")):
-        host = resource.partition(":")[2]
+    text = resource if isinstance(resource, str) else ""
+    named = _ABSOLUTE_URI.fullmatch(text) is not None and text.count("://") <= 1
+    if text.lower().startswith(("http:", "https:")):
+        host = text.partition(":")[2]
         named = named and host.startswith("//") and "@" not in host[2:].partition("/")[0]
     return "" if named else "write one absolute URI, as the API's documentation names it, without a fragment"
 

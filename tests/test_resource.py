@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -53,6 +53,13 @@ def test_access_tokens_are_for_the_api_and_stay_so(
 def test_an_unknown_api_is_named_as_the_cause(oidc_provider_peer: OIDCProviderPeer) -> None:
     with pytest.raises(AuthenticationError, match=r"invalid_target.*RESOURCE"):
         signed_in(provider(oidc_provider_peer, resource="https://unknown.example.com"))
+
+
+def test_tokens_of_an_earlier_resource_cannot_be_refreshed(oidc_provider_peer: OIDCProviderPeer) -> None:
+    """After a change of the setting, the error tells the users to sign in again. [S11]"""
+    token = signed_in(provider(oidc_provider_peer)).tokens.refresh_token or ""
+    with pytest.raises(TokenError, match=r"invalid_target.*Sign in again"):
+        provider(oidc_provider_peer, resource=API).refresh_tokens(token)
 
 
 def _audience(access_token: str) -> object:

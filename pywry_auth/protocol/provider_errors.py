@@ -34,7 +34,10 @@ _NEXT_STEP = {
         ("interaction_required", "consent_required", "account_selection_required"),
         "The provider has to ask the user: sign in again, without prompt=none.",
     ),
-    "invalid_target": "Check the resource (RESOURCE): it must be an API that the provider knows.",
+    "invalid_target": (
+        "Check the resource (RESOURCE): it must be an API that the provider knows. Sign in again after a "
+        "change of it."
+    ),
     "invalid_scope": "Check the requested scopes.",
     "invalid_request": "Check the redirect URI and the client's registration at the provider.",
     "redirect_uri_mismatch": "Check the redirect URI in the client's registration at the provider.",

@@ -251,9 +251,10 @@ def test_a_second_resource_is_refused() -> None:
         plain(resource=API, authorize_params={"resource": "urn:other"})
     with pytest.raises(AuthenticationError, match=r"extra_params.*RESOURCE"):
         plain(resource=API).build_authorize_url(REDIRECT_URI, "s", extra_params={"resource": "urn:other"})
-    with pytest.raises(AuthenticationError, match="RESOURCE") as caught:
-        plain(resource="https://api.example.com/#canary")
-    assert "canary" not in everything_told(caught.value)
+    for resource in ("https://api.example.com/#canary", ["https://canary.example.com"], 7):
+        with pytest.raises(AuthenticationError, match="RESOURCE") as caught:
+            plain(resource=resource)
+        assert "canary" not in everything_told(caught.value)
     assert (
         query_of(plain(authorize_params={"resource": API}).build_authorize_url(REDIRECT_URI, "s"))["resource"]
         == API
