@@ -9,9 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pywry_auth.testing.identity_provider import Client, IdentityProvider, Quirks, User
+    from pywry_auth.testing.identity_provider import (
+        AssertionIssuer,
+        Client,
+        IdentityProvider,
+        Quirks,
+        User,
+        Workload,
+    )
 
-__all__ = ["Client", "IdentityProvider", "Quirks", "User"]
+__all__ = ["AssertionIssuer", "Client", "IdentityProvider", "Quirks", "User", "Workload"]
 
 _HOME = dict.fromkeys(__all__, "pywry_auth.testing.identity_provider")
 

@@ -19,12 +19,14 @@ from pywry_auth.testing.identity_provider import (
     PRESETS,
     Client,
     IdentityProvider,
+    Workload,
 )
 from pywry_auth.testing.identity_provider.endpoints import PATHS
 from pywry_auth.testing.identity_provider.keys import ALGORITHMS
 from pywry_auth.testing.identity_provider.quirks import parse_quirks, quirk_lines
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
+_RENEWED = 60.0  # seconds between two assertions in a file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         quirks = parse_quirks(options.quirk, PRESETS[options.like] if options.like else None)
-        clients = _clients(options.client, options.redirect_uri, _keys(options.client_key))
+        files = _files("--assertion-file", options.assertion_file)
+        workloads = {client_id: Workload() for client_id in files}
+        named = _files("--client-key", options.client_key)
+        keys = {client_id: path.read_text("utf-8") for client_id, path in named.items()}
+        clients = _clients(options.client, options.redirect_uri, keys, workloads)
+        _renew(workloads, files)
     except (OSError, ValueError) as problem:
         parser.error(str(problem))
     try:
@@ -61,7 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _introduce(provider)
     try:
         with provider:
-            threading.Event().wait()
+            while True:
+                threading.Event().wait(_RENEWED)
+                try:
+                    _renew(workloads, files)
+                except OSError as problem:  # such as a full disk
+                    print(f"an assertion could not be renewed: {problem}", file=sys.stderr)
     except KeyboardInterrupt:
         pass
     return 0
@@ -75,6 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     parser.add_argument("--access-token-lifetime", type=_lifetime, default=3600.0, metavar="SECONDS")
     parser.add_argument("--signing-algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
+    _add_clients(parser)
+    parser.add_argument(
+        "--quirk", action="append", default=[], metavar="NAME[=VALUE]", help="deviate; can be repeated"
+    )
+    parser.add_argument("--like", choices=sorted(PRESETS), help="deviate like this provider")
+    parser.add_argument("--list-quirks", action="store_true", help="print the quirks, and end")
+    parser.add_argument("--verbose", action="store_true", help="print each request, without its query")
+    return parser
+
+
+def _add_clients(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--client",
         action="append",
@@ -90,6 +113,14 @@ def _parser() -> argparse.ArgumentParser:
         help="the public key, PEM or JWKS, of an application of --client (private_key_jwt)",
     )
     parser.add_argument(
+        "--assertion-file",
+        action="append",
+        default=[],
+        metavar="ID=FILE",
+        help="keep a fresh assertion for an application of --client in this file, as Kubernetes does;"
+        " the application is accepted with that only",
+    )
+    parser.add_argument(
         "--redirect-uri",
         action="append",
         default=[],
@@ -97,13 +128,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a redirect URI of the applications of --client; can be repeated (default: those of the two"
         " built-in applications)",
     )
-    parser.add_argument(
-        "--quirk", action="append", default=[], metavar="NAME[=VALUE]", help="deviate; can be repeated"
-    )
-    parser.add_argument("--like", choices=sorted(PRESETS), help="deviate like this provider")
-    parser.add_argument("--list-quirks", action="store_true", help="print the quirks, and end")
-    parser.add_argument("--verbose", action="store_true", help="print each request, without its query")
-    return parser
 
 
 def _list_quirks() -> None:
@@ -111,29 +135,36 @@ def _list_quirks() -> None:
         print(f"{quirk.name}\n    {quirk.meaning}")
 
 
-def _keys(named: Sequence[str]) -> dict[str, str]:
-    """Return the public keys of the command line by the ID of their client.
+def _files(option: str, named: Sequence[str]) -> dict[str, Path]:
+    """Return the files of the command line by the ID of their client.
 
     Raises:
-        OSError: A file cannot be read.
-        ValueError: An argument has another form, or a file is not text.
+        ValueError: An argument has another form.
     """
-    keys = {}
+    files = {}
     for text in named:
         client_id, _, path = text.partition("=")
         if not client_id or not path:
-            raise ValueError("--client-key: write ID=FILE")
-        keys[client_id] = Path(path).read_text("utf-8")
-    return keys
+            raise ValueError(f"{option}: write ID=FILE")
+        files[client_id] = Path(path)
+    return files
+
+
+def _renew(workloads: Mapping[str, Workload], files: Mapping[str, Path]) -> None:
+    for client_id, workload in workloads.items():
+        workload.write(files[client_id])
 
 
 def _clients(
-    named: Sequence[str], redirect_uris: Sequence[str], keys: Mapping[str, str]
+    named: Sequence[str],
+    redirect_uris: Sequence[str],
+    keys: Mapping[str, str],
+    workloads: Mapping[str, Workload],
 ) -> tuple[Client, ...]:
     """Return the built-in clients and those of the command line.
 
     Raises:
-        ValueError: A client has no ID, or there are redirect URIs or keys without a client.
+        ValueError: A client has no ID, or there are redirect URIs, keys or files without a client.
     """
     if redirect_uris and not named:
         raise ValueError("--redirect-uri belongs to --client ID[:SECRET]: add that")
@@ -143,13 +174,15 @@ def _clients(
         client_id, _, secret = text.partition(":")
         if not client_id:
             raise ValueError("--client: write ID or ID:SECRET")
-        usual = web if secret or client_id in keys else public
+        usual = web if secret or client_id in keys or client_id in workloads else public
         uris = tuple(redirect_uris) or usual.redirect_uris
         homes = tuple(urljoin(uri, "/") for uri in redirect_uris) or usual.post_logout_redirect_uris
-        key = keys.get(client_id, "")
-        added.append(Client(client_id, secret, uris, homes, public_keys=key))
-    if missing := keys.keys() - {client.client_id for client in added}:
-        raise ValueError(f"--client-key {min(missing)}: add --client {min(missing)}")
+        key, workload = keys.get(client_id, ""), workloads.get(client_id)
+        issuer = workload.registration if workload else None
+        added.append(Client(client_id, secret, uris, homes, public_keys=key, assertion_issuer=issuer))
+    for option, given in (("--client-key", keys), ("--assertion-file", workloads)):
+        if missing := given.keys() - {client.client_id for client in added}:
+            raise ValueError(f"{option} {min(missing)}: add --client {min(missing)}")
     return (*DEFAULT_CLIENTS, *added)
 
 

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey, Key, KeySet, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from pywry_auth.testing.identity_provider.endpoints import PATHS
-from pywry_auth.testing.identity_provider.parties import Client
+from pywry_auth.testing.identity_provider.parties import AssertionIssuer, Client
 from pywry_auth.testing.identity_provider.vault import Realm
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -42,19 +42,33 @@ class ClientAssertions:
     def problem(self, assertion: str, client: Client) -> str:
         """Return the reason to refuse an assertion, or an empty text.
 
-        A valid assertion counts as used afterwards.
+        A valid assertion that the client signed itself counts as used afterwards.
         """
+        trusted = client.assertion_issuer
+        keys = trusted.public_keys if trusted else client.public_keys
         try:
-            token = jwt.decode(assertion, _key_set(client.public_keys), registry=_Registry())
+            token = jwt.decode(assertion, _key_set(keys), registry=_Registry())
         except (JoseError, ValueError, TypeError, RecursionError):  # the last one: deeply nested JSON
-            return "the assertion is not signed with a key of the client"
+            return "the assertion is not signed with a key of the client or of its assertion issuer"
         if str(token.header.get("typ", "JWT")).lower() not in _TYPES:
             return "the typ of the assertion must be JWT or client-authentication+jwt"
+        if trusted:
+            return self._federated_problem(token.claims, trusted)
         if not token.claims.get("iss") == token.claims.get("sub") == client.client_id:
             return "iss and sub of the assertion must be the client ID"
         if not self._is_audience(token.claims.get("aud")):
             return f"the audience of the assertion must be {' or '.join(self._audiences())}"
         return self._time_problem(token.claims) or self._use(client.client_id, token.claims)
+
+    def _federated_problem(self, claims: Mapping[str, Any], trusted: AssertionIssuer) -> str:
+        if (claims.get("iss"), claims.get("sub")) != (trusted.issuer, trusted.subject):
+            return f"iss and sub of the assertion must be {trusted.issuer} and {trusted.subject}"
+        audience, expires = claims.get("aud"), claims.get("exp")
+        if trusted.audience not in (audience if isinstance(audience, list) else [audience]):
+            return f"the audience of the assertion must be {trusted.audience}"
+        if not isinstance(expires, int | float) or not self._realm.clock() < expires:
+            return "the assertion has expired"
+        return ""
 
     def _audiences(self) -> tuple[str, ...]:
         token_endpoint = self._realm.url + PATHS["token"]

@@ -44,7 +44,7 @@ class ClientAuthentication:
                 raise OAuthError("invalid_request", "the client identifies itself in two ways")
             client_id = basic_id
         client = self._clients.get(client_id)
-        if client is None or client.public_keys or not same_secret(secret, client.client_secret):
+        if client is None or client.sends_assertions or not same_secret(secret, client.client_secret):
             raise unknown_client("the client is unknown, or its secret is wrong or missing")
         return values, client
 
@@ -56,8 +56,8 @@ class ClientAuthentication:
         if required(values, "client_assertion_type") != ASSERTION_TYPE:
             raise unknown_client(f"client_assertion_type must be {ASSERTION_TYPE}")
         client = self._clients.get(values.get("client_id") or "")
-        if client is None or not client.public_keys:
-            raise unknown_client("the client is unknown, or has no public keys")
+        if client is None or not client.sends_assertions:
+            raise unknown_client("the client is unknown, or has neither public keys nor an assertion issuer")
         if problem := self._assertions.problem(values["client_assertion"], client):
             raise unknown_client(problem)
         return client

@@ -73,6 +73,25 @@ class User:
 
 
 @dataclass(frozen=True)
+class AssertionIssuer:
+    """A platform whose assertions prove the identity of a client, as a federated credential of Entra.
+
+    Unlike an assertion that the client signs itself, such an assertion may be used several times.
+
+    Args:
+        issuer: The ``iss`` of the assertions.
+        subject: The ``sub`` of the assertions: the program's name on that platform.
+        audience: The audience of the assertions.
+        public_keys: The platform's keys, as a JWK Set or a PEM text.
+    """
+
+    issuer: str
+    subject: str
+    audience: str
+    public_keys: str | Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Client:
     """An application that may send users here.
 
@@ -84,6 +103,7 @@ class Client:
         post_logout_redirect_uris: The redirect URIs after a sign-out; the same rule applies.
         public_keys: The keys that verify the client's assertions (``private_key_jwt``, OIDC Core §9), as a
             JWK Set or a PEM text.
+        assertion_issuer: The platform whose assertions the client sends instead; None without one.
     """
 
     client_id: str
@@ -91,11 +111,17 @@ class Client:
     redirect_uris: tuple[str, ...] = ()
     post_logout_redirect_uris: tuple[str, ...] = ()
     public_keys: str | Mapping[str, Any] = field(default="", repr=False)
+    assertion_issuer: AssertionIssuer | None = None
+
+    @property
+    def sends_assertions(self) -> bool:
+        """Whether the client authenticates with assertions only."""
+        return bool(self.public_keys or self.assertion_issuer)
 
     @property
     def is_confidential(self) -> bool:
         """Whether the client authenticates."""
-        return bool(self.client_secret or self.public_keys)
+        return bool(self.client_secret or self.sends_assertions)
 
     def may_redirect_to(self, uri: str) -> bool:
         """Return whether an authorization response may go to ``uri``."""

@@ -9,7 +9,14 @@ import pytest
 import requests
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, Client, IdentityProvider, Quirks
+from pywry_auth.testing.identity_provider import (
+    DEFAULT_CLIENTS,
+    AssertionIssuer,
+    Client,
+    IdentityProvider,
+    Quirks,
+    Workload,
+)
 from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE
 from tests.protocol.forge import make_key, public_jwk, segment, sign
 from tests.testing.identity_provider.person import CALLBACK, Clock, Person, basic, json_of, refusal_in
@@ -17,11 +24,13 @@ from tests.testing.identity_provider.person import CALLBACK, Clock, Person, basi
 _EC, _ED = make_key("P-256", "client"), make_key("Ed25519", "client")
 _JWKS = {"keys": [public_jwk(_EC, kid="k1")]}
 _PEM = _ED.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+_PLATFORM = AssertionIssuer("https://kubernetes.example.com", "site", "api://local", _JWKS)
 _CLIENTS = (
     *DEFAULT_CLIENTS,
     Client("ec", redirect_uris=(CALLBACK,), public_keys=_JWKS),
     Client("ed", redirect_uris=(CALLBACK,), public_keys=_PEM),
     Client("broken", redirect_uris=(CALLBACK,), public_keys="no key"),
+    Client("pod", redirect_uris=(CALLBACK,), assertion_issuer=_PLATFORM),
 )
 
 
@@ -192,3 +201,56 @@ def test_a_client_with_a_key_needs_its_key(provider: IdentityProvider, clock: Cl
     header = basic("pywry-web", "pywry-web-secret")
     answer = requests.post(f"{provider.url}/token", data=form, headers=header, timeout=10)
     assert refusal_in(answer) == (400, "invalid_request")
+
+
+# A platform's assertions
+
+
+def _federated(provider: IdentityProvider, clock: Clock, **changes: Any) -> tuple[int, str]:
+    claims = {"iss": _PLATFORM.issuer, "sub": "site", "aud": "api://local", "jti": None, **changes}
+    return _sent(provider, _assertion(provider, clock, **claims), "pod")
+
+
+@pytest.mark.parametrize("audience", ["api://local", ["https://other.example.com", "api://local"]])
+def test_a_platforms_assertion_may_be_used_several_times(
+    provider: IdentityProvider, clock: Clock, audience: object
+) -> None:
+    """It needs no name, and its times are those of the platform."""
+    for _ in range(2):
+        assert _federated(provider, clock, aud=audience, jti="j1", exp=clock() + 86400) == _VALID
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"iss": "https://other.example.com"},
+        {"iss": "pod", "sub": "pod"},
+        {"sub": "another"},
+        {"sub": None},
+        {"aud": "https://other.example.com"},
+        {"aud": None},
+        {"aud": []},
+        {"aud": {"api://local": 1}},
+        {"exp": None},
+        {"exp": "soon"},
+        {"exp": 1},
+        {"typ": "at+jwt"},
+    ],
+)
+def test_an_assertion_about_another_program_is_refused(
+    provider: IdentityProvider, clock: Clock, changes: dict[str, Any]
+) -> None:
+    assert _federated(provider, clock, **changes) == _INVALID
+
+
+def test_a_client_of_a_platform_needs_its_assertion(provider: IdentityProvider, clock: Clock) -> None:
+    """Neither a secret nor the key of another client or platform is accepted."""
+    form = {"grant_type": "refresh_token", "refresh_token": "x", "client_id": "pod"}
+    for proof in ({}, {"client_secret": "x"}):
+        assert refusal_in(requests.post(f"{provider.url}/token", data=form | proof, timeout=10)) == _INVALID
+    header = basic("pod", "")
+    answer = requests.post(f"{provider.url}/token", data=form, headers=header, timeout=10)
+    assert refusal_in(answer) == _INVALID
+    assert _sent(provider, Workload(_PLATFORM.issuer, "site", clock=clock).assertion(), "pod") == _INVALID
+    assert _sent(provider, _assertion(provider, clock), "pod") == _INVALID
+    assert _federated(provider, clock) == _VALID

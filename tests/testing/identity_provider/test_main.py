@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from pywry_auth.testing.identity_provider import IdentityProvider
 from pywry_auth.testing.identity_provider.__main__ import main
+from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE
 from pywry_auth.testing.identity_provider.quirks import quirk_lines
 from tests.testing.identity_provider.person import CALLBACK, Person, claims_of, json_of
 
@@ -51,10 +53,11 @@ def test_as_a_program_it_reports_a_port_in_use(provider: IdentityProvider) -> No
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_as_a_program_it_deviates_and_knows_more_clients() -> None:
+def test_as_a_program_it_deviates_and_knows_more_clients(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pywry_auth.testing.identity_provider", "--signing-algorithm", "ES256"]
     command += ["--like", "linkedin", "--quirk", "issuer-path=/tenant", "--quirk", "expires-in-string"]
     command += ["--client", "desk", "--client", "site:a:secret", "--redirect-uri", CALLBACK]
+    command += ["--client", "pod", "--assertion-file", f"pod={tmp_path / 'assertion'}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout
@@ -69,6 +72,12 @@ def test_as_a_program_it_deviates_and_knows_more_clients() -> None:
         assert json_of(alice.exchanges(code, client_id="site", client_secret="a:secret", code_verifier=None))[
             "id_token"
         ]
+        assertion = (tmp_path / "assertion").read_text().strip()
+        proof = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        for _ in range(2):
+            answer = alice.exchanges(alice.code(client_id="pod"), client_id="pod", **proof)
+            assert json_of(answer)["token_type"]
+        assert (tmp_path / "assertion").stat().st_mode & 0o777 == 0o600
     finally:
         process.kill()
         process.communicate()
@@ -92,6 +101,9 @@ def test_the_quirks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--client-key", "site"], "--client-key: write ID=FILE"),
         (["--client-key", f"site={__file__}"], "--client-key site: add --client site"),
         (["--client", "site", "--client-key", "site=/no/such/file"], "No such file"),
+        (["--assertion-file", "site"], "--assertion-file: write ID=FILE"),
+        (["--assertion-file", "site=/no/such/file"], "--assertion-file site: add --client site"),
+        (["--client", "site", "--assertion-file", "site=/no/such/file"], "No such file"),
     ],
 )
 def test_a_wrong_deviation_or_client_is_refused_at_once(
