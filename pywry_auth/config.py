@@ -286,10 +286,19 @@ class OAuth2Settings(_Section):
         description="A file with the private key (PEM or JWK) for `private_key_jwt` (RFC 7523).",
         examples=["/etc/site/client.pem"],
     )
+    client_assertion_file: FilePath = Field(
+        default="",
+        description=(
+            "A file with a signed assertion that the platform renews, such as a projected token of "
+            "Kubernetes. Every call to the token and revocation endpoints reads it. It excludes "
+            "`CLIENT_SECRET` and `CLIENT_KEY_FILE`."
+        ),
+        examples=["/var/run/secrets/tokens/provider"],
+    )
     client_assertion_audience: Literal["issuer", "token_endpoint"] = Field(
         default="issuer",
         description=(
-            "The audience of the assertions of `private_key_jwt`. `token_endpoint` is for Okta and servers "
+            "The audience of the assertions of `CLIENT_KEY_FILE`. `token_endpoint` is for Okta and servers "
             "that accept only the URL of their token endpoint."
         ),
     )

@@ -113,6 +113,7 @@ THE_CLIENT: Table = {
         "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"
     ),
     "CLIENT_KEY_FILE": path("/etc/client.pem"),
+    "CLIENT_ASSERTION_FILE": path("/var/run/secrets/tokens/provider"),
     "CLIENT_ASSERTION_AUDIENCE": choice("issuer", "token_endpoint"),
     "AUTHORIZE_PARAMS": (
         {},
@@ -638,7 +639,12 @@ def test_quotes_around_a_value_are_reported(
     assert caplog.text == ""
 
 
-PATHS = [OAUTH2 + "CLIENT_KEY_FILE", OAUTH2 + "CA_BUNDLE", DEPLOY + "SQLITE_PATH"]
+PATHS = [
+    OAUTH2 + "CLIENT_KEY_FILE",
+    OAUTH2 + "CLIENT_ASSERTION_FILE",
+    OAUTH2 + "CA_BUNDLE",
+    DEPLOY + "SQLITE_PATH",
+]
 
 
 @pytest.mark.parametrize("variable", PATHS)

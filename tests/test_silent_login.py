@@ -608,12 +608,14 @@ def test_a_silent_login_loads_no_http_no_settings_and_no_callback_server(desk: D
 
 
 def test_a_silent_login_by_settings_loads_no_http(desk: Desk, tmp_path: Path) -> None:
+    """The file with the client's assertion is read when the provider is called."""
     desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
     desk.sign_in()
     settings = {
         "PYWRY_OAUTH2__PROVIDER": "oidc",
         "PYWRY_OAUTH2__CLIENT_ID": desk.client_id,
         "PYWRY_OAUTH2__ISSUER_URL": desk.idp.issuer,
+        "PYWRY_OAUTH2__CLIENT_ASSERTION_FILE": str(tmp_path / "assertion"),
         "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite",
         "PYWRY_DEPLOY__SQLITE_PATH": str(tmp_path / "t.sqlite3"),
     }

@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey, JWKRegistry, Key, OKPKey, RSAKey
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.private_files import change_fault, read_fault, read_regular
+from pywry_auth.protocol.assertion_file import AssertionFile
 from pywry_auth.protocol.jws import ALGORITHMS, AlgorithmRegistry
 from pywry_auth.strict_json import read_json
 
@@ -79,6 +80,7 @@ class ClientAuthentication:
         client_secret: The client's secret; empty for a public client.
         configured: ``auto``, or the method that the settings name.
         key: The client's private key, or None.
+        assertion_file: The file with an assertion, which excludes the secret and the key; or None.
         clock: Unix time in seconds.
         audience_kind: ``issuer``, or ``token_endpoint`` for servers that require its URL. With an audience
             that other servers accept too, the receiver of an assertion could use it there
@@ -92,15 +94,22 @@ class ClientAuthentication:
     client_secret: str = field(default="", repr=False)
     configured: str = "auto"
     key: ClientKey | None = None
+    assertion_file: AssertionFile | None = None
     clock: Callable[[], float] = time.time
     audience_kind: str = "issuer"
     offered: Sequence[str] = ()
     audience: str = ""
 
     @property
+    def is_confidential(self) -> bool:
+        """Whether the client can prove its identity (RFC 6749 §2.1)."""
+        proofs = (self.client_secret, self.key, self.assertion_file)
+        return self.configured != _NONE and any(proofs)
+
+    @property
     def follows_offer(self) -> bool:
         """Whether the methods that the provider offers decide the method in use."""
-        return self.configured == "auto" and bool(self.key or self.client_secret)
+        return self.configured == "auto" and self.is_confidential
 
     @property
     def method(self) -> str:
@@ -115,16 +124,23 @@ class ClientAuthentication:
         if method not in (_KEY, _BASIC, _POST, _NONE):
             offered = printable(", ".join(self.offered)) or "nothing in particular"
             if self.configured == "auto":
-                raise _misconfigured(
-                    f"is auto, but the provider offers only {offered}: set only the CLIENT_SECRET "
-                    "or CLIENT_KEY_FILE that this needs, or name the method that the provider accepts"
+                remedy = (
+                    f"set it to {_KEY} if the provider accepts the assertion in CLIENT_ASSERTION_FILE "
+                    "nevertheless"
+                    if self.assertion_file
+                    else "set only the CLIENT_SECRET or CLIENT_KEY_FILE that this needs, or name the method "
+                    "that the provider accepts"
                 )
+                raise _misconfigured(f"is auto, but the provider offers only {offered}: {remedy}")
             raise _misconfigured(
                 f"is {method!r} and the provider offers {offered}: set it to auto, private_key_jwt, "
                 "client_secret_basic, client_secret_post or none"
             )
-        if method == _KEY and self.key is None:
-            raise _misconfigured(f"{_KEY} needs CLIENT_KEY_FILE: set it, or choose another method")
+        if method == _KEY and not (self.key or self.assertion_file):
+            raise _misconfigured(
+                f"{_KEY} needs CLIENT_KEY_FILE or CLIENT_ASSERTION_FILE: set one of them, or choose "
+                "another method"
+            )
         if method in (_BASIC, _POST) and not self.client_secret:
             raise _misconfigured(f"{method} needs CLIENT_SECRET: set it, or use none")
         return method
@@ -136,6 +152,7 @@ class ClientAuthentication:
             parameters: The request without the client's authentication.
 
         Raises:
+            TokenError: The assertion in ``assertion_file`` cannot be used at present; nothing was sent.
             AuthenticationError: The client cannot authenticate.
         """
         method = self.method
@@ -148,24 +165,30 @@ class ClientAuthentication:
         proof = {}
         if method == _POST:
             proof = {"client_secret": self.client_secret}
-        elif method == _KEY and self.key is not None:
+        elif method == _KEY and self.assertion_file:
+            proof = _as_proof(self.assertion_file.read(self.clock()))
+        elif method == _KEY and self.key:
             if not self.audience:
                 raise AuthenticationError(
                     f"{_KEY} needs the provider's issuer, which is not known: set ISSUER, or set "
                     "CLIENT_ASSERTION_AUDIENCE to token_endpoint.",
                     error=ErrorCode.INVALID_CONFIGURATION,
                 )
-            assertion = self.key.assertion(self.client_id, self.audience, self.clock())
-            proof = {"client_assertion_type": _JWT_BEARER, "client_assertion": assertion}
+            proof = _as_proof(self.key.assertion(self.client_id, self.audience, self.clock()))
         return {}, {**parameters, "client_id": self.client_id, **proof}
 
     def _best_method(self) -> str:
-        ours = ((_KEY,) if self.key else ()) + ((_BASIC, _POST) if self.client_secret else ())
+        signs = bool(self.key or self.assertion_file)
+        ours = ((_KEY,) if signs else ()) + ((_BASIC, _POST) if self.client_secret else ())
         if not ours:
             return _NONE  # for a public client; many providers accept it without listing it
         if not self.offered:
             return _BASIC if self.client_secret else _KEY
         return next((method for method in ours if method in self.offered), "")
+
+
+def _as_proof(assertion: str) -> dict[str, str]:
+    return {"client_assertion_type": _JWT_BEARER, "client_assertion": assertion}
 
 
 def load_client_key(path: str) -> ClientKey:

@@ -45,7 +45,8 @@ _NEXT_STEP = {
     "unsupported_grant_type": _CHECK_REGISTRATION,
     "invalid_client": (
         "Check CLIENT_ID, TOKEN_ENDPOINT_AUTH_METHOD, and CLIENT_SECRET, or CLIENT_KEY_FILE with "
-        "CLIENT_ASSERTION_AUDIENCE."
+        "CLIENT_ASSERTION_AUDIENCE. With CLIENT_ASSERTION_FILE, check the issuer, the subject and the "
+        "audience that the provider trusts."
     ),
     "incorrect_client_credentials": "Check CLIENT_ID and CLIENT_SECRET.",
     "temporarily_unavailable": "The provider is busy: try again in a moment.",

@@ -65,6 +65,7 @@ class OAuthProvider(ProviderHooks):
     ) -> None:
         self.options = ProviderOptions(**options)
         require_client(client_id, client_secret, self.name)
+        self.check_assertion_file(client_secret, token_endpoint_auth_method)
         self.client_id = client_id
         self.scopes = scope_list(self.default_scopes if scopes is None else scopes)
         self.options.report(self.name, self.uses_openid)
@@ -88,8 +89,9 @@ class OAuthProvider(ProviderHooks):
         from pywry_auth.protocol.client_authentication import ClientAuthentication
 
         options = self.options
-        method = (self._auth_method, self._key, options.clock, options.client_assertion_audience)
-        identity = ClientAuthentication(self.client_id, self._client_secret, *method)
+        method = (self._auth_method, self._key, options.assertion_file, options.clock)
+        audience = options.client_assertion_audience
+        identity = ClientAuthentication(self.client_id, self._client_secret, *method, audience)
         keys, leeway = self._signing_keys, options.clock_skew_seconds
         return ProtocolClient(identity, lambda: self.metadata, self, keys, leeway, options.resource)
 

@@ -18,7 +18,7 @@ from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.microsoft import MicrosoftProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
+from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
@@ -86,6 +86,14 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
             _ = getattr(settings, name) and require_endpoint(getattr(settings, name), _variable(name))
         except AuthenticationError as error:
             faults.append(str(error))
+    by_assertion = assertion_faults(
+        settings.client_assertion_file,
+        settings.client_secret.get_secret_value(),
+        settings.client_key_file,
+        settings.token_endpoint_auth_method,
+        _variable(""),
+    )
+    faults += [f"{fault}." for fault in by_assertion]
     if not settings.use_nonce and not settings.use_pkce:
         faults.append(
             "PYWRY_OAUTH2__USE_NONCE and PYWRY_OAUTH2__USE_PKCE are both false: nothing would tie a login to "

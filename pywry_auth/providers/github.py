@@ -60,6 +60,7 @@ class GitHubProvider(OAuthProvider):
 
     name = "github"
     default_scopes = ("read:user", "user:email")
+    accepts_assertions = False
 
     def __init__(
         self,

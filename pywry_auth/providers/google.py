@@ -38,6 +38,7 @@ class GoogleProvider(OAuthProvider):
 
     name = "google"
     default_scopes = ("openid", "email", "profile")
+    accepts_assertions = False
     endpoints = _ENDPOINTS
 
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ from pywry_auth.providers.google_addresses import (
     is_hosted_elsewhere,
     names_google,
 )
-from pywry_auth.providers.options import ENDPOINTS, ProviderOptions
+from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
 
@@ -35,6 +35,7 @@ class ProviderHooks:
     default_scopes: ClassVar[tuple[str, ...]] = ()
     authorize_params: ClassVar[Mapping[str, str]] = {}
     endpoints: ProviderMetadata = ProviderMetadata()
+    accepts_assertions: ClassVar[bool] = True
 
     options: ProviderOptions
     client_id: str
@@ -55,6 +56,25 @@ class ProviderHooks:
     def http_options(self) -> HTTPOptions:
         """The options of calls to the provider."""
         return self.options.http
+
+    def check_assertion_file(self, client_secret: str, method: str) -> None:
+        """Check that ``client_assertion_file`` is the only proof of this client.
+
+        Args:
+            client_secret: The client's secret, or an empty text.
+            method: The authentication method of the settings.
+
+        Raises:
+            AuthenticationError: It is a directory, another option excludes it, or this provider accepts no
+                assertions; the text names the options.
+        """
+        path = self.options.client_assertion_file
+        if faults := assertion_faults(path, client_secret, self.options.client_key_file, method):
+            raise self.configuration_error("; ".join(faults))
+        if path and not self.accepts_assertions:
+            raise self.configuration_error(
+                "it accepts no client assertions: use CLIENT_SECRET instead of CLIENT_ASSERTION_FILE"
+            )
 
     def with_timeout(self, seconds: float) -> Self:
         """Return a copy of this provider with a shorter time limit.

@@ -30,8 +30,10 @@ _GUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # The words for groups of tenants, each with the tenant in its issuer.
 _WORDS = {"common": _TENANT, "organizations": _TENANT, "consumers": _CONSUMERS}
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
-# Microsoft's private_key_jwt is not supported: its header needs the thumbprint of a certificate.
+# An assertion of a key is not supported: its header needs the thumbprint of a certificate.
 _METHODS = ("client_secret_post", "client_secret_basic")
+# https://learn.microsoft.com/entra/workload-id/workload-identity-federation
+_WITH_ASSERTION = ("private_key_jwt",)
 
 
 class MicrosoftProvider(OAuthProvider):
@@ -96,7 +98,8 @@ class MicrosoftProvider(OAuthProvider):
         """
         tenant = self._tenant()
         segment = tenant if self._named_by_domain else self.tenant_id
-        return self.options.applied_to(_endpoints(self._authority, segment, tenant))
+        methods = _WITH_ASSERTION if self.options.client_assertion_file else _METHODS
+        return self.options.applied_to(_endpoints(self._authority, segment, tenant, methods))
 
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's address from the one tenant.
@@ -196,7 +199,7 @@ class MicrosoftProvider(OAuthProvider):
         return self._known
 
 
-def _endpoints(authority: str, segment: str, tenant: str) -> ProviderMetadata:
+def _endpoints(authority: str, segment: str, tenant: str, methods: tuple[str, ...]) -> ProviderMetadata:
     home = f"{authority}/{segment}/oauth2/v2.0"
     return ProviderMetadata(
         issuer=f"{authority}/{tenant}/v2.0",
@@ -206,7 +209,7 @@ def _endpoints(authority: str, segment: str, tenant: str) -> ProviderMetadata:
         device_authorization_endpoint=f"{home}/devicecode",
         end_session_endpoint=f"{home}/logout",
         jwks_uri=f"{authority}/{segment}/discovery/v2.0/keys",
-        token_endpoint_auth_methods_supported=_METHODS,
+        token_endpoint_auth_methods_supported=methods,
         id_token_signing_alg_values_supported=("RS256",),
     )
 

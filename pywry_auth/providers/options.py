@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -18,6 +19,7 @@ from pywry_auth.request_parameters import parameters_fault, resource_fault
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
+    from pywry_auth.protocol.assertion_file import AssertionFile
     from pywry_auth.protocol.client_authentication import ClientKey
 
 
@@ -37,6 +39,8 @@ class ProviderOptions:
             device_authorization_url: An endpoint that replaces the provider's usual one.
         issuer: The issuer, byte for byte as its ID tokens name it.
         client_key_file: A PEM or JWK file with the private key for ``private_key_jwt`` (RFC 7523).
+        client_assertion_file: A file with a signed assertion, which the platform renews. Each call to the
+            token and revocation endpoints reads it and sends its content (RFC 7523 §2.2).
         client_assertion_audience: ``issuer``, or ``token_endpoint`` for a server that accepts only the URL of
             its token endpoint as the audience of an assertion (RFC 7523 §3).
         authorize_params: Parameters to add to every authorization request. They replace those of the
@@ -65,6 +69,7 @@ class ProviderOptions:
     device_authorization_url: str = _endpoint("device_authorization_endpoint")
     issuer: str = ""
     client_key_file: str = ""
+    client_assertion_file: str = ""
     client_assertion_audience: str = "issuer"
     authorize_params: Mapping[str, str] = field(default_factory=dict, hash=False)
     resource: str = ""
@@ -101,8 +106,8 @@ class ProviderOptions:
         require_plain(issuer=self.issuer, proxy_url=self.proxy_url)
         if self.proxy_url:
             require_proxy(self.proxy_url, "PROXY_URL")
-        for name in ("client_key_file", "ca_bundle"):
-            object.__setattr__(self, name, _file(name, getattr(self, name)))
+        for name in ("client_key_file", "client_assertion_file", "ca_bundle"):
+            object.__setattr__(self, name, _file(name, getattr(self, name), name == "client_assertion_file"))
 
     @classmethod
     def from_settings(cls, settings: OAuth2Settings) -> Self:
@@ -146,6 +151,15 @@ class ProviderOptions:
                 "the provider never returns the nonce",
                 name,
             )
+
+    @property
+    def assertion_file(self) -> AssertionFile | None:
+        """The file of ``client_assertion_file``, or None without one."""
+        if not self.client_assertion_file:
+            return None
+        from pywry_auth.protocol.assertion_file import AssertionFile
+
+        return AssertionFile(self.client_assertion_file, self.clock_skew_seconds)
 
     def load_client_key(self) -> ClientKey | None:
         """Return the private key of ``client_key_file``, or None without such a file.
@@ -197,6 +211,34 @@ def require_client(client_id: str, client_secret: str, provider: str) -> None:
     require_plain(client_id=client_id, client_secret=client_secret)
 
 
+def assertion_faults(
+    path: str, client_secret: str, client_key_file: str, method: str, prefix: str = ""
+) -> list[str]:
+    """Return the reasons why a file with an assertion cannot be used, without full stops.
+
+    The file itself may appear later.
+
+    Args:
+        path: The file; empty for none, which has no faults.
+        client_secret: The client's secret, or an empty text.
+        client_key_file: The file with the client's private key, or an empty text.
+        method: The authentication method of the settings.
+        prefix: The first part of the names of variables.
+    """
+    name, faults = f"{prefix}CLIENT_ASSERTION_FILE", []
+    for other, value in (("CLIENT_SECRET", client_secret), ("CLIENT_KEY_FILE", client_key_file)):
+        if value:
+            faults.append(f"{name} and {prefix}{other} are both set: remove one of them")
+    if method not in ("auto", "private_key_jwt"):
+        faults.append(
+            f"{prefix}TOKEN_ENDPOINT_AUTH_METHOD is {printable(method)}, but {name} is set: set the method "
+            f"to auto or private_key_jwt, or remove {name}"
+        )
+    if os.path.isdir(path):
+        faults.append(f"{name} is a directory: name the file in it")
+    return faults if path else []
+
+
 def scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
     """Return scopes as a tuple of words."""
     # A plain string is a sequence of characters, too, but its caller means a list of words.
@@ -209,9 +251,12 @@ def _unusable(name: str, fault: str) -> AuthenticationError:
     return AuthenticationError(f"{name} cannot be used: {fault}.", error=ErrorCode.INVALID_CONFIGURATION)
 
 
-def _file(name: str, path: str) -> str:
+def _file(name: str, path: str, complete: bool = False) -> str:
     try:
-        return str(whole_path(path)) if path else ""
+        whole = str(whole_path(path)) if path else ""
+        if complete and path and not (path.startswith("~") or os.path.isabs(path)):
+            raise ValueError("write the whole path of the file, from the root or from ~ on")
+        return whole
     except ValueError as error:
         raise AuthenticationError(
             f"The argument {name} cannot be used: {error}.", error=ErrorCode.INVALID_CONFIGURATION
@@ -230,6 +275,7 @@ class ProviderKeywords(TypedDict, total=False):
     device_authorization_url: str
     issuer: str
     client_key_file: str
+    client_assertion_file: str
     client_assertion_audience: str
     authorize_params: Mapping[str, str]
     resource: str
