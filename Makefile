@@ -28,7 +28,7 @@ PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/stat
 
 # The programs that the tests use besides Python and npm packages, each as command:package.
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
-	redis-server:redis-server nginx:nginx dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
+	redis-server:redis-server nginx:nginx curl:curl dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
 
 # The further servers that make matrix tries, in the same form, and as pip packages. uwsgi is compiled.
 MATRIX_PACKAGES := caddy:caddy apache2:apache2 /usr/lib/apache2/modules/mod_wsgi.so:libapache2-mod-wsgi-py3 cc:gcc \

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Flask
@@ -22,12 +25,13 @@ from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.flask import login_required
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.setting_files import FILE_FORMS
-from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, Workload
 from tests.cli.program import environment, started
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser
 from tests.documents import DOCS, LOCAL_ISSUER, PAGES, README, ROOT, anchors, block, blocks, exported, links
 from tests.person import Person, parameters_of
+from tests.protocol.servers import Answer, ScriptedServer
 from tests.test_public_api import THERE
 
 _GUIDES = sorted((DOCS / "providers").glob("*.md"))
@@ -36,6 +40,7 @@ _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
 _DEPLOYMENT = DOCS / "deployment.md"
 _PARAMETERS = DOCS / "request-parameters.md"
+_ASSERTION = DOCS / "client-assertion.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -304,7 +309,8 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
+    tested |= {_PARAMETERS, _ASSERTION}
+    tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
 
@@ -425,6 +431,45 @@ def test_the_tests_on_the_flask_page_pass(site: IdentityProvider) -> None:
     assert len(tests) == 2
     for test in tests:
         test()
+
+
+def test_a_site_signs_in_without_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _without_settings(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    python, *command = shlex.split(blocks(_ASSERTION, "sh")[0].replace("9000", "0"))
+    assert python == "python"
+    with started(sys.executable, *command, "--signing-algorithm", "ES256") as provider:
+        assert provider.process.stdout is not None
+        issuer = provider.process.stdout.readline().strip()
+        for name, value in exported(blocks(_ASSERTION, "sh")[1], issuer).items():
+            monkeypatch.setenv(name, value)
+        browser = _browser(_executed(blocks(_ASSERTION, "python")[0])["app"])
+        browser.sign_in("/auth/login?next=/reports")
+        assert browser.get("/reports").text == "For user-alice only"
+        assert (browser.post("/auth/refresh").json or {})["refreshed"]
+
+
+def test_a_job_of_github_writes_its_assertion(tmp_path: Path) -> None:
+    """GitHub's endpoint is imitated from its documentation."""
+    code = textwrap.dedent(block(_ASSERTION, "yaml", "GITHUB_ENV").partition("run: |\n")[2])
+    script, assertion = code.partition("\n- name:")[0], Workload().assertion()
+    with ScriptedServer(lambda request: Answer({"count": 1, "value": assertion})) as server:
+        variables = {
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{server.url}/token?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-the-job",
+            "RUNNER_TEMP": str(tmp_path),
+            "GITHUB_ENV": str(tmp_path / "env"),
+        }
+        run = subprocess.run(["sh", "-e", "-c", script], env=environment(variables), timeout=30)
+        assert run.returncode == 0
+        (request,) = server.received
+    asked = parse_qs(urlsplit(request.target).query)
+    assert asked == {"api-version": ["2.0"], "audience": ["https://id.example.com"]}
+    assert request.headers["authorization"] == "bearer of-the-job"
+    (line,) = (tmp_path / "env").read_text().splitlines()
+    file = Path(line.removeprefix("PYWRY_OAUTH2__CLIENT_ASSERTION_FILE="))
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == f"{assertion}\n"
 
 
 def test_fastapi_routes_and_guards(site: IdentityProvider) -> None:
