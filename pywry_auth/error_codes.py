@@ -90,10 +90,20 @@ class ErrorCode(StrEnum):
         "The user, the provider or the site's rules refused (RFC 6749 §4.1.2.1).",
         403,
     )
+    INSUFFICIENT_SCOPE = (
+        "insufficient_scope",
+        "The user has not granted the site all scopes that the page needs (RFC 6750 §3.1).",
+        403,
+    )
     CROSS_SITE_REQUEST = "cross_site_request", "Another site caused the request.", 403
     NOT_A_NAVIGATION = (
         "not_a_navigation",
         "A frame, an image, a script or a prefetch requested a sign-in page.",
+        400,
+    )
+    INVALID_DEMAND = (
+        "invalid_demand",
+        "No secret of the site has signed the demand in the address of the sign-in.",
         400,
     )
     RATE_LIMITED = "rate_limited", "Too many logins were begun or finished from one client address.", 429

@@ -25,6 +25,7 @@ from pywry_auth.deploy.flask_adapter import (
     require_known_host,
     routes_of_app,
 )
+from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
@@ -42,6 +43,7 @@ __all__ = [
     "permission_required",
     "protect_from_csrf",
     "roles_required",
+    "scopes_required",
     "token_refreshed",
     "user_logged_in",
     "user_logged_out",
@@ -135,6 +137,29 @@ def permission_required(
     return lambda view: _guard(view, allows, csrf)
 
 
+def scopes_required(*scopes: str, csrf: bool = True) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Require scopes of the user's OAuth tokens for a view.
+
+    A navigation to the page leads to the provider and back. The request has the provider's own scopes,
+    those that the user has granted before, and these. Other requests get 403, with ``missing_scopes`` and
+    the address ``login_url`` (RFC 6750 §3.1). After a sign-in that did not bring the scopes, a page with
+    a link follows in place of another redirect. OPTIONS is open, see :func:`login_required`.
+
+    Args:
+        scopes: Names of scopes at the provider.
+        csrf: See :func:`login_required`.
+
+    Raises:
+        AuthenticationError: There is no scope, or a name is not valid (RFC 6749 §3.3).
+    """
+    demand = LoginDemand.of(scopes, "scopes_required")
+
+    def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
+        return routes_of_app().scopes.suffice(session, demand)
+
+    return lambda view: _guard(view, allows, csrf, demand)
+
+
 def protect_from_csrf(target: Flask | Blueprint) -> None:
     """Refuse cross-site requests to the views of an application or blueprint.
 
@@ -172,7 +197,10 @@ def _refusal_of(require: Callable[[Site, CurrentSessions], None]) -> Response | 
 
 
 def _guard(
-    view: _View[_P, _R], allows: Callable[[UserSession, Mapping[str, Any]], bool], csrf: bool
+    view: _View[_P, _R],
+    allows: Callable[[UserSession, Mapping[str, Any]], bool],
+    csrf: bool,
+    demand: LoginDemand | None = None,
 ) -> _Guarded[_P, _R]:
     is_coroutine = iscoroutinefunction(view)
 
@@ -191,12 +219,15 @@ def _guard(
             return refused
         session = find_session()
         if session is None:
-            return answered(challenge(current_site(), _is_page()))
+            signed = routes_of_app().scopes.signer.sign(demand) if demand else ""
+            return answered(challenge(current_site(), _is_page(), signed))
         # A function of before_request gets no arguments. Any other function has only its own: it may act on
         # another resource than the one in the URL.
         is_check = not args and not kwargs and _is_before_request(guarded)
         if allows(session, (current_request.view_args or {}) if is_check else kwargs):
             return run()
+        if demand is not None:
+            return answered(routes_of_app().scopes.refuse(current_site(), session, demand, _is_page()))
         return answered(forbidden(current_site(), _is_page()))
 
     setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard

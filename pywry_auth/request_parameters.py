@@ -44,6 +44,7 @@ _OF_THE_SITE: Mapping[str, str] = MappingProxyType(
         "next": _ROUTE,
         "provider": _ROUTE,
         "moved": _ROUTE,
+        "demand": _ROUTE,
         "resource": _AUDIENCE,
         "audience": _AUDIENCE,
         "max_age": "the site does not check the answer to a visitor's value",

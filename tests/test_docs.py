@@ -38,6 +38,7 @@ _GUIDES = sorted((DOCS / "providers").glob("*.md"))
 _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args__", ()))
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
+_SCOPES = DOCS / "scopes.md"
 _DEPLOYMENT = DOCS / "deployment.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
@@ -309,7 +310,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, _ASSERTION}
+    tested |= {_PARAMETERS, _ASSERTION, _SCOPES}
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -482,6 +483,17 @@ def test_fastapi_routes_and_guards(site: IdentityProvider) -> None:
     assert browser.get("/reports").json == {"for": "user-alice"}
     assert browser.get("/users").status_code == 403
     assert browser.client.put("/documents/7", base_url=_SITE).status_code == 403
+
+
+def test_a_page_asks_for_a_further_scope(site: IdentityProvider) -> None:
+    flask_site = _browser(_app(_SCOPES, "scopes_required", site))
+    app = served_by_wsgi(_app(_SCOPES, "require_scope", site), Host("fastapi"))
+    for browser in (flask_site, Browser(WSGIClient(app), _SITE)):
+        browser.sign_in()
+        assert browser.get("/groups").json["missing_scopes"] == ["groups"]
+        sent = browser.get("/groups", html=True).location or ""
+        assert browser.sign_in(sent).location == f"{_SITE}/groups"
+        assert "may read the user's groups" in browser.get("/groups").text
 
 
 def test_secrets_come_from_files(

@@ -54,11 +54,11 @@ THERE = {
     "pywry_auth.deploy_routes": {"create_auth_blueprint", "create_auth_router", "cleanup_expired_states"},
     "pywry_auth.asgi": {
         *("AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"),
-        "protect_from_csrf",
+        *("protect_from_csrf", "require_scope"),
     },
     "pywry_auth.flask": {
         *("current_session", "login_required", "roles_required", "permission_required", "init_app"),
-        "protect_from_csrf",
+        *("protect_from_csrf", "scopes_required"),
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
     },
 }

@@ -11,7 +11,13 @@ try:
 except ImportError as error:
     raise ImportError("FastAPI needs additional packages: pip install 'pywry-auth[fastapi]'") from error
 
-from pywry_auth.asgi.guards import current_session, protect_from_csrf, require_permission, require_role
+from pywry_auth.asgi.guards import (
+    current_session,
+    protect_from_csrf,
+    require_permission,
+    require_role,
+    require_scope,
+)
 from pywry_auth.asgi.middleware import AuthMiddleware
 from pywry_auth.asgi.stores import as_async
 
@@ -22,4 +28,5 @@ __all__ = [
     "protect_from_csrf",
     "require_permission",
     "require_role",
+    "require_scope",
 ]

@@ -1,11 +1,11 @@
 """Dependencies that guard path operations and websockets.
 
-They require a signed-in user, a role or a permission.
+They require a signed-in user, a role, a permission or scopes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +17,7 @@ from starlette.requests import HTTPConnection
 from pywry_auth.asgi.visit import answer_preflight, is_own_route, refuse, visit_of
 from pywry_auth.deploy.answers import challenge, forbidden, refusal_for
 from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
+from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import UserSession
 
@@ -29,6 +30,7 @@ _NO_SCOPES = SecurityScopes()
 # FastAPI calls a dependency once per request and set of scopes. Without a scope of its own, a guard with
 # csrf=False would find the session also for a guard that checks the request.
 _ANY_SITE = "pywry_auth: from any site"
+_DEMANDED = "pywry_auth: scope "  # in front of each scope that the sign-in of a visitor must ask for
 
 
 async def current_session(
@@ -56,7 +58,9 @@ async def current_session(
     """
     visit_of(connection)
     session = cast("UserSession | None", connection.state.session)
-    return await _admit(connection, session, csrf=_ANY_SITE not in security_scopes.scopes)
+    marks = security_scopes.scopes
+    demanded = [mark.removeprefix(_DEMANDED) for mark in marks if mark.startswith(_DEMANDED)]
+    return await _admit(connection, session, csrf=_ANY_SITE not in marks, scopes=demanded)
 
 
 async def protect_from_csrf(connection: HTTPConnection) -> None:
@@ -76,7 +80,9 @@ async def protect_from_csrf(connection: HTTPConnection) -> None:
         await _require(connection, require_own_or_bearer)
 
 
-async def _admit(connection: HTTPConnection, session: UserSession | None, *, csrf: bool) -> UserSession:
+async def _admit(
+    connection: HTTPConnection, session: UserSession | None, *, csrf: bool, scopes: Sequence[str] = ()
+) -> UserSession:
     """Return the session, or refuse; an override of ``current_session`` may have found None."""
     if is_own_route(connection):
         return session or UserSession("", "", [])
@@ -84,7 +90,9 @@ async def _admit(connection: HTTPConnection, session: UserSession | None, *, csr
     if csrf:
         await _require(connection, require_own_use_of_cookie)
     if session is None:
-        await refuse(connection, "No user is signed in.", challenge)
+        signer = visit_of(connection).router.auth_routes.scopes.signer
+        demand = signer.sign(LoginDemand(tuple(dict.fromkeys(scopes)))) if scopes else ""
+        await refuse(connection, "No user is signed in.", partial(challenge, demand=demand))
     return session
 
 
@@ -140,10 +148,41 @@ def require_permission(
     return _guard(has_permission, csrf=csrf)
 
 
+def require_scope(*scopes: str, csrf: bool = True) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
+    """Return a dependency that requires scopes of the user's OAuth tokens.
+
+    A navigation to the page leads to the provider and back. The request has the provider's own scopes,
+    those that the user has granted before, and these. Other requests get 403, with ``missing_scopes`` and
+    the address ``login_url`` (RFC 6750 §3.1), and a websocket is refused. After a sign-in that did not
+    bring the scopes, a page with a link follows in place of another redirect. It depends on
+    :func:`current_session`, so an override of that applies here too.
+
+    Args:
+        scopes: Names of scopes at the provider.
+        csrf: See :func:`require_role`.
+
+    Raises:
+        AuthenticationError: There is no scope, or a name is not valid (RFC 6749 §3.3).
+    """
+    demand = LoginDemand.of(scopes, "require_scope")
+
+    async def has_scopes(connection: HTTPConnection, session: UserSession) -> bool:
+        granted = visit_of(connection).router.auth_routes.scopes
+        if await run_in_threadpool(granted.suffice, session, demand):
+            return True
+        respond = partial(granted.refuse, session=session, demand=demand)
+        return await refuse(connection, "The user has not granted a scope.", respond)
+
+    return _guard(has_scopes, csrf=csrf, demanded=demand.scopes)
+
+
 def _guard(
-    allows: Callable[[HTTPConnection, UserSession], Awaitable[bool]], *, csrf: bool
+    allows: Callable[[HTTPConnection, UserSession], Awaitable[bool]],
+    *,
+    csrf: bool,
+    demanded: Sequence[str] = (),
 ) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
-    scopes = [] if csrf else [_ANY_SITE]
+    scopes = ([] if csrf else [_ANY_SITE]) + [_DEMANDED + scope for scope in demanded]
     signed_in: Any = Security(current_session, scopes=scopes)
 
     async def session_that_may(
@@ -152,7 +191,7 @@ def _guard(
         if session is signed_in:  # a direct call, without FastAPI
             session = await current_session(connection, SecurityScopes(scopes))
         # An override of current_session may have checked nothing.
-        admitted = await _admit(connection, session, csrf=csrf)
+        admitted = await _admit(connection, session, csrf=csrf, scopes=demanded)
         if not is_own_route(connection) and not await allows(connection, admitted):
             await refuse(connection, _FORBIDDEN, forbidden)
         return admitted

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.deploy.routes import Body, Problem
+from pywry_auth.deploy.routes import Body, MissingScopes, Problem
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
 from pywry_auth.pages.html import Page, document, security_headers
@@ -28,6 +28,9 @@ _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a f
 _NOT_SAVED = (
     "You are not signed in, so the form was not saved. Your browser's Back button may still lead to your "
     "text: try to copy it before you sign in."
+)
+_MORE_ACCESS = (
+    "This page needs more access to your account at the provider than you have allowed: allow it to continue."
 )
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
@@ -59,7 +62,7 @@ def kept_headers(status: int, own_status: int) -> tuple[str, ...]:
     return _KEPT if own_status == status else _KEPT[:1]
 
 
-def challenge(site: Site, is_page: bool = False) -> Response:
+def challenge(site: Site, is_page: bool = False, demand: str = "") -> Response:
     """Return the response to a visitor without a session.
 
     A visitor who navigates to a page is redirected to the login; other requests get status 401. The page in
@@ -68,27 +71,32 @@ def challenge(site: Site, is_page: bool = False) -> Response:
     Args:
         site: The site.
         is_page: Whether the request's path is that of a page, so that GET leads to it.
+        demand: The signed demand of the page on the login; empty for none.
     """
     request = site.request
-    if request.headers.get("Sec-Fetch-Dest") in _FRAMES:
-        return _in_frame(site, is_page)
+    if _is_in_frame(request):
+        return _in_frame(site, is_page, demand)
     if is_navigation(request):
-        try:
-            return redirect_to(site.login_url(), 302)
-        except AuthenticationError as error:
-            return refusal_for(site, error)
+        return _to_login(site, demand)
     if _navigates(request) and not _only_reads(request):
-        again = site.login_path(_page(site, is_page))
+        again = site.login_path(_page(site, is_page), demand=demand)
         return refusal(site, ErrorCode.LOGIN_REQUIRED, _NOT_SAVED, again=again)
     return refusal(site, ErrorCode.LOGIN_REQUIRED, "Sign in first.")
 
 
-def _in_frame(site: Site, is_page: bool) -> Response:
+def _to_login(site: Site, demand: str) -> Response:
+    try:
+        return redirect_to(site.login_url(demand), 302)
+    except AuthenticationError as error:
+        return refusal_for(site, error)
+
+
+def _in_frame(site: Site, is_page: bool, demand: str) -> Response:
     """Return the only page that other sites may frame.
 
     The site's own template does not make it, because a template can read the session or set a cookie.
     """
-    url = site.login_path(_page_before(site) or _page(site, is_page))
+    url = site.login_path(_page_before(site) or _page(site, is_page), demand=demand)
     text = "Sign in to see this content." if _only_reads(site.request) else _NOT_SAVED
     response = page_response(sign_in_out_of_frame(url, text), 401)
     response.headers["WWW-Authenticate"] = _CHALLENGE
@@ -125,6 +133,32 @@ def forbidden(site: Site, is_page: bool = False) -> Refusal:
     """
     text = "You are signed in, but your account may not do this."
     return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.login_path(_page(site, is_page)))
+
+
+def insufficient_scope(
+    site: Site, missing: Sequence[str], demand: str, is_page: bool = False, *, redirect: bool = True
+) -> Response:
+    """Return the response to a user without all scopes that a page needs.
+
+    A navigation to the page is redirected to the provider. Other requests get status 403, with a
+    link to a sign-in that asks for the scopes (RFC 6750 §3.1).
+
+    Args:
+        site: The site.
+        missing: The missing scopes, whose names have no quotes.
+        demand: The signed demand of the page.
+        is_page: See :func:`challenge`.
+        redirect: Whether a navigation is redirected.
+    """
+    request = site.request
+    if redirect and is_navigation(request) and not _is_in_frame(request):
+        return _to_login(site, demand)
+    # The user returns to the page, not to the data that a script of the page requested.
+    page = _page(site, is_page) if _navigates(request) else _page_before(site)
+    url = site.login_path(page, demand=demand)
+    body = MissingScopes(ErrorCode.INSUFFICIENT_SCOPE, _MORE_ACCESS, list(missing), url)
+    headers = {"WWW-Authenticate": f'Bearer error="{body.error}", scope="{" ".join(missing)}"'}
+    return refusal(site, body.error, _MORE_ACCESS, headers=headers, again=url, body=body)
 
 
 def store_down(site: Site, error: AuthenticationError) -> Refusal:
@@ -165,6 +199,7 @@ def refusal(
     status: int = 0,
     headers: Mapping[str, str] | None = None,
     again: str = "",
+    body: Problem | None = None,
 ) -> Refusal:
     """Return an error as JSON or as a page.
 
@@ -175,6 +210,7 @@ def refusal(
         status: The HTTP status; 0 for the status of the error code.
         headers: Further headers.
         again: Path that the visitor can try next; empty for a new sign-in.
+        body: The JSON, if it has further members.
     """
     code, text = printable(error, 60), printable(description, 600)
     status = status or ErrorCode.status_of(error)
@@ -182,7 +218,7 @@ def refusal(
         page = error_page(status, code, text, again or site.login_path(), f"{site.root}/")
         response = Refusal(page_response(page, status, site.render), code, text)
     else:
-        response = Refusal(answer(Problem(code, text), status), code, text)
+        response = Refusal(answer(body or Problem(code, text), status), code, text)
     if status == 401:
         response.headers["WWW-Authenticate"] = _CHALLENGE
     response.headers.update({"Cache-Control": "no-store", **(headers or {})})
@@ -246,6 +282,10 @@ def is_navigation(request: Request) -> bool:
 def _navigates(request: Request) -> bool:
     mode = request.headers.get("Sec-Fetch-Mode")
     return prefers_html(request) if mode is None else mode == "navigate"
+
+
+def _is_in_frame(request: Request) -> bool:
+    return request.headers.get("Sec-Fetch-Dest") in _FRAMES
 
 
 def _only_reads(request: Request) -> bool:

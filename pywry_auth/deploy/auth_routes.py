@@ -16,6 +16,8 @@ from pywry_auth.deploy.capacity import Capacity, this_process
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import CurrentSessions
+from pywry_auth.deploy.granted_scopes import GrantedScopes
+from pywry_auth.deploy.login_demand import DemandSigner
 from pywry_auth.deploy.login_views import LoginViews
 from pywry_auth.deploy.navigation import opens_a_page
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
@@ -95,7 +97,10 @@ class AuthRoutes:
         # A counter of its own: logins that were begun over hours can be finished all at once.
         returns = replace(limit, kind="callback_rate", remedy="reload this page")
         untrusted = UntrustedProxies(options.trusted_proxy_hops)
-        self._logins = LoginViews(providers, logins, limit, returns, self.sessions, lifecycle, untrusted)
+        demands = DemandSigner(TokenSigner(options.secrets, "demand"))
+        self.scopes = GrantedScopes(providers, tokens, demands)
+        parts = (self.sessions, lifecycle, untrusted, self.scopes)
+        self._logins = LoginViews(providers, logins, limit, returns, *parts)
         renew = SessionRefresh(providers, lifecycle, options, _refresh_limit(sessions.backend, options))
         accounts = SessionViews(providers, self.sessions, lifecycle, logins, renew)
         self._views: Mapping[str, Callable[..., Response]] = {

@@ -24,11 +24,11 @@ _SIGNED = re.compile(r"[A-Za-z0-9_-]{43}\.[A-Za-z0-9_-]{43}")  # 32 bytes each, 
 
 
 class TokenSigner:
-    """Makes and reads the values of one kind of cookie.
+    """Makes and reads the values of one kind of cookie, or of one parameter of a URL.
 
     Args:
         keys: The signing keys. The first key signs, and all keys verify.
-        purpose: The kind of cookie. A value made for one kind is not valid for another.
+        purpose: The kind of value. A value made for one kind is not valid for another.
         on_foreign: Called for a value that a signer with other keys may have made.
     """
 
@@ -47,6 +47,17 @@ class TokenSigner:
     def new(self) -> str:
         """Return a new random token of 256 bits, signed."""
         return self._signer.sign(secrets.token_urlsafe(32)).decode("ascii")
+
+    def sign(self, text: str) -> str:
+        """Return a text in base64url with its signature."""
+        return self._signer.sign(text).decode("ascii")
+
+    def text_of(self, value: str) -> str | None:
+        """Return the text of a value from :meth:`sign`; None if the signature is not valid."""
+        try:
+            return self._signer.unsign(value).decode("ascii") if value.isascii() else None
+        except BadSignature:
+            return None
 
     def digest(self, value: str) -> str | None:
         """Return the SHA-256 of a cookie's token, in hexadecimal.

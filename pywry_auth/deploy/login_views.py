@@ -10,9 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
+from pywry_auth.deploy.granted_scopes import with_more_scopes
+from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.deploy.providers import readable
 from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.deploy.session_lifecycle import Client
+from pywry_auth.deploy.site import DEMAND
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, TokenError, printable
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Response
 
     from pywry_auth.deploy.current import CurrentSessions
+    from pywry_auth.deploy.granted_scopes import GrantedScopes
     from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.proxies import UntrustedProxies
@@ -43,6 +47,10 @@ _NO_PAGE = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 )
 """The provider's codes if ``prompt=none`` forbids a page that it needs (OIDC Core §3.1.2.6)."""
+_UNCHANGED = (
+    "You did not allow the additional access. You are still signed in, and nothing has changed: allow it if "
+    "you want to use the page that needs it."
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class LoginViews:
         sessions: Finds the session of a request.
         lifecycle: Begins sessions.
         untrusted: Warns of a proxy that the settings do not name.
+        scopes: Finds the scopes that a sign-in requests on demand of a page.
     """
 
     providers: Providers
@@ -66,6 +75,7 @@ class LoginViews:
     sessions: CurrentSessions
     lifecycle: SessionLifecycle
     untrusted: UntrustedProxies
+    scopes: GrantedScopes
 
     def login(self, site: Site) -> Response:
         """Redirect the browser to the provider.
@@ -73,21 +83,30 @@ class LoginViews:
         With several providers, a page lets the visitor choose one first. A login that was begun at another
         name of the site moves to ``PUBLIC_BASE_URL``, because the provider's response arrives there and needs
         the cookie of this browser.
+
+        On demand of a page, a signed-in user goes to the provider of the session, and the request has further
+        scopes.
         """
         self.untrusted.look(site.request)
         next_path = self._next_path(site)
         if not (site.is_at_public_name or site.is_moved):
             return redirect_to(site.moved_login_url(next_path), 302)
         name, after = self._wanted(site), next_path or site.home
-        parameters = site.login_parameters()
+        parameters, text = site.login_parameters(), site.parameter(DEMAND) or ""
+        demand = self.scopes.signer.read(text) if text else None
+        session = self.sessions.of(site.request) if demand else None
+        if session is not None and not name:
+            name = self.providers.name_of(session) or ""
         if self.providers.several and not name:
             names = self.providers.by_name
             page = choose_provider(
-                {site.login_path(after, name, parameters): readable(name) for name in names}
+                {site.login_path(after, name, parameters, text): readable(name) for name in names}
             )
             return page_response(page, render=site.render)
         self._spend(self.limit, site)
-        return self.pending.begin(site, name, after, extra_params=self._accepted(name, parameters))
+        scopes = self.scopes.to_request(session, name, demand) if demand else ()
+        extra = self._accepted(name, parameters)
+        return self.pending.begin(site, name, after, scopes=scopes, extra_params=extra)
 
     def callback(self, site: Site, name: str = "") -> Response:
         """Validate the provider's response, and begin a session.
@@ -115,7 +134,30 @@ class LoginViews:
             busy = ProviderBusy(_RELOAD, retry_after=error.retry_after)
             return self.failed(site, busy, name, next_path)
         except AuthenticationError as error:
-            return self.failed(site, error, name, next_path)
+            return self._not_finished(site, error, name, found.login, parameters)
+
+    def _not_finished(
+        self,
+        site: Site,
+        error: AuthenticationError,
+        name: str,
+        login: PendingAuthorization,
+        parameters: ResponseParameters,
+    ) -> Response:
+        """Respond to a login that failed after it was found.
+
+        The session of a signed-in user stays, also without the further access.
+        """
+        declined = error.error == ErrorCode.ACCESS_DENIED and "error" in dict(parameters)
+        if login.scopes and declined and self.sessions.of(site.request) is not None:
+            error = AuthenticationError(_UNCHANGED, error=ErrorCode.INSUFFICIENT_SCOPE)
+        return self.failed(site, error, name, login.next_url, self._demand_of(login))
+
+    def _demand_of(self, login: PendingAuthorization) -> str:
+        try:
+            return self.scopes.signer.sign(LoginDemand(login.scopes))
+        except ValueError:  # no page demanded scopes, or those granted before make the demand too long
+            return ""
 
     def _returned(self, site: Site, found: FoundLogin, parameters: ResponseParameters) -> Response:
         try:
@@ -136,7 +178,12 @@ class LoginViews:
         raise error
 
     def failed(
-        self, site: Site, error: AuthenticationError, name: str = "", next_path: str | None = None
+        self,
+        site: Site,
+        error: AuthenticationError,
+        name: str = "",
+        next_path: str | None = None,
+        demand: str | None = None,
     ) -> Response:
         """Return the response to a login that failed.
 
@@ -145,6 +192,7 @@ class LoginViews:
             error: The reason.
             name: The provider's name, if the path contains it.
             next_path: The path that was to follow the login; None for the request's ``next``.
+            demand: The signed demand of a page on the login; None for that of the request.
         """
         code = printable(error.error, 60)  # it may come from the provider
         provider = self.providers.label(name or self._wanted(site))
@@ -153,8 +201,10 @@ class LoginViews:
         )
         if error.error in _NO_PAGE and not isinstance(error, TokenError):
             error = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
+        if demand is None:
+            demand = "" if error.error == ErrorCode.INVALID_DEMAND else site.parameter(DEMAND) or ""
         # Without the visitor's parameters, which may be the reason.
-        return refusal_for(site, error, site.login_path(next_path or site.next_path))
+        return refusal_for(site, error, site.login_path(next_path or site.next_path, demand=demand))
 
     def _next_path(self, site: Site) -> str:
         try:
@@ -196,7 +246,7 @@ class LoginViews:
     def _finish(self, site: Site, pending: PendingAuthorization, parameters: ResponseParameters) -> Response:
         name, cookie, request = pending.provider, self.sessions.cookie, site.request
         revocations = self.lifecycle.tokens.revocations
-        provider = self.providers.named(name)
+        provider = with_more_scopes(self.providers.named(name), pending.scopes)
         is_enough = partial(site.options.rules.decided_by, provider)
         result = complete(provider, pending.request, parameters, revocations, is_enough, name)
         client = Client(
@@ -205,7 +255,7 @@ class LoginViews:
             browser_name(request.headers.get("User-Agent", "")),
             client_network(request.remote_addr),
         )
-        begun = self.lifecycle.begin(name, result, client)
+        begun = self.lifecycle.begin(name, result, client, pending.scopes)
         response = redirect_to(site.absolute(pending.next_url))
         if begun.value is not None:
             cookie.set(response, begun.value, site.options.session_ttl, site.secure_cookies)
@@ -242,4 +292,6 @@ class LoginViews:
             raise AuthenticationError(
                 "The sign-in took too long: start again.", error=ErrorCode.STATE_EXPIRED
             )
-        return self.pending.begin(site, pending.provider, pending.next_url, restarted=True)
+        return self.pending.begin(
+            site, pending.provider, pending.next_url, restarted=True, scopes=pending.scopes
+        )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import redirect_to
 from pywry_auth.deploy.cookies import looks_signed
+from pywry_auth.deploy.granted_scopes import with_more_scopes
 from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -61,6 +62,8 @@ class PendingLogins:
         name: str,
         next_path: str,
         restarted: bool = False,
+        *,
+        scopes: Sequence[str] = (),
         extra_params: Mapping[str, str] = MappingProxyType({}),
     ) -> Response:
         """Store a pending login, and redirect to the provider.
@@ -71,12 +74,13 @@ class PendingLogins:
             next_path: The path that follows the sign-in. If the client has begun many logins that return to
                 a long path, this login returns to the site's own path instead.
             restarted: Whether this login replaces one that had expired.
+            scopes: Scopes to request in addition to the provider's own.
             extra_params: Further parameters of the authorization request.
 
         Raises:
             AuthenticationError: The provider is unknown, or its endpoints cannot be obtained.
         """
-        provider = self.providers.named(name)
+        provider = with_more_scopes(self.providers.named(name), scopes)
         authorization = begin(
             provider, site.redirect_uri(name), use_pkce=self.use_pkce, extra_params=extra_params
         )
@@ -85,7 +89,8 @@ class PendingLogins:
         if not self.pending.may_return_to(next_path, client):
             _logger.info("the parameter next of a login was ignored: its client sent too many long addresses")
             next_path = site.home
-        self.pending.put(PendingAuthorization(authorization, name, binding, next_path, restarted), client)
+        login = PendingAuthorization(authorization, name, binding, next_path, restarted, scopes=tuple(scopes))
+        self.pending.put(login, client)
         response = redirect_to(authorization.url, 302)
         cookie.set(response, value, BINDING_SECONDS, site.secure_cookies)
         return response

@@ -19,6 +19,14 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class MissingScopes(Problem):
+    """The scopes that the user has not granted, and the address of a sign-in that asks for them."""
+
+    missing_scopes: list[str]
+    login_url: str
+
+
+@dataclass(frozen=True)
 class Status:
     """Whether a user is signed in, and until when."""
 
@@ -53,7 +61,7 @@ class LoggedOut:
     logout_url: str | None
 
 
-Body = Problem | Status | UserInfo | Refreshed | LoggedOut
+Body = Problem | MissingScopes | Status | UserInfo | Refreshed | LoggedOut
 
 
 @dataclass(frozen=True)
@@ -103,13 +111,14 @@ ROUTES = (
         "Sign in at the provider",
         302,
         others={
-            400: "The provider is unknown, or a frame, an image or a prefetch sent the request.",
+            400: "The provider or demand is unknown, or a frame, an image or a prefetch sent the request.",
             429: "Too many sign-ins from this address.",
             **_OUTAGES,
         },
         query={
             "next": "Path of this site that follows the login.",
             "provider": "Name of one of several providers.",
+            "demand": "The scopes that a page needs, signed by the site.",
         },
     ),
     Route(

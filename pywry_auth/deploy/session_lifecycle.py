@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pywry_auth.deploy.granted_scopes import ASKED
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.access_review import given_roles
 from pywry_auth.flow.refresh import store_unsaved
@@ -95,7 +96,7 @@ class SessionLifecycle:
         """The sessions of users that are not admitted any more."""
         return EndingSessions(self.sessions.store.backend)
 
-    def begin(self, name: str, result: AuthFlowResult, client: Client) -> Begun:
+    def begin(self, name: str, result: AuthFlowResult, client: Client, asked: Collection[str] = ()) -> Begun:
         """Create a session, and end earlier ones.
 
         They are the browser's own, and the user's oldest ones beyond ``SESSIONS_PER_USER``.
@@ -104,6 +105,7 @@ class SessionLifecycle:
             name: Name of the provider; empty for the only one.
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
             client: The browser.
+            asked: The scopes that the request had in addition to the provider's own.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
@@ -128,7 +130,8 @@ class SessionLifecycle:
                 idle_ttl=self.options.idle_ttl or None,
                 metadata={"user_info": result.user_info}
                 | given_member(given)
-                | ({"provider": name} if name else {}),
+                | ({"provider": name} if name else {})
+                | ({ASKED: list(asked)} if asked else {}),
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,

@@ -29,6 +29,9 @@ _MOST_PARAMETERS = 64
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
 _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
 _MOVED = "moved"
+DEMAND = "demand"
+"""The parameter of the login with the signed demand of a page."""
+
 _PLAIN_HTTP = (
     "This site is reached over plain http. Set PYWRY_DEPLOY__PUBLIC_BASE_URL to its https address, or "
     "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of it. For development, open it at "
@@ -150,18 +153,22 @@ class Site:
         """
         return self.parameter(_MOVED) is not None
 
-    def login_url(self) -> str:
+    def login_url(self, demand: str = "") -> str:
         """Return the address of a login that returns to the current request.
 
         It is a URL with ``PUBLIC_BASE_URL``, and if the routes are on another host of the application.
         Otherwise it is a path, which leads to no other host than the one that the browser has asked.
 
+        Args:
+            demand: The signed demand of the page; empty for none.
+
         Raises:
             AuthenticationError: The request's host is not valid.
         """
         # Behind a proxy that hides the browser's address, the login would redirect again for nothing.
-        mark = [] if self.is_at_public_name else [(_MOVED, "1")]
-        address, path = self._address, self._login_path(mark, self.current_path)
+        query = [(DEMAND, demand)] if demand else []
+        query += [] if self.is_at_public_name else [(_MOVED, "1")]
+        address, path = self._address, self._login_path(query, self.current_path)
         if not self.options.public_origin:
             address = self.mount.origin
         return address + path if address else "/" + path.lstrip("/")
@@ -178,7 +185,11 @@ class Site:
         return self.options.public_origin + self._login_path([*kept, (_MOVED, "1")], next_path)
 
     def login_path(
-        self, next_path: str = "", provider: str = "", parameters: Mapping[str, str] = MappingProxyType({})
+        self,
+        next_path: str = "",
+        provider: str = "",
+        parameters: Mapping[str, str] = MappingProxyType({}),
+        demand: str = "",
     ) -> str:
         """Return the public path of the login; a URL if the routes are on another host of the application.
 
@@ -187,9 +198,11 @@ class Site:
                 longer than 8,000 characters is left out, because servers would refuse such a request.
             provider: Name of one of several providers; empty to let the visitor choose.
             parameters: The parameters for the provider.
+            demand: The signed demand of a page; empty for none.
         """
-        chosen = [("provider", provider)] if provider else []
-        path = self._login_path([*chosen, *parameters.items()], next_path)
+        own = {"provider": provider, DEMAND: demand}
+        query = [(name, value) for name, value in own.items() if value]
+        path = self._login_path([*query, *parameters.items()], next_path)
         return (self.options.public_origin or self.mount.origin) + path if self.mount.origin else path
 
     def _login_path(self, query: ResponseParameters, next_path: str) -> str:

@@ -17,6 +17,11 @@ _TITLES = {
     429: "Please wait a moment",
     503: "Not available at the moment",
 }
+_TITLES_OF: Mapping[str, str] = {ErrorCode.INSUFFICIENT_SCOPE: "More access is needed"}
+_LABELS: Mapping[str, str] = {
+    ErrorCode.ACCESS_DENIED: "Use another account",
+    ErrorCode.INSUFFICIENT_SCOPE: "Allow access",
+}
 
 
 def error_page(status: int, error: str, description: str, again: str, home: str) -> Page:
@@ -37,7 +42,8 @@ def error_page(status: int, error: str, description: str, again: str, home: str)
     body = paragraph(description) + links + paragraph(f"Error code: {error}", "next")
     values = {"status": status, "error": error, "description": description}
     values |= {"url": url, "label": label, "home": home}
-    return Page("error", _TITLES.get(status, "Sign-in failed"), body, "failed", values=values)
+    title = _TITLES_OF.get(error) or _TITLES.get(status, "Sign-in failed")
+    return Page("error", title, body, "failed", values=values)
 
 
 def sign_in_out_of_frame(url: str, description: str) -> Page:
@@ -67,4 +73,4 @@ def choose_provider(targets: Mapping[str, str]) -> Page:
 def _way_on(status: int, error: str) -> str:
     if status == 401:
         return "Sign in"
-    return "Use another account" if error == ErrorCode.ACCESS_DENIED else "Try again"
+    return _LABELS.get(error, "Try again")

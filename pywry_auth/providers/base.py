@@ -38,7 +38,7 @@ class OAuthProvider(ProviderHooks):
     A subclass for a provider with differences sets ``name``, ``default_scopes``, ``endpoints`` and
     ``authorize_params`` (added to each authorization request). It overrides the hooks ``metadata``,
     ``authorization_parameters``, ``expected_issuer``, ``is_same_issuer``, ``is_recorded_issuer``,
-    ``normalize_tokens``, ``verified_email``, ``denies_email``, ``profile_suffices`` and
+    ``normalize_tokens``, ``grants``, ``verified_email``, ``denies_email``, ``profile_suffices`` and
     ``request_revocation``, or any other public method. Its own calls can use ``options``, ``client``,
     ``api_session``, ``require_endpoint`` and ``configuration_error``.
 

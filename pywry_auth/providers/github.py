@@ -32,6 +32,15 @@ _HEADERS = {
     "X-GitHub-Api-Version": "2022-11-28",
 }
 _MAY_READ_ADDRESSES = {"user:email", "user"}
+# https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
+_INCLUDED = {
+    "repo": ("repo:status", "repo_deployment", "public_repo", "repo:invite", "security_events"),
+    "user": ("read:user", "user:email", "user:follow"),
+    "project": ("read:project",),
+    "audit_log": ("read:audit_log",),
+    "codespace": ("codespace:secrets",),
+}
+_LEVELS = ("read", "write", "admin")  # of scopes such as admin:org; each includes those before it
 _NO_REPLY = "@users.noreply."
 _REFRESH_TOKEN = "ghr_"  # the prefix of all refresh tokens
 
@@ -157,6 +166,21 @@ class GitHubProvider(OAuthProvider):
         """
         return replace(tokens, scope=" ".join(tokens.scope.replace(",", " ").split()))
 
+    def grants(self, tokens: OAuthTokenSet, scope: str) -> bool:
+        """Return whether a token set has a scope, or one that includes it.
+
+        GitHub leaves out a scope that another one includes
+        (https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps#normalized-scopes).
+        An empty answer means that the user granted none. The tokens of a GitHub App have permissions in place
+        of scopes, so that they grant none.
+
+        Args:
+            tokens: The token set.
+            scope: The name of the scope.
+        """
+        granted = () if tokens.raw.get("scope") == "" else tokens.scope.split()
+        return any(scope == name or _includes(name, scope) for name in granted)
+
     def _primary_address(self, access_token: str) -> str | None:
         if not _MAY_READ_ADDRESSES & set(self.scopes):
             return None
@@ -181,6 +205,12 @@ class GitHubProvider(OAuthProvider):
         # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
         limited = answer.status == 403 and b"rate limit" in answer.body.lower()
         return replace(answer, status=429) if limited else answer
+
+
+def _includes(name: str, scope: str) -> bool:
+    level, separator, subject = name.partition(":")
+    lower = _LEVELS[: _LEVELS.index(level)] if separator and level in _LEVELS else ()
+    return scope in _INCLUDED.get(name, ()) or scope in [f"{each}:{subject}" for each in lower]
 
 
 def is_no_reply(address: str) -> bool:

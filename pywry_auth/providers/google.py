@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pywry_auth.models import Claims
+from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.google_addresses import (
@@ -26,6 +26,12 @@ _ENDPOINTS = ProviderMetadata(
     token_endpoint_auth_methods_supported=("client_secret_post", "client_secret_basic"),
     id_token_signing_alg_values_supported=("RS256",),
 )
+
+# https://developers.google.com/identity/protocols/oauth2/scopes#google-sign-in
+_SHORT_NAMES = {
+    "https://www.googleapis.com/auth/userinfo.email": "email",
+    "https://www.googleapis.com/auth/userinfo.profile": "profile",
+}
 
 
 class GoogleProvider(OAuthProvider):
@@ -65,6 +71,17 @@ class GoogleProvider(OAuthProvider):
             )
         return {**parameters, "prompt": " ".join(dict.fromkeys([*prompts, "consent"]))}
 
+    def grants(self, tokens: OAuthTokenSet, scope: str) -> bool:
+        """Return whether a token set has a scope.
+
+        Google answers with a URL for ``email`` and ``profile``.
+
+        Args:
+            tokens: The token set.
+            scope: The name of the scope, in either form.
+        """
+        return _short(scope) in map(_short, tokens.scope.split())
+
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the account's address if Google provides its mailbox.
 
@@ -90,3 +107,7 @@ class GoogleProvider(OAuthProvider):
         """Return Google's issuer, under the name that the token has."""
         issuer = super().expected_issuer(claims)
         return LEGACY_ISSUER if issuer == ISSUER and claims.get("iss") == LEGACY_ISSUER else issuer
+
+
+def _short(scope: str) -> str:
+    return _SHORT_NAMES.get(scope, scope)

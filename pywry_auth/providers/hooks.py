@@ -148,6 +148,18 @@ class ProviderHooks:
             return True
         return tokens.client_id == self.client_id and self.is_recorded_issuer(tokens.issuer)
 
+    def grants(self, tokens: OAuthTokenSet, scope: str) -> bool:
+        """Return whether a token set has a scope.
+
+        A response that names no scopes grants those of the request (RFC 6749 §5.1). The set has their names
+        then.
+
+        Args:
+            tokens: The token set.
+            scope: The name of the scope, as an authorization request has it.
+        """
+        return scope in tokens.scope.split()
+
     def normalize_tokens(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
         """Return a token set in the form that the RFCs require.
 

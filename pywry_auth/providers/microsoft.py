@@ -8,7 +8,7 @@ from typing import Unpack
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import TokenError
-from pywry_auth.models import Claims
+from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.shared_fetch import SharedFetch
 from pywry_auth.protocol.urls import require_endpoint
@@ -30,6 +30,11 @@ _GUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # The words for groups of tenants, each with the tenant in its issuer.
 _WORDS = {"common": _TENANT, "organizations": _TENANT, "consumers": _CONSUMERS}
 _DOMAIN = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]")
+# A name without a resource belongs to Microsoft Graph:
+# https://learn.microsoft.com/entra/identity-platform/scopes-oidc
+_GRAPH = re.compile(
+    r"https://(?:graph\.microsoft\.(?:com|us)|dod-graph\.microsoft\.us|microsoftgraph\.chinacloudapi\.cn)/"
+)
 # An assertion of a key is not supported: its header needs the thumbprint of a certificate.
 _METHODS = ("client_secret_post", "client_secret_basic")
 # https://learn.microsoft.com/entra/workload-id/workload-identity-federation
@@ -144,6 +149,20 @@ class MicrosoftProvider(OAuthProvider):
         """Return None: Microsoft has no token revocation (RFC 7009)."""
         return None
 
+    def grants(self, tokens: OAuthTokenSet, scope: str) -> bool:
+        """Return whether a token set has a scope.
+
+        Case and the address of Microsoft Graph in front of a name do not matter. A response never lists
+        ``offline_access``: the refresh token shows it.
+
+        Args:
+            tokens: The token set.
+            scope: The name of the scope.
+        """
+        if scope.lower() == "offline_access":
+            return tokens.refresh_token is not None
+        return _short(scope) in map(_short, tokens.scope.split())
+
     def is_same_issuer(self, name: str) -> bool:
         """Return whether a response's ``iss`` fits the configured issuer.
 
@@ -212,6 +231,12 @@ def _endpoints(authority: str, segment: str, tenant: str, methods: tuple[str, ..
         token_endpoint_auth_methods_supported=methods,
         id_token_signing_alg_values_supported=("RS256",),
     )
+
+
+def _short(scope: str) -> str:
+    name = scope.lower()
+    found = _GRAPH.match(name)
+    return name[found.end() :] if found else name
 
 
 def _names_issuer(name: str, issuer: str) -> bool:

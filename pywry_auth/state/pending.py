@@ -45,6 +45,7 @@ class PendingAuthorization:
         binding: The digest of the cookie that binds the login to the browser that started it.
         next_url: The address to which the browser goes after the login.
         restarted: Whether the login replaces an expired one, which happens only once.
+        scopes: The scopes that the request has in addition to the provider's own.
         expired: Whether the login exceeded its lifetime; set only by :meth:`PendingStore.find` and
             :meth:`PendingStore.take`.
     """
@@ -54,6 +55,7 @@ class PendingAuthorization:
     binding: str = field(repr=False)
     next_url: str = ""
     restarted: bool = False
+    scopes: tuple[str, ...] = ()
     expired: bool = False
 
 
@@ -230,6 +232,7 @@ def _pack(pending: PendingAuthorization) -> bytes:
             "binding": pending.binding,
             "next_url": pending.next_url,
             "restarted": pending.restarted,
+            "scopes": list(pending.scopes) or None,
         }
     )
 
@@ -249,4 +252,5 @@ def _pending(members: Members, state: str) -> PendingAuthorization:
         members.text("binding"),
         members.text("next_url"),
         members.flag("restarted"),
+        tuple(members.optional_texts("scopes")),
     )

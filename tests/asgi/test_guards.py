@@ -19,12 +19,13 @@ from pywry_auth.asgi import (
     protect_from_csrf,
     require_permission,
     require_role,
+    require_scope,
 )
 from pywry_auth.asgi.router import AuthRouter
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.exceptions import StoreUnavailable
-from pywry_auth.models import UserSession
+from pywry_auth.models import OAuthTokenSet, UserSession
 from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.test_signals import Received
@@ -205,6 +206,26 @@ def test_an_override_of_the_session_reaches_the_other_guards(web: Web) -> None:
     app.dependency_overrides.clear()
     assert browser.get("/edit").status_code == 401
     assert browser.get("/part/edit").json == "done"
+
+
+def test_an_override_of_the_session_still_needs_the_scopes(web: Web) -> None:
+    """A mounted application too: a request without the tokens is refused, and a navigation asks for them."""
+    app, inner = FastAPI(), FastAPI()
+    app.include_router(router := router_of(web))
+    app.add_middleware(AuthMiddleware, router=router)
+    app.mount("/part", inner)
+    inner.get("/groups", dependencies=[Depends(require_scope("groups"))])(lambda: "done")
+    inner.dependency_overrides[current_session] = lambda: ALICE
+    browser = browser_of(web, app)
+    assert browser.get("/part/groups").json["missing_scopes"] == ["groups"]
+    sent = browser.get("/part/groups", html=True).location or ""
+    assert parameter(sent, "next") == "/part/groups"
+    assert "groups" in parameter(browser.begin(sent), "scope").split()
+    inner.dependency_overrides[current_session] = lambda: None
+    assert parameter(browser.get("/part/groups", html=True).location or "", "demand")
+    web.tokens.save("alice", OAuthTokenSet("token", scope="groups"))
+    inner.dependency_overrides[current_session] = lambda: ALICE
+    assert browser.get("/part/groups").json == "done"
 
 
 def test_an_override_without_a_session_stands_for_a_visitor(web: Web) -> None:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from pywry_auth.asgi import AuthMiddleware, current_session, require_role
+from pywry_auth.asgi import AuthMiddleware, current_session, require_role, require_scope
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
@@ -62,6 +62,10 @@ def app_of(web: Web, mount: str = "") -> FastAPI:
         await websocket.send_json({"user": session.user_id})
         await websocket.close()
 
+    @app.websocket("/groups", dependencies=[Depends(require_scope("groups"))])
+    async def groups(websocket: WebSocket) -> None:
+        await websocket.accept()
+
     @app.websocket("/admin")
     async def admin(
         websocket: WebSocket, session: Annotated[UserSession, Depends(require_role("admin"))]
@@ -107,6 +111,7 @@ def test_a_websocket_guard_refuses_other_visitors(web: Web, cookie: str) -> None
         assert first_message(address, "/members") == 403
         assert first_message(address, "/members", Origin=own) == 403
         assert first_message(address, "/admin", Cookie=cookie, Origin=own) == 403
+        assert first_message(address, "/groups", Cookie=cookie, Origin=own) == 403
         forged = f"pywry_session={'x' * 43}.{'y' * 43}"
         assert first_message(address, "/members", Cookie=forged, Origin=own) == 403
 

@@ -20,6 +20,7 @@ from pywry_auth.asgi import (
     protect_from_csrf,
     require_permission,
     require_role,
+    require_scope,
 )
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.models import UserSession
@@ -143,6 +144,15 @@ def _views() -> APIRouter:
     )
     async def edit(document: str) -> PlainTextResponse:
         return PlainTextResponse(f"{PROTECTED}: {document}")
+
+    @views.get("/groups", dependencies=[Depends(require_scope("groups"))])
+    @views.post("/groups", dependencies=[Depends(require_scope("groups"))])
+    async def groups() -> PlainTextResponse:
+        return PlainTextResponse(PROTECTED)
+
+    @views.get("/away", dependencies=[Depends(require_scope("offline_access"))])
+    async def away() -> PlainTextResponse:
+        return PlainTextResponse(PROTECTED)
 
     @views.api_route("/change", methods=[*CHANGING, "GET", "HEAD", "OPTIONS"])
     async def change(session: UserSession = Depends(current_session)) -> dict[str, Any]:  # noqa: B008

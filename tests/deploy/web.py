@@ -29,6 +29,7 @@ from pywry_auth.flask import (
     permission_required,
     protect_from_csrf,
     roles_required,
+    scopes_required,
 )
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
@@ -221,6 +222,16 @@ def add_views(app: Flask) -> None:
     @permission_required("write", "document", "document")
     def edit(document: str) -> str:
         return f"{PROTECTED}: {escape(document)}"
+
+    @app.route("/groups", methods=["GET", "POST"])
+    @scopes_required("groups")
+    def groups() -> str:
+        return PROTECTED
+
+    @app.get("/away")
+    @scopes_required("offline_access")
+    def away() -> str:
+        return PROTECTED
 
     @app.route("/change", methods=[*CHANGING, "GET", "HEAD", "OPTIONS"])
     @login_required

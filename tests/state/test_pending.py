@@ -27,7 +27,9 @@ def login(state: str, at: float = 1_800_000_000.0) -> PendingAuthorization:
         code_verifier="canary-verifier",
         created_at=at,
     )
-    return PendingAuthorization(request, "github", "browser", "/inbox?a=b", restarted=True)
+    return PendingAuthorization(
+        request, "github", "browser", "/inbox?a=b", restarted=True, scopes=("groups",)
+    )
 
 
 def refusal(store: PendingStore, state: str, binding: str = "browser") -> str:
