@@ -88,15 +88,18 @@ class GrantedScopes:
             demand: The demand of the page.
 
         Raises:
+            AuthenticationError: The provider is unknown.
             StoreUnavailable: The store is down.
         """
-        granted: list[str] = []
+        stored = None
         if session is not None and self.providers.name_of(session) == name:
             stored = self._stored(session)
-            granted = [scope for scope in stored.scope.split() if is_scope(scope)] if stored else []
-        if len(" ".join(granted)) > _LONGEST:  # the URL must not become too long
-            granted = []
-        return tuple(dict.fromkeys([*granted, *demand.scopes]))
+        own = self.providers.named(name).scopes
+        granted = [scope for scope in stored.scope.split() if is_scope(scope)] if stored else []
+        further = [scope for scope in granted if scope not in own]
+        if len(" ".join(further)) > _LONGEST:  # the URL must not become too long
+            further = []
+        return tuple(dict.fromkeys([*further, *demand.scopes]))
 
     def _stored(self, session: UserSession) -> OAuthTokenSet | None:
         """Return the user's tokens, if the provider of the session issued them to this site."""

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 
 import pytest
 import time_machine
 
+from pywry_auth.asgi import require_scope
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.deploy.cookies import TokenSigner
+from pywry_auth.deploy.login_demand import DemandSigner, LoginDemand
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flask import scopes_required
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
@@ -22,6 +31,7 @@ from tests.deploy.web import (
     SITE,
     Browser,
     SiteResponse,
+    WatchedBackend,
     Web,
     parameter,
     with_parameter,
@@ -250,7 +260,7 @@ def test_a_session_grows_only_by_a_demand(web: Web) -> None:
     assert "asked" not in session.metadata
     _consent(browser, web.at("/groups"))
     (session,) = web.sessions.list_user_sessions("user-alice")
-    assert session.metadata["asked"] == ["openid", "email", "profile", "groups"]
+    assert session.metadata["asked"] == ["groups"]
 
 
 def test_scopes_without_stored_tokens_are_asked_for(web: Web) -> None:
@@ -263,3 +273,43 @@ def test_scopes_without_stored_tokens_are_asked_for(web: Web) -> None:
     web.tokens.delete("user-alice")
     with time_machine.travel(tokens.issued_at + 120, tick=False):
         assert _to_provider(browser, page)
+
+
+@_BOTH
+def test_an_outage_of_the_token_store_admits_and_refuses_no_user(make_web: Callable[..., Web]) -> None:
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    browser, page = web.browser(), web.at("/groups")
+    assert _consent(browser, page).status_code == 303
+    backend.fails = lambda number: backend.operations[-1] == "get oauth"
+    for html in (False, True):
+        response = browser.get(page, html=html)
+        assert (response.status_code, PROTECTED in response.text) == (503, False)
+        assert response.headers["Retry-After"]
+
+
+@pytest.mark.parametrize("scopes", [(), ("",), ('calendar"',), ("a\\b",), ("kalender-für",), ("x" * 2001,)])
+def test_a_guard_refuses_a_name_that_no_scope_can_have(scopes: tuple[str, ...]) -> None:
+    """A quote could break out of the header WWW-Authenticate (RFC 6749 §3.3)."""
+    for guard in (scopes_required, require_scope):
+        with pytest.raises(AuthenticationError, match=f"^{guard.__name__}") as caught:
+            guard(*scopes)
+        assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+def test_a_demand_of_a_newer_version_is_refused() -> None:
+    """It may ask for more than this version can check."""
+    signer = TokenSigner(["a key"], "demand")
+    demands = DemandSigner(signer)
+    assert demands.read(demands.sign(LoginDemand(("groups",)))) == LoginDemand(("groups",))
+    others: list[object] = [
+        {"scopes": ["a"], "max_age": 300},
+        {"scopes": "a"},
+        {"scopes": [1]},
+        {"scopes": []},
+    ]
+    for members in [*others, [], "a"]:
+        payload = urlsafe_b64encode(json.dumps(members).encode()).decode().rstrip("=")
+        with pytest.raises(AuthenticationError) as caught:
+            demands.read(signer.sign(payload))
+        assert caught.value.error == ErrorCode.INVALID_DEMAND
