@@ -56,7 +56,7 @@ class OAuthTokenSet:
 
     Args:
         access_token: The bearer token for the provider's API.
-        token_type: Always ``Bearer`` (RFC 6750).
+        token_type: ``Bearer`` (RFC 6750); after a token exchange perhaps ``N_A`` (RFC 8693 §2.2.1).
         refresh_token: The token that obtains the next access token; None if the provider issued none.
         expires_in: Lifetime in seconds, counted from ``issued_at``; None if the provider did not send it.
         id_token: The ID token in the form that the provider sent (OIDC Core §2), already validated.

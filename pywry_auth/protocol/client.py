@@ -28,6 +28,7 @@ from pywry_auth.protocol.id_token import (
 )
 from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.protocol.provider_errors import CLIENT_CREDENTIALS, TOKEN_EXCHANGE
 from pywry_auth.protocol.reach import Reach
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
 from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint, with_query
@@ -141,6 +142,41 @@ class ProtocolClient:
             replace(tokens, scope=tokens.scope or scope),
             lambda tokens, id_token: self._with_claims(tokens, id_token, nonce),
         )
+
+    def client_credentials(
+        self, scope: str, resource: Sequence[str], params: Mapping[str, str]
+    ) -> OAuthTokenSet:
+        """Return a token of the client itself (RFC 6749 §4.4)."""
+        grant = {**params, "scope": scope or None, "resource": resource}
+        return self._without_user({**grant, "grant_type": CLIENT_CREDENTIALS}, scope)
+
+    def exchange_token(
+        self, subject_token: str, audience: Sequence[str], resource: Sequence[str], scope: str
+    ) -> OAuthTokenSet:
+        """Return a token for another service in exchange for an access token (RFC 8693 §2.1)."""
+        grant = {
+            "grant_type": TOKEN_EXCHANGE,
+            "subject_token": subject_token,
+            "subject_token_type": "urn:ietf:params:oauth:token-type:access_token",
+            "audience": audience,
+            "resource": resource,
+            "scope": scope or None,
+        }
+        return self._without_user(grant, scope)
+
+    def _without_user(self, grant: Mapping[str, str | Sequence[str] | None], scope: str) -> OAuthTokenSet:
+        """Return the access token for a grant that needs no user.
+
+        A refresh token (RFC 6749 §4.4.3) and an ID token are dropped: nothing needs them.
+        """
+        found = self._hooks.normalize_tokens(self.token_endpoint().request(grant, self._revoke_unusable))
+        raw = {name: value for name, value in found.raw.items() if name not in ("refresh_token", "id_token")}
+        return replace(found, scope=found.scope or scope, refresh_token=None, id_token=None, raw=raw)
+
+    @property
+    def is_confidential(self) -> bool:
+        """Whether the client authenticates at the provider (RFC 6749 §2.1)."""
+        return self._identity.is_confidential
 
     def refresh(self, refresh_token: str) -> OAuthTokenSet:
         """Return new tokens (RFC 6749 §6).

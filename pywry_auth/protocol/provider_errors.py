@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from pywry_auth.exceptions import AuthenticationError, TokenRefreshError, printable
 from pywry_auth.protocol.redaction import provider_code, provider_text
 
 _E = TypeVar("_E", bound=AuthenticationError)
+
+CLIENT_CREDENTIALS = "client_credentials"
+"""The grant type of a client that acts for itself (RFC 6749 §4.4)."""
+
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+"""The grant type of an exchange of a user's token (RFC 8693 §2.1)."""
 
 INVALID_TOKEN = "invalid_token"  # also Google's answer to the revocation of an expired token
 
@@ -54,7 +60,37 @@ _NEXT_STEP = {
 }
 
 
-def explain(source: str, code: str, description: str, kind: type[_E], secrets: Collection[str] = ()) -> _E:
+# The next steps that differ for a grant without a browser, by its type.
+_NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
+    TOKEN_EXCHANGE: {
+        "invalid_target": "Check the audience and the resource, and allow them at the provider.",
+        "unsupported_grant_type": "Allow token exchange for this client, if the provider offers it.",
+        "unauthorized_client": "Allow token exchange for this client at the provider.",
+        "invalid_request": (
+            "Check the audience, the resource and the scopes. If they are right, the provider does not "
+            "accept this user's token."
+        ),
+        "invalid_grant": "The provider does not accept this user's token: let the user sign in again.",
+    },
+    CLIENT_CREDENTIALS: {
+        "invalid_target": "Check the resource, and allow it for this client at the provider.",
+        "unsupported_grant_type": "Allow client credentials for this client, if the provider offers them.",
+        "unauthorized_client": "Allow client credentials for this client at the provider.",
+        "invalid_request": "Check the scopes, the resource and the parameters.",
+        "invalid_grant": _CHECK_REGISTRATION,
+        "access_denied": _CHECK_REGISTRATION,
+    },
+}
+
+
+def explain(
+    source: str,
+    code: str,
+    description: str,
+    kind: type[_E],
+    secrets: Collection[str] = (),
+    grant_type: str = "",
+) -> _E:
     """Return the error for a provider's error response, with a remedy.
 
     Args:
@@ -63,13 +99,16 @@ def explain(source: str, code: str, description: str, kind: type[_E], secrets: C
         description: The response's ``error_description``; empty for none.
         kind: The class of the error.
         secrets: The values that the provider received. Neither they nor parts of them are shown.
+        grant_type: The type of the grant that was refused; empty for a sign-in.
     """
+    own = _NEXT_STEP_OF_GRANT.get(grant_type, {})
     # A code that this package knows is never a secret, even if a user chose such a secret.
-    if code not in _NEXT_STEP and code not in ENDED_GRANT:
+    if code not in {**_NEXT_STEP, **own} and code not in ENDED_GRANT:
         code = provider_code(code, secrets)
     description = provider_text(description, secrets)
     quoted = f"{printable(code)}: {printable(description)}" if description else printable(code)
     # At a refresh, login_required has nothing to do with the parameter prompt.
     ended = issubclass(kind, TokenRefreshError)
-    advice = _SIGN_IN_AGAIN if ended else _NEXT_STEP.get(code, _SIGN_IN_AGAIN)
+    usual = _CHECK_REGISTRATION if own else _SIGN_IN_AGAIN
+    advice = _SIGN_IN_AGAIN if ended else {**_NEXT_STEP, **own}.get(code, usual)
     return kind(f"{source} answered {quoted}. {advice}", error=code, error_description=description)

@@ -13,7 +13,7 @@ from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshE
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
-from pywry_auth.protocol.provider_errors import ENDED_GRANT, INVALID_TOKEN, explain
+from pywry_auth.protocol.provider_errors import ENDED_GRANT, INVALID_TOKEN, TOKEN_EXCHANGE, explain
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
@@ -41,13 +41,14 @@ class TokenEndpoint:
 
     def request(
         self,
-        grant: Mapping[str, str | None],
+        grant: Mapping[str, str | Sequence[str] | None],
         discard: Callable[[Sequence[str]], object] = lambda tokens: None,
     ) -> OAuthTokenSet:
         """Return the tokens for a grant of any type (RFC 6749 §4.1.3, §6; extensions: §4.5).
 
         Args:
-            grant: ``grant_type`` and the parameters of that type; None leaves a parameter out.
+            grant: ``grant_type`` and the parameters of that type; None leaves a parameter out. A parameter
+                with a list of values is sent once for each (RFC 8693 §2.1, RFC 8707 §2).
             discard: Receives the tokens of a response that cannot be used.
 
         Raises:
@@ -56,17 +57,18 @@ class TokenEndpoint:
         """
         # Count the lifetime from before the request, so that it errs on the short side.
         asked_at = self.authentication.clock()
-        given = {name: value for name, value in grant.items() if value is not None}
+        given = {name: value for name, value in grant.items() if isinstance(value, str)}
+        lists = {name: value for name, value in grant.items() if not isinstance(value, str | None)}
         headers, body = self.authentication.apply(given)
         try:
-            answer = self._post("token_endpoint", self.url, headers, body)
+            answer = self._post("token_endpoint", self.url, headers, {**lists, **body})
             if answer.status == 429 or answer.status >= 500:  # whatever the body says: nothing was refused
                 raise answer.fault("a token response")
             members = _members(answer)
             if members.get("error") not in (None, "") or not 200 <= answer.status < 300:
                 raise self._refusal(answer, members, body)
             try:
-                return _token_set(members, asked_at, self, given.get("refresh_token"))
+                return _token_set(members, asked_at, self, given)
             except TokenError as error:
                 error.refused = not members.get("access_token")
                 discard(_issued(members, given))
@@ -96,10 +98,10 @@ class TokenEndpoint:
         return 200 <= answer.status < 300 or expired
 
     def _post(
-        self, endpoint: str, url: str, headers: Mapping[str, str], body: Mapping[str, str]
+        self, endpoint: str, url: str, headers: Mapping[str, str], body: Mapping[str, str | Sequence[str]]
     ) -> ProviderAnswer:
         with self.session().within(self.reach(endpoint)) as session:
-            return session.call("POST", url, data=urlencode(body), headers=headers)
+            return session.call("POST", url, data=urlencode(body, doseq=True), headers=headers)
 
     def _refusal(
         self, answer: ProviderAnswer, members: Mapping[str, Any], body: Mapping[str, str]
@@ -114,7 +116,9 @@ class TokenEndpoint:
             ended = "refresh_token" in body and code in ENDED_GRANT
             kind: type[TokenError] = TokenRefreshError if ended else TokenError
             secrets = (self.authentication.client_secret, *answer.secrets)
-            refusal = explain("The token endpoint", code, description, kind, secrets)
+            refusal = explain(
+                "The token endpoint", code, description, kind, secrets, body.get("grant_type", "")
+            )
         else:
             fault = answer.fault("a token response")
             refusal = TokenError(str(fault), error=fault.error)
@@ -156,9 +160,9 @@ def _issued(members: Mapping[str, Any], grant: Mapping[str, str]) -> list[str]:
 
 
 def _token_set(
-    members: Mapping[str, Any], asked_at: float, endpoint: TokenEndpoint, refresh_token: str | None
+    members: Mapping[str, Any], asked_at: float, endpoint: TokenEndpoint, grant: Mapping[str, str]
 ) -> OAuthTokenSet:
-    """Validate a successful response and return its token set (RFC 6749 §5.1)."""
+    """Validate a successful response and return its token set (RFC 6749 §5.1, RFC 8693 §2.2.1)."""
     access_token = _text(members, "access_token")
     token_type = _text(members, "token_type")
     if access_token is None:
@@ -167,13 +171,18 @@ def _token_set(
             "it has no access token (access_token). Some providers, such as Azure AD B2C, send one only for "
             "the scope of an API: add such a scope to SCOPES"
         )
-    if token_type is None or token_type.lower() != "bearer":
+    exchanged = grant["grant_type"] == TOKEN_EXCHANGE
+    if exchanged and _text(members, "issued_token_type") is None:
+        raise _not_allowed("its issued_token_type is missing, which a token exchange requires")
+    # N_A is the type of an exchanged token that is not an access token.
+    known = {"bearer": "Bearer", **({"n_a": "N_A"} if exchanged else {})}
+    if token_type is None or token_type.lower() not in known:
         # Without the type, the client cannot know how to use the token (RFC 6749 §7.1).
         raise _not_allowed("its token_type is missing, or is not Bearer")
     return OAuthTokenSet(
         access_token=access_token,
-        token_type="Bearer",
-        refresh_token=_text(members, "refresh_token") or refresh_token,
+        token_type=known[token_type.lower()],
+        refresh_token=_text(members, "refresh_token") or grant.get("refresh_token"),
         expires_in=_lifetime(members.get("expires_in")),
         id_token=_text(members, "id_token"),
         scope=_scope(members),

@@ -106,6 +106,11 @@ class MicrosoftProvider(OAuthProvider):
         methods = _WITH_ASSERTION if self.options.client_assertion_file else _METHODS
         return self.options.applied_to(_endpoints(self._authority, segment, tenant, methods))
 
+    @property
+    def configured_urls(self) -> Sequence[str]:
+        """The addresses by which the provider is configured."""
+        return (*super().configured_urls, f"{self._authority}/{self.tenant_id}")
+
     def verified_email(self, profile: Claims, access_token: str) -> str | None:
         """Return the user's address from the one tenant.
 

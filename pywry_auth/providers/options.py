@@ -247,6 +247,16 @@ def scope_list(scopes: Sequence[str]) -> tuple[str, ...]:
     return words
 
 
+def texts(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return one value or several as a tuple.
+
+    Args:
+        given: One text, several, or None for none.
+    """
+    # A plain string is a sequence of characters, too.
+    return (given,) if isinstance(given, str) else tuple(given or ())
+
+
 def _unusable(name: str, fault: str) -> AuthenticationError:
     return AuthenticationError(f"{name} cannot be used: {fault}.", error=ErrorCode.INVALID_CONFIGURATION)
 

@@ -99,7 +99,9 @@ def _access_token(realm: Realm, grant: Grant, scope: str, resource: str) -> str:
     quirks = realm.quirks
     if quirks.no_access_token or not {quirks.access_token_scope} <= {"", *scope.split()}:
         return ""
-    return realm.vault.issue("access", grant, realm.access_token_lifetime, scope=scope, resource=resource)
+    return realm.vault.issue(
+        "access", grant, realm.access_token_lifetime, scope=scope, audience=(resource,) if resource else ()
+    )
 
 
 def _id_claims(realm: Realm, grant: Grant, scope: str, access_token: str, nonce: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pywry_auth.testing.identity_provider.endpoints import ENDPOINTS, PATHS
 from pywry_auth.testing.identity_provider.keys import ALGORITHMS
 from pywry_auth.testing.identity_provider.parties import CLAIMS_BY_SCOPE
 from pywry_auth.testing.identity_provider.quirks import Quirks
+from pywry_auth.testing.identity_provider.service_grants import CLIENT_CREDENTIALS, TOKEN_EXCHANGE
 from pywry_auth.testing.identity_provider.vault import Realm
 
 _TOKEN_CLAIMS = ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash"]
@@ -22,7 +23,7 @@ _ABILITIES: Mapping[str, object] = {
     "prompt_values_supported": list(PROMPTS),
     "response_types_supported": ["code"],
     "response_modes_supported": ["query"],
-    "grant_types_supported": ["authorization_code", "refresh_token"],
+    "grant_types_supported": ["authorization_code", "refresh_token", CLIENT_CREDENTIALS, TOKEN_EXCHANGE],
     "subject_types_supported": ["public"],
     "id_token_signing_alg_values_supported": list(ALGORITHMS),
     "code_challenge_methods_supported": ["S256"],

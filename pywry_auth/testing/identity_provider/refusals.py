@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from werkzeug.datastructures import MultiDict
 
+_REPEATABLE = ("audience", "resource")
+
 
 class OAuthError(Exception):
     """An error with a code from the specifications.
@@ -30,12 +32,13 @@ class PageError(Exception):
 def single_values(parameters: MultiDict[str, str]) -> dict[str, str]:
     """Return the parameters that have a value (RFC 6749 §3.1).
 
-    An empty value counts as missing.
+    An empty value counts as missing. Of a parameter that may appear more than once (RFC 8693 §2.1), this is
+    the first value.
 
     Raises:
         OAuthError: ``invalid_request``: a parameter appears more than once (RFC 6749 §3.1, §3.2).
     """
-    if any(len(values) > 1 for _, values in parameters.lists()):
+    if any(len(values) > 1 and name not in _REPEATABLE for name, values in parameters.lists()):
         raise OAuthError("invalid_request", "a parameter was sent more than once")
     return {name: value for name, value in parameters.items() if value}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Callable, Mapping
 
 from flask import Response, jsonify
 
@@ -13,6 +14,11 @@ from pywry_auth.testing.identity_provider.client_authentication import ClientAut
 from pywry_auth.testing.identity_provider.parties import Client, same_secret
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required
 from pywry_auth.testing.identity_provider.resources import requested_resource
+from pywry_auth.testing.identity_provider.service_grants import (
+    CLIENT_CREDENTIALS,
+    TOKEN_EXCHANGE,
+    ServiceGrants,
+)
 from pywry_auth.testing.identity_provider.vault import Kind, Realm, Record
 
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -28,16 +34,21 @@ class TokenEndpoints:
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
         self._authentication = ClientAuthentication(realm)
+        services = ServiceGrants(realm)
+        self._grants: Mapping[str, Callable[[dict[str, str], Client], Response]] = {
+            "authorization_code": self._exchange,
+            "refresh_token": self._refresh,
+            CLIENT_CREDENTIALS: services.client_credentials,
+            TOKEN_EXCHANGE: services.exchange,
+        }
 
     def token(self) -> Response:
-        """Issue tokens for a code or a refresh token (RFC 6749 §4.1.3, §6)."""
+        """Issue tokens for a grant (RFC 6749 §4.1.3, §4.4, §6, RFC 8693 §2)."""
         values, client = self._authentication.request()
         grant_type = required(values, "grant_type")
-        if grant_type == "authorization_code":
-            return self._exchange(values, client)
-        if grant_type == "refresh_token":
-            return self._refresh(values, client)
-        raise OAuthError("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")
+        if grant_type not in self._grants:
+            raise OAuthError("unsupported_grant_type", f"grant_type must be {' or '.join(self._grants)}")
+        return self._grants[grant_type](values, client)
 
     def revoke(self) -> Response:
         """Revoke a token, or a refresh token's whole grant (RFC 7009 §2.1)."""
@@ -62,7 +73,7 @@ class TokenEndpoints:
             active=True,
             iss=self._realm.issuer,
             sub=record.grant.user.subject,
-            aud=record.resource or record.grant.client_id,
+            aud=list(record.audience) or record.grant.client_id,
             client_id=record.grant.client_id,
             username=record.grant.user.username,
             scope=record.scope,

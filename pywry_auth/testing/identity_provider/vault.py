@@ -44,7 +44,6 @@ class Grant:
     scope: str
     auth_time: int
     nonce: str = field(default="", repr=False)
-    resource: str = ""
     ended: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
 
@@ -59,8 +58,8 @@ class Record:
         expires_at: Unix time in seconds.
         redirect_uri: The address that a code was sent to.
         code_challenge: The hash of a code's verifier (RFC 7636 §4.6).
-        resource: The API that an access token is for; empty for none.
         used: Whether the secret was redeemed before.
+        audience: The services that an access token is for; empty for the client.
     """
 
     grant: Grant
@@ -69,8 +68,8 @@ class Record:
     expires_at: float
     redirect_uri: str = ""
     code_challenge: str = field(default="", repr=False)
-    resource: str = ""
     used: bool = False
+    audience: tuple[str, ...] = ()
 
 
 class Vault:
@@ -98,7 +97,7 @@ class Vault:
         scope: str | None = None,
         redirect_uri: str = "",
         code_challenge: str = "",
-        resource: str = "",
+        audience: tuple[str, ...] = (),
     ) -> str:
         """Return a new secret that is valid for ``lifetime`` seconds.
 
@@ -106,8 +105,15 @@ class Vault:
         """
         now = self._clock()
         secret = secrets.token_urlsafe(32)
-        granted = grant.scope if scope is None else scope
-        record = Record(grant, granted, now, now + lifetime, redirect_uri, code_challenge, resource)
+        record = Record(
+            grant,
+            grant.scope if scope is None else scope,
+            now,
+            now + lifetime,
+            redirect_uri,
+            code_challenge,
+            audience=audience,
+        )
         with self._lock:
             self._sweep(now)
             self._records[_key(kind, secret)] = record
