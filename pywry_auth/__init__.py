@@ -12,6 +12,8 @@ from pywry_auth.version import __version__
 
 if TYPE_CHECKING:
     from pywry_auth.app import PyWry
+    from pywry_auth.flow.client_credentials import ClientCredentials
+    from pywry_auth.flow.user_tokens import UserTokens
     from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
     from pywry_auth.native.callback_server import OAuthCallbackServer
     from pywry_auth.native.flow_manager import AuthFlowManager
@@ -37,6 +39,8 @@ _HOME = {
     "AuthFlowResult": "models",
     "AuthFlowState": "models",
     "OAuthTokenSet": "models",
+    "ClientCredentials": "flow.client_credentials",
+    "UserTokens": "flow.user_tokens",
     "OAuthCallbackServer": "native.callback_server",
     "AuthFlowManager": "native.flow_manager",
     "SessionManager": "native.session_manager",
@@ -59,6 +63,7 @@ __all__ = [
     "AuthFlowManager",
     "AuthFlowResult",
     "AuthFlowState",
+    "ClientCredentials",
     "GenericOIDCProvider",
     "GitHubProvider",
     "GoogleProvider",
@@ -74,6 +79,7 @@ __all__ = [
     "SQLiteTokenStore",
     "SessionManager",
     "TokenStore",
+    "UserTokens",
     "__version__",
     "create_provider_from_settings",
     "get_token_store",

@@ -21,7 +21,7 @@ from pywry_auth.state.pending import PendingStore
 from pywry_auth.state.session_stores import session_store_for
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.sites import UNBOUND, sites_of
-from pywry_auth.state.token_stores import token_store_for
+from pywry_auth.state.token_stores import token_store_of_settings
 from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _routes(
     oauth2 = get_settings().oauth2 if None in (provider, token_store, use_pkce) else None
     providers = Providers.of(_provider_of(oauth2) if provider is None else provider)
     shared = (session_store or _session_store_of(deploy)).shared
-    tokens = token_store or _token_store_of(oauth2, deploy)
+    tokens = token_store or token_store_of_settings(oauth2, deploy)
     pkce = use_pkce if use_pkce is not None else oauth2 is None or oauth2.use_pkce
     options = deploy_options(deploy, auth_config, use_pkce=pkce, shared=shared)
     secrets = () if options.is_secret_generated else options.secrets
@@ -155,11 +155,3 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
 def _session_store_of(deploy: DeploySettings, sites: tuple[str, ...] = ()) -> SessionStore:
     options = StorageOptions.from_settings(deploy)
     return session_store_for(options, deploy.session_ttl, deploy.session_idle_ttl, sites)
-
-
-def _token_store_of(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:
-    if oauth2 is None:
-        return token_store_for(StorageOptions.from_settings(deploy))
-    chosen = oauth2.token_store_backend if "token_store_backend" in oauth2.model_fields_set else ""
-    options = StorageOptions.from_settings(deploy, chosen, client_id=oauth2.client_id)
-    return token_store_for(options, oauth2.refresh_token_ttl_seconds)

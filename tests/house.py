@@ -140,7 +140,14 @@ The parser of the standard library is among them, because it accepts numbers tha
 CLOSED_TO_ANNOTATIONS = frozenset({"flask"})
 """Packages whose types no other file may name, even in annotations."""
 
-SETTINGS_READERS = ("app.py", "deploy_routes.py", "state/session_stores.py", "cli/*", "site/*")
+SETTINGS_READERS = (
+    "app.py",
+    "deploy_routes.py",
+    "state/session_stores.py",
+    "flow/service_parts.py",
+    "cli/*",
+    "site/*",
+)
 """The files that may read the settings. All others get them as arguments."""
 
 

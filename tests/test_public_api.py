@@ -40,7 +40,13 @@ THERE = {
             "PyWry",
             "SessionManager",
         ),
-        *("TokenStore", "create_provider_from_settings", "get_token_store"),
+        *(
+            "TokenStore",
+            "UserTokens",
+            "ClientCredentials",
+            "create_provider_from_settings",
+            "get_token_store",
+        ),
     },
     "pywry_auth.exceptions": {
         *("AuthenticationError", "AuthFlowTimeout", "AuthFlowCancelled", "LoginRequired"),

@@ -31,7 +31,7 @@ class Event:
     Args:
         user_id: The user, on a site with several providers as ``<provider>:<ID>``.
         provider: Name of the provider.
-        mode: ``native`` or ``web``.
+        mode: ``native``, ``web``, or ``job`` for a background job.
         session: The user's session (web only).
         client: Network address of the client (web only).
     """

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pywry_auth.digests import same_secret
+from pywry_auth.digests import digest_of, same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
@@ -42,6 +43,7 @@ _LONGEST_PAUSE = 0.5  # seconds
 _LONGEST_OUTAGE = 20.0  # seconds; a lease can be renewed although the tokens cannot be stored
 _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
+_MARK = 16  # hexadecimal digits
 _ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
 _FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
 _WITH_CLAIMS, _WITHOUT_CLAIMS = "claims", "no claims"  # of the ID token that a refresh brought
@@ -239,7 +241,9 @@ def refresh_stored(
 
     def shared() -> OAuthTokenSet:
         # Callers that keep refused tokens and those that remove them share no attempt, only its failure.
-        return store.refreshes.run(attempt, key=(key, keep_refused), wait=wait, room=provider.gate.waiting)
+        # An impatient caller must not fail those that would wait for another process.
+        flight = (key, keep_refused, patience <= 0)
+        return store.refreshes.run(attempt, key=flight, wait=wait, room=provider.gate.waiting)
 
     try:
         return shared()
@@ -291,7 +295,7 @@ class _Attempt:
                 lease = held.enter_context(store.lock(key, self.patience if seconds is None else seconds))
             stored = _stored(provider, store, key)
             tokens = stored.tokens
-            _finish(self.review, store, key, tokens, stored.review)
+            left = _finish(self.review, store, key, tokens, stored.review)
             if not self.is_due(tokens):
                 return tokens
             failure = store.last_failure(key)
@@ -299,27 +303,39 @@ class _Attempt:
                 raise _failed_just_now(failure, provider, store, key, tokens, self.keep_refused)
             due = self.review is not None and self.review.is_due()
             self.before_call()
-            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, self.keep_refused, due)
+            after = partial(_review_after, tokens, is_due=due, left=left)
+            fresh = _refreshed_in_turn(provider, store, key, tokens, lease, self.keep_refused, after)
             if fresh is None:
                 return _stored(provider, store, key).tokens
             self.brought.append(fresh)
-            _finish(self.review, store, key, fresh, _review_after(tokens, fresh, due))
+            _finish(self.review, store, key, fresh, after(fresh))
         return fresh
 
 
-def _review_after(before: OAuthTokenSet, fresh: OAuthTokenSet, is_due: bool) -> str:
-    """Return the review that a refresh makes due; empty if it makes none due."""
+def _review_after(before: OAuthTokenSet, fresh: OAuthTokenSet, is_due: bool, left: str) -> str:
+    """Return the review that a refresh makes due; empty if it makes none due.
+
+    Args:
+        before: The set before the refresh.
+        fresh: The set after it.
+        is_due: Whether a review follows this refresh.
+        left: The review of an earlier refresh that is not finished; empty if there is none.
+    """
     if not is_due:
         return ""
+    if left == _WITH_CLAIMS:
+        return left  # the claims of the ID token that the set still has were not reviewed
     return _WITHOUT_CLAIMS if same_secret(before.id_token or "", fresh.id_token) else _WITH_CLAIMS
 
 
-def _finish(review: Review | None, store: TokenStore, key: str, tokens: OAuthTokenSet, due: str) -> None:
-    """Do the work after a refresh, if it is due."""
+def _finish(review: Review | None, store: TokenStore, key: str, tokens: OAuthTokenSet, due: str) -> str:
+    """Do the work after a refresh, if it is due, and return the review that is left."""
     if review is None or not due:
-        return
-    if review.finish(tokens, tokens.id_token_claims if due == _WITH_CLAIMS else {}):
-        store.note_reviewed(key, tokens)
+        return due
+    if not review.finish(tokens, tokens.id_token_claims if due == _WITH_CLAIMS else {}):
+        return due
+    store.note_reviewed(key, tokens)
+    return ""
 
 
 def _longest(provider: OAuthProvider) -> float:
@@ -334,7 +350,7 @@ def _refreshed_in_turn(
     tokens: OAuthTokenSet,
     lease: Lease,
     keep_refused: bool,
-    needs_review: bool,
+    review_after: Callable[[OAuthTokenSet], str],
 ) -> OAuthTokenSet | None:
     """Refresh and store a set; None if another was faster."""
     try:
@@ -349,14 +365,14 @@ def _refreshed_in_turn(
         if not _was_stored(store, key, tokens, keep):
             return None  # the user signed in again: the refusal concerns the earlier grant
         if keep:
-            _record_failure(store, key, error, _longest(provider))
+            _record_failure(store, key, tokens, error, _longest(provider))
         raise
     except TokenExpiredError:
         raise
     except TokenError as error:
-        _record_failure(store, key, error, _longest(provider))
+        _record_failure(store, key, tokens, error, _longest(provider))
         raise
-    if _put_in_place(store, key, tokens, fresh, lease, _review_after(tokens, fresh, needs_review)):
+    if _put_in_place(store, key, tokens, fresh, lease, review_after(fresh)):
         return fresh
     _revoke_without_owner(provider, store, key, fresh)
     return None
@@ -367,12 +383,37 @@ def _was_stored(store: TokenStore, key: str, refused: OAuthTokenSet, keep: bool)
     return store.load(key) == refused if keep else store.discard(key, refused)
 
 
-def _record_failure(store: TokenStore, key: str, error: TokenError, lifetime: float) -> None:
+def _record_failure(
+    store: TokenStore, key: str, tokens: OAuthTokenSet, error: TokenError, lifetime: float
+) -> None:
     kind = _ENDED if isinstance(error, TokenRefreshError) else _REFUSED if error.refused else _AWAY
     try:
-        store.record_failure(key, f"{kind} {error.retry_after or 0:.0f} {error.error}", lifetime)
+        text = f"{kind} {error.retry_after or 0:.0f} {error.error}"
+        store.record_failure(key, text, lifetime, _mark(tokens))
     except StoreUnavailable as outage:
         _logger.warning("other callers do not learn that a refresh failed: %s", outage)
+
+
+def _mark(tokens: OAuthTokenSet) -> str:
+    """Return digits that name a set of tokens in the record of a failure."""
+    return digest_of(tokens.refresh_token or "")[:_MARK]
+
+
+def recent_failure(
+    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet
+) -> TokenError | None:
+    """Return the error of a recent attempt to refresh this very set, or None.
+
+    Args:
+        provider: The provider that issued the tokens.
+        store: The store that holds them.
+        key: The user's ID.
+        tokens: The set.
+    """
+    failure = store.last_failure(key)
+    if failure is None or not failure.partition(" ")[0].endswith(_mark(tokens)):
+        return None
+    return _failed_just_now(failure, provider, store, key, tokens, keep_refused=True)
 
 
 def _failed_just_now(

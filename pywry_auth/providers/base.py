@@ -13,8 +13,8 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
-from pywry_auth.providers.hooks import ProviderHooks
-from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, require_client, scope_list, texts
+from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, require_client, scope_list
+from pywry_auth.providers.service_grants import ServiceGrants
 from pywry_auth.request_parameters import names_fault
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["OAuthProvider", "ProviderOptions"]
 _logger = logging.getLogger("pywry_auth.providers")
 
 
-class OAuthProvider(ProviderHooks):
+class OAuthProvider(ServiceGrants):
     """An OAuth 2 authorization server with known endpoints.
 
     An object holds no data of users, so any number of threads may share it.
@@ -184,54 +184,6 @@ class OAuthProvider(ProviderHooks):
             AuthenticationError: The key set cannot be fetched; nothing was sent.
         """
         return self.client.refresh(refresh_token)
-
-    @property
-    def is_confidential(self) -> bool:
-        """Whether the client authenticates at the provider, with a secret or a key (RFC 6749 §2.1)."""
-        return self.client.is_confidential
-
-    def client_credentials(
-        self,
-        scopes: Sequence[str] = (),
-        resource: str | Sequence[str] = (),
-        params: Mapping[str, str] | None = None,
-    ) -> OAuthTokenSet:
-        """Return an access token of the client itself (RFC 6749 §4.4).
-
-        ``ClientCredentials`` keeps such a token until it expires.
-
-        Args:
-            scopes: The scopes to request; empty leaves the choice to the provider.
-            resource: The APIs where the token will be used, as URLs (RFC 8707 §2).
-            params: Further parameters that the provider requires.
-
-        Raises:
-            TokenError: The provider refused, or its response is not valid.
-        """
-        return self.client.client_credentials(" ".join(scope_list(scopes)), texts(resource), params or {})
-
-    def exchange_token(
-        self,
-        subject_token: str,
-        audience: str | Sequence[str] = (),
-        resource: str | Sequence[str] = (),
-        scopes: Sequence[str] = (),
-    ) -> OAuthTokenSet:
-        """Return a token for another service in exchange for an access token (RFC 8693 §2).
-
-        ``UserTokens.exchange`` does this for a user, and keeps the result.
-
-        Args:
-            subject_token: The user's access token.
-            audience: The services where the new token will be used, by their names at the provider.
-            resource: The same services as URLs.
-            scopes: The scopes of the new token; empty leaves the choice to the provider.
-
-        Raises:
-            TokenError: The provider refused, or its response is not valid.
-        """
-        scope = " ".join(scope_list(scopes))
-        return self.client.exchange_token(subject_token, texts(audience), texts(resource), scope)
 
     def validate_id_token(
         self, id_token: str, nonce: str | None = None, access_token: str | None = None

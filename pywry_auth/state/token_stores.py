@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, cast
 
 from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX, REDIS_URL
 from pywry_auth.backends.client_place import for_client, is_shared_default
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from pywry_auth.config import DeploySettings, OAuth2Settings
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", covariant=True)
@@ -143,6 +146,20 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
         case "keyring":
             return KeyringTokenStore(options.service_name, refresh_token_ttl=ttl, encryption_keys=keys)
     return TokenStore(open_backend(options), refresh_token_ttl=ttl)
+
+
+def token_store_of_settings(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:
+    """Return a site's token store, for the site and for its jobs.
+
+    Args:
+        oauth2: ``get_settings().oauth2``.
+        deploy: ``get_settings().deploy``.
+    """
+    if oauth2 is None:
+        return token_store_for(StorageOptions.from_settings(deploy))
+    chosen = oauth2.token_store_backend if "token_store_backend" in oauth2.model_fields_set else ""
+    options = StorageOptions.from_settings(deploy, chosen, client_id=oauth2.client_id)
+    return token_store_for(options, oauth2.refresh_token_ttl_seconds)
 
 
 class _Clearable(Protocol[_P, _T]):

@@ -6,12 +6,15 @@ import math
 import os
 import time
 from contextlib import AbstractContextManager
+from copy import copy
+from typing import Self
 
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.lease import Lease
 from pywry_auth.exceptions import StoreUnavailable, TokenError
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.single_flight import SingleFlight
+from pywry_auth.state.account_links import AccountLinks
 from pywry_auth.state.revocations import RevocationQueue
 from pywry_auth.state.token_record import StoredTokens, pack_tokens, unpack_stored, unpack_tokens
 from pywry_auth.state.unsaved import UnsavedTokens
@@ -19,6 +22,7 @@ from pywry_auth.state.unsaved import UnsavedTokens
 _GRACE = 300
 """Seconds for which a set is kept after its access token expired, so that a refresh can still begin."""
 
+_SHORTEST = 60.0  # seconds, by which the clocks of machines on one store may differ
 _KIND = "oauth:tokens:"
 _GROUP = "oauth:tokens"
 
@@ -49,9 +53,11 @@ class TokenStore:
         self._backend = backend
         self._refresh_token_ttl = refresh_token_ttl
         self._at_least = 0.0
+        self._extends = True
         self.refreshes = SingleFlight[OAuthTokenSet](TokenError)
         self.unsaved = UnsavedTokens()
         self.revocations = RevocationQueue(backend)
+        self._links = AccountLinks(backend, self.exists)
 
     @property
     def backend(self) -> Backend:
@@ -69,6 +75,51 @@ class TokenStore:
             seconds: The time; a shorter one than before has no effect.
         """
         self._at_least = max(self._at_least, seconds)
+
+    def for_jobs(self) -> Self:
+        """Return a view of this store whose refreshes make no set live longer.
+
+        A job may refresh tokens for ever. A site's set still expires when the sessions that need it have
+        expired, or when its refresh token lifetime (``refresh_token_ttl``) has passed after the last refresh.
+        """
+        view = copy(self)
+        view._extends = False
+        return view
+
+    def link(self, user_id: str, account: str) -> None:
+        """Note that an account at a provider belongs to a user with an ID of the site.
+
+        A sign-in calls this after it has stored the account's tokens. An account has one owner: the last user
+        for which this was called. The link lasts for 400 days, and goes when it is looked up and the account
+        has no tokens. With the account itself as the user's ID, the account has no other owner any more.
+
+        Args:
+            user_id: The site's ID of the user.
+            account: The ID under which the user's tokens are stored.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        self._links.add(user_id, account)
+
+    def accounts_of(self, user_id: str) -> list[str]:
+        """Return the accounts linked to a user that have tokens, sorted.
+
+        Args:
+            user_id: The site's ID of the user.
+        """
+        return self._links.accounts(user_id)
+
+    def owner_of(self, account: str) -> str:
+        """Return the site's ID of the user that an account belongs to.
+
+        Args:
+            account: The ID under which the user's tokens are stored.
+
+        Returns:
+            The ID given to :meth:`link`; the account itself if there is none.
+        """
+        return self._links.owner(account)
 
     def keep_until(self, key: str, moment: float) -> None:
         """Keep a site's token set longer, because a session lasts longer than it.
@@ -250,7 +301,7 @@ class TokenStore:
         data = self._backend.get("oauth:failed:" + key)
         return None if data is None else data.decode("ascii", "replace")
 
-    def record_failure(self, key: str, error: str, lifetime: float) -> None:
+    def record_failure(self, key: str, error: str, lifetime: float, mark: str = "") -> None:
         """Record that the work under a user's lock failed.
 
         The record is for the callers that wait for the lock.
@@ -259,8 +310,9 @@ class TokenStore:
             key: The user's ID.
             error: The error code, which becomes the end of the recorded text.
             lifetime: Seconds after which the record expires.
+            mark: Hexadecimal digits that name the tokens, appended to the random digits of the text.
         """
-        text = f"{os.urandom(8).hex()} {error}"
+        text = f"{os.urandom(8).hex()}{mark} {error}"
         self._backend.put("oauth:failed:" + key, text.encode("ascii", "replace"), Terms(ttl=lifetime))
 
     def probe(self) -> None:
@@ -305,9 +357,13 @@ class TokenStore:
         if isinstance(instead_of, StoredTokens):
             kept_until, instead_of = max(kept_until, instead_of.kept_until), instead_of.data
         now = time.time()
-        lifetime = self._lifetime(tokens, max(self._at_least, kept_until - now))
-        if lifetime is not None and (self._at_least or kept_until):
-            kept_until = max(kept_until, now + lifetime)
+        lifetime: float | None
+        if kept_until and not self._extends:
+            lifetime = max(kept_until - now, self._refresh_token_ttl or 0.0, _SHORTEST)
+        else:
+            lifetime = self._lifetime(tokens, max(self._at_least, kept_until - now))
+            if lifetime is not None and (self._at_least or kept_until):
+                kept_until = max(kept_until, now + lifetime)
         terms = Terms(ttl=lifetime, group=_GROUP, when=when, expected=instead_of)
         return self._backend.put(_KIND + key, pack_tokens(tokens, held_until, kept_until, review), terms)
 

@@ -44,6 +44,7 @@ class Grant:
     scope: str
     auth_time: int
     nonce: str = field(default="", repr=False)
+    resource: str = ""
     ended: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
 
