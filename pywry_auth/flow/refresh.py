@@ -319,7 +319,7 @@ def _review_after(before: OAuthTokenSet, fresh: OAuthTokenSet, is_due: bool, lef
         before: The set before the refresh.
         fresh: The set after it.
         is_due: Whether a review follows this refresh.
-        left: The review of an earlier refresh that is not finished; empty if there is none.
+        left: The review of an earlier refresh that is not finished; otherwise empty.
     """
     if not is_due:
         return ""

@@ -117,7 +117,7 @@ class TokenStore:
             account: The ID under which the user's tokens are stored.
 
         Returns:
-            The ID given to :meth:`link`; the account itself if there is none.
+            The ID given to :meth:`link`; the account itself without one.
         """
         return self._links.owner(account)
 
