@@ -1,7 +1,7 @@
 """A program for several processes of a service or a job, on one store.
 
-Usage: ``python -m tests.service_worker threads``. The settings configure it. Each line of input is the ID of a
-user, or empty for the service itself, whose token its threads request at the same time. It prints the digest
+Usage: ``python -m tests.service_worker threads``. The settings configure it. Each line of input is a user ID,
+or empty for the service itself, whose token its threads request at the same time. It prints the digest
 of each token, or the error.
 """
 

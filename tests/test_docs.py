@@ -38,7 +38,7 @@ _GUIDES = sorted((DOCS / "providers").glob("*.md"))
 _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args__", ()))
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
-_SCOPES = DOCS / "scopes.md"
+_SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
 _DEPLOYMENT = DOCS / "deployment.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
@@ -310,7 +310,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, _ASSERTION, _SCOPES}
+    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES}
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -397,6 +397,23 @@ def test_parameters_of_the_settings_and_of_a_link_reach_the_provider(
     settings = get_settings().oauth2
     assert settings is not None
     assert settings.authorize_params["acr_values"] == "gold,silver"
+
+
+def test_jobs_and_services_call_an_api(site: IdentityProvider, capsys: pytest.CaptureFixture[str]) -> None:
+    job, pool, exchange, service = (
+        code.replace(LOCAL_ISSUER, site.issuer) for code in blocks(_SERVICES, "python")
+    )
+    _executed(job)
+    assert "No user is signed in" in capsys.readouterr().out
+    _browser(_app(README, "init_app", site)).sign_in()
+    for code, told in (
+        (job, "Alice Example\n"),
+        (pool, "['Alice Example', 'Alice Example']\n"),
+        (exchange, "Bearer email\n"),
+        (service, "43\n"),
+    ):
+        _executed(code)
+        assert capsys.readouterr().out == told
 
 
 def test_flask_offers_several_providers(site: IdentityProvider) -> None:
