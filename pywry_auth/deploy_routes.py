@@ -14,6 +14,7 @@ from pywry_auth.deploy.providers import Providers
 from pywry_auth.deploy.start_probe import probe_stores
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flow.sign_in_hook import SignInAttempt, SignInDecision, SignInHook
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.auth import AuthConfig
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from pywry_auth.asgi.router import AuthRouter
     from pywry_auth.deploy.flask_adapter import AuthBlueprint
 
+__all__ = [
+    "SignInAttempt",
+    "SignInDecision",
+    "cleanup_expired_states",
+    "create_auth_blueprint",
+    "create_auth_router",
+]
+
 _pending: WeakSet[PendingStore] = WeakSet()
 
 
@@ -38,6 +47,8 @@ def create_auth_blueprint(
     deploy_settings: DeploySettings | None = None,
     auth_config: AuthConfig | None = None,
     use_pkce: bool | None = None,
+    *,
+    on_sign_in: SignInHook | None = None,
 ) -> AuthBlueprint:
     """Return the routes under ``/auth``, for ``app.register_blueprint()``.
 
@@ -54,6 +65,9 @@ def create_auth_blueprint(
         deploy_settings: The settings of the site; None for ``PYWRY_DEPLOY__*``.
         auth_config: Options set in code, which take precedence over settings.
         use_pkce: Whether to send a code challenge (RFC 7636); None for the setting, by default true.
+        on_sign_in: Called at each sign-in that the access rules admit, before anything is stored. It returns
+            None to accept or a :class:`SignInDecision`, or raises
+            :class:`~pywry_auth.exceptions.SignInRefused`.
 
     Raises:
         AuthenticationError: A setting is missing or invalid; the text names it. Or the session store belongs
@@ -61,7 +75,7 @@ def create_auth_blueprint(
     """
     from pywry_auth.deploy.flask_adapter import AuthBlueprint
 
-    routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce)
+    routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce, on_sign_in)
     return AuthBlueprint(routes)
 
 
@@ -72,6 +86,8 @@ def create_auth_router(
     deploy_settings: DeploySettings | None = None,
     auth_config: AuthConfig | None = None,
     use_pkce: bool | None = None,
+    *,
+    on_sign_in: SignInHook | None = None,
 ) -> AuthRouter:
     """Return the routes under ``/auth``, for FastAPI's ``app.include_router()``.
 
@@ -84,6 +100,7 @@ def create_auth_router(
         deploy_settings: See there.
         auth_config: See there.
         use_pkce: See there.
+        on_sign_in: See there. It runs in a thread, not in the event loop.
 
     Returns:
         A ``fastapi.APIRouter``. Pass it also to ``AuthMiddleware`` of :mod:`pywry_auth.asgi`.
@@ -94,7 +111,7 @@ def create_auth_router(
     """
     from pywry_auth.asgi.router import AuthRouter
 
-    routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce)
+    routes = _routes(provider, session_store, token_store, deploy_settings, auth_config, use_pkce, on_sign_in)
     return AuthRouter(routes)
 
 
@@ -119,6 +136,7 @@ def _routes(
     deploy_settings: DeploySettings | None,
     auth_config: AuthConfig | None,
     use_pkce: bool | None,
+    on_sign_in: SignInHook | None,
 ) -> AuthRoutes:
     """Return the routes; settings replace the arguments that are None."""
     deploy = get_settings().deploy if deploy_settings is None else deploy_settings
@@ -136,7 +154,7 @@ def _routes(
         sessions.bind_tokens(*secrets, prefix=deploy.redis_prefix)
     pending = PendingStore(sessions.backend)
     _pending.add(pending)
-    routes = AuthRoutes(options, providers, sessions, tokens, pending)
+    routes = AuthRoutes(options, providers, sessions, tokens, pending, on_sign_in=on_sign_in)
     if options.enabled:
         probe_stores(sessions.backend, tokens.backend)
     return routes

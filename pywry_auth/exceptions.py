@@ -4,6 +4,7 @@
     ├── AuthFlowTimeout           the user did not sign in within the time allowed
     ├── AuthFlowCancelled         cancel() was called, or the login window was closed
     ├── LoginRequired             the user must sign in, and this login must not ask
+    ├── SignInRefused             the site's own hook refuses a sign-in
     ├── StoreUnavailable          the store cannot be reached or used at present
     ├── ProviderBusy              the provider does not answer, or too many requests wait for it
     └── TokenError                tokens could not be obtained or validated
@@ -83,6 +84,22 @@ class LoginRequired(AuthenticationError):
     """
 
     reason: str = ""
+
+
+class SignInRefused(AuthenticationError):
+    """The site refuses a sign-in: raise it in the hook ``on_sign_in``.
+
+    The tokens are revoked, and no session begins. The code is ``access_denied``.
+
+    Args:
+        message: A sentence for the visitor that says what to do.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        text = str(message).strip()
+        super().__init__(
+            text or "This account may not sign in here: use another account.", error=ErrorCode.ACCESS_DENIED
+        )
 
 
 class StoreUnavailable(AuthenticationError):

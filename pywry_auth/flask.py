@@ -28,6 +28,7 @@ from pywry_auth.deploy.flask_adapter import (
 from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.flow.sign_in_hook import SignInAttempt, SignInDecision, SignInHook
 from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
 from pywry_auth.models import UserSession
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.site import Site
 
 __all__ = [
+    "SignInAttempt",
+    "SignInDecision",
     "current_session",
     "init_app",
     "login_failed",
@@ -58,18 +61,20 @@ _EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=Fa
 _COROUTINE_MARKS = ("_is_coroutine_mark", "_is_coroutine")
 
 
-def init_app(app: Flask) -> None:
+def init_app(app: Flask, *, on_sign_in: SignInHook | None = None) -> None:
     """Add the routes under ``/auth`` and sessions to an application.
 
     The settings configure both. To configure them in code, register ``create_auth_blueprint(...)`` instead.
 
     Args:
         app: The application.
+        on_sign_in: The site's own decision about each sign-in, see
+            :func:`~pywry_auth.deploy_routes.create_auth_blueprint`.
 
     Raises:
         AuthenticationError: A setting is missing or invalid; the text names it.
     """
-    app.register_blueprint(create_auth_blueprint())
+    app.register_blueprint(create_auth_blueprint(on_sign_in=on_sign_in))
 
 
 @overload

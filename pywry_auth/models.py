@@ -165,7 +165,7 @@ class UserSession:
             ``PYWRY_DEPLOY__SESSION_TTL``.
         metadata: JSON values. ``user_info`` is the provider's profile. ``permissions`` maps ``type:id`` to
             the permissions on that one resource. ``given`` has the roles that each access rule gave
-            last.
+            last, or those of ``on_sign_in``. ``account`` is the account if it differs from the user's ID.
         grant: The grant of the sign-in; None for a session that the application created.
         browser: The browser and its platform at the sign-in, for example ``Firefox on Linux``; empty if
             unknown.

@@ -49,7 +49,7 @@ THERE = {
         ),
     },
     "pywry_auth.exceptions": {
-        *("AuthenticationError", "AuthFlowTimeout", "AuthFlowCancelled", "LoginRequired"),
+        *("AuthenticationError", "AuthFlowTimeout", "AuthFlowCancelled", "LoginRequired", "SignInRefused"),
         *("TokenError", "TokenExpiredError", "TokenRefreshError"),
     },
     "pywry_auth.config": {"get_settings", "PyWrySettings", "OAuth2Settings", "DeploySettings"},
@@ -57,15 +57,19 @@ THERE = {
     "pywry_auth.state.auth": {
         *("AuthConfig", "has_permission", "is_admin", "get_role_permissions", "DEFAULT_ROLE_PERMISSIONS"),
     },
-    "pywry_auth.deploy_routes": {"create_auth_blueprint", "create_auth_router", "cleanup_expired_states"},
+    "pywry_auth.deploy_routes": {
+        *("create_auth_blueprint", "create_auth_router", "cleanup_expired_states"),
+        *("SignInAttempt", "SignInDecision"),
+    },
     "pywry_auth.asgi": {
         *("AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"),
-        *("protect_from_csrf", "require_scope"),
+        *("protect_from_csrf", "require_scope", "SignInAttempt", "SignInDecision"),
     },
     "pywry_auth.flask": {
         *("current_session", "login_required", "roles_required", "permission_required", "init_app"),
         *("protect_from_csrf", "scopes_required"),
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
+        *("SignInAttempt", "SignInDecision"),
     },
 }
 """The public names of each module (S2)."""

@@ -20,9 +20,12 @@ from pywry_auth.asgi.guards import (
 )
 from pywry_auth.asgi.middleware import AuthMiddleware
 from pywry_auth.asgi.stores import as_async
+from pywry_auth.flow.sign_in_hook import SignInAttempt, SignInDecision
 
 __all__ = [
     "AuthMiddleware",
+    "SignInAttempt",
+    "SignInDecision",
     "as_async",
     "current_session",
     "protect_from_csrf",

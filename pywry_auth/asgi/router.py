@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, NoMatchFound
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Response as WSGIResponse
 
 from pywry_auth.asgi.bridge import THREADS, Bridge, BridgedResponse
 from pywry_auth.deploy.capacity import Capacity
@@ -22,7 +23,6 @@ from pywry_auth.deploy.routes import ROUTES, Problem, Route
 if TYPE_CHECKING:
     from starlette.types import Scope
     from werkzeug.wrappers import Request as WSGIRequest
-    from werkzeug.wrappers import Response as WSGIResponse
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
     from pywry_auth.deploy.site import Mount as SiteMount
@@ -136,7 +136,10 @@ class AuthRouter(APIRouter):
             name, parameters = self._match(path, request.method)
         except HTTPException as fault:
             return self.auth_routes.handle_fault(fault, request, mount)
-        return self.auth_routes.handle(name, request, mount, **parameters)
+        try:
+            return self.auth_routes.handle(name, request, mount, **parameters)
+        except HTTPException as fault:  # werkzeug's abort() in the application's hook
+            return self.auth_routes.private(WSGIResponse.force_type(fault.get_response(request.environ)))
 
 
 def _names(routes: Sequence[BaseRoute], name: str) -> Iterator[str]:

@@ -32,6 +32,7 @@ from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import require_binding
+from pywry_auth.flow.sign_in_hook import SignInHook, require_hook
 from pywry_auth.models import UserSession
 from pywry_auth.per_process import OncePerProcess
 from pywry_auth.state.browsers import BrowserSessions
@@ -67,6 +68,7 @@ class AuthRoutes:
         pending: The store of pending logins.
         render: Makes the site's own pages (``error``, ``choose_provider``). It returns a whole HTML
             document, or None for the built-in page. It is also an attribute.
+        on_sign_in: The site's own decision about each sign-in; None for none.
     """
 
     def __init__(
@@ -77,7 +79,10 @@ class AuthRoutes:
         tokens: TokenStore,
         pending: PendingStore,
         render: Renderer | None = None,
+        on_sign_in: SignInHook | None = None,
     ) -> None:
+        if on_sign_in is not None:
+            require_hook(on_sign_in)
         for provider in providers.by_name.values():
             require_binding(provider, options.use_pkce)
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
@@ -88,7 +93,7 @@ class AuthRoutes:
         self.render = render
         self.sessions = _current_sessions(options, sessions, self._workers)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
-        lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options)
+        lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options, on_sign_in)
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
         tokens.keep_for(options.session_ttl)

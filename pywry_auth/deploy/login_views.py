@@ -135,6 +135,9 @@ class LoginViews:
             return self.failed(site, busy, name, next_path)
         except AuthenticationError as error:
             return self._not_finished(site, error, name, found.login, parameters)
+        except Exception:  # of the site's hook; the application responds
+            self._report_failure(site, name, ErrorCode.AUTHENTICATION_FAILED)
+            raise
 
     def _not_finished(
         self,
@@ -194,17 +197,19 @@ class LoginViews:
             next_path: The path that was to follow the login; None for the request's ``next``.
             demand: The signed demand of a page on the login; None for that of the request.
         """
-        code = printable(error.error, 60)  # it may come from the provider
-        provider = self.providers.label(name or self._wanted(site))
-        emit(
-            site.mount.application, LoginFailed(mode="web", provider=provider, client=site.client, error=code)
-        )
+        self._report_failure(site, name, error.error)
         if error.error in _NO_PAGE and not isinstance(error, TokenError):
             error = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
         if demand is None:
             demand = "" if error.error == ErrorCode.INVALID_DEMAND else site.parameter(DEMAND) or ""
         # Without the visitor's parameters, which may be the reason.
         return refusal_for(site, error, site.login_path(next_path or site.next_path, demand=demand))
+
+    def _report_failure(self, site: Site, name: str, error: str) -> None:
+        code = printable(error, 60)  # it may come from the provider
+        provider = self.providers.label(name or self._wanted(site))
+        event = LoginFailed(mode="web", provider=provider, client=site.client, error=code)
+        emit(site.mount.application, event)
 
     def _next_path(self, site: Site) -> str:
         try:
@@ -247,7 +252,7 @@ class LoginViews:
         name, cookie, request = pending.provider, self.sessions.cookie, site.request
         revocations = self.lifecycle.tokens.revocations
         provider = with_more_scopes(self.providers.named(name), pending.scopes)
-        is_enough = partial(site.options.rules.decided_by, provider)
+        is_enough = partial(self.lifecycle.decided_by, provider)
         result = complete(provider, pending.request, parameters, revocations, is_enough, name)
         client = Client(
             pending.binding,

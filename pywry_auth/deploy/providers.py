@@ -99,7 +99,7 @@ class Providers:
             The name; empty if the site has only one provider. None if the site no longer has the provider.
         """
         # A session that the application created for an API client has only the user's ID.
-        prefix = session.user_id.partition(":")[0]
+        prefix = session.account.partition(":")[0]
         name = session.metadata.get("provider", prefix) if self.several else ""
         named = name if isinstance(name, str) and name in self.by_name else None
         grant = session.grant

@@ -2,29 +2,36 @@
 
 The tokens of a sign-in are stored before its session, so that no session begins without tokens. A sign-out
 removes the tokens first and the session last, so that a repeated sign-out finishes an interrupted one.
+
+Tokens are stored under the user's account, the ID at the provider. Sessions belong to the user's ID on the
+site. The two differ if the site's hook gives users IDs of its own: one user can then have several accounts.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.granted_scopes import ASKED
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.access_review import given_roles
 from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
+from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
 from pywry_auth.flow.sign_out import revoke_taken, take
-from pywry_auth.flow.subject import Subject, completed_profile, qualified_user_id
+from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
 from pywry_auth.state.ending_sessions import EndingSessions
+from pywry_auth.state.linked_users import LinkedUsers
 from pywry_auth.state.session_record import given_member, united
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
+    from pywry_auth.flow.sign_in_hook import SignInHook
     from pywry_auth.flow.sign_out import TakenTokens
     from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
@@ -74,6 +81,23 @@ class Begun:
 
 
 @dataclass(frozen=True)
+class _AccountEnding:
+    """The end of one account's tokens.
+
+    Args:
+        account: The account.
+        user: The user of the sessions that end.
+        provider: The provider that issued the tokens; None if the site has it no longer.
+        take: Removes the tokens, unless another session needs them.
+    """
+
+    account: str
+    user: str
+    provider: OAuthProvider | None
+    take: Callable[[], TakenTokens]
+
+
+@dataclass(frozen=True)
 class SessionLifecycle:
     """Begins and ends sessions.
 
@@ -83,6 +107,7 @@ class SessionLifecycle:
         sessions: The store of sessions, and the cookie with a session's token.
         browsers: The sessions that each browser was given.
         options: The site's options.
+        hook: The site's own decision about each sign-in; None for none.
     """
 
     providers: Providers
@@ -90,11 +115,28 @@ class SessionLifecycle:
     sessions: CurrentSessions
     browsers: BrowserSessions
     options: DeployOptions
+    hook: SignInHook | None = None
 
     @property
     def ending(self) -> EndingSessions:
-        """The sessions of users that are not admitted any more."""
+        """The sessions of accounts that are not admitted any more."""
         return EndingSessions(self.sessions.store.backend)
+
+    @property
+    def linked(self) -> LinkedUsers:
+        """The user IDs of each account."""
+        return LinkedUsers(self.sessions.store.backend)
+
+    def decided_by(self, provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
+        """Return whether a sign-in can do without the profile.
+
+        The site's hook may read anything in it.
+
+        Args:
+            provider: The provider that the user signed in at.
+            tokens: The tokens of the sign-in, with the validated claims.
+        """
+        return self.hook is None and self.options.rules.decided_by(provider, tokens)
 
     def begin(self, name: str, result: AuthFlowResult, client: Client, asked: Collection[str] = ()) -> Begun:
         """Create a session, and end earlier ones.
@@ -111,17 +153,22 @@ class SessionLifecycle:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
                 send the e-mail address that the site's rules need.
             StoreUnavailable: The store is down.
+            Exception: Any exception of the site's hook.
         """
-        user = qualified_user_id(name, result.user_id)
+        account = qualified_user_id(name, result.user_id)
         signer = self.sessions.cookie.signer
         value = signer.new()
         session_id = signer.digest(value) or ""
         tokens = self._on_this_site(name, result.tokens)
-        with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, user):
-            given = self._given_roles(name, result)
+        with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, account):
+            admitted = self._admitted(name, account, result, tokens)
             earlier = self.browsers.add(client.binding, session_id, client.sessions)
-            self.tokens.save(user, tokens, hold=_HOLD_SECONDS)
+            self.tokens.save(account, tokens, hold=_HOLD_SECONDS)
+        user, given = admitted.user_id, admitted.given
         try:
+            if user != account:
+                self.linked.note(account, user, self.options.session_ttl)
+                self.tokens.link(user, account)
             session = self.sessions.store.create_session(
                 session_id,
                 user,
@@ -129,18 +176,20 @@ class SessionLifecycle:
                 ttl=self.options.session_ttl,
                 idle_ttl=self.options.idle_ttl or None,
                 metadata={"user_info": result.user_info}
+                | admitted.metadata
                 | given_member(given)
                 | ({"provider": name} if name else {})
-                | ({ASKED: list(asked)} if asked else {}),
+                | ({ASKED: list(asked)} if asked else {})
+                | ({"account": account} if user != account else {}),
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,
             )
         except AuthenticationError:
-            self._abandon(name, user, session_id, tokens)
+            self._abandon(name, account, session_id, tokens)
             raise
         self._end_earlier(earlier)
-        ended = self._end_oldest(user)
+        ended = self._end_oldest(session)
         return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
 
     def end(
@@ -148,14 +197,14 @@ class SessionLifecycle:
     ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
         """End sessions.
 
-        A user's tokens are removed and revoked with the user's last session.
+        The tokens of an account are removed and revoked with its last session.
 
         Args:
             sessions: The sessions, of one or several users.
             everywhere: Whether to end all sessions of these users.
 
         Returns:
-            For each user: one of the sessions, how many ended, and the user's tokens.
+            For each user: one of the sessions, how many ended, and the tokens of that session's account.
 
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.
@@ -181,19 +230,21 @@ class SessionLifecycle:
         Raises:
             StoreUnavailable: The store is down.
         """
-        user, store = session.user_id, self.sessions.store
+        account, store = session.account, self.sessions.store
         # A later sign-in may have replaced the tokens while this request waited.
-        if refused is None or self.tokens.load(user) not in (None, refused):
+        if refused is None or self.tokens.load(account) not in (None, refused):
             return []
         grant = refused.grant.grant_id if refused.grant else None
         found = [
-            each for each in store.list_user_sessions(user) if each.grant and each.grant.grant_id == grant
+            each
+            for each in store.list_user_sessions(session.user_id)
+            if each.grant and each.grant.grant_id == grant
         ]
         ids = {each.session_id: each for each in found}
         own = ids.pop(session.session_id, None)
         ended = [each for each in (*ids.values(), own) if each and store.delete_session(each.session_id)]
         try:
-            self.tokens.discard(user, refused)
+            self.tokens.discard(account, refused)
         except StoreUnavailable as error:  # no session uses them any more
             _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
         return ended
@@ -222,16 +273,16 @@ class SessionLifecycle:
         Raises:
             StoreUnavailable: The store is down; :meth:`end_interrupted` finishes the work.
         """
-        user = session.user_id
+        account = session.account
 
         def is_same(stored: OAuthTokenSet, held: bool) -> bool:
             return stored.grant == reviewed.grant
 
-        self.ending.note(user, found)
+        self.ending.note(account, found)
         try:
-            taken = take(self.providers.of_session(session), self.tokens, user, is_last=is_same)
+            taken = take(self.providers.of_session(session), self.tokens, account, is_last=is_same)
             if taken.tokens is not None and not taken.removed:
-                self.ending.forget(user)
+                self.ending.forget(account)
             else:
                 self._end_last(session, found, ended)
         except StoreUnavailable:
@@ -252,10 +303,10 @@ class SessionLifecycle:
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
-        ids = self.ending.of(session.user_id)
+        ids = self.ending.of(session.account)
         if session.session_id not in ids:
             return False
-        found = self.sessions.store.list_user_sessions(session.user_id)
+        found = self._of_account(session)
         self._end_last(session, [each for each in found if each.session_id in ids], ended)
         return True
 
@@ -265,18 +316,18 @@ class SessionLifecycle:
             if self.sessions.store.delete_session(each.session_id):
                 ended.append(each)
 
-    def of_grant(self, user: str, tokens: OAuthTokenSet) -> list[UserSession]:
-        """Return a user's sessions that the claims of a token set concern.
+    def of_grant(self, session: UserSession, tokens: OAuthTokenSet) -> list[UserSession]:
+        """Return the sessions of an account that the claims of a token set concern.
 
         They are those of its own sign-in, and of others with the same client, whose tokens it superseded. The
         caller checks afterwards that the set is still stored: if so, no session is one of a later sign-in,
         which stores its tokens before its session. The clocks of several machines could not tell.
 
         Args:
-            user: The user's ID.
+            session: A session of the account.
             tokens: The token set.
         """
-        found = self.sessions.store.list_user_sessions(user) if tokens.grant else []
+        found = self._of_account(session) if tokens.grant else []
         return [each for each in found if each.grant and not _is_of_other_client(each, tokens)]
 
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
@@ -336,25 +387,49 @@ class SessionLifecycle:
             return tokens
         return replace(tokens, grant=replace(tokens.grant, provider=self.providers.label(name)))
 
-    def _given_roles(self, name: str, result: AuthFlowResult) -> dict[str, list[str]]:
-        """Return the roles that each rule gives a user who may sign in."""
-        rules, tokens = self.options.rules, result.tokens
+    def _admitted(self, name: str, account: str, result: AuthFlowResult, tokens: OAuthTokenSet) -> Admission:
+        """Return a user who may sign in, with the roles that each rule gives."""
+        rules, provider = self.options.rules, self.providers.named(name)
         profile = completed_profile(result.user_info, tokens.id_token_claims)
-        email = rules.email_of(self.providers.named(name), profile, tokens.access_token)
-        subject = Subject(profile, email, name)
+        subject = Subject(profile, rules.email_of(provider, profile, tokens.access_token), name)
         rules.require_admitted(subject)
         rules.roles_of(subject)  # logs the roles that a rule withheld
-        return given_roles(rules, subject)
+        admission = Admission(account, given_roles(rules, subject))
+        if self.hook is None:
+            return admission
+        attempt = SignInAttempt(
+            account,
+            result.user_info,
+            tokens.id_token_claims,
+            self.providers.label(name),
+            self._verified_email(provider, subject, tokens),
+            united(admission.given),
+            tokens,
+        )
+        return decided(self.hook, attempt, admission)
 
-    def _abandon(self, name: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
+    def _verified_email(self, provider: OAuthProvider, subject: Subject, tokens: OAuthTokenSet) -> str | None:
+        """Return the address for the site's hook, also if no rule needs one."""
+        if self.options.rules.need_email and not self.options.rules.trust_unverified_email:
+            return subject.email
+        try:
+            return canonical_email(provider.verified_email(subject.profile, tokens.access_token))
+        except AuthenticationError as error:
+            _logger.warning("%s: a login failed without the address for on_sign_in: %s", provider.name, error)
+            raise AuthenticationError(
+                "The provider did not send your e-mail address: try again in a moment.",
+                error=ErrorCode.PROVIDER_UNREACHABLE,
+            ) from error
+
+    def _abandon(self, name: str, account: str, session_id: str, tokens: OAuthTokenSet) -> None:
         """Undo a login that has no session because the store failed.
 
         If the store is still down, the tokens stay stored under their user.
         """
         try:
             self.sessions.store.delete_session(session_id)
-            self.tokens.settle(user, tokens)
-            self._end_grant(name, user, tokens)
+            self.tokens.settle(account, tokens)
+            self._end_grant(name, account, tokens)
         except StoreUnavailable as error:
             _logger.warning("a login that failed could not be undone: %s", error)
 
@@ -364,26 +439,26 @@ class SessionLifecycle:
         Returns:
             Whether the session still exists.
         """
-        user = session.user_id
+        account = session.account
         try:
-            self.tokens.settle(user, tokens)
+            self.tokens.settle(account, tokens)
             if self.sessions.store.validate_session(session.session_id):
                 return True
-            self._end_grant(name, user, tokens)
+            self._end_grant(name, account, tokens)
         except StoreUnavailable as error:
             _logger.warning("a finished login could not be settled; its tokens may stay held: %s", error)
             return True
         return False
 
-    def _end_grant(self, name: str, user: str, tokens: OAuthTokenSet) -> None:
-        """Remove and revoke the tokens of a sign-in, if its user has no session."""
+    def _end_grant(self, name: str, account: str, tokens: OAuthTokenSet) -> None:
+        """Remove and revoke the tokens of a sign-in, if its account has no session."""
 
         def is_last(stored: OAuthTokenSet, held: bool) -> bool:
-            return stored.grant == tokens.grant and not self._needed(user, stored)
+            return stored.grant == tokens.grant and not self._needed(account, stored)
 
         provider = self.providers.named(name)
-        taken = take(provider, self.tokens, user, is_last=is_last)
-        revoke_taken(provider, self.tokens, user, taken)
+        taken = take(provider, self.tokens, account, is_last=is_last)
+        revoke_taken(provider, self.tokens, account, taken)
 
     def _end_earlier(self, session_ids: Iterable[str]) -> None:
         """End the browser's earlier sessions.
@@ -396,17 +471,20 @@ class SessionLifecycle:
         except StoreUnavailable as error:
             _logger.warning("a browser's earlier session could not be ended: %s", error)
 
-    def _end_oldest(self, user: str) -> list[UserSession]:
+    def _end_oldest(self, begun: UserSession) -> list[UserSession]:
         """End a user's oldest sign-ins beyond the limit, and return them.
 
         Each login does this after it created its session. Of logins that run at the same time, the last one
         to look sees all sessions, so that the limit holds afterwards. All of them keep the same newest
-        sessions, which need the tokens. A failure is not reported: the user's next sign-in ends the sessions.
+        sessions, which need the tokens. Those of another account may be its last ones, so that its tokens end
+        with them. A failure is not reported: the user's next sign-in ends the sessions.
         """
         store, ended = self.sessions.store, []
         try:
-            for session in store.sign_ins_beyond(user, self.options.sessions_per_user):
-                if store.delete_session(session.session_id):
+            for session in store.sign_ins_beyond(begun.user_id, self.options.sessions_per_user):
+                if session.account != begun.account:
+                    ended += [session for _, count, _ in self.end([session]) if count]
+                elif store.delete_session(session.session_id):
                     ended.append(session)
         except StoreUnavailable as error:
             _logger.warning("a user's oldest session could not be ended: %s", error)
@@ -415,59 +493,123 @@ class SessionLifecycle:
     def _end_of_user(
         self, user: str, ending: list[UserSession], everywhere: bool
     ) -> tuple[int, OAuthTokenSet | None]:
-        store = self.sessions.store
-        provider = self._provider_of(user, ending)
+        store, first = self.sessions.store, ending[0].account
         ids = [session.session_id for session in ending]
         if everywhere:
             found = store.list_user_sessions(user)
             # The sessions of the request end last. As long as they exist, a repeated request finishes the
             # work.
             ids, ending = [*self._others(user, ending, found), *ids], [*ending, *found]
-        grants = {session.grant.grant_id for session in ending if session.grant and session.session_id in ids}
+        accounts = {each.account: None for each in ending if each.session_id in ids}
+        if everywhere:
+            accounts |= dict.fromkeys((user, *self.tokens.accounts_of(user)))
+        parts = [self._part(account, user, ending, ids) for account in accounts]
+        looked = [[part.take()] for part in parts]
+        try:
+            ended = sum(store.delete_session(session_id) for session_id in ids)
+            # Look again: if two sessions end at the same moment, each sees the other at first.
+            for part, taken in zip(parts, looked, strict=True):
+                taken.append(part.take())
+            removed = [self._kept(part, taken, ids) for part, taken in zip(parts, looked, strict=True)]
+        except StoreUnavailable:
+            self.tokens.revocations.postponed()
+            raise
+        for part, taken, gone in zip(parts, looked, removed, strict=True):
+            for tokens in gone or taken[:1]:
+                revoke_taken(part.provider, self.tokens, part.account, tokens)
+        of_first = looked[list(accounts).index(first)]
+        return ended, next((each.tokens for each in of_first if each.tokens and not each.foreign), None)
+
+    def _part(
+        self, account: str, user: str, ending: Iterable[UserSession], ids: Collection[str]
+    ) -> _AccountEnding:
+        """Return how the tokens of one account are removed.
+
+        Args:
+            account: The account.
+            user: The user.
+            ending: The user's sessions.
+            ids: The IDs of those that end.
+        """
+        own = [session for session in ending if session.account == account]
+        provider = self._provider_of(account, own)
+        grants = {session.grant.grant_id for session in own if session.grant and session.session_id in ids}
 
         def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
             # A login in another browser may be about to create its session.
             needed = held and (tokens.grant is None or tokens.grant.grant_id not in grants)
-            return not needed and not self._needed(user, tokens, ids)
+            return not needed and not self._needed(account, tokens, ids, user)
 
         def taken() -> TakenTokens:
-            return take(provider, self.tokens, user, foreign=True, is_last=is_last)
+            return take(provider, self.tokens, account, foreign=True, is_last=is_last)
 
-        looked = [taken()]
-        try:
-            ended = sum(store.delete_session(session_id) for session_id in ids)
-            # Look again: if two sessions end at the same moment, each sees the other at first.
-            looked.append(taken())
-            removed = [tokens for tokens in looked if tokens.removed]
-            # A login may have created its session after the first look, and rely on these tokens.
-            last = removed[-1].tokens if removed else None
-            if last and self._needed(user, last, ids) and self._give_back(user, removed[-1]):
-                removed[-1] = taken()
-        except StoreUnavailable:
-            self.tokens.revocations.postponed()
-            raise
-        for tokens in removed:
-            revoke_taken(provider, self.tokens, user, tokens)
-        if not removed:
-            revoke_taken(provider, self.tokens, user, looked[0])
-        return ended, next((each.tokens for each in looked if each.tokens and not each.foreign), None)
+        return _AccountEnding(account, user, provider, taken)
 
-    def _provider_of(self, user: str, ending: Iterable[UserSession]) -> OAuthProvider | None:
-        """Return the provider of sessions that end, or of the user's tokens if the site has it no longer."""
+    def _kept(
+        self, part: _AccountEnding, looked: Iterable[TakenTokens], ids: Collection[str]
+    ) -> list[TakenTokens]:
+        """Return the removed tokens of an account, without those that another session needs again."""
+        removed = [tokens for tokens in looked if tokens.removed]
+        # A login may have created its session after the first look, and rely on these tokens.
+        last = removed[-1].tokens if removed else None
+        if (
+            last
+            and self._needed(part.account, last, ids, part.user)
+            and self._give_back(part.account, removed[-1])
+        ):
+            removed[-1] = part.take()
+        return removed
+
+    def _provider_of(self, account: str, ending: Iterable[UserSession]) -> OAuthProvider | None:
+        """Return the provider of sessions that end, or of the stored tokens if the site has it no longer."""
         for provider in map(self.providers.of_session, ending):
             if provider is not None:
                 return provider
-        stored = self.tokens.load(user)
+        stored = self.tokens.load(account)
         return None if stored is None else self.providers.issuer_of(stored)
 
     def _others(self, user: str, ending: list[UserSession], found: Iterable[UserSession]) -> list[str]:
-        """Return the IDs of a user's other sessions, without those of a person at another provider."""
-        kept = {each.session_id for each in (*found, *ending) if _is_of_other_client(each, ending[0].grant)}
-        kept.update(each.session_id for each in ending)
+        """Return the IDs of a user's other sessions, without those of a person at another provider.
+
+        Sessions to which the site's hook gave the user ID belong to one person, whatever their providers are.
+        """
+        linked = any(each.account != user for each in ending)
+        kept = {each.session_id for each in ending}
+        kept.update(
+            each.session_id
+            for each in (*found, *ending)
+            if not (linked or each.account != user) and _is_of_other_client(each, ending[0].grant)
+        )
         return [each for each in self.sessions.store.session_ids(user) if each not in kept]
 
-    def _needed(self, user: str, tokens: OAuthTokenSet, ending: Collection[str] = ()) -> bool:
+    def _users_of(self, account: str, user: str = "") -> Iterator[str]:
+        """Yield the user IDs under which an account can have sessions, the likely ones first."""
+        known = dict.fromkeys((user or account, account))
+        yield from known
+        yield from (each for each in self.linked.of(account) if each not in known)
+
+    def _of_account(self, session: UserSession) -> list[UserSession]:
+        """Return all sessions of a session's account."""
+        account, store = session.account, self.sessions.store
+        users = self._users_of(account, session.user_id)
+        return [each for user in users for each in store.list_user_sessions(user) if each.account == account]
+
+    def _needed(
+        self, account: str, tokens: OAuthTokenSet, ending: Collection[str] = (), user: str = ""
+    ) -> bool:
         """Return whether a session other than those that end needs a token set.
+
+        Args:
+            account: The account of the tokens.
+            tokens: The token set.
+            ending: The IDs of the sessions that end.
+            user: The user of these sessions, if known.
+        """
+        users = self._users_of(account, user)
+        return any(self._is_needed_by(each, account, tokens, ending) for each in users)
+
+    def _is_needed_by(self, user: str, account: str, tokens: OAuthTokenSet, ending: Collection[str]) -> bool:
+        """Return whether a session of one user needs a token set.
 
         After a change of the provider, two people can have the same user ID. Neither needs the tokens of the
         other one's sign-in. A session that this process cannot read may need them.
@@ -476,10 +618,13 @@ class SessionLifecycle:
         left = set(store.session_ids(user)).difference(ending)
         if not left:
             return False
-        found = store.list_user_sessions(user)
-        return not left.issubset(each.session_id for each in found if _is_of_other_client(each, tokens))
+        return not left.issubset(
+            each.session_id
+            for each in store.list_user_sessions(user)
+            if each.account != account or _is_of_other_client(each, tokens)
+        )
 
-    def _give_back(self, user: str, taken: TakenTokens) -> bool:
+    def _give_back(self, account: str, taken: TakenTokens) -> bool:
         """Store removed tokens again, unless others are stored.
 
         Returns:
@@ -487,8 +632,8 @@ class SessionLifecycle:
         """
         if taken.tokens is None:
             return False
-        self.tokens.settle(user, taken.tokens)
-        stored = self.tokens.load(user)
+        self.tokens.settle(account, taken.tokens)
+        stored = self.tokens.load(account)
         if stored is None or is_earlier(stored, taken.tokens):
             return False
         if taken.revocation is not None:

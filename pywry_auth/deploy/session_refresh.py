@@ -80,15 +80,15 @@ class _RulesReview:
         Raises:
             AccessEnded: The rules do not admit the user any more.
         """
-        user, lifecycle = self.session.user_id, self.lifecycle
+        lifecycle = self.lifecycle
         provider = self.providers.of_session(self.session)
         if provider is None:
             return False
         name = self.providers.name_of(self.session) or ""
         review = review_access(self.rules, provider, tokens, claims, name)
-        found = lifecycle.of_grant(user, tokens)
+        found = lifecycle.of_grant(self.session, tokens)
         # A sign-in during the call to the provider brought newer claims.
-        if lifecycle.tokens.load(user) != tokens:
+        if lifecycle.tokens.load(self.session.account) != tokens:
             return True
         if review.admitted is False:
             self.taken.append(lifecycle.end_not_admitted(self.session, tokens, found, self.ended))
@@ -112,7 +112,7 @@ class _RulesReview:
         provider, tokens = self.providers.of_session(self.session), self.lifecycle.tokens
         for taken in self.taken:
             try:
-                revoke_taken(provider, tokens, self.session.user_id, taken)
+                revoke_taken(provider, tokens, self.session.account, taken)
             except StoreUnavailable as error:
                 _logger.warning("tokens of a user without access are revoked later: %s", error)
 
@@ -155,7 +155,7 @@ class SessionRefresh:
         provider = self.providers.of_session(session)
         if provider is None:
             raise _reauthenticate()
-        seen = self.lifecycle.tokens.load(session.user_id)
+        seen = self.lifecycle.tokens.load(session.account)
 
         def is_due(tokens: OAuthTokenSet) -> bool:
             # Another request may have refreshed the tokens just before, or while this request waited.
@@ -167,7 +167,7 @@ class SessionRefresh:
             return refresh_stored(
                 provider,
                 self.lifecycle.tokens,
-                session.user_id,
+                session.account,
                 is_due,
                 lambda tokens: notify(TokensRefreshed(mode="web", session=session, **self._facts(session))),
                 before_call=lambda: self.limit.spend(session.session_id),

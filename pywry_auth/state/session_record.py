@@ -12,6 +12,12 @@ from pywry_auth.state.sites import UNBOUND
 
 _GIVEN = "given"
 
+SITE_RULE = "on_sign_in"
+"""The rule that gives the roles which the site's own hook has set."""
+
+RESERVED_METADATA = frozenset({_GIVEN, "user_info", "provider", "account", "asked"})
+"""The members of a session's metadata that a sign-in sets itself."""
+
 
 @dataclass(frozen=True)
 class SessionRecord:
@@ -44,7 +50,8 @@ class SessionRecord:
         """Return the record after access rules were evaluated again.
 
         Only the difference is applied. The session loses the roles that no rule gives any more, and gets
-        those that no rule gave before. Roles that the site itself has added or removed stay so.
+        those that no rule gave before. Roles that the site itself has added or removed stay so, and so do all
+        roles if the site's hook has set them.
 
         Args:
             given: The roles that each evaluated rule gives, by the rule's name. Other rules give the same as
@@ -53,7 +60,7 @@ class SessionRecord:
                 record which rule gave which role, so that it gets none. Empty leaves it unchanged.
         """
         last, session = _given(self.session), self.session
-        if last is None and not doubtful:
+        if SITE_RULE in (last or ()) or (last is None and not doubtful):
             return self
         merged = {**(last or {}), **given}
         now, before = united(merged), doubtful if last is None else united(last)
@@ -128,18 +135,21 @@ def given_member(given: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list
     Args:
         given: The roles by the rule's name.
     """
-    return {_GIVEN: {rule: list(roles) for rule, roles in given.items() if roles}}
+    return {_GIVEN: {rule: list(roles) for rule, roles in given.items() if roles or rule == SITE_RULE}}
 
 
 def records_other_roles(session: UserSession, given: Mapping[str, Sequence[str]]) -> bool:
     """Return whether a session records that access rules gave other roles.
+
+    The rules do not change the roles that the site's hook has set.
 
     Args:
         session: The session.
         given: The roles by the rule's name.
     """
     last = session.metadata.get(_GIVEN)
-    return last is not None and last != given_member(given)[_GIVEN]
+    is_set = isinstance(last, dict) and SITE_RULE in last
+    return last is not None and not is_set and last != given_member(given)[_GIVEN]
 
 
 def _given(session: UserSession) -> Mapping[str, Sequence[str]] | None:

@@ -429,7 +429,7 @@ class SessionStore:
         A failure is not reported: the session exists, and a refresh keeps the tokens longer too.
         """
         try:
-            TokenStore(self._backend).keep_until(session.user_id, session.expires_at)
+            TokenStore(self._backend).keep_until(session.account, session.expires_at)
         except StoreUnavailable as error:
             _logger.warning("a session may outlive its user's tokens: %s", error)
 

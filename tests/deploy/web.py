@@ -118,6 +118,7 @@ class Web:
         base_url: The site's URL for browsers; by default a URL with the host's path.
         host: The web host that serves the routes.
         provider: A provider in place of the default one for ``idp``, or a mapping of several.
+        on_sign_in: The site's own decision about each sign-in.
     """
 
     idp: IdentityProvider
@@ -129,6 +130,7 @@ class Web:
     host: Host = FLASK
     provider: Any = None
     use_pkce: bool | None = None
+    on_sign_in: Any = None
 
     def __post_init__(self) -> None:
         """Wire the application."""
@@ -145,6 +147,7 @@ class Web:
             "deploy_settings": self.deploy_settings,
             "auth_config": self.config,
             "use_pkce": self.use_pkce,
+            "on_sign_in": self.on_sign_in,
         }
         self.wsgi = self._fastapi(parts) if self.host.fastapi else self._flask(parts)
 

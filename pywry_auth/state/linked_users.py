@@ -1,0 +1,52 @@
+"""The user IDs of the site that one account has had."""
+
+from __future__ import annotations
+
+from pywry_auth.backends.base import Backend, Terms
+
+_KIND = "linked:"
+
+
+class LinkedUsers:
+    """Remembers under which user IDs of the site an account has signed in.
+
+    An account is a user's ID at a provider, under which the OAuth tokens are stored. The site may give it
+    another user ID at a later sign-in, while sessions with the earlier one last.
+
+    Args:
+        backend: The backend that keeps the sessions too.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def note(self, account: str, user_id: str, ttl: float) -> None:
+        """Remember a user ID of an account before a session with it begins.
+
+        Args:
+            account: The account.
+            user_id: The user's ID on the site.
+            ttl: The lifetime of the session in seconds.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        group = _group(account)
+        self._backend.put(group + user_id, b"1", Terms(ttl=ttl, group=group))
+
+    def of(self, account: str) -> list[str]:
+        """Return the user IDs of an account, without its own.
+
+        Args:
+            account: The account.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        group = _group(account)
+        return [key.removeprefix(group) for key in self._backend.members(group)]
+
+
+def _group(account: str) -> str:
+    # With its length, no account is the beginning of another key.
+    return f"{_KIND}{len(account)}:{account}:"

@@ -1,0 +1,293 @@
+"""Users with an ID of the site: sessions go by the user, OAuth tokens by the account at the provider. [S7]"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import time_machine
+
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.flask import SignInAttempt, SignInDecision
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import IdentityProvider
+from pywry_auth.testing.identity_provider.book import IssuedGrant
+from tests.deploy.web import CLIENT_SECRET, SITE, SITE_CLIENT, Browser, SiteResponse, WatchedBackend, Web
+from tests.faults import Faults
+
+ALICE, BOB = "user-alice", "user-bob"
+
+
+class Site:
+    """A site that gives each account the user ID in ``users``, or the provider's."""
+
+    def __init__(self, idp: IdentityProvider, faults: Faults, clock: Any) -> None:
+        self.idp, self.faults, self.clock = idp, faults, clock
+        self.users: dict[str, str] = {ALICE: "7", BOB: "7"}
+        self.backend = WatchedBackend(MemoryBackend())
+        self.earlier = len(idp.grants())
+
+    def web(self, **arguments: Any) -> Web:
+        arguments = {"on_sign_in": self.hook, **arguments}
+        arguments["settings"] = {"refresh_rate_limit": "99/minute", **arguments.get("settings", {})}
+        return Web(self.idp, self.backend, **arguments)
+
+    def hook(self, attempt: SignInAttempt) -> SignInDecision:
+        return SignInDecision(user_id=self.users.get(attempt.user_id))
+
+    @property
+    def grants(self) -> list[IssuedGrant]:
+        return list(self.idp.grants())[self.earlier :]
+
+    @property
+    def live(self) -> list[bool]:
+        """Whether each grant is live that no later sign-in of its account superseded, by account."""
+        return [grant.live for _, grant in sorted({grant.user_id: grant for grant in self.grants}.items())]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[IdentityProvider, Faults]]:
+    callbacks = tuple(f"{SITE}/auth/callback{path}" for path in ("", "/a", "/b"))
+    clients = [
+        type(SITE_CLIENT)(client, CLIENT_SECRET, callbacks, (f"{SITE}/",)) for client in ("site", "other")
+    ]
+    with IdentityProvider(clients=clients, signing_algorithm="ES256") as idp:
+        yield idp, Faults(idp)
+
+
+@pytest.fixture
+def site(running: tuple[IdentityProvider, Faults]) -> Iterator[Site]:
+    idp, faults = running
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        yield Site(idp, faults, clock)
+    faults.answers.clear()
+
+
+def _signed_in(web: Web, username: str = "alice", path: str = "/auth/login") -> Browser:
+    browser = web.browser()
+    browser.sign_in(path, username)
+    return browser
+
+
+def test_all_that_the_site_shows_is_its_own_id(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pywry_auth.audit")
+    web = site.web()
+    browser = _signed_in(web)
+    (session,) = web.sessions.list_user_sessions("7")
+    assert (session.user_id, session.account, session.metadata["account"]) == ("7", ALICE, ALICE)
+    assert browser.get("/auth/userinfo").json["user_id"] == browser.user == "7"
+    assert browser.get("/members").json["user_id"] == "7"
+    assert web.tokens.list_keys() == [ALICE]
+    assert web.tokens.accounts_of("7") == [ALICE]
+    site.clock.shift(10)
+    assert browser.post("/auth/refresh").status_code == 200
+    assert browser.post("/auth/logout").status_code == 200
+    lines = [record.getMessage().split(" session")[0] for record in caplog.records]
+    assert lines == ["login user='7'", "refresh user='7'", "logout user='7'"]
+    assert (web.tokens.list_keys(), site.live) == ([], [False])
+
+
+def test_the_last_session_of_an_account_ends_its_tokens(site: Site) -> None:
+    """Sessions of the user's other account, and of API clients, do not need them."""
+    web = site.web()
+    first, second, other = _signed_in(web), _signed_in(web), _signed_in(web, "bob")
+    issue_session_token(web.sessions, "7")
+    assert len(web.sessions.list_user_sessions("7")) == 4
+    first.post("/auth/logout")
+    assert sorted(web.tokens.list_keys()) == [ALICE, BOB]
+    second.post("/auth/logout")
+    assert web.tokens.list_keys() == [BOB]
+    assert site.live == [False, True]
+    assert other.post("/auth/refresh").status_code == 200
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_everywhere_ends_all_accounts(site: Site, expired: bool) -> None:
+    """Also the tokens of an account that has no session any more."""
+    web = site.web()
+    browser, other = _signed_in(web), _signed_in(web, "bob")
+    token = issue_session_token(web.sessions, "7")
+    if expired:
+        (bobs,) = [each for each in web.sessions.list_user_sessions("7") if each.account == BOB]
+        web.sessions.delete_session(bobs.session_id)
+    assert browser.post("/auth/logout?everywhere=1").status_code == 200
+    assert (web.sessions.list_user_sessions("7"), web.tokens.list_keys()) == ([], [])
+    assert site.live == [False, False]
+    assert other.user is None
+    assert (
+        web.client().get("/auth/status", headers={"Authorization": f"Bearer {token}"}).json["user_id"] is None
+    )
+
+
+def test_everywhere_ends_linked_sessions_at_other_providers(site: Site) -> None:
+    """A person's own sessions count as one, also if one account has the user's ID."""
+    provider = {
+        name: GenericOIDCProvider(client, CLIENT_SECRET, issuer_url=site.idp.issuer)
+        for name, client in (("a", "site"), ("b", "other"))
+    }
+    site.users = {f"b:{ALICE}": f"a:{ALICE}"}
+    web = site.web(provider=provider)
+    for ending in range(2):
+        browsers = [_signed_in(web, path=f"/auth/login?provider={name}") for name in "ab"]
+        assert [browser.user for browser in browsers] == [f"a:{ALICE}"] * 2
+        assert sorted(web.tokens.list_keys()) == [f"a:{ALICE}", f"b:{ALICE}"]
+        site.clock.shift(10)
+        assert [browser.post("/auth/refresh").status_code for browser in browsers] == [200, 200]
+        assert browsers[ending].post("/auth/logout?everywhere=1").status_code == 200
+        assert [browser.user for browser in browsers] == [None, None]
+        assert web.tokens.list_keys() == []
+    assert not any(grant.live for grant in site.grants)
+
+
+def test_an_account_may_move_to_another_user(site: Site) -> None:
+    """Sessions with the earlier user ID last, and the tokens stay until the last session of the account."""
+    before = site.web(on_sign_in=None)
+    web = site.web()
+    oldest, older = _signed_in(before), _signed_in(web)
+    site.users[ALICE] = "8"
+    newest = _signed_in(web)
+    assert [each.user for each in (oldest, older, newest)] == [ALICE, "7", "8"]
+    for browser in (newest, oldest):
+        assert browser.post("/auth/logout").status_code == 200
+        assert web.tokens.list_keys() == [ALICE]
+    site.clock.shift(10)
+    assert older.post("/auth/refresh").status_code == 200
+    assert older.post("/auth/logout").status_code == 200
+    assert (web.tokens.list_keys(), site.live) == ([], [False])
+
+
+def test_everywhere_leaves_an_account_to_its_new_user(site: Site) -> None:
+    web = site.web()
+    _signed_in(web)
+    site.users[ALICE] = "8"
+    moved, browser = _signed_in(web), _signed_in(web, "bob")
+    browser.post("/auth/logout?everywhere=1")
+    assert web.tokens.list_keys() == [ALICE]
+    assert (moved.user, moved.post("/auth/refresh").status_code) == ("8", 200)
+
+
+def test_the_oldest_session_of_another_account_ends_its_tokens(site: Site) -> None:
+    web = site.web(settings={"sessions_per_user": 2})
+    _signed_in(web, "bob")
+    _signed_in(web), _signed_in(web)
+    assert [each.account for each in web.sessions.list_user_sessions("7")] == [ALICE, ALICE]
+    assert web.tokens.list_keys() == [ALICE]
+    assert site.live == [True, False]
+
+
+def test_a_refused_refresh_ends_the_sessions_of_its_grant(site: Site) -> None:
+    web = site.web()
+    browser, other = _signed_in(web), _signed_in(web, "bob")
+    site.faults.answers["/token"] = (400, "application/json", b'{"error": "invalid_grant"}')
+    site.clock.shift(10)
+    assert browser.post("/auth/refresh").json["error"] == "reauth_required"
+    assert (browser.user, other.user, web.tokens.list_keys()) == (None, "7", [BOB])
+
+
+def test_a_user_that_the_rules_refuse_after_a_refresh(site: Site) -> None:
+    """All sessions of the account end, under each user ID, and no others. [S7]"""
+    web = site.web()
+    before = _signed_in(site.web(on_sign_in=None))
+    browser, other = _signed_in(web), _signed_in(web, "bob")
+    strict = site.web(settings={"allowed_users": BOB})
+    moved = strict.browser()
+    moved.plant("pywry_session", browser.cookie() or "")
+    site.clock.shift(10)
+    assert moved.post("/auth/refresh").json["error"] == "access_denied"
+    assert [each.user for each in (before, browser, other)] == [None, None, "7"]
+    assert web.tokens.list_keys() == [BOB]
+    assert site.live == [False, True]
+
+
+def test_an_interrupted_end_of_an_account_is_finished(site: Site) -> None:
+    """The store fails when the tokens are gone and no session has ended."""
+    web = site.web(settings={"allowed_users": BOB})
+    lenient = site.web()
+    browser, other = _signed_in(lenient), _signed_in(lenient, "bob")
+    moved = web.browser()
+    moved.plant("pywry_session", browser.cookie() or "")
+    site.clock.shift(10)
+    site.backend.fails = lambda number: site.backend.operations[-1] == "pop session"
+    assert moved.post("/auth/refresh").status_code == 503
+    site.backend.fails = lambda number: False
+    assert moved.post("/auth/refresh").json["error"] == "access_denied"
+    assert [each.user for each in (browser, other)] == [None, "7"]
+
+
+def test_a_later_session_keeps_the_tokens_of_its_account(site: Site) -> None:
+    """``refresh_session`` extends the life of the tokens under the account."""
+    web = site.web(settings={"session_ttl": 1000})
+    _signed_in(web)
+    (session,) = web.sessions.list_user_sessions("7")
+    web.sessions.refresh_session(session.session_id, 90_000)
+    stored = web.tokens.find(ALICE)
+    assert stored is not None
+    assert stored.kept_until >= session.expires_at + 80_000
+
+
+def _at_each_step(site: Site, prepare: Callable[[], tuple[Browser, Callable[[], None]]]) -> Iterator[int]:
+    """Sign out, with another operation as a whole before each of its steps in turn."""
+    for step in range(100):
+        site.clock.shift(10)
+        browser, other = prepare()
+        started: list[int] = []
+        site.backend.forget()
+        site.backend.fails = partial(_interrupt, step, started, other)
+        assert browser.post("/auth/logout").status_code == 200
+        site.backend.fails = lambda number: False
+        if not started:
+            assert step > 8
+            return
+        assert browser.user is None
+        yield step
+
+
+def _interrupt(step: int, started: list[int], other: Callable[[], None], number: int) -> bool:
+    if number == step and not started:
+        started.append(step)
+        other()
+    return False
+
+
+def test_a_sign_out_during_a_sign_in_as_another_user(site: Site) -> None:
+    """The new session keeps its tokens, whenever it begins."""
+    web, later = site.web(), []
+
+    def prepare() -> tuple[Browser, Callable[[], None]]:
+        site.users[ALICE] = "7"
+        browser = _signed_in(web)
+        site.users[ALICE] = "8"
+        later.append(web.browser())
+        callback = later[-1].authorize()
+        return browser, lambda: _assert_status(later[-1].get(callback), 303)
+
+    for step in _at_each_step(site, prepare):
+        assert later[-1].user == "8"
+        assert later[-1].post("/auth/refresh").status_code == 200, f"step {step}"
+        assert later[-1].post("/auth/logout").status_code == 200
+        assert web.tokens.list_keys() == []
+        assert site.live == [False]
+
+
+def test_two_users_of_an_account_sign_out_at_once(site: Site) -> None:
+    """The tokens end, whichever of the two was the last."""
+    web = site.web()
+
+    def prepare() -> tuple[Browser, Callable[[], None]]:
+        browsers = []
+        for user in ("7", "8"):
+            site.users[ALICE] = user
+            browsers.append(_signed_in(web))
+        return browsers[0], lambda: _assert_status(browsers[1].post("/auth/logout"), 200)
+
+    for step in _at_each_step(site, prepare):
+        assert web.tokens.list_keys() == [], f"step {step}"
+        assert site.live == [False], f"step {step}"
+
+
+def _assert_status(response: SiteResponse, status: int) -> None:
+    assert response.status_code == status
