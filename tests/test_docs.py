@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -42,6 +44,7 @@ _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
 _DEPLOYMENT = DOCS / "deployment.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
+_HOOK = DOCS / "sign-in-hook.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -310,7 +313,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES}
+    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK}
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -566,3 +569,28 @@ def test_the_site_builds_with_every_page_and_every_public_name(tmp_path: Path) -
     inventory = InventoryFile.loads((tmp_path / "objects.inv").read_bytes(), uri="")
     told = {name for kind in inventory.data if kind.startswith("py:") for name in inventory.data[kind]}
     assert {f"{module}.{name}" for module, names in THERE.items() for name in names} <= told
+
+
+def test_a_site_with_its_own_users(site: IdentityProvider, tmp_path: Path) -> None:
+    """A user of the page's table has an ID of the site, can add an account, and can be blocked."""
+    names: dict[str, Any] = {"__name__": "own"}
+    first, second = blocks(_HOOK, "python")
+    browser = _browser(_executed(first, names)["app"])
+    assert browser.sign_in("/auth/login?next=/").location == f"{_SITE}/"
+    assert re.fullmatch(r"[0-9a-f]{32}: \['editor'\]", browser.get("/").text)
+    app = _executed(second, names)["app"]
+    app.secret_key = "a secret for tests"
+    browser, again = _browser(app), _browser(app)
+    browser.sign_in()
+    user = browser.user
+    again.sign_in(username="bob")
+    assert again.user not in (None, user)
+    assert browser.post("/account/add").status_code == 302
+    browser.sign_in(username="bob")
+    again.sign_in(username="bob")
+    assert browser.user == again.user == user
+    with closing(sqlite3.connect(tmp_path / "users.sqlite3")) as database, database:
+        database.execute("UPDATE users SET blocked = 1")
+    answer = again.get(again.authorize(), html=True)
+    assert (answer.status_code, "You are blocked" in answer.text) == (403, True)
+    assert again.user == user

@@ -283,7 +283,7 @@ class LoginViews:
                 mode="web",
                 session=session,
                 user_id=user,
-                provider=provider,
+                provider=self.providers.label_of(session),
                 sessions=1,
                 reason="sessions_per_user",
             )

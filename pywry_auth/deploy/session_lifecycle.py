@@ -235,11 +235,7 @@ class SessionLifecycle:
         if refused is None or self.tokens.load(account) not in (None, refused):
             return []
         grant = refused.grant.grant_id if refused.grant else None
-        found = [
-            each
-            for each in store.list_user_sessions(session.user_id)
-            if each.grant and each.grant.grant_id == grant
-        ]
+        found = [each for each in self._of_account(session) if each.grant and each.grant.grant_id == grant]
         ids = {each.session_id: each for each in found}
         own = ids.pop(session.session_id, None)
         ended = [each for each in (*ids.values(), own) if each and store.delete_session(each.session_id)]

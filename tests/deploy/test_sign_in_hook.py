@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from fastapi import HTTPException as FastAPIRefusal
 from flask import current_app
+from starlette.responses import PlainTextResponse
 from werkzeug.exceptions import abort
 
 from pywry_auth.backends.memory import MemoryBackend
@@ -145,11 +146,11 @@ def test_an_exception_reaches_the_application(
     web = make_web(on_sign_in=_raises(LookupError("a secret")))
     seen: list[Exception] = []
 
-    @web.app.errorhandler(LookupError)
     def handle(error: LookupError) -> tuple[str, int]:
         seen.append(error)
         return "the site's own page", 500
 
+    web.app.register_error_handler(LookupError, handle)
     answer = _callback(web)
     assert (answer.status_code, answer.text, str(seen[0])) == (500, "the site's own page", "a secret")
     assert answer.headers["Cache-Control"] == "no-store"
@@ -163,17 +164,13 @@ def test_an_exception_reaches_the_application(
 
 
 def test_an_exception_reaches_the_handlers_of_fastapi(idp: IdentityProvider) -> None:
-    errors = [LookupError("x"), FastAPIRefusal(418, "no"), SignInRefused("no")]
+    async def handle(request: object, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("the site's own page", 500)
+
     answers = []
-    for error in errors:
+    for error in (LookupError("x"), FastAPIRefusal(418, "no"), SignInRefused("no")):
         web = Web(idp, MemoryBackend(), host=FASTAPI, on_sign_in=_raises(error))
-
-        @web.app.exception_handler(LookupError)
-        async def handle(request: Any, error: LookupError) -> Any:
-            from starlette.responses import PlainTextResponse
-
-            return PlainTextResponse("the site's own page", 500)
-
+        web.app.add_exception_handler(LookupError, handle)
         answers.append(_callback(web).status_code)
         assert _is_clean(web, idp)
     assert answers == [500, 418, 403]

@@ -21,6 +21,13 @@ def world() -> Iterator[World]:
         yield world
 
 
+@pytest.fixture(scope="session")
+def linked_world() -> Iterator[World]:
+    """A site that gives the user an ID of its own."""
+    with World("an ID of the site") as world:
+        yield world
+
+
 @pytest.fixture(params=["sqlite", "redis"])
 def new_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Backend]]:
     """Makes empty stores that processes can share."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pywry_auth.exceptions import AuthFlowCancelled
 from pywry_auth.native.flow_manager import AuthFlowManager
-from tests.lifecycle.world import CALLBACK, USER, Browser, HookedProvider, Worker, World
+from tests.lifecycle.world import CALLBACK, Browser, HookedProvider, Worker, World
 
 DEMOTED = ["viewer"]
 
@@ -143,7 +143,7 @@ def role_change(seat: Seat) -> Operation:
     """The application gives all sessions of the user fewer roles."""
     store = seat.worker.sessions
     demoted = [browser for browser in seat.world.browsers if browser.session_id]
-    return Operation(lambda: store.set_roles(USER, DEMOTED) >= 0, (True,), demotes=demoted)
+    return Operation(lambda: store.set_roles(seat.world.user, DEMOTED) >= 0, (True,), demotes=demoted)
 
 
 OPERATIONS: dict[str, Callable[[Seat], Operation]] = {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from pywry_auth.backends.base import Backend
-from tests.lifecycle.operations import ALL_CASES, CASES
+from tests.lifecycle.operations import ALL_CASES, CASES, PAIRS
 from tests.lifecycle.schedules import Course, run, schedules
 from tests.lifecycle.world import World
 
@@ -32,6 +32,9 @@ _SAMPLE = [
     ("renewed_login", "renewed_login"),
 ]
 """The pairs that also run on shared stores."""
+
+_LINKED = PAIRS if _SOAK else [("login", "everywhere"), ("logout", "login"), ("refresh", "logout")]
+"""The pairs that also run where the site's hook gives the user another ID."""
 
 
 @pytest.mark.parametrize(("browsers", "first", "second"), _CASES)
@@ -59,6 +62,15 @@ def test_operations_may_overlap_on_a_shared_store(
     """Sessions and tokens are in a file or a server, as they are with several processes."""
     planned = schedules(world, first, second, 1, pauses=1)
     _assert_sound(run(world, schedule, new_store()) for schedule in planned)
+
+
+@pytest.mark.parametrize(("first", "second"), _LINKED)
+def test_operations_may_overlap_where_the_user_has_an_id_of_the_site(
+    linked_world: World, first: str, second: str
+) -> None:
+    """Sessions go by the user, tokens by the account."""
+    planned = schedules(linked_world, first, second, 1, pauses=1)
+    _assert_sound(run(linked_world, schedule) for schedule in planned)
 
 
 def _assert_sound(courses: Iterable[Course]) -> None:

@@ -21,6 +21,7 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.flow.revocation import retry_revocations
+from pywry_auth.flow.sign_in_hook import SignInDecision
 from pywry_auth.models import AuthorizationRequest, UserSession
 from pywry_auth.protocol.authorization_response import AuthorizationCode, ResponseParameters
 from pywry_auth.state.auth import AuthConfig
@@ -84,6 +85,7 @@ class Worker:
                 self.tokens,
                 deploy,
                 AuthConfig(enabled=True, token_secret=_SECRET),
+                on_sign_in=world.hook,
             )
         )
 
@@ -146,9 +148,14 @@ class World:
     """The site, its provider, its store, and the user's browsers.
 
     Use it as a context manager. ``restart`` empties the store, so that one world serves many schedules.
+
+    Args:
+        user: The user's ID on the site. If it is not the one at the provider, a hook gives it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, user: str = USER) -> None:
+        self.user = user
+        self.hook = None if user == USER else lambda attempt: SignInDecision(user_id=user)
         self.idp = IdentityProvider(clients=[_CLIENT], signing_algorithm="ES256")
         self.adapter = InProcessAdapter(self.idp.app, _before, self._after)
         self.backend = SteppedBackend(self._watch, self._name)
@@ -243,7 +250,7 @@ class World:
 
     def sessions_of_user(self) -> list[UserSession]:
         """Return the user's sessions."""
-        return self.workers[0].sessions.list_user_sessions(USER)
+        return self.workers[0].sessions.list_user_sessions(self.user)
 
     def first_session_of(self, browser: Browser) -> UserSession | None:
         """Return the session with which a browser began, if it has not ended."""
@@ -255,7 +262,7 @@ class World:
     def _name(self, key: str) -> str:
         """Return a key's kind and, for sessions, the browser."""
         kind = ":".join(part for part in key.split(":")[:-1] if not _RANDOM.fullmatch(part))
-        if key == f"session:{USER}":
+        if key == f"session:{self.user}":
             return "session *"
         number = next(
             (n for n, b in enumerate(self.browsers, 1) if b.session_id and key.endswith(b.session_id)), 0
