@@ -167,7 +167,7 @@ class SessionLifecycle:
         user, given = admitted.user_id, admitted.given
         try:
             if user != account:
-                self.linked.note(account, user, self.options.session_ttl)
+                self.linked.note(account, user, self.options.session_ttl + _HOLD_SECONDS)
                 self.tokens.link(user, account)
             session = self.sessions.store.create_session(
                 session_id,
@@ -500,8 +500,9 @@ class SessionLifecycle:
         if everywhere:
             accounts |= dict.fromkeys((user, *self.tokens.accounts_of(user)))
         parts = [self._part(account, user, ending, ids) for account in accounts]
-        looked = [[part.take()] for part in parts]
+        looked: list[list[TakenTokens]] = []
         try:
+            looked += [[part.take()] for part in parts]
             ended = sum(store.delete_session(session_id) for session_id in ids)
             # Look again: if two sessions end at the same moment, each sees the other at first.
             for part, taken in zip(parts, looked, strict=True):

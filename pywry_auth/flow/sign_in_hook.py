@@ -10,7 +10,7 @@ from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction
 from typing import Any
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, SignInRefused
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, SignInRefused
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.state.session_record import RESERVED_METADATA, SITE_RULE
 from pywry_auth.strict_json import read_json, without_surrogates, write_json
@@ -113,6 +113,8 @@ def decided(hook: SignInHook, attempt: SignInAttempt, proposed: Admission) -> Ad
     except Exception as error:
         # The application logs the traceback. The text may contain personal data.
         _logger.warning("on_sign_in raised %s: the sign-in failed", type(error).__name__)
+        if isinstance(error, ProviderBusy):  # otherwise the visitor would be asked to reload the page
+            raise _busy(error) from error
         raise
     if decision is None:
         return proposed
@@ -126,6 +128,14 @@ def decided(hook: SignInHook, attempt: SignInAttempt, proposed: Admission) -> Ad
         proposed.user_id if decision.user_id is None else _user_id(decision.user_id),
         proposed.given if decision.roles is None else {SITE_RULE: _roles(decision.roles)},
         {} if decision.metadata is None else _metadata(decision.metadata),
+    )
+
+
+def _busy(error: ProviderBusy) -> AuthenticationError:
+    return AuthenticationError(
+        "The provider is not available at the moment: sign in again in a few seconds.",
+        error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+        retry_after=error.retry_after,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pywry_auth.backends.base import Backend, Terms
 
 _KIND = "linked:"
+_MOST = 100
 
 
 class LinkedUsers:
@@ -23,16 +24,19 @@ class LinkedUsers:
     def note(self, account: str, user_id: str, ttl: float) -> None:
         """Remember a user ID of an account before a session with it begins.
 
+        An account has few of them, unless the site gives it another one at each sign-in. The oldest beyond
+        100 are then forgotten.
+
         Args:
             account: The account.
             user_id: The user's ID on the site.
-            ttl: The lifetime of the session in seconds.
+            ttl: Seconds; at least the lifetime of the session.
 
         Raises:
             StoreUnavailable: The store is down.
         """
         group = _group(account)
-        self._backend.put(group + user_id, b"1", Terms(ttl=ttl, group=group))
+        self._backend.put(group + user_id, b"1", Terms(ttl=ttl, group=group, limit=_MOST))
 
     def of(self, account: str) -> list[str]:
         """Return the user IDs of an account, without its own.

@@ -16,7 +16,7 @@ from werkzeug.exceptions import abort
 
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, SignInRefused
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, SignInRefused, StoreUnavailable
 from pywry_auth.flask import SignInAttempt, SignInDecision
 from pywry_auth.flow.sign_in_hook import Admission, decided
 from pywry_auth.models import OAuthTokenSet
@@ -235,6 +235,18 @@ def test_a_wrong_answer_is_a_clear_error(answer: Any, part: str) -> None:
     with pytest.raises(AuthenticationError, match=part) as caught:
         decided(_returns(answer), attempt, Admission(USER, {}))
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+def test_the_hook_may_find_the_provider_or_the_store_down(make_web: Make, idp: IdentityProvider) -> None:
+    """The visitor can try again, with a new sign-in."""
+    for error in (StoreUnavailable("down"), ProviderBusy("too many requests", retry_after=7)):
+        web = make_web(on_sign_in=_raises(error))
+        answer = _callback(web)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, f"{error.retry_after or 5}")
+        assert "reload" not in answer.text
+        assert not web.sessions.list_user_sessions(USER)
+        queued = len(list(web.tokens.revocations.of_user(USER)))
+        assert (web.tokens.list_keys(), sum(grant.live for grant in idp.grants())) == ([], queued)
 
 
 def test_nothing_is_stored_after_a_wrong_answer(make_web: Make, idp: IdentityProvider) -> None:
