@@ -168,7 +168,8 @@ class SessionLifecycle:
         try:
             if user != account:
                 self.linked.note(account, user, self.options.session_ttl + _HOLD_SECONDS)
-                self.tokens.link(user, account)
+            if self.hook is not None:
+                self.tokens.link(user, account)  # with the account itself, an earlier link ends
             session = self.sessions.store.create_session(
                 session_id,
                 user,

@@ -15,6 +15,7 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import SignInAttempt, SignInDecision
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import IdentityProvider
 from pywry_auth.testing.identity_provider.book import IssuedGrant
 from tests.deploy.web import CLIENT_SECRET, SITE, SITE_CLIENT, Browser, SiteResponse, WatchedBackend, Web
@@ -300,3 +301,15 @@ def test_two_users_of_an_account_sign_out_at_once(site: Site) -> None:
 
 def _assert_status(response: SiteResponse, status: int) -> None:
     assert response.status_code == status
+
+
+def test_each_sign_in_notes_the_user_of_the_account(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs find the tokens of a user by it, and no longer if the site links the account no more."""
+    noted: list[tuple[str, str]] = []
+    monkeypatch.setattr(TokenStore, "link", lambda store, user, account: noted.append((user, account)))
+    web = site.web()
+    _signed_in(web)
+    site.users.clear()
+    _signed_in(web)
+    _signed_in(site.web(on_sign_in=None))
+    assert noted == [("7", ALICE), (ALICE, ALICE)]
