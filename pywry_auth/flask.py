@@ -20,8 +20,10 @@ from pywry_auth.deploy.flask_adapter import (
     answered,
     current_session,
     current_site,
+    current_tokens,
     find_session,
     is_own_route,
+    is_page,
     require_known_host,
     routes_of_app,
 )
@@ -35,16 +37,19 @@ from pywry_auth.models import UserSession
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.site import Site
+    from pywry_auth.flow.request_session import RequestSession
 
 __all__ = [
     "SignInAttempt",
     "SignInDecision",
     "current_session",
+    "get_access_token",
     "init_app",
     "login_failed",
     "login_required",
     "permission_required",
     "protect_from_csrf",
+    "request_session",
     "roles_required",
     "scopes_required",
     "token_refreshed",
@@ -75,6 +80,51 @@ def init_app(app: Flask, *, on_sign_in: SignInHook | None = None) -> None:
         AuthenticationError: A setting is missing or invalid; the text names it.
     """
     app.register_blueprint(create_auth_blueprint(on_sign_in=on_sign_in))
+
+
+def get_access_token() -> str:
+    """Return the current user's access token, refreshed if necessary.
+
+    All requests, workers and machines share one refresh. A token that expires within 60 s is returned and
+    refreshed in the background, so that a request with a valid token never waits for the provider.
+
+    The application answers the errors for its views, unless it has handlers of its own: a navigation
+    to the page leads to the login and back, and other requests get 401.
+
+    Raises:
+        LoginRequired: No user is signed in (``login_required``); or the provider has ended the grant, or the
+            token has expired and cannot be refreshed (``reauth_required``).
+        AuthenticationError: The access rules do not admit the user any more (``access_denied``).
+        TokenError: The token has expired, and the provider cannot be reached or refused for a reason that can
+            be corrected.
+        ProviderBusy: The token has expired, and too many requests wait for the provider.
+        StoreUnavailable: The store is down.
+        RuntimeError: There is no current request.
+    """
+    return current_tokens().get_access_token()
+
+
+def request_session(*origins: str) -> RequestSession:
+    """Return a ``requests`` session that sends the current user's access token (RFC 6750 §2.1).
+
+    The token goes to the origins only. After a 401 the session refreshes once and repeats the request; such
+    refreshes count for ``REFRESH_RATE_LIMIT``, and above it the 401 is returned. Each request can raise the
+    errors of :func:`get_access_token`. The session also works in a thread that the view starts. Make one for
+    each thread.
+
+    Args:
+        origins: For example ``https://api.example.com``.
+
+    Raises:
+        LoginRequired: No user is signed in (``login_required``).
+        StoreUnavailable: The store is down.
+        AuthenticationError: An origin is not valid, or none was given.
+        RuntimeError: There is no current request.
+    """
+    from pywry_auth.flow.request_session import RequestSession
+
+    tokens = current_tokens()
+    return RequestSession(tokens.http_options, origins, tokens)
 
 
 @overload
@@ -225,15 +275,15 @@ def _guard(
         session = find_session()
         if session is None:
             signed = routes_of_app().scopes.signer.sign(demand) if demand else ""
-            return answered(challenge(current_site(), _is_page(), signed))
+            return answered(challenge(current_site(), is_page(), signed))
         # A function of before_request gets no arguments. Any other function has only its own: it may act on
         # another resource than the one in the URL.
         is_check = not args and not kwargs and _is_before_request(guarded)
         if allows(session, (current_request.view_args or {}) if is_check else kwargs):
             return run()
         if demand is not None:
-            return answered(routes_of_app().scopes.refuse(current_site(), session, demand, _is_page()))
-        return answered(forbidden(current_site(), _is_page()))
+            return answered(routes_of_app().scopes.refuse(current_site(), session, demand, is_page()))
+        return answered(forbidden(current_site(), is_page()))
 
     setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
     for mark in _COROUTINE_MARKS:
@@ -278,8 +328,3 @@ def _is_layer(guarded: object, view: object) -> bool:
 
 def _current_view() -> Callable[..., Any] | None:
     return current_app.view_functions.get(current_request.endpoint or "")
-
-
-def _is_page() -> bool:
-    """Return whether the current request's path can be visited with GET."""
-    return current_request.method == "GET" or "GET" in current_app.make_default_options_response().allow

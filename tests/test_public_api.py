@@ -63,11 +63,11 @@ THERE = {
     },
     "pywry_auth.asgi": {
         *("AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"),
-        *("protect_from_csrf", "require_scope", "SignInAttempt", "SignInDecision"),
+        *("protect_from_csrf", "access_token", "require_scope", "SignInAttempt", "SignInDecision"),
     },
     "pywry_auth.flask": {
         *("current_session", "login_required", "roles_required", "permission_required", "init_app"),
-        *("protect_from_csrf", "scopes_required"),
+        *("protect_from_csrf", "get_access_token", "request_session", "scopes_required"),
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
         *("SignInAttempt", "SignInDecision"),
     },

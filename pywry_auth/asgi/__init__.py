@@ -12,6 +12,7 @@ except ImportError as error:
     raise ImportError("FastAPI needs additional packages: pip install 'pywry-auth[fastapi]'") from error
 
 from pywry_auth.asgi.guards import (
+    access_token,
     current_session,
     protect_from_csrf,
     require_permission,
@@ -26,6 +27,7 @@ __all__ = [
     "AuthMiddleware",
     "SignInAttempt",
     "SignInDecision",
+    "access_token",
     "as_async",
     "current_session",
     "protect_from_csrf",

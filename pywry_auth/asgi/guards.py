@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from fastapi import Security
+from fastapi import Depends, Security
 from fastapi.security import SecurityScopes
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
@@ -19,6 +19,7 @@ from pywry_auth.deploy.answers import challenge, forbidden, refusal_for
 from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
 from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flow.events import emit
 from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:
@@ -106,6 +107,43 @@ async def _require(connection: HTTPConnection, rule: Callable[[Site, CurrentSess
     except AuthenticationError as error:
         again = visit.site.home
         await refuse(connection, str(error), partial(refusal_for, error=error, again=again))
+
+
+_SIGNED_IN: Any = Depends(current_session)
+
+
+async def access_token(connection: HTTPConnection, session: UserSession | None = _SIGNED_IN) -> str:
+    """Return the signed-in user's access token: ``Depends(access_token)``.
+
+    It is refreshed if necessary, in a thread, by one call for all requests, workers and machines. A token
+    that expires within 60 s is returned and refreshed in the background. The dependency depends on
+    :func:`current_session`: it needs no other guard, and an override of that applies here too.
+
+    If the user must sign in again, a navigation leads to the login and back. Other requests get 401,
+    and a websocket is refused. If the provider gives no token at the moment, the
+    status is 502 or 503. On the routes of sign-in the token is empty.
+
+    Args:
+        connection: The request or websocket.
+        session: The session; a direct call without it looks it up.
+
+    Raises:
+        LoginRequired: The user must sign in again (``reauth_required``).
+        AuthenticationError: The access rules do not admit the user any more (``access_denied``), or the
+            application has no ``AuthMiddleware``.
+        TokenError: The token has expired, and the provider cannot be reached or refused for a reason that can
+            be corrected.
+        ProviderBusy: The token has expired, and too many requests wait for the provider.
+        StoreUnavailable: The store is down.
+    """
+    if session is _SIGNED_IN:  # a direct call, without FastAPI
+        session = await current_session(connection)
+    admitted = await _admit(connection, session, csrf=True)
+    if is_own_route(connection):
+        return ""
+    visit = visit_of(connection)
+    notify = partial(emit, visit.site.mount.application)
+    return await run_in_threadpool(visit.router.auth_routes.tokens_of(admitted, notify).get_access_token)
 
 
 def require_role(*roles: str, csrf: bool = True) -> Callable[[HTTPConnection], Awaitable[UserSession]]:

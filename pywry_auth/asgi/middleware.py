@@ -12,9 +12,9 @@ from starlette.websockets import WebSocketClose
 
 from pywry_auth.asgi.bridge import ROOT
 from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
-from pywry_auth.deploy.answers import refusal_for, store_down
+from pywry_auth.deploy.answers import VIEW_ERRORS, view_failed
 from pywry_auth.deploy.csrf import require_own_request
-from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, StoreUnavailable, TokenError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,7 +67,7 @@ class AuthMiddleware:
         try:
             session = await self._find(visit)
         except AuthenticationError as error:
-            await _refuse(error, visit, vary)
+            await _refuse(error, visit, vary, None)
             return
         scope.setdefault("state", {})["session"] = session
         try:
@@ -76,10 +76,10 @@ class AuthMiddleware:
             if answering:
                 raise
             await error.response(visit.scope, receive, vary)
-        except (RefusedWebSocket, StoreUnavailable) as error:
+        except (RefusedWebSocket, *VIEW_ERRORS) as error:
             if answering:
                 raise
-            await _refuse(error, visit, vary)
+            await _refuse(error, visit, vary, session)
 
     def _has_credentials(self, scope: Scope) -> bool:
         return any(
@@ -96,16 +96,18 @@ class AuthMiddleware:
         return session
 
 
-async def _refuse(error: AuthenticationError | RefusedWebSocket, visit: Visit, send: Send) -> None:
+async def _refuse(
+    error: AuthenticationError | RefusedWebSocket, visit: Visit, send: Send, session: UserSession | None
+) -> None:
     """Refuse a request or websocket in place of the application."""
     if visit.scope["type"] == "websocket":
-        code = _TRY_AGAIN_LATER if isinstance(error, StoreUnavailable) else POLICY_VIOLATION
+        away = isinstance(error, (StoreUnavailable, TokenError, ProviderBusy))
+        code = _TRY_AGAIN_LATER if away else POLICY_VIOLATION
         if isinstance(error, AuthenticationError):  # a guard logs its own refusals
             _logger.warning("refused a websocket: %s", error)
         await WebSocketClose(code)(visit.scope, visit.receive, send)
     elif isinstance(error, AuthenticationError):
-        make = store_down if isinstance(error, StoreUnavailable) else refusal_for
-        response = await visit.respond(partial(make, error=error))
+        response = await visit.respond(partial(view_failed, error=error, session=session))
         await response(visit.scope, visit.receive, send)
 
 

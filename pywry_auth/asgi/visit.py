@@ -19,9 +19,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from pywry_auth.asgi.bridge import mount_of
-from pywry_auth.deploy.answers import Refusal, kept_headers, store_down
+from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, view_failed
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.exceptions import AuthenticationError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
@@ -39,6 +39,7 @@ POLICY_VIOLATION = 1008  # RFC 6455 §7.4.1
 _logger = logging.getLogger("pywry_auth.asgi")
 _HANDLERS = "starlette.exception_handlers"  # in a scope: the handlers of the innermost application
 _Handler = Callable[[Request, Exception], object]
+_REASON = "The session or its access token cannot be used at the moment."
 _KEPT_HEADERS = ("Cache-Control", "Location", "Retry-After", "WWW-Authenticate")
 
 
@@ -189,7 +190,7 @@ async def refuse(connection: HTTPConnection, reason: str, make: Callable[[Site],
 
 
 def _handle_in(scope: Scope) -> None:
-    """Let the innermost application handle the errors of guards and stores.
+    """Let the innermost application handle the errors of guards, stores and tokens.
 
     Otherwise a mounted application would respond to them with status 500 before the middleware sees them.
     """
@@ -198,8 +199,8 @@ def _handle_in(scope: Scope) -> None:
         return
     handlers[Refused] = _answer
     of_status.update({status: _OfStatus(handler) for status, handler in of_status.items()})
-    if not any(kind in handlers for kind in StoreUnavailable.__mro__):
-        handlers[StoreUnavailable] = _answer_outage
+    own = set(handlers)
+    handlers.update({kind: _answer_failure for kind in VIEW_ERRORS if own.isdisjoint(kind.__mro__)})
 
 
 async def _answer(request: Request, error: Refused) -> Response:
@@ -227,11 +228,12 @@ async def _call(handler: _Handler, request: Request, error: Exception) -> Respon
     return cast(Response, await answer if isawaitable(answer) else answer)
 
 
-async def _answer_outage(request: Request, error: StoreUnavailable) -> Response:
+async def _answer_failure(request: Request, error: AuthenticationError) -> Response:
     if request.scope["type"] == "websocket":
         raise error  # AuthMiddleware closes the websocket
-    response = await visit_of(request).respond(partial(store_down, error=error))
-    return await _answer(request, Refused("Sessions cannot be looked up at the moment.", response))
+    make = partial(view_failed, error=error, session=request.state.session)
+    response = await visit_of(request).respond(make)
+    return await _answer(request, Refused(_REASON, response))
 
 
 def _own_handler(scope: Scope, status: int) -> _Handler | None:

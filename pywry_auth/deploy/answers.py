@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,27 @@ from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import Body, MissingScopes, Problem
+from pywry_auth.deploy.session_refresh import AccessEnded
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    LoginRequired,
+    ProviderBusy,
+    StoreUnavailable,
+    TokenError,
+    printable,
+)
 from pywry_auth.pages.html import Page, document, security_headers
 from pywry_auth.pages.web import error_page, sign_in_out_of_frame
+from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
 from pywry_auth.strict_json import write_json
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.site import Renderer, Site
+    from pywry_auth.models import UserSession
+
+VIEW_ERRORS = (StoreUnavailable, LoginRequired, AccessEnded, TokenError, ProviderBusy)
+"""The errors of an application's view to which :func:`view_failed` responds."""
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -32,6 +46,18 @@ _NOT_SAVED = (
 _MORE_ACCESS = (
     "This page needs more access to your account at the provider than you have allowed: allow it to continue."
 )
+_SIGN_IN_AGAIN = (
+    "You must sign in again, so the form may not have been saved. Your browser's Back button may still lead "
+    "to your text: try to copy it before you sign in."
+)
+_STILL_REFUSED = (
+    "You have just signed in, but this page still gets no access from the service where you signed in. "
+    "Wait a minute and try again. If this happens again, tell the site's administrator."
+)
+_NO_TOKEN = (
+    "The service where you signed in does not give this page access at the moment: try again in a minute."
+)
+_JUST_SIGNED_IN = 30.0  # seconds, within which a page that fails would fail after another sign-in too
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
 _FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
@@ -62,8 +88,10 @@ def kept_headers(status: int, own_status: int) -> tuple[str, ...]:
     return _KEPT if own_status == status else _KEPT[:1]
 
 
-def challenge(site: Site, is_page: bool = False, demand: str = "") -> Response:
-    """Return the response to a visitor without a session.
+def challenge(
+    site: Site, is_page: bool = False, demand: str = "", error: LoginRequired | None = None
+) -> Response:
+    """Return the response that asks a visitor to sign in.
 
     A visitor who navigates to a page is redirected to the login; other requests get status 401. The page in
     a frame and the page after a form link to the login.
@@ -72,16 +100,20 @@ def challenge(site: Site, is_page: bool = False, demand: str = "") -> Response:
         site: The site.
         is_page: Whether the request's path is that of a page, so that GET leads to it.
         demand: The signed demand of the page on the login; empty for none.
+        error: The reason; None for a visitor without a session.
     """
     request = site.request
+    code, text, not_saved = str(ErrorCode.LOGIN_REQUIRED), "Sign in first.", _NOT_SAVED
+    if error is not None and error.error != code:
+        code, text, not_saved = error.error, str(error), _SIGN_IN_AGAIN
     if _is_in_frame(request):
-        return _in_frame(site, is_page, demand)
+        return _in_frame(site, is_page, demand, not_saved)
     if is_navigation(request):
         return _to_login(site, demand)
     if _navigates(request) and not _only_reads(request):
         again = site.login_path(_page(site, is_page), demand=demand)
-        return refusal(site, ErrorCode.LOGIN_REQUIRED, _NOT_SAVED, again=again)
-    return refusal(site, ErrorCode.LOGIN_REQUIRED, "Sign in first.")
+        return refusal(site, code, not_saved, again=again)
+    return refusal(site, code, text)
 
 
 def _to_login(site: Site, demand: str) -> Response:
@@ -91,13 +123,13 @@ def _to_login(site: Site, demand: str) -> Response:
         return refusal_for(site, error)
 
 
-def _in_frame(site: Site, is_page: bool, demand: str) -> Response:
+def _in_frame(site: Site, is_page: bool, demand: str, not_saved: str) -> Response:
     """Return the only page that other sites may frame.
 
     The site's own template does not make it, because a template can read the session or set a cookie.
     """
     url = site.login_path(_page_before(site) or _page(site, is_page), demand=demand)
-    text = "Sign in to see this content." if _only_reads(site.request) else _NOT_SAVED
+    text = "Sign in to see this content." if _only_reads(site.request) else not_saved
     response = page_response(sign_in_out_of_frame(url, text), 401)
     response.headers["WWW-Authenticate"] = _CHALLENGE
     response.vary.add("Sec-Fetch-Dest")
@@ -167,6 +199,36 @@ def store_down(site: Site, error: AuthenticationError) -> Refusal:
     The visitor can try the same page again, or the page with the form.
     """
     return refusal_for(site, error, safe_path(_page(site, False), site.home))
+
+
+def view_failed(
+    site: Site, error: AuthenticationError, session: UserSession | None = None, is_page: bool = False
+) -> Response:
+    """Return the response to an error that a view of the application raised.
+
+    Args:
+        site: The site.
+        error: One of ``VIEW_ERRORS``, or any other error.
+        session: The session of the request; None without one, or if it is unknown.
+        is_page: See :func:`challenge`.
+    """
+    if isinstance(error, StoreUnavailable):
+        return store_down(site, error)
+    if isinstance(error, LoginRequired):
+        again = site.login_path(_page(site, is_page))
+        # Otherwise the browser would go back and forth between the site and the provider.
+        if session is not None and abs(time.time() - session.created_at) < _JUST_SIGNED_IN:
+            _logger.warning("a page needs an access token, but a new sign-in brought none: %s", error)
+            return refusal(site, error.error, _STILL_REFUSED, 401, again=again)
+        return challenge(site, is_page, error=error)
+    page = safe_path(_page(site, is_page), site.home)
+    if isinstance(error, TokenError):
+        if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
+            _logger.warning("a page has no access token: %s", error)
+        away = error.error == ErrorCode.TEMPORARILY_UNAVAILABLE
+        headers = {"Retry-After": _retry_after(error)} if away else {}
+        return refusal(site, error.error, _NO_TOKEN, 503 if away else 502, headers, page)
+    return refusal_for(site, error, page if isinstance(error, ProviderBusy) else "")
 
 
 def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Refusal:

@@ -26,6 +26,7 @@ from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.routes import ROUTES, Route
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.session_refresh import SessionRefresh
+from pywry_auth.deploy.session_tokens import EarlyRefreshes, SessionTokens
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.deploy.workers import WorkerCheck
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pywry_auth.backends.base import Backend
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
+    from pywry_auth.flow.events import Event
     from pywry_auth.state.pending import PendingStore
     from pywry_auth.state.sessions import SessionStore
     from pywry_auth.state.tokens import TokenStore
@@ -107,6 +109,7 @@ class AuthRoutes:
         parts = (self.sessions, lifecycle, untrusted, self.scopes)
         self._logins = LoginViews(providers, logins, limit, returns, *parts)
         renew = SessionRefresh(providers, lifecycle, options, _refresh_limit(sessions.backend, options))
+        self._renew, self._early = renew, EarlyRefreshes()
         accounts = SessionViews(providers, self.sessions, lifecycle, logins, renew)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
@@ -189,6 +192,15 @@ class AuthRoutes:
             StoreUnavailable: The store is down. No user is let in, and no user is signed out.
         """
         return self.sessions.of(request)
+
+    def tokens_of(self, session: UserSession, notify: Callable[[Event], object]) -> SessionTokens:
+        """Return the source of a session's access token.
+
+        Args:
+            session: The session of a request.
+            notify: Receives the events of refreshes, perhaps in a thread without a request.
+        """
+        return SessionTokens(session, self._renew, self._early, notify)
 
     def site(self, request: Request, mount: Mount) -> Site:
         """Return the site for one request, for guards' responses."""

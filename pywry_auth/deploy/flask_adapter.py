@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from flask import Blueprint, Flask, Request, current_app, render_template, url_for
+from flask import Blueprint, Flask, Request, current_app, has_request_context, render_template, url_for
 from flask import request as current_request
 from flask.blueprints import BlueprintSetupState
+from flask.typing import ResponseReturnValue
 from jinja2 import TemplateNotFound
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, default_exceptions
 from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
-from pywry_auth.deploy.answers import Refusal, kept_headers, store_down
+from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, view_failed
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
+from pywry_auth.exceptions import AuthenticationError, LoginRequired, StoreUnavailable
+from pywry_auth.flow.events import Event, emit
 from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:
     from flask.ctx import _AppCtxGlobals
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
+    from pywry_auth.deploy.session_tokens import SessionTokens
     from pywry_auth.pages.html import Page
 
 _EXTENSION = "pywry_auth"
@@ -112,6 +115,33 @@ Test ``if current_session``, not ``current_session is None``: it is a proxy obje
 """
 
 
+def current_tokens() -> SessionTokens:
+    """Return the source of the access token of the current request's user.
+
+    Raises:
+        LoginRequired: No user is signed in (``login_required``).
+        StoreUnavailable: The store is down.
+    """
+    session = find_session()
+    if session is None:
+        raise LoginRequired("Sign in first.", error=ErrorCode.LOGIN_REQUIRED)
+    app = _app()
+
+    def notify(event: Event) -> None:
+        if has_request_context():
+            emit(app, event)
+            return
+        with app.app_context():  # a thread of its own, or one that the view has started
+            emit(app, event)
+
+    return routes_of_app().tokens_of(session, notify)
+
+
+def is_page() -> bool:
+    """Return whether the current request's path can be visited with GET."""
+    return current_request.method == "GET" or "GET" in current_app.make_default_options_response().allow
+
+
 def is_own_route() -> bool:
     """Return whether a route of this package serves the current request.
 
@@ -163,8 +193,9 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
     app.after_request(lambda response: _finish(routes, state.url_prefix, response))
-    if StoreUnavailable not in app.error_handler_spec[None][None]:
-        app.register_error_handler(StoreUnavailable, _answer_outage)
+    for kind in VIEW_ERRORS:
+        if kind not in app.error_handler_spec[None][None]:
+            app.register_error_handler(kind, _answer_failure)
     hops = routes.options.trusted_proxy_hops
     if hops:
         proxies = TrustedProxies(hops, routes.options.trust_forwarded_prefix)
@@ -172,16 +203,28 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
         app.wsgi_app = proxies.around(app.wsgi_app)  # type: ignore[method-assign, assignment]
 
 
-def _answer_outage(error: StoreUnavailable) -> Response:
-    """Respond for a view or guard of the application while the store is down."""
+def _answer_failure(error: AuthenticationError) -> ResponseReturnValue:
+    """Respond for a view, guard or other function of the application that lacks a token or the store."""
+    if not isinstance(error, StoreUnavailable) and is_own_route():
+        # A function of before_request needs a token, and the visitor is about to sign in or out.
+        view = current_app.view_functions[current_request.endpoint or ""]
+        return cast("Response", view(**(current_request.view_args or {})))
     try:
-        response = store_down(current_site(), error)
+        session = _known_session() if isinstance(error, LoginRequired) else None
+        response = view_failed(current_site(), error, session, is_page())
     except BadRequest as fault:
         return current_app.make_response(current_app.handle_http_exception(fault))
     try:
         return answered(response)
-    except StoreUnavailable:  # the application's own page looks up the session too
+    except VIEW_ERRORS:  # the application's own page needs the session or a token too
         return response
+
+
+def _known_session() -> UserSession | None:
+    try:
+        return find_session()
+    except StoreUnavailable:
+        return None
 
 
 def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
@@ -216,8 +259,11 @@ def _mount(blueprint: str) -> Mount:
     # It is a path, unless the routes are on another host of the application.
     origin = "" if url.startswith("/") else "/".join(url.split("/", 3)[:3])
     prefix = url.removeprefix(origin + root).removesuffix("/login")
-    app = cast("LocalProxy[Flask]", current_app)._get_current_object()
-    return Mount(app, root, prefix, current_request.path, origin)
+    return Mount(_app(), root, prefix, current_request.path, origin)
+
+
+def _app() -> Flask:
+    return cast("LocalProxy[Flask]", current_app)._get_current_object()
 
 
 def _request() -> Request:

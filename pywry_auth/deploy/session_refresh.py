@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
+    LoginRequired,
     StoreUnavailable,
     TokenExpiredError,
     TokenRefreshError,
 )
 from pywry_auth.flow.access_review import given_roles, review_access
 from pywry_auth.flow.events import Event, SignedOut, TokensRefreshed
-from pywry_auth.flow.refresh import refresh_stored, was_just_refreshed
+from pywry_auth.flow.refresh import is_due, refresh_stored, was_just_refreshed
 from pywry_auth.flow.sign_out import TakenTokens, revoke_taken
 from pywry_auth.flow.subject import Subject
 from pywry_auth.models import Claims, OAuthTokenSet
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.flow.access import AccessRules
     from pywry_auth.models import UserSession
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.token_record import StoredTokens
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -137,7 +140,7 @@ class SessionRefresh:
     limit: RateLimit
 
     def __call__(self, session: UserSession, notify: Callable[[Event], object]) -> OAuthTokenSet:
-        """Refresh the tokens, and return the new ones.
+        """Refresh the tokens at a client's request, and return the new ones.
 
         Tokens that another request refreshed just before, or in the meantime, are returned unchanged.
 
@@ -146,32 +149,105 @@ class SessionRefresh:
             notify: Receives the events; no lock is held.
 
         Raises:
-            AuthenticationError: The user must sign in again (``reauth_required``), or may not sign in any
-                more (``access_denied``, as :class:`AccessEnded`). Their sessions have ended then.
+            LoginRequired: The user must sign in again (``reauth_required``). The sessions of the grant have
+                ended, unless the site keeps them.
+            AccessEnded: The access rules do not admit the user any more. The user's sessions have ended.
+            AuthenticationError: The session has requested too many refreshes (``rate_limited``).
             TokenError: The provider refused for another reason or gave no usable response, or there is no
                 refresh token. The session stays.
+            ProviderBusy: Too many requests wait for the provider. The session stays.
             StoreUnavailable: The store is down.
         """
-        provider = self.providers.of_session(session)
-        if provider is None:
-            raise _reauthenticate()
         seen = self.lifecycle.tokens.load(session.account)
 
-        def is_due(tokens: OAuthTokenSet) -> bool:
+        def needs_refresh(tokens: OAuthTokenSet) -> bool:
             # Another request may have refreshed the tokens just before, or while this request waited.
             fresh = was_just_refreshed(tokens, time.time(), session.created_at)
             return tokens == seen and not fresh
 
+        return self._refreshed(
+            session, seen, needs_refresh, notify, before_call=lambda: self.limit.spend(session.session_id)
+        )
+
+    def due(
+        self,
+        session: UserSession,
+        seen: OAuthTokenSet | None,
+        notify: Callable[[Event], object],
+        buffer: float,
+        *,
+        wait: float = RUN_SECONDS,
+    ) -> OAuthTokenSet:
+        """Return the tokens, refreshed if they are due.
+
+        Such a refresh does not count for the limit. A review of the access rules that another request did not
+        finish is done in any case.
+
+        Args:
+            session: The session of the request.
+            seen: The tokens that are due; None if there were none. Others are returned unchanged.
+            notify: Receives the events; no lock is held.
+            buffer: Seconds before its expiry at which a token is due.
+            wait: Seconds to wait for another caller's refresh.
+
+        Raises:
+            AuthenticationError: See :meth:`__call__`.
+        """
+        return self._refreshed(
+            session,
+            seen,
+            lambda tokens: tokens == seen and is_due(tokens, time.time(), buffer),
+            notify,
+            wait=wait,
+        )
+
+    def find(self, session: UserSession) -> StoredTokens | None:
+        """Return the stored tokens of a session's user; None if there are none of this site's client.
+
+        Raises:
+            LoginRequired: The site no longer offers the session's provider (``reauth_required``).
+            StoreUnavailable: The store is down.
+        """
+        provider = self.provider_of(session)
+        stored = self.lifecycle.tokens.find(session.account)
+        return stored if stored is not None and provider.issued_to_this_client(stored.tokens) else None
+
+    def has_failed(self, session: UserSession) -> bool:
+        """Return whether a refresh failed within the last minute, in any process."""
+        return self.lifecycle.tokens.last_failure(session.account) is not None
+
+    def provider_of(self, session: UserSession) -> OAuthProvider:
+        """Return the provider of a session.
+
+        Raises:
+            LoginRequired: The site no longer offers it, or uses another client there (``reauth_required``).
+        """
+        provider = self.providers.of_session(session)
+        if provider is None:
+            raise _reauthenticate()
+        return provider
+
+    def _refreshed(
+        self,
+        session: UserSession,
+        seen: OAuthTokenSet | None,
+        needs_refresh: Callable[[OAuthTokenSet], bool],
+        notify: Callable[[Event], object],
+        *,
+        before_call: Callable[[], object] = lambda: None,
+        wait: float = RUN_SECONDS,
+    ) -> OAuthTokenSet:
+        provider = self.provider_of(session)
         review = _RulesReview(self.providers, self.lifecycle, self.options.rules, session)
         try:
             return refresh_stored(
                 provider,
                 self.lifecycle.tokens,
                 session.account,
-                is_due,
+                needs_refresh,
                 lambda tokens: notify(TokensRefreshed(mode="web", session=session, **self._facts(session))),
-                before_call=lambda: self.limit.spend(session.session_id),
-                wait=RUN_SECONDS,
+                before_call=before_call,
+                wait=wait,
                 keep_refused=self.options.refresh_refused_ends_sessions,  # until the sessions have ended
                 review=review,
             )
@@ -212,7 +288,7 @@ def _access_ended() -> AccessEnded:
     )
 
 
-def _reauthenticate() -> AuthenticationError:
-    return AuthenticationError(
+def _reauthenticate() -> LoginRequired:
+    return LoginRequired(
         "Your sign-in at the provider is no longer valid: sign in again.", error=ErrorCode.REAUTH_REQUIRED
     )

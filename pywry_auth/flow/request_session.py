@@ -38,9 +38,9 @@ class RequestSession(ProviderSession):
     """A ``requests`` session with the access token (RFC 6750 §2.1).
 
     The token goes to the named origins only. Requests to other origins are refused, and redirects are not
-    followed. After a 401 the session refreshes once and repeats the request. A body that was read from a file
-    or a generator cannot be repeated: then the 401 is returned, and the next request has the new token. Make
-    one session for each thread.
+    followed. After a 401 the session refreshes once and repeats the request. If there is no other token, the
+    401 is returned. A body that was read from a file or a generator cannot be repeated: then the 401 is
+    returned too, and the next request has the new token. Make one session for each thread.
 
     Args:
         options: Proxy, certificates, and seconds for each call without a ``timeout`` of its own.
@@ -91,7 +91,7 @@ class RequestSession(ProviderSession):
             fresh = self._source.refresh(instead_of=token).access_token
         except TokenExpiredError:
             return response  # without a refresh token, the API's own error helps most
-        if not _can_be_sent_again(arguments):
+        if fresh == token or not _can_be_sent_again(arguments):
             return response
         response.close()
         return super().request(method, url, headers=_with(headers, fresh), **arguments)
