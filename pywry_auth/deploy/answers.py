@@ -112,8 +112,8 @@ def challenge(
         return _to_login(site, demand)
     if _navigates(request) and not _only_reads(request):
         again = site.login_path(_page(site, is_page), demand=demand)
-        return refusal(site, code, not_saved, again=again)
-    return refusal(site, code, text)
+        return refusal(site, code, not_saved, 401, again=again)
+    return refusal(site, code, text, 401)
 
 
 def _to_login(site: Site, demand: str) -> Response:

@@ -1,0 +1,505 @@
+"""The user's access token in a view of Flask and FastAPI."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated, Any
+
+import pytest
+import time_machine
+from fastapi import Depends
+from flask import copy_current_request_context, render_template_string, stream_with_context
+from flask.views import MethodView
+
+from pywry_auth.asgi import access_token
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.exceptions import TokenError
+from pywry_auth.flask import get_access_token, request_session, token_refreshed
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.sessions import issue_session_token
+from pywry_auth.testing.identity_provider import IdentityProvider, User
+from tests.backends.threads import together
+from tests.deploy.hosts import FLASK, HOSTS, Host
+from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, WatchedBackend, Web
+from tests.faults import Faults
+
+USER = "user-alice"
+_SECONDS = 20
+_CLAIMS = {"sub": USER, "email": "alice@corp.example", "email_verified": True, "groups": ["eng"]}
+_RULES: dict[str, Any] = {"roles_claim": "groups", "role_map": {"eng": "editor"}}
+
+
+class House:
+    """Sites at one provider, and the clock."""
+
+    def __init__(self, idp: IdentityProvider, faults: Faults, claims: dict[str, Any], clock: Any) -> None:
+        self.idp, self.faults, self.claims, self._clock = idp, faults, claims, clock
+
+    def web(self, host: Host = FLASK, backend: Any = None, **settings: Any) -> Web:
+        """Return a site with the view ``/token``, and in Flask also ``/call``."""
+        provider = GenericOIDCProvider("site", CLIENT_SECRET, ["openid", "email"], issuer_url=self.idp.issuer)
+        backend = MemoryBackend() if backend is None else backend
+        web = Web(self.idp, backend, settings, host=host, provider=provider)
+        if host.fastapi:
+            web.app.add_api_route("/token", _echo, methods=["GET", "POST"])
+        else:
+            web.app.add_url_rule(
+                "/token", "token", lambda: json.dumps(get_access_token()), methods=["GET", "POST"]
+            )
+            web.app.add_url_rule("/call", "call", lambda: str(self.call().status_code))
+        return web
+
+    def call(self) -> Any:
+        """Call the provider's API with the user's token."""
+        return request_session(self.idp.issuer).get(f"{self.idp.issuer}/userinfo")
+
+    def signed_in(self, web: Web, later: float = 100.0) -> Browser:
+        """Return a browser that signed in some seconds ago."""
+        browser = web.browser()
+        browser.sign_in()
+        self.pass_time(later)
+        return browser
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        self._clock.shift(seconds)
+
+    def expire(self, web: Web, in_seconds: float = -1.0, **changes: Any) -> OAuthTokenSet:
+        """Let the stored access token expire in some seconds."""
+        tokens = stored(web)
+        assert tokens.expires_in is not None
+        old = replace(tokens, issued_at=time.time() + in_seconds - tokens.expires_in, **changes)
+        assert web.tokens.replace(USER, old, tokens)
+        return old
+
+    @contextmanager
+    def hanging(self) -> Iterator[threading.Event]:
+        """Let the token endpoint say nothing during the block; the event tells that it was called."""
+        called, over = threading.Event(), threading.Event()
+
+        def hang(path: str) -> None:
+            if path == "/token":
+                called.set()
+                assert over.wait(_SECONDS)
+
+        self.faults.before = hang
+        try:
+            yield called
+        finally:
+            over.set()
+            self.faults.before = lambda path: None
+
+    def refuse(self) -> None:
+        """Let the provider end each grant at a refresh."""
+        self.faults.answers["/token"] = (400, "application/json", b'{"error": "invalid_grant"}')
+
+
+async def _echo(token: Annotated[str, Depends(access_token)]) -> str:
+    return token
+
+
+def stored(web: Web) -> OAuthTokenSet:
+    """Return the user's stored tokens."""
+    tokens = web.tokens.load(USER)
+    assert tokens is not None
+    return tokens
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[IdentityProvider, Faults, dict[str, Any]]]:
+    claims: dict[str, Any] = {}
+    user = User("alice", "wonderland", claims)
+    with IdentityProvider(users=[user], clients=[SITE_CLIENT], signing_algorithm="ES256") as idp:
+        yield idp, Faults(idp), claims
+
+
+@pytest.fixture
+def house(running: tuple[IdentityProvider, Faults, dict[str, Any]]) -> Iterator[House]:
+    idp, faults, claims = running
+    claims.clear()
+    claims.update(_CLAIMS)
+    with time_machine.travel(1_900_000_000, tick=True) as clock:
+        yield House(idp, faults, claims, clock)
+    faults.answers.clear()
+
+
+@pytest.fixture(params=[HOSTS[0], HOSTS[1]], ids=lambda host: host.name)
+def web(request: pytest.FixtureRequest, house: House) -> Web:
+    """A site in Flask, and one in FastAPI."""
+    return house.web(request.param)
+
+
+@contextmanager
+def _refreshed_in_background() -> Iterator[None]:
+    """Wait at the end of the block until tokens were refreshed, and the thread has ended."""
+    done = threading.Event()
+
+    def receive(sender: object, **facts: Any) -> None:
+        done.set()
+
+    with token_refreshed.connected_to(receive):
+        yield
+        assert done.wait(_SECONDS)
+    _await_threads()
+
+
+def _await_threads() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "pywry-auth-early-refresh":
+            thread.join(_SECONDS)
+
+
+def test_a_valid_token_costs_one_read(house: House) -> None:
+    backend = WatchedBackend(MemoryBackend())
+    web = house.web(backend=backend)
+    browser = house.signed_in(web)
+    backend.forget()
+    assert browser.get("/token").get_json(force=True) == stored(web).access_token
+    assert backend.operations[:2] == ["get session", "get oauth"]
+    assert len(backend.operations) == 3, "the test's own read is the third"
+
+
+def test_many_requests_with_an_expired_token_cause_one_call(house: House, web: Web) -> None:
+    """All get the new token. The refresh limit does not concern them. [T44]"""
+    browser = house.signed_in(web)
+    old = house.expire(web)
+    before = web.calls()["token"]
+    cookie = browser.cookie()
+    assert cookie
+
+    def ask(number: int) -> str:
+        other = web.browser()
+        other.plant("pywry_session", cookie)
+        return str(other.get("/token").get_json(force=True))
+
+    got = set(together(12, ask))
+    assert got == {stored(web).access_token} != {old.access_token}
+    assert web.calls()["token"] - before == 1
+
+
+def test_a_token_that_is_about_to_expire_is_refreshed_in_the_background(house: House, web: Web) -> None:
+    """A provider that hangs delays no view with a valid token. [T44]"""
+    browser = house.signed_in(web)
+    old = house.expire(web, 30)
+    before = web.calls()["token"]
+    with _refreshed_in_background(), house.hanging() as called:
+        for _ in range(3):
+            assert browser.get("/token").get_json(force=True) == old.access_token
+            assert called.wait(_SECONDS)
+    assert web.calls()["token"] - before == 1
+    assert stored(web).access_token != old.access_token
+    assert browser.get("/token").get_json(force=True) == stored(web).access_token
+
+
+def test_a_failed_refresh_in_the_background_is_not_repeated_by_each_request(house: House, web: Web) -> None:
+    browser = house.signed_in(web)
+    old = house.expire(web, 30)
+    house.faults.down("/token")
+    before = web.calls()["token"]
+    for _ in range(4):
+        assert browser.get("/token").get_json(force=True) == old.access_token
+        _await_threads()
+    assert web.calls()["token"] - before == 1
+    house.pass_time(27)
+    assert browser.get("/token").get_json(force=True) == old.access_token, "it lasts for three seconds"
+    house.pass_time(5)
+    response = browser.get("/token")
+    assert (response.status_code, response.json["error"]) == (502, "provider_unreachable")
+    house.faults.answers.clear()
+    assert browser.get("/token").get_json(force=True) == stored(web).access_token != old.access_token
+
+
+def test_a_provider_that_gives_no_token_gets_502_or_503(
+    house: House, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The visitor gets a sentence without names of settings, and the log has the reason."""
+    browser = house.signed_in(web)
+    old = house.expire(web)
+    house.faults.answers["/token"] = (401, "application/json", b'{"error": "invalid_client"}')
+    page = browser.get("/token", html=True)
+    assert page.status_code == 502
+    assert "try again in a minute" in page.text
+    assert 'href="/token"' in page.text
+    assert "invalid_client" in caplog.text
+    assert (old.refresh_token or "") not in page.text + caplog.text
+    gate = web.provider.gate
+    with gate.slot():
+        for _ in range(3):
+            gate.timed_out()
+    response = browser.get("/token")
+    assert (response.status_code, response.json["error"]) == (503, "temporarily_unavailable")
+    assert 1 <= int(response.headers["Retry-After"]) <= 300
+    assert stored(web) == old
+    assert browser.user == USER
+
+
+def test_a_visitor_is_sent_to_sign_in_and_comes_back(house: House, web: Web) -> None:
+    browser = web.browser()
+    response = browser.get("/token")
+    assert (response.status_code, response.json["error"]) == (401, "login_required")
+    page = browser.get("/token?page=2", html=True)
+    assert (page.status_code, page.location) == (302, "/auth/login?next=%2Ftoken%3Fpage%3D2")
+    assert browser.sign_in(page.location).location.endswith("/token?page=2")
+    assert browser.get("/token").get_json(force=True) == stored(web).access_token
+
+
+def test_the_end_of_the_grant_requires_a_new_sign_in(house: House, web: Web) -> None:
+    """The session ends. A script gets 401, and a navigation goes to the sign-in and back. [S8]"""
+    other, browser = house.signed_in(web), house.signed_in(web)
+    house.expire(web)
+    house.refuse()
+    response = browser.get("/token")
+    assert (response.status_code, response.json["error"]) == (401, "reauth_required")
+    assert response.headers["WWW-Authenticate"].startswith("Bearer")
+    house.faults.answers.clear()
+    assert browser.user is None
+    page = other.get("/token", html=True)
+    assert (page.status_code, page.location) == (302, "/auth/login?next=%2Ftoken")
+    form = other.post("/token", html=True, Referer=f"{web.base_url}/token")
+    assert form.status_code == 401
+    assert "may not have been saved" in form.text
+    assert "/auth/login?next=%2Ftoken" in form.text
+    frame = other.get("/token", html=True, Sec_Fetch_Dest="iframe")
+    assert frame.status_code == 401
+    assert 'target="_top"' in frame.text
+    assert other.sign_in(page.location).location.endswith("/token")
+    assert other.get("/token").status_code == 200
+
+
+def test_a_provider_without_refresh_tokens_causes_no_loop(house: House, web: Web) -> None:
+    """Right after a sign-in, the page says that it has no access. Later, a sign-in may help."""
+    browser = house.signed_in(web)
+    house.expire(web, refresh_token=None)
+    page = browser.get("/token", html=True)
+    assert (page.status_code, page.location) == (302, "/auth/login?next=%2Ftoken")
+    browser.sign_in(page.location)
+    house.expire(web, refresh_token=None)
+    page = browser.get("/token", html=True)
+    assert page.status_code == 401
+    assert page.location is None
+    assert "You have just signed in" in page.text
+    assert browser.get("/token").json["error"] == "reauth_required"
+    house.pass_time(60)
+    assert browser.get("/token", html=True).status_code == 302
+
+
+def test_tokens_of_another_client_are_not_used(house: House, web: Web) -> None:
+    browser = house.signed_in(web)
+    house.expire(web, 1000, client_id="another")
+    assert browser.get("/token").json["error"] == "reauth_required"
+    assert stored(web).client_id == "another"
+
+
+def test_an_account_that_lost_its_access_gets_403(house: House) -> None:
+    """Its sessions end, and its tokens are revoked. [S7]"""
+    web = house.web(allowed_email_domains=["corp.example"])
+    browser = house.signed_in(web)
+    house.claims["email"] = "alice@elsewhere.example"
+    house.expire(web)
+    page = browser.get("/token", html=True)
+    assert page.status_code == 403
+    assert "may not sign in here any more" in page.text
+    assert browser.user is None
+    assert web.tokens.load(USER) is None
+    assert house.idp.calls["revoke"] >= 1
+
+
+def test_an_unfinished_review_of_access_rules_is_finished(house: House) -> None:
+    """A process ended between the refresh and the review. The next request with a valid token does it."""
+    web = house.web(**_RULES)
+    browser = house.signed_in(web)
+    tokens = stored(web)
+    house.claims["groups"] = []
+    assert web.tokens.replace(USER, replace(tokens, scope="openid"), tokens, review="no claims")
+    assert browser.get("/token").status_code == 200
+    _await_threads()
+    found = web.tokens.find(USER)
+    assert found is not None
+    assert not found.review
+    assert browser.get("/auth/status").json["roles"] == ["viewer"]
+
+
+def test_the_tokens_are_those_of_the_account(house: House, web: Web) -> None:
+    """The site gave the user an ID of its own. [S8]"""
+    browser = house.signed_in(web)
+    (session,) = web.sessions.list_user_sessions(USER)
+    web.sessions.create_session(
+        session.session_id,
+        "user-7",
+        ["viewer"],
+        metadata=session.metadata | {"account": USER},
+        grant=session.grant,
+    )
+    old = house.expire(web)
+    assert browser.get("/token").get_json(force=True) == stored(web).access_token != old.access_token
+    assert browser.user == "user-7"
+
+
+def test_a_bearer_client_gets_the_tokens_of_its_user(house: House, web: Web) -> None:
+    house.signed_in(web)
+    bearer = f"Bearer {issue_session_token(web.sessions, USER, ['viewer'])}"
+    old = house.expire(web)
+    assert web.browser().get("/token", Authorization=bearer).get_json(force=True) == stored(web).access_token
+    assert stored(web).access_token != old.access_token
+    bearer = f"Bearer {issue_session_token(web.sessions, 'report', ['viewer'])}"
+    response = web.browser().get("/token", html=True, Authorization=bearer)
+    assert response.status_code == 401
+    assert "reauth_required" in response.text
+
+
+# request_session
+
+
+def test_a_request_session_refreshes_once_after_a_401(house: House) -> None:
+    web = house.web()
+    browser = house.signed_in(web)
+    tokens, before = stored(web), web.calls()["token"]
+    web.tokens.replace(USER, replace(tokens, access_token="revoked at the provider"), tokens)
+    assert browser.get("/call").text == "200"
+    assert web.calls()["token"] - before == 1
+
+
+def test_an_api_that_always_refuses_causes_few_refreshes(house: House) -> None:
+    """Its 401 is returned. Due refreshes do not count, and are still possible."""
+    web = house.web(refresh_rate_limit="3/minute")
+    browser = house.signed_in(web)
+    house.faults.answers["/userinfo"] = (401, "text/plain", b"no")
+    before = web.calls()["token"]
+    asked = web.calls()["userinfo"]
+    for _ in range(6):
+        assert browser.get("/call").text == "401"
+        house.pass_time(6)
+    assert web.calls()["token"] - before == 3
+    assert web.calls()["userinfo"] - asked == 9, "a refused token is not sent again"
+    old = house.expire(web)
+    assert browser.get("/token").get_json(force=True) != old.access_token
+    assert web.calls()["token"] - before == 4
+
+
+def test_a_request_session_works_in_threads_and_streams_of_a_view(house: House) -> None:
+    web = house.web()
+
+    def thread() -> str:
+        api = request_session(house.idp.issuer)
+        token = copy_current_request_context(get_access_token)
+        got: list[Any] = []
+        work = threading.Thread(
+            target=lambda: got.append(api.get(f"{house.idp.issuer}/userinfo").status_code)
+        )
+        work.start()
+        work.join()
+        second = threading.Thread(target=lambda: got.append(token()))
+        second.start()
+        second.join()
+        return json.dumps(got)
+
+    def stream() -> Any:
+        def parts() -> Iterator[str]:
+            yield get_access_token()
+
+        return stream_with_context(parts())
+
+    web.app.add_url_rule("/thread", "thread", thread)
+    web.app.add_url_rule("/stream", "stream", stream)
+    browser = house.signed_in(web)
+    house.expire(web)
+    before = web.calls()["token"]
+    assert browser.get("/thread").get_json(force=True) == [200, stored(web).access_token]
+    assert browser.get("/stream").text == stored(web).access_token
+    assert web.calls()["token"] - before == 1
+
+
+def test_other_origins_do_not_get_the_token(house: House) -> None:
+    web = house.web()
+    web.app.testing = True
+    web.app.add_url_rule(
+        "/else", "else", lambda: request_session("http://127.0.0.1:1").get(house.idp.issuer).text
+    )
+    browser = house.signed_in(web)
+    with pytest.raises(Exception, match="may not be sent to"):
+        browser.get("/else")
+
+
+# Flask
+
+
+class _Page(MethodView):
+    def get(self) -> str:
+        return get_access_token()
+
+
+async def _asynchronous() -> str:
+    return get_access_token()
+
+
+def test_each_kind_of_flask_view_is_answered(house: House) -> None:
+    web = house.web()
+    web.app.jinja_env.globals["token"] = get_access_token
+    web.app.add_url_rule("/class", view_func=_Page.as_view("class"))
+    web.app.add_url_rule("/async", "async", _asynchronous)
+    web.app.add_url_rule("/template", "template", lambda: render_template_string("{{ token() }}"))
+    browser = web.browser()
+    for path in ("/class", "/async", "/template"):
+        page = browser.get(path, html=True)
+        assert (page.status_code, page.location) == (302, f"/auth/login?next=%2F{path[1:]}"), path
+        assert browser.get(path).json["error"] == "login_required", path
+
+
+def test_a_token_for_every_request_leaves_the_routes_of_sign_in_open(house: House) -> None:
+    web = house.web()
+    web.app.before_request(lambda: get_access_token() and None)
+    browser = web.browser()
+    page = browser.get("/public", html=True)
+    assert page.location == "/auth/login?next=%2Fpublic"
+    browser.sign_in(page.location)
+    assert browser.get("/public").text == "for all visitors"
+    assert browser.get("/nowhere").status_code == 404
+    house.pass_time(100)
+    house.expire(web)
+    house.faults.down("/token")
+    assert browser.get("/public").status_code == 502
+    assert browser.post("/auth/logout").status_code == 200
+
+
+def test_an_applications_own_handlers_answer(house: House) -> None:
+    """Those of an error's class, and those of a status."""
+    web = house.web()
+    web.app.register_error_handler(401, lambda error: (f"own: {error.response.error}", 401))
+    web.app.register_error_handler(TokenError, lambda error: ("own: later", 500))
+    browser = web.browser()
+    assert browser.get("/token").text == "own: login_required"
+    browser = house.signed_in(web)
+    house.expire(web)
+    house.faults.down("/token")
+    assert browser.get("/token").text == "own: later"
+
+
+def test_outside_of_a_request_there_is_no_token(house: House) -> None:
+    with pytest.raises(RuntimeError, match="context"):
+        get_access_token()
+    with house.web().app.app_context(), pytest.raises(RuntimeError, match="request context"):
+        request_session("https://api.example.com")
+
+
+def test_a_receiver_has_the_application_in_the_background(house: House) -> None:
+    """The audit line and the signal name the session."""
+    web = house.web()
+    browser = house.signed_in(web)
+    house.expire(web, 30)
+    seen: list[tuple[object, str]] = []
+
+    def receive(sender: object, **facts: Any) -> None:
+        from flask import current_app
+
+        seen.append((sender, current_app.name + facts["user_id"]))
+
+    with token_refreshed.connected_to(receive):
+        browser.get("/token")
+        _await_threads()
+    assert seen == [(web.app, f"site{USER}")]
