@@ -549,7 +549,7 @@ class DeploySettings(_Section):
         default="10/minute",
         description=(
             "How many times one session may refresh its tokens at the provider. Requests that share the "
-            "result of another one are not counted."
+            "result of another one are not counted, and neither are refreshes of tokens that are due."
         ),
         examples=["10/minute"],
     )

@@ -41,7 +41,7 @@ _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
 _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
-_DEPLOYMENT = DOCS / "deployment.md"
+_DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
 _HOOK = DOCS / "sign-in-hook.md"
@@ -313,7 +313,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK}
+    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS}
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -374,9 +374,14 @@ def _rendered(app: Flask, template: Any) -> str:
     return str(template.render(context))
 
 
-def test_flask_calls_an_api_with_the_users_token(site: IdentityProvider) -> None:
-    browser = _browser(_app(_FLASK, "SessionManager", site))
-    browser.sign_in()
+@pytest.mark.parametrize("framework", ["init_app", "AuthMiddleware"])
+def test_a_view_calls_an_api_with_the_users_token(site: IdentityProvider, framework: str) -> None:
+    app = _app(_USER_TOKENS, framework, site)
+    served = app if framework == "init_app" else served_by_wsgi(app, Host("fastapi"))
+    browser = Browser(WSGIClient(served), _SITE)
+    page = browser.get("/profile", html=True)
+    assert page.location == "/auth/login?next=%2Fprofile"
+    browser.sign_in(page.location)
     assert (browser.get("/profile").json or {})["name"] == "Alice Example"
 
 

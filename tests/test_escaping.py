@@ -35,7 +35,8 @@ _VIEWS = (
     (README, "init_app"),
     (README, "AuthMiddleware"),
     (DOCS / "flask.md", "permission_required"),
-    (DOCS / "flask.md", "SessionManager"),
+    (DOCS / "user-tokens.md", "init_app"),
+    (DOCS / "user-tokens.md", "AuthMiddleware"),
     (DOCS / "flask.md", "LoginManager"),
     (DOCS / "fastapi.md", "AuthMiddleware"),
 )

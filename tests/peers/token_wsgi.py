@@ -9,7 +9,7 @@ from wsgi import app
 __all__ = ["app"]
 
 
-@app.get("/token")  # type: ignore[untyped-decorator]
+@app.get("/token")
 def token() -> str:
     """Return the digest of the token."""
     return digest(get_access_token())
