@@ -231,7 +231,8 @@ async def _call(handler: _Handler, request: Request, error: Exception) -> Respon
 async def _answer_failure(request: Request, error: AuthenticationError) -> Response:
     if request.scope["type"] == "websocket":
         raise error  # AuthMiddleware closes the websocket
-    make = partial(view_failed, error=error, session=request.state.session)
+    session = getattr(request.state, "session", None)
+    make = partial(view_failed, error=error, session=session)
     response = await visit_of(request).respond(make)
     return await _answer(request, Refused(_REASON, response))
 

@@ -197,7 +197,8 @@ def test_a_token_that_is_about_to_expire_is_refreshed_in_the_background(house: H
     assert browser.get("/token").get_json(force=True) == stored(web).access_token
 
 
-def test_a_failed_refresh_in_the_background_is_not_repeated_by_each_request(house: House, web: Web) -> None:
+def test_a_failed_refresh_in_the_background_is_not_repeated_by_each_request(house: House) -> None:
+    web = house.web()
     browser = house.signed_in(web)
     old = house.expire(web, 30)
     house.faults.down("/token")
@@ -289,7 +290,8 @@ def test_a_provider_without_refresh_tokens_causes_no_loop(house: House, web: Web
     assert browser.get("/token", html=True).status_code == 302
 
 
-def test_tokens_of_another_client_are_not_used(house: House, web: Web) -> None:
+def test_tokens_of_another_client_are_not_used(house: House) -> None:
+    web = house.web()
     browser = house.signed_in(web)
     house.expire(web, 1000, client_id="another")
     assert browser.get("/token").json["error"] == "reauth_required"
@@ -325,8 +327,9 @@ def test_an_unfinished_review_of_access_rules_is_finished(house: House) -> None:
     assert browser.get("/auth/status").json["roles"] == ["viewer"]
 
 
-def test_the_tokens_are_those_of_the_account(house: House, web: Web) -> None:
+def test_the_tokens_are_those_of_the_account(house: House) -> None:
     """The site gave the user an ID of its own. [S8]"""
+    web = house.web()
     browser = house.signed_in(web)
     (session,) = web.sessions.list_user_sessions(USER)
     web.sessions.create_session(
@@ -341,7 +344,8 @@ def test_the_tokens_are_those_of_the_account(house: House, web: Web) -> None:
     assert browser.user == "user-7"
 
 
-def test_a_bearer_client_gets_the_tokens_of_its_user(house: House, web: Web) -> None:
+def test_a_bearer_client_gets_the_tokens_of_its_user(house: House) -> None:
+    web = house.web()
     house.signed_in(web)
     bearer = f"Bearer {issue_session_token(web.sessions, USER, ['viewer'])}"
     old = house.expire(web)
