@@ -83,12 +83,15 @@ def test_the_flask_application_signs_in_with_the_exported_settings(
 ) -> None:
     for name, value in _settings_of_the_site(idp, tmp_path).items():
         monkeypatch.setenv(name, value)
-    app = _executed(block(README, "python", "init_app"))
+    app = _executed(block(README, "python", "init_app").replace(LOCAL_ISSUER, idp.issuer))
     browser = Browser(app.test_client(), "http://127.0.0.1:5000")
-    assert browser.get("/reports").status_code == 401
-    assert browser.get("/reports", html=True).location == "/auth/login?next=%2Freports"
-    assert browser.sign_in("/auth/login?next=/reports").location == "http://127.0.0.1:5000/reports"
-    assert browser.get("/reports").text == "For user-alice only"
+    assert browser.get("/profile").status_code == 401
+    assert browser.get("/profile", html=True).location == "/auth/login?next=%2Fprofile"
+    assert browser.sign_in("/auth/login?next=/profile").location == "http://127.0.0.1:5000/profile"
+    answer = browser.get("/profile").json
+    assert (answer["user"], answer["roles"]) == ("user-alice", ["viewer"])
+    assert answer["profile"] == browser.get("/auth/userinfo").json["user_info"]
+    assert idp.calls["userinfo"] == 2
 
 
 def test_the_fastapi_application_signs_in_with_the_exported_settings(

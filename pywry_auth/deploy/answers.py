@@ -177,7 +177,7 @@ def insufficient_scope(
 
     Args:
         site: The site.
-        missing: The missing scopes, whose names have no quotes.
+        missing: The missing scopes; their names contain no quotes.
         demand: The signed demand of the page.
         is_page: See :func:`challenge`.
         redirect: Whether a navigation is redirected.

@@ -57,7 +57,7 @@ class GrantedScopes:
     def refuse(
         self, site: Site, session: UserSession, demand: LoginDemand, is_page: bool = False
     ) -> Response:
-        """Return the response to a user whose tokens do not suffice.
+        """Return the response to a user with too few scopes.
 
         A navigation goes to the provider, unless the user has just come from there: the user or the provider
         refused the scopes then, and another redirect could become a loop.

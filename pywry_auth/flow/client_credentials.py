@@ -41,7 +41,8 @@ class ClientCredentials:
         scopes: The scopes to request; None leaves the choice to the provider. The scopes of the provider
             object are for users, and are not sent.
         token_store: The store that keeps the token; None for the one of the settings.
-        resource: The APIs where the token will be used, as URLs (RFC 8707 §2).
+        resource: The APIs where the token will be used, as URLs (RFC 8707 §2); None for ``RESOURCE`` of the
+            provider, and empty for none.
         params: Further parameters that the provider requires, such as ``audience``.
         refresh_buffer_seconds: Seconds before its expiry at which the token is replaced, at most half of its
             lifetime; None for the setting, by default 60.
@@ -66,7 +67,7 @@ class ClientCredentials:
         parts = ServiceParts.of(provider, token_store, refresh_buffer_seconds)
         (self._provider,) = parts.providers
         self._scopes = scope_list(scopes or ())
-        self._resource = texts(resource)
+        self._resource = texts(self._provider.options.resource if resource is None else resource)
         self._params = dict(params or {})
         self._check()
         self._record = ClientTokenRecord(parts.store.backend, self._name())
@@ -136,8 +137,8 @@ class ClientCredentials:
             raise provider.configuration_error(f"params may not set {', '.join(reserved)}: leave them out")
         if not provider.is_confidential:
             raise provider.configuration_error(
-                "client credentials need a client that authenticates: set CLIENT_SECRET or CLIENT_KEY_FILE "
-                "of a confidential client, and do not set TOKEN_ENDPOINT_AUTH_METHOD to none"
+                "client credentials need a client that authenticates: set CLIENT_SECRET, CLIENT_KEY_FILE or "
+                "CLIENT_ASSERTION_FILE, and do not set TOKEN_ENDPOINT_AUTH_METHOD to none"
             )
 
     def _name(self) -> str:

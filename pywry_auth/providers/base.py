@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import OAuthTokenSet
@@ -102,12 +101,6 @@ class OAuthProvider(ServiceGrants):
         If they do, a token response without one is an error.
         """
         return "openid" in self.scopes
-
-    def with_scopes(self, scopes: Sequence[str]) -> Self:
-        """Return a copy of this provider that requests other scopes."""
-        twin = copy(self)
-        twin.scopes = scope_list(scopes)
-        return twin
 
     def build_authorize_url(
         self,

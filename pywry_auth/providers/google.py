@@ -51,7 +51,7 @@ class GoogleProvider(OAuthProvider):
         """Return the parameters with offline access and, for it, consent.
 
         The options can replace both: with ``access_type=online``, or with a ``prompt`` of their own, Google
-        sends no refresh token to a user who has consented before.
+        sends no refresh token after an earlier consent.
 
         Args:
             extra: The caller's parameters, such as ``login_hint``; ``consent`` is added to a ``prompt``.

@@ -20,7 +20,7 @@ from pywry_auth.providers.google_addresses import (
     is_hosted_elsewhere,
     names_google,
 )
-from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults
+from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults, scope_list
 
 _RENAMED = {"vouched_email": "verified_email", "issued": "issued_to_this_client"}
 
@@ -75,6 +75,12 @@ class ProviderHooks:
             raise self.configuration_error(
                 "it accepts no client assertions: use CLIENT_SECRET instead of CLIENT_ASSERTION_FILE"
             )
+
+    def with_scopes(self, scopes: Sequence[str]) -> Self:
+        """Return a copy of this provider that requests other scopes."""
+        twin = copy(self)
+        twin.scopes = scope_list(scopes)
+        return twin
 
     def with_timeout(self, seconds: float) -> Self:
         """Return a copy of this provider with a shorter time limit.

@@ -251,10 +251,10 @@ def texts(given: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return one value or several as a tuple.
 
     Args:
-        given: One text, several, or None for none.
+        given: One text, several, or None for none. An empty text counts as none.
     """
     # A plain string is a sequence of characters, too.
-    return (given,) if isinstance(given, str) else tuple(given or ())
+    return tuple(filter(None, (given,) if isinstance(given, str) else given or ()))
 
 
 def _unusable(name: str, fault: str) -> AuthenticationError:

@@ -88,6 +88,17 @@ def test_a_token_has_the_scopes_and_resources_of_the_service(
     assert (found["aud"], found["scope"]) == (["billing"], "")
 
 
+def test_the_resource_of_the_provider_is_the_default(idp: IdentityProvider, store: TokenStore) -> None:
+    provider = GenericOIDCProvider(
+        _WEB.client_id, _WEB.client_secret, issuer_url=idp.issuer, resource="https://api.example.com"
+    )
+    told = []
+    for resource in (None, "https://a.example", ()):
+        service = ClientCredentials(provider, token_store=store, resource=resource)
+        told.append(_introspected(idp, service.get_access_token())["aud"])
+    assert told == [["https://api.example.com"], ["https://a.example"], _WEB.client_id]
+
+
 def test_equal_services_share_a_token_and_others_do_not(
     idp: IdentityProvider, provider: GenericOIDCProvider, store: TokenStore
 ) -> None:
@@ -182,8 +193,8 @@ def test_a_refresh_token_and_an_id_token_are_dropped(
     [
         ({}, {"scopes": "openid email"}, "openid"),
         ({}, {"params": {"client_secret": "canary"}}, "client_secret"),
-        ({"client_secret": ""}, {}, "confidential client"),
-        ({"token_endpoint_auth_method": "none"}, {}, "confidential client"),
+        ({"client_secret": ""}, {}, "client that authenticates"),
+        ({"token_endpoint_auth_method": "none"}, {}, "client that authenticates"),
     ],
 )
 def test_a_service_that_cannot_work_is_refused_at_once(

@@ -74,7 +74,7 @@ class User:
 
 @dataclass(frozen=True)
 class AssertionIssuer:
-    """A platform whose assertions prove the identity of a client, as a federated credential of Entra.
+    """A platform with assertions that identify a client, as a federated credential of Entra does.
 
     Unlike an assertion that the client signs itself, such an assertion may be used several times.
 
@@ -103,7 +103,7 @@ class Client:
         post_logout_redirect_uris: The redirect URIs after a sign-out; the same rule applies.
         public_keys: The keys that verify the client's assertions (``private_key_jwt``, OIDC Core §9), as a
             JWK Set or a PEM text.
-        assertion_issuer: The platform whose assertions the client sends instead; None without one.
+        assertion_issuer: The platform with the assertions that the client sends instead; None without one.
     """
 
     client_id: str
