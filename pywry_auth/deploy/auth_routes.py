@@ -83,34 +83,26 @@ class AuthRoutes:
         render: Renderer | None = None,
         on_sign_in: SignInHook | None = None,
     ) -> None:
-        if on_sign_in is not None:
-            require_hook(on_sign_in)
-        for provider in providers.by_name.values():
-            require_binding(provider, options.use_pkce)
-        self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
-        self._asked = OncePerProcess()
-        binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
+        _check(options, providers, on_sign_in)
         self.options = options
         self.providers = providers
         self.render = render
+        self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
+        self._asked = OncePerProcess()
         self.sessions = _current_sessions(options, sessions, self._workers)
+        demands = DemandSigner(TokenSigner(options.secrets, "demand"))
+        self.scopes = GrantedScopes(providers, tokens, demands)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options, on_sign_in)
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
         tokens.keep_for(options.session_ttl)
+        self._renew = SessionRefresh(providers, lifecycle, options, _refresh_limit(sessions.backend, options))
+        self._early = EarlyRefreshes()
+        binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
         logins = PendingLogins(providers, pending, binding, options.use_pkce, self._workers)
-        limit = _login_limit(sessions.backend, options)
-        # A counter of its own: logins that were begun over hours can be finished all at once.
-        returns = replace(limit, kind="callback_rate", remedy="reload this page")
-        untrusted = UntrustedProxies(options.trusted_proxy_hops)
-        demands = DemandSigner(TokenSigner(options.secrets, "demand"))
-        self.scopes = GrantedScopes(providers, tokens, demands)
-        parts = (self.sessions, lifecycle, untrusted, self.scopes)
-        self._logins = LoginViews(providers, logins, limit, returns, *parts)
-        renew = SessionRefresh(providers, lifecycle, options, _refresh_limit(sessions.backend, options))
-        self._renew, self._early = renew, EarlyRefreshes()
-        accounts = SessionViews(providers, self.sessions, lifecycle, logins, renew)
+        self._logins = self._login_views(logins, lifecycle)
+        accounts = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
             "callback": self._logins.callback,
@@ -122,6 +114,14 @@ class AuthRoutes:
         self.limit_calls(this_process)
         if not options.enabled:
             _logger.warning("no user can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
+
+    def _login_views(self, logins: PendingLogins, lifecycle: SessionLifecycle) -> LoginViews:
+        limit = _login_limit(self.sessions.store.backend, self.options)
+        # A counter of its own: logins that were begun over hours can be finished all at once.
+        returns = replace(limit, kind="callback_rate", remedy="reload this page")
+        untrusted = UntrustedProxies(self.options.trusted_proxy_hops)
+        parts = (self.sessions, lifecycle, untrusted, self.scopes)
+        return LoginViews(self.providers, logins, limit, returns, *parts)
 
     def limit_calls(self, capacity: Capacity) -> None:
         """Bound the threads that an unresponsive provider can occupy.
@@ -248,6 +248,13 @@ class AuthRoutes:
         response.headers["Cache-Control"] = "no-store"
         response.vary.update(("Cookie", self.options.auth_header))
         return response
+
+
+def _check(options: DeployOptions, providers: Providers, on_sign_in: SignInHook | None) -> None:
+    if on_sign_in is not None:
+        require_hook(on_sign_in)
+    for provider in providers.by_name.values():
+        require_binding(provider, options.use_pkce)
 
 
 def _login_limit(backend: Backend, options: DeployOptions) -> RateLimit:
