@@ -63,7 +63,8 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[IdentityPr
 
 def test_the_hostile_markup_would_be_seen(site: IdentityProvider) -> None:
     """Otherwise the tests below would prove nothing."""
-    app = _executed(block(README, "python", "init_app").replace("escape(", "str("), site)["app"]
+    code = block(DOCS / "flask.md", "python", "escape(")
+    app = _executed(code.replace("escape(", "str("), site)["app"]
     with pytest.raises(AssertionError, match="onerror"):
         _visit(app)
 
