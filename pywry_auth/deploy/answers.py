@@ -20,6 +20,8 @@ from pywry_auth.exceptions import (
     ProviderBusy,
     StoreUnavailable,
     TokenError,
+    TokenExpiredError,
+    TokenRefreshError,
     printable,
 )
 from pywry_auth.pages.html import Page, document, security_headers
@@ -33,6 +35,12 @@ if TYPE_CHECKING:
 
 VIEW_ERRORS = (StoreUnavailable, LoginRequired, AccessEnded, TokenError, ProviderBusy)
 """The errors of an application's view to which :func:`view_failed` responds."""
+
+JUST_SIGNED_IN = 90.0
+"""Seconds after a sign-in in which a page that fails would fail after another sign-in too.
+
+They include 60 s by which the clocks of two machines may differ.
+"""
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -54,10 +62,11 @@ _STILL_REFUSED = (
     "You have just signed in, but this page still gets no access from the service where you signed in. "
     "Wait a minute and try again. If this happens again, tell the site's administrator."
 )
-_NO_TOKEN = (
-    "The service where you signed in does not give this page access at the moment: try again in a minute."
+_NO_TOKEN = "This page gets no access to a service that it needs: try again in a minute."
+_NO_GRANT = (
+    "This page has no access to a service that it needs: sign in again. If this happens again, tell the "
+    "site's administrator."
 )
-_JUST_SIGNED_IN = 30.0  # seconds, within which a page that fails would fail after another sign-in too
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
 _FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
@@ -217,7 +226,9 @@ def view_failed(
     if isinstance(error, LoginRequired):
         again = site.login_path(_page(site, is_page))
         # Otherwise the browser would go back and forth between the site and the provider.
-        if session is not None and abs(time.time() - session.created_at) < _JUST_SIGNED_IN:
+        if session is not None and session.grant is None:  # the application created it, for an API client
+            return refusal(site, error.error, str(error), 401, again=again)
+        if session is not None and abs(time.time() - session.created_at) < JUST_SIGNED_IN:
             _logger.warning("a page needs an access token, but a new sign-in brought none: %s", error)
             return refusal(site, error.error, _STILL_REFUSED, 401, again=again)
         return challenge(site, is_page, error=error)
@@ -225,6 +236,8 @@ def view_failed(
     if isinstance(error, TokenError):
         if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
             _logger.warning("a page has no access token: %s", error)
+        if isinstance(error, (TokenExpiredError, TokenRefreshError)):
+            return refusal(site, error.error, _NO_GRANT, 502, again=site.login_path(_page(site, is_page)))
         away = error.error == ErrorCode.TEMPORARILY_UNAVAILABLE
         headers = {"Retry-After": _retry_after(error)} if away else {}
         return refusal(site, error.error, _NO_TOKEN, 503 if away else 502, headers, page)

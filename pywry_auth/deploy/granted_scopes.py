@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pywry_auth.deploy.answers import insufficient_scope
+from pywry_auth.deploy.answers import JUST_SIGNED_IN, insufficient_scope
 from pywry_auth.deploy.login_demand import is_scope
+from pywry_auth.deploy.session_account import with_own_account
 from pywry_auth.models import OAuthTokenSet
 
 if TYPE_CHECKING:
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 ASKED = "asked"
 """The member of a session's metadata with the scopes that its sign-in asked for on demand of a page."""
 
-_JUST_NOW = 60.0  # seconds
 _LONGEST = 4000  # characters of the granted scopes that a sign-in asks for again
+
+
+@dataclass(frozen=True)
+class _Held:
+    provider: OAuthProvider
+    tokens: OAuthTokenSet
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class GrantedScopes:
         Raises:
             StoreUnavailable: The store is down.
         """
-        return not self._missing(session, self._stored(session), demand)
+        return not self._missing(self._held(session), demand)
 
     def refuse(
         self, site: Site, session: UserSession, demand: LoginDemand, is_page: bool = False
@@ -71,9 +77,9 @@ class GrantedScopes:
         Raises:
             StoreUnavailable: The store is down.
         """
-        stored = self._stored(session)
-        missing = self._missing(session, stored, demand) or demand.scopes
-        ask = not _was_refused(session, stored, missing)
+        held = self._held(session)
+        missing = self._missing(held, demand) or demand.scopes
+        ask = not _was_refused(session, None if held is None else held.tokens, missing)
         return insufficient_scope(site, missing, self.signer.sign(demand), is_page, redirect=ask)
 
     def to_request(self, session: UserSession | None, name: str, demand: LoginDemand) -> tuple[str, ...]:
@@ -91,31 +97,29 @@ class GrantedScopes:
             AuthenticationError: The provider is unknown.
             StoreUnavailable: The store is down.
         """
-        stored = None
-        if session is not None and self.providers.name_of(session) == name:
-            stored = self._stored(session)
-        own = self.providers.named(name).scopes
-        granted = [scope for scope in stored.scope.split() if is_scope(scope)] if stored else []
+        held = None if session is None else self._held(session)
+        provider = self.providers.named(name)
+        own, granted = provider.scopes, []
+        if held is not None and held.provider is provider:
+            granted = [scope for scope in held.tokens.scope.split() if is_scope(scope)]
         further = [scope for scope in granted if scope not in own]
         if len(" ".join(further)) > _LONGEST:  # the URL must not become too long
             further = []
         return tuple(dict.fromkeys([*further, *demand.scopes]))
 
-    def _stored(self, session: UserSession) -> OAuthTokenSet | None:
+    def _held(self, session: UserSession) -> _Held | None:
         """Return the user's tokens, if the provider of the session issued them to this site."""
-        provider = self.providers.of_session(session)
-        stored = None if provider is None else self.tokens.load(session.account)
-        if provider is None or stored is None or not provider.issued_to_this_client(stored):
+        own = with_own_account(self.tokens, session)
+        provider = None if own is None else self.providers.of_session(own)
+        tokens = None if own is None or provider is None else self.tokens.load(own.account)
+        if provider is None or tokens is None or not provider.issued_to_this_client(tokens):
             return None
-        return stored
+        return _Held(provider, tokens)
 
-    def _missing(
-        self, session: UserSession, stored: OAuthTokenSet | None, demand: LoginDemand
-    ) -> tuple[str, ...]:
-        provider = self.providers.of_session(session)
-        if provider is None or stored is None:
+    def _missing(self, held: _Held | None, demand: LoginDemand) -> tuple[str, ...]:
+        if held is None:
             return demand.scopes
-        return tuple(scope for scope in demand.scopes if not provider.grants(stored, scope))
+        return tuple(scope for scope in demand.scopes if not held.provider.grants(held.tokens, scope))
 
 
 def with_more_scopes(provider: OAuthProvider, scopes: Sequence[str]) -> OAuthProvider:
@@ -151,4 +155,4 @@ def _was_refused(session: UserSession, stored: OAuthTokenSet | None, missing: Se
         return False
     grant = stored.grant if stored is not None else None
     own = grant is not None and session.grant is not None and grant.grant_id == session.grant.grant_id
-    return own or abs(time.time() - session.created_at) < _JUST_NOW
+    return own or abs(time.time() - session.created_at) < JUST_SIGNED_IN

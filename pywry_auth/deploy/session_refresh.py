@@ -8,17 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pywry_auth.deploy.session_account import with_own_account
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
     LoginRequired,
     StoreUnavailable,
+    TokenError,
     TokenExpiredError,
     TokenRefreshError,
 )
 from pywry_auth.flow.access_review import given_roles, review_access
 from pywry_auth.flow.events import Event, SignedOut, TokensRefreshed
-from pywry_auth.flow.refresh import is_due, refresh_stored, was_just_refreshed
+from pywry_auth.flow.refresh import failure_to_await, is_due, refresh_stored, was_just_refreshed
 from pywry_auth.flow.sign_out import TakenTokens, revoke_taken
 from pywry_auth.flow.subject import Subject
 from pywry_auth.models import Claims, OAuthTokenSet
@@ -158,6 +160,7 @@ class SessionRefresh:
             ProviderBusy: Too many requests wait for the provider. The session stays.
             StoreUnavailable: The store is down.
         """
+        session = self.with_own_account(session)
         seen = self.lifecycle.tokens.load(session.account)
 
         def needs_refresh(tokens: OAuthTokenSet) -> bool:
@@ -184,7 +187,7 @@ class SessionRefresh:
         finish is done in any case.
 
         Args:
-            session: The session of the request.
+            session: A session from :meth:`with_own_account`.
             seen: The tokens that are due; None if there were none. Others are returned unchanged.
             notify: Receives the events; no lock is held.
             buffer: Seconds before its expiry at which a token is due.
@@ -201,8 +204,26 @@ class SessionRefresh:
             wait=wait,
         )
 
+    def with_own_account(self, session: UserSession) -> UserSession:
+        """Return a session with the account whose tokens it may use.
+
+        Args:
+            session: The session of the request.
+
+        Raises:
+            LoginRequired: Its user has no account with tokens, or several (``reauth_required``).
+            StoreUnavailable: The store is down.
+        """
+        own = with_own_account(self.lifecycle.tokens, session)
+        if own is None:
+            raise _reauthenticate()
+        return own
+
     def find(self, session: UserSession) -> StoredTokens | None:
         """Return the stored tokens of a session's user; None if there are none of this site's client.
+
+        Args:
+            session: A session from :meth:`with_own_account`.
 
         Raises:
             LoginRequired: The site no longer offers the session's provider (``reauth_required``).
@@ -216,8 +237,24 @@ class SessionRefresh:
         """Return whether a refresh failed within the last minute, in any process."""
         return self.lifecycle.tokens.last_failure(session.account) is not None
 
+    def failure_to_await(self, session: UserSession, tokens: OAuthTokenSet) -> TokenError | None:
+        """Return the error of a recent refresh if it is too early for another one, or None.
+
+        Args:
+            session: A session from :meth:`with_own_account`.
+            tokens: The tokens that are due.
+
+        Raises:
+            LoginRequired: The site no longer offers the session's provider.
+        """
+        provider, store = self.provider_of(session), self.lifecycle.tokens
+        return failure_to_await(provider, store, session.account, tokens, time.time())
+
     def provider_of(self, session: UserSession) -> OAuthProvider:
         """Return the provider of a session.
+
+        Args:
+            session: A session from :meth:`with_own_account`.
 
         Raises:
             LoginRequired: The site no longer offers it, or uses another client there (``reauth_required``).

@@ -118,9 +118,10 @@ class SessionTokens:
         """Time limit, proxy and certificates of the provider's calls, which calls of its APIs share.
 
         Raises:
-            LoginRequired: The site no longer offers the session's provider.
+            LoginRequired: The site no longer offers the session's provider, or the user has no tokens.
+            StoreUnavailable: The store is down.
         """
-        return self.renew.provider_of(self.session).http_options
+        return self.renew.provider_of(self._own()).http_options
 
     def get_access_token(self) -> str:
         """Return a valid access token, refreshed if necessary.
@@ -128,7 +129,8 @@ class SessionTokens:
         A token that expires within 60 s is returned, and refreshed in the background. If it has expired, or
         expires within 5 s, this call waits up to 5 s for the refresh of another request, or refreshes itself.
         These refreshes do not count for ``REFRESH_RATE_LIMIT``: there is at most one for each lifetime of a
-        token.
+        token. After a failure, the next one follows after the provider's ``Retry-After``, at most 300 s, and
+        otherwise after 2 s. Calls in the meantime get the same error.
 
         Raises:
             LoginRequired: The provider has ended the grant, or the token has expired and cannot be refreshed
@@ -139,14 +141,15 @@ class SessionTokens:
             ProviderBusy: The token has expired, and too many requests wait for the provider.
             StoreUnavailable: The store is down.
         """
-        stored = self.renew.find(self.session)
+        session = self._own()
+        stored = self.renew.find(session)
         if stored is None:  # an outage may have left fresh tokens in this process
-            return self._due(None).access_token
+            return self._due(session, None).access_token
         tokens, now = stored.tokens, time.time()
         if is_due(tokens, now, _LAST_SECONDS) if tokens.refresh_token else has_expired(tokens, now):
-            return self._fresh_or(tokens).access_token
+            return self._fresh_or(session, tokens).access_token
         if stored.review or (tokens.refresh_token and is_due(tokens, now, _EARLY_SECONDS)):
-            self.early.begin(self.session.account, lambda: self._refresh_early(tokens))
+            self.early.begin(session.account, lambda: self._refresh_early(session, tokens))
         return tokens.access_token
 
     def refresh(self, instead_of: str | None = None) -> OAuthTokenSet:
@@ -163,7 +166,7 @@ class SessionTokens:
             TokenExpiredError: There is no refresh token.
             AuthenticationError: See :meth:`get_access_token`.
         """
-        stored = self.renew.find(self.session)
+        stored = self.renew.find(self._own())
         tokens = None if stored is None else stored.tokens
         if tokens and instead_of is not None and tokens.access_token != instead_of:
             return tokens
@@ -175,10 +178,17 @@ class SessionTokens:
                 raise
             return tokens
 
-    def _fresh_or(self, tokens: OAuthTokenSet) -> OAuthTokenSet:
+    def _own(self) -> UserSession:
+        """Return the session with the account whose tokens it may use now."""
+        return self.renew.with_own_account(self.session)
+
+    def _fresh_or(self, session: UserSession, tokens: OAuthTokenSet) -> OAuthTokenSet:
         """Return fresh tokens, or the present ones if they have not expired and no refresh is possible."""
         try:
-            return self._due(tokens)
+            failure = self.renew.failure_to_await(session, tokens)
+            if failure is not None:
+                raise failure
+            return self._due(session, tokens)
         except (LoginRequired, AccessEnded):
             raise
         except AuthenticationError:
@@ -186,17 +196,17 @@ class SessionTokens:
                 raise
             return tokens
 
-    def _due(self, tokens: OAuthTokenSet | None) -> OAuthTokenSet:
+    def _due(self, session: UserSession, tokens: OAuthTokenSet | None) -> OAuthTokenSet:
         try:
-            return self.renew.due(self.session, tokens, self.notify, _EARLY_SECONDS)
+            return self.renew.due(session, tokens, self.notify, _EARLY_SECONDS)
         except TokenExpiredError as error:
             raise LoginRequired(
                 "Your sign-in at the provider has expired: sign in again.", error=ErrorCode.REAUTH_REQUIRED
             ) from error
 
-    def _refresh_early(self, tokens: OAuthTokenSet) -> None:
-        # After a failure, only a request with an expired token tries again at once.
-        if self.renew.has_failed(self.session):
+    def _refresh_early(self, session: UserSession, tokens: OAuthTokenSet) -> None:
+        # After a failure, only a request with an expired token tries again soon.
+        if self.renew.has_failed(session):
             return
-        with self.renew.provider_of(self.session).gate.spare_slot():
-            self.renew.due(self.session, tokens, self.notify, _EARLY_SECONDS, wait=0.0)
+        with self.renew.provider_of(session).gate.spare_slot():
+            self.renew.due(session, tokens, self.notify, _EARLY_SECONDS, wait=0.0)

@@ -45,7 +45,9 @@ _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 _MARK = 16  # hexadecimal digits
 _ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
-_FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
+_FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) ([0-9]{1,12}[.][0-9]) (.*)", re.DOTALL)
+_PAUSE = 2.0  # seconds after a failure, without Retry-After
+_LONGEST_WAIT = 300.0  # seconds after a failure, also with a longer Retry-After
 _WITH_CLAIMS, _WITHOUT_CLAIMS = "claims", "no claims"  # of the ID token that a refresh brought
 
 SHORTEST_PAUSE = 1.0
@@ -388,8 +390,9 @@ def _record_failure(
 ) -> None:
     kind = _ENDED if isinstance(error, TokenRefreshError) else _REFUSED if error.refused else _AWAY
     try:
-        text = f"{kind} {error.retry_after or 0:.0f} {error.error}"
-        store.record_failure(key, text, lifetime, _mark(tokens))
+        seconds = min(error.retry_after or 0.0, _LONGEST_WAIT)
+        text = f"{kind} {seconds:.0f} {time.time():.1f} {error.error}"
+        store.record_failure(key, text, max(lifetime, seconds), _mark(tokens))
     except StoreUnavailable as outage:
         _logger.warning("other callers do not learn that a refresh failed: %s", outage)
 
@@ -416,6 +419,34 @@ def recent_failure(
     return _failed_just_now(failure, provider, store, key, tokens, keep_refused=True)
 
 
+def failure_to_await(
+    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet, now: float
+) -> TokenError | None:
+    """Return the error of the last attempt to refresh this very set if it is too early for another one.
+
+    Another one may follow after the provider's ``Retry-After``, at most 300 s, and otherwise after 2 s. The
+    end of a grant is no such error, because the next caller may have to end its sessions.
+
+    Args:
+        provider: The provider that issued the tokens.
+        store: The store that holds them.
+        key: The user's ID.
+        tokens: The set.
+        now: Unix time in seconds.
+
+    Returns:
+        The error, or None if another attempt may begin.
+    """
+    failure = store.last_failure(key) or ""
+    known = _FAILURE.fullmatch(failure)
+    if known is None or known[1] == _ENDED or not failure.partition(" ")[0].endswith(_mark(tokens)):
+        return None
+    # The machine that recorded the failure may have another clock.
+    if abs(now - float(known[3])) >= max(_PAUSE, float(known[2])):
+        return None
+    return _failed_just_now(failure, provider, store, key, tokens, keep_refused=True)
+
+
 def _failed_just_now(
     failure: str,
     provider: OAuthProvider,
@@ -426,7 +457,7 @@ def _failed_just_now(
 ) -> TokenError:
     """Return the error for a refresh that failed while this caller waited for it."""
     known = _FAILURE.fullmatch(failure)
-    kind, seconds, code = known.groups() if known else (_AWAY, "0", failure.partition(" ")[2])
+    kind, seconds, _, code = known.groups() if known else (_AWAY, "0", "", failure.partition(" ")[2])
     if kind == _AWAY:
         text = "Another request to refresh these tokens failed a moment ago: try again later."
         return TokenError(text, error=code, provider=provider.name, retry_after=float(seconds) or None)

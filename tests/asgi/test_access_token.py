@@ -11,7 +11,13 @@ from fastapi import Depends, FastAPI, WebSocket
 from starlette.responses import PlainTextResponse
 
 from pywry_auth.asgi import AuthMiddleware, access_token, current_session
-from pywry_auth.exceptions import AuthenticationError, LoginRequired, ProviderBusy, TokenError
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    LoginRequired,
+    ProviderBusy,
+    TokenError,
+    TokenRefreshError,
+)
 from pywry_auth.models import UserSession
 from tests.asgi.test_guards import browser_of, router_of
 from tests.asgi.test_middleware import first_message
@@ -44,7 +50,13 @@ def _app(web: Web) -> tuple[FastAPI, FastAPI]:
 
     @app.get("/own/{kind}")
     def own(kind: str) -> None:
-        raise {"busy": ProviderBusy, "token": TokenError, "login": LoginRequired}[kind]("for a job")
+        kinds = {
+            "busy": ProviderBusy,
+            "token": TokenError,
+            "login": LoginRequired,
+            "ended": TokenRefreshError,
+        }
+        raise kinds[kind]("for a job")
 
     @app.websocket("/live")
     async def live(websocket: WebSocket, token: _Token) -> None:
@@ -87,7 +99,7 @@ def test_an_override_of_the_session_reaches_the_token(web: Web) -> None:
     assert visitor.get("/part/token").status_code == 401
 
 
-@pytest.mark.parametrize(("kind", "status"), [("busy", 503), ("token", 502), ("login", 401)])
+@pytest.mark.parametrize(("kind", "status"), [("busy", 503), ("token", 502), ("login", 401), ("ended", 502)])
 def test_errors_of_a_path_operation_without_a_guard_are_answered(web: Web, kind: str, status: int) -> None:
     """An application's own handler takes precedence."""
     app, _ = _app(web)
@@ -98,6 +110,15 @@ def test_errors_of_a_path_operation_without_a_guard_are_answered(web: Web, kind:
     app, _ = _app(web)
     app.add_exception_handler(AuthenticationError, _own)
     assert browser_of(web, app).get(f"/own/{kind}").status_code == 418
+
+
+def test_a_view_whose_job_lost_its_grant_offers_a_sign_in(web: Web) -> None:
+    """To wait would not help."""
+    app, _ = _app(web)
+    page = browser_of(web, app).get("/own/ended", html=True)
+    assert "sign in again" in page.text
+    assert "try again in a minute" not in page.text
+    assert 'href="/auth/login?next=%2Fown%2Fended"' in page.text
 
 
 async def _own(request: Any, error: Exception) -> PlainTextResponse:

@@ -15,18 +15,19 @@ import time_machine
 from fastapi import Depends
 from flask import copy_current_request_context, render_template_string, stream_with_context
 from flask.views import MethodView
+from werkzeug.wrappers import Response
 
 from pywry_auth.asgi import access_token
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.exceptions import TokenError
-from pywry_auth.flask import get_access_token, request_session, token_refreshed
+from pywry_auth.flask import SignInDecision, get_access_token, request_session, token_refreshed
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.identity_provider import IdentityProvider, User
 from tests.backends.threads import together
 from tests.deploy.hosts import FLASK, HOSTS, Host
-from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, WatchedBackend, Web
+from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, SiteResponse, WatchedBackend, Web
 from tests.faults import Faults
 
 USER = "user-alice"
@@ -213,7 +214,36 @@ def test_a_failed_refresh_in_the_background_is_not_repeated_by_each_request(hous
     response = browser.get("/token")
     assert (response.status_code, response.json["error"]) == (502, "provider_unreachable")
     house.faults.answers.clear()
+    house.pass_time(3)
     assert browser.get("/token").get_json(force=True) == stored(web).access_token != old.access_token
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "pause"),
+    [(500, {}, 2), (401, {}, 2), (429, {"Retry-After": "40"}, 40), (429, {"Retry-After": "9999"}, 300)],
+)
+def test_after_a_failure_no_view_asks_the_provider_too_early(
+    house: House, code: int, headers: dict[str, str], pause: int
+) -> None:
+    """Views with an expired token get the same failure until then. [T44]"""
+    web = house.web()
+    browser = house.signed_in(web)
+    house.expire(web)
+    body = b'{"error": "invalid_client"}' if code == 401 else b"{}"
+    house.faults.answers["/token"] = lambda _: Response(body, code, headers, mimetype="application/json")
+    before = web.calls()["token"]
+    seen = {(response.status_code, response.text) for response in (browser.get("/token") for _ in range(5))}
+    assert len(seen) == 1
+    house.pass_time(pause - 1.5)
+    browser.get("/token")
+    assert web.calls()["token"] - before == 1
+    house.pass_time(3)
+    browser.get("/token")
+    assert web.calls()["token"] - before == 2
+    house.faults.answers.clear()
+    browser.sign_in()
+    house.expire(web)
+    assert browser.get("/token").status_code == 200, "the tokens of another sign-in need not wait"
 
 
 def test_a_provider_that_gives_no_token_gets_502_or_503(
@@ -229,6 +259,7 @@ def test_a_provider_that_gives_no_token_gets_502_or_503(
     assert 'href="/token"' in page.text
     assert "invalid_client" in caplog.text
     assert (old.refresh_token or "") not in page.text + caplog.text
+    house.pass_time(3)
     gate = web.provider.gate
     with gate.slot():
         for _ in range(3):
@@ -286,7 +317,9 @@ def test_a_provider_without_refresh_tokens_causes_no_loop(house: House, web: Web
     assert page.location is None
     assert "You have just signed in" in page.text
     assert browser.get("/token").json["error"] == "reauth_required"
-    house.pass_time(60)
+    house.pass_time(70)
+    assert browser.get("/token", html=True).status_code == 401, "another machine's clock may be ahead"
+    house.pass_time(30)
     assert browser.get("/token", html=True).status_code == 302
 
 
@@ -355,6 +388,64 @@ def test_a_bearer_client_gets_the_tokens_of_its_user(house: House) -> None:
     response = web.browser().get("/token", html=True, Authorization=bearer)
     assert response.status_code == 401
     assert "reauth_required" in response.text
+
+
+@pytest.fixture(params=[HOSTS[0], HOSTS[1]], ids=lambda host: host.name)
+def colliding(request: pytest.FixtureRequest) -> Iterator[Web]:
+    """A site whose user 2 is Alice. The account 2 belongs to Bob, who is its user 7."""
+    users = {"1": "2", "2": "7"}
+    people = [User("alice", "wonderland", {"sub": "1"}), User("bob", "builder", {"sub": "2"})]
+    with IdentityProvider(users=people, clients=[SITE_CLIENT], signing_algorithm="ES256") as idp:
+        web = Web(
+            idp,
+            MemoryBackend(),
+            host=request.param,
+            on_sign_in=lambda attempt: SignInDecision(user_id=users[attempt.user_id]),
+        )
+        if web.host.fastapi:
+            web.app.add_api_route("/token", _echo)
+        else:
+            web.app.add_url_rule("/token", "token", lambda: json.dumps(get_access_token()))
+        web.browser().sign_in("/auth/login", "bob")
+        yield web
+
+
+def test_a_bearer_client_never_gets_the_tokens_of_another_user(colliding: Web) -> None:
+    """The site's ID of a user may be equal to the account of another one. [T60]"""
+    web = colliding
+    bearer = f"Bearer {issue_session_token(web.sessions, '2', ['viewer'])}"
+    client = web.browser()
+
+    def ask(html: bool = False) -> SiteResponse:
+        return client.get("/token", html=html, Authorization=bearer)
+
+    refused = ask()
+    assert (refused.status_code, refused.json["error"]) == (401, "reauth_required")
+    assert ask(html=True).status_code == 401, "a redirect would never end"
+    assert "just signed in" not in ask(html=True).text
+    alice = web.browser()
+    alice.sign_in("/auth/login", "alice")
+    bob = web.tokens.load("2")
+    assert bob is not None
+    first = web.tokens.load("1")
+    assert first is not None
+    assert ask().get_json(force=True) == first.access_token
+    assert web.tokens.replace("1", replace(first, issued_at=first.issued_at - 100), first)
+    assert client.post("/auth/refresh", Authorization=bearer).status_code == 200
+    refreshed = web.tokens.load("1")
+    assert refreshed is not None
+    assert ask().get_json(force=True) == refreshed.access_token != first.access_token
+    path = web.at("/groups")
+    assert web.tokens.replace("2", replace(bob, scope=f"{bob.scope} groups"), bob)
+    assert client.get(path, Authorization=bearer).json["error"] == "insufficient_scope"
+    assert web.tokens.replace("1", replace(refreshed, scope="openid groups"), refreshed)
+    assert client.get(path, Authorization=bearer).status_code == 200
+    web.tokens.link("2", "2")
+    assert ask().get_json(force=True) == bob.access_token, "the account is the user's own now"
+    web.tokens.link("7", "2")
+    web.tokens.save("3", replace(bob, grant=None))
+    web.tokens.link("2", "3")
+    assert ask().json["error"] == "reauth_required", "the user has two accounts"
 
 
 # request_session
