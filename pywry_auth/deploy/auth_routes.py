@@ -30,6 +30,7 @@ from pywry_auth.deploy.session_tokens import EarlyRefreshes, SessionTokens
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.deploy.workers import WorkerCheck
+from pywry_auth.digests import digest_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import require_binding
@@ -90,7 +91,7 @@ class AuthRoutes:
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
         self._asked = OncePerProcess()
         self.sessions = _current_sessions(options, sessions, self._workers)
-        demands = DemandSigner(TokenSigner(options.secrets, "demand"))
+        demands = DemandSigner(TokenSigner(options.secrets, f"demand:{digest_of(options.site_name)}"))
         self.scopes = GrantedScopes(providers, tokens, demands)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options, on_sign_in)

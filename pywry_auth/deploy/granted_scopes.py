@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
+
+_logger = logging.getLogger("pywry_auth.deploy")
 
 ASKED = "asked"
 """The member of a session's metadata with the scopes that its sign-in asked for on demand of a page."""
@@ -104,6 +107,7 @@ class GrantedScopes:
             granted = [scope for scope in held.tokens.scope.split() if is_scope(scope)]
         further = [scope for scope in granted if scope not in own]
         if len(" ".join(further)) > _LONGEST:  # the URL must not become too long
+            _logger.warning("a sign-in on demand of a page lost earlier scopes: their names are too long")
             further = []
         return tuple(dict.fromkeys([*further, *demand.scopes]))
 

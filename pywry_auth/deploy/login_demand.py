@@ -51,13 +51,13 @@ class LoginDemand:
         Raises:
             AuthenticationError: The names cannot be used (``invalid_configuration``).
         """
+        given = tuple(scopes)
+        if not all(isinstance(scope, str) for scope in given):  # a list, for example, or the view itself
+            raise _unusable(guard, "the name of a scope is a text")
         try:
-            return cls(tuple(dict.fromkeys(word for scope in scopes for word in scope.split())))
+            return cls(tuple(dict.fromkeys(word for scope in given for word in scope.split())))
         except ValueError as error:
-            raise AuthenticationError(
-                f'{guard}() cannot use its arguments: {error}. For example {guard}("calendar").',
-                error=ErrorCode.INVALID_CONFIGURATION,
-            ) from None
+            raise _unusable(guard, error) from None
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,17 @@ class DemandSigner:
     """Writes demands into URLs, and reads those that this site wrote.
 
     A demand names nothing of a user, so that it is the same for all visitors of a page. It does not expire.
+    Only scopes that a page demands may be signed.
 
     Args:
-        signer: The signer of demands, with a purpose of its own.
+        signer: The signer of demands, with a purpose of its own that names the site.
     """
 
     signer: TokenSigner
 
     def sign(self, demand: LoginDemand) -> str:
         """Return a demand as text for a URL."""
-        payload = write_json({"scopes": list(demand.scopes)}).encode("ascii")
+        payload = write_json({"scopes": " ".join(demand.scopes)}).encode("ascii")
         return self.signer.sign(urlsafe_b64encode(payload).decode("ascii").rstrip("="))
 
     def read(self, text: str) -> LoginDemand:
@@ -108,6 +109,13 @@ def _demand_of(payload: str) -> LoginDemand:
     if not isinstance(values, dict) or values.keys() != {"scopes"}:
         raise ValueError
     scopes = values["scopes"]
-    if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+    if not isinstance(scopes, str):
         raise ValueError
-    return LoginDemand(tuple(scopes))
+    return LoginDemand(tuple(scopes.split(" ")))
+
+
+def _unusable(guard: str, reason: object) -> AuthenticationError:
+    return AuthenticationError(
+        f'{guard}() cannot use its arguments: {reason}. For example {guard}("calendar").',
+        error=ErrorCode.INVALID_CONFIGURATION,
+    )

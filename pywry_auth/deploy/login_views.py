@@ -18,7 +18,7 @@ from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.site import DEMAND
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, ProviderBusy, TokenError, printable
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, SignedOut, emit
 from pywry_auth.pages.web import choose_provider
@@ -105,8 +105,9 @@ class LoginViews:
             return page_response(page, render=site.render)
         self._spend(self.limit, site)
         scopes = self.scopes.to_request(session, name, demand) if demand else ()
+        demanded = demand.scopes if demand else ()
         extra = self._accepted(name, parameters)
-        return self.pending.begin(site, name, after, scopes=scopes, extra_params=extra)
+        return self.pending.begin(site, name, after, scopes=scopes, demanded=demanded, extra_params=extra)
 
     def callback(self, site: Site, name: str = "") -> Response:
         """Validate the provider's response, and begin a session.
@@ -151,16 +152,16 @@ class LoginViews:
 
         The session of a signed-in user stays, also without the further access.
         """
-        declined = error.error == ErrorCode.ACCESS_DENIED and "error" in dict(parameters)
-        if login.scopes and declined and self.sessions.of(site.request) is not None:
-            error = AuthenticationError(_UNCHANGED, error=ErrorCode.INSUFFICIENT_SCOPE)
-        return self.failed(site, error, name, login.next_url, self._demand_of(login))
-
-    def _demand_of(self, login: PendingAuthorization) -> str:
-        try:
-            return self.scopes.signer.sign(LoginDemand(login.scopes))
-        except ValueError:  # no page demanded scopes, or those granted before make the demand too long
-            return ""
+        shown, demand = error, ""
+        if login.demanded:  # the others may be the visitor's choice, which the site must not sign
+            demand = self.scopes.signer.sign(LoginDemand(login.demanded))
+        if "error" in dict(parameters):  # the provider's own; the site's hook may raise the same codes
+            if error.error in _NO_PAGE:
+                shown = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
+            elif demand and error.error == ErrorCode.ACCESS_DENIED and self.sessions.of(site.request):
+                error = shown = AuthenticationError(_UNCHANGED, error=ErrorCode.INSUFFICIENT_SCOPE)
+        self._report_failure(site, name, error.error)
+        return self._page_of(site, shown, login.next_url, demand)
 
     def _returned(self, site: Site, found: FoundLogin, parameters: ResponseParameters) -> Response:
         try:
@@ -186,7 +187,6 @@ class LoginViews:
         error: AuthenticationError,
         name: str = "",
         next_path: str | None = None,
-        demand: str | None = None,
     ) -> Response:
         """Return the response to a login that failed.
 
@@ -195,13 +195,14 @@ class LoginViews:
             error: The reason.
             name: The provider's name, if the path contains it.
             next_path: The path that was to follow the login; None for the request's ``next``.
-            demand: The signed demand of a page on the login; None for that of the request.
         """
         self._report_failure(site, name, error.error)
-        if error.error in _NO_PAGE and not isinstance(error, TokenError):
-            error = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
-        if demand is None:
-            demand = "" if error.error == ErrorCode.INVALID_DEMAND else site.parameter(DEMAND) or ""
+        demand = "" if error.error == ErrorCode.INVALID_DEMAND else site.parameter(DEMAND) or ""
+        return self._page_of(site, error, next_path, demand)
+
+    def _page_of(
+        self, site: Site, error: AuthenticationError, next_path: str | None, demand: str
+    ) -> Response:
         # Without the visitor's parameters, which may be the reason.
         return refusal_for(site, error, site.login_path(next_path or site.next_path, demand=demand))
 
@@ -298,5 +299,10 @@ class LoginViews:
                 "The sign-in took too long: start again.", error=ErrorCode.STATE_EXPIRED
             )
         return self.pending.begin(
-            site, pending.provider, pending.next_url, restarted=True, scopes=pending.scopes
+            site,
+            pending.provider,
+            pending.next_url,
+            restarted=True,
+            scopes=pending.scopes,
+            demanded=pending.demanded,
         )

@@ -35,6 +35,7 @@ class DeployOptions:
     Args:
         enabled: Whether users can sign in at all.
         secrets: The keys of the cookies. The first key signs, and all keys verify.
+        site_name: The value of ``REDIS_PREFIX``, which distinguishes sites with the same keys.
         is_secret_generated: Whether the key of the cookies ends with the process, because none was given.
         rules: The rules that decide which users may sign in, and with which roles.
         session_cookie: Name of the session cookie.
@@ -63,6 +64,7 @@ class DeployOptions:
 
     enabled: bool
     secrets: Sequence[str] = field(repr=False)
+    site_name: str = ""
     is_secret_generated: bool = False
     rules: AccessRules = field(default_factory=AccessRules)
     session_cookie: str = "pywry_session"
@@ -115,6 +117,7 @@ def deploy_options(
         enabled=bool(chosen.get("enabled", settings.auth_enabled)),
         # In a single process, cookies become invalid with the process, just like its sessions.
         secrets=given_secrets or [secrets.token_urlsafe(32)],
+        site_name=settings.redis_prefix,
         is_secret_generated=not given_secrets,
         rules=_rules(settings),
         session_cookie=_name(

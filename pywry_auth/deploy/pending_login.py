@@ -64,6 +64,7 @@ class PendingLogins:
         restarted: bool = False,
         *,
         scopes: Sequence[str] = (),
+        demanded: Sequence[str] = (),
         extra_params: Mapping[str, str] = MappingProxyType({}),
     ) -> Response:
         """Store a pending login, and redirect to the provider.
@@ -75,6 +76,7 @@ class PendingLogins:
                 a long path, this login returns to the site's own path instead.
             restarted: Whether this login replaces one that had expired.
             scopes: Scopes to request in addition to the provider's own.
+            demanded: Those of them that a page of the site demanded.
             extra_params: Further parameters of the authorization request.
 
         Raises:
@@ -89,7 +91,15 @@ class PendingLogins:
         if not self.pending.may_return_to(next_path, client):
             _logger.info("the parameter next of a login was ignored: its client sent too many long addresses")
             next_path = site.home
-        login = PendingAuthorization(authorization, name, binding, next_path, restarted, scopes=tuple(scopes))
+        login = PendingAuthorization(
+            authorization,
+            name,
+            binding,
+            next_path,
+            restarted,
+            scopes=tuple(scopes),
+            demanded=tuple(demanded),
+        )
         self.pending.put(login, client)
         response = redirect_to(authorization.url, 302)
         cookie.set(response, value, BINDING_SECONDS, site.secure_cookies)

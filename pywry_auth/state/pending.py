@@ -46,6 +46,8 @@ class PendingAuthorization:
         next_url: The address to which the browser goes after the login.
         restarted: Whether the login replaces an expired one, which happens only once.
         scopes: The scopes that the request has in addition to the provider's own.
+        demanded: Those of them that a page of the site demanded. The visitor's browser may have chosen the
+            others.
         expired: Whether the login exceeded its lifetime; set only by :meth:`PendingStore.find` and
             :meth:`PendingStore.take`.
     """
@@ -56,6 +58,7 @@ class PendingAuthorization:
     next_url: str = ""
     restarted: bool = False
     scopes: tuple[str, ...] = ()
+    demanded: tuple[str, ...] = ()
     expired: bool = False
 
 
@@ -233,6 +236,7 @@ def _pack(pending: PendingAuthorization) -> bytes:
             "next_url": pending.next_url,
             "restarted": pending.restarted,
             "scopes": list(pending.scopes) or None,
+            "demanded": list(pending.demanded) or None,
         }
     )
 
@@ -253,4 +257,5 @@ def _pending(members: Members, state: str) -> PendingAuthorization:
         members.text("next_url"),
         members.flag("restarted"),
         tuple(members.optional_texts("scopes")),
+        tuple(members.optional_texts("demanded")),
     )

@@ -9,6 +9,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
+from typing import Any
 
 import pytest
 import time_machine
@@ -185,6 +186,22 @@ def test_a_plain_sign_in_elsewhere_is_followed_by_one_question(web: Web) -> None
         assert browser.get(page, html=True).status_code == 302
 
 
+def test_the_site_signs_only_scopes_that_its_pages_demand(web: Web) -> None:
+    """A visitor gets other scopes from the provider, and cancels. No link for others asks for them. [T65]"""
+    browser, page = web.browser(), web.at("/groups")
+    browser.sign_in()
+    url = _to_provider(browser, page)
+    url = with_parameter(url, "scope", "openid email offline_access")
+    assert browser.get(Person().authorize(url), html=True).status_code == 303
+    again = browser.begin(_allow_link(browser.get(page, html=True)))
+    assert {"offline_access", "groups"} <= set(parameter(again, "scope").split()), (
+        "the visitor's own grant keeps them"
+    )
+    refused = browser.get(Person(action="cancel").authorize(again), html=True)
+    link = _allow_link(refused)
+    assert parameter(web.browser().begin(link), "scope") == "openid email profile groups"
+
+
 @pytest.mark.parametrize("change", ["forged", "cut", "long", "plain", "session"])
 def test_a_demand_that_the_site_did_not_make_is_refused(web: Web, change: str) -> None:
     """No visitor can let the site ask for other scopes; the page links to a plain sign-in."""
@@ -224,6 +241,9 @@ def test_a_late_answer_begins_the_same_sign_in_again(web: Web) -> None:
     with time_machine.travel(time.time() + 700, tick=False):
         again = browser.begin(callback)
     assert parameter(again, "scope") == parameter(url, "scope")
+    refused = browser.get(Person(action="cancel").authorize(again), html=True)
+    (link,) = re.findall(r'<a class="button" href="([^"]*)">', refused.text)
+    assert parameter(browser.begin(unescape(link)), "scope") == parameter(url, "scope")
 
 
 def test_every_worker_and_every_listed_secret_reads_a_demand(web: Web) -> None:
@@ -233,6 +253,8 @@ def test_every_worker_and_every_listed_secret_reads_a_demand(web: Web) -> None:
     foreign = replace(web, config=AuthConfig(enabled=True, token_secret=secret))
     assert "groups" in parameter(rotated.browser().begin(sent), "scope")
     assert foreign.browser().get(sent).json["error"] == "invalid_demand"
+    other = replace(web, settings={"redis_prefix": "another site"})
+    assert other.browser().get(sent).json["error"] == "invalid_demand"
 
 
 def test_a_signed_in_user_is_not_asked_for_the_provider_again() -> None:
@@ -288,8 +310,11 @@ def test_an_outage_of_the_token_store_admits_and_refuses_no_user(make_web: Calla
         assert response.headers["Retry-After"]
 
 
-@pytest.mark.parametrize("scopes", [(), ("",), ('calendar"',), ("a\\b",), ("kalender-für",), ("x" * 2001,)])
-def test_a_guard_refuses_a_name_that_no_scope_can_have(scopes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "scopes",
+    [(), ("",), ('calendar"',), ("a\\b",), ("kalender-für",), ("x" * 2001,), (["a"],), (b"a",), (len,)],
+)
+def test_a_guard_refuses_a_name_that_no_scope_can_have(scopes: tuple[Any, ...]) -> None:
     """A quote could break out of the header WWW-Authenticate (RFC 6749 §3.3)."""
     for guard in (scopes_required, require_scope):
         with pytest.raises(AuthenticationError, match=f"^{guard.__name__}") as caught:
@@ -301,12 +326,13 @@ def test_a_demand_of_a_newer_version_is_refused() -> None:
     """It may ask for more than this version can check."""
     signer = TokenSigner(["a key"], "demand")
     demands = DemandSigner(signer)
-    assert demands.read(demands.sign(LoginDemand(("groups",)))) == LoginDemand(("groups",))
+    for scopes in (("groups",), tuple(f"{number:03}" for number in range(500))):
+        assert demands.read(demands.sign(LoginDemand(scopes))) == LoginDemand(scopes)
     others: list[object] = [
-        {"scopes": ["a"], "max_age": 300},
-        {"scopes": "a"},
-        {"scopes": [1]},
-        {"scopes": []},
+        {"scopes": "a", "max_age": 300},
+        {"scopes": ["a"]},
+        {"scopes": 1},
+        {"scopes": ""},
     ]
     for members in [*others, [], "a"]:
         payload = urlsafe_b64encode(json.dumps(members).encode()).decode().rstrip("=")

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
+from pywry_auth.exceptions import LoginRequired
+from pywry_auth.flask import SignInAttempt
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
@@ -137,3 +139,16 @@ def test_a_silent_sign_in_without_a_user_at_the_provider_asks_for_one(web: Web) 
     assert f'href="{web.at("/auth/login")}?next=%2Fmembers"' in unescape(ended.text)
     assert "pywry_session" not in set_cookies(ended)
     assert browser.user is None
+
+
+def test_a_hook_that_needs_a_sign_in_says_so_itself(make_web: Callable[..., Web]) -> None:
+    """Only the provider's own code is a refusal of ``prompt=none``. [S7]"""
+
+    def hook(attempt: SignInAttempt) -> None:
+        raise LoginRequired("Sign in with your first account.", error="login_required")
+
+    browser = make_web(on_sign_in=hook).browser()
+    page = browser.get(browser.authorize(), html=True)
+    assert page.status_code == 401
+    assert "Sign in with your first account." in page.text
+    assert "without asking you" not in page.text
