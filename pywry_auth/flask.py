@@ -91,6 +91,9 @@ def get_access_token() -> str:
     The application answers the errors for its views, unless it has handlers of its own: a navigation
     to the page leads to the login and back, and other requests get 401.
 
+    This function is no guard: it does not check cross-site requests, as :func:`login_required` does. On the
+    routes of sign-in the token is empty, so that a function of ``before_request`` may call it.
+
     Raises:
         LoginRequired: No user is signed in (``login_required``); or the provider has ended the grant, or the
             token has expired and cannot be refreshed (``reauth_required``).
@@ -101,7 +104,7 @@ def get_access_token() -> str:
         StoreUnavailable: The store is down.
         RuntimeError: There is no current request.
     """
-    return current_tokens().get_access_token()
+    return "" if is_own_route() else current_tokens().get_access_token()
 
 
 def request_session(*origins: str) -> RequestSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -15,7 +16,7 @@ from werkzeug.local import LocalProxy
 from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response
 
-from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, view_failed
+from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, refusal_for, view_failed
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.auth_routes import AuthRoutes
     from pywry_auth.deploy.session_tokens import SessionTokens
     from pywry_auth.pages.html import Page
+
+_logger = logging.getLogger("pywry_auth.deploy")
 
 _EXTENSION = "pywry_auth"
 _UNROUTED = (NotFound, MethodNotAllowed)
@@ -205,10 +208,15 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
 
 def _answer_failure(error: AuthenticationError) -> ResponseReturnValue:
     """Respond for a view, guard or other function of the application that lacks a token or the store."""
-    if not isinstance(error, StoreUnavailable) and is_own_route():
-        # A function of before_request needs a token, and the visitor is about to sign in or out.
-        view = current_app.view_functions[current_request.endpoint or ""]
-        return cast("Response", view(**(current_request.view_args or {})))
+    own = _own_handler(error)
+    if own is not None:
+        return cast("ResponseReturnValue", current_app.ensure_sync(own)(error))
+    if isinstance(error, LoginRequired) and current_request.routing_exception is None:
+        if current_request.method == "OPTIONS":  # browsers send it without cookies, see login_required
+            return current_app.make_default_options_response()
+        if is_own_route():  # a redirect would lead here again
+            _logger.error("put @login_required on the function of before_request that needs a token")
+            return answered(refusal_for(current_site(), error))
     try:
         session = _known_session() if isinstance(error, LoginRequired) else None
         response = view_failed(current_site(), error, session, is_page())
@@ -218,6 +226,17 @@ def _answer_failure(error: AuthenticationError) -> ResponseReturnValue:
         return answered(response)
     except VIEW_ERRORS:  # the application's own page needs the session or a token too
         return response
+
+
+def _own_handler(error: AuthenticationError) -> Callable[[Any], Any] | None:
+    """Return the application's handler of a base class of an error, or None.
+
+    A handler of ``Exception`` gets the refusal instead, see :func:`answered`.
+    """
+    handlers = current_app.error_handler_spec[None][None]
+    kinds = (kind for kind in type(error).__mro__ if issubclass(kind, AuthenticationError))
+    found = (handlers.get(kind) for kind in kinds)
+    return next((each for each in found if each is not None and each is not _answer_failure), None)
 
 
 def _known_session() -> UserSession | None:

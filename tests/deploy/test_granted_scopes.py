@@ -202,6 +202,18 @@ def test_the_site_signs_only_scopes_that_its_pages_demand(web: Web) -> None:
     assert parameter(web.browser().begin(link), "scope") == "openid email profile groups"
 
 
+def test_scopes_that_are_too_long_for_a_url_are_lost_with_a_warning(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    browser = web.browser()
+    browser.sign_in()
+    tokens = _stored(web)
+    scope = " ".join(f"https://api.example.com/{number:04}" for number in range(200))
+    assert web.tokens.replace("user-alice", replace(tokens, scope=scope), tokens)
+    assert parameter(_to_provider(browser, web.at("/groups")), "scope") == "openid email profile groups"
+    assert "lost earlier scopes" in caplog.text
+
+
 @pytest.mark.parametrize("change", ["forged", "cut", "long", "plain", "session"])
 def test_a_demand_that_the_site_did_not_make_is_refused(web: Web, change: str) -> None:
     """No visitor can let the site ask for other scopes; the page links to a plain sign-in."""

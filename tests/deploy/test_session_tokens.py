@@ -13,14 +13,20 @@ from typing import Annotated, Any
 import pytest
 import time_machine
 from fastapi import Depends
-from flask import copy_current_request_context, render_template_string, stream_with_context
+from flask import copy_current_request_context, render_template_string, request, stream_with_context
 from flask.views import MethodView
 from werkzeug.wrappers import Response
 
 from pywry_auth.asgi import access_token
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.exceptions import TokenError
-from pywry_auth.flask import SignInDecision, get_access_token, request_session, token_refreshed
+from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.flask import (
+    SignInDecision,
+    get_access_token,
+    login_required,
+    request_session,
+    token_refreshed,
+)
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
@@ -548,8 +554,14 @@ def test_each_kind_of_flask_view_is_answered(house: House) -> None:
 
 def test_a_token_for_every_request_leaves_the_routes_of_sign_in_open(house: House) -> None:
     web = house.web()
-    web.app.before_request(lambda: get_access_token() and None)
+    seen: list[str] = []
+    web.app.before_request(lambda: seen.append(get_access_token()))
+    web.app.before_request(lambda: ("closed", 451) if request.args.get("closed") else None)
     browser = web.browser()
+    assert browser.get("/auth/login?closed=1", html=True).status_code == 451, "the later functions run too"
+    assert seen == [""]
+    preflight = web.client().open("/public", method="OPTIONS", headers={"Origin": "https://other.example"})
+    assert (preflight.status_code, "GET" in preflight.headers["Allow"]) == (200, True)
     page = browser.get("/public", html=True)
     assert page.location == "/auth/login?next=%2Fpublic"
     browser.sign_in(page.location)
@@ -560,6 +572,40 @@ def test_a_token_for_every_request_leaves_the_routes_of_sign_in_open(house: Hous
     house.faults.down("/token")
     assert browser.get("/public").status_code == 502
     assert browser.post("/auth/logout").status_code == 200
+
+
+def test_a_call_for_every_request_needs_a_guard(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the guard, the sign-in is an error, not an endless redirect."""
+    for guard in (lambda function: function, login_required):
+        web = house.web()
+        web.app.before_request(guard(lambda: request_session("https://api.example.com") and None))
+        browser, guarded = web.browser(), guard is login_required
+        assert browser.get("/auth/login", html=True).status_code == (302 if guarded else 401)
+        assert ("put @login_required" in caplog.text) is not guarded
+        caplog.clear()
+        assert browser.get("/public").status_code == 401
+
+
+@pytest.mark.parametrize("kind", [AuthenticationError, Exception])
+def test_an_applications_handler_of_a_base_class(house: House, kind: type[Exception]) -> None:
+    """That of the package's base class answers. That of all exceptions gets the refusal, as for a guard."""
+    web = house.web(allowed_email_domains=["corp.example"])
+    web.app.register_error_handler(kind, _own_answer)
+    browser = web.browser()
+    of_all = kind is Exception
+    assert browser.get("/token", html=True).status_code == (302 if of_all else 418)
+    browser = house.signed_in(web)
+    house.expire(web)
+    house.faults.down("/token")
+    assert browser.get("/token").text == ("BadGateway 502" if of_all else "TokenError provider_unreachable")
+    house.pass_time(3)
+    house.faults.answers.clear()
+    house.claims["email"] = "alice@elsewhere.example"
+    assert browser.get("/token").text == ("Forbidden 403" if of_all else "AccessEnded access_denied")
+
+
+def _own_answer(error: Any) -> tuple[str, int]:
+    return f"{type(error).__name__} {getattr(error, 'error', None) or error.code}", 418
 
 
 def test_an_applications_own_handlers_answer(house: House) -> None:
