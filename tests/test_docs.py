@@ -19,12 +19,12 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 from sphinx.util.inventory import InventoryFile
 from werkzeug.test import Client as WSGIClient
 
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
-from pywry_auth.flask import login_required
+from pywry_auth.flask import login_required, request_session
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.setting_files import FILE_FORMS
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, Workload
@@ -383,6 +383,17 @@ def test_a_view_calls_an_api_with_the_users_token(site: IdentityProvider, framew
     assert page.location == "/auth/login?next=%2Fprofile"
     browser.sign_in(page.location)
     assert (browser.get("/profile").json or {})["name"] == "Alice Example"
+
+
+def test_a_function_of_before_request_calls_an_api(site: IdentityProvider) -> None:
+    app = _app(_USER_TOKENS, "init_app", site)
+    names = {"app": app, "login_required": login_required, "request_session": request_session}
+    _executed(block(_USER_TOKENS, "python", "before_request").replace(LOCAL_ISSUER, site.issuer), names)
+    app.add_url_rule("/name", "name", lambda: g.profile["name"])
+    browser = _browser(app)
+    assert browser.get("/name").status_code == 401
+    browser.sign_in()
+    assert browser.get("/name").text == "Alice Example"
 
 
 def test_parameters_of_the_settings_and_of_a_link_reach_the_provider(
