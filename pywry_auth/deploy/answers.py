@@ -113,7 +113,7 @@ def challenge(
     """
     request = site.request
     code, text, not_saved = str(ErrorCode.LOGIN_REQUIRED), "Sign in first.", _NOT_SAVED
-    if error is not None and error.error != code:
+    if error is not None and error.error != ErrorCode.LOGIN_REQUIRED:
         code, text, not_saved = error.error, str(error), _SIGN_IN_AGAIN
     if _is_in_frame(request):
         return _in_frame(site, is_page, demand, not_saved)

@@ -21,15 +21,20 @@ def with_own_account(tokens: TokenStore, session: UserSession) -> UserSession | 
         session: Any session.
 
     Returns:
-        The session. One that the application created has the user's only linked account with tokens, unless
-        its own account belongs to the user. None without such an account, or with several.
+        The session. One that the application created has the user's only account with tokens. None if there
+        are several, or if its account belongs to another user.
 
     Raises:
         StoreUnavailable: The store is down.
     """
-    if session.grant is not None or tokens.owner_of(session.account) == session.user_id:
+    if session.grant is not None:
         return session
-    accounts = tokens.accounts_of(session.user_id)
-    if len(accounts) != 1:
+    account, user = session.account, session.user_id
+    is_own = tokens.owner_of(account) == user
+    accounts = tokens.accounts_of(user) if account == user else []
+    if not accounts:
+        return session if is_own else None
+    # An account without an owner may be another user's, from before the site gave IDs of its own.
+    if len(accounts) > 1 or (is_own and tokens.exists(account)):
         return None
     return replace(session, metadata={**session.metadata, "account": accounts[0]})

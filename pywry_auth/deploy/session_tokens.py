@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.session_refresh import AccessEnded
+from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, LoginRequired, TokenError, TokenExpiredError
 from pywry_auth.flow.refresh import has_expired, is_due
@@ -168,7 +169,7 @@ class SessionTokens:
         """
         stored = self.renew.find(self._own())
         tokens = None if stored is None else stored.tokens
-        if tokens and instead_of is not None and tokens.access_token != instead_of:
+        if tokens and instead_of is not None and not same_secret(tokens.access_token, instead_of):
             return tokens
         try:
             return self.renew(self.session, self.notify)

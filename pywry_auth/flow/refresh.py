@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.flow")
 _CALLS = 4  # calls of one refresh at most: discovery, the key set, the refresh itself, the key set again
 _SLACK = 5.0  # seconds for the store
+_TIME = 12  # hexadecimal digits of milliseconds
+_PAUSE = 2.0  # seconds after a failure, without Retry-After
+_LONGEST_PAUSE_AFTER = 300.0  # seconds, also with a longer Retry-After
 _FIRST_PAUSE = 0.05  # seconds between attempts to store
 _LONGEST_PAUSE = 0.5  # seconds
 _LONGEST_OUTAGE = 20.0  # seconds; a lease can be renewed although the tokens cannot be stored
@@ -45,9 +48,7 @@ _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 _MARK = 16  # hexadecimal digits
 _ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
-_FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) ([0-9]{1,12}[.][0-9]) (.*)", re.DOTALL)
-_PAUSE = 2.0  # seconds after a failure, without Retry-After
-_LONGEST_WAIT = 300.0  # seconds after a failure, also with a longer Retry-After
+_FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
 _WITH_CLAIMS, _WITHOUT_CLAIMS = "claims", "no claims"  # of the ID token that a refresh brought
 
 SHORTEST_PAUSE = 1.0
@@ -372,7 +373,7 @@ def _refreshed_in_turn(
     except TokenExpiredError:
         raise
     except TokenError as error:
-        _record_failure(store, key, tokens, error, _longest(provider))
+        _record_failure(store, key, tokens, error, max(_longest(provider), _pause_after(error)))
         raise
     if _put_in_place(store, key, tokens, fresh, lease, review_after(fresh)):
         return fresh
@@ -390,16 +391,24 @@ def _record_failure(
 ) -> None:
     kind = _ENDED if isinstance(error, TokenRefreshError) else _REFUSED if error.refused else _AWAY
     try:
-        seconds = min(error.retry_after or 0.0, _LONGEST_WAIT)
-        text = f"{kind} {seconds:.0f} {time.time():.1f} {error.error}"
-        store.record_failure(key, text, max(lifetime, seconds), _mark(tokens))
+        text = f"{kind} {error.retry_after or 0:.0f} {error.error}"
+        store.record_failure(key, text, lifetime, _mark(tokens))
     except StoreUnavailable as outage:
         _logger.warning("other callers do not learn that a refresh failed: %s", outage)
 
 
 def _mark(tokens: OAuthTokenSet) -> str:
-    """Return digits that name a set of tokens in the record of a failure."""
+    """Return digits for the record of a failure: the present time, and a name of the tokens."""
+    return f"{round(1000 * time.time()):0{_TIME}x}{_name(tokens)}"
+
+
+def _name(tokens: OAuthTokenSet) -> str:
     return digest_of(tokens.refresh_token or "")[:_MARK]
+
+
+def _pause_after(error: TokenError) -> float:
+    """Return the seconds after a failure in which no view may cause another attempt."""
+    return min(max(error.retry_after or 0.0, _PAUSE), _LONGEST_PAUSE_AFTER)
 
 
 def recent_failure(
@@ -413,10 +422,7 @@ def recent_failure(
         key: The user's ID.
         tokens: The set.
     """
-    failure = store.last_failure(key)
-    if failure is None or not failure.partition(" ")[0].endswith(_mark(tokens)):
-        return None
-    return _failed_just_now(failure, provider, store, key, tokens, keep_refused=True)
+    return _failure_of(provider, store, key, tokens, store.last_failure(key))
 
 
 def failure_to_await(
@@ -438,11 +444,18 @@ def failure_to_await(
         The error, or None if another attempt may begin.
     """
     failure = store.last_failure(key) or ""
-    known = _FAILURE.fullmatch(failure)
-    if known is None or known[1] == _ENDED or not failure.partition(" ")[0].endswith(_mark(tokens)):
+    error = _failure_of(provider, store, key, tokens, failure)
+    if error is None or isinstance(error, TokenRefreshError):
         return None
+    at = int(failure.partition(" ")[0][-_TIME - _MARK : -_MARK], 16) / 1000
     # The machine that recorded the failure may have another clock.
-    if abs(now - float(known[3])) >= max(_PAUSE, float(known[2])):
+    return error if abs(now - at) < _pause_after(error) else None
+
+
+def _failure_of(
+    provider: OAuthProvider, store: TokenStore, key: str, tokens: OAuthTokenSet, failure: str | None
+) -> TokenError | None:
+    if failure is None or not failure.partition(" ")[0].endswith(_name(tokens)):
         return None
     return _failed_just_now(failure, provider, store, key, tokens, keep_refused=True)
 
@@ -457,7 +470,7 @@ def _failed_just_now(
 ) -> TokenError:
     """Return the error for a refresh that failed while this caller waited for it."""
     known = _FAILURE.fullmatch(failure)
-    kind, seconds, _, code = known.groups() if known else (_AWAY, "0", "", failure.partition(" ")[2])
+    kind, seconds, code = known.groups() if known else (_AWAY, "0", failure.partition(" ")[2])
     if kind == _AWAY:
         text = "Another request to refresh these tokens failed a moment ago: try again later."
         return TokenError(text, error=code, provider=provider.name, retry_after=float(seconds) or None)
