@@ -162,6 +162,19 @@ def naming_provider(provider: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def as_token_error() -> Iterator[None]:
+    """Raise any other ``AuthenticationError`` in the block as a ``TokenError``."""
+    try:
+        yield
+    except TokenError:
+        raise
+    except AuthenticationError as error:
+        raise TokenError(
+            str(error), error=error.error, timeout=error.timeout, retry_after=error.retry_after
+        ) from error
+
+
 def own_copy(error: _E) -> _E:
     """Return a copy of an error for another thread, without its traceback."""
     copied = type(error).__new__(type(error), *error.args)  # its class may have another constructor

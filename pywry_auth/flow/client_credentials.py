@@ -88,7 +88,8 @@ class ClientCredentials:
 
         Raises:
             TokenError: The provider refused (``refused``) or cannot be reached, and there is no valid token.
-            AuthenticationError: The provider's endpoints are not known.
+            ProviderBusy: There is no valid token, and the site in the same process has too many requests
+                that wait for the provider.
         """
         tokens = self._tokens
         if tokens is None or self._is_due(tokens):
@@ -104,7 +105,7 @@ class ClientCredentials:
 
         Raises:
             TokenError: The provider refused (``refused``) or cannot be reached.
-            AuthenticationError: The provider's endpoints are not known.
+            ProviderBusy: See :meth:`get_access_token`.
         """
         tokens = self._newest()
         refused = instead_of or (tokens.access_token if tokens else "")

@@ -19,6 +19,7 @@ from pywry_auth.exceptions import (
     TokenError,
     TokenExpiredError,
     TokenRefreshError,
+    as_token_error,
     naming_provider,
     printable,
 )
@@ -572,20 +573,17 @@ def not_signed_in() -> TokenExpiredError:
 
 
 def _ask(provider: OAuthProvider, refresh_token: str) -> OAuthTokenSet:
-    try:
-        return provider.refresh_tokens(refresh_token)
-    except TokenError as error:
-        if error.refused:
-            _log_fault_of_client(provider, error)
-            raise
-        if error.error != ErrorCode.INVALID_ID_TOKEN:
-            raise
-        # A provider that returned a forged ID token must not be sent this refresh token again.
-        raise TokenRefreshError(str(error), error=error.error) from error
-    except AuthenticationError as error:  # discovery or the key set failed
-        raise TokenError(
-            str(error), error=error.error, timeout=error.timeout, retry_after=error.retry_after
-        ) from error
+    with as_token_error():  # discovery or the key set may fail
+        try:
+            return provider.refresh_tokens(refresh_token)
+        except TokenError as error:
+            if error.refused:
+                _log_fault_of_client(provider, error)
+                raise
+            if error.error != ErrorCode.INVALID_ID_TOKEN:
+                raise
+            # A provider that returned a forged ID token must not be sent this refresh token again.
+            raise TokenRefreshError(str(error), error=error.error) from error
 
 
 def _log_fault_of_client(provider: OAuthProvider, error: TokenError) -> None:

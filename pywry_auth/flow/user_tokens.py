@@ -114,6 +114,8 @@ class UserTokens:
             TokenRefreshError: The provider has ended the grant: the user must sign in again.
             TokenError: The token has expired, and the provider cannot be reached, or refused for a reason
                 that can be corrected. Or several accounts of the user have tokens.
+            ProviderBusy: The token has expired, and the site in the same process has too many requests that
+                wait for the provider.
             StoreUnavailable: The store is down.
         """
         return self._fresh(self._held_by(user_id, account)).access_token

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError
+from pywry_auth.exceptions import AuthenticationError, TokenError, as_token_error
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
@@ -169,7 +169,9 @@ class ProtocolClient:
 
         A refresh token (RFC 6749 §4.4.3) and an ID token are dropped: nothing needs them.
         """
-        found = self._hooks.normalize_tokens(self.token_endpoint().request(grant, self._revoke_unusable))
+        with as_token_error():  # discovery may fail
+            answer = self.token_endpoint().request(grant, self._revoke_unusable)
+        found = self._hooks.normalize_tokens(answer)
         raw = {name: value for name, value in found.raw.items() if name not in ("refresh_token", "id_token")}
         return replace(found, scope=found.scope or scope, refresh_token=None, id_token=None, raw=raw)
 

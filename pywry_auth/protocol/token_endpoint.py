@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshError, as_token_error
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
@@ -60,7 +60,7 @@ class TokenEndpoint:
         given = {name: value for name, value in grant.items() if isinstance(value, str)}
         lists = {name: value for name, value in grant.items() if not isinstance(value, str | None)}
         headers, body = self.authentication.apply(given)
-        try:
+        with as_token_error():
             answer = self._post("token_endpoint", self.url, headers, {**lists, **body})
             if answer.status == 429 or answer.status >= 500:  # whatever the body says: nothing was refused
                 raise answer.fault("a token response")
@@ -73,12 +73,6 @@ class TokenEndpoint:
                 error.refused = not members.get("access_token")
                 discard(_issued(members, given))
                 raise
-        except TokenError:
-            raise
-        except AuthenticationError as error:
-            raise TokenError(
-                str(error), error=error.error, timeout=error.timeout, retry_after=error.retry_after
-            ) from error
 
     def revoke(self, url: str, token: str) -> bool:
         """Revoke a token and return whether the provider confirms it (RFC 7009 §2).

@@ -43,7 +43,7 @@ class ServiceGrants(ProviderHooks):
             params: Further parameters that the provider requires.
 
         Raises:
-            TokenError: The provider refused, or its response is not valid.
+            TokenError: The provider refused (``refused``), cannot be reached, or its response is not valid.
         """
         return self.client.client_credentials(" ".join(scope_list(scopes)), texts(resource), params or {})
 
@@ -65,7 +65,7 @@ class ServiceGrants(ProviderHooks):
             scopes: The scopes of the new token; empty leaves the choice to the provider.
 
         Raises:
-            TokenError: The provider refused, or its response is not valid.
+            TokenError: The provider refused (``refused``), cannot be reached, or its response is not valid.
         """
         scope = " ".join(scope_list(scopes))
         return self.client.exchange_token(subject_token, texts(audience), texts(resource), scope)

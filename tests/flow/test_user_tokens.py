@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
 from pywry_auth.flow.authorization_code import begin, complete
+from pywry_auth.flow.client_credentials import ClientCredentials
 from pywry_auth.flow.refresh import refresh_stored
 from pywry_auth.flow.sign_out import sign_out
 from pywry_auth.flow.user_tokens import UserTokens
@@ -33,14 +34,15 @@ _BUSY = Response("busy", 500)
 
 
 class Faults:
-    """Answers to the next requests at the token endpoint, in place of the provider's."""
+    """Answers to the next requests at one path, in place of the provider's."""
 
     def __init__(self) -> None:
+        self.path = "/token"
         self.answers: list[Response] = []
 
     def wrap(self, app: Any) -> Any:
         def serve(environ: dict[str, Any], start_response: Any) -> Any:
-            if environ["PATH_INFO"] == "/token" and self.answers:
+            if environ["PATH_INFO"] == self.path and self.answers:
                 return self.answers.pop(0)(environ, start_response)
             return app(environ, start_response)
 
@@ -62,7 +64,7 @@ def idp(faulty: Faults) -> Iterator[IdentityProvider]:
 @pytest.fixture
 def faults(faulty: Faults) -> Iterator[Faults]:
     yield faulty
-    faulty.answers.clear()
+    faulty.path, faulty.answers = "/token", []
 
 
 @pytest.fixture
@@ -454,6 +456,28 @@ def test_only_so_many_exchanged_tokens_are_kept_and_none_without_lifetime_for_lo
         now[0] += later
         jobs.exchange(_USER, audience="none")
     assert asked[1002:] == ["none", "none"]
+
+
+# A provider that cannot be reached
+
+
+def test_a_provider_that_fails_at_discovery_is_a_token_error(
+    idp: IdentityProvider, store: TokenStore, tokens: OAuthTokenSet, faults: Faults
+) -> None:
+    """A job that tries again after a ``TokenError`` need not know which call failed."""
+    faults.path = "/.well-known/openid-configuration"
+    for ask in (
+        lambda provider: UserTokens(provider, store).exchange(_USER, audience="billing"),
+        lambda provider: UserTokens(provider, store).refresh(_USER),
+        lambda provider: ClientCredentials(provider, token_store=MemoryTokenStore()).get_access_token(),
+        lambda provider: provider.client_credentials(),
+    ):
+        faults.answers = [_BUSY]
+        provider = GenericOIDCProvider(_WEB.client_id, _WEB.client_secret, issuer_url=idp.issuer)
+        with pytest.raises(TokenError, match="500") as caught:
+            ask(provider)
+        assert not caught.value.refused
+        assert faults.answers == []
 
 
 # Settings
