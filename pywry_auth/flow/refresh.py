@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,13 +20,13 @@ from pywry_auth.exceptions import (
     TokenRefreshError,
     as_token_error,
     naming_provider,
-    printable,
 )
 from pywry_auth.flow.revocation import (
     ProviderOf,
     revoke,
     revoked_on_failure,
 )
+from pywry_auth.flow.shared_failure import failure_text, shared_error
 from pywry_auth.models import Claims, OAuthTokenSet
 
 if TYPE_CHECKING:
@@ -48,8 +47,6 @@ _LONGEST_OUTAGE = 20.0  # seconds; a lease can be renewed although the tokens ca
 _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 _MARK = 16  # hexadecimal digits
-_ENDED, _REFUSED, _AWAY = "ended", "refused", "away"  # the kinds of failures that other callers learn of
-_FAILURE = re.compile(r"[0-9a-f]+ (ended|refused|away) ([0-9]{1,9}) (.*)", re.DOTALL)
 _WITH_CLAIMS, _WITHOUT_CLAIMS = "claims", "no claims"  # of the ID token that a refresh brought
 
 SHORTEST_PAUSE = 1.0
@@ -246,7 +243,8 @@ def refresh_stored(
     def shared() -> OAuthTokenSet:
         # Callers that keep refused tokens and those that remove them share no attempt, only its failure.
         # An impatient caller must not fail those that would wait for another process.
-        flight = (key, keep_refused, patience <= 0)
+        # Callers with different reviews share only its call, so that each review is done.
+        flight = (key, keep_refused, patience <= 0, type(review))
         return store.refreshes.run(attempt, key=flight, wait=wait, room=provider.gate.waiting)
 
     try:
@@ -390,10 +388,8 @@ def _was_stored(store: TokenStore, key: str, refused: OAuthTokenSet, keep: bool)
 def _record_failure(
     store: TokenStore, key: str, tokens: OAuthTokenSet, error: TokenError, lifetime: float
 ) -> None:
-    kind = _ENDED if isinstance(error, TokenRefreshError) else _REFUSED if error.refused else _AWAY
     try:
-        text = f"{kind} {error.retry_after or 0:.0f} {error.error}"
-        store.record_failure(key, text, lifetime, _mark(tokens))
+        store.record_failure(key, failure_text(error), lifetime, _mark(tokens))
     except StoreUnavailable as outage:
         _logger.warning("other callers do not learn that a refresh failed: %s", outage)
 
@@ -470,30 +466,10 @@ def _failed_just_now(
     keep_refused: bool,
 ) -> TokenError:
     """Return the error for a refresh that failed while this caller waited for it."""
-    known = _FAILURE.fullmatch(failure)
-    kind, seconds, code = known.groups() if known else (_AWAY, "0", failure.partition(" ")[2])
-    if kind == _AWAY:
-        text = "Another request to refresh these tokens failed a moment ago: try again later."
-        return TokenError(text, error=code, provider=provider.name, retry_after=float(seconds) or None)
-    if kind == _ENDED:
+    error = shared_error(failure, "refresh these tokens", provider.name)
+    if isinstance(error, TokenRefreshError):
         _was_stored(store, key, tokens, keep_refused)
-    text = (
-        f"The provider refused another request to refresh these tokens a moment ago ({printable(code)}): "
-        f"{_advice(kind, code)}."
-    )
-    error = (TokenRefreshError if kind == _ENDED else TokenError)(text, error=code, provider=provider.name)
-    error.refused = True
     return error
-
-
-def _advice(kind: str, code: str) -> str:
-    if kind == _ENDED:
-        return "sign in again"
-    from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
-
-    if code in CLIENT_FAULTS:  # a new sign-in would fail as well
-        return "check the settings and the registration of this client; the log has the reason"
-    return "try again, and sign in again if this happens again"
 
 
 def _put_in_place(

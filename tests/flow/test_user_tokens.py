@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event, Timer
 from typing import Any
 
 import pytest
@@ -203,6 +205,37 @@ def test_the_review_of_access_rules_is_left_to_the_site(
     rules = _Rules()
     for _ in range(2):
         refresh_stored(provider, store, _USER, lambda tokens: False, review=rules)
+    (claims,) = rules.seen
+    assert claims["email"] == "alice@example.com"
+
+
+def test_a_site_that_waits_for_the_refresh_of_a_job_does_its_review(
+    jobs: UserTokens,
+    provider: GenericOIDCProvider,
+    store: TokenStore,
+    tokens: OAuthTokenSet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job may run in a thread of the site. It is still one call."""
+    begun, goes_on, asked = Event(), Event(), []
+    refresh = provider.refresh_tokens
+
+    def slowly(refresh_token: str) -> OAuthTokenSet:
+        asked.append(refresh_token)
+        begun.set()
+        assert goes_on.wait(20)
+        return refresh(refresh_token)
+
+    monkeypatch.setattr(provider, "refresh_tokens", slowly)
+    old, rules = _age(store, -1), _Rules()
+    with ThreadPoolExecutor() as pool:
+        job = pool.submit(jobs.get_access_token, _USER)
+        assert begun.wait(20)
+        Timer(0.1, goes_on.set).start()
+        fresh = refresh_stored(
+            provider, store, _USER, lambda tokens: tokens == old, keep_refused=True, review=rules
+        )
+    assert (job.result(), len(asked)) == (fresh.access_token, 1)
     (claims,) = rules.seen
     assert claims["email"] == "alice@example.com"
 
