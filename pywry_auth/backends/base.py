@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
-from pywry_auth.backends.lease import LEASE, Lease, Moment, RenewedLease
+from pywry_auth.backends.lease import LEASE, Lease, Moment, RenewedLease, StillHeld
 from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -216,7 +216,8 @@ class Backend(ABC):
             lease: The length of the lease in seconds.
 
         Raises:
-            StoreUnavailable: Another caller still held the lock after ``wait`` seconds, or the store is down.
+            StillHeld: Another caller still held the lock after ``wait`` seconds.
+            StoreUnavailable: The store is down.
         """
         owner = os.urandom(16)
         held = self._in_turn(lambda: self._acquire(key, owner, lease), wait)
@@ -233,9 +234,7 @@ class Backend(ABC):
         while (taken := attempt()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise StoreUnavailable(
-                    "Another thread or process did not finish the same work in time: try again."
-                )
+                raise StillHeld("Another thread or process did not finish the same work in time: try again.")
             self._pause(min(left, random.uniform(pause / 2, pause)))  # noqa: S311 - only spreads the callers
             pause = min(0.05, pause * 1.5)
         return taken

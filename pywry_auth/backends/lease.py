@@ -21,6 +21,10 @@ _RENEWALS = 3  # in the length of a lease
 _RETRIES = 30  # of a failed renewal, in the length of a lease
 
 
+class StillHeld(StoreUnavailable):
+    """Another caller held a lock for longer than this one waits; the store works."""
+
+
 class Lease(Protocol):
     """A lock while this process holds it."""
 

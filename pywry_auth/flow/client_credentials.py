@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from pywry_auth.backends.lease import StillHeld
 from pywry_auth.digests import digest_of
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenError, naming_provider
 from pywry_auth.flow.refresh import has_expired, is_due
 from pywry_auth.flow.service_parts import ServiceParts
+from pywry_auth.flow.shared_failure import failure_text, shared_error
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.options import scope_list, texts
 from pywry_auth.single_flight import SingleFlight
@@ -26,6 +28,7 @@ _logger = logging.getLogger("pywry_auth.flow")
 _CALLS = 2  # of one request at most: discovery and the token endpoint
 _SLACK = 5.0  # seconds for the store
 _PAUSE = 5.0  # seconds between two attempts while the present token can be used
+_ADVICE = "the error of that request says more; check the settings and the registration of this client"
 _RESERVED = ("grant_type", "scope", "resource", "client_id", "client_secret", "client_assertion")
 
 
@@ -92,7 +95,7 @@ class ClientCredentials:
                 that wait for the provider.
         """
         tokens = self._tokens
-        if tokens is None or self._is_due(tokens):
+        if tokens is None or (self._is_due(tokens) and not self._waits(tokens)):
             tokens = self._current()
         return tokens.access_token
 
@@ -153,19 +156,18 @@ class ClientCredentials:
     def _current(self) -> OAuthTokenSet:
         """Return a token that is not due, or at least has not expired."""
         tokens = self._newest()
-        if tokens is not None and not self._is_due(tokens):
+        if tokens is not None and (not self._is_due(tokens) or self._waits(tokens)):
             self._tokens = tokens
             return tokens
         usable = tokens if tokens is not None and not has_expired(tokens, self._clock()) else None
-        if usable is not None and self._clock() < self._next_attempt:
-            return usable
         wait = None if usable is None else 0.0
         try:
             return self._flights.run(lambda: self._requested("", wait), key=("", wait), wait=wait)
         except AuthenticationError:
             if usable is None:
                 raise
-            self._next_attempt = self._clock() + _PAUSE
+            self._tokens = self._tokens or usable
+            self._pause()
             return usable
 
     def _requested(self, refused: str, wait: float | None) -> OAuthTokenSet:
@@ -175,18 +177,48 @@ class ClientCredentials:
             refused: The access token that must be replaced although it is not due; empty for none.
             wait: Seconds to wait for another process; None for as long as two requests can take.
         """
-        with ExitStack() as held:
-            try:
-                held.enter_context(self._record.lock(self._patience() if wait is None else wait))
-            except StoreUnavailable as error:
-                if wait is not None:
-                    raise  # another process requests a token, or the present one lasts for a while
-                _logger.warning("%s: a token is requested without the store: %s", self._provider.name, error)
-            tokens = self._stored()
-            if tokens is None or tokens.access_token == refused or self._is_due(tokens):
-                tokens = self._ask()
-                self._save(tokens)
+        try:
+            earlier = self._record.last_failure()
+            with self._record.lock(self._patience() if wait is None else wait):
+                tokens = self._requested_in_turn(refused, earlier)
+        except StillHeld as error:
+            raise TokenError(
+                "Another process requests this token and takes too long: try again in a moment.",
+                error=ErrorCode.TEMPORARILY_UNAVAILABLE,
+                provider=self._provider.name,
+                retry_after=_PAUSE,
+            ) from error
+        except StoreUnavailable as error:
+            if wait is not None:
+                raise  # the present token lasts for a while
+            _logger.warning("%s: a token is requested without the store: %s", self._provider.name, error)
+            tokens = self._ask()
         self._tokens = tokens
+        return tokens
+
+    def _requested_in_turn(self, refused: str, earlier: str | None) -> OAuthTokenSet:
+        """Return the token of the last holder of the lock, or a new one.
+
+        Args:
+            refused: See :meth:`_requested`.
+            earlier: The last failure before this caller waited for the lock. A new one concerns this caller
+                too. Otherwise the last of many callers would sit through every time-out in turn.
+
+        Raises:
+            StoreUnavailable: The store is down, and nothing was requested.
+        """
+        tokens = self._stored()
+        if tokens is not None and tokens.access_token != refused and not self._is_due(tokens):
+            return tokens
+        failure = self._record.last_failure()
+        if failure is not None and failure != earlier:
+            raise shared_error(failure, "obtain this token", self._provider.name, _ADVICE)
+        try:
+            tokens = self._ask()
+        except TokenError as error:
+            self._share(error)
+            raise
+        self._save(tokens)
         return tokens
 
     def _ask(self) -> OAuthTokenSet:
@@ -197,16 +229,18 @@ class ClientCredentials:
         return 2 * (_CALLS * self._provider.http_options.timeout + _SLACK)
 
     def _stored(self) -> OAuthTokenSet | None:
-        try:
-            tokens = self._record.load()
-        except StoreUnavailable as error:
-            _logger.warning("%s: the token of this client cannot be read: %s", self._provider.name, error)
-            return None
+        tokens = self._record.load()
         return tokens if tokens is not None and tokens.client_id == self._provider.client_id else None
 
     def _newest(self) -> OAuthTokenSet | None:
         """Return the token of this process or of the store, whichever is newer."""
-        found = [tokens for tokens in (self._tokens, self._stored()) if tokens is not None]
+        try:
+            stored = self._stored()
+        except StoreUnavailable as error:
+            _logger.warning("%s: the token of this client cannot be read: %s", self._provider.name, error)
+            self._pause()
+            stored = None
+        found = [tokens for tokens in (self._tokens, stored) if tokens is not None]
         return max(found, key=lambda tokens: tokens.issued_at, default=None)
 
     def _save(self, tokens: OAuthTokenSet) -> None:
@@ -214,6 +248,20 @@ class ClientCredentials:
             self._record.save(tokens)
         except StoreUnavailable as error:
             _logger.warning("%s: only this process has the new token: %s", self._provider.name, error)
+
+    def _share(self, failure: TokenError) -> None:
+        try:
+            self._record.record_failure(failure_text(failure), self._patience())
+        except StoreUnavailable as error:
+            _logger.warning("%s: other processes do not learn of a failure: %s", self._provider.name, error)
+
+    def _pause(self) -> None:
+        self._next_attempt = self._clock() + _PAUSE
+
+    def _waits(self, tokens: OAuthTokenSet) -> bool:
+        """Return whether a token that can be used is not replaced yet, after a failure."""
+        now = self._clock()
+        return now < self._next_attempt and not has_expired(tokens, now)
 
     def _is_due(self, tokens: OAuthTokenSet) -> bool:
         return is_due(tokens, self._clock(), self._buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 
 from pywry_auth.backends.base import Backend, Terms
@@ -11,6 +12,7 @@ from pywry_auth.state.token_record import pack_tokens, unpack_tokens
 
 _TOKENS = "oauth:client:"
 _LOCK = "oauth:client_lock:"
+_FAILED = "oauth:client_failed:"
 _GRACE = 300.0  # seconds
 _WITHOUT_LIFETIME = 3600.0  # seconds
 
@@ -36,6 +38,21 @@ class ClientTokenRecord:
         """Store a token for as long as it can be used."""
         ttl = _WITHOUT_LIFETIME if tokens.expires_in is None else tokens.expires_in + _GRACE
         self._backend.put(_TOKENS + self._name, pack_tokens(tokens), Terms(ttl=ttl))
+
+    def last_failure(self) -> str | None:
+        """Return the last recorded failure, or None; each has a different text."""
+        data = self._backend.get(_FAILED + self._name)
+        return None if data is None else data.decode("ascii", "replace")
+
+    def record_failure(self, text: str, lifetime: float) -> None:
+        """Record a failure for the callers that wait for the lock.
+
+        Args:
+            text: The failure.
+            lifetime: Seconds after which the record expires.
+        """
+        data = f"{os.urandom(8).hex()} {text}".encode("ascii", "replace")
+        self._backend.put(_FAILED + self._name, data, Terms(ttl=lifetime))
 
     def lock(self, wait: float) -> AbstractContextManager[Lease]:
         """Return a lock on the record (see :meth:`Backend.lock`).

@@ -6,13 +6,16 @@ import os
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import requests
 
+from pywry_auth.backends.lease import StillHeld
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.flow.client_credentials import ClientCredentials
@@ -168,6 +171,88 @@ def test_a_store_that_is_down_costs_only_the_sharing(
     before = idp.calls["token"]
     assert len({service.get_access_token() for _ in range(5)}) == 1
     assert idp.calls["token"] == before + 1
+
+
+def test_a_token_that_is_due_does_not_wait_for_a_store_that_is_down(
+    idp: IdentityProvider, provider: GenericOIDCProvider, clock: Clock
+) -> None:
+    """A store may take seconds to fail, so that it is called once in a while only."""
+    backend, calls = WatchedBackend(MemoryBackend()), []
+    service = ClientCredentials(provider, token_store=TokenStore(backend), clock=clock)
+    first = service.get_access_token()
+    backend.fails = lambda number: calls.append(number) or True  # type: ignore[func-returns-value]
+    clock.now += 3550
+    assert [service.get_access_token() for _ in range(10)] == [first] * 10
+    assert len(calls) == 1
+    clock.now += 6
+    assert service.get_access_token() == first
+    assert len(calls) == 2
+    clock.now += 60
+    assert service.get_access_token() != first
+
+
+def _service_of_another_process(provider: GenericOIDCProvider, store: TokenStore) -> ClientCredentials:
+    return ClientCredentials(provider, token_store=TokenStore(store.backend))
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (TokenError("canary", error="provider_unreachable", retry_after=7.0), "try again later"),
+        (TokenError("canary", error="invalid_client"), "check the settings"),
+    ],
+)
+def test_a_process_that_waits_for_a_request_that_fails_gets_its_error(
+    provider: GenericOIDCProvider,
+    store: TokenStore,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: TokenError,
+    told: str,
+) -> None:
+    """Otherwise the last of many processes would sit through every time-out in turn."""
+    failure.refused = failure.retry_after is None
+    services = [_service_of_another_process(provider, store) for _ in range(3)]
+    asked: list[int] = []
+    others: list[Future[str]] = []
+
+    def fail(*arguments: Any) -> OAuthTokenSet:
+        asked.append(1)
+        if not others:  # they begin to wait now, and then this request fails
+            others.extend(pool.submit(service.get_access_token) for service in services[1:])
+            time.sleep(0.2)
+        raise failure
+
+    monkeypatch.setattr(provider, "client_credentials", fail)
+    with ThreadPoolExecutor() as pool:
+        with pytest.raises(TokenError, match="canary"):
+            services[0].get_access_token()
+        for other in others:
+            with pytest.raises(TokenError, match=told) as caught:
+                other.result()
+            error = caught.value
+            assert "canary" not in str(error)
+            assert (error.error, error.refused) == (failure.error, failure.refused)
+            assert (error.retry_after, error.provider) == (failure.retry_after, "oidc")
+    assert asked == [1]
+    with pytest.raises(TokenError, match="canary"):
+        services[1].get_access_token()  # a later call tries again
+    assert asked == [1, 1]
+
+
+def test_a_lock_that_another_process_holds_is_no_outage_of_the_store(
+    provider: GenericOIDCProvider, store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request without the store would be one more for a provider that is slow."""
+
+    def taken(key: str, wait: float) -> Any:
+        raise StillHeld("Another process is at it.")
+
+    monkeypatch.setattr(store.backend, "lock", taken)
+    monkeypatch.setattr(provider, "client_credentials", lambda *_: pytest.fail("a request"))
+    with pytest.raises(TokenError, match="takes too long") as caught:
+        ClientCredentials(provider, token_store=store).get_access_token()
+    assert (caught.value.error, caught.value.provider) == (ErrorCode.TEMPORARILY_UNAVAILABLE, "oidc")
+    assert caught.value.retry_after
 
 
 def test_a_refresh_token_and_an_id_token_are_dropped(
