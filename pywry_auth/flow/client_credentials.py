@@ -12,7 +12,7 @@ from pywry_auth.digests import digest_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenError, naming_provider
 from pywry_auth.flow.refresh import has_expired, is_due
-from pywry_auth.flow.service_parts import ServiceParts
+from pywry_auth.flow.service_parts import ServiceParts, is_young
 from pywry_auth.flow.shared_failure import failure_text, shared_error
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.options import scope_list, texts
@@ -103,23 +103,26 @@ class ClientCredentials:
         """Request a new token now.
 
         Args:
-            instead_of: An access token that an API refused. If it was replaced in the meantime, the present
-                token is returned without a call to the provider.
+            instead_of: An access token that an API refused. If it was replaced in the meantime, or issued
+                less than 60 s ago, the present token is returned without a call to the provider.
 
         Raises:
             TokenError: The provider refused (``refused``) or cannot be reached.
             ProviderBusy: See :meth:`get_access_token`.
         """
         tokens = self._newest()
+        if tokens is not None and instead_of is not None:
+            replaced = tokens.access_token != instead_of and not self._is_due(tokens)
+            if replaced or is_young(tokens, self._clock(), self._buffer):
+                return tokens
         refused = instead_of or (tokens.access_token if tokens else "")
-        if tokens is not None and tokens.access_token != refused and not self._is_due(tokens):
-            return tokens
         return self._flights.run(lambda: self._requested(refused, None), key=(refused, None))
 
     def request_session(self, *origins: str) -> RequestSession:
         """Return a ``requests`` session that sends the token to the origins only.
 
-        It requests a new token once when an API responds with 401. Make one session for each thread.
+        It requests a new token once when an API responds with 401, unless the token was issued less than 60 s
+        ago. Make one session for each thread.
 
         Args:
             origins: For example ``https://api.example.com``.

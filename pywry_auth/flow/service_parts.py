@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flow.refresh import is_due
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.token_stores import token_store_of_settings
 
 if TYPE_CHECKING:
+    from pywry_auth.models import OAuthTokenSet
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
 _BUFFER = 60.0  # seconds
+_YOUNG = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,21 @@ class ServiceParts:
         if token_store is None:
             token_store = token_store_of_settings(oauth2, settings.deploy)
         return cls(_several(provider), token_store, refresh_buffer)
+
+
+def is_young(tokens: OAuthTokenSet, now: float, buffer: float) -> bool:
+    """Return whether a token was issued less than 60 s ago and is not about to expire.
+
+    A service that refuses such a token has another reason than its age. A job would otherwise request a new
+    one for each of its requests.
+
+    Args:
+        tokens: The token set.
+        now: Unix time in seconds.
+        buffer: Seconds before its expiry at which a token is due (see :func:`is_due`).
+    """
+    # The machine that obtained it may have a clock that is ahead.
+    return abs(now - tokens.issued_at) < _YOUNG and not is_due(tokens, now, buffer)
 
 
 def _several(provider: OAuthProvider | Mapping[str, OAuthProvider]) -> tuple[OAuthProvider, ...]:

@@ -19,7 +19,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.flow.events import TokensRefreshed, emit
 from pywry_auth.flow.refresh import has_expired, is_due, not_signed_in, recent_failure, refresh_stored
-from pywry_auth.flow.service_parts import ServiceParts
+from pywry_auth.flow.service_parts import ServiceParts, is_young
 from pywry_auth.flow.token_exchange import ExchangedTokens, ExchangeKey
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.providers.options import scope_list, texts
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.tokens import TokenStore
 
-_YOUNG = 60.0  # seconds; a provider that refuses a token of this age has another reason than its age
 # RFC 8693 §2.2.2 requires the first code for a subject token that is not valid; many providers send another.
 _SUBJECT_REFUSED = ("invalid_request", "invalid_grant", "invalid_token")
 
@@ -123,7 +122,8 @@ class UserTokens:
     def request_session(self, user_id: str, *origins: str, account: str = "") -> RequestSession:
         """Return a ``requests`` session that sends a user's fresh access token to the origins only.
 
-        It refreshes once when an API responds with 401. Make one session for each thread.
+        It refreshes once when an API responds with 401, unless the token was issued less than 60 s ago. Make
+        one session for each thread.
 
         Args:
             user_id: The user's ID.
@@ -190,8 +190,8 @@ class UserTokens:
 
         Args:
             user_id: The user's ID.
-            instead_of: An access token that an API refused. If it was replaced in the meantime, the stored
-                tokens are returned without a call to the provider.
+            instead_of: An access token that an API refused. If it was replaced in the meantime, or issued
+                less than 60 s ago, the stored tokens are returned without a call to the provider.
             account: See :meth:`get_access_token`.
 
         Raises:
@@ -201,7 +201,7 @@ class UserTokens:
             StoreUnavailable: The store is down.
         """
         held = self._held_by(user_id, account)
-        if instead_of is not None and held.tokens.access_token != instead_of:
+        if instead_of is not None and (held.tokens.access_token != instead_of or self._is_young(held.tokens)):
             return held.tokens
         return self._replaced(held)
 
@@ -296,6 +296,9 @@ class UserTokens:
     def _is_due(self, tokens: OAuthTokenSet) -> bool:
         return is_due(tokens, self._clock(), self._buffer)
 
+    def _is_young(self, tokens: OAuthTokenSet) -> bool:
+        return is_young(tokens, self._clock(), self._buffer)
+
     def _exchange(self, held: _Held, key: ExchangeKey) -> OAuthTokenSet | None:
         """Make one exchange; None if the user's grant changed in the meantime."""
         with naming_provider(held.provider.name):
@@ -316,7 +319,7 @@ class UserTokens:
             return self._ask(held, tokens, key)
         except TokenError as error:
             refused = error.refused and error.error in _SUBJECT_REFUSED
-            if not refused or not tokens.refresh_token or self._clock() - tokens.issued_at < _YOUNG:
+            if not refused or not tokens.refresh_token or self._is_young(tokens):
                 raise
         # The token may have been revoked early.
         return self._ask(held, self._replaced(_Held(held.account, held.provider, tokens)), key)

@@ -145,12 +145,17 @@ def test_a_token_that_is_due_is_replaced_and_an_unexpired_one_survives(
 
 
 def test_a_token_that_an_api_refused_is_replaced_once(
-    idp: IdentityProvider, provider: GenericOIDCProvider, store: TokenStore
+    idp: IdentityProvider, provider: GenericOIDCProvider, store: TokenStore, clock: Clock
 ) -> None:
-    service = ClientCredentials(provider, token_store=store)
+    """An API that refuses each token of any age costs one request a minute in all processes."""
+    service = ClientCredentials(provider, token_store=store, clock=clock)
     token = service.get_access_token()
     provider.revoke_token(token)
     before = idp.calls["token"]
+    for process in (service, ClientCredentials(provider, token_store=store)):
+        assert process.request_session(idp.issuer).get(f"{idp.url}/userinfo").status_code == 401
+    assert idp.calls["token"] == before
+    clock.now += 61
     answer = service.request_session(idp.issuer).get(f"{idp.url}/userinfo")
     assert answer.status_code == 403  # the new token is valid, and has no scope
     assert set(together(8, lambda number: service.refresh(instead_of=token).access_token)) == {

@@ -344,11 +344,20 @@ def test_ids_with_colons_do_not_share_links(store: TokenStore) -> None:
 
 
 def test_a_request_session_refreshes_once_after_a_401(
-    idp: IdentityProvider, jobs: UserTokens, provider: GenericOIDCProvider, tokens: OAuthTokenSet
+    idp: IdentityProvider,
+    jobs: UserTokens,
+    provider: GenericOIDCProvider,
+    store: TokenStore,
+    tokens: OAuthTokenSet,
 ) -> None:
+    """An API that refuses each token costs one refresh a minute, with all jobs together."""
     provider.revoke_token(tokens.access_token)
     session = jobs.request_session(_USER, idp.issuer)
     before = idp.calls["token"]
+    assert session.get(f"{idp.url}/userinfo").status_code == 401
+    assert jobs.refresh(_USER, instead_of=tokens.access_token) == tokens
+    assert idp.calls["token"] == before
+    _age(store, 1800)
     assert session.get(f"{idp.url}/userinfo").json()["sub"] == _USER
     assert idp.calls["token"] == before + 1
 
