@@ -19,6 +19,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.flow.events import TokensRefreshed, emit
 from pywry_auth.flow.refresh import has_expired, is_due, not_signed_in, recent_failure, refresh_stored
+from pywry_auth.flow.revocation import revoke, revoked_on_failure
 from pywry_auth.flow.service_parts import ServiceParts, is_young
 from pywry_auth.flow.token_exchange import ExchangedTokens, ExchangeKey
 from pywry_auth.models import Claims, OAuthTokenSet
@@ -303,10 +304,12 @@ class UserTokens:
         """Make one exchange; None if the user's grant changed in the meantime."""
         with naming_provider(held.provider.name):
             issued = self._issued(held, key)
-        now = self._held(held.account)
+        queue = self._store.revocations
+        with revoked_on_failure(held.provider, issued, queue, held.account):
+            now = self._held(held.account)
         if now is not None and now.provider is held.provider and self._is_same_grant(held, now):
             return issued
-        held.provider.revoke_token(issued.access_token)
+        revoke(held.provider, issued, queue, held.account)
         return None
 
     def _is_same_grant(self, held: _Held, now: _Held) -> bool:

@@ -14,11 +14,19 @@ import pytest
 import requests
 from werkzeug.wrappers import Response
 
+from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    StoreUnavailable,
+    TokenError,
+    TokenExpiredError,
+    TokenRefreshError,
+)
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.flow.client_credentials import ClientCredentials
 from pywry_auth.flow.refresh import refresh_stored
+from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.flow.sign_out import sign_out
 from pywry_auth.flow.user_tokens import UserTokens
 from pywry_auth.models import Claims, OAuthTokenSet
@@ -27,6 +35,7 @@ from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.threads import together
+from tests.deploy.web import WatchedBackend
 from tests.person import Person, parameters_of
 from tests.protocol.refusal import everything_told
 
@@ -410,6 +419,55 @@ def test_a_sign_out_during_an_exchange_leaves_no_token(
     monkeypatch.setattr(provider, "exchange_token", leave)
     with pytest.raises(TokenExpiredError):
         jobs.exchange(_USER, audience="billing")
+    assert not _introspected(idp, issued[0].access_token)["active"]
+
+
+def test_an_exchanged_token_without_a_user_is_revoked_later_if_the_provider_fails(
+    idp: IdentityProvider,
+    jobs: UserTokens,
+    provider: GenericOIDCProvider,
+    store: TokenStore,
+    faults: Faults,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _sign_in(provider, store)
+    issued: list[OAuthTokenSet] = []
+    exchange = provider.exchange_token
+
+    def leave(*arguments: Any) -> OAuthTokenSet:
+        issued.append(exchange(*arguments))
+        store.delete(_USER)
+        return issued[-1]
+
+    monkeypatch.setattr(provider, "exchange_token", leave)
+    faults.path, faults.answers = "/revoke", [_BUSY]
+    with pytest.raises(TokenExpiredError):
+        jobs.exchange(_USER, audience="billing")
+    assert faults.answers == []
+    assert _introspected(idp, issued[0].access_token)["active"]
+    assert retry_revocations(store, issued_by(provider), at_once=True)
+    assert not _introspected(idp, issued[0].access_token)["active"]
+
+
+def test_an_exchanged_token_is_revoked_if_the_store_fails_before_it_is_returned(
+    idp: IdentityProvider,
+    provider: GenericOIDCProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = WatchedBackend(MemoryBackend())
+    store = TokenStore(backend)
+    _sign_in(provider, store)
+    issued: list[OAuthTokenSet] = []
+    exchange = provider.exchange_token
+
+    def fail(*arguments: Any) -> OAuthTokenSet:
+        issued.append(exchange(*arguments))
+        backend.fails = lambda number: True
+        return issued[-1]
+
+    monkeypatch.setattr(provider, "exchange_token", fail)
+    with pytest.raises(StoreUnavailable):
+        UserTokens(provider, store).exchange(_USER, audience="billing")
     assert not _introspected(idp, issued[0].access_token)["active"]
 
 
