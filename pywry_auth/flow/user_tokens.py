@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.digests import digest_of
@@ -18,7 +18,7 @@ from pywry_auth.exceptions import (
     printable,
 )
 from pywry_auth.flow.events import TokensRefreshed, emit
-from pywry_auth.flow.refresh import has_expired, is_due, not_signed_in, recent_failure, refresh_stored
+from pywry_auth.flow.refresh import has_expired, is_due, recent_failure, refresh_stored
 from pywry_auth.flow.revocation import revoke, revoked_on_failure
 from pywry_auth.flow.service_parts import ServiceParts, is_young
 from pywry_auth.flow.token_exchange import ExchangedTokens, ExchangeKey
@@ -50,6 +50,7 @@ class _LeftToTheSite:
 class _Held:
     """The stored tokens of a user, with the provider that issued them."""
 
+    user_id: str
     account: str
     provider: OAuthProvider
     tokens: OAuthTokenSet
@@ -113,7 +114,7 @@ class UserTokens:
                 token.
             TokenRefreshError: The provider has ended the grant: the user must sign in again.
             TokenError: The token has expired, and the provider cannot be reached, or refused for a reason
-                that can be corrected. Or several accounts of the user have tokens.
+                that can be corrected. Or the user may have several accounts.
             ProviderBusy: The token has expired, and the site in the same process has too many requests that
                 wait for the provider.
             StoreUnavailable: The store is down.
@@ -215,28 +216,31 @@ class UserTokens:
             TokenExpiredError: The user is not signed in.
             TokenError: Several accounts of the user have tokens.
         """
-        named = self._held(account or user_id)
-        if named is not None and self._store.owner_of(named.account) == user_id:
-            return named
         linked = [] if account else self._store.accounts_of(user_id)
-        found = [held for each in linked if (held := self._held(each))]
+        named = self._held(user_id, account or user_id)
+        is_own = named is not None and self._store.owner_of(named.account) == user_id
+        found = [held for each in linked if (held := self._held(user_id, each))]
+        if named is not None and is_own:
+            found.append(named)
         if len(found) > 1:
-            accounts = printable(", ".join(held.account for held in found), 1000)
+            # An account without an owner may be of another user, from before the site gave IDs of its own.
+            accounts = printable(", ".join(sorted(held.account for held in found)), 1000)
             raise TokenError(
-                f"Several accounts of this user have tokens: pass account= with one of {accounts}.",
+                "This user may have several accounts: pass account= with session.account, one of "
+                f"{accounts}.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         if not found:
             raise self._not_signed_in(other=named is not None)
         return found[0]
 
-    def _held(self, account: str) -> _Held | None:
+    def _held(self, user_id: str, account: str) -> _Held | None:
         tokens = self._store.load(account)
         if tokens is None:
             return None
         issuers = (each for each in self._providers if each.issued_to_this_client(tokens))
         provider = next(issuers, None)
-        return None if provider is None else _Held(account, provider, tokens)
+        return None if provider is None else _Held(user_id, account, provider, tokens)
 
     def _not_signed_in(self, *, other: bool) -> TokenExpiredError:
         if other:
@@ -245,10 +249,10 @@ class UserTokens:
             text = (
                 "No user with this ID is signed in: the tokens are in the memory of the process in which the "
                 "user signed in. If this is another process, set PYWRY_DEPLOY__STATE_BACKEND to sqlite or "
-                "redis for both."
+                "redis for both, and leave PYWRY_OAUTH2__TOKEN_STORE_BACKEND out."
             )
         else:
-            return not_signed_in()
+            text = "No user with this ID is signed in."
         return TokenExpiredError(text, error=ErrorCode.NOT_SIGNED_IN)
 
     def _fresh(self, held: _Held) -> OAuthTokenSet:
@@ -288,7 +292,7 @@ class UserTokens:
             self._store,
             held.account,
             due,
-            lambda _: emit(self, TokensRefreshed(mode="job", user_id=held.account, provider=name)),
+            lambda _: emit(self, TokensRefreshed(mode="job", user_id=held.user_id, provider=name)),
             wait=wait,
             keep_refused=True,
             review=_LeftToTheSite(),
@@ -306,7 +310,7 @@ class UserTokens:
             issued = self._issued(held, key)
         queue = self._store.revocations
         with revoked_on_failure(held.provider, issued, queue, held.account):
-            now = self._held(held.account)
+            now = self._held(held.user_id, held.account)
         if now is not None and now.provider is held.provider and self._is_same_grant(held, now):
             return issued
         revoke(held.provider, issued, queue, held.account)
@@ -325,7 +329,7 @@ class UserTokens:
             if not refused or not tokens.refresh_token or self._is_young(tokens):
                 raise
         # The token may have been revoked early.
-        return self._ask(held, self._replaced(_Held(held.account, held.provider, tokens)), key)
+        return self._ask(held, self._replaced(replace(held, tokens=tokens)), key)
 
     def _ask(self, held: _Held, tokens: OAuthTokenSet, key: ExchangeKey) -> OAuthTokenSet:
         with held.provider.gate.slot():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from threading import Event, Timer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,13 +26,14 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.flow.authorization_code import begin, complete
 from pywry_auth.flow.client_credentials import ClientCredentials
+from pywry_auth.flow.events import Event, listen, unlisten
 from pywry_auth.flow.refresh import refresh_stored
 from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.flow.sign_out import sign_out
 from pywry_auth.flow.user_tokens import UserTokens
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.state.token_stores import MemoryTokenStore, get_token_store
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.threads import together
@@ -226,7 +228,7 @@ def test_a_site_that_waits_for_the_refresh_of_a_job_does_its_review(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A job may run in a thread of the site. It is still one call."""
-    begun, goes_on, asked = Event(), Event(), []
+    begun, goes_on, asked = threading.Event(), threading.Event(), []
     refresh = provider.refresh_tokens
 
     def slowly(refresh_token: str) -> OAuthTokenSet:
@@ -240,7 +242,7 @@ def test_a_site_that_waits_for_the_refresh_of_a_job_does_its_review(
     with ThreadPoolExecutor() as pool:
         job = pool.submit(jobs.get_access_token, _USER)
         assert begun.wait(20)
-        Timer(0.1, goes_on.set).start()
+        threading.Timer(0.1, goes_on.set).start()
         fresh = refresh_stored(
             provider, store, _USER, lambda tokens: tokens == old, keep_refused=True, review=rules
         )
@@ -285,11 +287,22 @@ def test_a_job_lets_a_set_expire_with_its_session(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_tokens_the_user_is_not_signed_in(jobs: UserTokens) -> None:
-    """The error names the setting, because the memory of another process cannot be seen."""
+    """The error names the settings, because the memory of another process cannot be seen."""
     for user in (_USER, "", "x" * 10_000, "\ud800:"):
-        with pytest.raises(TokenExpiredError, match="STATE_BACKEND") as caught:
+        with pytest.raises(
+            TokenExpiredError, match=r"STATE_BACKEND.* leave PYWRY_OAUTH2__TOKEN_STORE_BACKEND out"
+        ) as caught:
             jobs.get_access_token(user)
         assert caught.value.error == ErrorCode.NOT_SIGNED_IN
+
+
+def test_with_a_shared_store_the_error_concerns_this_user(
+    provider: GenericOIDCProvider, tmp_path: Path
+) -> None:
+    store = get_token_store("sqlite", path=str(tmp_path / "site.sqlite3"))
+    with pytest.raises(TokenExpiredError, match="No user with this ID is signed in"):
+        UserTokens(provider, store).get_access_token(_USER)
+    store.close()
 
 
 def test_the_provider_that_issued_the_tokens_refreshes_them(
@@ -313,7 +326,7 @@ def test_a_user_with_an_id_of_the_site_is_found_by_links(
     assert jobs.get_access_token("42") == first.access_token
     second = _sign_in(provider, store, "a:2")
     store.link("42", "a:2")
-    with pytest.raises(TokenError, match="pass account= with one of a:1, a:2") as caught:
+    with pytest.raises(TokenError, match=r"pass account= with session.account, one of a:1, a:2") as caught:
         jobs.get_access_token("42")
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     assert jobs.get_access_token("42", account="a:2") == second.access_token
@@ -339,6 +352,38 @@ def test_an_account_of_one_user_is_never_that_of_another(
         jobs.get_access_token("42")
     store.link("9", "9")
     assert jobs.get_access_token("9") == own.access_token
+
+
+def test_an_account_from_before_the_sites_ids_is_not_used_for_a_linked_user(
+    jobs: UserTokens, provider: GenericOIDCProvider, store: TokenStore
+) -> None:
+    """Alice's account is equal to Bob's ID, and has no owner. Only the site knows which one it means."""
+    _sign_in(provider, store, "7")
+    bob = _sign_in(provider, store, "9")
+    store.link("7", "9")
+    with pytest.raises(TokenError, match="one of 7, 9"):
+        jobs.get_access_token("7")
+    assert jobs.get_access_token("7", account="9") == bob.access_token
+
+
+def test_a_refresh_is_reported_under_the_sites_id(
+    jobs: UserTokens, provider: GenericOIDCProvider, store: TokenStore
+) -> None:
+    _sign_in(provider, store, "a:1")
+    store.link("42", "a:1")
+    seen: list[Event] = []
+
+    def hear(sender: object, event: Event) -> None:
+        if sender is jobs:
+            seen.append(event)
+
+    listen(hear)
+    try:
+        jobs.refresh("42")
+    finally:
+        unlisten(hear)
+    (event,) = seen
+    assert (event.user_id, event.mode, event.provider) == ("42", "job", "oidc")
 
 
 def test_ids_with_colons_do_not_share_links(store: TokenStore) -> None:
