@@ -47,7 +47,7 @@ def main() -> None:
 
         from pywry_auth.backends.redis import RedisBackend
 
-        backend: Any = RedisBackend(url, "bench")
+        backend: Any = RedisBackend(url, prefix="bench")
         client = Redis.from_url(url)
         client.set("bench:floor", json.dumps(PROFILE))
         read: Callable[[], Any] = lambda: client.get("bench:floor")  # noqa: E731
