@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import parse_qsl, unquote, unquote_plus
 
@@ -35,6 +35,7 @@ _CHARACTER = re.compile(
 )
 _SOFT_BREAK = re.compile("=\r?\n")  # of quoted-printable text
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{10,}")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _HEX = re.compile(r"(?:(?:0x)?[0-9a-fA-F]{2}[:,;-]?){8,}")
 
 
@@ -100,19 +101,30 @@ def passwords_in(urls: Iterable[str]) -> Iterator[str]:
 def secrets_sent(authorization: str, data: str | None) -> Iterator[str]:
     """Yield the secrets in a request.
 
+    The signature of a signed token is one as bytes, too: with it, the token can be completed again.
+
     Args:
         authorization: The value of the header ``Authorization``; empty for none.
         data: The body, a form or a JSON object; None for none.
     """
     scheme, _, credentials = authorization.partition(" ")
     if credentials:
-        yield credentials
+        yield from {credentials, _signature_in_hex(credentials)} - {""}
     if scheme.lower() == "basic":
         password = _decoded_base64(credentials).partition(":")[2]
         yield from {password, unquote_plus(password)}
     for name, value in _members(data or ""):
         if name not in _PUBLIC:
-            yield value
+            yield from {value, _signature_in_hex(value)} - {""}
+
+
+def _signature_in_hex(token: str) -> str:
+    """Return the signature of a token in compact form (RFC 7515 §7.1); empty for another text."""
+    parts = token.split(".")
+    if len(parts) != 3 or not all(map(_BASE64URL.fullmatch, parts)):
+        return ""
+    signature = parts[2]
+    return urlsafe_b64decode(signature[: len(signature) - (len(signature) % 4 == 1)] + "===").hex()
 
 
 def _members(data: str) -> Iterable[tuple[str, str]]:
@@ -192,6 +204,7 @@ def _decodings(view: str) -> Iterator[str]:
     for start in range(4):
         yield "|".join(_decoded_base64(run[start:]) for run in runs)
     digits = [re.sub("0x|[:,;-]", "", run) for run in _HEX.findall(joined)]
+    yield "|".join(digits)
     for start in range(2):
         yield "|".join(_decoded_hex(run[start:]) for run in digits)
 

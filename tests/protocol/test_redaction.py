@@ -165,6 +165,21 @@ def test_the_secrets_of_a_request_are_those_that_were_sent() -> None:
     assert list(secrets_sent("", None)) == []
 
 
+@pytest.mark.parametrize("length", [32, 64, 65, 256])
+def test_the_signature_of_a_signed_token_is_a_secret_as_bytes_too(length: int) -> None:
+    """The claims are no secret, and a provider that names them helps. [T50]"""
+    signature = secrets.token_bytes(length)
+    token = f"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJzaXRlIn0.{urlsafe_b64encode(signature).decode().rstrip('=')}"
+    for sent in (
+        secrets_sent("", urlencode({"client_assertion": token})),
+        secrets_sent(f"Bearer {token}", ""),
+    ):
+        known = list(sent)
+        for shown in (signature.hex(), signature.hex(":").upper(), b64encode(signature).decode()):
+            assert shown not in provider_text(f"bad signature {shown} of site", known)
+        assert provider_text('{"sub":"site"}', known) == '{"sub":"site"}'
+
+
 def test_the_password_of_a_proxy_is_a_secret() -> None:
     """It counts in both forms, as it stands in the URL and decoded. [T50]"""
     assert set(passwords_in(["http://user:p%40ss@proxy.example.com:3128"])) == {"p%40ss", "p@ss"}
