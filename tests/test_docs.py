@@ -423,7 +423,7 @@ def test_jobs_and_services_call_an_api(site: IdentityProvider, capsys: pytest.Ca
         code.replace(LOCAL_ISSUER, site.issuer) for code in blocks(_SERVICES, "python")
     )
     _executed(job)
-    assert "No user is signed in" in capsys.readouterr().out
+    assert "No user with this ID is signed in" in capsys.readouterr().out
     _browser(_app(README, "init_app", site)).sign_in()
     for code, told in (
         (job, "Alice Example\n"),

@@ -252,7 +252,7 @@ class UserTokens:
                 "redis for both, and leave PYWRY_OAUTH2__TOKEN_STORE_BACKEND out."
             )
         else:
-            text = "No user with this ID is signed in."
+            text = "No user with this ID is signed in: the user must sign in to the site first."
         return TokenExpiredError(text, error=ErrorCode.NOT_SIGNED_IN)
 
     def _fresh(self, held: _Held) -> OAuthTokenSet:

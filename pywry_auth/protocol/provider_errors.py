@@ -52,7 +52,7 @@ _NEXT_STEP = {
     "invalid_client": (
         "Check CLIENT_ID, TOKEN_ENDPOINT_AUTH_METHOD, and CLIENT_SECRET, or CLIENT_KEY_FILE with "
         "CLIENT_ASSERTION_AUDIENCE. With CLIENT_ASSERTION_FILE, check the issuer, the subject and the "
-        "audience that the provider trusts."
+        "audience that the provider trusts, and that it accepts an assertion more than once."
     ),
     "incorrect_client_credentials": "Check CLIENT_ID and CLIENT_SECRET.",
     "temporarily_unavailable": "The provider is busy: try again in a moment.",
