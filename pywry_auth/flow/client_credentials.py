@@ -182,6 +182,8 @@ class ClientCredentials:
         """
         try:
             earlier = self._record.last_failure()
+            if earlier is not None and wait is not None:
+                raise self._shared(earlier)  # the present token lasts for a while
             with self._record.lock(self._patience() if wait is None else wait):
                 tokens = self._requested_in_turn(refused, earlier)
         except StillHeld as error:
@@ -193,7 +195,7 @@ class ClientCredentials:
             ) from error
         except StoreUnavailable as error:
             if wait is not None:
-                raise  # the present token lasts for a while
+                raise
             _logger.warning("%s: a token is requested without the store: %s", self._provider.name, error)
             tokens = self._ask()
         self._tokens = tokens
@@ -215,7 +217,7 @@ class ClientCredentials:
             return tokens
         failure = self._record.last_failure()
         if failure is not None and failure != earlier:
-            raise shared_error(failure, "obtain this token", self._provider.name, _ADVICE)
+            raise self._shared(failure)
         try:
             tokens = self._ask()
         except TokenError as error:
@@ -251,6 +253,9 @@ class ClientCredentials:
             self._record.save(tokens)
         except StoreUnavailable as error:
             _logger.warning("%s: only this process has the new token: %s", self._provider.name, error)
+
+    def _shared(self, failure: str) -> TokenError:
+        return shared_error(failure, "obtain this token", self._provider.name, _ADVICE)
 
     def _share(self, failure: TokenError) -> None:
         try:
