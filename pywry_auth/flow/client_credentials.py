@@ -28,6 +28,7 @@ _logger = logging.getLogger("pywry_auth.flow")
 _CALLS = 2  # of one request at most: discovery and the token endpoint
 _SLACK = 5.0  # seconds for the store
 _PAUSE = 5.0  # seconds between two attempts while the present token can be used
+_LONGEST_PAUSE = 3600.0  # seconds for which other processes do not try again while it can be used
 _ADVICE = "the error of that request says more; check the settings and the registration of this client"
 _RESERVED = ("grant_type", "scope", "resource", "client_id", "client_secret", "client_assertion")
 
@@ -114,6 +115,7 @@ class ClientCredentials:
         if tokens is not None and instead_of is not None:
             replaced = tokens.access_token != instead_of and not self._is_due(tokens)
             if replaced or is_young(tokens, self._clock(), self._buffer):
+                self._tokens = tokens
                 return tokens
         refused = instead_of or (tokens.access_token if tokens else "")
         return self._flights.run(lambda: self._requested(refused, None), key=(refused, None))
@@ -166,11 +168,11 @@ class ClientCredentials:
         wait = None if usable is None else 0.0
         try:
             return self._flights.run(lambda: self._requested("", wait), key=("", wait), wait=wait)
-        except AuthenticationError:
+        except AuthenticationError as error:
             if usable is None:
                 raise
             self._tokens = self._tokens or usable
-            self._pause()
+            self._pause(error.retry_after)
             return usable
 
     def _requested(self, refused: str, wait: float | None) -> OAuthTokenSet:
@@ -258,13 +260,14 @@ class ClientCredentials:
         return shared_error(failure, "obtain this token", self._provider.name, _ADVICE)
 
     def _share(self, failure: TokenError) -> None:
+        lifetime = max(self._patience(), min(failure.retry_after or 0.0, _LONGEST_PAUSE))
         try:
-            self._record.record_failure(failure_text(failure), self._patience())
+            self._record.record_failure(failure_text(failure), lifetime)
         except StoreUnavailable as error:
             _logger.warning("%s: other processes do not learn of a failure: %s", self._provider.name, error)
 
-    def _pause(self) -> None:
-        self._next_attempt = self._clock() + _PAUSE
+    def _pause(self, retry_after: float | None = None) -> None:
+        self._next_attempt = self._clock() + max(_PAUSE, retry_after or 0.0)
 
     def _waits(self, tokens: OAuthTokenSet) -> bool:
         """Return whether a token that can be used is not replaced yet, after a failure."""

@@ -132,13 +132,14 @@ def test_a_token_that_is_due_is_replaced_and_an_unexpired_one_survives(
 
     def fail(*arguments: Any) -> OAuthTokenSet:
         asked.append(1)
-        raise TokenError("The provider is away.")
+        raise TokenError("The provider is away.", retry_after=45)
 
     provider.client_credentials = fail  # type: ignore[assignment,method-assign]
     assert [service.get_access_token() for _ in range(10)] == [first] * 10
     other = ClientCredentials(provider, token_store=TokenStore(store.backend), clock=clock)
     assert other.get_access_token() == first  # a provider may take its whole time limit to fail
-    assert len(asked) == 1
+    clock.now += 44
+    assert (service.get_access_token(), len(asked)) == (first, 1)
     clock.now += 100
     with pytest.raises(TokenError, match="away"):
         service.get_access_token()
@@ -154,9 +155,11 @@ def test_a_token_that_an_api_refused_is_replaced_once(
     token = service.get_access_token()
     provider.revoke_token(token)
     before = idp.calls["token"]
-    for process in (service, ClientCredentials(provider, token_store=store)):
+    other = ClientCredentials(provider, token_store=store)
+    for process in (service, other):
         assert process.request_session(idp.issuer).get(f"{idp.url}/userinfo").status_code == 401
     assert idp.calls["token"] == before
+    other.get_access_token()
     clock.now += 61
     answer = service.request_session(idp.issuer).get(f"{idp.url}/userinfo")
     assert answer.status_code == 403  # the new token is valid, and has no scope
@@ -164,8 +167,9 @@ def test_a_token_that_an_api_refused_is_replaced_once(
         service.get_access_token()
     }
     assert idp.calls["token"] == before + 1
-    other = ClientCredentials(provider, token_store=store)
+    assert other.get_access_token() == token
     assert other.refresh(instead_of=token).access_token == service.get_access_token()
+    assert other.get_access_token() == service.get_access_token()  # and not the refused one again
     assert idp.calls["token"] == before + 1
 
 
