@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from pywry_auth.plain_text import argument_fault
 
@@ -127,6 +128,10 @@ def resource_fault(resource: object) -> str:
     if text.lower().startswith(("http:", "https:")):
         host = text.partition(":")[2]
         named = named and host.startswith("//") and "@" not in host[2:].partition("/")[0]
+        try:
+            named = named and urlsplit(text).port != 0
+        except ValueError:  # the port, or the brackets of the address
+            named = False
     return "" if named else "write one absolute URI, as the API's documentation names it, without a fragment"
 
 

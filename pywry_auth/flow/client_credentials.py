@@ -12,10 +12,10 @@ from pywry_auth.digests import digest_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenError, naming_provider
 from pywry_auth.flow.refresh import has_expired, is_due
-from pywry_auth.flow.service_parts import ServiceParts, is_young
+from pywry_auth.flow.service_parts import ServiceParts, is_young, resources
 from pywry_auth.flow.shared_failure import failure_text, shared_error
 from pywry_auth.models import OAuthTokenSet
-from pywry_auth.providers.options import scope_list, texts
+from pywry_auth.providers.options import scope_list
 from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.client_tokens import ClientTokenRecord
 
@@ -30,7 +30,15 @@ _SLACK = 5.0  # seconds for the store
 _PAUSE = 5.0  # seconds between two attempts while the present token can be used
 _LONGEST_PAUSE = 3600.0  # seconds for which other processes do not try again while it can be used
 _ADVICE = "the error of that request says more; check the settings and the registration of this client"
-_RESERVED = ("grant_type", "scope", "resource", "client_id", "client_secret", "client_assertion")
+_RESERVED = (
+    "grant_type",
+    "scope",
+    "resource",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+)
 
 
 class ClientCredentials:
@@ -53,8 +61,8 @@ class ClientCredentials:
         clock: Unix time in seconds.
 
     Raises:
-        AuthenticationError: The client is public, ``openid`` is requested, or a setting is wrong; the text
-            names it.
+        AuthenticationError: The client is public, ``openid`` is requested, or an argument or a setting is
+            wrong; the text names it.
     """
 
     def __init__(
@@ -68,10 +76,15 @@ class ClientCredentials:
         refresh_buffer_seconds: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if isinstance(provider, Mapping):
+            raise AuthenticationError(
+                "provider= is a mapping: pass the one provider of this service.",
+                error=ErrorCode.INVALID_CONFIGURATION,
+            )
         parts = ServiceParts.of(provider, token_store, refresh_buffer_seconds)
-        (self._provider,) = parts.providers
+        self._provider = parts.providers[0]
         self._scopes = scope_list(scopes or ())
-        self._resource = texts(self._provider.options.resource if resource is None else resource)
+        self._resource = resources(self._provider.options.resource if resource is None else resource)
         self._params = dict(params or {})
         self._check()
         self._record = ClientTokenRecord(parts.store.backend, self._name())
@@ -142,7 +155,8 @@ class ClientCredentials:
             raise provider.configuration_error(
                 "openid asks for the identity of a user, and client credentials have none: leave it out"
             )
-        if reserved := sorted(self._params.keys() & set(_RESERVED)):
+        # Some providers ignore the case of names.
+        if reserved := sorted(name for name in self._params if name.lower() in _RESERVED):
             raise provider.configuration_error(f"params may not set {', '.join(reserved)}: leave them out")
         if not provider.is_confidential:
             raise provider.configuration_error(

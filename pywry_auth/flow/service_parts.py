@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.refresh import is_due
 from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.providers.options import texts
+from pywry_auth.request_parameters import resource_fault
 from pywry_auth.state.token_stores import token_store_of_settings
 
 if TYPE_CHECKING:
@@ -68,6 +70,18 @@ class ServiceParts:
         if token_store is None:
             token_store = token_store_of_settings(oauth2, settings.deploy)
         return cls(_several(provider), token_store, refresh_buffer)
+
+
+def resources(resource: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the APIs of an argument ``resource``, in a tuple.
+
+    Raises:
+        AuthenticationError: One of them is not a resource indicator (RFC 8707 §2).
+    """
+    found = texts(resource)
+    if fault := next(filter(None, map(resource_fault, found)), ""):
+        raise AuthenticationError(f"resource= is not valid: {fault}.", error=ErrorCode.INVALID_CONFIGURATION)
+    return found
 
 
 def is_young(tokens: OAuthTokenSet, now: float, buffer: float) -> bool:

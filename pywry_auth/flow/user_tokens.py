@@ -20,7 +20,7 @@ from pywry_auth.exceptions import (
 from pywry_auth.flow.events import TokensRefreshed, emit
 from pywry_auth.flow.refresh import has_expired, is_due, recent_failure, refresh_stored
 from pywry_auth.flow.revocation import revoke, revoked_on_failure
-from pywry_auth.flow.service_parts import ServiceParts, is_young
+from pywry_auth.flow.service_parts import ServiceParts, is_young, resources
 from pywry_auth.flow.token_exchange import ExchangedTokens, ExchangeKey
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.providers.options import scope_list, texts
@@ -162,7 +162,7 @@ class UserTokens:
         Args:
             user_id: The user's ID.
             audience: The services where the token will be used, by their names at the provider.
-            resource: The same services as URLs.
+            resource: The same services as URLs. ``RESOURCE`` of the provider is not sent.
             scopes: The scopes of the token; None leaves the choice to the provider.
             account: See :meth:`get_access_token`.
 
@@ -173,8 +173,9 @@ class UserTokens:
             TokenError: The provider refused; ``error`` has its code, such as ``invalid_target``. Or it cannot
                 be reached.
             TokenExpiredError: See :meth:`get_access_token`, as for the other errors.
+            AuthenticationError: A resource is not valid (``invalid_configuration``).
         """
-        asked = (texts(audience), texts(resource), scope_list(scopes or ()))
+        asked = (texts(audience), resources(resource), scope_list(scopes or ()))
         while True:
             try:
                 held = self._held_by(user_id, account)

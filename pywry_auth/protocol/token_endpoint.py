@@ -13,7 +13,13 @@ from pywry_auth.exceptions import AuthenticationError, TokenError, TokenRefreshE
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
-from pywry_auth.protocol.provider_errors import ENDED_GRANT, INVALID_TOKEN, TOKEN_EXCHANGE, explain
+from pywry_auth.protocol.provider_errors import (
+    CLIENT_CREDENTIALS,
+    ENDED_GRANT,
+    INVALID_TOKEN,
+    TOKEN_EXCHANGE,
+    explain,
+)
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
@@ -161,6 +167,8 @@ def _token_set(
     token_type = _text(members, "token_type")
     if access_token is None:
         # Azure AD B2C: https://learn.microsoft.com/azure/active-directory-b2c/access-tokens
+        if grant["grant_type"] in (CLIENT_CREDENTIALS, TOKEN_EXCHANGE):
+            raise _not_allowed("it has no access token (access_token): check the requested scopes")
         raise _not_allowed(
             "it has no access token (access_token). Some providers, such as Azure AD B2C, send one only for "
             "the scope of an API: add such a scope to SCOPES"

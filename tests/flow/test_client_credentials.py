@@ -277,6 +277,9 @@ def test_a_refresh_token_and_an_id_token_are_dropped(
         assert not {"refresh_token", "id_token"} & found.raw.keys()
         (request,) = issuer.requests("/token")
         assert request.form == {"grant_type": "client_credentials", "scope": "read"}
+        issuer.answers["/token"] = Answer({"token_type": "Bearer"})
+        with pytest.raises(TokenError, match="check the requested scopes"):
+            issuer.provider().client_credentials(["read"])
         for code, told in (("unauthorized_client", "Allow client credentials"), ("oops", "registration")):
             issuer.answers["/token"] = Answer({"error": code}, 400)
             with pytest.raises(TokenError, match=told) as caught:
@@ -289,6 +292,9 @@ def test_a_refresh_token_and_an_id_token_are_dropped(
     [
         ({}, {"scopes": "openid email"}, "openid"),
         ({}, {"params": {"client_secret": "canary"}}, "client_secret"),
+        ({}, {"params": {"Grant_Type": "canary"}}, "Grant_Type"),
+        ({}, {"params": {"client_assertion_type": "canary"}}, "client_assertion_type"),
+        ({}, {"resource": ["https://a.example", "https://canary["]}, "resource="),
         ({"client_secret": ""}, {}, "client that authenticates"),
         ({"token_endpoint_auth_method": "none"}, {}, "client that authenticates"),
     ],
@@ -301,6 +307,11 @@ def test_a_service_that_cannot_work_is_refused_at_once(
     with pytest.raises(AuthenticationError, match=told) as caught:
         ClientCredentials(provider, token_store=MemoryTokenStore(), **arguments)
     assert "canary" not in str(caught.value)
+
+
+def test_several_providers_are_refused(provider: GenericOIDCProvider, store: TokenStore) -> None:
+    with pytest.raises(AuthenticationError, match="one provider"):
+        ClientCredentials({"a": provider, "b": provider}, token_store=store)  # type: ignore[arg-type]
 
 
 # Several processes

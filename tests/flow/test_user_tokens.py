@@ -573,6 +573,8 @@ def test_unusual_answers_to_an_exchange(
     got = _exchanged(faults, jobs, token_type="n_a", expires_in=0, refresh_token="canary-refresh")
     assert (got.token_type, got.refresh_token, "refresh_token" in got.raw) == ("N_A", None, False)
     faults.answers = []
+    with pytest.raises(AuthenticationError, match="resource= is not valid"):
+        jobs.exchange(_USER, resource="https://[")
     now = jobs.exchange(_USER, audience="billing")
     assert now.access_token != got.access_token
 

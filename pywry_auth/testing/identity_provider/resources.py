@@ -22,8 +22,21 @@ def requested_resource(values: Mapping[str, str], known: Collection[str]) -> str
         OAuthError: ``invalid_target``: the resource is malformed or unknown (RFC 8707 §2).
     """
     resource = values.get("resource", "")
-    if resource and (fault := resource_fault(resource)):
-        raise OAuthError("invalid_target", f"the resource is malformed: {fault}")
+    if resource:
+        require_well_formed(resource)
     if resource and resource not in known:
         raise OAuthError("invalid_target", f"the resource must be one of: {' '.join(known) or 'none'}")
     return resource
+
+
+def require_well_formed(resource: str) -> None:
+    """Refuse a malformed resource indicator (RFC 8707 §2).
+
+    Args:
+        resource: The resource.
+
+    Raises:
+        OAuthError: ``invalid_target``.
+    """
+    if fault := resource_fault(resource):
+        raise OAuthError("invalid_target", f"the resource is malformed: {fault}")

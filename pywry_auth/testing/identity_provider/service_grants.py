@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from flask import Response, jsonify, request
 
 from pywry_auth.testing.identity_provider.parties import Client, User
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required
+from pywry_auth.testing.identity_provider.resources import require_well_formed
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
 
 CLIENT_CREDENTIALS = "client_credentials"
@@ -68,9 +67,7 @@ def _audience() -> tuple[str, ...]:
     """Return the audience and the resources of the request (RFC 8693 §2.1, RFC 8707 §2)."""
     resources = request.form.getlist("resource")
     for resource in resources:
-        parts = urlsplit(resource)
-        if not parts.scheme or not parts.netloc or "#" in resource:
-            raise OAuthError("invalid_target", "a resource must be an absolute URI without a fragment")
+        require_well_formed(resource)
     return tuple(filter(None, (*request.form.getlist("audience"), *resources)))
 
 

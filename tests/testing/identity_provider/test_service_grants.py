@@ -43,6 +43,8 @@ def _subject(person: Person) -> str:
         ({"grant_type": "client_credentials", "scope": "openid"}, "invalid_scope"),
         ({"grant_type": "client_credentials", "scope": "unknown"}, "invalid_scope"),
         ({"grant_type": "client_credentials", "resource": "relative"}, "invalid_target"),
+        ({"grant_type": "client_credentials", "resource": "https://["}, "invalid_target"),
+        ({"grant_type": "client_credentials", "resource": "https://a.example:99999999"}, "invalid_target"),
         ({"grant_type": "client_credentials", "scope": ["email", "email"]}, "invalid_request"),
         ({"grant_type": _EXCHANGE}, "invalid_request"),
         ({"grant_type": _EXCHANGE, "subject_token_type": "jwt", "subject_token": "x"}, "invalid_request"),
