@@ -92,11 +92,11 @@ class SignInRefused(AuthenticationError):
     The tokens are revoked, and no session begins. The code is ``access_denied``.
 
     Args:
-        message: A sentence for the visitor that says what to do.
+        message: A sentence for the visitor that says what to do; None for a general one.
     """
 
-    def __init__(self, message: str = "") -> None:
-        text = str(message).strip()
+    def __init__(self, message: str | None = None) -> None:
+        text = "" if message is None else str(message).strip()
         super().__init__(
             text or "This account may not sign in here: use another account.", error=ErrorCode.ACCESS_DENIED
         )

@@ -389,3 +389,9 @@ def test_init_app_takes_a_hook(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"PYWRY_OAUTH2__{name}", value)
     with pytest.raises(AuthenticationError, match="on_sign_in is an async function"):
         init_app(Flask("site"), on_sign_in=hook)  # type: ignore[arg-type]
+
+
+def test_a_refusal_without_a_sentence_has_the_usual_one() -> None:
+    """A column of the site's table may be NULL."""
+    assert str(SignInRefused(None)) == str(SignInRefused(" ")) == str(SignInRefused())
+    assert "None" not in str(SignInRefused(None))
