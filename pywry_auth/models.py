@@ -165,11 +165,13 @@ class UserSession:
             ``PYWRY_DEPLOY__SESSION_TTL``.
         metadata: JSON values. ``user_info`` is the provider's profile. ``permissions`` maps ``type:id`` to
             the permissions on that one resource. ``given`` has the roles that each access rule gave
-            last, or those of ``on_sign_in``. ``account`` is the account if it differs from the user's ID.
+            last, or those of ``on_sign_in``.
         grant: The grant of the sign-in; None for a session that the application created.
         browser: The browser and its platform at the sign-in, for example ``Firefox on Linux``; empty if
             unknown.
         network: The client's IPv4 address or IPv6 network at the sign-in; empty if unknown.
+        account: The ID under which the user's OAuth tokens are stored: the user's ID at the provider. It
+            differs from ``user_id``, the default, only if the site gave the user an ID of its own.
     """
 
     session_id: str
@@ -181,16 +183,10 @@ class UserSession:
     grant: Grant | None = None
     browser: str = ""
     network: str = ""
+    account: str = ""
 
-    @property
-    def account(self) -> str:
-        """The ID under which the user's OAuth tokens are stored.
-
-        It is the user's ID at the provider. It differs from ``user_id`` only if the site gave the user an ID
-        of its own.
-        """
-        account = self.metadata.get("account")
-        return account if isinstance(account, str) and account else self.user_id
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "account", self.account or self.user_id)
 
 
 class AuthFlowState(Enum):

@@ -166,8 +166,6 @@ class SessionLifecycle:
             self.tokens.save(account, tokens, hold=_HOLD_SECONDS)
         user, given = admitted.user_id, admitted.given
         try:
-            if user != account:
-                self.linked.note(account, user, self.options.session_ttl + _HOLD_SECONDS)
             if self.hook is not None:
                 self.tokens.link(user, account)  # with the account itself, an earlier link ends
             session = self.sessions.store.create_session(
@@ -180,11 +178,11 @@ class SessionLifecycle:
                 | admitted.metadata
                 | given_member(given)
                 | ({"provider": name} if name else {})
-                | ({ASKED: list(asked)} if asked else {})
-                | ({"account": account} if user != account else {}),
+                | ({ASKED: list(asked)} if asked else {}),
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,
+                account=account,
             )
         except AuthenticationError:
             self._abandon(name, account, session_id, tokens)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pywry_auth.backends.base import Backend, Terms
+import time
+
+from pywry_auth.backends.base import Backend, Terms, When
+from pywry_auth.state.records import pack, unpack
 
 _KIND = "linked:"
 _MOST = 100
@@ -22,10 +25,10 @@ class LinkedUsers:
         self._backend = backend
 
     def note(self, account: str, user_id: str, ttl: float) -> None:
-        """Remember a user ID of an account before a session with it begins.
+        """Remember a user ID of an account before a session with it begins or becomes longer.
 
         An account has few of them, unless the site gives it another one at each sign-in. The oldest beyond
-        100 are then forgotten.
+        100 are then forgotten. A session that lasts longer keeps its time.
 
         Args:
             account: The account.
@@ -35,8 +38,16 @@ class LinkedUsers:
         Raises:
             StoreUnavailable: The store is down.
         """
-        group = _group(account)
-        self._backend.put(group + user_id, b"1", Terms(ttl=ttl, group=group, limit=_MOST))
+        group, now = _group(account), time.time()
+        until = now + ttl
+        while True:
+            data = self._backend.get(group + user_id)
+            known = None if data is None else unpack(data, lambda members: members.moment("until"), "link")
+            if known is not None and known >= until:
+                return
+            terms = Terms(ttl=ttl, group=group, limit=_MOST, when=When.ABSENT, expected=data)
+            if self._backend.put(group + user_id, pack({"until": until}), terms):
+                return
 
     def of(self, account: str) -> list[str]:
         """Return the user IDs of an account, without its own.

@@ -15,7 +15,7 @@ _GIVEN = "given"
 SITE_RULE = "on_sign_in"
 """The rule that gives the roles which the site's own hook has set."""
 
-RESERVED_METADATA = frozenset({_GIVEN, "user_info", "provider", "account", "asked"})
+RESERVED_METADATA = frozenset({_GIVEN, "user_info", "provider", "asked"})
 """The members of a session's metadata that a sign-in sets itself."""
 
 
@@ -93,6 +93,7 @@ def pack_session(record: SessionRecord) -> bytes:
             "browser": session.browser or None,
             "network": session.network or None,
             "site": record.site or None,
+            "account": None if session.account == session.user_id else session.account,
         },
         compress=True,
     )
@@ -114,6 +115,7 @@ def _record(members: Members, session_id: str) -> SessionRecord:
         grant_of(members),
         members.optional_text("browser") or "",
         members.optional_text("network") or "",
+        members.optional_text("account") or "",
     )
     return SessionRecord(
         session,

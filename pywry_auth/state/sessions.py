@@ -20,6 +20,7 @@ from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import Grant, UserSession
 from pywry_auth.per_process import PerProcess
 from pywry_auth.state.auth import permissions_of
+from pywry_auth.state.linked_users import LinkedUsers
 from pywry_auth.state.role_table import RoleTable
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
 from pywry_auth.state.sites import UNBOUND, sites_of
@@ -33,6 +34,7 @@ SESSION_TTL = 86400.0
 _KIND = "session:"
 _BEARER = "pywry_"
 _SECONDS_PER_WARNING = 60.0
+_SPARE_SECONDS = 60.0  # by which the clocks of machines on one store may differ
 
 
 class SessionStore:
@@ -125,6 +127,7 @@ class SessionStore:
         grant: Grant | None = None,
         browser: str = "",
         network: str = "",
+        account: str = "",
     ) -> UserSession:
         """Store and return a new session.
 
@@ -141,6 +144,7 @@ class SessionStore:
             grant: The grant of the sign-in; None for a session without one.
             browser: The browser and its platform, for people.
             network: The client's IPv4 address or IPv6 network.
+            account: The ID under which the user's OAuth tokens are stored; by default ``user_id``.
 
         Raises:
             ValueError: ``ttl`` is not more than 0, or ``metadata`` contains NaN, Infinity or a number beyond
@@ -159,9 +163,11 @@ class SessionStore:
             grant,
             browser,
             network,
+            account,
         )
         idle = self._idle_ttl if idle_ttl is None else idle_ttl
         site = UNBOUND if grant else self.sites[0]  # after a sign-in, a signed cookie opens the session
+        self._note_user(session, now)
         self._put(SessionRecord(session, life, idle, now, site))
         if grant is None:  # a sign-in stores its tokens itself
             self._keep_tokens(session)
@@ -250,6 +256,7 @@ class SessionStore:
             now = self._clock()
             expires_at = now + (record.ttl if extend_ttl is None else extend_ttl)
             session = replace(record.session, expires_at=max(expires_at, record.session.expires_at))
+            self._note_user(session, now)
             if self._put(replace(record, session=session, used_at=now), data):
                 self._keep_tokens(session)
                 return True
@@ -422,6 +429,12 @@ class SessionStore:
         ttl = max(0.001, record.lifetime(self._clock()))  # it may have expired since it was read
         terms = Terms(ttl=ttl, group=_group(session.user_id), expected=expected)
         return self._backend.put(_KIND + session.session_id, pack_session(record), terms)
+
+    def _note_user(self, session: UserSession, now: float) -> None:
+        """Note that an account has sessions under another user ID, for at least as long as they last."""
+        if session.account != session.user_id:
+            ttl = max(0.0, session.expires_at - now) + _SPARE_SECONDS
+            LinkedUsers(self._backend).note(session.account, session.user_id, ttl)
 
     def _keep_tokens(self, session: UserSession) -> None:
         """Keep the user's tokens as long as the session, if they are on the same backend.

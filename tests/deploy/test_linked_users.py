@@ -12,6 +12,7 @@ import pytest
 import time_machine
 
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.digests import digest_of
 from pywry_auth.flask import SignInAttempt, SignInDecision
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
@@ -80,7 +81,7 @@ def test_all_that_the_site_shows_is_its_own_id(site: Site, caplog: pytest.LogCap
     web = site.web()
     browser = _signed_in(web)
     (session,) = web.sessions.list_user_sessions("7")
-    assert (session.user_id, session.account, session.metadata["account"]) == ("7", ALICE, ALICE)
+    assert (session.user_id, session.account, session.metadata.get("account")) == ("7", ALICE, None)
     assert browser.get("/auth/userinfo").json["user_id"] == browser.user == "7"
     assert browser.get("/members").json["user_id"] == "7"
     assert web.tokens.list_keys() == [ALICE]
@@ -313,3 +314,40 @@ def test_each_sign_in_notes_the_user_of_the_account(site: Site, monkeypatch: pyt
     _signed_in(web)
     _signed_in(site.web(on_sign_in=None))
     assert noted == [("7", ALICE), (ALICE, ALICE)]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_extended_session_stays_known_after_its_account_has_moved(site: Site, refused: bool) -> None:
+    """A shorter session of the same user does not shorten the note of it."""
+    web = site.web(settings={"session_ttl": 1000, "allowed_users": ""})
+    first = _signed_in(web)
+    (session,) = web.sessions.list_user_sessions("7")
+    assert web.sessions.refresh_session(session.session_id, 90_000)
+    _signed_in(web).post("/auth/logout")
+    site.users[ALICE] = "8"
+    site.clock.shift(2000)
+    second = _signed_in(web)
+    if refused:
+        strict = site.web(settings={"allowed_users": BOB}).browser()
+        strict.plant("pywry_session", second.cookie() or "")
+        site.clock.shift(10)
+        assert strict.post("/auth/refresh").json["error"] == "access_denied"
+        assert web.sessions.get_session(session.session_id) is None
+        return
+    assert second.post("/auth/logout").status_code == 200
+    assert (web.tokens.list_keys(), site.live) == ([ALICE], [True])
+    assert web.sessions.validate_session(session.session_id)
+    assert first.cookie()
+
+
+def test_an_application_may_have_an_account_in_its_metadata(site: Site) -> None:
+    """Only a sign-in, or the argument of ``create_session``, sets the account of a session."""
+    web = site.web(on_sign_in=lambda attempt: SignInDecision(metadata={"account": "no account"}))
+    _signed_in(web, "bob")
+    assert web.sessions.list_user_sessions(BOB)[0].account == BOB
+    web.sessions.delete_user_sessions(BOB)
+    session = web.sessions.create_session(digest_of("pywry_abc"), ALICE, metadata={"account": BOB})
+    assert session.account == ALICE
+    header = {"Authorization": "Bearer pywry_abc"}
+    assert web.client().post("/auth/logout", headers=header).status_code == 200
+    assert (web.tokens.list_keys(), site.live) == ([BOB], [True])

@@ -375,8 +375,9 @@ def test_the_tokens_are_those_of_the_account(house: House) -> None:
         session.session_id,
         "user-7",
         ["viewer"],
-        metadata=session.metadata | {"account": USER},
+        metadata=session.metadata,
         grant=session.grant,
+        account=USER,
     )
     old = house.expire(web)
     assert browser.get("/token").get_json(force=True) == stored(web).access_token != old.access_token

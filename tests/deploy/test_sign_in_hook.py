@@ -77,7 +77,7 @@ def test_the_hook_gets_the_whole_sign_in_as_copies(make_web: Make) -> None:
     assert attempt.tokens.access_token == tokens.access_token
     assert session.roles == ["viewer"]
     assert session.metadata["user_info"]["name"] != "Mallory"
-    assert "account" not in session.metadata
+    assert session.account == USER
     assert tokens.id_token_claims["sub"] == tokens.grant.subject == USER  # type: ignore[union-attr]
     assert tokens.raw.get("refresh_token") != "spoilt"
     shown = repr(attempt)
@@ -224,7 +224,7 @@ _WRONG: list[tuple[Any, str]] = [
     (SignInDecision(metadata={"a": ["\udc00"]}), _TEXTS),
     *(
         (SignInDecision(metadata={name: {}}), f"reserved name {name}")
-        for name in ("user_info", "given", "provider", "account")
+        for name in ("user_info", "given", "provider", "asked")
     ),
 ]
 

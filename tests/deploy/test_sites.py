@@ -177,6 +177,7 @@ class OwnStore(SessionStore):
         grant: Grant | None = None,
         browser: str = "",
         network: str = "",
+        account: str = "",
     ) -> UserSession:
         return super().create_session(
             session_id,
@@ -188,6 +189,7 @@ class OwnStore(SessionStore):
             grant=grant,
             browser=browser,
             network=network,
+            account=account,
         )
 
     def get_session(self, session_id: str) -> UserSession | None:

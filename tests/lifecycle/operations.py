@@ -133,7 +133,12 @@ def demotion(seat: Seat) -> Operation:
 
     def act() -> None:
         store.create_session(
-            session.session_id, session.user_id, DEMOTED, metadata=session.metadata, idle_ttl=600
+            session.session_id,
+            session.user_id,
+            DEMOTED,
+            metadata=session.metadata,
+            idle_ttl=600,
+            account=session.account,
         )
 
     return Operation(act, (None,), demotes=[browser])
