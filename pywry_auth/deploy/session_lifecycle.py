@@ -234,7 +234,7 @@ class SessionLifecycle:
         if refused is None or self.tokens.load(account) not in (None, refused):
             return []
         grant = refused.grant.grant_id if refused.grant else None
-        found = [each for each in self._of_account(session) if each.grant and each.grant.grant_id == grant]
+        found = [each for each in self.of_account(session) if each.grant and each.grant.grant_id == grant]
         ids = {each.session_id: each for each in found}
         own = ids.pop(session.session_id, None)
         ended = [each for each in (*ids.values(), own) if each and store.delete_session(each.session_id)]
@@ -301,7 +301,7 @@ class SessionLifecycle:
         ids = self.ending.of(session.account)
         if session.session_id not in ids:
             return False
-        found = self._of_account(session)
+        found = self.of_account(session)
         self._end_last(session, [each for each in found if each.session_id in ids], ended)
         return True
 
@@ -322,8 +322,21 @@ class SessionLifecycle:
             session: A session of the account.
             tokens: The token set.
         """
-        found = self._of_account(session) if tokens.grant else []
+        found = self.of_account(session) if tokens.grant else []
         return [each for each in found if each.grant and not _is_of_other_client(each, tokens)]
+
+    def of_account(self, session: UserSession) -> list[UserSession]:
+        """Return all sessions of a session's account, under each user ID.
+
+        Args:
+            session: A session of the account.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        account, store = session.account, self.sessions.store
+        users = self._users_of(account, session.user_id)
+        return [each for user in users for each in store.list_user_sessions(user) if each.account == account]
 
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
         """Return live sessions that a browser was given but does not know.
@@ -583,12 +596,6 @@ class SessionLifecycle:
         known = dict.fromkeys((user or account, account))
         yield from known
         yield from (each for each in self.linked.of(account) if each not in known)
-
-    def _of_account(self, session: UserSession) -> list[UserSession]:
-        """Return all sessions of a session's account."""
-        account, store = session.account, self.sessions.store
-        users = self._users_of(account, session.user_id)
-        return [each for user in users for each in store.list_user_sessions(user) if each.account == account]
 
     def _needed(
         self, account: str, tokens: OAuthTokenSet, ending: Collection[str] = (), user: str = ""

@@ -69,8 +69,7 @@ class _RulesReview:
         if self.rules.read_claims:
             return True
         given = given_roles(self.rules, Subject({}))
-        found = self.lifecycle.sessions.store.list_user_sessions(self.session.user_id)
-        return any(records_other_roles(each, given) for each in found)
+        return any(records_other_roles(each, given) for each in self.lifecycle.of_account(self.session))
 
     def finish(self, tokens: OAuthTokenSet, claims: Claims) -> bool:
         """Write changed roles to the user's sessions, or end them.

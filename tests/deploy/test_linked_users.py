@@ -351,3 +351,15 @@ def test_an_application_may_have_an_account_in_its_metadata(site: Site) -> None:
     header = {"Authorization": "Bearer pywry_abc"}
     assert web.client().post("/auth/logout", headers=header).status_code == 200
     assert (web.tokens.list_keys(), site.live) == ([BOB], [True])
+
+
+def test_changed_settings_change_the_roles_of_all_sessions_of_an_account(site: Site) -> None:
+    """Also of those that it began as another user of the site."""
+    _signed_in(site.web(settings={"admin_users": ALICE}))
+    site.users[ALICE] = "8"
+    web = site.web()
+    browser = _signed_in(web)
+    assert "admin" in web.sessions.list_user_sessions("7")[0].roles
+    site.clock.shift(10)
+    assert browser.post("/auth/refresh").status_code == 200
+    assert "admin" not in web.sessions.list_user_sessions("7")[0].roles
