@@ -5,11 +5,14 @@ removes the tokens first and the session last, so that a repeated sign-out finis
 
 Tokens are stored under the user's account, the ID at the provider. Sessions belong to the user's ID on the
 site. The two differ if the site's hook gives users IDs of its own: one user can then have several accounts.
+The owner of an account is the user of its last sign-in, and is recorded with the tokens. They are needed by
+the sessions of the account and by all sessions of its owner.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,7 +24,7 @@ from pywry_auth.flow.access_review import given_roles
 from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
 from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
-from pywry_auth.flow.sign_out import revoke_taken, take
+from pywry_auth.flow.sign_out import TakenTokens, revoke_taken, take
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
 from pywry_auth.state.ending_sessions import EndingSessions
 from pywry_auth.state.linked_users import LinkedUsers
@@ -32,10 +35,10 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.flow.sign_in_hook import SignInHook
-    from pywry_auth.flow.sign_out import TakenTokens
     from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.browsers import BrowserSessions
+    from pywry_auth.state.token_record import StoredTokens
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
@@ -162,12 +165,11 @@ class SessionLifecycle:
         tokens = self._on_this_site(name, result.tokens)
         with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, account):
             admitted = self._admitted(name, account, result, tokens)
+            user, given = admitted.user_id, admitted.given
             earlier = self.browsers.add(client.binding, session_id, client.sessions)
-            self.tokens.save(account, tokens, hold=_HOLD_SECONDS)
-        user, given = admitted.user_id, admitted.given
+            # If a later sign-in is stored already, its user stays the owner too.
+            self.tokens.save(account, tokens, hold=_HOLD_SECONDS, owner=user)
         try:
-            if self.hook is not None:
-                self.tokens.link(user, account)  # with the account itself, an earlier link ends
             session = self.sessions.store.create_session(
                 session_id,
                 user,
@@ -185,8 +187,9 @@ class SessionLifecycle:
                 account=account,
             )
         except AuthenticationError:
-            self._abandon(name, account, session_id, tokens)
+            self._abandon(name, account, user, session_id, tokens)
             raise
+        self._keep_other_accounts(session)
         self._end_earlier(earlier)
         ended = self._end_oldest(session)
         return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
@@ -196,11 +199,12 @@ class SessionLifecycle:
     ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
         """End sessions.
 
-        The tokens of an account are removed and revoked with its last session.
+        Tokens are removed and revoked with the last session of their account and of its owner.
 
         Args:
             sessions: The sessions, of one or several users.
-            everywhere: Whether to end all sessions of these users.
+            everywhere: Whether to end all sessions of these users, also those of their accounts from before
+                the site gave the users IDs of its own.
 
         Returns:
             For each user: one of the sessions, how many ended, and the tokens of that session's account.
@@ -270,8 +274,8 @@ class SessionLifecycle:
         """
         account = session.account
 
-        def is_same(stored: OAuthTokenSet, held: bool) -> bool:
-            return stored.grant == reviewed.grant
+        def is_same(stored: StoredTokens) -> bool:
+            return stored.tokens.grant == reviewed.grant
 
         self.ending.note(account, found)
         try:
@@ -429,14 +433,14 @@ class SessionLifecycle:
                 error=ErrorCode.PROVIDER_UNREACHABLE,
             ) from error
 
-    def _abandon(self, name: str, account: str, session_id: str, tokens: OAuthTokenSet) -> None:
+    def _abandon(self, name: str, account: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
         """Undo a login that has no session because the store failed.
 
         If the store is still down, the tokens stay stored under their user.
         """
         try:
             self.sessions.store.delete_session(session_id)
-            self.tokens.settle(account, tokens)
+            self.tokens.settle(account, tokens, user)
             self._end_grant(name, account, tokens)
         except StoreUnavailable as error:
             _logger.warning("a login that failed could not be undone: %s", error)
@@ -449,7 +453,7 @@ class SessionLifecycle:
         """
         account = session.account
         try:
-            self.tokens.settle(account, tokens)
+            self.tokens.settle(account, tokens, session.user_id)
             if self.sessions.store.validate_session(session.session_id):
                 return True
             self._end_grant(name, account, tokens)
@@ -459,14 +463,25 @@ class SessionLifecycle:
         return False
 
     def _end_grant(self, name: str, account: str, tokens: OAuthTokenSet) -> None:
-        """Remove and revoke the tokens of a sign-in, if its account has no session."""
+        """Remove and revoke the tokens of a sign-in, if no session needs them."""
 
-        def is_last(stored: OAuthTokenSet, held: bool) -> bool:
-            return stored.grant == tokens.grant and not self._needed(account, stored)
+        def is_last(stored: StoredTokens) -> bool:
+            return stored.tokens.grant == tokens.grant and not self._needed(
+                account, stored.tokens, stored.owner
+            )
 
         provider = self.providers.named(name)
         taken = take(provider, self.tokens, account, is_last=is_last)
         revoke_taken(provider, self.tokens, account, taken)
+
+    def _keep_other_accounts(self, begun: UserSession) -> None:
+        """Keep the tokens of the user's other accounts as long as the new session, which needs them too."""
+        if self.hook is None:
+            return
+        try:
+            self.tokens.keep_accounts_until(begun.user_id, begun.expires_at, but=begun.account)
+        except StoreUnavailable as error:
+            _logger.warning("a session may outlive the tokens of its user's other accounts: %s", error)
 
     def _end_earlier(self, session_ids: Iterable[str]) -> None:
         """End the browser's earlier sessions.
@@ -484,8 +499,9 @@ class SessionLifecycle:
 
         Each login does this after it created its session. Of logins that run at the same time, the last one
         to look sees all sessions, so that the limit holds afterwards. All of them keep the same newest
-        sessions, which need the tokens. Those of another account may be its last ones, so that its tokens end
-        with them. A failure is not reported: the user's next sign-in ends the sessions.
+        sessions, which need the tokens. Those of another account may be its last ones: its tokens end with
+        them if the account has another owner by now. A failure is not reported: the user's next sign-in ends
+        the sessions.
         """
         store, ended = self.sessions.store, []
         try:
@@ -503,14 +519,15 @@ class SessionLifecycle:
     ) -> tuple[int, OAuthTokenSet | None]:
         store, first = self.sessions.store, ending[0].account
         ids = [session.session_id for session in ending]
+        found = store.list_user_sessions(user) if everywhere else []
+        owned = self._owned(user, [*ending, *found], everywhere)
         if everywhere:
-            found = store.list_user_sessions(user)
+            unlinked = [each for account in owned for each in self._unlinked(user, account)]
             # The sessions of the request end last. As long as they exist, a repeated request finishes the
             # work.
-            ids, ending = [*self._others(user, ending, found), *ids], [*ending, *found]
-        accounts = {each.account: None for each in ending if each.session_id in ids}
-        if everywhere:
-            accounts |= dict.fromkeys((user, *self.tokens.accounts_of(user)))
+            others = [*self._others(user, ending, found), *(each.session_id for each in unlinked)]
+            ids, ending = [*others, *ids], [*ending, *found, *unlinked]
+        accounts = {each.account: None for each in ending if each.session_id in ids} | dict.fromkeys(owned)
         parts = [self._part(account, user, ending, ids) for account in accounts]
         looked: list[list[TakenTokens]] = []
         try:
@@ -529,6 +546,27 @@ class SessionLifecycle:
         of_first = looked[list(accounts).index(first)]
         return ended, next((each.tokens for each in of_first if each.tokens and not each.foreign), None)
 
+    def _owned(self, user: str, ending: list[UserSession], everywhere: bool) -> list[str]:
+        """Return the accounts of a user, whose tokens may end with these sessions.
+
+        Those of the sessions are among them, unless they belong to another user by now. A site whose users
+        have no other IDs does not look.
+        """
+        accounts = dict.fromkeys(each.account for each in ending)
+        if not everywhere and self.hook is None and accounts == {user: None}:
+            return []
+        accounts |= dict.fromkeys((*self.tokens.accounts_of(user), user))
+        return [account for account in accounts if self._owns(user, account)]
+
+    def _owns(self, user: str, account: str) -> bool:
+        stored = self.tokens.find(account)
+        return user != account if stored is None else (stored.owner or account) == user
+
+    def _unlinked(self, user: str, account: str) -> list[UserSession]:
+        """Return the sessions of an account from before the site gave its user an ID."""
+        found = [] if account == user else self.sessions.store.list_user_sessions(account)
+        return [each for each in found if each.account == account]
+
     def _part(
         self, account: str, user: str, ending: Iterable[UserSession], ids: Collection[str]
     ) -> _AccountEnding:
@@ -544,10 +582,15 @@ class SessionLifecycle:
         provider = self._provider_of(account, own)
         grants = {session.grant.grant_id for session in own if session.grant and session.session_id in ids}
 
-        def is_last(tokens: OAuthTokenSet, held: bool) -> bool:
-            # A login in another browser may be about to create its session.
-            needed = held and (tokens.grant is None or tokens.grant.grant_id not in grants)
-            return not needed and not self._needed(account, tokens, ids, user)
+        def is_last(stored: StoredTokens) -> bool:
+            tokens, held = stored.tokens, stored.held_until > time.time()
+            if held and (tokens.grant is None or tokens.grant.grant_id not in grants):
+                return False  # a login in another browser may be about to create its session
+            if not self._needed(account, tokens, stored.owner, ids, user):
+                return True
+            if held:  # its session ends now, so that the hold must not outlive the other sessions
+                self.tokens.settle(account, tokens)
+            return False
 
         def taken() -> TakenTokens:
             return take(provider, self.tokens, account, foreign=True, is_last=is_last)
@@ -560,11 +603,11 @@ class SessionLifecycle:
         """Return the removed tokens of an account, without those that another session needs again."""
         removed = [tokens for tokens in looked if tokens.removed]
         # A login may have created its session after the first look, and rely on these tokens.
-        last = removed[-1].tokens if removed else None
+        last = removed[-1] if removed else TakenTokens()
         if (
-            last
-            and self._needed(part.account, last, ids, part.user)
-            and self._give_back(part.account, removed[-1])
+            last.tokens
+            and self._needed(part.account, last.tokens, last.owner, ids, part.user)
+            and self._give_back(part.account, last)
         ):
             removed[-1] = part.take()
         return removed
@@ -591,41 +634,56 @@ class SessionLifecycle:
         )
         return [each for each in self.sessions.store.session_ids(user) if each not in kept]
 
-    def _users_of(self, account: str, user: str = "") -> Iterator[str]:
+    def _users_of(self, account: str, *users: str) -> Iterator[str]:
         """Yield the user IDs under which an account can have sessions, the likely ones first."""
-        known = dict.fromkeys((user or account, account))
+        known = dict.fromkeys((*filter(None, users), account))
         yield from known
         yield from (each for each in self.linked.of(account) if each not in known)
 
     def _needed(
-        self, account: str, tokens: OAuthTokenSet, ending: Collection[str] = (), user: str = ""
+        self,
+        account: str,
+        tokens: OAuthTokenSet,
+        owner: str,
+        ending: Collection[str] = (),
+        user: str = "",
     ) -> bool:
         """Return whether a session other than those that end needs a token set.
 
         Args:
             account: The account of the tokens.
             tokens: The token set.
+            owner: The owner of the set; empty for the account itself.
             ending: The IDs of the sessions that end.
             user: The user of these sessions, if known.
         """
-        users = self._users_of(account, user)
-        return any(self._is_needed_by(each, account, tokens, ending) for each in users)
 
-    def _is_needed_by(self, user: str, account: str, tokens: OAuthTokenSet, ending: Collection[str]) -> bool:
+        def is_other(session: UserSession) -> bool:
+            if session.account != account:
+                return session.user_id != (owner or account)
+            return _is_of_other_client(session, tokens)
+
+        users = self._users_of(account, user, owner)
+        return any(self._is_needed_by(each, is_other, ending) for each in users)
+
+    def _is_needed_by(
+        self, user: str, is_other: Callable[[UserSession], bool], ending: Collection[str]
+    ) -> bool:
         """Return whether a session of one user needs a token set.
 
         After a change of the provider, two people can have the same user ID. Neither needs the tokens of the
         other one's sign-in. A session that this process cannot read may need them.
+
+        Args:
+            user: The user.
+            is_other: Returns whether a session does not need the set.
+            ending: The IDs of the sessions that end.
         """
         store = self.sessions.store
         left = set(store.session_ids(user)).difference(ending)
         if not left:
             return False
-        return not left.issubset(
-            each.session_id
-            for each in store.list_user_sessions(user)
-            if each.account != account or _is_of_other_client(each, tokens)
-        )
+        return not left.issubset(each.session_id for each in store.list_user_sessions(user) if is_other(each))
 
     def _give_back(self, account: str, taken: TakenTokens) -> bool:
         """Store removed tokens again, unless others are stored.
@@ -635,7 +693,7 @@ class SessionLifecycle:
         """
         if taken.tokens is None:
             return False
-        self.tokens.settle(account, taken.tokens)
+        self.tokens.settle(account, taken.tokens, taken.owner)
         stored = self.tokens.load(account)
         if stored is None or is_earlier(stored, taken.tokens):
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from pywry_auth.models import OAuthTokenSet
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.revocations import Revocation
+    from pywry_auth.state.token_record import StoredTokens
     from pywry_auth.state.tokens import TokenStore
 
 
@@ -39,12 +39,14 @@ class TakenTokens:
         revocation: The entry in the queue; None if there is nothing to revoke.
         removed: Whether the set was removed.
         foreign: Whether the set belongs to another client. Such a set is never sent anywhere.
+        owner: The owner of the removed set, see :class:`StoredTokens`.
     """
 
     tokens: OAuthTokenSet | None = None
     revocation: Revocation | None = None
     removed: bool = False
     foreign: bool = False
+    owner: str = ""
 
 
 def sign_out(
@@ -71,7 +73,7 @@ def take(
     key: str,
     *,
     foreign: bool = False,
-    is_last: Callable[[OAuthTokenSet, bool], bool] = lambda tokens, held: True,
+    is_last: Callable[[StoredTokens], bool] = lambda stored: True,
 ) -> TakenTokens:
     """Remove a user's tokens from the store without revoking them yet.
 
@@ -83,9 +85,8 @@ def take(
         store: The store that holds them.
         key: The user's ID.
         foreign: Whether to remove the set of another client too.
-        is_last: Decides whether no other session of the user needs this set. Its arguments are the set, and
-            whether a login is still creating the session for it. It is called after the set was loaded: a
-            session that begins later brings tokens of its own.
+        is_last: Decides whether no other session of the user needs this set. It is called after the set was
+            loaded: a session that begins later brings tokens of its own.
     """
     store_unsaved(lambda tokens: provider, store, key)
     while (stored := store.find(key)) is not None:
@@ -93,12 +94,12 @@ def take(
         ours = provider is None or provider.issued_to_this_client(tokens)
         if not ours and not foreign:
             return TakenTokens()
-        if not is_last(tokens, stored.held_until > time.time()):
+        if not is_last(stored):
             return TakenTokens(tokens if ours else None)
         entry = store.revocations.add(key, tokens) if ours and provider is not None else None
         # If the set is gone all the same, the answer was lost, or another sign-out was faster.
         if store.remove(key, stored) or not store.exists(key):
-            return TakenTokens(tokens, entry, removed=True, foreign=not ours)
+            return TakenTokens(tokens, entry, removed=True, foreign=not ours, owner=stored.owner)
         if entry is not None:
             store.revocations.remove(entry)
     store.discard_unreadable(key)  # such a record must not outlive the sign-out either

@@ -437,12 +437,14 @@ class SessionStore:
             LinkedUsers(self._backend).note(session.account, session.user_id, ttl)
 
     def _keep_tokens(self, session: UserSession) -> None:
-        """Keep the user's tokens as long as the session, if they are on the same backend.
+        """Keep the tokens of all the user's accounts as long as the session, if they are on this backend.
 
         A failure is not reported: the session exists, and a refresh keeps the tokens longer too.
         """
         try:
-            TokenStore(self._backend).keep_until(session.account, session.expires_at)
+            tokens = TokenStore(self._backend)
+            tokens.keep_until(session.account, session.expires_at)
+            tokens.keep_accounts_until(session.user_id, session.expires_at, but=session.account)
         except StoreUnavailable as error:
             _logger.warning("a session may outlive its user's tokens: %s", error)
 

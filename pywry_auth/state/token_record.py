@@ -28,6 +28,7 @@ class StoredTokens:
         kept_until: Unix time in seconds until which a session may need the set; 0 if unknown.
         review: The review of access rules that the refresh of this set has not finished; empty if there is
             none.
+        owner: The site's ID of the user that the set belongs to; empty for the ID under which it is stored.
     """
 
     tokens: OAuthTokenSet
@@ -35,10 +36,15 @@ class StoredTokens:
     held_until: float = 0.0
     kept_until: float = 0.0
     review: str = ""
+    owner: str = ""
 
 
 def pack_tokens(
-    tokens: OAuthTokenSet, held_until: float = 0.0, kept_until: float = 0.0, review: str = ""
+    tokens: OAuthTokenSet,
+    held_until: float = 0.0,
+    kept_until: float = 0.0,
+    review: str = "",
+    owner: str = "",
 ) -> bytes:
     """Return a token set as bytes.
 
@@ -47,8 +53,14 @@ def pack_tokens(
         held_until: See :class:`StoredTokens`.
         kept_until: See :class:`StoredTokens`.
         review: See :class:`StoredTokens`.
+        owner: See :class:`StoredTokens`.
     """
-    notes = {"held_until": held_until or None, "kept_until": kept_until or None, "review": review or None}
+    notes = {
+        "held_until": held_until or None,
+        "kept_until": kept_until or None,
+        "review": review or None,
+        "owner": owner or None,
+    }
     return pack({**token_members(tokens), **notes})
 
 
@@ -121,6 +133,7 @@ def _stored(members: Members, data: bytes) -> StoredTokens:
         held_until if held_until <= time.time() + _LONGEST_HOLD else 0.0,
         members.optional_moment("kept_until") or 0.0,
         members.optional_text("review") or "",
+        members.optional_text("owner") or "",
     )
 
 

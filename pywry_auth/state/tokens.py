@@ -57,7 +57,7 @@ class TokenStore:
         self.refreshes = SingleFlight[OAuthTokenSet](TokenError)
         self.unsaved = UnsavedTokens()
         self.revocations = RevocationQueue(backend)
-        self._links = AccountLinks(backend, self.exists)
+        self._links = AccountLinks(backend)
 
     @property
     def backend(self) -> Backend:
@@ -89,9 +89,8 @@ class TokenStore:
     def link(self, user_id: str, account: str) -> None:
         """Note that an account at a provider belongs to a user with an ID of the site.
 
-        A sign-in calls this after it has stored the account's tokens. An account has one owner: the last user
-        for which this was called. The link lasts for 400 days, and goes when it is looked up and the account
-        has no tokens. With the account itself as the user's ID, the account has no other owner any more.
+        It concerns the tokens that are stored by now, as ``owner`` of :meth:`save` does. An account has one
+        owner: the last one. With the account itself as the user's ID, it has no other owner any more.
 
         Args:
             user_id: The site's ID of the user.
@@ -100,15 +99,22 @@ class TokenStore:
         Raises:
             StoreUnavailable: The store is down.
         """
-        self._links.add(user_id, account)
+        owner = self._owner(user_id, account)
+        while (stored := self.find(account)) is not None and stored.owner != owner:
+            held, review = stored.held_until, stored.review
+            if self._put(account, stored.tokens, stored, held_until=held, review=review, owner=owner):
+                return
 
     def accounts_of(self, user_id: str) -> list[str]:
         """Return the accounts linked to a user that have tokens, sorted.
 
+        An account is found for 400 days after the last sign-in with it.
+
         Args:
             user_id: The site's ID of the user.
         """
-        return self._links.accounts(user_id)
+        found = ((account, self.find(account)) for account in self._links.of(user_id))
+        return [account for account, stored in found if stored is not None and stored.owner == user_id]
 
     def owner_of(self, account: str) -> str:
         """Return the site's ID of the user that an account belongs to.
@@ -117,9 +123,10 @@ class TokenStore:
             account: The ID under which the user's tokens are stored.
 
         Returns:
-            The ID given to :meth:`link`; the account itself without one.
+            The owner of the stored tokens; the account itself without one, and without tokens.
         """
-        return self._links.owner(account)
+        stored = self.find(account)
+        return account if stored is None else stored.owner or account
 
     def keep_until(self, key: str, moment: float) -> None:
         """Keep a site's token set longer, because a session lasts longer than it.
@@ -138,7 +145,19 @@ class TokenStore:
             if self._put(key, stored.tokens, stored, held_until=held, kept_until=moment, review=review):
                 return
 
-    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
+    def keep_accounts_until(self, user_id: str, moment: float, but: str = "") -> None:
+        """Keep the token sets of all accounts linked to a user longer, see :meth:`keep_until`.
+
+        Args:
+            user_id: The site's ID of the user.
+            moment: Unix time in seconds at which a session of the user expires.
+            but: An account that is left out.
+        """
+        for account in self._links.of(user_id):
+            if account != but and self.owner_of(account) == user_id:
+                self.keep_until(account, moment)
+
+    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0, owner: str | None = None) -> bool:
         """Store a user's token set, unless the tokens of a later sign-in are stored.
 
         The comparison and the write are one step. A token set without a grant always replaces the earlier
@@ -149,6 +168,8 @@ class TokenStore:
             tokens: The token set that the provider issued.
             hold: Seconds for which a sign-out does not touch the set, because its login is still creating the
                 session; :meth:`settle` ends the hold.
+            owner: The site's ID of the user that the tokens belong to, perhaps ``key`` itself; None for the
+                owner of the set that is replaced.
 
         Returns:
             Whether it was stored.
@@ -157,15 +178,14 @@ class TokenStore:
             StoreUnavailable: The store is down; an earlier set is still there.
         """
         held_until = time.time() + hold if hold else 0.0
-        if tokens.grant is None:
-            return self._put(key, tokens, held_until=held_until, when=When.ALWAYS)
+        known = None if owner is None else self._owner(owner, key)
         try:
-            return self._supersede(key, tokens, held_until)
+            return self._supersede(key, tokens, held_until, known)
         except StoreUnavailable:
             # The set may be stored, and only the answer lost. A second attempt finds out.
-            return self._supersede(key, tokens, held_until)
+            return self._supersede(key, tokens, held_until, known)
 
-    def settle(self, key: str, tokens: OAuthTokenSet) -> None:
+    def settle(self, key: str, tokens: OAuthTokenSet, owner: str = "") -> None:
         """Note that the session of a sign-in exists now.
 
         The hold of its tokens ends. If no tokens are stored, for example because a later sign-in replaced
@@ -174,14 +194,17 @@ class TokenStore:
         Args:
             key: The user's ID.
             tokens: The tokens of the sign-in.
+            owner: The owner of the tokens if none are stored, see :meth:`save`; empty for ``key``.
         """
+        owner = "" if owner == key else owner
         while True:
             data = self._backend.get(_KIND + key)
             stored = None if data is None else unpack_stored(data)
             if stored is not None and (stored.tokens.grant != tokens.grant or not stored.held_until):
                 return
             current, review = (tokens, "") if stored is None else (stored.tokens, stored.review)
-            if self._put(key, current, stored or data, review=review):
+            user = owner if stored is None else stored.owner
+            if self._put(key, current, stored or data, review=review, owner=user):
                 return
 
     def replace(
@@ -329,13 +352,20 @@ class TokenStore:
         """Close the backend's connections; a later call opens new ones."""
         self._backend.close()
 
-    def _supersede(self, key: str, tokens: OAuthTokenSet, held_until: float) -> bool:
+    def _owner(self, user_id: str, account: str) -> str:
+        """Return the owner as it is recorded, after the account can be found by it."""
+        if user_id == account:
+            return ""
+        self._links.add(user_id, account)
+        return user_id
+
+    def _supersede(self, key: str, tokens: OAuthTokenSet, held_until: float, owner: str | None) -> bool:
         while True:
             data = self._backend.get(_KIND + key)
             stored = None if data is None else unpack_stored(data)
             if stored is not None and _is_later(stored.tokens, tokens):
                 return False
-            if self._put(key, tokens, stored or data, held_until=held_until):
+            if self._put(key, tokens, stored or data, held_until=held_until, owner=owner):
                 return True
 
     def _put(
@@ -347,14 +377,15 @@ class TokenStore:
         held_until: float = 0.0,
         kept_until: float = 0.0,
         review: str = "",
-        when: When = When.ABSENT,
+        owner: str | None = None,
     ) -> bool:
         """Store a set in place of the record that was read, which no other writer may have changed.
 
         A session that needed the earlier set, perhaps from before a change of ``SESSION_TTL``, needs the new
-        one as long.
+        one as long. The owner stays unless another one is given.
         """
         if isinstance(instead_of, StoredTokens):
+            owner = instead_of.owner if owner is None else owner
             kept_until, instead_of = max(kept_until, instead_of.kept_until), instead_of.data
         now = time.time()
         lifetime: float | None
@@ -364,8 +395,9 @@ class TokenStore:
             lifetime = self._lifetime(tokens, max(self._at_least, kept_until - now))
             if lifetime is not None and (self._at_least or kept_until):
                 kept_until = max(kept_until, now + lifetime)
-        terms = Terms(ttl=lifetime, group=_GROUP, when=when, expected=instead_of)
-        return self._backend.put(_KIND + key, pack_tokens(tokens, held_until, kept_until, review), terms)
+        terms = Terms(ttl=lifetime, group=_GROUP, when=When.ABSENT, expected=instead_of)
+        data = pack_tokens(tokens, held_until, kept_until, review, owner or "")
+        return self._backend.put(_KIND + key, data, terms)
 
     def _lifetime(self, tokens: OAuthTokenSet, needed: float) -> float | None:
         """Return the seconds for which a set is kept; None until it is deleted.

@@ -472,7 +472,7 @@ def test_a_response_of_another_issuer_is_refused_before_its_code_is_sent(
 
 
 class BrokenStore(MemoryTokenStore):
-    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0) -> bool:
+    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0, owner: str | None = None) -> bool:
         raise RuntimeError("the disk is full")
 
 
