@@ -28,7 +28,7 @@ from pywry_auth.flow.sign_out import TakenTokens, revoke_taken, take
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
 from pywry_auth.state.ending_sessions import EndingSessions
 from pywry_auth.state.linked_users import LinkedUsers
-from pywry_auth.state.session_record import given_member, united
+from pywry_auth.state.session_record import given_member, has_account, united
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -520,14 +520,15 @@ class SessionLifecycle:
         store, first = self.sessions.store, ending[0].account
         ids = [session.session_id for session in ending]
         found = store.list_user_sessions(user) if everywhere else []
-        owned = self._owned(user, [*ending, *found], everywhere)
+        accounts = dict.fromkeys(each.account for each in (*ending, *found) if has_account(each))
+        owned = self._owned(user, accounts, everywhere)
         if everywhere:
             unlinked = [each for account in owned for each in self._unlinked(user, account)]
             # The sessions of the request end last. As long as they exist, a repeated request finishes the
             # work.
             others = [*self._others(user, ending, found), *(each.session_id for each in unlinked)]
             ids, ending = [*others, *ids], [*ending, *found, *unlinked]
-        accounts = {each.account: None for each in ending if each.session_id in ids} | dict.fromkeys(owned)
+        accounts |= dict.fromkeys(owned)
         parts = [self._part(account, user, ending, ids) for account in accounts]
         looked: list[list[TakenTokens]] = []
         try:
@@ -543,29 +544,35 @@ class SessionLifecycle:
         for part, taken, gone in zip(parts, looked, removed, strict=True):
             for tokens in gone or taken[:1]:
                 revoke_taken(part.provider, self.tokens, part.account, tokens)
-        of_first = looked[list(accounts).index(first)]
+        of_first = (
+            taken
+            for account, each in zip(accounts, looked, strict=True)
+            if account == first
+            for taken in each
+        )
         return ended, next((each.tokens for each in of_first if each.tokens and not each.foreign), None)
 
-    def _owned(self, user: str, ending: list[UserSession], everywhere: bool) -> list[str]:
-        """Return the accounts of a user, whose tokens may end with these sessions.
+    def _owned(self, user: str, accounts: Collection[str], everywhere: bool) -> list[str]:
+        """Return the accounts that belong to a user.
 
-        Those of the sessions are among them, unless they belong to another user by now. A site whose users
-        have no other IDs does not look.
+        A site whose users have no other IDs does not look for more than those of the sessions.
+
+        Args:
+            user: The user.
+            accounts: The accounts of the user's sessions, some of which may belong to another user by now.
+            everywhere: Whether all sessions end.
         """
-        accounts = dict.fromkeys(each.account for each in ending)
-        if not everywhere and self.hook is None and accounts == {user: None}:
+        if not everywhere and self.hook is None and [*accounts] == [user]:
             return []
-        accounts |= dict.fromkeys((*self.tokens.accounts_of(user), user))
-        return [account for account in accounts if self._owns(user, account)]
-
-    def _owns(self, user: str, account: str) -> bool:
-        stored = self.tokens.find(account)
-        return user != account if stored is None else (stored.owner or account) == user
+        found = {each: self.tokens.find(each) for each in (*accounts, *self.tokens.accounts_of(user), user)}
+        if accounts and found[user] is None:
+            del found[user]
+        return [each for each, stored in found.items() if not stored or (stored.owner or each) == user]
 
     def _unlinked(self, user: str, account: str) -> list[UserSession]:
-        """Return the sessions of an account from before the site gave its user an ID."""
+        """Return the sign-ins with an account from before the site gave its user an ID."""
         found = [] if account == user else self.sessions.store.list_user_sessions(account)
-        return [each for each in found if each.account == account]
+        return [each for each in found if each.account == account and each.grant is not None]
 
     def _part(
         self, account: str, user: str, ending: Iterable[UserSession], ids: Collection[str]
@@ -659,7 +666,7 @@ class SessionLifecycle:
         """
 
         def is_other(session: UserSession) -> bool:
-            if session.account != account:
+            if session.account != account or not has_account(session):
                 return session.user_id != (owner or account)
             return _is_of_other_client(session, tokens)
 

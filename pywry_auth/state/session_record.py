@@ -154,6 +154,18 @@ def records_other_roles(session: UserSession, given: Mapping[str, Sequence[str]]
     return last is not None and not is_set and last != given_member(given)[_GIVEN]
 
 
+def has_account(session: UserSession) -> bool:
+    """Return whether a session certainly belongs to the account that it names.
+
+    A session that the application created for a user names the user's ID by default, which may be the account
+    of another user.
+
+    Args:
+        session: The session.
+    """
+    return session.grant is not None or session.account != session.user_id
+
+
 def _given(session: UserSession) -> Mapping[str, Sequence[str]] | None:
     """Return the roles that each access rule gave last; None if they are unknown."""
     try:

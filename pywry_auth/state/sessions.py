@@ -22,7 +22,7 @@ from pywry_auth.per_process import PerProcess
 from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.linked_users import LinkedUsers
 from pywry_auth.state.role_table import RoleTable
-from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
+from pywry_auth.state.session_record import SessionRecord, has_account, pack_session, unpack_session
 from pywry_auth.state.sites import UNBOUND, sites_of
 from pywry_auth.state.tokens import TokenStore
 
@@ -443,7 +443,8 @@ class SessionStore:
         """
         try:
             tokens = TokenStore(self._backend)
-            tokens.keep_until(session.account, session.expires_at)
+            if has_account(session) or tokens.owner_of(session.account) == session.user_id:
+                tokens.keep_until(session.account, session.expires_at)
             tokens.keep_accounts_until(session.user_id, session.expires_at, but=session.account)
         except StoreUnavailable as error:
             _logger.warning("a session may outlive its user's tokens: %s", error)

@@ -412,6 +412,28 @@ def test_everywhere_spares_the_account_that_equals_the_users_id(site: Site) -> N
     assert UserTokens(web.provider, web.tokens).get_access_token("55")
 
 
+def test_an_api_client_of_a_user_leaves_an_equal_account_alone(site: Site) -> None:
+    """Its session neither ends, keeps nor prolongs the tokens of another user, nor ends with that user."""
+    site.users = {ALICE: BOB, BOB: "55"}
+    web = site.web()
+    bob = _signed_in(web, "bob")
+    kept = _kept_until(web, BOB)
+    tokens = [issue_session_token(web.sessions, BOB, ttl=10_000_000) for _ in range(2)]
+    assert _kept_until(web, BOB) == kept
+    web.sessions.delete_user_sessions("55")
+    headers = [{"Authorization": f"Bearer {token}"} for token in tokens]
+    for query in ("", "?everywhere=1"):
+        answer = web.client().post(f"/auth/logout{query}", headers=headers.pop())
+        assert (answer.status_code, answer.json["logged_out"]) == (200, True)
+        assert (web.tokens.list_keys(), site.live) == ([BOB], [True])
+    token = issue_session_token(web.sessions, BOB)
+    bob.sign_in(username="bob")
+    assert bob.post("/auth/logout?everywhere=1").status_code == 200
+    assert (web.tokens.list_keys(), site.live) == ([], [False])
+    header = {"Authorization": f"Bearer {token}"}
+    assert web.client().get("/auth/status", headers=header).json["user_id"] == BOB
+
+
 def test_everywhere_ends_sessions_from_before_the_hook(site: Site) -> None:
     """They belong to the same person: the user's own accounts, and no others."""
     before, web = site.web(on_sign_in=None), site.web()
