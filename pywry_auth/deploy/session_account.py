@@ -37,4 +37,4 @@ def with_own_account(tokens: TokenStore, session: UserSession) -> UserSession | 
     # An account without an owner may be another user's, from before the site gave IDs of its own.
     if len(accounts) > 1 or (is_own and tokens.exists(account)):
         return None
-    return replace(session, metadata={**session.metadata, "account": accounts[0]})
+    return replace(session, account=accounts[0])
