@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pywry_auth.backends.lease import StillHeld
-from pywry_auth.digests import digest_of
+from pywry_auth.digests import digest_of, same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenError, naming_provider
 from pywry_auth.flow.refresh import has_expired, is_due
@@ -126,7 +126,7 @@ class ClientCredentials:
         """
         tokens = self._newest()
         if tokens is not None and instead_of is not None:
-            replaced = tokens.access_token != instead_of and not self._is_due(tokens)
+            replaced = not same_secret(tokens.access_token, instead_of) and not self._is_due(tokens)
             if replaced or is_young(tokens, self._clock(), self._buffer):
                 self._tokens = tokens
                 return tokens
@@ -229,7 +229,7 @@ class ClientCredentials:
             StoreUnavailable: The store is down, and nothing was requested.
         """
         tokens = self._stored()
-        if tokens is not None and tokens.access_token != refused and not self._is_due(tokens):
+        if tokens is not None and not same_secret(tokens.access_token, refused) and not self._is_due(tokens):
             return tokens
         failure = self._record.last_failure()
         if failure is not None and failure != earlier:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
+from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
 from pywry_auth.protocol.http import ProviderSession
@@ -91,7 +92,7 @@ class RequestSession(ProviderSession):
             fresh = self._source.refresh(instead_of=token).access_token
         except TokenExpiredError:
             return response  # without a refresh token, the API's own error helps most
-        if fresh == token or not _can_be_sent_again(arguments):
+        if same_secret(token, fresh) or not _can_be_sent_again(arguments):
             return response
         response.close()
         return super().request(method, url, headers=_with(headers, fresh), **arguments)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pywry_auth.digests import digest_of
+from pywry_auth.digests import digest_of, same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
     AuthenticationError,
@@ -21,6 +21,7 @@ from pywry_auth.flow.events import TokensRefreshed, emit
 from pywry_auth.flow.refresh import has_expired, is_due, recent_failure, refresh_stored
 from pywry_auth.flow.revocation import revoke, revoked_on_failure
 from pywry_auth.flow.service_parts import ServiceParts, is_young, resources
+from pywry_auth.flow.sign_out import revoke_taken, take
 from pywry_auth.flow.token_exchange import ExchangedTokens, ExchangeKey
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.providers.options import scope_list, texts
@@ -28,6 +29,7 @@ from pywry_auth.providers.options import scope_list, texts
 if TYPE_CHECKING:
     from pywry_auth.flow.request_session import RequestSession
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.token_record import StoredTokens
     from pywry_auth.state.tokens import TokenStore
 
 # RFC 8693 §2.2.2 requires the first code for a subject token that is not valid; many providers send another.
@@ -204,9 +206,42 @@ class UserTokens:
             StoreUnavailable: The store is down.
         """
         held = self._held_by(user_id, account)
-        if instead_of is not None and (held.tokens.access_token != instead_of or self._is_young(held.tokens)):
-            return held.tokens
+        if instead_of is not None:
+            replaced = not same_secret(held.tokens.access_token, instead_of)
+            if replaced or self._is_young(held.tokens):
+                return held.tokens
         return self._replaced(held)
+
+    def revoke(self, user_id: str) -> bool:
+        """Remove the tokens of all accounts of a user from the store, then revoke them.
+
+        A site that blocks a user ends the sessions first, then calls this. If the provider cannot be reached,
+        the revocation stays in the store, and the site tries it again for 24 hours.
+
+        Args:
+            user_id: The user's ID.
+
+        Returns:
+            Whether the provider confirmed all revocations; False without tokens.
+
+        Raises:
+            StoreUnavailable: The store is down: call this again later.
+        """
+        self._exchanged.forget(user_id)
+        own = [user_id] if self._store.owner_of(user_id) == user_id else []
+        accounts = (*own, *self._store.accounts_of(user_id))
+        results = [self._signed_out(held) for account in accounts if (held := self._held(user_id, account))]
+        return bool(results) and all(results)
+
+    def _signed_out(self, held: _Held) -> bool:
+        """Remove and revoke the tokens of an account, unless another user has the account by now."""
+        provider, account = held.provider, held.account
+
+        def is_own(stored: StoredTokens) -> bool:
+            return (stored.owner or account) == held.user_id
+
+        taken = take(provider, self._store, account, is_last=is_own)
+        return revoke_taken(provider, self._store, account, taken)
 
     def _held_by(self, user_id: str, account: str) -> _Held:
         """Return the tokens of a user, and never those of another one.

@@ -335,6 +335,28 @@ def test_a_user_with_an_id_of_the_site_is_found_by_links(
     assert store.accounts_of("42") == ["a:1"]
 
 
+def test_a_user_can_be_cut_off(
+    idp: IdentityProvider, jobs: UserTokens, provider: GenericOIDCProvider, store: TokenStore
+) -> None:
+    """The accounts of another user stay, also one with an equal ID."""
+    mine = [_sign_in(provider, store, account) for account in ("a:1", "a:2")]
+    for account in ("a:1", "a:2"):
+        store.link("42", account)
+    other = _sign_in(provider, store, "42")
+    store.link("7", "42")
+    assert jobs.revoke("42")
+    assert store.list_keys() == ["42"]
+    assert [_introspected(idp, tokens.access_token)["active"] for tokens in (*mine, other)] == [
+        False,
+        False,
+        True,
+    ]
+    assert not jobs.revoke("42")
+    with pytest.raises(TokenExpiredError):
+        jobs.get_access_token("42")
+    assert jobs.get_access_token("7") == other.access_token
+
+
 def test_an_account_of_one_user_is_never_that_of_another(
     jobs: UserTokens, provider: GenericOIDCProvider, store: TokenStore
 ) -> None:
