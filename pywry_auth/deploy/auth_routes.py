@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.wrappers import Request, Response
 
+from pywry_auth.deploy.account_sessions import AccountSessions
 from pywry_auth.deploy.answers import refusal, refusal_for
 from pywry_auth.deploy.background import Retries
 from pywry_auth.deploy.capacity import Capacity, this_process
@@ -24,6 +25,7 @@ from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.proxies import UntrustedProxies
 from pywry_auth.deploy.rate_limit import RateLimit
 from pywry_auth.deploy.routes import ROUTES, Route
+from pywry_auth.deploy.session_end import SessionEnd
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.session_refresh import SessionRefresh
 from pywry_auth.deploy.session_tokens import EarlyRefreshes, SessionTokens
@@ -94,7 +96,9 @@ class AuthRoutes:
         demands = DemandSigner(TokenSigner(options.secrets, f"demand:{digest_of(options.site_name)}"))
         self.scopes = GrantedScopes(providers, tokens, demands)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
-        lifecycle = SessionLifecycle(providers, tokens, self.sessions, browsers, options, on_sign_in)
+        accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
+        ends = SessionEnd(accounts)
+        lifecycle = SessionLifecycle(ends, self.sessions, browsers, options, on_sign_in)
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
         tokens.keep_for(options.session_ttl)
@@ -103,14 +107,14 @@ class AuthRoutes:
         binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
         logins = PendingLogins(providers, pending, binding, options.use_pkce, self._workers)
         self._logins = self._login_views(logins, lifecycle)
-        accounts = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
+        views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
             "callback": self._logins.callback,
-            "refresh": accounts.refresh,
-            "logout": accounts.logout,
-            "userinfo": accounts.userinfo,
-            "status": accounts.status,
+            "refresh": views.refresh,
+            "logout": views.logout,
+            "userinfo": views.userinfo,
+            "status": views.status,
         }
         self.limit_calls(this_process)
         if not options.enabled:

@@ -1,19 +1,12 @@
-"""Begins and ends sessions, and revokes tokens with the last.
+"""Begins sessions.
 
-The tokens of a sign-in are stored before its session, so that no session begins without tokens. A sign-out
-removes the tokens first and the session last, so that a repeated sign-out finishes an interrupted one.
-
-Tokens are stored under the user's account, the ID at the provider. Sessions belong to the user's ID on the
-site. The two differ if the site's hook gives users IDs of its own: one user can then have several accounts.
-The owner of an account is the user of its last sign-in, and is recorded with the tokens. They are needed by
-the sessions of the account and by all sessions of its owner.
+The tokens of a sign-in are stored before its session, so that no session begins without tokens.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,23 +15,21 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.access_review import given_roles
 from pywry_auth.flow.refresh import store_unsaved
-from pywry_auth.flow.revocation import is_earlier, retry_revocations, revoked_on_failure
+from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
 from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
-from pywry_auth.flow.sign_out import TakenTokens, revoke_taken, take
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
-from pywry_auth.state.ending_sessions import EndingSessions
-from pywry_auth.state.linked_users import LinkedUsers
-from pywry_auth.state.session_record import given_member, has_account, united
+from pywry_auth.state.session_record import given_member, united
 
 if TYPE_CHECKING:
+    from pywry_auth.deploy.account_sessions import AccountSessions
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
+    from pywry_auth.deploy.session_end import SessionEnd
     from pywry_auth.flow.sign_in_hook import SignInHook
-    from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet, UserSession
+    from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.browsers import BrowserSessions
-    from pywry_auth.state.token_record import StoredTokens
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
@@ -84,51 +75,37 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class _AccountEnding:
-    """The end of one account's tokens.
-
-    Args:
-        account: The account.
-        user: The user of the sessions that end.
-        provider: The provider that issued the tokens; None if the site has it no longer.
-        take: Removes the tokens, unless another session needs them.
-    """
-
-    account: str
-    user: str
-    provider: OAuthProvider | None
-    take: Callable[[], TakenTokens]
-
-
-@dataclass(frozen=True)
 class SessionLifecycle:
-    """Begins and ends sessions.
+    """Begins sessions, and ends those that a new one replaces.
 
     Args:
-        providers: The site's providers.
-        tokens: The store of users' OAuth tokens.
+        ends: Ends sessions.
         sessions: The store of sessions, and the cookie with a session's token.
         browsers: The sessions that each browser was given.
         options: The site's options.
         hook: The site's own decision about each sign-in; None for none.
     """
 
-    providers: Providers
-    tokens: TokenStore
+    ends: SessionEnd
     sessions: CurrentSessions
     browsers: BrowserSessions
     options: DeployOptions
     hook: SignInHook | None = None
 
     @property
-    def ending(self) -> EndingSessions:
-        """The sessions of accounts that are not admitted any more."""
-        return EndingSessions(self.sessions.store.backend)
+    def accounts(self) -> AccountSessions:
+        """Finds the sessions of accounts."""
+        return self.ends.accounts
 
     @property
-    def linked(self) -> LinkedUsers:
-        """The user IDs of each account."""
-        return LinkedUsers(self.sessions.store.backend)
+    def providers(self) -> Providers:
+        """The site's providers."""
+        return self.accounts.providers
+
+    @property
+    def tokens(self) -> TokenStore:
+        """The store of users' OAuth tokens."""
+        return self.accounts.tokens
 
     def decided_by(self, provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
         """Return whether a sign-in can do without the profile.
@@ -193,154 +170,6 @@ class SessionLifecycle:
         self._end_earlier(earlier)
         ended = self._end_oldest(session)
         return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
-
-    def end(
-        self, sessions: Iterable[UserSession], everywhere: bool = False
-    ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
-        """End sessions.
-
-        Tokens are removed and revoked with the last session of their account and of its owner.
-
-        Args:
-            sessions: The sessions, of one or several users.
-            everywhere: Whether to end all sessions of these users, also those of their accounts from before
-                the site gave the users IDs of its own.
-
-        Returns:
-            For each user: one of the sessions, how many ended, and the tokens of that session's account.
-
-        Raises:
-            StoreUnavailable: The store is down; a repeated call finishes the work.
-        """
-        by_user: dict[str, list[UserSession]] = {}
-        for session in sessions:
-            by_user.setdefault(session.user_id, []).append(session)
-        return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user.items()]
-
-    def end_refused(self, session: UserSession, refused: OAuthTokenSet | None) -> list[UserSession]:
-        """End the sessions of a grant that the provider has ended, and remove its tokens.
-
-        The session of the request ends after all others, so that a repeated request finishes the work.
-        Sessions of the user's other sign-ins stay.
-
-        Args:
-            session: The session of the request.
-            refused: The tokens that the provider refused; None if they are gone.
-
-        Returns:
-            The sessions that ended.
-
-        Raises:
-            StoreUnavailable: The store is down.
-        """
-        account, store = session.account, self.sessions.store
-        # A later sign-in may have replaced the tokens while this request waited.
-        if refused is None or self.tokens.load(account) not in (None, refused):
-            return []
-        grant = refused.grant.grant_id if refused.grant else None
-        found = [each for each in self.of_account(session) if each.grant and each.grant.grant_id == grant]
-        ids = {each.session_id: each for each in found}
-        own = ids.pop(session.session_id, None)
-        ended = [each for each in (*ids.values(), own) if each and store.delete_session(each.session_id)]
-        try:
-            self.tokens.discard(account, refused)
-        except StoreUnavailable as error:  # no session uses them any more
-            _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
-        return ended
-
-    def end_not_admitted(
-        self,
-        session: UserSession,
-        reviewed: OAuthTokenSet,
-        found: list[UserSession],
-        ended: list[UserSession],
-    ) -> TakenTokens:
-        """End the sessions of a user that the access rules do not admit any more.
-
-        The tokens are removed first, and the session of the request ends last. A later sign-in of the user
-        was admitted, so that nothing happens if its tokens are stored by now.
-
-        Args:
-            session: The session of the request.
-            reviewed: The tokens that brought the claims.
-            found: The result of :meth:`of_grant` before the call.
-            ended: Receives each session as it ends.
-
-        Returns:
-            The removed tokens, which the caller revokes.
-
-        Raises:
-            StoreUnavailable: The store is down; :meth:`end_interrupted` finishes the work.
-        """
-        account = session.account
-
-        def is_same(stored: StoredTokens) -> bool:
-            return stored.tokens.grant == reviewed.grant
-
-        self.ending.note(account, found)
-        try:
-            taken = take(self.providers.of_session(session), self.tokens, account, is_last=is_same)
-            if taken.tokens is not None and not taken.removed:
-                self.ending.forget(account)
-            else:
-                self._end_last(session, found, ended)
-        except StoreUnavailable:
-            self.tokens.revocations.postponed()
-            raise
-        return taken
-
-    def end_interrupted(self, session: UserSession, ended: list[UserSession]) -> bool:
-        """Finish the work of :meth:`end_not_admitted` if it was interrupted.
-
-        Args:
-            session: The session of the request.
-            ended: Receives each session as it ends.
-
-        Returns:
-            Whether the session of the request was one of those that had to end.
-
-        Raises:
-            StoreUnavailable: The store is down; a repeated call finishes the work.
-        """
-        ids = self.ending.of(session.account)
-        if session.session_id not in ids:
-            return False
-        found = self.of_account(session)
-        self._end_last(session, [each for each in found if each.session_id in ids], ended)
-        return True
-
-    def _end_last(self, own: UserSession, found: list[UserSession], ended: list[UserSession]) -> None:
-        """End sessions, the session of the request after all others."""
-        for each in sorted(found, key=lambda each: each.session_id == own.session_id):
-            if self.sessions.store.delete_session(each.session_id):
-                ended.append(each)
-
-    def of_grant(self, session: UserSession, tokens: OAuthTokenSet) -> list[UserSession]:
-        """Return the sessions of an account that the claims of a token set concern.
-
-        They are those of its own sign-in, and of others with the same client, whose tokens it superseded. The
-        caller checks afterwards that the set is still stored: if so, no session is one of a later sign-in,
-        which stores its tokens before its session. The clocks of several machines could not tell.
-
-        Args:
-            session: A session of the account.
-            tokens: The token set.
-        """
-        found = self.of_account(session) if tokens.grant else []
-        return [each for each in found if each.grant and not _is_of_other_client(each, tokens)]
-
-    def of_account(self, session: UserSession) -> list[UserSession]:
-        """Return all sessions of a session's account, under each user ID.
-
-        Args:
-            session: A session of the account.
-
-        Raises:
-            StoreUnavailable: The store is down.
-        """
-        account, store = session.account, self.sessions.store
-        users = self._users_of(account, session.user_id)
-        return [each for user in users for each in store.list_user_sessions(user) if each.account == account]
 
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
         """Return live sessions that a browser was given but does not know.
@@ -441,7 +270,7 @@ class SessionLifecycle:
         try:
             self.sessions.store.delete_session(session_id)
             self.tokens.settle(account, tokens, user)
-            self._end_grant(name, account, tokens)
+            self.ends.end_grant(name, account, tokens)
         except StoreUnavailable as error:
             _logger.warning("a login that failed could not be undone: %s", error)
 
@@ -456,23 +285,11 @@ class SessionLifecycle:
             self.tokens.settle(account, tokens, session.user_id)
             if self.sessions.store.validate_session(session.session_id):
                 return True
-            self._end_grant(name, account, tokens)
+            self.ends.end_grant(name, account, tokens)
         except StoreUnavailable as error:
             _logger.warning("a finished login could not be settled; its tokens may stay held: %s", error)
             return True
         return False
-
-    def _end_grant(self, name: str, account: str, tokens: OAuthTokenSet) -> None:
-        """Remove and revoke the tokens of a sign-in, if no session needs them."""
-
-        def is_last(stored: StoredTokens) -> bool:
-            return stored.tokens.grant == tokens.grant and not self._needed(
-                account, stored.tokens, stored.owner
-            )
-
-        provider = self.providers.named(name)
-        taken = take(provider, self.tokens, account, is_last=is_last)
-        revoke_taken(provider, self.tokens, account, taken)
 
     def _keep_other_accounts(self, begun: UserSession) -> None:
         """Keep the tokens of the user's other accounts as long as the new session, which needs them too."""
@@ -490,7 +307,7 @@ class SessionLifecycle:
         """
         try:
             found = [self.sessions.store.get_session(session_id) for session_id in session_ids]
-            self.end(session for session in found if session is not None)
+            self.ends.end(session for session in found if session is not None)
         except StoreUnavailable as error:
             _logger.warning("a browser's earlier session could not be ended: %s", error)
 
@@ -507,211 +324,9 @@ class SessionLifecycle:
         try:
             for session in store.sign_ins_beyond(begun.user_id, self.options.sessions_per_user):
                 if session.account != begun.account:
-                    ended += [session for _, count, _ in self.end([session]) if count]
+                    ended += [session for _, count, _ in self.ends.end([session]) if count]
                 elif store.delete_session(session.session_id):
                     ended.append(session)
         except StoreUnavailable as error:
             _logger.warning("a user's oldest session could not be ended: %s", error)
         return ended
-
-    def _end_of_user(
-        self, user: str, ending: list[UserSession], everywhere: bool
-    ) -> tuple[int, OAuthTokenSet | None]:
-        store, first = self.sessions.store, ending[0].account
-        ids = [session.session_id for session in ending]
-        found = store.list_user_sessions(user) if everywhere else []
-        accounts = dict.fromkeys(each.account for each in (*ending, *found) if has_account(each))
-        owned = self._owned(user, accounts, everywhere)
-        if everywhere:
-            unlinked = [each for account in owned for each in self._unlinked(user, account)]
-            # The sessions of the request end last. As long as they exist, a repeated request finishes the
-            # work.
-            others = [*self._others(user, ending, found), *(each.session_id for each in unlinked)]
-            ids, ending = [*others, *ids], [*ending, *found, *unlinked]
-        accounts |= dict.fromkeys(owned)
-        parts = [self._part(account, user, ending, ids) for account in accounts]
-        looked: list[list[TakenTokens]] = []
-        try:
-            looked += [[part.take()] for part in parts]
-            ended = sum(store.delete_session(session_id) for session_id in ids)
-            # Look again: if two sessions end at the same moment, each sees the other at first.
-            for part, taken in zip(parts, looked, strict=True):
-                taken.append(part.take())
-            removed = [self._kept(part, taken, ids) for part, taken in zip(parts, looked, strict=True)]
-        except StoreUnavailable:
-            self.tokens.revocations.postponed()
-            raise
-        for part, taken, gone in zip(parts, looked, removed, strict=True):
-            for tokens in gone or taken[:1]:
-                revoke_taken(part.provider, self.tokens, part.account, tokens)
-        of_first = (
-            taken
-            for account, each in zip(accounts, looked, strict=True)
-            if account == first
-            for taken in each
-        )
-        return ended, next((each.tokens for each in of_first if each.tokens and not each.foreign), None)
-
-    def _owned(self, user: str, accounts: Collection[str], everywhere: bool) -> list[str]:
-        """Return the accounts that belong to a user.
-
-        A site whose users have no other IDs does not look for more than those of the sessions.
-
-        Args:
-            user: The user.
-            accounts: The accounts of the user's sessions, some of which may belong to another user by now.
-            everywhere: Whether all sessions end.
-        """
-        if not everywhere and self.hook is None and [*accounts] == [user]:
-            return []
-        found = {each: self.tokens.find(each) for each in (*accounts, *self.tokens.accounts_of(user), user)}
-        if accounts and found[user] is None:
-            del found[user]
-        return [each for each, stored in found.items() if not stored or (stored.owner or each) == user]
-
-    def _unlinked(self, user: str, account: str) -> list[UserSession]:
-        """Return the sign-ins with an account from before the site gave its user an ID."""
-        found = [] if account == user else self.sessions.store.list_user_sessions(account)
-        return [each for each in found if each.account == account and each.grant is not None]
-
-    def _part(
-        self, account: str, user: str, ending: Iterable[UserSession], ids: Collection[str]
-    ) -> _AccountEnding:
-        """Return how the tokens of one account are removed.
-
-        Args:
-            account: The account.
-            user: The user.
-            ending: The user's sessions.
-            ids: The IDs of those that end.
-        """
-        own = [session for session in ending if session.account == account]
-        provider = self._provider_of(account, own)
-        grants = {session.grant.grant_id for session in own if session.grant and session.session_id in ids}
-
-        def is_last(stored: StoredTokens) -> bool:
-            tokens, held = stored.tokens, stored.held_until > time.time()
-            if held and (tokens.grant is None or tokens.grant.grant_id not in grants):
-                return False  # a login in another browser may be about to create its session
-            if not self._needed(account, tokens, stored.owner, ids, user):
-                return True
-            if held:  # its session ends now, so that the hold must not outlive the other sessions
-                self.tokens.settle(account, tokens)
-            return False
-
-        def taken() -> TakenTokens:
-            return take(provider, self.tokens, account, foreign=True, is_last=is_last)
-
-        return _AccountEnding(account, user, provider, taken)
-
-    def _kept(
-        self, part: _AccountEnding, looked: Iterable[TakenTokens], ids: Collection[str]
-    ) -> list[TakenTokens]:
-        """Return the removed tokens of an account, without those that another session needs again."""
-        removed = [tokens for tokens in looked if tokens.removed]
-        # A login may have created its session after the first look, and rely on these tokens.
-        last = removed[-1] if removed else TakenTokens()
-        if (
-            last.tokens
-            and self._needed(part.account, last.tokens, last.owner, ids, part.user)
-            and self._give_back(part.account, last)
-        ):
-            removed[-1] = part.take()
-        return removed
-
-    def _provider_of(self, account: str, ending: Iterable[UserSession]) -> OAuthProvider | None:
-        """Return the provider of sessions that end, or of the stored tokens if the site has it no longer."""
-        for provider in map(self.providers.of_session, ending):
-            if provider is not None:
-                return provider
-        stored = self.tokens.load(account)
-        return None if stored is None else self.providers.issuer_of(stored)
-
-    def _others(self, user: str, ending: list[UserSession], found: Iterable[UserSession]) -> list[str]:
-        """Return the IDs of a user's other sessions, without those of a person at another provider.
-
-        Sessions to which the site's hook gave the user ID belong to one person, whatever their providers are.
-        """
-        linked = any(each.account != user for each in ending)
-        kept = {each.session_id for each in ending}
-        kept.update(
-            each.session_id
-            for each in (*found, *ending)
-            if not (linked or each.account != user) and _is_of_other_client(each, ending[0].grant)
-        )
-        return [each for each in self.sessions.store.session_ids(user) if each not in kept]
-
-    def _users_of(self, account: str, *users: str) -> Iterator[str]:
-        """Yield the user IDs under which an account can have sessions, the likely ones first."""
-        known = dict.fromkeys((*filter(None, users), account))
-        yield from known
-        yield from (each for each in self.linked.of(account) if each not in known)
-
-    def _needed(
-        self,
-        account: str,
-        tokens: OAuthTokenSet,
-        owner: str,
-        ending: Collection[str] = (),
-        user: str = "",
-    ) -> bool:
-        """Return whether a session other than those that end needs a token set.
-
-        Args:
-            account: The account of the tokens.
-            tokens: The token set.
-            owner: The owner of the set; empty for the account itself.
-            ending: The IDs of the sessions that end.
-            user: The user of these sessions, if known.
-        """
-
-        def is_other(session: UserSession) -> bool:
-            if session.account != account or not has_account(session):
-                return session.user_id != (owner or account)
-            return _is_of_other_client(session, tokens)
-
-        users = self._users_of(account, user, owner)
-        return any(self._is_needed_by(each, is_other, ending) for each in users)
-
-    def _is_needed_by(
-        self, user: str, is_other: Callable[[UserSession], bool], ending: Collection[str]
-    ) -> bool:
-        """Return whether a session of one user needs a token set.
-
-        After a change of the provider, two people can have the same user ID. Neither needs the tokens of the
-        other one's sign-in. A session that this process cannot read may need them.
-
-        Args:
-            user: The user.
-            is_other: Returns whether a session does not need the set.
-            ending: The IDs of the sessions that end.
-        """
-        store = self.sessions.store
-        left = set(store.session_ids(user)).difference(ending)
-        if not left:
-            return False
-        return not left.issubset(each.session_id for each in store.list_user_sessions(user) if is_other(each))
-
-    def _give_back(self, account: str, taken: TakenTokens) -> bool:
-        """Store removed tokens again, unless others are stored.
-
-        Returns:
-            Whether they must not be revoked: they are stored, or a later sign-in superseded them.
-        """
-        if taken.tokens is None:
-            return False
-        self.tokens.settle(account, taken.tokens, taken.owner)
-        stored = self.tokens.load(account)
-        if stored is None or is_earlier(stored, taken.tokens):
-            return False
-        if taken.revocation is not None:
-            self.tokens.revocations.remove(taken.revocation)
-        return True
-
-
-def _is_of_other_client(session: UserSession, issued: Grant | OAuthTokenSet | None) -> bool:
-    """Return whether a session belongs to another issuer or client than a grant or token set."""
-    if session.grant is None or issued is None or not issued.client_id:
-        return False
-    issuers = {session.grant.issuer, issued.issuer} - {""}  # earlier versions did not always record one
-    return session.grant.client_id != issued.client_id or len(issuers) > 1

@@ -69,7 +69,9 @@ class _RulesReview:
         if self.rules.read_claims:
             return True
         given = given_roles(self.rules, Subject({}))
-        return any(records_other_roles(each, given) for each in self.lifecycle.of_account(self.session))
+        return any(
+            records_other_roles(each, given) for each in self.lifecycle.accounts.of_account(self.session)
+        )
 
     def finish(self, tokens: OAuthTokenSet, claims: Claims) -> bool:
         """Write changed roles to the user's sessions, or end them.
@@ -90,12 +92,12 @@ class _RulesReview:
             return False
         name = self.providers.name_of(self.session) or ""
         review = review_access(self.rules, provider, tokens, claims, name)
-        found = lifecycle.of_grant(self.session, tokens)
+        found = lifecycle.accounts.of_grant(self.session, tokens)
         # A sign-in during the call to the provider brought newer claims.
         if lifecycle.tokens.load(self.session.account) != tokens:
             return True
         if review.admitted is False:
-            self.taken.append(lifecycle.end_not_admitted(self.session, tokens, found, self.ended))
+            self.taken.append(lifecycle.ends.end_not_admitted(self.session, tokens, found, self.ended))
             raise _access_ended()
         for each in found:
             lifecycle.sessions.store.set_given_roles(each.session_id, review.given, review.doubtful)
@@ -107,7 +109,7 @@ class _RulesReview:
         Raises:
             AccessEnded: The session of the request was one of them.
         """
-        if self.lifecycle.end_interrupted(self.session, self.ended):
+        if self.lifecycle.ends.end_interrupted(self.session, self.ended):
             self.taken.append(TakenTokens())
             raise _access_ended()
 
@@ -307,7 +309,7 @@ class SessionRefresh:
             _logger.warning("tokens could not be refreshed: %s", error)
             return []
         ends = self.options.refresh_refused_ends_sessions
-        return self.lifecycle.end_refused(session, refused) if ends else []
+        return self.lifecycle.ends.end_refused(session, refused) if ends else []
 
     def _report(self, ended: list[UserSession], reason: str, notify: Callable[[Event], object]) -> None:
         for each in ended:

@@ -119,7 +119,7 @@ class SessionViews:
     ) -> dict[str, OAuthTokenSet | None]:
         """End the sessions, and return the tokens of each user."""
         tokens_of = {}
-        for session, ended, tokens in self.lifecycle.end(sessions, everywhere):
+        for session, ended, tokens in self.lifecycle.ends.end(sessions, everywhere):
             tokens_of[session.user_id] = tokens
             event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
             emit(site.mount.application, event)
