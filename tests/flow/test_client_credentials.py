@@ -34,12 +34,13 @@ from tests.protocol.servers import Answer
 from tests.service_worker import ServiceWorkers
 
 _WEB = DEFAULT_CLIENTS[1]
+_APIS = ["https://api.example.com", "https://a.example", "https://b.example"]
 _KEY = urlsafe_b64encode(os.urandom(32)).decode()
 
 
 @pytest.fixture(scope="module")
 def idp() -> Iterator[IdentityProvider]:
-    with IdentityProvider(signing_algorithm="ES256") as idp:
+    with IdentityProvider(signing_algorithm="ES256", resources=_APIS) as idp:
         yield idp
 
 

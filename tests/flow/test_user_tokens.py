@@ -43,6 +43,7 @@ from tests.protocol.refusal import everything_told
 
 _USER = "user-alice"
 _WEB = DEFAULT_CLIENTS[1]
+_APIS = ["https://api.example.com", "https://a.example", "https://b.example"]
 _BUSY = Response("busy", 500)
 
 
@@ -69,7 +70,7 @@ def faulty() -> Faults:
 
 @pytest.fixture(scope="module")
 def idp(faulty: Faults) -> Iterator[IdentityProvider]:
-    with IdentityProvider(signing_algorithm="ES256") as idp:
+    with IdentityProvider(signing_algorithm="ES256", resources=_APIS) as idp:
         idp.wrap(faulty.wrap)
         yield idp
 

@@ -23,20 +23,21 @@ def requested_resource(values: Mapping[str, str], known: Collection[str]) -> str
     """
     resource = values.get("resource", "")
     if resource:
-        require_well_formed(resource)
-    if resource and resource not in known:
-        raise OAuthError("invalid_target", f"the resource must be one of: {' '.join(known) or 'none'}")
+        require_known(resource, known)
     return resource
 
 
-def require_well_formed(resource: str) -> None:
-    """Refuse a malformed resource indicator (RFC 8707 §2).
+def require_known(resource: str, known: Collection[str]) -> None:
+    """Refuse a resource that is malformed or unknown.
 
     Args:
         resource: The resource.
+        known: The APIs for which the request may ask.
 
     Raises:
-        OAuthError: ``invalid_target``.
+        OAuthError: ``invalid_target`` (RFC 8707 §2).
     """
     if fault := resource_fault(resource):
         raise OAuthError("invalid_target", f"the resource is malformed: {fault}")
+    if resource not in known:
+        raise OAuthError("invalid_target", f"the resource must be one of: {' '.join(known) or 'none'}")

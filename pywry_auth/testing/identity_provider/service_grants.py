@@ -6,7 +6,7 @@ from flask import Response, jsonify, request
 
 from pywry_auth.testing.identity_provider.parties import Client, User
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required
-from pywry_auth.testing.identity_provider.resources import require_well_formed
+from pywry_auth.testing.identity_provider.resources import require_known
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
 
 CLIENT_CREDENTIALS = "client_credentials"
@@ -57,18 +57,17 @@ class ServiceGrants:
 
     def _answer(self, grant: Grant, scope: str, **members: str) -> Response:
         lifetime = self._realm.access_token_lifetime
-        token = self._realm.vault.issue("access", grant, lifetime, scope=scope, audience=_audience())
+        token = self._realm.vault.issue("access", grant, lifetime, scope=scope, audience=self._audience())
         return jsonify(
             access_token=token, token_type="Bearer", expires_in=int(lifetime), scope=scope, **members
         )
 
-
-def _audience() -> tuple[str, ...]:
-    """Return the audience and the resources of the request (RFC 8693 §2.1, RFC 8707 §2)."""
-    resources = request.form.getlist("resource")
-    for resource in resources:
-        require_well_formed(resource)
-    return tuple(filter(None, (*request.form.getlist("audience"), *resources)))
+    def _audience(self) -> tuple[str, ...]:
+        """Return the audience and the resources of the request (RFC 8693 §2.1, RFC 8707 §2)."""
+        resources = [resource for resource in request.form.getlist("resource") if resource]
+        for resource in resources:
+            require_known(resource, self._realm.resources)
+        return (*filter(None, request.form.getlist("audience")), *resources)
 
 
 def _require_confidential(client: Client) -> None:

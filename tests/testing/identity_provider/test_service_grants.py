@@ -45,6 +45,11 @@ def _subject(person: Person) -> str:
         ({"grant_type": "client_credentials", "resource": "relative"}, "invalid_target"),
         ({"grant_type": "client_credentials", "resource": "https://["}, "invalid_target"),
         ({"grant_type": "client_credentials", "resource": "https://a.example:99999999"}, "invalid_target"),
+        ({"grant_type": "client_credentials", "resource": "https://unknown.example"}, "invalid_target"),
+        (
+            {"grant_type": "client_credentials", "resource": ["https://api.example.com", "urn:unknown"]},
+            "invalid_target",
+        ),
         ({"grant_type": "client_credentials", "scope": ["email", "email"]}, "invalid_request"),
         ({"grant_type": _EXCHANGE}, "invalid_request"),
         ({"grant_type": _EXCHANGE, "subject_token_type": "jwt", "subject_token": "x"}, "invalid_request"),
@@ -69,3 +74,13 @@ def test_a_token_of_another_client_cannot_be_exchanged(alice: Person) -> None:
     asked = {"subject_token": _subject(alice), "subject_token_type": _ACCESS_TOKEN}
     form: dict[str, Any] = {"grant_type": _EXCHANGE, **asked}
     assert refusal_in(_token(alice, **form)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("resource", "status"), [("https://api.example.com", 200), ("https://x.example", 400)]
+)
+def test_a_token_is_exchanged_only_for_a_known_resource(alice: Person, resource: str, status: int) -> None:
+    subject = json_of(_token(alice, grant_type="client_credentials"))["access_token"]
+    asked = {"subject_token": subject, "subject_token_type": _ACCESS_TOKEN, "resource": resource}
+    form: dict[str, Any] = {"grant_type": _EXCHANGE, **asked}
+    assert _token(alice, **form).status_code == status
