@@ -141,7 +141,9 @@ def _parameters(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def _visitor_parameters(names: list[str]) -> list[str]:
-    if names == ["none"]:
+    if "none" in map(str.lower, names):
+        if len(names) > 1:
+            raise ValueError("write none without any other name, or leave it out")
         return []
     if fault := visitor_names_fault(names):
         raise ValueError(fault)

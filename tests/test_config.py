@@ -278,7 +278,16 @@ THE_SITE: Table = {
         ["login_hint", "prompt"],
         [("ui_locales, acr_values,", ["ui_locales", "acr_values"]), ("none", [])],
         [
-            *[",", *BLANKS, '["canary"]', "canary;b", "login_hint canary", "canary=b", "none,canary?"],
+            *[
+                ",",
+                *BLANKS,
+                '["canary"]',
+                "canary;b",
+                "login_hint canary",
+                "canary=b",
+                "none,canary",
+                "None,x",
+            ],
             *[*RESERVED, "next", "Provider", "moved", "resource", "audience[]", "max_age"],
         ],
     ),
