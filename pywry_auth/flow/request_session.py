@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pywry_auth.models import OAuthTokenSet
 
+_EXAMPLE = "https://api.example.com"
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
@@ -57,10 +58,10 @@ class RequestSession(ProviderSession):
         if not origins:
             raise AuthenticationError(
                 "No origin was given: name each origin that may receive the access token, "
-                "such as https://api.example.com.",
+                f"such as {_EXAMPLE}.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
-        self._origins = {_origin(require_endpoint(origin, "The origin")) for origin in origins}
+        self._origins = {_origin(require_endpoint(origin, "The origin", _EXAMPLE)) for origin in origins}
         self._source = source
 
     def request(  # type: ignore[override]  # as in the base class
@@ -79,7 +80,7 @@ class RequestSession(ProviderSession):
             TokenError: There is no usable token (see ``get_access_token`` of the source), or it could not be
                 refreshed after a 401.
         """
-        if _origin(require_endpoint(url, "The URL")) not in self._origins:
+        if _origin(require_endpoint(url, "The URL", _EXAMPLE)) not in self._origins:
             raise AuthenticationError(
                 f"The access token may not be sent to {urlsplit(url).netloc}: name that origin first.",
                 error=ErrorCode.INVALID_CONFIGURATION,

@@ -54,7 +54,7 @@ def is_own_machine(host: str | None) -> bool:
     return is_loopback(name) or name.endswith(".localhost")
 
 
-def require_endpoint(url: str, name: str) -> str:
+def require_endpoint(url: str, name: str, example: str = "https://id.example.com/path") -> str:
     """Return the URL if it is safe to send secrets there.
 
     It is safe with https, or with plain http to a loopback address.
@@ -62,11 +62,12 @@ def require_endpoint(url: str, name: str) -> str:
     Args:
         url: An endpoint's URL.
         name: The endpoint's name in the error.
+        example: A valid URL, for the error.
 
     Raises:
         AuthenticationError: The URL is not safe or not valid.
     """
-    return _required(url, name, is_loopback, "127.0.0.1", "https://id.example.com/path")
+    return _required(url, name, is_loopback, "127.0.0.1", example)
 
 
 def require_site(url: str, name: str) -> str:

@@ -148,6 +148,11 @@ def test_another_origin_is_refused_before_anything_is_sent(
     assert elsewhere.received == []
 
 
+def test_the_error_shows_an_origin_of_an_api(manager: SessionManager) -> None:
+    with pytest.raises(AuthenticationError, match=r"for example https://api\.example\.com; it is"):
+        RequestSession(HTTPOptions(_SECONDS), ["http://api.internal:8080"], manager)
+
+
 def test_each_of_several_origins_gets_the_token(
     api: Api, elsewhere: ScriptedServer, manager: SessionManager
 ) -> None:
