@@ -294,8 +294,7 @@ def _installed() -> _Installed:
         return cast(_Installed, current_app.extensions[_EXTENSION])
     except KeyError:
         raise AuthenticationError(
-            "This application has no authentication routes: call "
-            "app.register_blueprint(create_auth_blueprint()).",
+            "This application has no authentication routes: call pywry_auth.flask.init_app(app).",
             error=ErrorCode.INVALID_CONFIGURATION,
         ) from None
 

@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.config import DeploySettings
 from pywry_auth.deploy_routes import create_auth_blueprint
-from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flask import (
     current_session,
     login_required,
@@ -586,3 +586,11 @@ def test_a_page_that_needs_the_session_cannot_hide_an_outage(site: Site) -> None
     page = site.app.test_client().get("/member", headers={"Authorization": f"Bearer {token}"})
     assert page.status_code == 503
     assert page.json["error"] == "temporarily_unavailable"  # type: ignore[index]
+
+
+def test_an_application_without_the_routes_is_told_to_add_them() -> None:
+    with (
+        Flask(__name__).test_request_context(),
+        pytest.raises(AuthenticationError, match=r"pywry_auth\.flask\.init_app\(app\)"),
+    ):
+        login_required(_text("secret"))()
