@@ -47,25 +47,30 @@ _logger = logging.getLogger("pywry_auth.deploy")
 _RETRY_SECONDS = 5.0
 _LONGEST_RETRY = 300
 _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
-_NOT_SAVED = (
-    "You are not signed in, so the form was not saved. Your browser's Back button may still lead to your "
-    "text: try to copy it before you sign in."
-)
+_COPY = "Your browser's Back button may still lead to your text: try to copy it before you"
 _MORE_ACCESS = (
     "This page needs more access to your account at the provider than you have allowed: allow it to continue."
 )
-_SIGN_IN_AGAIN = (
-    "You must sign in again, so the form may not have been saved. Your browser's Back button may still lead "
-    "to your text: try to copy it before you sign in."
+_FORM_NEEDS_ACCESS = (
+    "This form needs more access to your account at the provider than you have allowed, so it was not saved. "
+    f"{_COPY} allow the access."
 )
+_FRAME_NEEDS_ACCESS = (
+    "This content needs more access to your account at the provider than you have allowed: allow it to see "
+    "the content."
+)
+_NOT_SAVED = f"You are not signed in, so the form was not saved. {_COPY} sign in."
+_SIGN_IN_AGAIN = f"You must sign in again, so the form may not have been saved. {_COPY} sign in."
+_TELL = "If this happens again, tell the site's administrator."
 _STILL_REFUSED = (
-    "You have just signed in, but this page still gets no access from the service where you signed in. "
-    "Wait a minute and try again. If this happens again, tell the site's administrator."
+    "You have just signed in, but this page still gets no access from the service where you signed in: try "
+    f"again in a minute. {_TELL}"
 )
 _NO_TOKEN = "This page gets no access to a service that it needs: try again in a minute."
-_NO_GRANT = (
-    "This page has no access to a service that it needs: sign in again. If this happens again, tell the "
-    "site's administrator."
+_NO_GRANT = f"This page has no access to a service that it needs: sign in again. {_TELL}"
+_NO_USABLE_TOKEN = (
+    "a page gets no access token, although its user has just signed in: check that the provider issues "
+    "refresh tokens (many need the scope offline_access), and that its access tokens do not expire at once"
 )
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
@@ -116,7 +121,8 @@ def challenge(
     if error is not None and error.error != ErrorCode.LOGIN_REQUIRED:
         code, text, not_saved = error.error, str(error), _SIGN_IN_AGAIN
     if _is_in_frame(request):
-        return _in_frame(site, is_page, demand, not_saved)
+        text = "Sign in to see this content." if _only_reads(request) else not_saved
+        return _in_frame(site, is_page, demand, text)
     if is_navigation(request):
         return _to_login(site, demand)
     if _navigates(request) and not _only_reads(request):
@@ -132,14 +138,15 @@ def _to_login(site: Site, demand: str) -> Response:
         return refusal_for(site, error)
 
 
-def _in_frame(site: Site, is_page: bool, demand: str, not_saved: str) -> Response:
+def _in_frame(
+    site: Site, is_page: bool, demand: str, text: str, error: str = ErrorCode.LOGIN_REQUIRED
+) -> Response:
     """Return the only page that other sites may frame.
 
     The site's own template does not make it, because a template can read the session or set a cookie.
     """
     url = site.login_path(_page_before(site) or _page(site, is_page), demand=demand)
-    text = "Sign in to see this content." if _only_reads(site.request) else not_saved
-    response = page_response(sign_in_out_of_frame(url, text), 401)
+    response = page_response(sign_in_out_of_frame(url, text, error), ErrorCode.status_of(error))
     response.headers["WWW-Authenticate"] = _CHALLENGE
     response.vary.add("Sec-Fetch-Dest")
     return response
@@ -182,7 +189,7 @@ def insufficient_scope(
     """Return the response to a user without all scopes that a page needs.
 
     A navigation to the page is redirected to the provider. Other requests get status 403, with a
-    link to a sign-in that asks for the scopes (RFC 6750 §3.1).
+    link to a sign-in that asks for the scopes (RFC 6750 §3.1). The page in a frame leads out of it.
 
     Args:
         site: The site.
@@ -191,15 +198,21 @@ def insufficient_scope(
         is_page: See :func:`challenge`.
         redirect: Whether a navigation is redirected.
     """
-    request = site.request
-    if redirect and is_navigation(request) and not _is_in_frame(request):
+    request, error = site.request, ErrorCode.INSUFFICIENT_SCOPE
+    headers = {"WWW-Authenticate": f'Bearer error="{error}", scope="{" ".join(missing)}"'}
+    is_form = _navigates(request) and not _only_reads(request)
+    text = _FORM_NEEDS_ACCESS if is_form else _MORE_ACCESS
+    if _is_in_frame(request):
+        response = _in_frame(site, is_page, demand, text if is_form else _FRAME_NEEDS_ACCESS, error)
+        response.headers.update(headers)
+        return response
+    if redirect and is_navigation(request):
         return _to_login(site, demand)
     # The user returns to the page, not to the data that a script of the page requested.
     page = _page(site, is_page) if _navigates(request) else _page_before(site)
     url = site.login_path(page, demand=demand)
-    body = MissingScopes(ErrorCode.INSUFFICIENT_SCOPE, _MORE_ACCESS, list(missing), url)
-    headers = {"WWW-Authenticate": f'Bearer error="{body.error}", scope="{" ".join(missing)}"'}
-    return refusal(site, body.error, _MORE_ACCESS, headers=headers, again=url, body=body)
+    body = MissingScopes(error, text, list(missing), url)
+    return refusal(site, error, text, headers=headers, again=url, body=body)
 
 
 def store_down(site: Site, error: AuthenticationError) -> Refusal:
@@ -223,24 +236,27 @@ def view_failed(
     """
     if isinstance(error, StoreUnavailable):
         return store_down(site, error)
+    page = safe_path(_page(site, is_page), site.home)
     if isinstance(error, LoginRequired):
         again = site.login_path(_page(site, is_page))
         # Otherwise the browser would go back and forth between the site and the provider.
         if session is not None and session.grant is None:  # the application created it, for an API client
             return refusal(site, error.error, str(error), 401, again=again)
         if session is not None and abs(time.time() - session.created_at) < JUST_SIGNED_IN:
-            _logger.warning("a page needs an access token, but a new sign-in brought none: %s", error)
-            return refusal(site, error.error, _STILL_REFUSED, 401, again=again)
+            if isinstance(error.__cause__, TokenRefreshError):  # the log has the provider's reason
+                return refusal(site, error.error, f"{error} {_TELL}", 401, again=again)
+            _logger.warning(_NO_USABLE_TOKEN)
+            return refusal(site, error.error, _STILL_REFUSED, 401, again=page, like=503)
         return challenge(site, is_page, error=error)
-    page = safe_path(_page(site, is_page), site.home)
     if isinstance(error, TokenError):
         if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
             _logger.warning("a page has no access token: %s", error)
         if isinstance(error, (TokenExpiredError, TokenRefreshError)):
-            return refusal(site, error.error, _NO_GRANT, 502, again=site.login_path(_page(site, is_page)))
+            again = site.login_path(_page(site, is_page))
+            return refusal(site, error.error, _NO_GRANT, 502, again=again, like=401)
         away = error.error == ErrorCode.TEMPORARILY_UNAVAILABLE
         headers = {"Retry-After": _retry_after(error)} if away else {}
-        return refusal(site, error.error, _NO_TOKEN, 503 if away else 502, headers, page)
+        return refusal(site, error.error, _NO_TOKEN, 503 if away else 502, headers, page, like=503)
     return refusal_for(site, error, page if isinstance(error, ProviderBusy) else "")
 
 
@@ -275,6 +291,7 @@ def refusal(
     headers: Mapping[str, str] | None = None,
     again: str = "",
     body: Problem | None = None,
+    like: int = 0,
 ) -> Refusal:
     """Return an error as JSON or as a page.
 
@@ -286,11 +303,12 @@ def refusal(
         headers: Further headers.
         again: Path that the visitor can try next; empty for a new sign-in.
         body: The JSON, if it has further members.
+        like: The HTTP status whose heading and button the page has; 0 for those of its own status.
     """
     code, text = printable(error, 60), printable(description, 600)
     status = status or ErrorCode.status_of(error)
     if prefers_html(site.request):
-        page = error_page(status, code, text, again or site.login_path(), f"{site.root}/")
+        page = error_page(status, code, text, again or site.login_path(), f"{site.root}/", like=like)
         response = Refusal(page_response(page, status, site.render), code, text)
     else:
         response = Refusal(answer(body or Problem(code, text), status), code, text)

@@ -111,6 +111,24 @@ class GrantedScopes:
             further = []
         return tuple(dict.fromkeys([*further, *demand.scopes]))
 
+    def warn_of_missing(
+        self, provider: OAuthProvider, tokens: OAuthTokenSet, demanded: Sequence[str]
+    ) -> None:
+        """Log the scopes that a sign-in on demand of a page did not bring.
+
+        Args:
+            provider: The provider of the sign-in.
+            tokens: The new tokens.
+            demanded: The scopes of the demand.
+        """
+        missing = [scope for scope in demanded if not provider.grants(tokens, scope)]
+        if missing:
+            _logger.warning(
+                "the provider did not grant %s, which a page needs: the user did not allow it, or the client "
+                "is not registered for it",
+                " ".join(missing),
+            )
+
     def _held(self, session: UserSession) -> _Held | None:
         """Return the user's tokens, if the provider of the session issued them to this site."""
         own = with_own_account(self.tokens, session)

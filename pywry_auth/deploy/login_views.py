@@ -156,6 +156,11 @@ class LoginViews:
         if login.demanded:  # the others may be the visitor's choice, which the site must not sign
             demand = self.scopes.signer.sign(LoginDemand(login.demanded))
         if "error" in dict(parameters):  # the provider's own; the site's hook may raise the same codes
+            if error.error == "invalid_scope" and login.demanded:
+                _logger.warning(
+                    "the provider refused the scopes of a page, %s: register the client for them",
+                    " ".join(login.demanded),
+                )
             if error.error in _NO_PAGE:
                 shown = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
             elif demand and error.error == ErrorCode.ACCESS_DENIED and self.sessions.of(site.request):
@@ -262,6 +267,7 @@ class LoginViews:
             client_network(request.remote_addr),
         )
         begun = self.lifecycle.begin(name, result, client, pending.scopes)
+        self.scopes.warn_of_missing(provider, result.tokens, pending.demanded)
         response = redirect_to(site.absolute(pending.next_url))
         if begun.value is not None:
             cookie.set(response, begun.value, site.options.session_ttl, site.secure_cookies)

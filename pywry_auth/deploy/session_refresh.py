@@ -309,7 +309,10 @@ class SessionRefresh:
             _logger.warning("tokens could not be refreshed: %s", error)
             return []
         ends = self.options.refresh_refused_ends_sessions
-        return self.lifecycle.ends.end_refused(session, refused) if ends else []
+        ended = self.lifecycle.ends.end_refused(session, refused) if ends else []
+        if ended or not ends:  # requests that shared the refresh find no session to end
+            _logger.warning("the provider has ended a grant: %s", error)
+        return ended
 
     def _report(self, ended: list[UserSession], reason: str, notify: Callable[[Event], object]) -> None:
         for each in ended:

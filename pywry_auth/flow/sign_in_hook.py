@@ -153,7 +153,7 @@ def _copied(attempt: SignInAttempt) -> SignInAttempt:
 
 def _user_id(given: object) -> str:
     if not isinstance(given, str):
-        raise _configuration_error(f"returned a user_id that is a {type(given).__name__}: use str(…)")
+        raise _configuration_error(f"returned a user_id of type {type(given).__name__}: use str(…)")
     if not given.isprintable() or given != given.strip() or not 0 < len(given) <= _LONGEST_USER_ID:
         raise _configuration_error(
             f"returned an invalid user_id: use 1 to {_LONGEST_USER_ID} printable characters, without blanks "

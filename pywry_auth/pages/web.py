@@ -24,7 +24,7 @@ _LABELS: Mapping[str, str] = {
 }
 
 
-def error_page(status: int, error: str, description: str, again: str, home: str) -> Page:
+def error_page(status: int, error: str, description: str, again: str, home: str, *, like: int = 0) -> Page:
     """Return the page ``error`` with the problem and helpful links.
 
     Args:
@@ -33,20 +33,22 @@ def error_page(status: int, error: str, description: str, again: str, home: str)
         description: A sentence for the visitor.
         again: URL of a new sign-in, or of the page to try again.
         home: URL of the application.
+        like: The HTTP status whose heading and button the page has; 0 for those of ``status``.
     """
+    like = like or status
     lost = status in (404, 405)  # a new sign-in would not help
-    url, label = (home, "Home") if lost else (again, _way_on(status, error))
+    url, label = (home, "Home") if lost else (again, _way_on(like, error))
     links = button_link(url, label)
     if not lost:
         links += Markup("<nav>{}</nav>").format(link(home, "Home"))
     body = paragraph(description) + links + paragraph(f"Error code: {error}", "next")
     values = {"status": status, "error": error, "description": description}
     values |= {"url": url, "label": label, "home": home}
-    title = _TITLES_OF.get(error) or _TITLES.get(status, "Sign-in failed")
+    title = _TITLES_OF.get(error) or _TITLES.get(like, "Sign-in failed")
     return Page("error", title, body, "failed", values=values)
 
 
-def sign_in_out_of_frame(url: str, description: str) -> Page:
+def sign_in_out_of_frame(url: str, description: str, error: str = ErrorCode.LOGIN_REQUIRED) -> Page:
     """Return the page ``frame``, which only leads out of its frame.
 
     Any site may frame it, so it shows nothing of the visitor.
@@ -54,9 +56,10 @@ def sign_in_out_of_frame(url: str, description: str) -> Page:
     Args:
         url: URL of a new sign-in.
         description: A sentence for the visitor.
+        error: The error code, which chooses the heading and the button.
     """
-    body = paragraph(description) + button_out_of_frame(url, "Sign in")
-    return Page("frame", _TITLES[401], body, frame_ancestors="*")
+    body = paragraph(description) + button_out_of_frame(url, _LABELS.get(error, "Sign in"))
+    return Page("frame", _TITLES_OF.get(error, _TITLES[401]), body, frame_ancestors="*")
 
 
 def choose_provider(targets: Mapping[str, str]) -> Page:

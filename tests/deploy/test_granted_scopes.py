@@ -121,12 +121,31 @@ def test_a_form_gets_a_page_with_a_link(web: Web) -> None:
     assert browser.post(page, Sec_Fetch_Site="cross-site").json["error"] == "cross_site_request"
     response = browser.post(page, html=True, Sec_Fetch_Mode="navigate", Referer=SITE + page)
     assert response.status_code == 403
+    assert "so it was not saved" in response.text
     assert parameter(_allow_link(response), "next") == page
 
 
 @_BOTH
-def test_a_scope_that_was_not_granted_is_no_loop(web: Web) -> None:
-    """A page with a link follows the sign-in, never another redirect; the link asks again."""
+def test_a_frame_gets_a_page_that_leads_out_of_it(web: Web) -> None:
+    browser, page = web.browser(), web.at("/groups")
+    browser.sign_in()
+    headers = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe", "Referer": SITE + web.at("/public")}
+    response = browser.get(page, html=True, **headers)
+    assert response.status_code == 403
+    assert "frame-ancestors *" in response.headers["Content-Security-Policy"]
+    assert response.headers["WWW-Authenticate"].startswith('Bearer error="insufficient_scope"')
+    found = re.search(r'<a class="button" href="([^"]*)" target="_top">Allow access</a>', response.text)
+    assert found, response.text
+    assert parameter(unescape(found[1]), "next") == web.at("/public")
+    assert "groups" in parameter(browser.begin(unescape(found[1])), "scope").split()
+
+
+@_BOTH
+def test_a_scope_that_was_not_granted_is_no_loop(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """A page with a link follows the sign-in, never another redirect; the link asks again.
+
+    The log names the scope once for each sign-in.
+    """
     browser, page = web.browser(), web.at("/groups")
     browser.sign_in()
     assert _consent(browser, page, without="groups").location == SITE + page
@@ -134,10 +153,21 @@ def test_a_scope_that_was_not_granted_is_no_loop(web: Web) -> None:
         refused = browser.get(page, html=True)
         assert refused.status_code == 403
         assert "insufficient_scope" in refused.text
+    assert caplog.text.count("the provider did not grant groups, ") == 1
     url = browser.begin(_allow_link(refused))
     assert "groups" in parameter(url, "scope").split()
     assert browser.get(Person().authorize(url), html=True).location == SITE + page
     assert browser.get(page).text == PROTECTED
+    assert caplog.text.count("did not grant") == 1
+
+
+def test_the_log_names_the_scopes_that_a_provider_refused(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    browser, page = web.browser(), web.at("/groups")
+    browser.sign_in()
+    callback = Person(action="cancel").authorize(_to_provider(browser, page))
+    response = browser.get(callback.replace("error=access_denied", "error=invalid_scope"), html=True)
+    assert "invalid_scope" in response.text
+    assert "refused the scopes of a page, groups:" in caplog.text
 
 
 def test_a_scope_of_the_settings_that_was_not_granted_is_no_loop(web: Web) -> None:

@@ -262,6 +262,7 @@ def test_a_provider_that_gives_no_token_gets_502_or_503(
     page = browser.get("/token", html=True)
     assert page.status_code == 502
     assert "try again in a minute" in page.text
+    assert "<h1>Not available at the moment</h1>" in page.text
     assert 'href="/token"' in page.text
     assert "invalid_client" in caplog.text
     assert (old.refresh_token or "") not in page.text + caplog.text
@@ -287,8 +288,13 @@ def test_a_visitor_is_sent_to_sign_in_and_comes_back(house: House, web: Web) -> 
     assert browser.get("/token").get_json(force=True) == stored(web).access_token
 
 
-def test_the_end_of_the_grant_requires_a_new_sign_in(house: House, web: Web) -> None:
-    """The session ends. A script gets 401, and a navigation goes to the sign-in and back. [S8]"""
+def test_the_end_of_the_grant_requires_a_new_sign_in(
+    house: House, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session ends. A script gets 401, and a navigation goes to the sign-in and back. [S8]
+
+    The log has the provider's reason, in one line.
+    """
     other, browser = house.signed_in(web), house.signed_in(web)
     house.expire(web)
     house.refuse()
@@ -297,6 +303,8 @@ def test_the_end_of_the_grant_requires_a_new_sign_in(house: House, web: Web) -> 
     assert response.headers["WWW-Authenticate"].startswith("Bearer")
     house.faults.answers.clear()
     assert browser.user is None
+    assert caplog.text.count("invalid_grant") == 1
+    assert "WARNING" in next(line for line in caplog.text.splitlines() if "invalid_grant" in line)
     page = other.get("/token", html=True)
     assert (page.status_code, page.location) == (302, "/auth/login?next=%2Ftoken")
     form = other.post("/token", html=True, Referer=f"{web.base_url}/token")
@@ -310,8 +318,10 @@ def test_the_end_of_the_grant_requires_a_new_sign_in(house: House, web: Web) -> 
     assert other.get("/token").status_code == 200
 
 
-def test_a_provider_without_refresh_tokens_causes_no_loop(house: House, web: Web) -> None:
-    """Right after a sign-in, the page says that it has no access. Later, a sign-in may help."""
+def test_a_provider_without_refresh_tokens_causes_no_loop(
+    house: House, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Right after a sign-in, the page offers to try again. Later, a sign-in may help."""
     browser = house.signed_in(web)
     house.expire(web, refresh_token=None)
     page = browser.get("/token", html=True)
@@ -322,11 +332,34 @@ def test_a_provider_without_refresh_tokens_causes_no_loop(house: House, web: Web
     assert page.status_code == 401
     assert page.location is None
     assert "You have just signed in" in page.text
+    assert "<h1>Not available at the moment</h1>" in page.text
+    assert '<a class="button" href="/token">Try again</a>' in page.text
+    assert "offline_access" in caplog.text
     assert browser.get("/token").json["error"] == "reauth_required"
     house.pass_time(70)
     assert browser.get("/token", html=True).status_code == 401, "another machine's clock may be ahead"
     house.pass_time(30)
     assert browser.get("/token", html=True).status_code == 302
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_grant_that_ends_soon_after_its_sign_in_is_no_loop(
+    house: House, ends: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The page offers the sign-in that helps."""
+    web = house.web(refresh_refused_ends_sessions=ends)
+    browser = house.signed_in(web, 1)
+    house.expire(web)
+    house.refuse()
+    page = browser.get("/token", html=True)
+    house.faults.answers.clear()
+    assert page.status_code == 401
+    assert page.location is None
+    assert "<h1>Please sign in</h1>" in page.text
+    assert '<a class="button" href="/auth/login?next=%2Ftoken">Sign in</a>' in page.text
+    assert caplog.text.count("invalid_grant") == 1
+    browser.sign_in("/auth/login?next=%2Ftoken")
+    assert browser.get("/token").status_code == 200
 
 
 def test_tokens_of_another_client_are_not_used(house: House) -> None:
