@@ -13,14 +13,16 @@ from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from fastapi import Depends
 from flask import Flask, g
 from sphinx.util.inventory import InventoryFile
 from werkzeug.test import Client as WSGIClient
 
+from pywry_auth.asgi import access_token
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.flask import login_required, request_session
 from pywry_auth.providers.factory import create_provider_from_settings
@@ -381,6 +383,23 @@ def test_a_view_calls_an_api_with_the_users_token(site: IdentityProvider, framew
     assert page.location == "/auth/login?next=%2Fprofile"
     browser.sign_in(page.location)
     assert (browser.get("/profile").json or {})["name"] == "Alice Example"
+
+
+def test_a_view_is_tested_with_a_stored_token() -> None:
+    _executed(block(_USER_TOKENS, "python", "MemoryTokenStore"))["test_a_view_with_the_users_token"]()
+
+
+def test_a_fastapi_view_is_tested_without_a_sign_in(site: IdentityProvider) -> None:
+    app = _app(_USER_TOKENS, "AuthMiddleware", site)
+    line = re.search(r"`(app\.dependency_overrides.*)`", _USER_TOKENS.read_text())
+    assert line
+    _executed(line[1], {"app": app, "access_token": access_token})
+
+    def token(token: Annotated[str, Depends(access_token)]) -> str:
+        return token
+
+    app.add_api_route("/token", token)
+    assert WSGIClient(served_by_wsgi(app, Host("fastapi"))).get("/token").json == "a-token"
 
 
 def test_a_function_of_before_request_calls_an_api(site: IdentityProvider) -> None:
