@@ -608,6 +608,8 @@ def test_a_site_with_its_own_users(site: IdentityProvider, monkeypatch: pytest.M
     """A user of the page's table has an ID of the site, can add an account, and can be blocked."""
     names: dict[str, Any] = {"__name__": "own"}
     first, block_user, second = blocks(_HOOK, "python")
+    early = _browser(_app(README, "init_app", site))
+    early.sign_in()
     monkeypatch.setenv("FLASK_SECRET_KEY", "a secret for tests")
     browser = _browser(_executed(first, names)["app"])
     assert browser.sign_in("/auth/login?next=/").location == f"{_SITE}/"
@@ -616,6 +618,7 @@ def test_a_site_with_its_own_users(site: IdentityProvider, monkeypatch: pytest.M
     browser, again = _browser(app), _browser(app)
     browser.sign_in()
     user = browser.user
+    assert browser.get("/").text == f"{user}: editor"
     again.sign_in(username="bob")
     assert again.user not in (None, user)
     assert browser.post("/account/add").status_code == 302
@@ -626,6 +629,7 @@ def test_a_site_with_its_own_users(site: IdentityProvider, monkeypatch: pytest.M
     _executed(block_user, names)["block"](user)
     assert browser.user is None
     assert again.user is None
+    assert early.user is None, "this session is from before the hook"
     assert site.calls["revoke"] == revoked + 4  # both tokens of both accounts
     answer = again.get(again.authorize(), html=True)
     assert (answer.status_code, "You are blocked" in answer.text) == (403, True)
