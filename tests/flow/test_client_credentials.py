@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
@@ -226,13 +227,20 @@ def test_a_process_that_waits_for_a_request_that_fails_gets_its_error(
     services = [_service_of_another_process(provider, store) for _ in range(3)]
     asked: list[int] = []
     others: list[Future[str]] = []
+    waiting, lock = threading.Semaphore(0), store.backend.lock
+
+    def counted(key: str, wait: float) -> Any:
+        waiting.release()
+        return lock(key, wait)
 
     def fail(*arguments: Any) -> OAuthTokenSet:
         asked.append(1)
         if not others:  # they begin to wait now, and then this request fails
             others.extend(pool.submit(service.get_access_token) for service in services[1:])
-            time.sleep(0.2)
+            assert all(waiting.acquire(timeout=10) for _ in services)
         raise failure
+
+    monkeypatch.setattr(store.backend, "lock", counted)
 
     monkeypatch.setattr(provider, "client_credentials", fail)
     with ThreadPoolExecutor() as pool:

@@ -467,15 +467,10 @@ def test_an_exchanged_token_ends_with_the_sign_in(
     assert jobs.exchange(_USER, audience="billing").access_token != first.access_token
 
 
-def test_a_sign_out_during_an_exchange_leaves_no_token(
-    idp: IdentityProvider,
-    jobs: UserTokens,
-    provider: GenericOIDCProvider,
-    store: TokenStore,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The exchanged token is revoked."""
-    _sign_in(provider, store)
+def _signed_out_during(
+    monkeypatch: pytest.MonkeyPatch, provider: GenericOIDCProvider, store: TokenStore
+) -> list[OAuthTokenSet]:
+    """Let the user sign out during each exchange, and return the list of the tokens that it brings."""
     issued: list[OAuthTokenSet] = []
     exchange = provider.exchange_token
 
@@ -485,6 +480,19 @@ def test_a_sign_out_during_an_exchange_leaves_no_token(
         return issued[-1]
 
     monkeypatch.setattr(provider, "exchange_token", leave)
+    return issued
+
+
+def test_a_sign_out_during_an_exchange_leaves_no_token(
+    idp: IdentityProvider,
+    jobs: UserTokens,
+    provider: GenericOIDCProvider,
+    store: TokenStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The exchanged token is revoked."""
+    _sign_in(provider, store)
+    issued = _signed_out_during(monkeypatch, provider, store)
     with pytest.raises(TokenExpiredError):
         jobs.exchange(_USER, audience="billing")
     assert not _introspected(idp, issued[0].access_token)["active"]
@@ -499,15 +507,7 @@ def test_an_exchanged_token_without_a_user_is_revoked_later_if_the_provider_fail
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _sign_in(provider, store)
-    issued: list[OAuthTokenSet] = []
-    exchange = provider.exchange_token
-
-    def leave(*arguments: Any) -> OAuthTokenSet:
-        issued.append(exchange(*arguments))
-        store.delete(_USER)
-        return issued[-1]
-
-    monkeypatch.setattr(provider, "exchange_token", leave)
+    issued = _signed_out_during(monkeypatch, provider, store)
     faults.path, faults.answers = "/revoke", [_BUSY]
     with pytest.raises(TokenExpiredError):
         jobs.exchange(_USER, audience="billing")
