@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import iscoroutinefunction
 from itertools import chain
@@ -22,17 +23,23 @@ from pywry_auth.deploy.flask_adapter import (
     current_site,
     current_tokens,
     find_session,
+    is_login_view,
     is_own_route,
     is_page,
+    log_once,
     require_known_host,
     routes_of_app,
+    use_views,
 )
 from pywry_auth.deploy.login_demand import LoginDemand
+from pywry_auth.deploy.site import DEMAND
 from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.sign_in_hook import SignInAttempt, SignInDecision, SignInHook
 from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
 from pywry_auth.models import UserSession
+from pywry_auth.state.auth import check_roles
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -42,11 +49,13 @@ if TYPE_CHECKING:
 __all__ = [
     "SignInAttempt",
     "SignInDecision",
+    "any_role_required",
     "current_session",
     "get_access_token",
     "init_app",
     "login_failed",
     "login_required",
+    "login_url",
     "permission_required",
     "protect_from_csrf",
     "request_session",
@@ -62,11 +71,20 @@ _R = TypeVar("_R")
 _View = Callable[_P, _R]
 _Guarded = Callable[_P, _R | ResponseReturnValue]
 _EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=False
+_DEMAND = "_pywry_auth_demand"  # attribute of a guarded view; the demand of one of its guards, or None
+_GUARDED = "_pywry_auth_guard"  # attribute of a guarded view, for the check for views without a guard
 # What inspect and asyncio read from a callable that is marked as a coroutine function; wraps() copies them.
 _COROUTINE_MARKS = ("_is_coroutine_mark", "_is_coroutine")
 
 
-def init_app(app: Flask, *, on_sign_in: SignInHook | None = None) -> None:
+def init_app(
+    app: Flask,
+    *,
+    on_sign_in: SignInHook | None = None,
+    login_view: str = "",
+    protect: bool = False,
+    public: Collection[str] = (),
+) -> None:
     """Add the routes under ``/auth`` and sessions to an application.
 
     The settings configure both. To configure them in code, register ``create_auth_blueprint(...)`` instead.
@@ -75,11 +93,86 @@ def init_app(app: Flask, *, on_sign_in: SignInHook | None = None) -> None:
         app: The application.
         on_sign_in: The site's own decision about each sign-in, see
             :func:`~pywry_auth.deploy_routes.create_auth_blueprint`.
+        login_view: The endpoint of the application's own sign-in page, such as ``welcome``. Visitors without
+            a session are sent there. It is open to every visitor, and links to :func:`login_url`.
+        protect: Whether each request needs a signed-in user, see :func:`login_required`, also for a path that
+            does not exist. The routes of sign-in stay open.
+        public: With ``protect``, the endpoints of the views that are open to every visitor, such as ``home``,
+            ``shop.index`` and ``static``. They are compared exactly.
 
     Raises:
-        AuthenticationError: A setting is missing or invalid; the text names it.
+        AuthenticationError: A setting or argument is missing or invalid; the text names it.
     """
+    _check_views(login_view, protect, public)
     app.register_blueprint(create_auth_blueprint(on_sign_in=on_sign_in))
+    opened = frozenset([*public, login_view]) - {""}
+    use_views(app, login_view, opened if protect else None)
+    if protect:
+        # In front of all others, also those registered before: they may read data or stop a request.
+        app.before_request_funcs.setdefault(None, []).insert(0, _protection(frozenset(public), opened))
+
+
+def login_url(next: str | None = None, provider: str = "") -> str:
+    """Return the address of the login, for a link.
+
+    On the page of ``login_view``, the login returns to the page that the visitor asked for, and asks for the
+    scopes which that page needs. On any other page it returns to that page.
+
+    Args:
+        next: The path that follows the login; None for the page above. The login checks it.
+        provider: The name of one of several providers; empty to let the visitor choose.
+
+    Raises:
+        AuthenticationError: The application has no authentication routes.
+        RuntimeError: There is no current request.
+    """
+    site, asked = current_site(), is_login_view()
+    if next is None and (asked or is_own_route()):  # the address of a callback has a code
+        next = site.next_path
+    elif next is None:
+        next = site.current_path if current_request.method in ("GET", "HEAD") else ""
+    return site.login_path(next, provider, demand=(site.parameter(DEMAND) or "") if asked else "")
+
+
+def _check_views(login_view: object, protect: bool, public: object) -> None:
+    text = ""
+    if not isinstance(login_view, str):
+        text = "login_view= is the endpoint of a view, such as 'welcome'"
+    elif isinstance(public, str) or not isinstance(public, Collection):
+        text = "public= is a collection of endpoints, such as ('home', 'static')"
+    elif not all(isinstance(name, str) and name for name in public):
+        text = "each name in public= is the endpoint of a view, such as 'home' or 'shop.index'"
+    elif public and not protect:
+        text = "public= has an effect only with protect=True, and without it every view is open: pass both"
+    if text:
+        raise AuthenticationError(f"init_app(): {text}.", error=ErrorCode.INVALID_CONFIGURATION)
+
+
+def _protection(public: frozenset[str], opened: frozenset[str]) -> Callable[[], ResponseReturnValue | None]:
+    """Return the function of ``before_request`` that guards an application."""
+    guard = login_required(lambda: None, csrf=False)
+
+    @wraps(guard)
+    def protect() -> ResponseReturnValue | None:
+        _report_unknown(public)
+        if current_request.endpoint in opened:
+            return None
+        if not is_own_route() and not getattr(_current_view(), _EXEMPT, False):
+            refused = _refusal_of(require_own_use_of_cookie)
+            if refused is not None:
+                return refused
+        return guard()
+
+    return protect
+
+
+def _report_unknown(public: frozenset[str]) -> None:
+    for name in public - current_app.view_functions.keys():
+        log_once(
+            logging.WARNING,
+            f"public= of init_app() has {name!r}, which is no endpoint of a view: use a name such as 'home' "
+            "or 'shop.index' (`flask routes` lists the endpoints)",
+        )
 
 
 def get_access_token() -> str:
@@ -169,6 +262,26 @@ def roles_required(*roles: str, csrf: bool = True) -> Callable[[_View[_P, _R]], 
         csrf: See :func:`login_required`.
     """
     return lambda view: _guard(view, lambda session, arguments: set(roles) <= set(session.roles), csrf)
+
+
+def any_role_required(*roles: str, csrf: bool = True) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Require one of the roles for a view.
+
+    Users without any of them get 403. OPTIONS is open, see :func:`login_required`.
+
+    Args:
+        roles: Names of roles, at least one.
+        csrf: See :func:`login_required`.
+
+    Raises:
+        AuthenticationError: There is no role, or a role is not a text.
+    """
+    check_roles(roles, "any_role_required")
+
+    def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
+        return not set(roles).isdisjoint(session.roles)
+
+    return lambda view: _guard(view, allows, csrf)
 
 
 def permission_required(
@@ -272,13 +385,14 @@ def _guard(
             return run() if _is_layer(guarded, _current_view()) else None
         if current_request.method == "OPTIONS":
             return _answer_options(guarded, run)
+        if is_login_view() and _is_before_request(guarded):
+            return None
         refused = _refusal_of(require_own_use_of_cookie) if csrf else None
         if refused is not None:
             return refused
         session = find_session()
         if session is None:
-            signed = routes_of_app().scopes.signer.sign(demand) if demand else ""
-            return answered(challenge(current_site(), is_page(), signed))
+            return answered(challenge(current_site(), is_page(), _signed(demand)))
         # A function of before_request gets no arguments. Any other function has only its own: it may act on
         # another resource than the one in the URL.
         is_check = not args and not kwargs and _is_before_request(guarded)
@@ -288,10 +402,22 @@ def _guard(
             return answered(routes_of_app().scopes.refuse(current_site(), session, demand, is_page()))
         return answered(forbidden(current_site(), is_page()))
 
+    setattr(guarded, _GUARDED, True)
+    setattr(guarded, _DEMAND, demand or getattr(view, _DEMAND, None))
     setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
     for mark in _COROUTINE_MARKS:
         vars(guarded).pop(mark, None)
     return guarded
+
+
+def _signed(demand: LoginDemand | None) -> str:
+    """Return the signed demand on a sign-in; empty for none.
+
+    Args:
+        demand: The demand of the guard; None for that of the view, which is behind the guard.
+    """
+    demand = demand or getattr(_current_view(), _DEMAND, None)
+    return routes_of_app().scopes.signer.sign(demand) if demand else ""
 
 
 def _answer_options(guarded: object, run: Callable[[], Any]) -> Any:

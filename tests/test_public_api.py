@@ -63,11 +63,13 @@ THERE = {
     },
     "pywry_auth.asgi": {
         *("AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"),
-        *("protect_from_csrf", "access_token", "require_scope", "SignInAttempt", "SignInDecision"),
+        *("protect_from_csrf", "access_token", "require_scope", "require_any_role"),
+        *("SignInAttempt", "SignInDecision"),
     },
     "pywry_auth.flask": {
         *("current_session", "login_required", "roles_required", "permission_required", "init_app"),
         *("protect_from_csrf", "get_access_token", "request_session", "scopes_required"),
+        *("any_role_required", "login_url"),
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
         *("SignInAttempt", "SignInDecision"),
     },

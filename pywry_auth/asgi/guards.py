@@ -21,6 +21,7 @@ from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.events import emit
 from pywry_auth.models import UserSession
+from pywry_auth.state.auth import check_roles
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
@@ -161,6 +162,27 @@ def require_role(*roles: str, csrf: bool = True) -> Callable[[HTTPConnection], A
         return set(roles) <= set(session.roles)
 
     return _guard(has_roles, csrf=csrf)
+
+
+def require_any_role(*roles: str, csrf: bool = True) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
+    """Return a dependency that requires one of the roles.
+
+    Users without any of them get 403. The dependency depends on :func:`current_session`, so an override of
+    that applies here too.
+
+    Args:
+        roles: Names of roles, at least one.
+        csrf: See :func:`require_role`.
+
+    Raises:
+        AuthenticationError: There is no role, or a role is not a text.
+    """
+    check_roles(roles, "require_any_role")
+
+    async def has_a_role(connection: HTTPConnection, session: UserSession) -> bool:
+        return not set(roles).isdisjoint(session.roles)
+
+    return _guard(has_a_role, csrf=csrf)
 
 
 def require_permission(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
@@ -107,8 +107,8 @@ def challenge(
 ) -> Response:
     """Return the response that asks a visitor to sign in.
 
-    A visitor who navigates to a page is redirected to the login; other requests get status 401. The page in
-    a frame and the page after a form link to the login.
+    A visitor who navigates to a page is redirected to the login, or to the application's own sign-in page;
+    other requests get status 401. The page in a frame and the page after a form link there.
 
     Args:
         site: The site.
@@ -122,30 +122,28 @@ def challenge(
         code, text, not_saved = error.error, str(error), _SIGN_IN_AGAIN
     if _is_in_frame(request):
         text = "Sign in to see this content." if _only_reads(request) else not_saved
-        return _in_frame(site, is_page, demand, text)
+        url = site.sign_in_path(_page_before(site) or _page(site, is_page), demand)
+        return _in_frame(url, text)
     if is_navigation(request):
-        return _to_login(site, demand)
+        return _redirected(site, site.sign_in_url, demand)
     if _navigates(request) and not _only_reads(request):
-        again = site.login_path(_page(site, is_page), demand=demand)
+        again = site.sign_in_path(_page(site, is_page), demand)
         return refusal(site, code, not_saved, 401, again=again)
-    return refusal(site, code, text, 401)
+    return refusal(site, code, text, 401, again=site.sign_in_path())
 
 
-def _to_login(site: Site, demand: str) -> Response:
+def _redirected(site: Site, address: Callable[[str], str], demand: str) -> Response:
     try:
-        return redirect_to(site.login_url(demand), 302)
+        return redirect_to(address(demand), 302)
     except AuthenticationError as error:
         return refusal_for(site, error)
 
 
-def _in_frame(
-    site: Site, is_page: bool, demand: str, text: str, error: str = ErrorCode.LOGIN_REQUIRED
-) -> Response:
+def _in_frame(url: str, text: str, error: str = ErrorCode.LOGIN_REQUIRED) -> Response:
     """Return the only page that other sites may frame.
 
     The site's own template does not make it, because a template can read the session or set a cookie.
     """
-    url = site.login_path(_page_before(site) or _page(site, is_page), demand=demand)
     response = page_response(sign_in_out_of_frame(url, text, error), ErrorCode.status_of(error))
     response.headers["WWW-Authenticate"] = _CHALLENGE
     response.vary.add("Sec-Fetch-Dest")
@@ -203,11 +201,12 @@ def insufficient_scope(
     is_form = _navigates(request) and not _only_reads(request)
     text = _FORM_NEEDS_ACCESS if is_form else _MORE_ACCESS
     if _is_in_frame(request):
-        response = _in_frame(site, is_page, demand, text if is_form else _FRAME_NEEDS_ACCESS, error)
+        url = site.login_path(_page_before(site) or _page(site, is_page), demand=demand)
+        response = _in_frame(url, text if is_form else _FRAME_NEEDS_ACCESS, error)
         response.headers.update(headers)
         return response
     if redirect and is_navigation(request):
-        return _to_login(site, demand)
+        return _redirected(site, site.login_url, demand)
     # The user returns to the page, not to the data that a script of the page requested.
     page = _page(site, is_page) if _navigates(request) else _page_before(site)
     url = site.login_path(page, demand=demand)

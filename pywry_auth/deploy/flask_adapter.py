@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 from jinja2 import TemplateNotFound
 from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, default_exceptions
 from werkzeug.local import LocalProxy
-from werkzeug.routing import RequestRedirect
+from werkzeug.routing import BuildError, RequestRedirect
 from werkzeug.wrappers import Response
 
 from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, refusal_for, view_failed
@@ -40,8 +40,21 @@ _NAMES = frozenset(route.name for route in ROUTES)
 
 
 class _Installed(NamedTuple):
+    """The values of one application.
+
+    Args:
+        routes: The routes.
+        blueprint: The full name of the blueprint.
+        logged: The sentences about the application that were logged.
+        protected: The endpoints that are open with ``protect=True``; None without.
+        login_view: The endpoint of the application's own sign-in page; empty for none.
+    """
+
     routes: AuthRoutes
     blueprint: str
+    logged: set[str]
+    protected: frozenset[str] | None = None
+    login_view: str = ""
 
 
 class AuthBlueprint(Blueprint):
@@ -107,8 +120,8 @@ def current_site() -> Site:
         BadRequest: Flask refuses the request's host.
     """
     require_known_host()
-    routes, blueprint = _installed()
-    return routes.site(_request(), _mount(blueprint))
+    installed = _installed()
+    return installed.routes.site(_request(), _mount(installed.blueprint))
 
 
 current_session = cast("UserSession | None", LocalProxy(find_session))
@@ -154,6 +167,31 @@ def is_own_route() -> bool:
     return name in _NAMES and _is_own_blueprint()
 
 
+def is_login_view() -> bool:
+    """Return whether the current request is for the application's own sign-in page."""
+    return bool(current_request.endpoint) and current_request.endpoint == _installed().login_view
+
+
+def use_views(app: Flask, login_view: str, protected: frozenset[str] | None) -> None:
+    """Set the endpoints of an application's own views.
+
+    Args:
+        app: The application, with the routes.
+        login_view: The endpoint of its sign-in page; empty for none.
+        protected: The endpoints that are open to every visitor if the others are protected; otherwise None.
+    """
+    installed = cast(_Installed, app.extensions[_EXTENSION])
+    app.extensions[_EXTENSION] = installed._replace(login_view=login_view, protected=protected)
+
+
+def log_once(level: int, text: str) -> None:
+    """Log a sentence about the current application, once in each process."""
+    logged = _installed().logged
+    if text not in logged:
+        logged.add(text)
+        _logger.log(level, "%s", text)
+
+
 def _is_own_blueprint() -> bool:
     # The application chooses the name, and can register the blueprint inside another one.
     return isinstance(current_app.blueprints.get(current_request.blueprint or ""), AuthBlueprint)
@@ -192,9 +230,11 @@ class _LazySession:
 
 def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app = cast("Flask", state.app)
-    app.extensions[_EXTENSION] = _Installed(routes, f"{state.name_prefix}.{state.name}".lstrip("."))
+    app.extensions[_EXTENSION] = _Installed(routes, f"{state.name_prefix}.{state.name}".lstrip("."), set())
     lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
+    # In front of the functions of the application: that of Flask-WTF may be there already, or come later.
+    app.before_request_funcs.setdefault(None, []).insert(0, _exempt_from_form_tokens)
     app.after_request(lambda response: _finish(routes, state.url_prefix, response))
     for kind in VIEW_ERRORS:
         if kind not in app.error_handler_spec[None][None]:
@@ -204,6 +244,18 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
         proxies = TrustedProxies(hops, routes.options.trust_forwarded_prefix)
         # Flask's documentation installs middleware like this.
         app.wsgi_app = proxies.around(app.wsgi_app)  # type: ignore[method-assign, assignment]
+
+
+def _exempt_from_form_tokens() -> None:
+    """Exempt the view of a route from Flask-WTF's ``CSRFProtect``.
+
+    The routes check which site sent a request. The views that the application has added to the blueprint
+    are not exempt.
+    """
+    if is_own_route():
+        exempt = getattr(current_app.extensions.get("csrf"), "exempt", None)
+        if callable(exempt):
+            exempt(current_app.view_functions[current_request.endpoint or ""])
 
 
 def _answer_failure(error: AuthenticationError) -> ResponseReturnValue:
@@ -278,7 +330,24 @@ def _mount(blueprint: str) -> Mount:
     # It is a path, unless the routes are on another host of the application.
     origin = "" if url.startswith("/") else "/".join(url.split("/", 3)[:3])
     prefix = url.removeprefix(origin + root).removesuffix("/login")
-    return Mount(_app(), root, prefix, current_request.path, origin)
+    return Mount(_app(), root, prefix, current_request.path, origin, _sign_in_page(root))
+
+
+def _sign_in_page(root: str) -> str:
+    """Return the address of the application's own sign-in page, see :class:`Mount`."""
+    name = _installed().login_view
+    if not name or is_login_view():  # a guard on the page itself would lead here again
+        return ""
+    try:
+        return url_for(name).removeprefix(root)
+    except BuildError:
+        log_once(
+            logging.ERROR,
+            f"login_view={name!r} of init_app() has no address, so visitors are sent to the login of this "
+            "package: name the endpoint of a view without arguments, such as 'welcome' (`flask routes` lists "
+            "the endpoints)",
+        )
+        return ""
 
 
 def _app() -> Flask:

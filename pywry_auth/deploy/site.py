@@ -58,6 +58,8 @@ class Mount:
         path: Decoded path of the current request below the root.
         origin: Scheme, host and port of the routes, if they are on another host of the application than the
             current request; otherwise empty.
+        sign_in_page: Encoded path of the application's own sign-in page below the root, or its URL on another
+            host; empty if visitors are sent to the login.
     """
 
     application: object
@@ -65,6 +67,7 @@ class Mount:
     prefix: str
     path: str
     origin: str = ""
+    sign_in_page: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,40 @@ class Site:
         """
         return self.parameter(_MOVED) is not None
 
+    def sign_in_url(self, demand: str = "") -> str:
+        """Return the address where a visitor signs in, to return to the current request.
+
+        It is that of the application's own sign-in page, if there is one, otherwise :meth:`login_url`.
+
+        Args:
+            demand: The signed demand of the page; empty for none.
+
+        Raises:
+            AuthenticationError: The request's host is not valid.
+        """
+        if not self.mount.sign_in_page:
+            return self.login_url(demand)
+        path = self.sign_in_path(self.current_path, demand)
+        # A path in place of a URL leads to no other host than the one that the browser has asked.
+        if not _is_path(path):
+            return path
+        return self.options.public_origin + path if self.options.public_origin else "/" + path.lstrip("/")
+
+    def sign_in_path(self, next_path: str = "", demand: str = "") -> str:
+        """Return the public path where a visitor signs in; a URL if it is on another host.
+
+        It is that of the application's own sign-in page, if there is one, otherwise :meth:`login_path`.
+
+        Args:
+            next_path: Path that follows the login; empty for the default.
+            demand: The signed demand of a page; empty for none.
+        """
+        page = self.mount.sign_in_page
+        if not page:
+            return self.login_path(next_path, demand=demand)
+        query = [(DEMAND, demand)] if demand else []
+        return _with_query(self.root + page, query, next_path) if _is_path(page) else _with_query(page, query)
+
     def login_url(self, demand: str = "") -> str:
         """Return the address of a login that returns to the current request.
 
@@ -208,11 +245,7 @@ class Site:
     def _login_path(self, query: ResponseParameters, next_path: str) -> str:
         path = f"{self.root}{self.mount.prefix}/login"
         # A path of this host is another page, or no page, on the host of the routes.
-        whole = [*query, ("next", next_path)] if next_path and not self.mount.origin else query
-        for parameters in (whole, query):
-            if parameters and len(result := f"{path}?{urlencode(parameters)}") <= LONGEST:
-                return result
-        return path
+        return _with_query(path, query, "" if self.mount.origin else next_path)
 
     @property
     def next_path(self) -> str:
@@ -299,6 +332,20 @@ class Site:
             return self.parameters
         except AuthenticationError:
             return []
+
+
+def _with_query(path: str, query: ResponseParameters, next_path: str = "") -> str:
+    """Return a path with parameters, without those that would make it too long."""
+    whole = [*query, ("next", next_path)] if next_path else query
+    mark = "&" if "?" in path else "?"
+    for parameters in (whole, query):
+        if parameters and len(result := f"{path}{mark}{urlencode(parameters)}") <= LONGEST:
+            return result
+    return path
+
+
+def _is_path(address: str) -> bool:
+    return address.startswith("/")
 
 
 def _hostname(url: str) -> str | None:

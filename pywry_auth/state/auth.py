@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
+
 if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
@@ -76,6 +79,24 @@ def permissions_of(
         table: The permissions of each role.
     """
     return frozenset(permission for role in roles for permission in table.get(role, ()))
+
+
+def check_roles(roles: Iterable[object], guard: str) -> None:
+    """Check the arguments of a guard that requires one of several roles.
+
+    Args:
+        roles: The arguments.
+        guard: The name of the guard, for the error.
+
+    Raises:
+        AuthenticationError: There is no role, or a role is not a text (``invalid_configuration``).
+    """
+    given = list(roles)
+    if not given or not all(isinstance(role, str) and role for role in given):  # a list, or the view itself
+        raise AuthenticationError(
+            f'{guard}() needs the names of one or more roles, for example {guard}("admin", "editor").',
+            error=ErrorCode.INVALID_CONFIGURATION,
+        )
 
 
 def has_permission(session: UserSession | None, permission: str) -> bool:

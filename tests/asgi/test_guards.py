@@ -17,6 +17,7 @@ from pywry_auth.asgi import (
     AuthMiddleware,
     current_session,
     protect_from_csrf,
+    require_any_role,
     require_permission,
     require_role,
     require_scope,
@@ -24,7 +25,7 @@ from pywry_auth.asgi import (
 from pywry_auth.asgi.router import AuthRouter
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy_routes import create_auth_router
-from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import OAuthTokenSet, UserSession
 from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.hosts import Host, served_by_wsgi
@@ -187,6 +188,8 @@ def overridden_app(web: Web, found: Callable[..., Any]) -> FastAPI:
         each.get("/edit", dependencies=[Depends(require_role("editor"))])(lambda: "done")
         each.get("/admin", dependencies=[Depends(require_role("admin"))])(lambda: "done")
         each.get("/write", dependencies=[Depends(require_permission("write"))])(lambda: "done")
+        each.get("/either", dependencies=[Depends(require_any_role("admin", "editor"))])(lambda: "done")
+        each.get("/neither", dependencies=[Depends(require_any_role("admin", "owner"))])(lambda: "done")
         each.post("/post", dependencies=[Depends(require_role())])(lambda: "done")
         each.post("/hook", dependencies=[Depends(require_role(csrf=False))])(lambda: "done")
         each.dependency_overrides[current_session] = found
@@ -198,14 +201,21 @@ def test_an_override_of_the_session_reaches_the_other_guards(web: Web) -> None:
     app = overridden_app(web, lambda: ALICE)
     browser = browser_of(web, app)
     for place in ("", "/part"):
-        for path in ("/edit", "/write"):
+        for path in ("/edit", "/write", "/either"):
             assert browser.get(place + path).json == "done", path
         assert browser.post(f"{place}/post").json == browser.post(f"{place}/hook").json == "done"
         assert browser.get(f"{place}/admin").status_code == 403
+        assert browser.get(f"{place}/neither").status_code == 403
     assert browser.get("/auth/status").json["authenticated"] is False
     app.dependency_overrides.clear()
     assert browser.get("/edit").status_code == 401
     assert browser.get("/part/edit").json == "done"
+
+
+@pytest.mark.parametrize("roles", [(), ("",), (["admin"],)])
+def test_a_guard_for_one_of_several_roles_needs_names(roles: Any) -> None:
+    with pytest.raises(AuthenticationError, match="require_any_role"):
+        require_any_role(*roles)
 
 
 def test_an_override_of_the_session_still_needs_the_scopes(web: Web) -> None:
