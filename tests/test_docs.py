@@ -45,6 +45,7 @@ _DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
 _HOOK = DOCS / "sign-in-hook.md"
+_PROTECT = DOCS / "protect.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -297,7 +298,7 @@ def _browser(app: Flask) -> Browser:
     return Browser(app.test_client(), _SITE)
 
 
-@pytest.mark.parametrize("page", [_FLASK, _FASTAPI, DOCS / "moving.md"], ids=_name)
+@pytest.mark.parametrize("page", [_FLASK, _FASTAPI, _PROTECT, DOCS / "moving.md"], ids=_name)
 def test_every_block_of_a_page_runs(page: Path, site: IdentityProvider) -> None:
     names: dict[str, Any] = {"__name__": "own"}
     for code in blocks(page, "python"):
@@ -313,7 +314,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS}
+    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -339,17 +340,28 @@ def test_flask_routes_and_guards(site: IdentityProvider, monkeypatch: pytest.Mon
 
 
 def test_flask_guards_a_whole_blueprint_and_a_whole_application(site: IdentityProvider) -> None:
-    app = _app(_FLASK, "@app.before_request", site)
-    admin = _executed(block(_FLASK, "python", "admin = Blueprint"))["admin"]
-    admin.add_url_rule("/", "index", lambda: "inside")
+    app = _app(_PROTECT, "@app.before_request", site)
     other = _app(_FLASK, "init_app", site)
-    other.register_blueprint(admin)
+    other.register_blueprint(_executed(block(_PROTECT, "python", "staff = Blueprint"))["staff"])
     app.add_url_rule("/", "index", lambda: "inside")
-    for guarded, path in ((app, "/"), (other, "/admin/")):
+    for guarded, path in ((app, "/"), (other, "/staff/drafts")):
         browser = _browser(guarded)
         assert browser.get(path).status_code == 401
         browser.sign_in()
-        assert browser.get(path).text == "inside"
+        assert browser.get(path).status_code == 403
+
+
+def test_flask_guards_everything_but_the_public_pages(site: IdentityProvider) -> None:
+    browser = _browser(_app(_PROTECT, "protect=True, public", site))
+    assert browser.get("/").text == "For all visitors"
+    assert browser.get("/nothing").status_code == 401
+    welcome = browser.get("/reports", html=True).location
+    assert welcome == "/welcome?next=%2Freports"
+    link = re.search(r'href="(.*?)"', browser.get(welcome, html=True).text)
+    assert link is not None
+    assert browser.sign_in(unescape(link[1])).location == f"{_SITE}/reports"
+    assert browser.get("/reports").text == "For user-alice"
+    assert browser.get("/users").status_code == 403
 
 
 def test_flask_uses_the_applications_own_error_handlers(site: IdentityProvider) -> None:
@@ -461,8 +473,13 @@ def test_flask_offers_several_providers(site: IdentityProvider) -> None:
 
 
 def test_flask_wtf_accepts_the_sign_out_form(site: IdentityProvider) -> None:
-    browser = _browser(_app(_FLASK, "CSRFProtect", site))
+    browser = _browser(_app(_PROTECT, "CSRFProtect", site))
     browser.sign_in()
+    assert browser.post("/note").status_code == 400
+    token = re.search(r'value="(.*?)"', browser.get("/note", html=True).text)
+    assert token is not None
+    sent = {"csrf_token": token[1], "text": "note"}
+    assert browser.client.post("/note", base_url=_SITE, data=sent).json == {"saved": "note"}
     assert browser.post("/auth/logout", html=True).status_code == 303
     assert browser.user is None
 
