@@ -167,7 +167,7 @@ def _protection(public: frozenset[str], opened: frozenset[str]) -> Callable[[], 
 
 
 def _report_unknown(public: frozenset[str]) -> None:
-    for name in public - current_app.view_functions.keys():
+    for name in [name for name in public if name not in current_app.view_functions]:
         log_once(
             logging.WARNING,
             f"public= of init_app() has {name!r}, which is no endpoint of a view: use a name such as 'home' "

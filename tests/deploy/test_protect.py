@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 from wtforms import StringField  # type: ignore[import-untyped]
 
 from pywry_auth.deploy_routes import create_auth_blueprint
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flask import (
     any_role_required,
     current_session,
@@ -194,6 +194,18 @@ def test_the_session_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(store), "find_bearer", counted)
     assert _open(app, "/admin", "GET", "admin").text == SECRET_TEXT
     assert calls == ["find"]
+
+
+def test_an_outage_of_the_store_admits_no_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The public pages need no session."""
+
+    def fail(*arguments: Any) -> None:
+        raise StoreUnavailable("The store is down: a simulated failure.")
+
+    app = _site(public=PUBLIC)
+    monkeypatch.setattr(type(app.extensions["pywry_auth"].routes.sessions.store), "find_bearer", fail)
+    expected = {"/": 200, "/page": 503, "/nothing": 503}
+    assert {path: _open(app, path, "GET", "viewer").status_code for path in expected} == expected
 
 
 def test_protection_comes_before_the_functions_of_the_application() -> None:
@@ -482,3 +494,21 @@ def test_flask_wtf_checks_the_applications_forms_only(
     assert browser.post("/auth/logout", Sec_Fetch_Site="cross-site").status_code == 403
     assert browser.post("/auth/logout", html=True).status_code == 303
     assert browser.user is None
+
+
+def test_a_decorator_of_the_application_exempts_no_view_from_flask_wtf() -> None:
+    """Flask-WTF knows views by name, and such views have the name of the decorator's function."""
+
+    def decorated(view: Callable[..., Any]) -> Callable[..., Any]:
+        def run() -> Any:
+            return view()
+
+        return run
+
+    app = Flask("site")
+    app.secret_key = "a secret of the application"
+    CSRFProtect(app)
+    init_app(app)
+    app.view_functions["auth.logout"] = decorated(app.view_functions["auth.logout"])
+    app.add_url_rule("/own", "own", decorated(_text()), methods=["POST"])
+    assert [_open(app, path, "POST").status_code for path in ("/auth/logout", "/own")] == [400, 400]
