@@ -5,6 +5,7 @@ Their ``repr`` shows no secrets.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,12 @@ SESSION_SECONDS = 86400.0
 
 Claims = Mapping[str, Any]
 """Members of a validated JSON object from a provider: the claims of an ID token, or a profile."""
+
+# Only what a browser loads as a picture. User information and backslashes, which can hide the host, are out.
+_PICTURE = re.compile(
+    r"(?:https://[A-Za-z0-9.\-]+|http://(?:127\.0\.0\.1|localhost|\[::1\]))(?::[0-9]{1,5})?"
+    r"(?:[/?][A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%\-]*)?"
+)
 
 
 @dataclass(frozen=True)
@@ -187,6 +194,44 @@ class UserSession:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "account", self.account or self.user_id)
+
+    @property
+    def user_info(self) -> dict[str, Any]:
+        """The profile as the provider sent it; empty without one, as for an API client."""
+        profile = self.metadata.get("user_info")
+        return profile if isinstance(profile, dict) else {}
+
+    @property
+    def name(self) -> str:
+        """The user's name, for display; empty if the profile has none.
+
+        It is the first of ``name``, ``preferred_username`` (OIDC Core §5.1) and GitHub's ``login``. Users
+        choose their names, so two users can have the same one.
+        """
+        return self._text_of("name", "preferred_username", "login")
+
+    @property
+    def email(self) -> str:
+        """The e-mail address in the profile, for display; empty without one.
+
+        It is not verified. Never grant a right by it, and never find an account by it.
+        """
+        return self._text_of("email")
+
+    @property
+    def picture(self) -> str:
+        """The URL of the user's picture; empty without one.
+
+        It is ``picture`` (OIDC Core §5.1) or GitHub's ``avatar_url``. It is an https URL, or an http URL of
+        the loopback address. Any other value is left out, so a template can use it in ``src``.
+        """
+        url = self._text_of("picture", "avatar_url")
+        return url if _PICTURE.fullmatch(url) else ""
+
+    def _text_of(self, *claims: str) -> str:
+        values = (self.user_info.get(claim) for claim in claims)
+        texts = (value.strip() for value in values if isinstance(value, str))
+        return next(filter(None, texts), "")
 
 
 class AuthFlowState(Enum):

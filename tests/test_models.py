@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -60,6 +61,60 @@ def test_a_session_of_a_test_needs_no_times() -> None:
     lifetime = DeploySettings.model_fields["session_ttl"].default
     assert (session.created_at, session.expires_at) == (NOW, NOW + lifetime)
     assert (session.metadata, session.grant, session.browser) == ({}, None, "")
+
+
+def _session(**profile: Any) -> UserSession:
+    return UserSession("id", "alice", ["viewer"], metadata={"user_info": profile})
+
+
+def test_a_session_has_the_names_of_the_profile() -> None:
+    session = _session(name=" Alice ", preferred_username="al", email="a@example.com")
+    assert (session.name, session.email, session.picture) == ("Alice", "a@example.com", "")
+    assert session.user_info is session.metadata["user_info"]
+    assert pickle.loads(pickle.dumps(session)) == session  # noqa: S301 - its own value
+    assert _session(name="", preferred_username="al").name == "al"
+    github = _session(login="octo", name=None, email=None, avatar_url="https://avatars.example.com/u/1?v=4")
+    assert (github.name, github.email) == ("octo", "")
+    assert github.picture == "https://avatars.example.com/u/1?v=4"
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"user_info": None}, {"user_info": ["x"]}, {"user_info": {"name": 7, "email": ["x"]}}]
+)
+def test_a_session_without_a_profile_has_empty_names(metadata: dict[str, Any]) -> None:
+    session = UserSession("id", "alice", [], metadata=metadata)
+    assert (session.name, session.email, session.picture) == ("", "", "")
+    assert isinstance(session.user_info, dict)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("https://lh3.googleusercontent.com/a/photo=s96-c", True),
+        ("https://cdn.example.com:8443/a%20b.png?size=1&x=[2]#top", True),
+        ("http://127.0.0.1:9000/pictures/alice.svg", True),
+        ("http://[::1]/a.png", True),
+        ("http://localhost:9000/a.png", True),
+        ("http://cdn.example.com/a.png", False),
+        ("http://127.0.0.1.example.com/a.png", False),
+        ("http://127.0.0.1@example.com/a.png", False),
+        ("https://user:secret@example.com/a.png", False),
+        ("https://example.com\\@cdn.example.com/a.png", False),
+        ("javascript:alert(1)", False),
+        ("data:image/svg+xml,<svg/>", False),
+        ("//example.com/a.png", False),
+        ("/a.png", False),
+        ('https://example.com/"onerror="alert(1)', False),
+        ("https://example.com/a b", False),
+        ("https://example.com/a\n", True),  # white space around it is removed
+        ("https://example.com/a\nb", False),
+        ("https:///a.png", False),
+        ("https://[::1", False),
+        (7, False),
+    ],
+)
+def test_a_picture_is_an_address_that_is_safe_in_src(url: Any, kept: bool) -> None:
+    assert _session(picture=url).picture == (url.strip() if kept else "")
 
 
 def test_a_token_set_needs_only_an_access_token() -> None:

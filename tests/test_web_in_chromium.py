@@ -13,7 +13,10 @@ from tests.peers.walk import Walk
 from tests.person import Person
 
 _ALICE, _BOB = ("alice", "wonderland"), ("bob", "builder")
-_SIGNED_OUT: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+_SIGNED_OUT: dict[str, object] = {
+    **{"authenticated": False, "user_id": None, "roles": [], "expires_at": None},
+    **{"name": None, "picture": None},
+}
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from pywry_auth.models import UserSession
 
 if TYPE_CHECKING:
     from flask.ctx import _AppCtxGlobals
+    from flask.templating import Environment
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
     from pywry_auth.deploy.session_tokens import SessionTokens
@@ -221,6 +222,45 @@ def answered(response: Response) -> Response:
     return own
 
 
+class _Visitor:
+    """The session in templates while no user is signed in: false, with an empty profile."""
+
+    name = email = picture = ""
+    roles: tuple[str, ...] = ()
+
+    @property
+    def user_info(self) -> dict[str, Any]:
+        return {}
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def _session_for_templates() -> UserSession | _Visitor:
+    # A template can also make a mail outside of a request.
+    return (find_session() if has_request_context() else None) or _Visitor()
+
+
+def _offer_to_templates(app: Flask) -> None:
+    """Add ``current_session`` to the names of all templates and macros.
+
+    The environment is not created here, because it fixes settings that the application may change later.
+    """
+    session = LocalProxy(_session_for_templates)
+    if "jinja_env" in vars(app):
+        app.jinja_env.globals.setdefault("current_session", session)
+        return
+
+    kind = app.jinja_environment
+
+    def environment(owner: Flask, **options: Any) -> Environment:
+        made = kind(owner, **options)
+        made.globals.setdefault("current_session", session)
+        return made
+
+    app.jinja_environment = cast("type[Environment]", environment)
+
+
 class _LazySession:
     """The session as ``g.session``, unless the application assigns another value."""
 
@@ -235,6 +275,7 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
     # In front of the functions of the application: that of Flask-WTF may be there already, or come later.
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_from_form_tokens)
+    _offer_to_templates(app)
     app.after_request(lambda response: _finish(routes, state.url_prefix, response))
     for kind in VIEW_ERRORS:
         if kind not in app.error_handler_spec[None][None]:

@@ -28,12 +28,14 @@ class MissingScopes(Problem):
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a user is signed in, and until when."""
+    """Which user is signed in, and until when. The name and the picture are for display."""
 
     authenticated: bool
     user_id: str | None
     roles: list[str]
     expires_at: float | None
+    name: str | None
+    picture: str | None
 
 
 @dataclass(frozen=True)

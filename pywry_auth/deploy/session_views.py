@@ -94,11 +94,12 @@ class SessionViews:
         return answer(UserInfo(session.user_id, session.roles, info))
 
     def status(self, site: Site) -> Response:
-        """Return whether a user is signed in, and until when."""
+        """Return which user is signed in, and until when."""
         session = self.sessions.of(site.request)
         if session is None:
-            return answer(Status(False, None, [], None))
-        return answer(Status(True, session.user_id, session.roles, session.expires_at))
+            return answer(Status(False, None, [], None, None, None))
+        name, picture = session.name or None, session.picture or None
+        return answer(Status(True, session.user_id, session.roles, session.expires_at, name, picture))
 
     def _require(self, request: Request) -> UserSession:
         session = self.sessions.of(request)

@@ -53,7 +53,7 @@ def test_the_schema_lists_the_six_routes_with_their_responses(web: Web) -> None:
     assert found == SIX
     status = schema["paths"]["/auth/status"]["get"]["responses"]["200"]["content"]["application/json"]
     fields = schema["components"]["schemas"][status["schema"]["$ref"].rpartition("/")[2]]["properties"]
-    assert set(fields) == {"authenticated", "user_id", "roles", "expires_at"}
+    assert set(fields) == {"authenticated", "user_id", "roles", "expires_at", "name", "picture"}
     names = {parameter["name"] for parameter in schema["paths"]["/auth/login"]["get"]["parameters"]}
     assert names == {"next", "provider", "demand", "login_hint", "prompt"}
     assert schema["paths"]["/auth/login"]["get"]["tags"] == ["auth"]

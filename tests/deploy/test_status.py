@@ -10,7 +10,10 @@ from pywry_auth.state.auth import AuthConfig
 from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.web import SECRET, Browser, Web, set_cookies
 
-SIGNED_OUT: dict[str, object] = {"authenticated": False, "user_id": None, "roles": [], "expires_at": None}
+SIGNED_OUT: dict[str, object] = {
+    **{"authenticated": False, "user_id": None, "roles": [], "expires_at": None},
+    **{"name": None, "picture": None},
+}
 
 
 def test_a_new_store_has_no_session(web_on: Web) -> None:
@@ -20,7 +23,7 @@ def test_a_new_store_has_no_session(web_on: Web) -> None:
     assert not set_cookies(response)
 
 
-def test_the_status_has_user_id_roles_and_expiry(web_on: Web) -> None:
+def test_the_status_has_user_roles_and_expiry(web_on: Web) -> None:
     browser = web_on.browser()
     browser.sign_in()
     (session,) = web_on.sessions.list_user_sessions("user-alice")
@@ -31,6 +34,8 @@ def test_the_status_has_user_id_roles_and_expiry(web_on: Web) -> None:
         "user_id": "user-alice",
         "roles": ["viewer"],
         "expires_at": session.expires_at,
+        "name": "Alice Example",
+        "picture": f"{web_on.idp.issuer}/pictures/alice.svg",
     }
     assert not set_cookies(response)
 
@@ -49,6 +54,7 @@ def test_userinfo_is_the_unchanged_profile_from_the_provider(web_on: Web) -> Non
             "given_name": "Bob",
             "family_name": "Example",
             "preferred_username": "bob",
+            "picture": f"{web_on.idp.issuer}/pictures/bob.svg",
             "email": "bob@example.com",
             "email_verified": False,
         },
@@ -67,6 +73,7 @@ def test_an_api_client_has_a_status_too(web: Web) -> None:
     token = issue_session_token(web.sessions, "robot", ["editor"], 60)
     status = web.browser().get("/auth/status", Authorization=f"Bearer {token}").json
     assert (status["authenticated"], status["user_id"], status["roles"]) == (True, "robot", ["editor"])
+    assert status["name"] is status["picture"] is None
     info = web.browser().get("/auth/userinfo", Authorization=f"bearer   {token} ").json
     assert info == {"user_id": "robot", "roles": ["editor"], "user_info": {}}
 

@@ -84,9 +84,11 @@ def with_retry_after(response: Response) -> Response:
     return response
 
 
-def profile(user: User, scope: str, quirks: Quirks) -> dict[str, Any]:
+def profile(realm: Realm, user: User, scope: str) -> dict[str, Any]:
     """Return the claims of the scopes."""
-    claims = user.claims_for(scope)
+    claims, quirks = user.claims_for(scope), realm.quirks
+    if str(claims.get("picture", "")).startswith("/"):
+        claims["picture"] = f"{realm.url}{claims['picture']}"
     if quirks.email_verified and "email_verified" in claims:
         verified = claims.pop("email_verified")
         if quirks.email_verified == "string":
@@ -108,7 +110,7 @@ def _id_claims(realm: Realm, grant: Grant, scope: str, access_token: str, nonce:
     """Return the ID token's claims (OIDC Core §2)."""
     quirks = realm.quirks
     now, offset = int(realm.clock()), math.trunc(quirks.clock_offset)
-    claims = profile(grant.user, scope, quirks) | {
+    claims = profile(realm, grant.user, scope) | {
         "iss": realm.issuer,
         "aud": [grant.client_id] if quirks.audience_list else grant.client_id,
         "iat": now + offset,

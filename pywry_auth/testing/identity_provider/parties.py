@@ -39,7 +39,8 @@ class User:
     Args:
         username: The name for the login page; the ``email`` claim works there, too.
         password: The password in plain text, because this provider is for demos and tests.
-        claims: The user's profile: ``sub`` (by default the user name), ``name``, ``email``, ``groups`` …
+        claims: The user's profile: ``sub`` (by default the user name), ``name``, ``email``, ``groups`` … A
+            ``picture`` that is a path of the provider gets its address in front.
     """
 
     username: str
@@ -144,6 +145,7 @@ def _demo_user(username: str, password: str, *, verified: bool, groups: list[str
         "given_name": first,
         "family_name": "Example",
         "preferred_username": username,
+        "picture": f"/pictures/{username}.svg",
         "email": f"{username}@example.com",
         "email_verified": verified,
         "groups": groups,

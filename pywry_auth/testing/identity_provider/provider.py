@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, jsonify, redirect, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.authorization import AuthorizationEndpoint
@@ -191,6 +191,7 @@ class IdentityProvider:
         for name, view, methods in routes:
             if name not in absent:
                 app.add_url_rule(self._paths[name], name, view, methods=methods)
+        app.add_url_rule("/pictures/<username>.svg", "picture", self._picture)
         if target := self._quirks.discovery_redirect:
             move = functools.partial(redirect, target)
             app.add_url_rule(PATHS["discovery"], "moved", move, methods=["GET"])
@@ -214,6 +215,12 @@ class IdentityProvider:
 
     def _discovery(self) -> Response:
         return jsonify(metadata(self._realm))
+
+    def _picture(self, username: str) -> Response:
+        user = next((user for user in self._realm.users if user.username == username), None)
+        if user is None:
+            raise NotFound
+        return Response(pages.picture(user.display_name), mimetype="image/svg+xml")
 
     def _key_set(self) -> Response:
         return jsonify(published_keys(self._keys, self._quirks))

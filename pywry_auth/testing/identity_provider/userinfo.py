@@ -34,7 +34,7 @@ class UserInfoEndpoint:
             raise _bearer_error("invalid_token", "the access token is unknown, expired or revoked", 401)
         if "openid" not in record.scope.split():
             raise _bearer_error("insufficient_scope", "the scope openid was not granted", 403)
-        claims = profile(record.grant.user, record.scope, quirks)
+        claims = profile(self._realm, record.grant.user, record.scope)
         if quirks.userinfo_sub:
             claims["sub"] = quirks.userinfo_sub
         if not quirks.userinfo_jwt:

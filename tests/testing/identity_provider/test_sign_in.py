@@ -14,7 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pywry_auth.testing.identity_provider import IdentityProvider
+from pywry_auth.testing.identity_provider import DEFAULT_USERS, IdentityProvider, User
 from tests.peers.page import serve_page
 from tests.testing.identity_provider.person import (
     SECRET,
@@ -53,11 +53,25 @@ def test_a_user_signs_in_by_form_and_the_id_token_is_valid(algorithm: str, clock
         "given_name": "Alice",
         "family_name": "Example",
         "preferred_username": "alice",
+        "picture": f"{provider.issuer}/pictures/alice.svg",
         "email": "alice@example.com",
         "email_verified": True,
     }
     expected = {"token_type": "Bearer", "expires_in": 3600, "scope": "openid profile email"}
     assert {name: tokens[name] for name in expected} == expected
+
+
+def test_the_picture_of_a_user_is_an_image() -> None:
+    eve = User("eve", "secret", {"name": "<b>Eve", "picture": "https://example.com/eve.png"})
+    with IdentityProvider(users=[*DEFAULT_USERS, eve]) as provider:
+        response = requests.get(f"{provider.url}/pictures/alice.svg", timeout=10)
+        assert (response.status_code, response.headers["Content-Type"]) == (
+            200,
+            "image/svg+xml; charset=utf-8",
+        )
+        assert ">A</text>" in response.text
+        assert "&lt;</text>" in requests.get(f"{provider.url}/pictures/eve.svg", timeout=10).text
+        assert requests.get(f"{provider.url}/pictures/other.svg", timeout=10).status_code == 404
 
 
 @pytest.mark.parametrize("credentials", ["basic", "post"])
