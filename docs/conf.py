@@ -22,7 +22,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 
 # The build uses no network, and only public names have a page: references to other names stay plain text.
-_PUBLIC = r"pywry_auth\.(\w+|(flask|deploy_routes|asgi|state|state\.auth|config|exceptions)\.(?!_)\w+)$"
+_PUBLIC = (
+    r"pywry_auth\.(\w+|(flask|flask_login|deploy_routes|asgi|state|state\.auth|config|exceptions)\.(?!_)\w+)$"
+)
 nitpick_ignore_regex = [("py:.*", rf"(?!{_PUBLIC}).*")]
 
 _DOCS = Path(__file__).parent

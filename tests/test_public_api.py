@@ -73,6 +73,7 @@ THERE = {
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
         *("SignInAttempt", "SignInDecision"),
     },
+    "pywry_auth.flask_login": {"init_login_manager"},
 }
 """The public names of each module (S2)."""
 
