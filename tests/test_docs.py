@@ -18,10 +18,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi import Depends
-from flask import Flask, g
+from flask import Flask, g, render_template_string
 from sphinx.util.inventory import InventoryFile
 from werkzeug.test import Client as WSGIClient
 
+from pywry_auth import MemoryTokenStore, UserTokens, get_token_store
 from pywry_auth.asgi import access_token
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
 from pywry_auth.flask import login_required, request_session
@@ -46,6 +47,7 @@ _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
 _HOOK = DOCS / "sign-in-hook.md"
 _PROTECT = DOCS / "protect.md"
+_FLASK_LOGIN = DOCS / "flask-login.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -315,6 +317,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
+    tested |= {_FLASK_LOGIN, DOCS / "single-page.md"}  # the second in tests/test_single_page.py
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -366,24 +369,8 @@ def test_flask_guards_everything_but_the_public_pages(site: IdentityProvider) ->
 
 def test_flask_uses_the_applications_own_error_handlers(site: IdentityProvider) -> None:
     app = _app(_FLASK, "def refused", site)
-    app.before_request(login_required(_rendered))
+    app.before_request(login_required(lambda: None))
     assert _browser(app).get("/").json == {"error": "login_required", "text": "Sign in first."}
-
-
-def test_flask_names_in_templates(site: IdentityProvider) -> None:
-    app = _app(_FLASK, "context_processor", site)
-    template = app.jinja_env.from_string(block(_FLASK, "html", "current_session"))
-    app.add_url_rule("/", "index", lambda: _rendered(app, template))
-    browser = _browser(app)
-    assert browser.get("/").text == ""
-    browser.sign_in()
-    assert browser.get("/").text == "Hello Alice Example"
-
-
-def _rendered(app: Flask, template: Any) -> str:
-    context: dict[str, Any] = {}
-    app.update_template_context(context)
-    return str(template.render(context))
 
 
 @pytest.mark.parametrize("framework", ["init_app", "AuthMiddleware"])
@@ -485,12 +472,49 @@ def test_flask_wtf_accepts_the_sign_out_form(site: IdentityProvider) -> None:
 
 
 def test_flask_login_knows_the_user(site: IdentityProvider) -> None:
-    # The names keep the receiver of the signal alive
-    names = _executed(block(_FLASK, "python", "LoginManager"))
+    names: dict[str, Any] = {"__name__": "own"}
+    for code in blocks(_FLASK_LOGIN, "python"):
+        _executed(code, names)
     browser = _browser(names["app"])
     assert browser.get("/me", html=True).location == "/auth/login?next=%2Fme"
     browser.sign_in("/auth/login?next=/me")
     assert browser.get("/me").text == "Hello Alice Example"
+    assert browser.post("/name", Sec_Fetch_Site="cross-site").status_code == 403
+    assert browser.post("/name").text == "Saved"
+    assert browser.get("/me").text == "Hello Another name"
+    left = browser.post("/leave")
+    assert left.status_code == 307
+    browser.post(left.location or "")
+    assert browser.get("/me").status_code == 401
+    compile(blocks(_FLASK_LOGIN, "py")[0], "own", "exec")  # it needs a package more than the tests
+
+
+def test_a_template_shows_the_user(site: IdentityProvider) -> None:
+    app = _app(_FLASK, "permission_required", site)
+    text = block(_FLASK, "html", "current_session.picture")
+    app.add_url_rule("/bar", "bar", lambda: render_template_string(text))
+    browser = _browser(app)
+    assert '<a href="/auth/login?next=/bar?page%3D2">Sign in</a>' in browser.get("/bar?page=2").text
+    browser.sign_in()
+    assert f'<img src="{site.issuer}/pictures/alice.svg"' in browser.get("/bar").text
+    assert "Alice Example" in browser.get("/bar").text
+
+
+def test_tokens_of_another_library_move(site: IdentityProvider) -> None:
+    """A job refreshes them."""
+    early = _browser(_app(README, "init_app", site))
+    early.sign_in()
+    settings = get_settings()
+    assert settings.oauth2 is not None
+    provider = create_provider_from_settings(settings.oauth2)
+    held = get_token_store("sqlite", path=os.environ["PYWRY_DEPLOY__SQLITE_PATH"]).load("user-alice")
+    assert held is not None
+    names = _executed(block(DOCS / "moving.md", "python", "def moved").replace(LOCAL_ISSUER, site.issuer))
+    store = MemoryTokenStore()
+    row = {"access_token": "old", "refresh_token": held.refresh_token, "scope": held.scope.split()}
+    store.save("user-alice", names["moved"](row))
+    assert UserTokens(provider, store).get_access_token("user-alice") not in ("old", held.access_token)
+    assert names["moved"]({"access_token": "of GitHub"}).expires_at is None
 
 
 def test_the_tests_on_the_flask_page_pass(site: IdentityProvider) -> None:

@@ -80,7 +80,7 @@ class Walk:
             self.driver.find_element(By.XPATH, labelled).click()
             return True
 
-        self._wait(pressed, label)
+        self.wait_for(pressed, label)
 
     def arrive(self, path: str) -> None:
         """Wait until the browser is at a path of the site."""
@@ -88,14 +88,14 @@ class Walk:
 
     def arrive_where(self, right: Callable[[str], bool]) -> None:
         """Wait until the browser's address satisfies a condition (see ``at``)."""
-        self._wait(lambda: right(self.at), "arrive")
+        self.wait_for(lambda: right(self.at), "arrive")
 
     def see(self, heading: str, path: str = "") -> None:
         """Wait until the page of this heading is shown, at a path of the site if one is named.
 
         A click may return before the next page is there, which may have the path of the one before.
         """
-        self._wait(lambda: self.heading == heading and path in ("", self.at), heading)
+        self.wait_for(lambda: self.heading == heading and path in ("", self.at), heading)
 
     def sign_in(self, username: str, password: str) -> None:
         """Fill in the page of the demo's provider."""
@@ -116,7 +116,8 @@ class Walk:
         )
         return found + ([f"{width} pixels in {shown}"] if width > shown else [])
 
-    def _wait(self, done: Callable[[], bool], goal: str) -> None:
+    def wait_for(self, done: Callable[[], bool], goal: str) -> None:
+        """Wait until a condition is true; the goal is a text for the error."""
         wait = WebDriverWait(
             self.driver, _SECONDS, 0.05, (NoSuchElementException, StaleElementReferenceException)
         )
