@@ -9,11 +9,12 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
@@ -83,10 +84,12 @@ class _Reading:
     Args:
         faults: Receives the problems.
         in_files: Receives the variables that named a file with their value.
+        alone: The classes of settings for which the environment is not read.
     """
 
     faults: list[str] = field(default_factory=list)
     in_files: set[str] = field(default_factory=set)
+    alone: set[type[BaseSettings]] = field(default_factory=set)
 
 
 _reading: ContextVar[_Reading | None] = ContextVar("_reading", default=None)  # of ``get_settings``
@@ -147,6 +150,8 @@ class _Section(BaseSettings):
                     f"{cls.__name__} needs {cls.required_in_code}=...: settings made in code take nothing "
                     "from the environment; get_settings() reads it."
                 )
+            return (init_settings,)
+        if reading is not None and cls in reading.alone:
             return (init_settings,)
         if reading is None:
             env_file = _named_env_file()
@@ -384,7 +389,10 @@ class DeploySettings(_Section):
 
     auth_enabled: bool = Field(
         default=False,
-        description="Whether users can sign in. Until it is `true`, guards refuse every request.",
+        description=(
+            "Whether users can sign in. Until it is `true`, guards refuse every request. A provider that is "
+            "passed in code counts as `true`, unless this is set to `false`."
+        ),
     )
     auth_session_cookie: str = Field(
         default="pywry_session",
@@ -604,7 +612,10 @@ class _Client(BaseSettings):
 
 
 def get_settings(
-    env_file: str | os.PathLike[str] | None = None, secrets_dir: str | os.PathLike[str] | None = None
+    env_file: str | os.PathLike[str] | None = None,
+    secrets_dir: str | os.PathLike[str] | None = None,
+    *,
+    values: Mapping[str, object] | None = None,
 ) -> PyWrySettings:
     """Return the settings, read from the environment at each call.
 
@@ -613,32 +624,69 @@ def get_settings(
             ``PYWRY_ENV_FILE`` may name it. No other file is read, because a file in the current directory
             must not be able to redirect the token endpoint.
         secrets_dir: A directory with one file for each variable, as container platforms mount them.
+        values: Settings under the names of their variables, such as Flask's ``app.config``. Each takes
+            precedence over the variable. A value is a text as in the environment, or a Python value of the
+            setting's type; None and an empty text count as not set. Names that do not begin with ``PYWRY_``
+            are ignored. If the client ID here is another one than that of the environment, no
+            ``PYWRY_OAUTH2__`` variable is read: the secret of one client must not reach the provider of
+            another.
 
     Raises:
         AuthenticationError: Values are not valid. The text names each variable, with an example.
     """
+    given = _given(values or {})
     places = [str(place) for place in (env_file, secrets_dir) if place is not None]
     try:
-        env_file = whole_path(env_file) if env_file else _named_env_file()
+        env_file = whole_path(env_file) if env_file else _named_env_file(given)
         secrets_dir = secrets_dir and whole_path(secrets_dir)
     except ValueError as error:
         raise _unreadable(places, str(error)) from None
     if (env_file and not os.path.isfile(env_file)) or (secrets_dir and not os.path.isdir(secrets_dir)):
         raise _unreadable(places, "env_file must be a file, and secrets_dir a directory")
     names = _names_in_files(env_file, secrets_dir)
-    _warn_of_misspelt([*os.environ, *names])
+    _warn_of_misspelt([*os.environ, *names, *given])
+    sources = {"_env_file": env_file, "_env_file_encoding": ENCODING, "_secrets_dir": secrets_dir}
     try:
-        return _read({"_env_file": env_file, "_env_file_encoding": ENCODING, "_secrets_dir": secrets_dir})
+        return _read(sources, given)
     except (SettingsError, UnicodeError, OSError):
         fault = _unreadable(places, _NOT_READ)
     # Outside of the except clause, because those errors could quote the file.
     raise fault
 
 
-def _named_env_file() -> Path | None:
-    """Return the file that the environment names."""
+def _given(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings among named values, in the forms that the fields accept."""
+    given = {}
+    for name, value in values.items():
+        if isinstance(name, str) and name.upper().startswith("PYWRY_") and value not in (None, ""):
+            # A number or a choice must not be a truth value; its text is refused there.
+            plain = str(value).lower() if isinstance(value, bool) else value
+            given[name.upper()] = os.fspath(plain) if isinstance(plain, os.PathLike) else plain
+    return given
+
+
+def _given_to(kind: type[BaseSettings], given: Mapping[str, object], reading: _Reading) -> dict[str, object]:
+    """Return the fields of a class that were given, also in files that ``_FILE`` names name."""
+    values = {}
+    for name in kind.model_fields:
+        variable = _variable(kind, name)
+        if isinstance(given.get(variable), (bytes, bytearray, memoryview)):
+            reading.faults.append(f"{variable}: write a text, not bytes")
+        elif variable in given:
+            values[name] = given[variable]
+    texts = {name: value for name, value in given.items() if isinstance(value, str)}
+    files = _in_named_files(
+        kind, sorted(FILE_FORMS & kind.model_fields.keys()), texts, values, reading.faults
+    )
+    reading.in_files.update(_variable(kind, name) for name in files)
+    return values | files
+
+
+def _named_env_file(given: Mapping[str, object] = MappingProxyType({})) -> Path | None:
+    """Return the file that ``PYWRY_ENV_FILE`` names."""
+    text = given.get(_ENV_FILE, os.environ.get(_ENV_FILE, ""))
     try:
-        path = file_path(str(plain_setting(os.environ.get(_ENV_FILE, ""))))
+        path = file_path(str(plain_setting(text)))
     except ValueError as error:
         raise _invalid([f"{_ENV_FILE}: {error}; for example /etc/site.env"]) from None
     if path and not os.path.isfile(path):
@@ -681,16 +729,38 @@ def _in_own_files(
         faults: Receives the faults of these files.
     """
     arguments, environment, dotenv, directory = sources
-    texts: dict[str, str | None] = {}
+    texts: dict[str, str] = {}
     for source in (dotenv, environment):
-        texts |= source.env_vars if isinstance(source, EnvSettingsSource) else {}
+        found = source.env_vars if isinstance(source, EnvSettingsSource) else {}
+        texts |= {name.upper(): text for name, text in found.items() if text is not None}
+    names = sorted(FILE_FORMS & kind.model_fields.keys() - arguments().keys())
+    present = {name for name in names if texts.get(_variable(kind, name)) or directory().get(name)}
+    return _in_named_files(kind, names, texts, present, faults)
+
+
+def _in_named_files(
+    kind: type[BaseSettings],
+    names: Iterable[str],
+    texts: Mapping[str, str],
+    present: Collection[str],
+    faults: list[str],
+) -> dict[str, str]:
+    """Return the values in the files that ``_FILE`` variables name.
+
+    Args:
+        kind: The class of the settings.
+        names: The fields that can be in a file.
+        texts: The variables.
+        present: The fields that have a value already.
+        faults: Receives the faults of these files.
+    """
     values = {}
-    for name in sorted(FILE_FORMS & kind.model_fields.keys() - arguments().keys()):
+    for name in names:
         variable = _variable(kind, name)
-        path = texts.get(f"{variable}_FILE".lower())
+        path = texts.get(f"{variable}_FILE")
         if not path:
             continue
-        if texts.get(variable.lower()) or directory().get(name):
+        if name in present:
             faults.append(f"{variable}_FILE and {variable} are both set: remove one of them")
             continue
         try:
@@ -700,11 +770,17 @@ def _in_own_files(
     return values
 
 
-def _read(sources: dict[str, Any]) -> PyWrySettings:
+def _read(sources: dict[str, Any], given: Mapping[str, object]) -> PyWrySettings:
     reading = _Reading()
     present = _load(_Client, sources, reading)
-    oauth2 = _load(OAuth2Settings, sources, reading) if present and present.client_id else None
-    deploy = _load(DeploySettings, sources, reading)
+    own = _given_to(OAuth2Settings, given, reading)
+    client_id, other = own.get("client_id"), present.client_id.strip() if present else ""
+    if client_id and other and other != str(client_id).strip():
+        reading.alone.add(OAuth2Settings)
+        _logger.info("the application names a client of its own: no variable %s… is read for it", _OAUTH2)
+    has_client = client_id or (present and present.client_id)
+    oauth2 = _load(OAuth2Settings, sources | own, reading) if has_client else None
+    deploy = _load(DeploySettings, sources | _given_to(DeploySettings, given, reading), reading)
     if reading.faults or deploy is None:
         raise _invalid(reading.faults)
     return PyWrySettings(oauth2, deploy)

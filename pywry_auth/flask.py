@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import iscoroutinefunction
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from flask import Blueprint, Flask, current_app
@@ -18,6 +19,7 @@ from werkzeug.wrappers import Response
 from pywry_auth.deploy.answers import challenge, forbidden, refusal_for
 from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
 from pywry_auth.deploy.flask_adapter import (
+    AuthBlueprint,
     answered,
     current_session,
     current_site,
@@ -27,13 +29,15 @@ from pywry_auth.deploy.flask_adapter import (
     is_own_route,
     is_page,
     log_once,
+    require_free,
     require_known_host,
     routes_of_app,
     use_views,
 )
 from pywry_auth.deploy.login_demand import LoginDemand
+from pywry_auth.deploy.parts import SiteParts
 from pywry_auth.deploy.site import DEMAND
-from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.deploy_routes import routes_from
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.sign_in_hook import SignInAttempt, SignInDecision, SignInHook
@@ -42,9 +46,14 @@ from pywry_auth.models import UserSession
 from pywry_auth.state.auth import check_roles
 
 if TYPE_CHECKING:
+    from pywry_auth.config import DeploySettings
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.site import Site
     from pywry_auth.flow.request_session import RequestSession
+    from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.auth import AuthConfig
+    from pywry_auth.state.sessions import SessionStore
+    from pywry_auth.state.tokens import TokenStore
 
 __all__ = [
     "SignInAttempt",
@@ -79,20 +88,42 @@ _COROUTINE_MARKS = ("_is_coroutine_mark", "_is_coroutine")
 
 def init_app(
     app: Flask,
+    provider: OAuthProvider | Mapping[str, OAuthProvider] | None = None,
     *,
+    session_store: SessionStore | None = None,
+    token_store: TokenStore | None = None,
+    deploy_settings: DeploySettings | None = None,
+    auth_config: AuthConfig | None = None,
+    use_pkce: bool | None = None,
     on_sign_in: SignInHook | None = None,
+    url_prefix: str = "/auth",
+    name: str = "auth",
+    callback_path: str | Mapping[str, str] | None = None,
     login_view: str = "",
     protect: bool = False,
     public: Collection[str] = (),
 ) -> None:
-    """Add the routes under ``/auth`` and sessions to an application.
+    """Add the routes of sign-in and sessions to an application.
 
-    The settings configure both. To configure them in code, register ``create_auth_blueprint(...)`` instead.
+    The settings replace the arguments that are None. Those in ``app.config``, under the names of the
+    variables, take precedence over the environment; they are read now.
+
+    In debug mode, without a store or a secret in settings or code, sessions and tokens are kept in a file of
+    ``app.instance_path``, and survive the reloader.
 
     Args:
-        app: The application.
-        on_sign_in: The site's own decision about each sign-in, see
-            :func:`~pywry_auth.deploy_routes.create_auth_blueprint`.
+        app: The application. ``app.debug`` and ``app.testing`` are read now.
+        provider: See :func:`~pywry_auth.deploy_routes.create_auth_blueprint`.
+        session_store: See there.
+        token_store: See there.
+        deploy_settings: See there.
+        auth_config: See there.
+        use_pkce: See there.
+        on_sign_in: See there.
+        url_prefix: The path at which the routes begin. The redirect URI follows it.
+        name: The name of the blueprint, for example in ``url_for("auth.login")``.
+        callback_path: See :func:`~pywry_auth.deploy_routes.create_auth_blueprint`. The path may be outside
+            ``url_prefix``.
         login_view: The endpoint of the application's own sign-in page, such as ``welcome``. Visitors without
             a session are sent there. It is open to every visitor, and links to :func:`login_url`.
         protect: Whether each request needs a signed-in user, see :func:`login_required`, also for a path that
@@ -101,10 +132,25 @@ def init_app(
             ``shop.index`` and ``static``. They are compared exactly.
 
     Raises:
-        AuthenticationError: A setting or argument is missing or invalid; the text names it.
+        AuthenticationError: A setting or argument is missing or invalid, or the application has the routes or
+            a blueprint of that name already; the text names it.
     """
     _check_views(login_view, protect, public)
-    app.register_blueprint(create_auth_blueprint(on_sign_in=on_sign_in))
+    require_free(app, url_prefix, name)
+    parts = SiteParts(
+        provider,
+        session_store,
+        token_store,
+        deploy_settings,
+        auth_config,
+        use_pkce,
+        on_sign_in,
+        callback_path,
+        values=app.config,
+        debug_folder=Path(app.instance_path) if app.debug and not app.testing else None,
+    )
+    blueprint = AuthBlueprint(routes_from(parts))
+    app.register_blueprint(blueprint, name=name, url_prefix=url_prefix.rstrip("/"))
     opened = frozenset([*public, login_view]) - {""}
     use_views(app, login_view, opened if protect else None)
     if protect:

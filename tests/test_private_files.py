@@ -34,6 +34,7 @@ _OPENING = {
     "cli/demo.py",  # a temporary folder with mode 0700
     "cli/explain_roles.py",  # reads a profile that the user names
     "cli/output.py",  # /dev/null
+    "deploy/debug_store.py",  # creates the instance folder with mode 0700; the backend makes the file
     "native/browser.py",  # opens a browser
     "native/handlers.py",  # opens a window
     "native/peer.py",  # the kernel's tables of connections

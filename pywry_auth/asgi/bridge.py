@@ -33,7 +33,11 @@ ROOT = "pywry_auth.root"
 That application is the site, also for routes in an application that it mounts.
 """
 
+PREFIX = "/auth"
+"""Prefix of the routes where the application includes the router."""
+
 _PATH = "pywry_auth.path"  # in a scope: the request's path below the prefix of the routes
+_END = "pywry_auth.end"  # in a scope: the end of the request's path that names the route
 _HTTP = {"ws": "http", "wss": "https"}
 
 
@@ -52,17 +56,18 @@ class Bridge:
         self._proxies = proxies or TrustedProxies(0)
         self._middleware = WSGIMiddleware(cast("Any", self._application), workers=THREADS)
 
-    async def serve(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, path: str, end: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to a request.
 
         Args:
-            path: The request's path below the prefix of the routes.
+            path: The path of a route below the prefix.
+            end: The request's own path, from where the application includes the router.
             scope: The request.
             receive: Its messages.
             send: Takes the messages of the response.
         """
         site = {**scope, "root_path": scope.get(ROOT, scope.get("root_path", ""))}
-        sent = {**_wsgi_scope(site), _PATH: path}
+        sent = {**_wsgi_scope(site), _PATH: path, _END: end}
         await self._middleware(cast("Any", sent), cast("Any", receive), cast("Any", send))
 
     def request_of(self, scope: Scope, receive: Receive) -> Request:
@@ -79,9 +84,9 @@ class Bridge:
 
     def _application(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         scope, request = environ["asgi.scope"], self._request(environ)
-        path = scope[_PATH]
-        mount = mount_of(scope, request, _path_in_app(scope).removesuffix(path))
-        return self._serve(path, request, mount)(environ, start_response)
+        prefix = _path_in_app(scope).removesuffix(scope[_END]) + PREFIX
+        mount = mount_of(scope, request, prefix)
+        return self._serve(scope[_PATH], request, mount)(environ, start_response)
 
     def _request(self, environ: WSGIEnvironment) -> Request:
         # a2wsgi prefers an environment variable of this name. PEP 3333: each byte becomes one character.
@@ -95,17 +100,19 @@ class BridgedResponse(Response):
 
     Args:
         bridge: Serves the request.
-        path: The request's path below the prefix of the routes, for example ``/login``.
+        path: The path of a route below the prefix, for example ``/login``.
+        end: The request's own path, if it is another one.
     """
 
-    def __init__(self, bridge: Bridge, path: str) -> None:
+    def __init__(self, bridge: Bridge, path: str, end: str = "") -> None:
         super().__init__()
         self._bridge = bridge
         self._path = path
+        self._end = end or PREFIX + path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to the request."""
-        await self._bridge.serve(self._path, scope, receive, send)
+        await self._bridge.serve(self._path, self._end, scope, receive, send)
         if self.background is not None:
             await self.background()
 
@@ -118,7 +125,8 @@ def mount_of(scope: Scope, request: Request, prefix: str) -> Mount:
         request: The same request in werkzeug's form.
         prefix: Decoded path of the routes in the application.
     """
-    return Mount(scope.get("app"), request.script_root, quote(prefix), _path_in_app(scope))
+    base = quote(prefix.removesuffix(PREFIX))
+    return Mount(scope.get("app"), request.script_root, quote(prefix), _path_in_app(scope), base=base)
 
 
 def _path_in_app(scope: Scope) -> str:

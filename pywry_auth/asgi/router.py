@@ -15,7 +15,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Response as WSGIResponse
 
-from pywry_auth.asgi.bridge import THREADS, Bridge, BridgedResponse
+from pywry_auth.asgi.bridge import PREFIX, THREADS, Bridge, BridgedResponse
+from pywry_auth.deploy.callback_path import aliases, usual_callback
 from pywry_auth.deploy.capacity import Capacity
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES, Problem, Route
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.auth_routes import AuthRoutes
     from pywry_auth.deploy.site import Mount as SiteMount
 
-_PREFIX = "/auth"
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _OPTIONAL = {"in": "query", "required": False, "schema": {"type": "string"}}
 
@@ -43,7 +43,7 @@ class AuthRouter(APIRouter):
     """
 
     def __init__(self, auth_routes: AuthRoutes) -> None:
-        super().__init__(prefix=_PREFIX, tags=["auth"])
+        super().__init__(tags=["auth"])
         self.auth_routes = auth_routes
         options = auth_routes.options
         proxies = TrustedProxies(options.trusted_proxy_hops, options.trust_forwarded_prefix)
@@ -58,9 +58,12 @@ class AuthRouter(APIRouter):
         self._below: list[tuple[object, str]] = []
         for route in ROUTES:
             self._add(route)
+        for name, at in aliases(options.callback_paths, PREFIX).items():
+            endpoint = self._endpoint(usual_callback(name), at)
+            self.add_api_route(at, endpoint, methods=_METHODS, include_in_schema=False)
         # The same code serves every other request below the prefix: 404, 405 and HEAD.
         self.add_api_route(
-            "/{rest:path}", self._endpoint("/{rest}"), methods=_METHODS, include_in_schema=False
+            PREFIX + "/{rest:path}", self._endpoint("/{rest}"), methods=_METHODS, include_in_schema=False
         )
 
     def serves(self, scope: Scope) -> bool:
@@ -94,7 +97,7 @@ class AuthRouter(APIRouter):
             for name in _names(app.routes, f"pywry_auth_{ROUTES[0].name}"):
                 with suppress(NoMatchFound):
                     return app.url_path_for(name).removesuffix(ROUTES[0].path)
-        return _PREFIX
+        return PREFIX
 
     def _add(self, route: Route) -> None:
         path = self.auth_routes.path_of(route, "{name}")
@@ -105,7 +108,7 @@ class AuthRouter(APIRouter):
         described = self.auth_routes.query_of(route).items()
         query = [{"name": name, "description": text, **_OPTIONAL} for name, text in described]
         self.add_api_route(
-            path,
+            PREFIX + path,
             self._endpoint(path),
             methods=[route.method],
             name=f"pywry_auth_{route.name}",
@@ -117,9 +120,9 @@ class AuthRouter(APIRouter):
             openapi_extra={"parameters": query} if query else None,
         )
 
-    def _endpoint(self, path: str) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, path: str, end: str = "") -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return BridgedResponse(self.bridge, path.format(**request.path_params))
+            return BridgedResponse(self.bridge, path.format(**request.path_params), end)
 
         self._below.append((endpoint, path))
         return endpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -17,6 +18,7 @@ from werkzeug.routing import BuildError, RequestRedirect
 from werkzeug.wrappers import Response
 
 from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, refusal_for, view_failed
+from pywry_auth.deploy.callback_path import aliases
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import Mount, Site
@@ -38,6 +40,10 @@ _logger = logging.getLogger("pywry_auth.deploy")
 _EXTENSION = "pywry_auth"
 _UNROUTED = (NotFound, MethodNotAllowed)
 _NAMES = frozenset(route.name for route in ROUTES)
+_CALLBACK = "callback"  # with @ and a provider's name after it, one at a path of the site's choice
+
+
+_PREFIX = re.compile(r"/|(?:/[A-Za-z0-9._~@:+-]+)+/?")
 
 
 class _Installed(NamedTuple):
@@ -81,6 +87,37 @@ class AuthBlueprint(Blueprint):
                 provide_automatic_options=False,
             )
         self.record_once(lambda state: _install(auth_routes, state))
+
+
+def require_free(app: Flask, prefix: str, name: str) -> None:
+    """Check where the routes of an application are to be.
+
+    Args:
+        app: The application.
+        prefix: The path at which they begin.
+        name: The name of the blueprint.
+
+    Raises:
+        AuthenticationError: The application has the routes already, the name is taken or no name of a
+            blueprint, or the prefix is no path.
+    """
+    if _EXTENSION in app.extensions:
+        raise _wrong(
+            "This application has the routes of sign-in already: call init_app once for each application, "
+            "and do not register a blueprint of create_auth_blueprint as well."
+        )
+    if not isinstance(name, str) or not name or "." in name:
+        raise _wrong("name= must be the name of a blueprint, without a dot, for example name='oauth'.")
+    if name in app.blueprints:
+        raise _wrong(
+            f"This application has a blueprint called {name!r} already: pass another name=, for example "
+            "name='oauth', and url_prefix='/oauth' if the path is taken too."
+        )
+    if not isinstance(prefix, str) or not _PREFIX.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
+        raise _wrong(
+            "url_prefix= must be a path that begins with a slash, without parameters, .. or //, for example "
+            "url_prefix='/oauth'."
+        )
 
 
 def routes_of_app() -> AuthRoutes:
@@ -165,7 +202,7 @@ def is_own_route() -> bool:
     The application may have added views of its own to the blueprint.
     """
     name = (current_request.endpoint or "").rpartition(".")[2]
-    return name in _NAMES and _is_own_blueprint()
+    return name.partition("@")[0] in _NAMES and _is_own_blueprint()
 
 
 def is_login_view() -> bool:
@@ -270,13 +307,15 @@ class _LazySession:
 
 def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app = cast("Flask", state.app)
-    app.extensions[_EXTENSION] = _Installed(routes, f"{state.name_prefix}.{state.name}".lstrip("."), set())
+    name = f"{state.name_prefix}.{state.name}".lstrip(".")
+    callbacks = _add_callbacks(routes, state, name)
+    app.extensions[_EXTENSION] = _Installed(routes, name, set())
     lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
     # In front of the functions of the application: that of Flask-WTF may be there already, or come later.
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_from_form_tokens)
     _offer_to_templates(app)
-    app.after_request(lambda response: _finish(routes, state.url_prefix, response))
+    app.after_request(lambda response: _finish(routes, state.url_prefix, callbacks, response))
     for kind in VIEW_ERRORS:
         if kind not in app.error_handler_spec[None][None]:
             app.register_error_handler(kind, _answer_failure)
@@ -300,6 +339,26 @@ def _exempt_from_form_tokens() -> None:
     # The name of a decorator of the application would exempt all views with that decorator.
     if callable(exempt) and view.__module__ == __name__:
         exempt(view)
+
+
+def _add_callbacks(routes: AuthRoutes, state: BlueprintSetupState, name: str) -> frozenset[str]:
+    """Add the callbacks at the paths that the site chose, and return these paths.
+
+    They belong to the blueprint, so that guards know them as its own routes.
+    """
+    app = cast("Flask", state.app)
+    taken = [rule.rule for rule in app.url_map.iter_rules()]
+    own = aliases(routes.options.callback_paths, (state.url_prefix or "").rstrip("/"), taken)
+    for provider, path in own.items():
+        app.add_url_rule(
+            path,
+            f"{name}.{_CALLBACK}@{provider}",
+            _view_of(routes, _CALLBACK, **({"name": provider} if provider else {})),
+            methods=["GET", "OPTIONS"],
+            provide_automatic_options=False,
+            subdomain=state.subdomain,
+        )
+    return frozenset(own.values())
 
 
 def _answer_failure(error: AuthenticationError) -> ResponseReturnValue:
@@ -342,8 +401,8 @@ def _known_session() -> UserSession | None:
         return None
 
 
-def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
-    """Replace Flask's own 404 and 405 below the routes' prefix.
+def _finish(routes: AuthRoutes, prefix: str | None, callbacks: frozenset[str], response: Any) -> Any:
+    """Replace Flask's own 404 and 405 below the routes' prefix and at the site's own callbacks.
 
     Mark every other response that depends on the session.
     """
@@ -351,7 +410,8 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
     fault = request.routing_exception
     if isinstance(fault, RequestRedirect):  # for a doubled slash, to a URL without PUBLIC_BASE_URL
         fault = NotFound()
-    if prefix and isinstance(fault, _UNROUTED) and request.path.startswith(f"{prefix}/"):
+    is_ours = request.path in callbacks or (prefix and request.path.startswith(f"{prefix}/"))
+    if is_ours and isinstance(fault, _UNROUTED):
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
     elif _is_own_blueprint():
         routes.private(response)  # Flask made the response, because the view failed
@@ -359,10 +419,10 @@ def _finish(routes: AuthRoutes, prefix: str | None, response: Any) -> Any:
     return response
 
 
-def _view_of(routes: AuthRoutes, name: str) -> Callable[..., Response]:
+def _view_of(routes: AuthRoutes, name: str, **fixed: str) -> Callable[..., Response]:
     def view(**path: str) -> Response:
         routes.look_at_server(current_request.environ)
-        return routes.handle(name, _request(), _mount(current_request.blueprint or ""), **path)
+        return routes.handle(name, _request(), _mount(current_request.blueprint or ""), **path, **fixed)
 
     view.__name__ = name
     return view
@@ -406,10 +466,13 @@ def _installed() -> _Installed:
     try:
         return cast(_Installed, current_app.extensions[_EXTENSION])
     except KeyError:
-        raise AuthenticationError(
-            "This application has no authentication routes: call pywry_auth.flask.init_app(app).",
-            error=ErrorCode.INVALID_CONFIGURATION,
+        raise _wrong(
+            "This application has no authentication routes: call pywry_auth.flask.init_app(app)."
         ) from None
+
+
+def _wrong(text: str) -> AuthenticationError:
+    return AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)
 
 
 def _from_template(page: Page) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
@@ -60,6 +61,8 @@ class DeployOptions:
         after_login_url: Path inside the application that follows a login without ``next``.
         after_logout_url: Path inside the application that follows a sign-out.
         use_pkce: Whether to send a code challenge.
+        callback_paths: Paths below the application's root that providers redirect to in place of the usual
+            one, by the providers' names (see :mod:`pywry_auth.deploy.callback_path`).
     """
 
     enabled: bool
@@ -87,6 +90,7 @@ class DeployOptions:
     after_login_url: str = "/"
     after_logout_url: str = "/"
     use_pkce: bool = True
+    callback_paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def public_origin(self) -> str:
@@ -96,7 +100,13 @@ class DeployOptions:
 
 
 def deploy_options(
-    settings: DeploySettings, config: AuthConfig | None, *, use_pkce: bool, shared: bool
+    settings: DeploySettings,
+    config: AuthConfig | None,
+    *,
+    use_pkce: bool,
+    shared: bool,
+    in_code: bool = False,
+    callback_paths: Mapping[str, str] = MappingProxyType({}),
 ) -> DeployOptions:
     """Return the options; code takes precedence over settings.
 
@@ -105,6 +115,8 @@ def deploy_options(
         config: The options set in code; None if there are none.
         use_pkce: Whether to send a code challenge.
         shared: Whether several processes share the session store. They then need the same secret.
+        in_code: Whether the provider was passed in code. Users can then sign in, unless it is set otherwise.
+        callback_paths: See :class:`DeployOptions`.
 
     Raises:
         AuthenticationError: An option is invalid; the text names its variable.
@@ -114,7 +126,7 @@ def deploy_options(
     login_limit, login_window = _rate(settings.login_rate_limit)
     refresh_limit, refresh_window = _rate(settings.refresh_rate_limit)
     return DeployOptions(
-        enabled=bool(chosen.get("enabled", settings.auth_enabled)),
+        enabled=bool(chosen.get("enabled", _enabled(settings, in_code))),
         # In a single process, cookies become invalid with the process, just like its sessions.
         secrets=given_secrets or [secrets.token_urlsafe(32)],
         site_name=settings.redis_prefix,
@@ -146,7 +158,13 @@ def deploy_options(
         after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),
         after_logout_url=_path(settings.after_logout_url, "AFTER_LOGOUT_URL"),
         use_pkce=use_pkce,
+        callback_paths=dict(callback_paths),
     )
+
+
+def _enabled(settings: DeploySettings, in_code: bool) -> bool:
+    is_default = "auth_enabled" not in settings.model_fields_set
+    return settings.auth_enabled or (in_code and is_default)
 
 
 def _rate(text: str) -> tuple[int, float]:

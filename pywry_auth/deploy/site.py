@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from werkzeug.wrappers import Request
 
+from pywry_auth.deploy.callback_path import usual_callback
 from pywry_auth.deploy.proxies import is_host
 from pywry_auth.deploy.return_to import LONGEST, host_of, requested_path
 from pywry_auth.error_codes import ErrorCode
@@ -60,6 +61,7 @@ class Mount:
             current request; otherwise empty.
         sign_in_page: Encoded path of the application's own sign-in page below the root, or its URL on another
             host; empty if visitors are sent to the login.
+        base: Encoded path below the root at which the paths of ``callback_path`` begin.
     """
 
     application: object
@@ -68,6 +70,7 @@ class Mount:
     path: str
     origin: str = ""
     sign_in_page: str = ""
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -286,8 +289,10 @@ class Site:
         Args:
             name: The provider's name on this site; empty for the only one.
         """
-        callback = f"{self.root}{self.mount.prefix}/callback"
-        return self.absolute(f"{callback}/{name}" if name else callback)
+        own = self.options.callback_paths.get(name)
+        if own is not None:
+            return self.absolute(self.root + self.mount.base + own)
+        return self.absolute(self.root + self.mount.prefix + usual_callback(name))
 
     def absolute(self, path: str) -> str:
         """Return a public path as a URL.

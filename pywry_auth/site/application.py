@@ -19,6 +19,7 @@ from pywry_auth.flask import login_required, roles_required
 from pywry_auth.pages.html import Page, button_link, paragraph
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.site.views import Pages, SignOutSources, public_path
+from pywry_auth.state.auth import AuthConfig
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -36,7 +37,9 @@ def app_from_settings(hint: str = "") -> Flask:
     try:
         settings = get_settings()
         provider = create_provider_from_settings(settings.oauth2) if settings.oauth2 else None
-        blueprint = create_auth_blueprint(provider, deploy_settings=settings.deploy)
+        # A provider in code would switch sign-in on, and here the variable decides.
+        config = AuthConfig(enabled=settings.deploy.auth_enabled)
+        blueprint = create_auth_blueprint(provider, deploy_settings=settings.deploy, auth_config=config)
         return create_app(blueprint, cast("OAuthProvider", provider), hint)
     except (AuthenticationError, ImportError, ValueError) as error:
         # gunicorn prints a RuntimeError as one sentence, and other errors with a traceback.

@@ -158,7 +158,7 @@ def test_with_sign_in_disabled_no_session_is_valid_and_a_warning_is_logged(
     make_web: Callable[..., Web], alice: Browser, web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Guards refuse, also with an earlier session. The variable is ``AUTH_ENABLED``."""
-    off = make_web(web.backend, config=AuthConfig(token_secret=SECRET))
+    off = make_web(web.backend, config=AuthConfig(token_secret=SECRET), settings={"auth_enabled": False})
     assert "AUTH_ENABLED" in caplog.text
     browser = off.browser()
     browser.plant("pywry_session", alice.cookie() or "")
@@ -178,6 +178,19 @@ def test_with_sign_in_disabled_no_session_is_valid_and_a_warning_is_logged(
     assert alice.user == "user-alice", "the session remains valid on an enabled site"
 
 
-def test_by_default_sign_in_is_disabled(make_web: Callable[..., Web]) -> None:
-    web = make_web(config=None)
-    assert web.browser().get("/auth/login").status_code == 503
+@pytest.mark.parametrize(
+    ("settings", "chosen", "status"),
+    [
+        ({}, None, 302),
+        ({"auth_enabled": False}, None, 503),
+        ({}, False, 503),
+        ({"auth_enabled": False}, True, 302),
+        ({"auth_enabled": True}, False, 503),
+    ],
+)
+def test_a_provider_in_code_switches_sign_in_on_unless_it_is_set_otherwise(
+    make_web: Callable[..., Web], settings: dict[str, bool], chosen: bool | None, status: int
+) -> None:
+    """``AuthConfig`` takes precedence over the variable. [S3]"""
+    web = make_web(config=AuthConfig(chosen), settings=settings)
+    assert web.browser().get("/auth/login").status_code == status
