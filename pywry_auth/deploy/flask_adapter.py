@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from flask import Blueprint, Flask, Request, current_app, has_request_context, render_template, url_for
@@ -353,7 +354,7 @@ def _add_callbacks(routes: AuthRoutes, state: BlueprintSetupState, name: str) ->
         app.add_url_rule(
             path,
             f"{name}.{_CALLBACK}@{provider}",
-            _view_of(routes, _CALLBACK, **({"name": provider} if provider else {})),
+            _view_of(routes, _CALLBACK, {"name": provider} if provider else {}),
             methods=["GET", "OPTIONS"],
             provide_automatic_options=False,
             subdomain=state.subdomain,
@@ -419,7 +420,9 @@ def _finish(routes: AuthRoutes, prefix: str | None, callbacks: frozenset[str], r
     return response
 
 
-def _view_of(routes: AuthRoutes, name: str, **fixed: str) -> Callable[..., Response]:
+def _view_of(
+    routes: AuthRoutes, name: str, fixed: Mapping[str, str] = MappingProxyType({})
+) -> Callable[..., Response]:
     def view(**path: str) -> Response:
         routes.look_at_server(current_request.environ)
         return routes.handle(name, _request(), _mount(current_request.blueprint or ""), **path, **fixed)

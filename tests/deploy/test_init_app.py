@@ -1,0 +1,244 @@
+"""``init_app``: settings of the application, its prefix and name, and several applications in one process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask
+
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.flask import current_session, get_access_token, init_app, login_required, user_logged_in
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
+from tests.deploy.web import SITE, Browser
+
+OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
+_REDIRECTS = tuple(f"{SITE}{path}" for path in ("/auth/callback", "/oauth/callback", "/callback"))
+_CLIENTS = [Client(name, f"{name}-secret", _REDIRECTS) for name in ("first", "second")]
+Make = Callable[..., Flask]
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[IdentityProvider]:
+    with IdentityProvider(clients=_CLIENTS, signing_algorithm="ES256") as running:
+        yield running
+
+
+@pytest.fixture
+def make(provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes applications whose settings are in ``app.config`` only."""
+    for name in [name for name in os.environ if name.startswith("PYWRY_")]:
+        monkeypatch.delenv(name)
+
+    def made(client: str = "first", **arguments: Any) -> Flask:
+        app = Flask(client)
+        app.config |= {
+            "PYWRY_OAUTH2__PROVIDER": "oidc",
+            "PYWRY_OAUTH2__ISSUER_URL": provider.issuer,
+            "PYWRY_OAUTH2__CLIENT_ID": client,
+            "PYWRY_OAUTH2__CLIENT_SECRET": f"{client}-secret",
+            "PYWRY_DEPLOY__AUTH_ENABLED": True,
+            "PYWRY_DEPLOY__LOGIN_RATE_LIMIT": "100000/minute",
+            **arguments.pop("config", {}),
+        }
+        init_app(app, **arguments)
+
+        @app.get("/token")
+        @login_required
+        def token() -> str:
+            assert current_session
+            return f"{current_session.user_id} {get_access_token()}"
+
+        return app
+
+    return made
+
+
+def _refused(app: Flask, **arguments: Any) -> str:
+    with pytest.raises(AuthenticationError) as caught:
+        init_app(app, **arguments)
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("prefix", "name"), [("/oauth", "oauth"), ("/oauth/", "auth"), ("/", "own")])
+def test_the_application_chooses_prefix_and_name(make: Make, prefix: str, name: str) -> None:
+    app = make(url_prefix=prefix, name=name)
+    browser = Browser(app.test_client(), SITE)
+    browser.sign_in(f"{prefix.rstrip('/')}/login?next=/token")
+    assert browser.get("/token").text.startswith("user-alice ")
+    with app.test_request_context():
+        assert app.url_for(f"{name}.login") == f"{prefix.rstrip('/')}/login"
+    assert app.test_client().get("/token", headers={"Accept": "text/html"}).status_code == 302
+
+
+def test_a_name_that_is_taken_is_refused_with_the_arguments_to_pass() -> None:
+    app = Flask("site")
+    app.register_blueprint(Blueprint("auth", __name__))
+    message = _refused(app)
+    assert "name=" in message
+    assert "url_prefix=" in message
+
+
+@pytest.mark.parametrize(
+    "prefix", ["oauth", "", "/a//b", "//a", "/a/../b", "/a/./b", "/<lang>", "/a?b", "/a b", None]
+)
+def test_a_prefix_that_is_no_path_is_refused(prefix: Any) -> None:
+    assert "url_prefix=" in _refused(Flask("site"), url_prefix=prefix)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", None])
+def test_a_name_that_is_no_name_of_a_blueprint_is_refused(name: Any) -> None:
+    assert "name=" in _refused(Flask("site"), name=name)
+
+
+def test_a_second_call_on_one_application_is_refused(make: Make) -> None:
+    assert "once" in _refused(make(), name="again", url_prefix="/again")
+
+
+def test_settings_of_the_application_take_precedence_one_by_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variables stay as they are, and the same client's secret may be in the environment."""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", "first-secret")
+    monkeypatch.setenv(DEPLOY + "AUTH_SESSION_COOKIE", "of_the_environment")
+    monkeypatch.setenv(DEPLOY + "DEFAULT_ROLES", "of_the_environment")
+    before = dict(os.environ)
+    app = make(config={OAUTH2 + "CLIENT_SECRET": None, DEPLOY + "DEFAULT_ROLES": ["own"]})
+    browser = Browser(app.test_client(), SITE)
+    browser.sign_in()
+    assert browser.cookie("of_the_environment")
+    assert browser.get("/auth/status").json["roles"] == ["own"]
+    assert dict(os.environ) == before
+
+
+def test_another_client_in_the_environment_keeps_its_secret(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first client would otherwise send the secret of the second."""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_ID", "second")
+    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", "second-secret")
+    monkeypatch.setenv(OAUTH2 + "TOKEN_URL", "https://second.example.com/token")
+    browser = Browser(make(config={OAUTH2 + "CLIENT_SECRET": ""}).test_client(), SITE)
+    answer = browser.get(browser.authorize())
+    assert answer.json["error"] == "invalid_client", "no secret was sent"
+    browser = Browser(make().test_client(), SITE)
+    browser.sign_in()  # at the token endpoint of its own provider
+
+
+def test_a_wrong_value_is_named_and_not_shown(make: Make) -> None:
+    with pytest.raises(AuthenticationError) as caught:
+        make(config={DEPLOY + "SESSION_TTL": "canary", DEPLOY + "TOKEN_SECRET": b"canary" * 9})
+    assert DEPLOY + "SESSION_TTL" in str(caught.value)
+    assert DEPLOY + "TOKEN_SECRET" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+def test_an_unknown_name_is_warned_about(make: Make) -> None:
+    with pytest.warns(UserWarning, match="AUTH_ENABLDE is not a setting.*did you mean"):
+        make(config={DEPLOY + "AUTH_ENABLDE": True})
+
+
+def test_two_applications_of_one_process_share_nothing(make: Make) -> None:
+    """Users with equal IDs are different users, also in 16 threads. Each is the sender of its signals."""
+    apps = {"/auth": make("first"), "/oauth": make("second", url_prefix="/oauth")}
+    senders: list[Flask] = []
+
+    def heard(sender: Flask, **data: Any) -> None:
+        senders.append(sender)
+
+    def visit(number: int) -> tuple[str, Browser]:
+        prefix = ("/auth", "/oauth")[number % 2]
+        browser = Browser(apps[prefix].test_client(), SITE, f"127.0.0.{number + 1}")
+        browser.sign_in(f"{prefix}/login")
+        return prefix, browser
+
+    with user_logged_in.connected_to(heard), ThreadPoolExecutor(16) as pool:
+        visited = list(pool.map(visit, range(16)))
+    assert senders.count(apps["/auth"]) == senders.count(apps["/oauth"]) == 8
+    tokens = {prefix: {b.get("/token").text for own, b in visited if own == prefix} for prefix in apps}
+    assert tokens["/auth"].isdisjoint(tokens["/oauth"])
+    _, browser = visited[0]
+    other = Browser(apps["/oauth"].test_client(), SITE)
+    other.plant("pywry_session", browser.cookie() or "")
+    assert other.get("/oauth/status").json["authenticated"] is False
+    assert browser.post("/auth/logout?everywhere=1").status_code == 200
+    assert visited[2][1].get("/token").status_code == 401
+    assert visited[1][1].get("/token").status_code == 200
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "instance"
+
+
+def _debugged(
+    provider: IdentityProvider, folder: Path, *, debug: bool = True, testing: bool = False, **more: Any
+) -> Flask:
+    app = Flask("first", instance_path=str(folder))
+    app.debug, app.testing = debug, testing
+    app.config |= more.pop("config", {})
+    corp = GenericOIDCProvider("first", "first-secret", issuer_url=provider.issuer)
+    init_app(app, corp, **more)
+    app.add_url_rule("/token", "token", login_required(get_access_token))
+    return app
+
+
+def test_in_debug_mode_sessions_and_tokens_survive_a_restart(
+    provider: IdentityProvider, folder: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reloader starts two processes at once, and both make the file."""
+    with ThreadPoolExecutor(4) as pool:
+        apps = list(pool.map(lambda number: _debugged(provider, folder), range(4)))
+    assert len({tuple(app.extensions["pywry_auth"].routes.options.secrets) for app in apps}) == 1
+    browser = Browser(apps[0].test_client(), SITE)
+    browser.sign_in()
+    again = Browser(_debugged(provider, folder).test_client(), SITE)
+    again.plant("pywry_session", browser.cookie() or "")
+    assert again.get("/token").text == browser.get("/token").text != ""
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    told = [record.getMessage() for record in caplog.records if "survive a restart" in record.getMessage()]
+    assert str(folder) in told[0]
+    assert apps[0].extensions["pywry_auth"].routes.options.secrets[0] not in caplog.text
+    assert "PYWRY_DEPLOY__TOKEN_SECRET" not in apps[0].config
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"debug": False},
+        {"testing": True},
+        {"config": {DEPLOY + "STATE_BACKEND": "memory"}},
+        {"config": {DEPLOY + "TOKEN_SECRET": "an own secret of this site 0123456789"}},
+        {
+            "config": {
+                OAUTH2 + "CLIENT_ID": "first",
+                OAUTH2 + "PROVIDER": "google",
+                OAUTH2 + "TOKEN_STORE_BACKEND": "memory",
+            }
+        },
+    ],
+)
+def test_otherwise_nothing_is_kept_in_the_instance_folder(
+    provider: IdentityProvider, folder: Path, make: Make, arguments: dict[str, Any]
+) -> None:
+    _debugged(provider, folder, **arguments)
+    assert not folder.exists()
+
+
+def test_an_instance_folder_that_cannot_be_used_is_a_warning(
+    provider: IdentityProvider, folder: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.write_text("a file has its name")
+    app = _debugged(provider, folder)
+    (record,) = [record for record in caplog.records if "instance folder" in record.getMessage()]
+    assert record.levelno == logging.WARNING
+    Browser(app.test_client(), SITE).sign_in()
