@@ -41,6 +41,7 @@ _GUIDES = sorted((DOCS / "providers").glob("*.md"))
 _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args__", ()))
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
+_CONFIGURATION = DOCS / "flask-configuration.md"
 _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
 _DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
@@ -300,7 +301,10 @@ def _browser(app: Flask) -> Browser:
     return Browser(app.test_client(), _SITE)
 
 
-@pytest.mark.parametrize("page", [_FLASK, _FASTAPI, _PROTECT, DOCS / "moving.md"], ids=_name)
+_PAGES = [_FLASK, _FASTAPI, _CONFIGURATION, _PROTECT, DOCS / "moving.md"]
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=_name)
 def test_every_block_of_a_page_runs(page: Path, site: IdentityProvider) -> None:
     names: dict[str, Any] = {"__name__": "own"}
     for code in blocks(page, "python"):
@@ -316,10 +320,31 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
-    tested |= {_PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
+    tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
     tested |= {_FLASK_LOGIN, DOCS / "single-page.md"}  # the second in tests/test_single_page.py
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
+
+
+def test_an_application_factory_has_its_settings_in_its_configuration(
+    idp: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs no variable of the environment."""
+    _without_settings(monkeypatch)
+    code = block(_CONFIGURATION, "python", "def create_app").replace(LOCAL_ISSUER, idp.issuer)
+    app = _executed(code)["create_app"]({"TESTING": True})
+    browser = _browser(app)
+    browser.sign_in()
+    assert browser.get("/").text == "Hello user-alice"
+    assert browser.get("/auth/status").json["roles"] == ["reader"]
+
+
+def test_the_view_at_an_old_redirect_uri_finishes_logins_under_way(site: IdentityProvider) -> None:
+    """They began when ``callback_path`` was set. The query arrives as it was sent."""
+    app = _app(_CONFIGURATION, "finish_old_login", site)
+    query = "?state=s&code=c%20d&iss=%C3%A9"
+    response = app.test_client().get(f"/login/google/authorized{query}")
+    assert response.location == f"/auth/callback{query}"
 
 
 def test_flask_routes_and_guards(site: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> None:

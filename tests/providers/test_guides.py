@@ -89,6 +89,23 @@ def _signed_out() -> str | None:
     return logout_url
 
 
+@pytest.mark.parametrize("name", ["keycloak", "gitlab"])
+def test_the_code_of_a_guide_signs_in(name: str, start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is set: a provider in code switches sign-in on. [S3]"""
+    idp = start(name, PYWRY_OAUTH2__CLIENT_ID=_client_in_code(name))
+    for variable in [variable for variable in os.environ if variable.startswith("PYWRY_")]:
+        monkeypatch.delenv(variable)
+    browser = Browser(_names(name, idp)["app"].test_client(), SITE)
+    assert come_back(browser).status_code == 303
+    assert browser.user
+
+
+def _client_in_code(name: str) -> str:
+    (code,) = blocks(_guide(name), "python")
+    client_id: str = code.partition('Provider("')[2].partition('"')[0]
+    return client_id
+
+
 @pytest.mark.parametrize("name", HABITS)
 def test_a_program_signs_in_with_the_settings_of_a_guide(name: str, start: Start) -> None:
     idp = start(name)
