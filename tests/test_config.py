@@ -875,3 +875,102 @@ def test_a_variable_of_another_program_is_ignored(monkeypatch: pytest.MonkeyPatc
 def test_names_are_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("pywry_deploy__redis_prefix", "lower")
     assert get_settings().deploy.redis_prefix == "lower"
+
+
+# Values of an application
+
+
+def test_the_values_of_an_application_may_be_python_values() -> None:
+    """Each setting takes a value of its own type. [S3]"""
+    for variable, row in ALL:
+        _, expected = row[1][-1]
+        settings = get_settings(values={OAUTH2 + "CLIENT_ID": "client", variable: expected})
+        assert read(settings, variable) == expected, variable
+
+
+def test_the_values_of_an_application_precede_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """``None`` and an empty text are not set, in an application's values as in the environment. [S3]"""
+    monkeypatch.setenv(DEPLOY + "AUTH_ENABLED", "true")
+    monkeypatch.setenv(DEPLOY + "DEFAULT_ROLES", "of,variables")
+    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET_FILE", str(tmp_path / "missing"))
+    before = dict(os.environ)
+    own = tmp_path / "secret"
+    own.touch(0o600)
+    own.write_text("own\n")
+    values = {
+        OAUTH2 + "CLIENT_SECRET_FILE": own,
+        DEPLOY + "AUTH_ENABLED": False,
+        DEPLOY + "DEFAULT_ROLES": None,
+        DEPLOY + "ADMIN_USERS": "",
+        DEPLOY + "COOKIE_SECURE": True,
+        DEPLOY + "SQLITE_PATH": tmp_path / "state",
+        "SECRET_KEY": "canary",
+        7: "canary",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        settings = get_settings(values=values)  # type: ignore[arg-type]
+    assert settings.oauth2 is not None
+    assert settings.oauth2.client_secret.get_secret_value() == "own"
+    assert (settings.deploy.auth_enabled, settings.deploy.default_roles) == (False, ["of", "variables"])
+    assert settings.deploy.cookie_secure == "true"
+    assert settings.deploy.sqlite_path == str(tmp_path / "state")
+    assert "admin_users" not in settings.deploy.model_fields_set
+    assert before == dict(os.environ)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        (DEPLOY + "SESSIONS_PER_USER", True),
+        (DEPLOY + "TOKEN_SECRET", b"canary" * 8),
+        (DEPLOY + "ADMIN_USERS", {"canary": "x"}),
+        (DEPLOY + "ROLE_MAP", ["canary"]),
+        (OAUTH2 + "SCOPES", ["canary"]),
+        (OAUTH2 + "CLIENT_SECRET_FILE", "/missing/canary"),
+        (DEPLOY + "PUBLIC_BASE_URL", 7),
+        (DEPLOY + "DEFAULT_ROLES", ["a", "\x00canary"]),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_named(variable: str, value: object) -> None:
+    assert variable in refused(values={variable: value})
+
+
+def test_both_forms_of_a_secret_in_an_application_are_refused() -> None:
+    values = {OAUTH2 + "CLIENT_SECRET_FILE": "/run/canary", OAUTH2 + "CLIENT_SECRET": "canary"}
+    assert "both set" in refused(values=values)
+
+
+def test_another_client_takes_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its provider would get the secret of the environment's client. The same client gets it. [T31]"""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", "canary")
+    monkeypatch.setenv(OAUTH2 + "PROXY_URL", "http://canary@proxy")
+    monkeypatch.setenv(DEPLOY + "DEFAULT_ROLES", "reader")
+    other = get_settings(values={OAUTH2 + "CLIENT_ID": "another"})
+    assert other.oauth2 is not None
+    assert other.oauth2.client_secret.get_secret_value() == ""
+    assert other.oauth2.model_fields_set == {"client_id"}
+    assert other.deploy.default_roles == ["reader"]
+    same = get_settings(values={OAUTH2 + "CLIENT_ID": " client "})
+    assert same.oauth2 is not None
+    assert same.oauth2.client_secret.get_secret_value() == "canary"
+    monkeypatch.delenv(OAUTH2 + "CLIENT_ID")
+    only = get_settings(values={OAUTH2 + "CLIENT_ID": "another"})
+    assert only.oauth2 is not None
+    assert only.oauth2.client_secret.get_secret_value() == "canary"
+    assert get_settings(values={OAUTH2 + "SCOPES": "openid"}).oauth2 is None
+
+
+def test_a_misspelt_name_of_an_application_is_warned_about() -> None:
+    with pytest.warns(UserWarning, match="TOKEN_SECRT is not a setting.*TOKEN_SECRET"):
+        get_settings(values={DEPLOY + "TOKEN_SECRT": "canary"})
+
+
+def test_an_application_can_name_the_file_of_variables(tmp_path: Path) -> None:
+    file = tmp_path / "own.env"
+    file.touch(0o600)
+    file.write_text(f"{DEPLOY}DEFAULT_ROLES=of_the_file\n")
+    settings = get_settings(values={"PYWRY_ENV_FILE": file, DEPLOY + "ADMIN_USERS": ["a"]})
+    assert (settings.deploy.default_roles, settings.deploy.admin_users) == (["of_the_file"], ["a"])
