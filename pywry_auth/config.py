@@ -84,12 +84,12 @@ class _Reading:
     Args:
         faults: Receives the problems.
         in_files: Receives the variables that named a file with their value.
-        alone: The classes of settings for which the environment is not read.
+        without_environment: The classes of settings for which the environment is not read.
     """
 
     faults: list[str] = field(default_factory=list)
     in_files: set[str] = field(default_factory=set)
-    alone: set[type[BaseSettings]] = field(default_factory=set)
+    without_environment: set[type[BaseSettings]] = field(default_factory=set)
 
 
 _reading: ContextVar[_Reading | None] = ContextVar("_reading", default=None)  # of ``get_settings``
@@ -151,7 +151,7 @@ class _Section(BaseSettings):
                     "from the environment; get_settings() reads it."
                 )
             return (init_settings,)
-        if reading is not None and cls in reading.alone:
+        if reading is not None and cls in reading.without_environment:
             return (init_settings,)
         if reading is None:
             env_file = _named_env_file()
@@ -776,7 +776,7 @@ def _read(sources: dict[str, Any], given: Mapping[str, object]) -> PyWrySettings
     own = _given_to(OAuth2Settings, given, reading)
     client_id, other = own.get("client_id"), present.client_id.strip() if present else ""
     if client_id and other and other != str(client_id).strip():
-        reading.alone.add(OAuth2Settings)
+        reading.without_environment.add(OAuth2Settings)
         _logger.info("the application names a client of its own: no variable %s… is read for it", _OAUTH2)
     has_client = client_id or (present and present.client_id)
     oauth2 = _load(OAuth2Settings, sources | own, reading) if has_client else None
