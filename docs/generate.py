@@ -69,15 +69,18 @@ Each error has these attributes:
 | `flow_id` | identifies one login attempt in logs, when there is one |
 | `timeout` | the seconds that were allowed, if time ran out |
 | `retry_after` | the seconds after which to try again, when known |
+| `visitor` | a sentence for the visitor of a site; empty for that of the code |
 
-`str(error)` is a sentence that says how to continue. It never contains a token, a code or a secret.
+`str(error)` is a sentence for developers and logs that says how to continue. It never contains a token, a
+code or a secret.
 A provider may repeat a secret that it received. Its words then show `…` instead, or are empty if they may
 show the secret in another encoding. An error code that may show one becomes `invalid_response`.
 
 ## Codes
 
 A web site answers with the status and with `{{"error": …, "error_description": …}}`, or with a page for
-browsers. A code that only a provider uses, such as `invalid_grant`, has the status 400.
+browsers. A code that only a provider uses, such as `invalid_grant`, has the status 400. The text is that
+of the last column, or a more exact sentence for visitors. [Messages](messages.md) says where the reason is.
 
 {codes}
 """
@@ -92,8 +95,9 @@ def settings_page() -> str:
 
 def errors_page() -> str:
     """Return errors.md."""
-    rows = [f"| `{code}` | {code.status} | {_cell(code.sentence)} |" for code in ErrorCode]
-    table = "\n".join(["| code | status | condition |", "|---|---|---|", *rows])
+    cells = ((f"`{code}`", str(code.status), _cell(code.sentence), _cell(code.visitor)) for code in ErrorCode)
+    rows = [f"| {' | '.join(each)} |" for each in cells]
+    table = "\n".join(["| code | status | condition | visitors read |", "|---|---|---|---|", *rows])
     return _NOTE + _ERRORS.format(tree="\n".join(_tree(AuthenticationError)), codes=table)
 
 

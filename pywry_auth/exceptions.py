@@ -39,6 +39,8 @@ class AuthenticationError(Exception):
         flow_id: The identifier of the login attempt in logs, if there is one.
         timeout: The time allowed in seconds, if the error is a timeout.
         retry_after: Seconds after which to try again, if known.
+        visitor: The sentence for a visitor of a site; empty for that of the code. It says what to do, and
+            names no setting.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AuthenticationError(Exception):
         flow_id: str | None = None,
         timeout: float | None = None,
         retry_after: float | None = None,
+        visitor: str = "",
     ) -> None:
         super().__init__(message)
         self.error = str(error)
@@ -59,6 +62,7 @@ class AuthenticationError(Exception):
         self.flow_id = flow_id
         self.timeout = timeout
         self.retry_after = retry_after
+        self.visitor = visitor
 
 
 class AuthFlowTimeout(AuthenticationError):
@@ -97,9 +101,8 @@ class SignInRefused(AuthenticationError):
 
     def __init__(self, message: str | None = None) -> None:
         text = "" if message is None else str(message).strip()
-        super().__init__(
-            text or "This account may not sign in here: use another account.", error=ErrorCode.ACCESS_DENIED
-        )
+        text = text or "This account may not sign in here: use another account."
+        super().__init__(text, error=ErrorCode.ACCESS_DENIED, visitor=text)
 
 
 class StoreUnavailable(AuthenticationError):
@@ -171,7 +174,11 @@ def as_token_error() -> Iterator[None]:
         raise
     except AuthenticationError as error:
         raise TokenError(
-            str(error), error=error.error, timeout=error.timeout, retry_after=error.retry_after
+            str(error),
+            error=error.error,
+            timeout=error.timeout,
+            retry_after=error.retry_after,
+            visitor=error.visitor,
         ) from error
 
 

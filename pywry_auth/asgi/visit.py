@@ -44,7 +44,17 @@ _KEPT_HEADERS = ("Cache-Control", "Location", "Retry-After", "WWW-Authenticate")
 
 
 class _Replaceable(Response):
-    """An error that the application's own handler may answer instead."""
+    """An error that the application's own handler may answer instead.
+
+    Args:
+        refusal: The response in werkzeug's form, with the error.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.get_data(), refusal.status_code, dict(refusal.headers))
+        self.error = refusal.error
+        self.description = refusal.description
+        self.reference = refusal.reference
 
 
 @dataclass(frozen=True)
@@ -98,21 +108,24 @@ class Visit:
             make: Makes werkzeug's response. It runs in a thread, because the site's own pages may block.
         """
         response = await run_in_threadpool(make, self.site)
-        kind = _Replaceable if isinstance(response, Refusal) else Response
-        return kind(response.get_data(), response.status_code, dict(response.headers))
+        if isinstance(response, Refusal):
+            return _Replaceable(response)
+        return Response(response.get_data(), response.status_code, dict(response.headers))
 
 
 class Refused(HTTPException):
     """A guard responds in place of a path operation.
 
     Args:
-        reason: A sentence for the application's own error page.
+        reason: A sentence for developers. ``detail`` is that for the visitor, if the response has one.
         response: The response, unless the application handles such errors itself.
     """
 
     def __init__(self, reason: str, response: Response) -> None:
         kept = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-        super().__init__(response.status_code, reason, kept)
+        # The reason is for developers; the application's own error page is for the visitor.
+        text = response.description if isinstance(response, _Replaceable) else reason
+        super().__init__(response.status_code, text, kept)
         self.response = response
 
 
@@ -176,7 +189,7 @@ async def refuse(connection: HTTPConnection, reason: str, make: Callable[[Site],
 
     Args:
         connection: The request or websocket.
-        reason: A sentence for the log and for the application's own error page.
+        reason: A sentence for the log.
         make: Makes the response to a request.
 
     Raises:

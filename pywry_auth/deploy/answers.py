@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
+from pywry_auth.deploy.reports import UNREPORTED, Report, report, visitor_text
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import Body, MissingScopes, Problem
 from pywry_auth.deploy.session_refresh import AccessEnded
@@ -46,7 +47,6 @@ _logger = logging.getLogger("pywry_auth.deploy")
 
 _RETRY_SECONDS = 5.0
 _LONGEST_RETRY = 300
-_STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
 _COPY = "Your browser's Back button may still lead to your text: try to copy it before you"
 _MORE_ACCESS = (
     "This page needs more access to your account at the provider than you have allowed: allow it to continue."
@@ -74,6 +74,7 @@ _NO_USABLE_TOKEN = (
 )
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
+_OPTIONAL = ("reference", "detail")
 _FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
 
 
@@ -84,12 +85,14 @@ class Refusal(Response):
         response: The JSON or page.
         error: The error code.
         description: A sentence for the visitor.
+        reference: The reference of the line in the log; empty for a refusal without a line.
     """
 
-    def __init__(self, response: Response, error: str, description: str) -> None:
+    def __init__(self, response: Response, error: str, description: str, reference: str = "") -> None:
         super().__init__(response.get_data(), response.status_code, response.headers)
         self.error = error
         self.description = description
+        self.reference = reference
 
 
 def kept_headers(status: int, own_status: int) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ def challenge(
     request = site.request
     code, text, not_saved = str(ErrorCode.LOGIN_REQUIRED), "Sign in first.", _NOT_SAVED
     if error is not None and error.error != ErrorCode.LOGIN_REQUIRED:
-        code, text, not_saved = error.error, str(error), _SIGN_IN_AGAIN
+        code, text, not_saved = error.error, visitor_text(error), _SIGN_IN_AGAIN
     if _is_in_frame(request):
         text = "Sign in to see this content." if _only_reads(request) else not_saved
         url = site.sign_in_path(_page_before(site) or _page(site, is_page), demand)
@@ -237,43 +240,84 @@ def view_failed(
         return store_down(site, error)
     page = safe_path(_page(site, is_page), site.home)
     if isinstance(error, LoginRequired):
-        again = site.login_path(_page(site, is_page))
-        # Otherwise the browser would go back and forth between the site and the provider.
-        if session is not None and session.grant is None:  # the application created it, for an API client
-            return refusal(site, error.error, str(error), 401, again=again)
-        if session is not None and abs(time.time() - session.created_at) < JUST_SIGNED_IN:
-            if isinstance(error.__cause__, TokenRefreshError):  # the log has the provider's reason
-                return refusal(site, error.error, f"{error} {_TELL}", 401, again=again)
-            _logger.warning(_NO_USABLE_TOKEN)
-            return refusal(site, error.error, _STILL_REFUSED, 401, again=page, like=503)
-        return challenge(site, is_page, error=error)
+        return _sign_in_again(site, error, session, is_page)
     if isinstance(error, TokenError):
-        if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
-            _logger.warning("a page has no access token: %s", error)
-        if isinstance(error, (TokenExpiredError, TokenRefreshError)):
-            again = site.login_path(_page(site, is_page))
-            return refusal(site, error.error, _NO_GRANT, 502, again=again, like=401)
-        away = error.error == ErrorCode.TEMPORARILY_UNAVAILABLE
-        headers = {"Retry-After": _retry_after(error)} if away else {}
-        return refusal(site, error.error, _NO_TOKEN, 503 if away else 502, headers, page, like=503)
+        again = site.login_path(_page(site, is_page))
+        return _no_token(site, error, page, again)
     return refusal_for(site, error, page if isinstance(error, ProviderBusy) else "")
 
 
-def refusal_for(site: Site, error: AuthenticationError, again: str = "") -> Refusal:
-    """Return the response to an error.
+def _sign_in_again(site: Site, error: LoginRequired, session: UserSession | None, is_page: bool) -> Response:
+    again = site.login_path(_page(site, is_page))
+    text = visitor_text(error)
+    # Otherwise the browser would go back and forth between the site and the provider.
+    if session is not None and session.grant is None:  # the application created it, for an API client
+        return refusal(site, error.error, text, 401, again=again)
+    if session is not None and abs(time.time() - session.created_at) < JUST_SIGNED_IN:
+        if isinstance(error.__cause__, TokenRefreshError):  # the log has the provider's reason
+            reported = report(site, error.__cause__, is_logged=True)
+            return refusal(site, error.error, f"{text} {_TELL}", 401, again=again, reported=reported)
+        cause = AuthenticationError(_NO_USABLE_TOKEN, error=error.error)
+        reported = report(site, cause, status=503)
+        page = safe_path(_page(site, is_page), site.home)
+        return refusal(site, error.error, _STILL_REFUSED, 401, again=page, like=503, reported=reported)
+    return challenge(site, is_page, error=error)
+
+
+def _no_token(site: Site, error: TokenError, page: str, again: str) -> Refusal:
+    ended = isinstance(error, (TokenExpiredError, TokenRefreshError))
+    away = not ended and error.error == ErrorCode.TEMPORARILY_UNAVAILABLE
+    status = 503 if away else 502
+    # The refresh has logged the faults of the client as errors.
+    reported = report(site, error, status=status, is_logged=error.error in CLIENT_FAULTS)
+    if ended:
+        return refusal(site, error.error, _NO_GRANT, status, again=again, like=401, reported=reported)
+    headers = {"Retry-After": _retry_after(error)} if away else {}
+    return refusal(site, error.error, _NO_TOKEN, status, headers, page, like=503, reported=reported)
+
+
+def refusal_for(
+    site: Site,
+    error: AuthenticationError,
+    again: str = "",
+    *,
+    status: int = 0,
+    provider: str = "",
+    reference: str = "",
+    is_logged: bool = False,
+    cancelled: bool = False,
+) -> Refusal:
+    """Log an error, and return the response to it.
+
+    The response has the sentence for visitors, and the reference of the line in the log.
 
     Args:
         site: The site.
         error: The error.
         again: Path that the visitor can try next; empty for a new sign-in.
+        status: The HTTP status; 0 for the status of the error code.
+        provider: The provider's name, unless the error names it.
+        reference: The reference; empty for a new one.
+        is_logged: Whether a warning or an error about the reason is in the log already.
+        cancelled: Whether the user cancelled the sign-in.
     """
-    status = ErrorCode.status_of(error.error)
+    status = status or ErrorCode.status_of(error.error)
     headers = {"Retry-After": _retry_after(error)} if status in (429, 503) else {}
-    if status >= 500:
-        _logger.warning("a request could not be served: %s", error)
-    # The store's address and its error belong in the log only.
-    text = _STORE_DOWN if isinstance(error, StoreUnavailable) else str(error)
-    return refusal(site, error.error, text, headers=headers, again=again)
+    reported = UNREPORTED
+    if error.error != ErrorCode.NOT_SIGNED_IN:  # scripts ask all the time whether a user is signed in
+        reported = report(
+            site, error, status=status, provider=provider, reference=reference, is_logged=is_logged
+        )
+    return refusal(
+        site,
+        error.error,
+        visitor_text(error),
+        status,
+        headers,
+        again,
+        reported=reported,
+        cancelled=cancelled,
+    )
 
 
 def _retry_after(error: AuthenticationError) -> str:
@@ -291,6 +335,8 @@ def refusal(
     again: str = "",
     body: Problem | None = None,
     like: int = 0,
+    reported: Report = UNREPORTED,
+    cancelled: bool = False,
 ) -> Refusal:
     """Return an error as JSON or as a page.
 
@@ -303,14 +349,19 @@ def refusal(
         again: Path that the visitor can try next; empty for a new sign-in.
         body: The JSON, if it has further members.
         like: The HTTP status whose heading and button the page has; 0 for those of its own status.
+        reported: The line in the log.
+        cancelled: Whether the user cancelled the sign-in.
     """
     code, text = printable(error, 60), printable(description, 600)
     status = status or ErrorCode.status_of(error)
+    facts = {"reference": reported.reference, "detail": reported.sentence if site.is_debug else ""}
     if prefers_html(site.request):
-        page = error_page(status, code, text, again or site.login_path(), f"{site.root}/", like=like)
-        response = Refusal(page_response(page, status, site.render), code, text)
+        again, home = again or site.login_path(), f"{site.root}/"
+        page = error_page(status, code, text, again, home, like=like, cancelled=cancelled, **facts)
+        made = page_response(page, status, site.render)
     else:
-        response = Refusal(answer(body or Problem(code, text), status), code, text)
+        made = answer(body or Problem(code, text, **facts), status)
+    response = Refusal(made, code, text, reported.reference)
     if status == 401:
         response.headers["WWW-Authenticate"] = _CHALLENGE
     response.headers.update({"Cache-Control": "no-store", **(headers or {})})
@@ -342,7 +393,10 @@ def _own_document(page: Page, render: Renderer) -> str | None:
 
 def answer(body: Body, status: int = 200) -> Response:
     """Return a JSON object."""
-    text = write_json(vars(body), sort_keys=True)
+    members = vars(body)
+    if isinstance(body, Problem):
+        members = {name: value for name, value in members.items() if value or name not in _OPTIONAL}
+    text = write_json(members, sort_keys=True)
     return Response(f"{text}\n", status, mimetype="application/json")
 
 

@@ -59,6 +59,7 @@ _NO_NAVIGATION = (
     "A sign-in begins and ends in a tab or window of its own, not in a frame, a script or a prefetch: open "
     "this site's sign-in link there."
 )
+_DISABLED = "Sign-in is switched off: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass AuthConfig(enabled=True)."
 _CALLING = ("callback", "refresh", "logout")  # the routes that call the provider in any case
 
 
@@ -237,12 +238,12 @@ class AuthRoutes:
         if method == "POST":
             require_own_request(site)
         if not self.options.enabled and name != "status":
-            return refusal(site, ErrorCode.AUTH_DISABLED, "Sign-in is switched off on this site.")
+            return refusal_for(site, AuthenticationError(_DISABLED, error=ErrorCode.AUTH_DISABLED))
         if method == "GET" and name in _LOGINS and not self._opens_a_page(name, site.request):
             # Any site's page can send this request, as often as it wants. So it counts as nothing, not even
             # as a failed login.
-            again = site.login_path(site.next_path)
-            return refusal(site, ErrorCode.NOT_A_NAVIGATION, _NO_NAVIGATION, again=again)
+            error = AuthenticationError(_NO_NAVIGATION, error=ErrorCode.NOT_A_NAVIGATION)
+            return refusal_for(site, error, site.login_path(site.next_path))
         return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
 
     def _opens_a_page(self, name: str, request: Request) -> bool:

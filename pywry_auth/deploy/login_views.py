@@ -14,14 +14,16 @@ from pywry_auth.deploy.granted_scopes import with_more_scopes
 from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.deploy.providers import readable
 from pywry_auth.deploy.rate_limit import client_network
+from pywry_auth.deploy.reports import new_reference
 from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.site import DEMAND
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, ProviderBusy, printable
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, own_copy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, SignedOut, emit
 from pywry_auth.pages.web import choose_provider
+from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 from pywry_auth.state.pending import STALE_STATES, FoundLogin, PendingAuthorization
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ _logger = logging.getLogger("pywry_auth.deploy")
 _RELOAD = (
     "The provider is not available at the moment, and your sign-in is not finished yet: reload this page in "
     "a few seconds."
+)
+_CANCELLED = (
+    "You cancelled the sign-in. If you did not cancel, the service where you sign in refused it: ask the "
+    "site's administrator."
 )
 _SIGN_IN = "The provider cannot sign you in without asking you first: sign in to continue."
 _NO_PAGE = frozenset(
@@ -132,7 +138,8 @@ class LoginViews:
             with gate.slot():
                 return self._returned(site, found, parameters)
         except ProviderBusy as error:
-            busy = ProviderBusy(_RELOAD, retry_after=error.retry_after)
+            busy = own_copy(error)
+            busy.visitor = _RELOAD
             return self.failed(site, busy, name, next_path)
         except AuthenticationError as error:
             return self._not_finished(site, error, name, found.login, parameters)
@@ -152,7 +159,7 @@ class LoginViews:
 
         The session of a signed-in user stays, also without the further access.
         """
-        shown, demand = error, ""
+        code, shown, demand, cancelled = error.error, error, "", False
         if login.demanded:  # the others may be the visitor's choice, which the site must not sign
             demand = self.scopes.signer.sign(LoginDemand(login.demanded))
         if "error" in dict(parameters):  # the provider's own; the site's hook may raise the same codes
@@ -161,12 +168,15 @@ class LoginViews:
                     "the provider refused the scopes of a page, %s: register the client for them",
                     " ".join(login.demanded),
                 )
+            text = str(error)
             if error.error in _NO_PAGE:
-                shown = AuthenticationError(_SIGN_IN, error=ErrorCode.LOGIN_REQUIRED)
-            elif demand and error.error == ErrorCode.ACCESS_DENIED and self.sessions.of(site.request):
-                error = shown = AuthenticationError(_UNCHANGED, error=ErrorCode.INSUFFICIENT_SCOPE)
-        self._report_failure(site, name, error.error)
-        return self._page_of(site, shown, login.next_url, demand)
+                shown = AuthenticationError(text, error=ErrorCode.LOGIN_REQUIRED, visitor=_SIGN_IN)
+            elif demand and error.error in CANCELLED_AT_PROVIDER and self.sessions.of(site.request):
+                code = ErrorCode.INSUFFICIENT_SCOPE
+                shown = AuthenticationError(text, error=code, visitor=_UNCHANGED)
+            elif error.error in CANCELLED_AT_PROVIDER:
+                shown, cancelled = AuthenticationError(text, error=code, visitor=_CANCELLED), True
+        return self._page_of(site, shown, name, login.next_url, demand, code=code, cancelled=cancelled)
 
     def _returned(self, site: Site, found: FoundLogin, parameters: ResponseParameters) -> Response:
         try:
@@ -201,21 +211,36 @@ class LoginViews:
             name: The provider's name, if the path contains it.
             next_path: The path that was to follow the login; None for the request's ``next``.
         """
-        self._report_failure(site, name, error.error)
         demand = "" if error.error == ErrorCode.INVALID_DEMAND else site.parameter(DEMAND) or ""
-        return self._page_of(site, error, next_path, demand)
+        return self._page_of(site, error, name, next_path, demand)
 
     def _page_of(
-        self, site: Site, error: AuthenticationError, next_path: str | None, demand: str
+        self,
+        site: Site,
+        error: AuthenticationError,
+        name: str,
+        next_path: str | None,
+        demand: str,
+        *,
+        code: str = "",
+        cancelled: bool = False,
     ) -> Response:
+        reference = new_reference()
+        self._report_failure(site, name, code or error.error, reference)
         # Without the visitor's parameters, which may be the reason.
-        return refusal_for(site, error, site.login_path(next_path or site.next_path, demand=demand))
+        again = site.login_path(next_path or site.next_path, demand=demand)
+        provider = self._label(site, name)
+        return refusal_for(site, error, again, provider=provider, reference=reference, cancelled=cancelled)
 
-    def _report_failure(self, site: Site, name: str, error: str) -> None:
-        code = printable(error, 60)  # it may come from the provider
-        provider = self.providers.label(name or self._wanted(site))
-        event = LoginFailed(mode="web", provider=provider, client=site.client, error=code)
+    def _report_failure(self, site: Site, name: str, error: str, reference: str = "") -> None:
+        code, provider = printable(error, 60), self._label(site, name)  # the code may come from the provider
+        event = LoginFailed(
+            mode="web", provider=provider, client=site.client, error=code, reference=reference
+        )
         emit(site.mount.application, event)
+
+    def _label(self, site: Site, name: str) -> str:
+        return self.providers.label(name or self._wanted(site))
 
     def _next_path(self, site: Site) -> str:
         try:
@@ -302,7 +327,7 @@ class LoginViews:
             return redirect_to(site.absolute(pending.next_url))
         if pending.restarted:
             raise AuthenticationError(
-                "The sign-in took too long: start again.", error=ErrorCode.STATE_EXPIRED
+                "The sign-in took too long, twice: start again.", error=ErrorCode.STATE_EXPIRED
             )
         return self.pending.begin(
             site,

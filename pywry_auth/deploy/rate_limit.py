@@ -47,8 +47,10 @@ class RateLimit:
             AuthenticationError: The limit is exceeded (``rate_limited``); ``retry_after`` is the window.
         """
         if self.backend.count(f"{self.kind}:{client}", self.window) > self.limit:
+            text = f"{self.text}: wait {self.window:g} seconds and {self.remedy}."
             raise AuthenticationError(
-                f"{self.text}: wait {self.window:g} seconds and {self.remedy}.",
+                text,
+                visitor=text,
                 error=ErrorCode.RATE_LIMITED,
                 timeout=self.window,
                 retry_after=self.window,

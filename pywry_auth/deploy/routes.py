@@ -12,10 +12,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """The reason for a refused request."""
+    """The reason for a refused request.
+
+    ``reference`` finds the reason in the site's log; ``detail`` is the reason, in debug mode only. Both are
+    left out if they are empty.
+    """
 
     error: str
     error_description: str
+    reference: str = field(default="", kw_only=True)
+    detail: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)

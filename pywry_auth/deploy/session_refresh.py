@@ -323,10 +323,8 @@ class SessionRefresh:
 
 
 def _access_ended() -> AccessEnded:
-    return AccessEnded(
-        "This account may not sign in here any more: use another account, or ask the site's administrator.",
-        error=ErrorCode.ACCESS_DENIED,
-    )
+    text = "This account may not sign in here any more: use another account, or ask the site's administrator."
+    return AccessEnded(text, error=ErrorCode.ACCESS_DENIED, visitor=text)
 
 
 def _reauthenticate() -> LoginRequired:

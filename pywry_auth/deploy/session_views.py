@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal
+from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal_for
 from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError
+from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, own_copy
 from pywry_auth.flow.events import SignedOut, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
 from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
@@ -25,7 +24,10 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.session_refresh import SessionRefresh
     from pywry_auth.deploy.site import Site
 
-_logger = logging.getLogger("pywry_auth.deploy")
+_NOT_REFRESHED = (
+    "Your access could not be extended: try again in a minute. If this happens again, tell the site's "
+    "administrator."
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ class SessionViews:
             if error.error == ErrorCode.TEMPORARILY_UNAVAILABLE:
                 raise
             # The provider failed, also if its code says otherwise.
-            _log_failure(error)
-            return refusal(site, error.error, str(error), 502)
+            is_logged = error.error in CLIENT_FAULTS  # the refresh has logged these as errors
+            shown = own_copy(error)
+            shown.visitor = _NOT_REFRESHED
+            return refusal_for(site, shown, status=502, is_logged=is_logged)
         finally:
             self.sessions.forget(site.request)  # it may have ended, or have other roles
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))
@@ -129,8 +133,3 @@ class SessionViews:
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         return {"user_id": session.user_id, "provider": self.providers.label_of(session)}
-
-
-def _log_failure(error: TokenError) -> None:
-    if error.error not in CLIENT_FAULTS:  # the refresh has logged these as errors
-        _logger.warning("tokens could not be refreshed: %s", error)

@@ -125,6 +125,11 @@ class Site:
         return self.request.remote_addr or "unknown"
 
     @property
+    def is_debug(self) -> bool:
+        """Whether the application runs in debug mode, in which pages also have the developer's sentence."""
+        return getattr(self.mount.application, "debug", False) is True
+
+    @property
     def root(self) -> str:
         """Public path of the application's root, without a trailing slash."""
         public = self.options.public_base_url
@@ -279,9 +284,8 @@ class Site:
         try:
             return visitor_parameters(self._parameters(), self.options.login_params)
         except ValueError as error:
-            raise AuthenticationError(
-                f"This sign-in link cannot be used, because {error}.", error=ErrorCode.INVALID_PARAMETER
-            ) from None
+            text = f"This sign-in link cannot be used, because {error}."
+            raise AuthenticationError(text, error=ErrorCode.INVALID_PARAMETER, visitor=text) from None
 
     def redirect_uri(self, name: str) -> str:
         """Return the redirect URI of a provider (RFC 6749 §3.1.2).
@@ -320,10 +324,8 @@ class Site:
             query = self.request.query_string.decode("utf-8", errors="replace")
             return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
-            raise AuthenticationError(
-                "The address has too many parameters: start the sign-in again.",
-                error=ErrorCode.INVALID_RESPONSE,
-            ) from None
+            text = "The address has too many parameters: start the sign-in again."
+            raise AuthenticationError(text, error=ErrorCode.INVALID_RESPONSE, visitor=text) from None
 
     def parameter(self, name: str) -> str | None:
         """Return the first value of a query parameter, if any.

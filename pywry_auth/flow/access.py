@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.flow.subject import Subject, canonical_email
 from pywry_auth.models import Claims, OAuthTokenSet
 
@@ -163,9 +163,10 @@ class AccessRules:
         Raises:
             AuthenticationError: The user may not (``access_denied``).
         """
-        if not self.admits(subject):
+        result = self.access_result(subject)
+        if result.refused:  # the text is for the log: visitors read that of the error code
             raise AuthenticationError(
-                "This account may not sign in here: use another account, or ask the site's administrator.",
+                f"This account may not sign in here: user {printable(subject.user_id)!r}: {result.why}.",
                 error=ErrorCode.ACCESS_DENIED,
             )
 

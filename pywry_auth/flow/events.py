@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 _audit = logging.getLogger("pywry_auth.audit")
-_FACTS = ("error", "reason", "sessions", "client", "provider", "mode", "seconds")
+_FACTS = ("error", "reference", "reason", "sessions", "client", "provider", "mode", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +63,13 @@ class LoginFailed(Event):
 
     Args:
         error: The error code, perhaps the provider's own.
+        reference: Identifies the response, which shows it, and the line in the log with the reason (web
+            only).
     """
 
     name = "login_failed"
     error: str
+    reference: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,9 +133,10 @@ def decided(hook: SignInHook, attempt: SignInAttempt, proposed: Admission) -> Ad
 
 def _busy(error: ProviderBusy) -> AuthenticationError:
     return AuthenticationError(
-        "The provider is not available at the moment: sign in again in a few seconds.",
+        f"{error} This happened in on_sign_in.",
         error=ErrorCode.TEMPORARILY_UNAVAILABLE,
         retry_after=error.retry_after,
+        visitor="The provider is not available at the moment: sign in again in a few seconds.",
     )
 
 

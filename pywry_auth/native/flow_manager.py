@@ -22,6 +22,7 @@ from pywry_auth.native.handlers import LoopbackHandler, in_browser, in_window
 from pywry_auth.native.handover import Handover
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
 from pywry_auth.pages import native as pages
+from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 
 if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
@@ -277,7 +278,8 @@ def _state_after(error: BaseException) -> AuthFlowState:
 
 def _page_about(error: BaseException) -> pages.PageResponse:
     if isinstance(error, AuthenticationError):
-        return pages.failed(str(error))
+        cancelled = error.error in CANCELLED_AT_PROVIDER
+        return (pages.cancelled if cancelled else pages.failed)(str(error))
     if isinstance(error, Exception):
         return pages.failed("The provider signed you in, but the application could not finish the sign-in.")
     return pages.ended()

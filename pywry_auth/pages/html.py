@@ -172,6 +172,22 @@ def paragraph(text: str, kind: str = "") -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
+def reference_line(error: str, reference: str) -> Markup:
+    """Return the last lines of an error page, which a visitor can quote to the site's administrator.
+
+    Args:
+        error: The error code.
+        reference: The reference of the line in the log; empty for none.
+    """
+    quoted = Markup("Reference: <code>{}</code><br>").format(reference) if reference else Markup()
+    return Markup('<p class="next">{}Error code: {}</p>').format(quoted, error)
+
+
+def developer_note(sentence: str) -> Markup:
+    """Return the developer's sentence, for a page in debug mode."""
+    return Markup('<p class="note"><strong>For developers (debug mode):</strong> {}</p>').format(sentence)
+
+
 def link(url: str, label: str) -> Markup:
     """Return a plain link."""
     return Markup('<a href="{}">{}</a>').format(url, label)

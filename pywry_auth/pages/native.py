@@ -71,6 +71,22 @@ def failed(message: str) -> PageResponse:
     )
 
 
+def cancelled(message: str) -> PageResponse:
+    """Return the page after the user, or the provider, refused at the provider's page.
+
+    Args:
+        message: The error and the remedy, as plain text; it may contain text from the provider.
+    """
+    return _page(
+        HTTPStatus.BAD_REQUEST,
+        "notice",
+        "You cancelled",
+        "If you did not cancel, the provider refused the sign-in.",
+        printable(message, _MESSAGE_LIMIT),
+        next_step="You can close this window and sign in again from the application.",
+    )
+
+
 def already_answered() -> PageResponse:
     """Return the page for requests after the accepted redirect."""
     return _page(

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.pages.html import Page, button_link, button_list, button_out_of_frame, link, paragraph
+from pywry_auth.pages.html import (
+    Page,
+    button_link,
+    button_list,
+    button_out_of_frame,
+    developer_note,
+    link,
+    paragraph,
+    reference_line,
+)
 
 _TITLES = {
     401: "Please sign in",
@@ -18,13 +27,25 @@ _TITLES = {
     503: "Not available at the moment",
 }
 _TITLES_OF: Mapping[str, str] = {ErrorCode.INSUFFICIENT_SCOPE: "More access is needed"}
+_CANCELLED = "You cancelled"
 _LABELS: Mapping[str, str] = {
     ErrorCode.ACCESS_DENIED: "Use another account",
     ErrorCode.INSUFFICIENT_SCOPE: "Allow access",
 }
 
 
-def error_page(status: int, error: str, description: str, again: str, home: str, *, like: int = 0) -> Page:
+def error_page(
+    status: int,
+    error: str,
+    description: str,
+    again: str,
+    home: str,
+    *,
+    like: int = 0,
+    reference: str = "",
+    detail: str = "",
+    cancelled: bool = False,
+) -> Page:
     """Return the page ``error`` with the problem and helpful links.
 
     Args:
@@ -34,18 +55,23 @@ def error_page(status: int, error: str, description: str, again: str, home: str,
         again: URL of a new sign-in, or of the page to try again.
         home: URL of the application.
         like: The HTTP status whose heading and button the page has; 0 for those of ``status``.
+        reference: The reference of the line in the log; empty for none.
+        detail: The developer's sentence in debug mode; otherwise empty.
+        cancelled: Whether the user cancelled the sign-in, so that nothing is wrong.
     """
     like = like or status
     lost = status in (404, 405)  # a new sign-in would not help
-    url, label = (home, "Home") if lost else (again, _way_on(like, error))
+    label = "Sign in" if cancelled else _way_on(like, error)
+    url, label = (home, "Home") if lost else (again, label)
     links = button_link(url, label)
     if not lost:
         links += Markup("<nav>{}</nav>").format(link(home, "Home"))
-    body = paragraph(description) + links + paragraph(f"Error code: {error}", "next")
+    note = developer_note(detail) if detail else Markup()
+    body = paragraph(description) + note + links + reference_line(error, reference)
     values = {"status": status, "error": error, "description": description}
-    values |= {"url": url, "label": label, "home": home}
-    title = _TITLES_OF.get(error) or _TITLES.get(like, "Sign-in failed")
-    return Page("error", title, body, "failed", values=values)
+    values |= {"url": url, "label": label, "home": home, "reference": reference, "detail": detail}
+    title = _CANCELLED if cancelled else _TITLES_OF.get(error) or _TITLES.get(like, "Sign-in failed")
+    return Page("error", title, body, "notice" if cancelled else "failed", values=values)
 
 
 def sign_in_out_of_frame(url: str, description: str, error: str = ErrorCode.LOGIN_REQUIRED) -> Page:

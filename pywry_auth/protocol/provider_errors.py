@@ -31,6 +31,12 @@ CLIENT_FAULTS = frozenset(
 )
 """Codes of a mistake in the configuration of this client, which its operator must correct."""
 
+CANCELLED_AT_PROVIDER = frozenset(
+    {"access_denied"}  # RFC 6749 §4.1.2.1
+    | {"user_cancelled_authorize", "user_cancelled_login"}  # Apple and LinkedIn
+)
+"""The codes in an authorization response after the user pressed Cancel."""
+
 _SIGN_IN_AGAIN = "Sign in again."
 _CHECK_REGISTRATION = "Check the client's registration at the provider."
 _NEXT_STEP = {

@@ -95,7 +95,7 @@ def test_a_cancelled_login_gets_access_denied(web: Web) -> None:
     response = browser.get(callback)
     assert response.status_code == 403
     assert response.json["error"] == "access_denied"
-    assert "refused at the provider" in response.json["error_description"]
+    assert "You cancelled" in response.json["error_description"]
     assert not set_cookies(response)
     assert web.calls()["token"] == 0
     assert browser.user is None

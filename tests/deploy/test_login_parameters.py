@@ -105,13 +105,18 @@ def test_a_link_does_not_replace_a_parameter_of_the_site(make_web: Callable[...,
     assert query["audience"] == "https://api.example.com"
 
 
-def test_google_keeps_the_consent_that_refresh_tokens_need(make_web: Callable[..., Web]) -> None:
+def test_google_keeps_the_consent_that_refresh_tokens_need(
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
+) -> None:
     """``prompt=none`` is a fault of the link, not of the site."""
+    caplog.set_level("INFO")
     browser = make_web(provider=GoogleProvider("site", "secret")).browser()
     assert asked(browser, "/auth/login?prompt=select_account")["prompt"] == "select_account consent"
     page = browser.get("/auth/login?prompt=none", html=True)
     assert page.status_code == 400
-    assert "consent page" in page.text
+    assert "This sign-in link cannot be used" in page.text
+    assert "consent page" not in page.text, "the reason is in the log"
+    assert "consent page" in caplog.text
 
 
 def test_the_parameters_reach_the_public_name_and_the_chosen_provider(make_web: Callable[..., Web]) -> None:
@@ -145,10 +150,12 @@ def test_a_hook_that_needs_a_sign_in_says_so_itself(make_web: Callable[..., Web]
     """Only the provider's own code is a refusal of ``prompt=none``. [S7]"""
 
     def hook(attempt: SignInAttempt) -> None:
-        raise LoginRequired("Sign in with your first account.", error="login_required")
+        text = "Sign in with your first account."
+        raise LoginRequired("Not the first account.", error="login_required", visitor=text)
 
     browser = make_web(on_sign_in=hook).browser()
     page = browser.get(browser.authorize(), html=True)
     assert page.status_code == 401
     assert "Sign in with your first account." in page.text
+    assert "Not the first" not in page.text
     assert "without asking you" not in page.text

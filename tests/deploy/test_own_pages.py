@@ -126,7 +126,7 @@ def test_external_values_are_escaped_in_a_template(web: Web, flask_app: Callable
     state = parameter(browser.begin(), "state")
     query = {"state": state, "iss": web.idp.issuer, "error": EVIL, "error_description": EVIL}
     page = browser.get(f"/auth/callback?{urlencode(query)}", html=True)
-    assert page.text.count("canary") >= 3
+    assert page.text.count("canary") >= 2, "the code, as text and as a value"
     assert "<script" not in page.text
 
 

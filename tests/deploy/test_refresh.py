@@ -103,14 +103,18 @@ def test_an_unusable_provider_response_gets_502(
     caplog: pytest.LogCaptureFixture,
     answer: tuple[int, str, bytes],
 ) -> None:
-    """The operator finds the reason in the log, once. [S7]"""
+    """The operator finds the reason in the log, once, and the line of the response's reference. [S7]"""
     faults.answers["/token"] = answer
     caplog.clear()
+    caplog.set_level(logging.INFO, "pywry_auth.deploy")
     response = alice.post("/auth/refresh")
     assert response.status_code == 502
-    told = [record for record in caplog.records if response.json["error_description"] in record.getMessage()]
-    assert len(told) == 1
-    assert told[0].levelno >= logging.WARNING
+    (line,) = [text for text in caplog.messages if f"reference={response.json['reference']!r}" in text]
+    sentence = line.partition(": ")[2]
+    assert sentence
+    assert sentence not in response.text
+    told = [record for record in caplog.records if sentence in record.getMessage()]
+    assert len([record for record in told if record.levelno >= logging.WARNING]) == 1
     faults.answers.clear()
     assert alice.post("/auth/refresh").status_code == 200
 

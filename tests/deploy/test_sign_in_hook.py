@@ -257,7 +257,7 @@ def test_nothing_is_stored_after_a_wrong_answer(make_web: Make, idp: IdentityPro
     assert _is_clean(web, idp)
 
 
-def test_a_coroutine_is_refused(make_web: Make) -> None:
+def test_a_coroutine_is_refused(make_web: Make, caplog: pytest.LogCaptureFixture) -> None:
     """An async function at start, and any other coroutine at the sign-in."""
 
     async def hook(attempt: SignInAttempt) -> None: ...
@@ -270,7 +270,10 @@ def test_a_coroutine_is_refused(make_web: Make) -> None:
             make_web(on_sign_in=wrong)
         assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
     web = make_web(on_sign_in=lambda attempt: hook(attempt))
-    assert "returned a coroutine" in _callback(web).text
+    page = _callback(web)
+    assert page.status_code == 503
+    assert "on_sign_in" not in page.text, "the site's mistake is in the log"
+    assert "returned a coroutine" in caplog.text
 
 
 def test_the_rules_come_first(make_web: Make, idp: IdentityProvider) -> None:

@@ -232,7 +232,7 @@ def test_the_threads_of_waitress_are_counted(make_web: Callable[..., Web]) -> No
 
 @pytest.mark.parametrize("sent", [None, "http", "https, http", "canary"])
 def test_a_forwarded_header_that_did_not_arrive_is_named(
-    make_web: Callable[..., Web], sent: str | None
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture, sent: str | None
 ) -> None:
     """waitress removes the header unless told otherwise; an inner proxy may replace it by its own. [P6]"""
     client = make_web(settings={"trusted_proxy_hops": 1}).client()
@@ -240,6 +240,8 @@ def test_a_forwarded_header_that_did_not_arrive_is_named(
     lost = client.get("/auth/login", base_url="http://app.example.com", headers=headers)
     assert (lost.status_code, lost.json["error"]) == (503, "invalid_configuration")
     for text in ("plain http", "X-Forwarded-Proto", "the inner proxies", "clear_untrusted_proxy_headers"):
-        assert text in lost.json["error_description"]
-    assert "to the number" not in lost.json["error_description"], "the number is set"
+        assert text in caplog.text
+    assert "to the number" not in caplog.text, "the number is set"
+    assert lost.json["reference"] in caplog.text
+    assert "http" not in lost.json["error_description"]
     assert "canary" not in lost.text

@@ -15,6 +15,7 @@ from pywry_auth.pages import native as pages
 ALL = {
     "complete": pages.complete(),
     "failed": pages.failed("The provider answered access_denied. Sign in again."),
+    "cancelled": pages.cancelled("The provider answered access_denied. Sign in again."),
     "already answered": pages.already_answered(),
     "unfinished": pages.unfinished(),
     "ended": pages.ended(),

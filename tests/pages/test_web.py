@@ -20,7 +20,7 @@ from pywry_auth.pages.web import choose_provider, error_page
     ],
 )
 def test_an_error_page_has_its_values_and_one_button(status: int, error: str, label: str, url: str) -> None:
-    page = error_page(status, error, "A sentence & more.", "/auth/login", "/")
+    page = error_page(status, error, "A sentence & more.", "/auth/login", "/", reference="7K3F-92QX")
     assert (page.name, page.kind) == ("error", "failed")
     assert page.values == {
         "status": status,
@@ -29,7 +29,11 @@ def test_an_error_page_has_its_values_and_one_button(status: int, error: str, la
         "url": url,
         "label": label,
         "home": "/",
+        "reference": "7K3F-92QX",
+        "detail": "",
     }
+    assert "Reference: <code>7K3F-92QX</code>" in page.body
+    assert "For developers" not in page.body
     assert f'<a class="button" href="{url}">{label}</a>' in page.body
     assert "<p>A sentence &amp; more.</p>" in page.body
     assert f"<title>{page.title}</title>" in document(page)
