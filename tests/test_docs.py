@@ -49,6 +49,7 @@ _ASSERTION = DOCS / "client-assertion.md"
 _HOOK = DOCS / "sign-in-hook.md"
 _PROTECT = DOCS / "protect.md"
 _FLASK_LOGIN = DOCS / "flask-login.md"
+_MESSAGES = DOCS / "messages.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -321,7 +322,7 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
-    tested |= {_FLASK_LOGIN, DOCS / "single-page.md"}  # the second in tests/test_single_page.py
+    tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
     assert {page for page in [README, *DOCS.rglob("*.md")] if blocks(page, "python")} <= tested
 
@@ -396,6 +397,18 @@ def test_flask_uses_the_applications_own_error_handlers(site: IdentityProvider) 
     app = _app(_FLASK, "def refused", site)
     app.before_request(login_required(lambda: None))
     assert _browser(app).get("/").json == {"error": "login_required", "text": "Sign in first."}
+
+
+def test_the_reference_of_a_cancelled_sign_in_is_in_the_log(
+    site: IdentityProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pywry_auth")  # the page sets it too, and this fixture restores it
+    browser = _browser(_app(_MESSAGES, "init_app", site))
+    page = browser.get(Person(action="cancel").authorize(browser.begin("/auth/login?next=/")), html=True)
+    (reference,) = re.findall("Reference: <code>(.*)</code>", page.text)
+    (line,) = [text for text in caplog.messages if text.startswith(f"refused reference='{reference}'")]
+    beginning = block(_MESSAGES, "text", "refused reference").partition("…")[0].partition(" ")[2]
+    assert line.partition(" ")[2].startswith(beginning.replace("7K3F-92QX", reference).strip())
 
 
 @pytest.mark.parametrize("framework", ["init_app", "AuthMiddleware"])
