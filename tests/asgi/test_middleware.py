@@ -155,7 +155,7 @@ def test_during_a_store_outage_requests_with_a_session_get_503(
         response = browser.get(path)
         assert response.status_code == 503
         assert int(response.headers["Retry-After"]) > 0
-        assert set(response.json) == {"error", "error_description"}
+        assert set(response.json) == {"error", "error_description", "reference"}
         assert "simulated failure" not in response.text
         page = browser.get(path, html=True)
         assert page.status_code == 503

@@ -160,7 +160,7 @@ def test_a_mounted_applications_own_error_pages_are_used(web: Web) -> None:
         shown.clear()
         browser = browser_of(web, exception_handlers=handlers)
         response = browser.get("/part/members")
-        assert (response.status_code, response.json) == (401, {"own": "No user is signed in."})
+        assert (response.status_code, response.json) == (401, {"own": "Sign in first."})
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="session"'
         assert browser.get("/part/members", html=True).status_code == 302
         token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
@@ -209,7 +209,7 @@ def test_an_applications_own_handler_can_be_any_callable(web: Web, number: int) 
     """Starlette accepts functions, objects, methods and partials, each of them also asynchronous."""
     browser = browser_of(web, exception_handlers={HTTPException: HANDLERS[number]})
     response = browser.get("/part/members")
-    assert (response.status_code, response.json) == (401, {"own": "No user is signed in."})
+    assert (response.status_code, response.json) == (401, {"own": "Sign in first."})
     token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
     assert browser.get("/part/admin", Authorization=token).status_code == 403
 
@@ -244,7 +244,7 @@ def test_a_handler_of_a_status_also_gets_the_applications_own_errors(web: Web, n
     token = f"Bearer {issue_session_token(web.sessions, 'robot', [])}"
     for path in ("/missing", "/members", "/missing", "/guarded"):
         response = browser.get(f"/part{path}", Authorization=token if path == "/guarded" else "")
-        reason = "No user is signed in." if path == "/members" else "no key"
+        reason = "Sign in first." if path == "/members" else "no key"
         assert (response.status_code, response.json) == (401, {"own": reason})
 
 

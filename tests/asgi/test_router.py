@@ -67,8 +67,10 @@ def test_responses_match_the_schema(web: Web) -> None:
         content = schema["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
         name = content["schema"]["$ref"].rpartition("/")[2]
         assert set(browser.get(path).json) == set(schema["components"]["schemas"][name]["properties"])
-    problem = set(schema["components"]["schemas"]["Problem"]["properties"])
-    assert set(web.browser().get("/auth/userinfo").json) == problem
+    problem = schema["components"]["schemas"]["Problem"]
+    assert set(web.browser().get("/auth/userinfo").json) == set(problem["required"])
+    assert set(web.browser().get("/auth/callback").json) == {*problem["required"], "reference"}
+    assert set(problem["properties"]) == {*problem["required"], "reference", "detail"}
 
 
 def test_dependencies_of_include_router_run(web: Web) -> None:

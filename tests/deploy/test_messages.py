@@ -60,7 +60,7 @@ def line_of(log: pytest.LogCaptureFixture, reference: str) -> logging.LogRecord:
 
 
 def _site(web: Web, application: object, accept: str) -> Site:
-    environ = EnvironBuilder("/auth/login", headers={"Accept": accept}).get_environ()
+    environ = EnvironBuilder("/auth/login", headers=[("Accept", accept)]).get_environ()
     options = web.app.extensions["pywry_auth"].routes.options
     return Site(options, Request(environ), Mount(application, "", "/auth", "/auth/login"))
 

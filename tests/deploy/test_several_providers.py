@@ -103,7 +103,7 @@ def test_an_unknown_provider_gets_an_error_page(site: Web, name: str) -> None:
         "/auth/login", query_string={"provider": name, "next": "/members"}, headers={"Accept": "text/html"}
     )
     assert response.status_code == 400
-    assert "no provider of that name" in response.text
+    assert "does not offer that way to sign in" in response.text
     assert 'href="/auth/login?next=%2Fmembers"' in response.text, "the link leads to the provider choice"
     assert "Set-Cookie" not in response.headers
     assert browser.get("/auth/callback/unknown?state=x&code=y").json["error"] == "unknown_provider"
