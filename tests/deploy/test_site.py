@@ -121,15 +121,17 @@ def test_headers_of_a_trusted_proxy_are_used(make_web: Callable[..., Web]) -> No
 )
 @pytest.mark.parametrize("path", ["/auth/login", "/auth/login?next=/members"])
 def test_plain_http_from_another_machine_is_refused(
-    make_web: Callable[..., Web], host: str, path: str
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture, host: str, path: str
 ) -> None:
-    """The error names the settings that correct it. [P6]"""
+    """The log names the settings that correct it, and the visitor's page does not. [P6]"""
     web = make_web(base_url=host)
     for html in (True, False):
         response = web.browser().get(path, html=html)
         assert response.status_code == 503
-        assert "PYWRY_DEPLOY__PUBLIC_BASE_URL" in response.text
-        assert "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS" in response.text
+        assert "PYWRY_DEPLOY__PUBLIC_BASE_URL" in caplog.text
+        assert "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS" in caplog.text
+        assert "PYWRY_DEPLOY" not in response.text
+        caplog.clear()
         assert "Location" not in response.headers
         assert not set_cookies(response)
     assert web.browser().post("/auth/logout").status_code == 503
