@@ -494,7 +494,12 @@ class SessionStore:
 
 
 def issue_session_token(
-    session_store: SessionStore, user_id: str, roles: Iterable[str] | None = None, ttl: float | None = None
+    session_store: SessionStore,
+    user_id: str,
+    roles: Iterable[str] | None = None,
+    ttl: float | None = None,
+    *,
+    user_info: Mapping[str, Any] | None = None,
 ) -> str:
     """Create a session for an API client; return its token.
 
@@ -506,9 +511,17 @@ def issue_session_token(
         user_id: The ID of the user for whom the client acts.
         roles: The roles of the session.
         ttl: The lifetime in seconds; by default the store's ``session_ttl``.
+        user_info: The profile, for views that read ``metadata["user_info"]``; by default it is absent.
+            JSON values.
+
+    Raises:
+        ValueError: See :meth:`SessionStore.create_session`.
+        TypeError: See there.
+        StoreUnavailable: The store is down.
     """
     token = _BEARER + secrets.token_urlsafe(32)
-    session_store.create_session(digest_of(token), user_id, roles, ttl)
+    metadata = None if user_info is None else {"user_info": dict(user_info)}
+    session_store.create_session(digest_of(token), user_id, roles, ttl, metadata)
     return token
 
 
