@@ -48,6 +48,11 @@ class AuthMiddleware:
         self._header = options.auth_header.lower().encode()
         self._vary = ("Cookie", options.auth_header)
 
+    @property
+    def router(self) -> AuthRouter:
+        """The routes of sign-in."""
+        return self._router
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a websocket or the application's lifespan."""
         if scope["type"] not in ("http", "websocket"):

@@ -90,6 +90,7 @@ class AuthRoutes:
         _check(options, providers, on_sign_in)
         self.options = options
         self.providers = providers
+        self.tokens = tokens
         self.render = render
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
         self._asked = OncePerProcess()

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from flask import Flask, Response, jsonify, redirect, request
 from werkzeug.exceptions import HTTPException, NotFound
@@ -105,7 +105,7 @@ class IdentityProvider:
         self.app = self._build_app()
         self._wsgi: WSGIApplication = self.app
 
-    def start(self) -> IdentityProvider:
+    def start(self) -> Self:
         """Serve in the background until ``stop()``; return this provider."""
         self._listener.start()
         return self
@@ -114,7 +114,7 @@ class IdentityProvider:
         """Stop serving for good, and close the port."""
         self._listener.stop()
 
-    def __enter__(self) -> IdentityProvider:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(

@@ -1,0 +1,90 @@
+"""Lists the routes of an application that no guard protects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from types import CodeType
+from typing import Any
+
+_GUARD = "_pywry_auth_guard"
+
+
+def unguarded_routes(app: object, *, guards: Collection[Callable[..., Any]] = ()) -> list[str]:
+    """Return the routes of an application that every visitor can use.
+
+    Each route is a text such as ``GET /health``; the list is sorted by path. A test compares it with the
+    routes that are meant to be public. So it finds a view whose guard was forgotten, or has no effect because
+    it stands above ``@app.get``.
+
+    The routes of sign-in, HEAD and OPTIONS are left out. A route is listed unless this function finds a
+    guard: a guard of another library, a check inside a view and middleware are unknown to it. It sees no
+    application that WSGI middleware adds. Of a mounted ASGI application without routes, such as
+    ``StaticFiles``, it lists ``MOUNT /path``.
+
+    Args:
+        app: The Flask, FastAPI or Starlette application, with all of its routes.
+        guards: The application's other guards: decorators with an inner function, functions of
+            ``before_request``, and dependencies.
+
+    Raises:
+        TypeError: The application is of another kind.
+    """
+    from flask import Flask
+
+    rule = GuardRule(guards)
+    if isinstance(app, Flask):
+        from pywry_auth.testing.flask_routes import open_routes
+
+        found = open_routes(app, rule)
+    elif hasattr(app, "routes"):
+        from pywry_auth.testing.fastapi_routes import open_routes as open_asgi_routes
+
+        found = open_asgi_routes(app, rule)
+    else:
+        kind = type(app).__name__
+        raise TypeError(f"pass a Flask, FastAPI or Starlette application, not an object of the type {kind}.")
+    return [f"{method} {path}" for path, method in sorted(found)]
+
+
+class GuardRule:
+    """Decides whether a function is guarded.
+
+    Args:
+        guards: The application's other guards.
+    """
+
+    def __init__(self, guards: Collection[Callable[..., Any]]) -> None:
+        self._guards = list(guards)
+        self._inner = {
+            code for guard in guards for code in _inner_functions(getattr(guard, "__code__", None))
+        }
+
+    def covers(self, function: object) -> bool:
+        """Return whether a function is a guard, or is inside one.
+
+        Args:
+            function: A view, a function of ``before_request`` or a dependency.
+        """
+        seen: set[int] = set()
+        while function is not None and id(function) not in seen:
+            seen.add(id(function))
+            if getattr(function, _GUARD, False) is True or any(function is each for each in self._guards):
+                return True
+            if getattr(function, "__code__", None) in self._inner:
+                return True
+            function = _below(function)
+        return False
+
+
+def _below(function: object) -> object:
+    """Return the function inside a method, a ``functools.partial`` or a decorator's function."""
+    names = ("__func__", "func", "__wrapped__")
+    return next((each for name in names if (each := getattr(function, name, None)) is not None), None)
+
+
+def _inner_functions(code: object) -> set[CodeType]:
+    """Return the code of the functions that a decorator makes."""
+    if not isinstance(code, CodeType):
+        return set()
+    inner = {each for each in code.co_consts if isinstance(each, CodeType)}
+    return inner.union(*map(_inner_functions, inner))

@@ -1,0 +1,99 @@
+"""The local provider of an application's tests: settings, and a whole sign-in."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+
+from pywry_auth.config import get_settings
+from pywry_auth.deploy_routes import create_auth_blueprint
+from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.testing import LocalProvider, User, login_as
+from tests.testing.sites import SITE, ASGIClient, fastapi_site, flask_site, parts_of
+
+
+def test_a_client_of_flask_signs_in(local_provider: LocalProvider) -> None:
+    client = flask_site(local_provider).test_client()
+    login_as(client, "someone")
+    response = local_provider.sign_in(client, "alice", "/me?tab=2")
+    assert (response.status_code, response.location) == (303, "http://localhost/me?tab=2")
+    me = client.get("/me").json or {}
+    assert (me["user"], me["roles"], me["email"]) == ("user-alice", ["viewer"], "alice@example.com")
+    assert client.get("/token").status_code == 200
+    assert local_provider.sign_in(client, "bob@example.com").status_code == 303
+    assert (client.get("/me").json or {})["user"] == "user-bob"
+
+
+@pytest.mark.parametrize("base_url", ["http://localhost", "https://testserver"])
+def test_a_client_of_fastapi_signs_in(base_url: str, local_provider: LocalProvider) -> None:
+    client = ASGIClient(fastapi_site(local_provider), base_url)
+    assert local_provider.sign_in(client, "alice").status_code == 303
+    assert client.get("/me").json["user"] == "user-alice"
+    login_as(client, "bob")
+    assert client.get("/me").json["user"] == "bob"
+
+
+def test_a_refused_sign_in_is_an_answer(local_provider: LocalProvider) -> None:
+    client = flask_site(local_provider, allowed_users=["user-alice"]).test_client()
+    assert local_provider.sign_in(client, "bob").status_code == 403
+    assert client.get("/me").status_code == 401
+    assert local_provider.sign_in(client, "alice").status_code == 303
+
+
+def test_other_redirect_uris_and_users_are_arguments() -> None:
+    carol = User("carol", "a password", {"sub": "7", "email": "carol@example.com"})
+    with LocalProvider(f"{SITE}/oauth/callback", users=[carol]) as provider:
+        site = flask_site(provider, {"url_prefix": "/oauth"}, public_base_url=SITE)
+        client = site.test_client()
+        assert provider.sign_in(client, "carol").status_code == 303
+        for base_url in ("http://localhost", SITE):
+            assert (client.get("/me", base_url=base_url).json or {})["user"] == "7"
+        with pytest.raises(ValueError, match=r"it has: carol$"):
+            provider.sign_in(client, "alice")
+
+
+def test_one_of_several_providers_is_chosen(local_provider: LocalProvider) -> None:
+    other = GenericOIDCProvider("client-id", issuer_url="https://id.example.com")
+    app = Flask("site")
+    providers = {"corp": other, "local": local_provider.oauth_provider}
+    app.register_blueprint(create_auth_blueprint(**{**parts_of(local_provider), "provider": providers}))
+    uri = "http://localhost/auth/callback/local"
+    with pytest.raises(AuthenticationError, match=f'use LocalProvider\\("{uri}"\\)'):
+        local_provider.sign_in(app.test_client(), "alice")
+
+
+def test_an_error_says_what_to_do(local_provider: LocalProvider) -> None:
+    with pytest.raises(AuthenticationError, match=r'use TestClient\(app, base_url="http://localhost"\)'):
+        local_provider.sign_in(ASGIClient(fastapi_site(local_provider)), "alice")
+    with pytest.raises(AuthenticationError, match=r'use LocalProvider\("http://localhost/oauth/callback"\)'):
+        local_provider.sign_in(flask_site(local_provider, {"url_prefix": "/oauth"}).test_client(), "alice")
+    with pytest.raises(AuthenticationError, match=r"^GET /auth/login has status 503: Sign-in is"):
+        local_provider.sign_in(flask_site(local_provider, auth_enabled=False).test_client(), "alice")
+    with (
+        LocalProvider() as other,
+        pytest.raises(AuthenticationError, match=r"sends its users to http://127\.0\.0\.1:\d+, not to this"),
+    ):
+        local_provider.sign_in(flask_site(other).test_client(), "alice")
+
+
+def test_the_settings_configure_an_application(
+    local_provider: LocalProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in local_provider.settings.items():
+        monkeypatch.setenv(name, value)
+    settings = get_settings()
+    assert settings.oauth2 is not None
+    assert settings.deploy.auth_enabled
+    assert settings.deploy == local_provider.deploy_settings
+    provider = create_provider_from_settings(settings.oauth2)
+    assert provider.is_recorded_issuer(local_provider.issuer)
+
+
+def test_the_secrets_differ_and_are_not_shown(local_provider: LocalProvider) -> None:
+    secrets = [value for name, value in local_provider.settings.items() if name.endswith("SECRET")]
+    other = LocalProvider()
+    assert len(set(secrets)) == 2
+    assert set(secrets).isdisjoint(other.settings.values())
+    other.stop()
