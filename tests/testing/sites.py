@@ -81,6 +81,8 @@ class ASGIClient:
         base_url: The origin of relative URLs.
     """
 
+    __test__ = False
+
     def __init__(self, app: FastAPI, base_url: str = "http://testserver") -> None:
         self.app, self.base_url = app, base_url
         self.cookies = SimpleNamespace(jar=CookieJar())
@@ -90,6 +92,10 @@ class ASGIClient:
         """Send a GET request."""
         assert not follow_redirects
         return self.open("GET", url, headers)
+
+    def post(self, url: str) -> Any:
+        """Send an empty POST."""
+        return self.open("POST", url)
 
     def open(self, method: str, url: str, headers: dict[str, str] | None = None) -> Any:
         """Send a request with the cookies of its URL."""

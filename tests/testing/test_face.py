@@ -11,9 +11,10 @@ from pywry_auth import testing
 from pywry_auth.testing import identity_provider
 
 
-def test_an_import_loads_no_web_server() -> None:
+def test_an_import_and_the_plugin_load_almost_nothing() -> None:
     program = (
-        "import sys, pywry_auth.testing as t; sys.exit(any(n in sys.modules for n in ('flask', 'joserfc')))"
+        "import sys, pywry_auth.testing, pywry_auth.testing.plugin; "
+        "sys.exit(any(n in sys.modules for n in ('flask', 'joserfc', 'pydantic', 'pywry_auth.models')))"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
 
