@@ -81,7 +81,6 @@ _View = Callable[_P, _R]
 _Guarded = Callable[_P, _R | ResponseReturnValue]
 _EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=False
 _DEMAND = "_pywry_auth_demand"  # attribute of a guarded view; the demand of one of its guards, or None
-_GUARDED = "_pywry_auth_guard"  # attribute of a guarded view, for the check for views without a guard
 # What inspect and asyncio read from a callable that is marked as a coroutine function; wraps() copies them.
 _COROUTINE_MARKS = ("_is_coroutine_mark", "_is_coroutine")
 
@@ -448,7 +447,6 @@ def _guard(
             return answered(routes_of_app().scopes.refuse(current_site(), session, demand, is_page()))
         return answered(forbidden(current_site(), is_page()))
 
-    setattr(guarded, _GUARDED, True)
     setattr(guarded, _DEMAND, demand or getattr(view, _DEMAND, None))
     setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
     for mark in _COROUTINE_MARKS:

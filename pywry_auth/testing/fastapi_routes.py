@@ -87,5 +87,5 @@ def _is_guarded(route: Any, rule: GuardRule) -> bool:
 
 def _has_guard(needs: Any, rule: GuardRule) -> bool:
     return any(
-        each.call in _OWN or rule.covers(each.call) or _has_guard(each, rule) for each in needs.dependencies
+        each.call in _OWN or rule.is_guard(each.call) or _has_guard(each, rule) for each in needs.dependencies
     )

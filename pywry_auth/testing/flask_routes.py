@@ -9,6 +9,7 @@ from flask import Flask
 from flask.views import MethodView
 
 from pywry_auth.deploy import flask_adapter
+from pywry_auth.flask import login_required
 
 if TYPE_CHECKING:
     from werkzeug.routing import Rule
@@ -25,6 +26,7 @@ def open_routes(app: Flask, rule: GuardRule) -> set[tuple[str, str]]:
         app: The application.
         rule: Decides whether a function is guarded.
     """
+    rule.add(login_required(_nothing))
     protected = getattr(app.extensions.get("pywry_auth"), "protected", None)
     return {
         (_path(each), method)
@@ -38,7 +40,8 @@ def _open_methods(app: Flask, route: Rule, rule: GuardRule) -> Iterator[str]:
     view = app.view_functions.get(route.endpoint)
     if getattr(view, "__module__", "") == flask_adapter.__name__:
         return  # a route of sign-in
-    if any(rule.covers(each) for each in _before(app, route.endpoint)) or rule.covers(view):
+    # A decorator around a function of before_request may leave routes out, as that of protect=True does.
+    if any(rule.is_guard(each) for each in _before(app, route.endpoint)) or rule.covers(view):
         return
     if route.websocket:
         yield "WEBSOCKET"
@@ -71,3 +74,7 @@ def _is_guarded_method(view: object, method: str, rule: GuardRule) -> bool:
 def _path(route: Rule) -> str:
     host = route.host or (f"{route.subdomain}." if route.subdomain else "")
     return f"{host}{route.rule}"
+
+
+def _nothing() -> None:
+    """Do nothing, behind a guard that the others resemble."""

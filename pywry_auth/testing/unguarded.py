@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection
 from types import CodeType
 from typing import Any
 
-_GUARD = "_pywry_auth_guard"
-
 
 def unguarded_routes(app: object, *, guards: Collection[Callable[..., Any]] = ()) -> list[str]:
     """Return the routes of an application that every visitor can use.
@@ -49,30 +47,37 @@ def unguarded_routes(app: object, *, guards: Collection[Callable[..., Any]] = ()
 class GuardRule:
     """Decides whether a function is guarded.
 
+    A guard is recognized by its code. An attribute would not do, because a decorator copies it.
+
     Args:
         guards: The application's other guards.
     """
 
     def __init__(self, guards: Collection[Callable[..., Any]]) -> None:
         self._guards = list(guards)
-        self._inner = {
+        self._codes = {
             code for guard in guards for code in _inner_functions(getattr(guard, "__code__", None))
         }
 
-    def covers(self, function: object) -> bool:
-        """Return whether a function is a guard, or is inside one.
+    def add(self, guarded: Callable[..., Any]) -> None:
+        """Recognize the guards that have the code of a guarded function."""
+        self._codes.add(guarded.__code__)
 
-        Args:
-            function: A view, a function of ``before_request`` or a dependency.
-        """
+    def is_guard(self, function: object) -> bool:
+        """Return whether a function itself is a guard, which runs in any case."""
+        return (
+            any(function is each for each in self._guards)
+            or getattr(function, "__code__", None) in self._codes
+        )
+
+    def covers(self, view: object) -> bool:
+        """Return whether a view is a guard, or has one below its decorators."""
         seen: set[int] = set()
-        while function is not None and id(function) not in seen:
-            seen.add(id(function))
-            if getattr(function, _GUARD, False) is True or any(function is each for each in self._guards):
+        while view is not None and id(view) not in seen:
+            if self.is_guard(view):
                 return True
-            if getattr(function, "__code__", None) in self._inner:
-                return True
-            function = _below(function)
+            seen.add(id(view))
+            view = _below(view)
         return False
 
 
