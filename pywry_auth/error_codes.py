@@ -100,7 +100,7 @@ class ErrorCode(StrEnum):
     )
     INVALID_PARAMETER = (
         "invalid_parameter",
-        "A sign-in link has a parameter that cannot be passed on to the provider.",
+        "An address has a parameter that is unknown, or a sign-in link one that cannot be passed on.",
         400,
         "This sign-in link cannot be used: sign in without it.",
     )

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.site import Mount as SiteMount
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
-_OPTIONAL = {"in": "query", "required": False, "schema": {"type": "string"}}
+_TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+_OPTIONAL = {"in": "query", "required": False, **_TEXT}
 
 
 class AuthRouter(APIRouter):
@@ -105,6 +106,9 @@ class AuthRouter(APIRouter):
             status: {"description": reason} | ({"model": Problem} if status >= 400 else {})
             for status, reason in route.others.items()
         }
+        if route.headers:
+            headers = {name: {"description": text, **_TEXT} for name, text in route.headers.items()}
+            others[route.status] = {"headers": headers}
         described = self.auth_routes.query_of(route).items()
         query = [{"name": name, "description": text, **_OPTIONAL} for name, text in described]
         self.add_api_route(

@@ -31,6 +31,7 @@ from pywry_auth.deploy.session_refresh import SessionRefresh
 from pywry_auth.deploy.session_tokens import EarlyRefreshes, SessionTokens
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
+from pywry_auth.deploy.verify_views import VerifyViews
 from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.digests import digest_of
 from pywry_auth.error_codes import ErrorCode
@@ -117,6 +118,7 @@ class AuthRoutes:
             "logout": views.logout,
             "userinfo": views.userinfo,
             "status": views.status,
+            "verify": VerifyViews(self.sessions).verify,
         }
         self.limit_calls(this_process)
         if not options.enabled:
@@ -245,7 +247,9 @@ class AuthRoutes:
             # as a failed login.
             error = AuthenticationError(_NO_NAVIGATION, error=ErrorCode.NOT_A_NAVIGATION)
             return refusal_for(site, error, site.login_path(site.next_path))
-        return Response(headers={"Allow": _allow(_BY_NAME[name])}) if method == "OPTIONS" else None
+        if method == "OPTIONS" and name != "verify":  # a proxy may ask with the method of its own request
+            return Response(headers={"Allow": _allow(_BY_NAME[name])})
+        return None
 
     def _opens_a_page(self, name: str, request: Request) -> bool:
         return opens_a_page(request, from_other_sites=name == "callback")

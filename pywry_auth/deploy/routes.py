@@ -85,6 +85,7 @@ class Route:
         body: JSON body of the usual response; None for a redirect.
         others: The reasons for the other responses, by status.
         query: The meanings of the optional query parameters, by name.
+        headers: The meanings of the usual response's headers, by name.
         per_provider: Whether each of several providers has a path of its own.
     """
 
@@ -96,6 +97,7 @@ class Route:
     body: type[Body] | None = None
     others: Mapping[int, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     per_provider: bool = False
 
 
@@ -125,6 +127,7 @@ ROUTES = (
         },
         query={
             "next": "Path of this site that follows the login.",
+            "next_uri": "The same, not escaped: the whole rest of the query, for proxies.",
             "provider": "Name of one of several providers.",
             "demand": "The scopes that a page needs, signed by the site.",
         },
@@ -183,5 +186,27 @@ ROUTES = (
         others={401: "No user is signed in.", **_OUTAGE},
     ),
     Route("status", "GET", "/status", "Return whether a user is signed in", 200, Status, _OUTAGE),
+    Route(
+        "verify",
+        "GET",
+        "/verify",
+        "Tell a proxy the user of a request",
+        204,
+        others={
+            400: "A parameter of the query is unknown, empty or sent twice.",
+            401: "No user is signed in.",
+            403: "The user lacks a role.",
+            **_OUTAGE,
+        },
+        query={
+            "roles": "Roles that the user must all have, with commas.",
+            "any_role": "Roles of which the user must have one, with commas.",
+        },
+        headers={
+            "X-Auth-User": "The user's ID, percent-encoded.",
+            "X-Auth-Roles": "The user's roles with commas, each percent-encoded.",
+            "X-Auth-Email": "The verified e-mail address, percent-encoded; absent without one.",
+        },
+    ),
 )
-"""The six routes; each has a view of the same name."""
+"""The routes; each has a view of the same name."""

@@ -18,7 +18,7 @@ from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
 from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
-from pywry_auth.state.session_record import given_member, united
+from pywry_auth.state.session_record import email_member, given_member, united
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.account_sessions import AccountSessions
@@ -36,6 +36,9 @@ _logger = logging.getLogger("pywry_auth.deploy")
 
 _LONGEST_URL = 2000
 """Characters that every browser, proxy and server accepts in a URL."""
+
+_ADDRESS_SECONDS = 2.0
+"""Time limit of a request for an address that neither a rule nor the hook needs."""
 
 _HOLD_SECONDS = 60.0
 """How long a login may take between storing its tokens and creating its session."""
@@ -155,6 +158,7 @@ class SessionLifecycle:
                 idle_ttl=self.options.idle_ttl or None,
                 metadata={"user_info": result.user_info}
                 | admitted.metadata
+                | email_member(admitted.email)
                 | given_member(given)
                 | ({"provider": name} if name else {})
                 | ({ASKED: list(asked)} if asked else {}),
@@ -235,15 +239,17 @@ class SessionLifecycle:
         subject = Subject(profile, rules.email_of(provider, profile, tokens.access_token), name)
         rules.require_admitted(subject)
         rules.roles_of(subject)  # logs the roles that a rule withheld
-        admission = Admission(account, given_roles(rules, subject))
+        given = given_roles(rules, subject)
         if self.hook is None:
-            return admission
+            return Admission(account, given, email=self._known_email(provider, subject, tokens))
+        email = self._verified_email(provider, subject, tokens)
+        admission = Admission(account, given, email=email)
         attempt = SignInAttempt(
             account,
             result.user_info,
             tokens.id_token_claims,
             self.providers.label(name),
-            self._verified_email(provider, subject, tokens),
+            email,
             united(admission.given),
             tokens,
         )
@@ -261,6 +267,17 @@ class SessionLifecycle:
                 "The provider did not send your e-mail address: try again in a moment.",
                 error=ErrorCode.PROVIDER_UNREACHABLE,
             ) from error
+
+    def _known_email(self, provider: OAuthProvider, subject: Subject, tokens: OAuthTokenSet) -> str | None:
+        """Return the verified address, or None also if the provider does not answer quickly."""
+        if self.options.rules.need_email and not self.options.rules.trust_unverified_email:
+            return subject.email
+        quick = provider.with_timeout(_ADDRESS_SECONDS)
+        try:
+            return canonical_email(quick.verified_email(subject.profile, tokens.access_token))
+        except AuthenticationError as error:
+            _logger.warning("%s: a session begins without the user's address: %s", provider.name, error)
+            return None
 
     def _abandon(self, name: str, account: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
         """Undo a login that has no session because the store failed.

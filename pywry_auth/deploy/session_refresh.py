@@ -18,7 +18,7 @@ from pywry_auth.exceptions import (
     TokenExpiredError,
     TokenRefreshError,
 )
-from pywry_auth.flow.access_review import given_roles, review_access
+from pywry_auth.flow.access_review import check_email, given_roles, review_access
 from pywry_auth.flow.events import Event, SignedOut, TokensRefreshed
 from pywry_auth.flow.refresh import failure_to_await, is_due, refresh_stored, was_just_refreshed
 from pywry_auth.flow.sign_out import TakenTokens, revoke_taken
@@ -101,6 +101,8 @@ class _RulesReview:
             raise _access_ended()
         for each in found:
             lifecycle.sessions.store.set_given_roles(each.session_id, review.given, review.doubtful)
+            if review.email is not None and review.email.changes(each):
+                lifecycle.sessions.store.check_email(each.session_id, review.email)
         return not review.postponed
 
     def finish_ending(self) -> None:
@@ -277,13 +279,18 @@ class SessionRefresh:
     ) -> OAuthTokenSet:
         provider = self.provider_of(session)
         review = _RulesReview(self.providers, self.lifecycle, self.options.rules, session)
+
+        def finish(tokens: OAuthTokenSet) -> None:
+            self._check_email(provider, session, tokens)
+            notify(TokensRefreshed(mode="web", session=session, **self._facts(session)))
+
         try:
             return refresh_stored(
                 provider,
                 self.lifecycle.tokens,
                 session.account,
                 needs_refresh,
-                lambda tokens: notify(TokensRefreshed(mode="web", session=session, **self._facts(session))),
+                finish,
                 before_call=before_call,
                 wait=wait,
                 keep_refused=self.options.refresh_refused_ends_sessions,  # until the sessions have ended
@@ -300,6 +307,19 @@ class SessionRefresh:
         finally:
             self._report(review.ended, "access_changed", notify)
             review.revoke()
+
+    def _check_email(self, provider: OAuthProvider, session: UserSession, tokens: OAuthTokenSet) -> None:
+        """Check the verified address on a site whose rules read no claims, so that no review does it."""
+        if self.options.rules.read_claims:
+            return
+        check = check_email(provider, tokens, tokens.id_token_claims)
+        if check is None or not check.changes(session):
+            return
+        try:
+            for each in self.lifecycle.accounts.of_grant(session, tokens):
+                self.lifecycle.sessions.store.check_email(each.session_id, check)
+        except StoreUnavailable as error:
+            _logger.warning("a session may keep an address that is not verified any more: %s", error)
 
     def _end_refused(
         self, session: UserSession, refused: OAuthTokenSet | None, error: TokenRefreshError

@@ -30,6 +30,7 @@ _MOST_PARAMETERS = 64
 _IN_PATH = "/!$&'()*+,:;=@"  # RFC 3986 §3.3; WSGI hands the path over decoded
 _IN_QUERY = "%?[]" + _IN_PATH  # §3.4; the query arrives as it was sent
 _MOVED = "moved"
+_NEXT_URI = "next_uri="
 DEMAND = "demand"
 """The parameter of the login with the signed demand of a page."""
 
@@ -316,12 +317,17 @@ class Site:
     def parameters(self) -> ResponseParameters:
         """The query's decoded parameters in order, with duplicates.
 
+        A proxy that cannot escape the address of its request puts it behind ``next_uri=`` as it is. The whole
+        rest of the query then is that address, so that it cannot bring further parameters.
+
         Raises:
             AuthenticationError: There are more than 64 parameters.
         """
         try:
             # Not request.args, which drops bytes that are not UTF-8.
             query = self.request.query_string.decode("utf-8", errors="replace")
+            if query.startswith(_NEXT_URI):
+                return [("next", query.removeprefix(_NEXT_URI))]
             return parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
         except ValueError:
             text = "The address has too many parameters: start the sign-in again."

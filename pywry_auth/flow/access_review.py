@@ -16,6 +16,7 @@ from pywry_auth.exceptions import AuthenticationError, ProviderBusy, naming_prov
 from pywry_auth.flow.authorization_code import checked_profile
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, user_id
 from pywry_auth.models import Claims
+from pywry_auth.state.session_record import EmailCheck
 
 if TYPE_CHECKING:
     from pywry_auth.flow.access import AccessRules
@@ -38,12 +39,14 @@ class AccessReview:
         given: The roles that each evaluated rule gives, by the rule's name.
         doubtful: The roles that the rules can give; empty if a rule was not evaluated.
         postponed: Whether a rule needs the UserInfo endpoint, which had too many calls to be asked.
+        email: What the claims say about the user's e-mail address; None if they contain no address.
     """
 
     admitted: bool | None
     given: Mapping[str, Sequence[str]] = field(default_factory=dict)
     doubtful: frozenset[str] = frozenset()
     postponed: bool = False
+    email: EmailCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class _Fresh:
         email: The verified address; None without one.
         denied: Whether a claim says that the address in the profile is not verified.
         postponed: As for :class:`AccessReview`.
+        checked: The ``email`` of :class:`AccessReview`.
     """
 
     profile: Claims
     email: str | None = None
     denied: bool = False
     postponed: bool = False
+    checked: EmailCheck | None = None
 
 
 def given_roles(rules: AccessRules, subject: Subject) -> dict[str, list[str]]:
@@ -108,7 +113,7 @@ def review_access(
     if not admitted and not _is_complete(subject, has_email or unnamed, entries):
         admitted = None
     doubtful = _possible_roles(rules) if len(given) == len({*_NAMES.values()}) else frozenset[str]()
-    return AccessReview(admitted, given, doubtful, fresh.postponed)
+    return AccessReview(admitted, given, doubtful, fresh.postponed, fresh.checked)
 
 
 def _possible_roles(rules: AccessRules) -> frozenset[str]:
@@ -161,15 +166,50 @@ def _from_userinfo(
 def _with_email(
     rules: AccessRules, provider: OAuthProvider, tokens: OAuthTokenSet, profile: Claims
 ) -> _Fresh:
-    """Return the claims, with the verified address if a rule needs it."""
-    if not profile or not rules.need_email:
+    """Return the claims, with the verified address."""
+    if not profile:
         return _Fresh(profile)
     try:
         email = rules.email_of(provider, profile, tokens.access_token)
-        return _Fresh(profile, email, email is None and rules.denies_email(provider, profile))
+        is_verified = rules.need_email and not rules.trust_unverified_email
+        if is_verified:
+            checked = _email_check(provider, profile, email)
+        else:
+            checked = check_email(provider, tokens, profile)
+        denied = rules.need_email and email is None and rules.denies_email(provider, profile)
+        return _Fresh(profile, email, denied, checked=checked)
     except AuthenticationError as error:
         _logger.warning("%s: an address could not be checked again: %s", provider.name, error)
         return _Fresh({member: profile[member] for member in profile if member != "email"})
+
+
+def check_email(provider: OAuthProvider, tokens: OAuthTokenSet, profile: Claims) -> EmailCheck | None:
+    """Return what claims say about the user's e-mail address.
+
+    Args:
+        provider: The provider that issued the tokens.
+        tokens: The tokens.
+        profile: The claims.
+
+    Returns:
+        None if they contain no address, or if the provider could not be asked.
+    """
+    if not profile.get("email"):
+        return None
+    try:
+        return _email_check(provider, profile, provider.verified_email(profile, tokens.access_token))
+    except AuthenticationError as error:
+        _logger.warning("%s: an address could not be checked again: %s", provider.name, error)
+        return None
+
+
+def _email_check(provider: OAuthProvider, profile: Claims, verified: str | None) -> EmailCheck | None:
+    if address := canonical_email(verified):
+        return EmailCheck(address, verified=True)
+    if not profile.get("email"):
+        return None
+    denied = provider.denies_email(profile)
+    return EmailCheck(canonical_email(profile["email"]), verified=False if denied else None)
 
 
 def _require_same_user(profile: Claims, tokens: OAuthTokenSet, claims: Claims) -> None:

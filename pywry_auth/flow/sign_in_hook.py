@@ -73,11 +73,13 @@ class Admission:
         user_id: The user's ID on the site.
         given: The roles by the rule that gives them.
         metadata: Further members of the session's metadata.
+        email: The verified e-mail address; None without one.
     """
 
     user_id: str
     given: Mapping[str, Sequence[str]]
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
+    email: str | None = field(default=None, repr=False)
 
 
 def require_hook(hook: object) -> None:
@@ -128,6 +130,7 @@ def decided(hook: SignInHook, attempt: SignInAttempt, proposed: Admission) -> Ad
         proposed.user_id if decision.user_id is None else _user_id(decision.user_id),
         proposed.given if decision.roles is None else {SITE_RULE: _roles(decision.roles)},
         {} if decision.metadata is None else _metadata(decision.metadata),
+        proposed.email,
     )
 
 

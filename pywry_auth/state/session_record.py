@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pywry_auth.models import UserSession
 from pywry_auth.state.grant_record import grant_members, grant_of
@@ -15,8 +15,39 @@ _GIVEN = "given"
 SITE_RULE = "on_sign_in"
 """The rule that gives the roles which the site's own hook has set."""
 
-RESERVED_METADATA = frozenset({_GIVEN, "user_info", "provider", "asked"})
+_MAILBOX = "mailbox"
+
+RESERVED_METADATA = frozenset({_GIVEN, _MAILBOX, "user_info", "provider", "asked"})
 """The members of a session's metadata that a sign-in sets itself."""
+
+
+@dataclass(frozen=True)
+class EmailCheck:
+    """A later check of a user's e-mail address.
+
+    Args:
+        address: The address that the provider sent, in canonical form; None if it cannot be used.
+        verified: Whether the provider has verified it; None if it did not say.
+    """
+
+    address: str | None = field(repr=False)
+    verified: bool | None
+
+    def result(self, before: str) -> str:
+        """Return the verified address; empty without one.
+
+        Args:
+            before: The address that was verified before, or an empty text. It stays only if the provider
+                still names it and says nothing about its verification.
+        """
+        if self.verified:
+            return self.address or ""
+        return before if self.verified is None and self.address == before else ""
+
+    def changes(self, session: UserSession) -> bool:
+        """Return whether a session has another verified address than before."""
+        before = verified_email_of(session)
+        return self.result(before) != before
 
 
 @dataclass(frozen=True)
@@ -69,6 +100,13 @@ class SessionRecord:
             roles += [role for role in now if role not in before and role not in roles]
         metadata = {**session.metadata, **given_member(merged)}
         return replace(self, session=replace(session, roles=roles, metadata=metadata))
+
+    def with_email(self, check: EmailCheck) -> SessionRecord:
+        """Return the record after the user's e-mail address was checked again."""
+        session = self.session
+        address = check.result(verified_email_of(session))
+        others = {name: value for name, value in session.metadata.items() if name != _MAILBOX}
+        return replace(self, session=replace(session, metadata=others | email_member(address)))
 
 
 def pack_session(record: SessionRecord) -> bytes:
@@ -138,6 +176,28 @@ def given_member(given: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list
         given: The roles by the rule's name.
     """
     return {_GIVEN: {rule: list(roles) for rule, roles in given.items() if roles or rule == SITE_RULE}}
+
+
+def email_member(address: str | None) -> dict[str, str]:
+    """Return the member of a session's metadata with the user's verified address.
+
+    Args:
+        address: The address; empty or None for none.
+    """
+    return {_MAILBOX: address} if address else {}
+
+
+def verified_email_of(session: UserSession) -> str:
+    """Return the user's verified e-mail address, in canonical form.
+
+    Args:
+        session: Any session.
+
+    Returns:
+        An empty text if no address is verified, or if the session began with an earlier version.
+    """
+    address = session.metadata.get(_MAILBOX)
+    return address if isinstance(address, str) and session.grant is not None else ""
 
 
 def records_other_roles(session: UserSession, given: Mapping[str, Sequence[str]]) -> bool:

@@ -22,7 +22,13 @@ from pywry_auth.per_process import PerProcess
 from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.linked_users import LinkedUsers
 from pywry_auth.state.role_table import RoleTable
-from pywry_auth.state.session_record import SessionRecord, has_account, pack_session, unpack_session
+from pywry_auth.state.session_record import (
+    EmailCheck,
+    SessionRecord,
+    has_account,
+    pack_session,
+    unpack_session,
+)
 from pywry_auth.state.sites import UNBOUND, sites_of
 from pywry_auth.state.tokens import TokenStore
 
@@ -351,6 +357,23 @@ class SessionStore:
             StoreUnavailable: The store is down.
         """
         return self._change(session_id, lambda record: record.with_given(given, doubtful))
+
+    def check_email(self, session_id: str, check: EmailCheck) -> bool:
+        """Keep or replace a session's verified e-mail address after a later check.
+
+        The comparison and the write are one step, see :meth:`set_given_roles`.
+
+        Args:
+            session_id: The session's ID.
+            check: The result of the check.
+
+        Returns:
+            Whether there is such a session.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        return self._change(session_id, lambda record: record.with_email(check))
 
     def set_role_permissions(self, role: str, permissions: Iterable[str]) -> None:
         """Replace the permissions of a role in all processes.

@@ -13,7 +13,7 @@ from pywry_auth.flask import SignInAttempt
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from tests.deploy.web import CLIENT_SECRET, Browser, Web, set_cookies
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Web, set_cookies
 from tests.person import Person
 
 PUBLIC = "https://app.example.com"
@@ -159,3 +159,15 @@ def test_a_hook_that_needs_a_sign_in_says_so_itself(make_web: Callable[..., Web]
     assert "Sign in with your first account." in page.text
     assert "Not the first" not in page.text
     assert "without asking you" not in page.text
+
+
+def test_a_proxy_names_the_next_page_without_escaping_it(web: Web) -> None:
+    """The whole rest of the query is the address: it brings no parameters of the login. [T3]"""
+    many = "/?" + "&".join(f"x{number}=1" for number in range(70))
+    kept = ["/a?x=1&y=%26&provider=z&prompt=none", "/a%2Fb+c?next=/d&next_uri=/e", many]
+    refused = ["//evil.example.com/", "https://evil.example.com/", "%2F%2Fevil.example.com", ""]
+    for raw, after in [*((raw, raw) for raw in kept), *((raw, "/") for raw in refused)]:
+        browser = web.browser()
+        path = f"/auth/login?next_uri={raw}"
+        assert "prompt" not in asked(browser, path)
+        assert browser.sign_in(path).headers["Location"] == SITE + after

@@ -208,6 +208,30 @@ def test_access_ends_only_by_a_claim_that_is_present(
     assert browser.user == (USER if admitted else None)
 
 
+@pytest.mark.parametrize("rules", [{}, MAP, {"admin_users": "x@corp.example"}])
+@pytest.mark.parametrize(
+    ("change", "after"),
+    [
+        ({"email_verified": False}, None),
+        ({"email": "new@corp.example", "email_verified": None}, None),
+        ({"email_verified": None}, "alice@corp.example"),
+        ({"email": None}, "alice@corp.example"),
+        ({"email": "New@corp.example"}, "new@corp.example"),
+    ],
+)
+def test_a_refresh_keeps_no_address_that_is_not_verified(
+    house: House, rules: dict[str, Any], change: dict[str, Any], after: str | None
+) -> None:
+    """In all sessions of the grant. A missing claim changes nothing."""
+    web = house.web(**rules)
+    browser = _signed_in(web)
+    assert browser.get("/auth/verify").headers["X-Auth-Email"] == "alice@corp.example"
+    house.claims.update(change)
+    assert house.refresh(browser).status_code == 200
+    answer = browser.get("/auth/verify")
+    assert (answer.status_code, answer.headers.get("X-Auth-Email")) == (204, after)
+
+
 def test_userinfo_is_asked_once_and_only_if_a_rule_needs_it(house: House) -> None:
     """Requests that share a refresh share the call. [P10]"""
     plain, ruled = house.web(), house.web(**MAP)
