@@ -98,6 +98,20 @@ async def _admit(
     return session
 
 
+async def require_session(connection: HTTPConnection, session: UserSession | None) -> None:
+    """Refuse a request or websocket like :func:`current_session`, for the middleware.
+
+    Args:
+        connection: The request or websocket, with the endpoint that serves it.
+        session: Its session.
+
+    Raises:
+        Refused: The request is refused, or is a preflight.
+        RefusedWebSocket: The websocket is refused.
+    """
+    await _admit(connection, session, csrf=True)
+
+
 async def _require(connection: HTTPConnection, rule: Callable[[Site, CurrentSessions], None]) -> None:
     visit = visit_of(connection)
     # Not the method of the visit: middleware of the application may have replaced it.

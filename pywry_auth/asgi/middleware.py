@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.websockets import WebSocketClose
 
 from pywry_auth.asgi.bridge import ROOT
+from pywry_auth.asgi.protection import protection_of
 from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
 from pywry_auth.deploy.answers import VIEW_ERRORS, view_failed
 from pywry_auth.deploy.csrf import require_own_request
@@ -34,13 +36,25 @@ class AuthMiddleware:
     are served. A websocket's handshake with a user's cookie is refused if a page of another site started it,
     because browsers send the cookie with any site's handshake.
 
+    With ``protect=True`` every request without a session is refused as by :func:`current_session`: also those
+    of mounted applications, of static files, of FastAPI's own pages, and for paths that do not exist.
+
     Args:
         app: The application, as ``add_middleware`` passes it.
         router: The return value of ``create_auth_router``.
+        protect: Whether to guard the whole application, apart from the routes of sign-in.
+        public: Names of routes that stay open with ``protect=True``. The name of a mount opens everything
+            below it.
+
+    Raises:
+        AuthenticationError: ``public`` has no effect without ``protect``, or is one text.
     """
 
-    def __init__(self, app: ASGIApp, router: AuthRouter) -> None:
+    def __init__(
+        self, app: ASGIApp, router: AuthRouter, protect: bool = False, public: Iterable[str] = ()
+    ) -> None:
         self._app = app
+        self._protection = protection_of(app, protect, public, type(self))
         self._router = router
         self._routes = router.auth_routes
         options = self._routes.options
@@ -55,6 +69,8 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a websocket or the application's lifespan."""
+        if self._protection is not None:
+            self._protection.find(scope)
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -76,6 +92,8 @@ class AuthMiddleware:
             return
         scope.setdefault("state", {})["session"] = session
         try:
+            if self._protection is not None:
+                await self._protection.require(scope, session)
             await self._app(scope, receive, vary)
         except Refused as error:  # no application below this one handled it
             if answering:

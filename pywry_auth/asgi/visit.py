@@ -24,6 +24,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.types import Receive, Scope
     from werkzeug.wrappers import Request as WSGIRequest
     from werkzeug.wrappers import Response as WSGIResponse
@@ -214,6 +215,20 @@ def _handle_in(scope: Scope) -> None:
     of_status.update({status: _OfStatus(handler) for status, handler in of_status.items()})
     own = set(handlers)
     handlers.update({kind: _answer_failure for kind in VIEW_ERRORS if own.isdisjoint(kind.__mro__)})
+
+
+async def answer_of(app: Starlette, request: Request, error: Refused) -> Response:
+    """Return the response to a refusal before the application's own routing.
+
+    Args:
+        app: The application. Its handlers of the status and of HTTP errors may respond.
+        request: The request.
+        error: The refusal.
+    """
+    handlers = app.exception_handlers
+    of_status = {key: handler for key, handler in handlers.items() if isinstance(key, int)}
+    request.scope[_HANDLERS] = (handlers, of_status)
+    return await _answer(request, error)
 
 
 async def _answer(request: Request, error: Refused) -> Response:
