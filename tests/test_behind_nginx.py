@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -18,12 +19,15 @@ from selenium import webdriver
 from werkzeug.serving import make_server
 
 from pywry_auth.deploy.proxies import TrustedProxies
-from tests.peers.nginx import Nginx
+from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
+from tests.documents import DOCS, block
+from tests.peers.nginx import CheckingNginx, Nginx
 from tests.peers.oidc_provider import OIDCProviderPeer, sign_in
 from tests.peers.tls import TLSFiles
 from tests.peers.walk import Walk
-from tests.peers.web_server import CLIENT_ID, Visitor, WebServer, settings_for
-from tests.person import parameters_of
+from tests.peers.web_server import CLIENT_ID, CLIENT_SECRET, Visitor, WebServer, settings_for
+from tests.person import Person, parameters_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -189,6 +193,78 @@ def test_two_proxies_pass_on_what_the_browser_asked(tls_files: TLSFiles, tmp_pat
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def _served(application: Any) -> Iterator[int]:
+    """Serve an application in a thread, and yield its port."""
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_an_application_behind_learns_the_user(
+    tls_files: TLSFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the examples of the documentation. A stranger, a forged header and an outage do not pass."""
+    page, ca = DOCS / "verify.md", str(tls_files.ca)
+    names: dict[str, Any] = {"__name__": "site"}
+    exec(block(page, "python", "def application"), names)  # noqa: S102
+    with _served(names["application"]) as behind:
+        nginx = CheckingNginx(tmp_path, tls_files, behind)
+        client = Client(CLIENT_ID, CLIENT_SECRET, (f"{nginx.url}/auth/callback",))
+        with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
+            deploy = {"TRUSTED_PROXY_HOPS": "1", "ADMIN_USERS": "alice@example.com"}
+            for name, value in settings_for(idp.issuer, **deploy).items():
+                monkeypatch.setenv(name, value)
+            exec(block(page, "python", "init_app"), names)  # noqa: S102
+            with _served(names["app"]) as port, nginx.before(port):
+                _check_what_passes(nginx.url, ca, names["app"], monkeypatch)
+
+
+def _check_what_passes(url: str, ca: str, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob = Visitor(url, ca=ca), Visitor(url, Person("bob", "builder"), ca=ca)
+    path = "/page?x=1&y=%26&provider=none"
+    stranger = alice.get(path, X_Auth_User="root")
+    assert stranger.headers["Location"] == f"{url}/auth/login?next_uri={path}"
+    assert alice.sign_in(stranger.headers["Location"]).headers["Location"] == url + path
+    bob.sign_in()
+
+    def text(visitor: Visitor, path: str = path, **headers: str) -> str:
+        """Return the page that the visitor gets although it sends an identity of its own, or the status."""
+        names = ("X-Auth-User", "x-auth-roles", "X-Auth-Email", "X_Auth_User", "X-Auth_Roles", "X_AUTH_EMAIL")
+        forged = dict.fromkeys(names, "root") | {name.replace("_", "-"): headers[name] for name in headers}
+        answer = requests.get(
+            url + path, headers=forged, cookies=visitor.cookies, verify=ca, allow_redirects=False, timeout=10
+        )
+        return answer.text.strip() if answer.status_code == 200 else str(answer.status_code)
+
+    assert text(alice) == "user user-alice, roles ['viewer', 'admin'], e-mail alice@example.com"
+    assert text(alice, "/admin/").startswith("user user-alice")
+    assert text(bob) == "user user-bob, roles ['viewer'], e-mail none"
+    assert [text(bob, path) for path in ("/admin/", "//admin/", "/x/..%2fadmin/")] == ["403"] * 3
+    handshake = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    assert text(alice, **handshake).startswith("user user-alice")
+    assert [text(alice, Origin=origin) for origin in ("https://evil.example", "null")] == ["403"] * 2
+    assert alice.post("/page", Origin=url).text.startswith("user user-alice")
+    stranger_again = Visitor(url, ca=ca)
+    assert (text(stranger_again, Sec_Fetch_Mode="cors"), stranger_again.post("/page").status_code) == (
+        "401",
+        401,
+    )
+    assert text(alice, "/_verify/") == "404"
+
+    def fail(session_id: str) -> None:
+        raise StoreUnavailable("The store is down: a simulated failure.")
+
+    monkeypatch.setattr(app.extensions["pywry_auth"].routes.sessions.store, "get_session", fail)
+    assert text(alice) == "500"
 
 
 def test_no_code_is_in_either_access_log(site: Site, walk: Walk) -> None:

@@ -11,9 +11,10 @@ from string import ascii_letters, digits, punctuation
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from werkzeug.wrappers import Response
+from werkzeug.wrappers import Request, Response
 
-from pywry_auth.deploy.answers import forbidden
+from pywry_auth.deploy.answers import forbidden, refusal
+from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.state.session_record import verified_email_of
@@ -44,13 +45,14 @@ class VerifyViews:
         have no effect, because its client chooses them.
 
         Raises:
-            AuthenticationError: No user is signed in, or a parameter is unknown, empty or sent twice.
+            AuthenticationError: A parameter is unknown, empty or sent twice.
             StoreUnavailable: The store is down.
         """
         demanded = _demanded(site)
         session = self.sessions.of(site.request)
         if session is None or not session.user_id:  # a proxy would pass on an empty ID as no user
-            raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
+            again = site.login_path(_page(site.request))
+            return refusal(site, ErrorCode.NOT_SIGNED_IN, "Sign in first.", again=again)
         if not _suffice(set(session.roles), demanded):
             return forbidden(site)
         response = Response(status=204)
@@ -75,6 +77,16 @@ def _demanded(site: Site) -> Mapping[str, frozenset[str]]:
             )
         demanded[name] = frozenset(roles)
     return demanded
+
+
+def _page(request: Request) -> str:
+    """Return the path of the page that the visitor asked the proxy for; empty if unknown.
+
+    Traefik and Caddy send it. Only the link to the sign-in contains it.
+    """
+    if request.headers.get("X-Forwarded-Method") != "GET":
+        return ""
+    return safe_path(request.headers.get("X-Forwarded-Uri"), "")
 
 
 def _suffice(roles: set[str], demanded: Mapping[str, frozenset[str]]) -> bool:

@@ -114,7 +114,7 @@ def test_what_is_not_public_is_guarded_however_it_is_spelt(client: Client, token
         assert client.get(path, headers=token).status_code != 401, path
 
 
-def test_public_routes_and_those_of_sign_in_are_open(client: Client) -> None:
+def test_public_routes_and_those_of_sign_in_are_open(client: Client, token: dict[str, str]) -> None:
     for path in ("/", "/api/part/health", "/assets/a.txt", "/auth/status"):
         assert client.get(path).status_code == 200, path
     assert client.post("/").status_code == 401, "another route has the same path"
@@ -122,6 +122,9 @@ def test_public_routes_and_those_of_sign_in_are_open(client: Client) -> None:
     assert client.post("/auth/logout").status_code == 200
     assert client.request("OPTIONS", "/auth/status").status_code == 200
     assert client.get("/auth/verify").json()["error"] == "not_signed_in"
+    verified = client.get("/auth/verify?roles=viewer", headers=token)
+    assert (verified.status_code, verified.headers["X-Auth-User"], verified.text) == (204, "robot", "")
+    assert client.request("OPTIONS", "/auth/verify").status_code == 401
 
 
 def test_the_rules_are_those_of_the_guards(client: Client, token: dict[str, str], web: Web) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from pywry_auth.deploy.return_to import LONGEST
-from tests.documents import blocks
+from tests.documents import DOCS, blocks
 from tests.matrix import proxies, servers, table
 from tests.matrix.combinations import COMBINATIONS, VALUES
 
@@ -84,3 +84,16 @@ def test_the_table_shows_every_trial_and_no_failure() -> None:
     assert [row[:1] + row[2:6] for row in shown] == [table.cells(trial) for trial in COMBINATIONS]
     assert all(re.fullmatch(r"\d+(\.\d+)+", row[1]) for row in shown)
     assert all(row[6].isdigit() for row in shown)
+
+
+def test_traefiks_block_of_the_check_removes_each_spelling_of_the_identity() -> None:
+    """It is not run. Many applications cannot tell an underscore in a header's name from a dash."""
+    (code,) = blocks(DOCS / "verify.md", "yaml")
+    http = yaml.safe_load(code)["http"]
+    removed = http["middlewares"]["no-prefix"]["headers"]["customRequestHeaders"]
+    copied = http["middlewares"]["signed-in"]["forwardAuth"]["authResponseHeaders"]
+    assert copied == ["X-Auth-User", "X-Auth-Roles", "X-Auth-Email"]
+    spellings = {f"X{a}Auth{b}{name[7:]}" for name in copied for a in "-_" for b in "-_"} - set(copied)
+    assert removed == dict.fromkeys({"X-Forwarded-Prefix", *spellings}, "")
+    assert http["routers"]["behind"]["middlewares"] == list(http["middlewares"])
+    assert {router["service"] for router in http["routers"].values()} == set(http["services"])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.documents import DOCS, block
 from tests.peers.tls import TLSFiles
 
 _PAGE = Path(__file__).parents[2] / "docs" / "deploy" / "proxies.md"
@@ -98,6 +99,36 @@ class Nginx:
             assert block.count(theirs) == 1, theirs
             block = block.replace(theirs, ours)
         return block
+
+
+class CheckingNginx(Nginx):
+    """An nginx that asks the site before it passes a request on to another application.
+
+    Args:
+        folder: The folder for its files.
+        tls: Its certificate and key.
+        behind: The port of the other application.
+    """
+
+    def __init__(self, folder: Path, tls: TLSFiles, behind: int) -> None:
+        super().__init__(folder, tls)
+        self._files, self._behind = tls, behind
+
+    def _server(self, port: int) -> str:
+        server = block(DOCS / "verify.md", "nginx", "auth_request")
+        for theirs, ours in {
+            "/var/log/nginx/app.log": f"{self._folder}/access.log",
+            "/etc/ssl/app.example.com.pem": str(self._files.cert),
+            "/etc/ssl/app.example.com.key": str(self._files.key),
+            "listen 443": f"listen 127.0.0.1:{self.port}",
+            "server_name app.example.com": "server_name localhost",
+            "https://app.example.com": self.url,
+            "127.0.0.1:8000": f"127.0.0.1:{port}",
+            "127.0.0.1:8501": f"127.0.0.1:{self._behind}",
+        }.items():
+            assert theirs in server, theirs
+            server = server.replace(theirs, ours)
+        return server
 
 
 def _http_only(block: str, headers: str) -> str:
