@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastapi import Depends, Security
 from fastapi.security import SecurityScopes
@@ -35,6 +35,22 @@ _ANY_SITE = "pywry_auth: from any site"
 _DEMANDED = "pywry_auth: scope "  # in front of each scope that the sign-in of a visitor must ask for
 
 
+_Dependency = TypeVar("_Dependency", bound=Callable[..., object])
+_MARK = "_pywry_auth_guard"
+
+
+def _guarding(dependency: _Dependency) -> _Dependency:
+    """Mark a dependency that admits signed-in users only."""
+    dependency.__dict__[_MARK] = True
+    return dependency
+
+
+def is_guard(dependency: object) -> bool:
+    """Return whether a dependency admits signed-in users only."""
+    return getattr(dependency, _MARK, False) is True
+
+
+@_guarding
 async def current_session(
     connection: HTTPConnection, security_scopes: SecurityScopes = _NO_SCOPES
 ) -> UserSession:
@@ -127,6 +143,7 @@ async def _require(connection: HTTPConnection, rule: Callable[[Site, CurrentSess
 _SIGNED_IN: Any = Depends(current_session)
 
 
+@_guarding
 async def access_token(connection: HTTPConnection, session: UserSession | None = _SIGNED_IN) -> str:
     """Return the signed-in user's access token: ``Depends(access_token)``.
 
@@ -259,6 +276,7 @@ def _guard(
     scopes = ([] if csrf else [_ANY_SITE]) + [_DEMANDED + scope for scope in demanded]
     signed_in: Any = Security(current_session, scopes=scopes)
 
+    @_guarding
     async def session_that_may(
         connection: HTTPConnection, session: UserSession | None = signed_in
     ) -> UserSession:

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketClose
 
 from pywry_auth.asgi.bridge import ROOT
 from pywry_auth.asgi.protection import protection_of
+from pywry_auth.asgi.schema import document_guards
 from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
 from pywry_auth.deploy.answers import VIEW_ERRORS, view_failed
 from pywry_auth.deploy.csrf import require_own_request
@@ -55,6 +56,7 @@ class AuthMiddleware:
     ) -> None:
         self._app = app
         self._protection = protection_of(app, protect, public, type(self))
+        self._is_first = True
         self._router = router
         self._routes = router.auth_routes
         options = self._routes.options
@@ -69,8 +71,8 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a websocket or the application's lifespan."""
-        if self._protection is not None:
-            self._protection.find(scope)
+        if self._is_first:
+            self._look_at(scope)
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -103,6 +105,15 @@ class AuthMiddleware:
             if answering:
                 raise
             await _refuse(error, visit, vary, session)
+
+    def _look_at(self, scope: Scope) -> None:
+        """Look at the application's routes, which are complete when it starts."""
+        protects = self._protection
+        if protects is not None:
+            protects.find(scope)
+        self._is_first = False
+        guards = protects.guards if protects is not None else lambda route: False
+        document_guards(scope.get("app", self._app), self._routes.options, guards)
 
     def _has_credentials(self, scope: Scope) -> bool:
         return any(

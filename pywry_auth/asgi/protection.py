@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.asgi")
 # Newer versions of FastAPI keep included routers whole, and have this function to list their routes.
-_flat: Callable[[Sequence[Any]], Iterable[Any]] = getattr(fastapi.routing, "iter_route_contexts", list)
+flat_routes: Callable[[Sequence[Any]], Iterable[Any]] = getattr(fastapi.routing, "iter_route_contexts", list)
+"""Lists the routes of an application, with those of included routers."""
 
 
 class Protection:
@@ -75,6 +76,10 @@ class Protection:
                 ", ".join(ignored),
             )
 
+    def guards(self, route: Any) -> bool:
+        """Return whether a route of the application is not public."""
+        return route.name not in self._public
+
     async def require(self, scope: Scope, session: UserSession | None) -> None:
         """Refuse a request or websocket without a session, unless its route is public.
 
@@ -88,7 +93,7 @@ class Protection:
         """
         site = cast(Starlette, self._site)
         route, below = _matched(site.routes, scope)
-        if route is not None and route.name in self._public:
+        if route is not None and not self.guards(route):
             return
         while route is not None and getattr(route, "routes", None):
             route, below = _matched(route.routes, below)
@@ -106,7 +111,7 @@ class Protection:
     def _public(self) -> frozenset[str]:
         """The names that exactly one path has."""
         paths: dict[str, set[str]] = {}
-        for route in _flat(cast(Starlette, self._site).routes):
+        for route in flat_routes(cast(Starlette, self._site).routes):
             name = getattr(route, "name", None)
             if name in self._names:
                 path = getattr(route, "path", None) or getattr(route, "host", "")
@@ -137,7 +142,7 @@ def _matched(routes: Sequence[Any], scope: Scope) -> tuple[Any, Scope]:
     As in Starlette, the first full match counts, and otherwise the first with another method.
     """
     partial: tuple[Any, Scope] = (None, scope)
-    for route in _flat(routes):
+    for route in flat_routes(routes):
         match, child = route.matches(dict(scope))
         below = {**scope, "route": route, **child}
         if match is Match.FULL:

@@ -1,0 +1,81 @@
+"""Adds the guards to an application's OpenAPI schema: padlocks, and the responses 401 and 403."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from pywry_auth.asgi.guards import is_guard
+from pywry_auth.asgi.protection import flat_routes
+
+if TYPE_CHECKING:
+    from pywry_auth.deploy.options import DeployOptions
+
+_COOKIE, _TOKEN = "session cookie", "session token"
+_REFUSALS = {
+    "401": "No user is signed in.",
+    "403": "The user may not do this, or another site sent the request.",
+}
+
+
+def document_guards(app: object, options: DeployOptions, is_protected: Callable[[Any], bool]) -> None:
+    """Let an application's schema show its guards, from the next time that it is made.
+
+    FastAPI's documentation extends a schema like this. Operations with a ``security`` of their own, and the
+    routes of sign-in, stay as they are.
+
+    Args:
+        app: The application; any other object than one of FastAPI is ignored.
+        options: The options of the site.
+        is_protected: Whether the middleware itself guards a route.
+    """
+    if not isinstance(app, FastAPI):
+        return
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = make()
+        guarded = list(_guarded(app, is_protected))
+        for path, method in guarded:
+            _document(schema.get("paths", {}).get(path, {}).get(method))
+        if guarded:
+            schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes.update(_schemes(options))
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _guarded(app: FastAPI, is_protected: Callable[[Any], bool]) -> Iterator[tuple[str, str]]:
+    """Yield path and method of the guarded operations."""
+    for route in flat_routes(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if dependant is None or str(route.name).startswith("pywry_auth_"):
+            continue
+        if is_protected(route) or _has_guard(dependant):
+            yield from (
+                (route.path_format, method.lower()) for method in getattr(route, "methods", None) or ()
+            )
+
+
+def _has_guard(dependant: Any) -> bool:
+    return any(is_guard(each.call) or _has_guard(each) for each in dependant.dependencies)
+
+
+def _document(operation: dict[str, Any] | None) -> None:
+    if operation is None or "security" in operation:
+        return
+    operation["security"] = [{_COOKIE: []}, {_TOKEN: []}]
+    responses = operation.setdefault("responses", {})
+    for status, text in _REFUSALS.items():
+        responses.setdefault(status, {"description": text})
+
+
+def _schemes(options: DeployOptions) -> dict[str, dict[str, str]]:
+    header = options.auth_header
+    token = {"type": "apiKey", "in": "header", "name": header, "description": "Bearer and the token."}
+    if header.lower() == "authorization":
+        token = {"type": "http", "scheme": "bearer"}
+    return {_COOKIE: {"type": "apiKey", "in": "cookie", "name": options.session_cookie}, _TOKEN: token}
