@@ -1,4 +1,4 @@
-"""The web hosts of the six routes; one contract holds for all."""
+"""The web hosts of the routes; one contract holds for all."""
 
 from __future__ import annotations
 
