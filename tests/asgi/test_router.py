@@ -18,13 +18,14 @@ from tests.deploy.hosts import FLASK, Host, served_by_wsgi
 from tests.deploy.web import CLIENT_SECRET, SITE, SiteClient, Web, set_cookies
 from tests.peers.asgi_server import served
 
-SIX = {
+OPERATIONS = {
     ("/auth/login", "get"): {"302", "400", "429", "502", "503"},
     ("/auth/callback", "get"): {"303", "400", "403", "429", "502", "503"},
     ("/auth/refresh", "post"): {"200", "400", "401", "403", "429", "502", "503"},
     ("/auth/logout", "post"): {"200", "303", "403", "503"},
     ("/auth/userinfo", "get"): {"200", "401", "503"},
     ("/auth/status", "get"): {"200", "503"},
+    ("/auth/verify", "get"): {"204", "400", "401", "403", "503"},
 }
 
 
@@ -43,19 +44,19 @@ def client_of(web: Web, app: FastAPI) -> SiteClient:
     return client
 
 
-def test_the_schema_lists_the_six_routes_with_their_responses(web: Web) -> None:
+def test_the_schema_lists_the_routes_with_their_responses(web: Web) -> None:
     schema = app_with(web).openapi()
     found = {
         (path, method): {status for status in operation["responses"] if status != "422"}
         for path, methods in schema["paths"].items()
         for method, operation in methods.items()
     }
-    assert found == SIX
+    assert found == OPERATIONS
     status = schema["paths"]["/auth/status"]["get"]["responses"]["200"]["content"]["application/json"]
     fields = schema["components"]["schemas"][status["schema"]["$ref"].rpartition("/")[2]]["properties"]
     assert set(fields) == {"authenticated", "user_id", "roles", "expires_at", "name", "picture"}
     names = {parameter["name"] for parameter in schema["paths"]["/auth/login"]["get"]["parameters"]}
-    assert names == {"next", "provider", "demand", "login_hint", "prompt"}
+    assert names == {"next", "next_uri", "provider", "demand", "login_hint", "prompt"}
     assert schema["paths"]["/auth/login"]["get"]["tags"] == ["auth"]
 
 
