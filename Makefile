@@ -35,9 +35,13 @@ MATRIX_PACKAGES := caddy:caddy apache2:apache2 /usr/lib/apache2/modules/mod_wsgi
 	python3-config:python3-dev
 MATRIX_SERVERS := gevent hypercorn uwsgi uvicorn waitress
 
+# The frameworks of the recipes, in a virtual environment of their own: about 1 GB.
+RECIPES := .venv/recipes
+FRAMEWORKS := dash gradio nicegui streamlit
+
 # One step after the other, even with -j, because two installers at once would wait for the same lock.
 .NOTPARALLEL:
-.PHONY: help test test-pythons soak fuzz matrix lint types setup system-packages demo docs clean
+.PHONY: help test test-pythons soak fuzz matrix recipes lint types setup system-packages demo docs clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -72,6 +76,9 @@ fuzz: setup .venv/.fuzz ## search for inputs that break a property, FUZZ_SECONDS
 
 matrix: setup .venv/.matrix ## try servers, workers, stores and proxies together, and write the table of the docs
 	$(BIN)/python -m tests.matrix
+
+recipes: .venv/.recipes ## try the recipes for Dash, Gradio, NiceGUI and Streamlit in a browser
+	$(RECIPES)/bin/pytest -p no:dash tests/recipes
 
 demo: .venv/.runtime ## run a web application with a local provider, and sign in
 	$(BIN)/pywry-auth demo
@@ -113,6 +120,11 @@ $(BIN)/pip:
 .venv/.matrix: | .venv/.tests
 	@tests/system_packages.sh $(MATRIX_PACKAGES)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(MATRIX_SERVERS)
+	touch $@
+
+.venv/.recipes: setup.cfg pyproject.toml | system-packages
+	$(PYTHON) -m venv $(RECIPES)
+	$(RECIPES)/bin/pip install --quiet --disable-pip-version-check -e '.[test]' $(FRAMEWORKS)
 	touch $@
 
 # The oldest supported FastAPI, in a folder that PYTHONPATH puts before the newest one.

@@ -1,0 +1,54 @@
+"""A NiceGUI application for signed-in users: ``uvicorn examples.recipes.nicegui_app:app``."""
+
+from fastapi import FastAPI, Request
+from nicegui import ui
+from starlette.requests import HTTPConnection
+
+from pywry_auth.asgi import AuthMiddleware, as_async, current_session
+from pywry_auth.deploy_routes import create_auth_router
+from pywry_auth.state import get_session_store
+
+sessions = as_async(get_session_store())
+
+
+@ui.page("/")
+def home(request: Request):
+    """Show the page of the user."""
+    session_id = request.state.session.session_id
+    user = request.state.session.metadata["user_info"]
+
+    async def load():
+        session = await sessions.get_session(session_id)  # the page's websocket outlives a sign-out
+        if session is None:
+            ui.navigate.to("/auth/login?next=/")
+        elif "admin" not in session.roles:
+            report.set_text("For administrators only")
+        else:
+            report.set_text(f"Report for {session.user_id}")
+
+    ui.label(f"Hello {user.get('name', request.state.session.user_id)}")
+    ui.button("Load", on_click=load)
+    report = ui.label()
+    with ui.element("form").props("method=post action=/auth/logout"):
+        ui.button("Sign out").props("type=submit")
+
+
+class Guard:
+    """Refuses requests and websockets of visitors."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        """Serve a request of a signed-in user, or of the sign-in."""
+        if scope["type"] in ("http", "websocket") and not scope["path"].startswith("/auth/"):
+            await current_session(HTTPConnection(scope))
+        await self.app(scope, receive, send)
+
+
+app = FastAPI()
+auth_router = create_auth_router()
+app.include_router(auth_router)
+ui.run_with(app, title="Reports")
+app.add_middleware(Guard)
+app.add_middleware(AuthMiddleware, router=auth_router)
