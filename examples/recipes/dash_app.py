@@ -3,17 +3,10 @@
 from dash import Dash, Input, Output, callback, html
 from flask import Flask
 
-from pywry_auth.flask import current_session, init_app, login_required
+from pywry_auth.flask import current_session, init_app
 
 server = Flask(__name__)
-init_app(server)
-
-
-@server.before_request
-@login_required
-def guard():
-    """Let signed-in users through, to pages, files and callbacks."""
-
+init_app(server, protect=True)  # pages, files and callbacks are for signed-in users
 
 dash = Dash(__name__, server=server, title="Reports")
 dash.layout = html.Main(

@@ -3,9 +3,8 @@
 import gradio as gr
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from starlette.requests import HTTPConnection
 
-from pywry_auth.asgi import AuthMiddleware, current_session
+from pywry_auth.asgi import AuthMiddleware
 from pywry_auth.deploy_routes import create_auth_router
 
 SIGN_OUT = '<form method="post" action="/auth/logout"><button>Sign out</button></form>'
@@ -34,19 +33,6 @@ with gr.Blocks(title="Reports") as blocks:
     blocks.load(hello, None, name)
 
 
-class Guard:
-    """Refuses requests and websockets of visitors."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        """Serve a request of a signed-in user, or of the sign-in."""
-        if scope["type"] in ("http", "websocket") and not scope["path"].startswith("/auth/"):
-            await current_session(HTTPConnection(scope))
-        await self.app(scope, receive, send)
-
-
 app = FastAPI()
 auth_router = create_auth_router()
 app.include_router(auth_router)
@@ -58,6 +44,5 @@ async def home():
     return RedirectResponse("/ui/")
 
 
-app = gr.mount_gradio_app(app, blocks, path="/ui")
-app.add_middleware(Guard)
-app.add_middleware(AuthMiddleware, router=auth_router)
+app = gr.mount_gradio_app(app, blocks, path="/ui", run_history=False)
+app.add_middleware(AuthMiddleware, router=auth_router, protect=True)

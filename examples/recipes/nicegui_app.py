@@ -2,9 +2,8 @@
 
 from fastapi import FastAPI, Request
 from nicegui import ui
-from starlette.requests import HTTPConnection
 
-from pywry_auth.asgi import AuthMiddleware, as_async, current_session
+from pywry_auth.asgi import AuthMiddleware, as_async
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.state import get_session_store
 
@@ -33,22 +32,8 @@ def home(request: Request):
         ui.button("Sign out").props("type=submit")
 
 
-class Guard:
-    """Refuses requests and websockets of visitors."""
-
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        """Serve a request of a signed-in user, or of the sign-in."""
-        if scope["type"] in ("http", "websocket") and not scope["path"].startswith("/auth/"):
-            await current_session(HTTPConnection(scope))
-        await self.app(scope, receive, send)
-
-
 app = FastAPI()
 auth_router = create_auth_router()
 app.include_router(auth_router)
 ui.run_with(app, title="Reports")
-app.add_middleware(Guard)
-app.add_middleware(AuthMiddleware, router=auth_router)
+app.add_middleware(AuthMiddleware, router=auth_router, protect=True)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,21 +37,20 @@ class Recipe:
     Args:
         name: The framework.
         url: The address for browsers.
-        behind: The address of the framework behind a proxy; empty without one.
     """
 
     name: str
     url: str
-    behind: str = ""
 
 
 @contextmanager
-def serving(name: str, folder: Path) -> Iterator[Recipe]:
+def serving(name: str, folder: Path, streamlit: int = 0) -> Iterator[Recipe]:
     """Run a recipe with a provider of its own, and stop both at the end of the block.
 
     Args:
         name: The framework.
         folder: The folder for its files.
+        streamlit: The port of a server in place of Streamlit; 0 runs Streamlit.
     """
     port = free_port()
     recipe = Recipe(name, f"http://127.0.0.1:{port}")
@@ -60,7 +59,7 @@ def serving(name: str, folder: Path) -> Iterator[Recipe]:
         settings = _settings(idp.issuer, folder)
         _copy_files(folder)
         if name == "streamlit":
-            recipe.behind = programs.enter_context(_behind_nginx(folder, port, settings))
+            programs.enter_context(_behind_nginx(folder, port, settings, streamlit))
         else:
             programs.enter_context(_program(name, folder, port, settings))
         yield recipe
@@ -98,9 +97,9 @@ def _program(name: str, folder: Path, port: int, settings: Mapping[str, str]) ->
 
 
 @contextmanager
-def _behind_nginx(folder: Path, port: int, settings: Mapping[str, str]) -> Iterator[str]:
-    """Run Streamlit and the site of ``wsgi.py`` behind nginx, and yield the address of Streamlit."""
-    ports = {"8000": port, "8001": free_port(), "8501": free_port()}
+def _behind_nginx(folder: Path, port: int, settings: Mapping[str, str], streamlit: int) -> Iterator[None]:
+    """Run Streamlit and the site of ``wsgi.py`` behind nginx."""
+    ports = {"8000": port, "8001": free_port(), "8501": streamlit or free_port()}
     for file in ("streamlit_app.py", "nginx.conf"):
         text = (folder / file).read_text()
         for theirs, ours in ports.items():
@@ -112,11 +111,11 @@ def _behind_nginx(folder: Path, port: int, settings: Mapping[str, str]) -> Itera
     trusting = {**settings, "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS": "1"}
     with (
         _program("wsgi", folder, ports["8001"], trusting),
-        _program("streamlit", folder, ports["8501"], settings),
+        nullcontext() if streamlit else _program("streamlit", folder, ports["8501"], settings),
         running(nginx, folder, {}) as proxy,
     ):
         _await_answer(proxy, port)
-        yield f"http://127.0.0.1:{ports['8501']}"
+        yield
 
 
 def _await_answer(program: Program, port: int) -> None:

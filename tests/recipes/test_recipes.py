@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import make_server
 
 import pytest
 import requests
@@ -13,9 +18,14 @@ from selenium.webdriver.support.wait import WebDriverWait
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.sync.client import connect
 
+from pywry_auth.strict_json import write_json
 from tests.peers.walk import Walk
 from tests.peers.web_server import HTML, Visitor
+from tests.person import Person
 from tests.recipes.site import Recipe, serving
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SECONDS = 20
 _NAMES = ("dash", "gradio", "nicegui", "streamlit")
@@ -69,7 +79,7 @@ def test_users_sign_in_use_the_application_and_sign_out(recipe: Recipe, chromium
     walk.go("/")
     walk.see("Sign in")
     walk.sign_in("alice", "wonderland")
-    _until(chromium, lambda: "Hello Alice Example" in _shown(chromium))
+    _until(chromium, lambda: _greeting(recipe, "Alice Example") in _shown(chromium))
     assert walk.at in ("/", "/ui/")
     _press(chromium, "Load")
     _until(chromium, lambda: "for user-alice" in _shown(chromium))
@@ -79,9 +89,10 @@ def test_users_sign_in_use_the_application_and_sign_out(recipe: Recipe, chromium
     assert loaded
     assert [url for url in loaded if not _is_refused(_request("GET", url))] == []
     walk.sign_in("bob", "builder")
-    _until(chromium, lambda: "Hello Bob" in _shown(chromium))
+    _until(chromium, lambda: _greeting(recipe, "Bob Example") in _shown(chromium))
     _press(chromium, "Load")
     _until(chromium, lambda: "For administrators only" in _shown(chromium))
+    assert "Runs" not in _shown(chromium), "Gradio's list of runs, which all users of the browser share"
     assert walk.fetch("/auth/logout", "POST")["status"] == 200
     _press(chromium, "Load")
     _until(chromium, lambda: _has_stopped(recipe, chromium))
@@ -113,6 +124,37 @@ def test_no_websocket_is_open_to_visitors(recipe: Recipe) -> None:
         pass
 
 
+def test_nginx_replaces_the_identity_headers_of_requests(tmp_path: Path) -> None:
+    """An application behind it sees the session's user, also if the request names another one."""
+    forged = {"X-Auth-User": "user-alice", "X-Auth-Roles": "admin", "X-Auth-Email": "alice@example.com"}
+    forged |= {name.replace("-", "_"): value for name, value in forged.items()}
+    with _serving(_echo) as port, serving("streamlit", tmp_path, streamlit=port) as recipe:
+        visitor = Visitor(recipe.url, Person("bob", "builder"))
+        visitor.sign_in()
+        forged["Cookie"] = f"pywry_session={visitor.cookies['pywry_session']}"
+        received = _request("GET", f"{recipe.url}/", forged).json()
+    # Bob has no verified address.
+    assert received == {"HTTP_X_AUTH_USER": "user-bob", "HTTP_X_AUTH_ROLES": "viewer"}
+
+
+def _echo(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [write_json({name: value for name, value in environ.items() if "AUTH" in name}).encode()]
+
+
+@contextmanager
+def _serving(app: WSGIApplication) -> Iterator[int]:
+    """Serve an application on the loopback address, and yield the port."""
+    with make_server("127.0.0.1", 0, app) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def _request(method: str, url: str, headers: Mapping[str, str] | None = None) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
@@ -125,6 +167,11 @@ def _is_refused(answer: requests.Response) -> bool:
     """Return whether an answer says only that the visitor must sign in."""
     target = answer.headers.get("Location", "")
     return answer.status_code == 401 or (answer.status_code == 302 and "/auth/login?next=" in target)
+
+
+def _greeting(recipe: Recipe, name: str) -> str:
+    """Return the greeting of a user; nginx passes on the user's ID, and no name."""
+    return f"Hello {'user-' + name.split()[0].lower() if recipe.name == 'streamlit' else name}"
 
 
 def _shown(driver: webdriver.Chrome) -> str:
