@@ -50,7 +50,6 @@ _HOOK = DOCS / "sign-in-hook.md"
 _PROTECT = DOCS / "protect.md"
 _FLASK_LOGIN = DOCS / "flask-login.md"
 _MESSAGES = DOCS / "messages.md"
-_PROTECT_FASTAPI = DOCS / "protect-fastapi.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -303,7 +302,7 @@ def _browser(app: Flask) -> Browser:
     return Browser(app.test_client(), _SITE)
 
 
-_PAGES = [_FLASK, _FASTAPI, _CONFIGURATION, _PROTECT, _PROTECT_FASTAPI, DOCS / "moving.md"]
+_PAGES = [_FLASK, _FASTAPI, _CONFIGURATION, _PROTECT, DOCS / "moving.md"]
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=_name)
@@ -324,7 +323,7 @@ def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
-    tested |= {_PROTECT_FASTAPI, DOCS / "verify.md"}  # in tests/test_behind_nginx.py
+    tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
     tested |= {DOCS / "testing.md"}  # in tests/testing/test_plugin.py
     tested |= {DOCS / "recipes.md"}  # by `make recipes`
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
@@ -427,7 +426,7 @@ def test_a_view_calls_an_api_with_the_users_token(site: IdentityProvider, framew
 
 
 def test_a_fastapi_application_admits_signed_in_users_only(site: IdentityProvider) -> None:
-    app = _app(_PROTECT_FASTAPI, "protect=True", site)
+    app = _app(_PROTECT, "AuthMiddleware", site)
     browser = Browser(WSGIClient(served_by_wsgi(app, Host("fastapi"))), _SITE)
     assert [browser.get(path).status_code for path in ("/", "/health", "/docs", "/nowhere")] == [
         200,

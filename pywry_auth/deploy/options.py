@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.deploy")
 _NEW_SECRET = "for example the output of: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_COOKIE_RULE = "AUTH_SESSION_COOKIE must be a cookie's name, for example pywry_session"
+_HEADER_RULE = "AUTH_HEADER must be a header's name, for example Authorization"
 _WINDOWS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # of a cookie (RFC 6265 §4.1.1) or header (RFC 9110 §5.1)
 
@@ -132,14 +134,8 @@ def deploy_options(
         site_name=settings.redis_prefix,
         is_secret_generated=not given_secrets,
         rules=_rules(settings),
-        session_cookie=_name(
-            chosen.get("session_cookie", settings.auth_session_cookie),
-            "AUTH_SESSION_COOKIE must be a cookie's name, for example pywry_session",
-        ),
-        auth_header=_name(
-            chosen.get("auth_header", settings.auth_header),
-            "AUTH_HEADER must be a header's name, for example Authorization",
-        ),
+        session_cookie=_name(chosen.get("session_cookie", settings.auth_session_cookie), _COOKIE_RULE),
+        auth_header=_name(chosen.get("auth_header", settings.auth_header), _HEADER_RULE),
         session_ttl=float(chosen.get("session_ttl", settings.session_ttl)),
         idle_ttl=settings.session_idle_ttl,
         public_base_url=_public_base_url(settings.public_base_url),

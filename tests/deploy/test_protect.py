@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -299,21 +298,6 @@ def test_an_application_without_protection_has_no_public_endpoints() -> None:
     app = _site(protect=False)
     assert app.extensions["pywry_auth"].protected is None
     assert _open(app, "/page").text == SECRET_TEXT
-
-
-def test_the_function_that_a_guard_returns_is_marked() -> None:
-    """Also below a decorator, so that a check finds the views without a guard."""
-
-    def decorated(view: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(view)
-        def run() -> Any:
-            return view()
-
-        return run
-
-    for guard in (login_required, roles_required("a"), any_role_required("a"), scopes_required("a")):
-        assert getattr(decorated(guard(_text())), "_pywry_auth_guard", False) is True
-    assert not hasattr(_text(), "_pywry_auth_guard")
 
 
 @pytest.mark.parametrize("roles", [(), ("",), (["admin"],), (_text,)])
