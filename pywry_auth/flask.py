@@ -29,6 +29,7 @@ from pywry_auth.deploy.flask_adapter import (
     is_own_route,
     is_page,
     log_once,
+    login_url,
     require_free,
     require_known_host,
     routes_of_app,
@@ -36,7 +37,6 @@ from pywry_auth.deploy.flask_adapter import (
 )
 from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.deploy.parts import SiteParts
-from pywry_auth.deploy.site import DEMAND
 from pywry_auth.deploy_routes import routes_from
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
@@ -155,28 +155,6 @@ def init_app(
     if protect:
         # In front of all others, also those registered before: they may read data or stop a request.
         app.before_request_funcs.setdefault(None, []).insert(0, _protection(frozenset(public), opened))
-
-
-def login_url(next: str | None = None, provider: str = "") -> str:
-    """Return the address of the login, for a link.
-
-    On the page of ``login_view``, the login returns to the page that the visitor asked for, and asks for the
-    scopes which that page needs. On any other page it returns to that page.
-
-    Args:
-        next: The path that follows the login; None for the page above. The login checks it.
-        provider: The name of one of several providers; empty to let the visitor choose.
-
-    Raises:
-        AuthenticationError: The application has no authentication routes.
-        RuntimeError: There is no current request.
-    """
-    site, asked = current_site(), is_login_view()
-    if next is None and (asked or is_own_route()):  # the address of a callback has a code
-        next = site.next_path
-    elif next is None:
-        next = site.current_path if current_request.method in ("GET", "HEAD") else ""
-    return site.login_path(next, provider, demand=(site.parameter(DEMAND) or "") if asked else "")
 
 
 def _check_views(login_view: object, protect: bool, public: object) -> None:

@@ -121,8 +121,6 @@ class AuthRoutes:
             "verify": VerifyViews(self.sessions).verify,
         }
         self.limit_calls(this_process)
-        if not options.enabled:
-            _logger.warning("no user can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
 
     def _login_views(self, logins: PendingLogins, lifecycle: SessionLifecycle) -> LoginViews:
         limit = _login_limit(self.sessions.store.backend, self.options)
@@ -262,6 +260,8 @@ class AuthRoutes:
 
 
 def _check(options: DeployOptions, providers: Providers, on_sign_in: SignInHook | None) -> None:
+    if not options.enabled:
+        _logger.warning("no user can sign in: PYWRY_DEPLOY__AUTH_ENABLED is not true")
     if on_sign_in is not None:
         require_hook(on_sign_in)
     for provider in providers.by_name.values():

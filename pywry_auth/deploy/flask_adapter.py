@@ -22,7 +22,7 @@ from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, refusa
 from pywry_auth.deploy.callback_path import aliases
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
-from pywry_auth.deploy.site import Mount, Site
+from pywry_auth.deploy.site import DEMAND, Mount, Site
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, LoginRequired, StoreUnavailable
 from pywry_auth.flow.events import Event, emit
@@ -211,6 +211,28 @@ def is_login_view() -> bool:
     return bool(current_request.endpoint) and current_request.endpoint == _installed().login_view
 
 
+def login_url(next: str | None = None, provider: str = "") -> str:
+    """Return the address of the login, for a link.
+
+    On the page of ``login_view``, the login returns to the page that the visitor asked for, and asks for the
+    scopes which that page needs. On any other page it returns to that page.
+
+    Args:
+        next: The path that follows the login; None for the page above. The login checks it.
+        provider: The name of one of several providers; empty to let the visitor choose.
+
+    Raises:
+        AuthenticationError: The application has no authentication routes.
+        RuntimeError: There is no current request.
+    """
+    site, asked = current_site(), is_login_view()
+    if next is None and (asked or is_own_route()):  # the address of a callback has a code
+        next = site.next_path
+    elif next is None:
+        next = site.current_path if current_request.method in ("GET", "HEAD") else ""
+    return site.login_path(next, provider, demand=(site.parameter(DEMAND) or "") if asked else "")
+
+
 def use_views(app: Flask, login_view: str, protected: frozenset[str] | None) -> None:
     """Set the endpoints of an application's own views.
 
@@ -280,20 +302,20 @@ def _session_for_templates() -> UserSession | _Visitor:
 
 
 def _offer_to_templates(app: Flask) -> None:
-    """Add ``current_session`` to the names of all templates and macros.
+    """Add ``current_session`` and ``login_url`` to the names of all templates and macros.
 
     The environment is not created here, because it fixes settings that the application may change later.
     """
-    session = LocalProxy(_session_for_templates)
+    names = {"current_session": LocalProxy(_session_for_templates), "login_url": login_url}
     if "jinja_env" in vars(app):
-        app.jinja_env.globals.setdefault("current_session", session)
+        app.jinja_env.globals.update(names | app.jinja_env.globals)
         return
 
     kind = app.jinja_environment
 
     def environment(owner: Flask, **options: Any) -> Environment:
         made = kind(owner, **options)
-        made.globals.setdefault("current_session", session)
+        made.globals.update(names | made.globals)
         return made
 
     app.jinja_environment = cast("type[Environment]", environment)
