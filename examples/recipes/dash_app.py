@@ -22,7 +22,7 @@ dash.layout = html.Main(
 @callback(Output("hello", "children"), Input("hello", "id"))
 def hello(_):
     """Return the heading, when the page has loaded."""
-    return f"Hello {current_session.metadata['user_info'].get('name', current_session.user_id)}"
+    return f"Hello {current_session.name or current_session.user_id}"
 
 
 @callback(Output("report", "children"), Input("load", "n_clicks"), prevent_initial_call=True)

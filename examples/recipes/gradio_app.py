@@ -13,7 +13,7 @@ SIGN_OUT = '<form method="post" action="/auth/logout"><button>Sign out</button><
 def hello(request: gr.Request):
     """Return the heading, when the page has loaded."""
     session = request.state.session
-    return f"Hello {session.metadata['user_info'].get('name', session.user_id)}"
+    return f"Hello {session.name or session.user_id}"
 
 
 def load(topic: str, request: gr.Request):

@@ -13,11 +13,10 @@ sessions = as_async(get_session_store())
 @ui.page("/")
 def home(request: Request):
     """Show the page of the user."""
-    session_id = request.state.session.session_id
-    user = request.state.session.metadata["user_info"]
+    user = request.state.session
 
     async def load():
-        session = await sessions.get_session(session_id)  # the page's websocket outlives a sign-out
+        session = await sessions.get_session(user.session_id)  # the page's websocket outlives a sign-out
         if session is None:
             ui.navigate.to("/auth/login?next=/")
         elif "admin" not in session.roles:
@@ -25,7 +24,7 @@ def home(request: Request):
         else:
             report.set_text(f"Report for {session.user_id}")
 
-    ui.label(f"Hello {user.get('name', request.state.session.user_id)}")
+    ui.label(f"Hello {user.name or user.user_id}")
     ui.button("Load", on_click=load)
     report = ui.label()
     with ui.element("form").props("method=post action=/auth/logout"):
