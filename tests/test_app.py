@@ -234,7 +234,7 @@ def test_a_denial_is_reported_to_the_program_and_to_the_user(provider: GenericOI
         _login(app, provider, person)
     assert caught.value.provider == "oidc"
     assert caught.value.flow_id
-    assert "Sign-in failed" in person.last_page
+    assert "You cancelled" in person.last_page
     assert "denied the request" in person.last_page
     assert "Complete" not in person.last_page
     assert not app.is_authenticated

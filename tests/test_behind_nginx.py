@@ -147,7 +147,7 @@ def test_nginx_does_not_pass_on_a_visitors_forwarded_headers(site: Site) -> None
     assert guarded.headers["Location"] == f"{site.nginx.url}/auth/login?next=%2Faccount"
     refused = visitor.get("/auth/callback?code=canary&state=canary", **forwarded)
     assert refused.status_code == 400
-    site.server.wait_for("login_failed error='state_unknown' client='127.0.0.1'")
+    site.server.wait_for("error='state_unknown' provider='oidc' client='127.0.0.1'")
     site.server.wait_for('"GET /auth/callback" 400')
     assert "203.0.113.7" not in site.server.output()
 
@@ -157,7 +157,7 @@ def test_an_unreadable_header_of_a_visitor_does_not_hide_the_address(site: Site)
     visitor = Visitor(site.nginx.url, ca=site.ca)
     for number, sent in enumerate(('"', '", 203.0.113.7', "," * 4000, "unknown", "\xff")):
         assert visitor.get("/auth/callback?state=canary", X_Forwarded_For=sent).status_code == 400
-        site.server.wait_for("login_failed error='cookie_missing' client='127.0.0.1'", number + 1)
+        site.server.wait_for("error='cookie_missing' provider='oidc' client='127.0.0.1'", number + 1)
     assert "client='unknown'" not in site.server.output()
 
 

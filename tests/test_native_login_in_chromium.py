@@ -168,7 +168,7 @@ def test_a_cancellation_is_reported_to_the_user_and_to_the_program(
         with pytest.raises(AuthenticationError) as caught:
             login.result(_SECONDS)
     assert caught.value.error == "access_denied"
-    assert _sees(chromium, "Sign-in failed")
+    assert _sees(chromium, "You cancelled")
     assert "denied the request" in chromium.find_element(By.TAG_NAME, "main").text
 
 

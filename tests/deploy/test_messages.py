@@ -22,6 +22,7 @@ from pywry_auth.deploy.site import Mount, Site
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, SignInRefused, StoreUnavailable
 from pywry_auth.flow.events import Event, LoginFailed, listen, unlisten
+from pywry_auth.state.auth import AuthConfig
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import HTML, Browser, SiteResponse, WatchedBackend, Web, parameter
@@ -170,7 +171,7 @@ def test_other_ordinary_refusals_are_no_warning(make_web: Make, log: pytest.LogC
         limited.get("/auth/login"),
         limited.get("/auth/login", Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image"),
         limited.post("/auth/logout", Origin="https://evil.example.com"),
-        make_web(config=None).browser().get("/auth/login"),
+        make_web(config=AuthConfig(enabled=False)).browser().get("/auth/login"),
     ]
     log_levels = {line_of(log, answer.json["reference"]).levelno for answer in answers}
     assert [answer.json["error"] for answer in answers] == [

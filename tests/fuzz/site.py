@@ -20,7 +20,9 @@ from tests.lifecycle.in_process import InProcessAdapter, InProcessProvider, Subj
 
 FASTAPI = HOSTS[1]
 COOKIE = "pywry_session"
-_TAGS = re.compile("a|body|button|d[dlt]|div|form|h1|head|html|li|main|meta|nav|p|span|style|title|ul")
+_TAGS = re.compile(
+    "a|body|br|button|code|d[dlt]|div|form|h1|head|html|li|main|meta|nav|p|span|style|title|ul"
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Received:
 
     @property
     def _asks_for_https(self) -> bool:
-        return self.status == 503 and ("plain http" in self.text or not self.text)
+        return self.status == 503 and ("invalid_configuration" in self.text or not self.text)
 
     def begins_session(self) -> bool:
         """Return whether the response sets a session cookie."""

@@ -49,7 +49,7 @@ def test_a_website_shows_it_and_offers_another_attempt(imitation: Imitated) -> N
     browser = Site(imitation.provider()).browser()
     page = browser.get(Person().authorize(browser.begin("/auth/login?next=/members")), html=True)
     assert page.status_code == 403
-    assert "allow the access" in page.text
+    assert "You cancelled" in page.text
     assert 'href="/auth/login?next=%2Fmembers"' in page.text
     assert browser.user is None
     assert _token_requests(imitation) == []
