@@ -38,6 +38,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import require_binding
 from pywry_auth.flow.sign_in_hook import SignInHook, require_hook
+from pywry_auth.flow.user_tokens import UserTokens
 from pywry_auth.models import UserSession
 from pywry_auth.per_process import OncePerProcess
 from pywry_auth.state.browsers import BrowserSessions
@@ -92,6 +93,8 @@ class AuthRoutes:
         self.options = options
         self.providers = providers
         self.tokens = tokens
+        buffer = options.refresh_buffer
+        self.user_tokens = UserTokens(providers.by_name, tokens, refresh_buffer_seconds=buffer)
         self.render = render
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
         self._asked = OncePerProcess()

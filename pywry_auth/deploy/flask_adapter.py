@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
     from pywry_auth.deploy.session_tokens import SessionTokens
+    from pywry_auth.flow.user_tokens import UserTokens
     from pywry_auth.pages.html import Page
+    from pywry_auth.state.sessions import SessionStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -161,6 +163,33 @@ def current_site() -> Site:
     require_known_host()
     installed = _installed()
     return installed.routes.site(_request(), _mount(installed.blueprint))
+
+
+def get_session_store() -> SessionStore:
+    """Return the session store of the current application.
+
+    It needs an application context: a request, a command of ``flask``, or ``with app.app_context()``. It is
+    the store that sign-in uses, also with settings in ``app.config``, in debug mode, and with a store that
+    was passed in code.
+
+    Raises:
+        AuthenticationError: The application has no authentication routes.
+        RuntimeError: There is no current application.
+    """
+    return routes_of_app().sessions.store
+
+
+def get_user_tokens() -> UserTokens:
+    """Return the tokens of the current application's users, for jobs.
+
+    It needs an application context, as :func:`get_session_store` does. All calls return the same object,
+    which may be kept. It has the providers and the token store of the application.
+
+    Raises:
+        AuthenticationError: The application has no authentication routes.
+        RuntimeError: There is no current application.
+    """
+    return routes_of_app().user_tokens
 
 
 current_session = cast("UserSession | None", LocalProxy(find_session))

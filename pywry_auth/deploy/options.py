@@ -63,6 +63,7 @@ class DeployOptions:
         after_login_url: Path inside the application that follows a login without ``next``.
         after_logout_url: Path inside the application that follows a sign-out.
         use_pkce: Whether to send a code challenge.
+        refresh_buffer: Seconds before its expiry at which an access token is due for a job.
         callback_paths: Paths below the application's root that providers redirect to in place of the usual
             one, by the providers' names (see :mod:`pywry_auth.deploy.callback_path`).
     """
@@ -92,6 +93,7 @@ class DeployOptions:
     after_login_url: str = "/"
     after_logout_url: str = "/"
     use_pkce: bool = True
+    refresh_buffer: float = 60.0
     callback_paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -106,6 +108,7 @@ def deploy_options(
     config: AuthConfig | None,
     *,
     use_pkce: bool,
+    refresh_buffer: float = 60.0,
     shared: bool,
     in_code: bool = False,
     callback_paths: Mapping[str, str] = MappingProxyType({}),
@@ -116,6 +119,7 @@ def deploy_options(
         settings: The settings from the environment.
         config: The options set in code; None if there are none.
         use_pkce: Whether to send a code challenge.
+        refresh_buffer: See :class:`DeployOptions`.
         shared: Whether several processes share the session store. They then need the same secret.
         in_code: Whether the provider was passed in code. Users can then sign in, unless it is set otherwise.
         callback_paths: See :class:`DeployOptions`.
@@ -154,6 +158,7 @@ def deploy_options(
         after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),
         after_logout_url=_path(settings.after_logout_url, "AFTER_LOGOUT_URL"),
         use_pkce=use_pkce,
+        refresh_buffer=refresh_buffer,
         callback_paths=dict(callback_paths),
     )
 

@@ -19,7 +19,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.pending import PendingStore
-from pywry_auth.state.session_stores import MemorySessionStore, session_store_for
+from pywry_auth.state.session_stores import MemorySessionStore, note_site, session_store_for
 from pywry_auth.state.sites import UNBOUND, sites_of
 from pywry_auth.state.token_stores import MemoryTokenStore, token_store_of_settings
 
@@ -102,6 +102,7 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
         deploy,
         parts.auth_config,
         use_pkce=pkce,
+        refresh_buffer=oauth2.refresh_buffer_seconds if oauth2 else 60.0,
         shared=shared,
         in_code=parts.provider is not None,
         callback_paths=callback_paths(parts.callback_path, providers.by_name),
@@ -116,6 +117,7 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
     tokens = parts.token_store or _token_store_of(oauth2, deploy, own=parts.is_own)
     pending = PendingStore(sessions.backend)
     _pending.add(pending)
+    note_site(sessions)
     routes = AuthRoutes(options, providers, sessions, tokens, pending, on_sign_in=parts.on_sign_in)
     if options.enabled:
         probe_stores(sessions.backend, tokens.backend)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.backends.factory import encrypted, open_backend
@@ -14,6 +16,14 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
 from pywry_auth.state.sites import sites_of
+
+_logger = logging.getLogger("pywry_auth.state")
+_of_sites: WeakSet[SessionStore] = WeakSet()
+_ELSEWHERE = (
+    "get_session_store() of pywry_auth.state returns a store in memory that no application of this process "
+    "uses: it reads the environment only. In an application context, pywry_auth.flask.get_session_store() "
+    "returns the store of the application"
+)
 
 
 class MemorySessionStore(SessionStore):
@@ -140,6 +150,15 @@ def _store_for(options: StorageOptions, session_ttl: float, idle_ttl: float) -> 
     return SessionStore(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
+def note_site(store: SessionStore) -> None:
+    """Note that an application of this process uses a store.
+
+    Args:
+        store: The store.
+    """
+    _of_sites.add(store)
+
+
 def get_session_store(
     backend: str | None = None,
     *,
@@ -154,6 +173,10 @@ def get_session_store(
 
     Equal arguments return the same instance. Without ``backend``, the store binds the bearer tokens that it
     issues to the site of the settings' ``TOKEN_SECRET``.
+
+    This function knows no application, and reads the environment only. A Flask application with settings in
+    ``app.config``, with a store in code, or in debug mode has another store:
+    :func:`pywry_auth.flask.get_session_store` returns it.
 
     Args:
         backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,
@@ -188,4 +211,8 @@ def get_session_store(
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if encryption_keys is not None:
         changes["encryption_keys"] = tuple(encryption_keys)
-    return session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0, sites)
+    store = session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0, sites)
+    sites_here = [each.backend for each in _of_sites]
+    if backend is None and not store.shared and sites_here and store.backend not in sites_here:
+        _logger.warning(_ELSEWHERE)
+    return store

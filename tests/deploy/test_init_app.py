@@ -8,14 +8,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from flask import Blueprint, Flask
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.flask import current_session, get_access_token, init_app, login_required, user_logged_in
+from pywry_auth.flask import (
+    current_session,
+    get_access_token,
+    get_session_store,
+    get_user_tokens,
+    init_app,
+    login_required,
+    roles_required,
+    user_logged_in,
+)
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state import MemorySessionStore, issue_session_token
+from pywry_auth.state import get_session_store as store_of_settings
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.web import SITE, Browser
 
@@ -242,3 +254,84 @@ def test_an_instance_folder_that_cannot_be_used_is_a_warning(
     (record,) = [record for record in caplog.records if "instance folder" in record.getMessage()]
     assert record.levelno == logging.WARNING
     Browser(app.test_client(), SITE).sign_in()
+
+
+# The application's own stores
+
+
+@pytest.fixture(params=["app.config", "debug mode", "sqlite in app.config", "store in code"])
+def configured(request: pytest.FixtureRequest, make: Make, provider: IdentityProvider, folder: Path) -> Flask:
+    """An application whose stores are not those of the environment."""
+    sqlite = {
+        DEPLOY + "STATE_BACKEND": "sqlite",
+        DEPLOY + "SQLITE_PATH": folder / "state.sqlite3",
+        DEPLOY + "TOKEN_SECRET": "an own secret of this site 0123456789",
+    }
+    makers: dict[str, Callable[[], Flask]] = {
+        "app.config": make,
+        "debug mode": lambda: _debugged(provider, folder),
+        "sqlite in app.config": lambda: make(config=sqlite),
+        "store in code": lambda: make(session_store=MemorySessionStore()),
+    }
+    return makers[request.param]()
+
+
+def test_a_user_is_signed_out_everywhere_and_loses_the_tokens(
+    configured: Flask, provider: IdentityProvider
+) -> None:
+    """A job and a command find the application's own stores, outside of a request."""
+    browsers = [Browser(configured.test_client(), SITE) for _ in range(2)]
+    for browser in browsers:
+        browser.sign_in()
+    revoked = provider.calls["revoke"]
+    with configured.app_context():
+        tokens = get_user_tokens()
+        assert tokens is get_user_tokens()
+        assert tokens.get_access_token("user-alice") in browsers[0].get("/token").text
+        assert get_session_store().delete_user_sessions("user-alice") == 2
+        assert tokens.revoke("user-alice")
+    assert [browser.get("/token").status_code for browser in browsers] == [401, 401]
+    assert provider.calls["revoke"] > revoked
+
+
+def _audited() -> str:
+    return "audited"
+
+
+def test_bearer_tokens_and_permissions_are_those_of_the_application(configured: Flask) -> None:
+    configured.add_url_rule("/audit", "audit", roles_required("auditor")(_audited))
+    with configured.app_context():
+        store = get_session_store()
+        bearer = {"Authorization": f"Bearer {issue_session_token(store, 'a-job', ['auditor'])}"}
+        store.set_role_permissions("auditor", ["audit"])
+    assert configured.test_client().get("/audit", headers=bearer).text == "audited"
+    with configured.test_request_context(headers=bearer):
+        assert current_session
+        assert configured.extensions["pywry_auth"].routes.sessions.store.allows(
+            current_session, "", "", "audit"
+        )
+
+
+def test_jobs_of_an_application_refresh_at_the_time_of_its_settings(make: Make) -> None:
+    app = make(config={OAUTH2 + "REFRESH_BUFFER_SECONDS": 5})
+    assert app.extensions["pywry_auth"].routes.options.refresh_buffer == 5
+    assert app.extensions["pywry_auth"].routes.user_tokens._buffer == 5
+
+
+def test_without_an_application_the_stores_are_an_error(make: Make) -> None:
+    with pytest.raises(RuntimeError, match="application context"):
+        get_session_store()
+    with Flask("bare").app_context(), pytest.raises(AuthenticationError, match="init_app"):
+        get_user_tokens()
+
+
+def test_the_memory_of_the_settings_is_warned_about_if_no_application_uses_it(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pywry_auth.state.session_stores._of_sites", WeakSet())  # without other tests' sites
+    app = make()
+    store_of_settings("memory")
+    assert not caplog.records
+    store_of_settings()
+    assert "pywry_auth.flask.get_session_store()" in caplog.text
+    assert app.extensions["pywry_auth"].routes.sessions.store is not store_of_settings()
