@@ -491,7 +491,7 @@ def test_parameters_of_the_settings_and_of_a_link_reach_the_provider(
 
 
 def test_jobs_and_services_call_an_api(site: IdentityProvider, capsys: pytest.CaptureFixture[str]) -> None:
-    job, pool, exchange, service = (
+    job, of_application, pool, exchange, service = (
         code.replace(LOCAL_ISSUER, site.issuer) for code in blocks(_SERVICES, "python")
     )
     _executed(job)
@@ -499,6 +499,7 @@ def test_jobs_and_services_call_an_api(site: IdentityProvider, capsys: pytest.Ca
     _browser(_app(README, "init_app", site)).sign_in()
     for code, told in (
         (job, "Alice Example\n"),
+        (of_application, "Alice Example\n"),
         (pool, "['Alice Example', 'Alice Example']\n"),
         (exchange, "Bearer email\n"),
         (service, "43\n"),
@@ -650,9 +651,14 @@ def test_secrets_come_from_files(
 
 
 def test_sessions_are_listed_and_ended(site: IdentityProvider) -> None:
-    browser = _browser(_app(_FLASK, "init_app", site))
+    app = _app(_DEPLOYMENT, "sign-out", site)
+    browser = _browser(app)
     browser.sign_in()
-    command = [sys.executable, "-c", block(_DEPLOYMENT, "python", "delete_user_sessions")]
+    told = app.test_cli_runner().invoke(args=["sign-out", "user-alice"]).output
+    assert told == "1 sessions ended\n"
+    assert browser.user is None
+    browser.sign_in()
+    command = [sys.executable, "-c", block(_DEPLOYMENT, "python", "list_user_sessions")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     listed, ended = run.stdout.splitlines()
     assert "['viewer']" in listed
@@ -690,8 +696,18 @@ def test_the_site_builds_with_every_page_and_every_public_name(tmp_path: Path) -
     assert {f"{module}.{name}" for module, names in THERE.items() for name in names} <= told
 
 
-def test_a_site_with_its_own_users(site: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user of the page's table has an ID of the site, can add an account, and can be blocked."""
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_site_with_its_own_users(
+    site: IdentityProvider, monkeypatch: pytest.MonkeyPatch, debug: bool
+) -> None:
+    """A user of the page's table has an ID of the site, can add an account, and can be blocked.
+
+    In debug mode, the store is not that of the environment.
+    """
+    if debug:
+        for name in ("STATE_BACKEND", "SQLITE_PATH", "TOKEN_SECRET"):
+            monkeypatch.delenv(f"PYWRY_DEPLOY__{name}", raising=False)
+        monkeypatch.setenv("FLASK_DEBUG", "1")
     names: dict[str, Any] = {"__name__": "own"}
     first, block_user, second = blocks(_HOOK, "python")
     early = _browser(_app(README, "init_app", site))
@@ -712,7 +728,9 @@ def test_a_site_with_its_own_users(site: IdentityProvider, monkeypatch: pytest.M
     again.sign_in(username="bob")
     assert browser.user == again.user == user
     revoked = site.calls["revoke"]
-    _executed(block_user, names)["block"](user)
+    _executed(block_user, names)
+    with app.app_context():
+        names["block"](user)
     assert browser.user is None
     assert again.user is None
     assert early.user is None, "this session is from before the hook"
