@@ -55,6 +55,12 @@ def test_a_gevent_worker_serves_as_many_requests_as_connections(settings: Any) -
     assert this_process.threads == 200
 
 
+def test_several_workers_on_memory_are_told_that_app_config_is_not_read(settings: Any) -> None:
+    """The application may have its store there. [S8]"""
+    with pytest.raises(RuntimeError, match=r"In the environment, PYWRY_DEPLOY__STATE_BACKEND.*app\.config"):
+        settings.nworkers_changed(SimpleNamespace(cfg=config_with(), num_workers=2), 2, None)
+
+
 @pytest.mark.parametrize(
     ("worker", "patched", "preloads"),
     [
