@@ -627,14 +627,15 @@ def get_settings(
         values: Settings under the names of their variables, such as Flask's ``app.config``. Each takes
             precedence over the variable. A value is a text as in the environment, or a Python value of the
             setting's type; None and an empty text count as not set. Names that do not begin with ``PYWRY_``
-            are ignored. If the client ID here is another one than that of the environment, no
-            ``PYWRY_OAUTH2__`` variable is read: the secret of one client must not reach the provider of
-            another.
+            are ignored. A dictionary ``PYWRY_OAUTH2`` or ``PYWRY_DEPLOY``, as Flask's ``from_prefixed_env``
+            makes it, has the settings of its section. If the client ID here is another one than that of the
+            environment, no ``PYWRY_OAUTH2__`` variable is read: the secret of one client must not reach the
+            provider of another.
 
     Raises:
         AuthenticationError: Values are not valid. The text names each variable, with an example.
     """
-    given = _given(values or {})
+    given = _given(_flat(values or {}))
     places = [str(place) for place in (env_file, secrets_dir) if place is not None]
     try:
         env_file = whole_path(env_file) if env_file else _named_env_file(given)
@@ -652,6 +653,29 @@ def get_settings(
         fault = _unreadable(places, _NOT_READ)
     # Outside of the except clause, because those errors could quote the file.
     raise fault
+
+
+def _flat(values: Mapping[str, object]) -> dict[str, object]:
+    """Return named values, with each member of ``PYWRY_OAUTH2`` and ``PYWRY_DEPLOY`` under its full name.
+
+    Flask's ``from_prefixed_env`` splits the names of variables at two underscores.
+
+    Raises:
+        AuthenticationError: A setting has two values.
+    """
+    flat: dict[str, object] = {}
+    members: dict[str, object] = {}
+    for name, value in values.items():
+        prefix = f"{name}__".upper() if isinstance(name, str) else ""
+        if prefix in (_OAUTH2, _DEPLOY) and isinstance(value, Mapping):
+            members |= {f"{prefix}{key}".upper(): each for key, each in value.items()}
+        elif isinstance(name, str) and value not in (None, ""):
+            flat[name.upper()] = value
+    if twice := sorted(members.keys() & flat.keys()):
+        raise _invalid(
+            [f"{name} is set twice, also in {name.partition('__')[0]}: remove one" for name in twice]
+        )
+    return flat | members
 
 
 def _given(values: Mapping[str, object]) -> dict[str, object]:

@@ -963,6 +963,25 @@ def test_another_client_takes_nothing_from_the_environment(monkeypatch: pytest.M
     assert get_settings(values={OAUTH2 + "SCOPES": "openid"}).oauth2 is None
 
 
+def test_settings_of_from_prefixed_env_count() -> None:
+    """Flask splits the names at two underscores; an access rule must not be lost."""
+    values = {
+        "PYWRY_OAUTH2": {"CLIENT_ID": "client", "AUTHORIZE_PARAMS": {"prompt": "login"}},
+        "pywry_deploy": {"ALLOWED_USERS": "bob", "AUTH_ENABLED": True, "SESSION_TTL": 60},
+        DEPLOY + "DEFAULT_ROLES": ["reader"],
+        DEPLOY + "ALLOWED_USERS": None,
+    }
+    settings = get_settings(values=values)
+    assert settings.oauth2 is not None
+    assert (settings.oauth2.client_id, settings.oauth2.authorize_params) == ("client", {"prompt": "login"})
+    assert (settings.deploy.allowed_users, settings.deploy.auth_enabled) == (["bob"], True)
+    assert (settings.deploy.session_ttl, settings.deploy.default_roles) == (60, ["reader"])
+    assert "another" not in refused(values=values | {DEPLOY + "ALLOWED_USERS": "another"})
+    assert "ALLOWED_USERS is set twice" in refused(values=values | {DEPLOY + "ALLOWED_USERS": "another"})
+    with pytest.warns(UserWarning, match="ALOWED_USERS is not a setting"):
+        get_settings(values={"PYWRY_DEPLOY": {"ALOWED_USERS": "bob"}})
+
+
 def test_a_misspelt_name_of_an_application_is_warned_about() -> None:
     with pytest.warns(UserWarning, match="TOKEN_SECRT is not a setting.*TOKEN_SECRET"):
         get_settings(values={DEPLOY + "TOKEN_SECRT": "canary"})

@@ -302,7 +302,11 @@ def test_stopping_gunicorn_leaves_no_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "settings", "named"),
     [
-        (["--workers", "2"], {}, "In the environment, PYWRY_DEPLOY__STATE_BACKEND is memory, which 2 workers"),
+        (
+            ["--workers", "2"],
+            {},
+            "environment, PYWRY_DEPLOY__STATE_BACKEND is memory, which 2 workers",
+        ),
         ([], {"WEB_CONCURRENCY": "2"}, "PYWRY_DEPLOY__STATE_BACKEND is memory, which 2 workers"),
         (
             ["--workers", "2"],

@@ -158,6 +158,15 @@ def test_an_unknown_name_is_warned_about(make: Make) -> None:
         make(config={DEPLOY + "AUTH_ENABLDE": True})
 
 
+def test_an_access_rule_of_from_prefixed_env_is_kept(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLASK_PYWRY_DEPLOY__ALLOWED_USERS", "user-bob")
+    loaded = Flask("loaded").config
+    loaded.from_prefixed_env()
+    browser = Browser(make(config={"PYWRY_DEPLOY": loaded["PYWRY_DEPLOY"]}).test_client(), SITE)
+    assert browser.get(browser.authorize()).status_code == 403
+    browser.sign_in(username="bob")
+
+
 def test_two_applications_of_one_process_share_nothing(make: Make) -> None:
     """Users with equal IDs are different users, also in 16 threads. Each is the sender of its signals."""
     apps = {"/auth": make("first"), "/oauth": make("second", url_prefix="/oauth")}
