@@ -181,7 +181,7 @@ def forbidden(site: Site, is_page: bool = False) -> Refusal:
         is_page: See :func:`challenge`.
     """
     text = "You are signed in, but your account may not do this."
-    return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.login_path(_page(site, is_page)))
+    return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.other_account_path(_page(site, is_page)))
 
 
 def insufficient_scope(

@@ -90,7 +90,7 @@ class AuthRoutes:
         on_sign_in: SignInHook | None = None,
     ) -> None:
         _check(options, providers, on_sign_in)
-        self.options = options
+        self.options = replace(options, other_account_prompt=providers.other_account_prompt)
         self.providers = providers
         self.tokens = tokens
         buffer = options.refresh_buffer

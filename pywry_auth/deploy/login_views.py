@@ -228,7 +228,9 @@ class LoginViews:
         reference = new_reference()
         self._report_failure(site, name, code or error.error, reference)
         # Without the visitor's parameters, which may be the reason.
-        again = site.login_path(next_path or site.next_path, demand=demand)
+        is_refused = error.error == ErrorCode.ACCESS_DENIED and not cancelled
+        path = site.other_account_path if is_refused else site.login_path
+        again = path(next_path or site.next_path, demand=demand)
         provider = self._label(site, name)
         return refusal_for(site, error, again, provider=provider, reference=reference, cancelled=cancelled)
 

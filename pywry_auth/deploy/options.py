@@ -64,6 +64,7 @@ class DeployOptions:
         after_logout_url: Path inside the application that follows a sign-out.
         use_pkce: Whether to send a code challenge.
         refresh_buffer: Seconds before its expiry at which an access token is due for a job.
+        other_account_prompt: The ``prompt`` of a login with another account; empty for none.
         callback_paths: Paths below the application's root that providers redirect to in place of the usual
             one, by the providers' names (see :mod:`pywry_auth.deploy.callback_path`).
     """
@@ -94,6 +95,7 @@ class DeployOptions:
     after_logout_url: str = "/"
     use_pkce: bool = True
     refresh_buffer: float = 60.0
+    other_account_prompt: str = ""
     callback_paths: Mapping[str, str] = field(default_factory=dict)
 
     @property

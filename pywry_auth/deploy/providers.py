@@ -83,6 +83,16 @@ class Providers:
         providers = self.by_name.values()
         return next((each for each in providers if each.issued_to_this_client(tokens)), None)
 
+    @property
+    def other_account_prompt(self) -> str:
+        """The ``prompt`` with which the only provider offers another account; empty with several providers.
+
+        A prompt of the site's own settings takes precedence: the value is then empty too.
+        """
+        provider = self.by_name.get("")
+        chosen = provider is None or "prompt" in provider.options.authorize_params
+        return "" if provider is None or chosen else provider.other_account_prompt
+
     def of_session(self, session: UserSession) -> OAuthProvider | None:
         """Return the provider of a session, or None.
 

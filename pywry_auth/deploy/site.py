@@ -251,6 +251,18 @@ class Site:
         path = self._login_path([*query, *parameters.items()], next_path)
         return (self.options.public_origin or self.mount.origin) + path if self.mount.origin else path
 
+    def other_account_path(self, next_path: str = "", demand: str = "") -> str:
+        """Return the public path of a login with another account at the provider.
+
+        The provider would otherwise return the same user at once.
+
+        Args:
+            next_path: See :meth:`login_path`.
+            demand: See there.
+        """
+        prompt = self.options.other_account_prompt if "prompt" in self.options.login_params else ""
+        return self.login_path(next_path, parameters={"prompt": prompt} if prompt else {}, demand=demand)
+
     def _login_path(self, query: ResponseParameters, next_path: str) -> str:
         path = f"{self.root}{self.mount.prefix}/login"
         # A path of this host is another page, or no page, on the host of the routes.

@@ -35,11 +35,12 @@ class OAuthProvider(ServiceGrants):
     An object holds no data of users, so any number of threads may share it.
 
     A subclass for a provider with differences sets ``name``, ``default_scopes``, ``endpoints`` and
-    ``authorize_params`` (added to each authorization request). It overrides the hooks ``metadata``,
-    ``authorization_parameters``, ``expected_issuer``, ``is_same_issuer``, ``is_recorded_issuer``,
-    ``normalize_tokens``, ``grants``, ``verified_email``, ``denies_email``, ``profile_suffices`` and
-    ``request_revocation``, or any other public method. Its own calls can use ``options``, ``client``,
-    ``api_session``, ``require_endpoint`` and ``configuration_error``.
+    ``authorize_params`` (added to each authorization request). With the ``prompt`` in
+    ``other_account_prompt``, the provider lets a signed-in user choose another account (OIDC Core §3.1.2.1).
+    The subclass overrides the hooks ``metadata``, ``authorization_parameters``, ``expected_issuer``,
+    ``is_same_issuer``, ``is_recorded_issuer``, ``normalize_tokens``, ``grants``, ``verified_email``,
+    ``denies_email``, ``profile_suffices`` and ``request_revocation``, or any other public method. Its own
+    calls can use ``options``, ``client``, ``api_session``, ``require_endpoint`` and ``configuration_error``.
 
     Args:
         client_id: The client's identifier at the provider.

@@ -69,6 +69,7 @@ class GitHubProvider(OAuthProvider):
 
     name = "github"
     default_scopes = ("read:user", "user:email")
+    other_account_prompt = "select_account"
     accepts_assertions = False
 
     def __init__(

@@ -45,6 +45,7 @@ class GoogleProvider(OAuthProvider):
     name = "google"
     default_scopes = ("openid", "email", "profile")
     accepts_assertions = False
+    other_account_prompt = "select_account"  # Google refuses login
     endpoints = _ENDPOINTS
 
     def authorization_parameters(self, extra: Mapping[str, str]) -> Mapping[str, str]:

@@ -36,6 +36,7 @@ class ProviderHooks:
     authorize_params: ClassVar[Mapping[str, str]] = {}
     endpoints: ProviderMetadata = ProviderMetadata()
     accepts_assertions: ClassVar[bool] = True
+    other_account_prompt: ClassVar[str] = "login"
 
     options: ProviderOptions
     client_id: str

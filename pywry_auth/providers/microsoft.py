@@ -67,6 +67,7 @@ class MicrosoftProvider(OAuthProvider):
 
     name = "microsoft"
     default_scopes = ("openid", "email", "profile", "offline_access")
+    other_account_prompt = "select_account"
 
     def __init__(
         self,

@@ -198,5 +198,5 @@ def test_the_button_offers_a_helpful_next_step(web: Web, faults: Faults) -> None
     form = f"{login}?next={quote(web.at('/public?a=b'), safe='')}"
     assert buttons["form"] == [(form, "Sign in")]
     assert buttons["nothing"] == buttons["method"] == [(home, "Home")]
-    forbidden = f"{login}?next={quote(web.at('/admin'), safe='')}"
+    forbidden = f"{login}?prompt=login&amp;next={quote(web.at('/admin'), safe='')}"
     assert buttons["forbidden"] == [(forbidden, "Use another account")]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from html import unescape
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 
+from pywry_auth.deploy.providers import Providers
 from pywry_auth.exceptions import LoginRequired
 from pywry_auth.flask import SignInAttempt
+from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
+from pywry_auth.providers.microsoft import MicrosoftProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.deploy.web import CLIENT_SECRET, SITE, Browser, Web, set_cookies
 from tests.person import Person
@@ -103,6 +108,40 @@ def test_a_link_does_not_replace_a_parameter_of_the_site(make_web: Callable[...,
     query = asked(make_web(provider=own).browser(), "/auth/login?prompt=none&login_hint=a")
     assert (query["prompt"], query["login_hint"]) == ("login", "a")
     assert query["audience"] == "https://api.example.com"
+
+
+_OTHER = 'href="([^"]*)">Use another account'
+
+
+@pytest.mark.parametrize(
+    ("settings", "of_site", "prompt"),
+    [({}, {}, "login"), ({"login_params": []}, {}, None), ({}, {"prompt": "consent"}, "consent")],
+)
+def test_another_account_does_not_mean_the_same_one_again(
+    make_web: Callable[..., Web],
+    web: Web,
+    settings: dict[str, Any],
+    of_site: dict[str, str],
+    prompt: str | None,
+) -> None:
+    """The provider would return the refused user at once. The page that follows the sign-in stays. [S8]"""
+    own = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=web.idp.issuer, authorize_params=of_site)
+    browser = make_web(provider=own, settings={"allowed_users": ["user-bob"], **settings}).browser()
+    refused = browser.get(browser.authorize("/auth/login?next=/members"), html=True)
+    link = re.search(_OTHER, refused.text)
+    assert link is not None
+    assert asked(browser, unescape(link[1])).get("prompt") == prompt
+    assert browser.sign_in(unescape(link[1]), "bob").location == f"{SITE}/members"
+    forbidden = browser.get("/admin", html=True)
+    link = re.search(_OTHER, forbidden.text)
+    assert link is not None
+    assert asked(browser, unescape(link[1])).get("prompt") == prompt
+
+
+@pytest.mark.parametrize("kind", [GoogleProvider, GitHubProvider, MicrosoftProvider])
+def test_some_providers_have_a_page_to_choose_an_account(kind: type[OAuthProvider]) -> None:
+    assert Providers.of(kind("client", "secret")).other_account_prompt == "select_account"
+    assert Providers.of({"one": kind("client", "secret")}).other_account_prompt == ""
 
 
 def test_google_keeps_the_consent_that_refresh_tokens_need(
