@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from werkzeug.datastructures import MultiDict
 
+from pywry_auth.exceptions import printable
 from pywry_auth.testing.identity_provider.parties import Client
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, required, single_values
 from pywry_auth.testing.identity_provider.resources import requested_resource
@@ -56,8 +57,9 @@ def trusted_redirect(parameters: MultiDict[str, str], realm: Realm) -> tuple[Cli
         raise PageError("The application that sent you here is not known to this provider (client_id).")
     addresses = parameters.getlist("redirect_uri")
     if len(addresses) != 1 or not client.may_redirect_to(addresses[0]):
+        asked = printable(" and ".join(addresses)) or "no address"
         raise PageError(
-            f"The application {client.client_id} asked to send you to an address that it did not register"
+            f"The application {client.client_id} asked to send you to {asked}, which it did not register"
             " (redirect_uri)."
         )
     return client, addresses[0]

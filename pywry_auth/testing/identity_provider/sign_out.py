@@ -7,6 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 from flask import Response, request
 
+from pywry_auth.exceptions import printable
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
 from pywry_auth.testing.identity_provider.parties import Client, User
@@ -93,7 +94,10 @@ def _return_address(values: dict[str, str], client: Client | None) -> str:
     """Return the address for the redirect, or an empty text (§3)."""
     address = values.get("post_logout_redirect_uri", "")
     if address and (client is None or not client.may_return_to(address)):
-        raise PageError("The application asked to send you to an address that it did not register.")
+        raise PageError(
+            f"The application asked to send you to {printable(address)}, which it did not register"
+            " (post_logout_redirect_uri)."
+        )
     if not address or "state" not in values:
         return address
     separator = "&" if urlsplit(address).query else "?"

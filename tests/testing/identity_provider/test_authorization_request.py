@@ -74,3 +74,10 @@ def test_a_repeated_state_is_not_sent_back(alice: Person) -> None:
     answer = answer_in(alice.asks(state=["a", "b"]))
     assert answer["error"] == "invalid_request"
     assert "state" not in answer
+
+
+def test_the_page_names_the_address_that_is_not_registered(alice: Person) -> None:
+    address = "http://127.0.0.1:5000/oauth/callback?<script>alert(1)</script>"
+    page = alice.asks(client_id="pywry-web", redirect_uri=address).text
+    assert "http://127.0.0.1:5000/oauth/callback?&lt;script&gt;" in page
+    assert "<script>" not in page
