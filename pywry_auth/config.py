@@ -871,4 +871,4 @@ def _warn_of_misspelt(names: list[str]) -> None:
         close = close if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):
             hint = f": did you mean {close[0]}?" if close else ""
-            warnings.warn(f"the variable {name} is not a setting and is not read{hint}", stacklevel=3)
+            warnings.warn(f"{name} is not a setting and is not read{hint}", stacklevel=3)

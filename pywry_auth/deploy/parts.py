@@ -95,7 +95,9 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
         more = debug_values(parts.debug_folder, deploy, oauth2)
         parts = replace(parts, values={**parts.values, **more}, debug_folder=None)
         deploy, oauth2 = _settings_of(parts, read)
-    providers = Providers.of(_provider_of(oauth2) if parts.provider is None else parts.provider)
+    providers = Providers.of(
+        _provider_of(oauth2, own=parts.is_own) if parts.provider is None else parts.provider
+    )
     shared = (parts.session_store or _session_store_of(deploy, own=parts.is_own)).shared
     pkce = parts.use_pkce if parts.use_pkce is not None else oauth2 is None or oauth2.use_pkce
     options = deploy_options(
@@ -143,14 +145,23 @@ def _settings_of(parts: SiteParts, read: ReadSettings) -> tuple[DeploySettings, 
     return deploy, settings.oauth2 if needs_client else None
 
 
-def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
+def _provider_of(settings: OAuth2Settings | None, *, own: bool) -> OAuthProvider:
     if settings is None:
         raise AuthenticationError(
-            "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID, or "
-            "pass provider=.",
+            "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID; "
+            "or, for Flask, set them in app.config before init_app(app); or pass provider=.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
-    return create_provider_from_settings(settings)
+    try:
+        return create_provider_from_settings(settings)
+    except AuthenticationError as error:
+        if not own:
+            raise
+        raise AuthenticationError(
+            f"{error} The application has settings of its own: if they name another client than the "
+            "environment, no variable PYWRY_OAUTH2__... is read for it: set this in app.config too.",
+            error=error.error,
+        ) from error
 
 
 def _session_store_of(deploy: DeploySettings, sites: tuple[str, ...] = (), *, own: bool) -> SessionStore:

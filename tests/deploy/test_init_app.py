@@ -153,8 +153,18 @@ def test_a_wrong_value_is_named_and_not_shown(make: Make) -> None:
     assert "canary" not in str(caught.value)
 
 
+def test_the_error_about_the_provider_names_app_config(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set, but belongs to another client, is not read."""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_ID", "second")
+    monkeypatch.setenv(OAUTH2 + "ISSUER_URL", "https://second.example.com")
+    with pytest.raises(AuthenticationError, match=r"ISSUER_URL is not set.*another client.*app\.config"):
+        make(config={OAUTH2 + "ISSUER_URL": None})
+    monkeypatch.delenv(OAUTH2 + "CLIENT_ID")
+    assert "app.config before init_app(app)" in _refused(Flask("bare"))
+
+
 def test_an_unknown_name_is_warned_about(make: Make) -> None:
-    with pytest.warns(UserWarning, match="AUTH_ENABLDE is not a setting.*did you mean"):
+    with pytest.warns(UserWarning, match="^PYWRY_DEPLOY__AUTH_ENABLDE is not a setting.*did you mean"):
         make(config={DEPLOY + "AUTH_ENABLDE": True})
 
 
