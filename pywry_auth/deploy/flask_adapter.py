@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -27,10 +28,12 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, LoginRequired, StoreUnavailable
 from pywry_auth.flow.events import Event, emit
 from pywry_auth.models import UserSession
+from pywry_auth.per_process import OncePerProcess
 
 if TYPE_CHECKING:
     from flask.ctx import _AppCtxGlobals
     from flask.templating import Environment
+    from werkzeug.routing import Rule
 
     from pywry_auth.deploy.auth_routes import AuthRoutes
     from pywry_auth.deploy.session_tokens import SessionTokens
@@ -371,6 +374,9 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     for kind in VIEW_ERRORS:
         if kind not in app.error_handler_spec[None][None]:
             app.register_error_handler(kind, _answer_failure)
+    first = OncePerProcess()
+    # A function of before_request may be preceded by one that responds.
+    app.after_request(lambda response: _with_clashes_reported(response) if first.is_first() else response)
     hops = routes.options.trusted_proxy_hops
     if hops:
         proxies = TrustedProxies(hops, routes.options.trust_forwarded_prefix)
@@ -468,6 +474,27 @@ def _finish(routes: AuthRoutes, prefix: str | None, callbacks: frozenset[str], r
     elif _is_own_blueprint():
         routes.private(response)  # Flask made the response, because the view failed
     routes.sessions.mark(request, response)
+    return response
+
+
+def _with_clashes_reported(response: Any) -> Any:
+    """Log each path of the routes that another view has too: Flask calls only one of the two."""
+    own: list[Rule] = []
+    others: list[Rule] = []
+    for rule in current_app.url_map.iter_rules():
+        blueprint, _, name = rule.endpoint.rpartition(".")
+        is_own = blueprint == _installed().blueprint and name.partition("@")[0] in _NAMES
+        (own if is_own else others).append(rule)
+    for mine, other in product(own, others):
+        both = (mine.methods or set()) & (other.methods or set()) - {"HEAD", "OPTIONS"}
+        if both and (mine.rule, mine.subdomain) == (other.rule, other.subdomain):
+            _logger.error(
+                "the view %r and the sign-in of this package have one path, %s %s, and Flask calls only one "
+                "of them: pass another prefix to init_app(), for example url_prefix='/oauth'",
+                other.endpoint,
+                *both,
+                mine.rule,
+            )
     return response
 
 

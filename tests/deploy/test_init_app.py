@@ -50,7 +50,7 @@ def make(provider: IdentityProvider, monkeypatch: pytest.MonkeyPatch) -> Make:
         monkeypatch.delenv(name)
 
     def made(client: str = "first", **arguments: Any) -> Flask:
-        app = Flask(client)
+        app: Flask = arguments.pop("app", None) or Flask(client)
         app.config |= {
             "PYWRY_OAUTH2__PROVIDER": "oidc",
             "PYWRY_OAUTH2__ISSUER_URL": provider.issuer,
@@ -109,6 +109,32 @@ def test_a_prefix_that_is_no_path_is_refused(prefix: Any) -> None:
 @pytest.mark.parametrize("name", ["", "a.b", None])
 def test_a_name_that_is_no_name_of_a_blueprint_is_refused(name: Any) -> None:
     assert "name=" in _refused(Flask("site"), name=name)
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("protect", [False, True])
+def test_a_path_of_another_view_is_an_error_in_the_log(
+    make: Make, caplog: pytest.LogCaptureFixture, later: bool, protect: bool
+) -> None:
+    """Otherwise the sign-in, or the view, is unreachable without a word. The view may have another method."""
+    passwords = Blueprint("passwords", __name__, url_prefix="/auth")
+    passwords.add_url_rule("/login", "login", str)
+    passwords.add_url_rule("/callback", "form", str, methods=["POST"])
+    app = Flask("site")
+    if not later:
+        app.register_blueprint(passwords)
+    app = make(app=app, protect=protect, callback_path="/old")
+    if later:
+        app.register_blueprint(passwords)
+        app.add_url_rule("/old", "old", str)
+    for _ in range(2):
+        app.test_client().get("/token")
+    record, *others = [record for record in caplog.records if "have one path" in record.getMessage()]
+    assert ["GET /old" in other.getMessage() for other in others] == [True] * later
+    assert record.levelno == logging.ERROR
+    assert "'passwords.login'" in record.getMessage()
+    assert "GET /auth/login" in record.getMessage()
+    assert "url_prefix='/oauth'" in record.getMessage()
 
 
 def test_a_second_call_on_one_application_is_refused(make: Make) -> None:
