@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,14 +45,14 @@ class AuthMiddleware:
         router: The return value of ``create_auth_router``.
         protect: Whether to guard the whole application, apart from the routes of sign-in.
         public: Names of routes that stay open with ``protect=True``. The name of a mount opens everything
-            below it.
+            below it. Routes that are added after the first request are guarded.
 
     Raises:
-        AuthenticationError: ``public`` has no effect without ``protect``, or is one text.
+        AuthenticationError: ``public`` has no effect without ``protect``, or is no collection of names.
     """
 
     def __init__(
-        self, app: ASGIApp, router: AuthRouter, protect: bool = False, public: Iterable[str] = ()
+        self, app: ASGIApp, router: AuthRouter, protect: bool = False, public: Collection[str] = ()
     ) -> None:
         self._app = app
         self._protection = protection_of(app, protect, public, type(self))
@@ -107,7 +107,7 @@ class AuthMiddleware:
             await _refuse(error, visit, vary, session)
 
     def _look_at(self, scope: Scope) -> None:
-        """Look at the application's routes, which are complete when it starts."""
+        """Find the application, and add the guards to its schema."""
         protects = self._protection
         if protects is not None:
             protects.find(scope)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
+from inspect import signature
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import fastapi.routing
@@ -32,20 +34,15 @@ class Protection:
     """Requires a session for every request that no public route serves.
 
     The names of routes decide, as Starlette matches them. The spelling of a path and the headers have no
-    effect of their own.
+    effect of their own. A route that is added after the first request is not public.
 
     Args:
         app: The application around which the middleware stands.
         public: Names of routes, mounts and hosts of the application.
         middleware: The class of the middleware.
-
-    Raises:
-        AuthenticationError: ``public`` is one text in place of several (``invalid_configuration``).
     """
 
-    def __init__(self, app: ASGIApp, public: Iterable[str], middleware: type) -> None:
-        if isinstance(public, str):
-            raise _configuration_error('public is one text: pass a tuple of names, such as ("home",)')
+    def __init__(self, app: ASGIApp, public: Collection[str], middleware: type) -> None:
         self._inside = app
         self._middleware = middleware
         self._names = frozenset(public)
@@ -63,22 +60,17 @@ class Protection:
         """
         if self._site is not None:
             return
-        app = scope.get("app")
-        if not (isinstance(app, Starlette) and self._is_in(app)):
-            app = self._inside
-        if not isinstance(app, Starlette):
+        inside, around = self._inside, scope.get("app")
+        if isinstance(inside, Starlette):
+            self._site = inside
+        elif isinstance(around, Starlette) and self._is_in(around):
+            self._site = around
+        else:
             raise _configuration_error("protect=True needs app.add_middleware(AuthMiddleware, …)")
-        self._site = app
-        if ignored := sorted(self._names - self._public):
-            _logger.warning(
-                "public has names that no route of the application has, or several with different paths: "
-                "they stay guarded: %s",
-                ", ".join(ignored),
-            )
 
     def guards(self, route: Any) -> bool:
         """Return whether a route of the application is not public."""
-        return route.name not in self._public
+        return _key(route) not in self._public
 
     async def require(self, scope: Scope, session: UserSession | None) -> None:
         """Refuse a request or websocket without a session, unless its route is public.
@@ -91,9 +83,9 @@ class Protection:
             Refused: The request is refused. The response may be that of the application's own handler.
             RefusedWebSocket: The websocket is refused.
         """
-        site = cast(Starlette, self._site)
+        site, public = cast(Starlette, self._site), self._public
         route, below = _matched(site.routes, scope)
-        if route is not None and not self.guards(route):
+        if _key(route) in public:
             return
         while route is not None and getattr(route, "routes", None):
             route, below = _matched(route.routes, below)
@@ -104,22 +96,41 @@ class Protection:
             raise Refused(str(error.detail), response) from None
 
     def _is_in(self, app: Starlette) -> bool:
-        added: list[object] = [each.cls for each in app.user_middleware]
-        return self._middleware in added
+        """Return whether the middleware is one that was added to an application.
+
+        The application may have another one, around this one, which guards nothing or has other names.
+        """
+        for each in app.user_middleware:
+            if cast(object, each.cls) is self._middleware:
+                bound = signature(self._middleware).bind(app, *each.args, **each.kwargs)
+                bound.apply_defaults()
+                given = bound.arguments  # a subclass may pass both itself
+                if given.get("protect", True) and frozenset(given.get("public", self._names)) == self._names:
+                    return True
+        return False
 
     @cached_property
-    def _public(self) -> frozenset[str]:
-        """The names that exactly one path has."""
-        paths: dict[str, set[str]] = {}
-        for route in flat_routes(cast(Starlette, self._site).routes):
-            name = getattr(route, "name", None)
-            if name in self._names:
-                path = getattr(route, "path", None) or getattr(route, "host", "")
-                paths.setdefault(name, set()).add(str(path))
-        return frozenset(name for name, found in paths.items() if name and len(found) == 1)
+    def _public(self) -> frozenset[tuple[str, str]]:
+        """The names that exactly one path has at the first request, each with this path.
+
+        Until then, the application's lifespan may add routes.
+        """
+        site = cast(Starlette, self._site)
+        keys = {_key(route) for route in chain.from_iterable(map(_certain, site.routes))}
+        paths = {name: [path for other, path in keys if other == name] for name in self._names}
+        found = {name: path[0] for name, path in paths.items() if len(path) == 1}
+        if ignored := sorted(self._names - found.keys()):
+            _logger.warning(
+                "public has names that no route of the application has, or several with different paths, or "
+                "one behind a route with a matches() of its own in an included router: they stay guarded: %s",
+                ", ".join(ignored),
+            )
+        return frozenset(found.items())
 
 
-def protection_of(app: ASGIApp, protect: bool, public: Iterable[str], middleware: type) -> Protection | None:
+def protection_of(
+    app: ASGIApp, protect: bool, public: Collection[str], middleware: type
+) -> Protection | None:
     """Return the protection of an application, or None without ``protect``.
 
     Args:
@@ -129,8 +140,13 @@ def protection_of(app: ASGIApp, protect: bool, public: Iterable[str], middleware
         middleware: See :class:`Protection`.
 
     Raises:
-        AuthenticationError: ``public`` has no effect, or is one text (``invalid_configuration``).
+        AuthenticationError: ``public`` has no effect, or is no collection of names
+            (``invalid_configuration``).
     """
+    if isinstance(public, str) or not isinstance(public, Collection):
+        raise _configuration_error('public is no collection: pass a tuple of names, such as ("home",)')
+    if not all(isinstance(name, str) and name for name in public):
+        raise _configuration_error('each name in public is the name of a route, such as "home"')
     if not protect and public:
         raise _configuration_error("public has no effect without protect=True")
     return Protection(app, public, middleware) if protect else None
@@ -142,14 +158,41 @@ def _matched(routes: Sequence[Any], scope: Scope) -> tuple[Any, Scope]:
     As in Starlette, the first full match counts, and otherwise the first with another method.
     """
     partial: tuple[Any, Scope] = (None, scope)
-    for route in flat_routes(routes):
-        match, child = route.matches(dict(scope))
-        below = {**scope, "route": route, **child}
+    for outer in routes:
+        match, _ = outer.matches(dict(scope))
         if match is Match.FULL:
-            return route, below
+            return _served(outer, match, scope)
         if match is Match.PARTIAL and partial[0] is None:
-            partial = (route, below)
+            partial = _served(outer, match, scope)
     return partial
+
+
+def _served(outer: Any, match: Match, scope: Scope) -> tuple[Any, Scope]:
+    """Return the route of an included router that serves a request, or the router if that is uncertain."""
+    for route in _certain(outer):
+        found, child = route.matches(dict(scope))
+        if found is match:
+            return route, {**scope, "route": route, **child}
+    return outer, {**scope, "route": outer}
+
+
+def _certain(outer: Any) -> Iterator[Any]:
+    """Yield a route, or those of an included router before the first with rules of its own.
+
+    FastAPI asks such a route itself, but lists a copy of it that compares path and method only.
+    """
+    for route in flat_routes([outer]):
+        original = getattr(route, "original_route", route)
+        is_changed = getattr(original.matches, "__func__", None) is not fastapi.routing.APIRoute.matches
+        if original is not outer and isinstance(original, fastapi.routing.APIRoute) and is_changed:
+            return
+        yield route
+
+
+def _key(route: Any) -> tuple[str, str]:
+    """Return name and path of a route, or of a mount; a host has its pattern in place of a path."""
+    path = getattr(route, "path", None) or getattr(route, "host", "")
+    return str(getattr(route, "name", "")), str(path)
 
 
 def _configuration_error(text: str) -> AuthenticationError:

@@ -226,7 +226,7 @@ async def answer_of(app: Starlette, request: Request, error: Refused) -> Respons
         error: The refusal.
     """
     handlers = app.exception_handlers
-    of_status = {key: handler for key, handler in handlers.items() if isinstance(key, int)}
+    of_status = {key: _OfStatus(handler) for key, handler in handlers.items() if isinstance(key, int)}
     request.scope[_HANDLERS] = (handlers, of_status)
     return await _answer(request, error)
 

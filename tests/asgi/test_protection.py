@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pywry_auth.asgi import AuthMiddleware, require_role
@@ -165,6 +167,47 @@ def test_sign_in_is_open_below_any_prefix_and_mount(web: Web, tmp_path: Path, pr
     assert whole.get("/site/in/other").status_code == 401
 
 
+class _OfHeader(APIRoute):
+    """Serves clients that send a header."""
+
+    def matches(self, scope: Any) -> Any:
+        match, child = super().matches(scope)
+        return (match, child) if (b"x-version", b"1") in scope["headers"] else (Match.NONE, {})
+
+
+class _OfOtherPath(APIRoute):
+    """Serves the path ``/other`` too."""
+
+    def matches(self, scope: Any) -> Any:
+        served = scope.get("path") == "/other"
+        return (Match.FULL, {"endpoint": self.endpoint}) if served else super().matches(scope)
+
+
+@pytest.mark.parametrize("included", [True, False])
+@pytest.mark.parametrize(("kind", "first"), [(_OfHeader, "v1"), (_OfOtherPath, "inside")])
+def test_a_route_with_rules_of_its_own_opens_no_other(
+    web: Web, included: bool, kind: type[APIRoute], first: str
+) -> None:
+    """Also in front of the route that the names and paths alone would select. [T26]"""
+    app, part = FastAPI(), APIRouter(route_class=kind)
+    part.add_api_route("/x", lambda: first, name=first)
+    if included:
+        app.include_router(part)
+    else:
+        app.router.routes.extend(part.routes)
+    app.add_api_route("/x", lambda: "inside", name="behind")
+    app.add_api_route("/other", lambda: "open", name="open")
+    router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    app.include_router(router)
+    app.add_middleware(AuthMiddleware, router=router, protect=True, public=("v1", "open"))
+    client = Client(app)
+    for headers in ({}, {"X-Version": "1"}):
+        for path in ("/x", "/other"):
+            assert "inside" not in client.get(path, headers).text
+    assert client.get("/other").status_code == (200 if kind is _OfHeader else 401)
+    assert client.get("/auth/status").status_code == 200
+
+
 def test_names_that_open_nothing_are_reported_once(
     web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,10 +219,30 @@ def test_names_that_open_nothing_are_reported_once(
     assert record.getMessage().endswith("stay guarded: pin, shop:item, twice")
 
 
-def test_an_application_answers_with_its_own_handler(web: Web, tmp_path: Path) -> None:
+def test_only_the_routes_of_the_first_request_are_public(web: Web, tmp_path: Path) -> None:
+    """Those of the lifespan count, and another route with the name of one of them stays closed."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.add_api_route("/begun/pin", lambda: "open", name="pin")
+        app.add_api_route("/begun/home", lambda: "inside", name="home")
+        yield
+
+    app = _app(web, tmp_path)
+    app.router.lifespan_context = lifespan
+    client = Client(app)
+    client.start()
+    found = {path: client.get(path).status_code for path in ("/begun/pin", "/begun/home", "/")}
+    assert found == {"/begun/pin": 200, "/begun/home": 401, "/": 401}
+    app.add_api_route("/late", lambda: "inside", name="pin")
+    assert (client.get("/late").status_code, client.get("/begun/pin").status_code) == (401, 200)
+
+
+@pytest.mark.parametrize("kind", [HTTPException, 401])
+def test_an_application_answers_with_its_own_handler(web: Web, tmp_path: Path, kind: Any) -> None:
     app = _app(web, tmp_path)
 
-    @app.exception_handler(HTTPException)
+    @app.exception_handler(kind)
     async def refused(request: Request, error: HTTPException) -> Response:
         return PlainTextResponse(f"own {error.status_code} {request.url.path}", error.status_code)
 
@@ -190,11 +253,53 @@ def test_an_application_answers_with_its_own_handler(web: Web, tmp_path: Path) -
     assert client.get("/nowhere", headers={"Accept": HTML}).status_code == 302
 
 
+class _Layer:
+    """Middleware that is no application of Starlette."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, *message: Any) -> None:
+        await self.app(*message)
+
+
+class _Own(AuthMiddleware):
+    """Middleware with arguments of its own."""
+
+    def __init__(self, app: Any, router: Any) -> None:
+        super().__init__(app, router, protect=True, public=("home",))
+
+
+@pytest.mark.parametrize("options", [{}, {"protect": True}])
+def test_the_application_inside_the_middleware_decides(web: Web, options: Any) -> None:
+    """Not one around it that has a middleware of its own, with other names. [T26]"""
+    router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    child, parent = FastAPI(), FastAPI()
+    child.add_api_route("/secret", lambda: "inside")
+    child.add_api_route("/", lambda: "open", name="home")
+    if options:
+        options = {**options, "public": ("admin", "layer")}
+    parent.add_middleware(AuthMiddleware, router=router, **options)
+    guarded: dict[str, Any] = {"router": router, "protect": True, "public": ("home",)}
+    parent.mount("/admin", AuthMiddleware(child, **guarded), name="admin")
+    parent.mount("/layer", AuthMiddleware(_Layer(child), **guarded), name="layer")
+    parent.add_api_route("/{path:path}", lambda path: "open", name="home")
+    client = Client(parent)
+    assert (client.get("/admin/secret").status_code, client.get("/admin/").status_code) == (401, 200)
+    with pytest.raises(AuthenticationError, match="add_middleware"):
+        client.get("/layer/secret")
+    alone = FastAPI(routes=child.routes)
+    alone.add_middleware(_Own, router=router)
+    assert (Client(alone).get("/secret").status_code, Client(alone).get("/").status_code) == (401, 200)
+
+
 def test_arguments_that_would_open_or_close_the_wrong_pages_are_refused(web: Web) -> None:
     router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
     app = FastAPI()
-    with pytest.raises(AuthenticationError, match="pass a tuple"):
-        AuthMiddleware(app, router, protect=True, public="home")
+    wrong: tuple[Any, ...] = ("home", b"home", None, ["home", 3], ("",), iter(["home"]))
+    for public in wrong:
+        with pytest.raises(AuthenticationError, match="public"):
+            AuthMiddleware(app, router, protect=True, public=public)
     with pytest.raises(AuthenticationError, match="protect=True"):
         AuthMiddleware(app, router, public=("home",))
     app.include_router(router)
