@@ -13,7 +13,7 @@ from pywry_auth.asgi.protection import flat_routes
 if TYPE_CHECKING:
     from pywry_auth.deploy.options import DeployOptions
 
-_COOKIE, _TOKEN = "session cookie", "session token"
+_COOKIE, _TOKEN = "session_cookie", "session_token"  # OpenAPI 3.1, Components Object: no spaces
 _REFUSALS = {
     "401": "No user is signed in.",
     "403": "The user may not do this, or another site sent the request.",

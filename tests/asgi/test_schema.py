@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -49,11 +50,13 @@ def test_guarded_operations_have_a_padlock(web: Web, protect: bool) -> None:
     guarded = {"put /part/a/{name}", "get /role", "get /token"}
     assert _padlocks(schema) == guarded | ({"get /other"} if protect else set())
     assert schema["components"]["securitySchemes"] == {
-        "session cookie": {"type": "apiKey", "in": "cookie", "name": "pywry_session"},
-        "session token": {"type": "http", "scheme": "bearer"},
+        "session_cookie": {"type": "apiKey", "in": "cookie", "name": "pywry_session"},
+        "session_token": {"type": "http", "scheme": "bearer"},
     }
+    names = [name for part in schema["components"].values() for name in part]
+    assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in names), "OpenAPI 3.1 §4.8.7"
     operation = schema["paths"]["/token"]["get"]
-    assert operation["security"] == [{"session cookie": []}, {"session token": []}]
+    assert operation["security"] == [{"session_cookie": []}, {"session_token": []}]
     assert operation["responses"]["401"]["description"] == "own"
     assert set(operation["responses"]) == {"200", "401", "403"}
 
