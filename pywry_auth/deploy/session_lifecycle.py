@@ -276,7 +276,14 @@ class SessionLifecycle:
         try:
             return canonical_email(quick.verified_email(subject.profile, tokens.access_token))
         except AuthenticationError as error:
-            _logger.warning("%s: a session begins without the user's address: %s", provider.name, error)
+            reason = str(error).partition("; ")[0].rstrip(".")  # without advice about the usual time limit
+            _logger.warning(
+                "%s: a session begins without the user's address: %s. It is asked for again at the next "
+                "sign-in, each time for %g s at most.",
+                provider.name,
+                reason,
+                _ADDRESS_SECONDS,
+            )
             return None
 
     def _abandon(self, name: str, account: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:

@@ -156,6 +156,22 @@ def test_a_web_sign_in_reads_the_addresses_once(github: GitHub) -> None:
     assert len(github.requests(EMAILS)) == 1
 
 
+def test_a_late_address_is_reported_with_the_limit_that_holds(
+    github: GitHub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HTTP_TIMEOUT_SECONDS does not change it."""
+
+    def late(self: object, profile: object, access_token: str) -> str:
+        raise AuthenticationError("…/emails: no complete answer within 2 s; raise HTTP_TIMEOUT_SECONDS.")
+
+    provider = github.provider()
+    monkeypatch.setattr(type(provider), "verified_email", late)
+    assert Site(provider).roles() == ["viewer"]
+    (told,) = [text for text in caplog.messages if "without the user's address" in text]
+    assert "within 2 s. It is asked for again at the next sign-in, each time for 2 s at most." in told
+    assert "HTTP_TIMEOUT_SECONDS" not in told
+
+
 def test_a_login_name_with_a_new_owner_makes_no_administrator(github: GitHub) -> None:
     """The rules compare the ID, not the login name. [T16]"""
     assert Site(github.provider(), admin_users="alice").roles() == ["viewer"]
