@@ -248,7 +248,7 @@ def view_failed(
 
 
 def _sign_in_again(site: Site, error: LoginRequired, session: UserSession | None, is_page: bool) -> Response:
-    again = site.login_path(_page(site, is_page))
+    again = site.sign_in_path(_page(site, is_page))
     text = visitor_text(error)
     # Otherwise the browser would go back and forth between the site and the provider.
     if session is not None and session.grant is None:  # the application created it, for an API client
@@ -356,7 +356,8 @@ def refusal(
     status = status or ErrorCode.status_of(error)
     facts = {"reference": reported.reference, "detail": reported.sentence if site.is_debug else ""}
     if prefers_html(site.request):
-        again, home = again or site.login_path(), f"{site.root}/"
+        again = again or (site.sign_in_path() if status == 401 else site.login_path())
+        home = f"{site.root}/"
         page = error_page(status, code, text, again, home, like=like, cancelled=cancelled, **facts)
         made = page_response(page, status, site.render)
     else:

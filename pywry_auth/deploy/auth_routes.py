@@ -170,8 +170,9 @@ class AuthRoutes:
             if name in _LOGINS:
                 response = self._logins.failed(site, error, **path)
             else:
-                again = site.login_path(site.next_path)
-                response = refusal_for(site, error, again)
+                is_stranger = ErrorCode.status_of(error.error) == 401
+                address = site.sign_in_path if is_stranger else site.login_path
+                response = refusal_for(site, error, address(site.next_path))
         return self.private(response)
 
     def handle_fault(self, fault: HTTPException, request: Request, mount: Mount) -> Response:

@@ -59,6 +59,7 @@ class _Installed(NamedTuple):
         routes: The routes.
         blueprint: The full name of the blueprint.
         logged: The sentences about the application that were logged.
+        callbacks: The endpoints of the callbacks at paths that the site chose, each with its path.
         protected: The endpoints that are open with ``protect=True``; None without.
         login_view: The endpoint of the application's own sign-in page; empty for none.
     """
@@ -66,6 +67,7 @@ class _Installed(NamedTuple):
     routes: AuthRoutes
     blueprint: str
     logged: set[str]
+    callbacks: Mapping[str, str]
     protected: frozenset[str] | None = None
     login_view: str = ""
 
@@ -234,8 +236,10 @@ def is_own_route() -> bool:
 
     The application may have added views of its own to the blueprint.
     """
-    name = (current_request.endpoint or "").rpartition(".")[2]
-    return name.partition("@")[0] in _NAMES and _is_own_blueprint()
+    name = current_request.endpoint or ""
+    if name.rpartition(".")[2] in _NAMES:
+        return _is_own_blueprint()
+    return "@" in name and name in _installed().callbacks
 
 
 def is_login_view() -> bool:
@@ -362,15 +366,21 @@ class _LazySession:
 
 def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app = cast("Flask", state.app)
+    if app.url_map.host_matching:  # a blueprint has no host
+        raise _wrong(
+            "This application has host_matching=True, so no host would have the routes of sign-in: leave it "
+            "out, or use subdomain_matching=True."
+        )
     name = f"{state.name_prefix}.{state.name}".lstrip(".")
     callbacks = _add_callbacks(routes, state, name)
-    app.extensions[_EXTENSION] = _Installed(routes, name, set())
+    app.extensions[_EXTENSION] = _Installed(routes, name, set(), callbacks)
     lazy = type("Globals", (app.app_ctx_globals_class,), {"session": _LazySession()})
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
     # In front of the functions of the application: that of Flask-WTF may be there already, or come later.
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_from_form_tokens)
     _offer_to_templates(app)
-    app.after_request(lambda response: _finish(routes, state.url_prefix, callbacks, response))
+    paths = frozenset(callbacks.values())
+    app.after_request(lambda response: _finish(routes, state.url_prefix, paths, response))
     for kind in VIEW_ERRORS:
         if kind not in app.error_handler_spec[None][None]:
             app.register_error_handler(kind, _answer_failure)
@@ -399,24 +409,25 @@ def _exempt_from_form_tokens() -> None:
         exempt(view)
 
 
-def _add_callbacks(routes: AuthRoutes, state: BlueprintSetupState, name: str) -> frozenset[str]:
-    """Add the callbacks at the paths that the site chose, and return these paths.
+def _add_callbacks(routes: AuthRoutes, state: BlueprintSetupState, name: str) -> Mapping[str, str]:
+    """Add the callbacks at the paths that the site chose, and return their endpoints with these paths.
 
     They belong to the blueprint, so that guards know them as its own routes.
     """
     app = cast("Flask", state.app)
     taken = [rule.rule for rule in app.url_map.iter_rules()]
     own = aliases(routes.options.callback_paths, (state.url_prefix or "").rstrip("/"), taken)
-    for provider, path in own.items():
+    callbacks = {f"{name}.{_CALLBACK}@{provider}": path for provider, path in own.items()}
+    for provider, (endpoint, path) in zip(own, callbacks.items(), strict=True):
         app.add_url_rule(
             path,
-            f"{name}.{_CALLBACK}@{provider}",
+            endpoint,
             _view_of(routes, _CALLBACK, {"name": provider} if provider else {}),
             methods=["GET", "OPTIONS"],
             provide_automatic_options=False,
             subdomain=state.subdomain,
         )
-    return frozenset(own.values())
+    return callbacks
 
 
 def _answer_failure(error: AuthenticationError) -> ResponseReturnValue:

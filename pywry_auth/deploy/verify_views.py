@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 _NAMES = ("roles", "any_role")
+_USAGE = (  # for the administrator of the proxy, who sees the answer
+    "The address of the check is not valid: use ?roles=a,b for users with all of the roles, or ?any_role=a,b "
+    "for users with one of them, each once and with names."
+)
 _PLAIN = (ascii_letters + digits + punctuation).replace("%", "")
 
 
@@ -51,7 +55,7 @@ class VerifyViews:
         demanded = _demanded(site)
         session = self.sessions.of(site.request)
         if session is None or not session.user_id:  # a proxy would pass on an empty ID as no user
-            again = site.login_path(_page(site.request))
+            again = site.sign_in_path(_page(site.request))
             return refusal(site, ErrorCode.NOT_SIGNED_IN, "Sign in first.", again=again)
         if not _suffice(set(session.roles), demanded):
             return forbidden(site)
@@ -70,11 +74,7 @@ def _demanded(site: Site) -> Mapping[str, frozenset[str]]:
     for name, value in site.parameters:
         roles = [role.strip() for role in value.split(",")]
         if name not in _NAMES or name in demanded or not all(roles):
-            raise AuthenticationError(
-                "The address of the check is not valid: use ?roles=a,b for users with all of the roles, or "
-                "?any_role=a,b for users with one of them, each once and with names.",
-                error=ErrorCode.INVALID_PARAMETER,
-            )
+            raise AuthenticationError(_USAGE, error=ErrorCode.INVALID_PARAMETER, visitor=_USAGE)
         demanded[name] = frozenset(roles)
     return demanded
 

@@ -137,6 +137,13 @@ def test_a_path_of_another_view_is_an_error_in_the_log(
     assert "url_prefix='/oauth'" in record.getMessage()
 
 
+def test_an_application_that_matches_hosts_is_refused(make: Make) -> None:
+    """None of its hosts would have the routes."""
+    app = Flask("site", host_matching=True, static_host="127.0.0.1")
+    app.config.update(make().config)
+    assert "host_matching" in _refused(app)
+
+
 def test_a_second_call_on_one_application_is_refused(make: Make) -> None:
     assert "once" in _refused(make(), name="again", url_prefix="/again")
 

@@ -252,6 +252,19 @@ def test_a_request_of_another_site_is_refused_unless_the_view_allows_it(
     assert browser.post("/hook").status_code == 401
 
 
+@pytest.mark.parametrize("protect", [True, False])
+def test_a_view_with_a_name_like_a_route_is_guarded(protect: bool) -> None:
+    """On the library's blueprint, only the library's own endpoints are open."""
+    app, blueprint = Flask("site"), create_auth_blueprint()
+    names = ("status@x", "callback@x", "callback@", "login@")
+    for name in names:
+        blueprint.add_url_rule(f"/{name}", name, login_required(_text()))
+    app.register_blueprint(blueprint)
+    if protect:
+        app.before_request(login_required(lambda: None))
+    assert [_open(app, f"/auth/{name}").status_code for name in names] == [401] * 4
+
+
 def test_views_of_another_subdomain_are_protected() -> None:
     app = Flask("site", subdomain_matching=True)
     app.config["SERVER_NAME"] = "example.com"
@@ -400,6 +413,14 @@ def test_a_guard_before_the_request_leaves_the_sign_in_page_open() -> None:
     assert _open(app, "/welcome", **GO).text == "welcome"
     assert _open(app, "/page", **GO).location == "/welcome?next=%2Fpage"
     assert ran == []
+
+
+def test_links_of_the_routes_lead_to_the_sign_in_page() -> None:
+    app = _welcoming()
+    asked = {"X_Forwarded_Method": "GET", "X_Forwarded_Uri": "/page"}
+    assert 'href="/welcome?next=%2Fpage"' in _open(app, "/auth/verify", **GO, **asked).text
+    assert 'href="/welcome"' in _open(app, "/auth/userinfo", **GO).text
+    assert 'href="/welcome"' in _open(app, "/auth/refresh", "POST", **GO).text
 
 
 def test_a_guard_on_the_sign_in_page_itself_leads_to_the_login() -> None:

@@ -78,6 +78,11 @@ def test_roles_in_the_query(web: Web) -> None:
             assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_a_wrong_query_is_explained_in_the_answer(web: Web) -> None:
+    """Its reader is the administrator of the proxy."""
+    assert "?roles=a,b" in web.browser().get("/auth/verify?token=1").json["error_description"]
+
+
 _NAMES = (
     "auth0|7",
     "a b",
