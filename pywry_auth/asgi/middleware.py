@@ -45,7 +45,7 @@ class AuthMiddleware:
         router: The return value of ``create_auth_router``.
         protect: Whether to guard the whole application, apart from the routes of sign-in.
         public: Names of routes that stay open with ``protect=True``. The name of a mount opens everything
-            below it. Routes that are added after the first request are guarded.
+            below it. Paths that are added after the first request are guarded.
 
     Raises:
         AuthenticationError: ``public`` has no effect without ``protect``, or is no collection of names.

@@ -34,7 +34,7 @@ class Protection:
     """Requires a session for every request that no public route serves.
 
     The names of routes decide, as Starlette matches them. The spelling of a path and the headers have no
-    effect of their own. A route that is added after the first request is not public.
+    effect of their own. A route that is added after the first request opens no further path.
 
     Args:
         app: The application around which the middleware stands.
