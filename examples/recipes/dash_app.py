@@ -1,4 +1,4 @@
-"""A Dash application for signed-in users: ``flask --app examples.recipes.dash_app run``."""
+"""A Dash application for signed-in users."""
 
 from dash import Dash, Input, Output, callback, html
 from flask import Flask

@@ -1,4 +1,4 @@
-"""A Gradio application for signed-in users: ``uvicorn examples.recipes.gradio_app:app``."""
+"""A Gradio application for signed-in users."""
 
 import gradio as gr
 from fastapi import FastAPI

@@ -1,4 +1,4 @@
-"""A NiceGUI application for signed-in users: ``uvicorn examples.recipes.nicegui_app:app``."""
+"""A NiceGUI application for signed-in users."""
 
 from fastapi import FastAPI, Request
 from nicegui import ui

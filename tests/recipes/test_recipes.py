@@ -117,7 +117,6 @@ def test_no_websocket_is_open_to_visitors(recipe: Recipe) -> None:
     own = {"Origin": recipe.url}
     cookie = {"Cookie": f"pywry_session={visitor.cookies['pywry_session']}"}
     for headers in (own, cookie | {"Origin": "https://evil.example"}):
-        # nginx redirects the handshake to the sign-in, at an address that is not for websockets.
         with pytest.raises((InvalidStatus, InvalidURI)), connect(url, additional_headers=headers, proxy=None):
             pass
     with connect(url, additional_headers=own | cookie, proxy=None):
@@ -127,19 +126,30 @@ def test_no_websocket_is_open_to_visitors(recipe: Recipe) -> None:
 def test_nginx_replaces_the_identity_headers_of_requests(tmp_path: Path) -> None:
     """An application behind it sees the session's user, also if the request names another one."""
     forged = {"X-Auth-User": "user-alice", "X-Auth-Roles": "admin", "X-Auth-Email": "alice@example.com"}
+    forged |= {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/evil"}
     forged |= {name.replace("-", "_"): value for name, value in forged.items()}
     with _serving(_echo) as port, serving("streamlit", tmp_path, streamlit=port) as recipe:
         visitor = Visitor(recipe.url, Person("bob", "builder"))
-        visitor.sign_in()
+        page = "/x?region=north&year=2026&next=%2F%26"
+        login = visitor.get(page, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="document").headers["Location"]
+        assert visitor.sign_in(login).headers["Location"] == recipe.url + page
         forged["Cookie"] = f"pywry_session={visitor.cookies['pywry_session']}"
         received = _request("GET", f"{recipe.url}/", forged).json()
+        assert _request("POST", f"{recipe.url}/x").status_code == 401, "only a page leads to the sign-in"
+        assert "code=" not in (tmp_path / "access.log").read_text()
     # Bob has no verified address.
-    assert received == {"HTTP_X_AUTH_USER": "user-bob", "HTTP_X_AUTH_ROLES": "viewer"}
+    assert received == {
+        "HTTP_X_AUTH_USER": "user-bob",
+        "HTTP_X_AUTH_ROLES": "viewer",
+        "HTTP_X_FORWARDED_FOR": "127.0.0.1",
+        "HTTP_X_FORWARDED_HOST": recipe.url.removeprefix("http://"),
+        "HTTP_X_FORWARDED_PROTO": "http",
+    }
 
 
 def _echo(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [write_json({name: value for name, value in environ.items() if "AUTH" in name}).encode()]
+    return [write_json({name: value for name, value in environ.items() if "_X_" in name}).encode()]
 
 
 @contextmanager
@@ -166,7 +176,7 @@ def _request(method: str, url: str, headers: Mapping[str, str] | None = None) ->
 def _is_refused(answer: requests.Response) -> bool:
     """Return whether an answer says only that the visitor must sign in."""
     target = answer.headers.get("Location", "")
-    return answer.status_code == 401 or (answer.status_code == 302 and "/auth/login?next=" in target)
+    return answer.status_code == 401 or (answer.status_code == 302 and "/auth/login?next" in target)
 
 
 def _greeting(recipe: Recipe, name: str) -> str:
