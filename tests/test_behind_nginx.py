@@ -216,7 +216,14 @@ def test_an_application_behind_learns_the_user(
     page, ca = DOCS / "verify.md", str(tls_files.ca)
     names: dict[str, Any] = {"__name__": "site"}
     exec(block(page, "python", "def application"), names)  # noqa: S102
-    with _served(names["application"]) as behind:
+    seen: list[WSGIEnvironment] = []
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
+        seen.append(environ)
+        return names["application"](environ, start_response)
+
+    assert names["application"]({}, lambda status, headers: None) == [b"Only through the proxy\n"]
+    with _served(application) as behind:
         nginx = CheckingNginx(tmp_path, tls_files, behind)
         client = Client(CLIENT_ID, CLIENT_SECRET, (f"{nginx.url}/auth/callback",))
         with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
@@ -226,6 +233,8 @@ def test_an_application_behind_learns_the_user(
             exec(block(page, "python", "init_app"), names)  # noqa: S102
             with _served(names["app"]) as port, nginx.before(port):
                 _check_what_passes(nginx.url, ca, names["app"], monkeypatch)
+    assert {environ.get("HTTP_X_FORWARDED_PREFIX") for environ in seen} == {None}
+    assert {environ["HTTP_X_FORWARDED_FOR"] for environ in seen} == {"127.0.0.1"}
 
 
 def _check_what_passes(url: str, ca: str, app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +248,9 @@ def _check_what_passes(url: str, ca: str, app: Any, monkeypatch: pytest.MonkeyPa
     def text(visitor: Visitor, path: str = path, **headers: str) -> str:
         """Return the page that the visitor gets although it sends an identity of its own, or the status."""
         names = ("X-Auth-User", "x-auth-roles", "X-Auth-Email", "X_Auth_User", "X-Auth_Roles", "X_AUTH_EMAIL")
-        forged = dict.fromkeys(names, "root") | {name.replace("_", "-"): headers[name] for name in headers}
+        forwarded = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Prefix": "/evil"}
+        forged = dict.fromkeys(names, "root") | forwarded
+        forged |= {name.replace("_", "-"): headers[name] for name in headers}
         answer = requests.get(
             url + path, headers=forged, cookies=visitor.cookies, verify=ca, allow_redirects=False, timeout=10
         )

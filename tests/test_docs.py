@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterator
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -317,6 +318,14 @@ def test_every_block_on_deployment_runs(number: int, site: IdentityProvider) -> 
     command = [sys.executable, "-c", blocks(_DEPLOYMENT, "python")[number]]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_no_program_of_a_page_has_the_name_of_a_module_of_python() -> None:
+    """Python would import its own module in place of the file."""
+    for page in PAGES:
+        text = page.read_text()
+        programs = re.findall(r"`(\w+)\.py`|\b(\w+):(?:app|application|create_app)\b|--app (\w+)", text)
+        assert not set(chain.from_iterable(programs)) & sys.stdlib_module_names, page
 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
