@@ -51,17 +51,17 @@ def document_guards(app: object, options: DeployOptions, is_protected: Callable[
 def _guarded(app: FastAPI, is_protected: Callable[[Any], bool]) -> Iterator[tuple[str, str]]:
     """Yield path and method of the guarded operations."""
     for route in flat_routes(app.routes):
-        dependant = getattr(route, "dependant", None)
-        if dependant is None or str(route.name).startswith("pywry_auth_"):
+        needs = getattr(route, "dependant", None)  # codespell:ignore dependant
+        if needs is None or str(route.name).startswith("pywry_auth_"):
             continue
-        if is_protected(route) or _has_guard(dependant):
+        if is_protected(route) or _has_guard(needs):
             yield from (
                 (route.path_format, method.lower()) for method in getattr(route, "methods", None) or ()
             )
 
 
-def _has_guard(dependant: Any) -> bool:
-    return any(is_guard(each.call) or _has_guard(each) for each in dependant.dependencies)
+def _has_guard(needs: Any) -> bool:
+    return any(is_guard(each.call) or _has_guard(each) for each in needs.dependencies)
 
 
 def _document(operation: dict[str, Any] | None) -> None:
