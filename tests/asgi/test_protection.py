@@ -188,7 +188,7 @@ class _OfOtherPath(APIRoute):
 def test_a_route_with_rules_of_its_own_opens_no_other(
     web: Web, included: bool, kind: type[APIRoute], first: str
 ) -> None:
-    """Also in front of the route that the names and paths alone would select. [T26]"""
+    """Also in front of the route that the names and paths by themselves would select. [T26]"""
     app, part = FastAPI(), APIRouter(route_class=kind)
     part.add_api_route("/x", lambda: first, name=first)
     if included:
@@ -288,9 +288,9 @@ def test_the_application_inside_the_middleware_decides(web: Web, options: Any) -
     assert (client.get("/admin/secret").status_code, client.get("/admin/").status_code) == (401, 200)
     with pytest.raises(AuthenticationError, match="add_middleware"):
         client.get("/layer/secret")
-    alone = FastAPI(routes=child.routes)
-    alone.add_middleware(_Own, router=router)
-    assert (Client(alone).get("/secret").status_code, Client(alone).get("/").status_code) == (401, 200)
+    single = FastAPI(routes=child.routes)
+    single.add_middleware(_Own, router=router)
+    assert (Client(single).get("/secret").status_code, Client(single).get("/").status_code) == (401, 200)
 
 
 def test_arguments_that_would_open_or_close_the_wrong_pages_are_refused(web: Web) -> None:
