@@ -74,6 +74,7 @@ _NEW_KEY = (
 _QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does not remove quotes
 _NOT_READ = "each file must be UTF-8 text of at most 1 MiB that this process can read"
 _ENV_FILE = "PYWRY_ENV_FILE"
+_NO_TRUTH_VALUE = (str, SecretStr, list[str], list[SecretStr])  # kinds of settings that refuse one
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -84,12 +85,12 @@ class _Reading:
     Args:
         faults: Receives the problems.
         in_files: Receives the variables that named a file with their value.
-        without_environment: The classes of settings for which the environment is not read.
+        left_out: The sources that are not read for the client: ``environment``, ``files``.
     """
 
     faults: list[str] = field(default_factory=list)
     in_files: set[str] = field(default_factory=set)
-    without_environment: set[type[BaseSettings]] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
 
 
 _reading: ContextVar[_Reading | None] = ContextVar("_reading", default=None)  # of ``get_settings``
@@ -151,12 +152,16 @@ class _Section(BaseSettings):
                     "from the environment; get_settings() reads it."
                 )
             return (init_settings,)
-        if reading is not None and cls in reading.without_environment:
-            return (init_settings,)
         if reading is None:
             env_file = _named_env_file()
             _names_in_files(env_file, None)
             dotenv_settings = DotEnvSettingsSource(cls, env_file=env_file, env_file_encoding=ENCODING)
+        elif cls.required_in_code:
+            nothing = InitSettingsSource(cls, {})
+            if "environment" in reading.left_out:
+                env_settings = nothing
+            if "files" in reading.left_out:
+                dotenv_settings = file_secret_settings = nothing
         usual = (init_settings, env_settings, dotenv_settings, file_secret_settings)
         faults: list[str] = []
         values = _in_own_files(cls, usual, faults)
@@ -611,6 +616,20 @@ class _Client(BaseSettings):
     client_id: str = ""
 
 
+class _ClientOfFiles(_Client):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the places without the environment."""
+        return (dotenv_settings, file_secret_settings)
+
+
 def get_settings(
     env_file: str | os.PathLike[str] | None = None,
     secrets_dir: str | os.PathLike[str] | None = None,
@@ -626,16 +645,18 @@ def get_settings(
         secrets_dir: A directory with one file for each variable, as container platforms mount them.
         values: Settings under the names of their variables, such as Flask's ``app.config``. Each takes
             precedence over the variable. A value is a text as in the environment, or a Python value of the
-            setting's type; None and an empty text count as not set. Names that do not begin with ``PYWRY_``
-            are ignored. A dictionary ``PYWRY_OAUTH2`` or ``PYWRY_DEPLOY``, as Flask's ``from_prefixed_env``
-            makes it, has the settings of its section. If the client ID here is another one than that of the
-            environment, no ``PYWRY_OAUTH2__`` variable is read: the secret of one client must not reach the
-            provider of another.
+            setting's type; None, an empty text and an empty collection count as not set. Names that do not
+            begin with ``PYWRY_`` are ignored. A dictionary ``PYWRY_OAUTH2`` or ``PYWRY_DEPLOY``, as Flask's
+            ``from_prefixed_env`` makes it, has the settings of its section. If the client ID here, or in the
+            file that ``PYWRY_ENV_FILE`` here names, is another one than that of the environment, no
+            ``PYWRY_OAUTH2__`` variable is read: the secret of one client must not reach the provider of
+            another.
 
     Raises:
         AuthenticationError: Values are not valid. The text names each variable, with an example.
     """
     given = _given(_flat(values or {}))
+    of_environment = not env_file and _ENV_FILE not in given and bool(os.environ.get(_ENV_FILE))
     places = [str(place) for place in (env_file, secrets_dir) if place is not None]
     try:
         env_file = whole_path(env_file) if env_file else _named_env_file(given)
@@ -648,7 +669,7 @@ def get_settings(
     _warn_of_misspelt([*os.environ, *names, *given])
     sources = {"_env_file": env_file, "_env_file_encoding": ENCODING, "_secrets_dir": secrets_dir}
     try:
-        return _read(sources, given)
+        return _read(sources, given, of_environment)
     except (SettingsError, UnicodeError, OSError):
         fault = _unreadable(places, _NOT_READ)
     # Outside of the except clause, because those errors could quote the file.
@@ -669,7 +690,7 @@ def _flat(values: Mapping[str, object]) -> dict[str, object]:
         prefix = f"{name}__".upper() if isinstance(name, str) else ""
         if prefix in (_OAUTH2, _DEPLOY) and isinstance(value, Mapping):
             members |= {f"{prefix}{key}".upper(): each for key, each in value.items()}
-        elif isinstance(name, str) and value not in (None, ""):
+        elif isinstance(name, str) and not _is_empty(value):
             flat[name.upper()] = value
     if twice := sorted(members.keys() & flat.keys()):
         raise _invalid(
@@ -682,22 +703,30 @@ def _given(values: Mapping[str, object]) -> dict[str, object]:
     """Return the settings among named values, in the forms that the fields accept."""
     given = {}
     for name, value in values.items():
-        if isinstance(name, str) and name.upper().startswith("PYWRY_") and value not in (None, ""):
-            # A number or a choice must not be a truth value; its text is refused there.
-            plain = str(value).lower() if isinstance(value, bool) else value
-            given[name.upper()] = os.fspath(plain) if isinstance(plain, os.PathLike) else plain
+        if isinstance(name, str) and name.upper().startswith("PYWRY_") and not _is_empty(value):
+            given[name.upper()] = os.fspath(value) if isinstance(value, os.PathLike) else value
     return given
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, (str, list, tuple, set, frozenset, dict)) and not value)
 
 
 def _given_to(kind: type[BaseSettings], given: Mapping[str, object], reading: _Reading) -> dict[str, object]:
     """Return the fields of a class that were given, also in files that ``_FILE`` names name."""
-    values = {}
-    for name in kind.model_fields:
+    values: dict[str, object] = {}
+    for name, about in kind.model_fields.items():
         variable = _variable(kind, name)
-        if isinstance(given.get(variable), (bytes, bytearray, memoryview)):
+        value = given.get(variable)
+        if isinstance(value, (bytes, bytearray, memoryview)):
             reading.faults.append(f"{variable}: write a text, not bytes")
+        elif isinstance(value, bool) and about.annotation not in _NO_TRUTH_VALUE:
+            # A number or a choice must not be a truth value; its text is refused there.
+            values[name] = str(value).lower()
         elif variable in given:
-            values[name] = given[variable]
+            values[name] = value
+        if name in FILE_FORMS and not isinstance(given.get(f"{variable}_FILE", ""), str):
+            reading.faults.append(f"{variable}_FILE: write the path of a file, as a text or a path")
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
     files = _in_named_files(
         kind, sorted(FILE_FORMS & kind.model_fields.keys()), texts, values, reading.faults
@@ -794,20 +823,34 @@ def _in_named_files(
     return values
 
 
-def _read(sources: dict[str, Any], given: Mapping[str, object]) -> PyWrySettings:
+def _read(sources: dict[str, Any], given: Mapping[str, object], of_environment: bool) -> PyWrySettings:
+    """Return the settings.
+
+    Args:
+        sources: The files, as pydantic-settings takes them.
+        given: The settings by variable that take precedence.
+        of_environment: Whether the environment names the ``.env`` file, which then belongs to its client.
+    """
     reading = _Reading()
-    present = _load(_Client, sources, reading)
     own = _given_to(OAuth2Settings, given, reading)
-    client_id, other = own.get("client_id"), present.client_id.strip() if present else ""
-    if client_id and other and other != str(client_id).strip():
-        reading.without_environment.add(OAuth2Settings)
+    present, in_files = _client_in(_Client, sources, reading), _client_in(_ClientOfFiles, sources, reading)
+    named = own.get("client_id", in_files if _ENV_FILE in given else "")
+    client_id = named.strip() if isinstance(named, str) else type(named).__name__  # which is refused below
+    if client_id and present not in ("", client_id):
+        reading.left_out.add("environment")
         _logger.info("the application names a client of its own: no variable %s… is read for it", _OAUTH2)
-    has_client = client_id or (present and present.client_id)
-    oauth2 = _load(OAuth2Settings, sources | own, reading) if has_client else None
+    if client_id and (in_files or (present if of_environment else "")) not in ("", client_id):
+        reading.left_out.add("files")
+    oauth2 = _load(OAuth2Settings, sources | own, reading) if client_id or present else None
     deploy = _load(DeploySettings, sources | _given_to(DeploySettings, given, reading), reading)
     if reading.faults or deploy is None:
         raise _invalid(reading.faults)
     return PyWrySettings(oauth2, deploy)
+
+
+def _client_in(kind: type[_Client], sources: dict[str, Any], reading: _Reading) -> str:
+    found = _load(kind, sources, reading)
+    return found.client_id.strip() if found else ""
 
 
 def _refused_argument(text: str) -> AuthenticationError:

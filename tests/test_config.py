@@ -883,17 +883,19 @@ def test_names_are_case_insensitive(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_values_of_an_application_may_be_python_values() -> None:
     """Each setting takes a value of its own type. [S3]"""
     for variable, row in ALL:
-        _, expected = row[1][-1]
-        settings = get_settings(values={OAUTH2 + "CLIENT_ID": "client", variable: expected})
+        text, expected = row[1][-1]
+        value = text if expected == [] else expected  # an empty list counts as not set
+        settings = get_settings(values={OAUTH2 + "CLIENT_ID": "client", variable: value})
         assert read(settings, variable) == expected, variable
 
 
 def test_the_values_of_an_application_precede_one_by_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """``None`` and an empty text are not set, in an application's values as in the environment. [S3]"""
+    """``None`` and an empty value are not set, in an application's values as in the environment. [S3]"""
     monkeypatch.setenv(DEPLOY + "AUTH_ENABLED", "true")
     monkeypatch.setenv(DEPLOY + "DEFAULT_ROLES", "of,variables")
+    monkeypatch.setenv(DEPLOY + "ALLOWED_USERS", "alice")
     monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET_FILE", str(tmp_path / "missing"))
     before = dict(os.environ)
     own = tmp_path / "secret"
@@ -904,6 +906,8 @@ def test_the_values_of_an_application_precede_one_by_one(
         DEPLOY + "AUTH_ENABLED": False,
         DEPLOY + "DEFAULT_ROLES": None,
         DEPLOY + "ADMIN_USERS": "",
+        DEPLOY + "ALLOWED_USERS": [],
+        DEPLOY + "ROLE_MAP": {},
         DEPLOY + "COOKIE_SECURE": True,
         DEPLOY + "SQLITE_PATH": tmp_path / "state",
         "SECRET_KEY": "canary",
@@ -917,8 +921,17 @@ def test_the_values_of_an_application_precede_one_by_one(
     assert (settings.deploy.auth_enabled, settings.deploy.default_roles) == (False, ["of", "variables"])
     assert settings.deploy.cookie_secure == "true"
     assert settings.deploy.sqlite_path == str(tmp_path / "state")
-    assert "admin_users" not in settings.deploy.model_fields_set
+    assert settings.deploy.allowed_users == ["alice"]
+    assert settings.deploy.model_fields_set.isdisjoint({"admin_users", "role_map"})
     assert before == dict(os.environ)
+
+
+class _Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError("canary")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("canary")
 
 
 @pytest.mark.parametrize(
@@ -930,6 +943,12 @@ def test_the_values_of_an_application_precede_one_by_one(
         (DEPLOY + "ROLE_MAP", ["canary"]),
         (OAUTH2 + "SCOPES", ["canary"]),
         (OAUTH2 + "CLIENT_SECRET_FILE", "/missing/canary"),
+        (OAUTH2 + "CLIENT_SECRET_FILE", b"/run/canary"),
+        (DEPLOY + "TOKEN_SECRET_FILE", 7),
+        (DEPLOY + "ENCRYPTION_KEYS_FILE", ["canary"]),
+        (DEPLOY + "ADMIN_USERS", True),
+        (OAUTH2 + "CLIENT_ID", False),
+        (OAUTH2 + "CLIENT_ID", _Unprintable()),
         (DEPLOY + "PUBLIC_BASE_URL", 7),
         (DEPLOY + "DEFAULT_ROLES", ["a", "\x00canary"]),
     ],
@@ -993,3 +1012,40 @@ def test_an_application_can_name_the_file_of_variables(tmp_path: Path) -> None:
     file.write_text(f"{DEPLOY}DEFAULT_ROLES=of_the_file\n")
     settings = get_settings(values={"PYWRY_ENV_FILE": file, DEPLOY + "ADMIN_USERS": ["a"]})
     assert (settings.deploy.default_roles, settings.deploy.admin_users) == (["of_the_file"], ["a"])
+
+
+def test_a_file_that_the_application_names_belongs_to_its_client(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The secret of the environment's client must not reach the provider that the file names. [T31]"""
+    monkeypatch.setenv(OAUTH2 + "CLIENT_SECRET", "canary")
+    monkeypatch.setenv(OAUTH2 + "TOKEN_URL", "https://canary.example")
+    file = tmp_path / "own.env"
+    file.touch(0o600)
+    file.write_text(f"{OAUTH2}CLIENT_ID=own\n{OAUTH2}CLIENT_SECRET=of the file\n{OAUTH2}SCOPES=a\n")
+    named = {"PYWRY_ENV_FILE": file}
+    read = [
+        get_settings(values=named),
+        get_settings(values={**named, OAUTH2 + "CLIENT_ID": "own"}),
+        get_settings(file, values={OAUTH2 + "CLIENT_ID": "own"}),
+    ]
+    for settings in read:
+        assert settings.oauth2 is not None
+        assert (settings.oauth2.client_id, settings.oauth2.token_url) == ("own", "")
+        assert settings.oauth2.client_secret.get_secret_value() == "of the file"
+    third = get_settings(values={**named, OAUTH2 + "CLIENT_ID": "third"}).oauth2
+    assert third is not None
+    assert third.model_fields_set == {"client_id"}
+    file.write_text(f"{OAUTH2}CLIENT_SECRET=of the file\n")
+    secret = [
+        get_settings(values={**named, OAUTH2 + "CLIENT_ID": "own"}),
+        get_settings(values={**named, OAUTH2 + "CLIENT_ID": "client"}),
+    ]
+    assert [each.oauth2 and each.oauth2.client_secret.get_secret_value() for each in secret] == [
+        "of the file",
+        "canary",
+    ]
+    monkeypatch.setenv("PYWRY_ENV_FILE", str(file))  # the file of the environment's client
+    other = get_settings(values={OAUTH2 + "CLIENT_ID": "own"}).oauth2
+    assert other is not None
+    assert other.model_fields_set == {"client_id"}
