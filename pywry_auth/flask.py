@@ -151,6 +151,7 @@ def init_app(
         callback_path,
         values=app.config,
         debug_folder=Path(app.instance_path) if app.debug and not app.testing else None,
+        name=app.name,
     )
     blueprint = AuthBlueprint(routes_from(parts))
     app.register_blueprint(blueprint, name=name, url_prefix=url_prefix.rstrip("/"))

@@ -134,7 +134,7 @@ def deploy_options(
     login_limit, login_window = _rate(settings.login_rate_limit)
     refresh_limit, refresh_window = _rate(settings.refresh_rate_limit)
     return DeployOptions(
-        enabled=bool(chosen.get("enabled", _enabled(settings, in_code))),
+        enabled=is_enabled(settings, config, in_code=in_code),
         # In a single process, cookies become invalid with the process, just like its sessions.
         secrets=given_secrets or [secrets.token_urlsafe(32)],
         site_name=settings.redis_prefix,
@@ -165,9 +165,17 @@ def deploy_options(
     )
 
 
-def _enabled(settings: DeploySettings, in_code: bool) -> bool:
+def is_enabled(settings: DeploySettings, config: AuthConfig | None, *, in_code: bool) -> bool:
+    """Return whether users can sign in.
+
+    Args:
+        settings: The settings from the environment.
+        config: The options set in code, which take precedence.
+        in_code: See :func:`deploy_options`.
+    """
     is_default = "auth_enabled" not in settings.model_fields_set
-    return settings.auth_enabled or (in_code and is_default)
+    usual = settings.auth_enabled or (in_code and is_default)
+    return bool(config.chosen.get("enabled", usual)) if config else usual
 
 
 def _rate(text: str) -> tuple[int, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -12,7 +14,7 @@ from pywry_auth.backends.options import StorageOptions
 from pywry_auth.deploy.auth_routes import AuthRoutes
 from pywry_auth.deploy.callback_path import callback_paths
 from pywry_auth.deploy.debug_store import debug_values
-from pywry_auth.deploy.options import deploy_options
+from pywry_auth.deploy.options import deploy_options, is_enabled
 from pywry_auth.deploy.providers import Providers
 from pywry_auth.deploy.start_probe import probe_stores
 from pywry_auth.error_codes import ErrorCode
@@ -34,10 +36,20 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 
+_SHARED = (
+    "two applications of this process have different clients and keep sessions or tokens at the same place: "
+    "a sign-in at one replaces the tokens of a user with the same ID at the other, and with an equal "
+    "PYWRY_DEPLOY__TOKEN_SECRET a session of one is a session of the other. Give each a place of its own: "
+    "session_store= and token_store= in code, PYWRY_DEPLOY__SQLITE_PATH or PYWRY_DEPLOY__REDIS_PREFIX"
+)
+
 ReadSettings = Callable[[Mapping[str, object]], "PyWrySettings"]
 """Reads the settings; those of the application, by variable, take precedence."""
 
+_logger = logging.getLogger("pywry_auth.deploy")
 _pending: WeakSet[PendingStore] = WeakSet()
+_sites: WeakSet[AuthRoutes] = WeakSet()  # of this process, with sign-in
+_sites_lock = Lock()
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class SiteParts:
         callback_path: The path of the callback, or several by provider.
         values: Settings of the application itself, such as Flask's ``app.config``.
         debug_folder: The folder that keeps the records of an application in debug mode; None otherwise.
+        name: The name of the application, which has a file of its own there.
     """
 
     provider: OAuthProvider | Mapping[str, OAuthProvider] | None = None
@@ -67,6 +80,7 @@ class SiteParts:
     callback_path: str | Mapping[str, str] | None = None
     values: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     debug_folder: Path | None = None
+    name: str = ""
 
     @property
     def is_own(self) -> bool:
@@ -91,13 +105,15 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
         AuthenticationError: A setting or an argument is missing or invalid; the text names it.
     """
     deploy, oauth2 = _settings_of(parts, read)
-    if parts.debug_folder is not None and parts.chooses_no_store:
-        more = debug_values(parts.debug_folder, deploy, oauth2)
-        parts = replace(parts, values={**parts.values, **more}, debug_folder=None)
-        deploy, oauth2 = _settings_of(parts, read)
     providers = Providers.of(
         _provider_of(oauth2, own=parts.is_own) if parts.provider is None else parts.provider
     )
+    in_code = parts.provider is not None
+    enabled = is_enabled(deploy, parts.auth_config, in_code=in_code)
+    if enabled and parts.debug_folder is not None and parts.chooses_no_store:
+        more = debug_values(parts.debug_folder, parts.name, deploy, oauth2, providers)
+        parts = replace(parts, values={**parts.values, **more})
+        deploy, oauth2 = _settings_of(parts, read)
     shared = (parts.session_store or _session_store_of(deploy, own=parts.is_own)).shared
     pkce = parts.use_pkce if parts.use_pkce is not None else oauth2 is None or oauth2.use_pkce
     options = deploy_options(
@@ -106,7 +122,7 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
         use_pkce=pkce,
         refresh_buffer=oauth2.refresh_buffer_seconds if oauth2 else 60.0,
         shared=shared,
-        in_code=parts.provider is not None,
+        in_code=in_code,
         callback_paths=callback_paths(parts.callback_path, providers.by_name),
     )
     secrets = () if options.is_secret_generated else options.secrets
@@ -121,9 +137,20 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
     _pending.add(pending)
     note_site(sessions)
     routes = AuthRoutes(options, providers, sessions, tokens, pending, on_sign_in=parts.on_sign_in)
-    if options.enabled:
+    if enabled:
+        _warn_of_shared_records(routes)
         probe_stores(sessions.backend, tokens.backend)
     return routes
+
+
+def _warn_of_shared_records(routes: AuthRoutes) -> None:
+    """Warn if another site of this process with other clients keeps its records at the same place."""
+    with _sites_lock:
+        others = [each for each in _sites if each.providers.clients != routes.providers.clients]
+        _sites.add(routes)
+    places = (routes.sessions.store.backend, routes.tokens.backend)
+    if any(each.sessions.store.backend is places[0] or each.tokens.backend is places[1] for each in others):
+        _logger.warning(_SHARED)
 
 
 def cleanup_pending(max_age: float) -> int:

@@ -65,6 +65,11 @@ class Providers:
         """Whether providers have names on this site."""
         return "" not in self.by_name
 
+    @property
+    def clients(self) -> frozenset[tuple[str, ...]]:
+        """The identifiers of the clients, each with the addresses of its provider; no call is made."""
+        return frozenset((each.client_id, *each.configured_urls) for each in self.by_name.values())
+
     def named(self, name: str) -> OAuthProvider:
         """Return a provider by its name.
 

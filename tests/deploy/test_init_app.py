@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ from pywry_auth.flask import (
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state import MemorySessionStore, issue_session_token
 from pywry_auth.state import get_session_store as store_of_settings
+from pywry_auth.state.auth import AuthConfig
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.web import SITE, Browser
 
@@ -246,11 +248,11 @@ def folder(tmp_path: Path) -> Path:
 def _debugged(
     provider: IdentityProvider, folder: Path, *, debug: bool = True, testing: bool = False, **more: Any
 ) -> Flask:
-    app = Flask("first", instance_path=str(folder))
+    app = Flask(more.pop("name", "first"), instance_path=str(folder))
     app.debug, app.testing = debug, testing
     app.config |= more.pop("config", {})
-    corp = GenericOIDCProvider("first", "first-secret", issuer_url=provider.issuer)
-    init_app(app, corp, **more)
+    usual = GenericOIDCProvider("first", "first-secret", issuer_url=provider.issuer)
+    init_app(app, more.pop("corp", usual), **more)
     app.add_url_rule("/token", "token", login_required(get_access_token))
     return app
 
@@ -275,10 +277,69 @@ def test_in_debug_mode_sessions_and_tokens_survive_a_restart(
     assert "PYWRY_DEPLOY__TOKEN_SECRET" not in apps[0].config
 
 
+def test_applications_in_one_instance_folder_share_nothing(
+    provider: IdentityProvider, folder: Path, make: Make
+) -> None:
+    """Neither does the same application before and after a change of its client."""
+    second = GenericOIDCProvider("second", "second-secret", issuer_url=provider.issuer)
+    apps = [_debugged(provider, folder), _debugged(provider, folder, corp=second)]
+    apps.append(_debugged(provider, folder, config={DEPLOY + "AUTH_SESSION_COOKIE": "own"}))
+    apps.append(_debugged(provider, folder, name="admin"))
+    assert len({app.extensions["pywry_auth"].routes.options.secrets[0] for app in apps}) == 4
+    browsers = [Browser(app.test_client(), SITE) for app in apps]
+    for browser in browsers:
+        browser.sign_in()
+    assert len({browser.get("/token").text for browser in browsers}) == 4
+    assert browsers[0].cookie()
+    browsers[1].plant("pywry_session", browsers[0].cookie() or "")
+    assert browsers[1].get("/token").status_code == 401
+
+
+def test_in_debug_mode_the_path_of_the_file_may_be_chosen(
+    provider: IdentityProvider, folder: Path, tmp_path: Path, make: Make
+) -> None:
+    """The log names this setting if the instance folder cannot be used."""
+    app = _debugged(provider, folder, config={DEPLOY + "SQLITE_PATH": tmp_path / "own"})
+    assert app.extensions["pywry_auth"].routes.sessions.store.shared
+    assert (tmp_path / "own").exists()
+    assert not folder.exists()
+
+
+def test_applications_that_share_records_are_warned_about(
+    provider: IdentityProvider, make: Make, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """With other clients, equal user IDs may be different users."""
+
+    def warnings() -> int:
+        return sum("different clients" in record.getMessage() for record in caplog.records)
+
+    shared = {
+        DEPLOY + "STATE_BACKEND": "sqlite",
+        DEPLOY + "TOKEN_SECRET": "an own secret of this site 0123456789",
+    }
+    at = [{"config": {**shared, DEPLOY + "SQLITE_PATH": tmp_path / name}} for name in "abc"]
+    kept = [make("first", **at[0]), make("first", **at[0]), make("second", **at[1])]
+    assert warnings() == 0
+    kept.append(make("second", **at[0]))
+    assert warnings() == 1
+    off = {"config": {**at[0]["config"], DEPLOY + "AUTH_ENABLED": False}}
+    kept.append(make("second", **off))
+    assert warnings() == 1
+    corp = [GenericOIDCProvider(client, issuer_url=provider.issuer) for client in ("first", "second")]
+    for each in corp:
+        app = Flask("code")
+        init_app(app, each)  # in the memory of the process, which get_session_store() returns
+        kept.append(app)
+    assert warnings() == 2
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         {"debug": False},
+        {"config": {DEPLOY + "ENCRYPTION_KEYS": urlsafe_b64encode(bytes(range(32))).decode()}},
+        {"config": {DEPLOY + "AUTH_ENABLED": False}},
+        {"auth_config": AuthConfig(enabled=False)},
         {"testing": True},
         {"config": {DEPLOY + "STATE_BACKEND": "memory"}},
         {"config": {DEPLOY + "TOKEN_SECRET": "an own secret of this site 0123456789"}},
@@ -303,7 +364,7 @@ def test_an_instance_folder_that_cannot_be_used_is_a_warning(
 ) -> None:
     folder.write_text("a file has its name")
     app = _debugged(provider, folder)
-    (record,) = [record for record in caplog.records if "instance folder" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "cannot be used" in record.getMessage()]
     assert record.levelno == logging.WARNING
     Browser(app.test_client(), SITE).sign_in()
 
