@@ -103,7 +103,8 @@ def create_auth_router(
         auth_config: See there.
         use_pkce: See there.
         on_sign_in: See there. It runs in a thread, not in the event loop.
-        callback_path: See there. The path begins where ``include_router`` puts the router.
+        callback_path: See there. The path begins where ``include_router`` puts the router. It must be that of
+            no path operation: the router does not know the others, and the first one answers.
 
     Returns:
         A ``fastapi.APIRouter``. Pass it also to ``AuthMiddleware`` of :mod:`pywry_auth.asgi`.

@@ -33,6 +33,7 @@ from pywry_auth.deploy.flask_adapter import (
     log_once,
     login_url,
     require_free,
+    require_free_callbacks,
     require_known_host,
     routes_of_app,
     use_views,
@@ -154,6 +155,7 @@ def init_app(
         name=app.name,
     )
     blueprint = AuthBlueprint(routes_from(parts))
+    require_free_callbacks(app, blueprint.auth_routes, url_prefix.rstrip("/"))
     app.register_blueprint(blueprint, name=name, url_prefix=url_prefix.rstrip("/"))
     opened = frozenset([*public, login_view]) - {""}
     use_views(app, login_view, opened if protect else None)

@@ -37,11 +37,13 @@ def callback_paths(given: str | Mapping[str, str] | None, names: Collection[str]
         return {}
     several = "" not in names
     if isinstance(given, Mapping) is not several:
-        wanted = "a mapping from the providers' names to paths" if several else "one path"
-        raise _wrong(f"callback_path must be {wanted}, {_EXAMPLE}")
+        mapping = "a mapping from the providers' names to paths, for example {'google': '/login/google'}"
+        raise _wrong(f"callback_path must be {mapping if several else f'one path, {_EXAMPLE}'}")
     paths = dict(given) if isinstance(given, Mapping) else {"": given}
     if unknown := sorted(map(str, paths.keys() - set(names))):
-        raise _wrong(f"callback_path has names that are no providers of this site: {', '.join(unknown)}")
+        raise _wrong(
+            f"callback_path has names that are no providers of this site: {', '.join(map(repr, unknown))}"
+        )
     for path in paths.values():
         _require_path(path)
     if len(set(paths.values())) != len(paths):

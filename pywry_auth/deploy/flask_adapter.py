@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.deploy")
 
 _EXTENSION = "pywry_auth"
+_TWICE = (
+    "This application has the routes of sign-in already: call init_app once for each application, and do not "
+    "register a blueprint of create_auth_blueprint as well."
+)
 _UNROUTED = (NotFound, MethodNotAllowed)
 _NAMES = frozenset(route.name for route in ROUTES)
 _CALLBACK = "callback"  # with @ and a provider's name after it, one at a path of the site's choice
@@ -110,10 +114,7 @@ def require_free(app: Flask, prefix: str, name: str) -> None:
             blueprint, or the prefix is no path.
     """
     if _EXTENSION in app.extensions:
-        raise _wrong(
-            "This application has the routes of sign-in already: call init_app once for each application, "
-            "and do not register a blueprint of create_auth_blueprint as well."
-        )
+        raise _wrong(_TWICE)
     if not isinstance(name, str) or not name or "." in name:
         raise _wrong("name= must be the name of a blueprint, without a dot, for example name='oauth'.")
     if name in app.blueprints:
@@ -126,6 +127,20 @@ def require_free(app: Flask, prefix: str, name: str) -> None:
             "url_prefix= must be a path that begins with a slash, without parameters, .. or //, for example "
             "url_prefix='/oauth'."
         )
+
+
+def require_free_callbacks(app: Flask, routes: AuthRoutes, prefix: str) -> None:
+    """Check that no view of an application has a callback path of the site's choice.
+
+    Args:
+        app: The application, without the routes.
+        routes: The routes.
+        prefix: The path at which they begin, without a slash at its end.
+
+    Raises:
+        AuthenticationError: A path is taken; the text names it.
+    """
+    aliases(routes.options.callback_paths, prefix, [rule.rule for rule in app.url_map.iter_rules()])
 
 
 def routes_of_app() -> AuthRoutes:
@@ -366,6 +381,8 @@ class _LazySession:
 
 def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app = cast("Flask", state.app)
+    if _EXTENSION in app.extensions:
+        raise _wrong(_TWICE)
     if app.url_map.host_matching:  # a blueprint has no host
         raise _wrong(
             "This application has host_matching=True, so no host would have the routes of sign-in: leave it "

@@ -23,6 +23,7 @@ from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import SECRET, SITE, Browser, parameter
+from tests.documents import DOCS, block
 from tests.person import Person
 
 OLD, OTHER = "/login/google/authorized", "/accounts/corp/login/callback/"
@@ -187,3 +188,15 @@ def test_the_usual_path_needs_no_second_route(parts: dict[str, Any]) -> None:
     app = Flask("site")
     init_app(app, **parts, callback_path="/auth/callback")
     assert [rule.rule for rule in app.url_map.iter_rules()].count("/auth/callback") == 1
+
+
+def test_the_view_of_the_documentation_passes_each_query_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every visitor can send one: none is an argument of ``url_for``."""
+    monkeypatch.setenv("PYWRY_OAUTH2__PROVIDER", "github")
+    monkeypatch.setenv("PYWRY_OAUTH2__CLIENT_ID", "id")
+    names: dict[str, Any] = {"__name__": "own"}
+    exec(block(DOCS / "flask-configuration.md", "python", "finish_old_login"), names)  # noqa: S102
+    client = names["app"].test_client()
+    for query in ("endpoint=x&_method=POST&_anchor=y", "code=a%0d%0ab&state=%C3%A9&a=1&a=2"):
+        response = client.get(f"{OLD}?{query}")
+        assert (response.status_code, response.location) == (302, f"/auth/callback?{query}")

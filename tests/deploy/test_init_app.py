@@ -14,6 +14,7 @@ from weakref import WeakSet
 import pytest
 from flask import Blueprint, Flask
 
+from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flask import (
@@ -144,6 +145,18 @@ def test_an_application_that_matches_hosts_is_refused(make: Make) -> None:
     app = Flask("site", host_matching=True, static_host="127.0.0.1")
     app.config.update(make().config)
     assert "host_matching" in _refused(app)
+
+
+def test_a_refused_call_registers_nothing() -> None:
+    """The next call would otherwise be refused for the name of the blueprint."""
+    app = Flask("site")
+    app.add_url_rule("/old", "old", lambda: "old")
+    provider = GenericOIDCProvider("first", issuer_url="https://id.example.com")
+    assert "/old" in _refused(app, provider=provider, callback_path="/old")
+    assert not app.blueprints
+    init_app(app, provider, callback_path="/new")
+    with pytest.raises(AuthenticationError, match="once"):
+        app.register_blueprint(create_auth_blueprint(provider), name="again", url_prefix="/again")
 
 
 def test_a_second_call_on_one_application_is_refused(make: Make) -> None:
@@ -326,11 +339,13 @@ def test_applications_that_share_records_are_warned_about(
     kept.append(make("second", **off))
     assert warnings() == 1
     corp = [GenericOIDCProvider(client, issuer_url=provider.issuer) for client in ("first", "second")]
+    told = []
     for each in corp:
         app = Flask("code")
         init_app(app, each)  # in the memory of the process, which get_session_store() returns
         kept.append(app)
-    assert warnings() == 2
+        told.append(warnings())
+    assert told[1] == told[0] + 1
 
 
 @pytest.mark.parametrize(
