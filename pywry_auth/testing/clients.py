@@ -37,6 +37,10 @@ class ClientBrowser(Protocol):
     def base_url(self) -> str:
         """Scheme, host and port of the client's requests."""
 
+    @property
+    def advice(self) -> str:
+        """The change of the client or application after which sign-in may be tested."""
+
     def path_of(self, name: str) -> str:
         """Return the path of a route.
 
@@ -91,6 +95,11 @@ class FlaskBrowser:
         app: Its application.
     """
 
+    advice = (
+        "in the tests, set PYWRY_DEPLOY__PUBLIC_BASE_URL to the site's address on https, or SERVER_NAME to "
+        "None"
+    )
+
     def __init__(self, client: WSGIClient, app: Flask) -> None:
         from pywry_auth.deploy.flask_adapter import routes_of_app
 
@@ -116,7 +125,13 @@ class FlaskBrowser:
             return url_for(f"{blueprint}.{name}")
 
     def get(self, url: str, headers: Mapping[str, str]) -> Any:
-        """Return the response to a GET request."""
+        """Return the response to a GET request.
+
+        Flask puts ``APPLICATION_ROOT`` before the path.
+        """
+        parts, root = urlsplit(url), self._app.config["APPLICATION_ROOT"].rstrip("/")
+        if parts.path.startswith(f"{root}/"):
+            url = parts._replace(path=parts.path.removeprefix(root)).geturl()
         return self._client.get(url, headers=dict(headers), follow_redirects=False)
 
     def cookies(self) -> list[str]:
@@ -155,6 +170,8 @@ class ASGIBrowser:
         client: The ``TestClient``.
     """
 
+    advice = 'use TestClient(app, base_url="http://localhost")'
+
     def __init__(self, client: Any) -> None:
         from pywry_auth.asgi.installed import router_of
 
@@ -163,7 +180,8 @@ class ASGIBrowser:
         if router is None:
             raise AuthenticationError(
                 "This application has no AuthMiddleware, which looks up sessions: "
-                "call app.add_middleware(AuthMiddleware, router=…).",
+                "call app.add_middleware(AuthMiddleware, router=…). If a mounted application has it, use a "
+                "TestClient of that one.",
                 error=ErrorCode.INVALID_CONFIGURATION,
             )
         self._router = router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,18 @@ def open_routes(app: Any, rule: GuardRule) -> set[tuple[str, str]]:
         rule: Decides whether a function is guarded.
     """
     options = options_of(app) or {}
-    public = frozenset(options.get("public", ())) if options.get("protect") else None
+    public = None
+    if options.get("protect"):
+        named = {
+            (each.name, _path(each)) for each in _flat(app.routes) if each.name in options.get("public", ())
+        }
+        count = Counter(name for name, _ in named)
+        public = frozenset(name for name in count if count[name] == 1)  # others stay guarded
     return set(_open(app.routes, "", rule, public))
+
+
+def _path(route: Any) -> str:
+    return str(getattr(route, "path", "") or getattr(route, "host", ""))
 
 
 def _open(
@@ -38,10 +49,11 @@ def _open(
         path = prefix + str(getattr(route, "path", "") or "")
         name = getattr(route, "name", None)
         inner = _inner_routes(route)
+        if public is not None and name not in public:
+            continue  # guarded, as all routes below it
         if inner:
-            shown = None if public is not None and name in public else public
-            yield from _open(inner, prefix + _mounted_at(route), rule, shown)
-        elif (public is None or name in public) and not _is_guarded(route, rule):
+            yield from _open(inner, prefix + _mounted_at(route), rule, None)
+        elif not _is_guarded(route, rule):
             yield from ((path or "/", method) for method in _methods(route))
 
 

@@ -27,26 +27,32 @@ def open_routes(app: Flask, rule: GuardRule) -> set[tuple[str, str]]:
         rule: Decides whether a function is guarded.
     """
     rule.add(login_required(_nothing))
-    protected = getattr(app.extensions.get("pywry_auth"), "protected", None)
+    installed = app.extensions.get("pywry_auth")
+    protected = getattr(installed, "protected", None)
+    login_view = getattr(installed, "login_view", "")
     return {
         (_path(each), method)
         for each in app.url_map.iter_rules()
         if not each.build_only and (protected is None or each.endpoint in protected)
-        for method in _open_methods(app, each, rule)
+        for method in _open_methods(app, each, rule, login_view)
     }
 
 
-def _open_methods(app: Flask, route: Rule, rule: GuardRule) -> Iterator[str]:
+def _open_methods(app: Flask, route: Rule, rule: GuardRule, login_view: str) -> Iterator[str]:
     view = app.view_functions.get(route.endpoint)
     if getattr(view, "__module__", "") == flask_adapter.__name__:
         return  # a route of sign-in
     # A decorator around a function of before_request may leave routes out, as that of protect=True does.
-    if any(rule.is_guard(each) for each in _before(app, route.endpoint)) or rule.covers(view):
+    # Such a guard lets visitors pass to the sign-in page of the application.
+    before = () if route.endpoint == login_view else _before(app, route.endpoint)
+    if any(rule.is_guard(each) for each in before) or rule.covers(view):
         return
     if route.websocket:
         yield "WEBSOCKET"
         return
     methods = (route.methods or {"ANY"}) - _LEFT_OUT or route.methods or set()
+    if hasattr(getattr(view, "view_class", None), "head"):
+        methods = methods | {"HEAD"}
     yield from (each for each in methods if not _is_guarded_method(view, each, rule))
 
 

@@ -123,9 +123,7 @@ class LocalProvider(IdentityProvider):
         public = browser.routes.options.public_origin
         base = browser.base_url
         if not (public or base.startswith("https:") or is_own_machine(urlsplit(base).hostname)):
-            raise _set_up(
-                'sign-in needs https or a loopback address: use TestClient(app, base_url="http://localhost")'
-            )
+            raise _set_up(f"sign-in needs https or a loopback address: {browser.advice}")
         of_site = browser.routes.providers.by_name.items()
         name = next((name for name, each in of_site if each.is_recorded_issuer(self.issuer)), "")
         query = {"next": next_path} | ({"provider": name} if name else {})
@@ -187,7 +185,9 @@ def _origin(url: str) -> str:
 def _reason(response: Any) -> str:
     """Return the sentence of an error response, of either kind of client."""
     read = response.get_json(silent=True) if hasattr(response, "get_json") else _json(response)
-    return str(read.get("error_description", "")) if isinstance(read, dict) else "see the log"
+    told = read.get("error_description") if isinstance(read, dict) else None
+    other = "another view of the application answers there: choose another url_prefix or prefix for sign-in"
+    return str(told).removesuffix(".") if told else other
 
 
 def _json(response: Any) -> object:

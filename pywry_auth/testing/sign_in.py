@@ -48,33 +48,35 @@ def login_as(
         AuthenticationError: The application has no authentication routes, or sign-in is switched off there,
             or the client would not send the cookie.
         StoreUnavailable: The store is down.
-        TypeError: The client is of another kind, or ``roles`` is a text.
+        TypeError: The client or an argument is of another kind; the text names it.
         ValueError: The user's ID is empty.
     """
     from pywry_auth.testing.clients import browser_of
 
     browser = browser_of(client)
     routes = browser.routes
-    _require(routes, user_id, roles)
-    value = routes.sessions.cookie.signer.new()
-    _end_sessions(browser)
-    keep(browser, value, base_url)
-    grant = Grant(secrets.token_hex(16), time.time())
-    given = OAuthTokenSet(tokens) if isinstance(tokens, str) else tokens
-    routes.tokens.delete(user_id)
-    if given is not None:
-        routes.tokens.save(user_id, replace(given, grant=grant), owner=user_id)
     options = routes.options
-    return routes.sessions.store.create_session(
+    given_roles = _texts(options.rules.default_roles if roles is None else roles)
+    given = OAuthTokenSet(tokens) if isinstance(tokens, str) else tokens
+    _require(routes, user_id, user_info, given)
+    value = routes.sessions.cookie.signer.new()
+    grant = Grant(secrets.token_hex(16), time.time())
+    session = routes.sessions.store.create_session(
         routes.sessions.cookie.signer.digest(value) or "",
         user_id,
-        options.rules.default_roles if roles is None else roles,
+        given_roles,
         options.session_ttl,
         {"user_info": {"sub": user_id, **(user_info or {})}},
         idle_ttl=options.idle_ttl or None,
         grant=grant,
         browser="a test client",
     )
+    _end_sessions(browser)
+    routes.tokens.delete(user_id)
+    if given is not None:
+        routes.tokens.save(user_id, replace(given, grant=grant), owner=user_id)
+    keep(browser, value, base_url)
+    return session
 
 
 def logout(client: object) -> None:
@@ -109,17 +111,32 @@ def keep(browser: ClientBrowser, value: str, base_url: str = "") -> None:
         browser.keep(value, origin)
 
 
-def _require(routes: AuthRoutes, user_id: str, roles: Iterable[str] | None) -> None:
+def _texts(roles: object) -> list[str]:
+    given: list[Any] = list(roles) if isinstance(roles, Iterable) else [roles]
+    if isinstance(roles, str) or not all(isinstance(role, str) for role in given):
+        raise TypeError('roles is a list of texts, for example roles=["editor"]')
+    return given
+
+
+def _require(routes: AuthRoutes, user_id: object, user_info: object, tokens: object) -> None:
     if not routes.options.enabled:
         raise AuthenticationError(
             "Sign-in is switched off in this application: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass "
             "AuthConfig(enabled=True).",
             error=ErrorCode.AUTH_DISABLED,
         )
-    if not user_id:
+    if user_id == "":
         raise ValueError("user_id is empty: pass the ID of a user")
-    if isinstance(roles, str):
-        raise TypeError('roles is a text: pass a list, for example roles=["editor"]')
+    if not isinstance(user_id, str):
+        kind = type(user_id).__name__
+        raise TypeError(
+            f"user_id is of the type {kind}: pass the text that current_session.user_id has, for example "
+            "str(user.id)"
+        )
+    if not isinstance(user_info, Mapping | None):
+        raise TypeError('user_info is a dictionary, for example user_info={"name": "Alice"}')
+    if not isinstance(tokens, OAuthTokenSet | None):
+        raise TypeError("tokens is the text of an access token, or an OAuthTokenSet")
 
 
 def _end_sessions(browser: ClientBrowser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial, partialmethod
 from types import CodeType
 from typing import Any
 
@@ -14,9 +15,11 @@ def unguarded_routes(app: object, *, guards: Collection[Callable[..., Any]] = ()
     routes that are meant to be public. So it finds a view whose guard was forgotten, or has no effect because
     it stands above ``@app.get``.
 
-    The routes of sign-in, HEAD and OPTIONS are left out. A route is listed unless this function finds a
-    guard: a guard of another library, a check inside a view and middleware are unknown to it. It sees no
-    application that WSGI middleware adds. Of a mounted ASGI application without routes, such as
+    The routes of sign-in, HEAD and OPTIONS are left out, but not the ``head`` method of a class-based view. A
+    route is listed unless this function finds a guard: a guard of another library, a check inside a view and
+    middleware are unknown to it. A decorator above a guard, such as a cache, and an earlier function of
+    ``before_request`` may answer before the guard: this is not seen. It sees no application that WSGI
+    middleware adds. Of a mounted ASGI application without routes, such as
     ``StaticFiles``, it lists ``MOUNT /path``.
 
     Args:
@@ -26,6 +29,7 @@ def unguarded_routes(app: object, *, guards: Collection[Callable[..., Any]] = ()
 
     Raises:
         TypeError: The application is of another kind.
+        ImportError: FastAPI is missing; the text contains the command that installs it.
     """
     from flask import Flask
 
@@ -35,6 +39,7 @@ def unguarded_routes(app: object, *, guards: Collection[Callable[..., Any]] = ()
 
         found = open_routes(app, rule)
     elif hasattr(app, "routes"):
+        import pywry_auth.asgi  # noqa: F401 - the error contains the command that installs FastAPI
         from pywry_auth.testing.fastapi_routes import open_routes as open_asgi_routes
 
         found = open_asgi_routes(app, rule)
@@ -83,7 +88,9 @@ class GuardRule:
 
 def _below(function: object) -> object:
     """Return the function inside a method, a ``functools.partial`` or a decorator's function."""
-    names = ("__func__", "func", "__wrapped__")
+    if isinstance(function, (partial, partialmethod)):
+        return function.func
+    names = ("__func__", "__wrapped__")
     return next((each for name in names if (each := getattr(function, name, None)) is not None), None)
 
 

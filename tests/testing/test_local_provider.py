@@ -35,6 +35,17 @@ def test_a_client_of_fastapi_signs_in(base_url: str, local_provider: LocalProvid
     assert client.get("/me").json["user"] == "bob"
 
 
+@pytest.mark.parametrize("public", ["", "https://testserver/shop"])
+def test_an_application_may_be_below_a_path(public: str) -> None:
+    """Flask's test client puts ``APPLICATION_ROOT`` before each path."""
+    with LocalProvider("http://localhost/shop/auth/callback", f"{public}/auth/callback") as provider:
+        app = flask_site(provider, public_base_url=public)
+        app.config["APPLICATION_ROOT"] = "/shop"
+        client = app.test_client()
+        assert provider.sign_in(client, "alice", "/me").status_code == 303
+        assert (client.get("/me").json or {})["user"] == "user-alice"
+
+
 def test_a_refused_sign_in_is_an_answer(local_provider: LocalProvider) -> None:
     client = flask_site(local_provider, allowed_users=["user-alice"]).test_client()
     assert local_provider.sign_in(client, "bob").status_code == 403
@@ -67,9 +78,20 @@ def test_one_of_several_providers_is_chosen(local_provider: LocalProvider) -> No
 def test_an_error_says_what_to_do(local_provider: LocalProvider) -> None:
     with pytest.raises(AuthenticationError, match=r'use TestClient\(app, base_url="http://localhost"\)'):
         local_provider.sign_in(ASGIClient(fastapi_site(local_provider)), "alice")
+    away = flask_site(local_provider)
+    away.config["SERVER_NAME"] = "shop.example.com"
+    with pytest.raises(
+        AuthenticationError, match=r"set PYWRY_DEPLOY__PUBLIC_BASE_URL .* SERVER_NAME to None"
+    ):
+        local_provider.sign_in(away.test_client(), "alice")
+    shadowed = Flask("site")
+    shadowed.add_url_rule("/auth/login", "own", lambda: "a page")
+    shadowed.register_blueprint(create_auth_blueprint(**parts_of(local_provider)))
+    with pytest.raises(AuthenticationError, match="status 200: another view of the application answers"):
+        local_provider.sign_in(shadowed.test_client(), "alice")
     with pytest.raises(AuthenticationError, match=r'use LocalProvider\("http://localhost/oauth/callback"\)'):
         local_provider.sign_in(flask_site(local_provider, {"url_prefix": "/oauth"}).test_client(), "alice")
-    with pytest.raises(AuthenticationError, match=r"^GET /auth/login has status 503: Sign-in is"):
+    with pytest.raises(AuthenticationError, match=r"^GET /auth/login has status 503: Sign-in is.*[^.]\.$"):
         local_provider.sign_in(flask_site(local_provider, auth_enabled=False).test_client(), "alice")
     with (
         LocalProvider() as other,

@@ -153,9 +153,23 @@ def test_wrong_arguments_are_errors(local_provider: LocalProvider) -> None:
     client = flask_site(local_provider).test_client()
     with pytest.raises(ValueError, match="user_id is empty"):
         login_as(client, "")
-    with pytest.raises(TypeError, match=r'roles=\["editor"\]'):
-        login_as(client, "alice", roles="editor")
-    assert client.get("/me").status_code == 401
+    session = login_as(client, "alice")
+    for roles in ("editor", [1], [None], 5):
+        with pytest.raises(TypeError, match=r'roles=\["editor"\]'):
+            login_as(client, "alice", roles=roles)  # type: ignore[arg-type]
+    for user_id in (7, None, b"alice"):
+        with pytest.raises(TypeError, match=r"str\(user\.id\)"):
+            login_as(client, user_id)  # type: ignore[arg-type]
+    wrong: list[tuple[str, Any]] = [
+        ("user_info", "x"),
+        ("user_info", {"name": {1}}),
+        ("tokens", {}),
+        ("tokens", 7),
+    ]
+    for name, value in wrong:
+        with pytest.raises(TypeError, match=f"{name} is|not JSON"):
+            login_as(client, "bob", **{name: value})
+    assert (client.get("/me").json or {})["user"] == session.user_id  # still signed in
 
 
 def test_a_bearer_token_has_a_profile(local_provider: LocalProvider) -> None:

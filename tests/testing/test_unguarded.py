@@ -16,6 +16,7 @@ from starlette.routing import Host, Mount, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from pywry_auth.asgi import (
+    AuthMiddleware,
     access_token,
     current_session,
     protect_from_csrf,
@@ -23,9 +24,10 @@ from pywry_auth.asgi import (
     require_role,
     require_scope,
 )
+from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.flask import login_required, permission_required, roles_required, scopes_required
 from pywry_auth.testing import LocalProvider, unguarded_routes
-from tests.testing.sites import fastapi_site, flask_site
+from tests.testing.sites import fastapi_site, flask_site, parts_of
 
 
 def _view() -> str:
@@ -95,6 +97,25 @@ class _Partly(MethodView):
         return ""
 
 
+class _Head(MethodView):
+    @login_required
+    def get(self) -> str:
+        return ""
+
+    def head(self) -> str:
+        return ""
+
+
+class _Task:
+    """Has the attribute of a partial, and does not call the function in it."""
+
+    def __init__(self, func: object) -> None:
+        self.func = func
+
+    def __call__(self) -> str:
+        return ""
+
+
 class _Wholly(MethodView):
     decorators = [login_required]  # noqa: RUF012 - as users write it
 
@@ -114,9 +135,16 @@ class _OwnDispatch(_Partly):
 
 
 def test_class_based_views_are_read_by_method(app: Flask) -> None:
-    for kind in (_Partly, _Wholly, _Dispatched, _OwnDispatch):
+    for kind in (_Partly, _Head, _Wholly, _Dispatched, _OwnDispatch):
         app.add_url_rule(f"/{kind.__name__}", view_func=kind.as_view(kind.__name__))
-    assert unguarded_routes(app) == ["GET /_OwnDispatch", "POST /_OwnDispatch", "POST /_Partly"]
+    app.add_url_rule("/task", "task", _Task(login_required(_view)))
+    assert unguarded_routes(app) == [
+        "HEAD /_Head",
+        "GET /_OwnDispatch",
+        "POST /_OwnDispatch",
+        "POST /_Partly",
+        "GET /task",
+    ]
 
 
 def test_a_function_of_before_request_guards_its_views(app: Flask) -> None:
@@ -133,6 +161,16 @@ def test_a_function_of_before_request_guards_its_views(app: Flask) -> None:
     assert unguarded_routes(app) == ["GET /", "GET /other/view"]
     app.before_request(roles_required("admin")(lambda: None))
     assert unguarded_routes(app) == []
+
+
+def test_the_sign_in_page_of_the_application_is_open(app: Flask) -> None:
+    """The guards of ``before_request`` let every visitor pass there."""
+    app.before_request(login_required(lambda: None))
+    app.add_url_rule("/welcome", "welcome", _view, methods=["GET", "POST"])
+    app.add_url_rule("/inside", "inside", _view)
+    installed = {"protected": None, "login_view": "welcome"}
+    app.extensions["pywry_auth"] = type("Installed", (), installed)()
+    assert unguarded_routes(app) == ["GET /welcome", "POST /welcome"]
 
 
 def test_protect_is_read_with_its_public_endpoints(app: Flask) -> None:
@@ -215,6 +253,21 @@ def test_an_applications_dependencies_guard_its_own_operations_only() -> None:
         "GET /unguarded/in",
         "GET api.example.com/v1/in",
     ]
+
+
+def test_with_protect_the_public_names_are_those_of_one_path(local_provider: LocalProvider) -> None:
+    """A name of two paths, and a route below a guarded mount, are guarded."""
+    app, inner = _bare_app(), _bare_app()
+    router = create_auth_router(**parts_of(local_provider))
+    app.include_router(router)
+    for name in ("home", "twice", "inside"):
+        app.add_api_route(f"/{name}", _view, name=name)
+    app.add_api_route("/again", _view, name="twice")
+    inner.add_api_route("/home", _view, name="home")
+    app.mount("/guarded", inner, name="guarded")
+    app.mount("/shop", inner, name="shop")
+    app.add_middleware(AuthMiddleware, router=router, protect=True, public=("home", "twice", "shop"))
+    assert unguarded_routes(app) == ["GET /home", "GET /shop/home"]
 
 
 def test_websockets_need_a_guard_too() -> None:
