@@ -56,7 +56,8 @@ def debug_values(
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         secret = _secret_in(path, name)
     except (OSError, AuthenticationError) as error:
-        _logger.warning(_LOST, path, cause_of(error) if isinstance(error, OSError) else error)
+        remedy = "set PYWRY_DEPLOY__SQLITE_PATH to the whole path of another file"
+        _logger.warning(_LOST, path, f"{cause_of(error)}; {remedy}" if isinstance(error, OSError) else error)
         return {}
     _logger.warning("debug mode: sessions and tokens are kept in %s, and survive a restart", path)
     return {

@@ -381,6 +381,7 @@ def test_an_instance_folder_that_cannot_be_used_is_a_warning(
     app = _debugged(provider, folder)
     (record,) = [record for record in caplog.records if "cannot be used" in record.getMessage()]
     assert record.levelno == logging.WARNING
+    assert "PYWRY_DEPLOY__SQLITE_PATH" in record.getMessage()
     Browser(app.test_client(), SITE).sign_in()
 
 
