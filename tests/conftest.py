@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -35,6 +36,13 @@ def oidc_provider_peer() -> Iterator[OIDCProviderPeer]:
     """npm's oidc-provider with one native client, required PKCE, rotating refresh tokens and one API."""
     with OIDCProviderPeer(resources=["https://api.example.com"]) as peer:
         yield peer
+
+
+@pytest.fixture(autouse=True)
+def no_site_remains() -> None:
+    """Forget the sites of earlier tests, which may have other clients at the same place."""
+    if parts := sys.modules.get("pywry_auth.deploy.parts"):
+        parts._sites.clear()
 
 
 _SIGNALS = (user_logged_in, user_logged_out, login_failed, token_refreshed)
