@@ -75,8 +75,8 @@ class RedisTokenStore(TokenStore):
     Args:
         redis_url: The address of the server.
         prefix: The text at the beginning of all keys.
-        refresh_token_ttl: See :class:`TokenStore`; with 0, a set with a refresh token expires as early as one
-            without.
+        refresh_token_ttl: See :class:`TokenStore`; with 0, a fresh set with a refresh token expires as early
+            as one without.
         encryption_keys: See :func:`get_token_store`.
 
     Raises:

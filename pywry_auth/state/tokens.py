@@ -409,9 +409,10 @@ class TokenStore:
         useful = None if tokens.expires_in is None else max(0.0, tokens.expires_in) + _GRACE
         if useful is not None and tokens.refresh_token is None:
             return max(useful, needed) if tokens.id_token else useful
-        if needed <= 0 and (useful is None or self._refresh_token_ttl is None):
+        ttl = self._refresh_token_ttl
+        if needed <= 0 and (useful is None or ttl is None or (not ttl and tokens.is_expired)):
             return None
-        return max(useful or 0.0, self._refresh_token_ttl or 0.0, needed)
+        return max(useful or 0.0, ttl or 0.0, needed)
 
 
 def _is_later(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:

@@ -233,6 +233,10 @@ def test_a_set_is_kept_as_long_as_it_can_be_useful(
         (OAuthTokenSet("at", expires_in=3600), 0, 3900),
         (OAuthTokenSet("at"), 0, -1),
         (OAuthTokenSet("at", refresh_token="rt"), 0, -1),
+        (OAuthTokenSet("at", issued_at=0, expires_in=0, refresh_token="rt"), 0, -1),
+        (OAuthTokenSet("at", issued_at=1, expires_in=3600, refresh_token="rt"), 0, -1),
+        (OAuthTokenSet("at", issued_at=0, expires_in=0, refresh_token="rt"), 86400, 86400),
+        (OAuthTokenSet("at", issued_at=0, expires_in=0), 0, 300),
         (OAuthTokenSet("at", expires_in=3600, refresh_token="rt"), 86400, 86400),
     ],
 )
@@ -241,7 +245,8 @@ def test_redis_keeps_sets_under_the_documented_key_and_lifetime(
 ) -> None:
     """The key is ``{prefix}:oauth:tokens:{key}``. [S6]
 
-    The lifetime is ``expires_in + 300`` seconds; there is no limit without ``expires_in``.
+    The lifetime is ``expires_in + 300`` seconds; there is no limit without ``expires_in``, or if the access
+    token has expired and only the refresh token is of use.
     """
     store = RedisTokenStore(redis_server.url, "shop", refresh_token_ttl=refresh_token_ttl)
     store.save("github:42\n", tokens)
