@@ -538,21 +538,37 @@ def test_flask_wtf_accepts_the_sign_out_form(site: IdentityProvider) -> None:
 
 
 def test_flask_login_knows_the_user(site: IdentityProvider) -> None:
-    names: dict[str, Any] = {"__name__": "own"}
-    for code in blocks(_FLASK_LOGIN, "python"):
-        _executed(code, names)
-    browser = _browser(names["app"])
+    browser = _browser(_app(_FLASK_LOGIN, "def rename", site))
     assert browser.get("/me", html=True).location == "/auth/login?next=%2Fme"
     browser.sign_in("/auth/login?next=/me")
     assert browser.get("/me").text == "Hello Alice Example"
     assert browser.post("/name", Sec_Fetch_Site="cross-site").status_code == 403
     assert browser.post("/name").text == "Saved"
     assert browser.get("/me").text == "Hello Another name"
+    compile(blocks(_FLASK_LOGIN, "py")[0], "own", "exec")  # it needs a package more than the tests
+
+
+def test_flask_login_has_users_with_and_without_a_password(site: IdentityProvider) -> None:
+    browser = _browser(_app(_FLASK_LOGIN, "check_password", site))
+    assert browser.get("/").text == "For all visitors"
+    assert browser.get("/nothing", html=True).status_code == 302
+    welcome = browser.get("/notes", html=True).location or ""
+    assert welcome.startswith("/welcome?next=")
+    link = re.search(r'<a href="(.*?)"', browser.get(welcome, html=True).text)
+    assert link is not None
+    assert browser.sign_in(unescape(link[1])).location == f"{_SITE}/notes"
+    assert browser.get("/notes").text == "The notes of user-alice"
+    form = {"name": "carol", "password": "a guess"}
+    page = browser.client.post("/welcome", base_url=_SITE, data=form)
+    assert (page.status_code, "password is wrong" in page.text, browser.user) == (200, True, "user-alice")
+    form["password"] = "only an example"
+    assert browser.client.post("/welcome", base_url=_SITE, data=form).location == "/notes"
+    assert (browser.get("/notes").text, browser.user) == ("The notes of carol", None)
+    assert browser.post("/leave", Sec_Fetch_Site="cross-site").status_code == 403
     left = browser.post("/leave")
     assert left.status_code == 307
-    browser.post(left.location or "")
-    assert browser.get("/me").status_code == 401
-    compile(blocks(_FLASK_LOGIN, "py")[0], "own", "exec")  # it needs a package more than the tests
+    assert browser.post(left.location or "", html=True).location == f"{_SITE}/"
+    assert browser.get("/notes", html=True).status_code == 302
 
 
 def test_a_template_shows_the_user(site: IdentityProvider) -> None:

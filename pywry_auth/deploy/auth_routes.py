@@ -114,6 +114,7 @@ class AuthRoutes:
         logins = PendingLogins(providers, pending, binding, options.use_pkce, self._workers)
         self._logins = self._login_views(logins, lifecycle)
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
+        self.end_in_browser = views.end_in_browser
         self._views: Mapping[str, Callable[..., Response]] = {
             "login": self._logins.login,
             "callback": self._logins.callback,

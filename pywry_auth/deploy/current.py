@@ -104,6 +104,10 @@ class CurrentSessions:
         if hasattr(request, _FOUND):
             delattr(request, _FOUND)
 
+    def leave(self, request: Request) -> None:
+        """Let the rest of a request have no session."""
+        setattr(request, _FOUND, None)
+
     def has_bearer(self, request: Request) -> bool:
         """Return whether a request has a bearer session token, valid or not.
 

@@ -9,7 +9,16 @@ from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from flask import Blueprint, Flask, Request, current_app, has_request_context, render_template, url_for
+from flask import (
+    Blueprint,
+    Flask,
+    Request,
+    after_this_request,
+    current_app,
+    has_request_context,
+    render_template,
+    url_for,
+)
 from flask import request as current_request
 from flask.blueprints import BlueprintSetupState
 from flask.typing import ResponseReturnValue
@@ -162,6 +171,33 @@ def find_session() -> UserSession | None:
         StoreUnavailable: The store is down.
     """
     return _installed().routes.session_of(_request())
+
+
+def end_session() -> None:
+    """End this browser's session, because its user signs in to the application in another way.
+
+    The rest of the request has no session. A bearer token stays. Without the store, the browser only loses
+    its cookie.
+    """
+    site, sessions = current_site(), routes_of_app().sessions
+    # A route of this package replaces the session itself, and sets another cookie.
+    if is_own_route() or sessions.has_bearer(site.request):
+        return
+
+    def clear(response: Response) -> Response:
+        sessions.cookie.clear(response, site.request.is_secure)
+        return response
+
+    if sessions.session_ids(site.request):
+        after_this_request(clear)  # type: ignore[arg-type]
+    try:
+        routes_of_app().end_in_browser(site)
+    except StoreUnavailable as error:
+        _logger.warning("a browser lost its session at login_user(), but it may still be stored: %s", error)
+    except AuthenticationError:
+        pass  # no sign-in begins at such an address, for example one without https
+    finally:
+        sessions.leave(site.request)
 
 
 def require_known_host() -> None:

@@ -91,6 +91,16 @@ class SessionViews:
         self.sessions.cookie.clear(response, site.secure_cookies)
         return response
 
+    def end_in_browser(self, site: Site) -> None:
+        """End this browser's sessions without a response, as :meth:`logout` does.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        sessions = self.sessions.all_of(site.request)
+        unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
+        self._end_each(site, [*sessions, *unknown])
+
     def userinfo(self, site: Site) -> Response:
         """Return the signed-in user and the provider's unchanged profile."""
         session = self._require(site.request)

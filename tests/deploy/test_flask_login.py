@@ -21,8 +21,11 @@ from flask_login import (  # type: ignore[import-untyped]
 from markupsafe import escape
 
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.flask import current_session
 from pywry_auth.flask_login import init_login_manager
 from pywry_auth.models import UserSession
+from pywry_auth.state.sessions import issue_session_token
+from tests.backends.threads import together
 from tests.deploy.web import Browser, SiteResponse, WatchedBackend, Web
 
 MakeWeb = Callable[..., Web]
@@ -167,6 +170,156 @@ def test_a_sign_in_by_password_continues_until_one_at_the_provider(web: Web) -> 
     assert not browser.cookie("remember_token")
     browser.post("/auth/logout")
     assert browser.get("/me").text == "anonymous"
+
+
+def test_a_sign_in_at_the_provider_ends_one_by_password_although_the_loaders_fail(make_web: MakeWeb) -> None:
+    """The table of users may be away for a moment, or the manager's own loader of requests may come later."""
+    is_away = False
+
+    def find(user_id: str) -> User:
+        if is_away:
+            raise LookupError(user_id)
+        return User(user_id)
+
+    for late in (False, True):
+        web = make_web()
+        manager = connect(web)
+        manager.user_loader(find)
+        if late:
+            manager.request_loader(lambda request: None)
+        browser = web.browser()
+        browser.get("/password/carol")
+        callback = browser.authorize()
+        is_away = not late
+        assert browser.get(callback).status_code == 303
+        is_away = False
+        assert (browser.get("/me").text, browser.user) == ("user-alice", "user-alice")
+        assert not browser.cookie("remember_token")
+
+
+def test_a_sign_in_by_password_ends_the_session(web: Web) -> None:
+    """The tokens are revoked with it, as at a sign-out. Only this browser is concerned."""
+    own_users(connect(web))
+    browser, other, stranger = web.browser(), web.browser(), web.browser()
+    for each in (browser, other):
+        each.sign_in()
+    kept = browser.cookie()
+    browser.get("/password/carol")
+    assert (browser.get("/me").text, browser.user, browser.cookie()) == ("carol", None, None)
+    browser.plant("pywry_session", kept or "")
+    assert browser.user is None, "the session has ended in the store"
+    assert other.user == "user-alice"
+    assert web.tokens.load("user-alice"), "the other browser needs them"
+    other.get("/password/carol")
+    assert (web.tokens.load("user-alice"), web.calls()["revoke"]) == (None, 2)
+    stranger.get("/password/carol")
+    assert stranger.get("/me").text == "carol"
+    browser.sign_in()
+    assert browser.get("/me").text == browser.user == "user-alice"
+
+
+def test_the_request_of_a_sign_in_by_password_has_one_user(web: Web) -> None:
+    own_users(connect(web))
+
+    @web.app.get("/both")
+    def both() -> list[str | None]:
+        before = current_session.user_id if current_session else None
+        login_user(User("carol"))
+        return [before, current_session.user_id if current_session else None, current_user.get_id()]
+
+    browser = web.browser()
+    browser.sign_in()
+    assert browser.get("/both").json == ["user-alice", None, "carol"]
+    assert (browser.user, browser.get("/me").text) == (None, "carol")
+    assert browser.get("/both").json == [None, None, "carol"]
+
+
+def test_sign_ins_in_many_threads_have_one_user_each(web: Web) -> None:
+    own_users(connect(web))
+    callbacks = []
+    for _ in range(6):
+        browser = web.browser()
+        callbacks.append((browser, browser.authorize()))
+
+    def sign_in(number: int) -> tuple[str, str | None]:
+        browser, callback = callbacks[number]
+        browser.get("/password/carol")
+        browser.get(callback)
+        if number % 2:
+            browser.get("/password/carol")
+        return browser.get("/me").text, browser.user
+
+    assert together(6, sign_in) == [("user-alice", "user-alice"), ("carol", None)] * 3
+
+
+def test_during_an_outage_a_sign_in_by_password_takes_the_cookie_away(
+    make_web: MakeWeb, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Otherwise the session would be back afterwards, beside the other user."""
+    watched = WatchedBackend(MemoryBackend())
+    web = make_web(watched)
+    own_users(connect(web))
+    browser = web.browser()
+    browser.sign_in()
+    watched.fails = lambda number: True
+    assert browser.get("/password/carol").text == "carol"
+    watched.fails = lambda number: False
+    assert (browser.user, browser.get("/me").text) == (None, "carol")
+    assert "lost its session at login_user()" in caplog.text
+
+
+def test_a_sign_in_by_password_works_without_https(web: Web) -> None:
+    """There the provider's sign-in is refused, but the application's own may be allowed."""
+    own_users(connect(web))
+    response = web.client().get("/password/carol", base_url="http://site.example.com")
+    assert (response.status_code, response.text) == (200, "carol")
+
+
+def test_a_bearer_token_stays(web: Web) -> None:
+    """An API client does not sign in by password, but a function of the application may call this for it."""
+    own_users(connect(web))
+    token = issue_session_token(web.sessions, "robot")
+    browser = web.browser()
+    for _ in range(2):
+        assert browser.get("/password/carol", Authorization=f"Bearer {token}").status_code == 200
+        assert browser.get("/members", Authorization=f"Bearer {token}").json["user_id"] == "robot"
+
+
+@pytest.mark.parametrize("login_view", ["", "auth.login"])
+@pytest.mark.parametrize("user", [None, "inactive"])
+def test_a_user_without_an_account_is_refused_and_not_sent_to_the_login_again(
+    web: Web, user: str | None, login_view: str
+) -> None:
+    """The provider would return the same user at once, and so on without an end."""
+
+    class Inactive(User):
+        is_active = False
+
+    manager = connect(web, load_user=lambda session: Inactive(user) if user else None)
+    manager.login_view = login_view or None
+    browser = web.browser()
+    assert browser.get("/mine", html=True).status_code == 302
+    browser.sign_in()
+    page = browser.get("/mine", html=True, Sec_Fetch_Mode="navigate")
+    assert (page.status_code, "Use another account" in page.text) == (403, True)
+    assert browser.get("/mine").json["error"] == "access_denied"
+
+
+def test_a_login_view_may_be_set_later(web: Web) -> None:
+    manager = connect(web)
+    manager.login_view = "public"
+    assert (web.browser().get("/mine", html=True).location or "").startswith("/public?next=")
+
+
+def test_requests_in_one_application_context_have_their_own_users(web: Web) -> None:
+    """A fixture of many test suites pushes such a context."""
+    connect(web)
+    alice, bob = web.browser(), web.browser()
+    with web.app.app_context():
+        assert alice.get("/me").text == "anonymous"
+        alice.sign_in()
+        assert alice.get("/me").text == "user-alice"
+        assert bob.get("/me").text == "anonymous"
 
 
 @pytest.mark.parametrize("cookie", ["carol|wrong", "nothing", "dave"])
