@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from flask import Flask
 from selenium import webdriver
 from werkzeug.middleware.http_proxy import ProxyMiddleware
 from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.wrappers import Response
 
 from pywry_auth.state import get_session_store
 from pywry_auth.testing.identity_provider import Client, IdentityProvider
@@ -21,6 +23,7 @@ from tests.peers.browser import set_appearance
 from tests.peers.walk import Walk
 
 _PAGE = DOCS / "single-page.md"
+_AWAY = "This is not available at the moment."
 _ALICE = ("alice", "wonderland")
 
 
@@ -47,7 +50,15 @@ def _server(app: Any) -> BaseWSGIServer:
 
 
 @pytest.fixture
-def walk(chromium: webdriver.Chrome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Walk]:
+def outage() -> threading.Event:
+    """While it is set, the site answers as in an outage of its store."""
+    return threading.Event()
+
+
+@pytest.fixture
+def walk(
+    chromium: webdriver.Chrome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outage: threading.Event
+) -> Iterator[Walk]:
     """The page on a development server, which passes ``/auth`` and ``/api`` on to the site."""
     static = tmp_path / "static"
     static.mkdir()
@@ -55,7 +66,8 @@ def walk(chromium: webdriver.Chrome, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (static / "app.js").write_text(block(_PAGE, "js", "showUser"))
     monkeypatch.chdir(tmp_path)
     site = Flask("not yet")
-    site_server = _server(lambda environ, start_response: site(environ, start_response))
+    away = Response(json.dumps({"error_description": _AWAY}), 503, mimetype="application/json")
+    site_server = _server(lambda *request: away(*request) if outage.is_set() else site(*request))
     files = Flask("files", static_folder=str(static))
     files.add_url_rule("/", "home", lambda: files.send_static_file("index.html"))
     passed = {
@@ -84,7 +96,9 @@ def walk(chromium: webdriver.Chrome, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         chromium.get("about:blank")
 
 
-def test_a_user_signs_in_loads_data_and_signs_out(walk: Walk) -> None:
+def test_a_user_signs_in_loads_data_and_signs_out(walk: Walk, outage: threading.Event) -> None:
+    """An outage signs no user out, and the page says so."""
+
     def shows(text: str) -> None:
         walk.wait_for(lambda: text in walk.text, text)
 
@@ -106,6 +120,18 @@ def test_a_user_signs_in_loads_data_and_signs_out(walk: Walk) -> None:
     walk.press("Sign in")
     walk.sign_in(*_ALICE)  # the user was signed out at the provider too
     walk.arrive("/")
+    shows("Alice Example")
+    outage.set()
+    for button in ("Load", "Sign out"):
+        walk.press(button)
+        shows(_AWAY)
+        shows("Alice Example")
+        walk.driver.execute_script("document.getElementById('text').textContent = ''")
+    walk.go("/")
+    shows(_AWAY)
+    assert "Not signed in" not in walk.text
+    outage.clear()
+    walk.go("/")
     shows("Alice Example")
     get_session_store().delete_user_sessions("user-alice")
     walk.press("Load")
