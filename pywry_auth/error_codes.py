@@ -11,16 +11,18 @@ _BAD_ANSWER = f"The service where you sign in sent an answer that cannot be used
 _NO_ANSWER = "The service where you sign in does not answer: try again in a few minutes."
 _SIGN_IN_FIRST = "Sign in first."
 _START_AGAIN = "Start again from this site."
-_REFUSED_REQUEST = (
+REFUSED_REQUEST = (
     "The service where you sign in does not accept the request of this site: tell the site's administrator."
 )
+"""The sentence for a request that the provider refuses, because of the site's registration or settings."""
+
 _OF_PROVIDERS = {
     **dict.fromkeys(
         ("invalid_client", "incorrect_client_credentials", "unauthorized_client", "invalid_request"),
-        _REFUSED_REQUEST,
+        REFUSED_REQUEST,
     ),
-    **dict.fromkeys(("invalid_scope", "invalid_target", "redirect_uri_mismatch"), _REFUSED_REQUEST),
-    **dict.fromkeys(("unsupported_response_type", "unsupported_grant_type"), _REFUSED_REQUEST),
+    **dict.fromkeys(("invalid_scope", "invalid_target", "redirect_uri_mismatch"), REFUSED_REQUEST),
+    **dict.fromkeys(("unsupported_response_type", "unsupported_grant_type"), REFUSED_REQUEST),
 }
 """The sentences for codes that only providers use."""
 

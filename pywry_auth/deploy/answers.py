@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
-from pywry_auth.deploy.reports import UNREPORTED, Report, report, visitor_text
+from pywry_auth.deploy.reports import UNREPORTED, Report, is_refused_request, report, visitor_text
 from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.deploy.routes import Body, MissingScopes, Problem
 from pywry_auth.deploy.session_refresh import AccessEnded
@@ -27,7 +28,6 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.pages.html import Page, document, security_headers
 from pywry_auth.pages.web import error_page, sign_in_out_of_frame
-from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
 from pywry_auth.strict_json import write_json
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ _NO_USABLE_TOKEN = (
     "a page gets no access token, although its user has just signed in: check that the provider issues "
     "refresh tokens (many need the scope offline_access), and that its access tokens do not expire at once"
 )
+_CODE = re.compile(r"[!#-\[\]-~]{1,60}")  # RFC 6749 appendix A.7, without blanks
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
 _OPTIONAL = ("reference", "detail")
@@ -255,7 +256,7 @@ def _sign_in_again(site: Site, error: LoginRequired, session: UserSession | None
         return refusal(site, error.error, text, 401, again=again)
     if session is not None and abs(time.time() - session.created_at) < JUST_SIGNED_IN:
         if isinstance(error.__cause__, TokenRefreshError):  # the log has the provider's reason
-            reported = report(site, error.__cause__, is_logged=True)
+            reported = report(site, error.__cause__)
             return refusal(site, error.error, f"{text} {_TELL}", 401, again=again, reported=reported)
         cause = AuthenticationError(_NO_USABLE_TOKEN, error=error.error)
         reported = report(site, cause, status=503)
@@ -268,8 +269,7 @@ def _no_token(site: Site, error: TokenError, page: str, again: str) -> Refusal:
     ended = isinstance(error, (TokenExpiredError, TokenRefreshError))
     away = not ended and error.error == ErrorCode.TEMPORARILY_UNAVAILABLE
     status = 503 if away else 502
-    # The refresh has logged the faults of the client as errors.
-    reported = report(site, error, status=status, is_logged=error.error in CLIENT_FAULTS)
+    reported = report(site, error, status=status)
     if ended:
         return refusal(site, error.error, _NO_GRANT, status, again=again, like=401, reported=reported)
     headers = {"Retry-After": _retry_after(error)} if away else {}
@@ -284,7 +284,6 @@ def refusal_for(
     status: int = 0,
     provider: str = "",
     reference: str = "",
-    is_logged: bool = False,
     cancelled: bool = False,
 ) -> Refusal:
     """Log an error, and return the response to it.
@@ -298,16 +297,15 @@ def refusal_for(
         status: The HTTP status; 0 for the status of the error code.
         provider: The provider's name, unless the error names it.
         reference: The reference; empty for a new one.
-        is_logged: Whether a warning or an error about the reason is in the log already.
         cancelled: Whether the user cancelled the sign-in.
     """
-    status = status or ErrorCode.status_of(error.error)
+    by_code = 400 if is_refused_request(error) else ErrorCode.status_of(error.error)
+    status = status or by_code
     headers = {"Retry-After": _retry_after(error)} if status in (429, 503) else {}
     reported = UNREPORTED
-    if error.error != ErrorCode.NOT_SIGNED_IN:  # scripts ask all the time whether a user is signed in
-        reported = report(
-            site, error, status=status, provider=provider, reference=reference, is_logged=is_logged
-        )
+    # Scripts ask all the time whether a user is signed in.
+    if error.error != ErrorCode.NOT_SIGNED_IN or is_refused_request(error):
+        reported = report(site, error, status=status, provider=provider, reference=reference)
     return refusal(
         site,
         error.error,
@@ -352,7 +350,9 @@ def refusal(
         reported: The line in the log.
         cancelled: Whether the user cancelled the sign-in.
     """
-    code, text = printable(error, 60), printable(description, 600)
+    # A provider's code may be any text, which is for the log only.
+    code = error if _CODE.fullmatch(error) else str(ErrorCode.AUTHENTICATION_FAILED)
+    text = printable(description, 600)
     status = status or ErrorCode.status_of(error)
     facts = {"reference": reported.reference, "detail": reported.sentence if site.is_debug else ""}
     if prefers_html(site.request):
@@ -387,6 +387,11 @@ def page_response(page: Page, status: int = 200, render: Renderer | None = None)
 def _own_document(page: Page, render: Renderer) -> str | None:
     try:
         return render(page)
+    except StoreUnavailable as error:  # the outage is in the log already, with a reference
+        _logger.info(
+            "the site's own page %r needs the store, so the built-in page is shown: %s", page.name, error
+        )
+        return None
     except Exception:
         _logger.exception("the site's own page %r failed: the built-in page is shown instead", page.name)
         return None

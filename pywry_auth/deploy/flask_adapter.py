@@ -189,7 +189,7 @@ def end_session() -> None:
         return response
 
     if sessions.session_ids(site.request):
-        after_this_request(clear)  # type: ignore[arg-type]
+        after_this_request(clear)
     try:
         routes_of_app().end_in_browser(site)
     except StoreUnavailable as error:

@@ -53,6 +53,14 @@ _NO_PAGE = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 )
 """The provider's codes if ``prompt=none`` forbids a page that it needs (OIDC Core §3.1.2.6)."""
+_OWN = frozenset(ErrorCode) - {
+    *CANCELLED_AT_PROVIDER,
+    *_NO_PAGE,
+    "server_error",
+    ErrorCode.TEMPORARILY_UNAVAILABLE,
+}
+"""The codes that only this package gives a meaning, so that a provider's text is not shown as the site's."""
+
 _UNCHANGED = (
     "You did not allow the additional access. You are still signed in, and nothing has changed: allow it if "
     "you want to use the page that needs it."
@@ -162,14 +170,16 @@ class LoginViews:
         code, shown, demand, cancelled = error.error, error, "", False
         if login.demanded:  # the others may be the visitor's choice, which the site must not sign
             demand = self.scopes.signer.sign(LoginDemand(login.demanded))
-        if "error" in dict(parameters):  # the provider's own; the site's hook may raise the same codes
-            if error.error == "invalid_scope" and login.demanded:
-                _logger.warning(
-                    "the provider refused the scopes of a page, %s: register the client for them",
-                    " ".join(login.demanded),
-                )
+        if dict(parameters).get("error") == code:  # the site's hook may raise the same codes
             text = str(error)
-            if error.error in _NO_PAGE:
+            if code == "invalid_scope" and login.demanded:
+                scopes = " ".join(login.demanded)
+                text = f"{text} A page demands the scopes {scopes}: register the client for them."
+                shown = AuthenticationError(text, error=code)
+            if code in _OWN:
+                code = ErrorCode.AUTHENTICATION_FAILED
+                shown = AuthenticationError(text, error=code)
+            elif error.error in _NO_PAGE:
                 shown = AuthenticationError(text, error=ErrorCode.LOGIN_REQUIRED, visitor=_SIGN_IN)
             elif demand and error.error in CANCELLED_AT_PROVIDER and self.sessions.of(site.request):
                 code = ErrorCode.INSUFFICIENT_SCOPE

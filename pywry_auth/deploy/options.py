@@ -15,6 +15,7 @@ from pywry_auth.deploy.return_to import safe_path
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.access import AccessRules
+from pywry_auth.per_process import OncePerProcess
 from pywry_auth.protocol.urls import require_site
 from pywry_auth.secret_strength import weakness
 from pywry_auth.state.sites import split_secrets
@@ -67,6 +68,7 @@ class DeployOptions:
         other_account_prompt: The ``prompt`` of a login with another account; empty for none.
         callback_paths: Paths below the application's root that providers redirect to in place of the usual
             one, by the providers' names (see :mod:`pywry_auth.deploy.callback_path`).
+        once: Tells which problems of the site are in the log of this process already.
     """
 
     enabled: bool
@@ -97,6 +99,7 @@ class DeployOptions:
     refresh_buffer: float = 60.0
     other_account_prompt: str = ""
     callback_paths: Mapping[str, str] = field(default_factory=dict)
+    once: OncePerProcess = field(default_factory=OncePerProcess, repr=False, compare=False)
 
     @property
     def public_origin(self) -> str:

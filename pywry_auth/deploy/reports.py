@@ -7,8 +7,9 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
+from pywry_auth.deploy.site import InsecureAddress
+from pywry_auth.error_codes import REFUSED_REQUEST, ErrorCode
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenError, printable
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ _logger = logging.getLogger("pywry_auth.deploy")
 _ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"  # without 0, 1, I, L, O and U, which readers confuse
 _LONGEST = 1000  # characters of a sentence in the log
 _STORE_DOWN = "This site cannot look up sessions at the moment: try again in a few seconds."
+
+_USED_CODE = ("invalid_grant", "bad_verification_code")  # the second one is GitHub's
+"""The token endpoint's codes for an authorization code that is used or late, so that a new sign-in helps."""
 
 _OF_VISITORS = CANCELLED_AT_PROVIDER | {
     ErrorCode.AUTH_DISABLED,  # the start has logged a warning
@@ -76,7 +80,6 @@ def report(
     status: int = 0,
     provider: str = "",
     reference: str = "",
-    is_logged: bool = False,
 ) -> Report:
     """Log a refusal with its whole sentence.
 
@@ -89,7 +92,6 @@ def report(
         status: The HTTP status of the response; 0 for the status of the error code.
         provider: The provider's name, unless the error names it.
         reference: The reference; empty for a new one.
-        is_logged: Whether a warning or an error about the reason is in the log already.
     """
     status = status or ErrorCode.status_of(error.error)
     found = Report(reference or new_reference(), printable(str(error), _LONGEST))
@@ -100,12 +102,26 @@ def report(
         "client": printable(site.client, 60),
     }
     known = " ".join(f"{name}={value!r}" for name, value in facts.items() if value)
-    level = logging.INFO if is_logged or not _needs_action(error, status) else logging.WARNING
+    level = logging.WARNING if _needs_action(site, error, status) else logging.INFO
     _logger.log(level, "refused %s: %s", known, found.sentence)
     return found
 
 
-def _needs_action(error: AuthenticationError, status: int) -> bool:
+def is_refused_request(error: AuthenticationError) -> bool:
+    """Return whether the token endpoint refused this site's request with a code, which no visitor causes.
+
+    Its code may be one that means a refused user in the authorization response, or one of this package.
+    """
+    at_present = (ErrorCode.TEMPORARILY_UNAVAILABLE, "server_error")
+    is_refusal = isinstance(error, TokenError) and error.refused
+    return is_refusal and error.error not in (ErrorCode.INVALID_RESPONSE, *at_present)
+
+
+def _needs_action(site: Site, error: AuthenticationError, status: int) -> bool:
+    if isinstance(error, InsecureAddress):  # any stranger can send such a request, as often as it wants
+        return site.options.once.is_first(str(error))
+    if is_refused_request(error):
+        return True
     if error.error in _OF_VISITORS:
         return status >= 500 and error.error != ErrorCode.AUTH_DISABLED
     return status >= 500 or not error.visitor  # the sentence says what the visitor did
@@ -115,5 +131,7 @@ def visitor_text(error: AuthenticationError) -> str:
     """Return the sentence of an error for the visitor."""
     if error.visitor:
         return error.visitor
+    if is_refused_request(error) and error.error not in _USED_CODE:
+        return REFUSED_REQUEST
     # The store's address and its error belong in the log only.
     return _STORE_DOWN if isinstance(error, StoreUnavailable) else ErrorCode.visitor_of(error.error)

@@ -12,7 +12,6 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, own_copy
 from pywry_auth.flow.events import SignedOut, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
-from pywry_auth.protocol.provider_errors import CLIENT_FAULTS
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
@@ -62,10 +61,9 @@ class SessionViews:
             if error.error == ErrorCode.TEMPORARILY_UNAVAILABLE:
                 raise
             # The provider failed, also if its code says otherwise.
-            is_logged = error.error in CLIENT_FAULTS  # the refresh has logged these as errors
             shown = own_copy(error)
             shown.visitor = _NOT_REFRESHED
-            return refusal_for(site, shown, status=502, is_logged=is_logged)
+            return refusal_for(site, shown, status=502)
         finally:
             self.sessions.forget(site.request)  # it may have ended, or have other roles
         return answer(Refreshed(refreshed=True, expires_at=tokens.expires_at))

@@ -47,6 +47,10 @@ _NOT_FORWARDED = (
 )
 
 
+class InsecureAddress(AuthenticationError):
+    """A browser on another machine uses plain http."""
+
+
 @dataclass(frozen=True)
 class Mount:
     """Where an application mounts the routes.
@@ -104,7 +108,7 @@ class Site:
         secure = self.request.is_secure or is_own_machine(_hostname(origin))
         if not self.options.public_origin and not secure:
             text = _NOT_FORWARDED if self.options.trusted_proxy_hops else _PLAIN_HTTP
-            raise AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)
+            raise InsecureAddress(text, error=ErrorCode.INVALID_CONFIGURATION)
         return origin
 
     @property

@@ -10,7 +10,7 @@ from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction
 from typing import Any
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, ProviderBusy, SignInRefused
+from pywry_auth.exceptions import AuthenticationError, ProviderBusy, SignInRefused, own_copy, printable
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.state.session_record import RESERVED_METADATA, SITE_RULE
 from pywry_auth.strict_json import read_json, without_surrogates, write_json
@@ -110,13 +110,17 @@ def decided(hook: SignInHook, attempt: SignInAttempt, proposed: Admission) -> Ad
     """
     try:
         decision = hook(_copied(attempt))
-    except SignInRefused:
+    except SignInRefused as error:
+        named = own_copy(error)  # the hook may raise one error for all users
+        named.args = (f"on_sign_in refused user {printable(attempt.user_id, 100)!r}: {error}",)
+        raise named from error
+    except ProviderBusy as error:  # otherwise the visitor would be asked to reload the page
+        raise _busy(error) from error
+    except AuthenticationError:  # its line in the log has a reference
         raise
     except Exception as error:
         # The application logs the traceback. The text may contain personal data.
         _logger.warning("on_sign_in raised %s: the sign-in failed", type(error).__name__)
-        if isinstance(error, ProviderBusy):  # otherwise the visitor would be asked to reload the page
-            raise _busy(error) from error
         raise
     if decision is None:
         return proposed

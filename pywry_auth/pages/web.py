@@ -102,4 +102,5 @@ def choose_provider(targets: Mapping[str, str]) -> Page:
 def _way_on(status: int, error: str) -> str:
     if status == 401:
         return "Sign in"
-    return _LABELS.get(error, "Try again")
+    # The token endpoint may send such a code too, because it refuses the site.
+    return _LABELS.get(error, "Try again") if status == ErrorCode.status_of(error) else "Try again"

@@ -38,6 +38,7 @@ CANCELLED_AT_PROVIDER = frozenset(
 """The codes in an authorization response after the user pressed Cancel."""
 
 _SIGN_IN_AGAIN = "Sign in again."
+_CHECK_SECRET = "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD."
 _CHECK_REGISTRATION = "Check the client's registration at the provider."
 _NEXT_STEP = {
     "access_denied": "Sign-in was refused at the provider: sign in again and allow the access.",
@@ -66,8 +67,11 @@ _NEXT_STEP = {
 }
 
 
-# The next steps that differ for a grant without a browser, by its type.
+# The next steps at the token endpoint that differ, by the type of the grant.
 _NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
+    # Auth0 refuses a wrong secret like this. At a token endpoint, no user denies anything.
+    "authorization_code": {"access_denied": _CHECK_SECRET},
+    "refresh_token": {"access_denied": _CHECK_SECRET},
     TOKEN_EXCHANGE: {
         "invalid_target": "Check the audience and the resource, and allow them at the provider.",
         "unsupported_grant_type": "Allow token exchange for this client, if the provider offers it.",
@@ -112,9 +116,9 @@ def explain(
     if code not in {**_NEXT_STEP, **own} and code not in ENDED_GRANT:
         code = provider_code(code, secrets)
     description = provider_text(description, secrets)
-    quoted = f"{printable(code)}: {printable(description)}" if description else printable(code)
+    quoted = f"{printable(code)}: “{printable(description)}”" if description else printable(code)
     # At a refresh, login_required has nothing to do with the parameter prompt.
     ended = issubclass(kind, TokenRefreshError)
-    usual = _CHECK_REGISTRATION if own else _SIGN_IN_AGAIN
+    usual = _CHECK_REGISTRATION if grant_type in (CLIENT_CREDENTIALS, TOKEN_EXCHANGE) else _SIGN_IN_AGAIN
     advice = _SIGN_IN_AGAIN if ended else {**_NEXT_STEP, **own}.get(code, usual)
     return kind(f"{source} answered {quoted}. {advice}", error=code, error_description=description)

@@ -220,8 +220,9 @@ def test_a_sign_in_by_password_ends_the_session(web: Web) -> None:
 
 def test_the_request_of_a_sign_in_by_password_has_one_user(web: Web) -> None:
     own_users(connect(web))
+    app: Flask = web.app
 
-    @web.app.get("/both")
+    @app.get("/both")
     def both() -> list[str | None]:
         before = current_session.user_id if current_session else None
         login_user(User("carol"))

@@ -167,7 +167,7 @@ def test_the_log_names_the_scopes_that_a_provider_refused(web: Web, caplog: pyte
     callback = Person(action="cancel").authorize(_to_provider(browser, page))
     response = browser.get(callback.replace("error=access_denied", "error=invalid_scope"), html=True)
     assert "invalid_scope" in response.text
-    assert "refused the scopes of a page, groups:" in caplog.text
+    assert "demands the scopes groups: register the client" in caplog.text
 
 
 def test_a_scope_of_the_settings_that_was_not_granted_is_no_loop(web: Web) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from fastapi import HTTPException as FastAPIRefusal
 from fastapi.responses import JSONResponse
+from jinja2 import DictLoader
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
@@ -116,7 +118,7 @@ def test_a_wrong_client_secret_is_one_warning_with_the_reference(
     assert [each for each in log.records if each.levelno >= logging.WARNING] == [record]
     line = record.getMessage()
     assert "error='invalid_client' provider='oidc' client='203.0.113.7': " in line
-    assert "canary words" in line
+    assert "answered invalid_client: “canary words”. " in line
     assert "Check CLIENT_ID" in line
     for secret in (parameter(callback, "code"), parameter(callback, "state")):
         assert secret not in line
@@ -217,7 +219,89 @@ def test_the_hooks_own_sentence_is_shown(make_web: Make, log: pytest.LogCaptureF
     assert (page.status_code, "<h1>Not allowed</h1>" in page.text) == (403, True)
     assert "<p>Buy a &lt;seat&gt; first.</p>" in page.text
     record = line_of(log, shown_reference(page))
-    assert (record.levelno, "Buy a <seat> first." in record.getMessage()) == (logging.INFO, True)
+    assert record.levelno == logging.INFO
+    assert "on_sign_in refused user 'user-alice': Buy a <seat> first." in record.getMessage()
+
+
+@pytest.mark.parametrize("visitor", ["", "For the visitor."])
+def test_an_error_of_the_hook_is_one_line_with_the_reference(
+    make_web: Make, log: pytest.LogCaptureFixture, visitor: str
+) -> None:
+    """It is at INFO if it has a sentence for the visitor, who then knows what to do."""
+
+    def hook(attempt: Any) -> None:
+        raise AuthenticationError("for the log", visitor=visitor)
+
+    browser = make_web(on_sign_in=hook).browser()
+    answer = browser.get(browser.authorize()).json
+    record = line_of(log, answer["reference"])
+    assert record.levelno == (logging.INFO if visitor else logging.WARNING)
+    assert record.getMessage().endswith(": for the log")
+    assert [each for each in log.records if each.name == "pywry_auth.deploy"] == [record]
+    assert answer["error_description"] == (visitor or ErrorCode.AUTHENTICATION_FAILED.visitor)
+
+
+@pytest.mark.parametrize("code", ["access_denied", "login_required", "rate_limited", "not_signed_in"])
+def test_a_refusal_by_the_token_endpoint_is_never_the_visitors_doing(
+    web: Web, faults: Faults, log: pytest.LogCaptureFixture, code: str
+) -> None:
+    """Auth0 answers access_denied to a wrong client secret."""
+    browser = web.browser()
+    callback = browser.authorize()
+    body = {"error": code, "error_description": "Unauthorized"}
+    faults.answers["/token"] = (401, "application/json", json.dumps(body).encode())
+    page = browser.get(callback, html=True)
+    assert (page.status_code, "<h1>Sign-in failed</h1>" in page.text) == (400, True)
+    assert "does not accept the request of this site" in page.text
+    assert "another account" not in page.text
+    record = line_of(log, shown_reference(page))
+    assert record.levelno == logging.WARNING
+    assert f"The token endpoint answered {code}: “Unauthorized”. " in record.getMessage()
+    assert ("Check CLIENT_ID, CLIENT_SECRET" in record.getMessage()) is (code == "access_denied")
+
+
+@pytest.mark.parametrize("code", ["rate_limited", "auth_disabled", "not_signed_in", "call +1 555", ""])
+def test_a_code_in_the_callback_is_not_shown_as_one_of_the_site(
+    web: Web, log: pytest.LogCaptureFixture, code: str
+) -> None:
+    """The browser brings it, so it may be any text. The page has one reference, which the log knows."""
+    browser = web.browser()
+    state = parameter(browser.begin(), "state")
+    query = urlencode({"state": state, "iss": web.idp.issuer, "error": code})
+    page = browser.get(f"/auth/callback?{query}", html=True)
+    shown = re.findall("Error code: ([^<]*)<", page.text)
+    assert (page.status_code, shown) == (400, ["authentication_failed" if code else "invalid_response"])
+    assert "Too many" not in page.text
+    assert "switched off" not in page.text
+    reference = shown_reference(page)
+    assert f"The provider answered {code or 'invalid_response'}. " in line_of(log, reference).getMessage()
+    assert [each for each in log.messages if each.startswith("login_failed ") and reference in each]
+
+
+def test_requests_over_plain_http_warn_once(web: Web, log: pytest.LogCaptureFixture) -> None:
+    """Any stranger can send them, as often as it wants."""
+    for _ in range(3):
+        answer = web.client().post(
+            "/auth/logout", base_url="http://evil.example.com", headers={"Origin": "http://evil.example.com"}
+        )
+        assert (answer.status_code, answer.json["error"]) == (503, "invalid_configuration")
+    levels = [each.levelno for each in log.records if "plain http" in each.getMessage()]
+    assert levels == [logging.WARNING, logging.INFO, logging.INFO]
+
+
+def test_a_page_that_needs_the_session_adds_no_traceback_to_an_outage(
+    make_web: Make, log: pytest.LogCaptureFixture
+) -> None:
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    web.app.jinja_loader = DictLoader({"pywry_auth/error.html": "Own page {{ current_session.name }}"})
+    browser = web.browser()
+    browser.sign_in()
+    backend.fails = lambda number: True
+    page = browser.get("/members", html=True)
+    assert (page.status_code, "Own page" in page.text) == (503, False)
+    (warning,) = [each for each in log.records if each.levelno >= logging.WARNING]
+    assert warning is line_of(log, shown_reference(page))
 
 
 @both

@@ -34,7 +34,7 @@ def test_the_condition_is_named(parameters: list[tuple[str, str]], condition: st
 def test_an_error_is_repeated_with_its_remedy_and_marked_as_unverified() -> None:
     stray = stray_response([("error", "invalid_scope"), ("error_description", "offline_access")], STATE, [])
     assert (
-        "unverified. The sender answered invalid_scope: offline_access. Check the requested scopes"
+        "unverified. The sender answered invalid_scope: “offline_access”. Check the requested scopes"
         in stray.text
     )
     assert stray.error_description == "unverified: invalid_scope: offline_access"

@@ -158,7 +158,7 @@ def test_a_refusal_is_reported_with_a_next_step(code: list[tuple[str, str]]) -> 
     description = [("error_description", "The user said no"), ("error_uri", "https://canary.example.com")]
     refusal = refused("access_denied", ("state", STATE), ("error", "access_denied"), *description, *code)
     assert refusal.error_description == "The user said no"
-    assert "access_denied: The user said no" in str(refusal)
+    assert "access_denied: “The user said no”. " in str(refusal)
     assert "sign in again" in str(refusal)
 
 
@@ -179,5 +179,6 @@ def test_the_providers_text_is_shortened_to_one_line() -> None:
 
 @pytest.mark.parametrize("error", ["", " "])
 def test_an_empty_error_is_an_error(error: str) -> None:
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError, match="answered invalid_response") as caught:
         validate(("state", STATE), ("error", error), ("code", "canary-code"))
+    assert caught.value.error == ErrorCode.INVALID_RESPONSE
