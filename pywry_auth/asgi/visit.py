@@ -198,7 +198,7 @@ async def refuse(connection: HTTPConnection, reason: str, make: Callable[[Site],
         RefusedWebSocket: In any case for a websocket.
     """
     if connection.scope["type"] == "websocket":
-        _logger.warning("refused a websocket: %s", reason)
+        _logger.info("refused a websocket: %s", reason)
         raise RefusedWebSocket(POLICY_VIOLATION)
     raise Refused(reason, await visit_of(connection).respond(make))
 
