@@ -170,7 +170,7 @@ class LoginViews:
         code, shown, demand, cancelled = error.error, error, "", False
         if login.demanded:  # the others may be the visitor's choice, which the site must not sign
             demand = self.scopes.signer.sign(LoginDemand(login.demanded))
-        if dict(parameters).get("error") == code:  # the site's hook may raise the same codes
+        if ("error", code) in parameters:  # the site's hook may raise the same codes
             text = str(error)
             if code == "invalid_scope" and login.demanded:
                 scopes = " ".join(login.demanded)

@@ -67,7 +67,7 @@ def validate_authorization_response(
         sent = (request.state, request.nonce, request.code_verifier, values.get("code"))
         secrets = tuple(filter(None, sent))
         # The browser may bring an empty code, or one of blanks.
-        code = values["error"].strip() or str(ErrorCode.INVALID_RESPONSE)
+        code = values["error"] if values["error"].strip() else str(ErrorCode.INVALID_RESPONSE)
         raise explain("The provider", code, description, AuthenticationError, secrets)
     if not values.get("code"):
         raise AuthenticationError(

@@ -260,7 +260,9 @@ def test_a_refusal_by_the_token_endpoint_is_never_the_visitors_doing(
     assert ("Check CLIENT_ID, CLIENT_SECRET" in record.getMessage()) is (code == "access_denied")
 
 
-@pytest.mark.parametrize("code", ["rate_limited", "auth_disabled", "not_signed_in", "call +1 555", ""])
+@pytest.mark.parametrize(
+    "code", ["rate_limited", "auth_disabled", "not_signed_in", "call +1 555", " rate_limited", ""]
+)
 def test_a_code_in_the_callback_is_not_shown_as_one_of_the_site(
     web: Web, log: pytest.LogCaptureFixture, code: str
 ) -> None:
