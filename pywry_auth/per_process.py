@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+from weakref import ReferenceType, ref
 
 _T = TypeVar("_T")
 
@@ -48,3 +49,23 @@ class OncePerProcess:
         """
         mine = object()
         return self._calls.setdefault((os.getpid(), key), mine) is mine
+
+
+class Living(Generic[_T]):
+    """The objects of one kind that exist, for any number of threads.
+
+    It keeps none of them alive, and has no lock, because it is used before a server's fork.
+    """
+
+    def __init__(self) -> None:
+        self._references: dict[object, ReferenceType[_T]] = {}
+
+    def add(self, each: _T) -> None:
+        """Add an object."""
+        references, key = self._references, object()
+        references[key] = ref(each, lambda _: references.pop(key, None))
+
+    def all(self) -> list[_T]:
+        """Return the objects that exist."""
+        found = (reference() for reference in self._references.copy().values())  # copy() is atomic
+        return [each for each in found if each is not None]

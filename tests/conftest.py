@@ -10,6 +10,7 @@ import pytest
 from selenium import webdriver
 
 from pywry_auth.flow.signals import login_failed, token_refreshed, user_logged_in, user_logged_out
+from pywry_auth.per_process import Living
 from tests.peers.browser import open_chromium
 from tests.peers.oidc_provider import OIDCProviderPeer
 from tests.peers.tls import TLSFiles, make_tls_files
@@ -39,10 +40,10 @@ def oidc_provider_peer() -> Iterator[OIDCProviderPeer]:
 
 
 @pytest.fixture(autouse=True)
-def no_site_remains() -> None:
+def no_site_remains(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the sites of earlier tests, which may have other clients at the same place."""
-    if parts := sys.modules.get("pywry_auth.deploy.parts"):
-        parts._sites.clear()
+    if "pywry_auth.deploy.parts" in sys.modules:
+        monkeypatch.setattr("pywry_auth.deploy.parts._sites", Living())
 
 
 _SIGNALS = (user_logged_in, user_logged_out, login_failed, token_refreshed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-from pywry_auth.per_process import OncePerProcess, PerProcess
+from pywry_auth.per_process import Living, OncePerProcess, PerProcess
 from tests.backends.threads import together
 
 
@@ -32,6 +33,28 @@ def test_one_call_of_a_process_and_a_key_is_the_first() -> None:
     once = OncePerProcess()
     assert sum(together(8, lambda _: once.is_first())) == 1
     assert [once.is_first("a"), once.is_first("a"), once.is_first("b")] == [True, False, True]
+
+
+def test_threads_add_living_objects_and_read_them() -> None:
+    """A set that grows while it is read would raise an error."""
+
+    class Each:
+        pass
+
+    living: Living[Each] = Living()
+    kept = [Each() for _ in range(400)]
+
+    def add_and_read(number: int) -> int:
+        for each in kept[number::8]:
+            living.add(each)
+            living.all()
+        return len(living.all())
+
+    together(8, add_and_read)
+    assert len(living.all()) == 400
+    kept.clear()
+    gc.collect()
+    assert living.all() == []
 
 
 def test_an_application_from_before_the_fork_works_under_gevent() -> None:

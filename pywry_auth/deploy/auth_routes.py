@@ -115,15 +115,7 @@ class AuthRoutes:
         self._logins = self._login_views(logins, lifecycle)
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
         self.end_in_browser = views.end_in_browser
-        self._views: Mapping[str, Callable[..., Response]] = {
-            "login": self._logins.login,
-            "callback": self._logins.callback,
-            "refresh": views.refresh,
-            "logout": views.logout,
-            "userinfo": views.userinfo,
-            "status": views.status,
-            "verify": VerifyViews(self.sessions).verify,
-        }
+        self._views = _views_by_name(self._logins, views, VerifyViews(self.sessions))
         self.limit_calls(this_process)
 
     def _login_views(self, logins: PendingLogins, lifecycle: SessionLifecycle) -> LoginViews:
@@ -262,6 +254,20 @@ class AuthRoutes:
         response.headers["Cache-Control"] = "no-store"
         response.vary.update(("Cookie", self.options.auth_header))
         return response
+
+
+def _views_by_name(
+    logins: LoginViews, views: SessionViews, verify: VerifyViews
+) -> Mapping[str, Callable[..., Response]]:
+    return {
+        "login": logins.login,
+        "callback": logins.callback,
+        "refresh": views.refresh,
+        "logout": views.logout,
+        "userinfo": views.userinfo,
+        "status": views.status,
+        "verify": verify.verify,
+    }
 
 
 def _check(options: DeployOptions, providers: Providers, on_sign_in: SignInHook | None) -> None:

@@ -134,8 +134,7 @@ def deploy_options(
     """
     chosen = config.chosen if config else {}
     given_secrets = _secrets(settings, chosen.get("token_secret"), shared)
-    login_limit, login_window = _rate(settings.login_rate_limit)
-    refresh_limit, refresh_window = _rate(settings.refresh_rate_limit)
+    (login_limit, login_window), (refresh_limit, refresh_window) = _rates(settings)
     return DeployOptions(
         enabled=is_enabled(settings, config, in_code=in_code),
         # In a single process, cookies become invalid with the process, just like its sessions.
@@ -179,6 +178,10 @@ def is_enabled(settings: DeploySettings, config: AuthConfig | None, *, in_code: 
     is_default = "auth_enabled" not in settings.model_fields_set
     usual = settings.auth_enabled or (in_code and is_default)
     return bool(config.chosen.get("enabled", usual)) if config else usual
+
+
+def _rates(settings: DeploySettings) -> tuple[tuple[int, float], tuple[int, float]]:
+    return _rate(settings.login_rate_limit), _rate(settings.refresh_rate_limit)
 
 
 def _rate(text: str) -> tuple[int, float]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from threading import Lock
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from weakref import WeakSet
 
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.deploy.auth_routes import AuthRoutes
@@ -19,6 +17,7 @@ from pywry_auth.deploy.providers import Providers
 from pywry_auth.deploy.start_probe import probe_stores
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.per_process import Living
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.pending import PendingStore
 from pywry_auth.state.session_stores import MemorySessionStore, note_site, session_store_for
@@ -47,9 +46,8 @@ ReadSettings = Callable[[Mapping[str, object]], "PyWrySettings"]
 """Reads the settings; those of the application, by variable, take precedence."""
 
 _logger = logging.getLogger("pywry_auth.deploy")
-_pending: WeakSet[PendingStore] = WeakSet()
-_sites: WeakSet[AuthRoutes] = WeakSet()  # of this process, with sign-in
-_sites_lock = Lock()
+_pending: Living[PendingStore] = Living()
+_sites: Living[AuthRoutes] = Living()  # with sign-in
 
 
 @dataclass(frozen=True)
@@ -145,9 +143,8 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
 
 def _warn_of_shared_records(routes: AuthRoutes) -> None:
     """Warn if another site of this process with other clients keeps its records at the same place."""
-    with _sites_lock:
-        others = [each for each in _sites if each.providers.clients != routes.providers.clients]
-        _sites.add(routes)
+    _sites.add(routes)  # first, so that of two at one moment at least one sees the other
+    others = [each for each in _sites.all() if each.providers.clients != routes.providers.clients]
     places = (routes.sessions.store.backend, routes.tokens.backend)
     if any(each.sessions.store.backend is places[0] or each.tokens.backend is places[1] for each in others):
         _logger.warning(_SHARED)
@@ -159,7 +156,7 @@ def cleanup_pending(max_age: float) -> int:
     Args:
         max_age: Age in seconds above which a login is removed.
     """
-    return sum(pending.cleanup(max_age) for pending in list(_pending))
+    return sum(pending.cleanup(max_age) for pending in _pending.all())
 
 
 def _settings_of(parts: SiteParts, read: ReadSettings) -> tuple[DeploySettings, OAuth2Settings | None]:

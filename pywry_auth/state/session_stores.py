@@ -8,17 +8,17 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL, refused_backend
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.per_process import Living
 from pywry_auth.state.sessions import SESSION_TTL, SessionStore
 from pywry_auth.state.sites import sites_of
 
 _logger = logging.getLogger("pywry_auth.state")
-_of_sites: WeakSet[SessionStore] = WeakSet()
+_of_sites: Living[SessionStore] = Living()
 _ELSEWHERE = (
     "get_session_store() of pywry_auth.state returns a store in memory that no application of this process "
     "uses: it reads the environment only. In an application context, pywry_auth.flask.get_session_store() "
@@ -212,7 +212,7 @@ def get_session_store(
     if encryption_keys is not None:
         changes["encryption_keys"] = tuple(encryption_keys)
     store = session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0, sites)
-    sites_here = [each.backend for each in _of_sites]
+    sites_here = [each.backend for each in _of_sites.all()]
     if backend is None and not store.shared and sites_here and store.backend not in sites_here:
         _logger.warning(_ELSEWHERE)
     return store

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import pytest
 from flask import Blueprint, Flask
@@ -27,6 +26,7 @@ from pywry_auth.flask import (
     roles_required,
     user_logged_in,
 )
+from pywry_auth.per_process import Living
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state import MemorySessionStore, issue_session_token
 from pywry_auth.state import get_session_store as store_of_settings
@@ -457,7 +457,7 @@ def test_without_an_application_the_stores_are_an_error(make: Make) -> None:
 def test_the_memory_of_the_settings_is_warned_about_if_no_application_uses_it(
     make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pywry_auth.state.session_stores._of_sites", WeakSet())  # without other tests' sites
+    monkeypatch.setattr("pywry_auth.state.session_stores._of_sites", Living())  # without other tests' sites
     app = make()
     store_of_settings("memory")
     assert not caplog.records
