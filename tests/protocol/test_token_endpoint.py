@@ -435,7 +435,7 @@ def test_a_refusal_is_reported_with_a_next_step(issuer: ScriptedIssuer, error: s
     for how in (exchange, refresh):
         refusal = refused(issuer, answer, how)
         assert (refusal.error, refusal.error_description) == (error, "It was used")
-        assert f"{error}: It was used. " in str(refusal)
+        assert f"{error}: “It was used”. " in str(refusal)
         dead = how is refresh and error == "invalid_grant"
         assert type(refusal) is (TokenRefreshError if dead else TokenError)
 
