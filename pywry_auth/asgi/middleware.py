@@ -55,7 +55,7 @@ class AuthMiddleware:
         self, app: ASGIApp, router: AuthRouter, protect: bool = False, public: Collection[str] = ()
     ) -> None:
         self._app = app
-        self._protection = protection_of(app, protect, public, type(self))
+        self._protection = protection_of(app, protect, public)
         self._is_first = True
         self._router = router
         self._routes = router.auth_routes
@@ -110,7 +110,7 @@ class AuthMiddleware:
         """Find the application, and add the guards to its schema."""
         protects = self._protection
         if protects is not None:
-            protects.find(scope)
+            protects.find(scope, self)
         self._is_first = False
         guards = protects.guards if protects is not None else lambda route: False
         document_guards(scope.get("app", self._app), self._routes.options, guards)

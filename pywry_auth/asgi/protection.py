@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
-from inspect import signature
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 _logger = logging.getLogger("pywry_auth.asgi")
+_PLAIN = frozenset({"fastapi.routing", "starlette.routing"})
 # Newer versions of FastAPI keep included routers whole, and have this function to list their routes.
 flat_routes: Callable[[Sequence[Any]], Iterable[Any]] = getattr(fastapi.routing, "iter_route_contexts", list)
 """Lists the routes of an application, with those of included routers."""
@@ -39,20 +39,19 @@ class Protection:
     Args:
         app: The application around which the middleware stands.
         public: Names of routes, mounts and hosts of the application.
-        middleware: The class of the middleware.
     """
 
-    def __init__(self, app: ASGIApp, public: Collection[str], middleware: type) -> None:
+    def __init__(self, app: ASGIApp, public: Collection[str]) -> None:
         self._inside = app
-        self._middleware = middleware
         self._names = frozenset(public)
         self._site: Starlette | None = None
 
-    def find(self, scope: Scope) -> None:
+    def find(self, scope: Scope, middleware: object) -> None:
         """Find the application whose routes decide.
 
         Args:
             scope: A request, a websocket or the application's lifespan.
+            middleware: The middleware that this protection belongs to.
 
         Raises:
             AuthenticationError: The middleware stands inside the routes, or around no application of
@@ -63,7 +62,7 @@ class Protection:
         inside, around = self._inside, scope.get("app")
         if isinstance(inside, Starlette):
             self._site = inside
-        elif isinstance(around, Starlette) and self._is_in(around):
+        elif isinstance(around, Starlette) and _is_around(around, middleware, scope):
             self._site = around
         else:
             raise _configuration_error("protect=True needs app.add_middleware(AuthMiddleware, …)")
@@ -95,20 +94,6 @@ class Protection:
             response = await answer_of(site, Request(dict(scope)), error)
             raise Refused(str(error.detail), response) from None
 
-    def _is_in(self, app: Starlette) -> bool:
-        """Return whether the middleware is one that was added to an application.
-
-        The application may have another one, around this one, which guards nothing or has other names.
-        """
-        for each in app.user_middleware:
-            if cast(object, each.cls) is self._middleware:
-                bound = signature(self._middleware).bind(app, *each.args, **each.kwargs)
-                bound.apply_defaults()
-                given = bound.arguments  # a subclass may pass both itself
-                if given.get("protect", True) and frozenset(given.get("public", self._names)) == self._names:
-                    return True
-        return False
-
     @cached_property
     def _public(self) -> frozenset[tuple[str, str]]:
         """The names that exactly one path has at the first request, each with this path.
@@ -128,16 +113,13 @@ class Protection:
         return frozenset(found.items())
 
 
-def protection_of(
-    app: ASGIApp, protect: bool, public: Collection[str], middleware: type
-) -> Protection | None:
+def protection_of(app: ASGIApp, protect: bool, public: Collection[str]) -> Protection | None:
     """Return the protection of an application, or None without ``protect``.
 
     Args:
         app: See :class:`Protection`.
         protect: Whether to guard the application.
         public: See :class:`Protection`.
-        middleware: See :class:`Protection`.
 
     Raises:
         AuthenticationError: ``public`` has no effect, or is no collection of names
@@ -149,7 +131,18 @@ def protection_of(
         raise _configuration_error('each name in public is the name of a route, such as "home"')
     if not protect and public:
         raise _configuration_error("public has no effect without protect=True")
-    return Protection(app, public, middleware) if protect else None
+    return Protection(app, public) if protect else None
+
+
+def _is_around(app: Starlette, middleware: object, scope: Scope) -> bool:
+    """Return whether an application's own middleware contains this one, and not one that it mounts."""
+    layer: object = app.middleware_stack
+    while layer is not None and layer is not app.router:
+        if layer is middleware:
+            return True
+        layer = getattr(layer, "app", None) or getattr(layer, "_app", None)
+    # Middleware may hide the application inside it. A mount has set its application as the endpoint.
+    return layer is None and scope.get("endpoint") in (None, app)
 
 
 def _matched(routes: Sequence[Any], scope: Scope) -> tuple[Any, Scope]:
@@ -176,17 +169,30 @@ def _served(outer: Any, match: Match, scope: Scope) -> tuple[Any, Scope]:
     return outer, {**scope, "route": outer}
 
 
-def _certain(outer: Any) -> Iterator[Any]:
-    """Yield a route, or those of an included router before the first with rules of its own.
+def _certain(outer: Any) -> Iterable[Any]:
+    """Return a route, or the routes of an included router if paths and methods alone select them.
 
-    FastAPI asks such a route itself, but lists a copy of it that compares path and method only.
+    FastAPI asks each route and router inside an included router, but lists copies that know path and method
+    only.
     """
-    for route in flat_routes([outer]):
-        original = getattr(route, "original_route", route)
-        is_changed = getattr(original.matches, "__func__", None) is not fastapi.routing.APIRoute.matches
-        if original is not outer and isinstance(original, fastapi.routing.APIRoute) and is_changed:
-            return
-        yield route
+    is_included = hasattr(outer, "original_router")
+    return () if is_included and not all(map(_is_plain, _inside(outer))) else flat_routes([outer])
+
+
+def _inside(included: Any) -> Iterator[Any]:
+    """Yield the routers and routes inside an included router, at any depth."""
+    yield included.original_router
+    for route in included.original_router.routes:
+        if hasattr(route, "original_router"):
+            yield from _inside(route)
+        else:
+            yield route
+
+
+def _is_plain(part: Any) -> bool:
+    """Return whether a router or route has the ``matches()`` of FastAPI or Starlette."""
+    matches = getattr(type(part), "matches", None)
+    return "matches" not in vars(part) and getattr(matches, "__module__", "") in _PLAIN
 
 
 def _key(route: Any) -> tuple[str, str]:

@@ -183,18 +183,25 @@ class _OfOtherPath(APIRoute):
         return (Match.FULL, {"endpoint": self.endpoint}) if served else super().matches(scope)
 
 
-@pytest.mark.parametrize("included", [True, False])
+@pytest.mark.parametrize("how", ["included", "beside", "nested", "own"])
 @pytest.mark.parametrize(("kind", "first"), [(_OfHeader, "v1"), (_OfOtherPath, "inside")])
 def test_a_route_with_rules_of_its_own_opens_no_other(
-    web: Web, included: bool, kind: type[APIRoute], first: str
+    web: Web, how: str, kind: type[APIRoute], first: str
 ) -> None:
     """Also in front of the route that the names and paths by themselves would select. [T26]"""
     app, part = FastAPI(), APIRouter(route_class=kind)
     part.add_api_route("/x", lambda: first, name=first)
-    if included:
-        app.include_router(part)
-    else:
+    if how == "own":
         app.router.routes.extend(part.routes)
+    elif how == "nested":
+        around = APIRouter()
+        around.include_router(part)
+        around.add_api_route("/x", lambda: "inside", name="around")
+        app.include_router(around)
+    else:
+        if how == "beside":
+            part.add_api_route("/x", lambda: "inside", name="beside", route_class_override=APIRoute)
+        app.include_router(part)
     app.add_api_route("/x", lambda: "inside", name="behind")
     app.add_api_route("/other", lambda: "open", name="open")
     router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
@@ -206,6 +213,27 @@ def test_a_route_with_rules_of_its_own_opens_no_other(
             assert "inside" not in client.get(path, headers).text
     assert client.get("/other").status_code == (200 if kind is _OfHeader else 401)
     assert client.get("/auth/status").status_code == 200
+
+
+class _RouterOfHeader(APIRouter):
+    """Serves clients that send a header."""
+
+    def matches(self, scope: Any) -> Any:
+        return super().matches(scope) if (b"x-version", b"1") in scope["headers"] else (Match.NONE, {})
+
+
+def test_a_router_with_rules_of_its_own_opens_no_other(web: Web) -> None:
+    """At any depth. Older versions of FastAPI copy its routes and ask it nothing. [T26]"""
+    app, around, part = FastAPI(), APIRouter(), _RouterOfHeader()
+    part.add_api_route("/x", lambda: "open", name="v1")
+    around.include_router(part)
+    around.add_api_route("/x", lambda: "inside", name="behind")
+    app.include_router(around)
+    router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    app.include_router(router)
+    app.add_middleware(AuthMiddleware, router=router, protect=True, public=("v1",))
+    assert "inside" not in Client(app).get("/x").text
+    assert Client(app).get("/auth/status").status_code == 200
 
 
 def test_names_that_open_nothing_are_reported_once(
@@ -291,6 +319,34 @@ def test_the_application_inside_the_middleware_decides(web: Web, options: Any) -
     single = FastAPI(routes=child.routes)
     single.add_middleware(_Own, router=router)
     assert (Client(single).get("/secret").status_code, Client(single).get("/").status_code) == (401, 200)
+
+
+class _Hiding:
+    """Middleware that hides the application inside it."""
+
+    def __init__(self, app: Any) -> None:
+        self.hidden = app
+
+    async def __call__(self, *arguments: Any) -> None:
+        await self.hidden(*arguments)
+
+
+@pytest.mark.parametrize("layer", [_Layer, _Hiding])
+def test_the_routes_of_the_application_around_a_mount_do_not_decide(web: Web, layer: Any) -> None:
+    """Also if both have the same public names."""
+    router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    guard: dict[str, Any] = {"router": router, "protect": True, "public": ("home", "admin")}
+    child, app = FastAPI(), FastAPI()
+    child.add_api_route("/secret", lambda: "inside")
+    app.mount("/admin", AuthMiddleware(layer(child), **guard), name="admin")
+    app.include_router(router)
+    app.add_api_route("/{path:path}", lambda path: "open", name="home")
+    app.add_middleware(AuthMiddleware, **guard)
+    app.add_middleware(layer)
+    client = Client(app)
+    assert client.get("/x").text == '"open"'
+    with pytest.raises(AuthenticationError, match="add_middleware"):
+        client.get("/admin/secret")
 
 
 def test_arguments_that_would_open_or_close_the_wrong_pages_are_refused(web: Web) -> None:

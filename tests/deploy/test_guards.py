@@ -130,7 +130,9 @@ def test_a_signed_in_user_without_the_role_gets_a_page(alice: Browser) -> None:
     response = alice.get("/admin", html=True)
     assert response.status_code == 403
     assert "your account may not do this" in response.text
-    assert "/auth/login?next=%2Fadmin" in response.text, "a login with another account returns here"
+    assert "/auth/login?prompt=login&amp;next=%2Fadmin" in response.text, (
+        "a login with another account returns here"
+    )
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 

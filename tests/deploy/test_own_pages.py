@@ -101,7 +101,7 @@ def test_a_template_replaces_a_guards_page(web: Web, flask_app: Callable[..., Br
     page = browser.get("/admin", html=True)
     assert page.status_code == 403
     assert "<li>error=access_denied</li>" in page.text
-    assert "<li>url=/auth/login?next=%2Fadmin</li>" in page.text
+    assert "<li>url=/auth/login?prompt=login&amp;next=%2Fadmin</li>" in page.text
     assert page.headers["Vary"]
 
 
