@@ -75,6 +75,11 @@ _QUOTED = re.compile(r"""(["']).+\1""")  # docker --env-file, for example, does 
 _NOT_READ = "each file must be UTF-8 text of at most 1 MiB that this process can read"
 _ENV_FILE = "PYWRY_ENV_FILE"
 _NO_TRUTH_VALUE = (str, SecretStr, list[str], list[SecretStr])  # kinds of settings that refuse one
+_TEXTS = (str, SecretStr)
+_NO_NUMBER = (
+    "write a text, not a number; in a variable that Flask's from_prefixed_env() reads, write it in double "
+    "quotes inside single ones"
+)
 _SettingsT = TypeVar("_SettingsT", bound=BaseSettings)
 
 
@@ -689,7 +694,7 @@ def _flat(values: Mapping[str, object]) -> dict[str, object]:
     for name, value in values.items():
         prefix = f"{name}__".upper() if isinstance(name, str) else ""
         if prefix in (_OAUTH2, _DEPLOY) and isinstance(value, Mapping):
-            members |= {f"{prefix}{key}".upper(): each for key, each in value.items()}
+            members |= {f"{prefix}{key}".upper(): each for key, each in value.items() if not _is_empty(each)}
         elif isinstance(name, str) and not _is_empty(value):
             flat[name.upper()] = value
     if twice := sorted(members.keys() & flat.keys()):
@@ -720,6 +725,8 @@ def _given_to(kind: type[BaseSettings], given: Mapping[str, object], reading: _R
         value = given.get(variable)
         if isinstance(value, (bytes, bytearray, memoryview)):
             reading.faults.append(f"{variable}: write a text, not bytes")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and about.annotation in _TEXTS:
+            reading.faults.append(f"{variable}: {_NO_NUMBER}")
         elif isinstance(value, bool) and about.annotation not in _NO_TRUTH_VALUE:
             # A number or a choice must not be a truth value; its text is refused there.
             values[name] = str(value).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask, g, request_started
@@ -18,7 +19,9 @@ from pywry_auth.deploy.flask_adapter import (
     find_session,
     is_own_route,
     is_page,
+    routes_of_app,
 )
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.signals import user_logged_in
 from pywry_auth.models import UserSession
 
@@ -67,7 +70,7 @@ def init_login_manager(manager: LoginManager, load_user: UserLoader) -> None:
     _Link(manager, load_user).install()
     user_logged_in.connect(_end_own_sign_in)  # the same function again has no effect
     own_user_logged_in.connect(_end_session)
-    request_started.connect(_forget_user)
+    request_started.connect(_begin_request)
 
 
 class _Link:
@@ -165,13 +168,20 @@ def _end_session(sender: Flask, **extra: object) -> None:
         end_session()
 
 
-def _forget_user(sender: Flask, **extra: object) -> None:
-    """Begin a request without the user of another one.
+def _begin_request(sender: Flask, **extra: object) -> None:
+    """Begin a request without the user of another one, and with one user.
 
     Flask-Login keeps the user in the application context, which requests share in a test that has pushed it.
+    A form of another site can send a password without the cookie of the session, so that ``login_user()``
+    finds no session to end.
     """
-    if _link_of_app(sender) is not None:
-        g.pop("_login_user", None)
+    if _link_of_app(sender) is None:
+        return
+    g.pop("_login_user", None)
+    with suppress(AuthenticationError):  # the view reports it, if it needs the session
+        has_cookie = routes_of_app().sessions.cookie.read_all(current_request)
+        if has_cookie and "_user_id" in own_session and find_session() is not None:
+            _end_own_sign_in(sender)
 
 
 def _link_of_app(app: Flask) -> _Link | None:

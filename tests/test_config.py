@@ -997,6 +997,9 @@ def test_settings_of_from_prefixed_env_count() -> None:
     assert (settings.deploy.session_ttl, settings.deploy.default_roles) == (60, ["reader"])
     assert "another" not in refused(values=values | {DEPLOY + "ALLOWED_USERS": "another"})
     assert "ALLOWED_USERS is set twice" in refused(values=values | {DEPLOY + "ALLOWED_USERS": "another"})
+    empty = {"PYWRY_DEPLOY": {"ALLOWED_USERS": ""}, DEPLOY + "ALLOWED_USERS": "bob"}
+    assert get_settings(values=empty).deploy.allowed_users == ["bob"]
+    assert "quotes" in refused(values={"PYWRY_OAUTH2": {"CLIENT_ID": 1234567}})
     with pytest.warns(UserWarning, match="ALOWED_USERS is not a setting"):
         get_settings(values={"PYWRY_DEPLOY": {"ALOWED_USERS": "bob"}})
 

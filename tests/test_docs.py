@@ -551,7 +551,7 @@ def test_flask_login_knows_the_user(site: IdentityProvider) -> None:
 def test_flask_login_has_users_with_and_without_a_password(site: IdentityProvider) -> None:
     browser = _browser(_app(_FLASK_LOGIN, "check_password", site))
     assert browser.get("/").text == "For all visitors"
-    assert browser.get("/nothing", html=True).status_code == 302
+    assert browser.get("/favicon.ico", html=True).status_code == 404
     welcome = browser.get("/notes", html=True).location or ""
     assert welcome.startswith("/welcome?next=")
     link = re.search(r'<a href="(.*?)"', browser.get(welcome, html=True).text)

@@ -549,15 +549,17 @@ def _with_clashes_reported(response: Any) -> Any:
         blueprint, _, name = rule.endpoint.rpartition(".")
         is_own = blueprint == _installed().blueprint and name.partition("@")[0] in _NAMES
         (own if is_own else others).append(rule)
+    names = list(routes_of_app().providers.by_name)
     for mine, other in product(own, others):
         both = (mine.methods or set()) & (other.methods or set()) - {"HEAD", "OPTIONS"}
-        if both and (mine.rule, mine.subdomain) == (other.rule, other.subdomain):
+        paths = {mine.rule, *(mine.rule.replace("<name>", name) for name in names)}
+        if both and other.rule in paths and mine.subdomain == other.subdomain:
             _logger.error(
                 "the view %r and the sign-in of this package have one path, %s %s, and Flask calls only one "
                 "of them: pass another prefix to init_app(), for example url_prefix='/oauth'",
                 other.endpoint,
                 *both,
-                mine.rule,
+                other.rule,
             )
     return response
 

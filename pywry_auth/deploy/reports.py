@@ -108,7 +108,7 @@ def report(
 
 
 def is_refused_request(error: AuthenticationError) -> bool:
-    """Return whether the token endpoint refused this site's request with a code, which no visitor causes.
+    """Return whether the token endpoint refused this site's request with a code.
 
     Its code may be one that means a refused user in the authorization response, or one of this package.
     """

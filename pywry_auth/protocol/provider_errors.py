@@ -37,6 +37,7 @@ CANCELLED_AT_PROVIDER = frozenset(
 )
 """The codes in an authorization response after the user pressed Cancel."""
 
+_QUOTES = str.maketrans("“”", '""')
 _SIGN_IN_AGAIN = "Sign in again."
 _CHECK_SECRET = "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD."
 _CHECK_REGISTRATION = "Check the client's registration at the provider."
@@ -93,6 +94,11 @@ _NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
 }
 
 
+def _unquoted(text: str) -> str:
+    """Return printable text without the quotes in which it is shown, so that it cannot end the quotation."""
+    return printable(text).translate(_QUOTES)
+
+
 def explain(
     source: str,
     code: str,
@@ -116,7 +122,7 @@ def explain(
     if code not in {**_NEXT_STEP, **own} and code not in ENDED_GRANT:
         code = provider_code(code, secrets)
     description = provider_text(description, secrets)
-    quoted = f"{printable(code)}: “{printable(description)}”" if description else printable(code)
+    quoted = f"{_unquoted(code)}: “{_unquoted(description)}”" if description else _unquoted(code)
     # At a refresh, login_required has nothing to do with the parameter prompt.
     ended = issubclass(kind, TokenRefreshError)
     usual = _CHECK_REGISTRATION if grant_type in (CLIENT_CREDENTIALS, TOKEN_EXCHANGE) else _SIGN_IN_AGAIN

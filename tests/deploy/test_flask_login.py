@@ -253,6 +253,18 @@ def test_sign_ins_in_many_threads_have_one_user_each(web: Web) -> None:
     assert together(6, sign_in) == [("user-alice", "user-alice"), ("carol", None)] * 3
 
 
+def test_a_browser_with_two_sign_ins_keeps_that_at_the_provider(web: Web) -> None:
+    """A form of another site sends a password, without the cookies of this package."""
+    own_users(connect(web))
+    browser, without_cookies = web.browser(), web.browser()
+    browser.sign_in()
+    without_cookies.get("/password/carol")
+    browser.plant("session", without_cookies.cookie("session") or "")
+    assert (browser.get("/me").text, browser.user) == ("user-alice", "user-alice")
+    browser.plant("pywry_session", "")
+    assert browser.get("/me").text == "anonymous", "the sign-in by password has ended"
+
+
 def test_during_an_outage_a_sign_in_by_password_takes_the_cookie_away(
     make_web: MakeWeb, caplog: pytest.LogCaptureFixture
 ) -> None:

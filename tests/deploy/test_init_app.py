@@ -140,6 +140,21 @@ def test_a_path_of_another_view_is_an_error_in_the_log(
     assert "url_prefix='/oauth'" in record.getMessage()
 
 
+def test_a_view_with_the_path_of_one_providers_callback_is_an_error_in_the_log(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("site")
+    app.add_url_rule("/auth/callback/one", "mine", str)
+    named = {
+        name: GenericOIDCProvider("client", "secret", issuer_url=f"https://{name}.example.com")
+        for name in ("one", "two")
+    }
+    make(app=app, provider=named).test_client().get("/token")
+    (record,) = [record for record in caplog.records if "have one path" in record.getMessage()]
+    assert "'mine'" in record.getMessage()
+    assert "GET /auth/callback/one" in record.getMessage()
+
+
 def test_an_application_that_matches_hosts_is_refused(make: Make) -> None:
     """None of its hosts would have the routes."""
     app = Flask("site", host_matching=True, static_host="127.0.0.1")
