@@ -170,7 +170,7 @@ def _served(outer: Any, match: Match, scope: Scope) -> tuple[Any, Scope]:
 
 
 def _certain(outer: Any) -> Iterable[Any]:
-    """Return a route, or the routes of an included router if paths and methods alone select them.
+    """Return a route, or the routes of an included router if only paths and methods select them.
 
     FastAPI asks each route and router inside an included router, but lists copies that know path and method
     only.
