@@ -65,9 +65,10 @@ def _unavailable(response: SiteResponse) -> None:
 @pytest.mark.parametrize("name", REQUESTS)
 @pytest.mark.parametrize("lasting", [True, False])
 def test_a_store_failure_at_any_operation_gets_503(
-    make_web: Callable[..., Web], name: str, lasting: bool
+    make_web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch, name: str, lasting: bool
 ) -> None:
     """Each operation fails in turn, by itself or with all later ones. [T28]"""
+    monkeypatch.setattr("pywry_auth.flow.refresh._LONGEST_OUTAGE", 2.0)
     watched, browser = _signed_in(make_web)
     assert REQUESTS[name](browser).status_code < 500
     operations = list(watched.operations)
