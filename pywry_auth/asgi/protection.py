@@ -107,7 +107,7 @@ class Protection:
         if ignored := sorted(self._names - found.keys()):
             _logger.warning(
                 "public has names that no route of the application has, or several with different paths, or "
-                "one behind a route with a matches() of its own in an included router: they stay guarded: %s",
+                "one in an included router that contains a matches() of its own: they stay guarded: %s",
                 ", ".join(ignored),
             )
         return frozenset(found.items())
