@@ -26,9 +26,10 @@ TIMED_TESTS := tests/test_hanging_provider.py
 PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/state tests/test_config.py \
 	tests/test_exceptions.py tests/test_imports.py tests/test_models.py tests/test_silent_login.py
 
-# The programs that the tests use besides Python and npm packages, each as command:package.
+# The programs that the tests use besides Python and npm packages, each as command:package. tkinter is a part of Python.
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
-	redis-server:redis-server nginx:nginx curl:curl dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring
+	redis-server:redis-server nginx:nginx curl:curl dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring \
+	git:git kubectl:kubernetes-client Xvfb:xvfb tkinter
 
 # The further servers that make matrix tries, in the same form, and as pip packages. uwsgi is compiled.
 MATRIX_PACKAGES := caddy:caddy apache2:apache2 /usr/lib/apache2/modules/mod_wsgi.so:libapache2-mod-wsgi-py3 cc:gcc \

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs missing Debian packages if it runs as root; otherwise lists them and stops.
-# Each argument is "command:package"; "venv" stands for the parts of Python that Debian packages separately.
+# Each argument is "command:package", or a part of Python that Debian packages separately: "venv" or "tkinter".
 set -eu
 PATH="$PATH:/usr/sbin:/sbin" # the folders of servers, which are not in the PATH of other users than root
 
@@ -8,6 +8,8 @@ missing=""
 for need in "$@"; do
     if [ "$need" = venv ]; then
         "${PYTHON:-python3}" -c 'import ensurepip' 2>/dev/null || missing="$missing python3-venv"
+    elif [ "$need" = tkinter ]; then
+        "${PYTHON:-python3}" -c 'import tkinter' 2>/dev/null || missing="$missing python3-tk"
     else
         command -v "${need%%:*}" >/dev/null || missing="$missing ${need#*:}"
     fi
