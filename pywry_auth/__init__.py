@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pywry_auth.flow.client_credentials import ClientCredentials
     from pywry_auth.flow.user_tokens import UserTokens
     from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
+    from pywry_auth.native.account import Account
+    from pywry_auth.native.background_login import BackgroundLogin
     from pywry_auth.native.callback_server import OAuthCallbackServer
     from pywry_auth.native.flow_manager import AuthFlowManager
     from pywry_auth.native.session_manager import SessionManager
@@ -41,6 +43,8 @@ _HOME = {
     "OAuthTokenSet": "models",
     "ClientCredentials": "flow.client_credentials",
     "UserTokens": "flow.user_tokens",
+    "Account": "native.account",
+    "BackgroundLogin": "native.background_login",
     "OAuthCallbackServer": "native.callback_server",
     "AuthFlowManager": "native.flow_manager",
     "SessionManager": "native.session_manager",
@@ -60,9 +64,11 @@ _HOME = {
 }
 
 __all__ = [
+    "Account",
     "AuthFlowManager",
     "AuthFlowResult",
     "AuthFlowState",
+    "BackgroundLogin",
     "ClientCredentials",
     "GenericOIDCProvider",
     "GitHubProvider",

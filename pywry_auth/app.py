@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 from pywry_auth.backends.client_place import for_client
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, LoginRequired, TokenExpiredError
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.refresh import not_signed_in
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
+from pywry_auth.native.account import account_of, described
+from pywry_auth.native.background_login import BackgroundLogin, Cancellation, LoginArguments
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
-from pywry_auth.native.stored_users import StoredUsers
+from pywry_auth.native.stored_users import StoredUsers, login_required
 from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.token_stores import get_token_store, token_store_for
 from pywry_auth.state.tokens import TokenStore
@@ -22,6 +25,8 @@ from pywry_auth.state.tokens import TokenStore
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings, PyWrySettings
     from pywry_auth.flow.request_session import RequestSession
+    from pywry_auth.native.account import Account
+    from pywry_auth.native.background_login import Done
     from pywry_auth.native.browser import Notify
     from pywry_auth.native.session_manager import SessionManager
     from pywry_auth.native.stored_users import StoredUser
@@ -35,13 +40,14 @@ class PyWry:
     All members see the stored tokens. Without a login in this process, ``logout``, ``is_authenticated``,
     ``user_info``, ``get_access_token``, ``request_session`` and ``session_manager`` are about the user that
     the program used last, in any process. They look in the store of the last ``login`` of this object, or in
-    the one that the arguments below describe. The first user found is kept until ``login`` or ``logout``.
+    the one that the arguments below describe. The first user found is kept until ``login``,
+    ``switch`` or ``logout``.
 
-    The lock guards three values: the users to look among, the user of this object, and whether that user
-    signed out here. It is never held over a call to the provider or the store. Threads that ask for the user
-    at the same time get the same ``SessionManager``. A ``logout`` during a ``login`` of another thread
-    concerns the user before that login. This object is the sender of the program's events (see
-    ``pywry_auth.flow.events``).
+    The lock guards four values: the users to look among, the user of this object, whether that user signed
+    out here, and the managers of other users' tokens. It is never held over a call to the provider or the
+    store. Threads that ask for the user at the same time get the same ``SessionManager``. A ``logout`` during
+    a ``login`` of another thread concerns the user before that login. This object is the sender of the
+    program's events (see ``pywry_auth.flow.events``).
 
     Args:
         settings: The result of ``get_settings()``, or settings made in code. With None, an object without a
@@ -63,10 +69,11 @@ class PyWry:
         self._provider = provider
         self._token_store = token_store
         self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled)
-        self._under_way: Login | None = None
+        self._under_way: Cancellation | None = None
         self._lock = threading.Lock()
         self._users: StoredUsers | None = None
         self._user: StoredUser | None = None
+        self._others: dict[str, SessionManager] = {}
         self._signed_out = False
 
     def login(
@@ -120,42 +127,120 @@ class PyWry:
                 They are kept.
             AuthenticationError: The provider refused, or the configuration is wrong; the text says which.
         """
-        check_mode(mode, force=force, prompt=prompt)
+        arguments = LoginArguments(
+            provider=provider,
+            token_store=token_store,
+            force=force,
+            account=account,
+            mode=mode,
+            login_hint=login_hint,
+            prompt=prompt,
+            scopes=scopes,
+            timeout=timeout,
+            show_window=show_window,
+            close_window=close_window,
+            notify=notify,
+        )
+        _check_arguments(arguments)
+        return self._login(arguments, Cancellation())
 
-        at = self._provider if provider is None else provider
+    def login_in_background(self, done: Done, **login_arguments: Unpack[LoginArguments]) -> BackgroundLogin:
+        """Sign a user in without blocking the caller, for programs with a window.
 
-        def prepare() -> Login:
-            users = self._users_of(provider, token_store, scopes)
-            self._look_among(users)
-            settings = self._settings_for(at)
-            oauth2 = settings.oauth2 if settings else None
-            seconds = timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0
-            request = LoginRequest(force, account, login_hint, prompt, scopes is not None)
-            options = LoginOptions(seconds, mode, notify, show_window, close_window, _flow_options(oauth2))
-            return Login(users, request, options)
+        ``login`` runs in a daemon thread, and that thread calls ``done``, ``notify`` and ``show_window``. A
+        toolkit whose widgets belong to the main thread needs a queue between them. The exit of the
+        interpreter does not wait for the user.
 
-        name = at.name if at else ""
-        return self._flight.run(lambda: self._sign_in(prepare, name, mode), key=mode == "silent")
+        Args:
+            done: Called once with two arguments: the ``AuthFlowResult`` and None, or None and the error. The
+                error is any that ``login`` raises, also one of the program's own functions. An exception in
+                ``done`` is logged.
+            login_arguments: The arguments of ``login``.
+
+        Returns:
+            The login, which can be cancelled and waited for.
+
+        Raises:
+            TypeError: ``done`` cannot be called, or ``login`` has no such argument.
+            AuthenticationError: The arguments contradict each other; the text says which.
+        """
+        if not callable(done):
+            raise TypeError("done must be a function of two arguments: the result and the error")
+        unknown = set(login_arguments) - set(LoginArguments.__annotations__)
+        if unknown:
+            raise TypeError(f"login() has no argument {min(unknown)!r}")
+        _check_arguments(login_arguments)
+        cancellation = Cancellation()
+
+        def cancel() -> None:
+            cancellation.cancel()
+            self.cancel()  # the thread may have joined the login of another one
+
+        return BackgroundLogin(lambda: self._login(login_arguments, cancellation), cancel, done)
 
     def cancel(self) -> None:
         """Cancel the running login, from any thread.
 
         Without a login this does nothing.
         """
-        login = self._under_way
-        if login is not None:
-            login.cancel()
+        cancellation = self._under_way
+        if cancellation is not None:
+            cancellation.cancel()
 
-    def logout(self) -> bool:
-        """Sign the user out, and revoke both tokens.
+    def accounts(self) -> list[Account]:
+        """Return all signed-in users of this program, the current one first, then by name.
+
+        They are the users with tokens of this client and issuer that are valid or can be refreshed. There is
+        no call to the provider.
+
+        Raises:
+            StoreUnavailable: The store is down.
+            AuthenticationError: No provider is configured.
+        """
+        users = self._required_users()
+        user = self._found()
+        return users.signed_in(None if user is None else user.user_id)
+
+    def switch(self, user_id: str) -> Account:
+        """Make a signed-in user the current one, in all processes that start later.
+
+        There is no call to the provider. Other objects keep the user that they have found already.
+
+        Args:
+            user_id: The user's ID (see ``accounts``).
+
+        Returns:
+            The user.
+
+        Raises:
+            LoginRequired: No user with this ID is signed in.
+            StoreUnavailable: The store is down.
+            AuthenticationError: No provider is configured.
+        """
+        user = self._user_of(user_id)
+        if user.tokens() is not None:
+            user.accounts.select(user_id)
+        tokens = user.tokens()  # another process may have signed the user out in the meantime
+        if tokens is None:
+            raise _unknown_account(user_id)
+        self._adopt(user)
+        return account_of(user_id, user.user_info, tokens, current=True)
+
+    def logout(self, account: str | None = None) -> bool:
+        """Sign a user out, and revoke both tokens.
 
         The tokens are removed from the store, so that the user is signed out in all processes. If the
         provider cannot be reached, the revocation stays in the store, and later logins, refreshes and logouts
-        on this store try it again for 24 hours. If no user is signed in, this call tries all of them at once.
+        on this store try it again for 24 hours. Other users stay signed in. If the user was the current one,
+        there is no current user until the next ``login`` or ``switch``.
+
+        Args:
+            account: The ID of the user; None means the current user. If no user is signed in, None also tries
+                all revocations at once that earlier sign-outs left; an ID tries those of that user.
 
         Returns:
-            Whether the provider confirmed the revocation. If no user was signed in, whether revocations of
-            earlier sign-outs were left, and the provider confirmed all of them.
+            Whether the provider confirmed the revocation. If the user was not signed in, whether revocations
+            of earlier sign-outs were left, and the provider confirmed all of them.
 
         Raises:
             StoreUnavailable: The store is down: call this again later.
@@ -163,10 +248,10 @@ class PyWry:
         """
         with self._lock:
             user, signed_out = self._user, self._signed_out
+        if account is not None and (user is None or user.user_id != account):
+            return self._required_users().get(account).sign_out()
         if user is None:
-            users = self._known_users()
-            if users is None:
-                raise _no_provider("PyWry(provider=..., token_store=...)")
+            users = self._required_users()
             user = None if signed_out else users.current()
             if user is None:
                 return users.finish_sign_outs()
@@ -181,9 +266,11 @@ class PyWry:
 
         The user stays signed in, and the store keeps the tokens.
         """
-        user = self._user
-        if user is not None:
-            user.session.close()
+        with self._lock:
+            user, others = self._user, list(self._others.values())
+            self._others.clear()
+        for session in [*others, *([] if user is None else [user.session])]:
+            session.close()
 
     @property
     def is_authenticated(self) -> bool:
@@ -213,17 +300,30 @@ class PyWry:
         user = self._found()
         return None if user is None else user.session
 
-    def get_access_token(self) -> str:
+    def __repr__(self) -> str:
+        # What this object knows: the store may be down, and then it would take seconds.
+        user = self._user
+        if user is not None:
+            return f"<PyWry: {described(user.user_id, user.user_info, user.session.known_until)}>"
+        if self._under_way is not None:
+            return "<PyWry: signing in>"
+        return "<PyWry: signed out>" if self._signed_out else "<PyWry: no user yet>"
+
+    def get_access_token(self, account: str | None = None) -> str:
         """Return a valid access token, refreshed if necessary.
+
+        Args:
+            account: The ID of the user (see ``accounts``); None means the current user. Another user does not
+                become the current one.
 
         Raises:
             TokenExpiredError: No user is signed in, or the token has expired and cannot be refreshed.
             TokenRefreshError: The provider refused to refresh: sign in again.
             TokenError: The token has expired and the provider cannot be reached: try again later.
         """
-        return self._session().get_access_token()
+        return self._session(account).get_access_token()
 
-    def request_session(self, *origins: str) -> RequestSession:
+    def request_session(self, *origins: str, account: str | None = None) -> RequestSession:
         """Return a ``requests`` session for the provider's APIs.
 
         It sends a fresh access token to the origins only, and refreshes once when an API responds with 401.
@@ -231,6 +331,7 @@ class PyWry:
 
         Args:
             origins: For example ``https://api.example.com``.
+            account: The ID of the user (see ``accounts``); None means the current user.
 
         Raises:
             TokenExpiredError: No user is signed in.
@@ -238,14 +339,48 @@ class PyWry:
         """
         from pywry_auth.flow.request_session import RequestSession
 
-        session = self._session()
+        session = self._session(account)
         return RequestSession(session.http_options, origins, session)
 
-    def _session(self) -> SessionManager:
-        session = self.session_manager
-        if session is None:
-            raise not_signed_in()
-        return session
+    def _session(self, account: str | None) -> SessionManager:
+        if account is None:
+            session = self.session_manager
+            if session is None:
+                raise not_signed_in()
+            return session
+        user = self._user_of(account)
+        if user.tokens() is None:
+            error = _unknown_account(account)
+            raise TokenExpiredError(str(error), error=ErrorCode.NOT_SIGNED_IN)
+        return user.session
+
+    def _user_of(self, account: str) -> StoredUser:
+        """Return a user by ID; threads that ask for the same user share the manager of the tokens."""
+        users = self._required_users()
+        with self._lock:
+            if self._user is not None and self._user.user_id == account:
+                return self._user
+            known = self._others.get(account)
+        user = users.get(account, known)
+        if known is not None:
+            return user
+        with self._lock:
+            session = self._others.setdefault(account, user.session)
+        return replace(user, session=session)
+
+    def _adopt(self, user: StoredUser) -> None:
+        """Let the members be about a user from now on."""
+        with self._lock:
+            previous, self._user, self._signed_out = self._user, user, False
+            self._others.pop(user.user_id, None)
+        if previous is not None and previous.session is not user.session:
+            previous.session.close()
+
+    def _required_users(self) -> StoredUsers:
+        users = self._known_users()
+        if users is None:
+            raise _no_provider("PyWry(provider=..., token_store=...)")
+        return users
 
     def _signed_in(self) -> tuple[StoredUser, OAuthTokenSet] | None:
         user = self._found()
@@ -299,22 +434,57 @@ class PyWry:
     def _look_among(self, users: StoredUsers) -> None:
         with self._lock:
             self._users = users
+            self._others.clear()
 
-    def _sign_in(self, prepare: Callable[[], Login], provider: str, mode: Mode) -> AuthFlowResult:
+    def _login(self, arguments: LoginArguments, cancellation: Cancellation) -> AuthFlowResult:
+        given = arguments.get("provider")
+        at = self._provider if given is None else given
+        name, mode = at.name if at else "", arguments.get("mode", "auto")
+
+        def sign_in() -> AuthFlowResult:
+            return self._sign_in(lambda: self._prepared(arguments), name, mode, cancellation)
+
+        return self._flight.run(sign_in, key=mode == "silent")
+
+    def _prepared(self, given: LoginArguments) -> Login:
+        provider, scopes, timeout = given.get("provider"), given.get("scopes"), given.get("timeout")
+        users = self._users_of(provider, given.get("token_store"), scopes)
+        self._look_among(users)
+        settings = self._settings_for(self._provider if provider is None else provider)
+        oauth2 = settings.oauth2 if settings else None
+        request = LoginRequest(
+            given.get("force", False),
+            given.get("account"),
+            given.get("login_hint"),
+            given.get("prompt"),
+            scopes is not None,
+        )
+        options = LoginOptions(
+            timeout if timeout is not None else oauth2.auth_timeout_seconds if oauth2 else 120.0,
+            given.get("mode", "auto"),
+            given.get("notify"),
+            given.get("show_window"),
+            given.get("close_window"),
+            _flow_options(oauth2),
+        )
+        return Login(users, request, options)
+
+    def _sign_in(
+        self, prepare: Callable[[], Login], provider: str, mode: Mode, cancellation: Cancellation
+    ) -> AuthFlowResult:
         with login_failures_emitted(self, "native", provider):
-            login = prepare()
             if mode == "silent":
+                login = prepare()
                 signed_in = login.run()
             else:
-                self._under_way = login
+                self._under_way = cancellation
                 try:
+                    login = prepare()
+                    cancellation.begin(login)
                     signed_in = login.run()
                 finally:
                     self._under_way = None
-        with self._lock:
-            previous, self._user, self._signed_out = self._user, signed_in.user, False
-        if previous is not None:
-            previous.session.close()
+        self._adopt(signed_in.user)
         result, seconds = signed_in.result, signed_in.seconds
         name = login.provider_name
         emit(self, LoginSucceeded(mode="native", user_id=result.user_id, provider=name, seconds=seconds))
@@ -334,11 +504,22 @@ class PyWry:
         return self._environment
 
 
+def _check_arguments(given: LoginArguments) -> None:
+    check_mode(given.get("mode", "auto"), force=given.get("force", False), prompt=given.get("prompt"))
+
+
 def _no_provider(call: str) -> AuthenticationError:
     return AuthenticationError(
         "No provider is configured: set the PYWRY_OAUTH2__* variables, first PYWRY_OAUTH2__CLIENT_ID, or "
         f"call {call}.",
         error=ErrorCode.INVALID_CONFIGURATION,
+    )
+
+
+def _unknown_account(user_id: str) -> LoginRequired:
+    return login_required(
+        f"No user with the ID {user_id!r} is signed in: choose one of accounts(), or sign in with "
+        "login(account=...)."
     )
 
 

@@ -208,7 +208,7 @@ class UserSession:
         It is the first of ``name``, ``preferred_username`` (OIDC Core §5.1) and GitHub's ``login``. Users
         choose their names, so two users can have the same one.
         """
-        return self._text_of("name", "preferred_username", "login")
+        return text_of(self.user_info, "name", "preferred_username", "login")
 
     @property
     def email(self) -> str:
@@ -216,7 +216,7 @@ class UserSession:
 
         It is not verified. Never grant a right by it, and never find an account by it.
         """
-        return self._text_of("email")
+        return text_of(self.user_info, "email")
 
     @property
     def picture(self) -> str:
@@ -225,13 +225,8 @@ class UserSession:
         It is ``picture`` (OIDC Core §5.1) or GitHub's ``avatar_url``. It is an https URL, or an http URL of
         the loopback address. Any other value is left out, so a template can use it in ``src``.
         """
-        url = self._text_of("picture", "avatar_url")
+        url = text_of(self.user_info, "picture", "avatar_url")
         return url if _PICTURE.fullmatch(url) else ""
-
-    def _text_of(self, *claims: str) -> str:
-        values = (self.user_info.get(claim) for claim in claims)
-        texts = (value.strip() for value in values if isinstance(value, str))
-        return next(filter(None, texts), "")
 
 
 class AuthFlowState(Enum):
@@ -244,3 +239,15 @@ class AuthFlowState(Enum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     FAILED = "failed"
+
+
+def text_of(user_info: Claims, *claims: str) -> str:
+    """Return the first claim that is a text and not blank, or an empty text.
+
+    Args:
+        user_info: A profile, with values of any type.
+        claims: The names of the claims.
+    """
+    values = (user_info.get(claim) for claim in claims)
+    texts = (value.strip() for value in values if isinstance(value, str))
+    return next(filter(None, texts), "")

@@ -20,9 +20,11 @@ STORES = {"MemorySessionStore", "RedisSessionStore", "SQLiteSessionStore", "Sess
 THERE = {
     "pywry_auth": {
         *(
+            "Account",
             "AuthFlowManager",
             "AuthFlowResult",
             "AuthFlowState",
+            "BackgroundLogin",
             "GenericOIDCProvider",
             "GitHubProvider",
             "GoogleProvider",

@@ -177,7 +177,7 @@ class Login:
             self._users,
             auth_timeout=seconds,
             notify=self._notify,
-            extra_params=self._request.parameters,
+            extra_params=self._users.hinted(self._request.account, self._request.parameters),
             **self._options.flow,
         )
         result = self._flow.sign_in(self._options.show_window, self._options.close_window)

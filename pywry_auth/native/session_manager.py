@@ -22,6 +22,7 @@ from pywry_auth.flow.refresh import (
 from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.flow.sign_out import sign_out
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.native.account import described
 from pywry_auth.native.refresh_timer import RefreshTimer
 from pywry_auth.single_flight import SingleFlight
 
@@ -75,9 +76,22 @@ class SessionManager:
         self._sender = ref(self if sender is None else sender)
         self._refresh = SingleFlight[OAuthTokenSet](TokenError)
         self._watched = ""  # the access token that the timer is set for
+        self._known_until: float | None = None
         self._retries = 0
         self._timer = RefreshTimer(_weakly(self._wake), clock)
         finalize(self, self._timer.stop)
+
+    def __repr__(self) -> str:
+        user = described(self._key, {}, self._known_until)
+        return f"<SessionManager: {user}, at {self._provider.name}>"
+
+    @property
+    def known_until(self) -> float | None:
+        """Unix time in seconds at which the tokens that this object saw last expire; None if unknown.
+
+        This reads no store.
+        """
+        return self._known_until
 
     @property
     def http_options(self) -> HTTPOptions:
@@ -88,7 +102,10 @@ class SessionManager:
     def tokens(self) -> OAuthTokenSet | None:
         """The stored tokens; None after a logout, or after the provider has ended the grant."""
         tokens = self._store.load(self._key)
-        return tokens if tokens is not None and self._provider.issued_to_this_client(tokens) else None
+        if tokens is not None and not self._provider.issued_to_this_client(tokens):
+            tokens = None
+        self._known_until = None if tokens is None else tokens.expires_at
+        return tokens
 
     def initialize(self) -> OAuthTokenSet | None:
         """Return usable stored tokens, and keep them fresh.
@@ -265,7 +282,7 @@ class SessionManager:
         return None if tokens is None or tokens == refused or self._has_expired(tokens) else tokens
 
     def _schedule(self, tokens: OAuthTokenSet) -> None:
-        self._watched = tokens.access_token
+        self._watched, self._known_until = tokens.access_token, tokens.expires_at
         if not tokens.refresh_token or tokens.expires_at is None:
             return self._timer.set(None)
         # Shortly after the token is due, but never at once: tokens may have a lifetime of zero.

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import LoginRequired, TokenError, TokenRefreshError
 from pywry_auth.flow.revocation import issued_by, retry_revocations
-from pywry_auth.models import AuthFlowResult
+from pywry_auth.models import AuthFlowResult, text_of
+from pywry_auth.native.account import account_of, in_order
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.state.accounts import Accounts
 
 if TYPE_CHECKING:
     from pywry_auth.models import OAuthTokenSet
+    from pywry_auth.native.account import Account
     from pywry_auth.providers.base import OAuthProvider
-    from pywry_auth.state.accounts import Account
+    from pywry_auth.state.accounts import StoredProfile
     from pywry_auth.state.revocations import RevocationQueue
     from pywry_auth.state.tokens import TokenStore
 
@@ -42,7 +44,7 @@ class StoredUser:
     def tokens(self) -> OAuthTokenSet | None:
         """Return the stored tokens if they are valid or can be refreshed."""
         tokens = self.session.tokens
-        return tokens if tokens is not None and (tokens.refresh_token or not tokens.is_expired) else None
+        return tokens if tokens is not None and _can_be_used(tokens) else None
 
     def sign_out(self) -> bool:
         """Remove the tokens and the user, and revoke the tokens.
@@ -95,10 +97,48 @@ class StoredUsers:
         """Return the user that was used last, without a call to the provider."""
         accounts = self._accounts()
         user_id = self._current(accounts)
-        if user_id is None:
-            return None
-        account = accounts.get(user_id)
-        return StoredUser(user_id, account.user_info if account else {}, self._session(user_id), accounts)
+        return None if user_id is None else self.get(user_id)
+
+    def get(self, user_id: str, session: SessionManager | None = None) -> StoredUser:
+        """Return a user, with or without tokens, without a call to the provider.
+
+        Args:
+            user_id: The user's ID.
+            session: The manager of the user's tokens; None makes one.
+        """
+        accounts = self._accounts()
+        profile = accounts.get(user_id)
+        session = self._session(user_id) if session is None else session
+        return StoredUser(user_id, profile.user_info if profile else {}, session, accounts)
+
+    def signed_in(self, current: str | None) -> list[Account]:
+        """Return all users with tokens of this client, without a call to the provider.
+
+        Args:
+            current: The ID of the current user, or None.
+        """
+        profiles, found = self._accounts(), []
+        for user_id in set(self.store.list_keys()):
+            tokens = self.store.load(user_id)
+            if tokens is None or not self.provider.issued_to_this_client(tokens) or not _can_be_used(tokens):
+                continue
+            profile = profiles.get(user_id)
+            user_info = profile.user_info if profile else {}
+            found.append(account_of(user_id, user_info, tokens, current=user_id == current))
+        return in_order(found)
+
+    def hinted(self, account: str | None, parameters: Mapping[str, str]) -> Mapping[str, str]:
+        """Return authorization parameters that name the requested user.
+
+        Args:
+            account: The ID of the requested user, or None.
+            parameters: The parameters. A ``login_hint`` among them remains.
+        """
+        if account is None or "login_hint" in parameters:
+            return parameters
+        profile = self._accounts().get(account)
+        name = text_of(profile.user_info, "email", "preferred_username") if profile else ""
+        return {**parameters, "login_hint": name} if name else parameters
 
     @property
     def revocations(self) -> RevocationQueue:
@@ -245,6 +285,10 @@ def login_required(reason: str, remedy: str = "") -> LoginRequired:
     return error
 
 
+def _can_be_used(tokens: OAuthTokenSet) -> bool:
+    return bool(tokens.refresh_token) or not tokens.is_expired
+
+
 def _signed_in(
     result: AuthFlowResult, session: SessionManager, accounts: Accounts, seconds: float | None = None
 ) -> SignedIn:
@@ -252,7 +296,7 @@ def _signed_in(
     return SignedIn(result, user, seconds)
 
 
-def _is_called(name: str, user_id: str, account: Account | None) -> bool:
-    profile: Mapping[str, Any] = account.user_info if account else {}
-    names = [user_id, *(str(profile.get(member, "")) for member in _NAMES)]
+def _is_called(name: str, user_id: str, profile: StoredProfile | None) -> bool:
+    user_info: Mapping[str, Any] = profile.user_info if profile else {}
+    names = [user_id, *(str(user_info.get(member, "")) for member in _NAMES)]
     return name.casefold() in [known.casefold() for known in names]

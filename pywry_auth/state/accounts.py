@@ -15,7 +15,7 @@ _PROFILE = "oauth:profile:"
 
 
 @dataclass(frozen=True)
-class Account:
+class StoredProfile:
     """The stored details of one user's last sign-in.
 
     Args:
@@ -66,10 +66,10 @@ class Accounts:
         data = self._backend.get(_CURRENT + self._client)
         return () if data is None else _user_ids(data)
 
-    def get(self, user_id: str) -> Account | None:
-        """Return the account of a user, or None."""
+    def get(self, user_id: str) -> StoredProfile | None:
+        """Return the stored profile of a user, or None."""
         data = self._backend.get(self._profile_key(user_id))
-        return unpack(data, _account, "profile") if data else None
+        return unpack(data, _profile, "profile") if data else None
 
     def expect(self, user_id: str, has_tokens: Callable[[str], bool]) -> None:
         """Select a user whose tokens will be stored next.
@@ -147,5 +147,5 @@ def _user_ids(data: bytes) -> tuple[str, ...]:
     return unpack(data, read, "current account") or ()
 
 
-def _account(members: Members) -> Account:
-    return Account(members.mapping("user_info"), frozenset(members.texts("asked")))
+def _profile(members: Members) -> StoredProfile:
+    return StoredProfile(members.mapping("user_info"), frozenset(members.texts("asked")))

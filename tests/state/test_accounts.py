@@ -8,7 +8,7 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
-from pywry_auth.state.accounts import Account, Accounts
+from pywry_auth.state.accounts import Accounts, StoredProfile
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.backend_contract import HOSTILE_KEYS
 from pywry_auth.testing.faulty_backend import FaultyBackend
@@ -37,8 +37,8 @@ def test_the_last_sign_in_is_current_and_all_accounts_are_kept(backend: Backend)
     accounts.remember("alice", PROFILE, ["openid", "email"])
     accounts.remember("bob", {"sub": "bob"}, [])
     assert accounts.current == "bob"
-    assert accounts.get("alice") == Account(PROFILE, frozenset({"openid", "email"}))
-    assert accounts.get("bob") == Account({"sub": "bob"})
+    assert accounts.get("alice") == StoredProfile(PROFILE, frozenset({"openid", "email"}))
+    assert accounts.get("bob") == StoredProfile({"sub": "bob"})
     accounts.select("alice")
     assert accounts.current == "alice"
 
@@ -47,7 +47,9 @@ def test_a_later_sign_in_replaces_the_earlier_one(backend: Backend) -> None:
     accounts = Accounts(backend, "desk")
     accounts.remember("alice", PROFILE, ["openid"])
     accounts.remember("alice", {"sub": "alice", "name": "New"}, ["openid", "groups"])
-    assert accounts.get("alice") == Account({"sub": "alice", "name": "New"}, frozenset({"openid", "groups"}))
+    assert accounts.get("alice") == StoredProfile(
+        {"sub": "alice", "name": "New"}, frozenset({"openid", "groups"})
+    )
 
 
 def test_a_forgotten_account_is_not_current_and_others_are_kept(backend: Backend) -> None:
@@ -87,7 +89,7 @@ def test_two_programs_on_one_backend_do_not_see_each_others_users(
     theirs.remember("alice", {}, [])
     theirs.forget("alice")
     assert mine.current == "alice"
-    assert mine.get("alice") == Account(PROFILE)
+    assert mine.get("alice") == StoredProfile(PROFILE)
 
 
 def test_any_user_id_is_an_account_of_its_own(backend: Backend) -> None:
@@ -96,7 +98,7 @@ def test_any_user_id_is_an_account_of_its_own(backend: Backend) -> None:
         accounts.remember(user, {"number": number}, [])
         assert accounts.current == (user or None)
     for number, user in enumerate(HOSTILE_KEYS):
-        assert accounts.get(user) == Account({"number": number})
+        assert accounts.get(user) == StoredProfile({"number": number})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_an_unreadable_record_counts_as_missing(backend: Backend, garbage: bytes
         backend.put(f"oauth:{key}", garbage)
     assert (accounts.current, accounts.get("alice")) == (None, None)
     accounts.remember("alice", PROFILE, [])
-    assert (accounts.current, accounts.get("alice")) == ("alice", Account(PROFILE))
+    assert (accounts.current, accounts.get("alice")) == ("alice", StoredProfile(PROFILE))
 
 
 def test_accounts_do_not_appear_as_token_sets(backend: Backend) -> None:
@@ -126,11 +128,11 @@ def test_a_profile_is_encrypted_like_the_tokens(sqlite: SQLiteBackend) -> None:
     assert b"canary" not in stored
     sqlite.put("oauth:profile:4:desk:mallory", stored)
     assert accounts.get("mallory") is None
-    assert accounts.get("alice") == Account({"name": "canary"})
+    assert accounts.get("alice") == StoredProfile({"name": "canary"})
 
 
 def test_a_repr_shows_no_profile() -> None:
-    assert "canary" not in repr(Account({"name": "canary"}))
+    assert "canary" not in repr(StoredProfile({"name": "canary"}))
 
 
 def test_a_user_that_is_selected_while_a_sign_in_begins_stays_known(backend: Backend) -> None:
