@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 REDIS_URL = "redis://localhost:6379/0"
 PREFIX = "pywry"
 KEYRING_SERVICE = "pywry_auth"
+AUTO = "auto"
+"""The token store of a program that chooses between the keyring and a file; not a backend itself."""
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "memory": {},

@@ -34,7 +34,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from pywry_auth.backend_names import PREFIX, REDIS_URL
+from pywry_auth.backend_names import AUTO, PREFIX, REDIS_URL
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.loopback import HOST, PATH
@@ -218,7 +218,11 @@ class OAuth2Settings(_Section):
     )
     token_store_backend: TokenBackend = Field(
         default="memory",
-        description="Where OAuth tokens are kept. If unset, a web site follows `STATE_BACKEND`.",
+        description=(
+            "Where OAuth tokens are kept. `auto` is for programs: the keyring where it works, otherwise a "
+            "file that only its owner can read. With `auto`, or if it is unset, a web site follows "
+            "`STATE_BACKEND`."
+        ),
     )
     auth_timeout_seconds: Seconds = Field(
         default=120.0, description="Seconds that a user has to sign in to a program."
@@ -386,6 +390,12 @@ class OAuth2Settings(_Section):
             "returns it, such as LinkedIn: it requires `USE_PKCE`, and the profile comes from UserInfo."
         ),
     )
+
+    @property
+    def site_token_backend(self) -> str:
+        """The token store that a web site was told to use; empty if it follows ``STATE_BACKEND``."""
+        backend = self.token_store_backend
+        return backend if "token_store_backend" in self.model_fields_set and backend != AUTO else ""
 
 
 class DeploySettings(_Section):

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from pywry_auth.backend_names import refused_backend
+from pywry_auth.backend_names import AUTO, refused_backend
 from pywry_auth.loopback import refused_path
 from pywry_auth.plain_text import control_fault, trimmed
 from pywry_auth.private_files import whole_path
@@ -290,8 +290,14 @@ def _backend(name: str, without: str = "") -> str:
     return name
 
 
+def _token_backend(name: str) -> str:
+    if name != AUTO and (refusal := refused_backend(name)):
+        raise ValueError(f"{refusal}, {AUTO}")
+    return name
+
+
 FilePath = Annotated[str, AfterValidator(file_path)]
-TokenBackend = Annotated[str, AfterValidator(_backend)]
+TokenBackend = Annotated[str, AfterValidator(_token_backend)]
 StateBackend = Annotated[str, AfterValidator(partial(_backend, without="keyring"))]
 """Without the keyring, which belongs to one user."""
 Provider = Annotated[_Provider, BeforeValidator(_provider)]

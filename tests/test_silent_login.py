@@ -607,8 +607,12 @@ def test_a_silent_login_loads_no_http_no_settings_and_no_callback_server(desk: D
     assert not found
 
 
-def test_a_silent_login_by_settings_loads_no_http(desk: Desk, tmp_path: Path) -> None:
-    """The file with the client's assertion is read when the provider is called."""
+@pytest.mark.parametrize("backend", ["sqlite", "auto"])
+def test_a_silent_login_by_settings_loads_no_http(desk: Desk, tmp_path: Path, backend: str) -> None:
+    """The file with the client's assertion is read when the provider is called.
+
+    A program that found no keyring at an earlier sign-in does not look for it again.
+    """
     desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
     desk.sign_in()
     settings = {
@@ -616,7 +620,7 @@ def test_a_silent_login_by_settings_loads_no_http(desk: Desk, tmp_path: Path) ->
         "PYWRY_OAUTH2__CLIENT_ID": desk.client_id,
         "PYWRY_OAUTH2__ISSUER_URL": desk.idp.issuer,
         "PYWRY_OAUTH2__CLIENT_ASSERTION_FILE": str(tmp_path / "assertion"),
-        "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": "sqlite",
+        "PYWRY_OAUTH2__TOKEN_STORE_BACKEND": backend,
         "PYWRY_DEPLOY__SQLITE_PATH": str(tmp_path / "t.sqlite3"),
     }
     assert not _loaded_by(_START_BY_SETTINGS, **settings) & _HEAVY

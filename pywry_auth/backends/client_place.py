@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX
+from pywry_auth.backend_names import AUTO, KEYRING_SERVICE, PREFIX
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.digests import digest_of
 from pywry_auth.plain_text import require_plain
@@ -28,9 +28,9 @@ def for_client(options: StorageOptions, client_id: str) -> StorageOptions:
     require_plain(client_id=client_id)
     if not client_id:
         return options
-    if options.backend == "sqlite" and not options.path:
+    if options.backend in ("sqlite", AUTO) and not options.path:
         prefix = f"{options.prefix or PREFIX}:{client_id}"
-        return replace(options, path=_own_file(client_id), prefix=prefix)
+        options = replace(options, path=_own_file(client_id), prefix=prefix)
     if options.service_name in ("", KEYRING_SERVICE):
         return replace(options, service_name=f"{KEYRING_SERVICE}:{client_id}")
     return options

@@ -45,7 +45,7 @@ def debug_values(
         The settings by variable. There are none if the settings name a store, a secret or keys, or if the
         file cannot be used: a log line then names the cause.
     """
-    chooses_tokens = oauth2 is not None and "token_store_backend" in oauth2.model_fields_set
+    chooses_tokens = oauth2 is not None and bool(oauth2.site_token_backend)
     if chooses_tokens or _CHOSEN & deploy.model_fields_set:
         return {}
     site = repr((app, deploy.auth_session_cookie, sorted(providers.clients)))

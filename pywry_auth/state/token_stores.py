@@ -11,10 +11,12 @@ from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX, REDIS_URL
 from pywry_auth.backends.client_place import for_client, is_shared_default
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.state.auto_place import IN_USE, chosen_place
 from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings, OAuth2Settings
+    from pywry_auth.models import OAuthTokenSet
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", covariant=True)
@@ -145,7 +147,25 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
             return RedisTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
         case "keyring":
             return KeyringTokenStore(options.service_name, refresh_token_ttl=ttl, encryption_keys=keys)
+        case "auto":
+            return _auto_store(chosen_place(options), refresh_token_ttl)
     return TokenStore(open_backend(options), refresh_token_ttl=ttl)
+
+
+class _AutoFile(SQLiteTokenStore):
+    """The file that ``auto`` chose, and chooses again after the first sign-in in it."""
+
+    def save(self, key: str, tokens: OAuthTokenSet, *, hold: float = 0.0, owner: str | None = None) -> bool:
+        saved = super().save(key, tokens, hold=hold, owner=owner)
+        self.backend.put(IN_USE, b"1")
+        return saved
+
+
+def _auto_store(options: StorageOptions, refresh_token_ttl: float) -> TokenStore:
+    if options.backend == "keyring":
+        return token_store_for(options, refresh_token_ttl)
+    ttl, keys = refresh_token_ttl or None, options.encryption_keys
+    return _AutoFile(options.path, refresh_token_ttl=ttl, encryption_keys=keys, prefix=options.site)
 
 
 def token_store_of_settings(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:
@@ -157,8 +177,7 @@ def token_store_of_settings(oauth2: OAuth2Settings | None, deploy: DeploySetting
     """
     if oauth2 is None:
         return token_store_for(StorageOptions.from_settings(deploy))
-    chosen = oauth2.token_store_backend if "token_store_backend" in oauth2.model_fields_set else ""
-    options = StorageOptions.from_settings(deploy, chosen, client_id=oauth2.client_id)
+    options = StorageOptions.from_settings(deploy, oauth2.site_token_backend, client_id=oauth2.client_id)
     return token_store_for(options, oauth2.refresh_token_ttl_seconds)
 
 
@@ -194,7 +213,8 @@ def get_token_store(
     Equal arguments return the same instance, until ``get_token_store.cache_clear()`` is called.
 
     Args:
-        backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or the name of a backend of another package.
+        backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, ``auto`` (the keyring where it works,
+            otherwise the file), or the name of a backend of another package.
         service_name: The name under which the keyring keeps them (keyring); default ``pywry_auth``.
         redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
         prefix: The text at the beginning of all keys (redis); default ``pywry``. Encrypted records are bound
