@@ -236,7 +236,7 @@ class PyWry:
 
         Args:
             account: The ID of the user; None means the current user. If no user is signed in, None also tries
-                all revocations at once that earlier sign-outs left; an ID tries those of that user.
+                all revocations at once that earlier sign-outs left; an ID first tries those of that user.
 
         Returns:
             Whether the provider confirmed the revocation. If the user was not signed in, whether revocations
