@@ -42,7 +42,7 @@ _GUIDES = sorted((DOCS / "providers").glob("*.md"))
 _KINDS = set(getattr(OAuth2Settings.model_fields["provider"].annotation, "__args__", ()))
 _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
-_CONFIGURATION = DOCS / "flask-configuration.md"
+_ACCOUNTS, _CONFIGURATION = DOCS / "accounts.md", DOCS / "flask-configuration.md"
 _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
 _DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
@@ -280,6 +280,17 @@ def test_every_block_of_the_page_on_native_mode_is_run() -> None:
     assert sorted(block(_NATIVE, "python", mark) for mark in marks) == sorted(blocks(_NATIVE, "python"))
 
 
+def test_a_program_lists_its_accounts(idp: IdentityProvider, tmp_path: Path) -> None:
+    """The store is the one that ``auto`` chooses without a keyring."""
+    settings = exported(blocks(_ACCOUNTS, "sh")[0], idp.issuer)
+    code = block(_ACCOUNTS, "python", "accounts()")
+    status, out, err = _run(code, settings, tmp_path, asks=True)
+    assert (status, out.splitlines()[0]) == (0, "* user-alice alice@example.com"), err
+    assert list((tmp_path / "pywry-auth").glob("tokens-pywry-demo-*.sqlite3"))
+    greeting = block(_ACCOUNTS, "python", "login_in_background")
+    assert _run(greeting, settings, tmp_path, asks=False) == (0, "Hello Alice Example\n", "")
+
+
 # Web sites
 
 
@@ -329,7 +340,7 @@ def test_no_program_of_a_page_has_the_name_of_a_module_of_python() -> None:
 
 
 def test_every_page_with_python_is_run_by_a_test() -> None:
-    tested = {README, _NATIVE, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
+    tested = {README, _NATIVE, _ACCOUNTS, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
