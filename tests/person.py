@@ -80,6 +80,30 @@ class Person:
         page.encoding = "utf-8"
         self.last_page, self.last_status = page.text, page.status_code
 
+    def approve_device(self, uri: str, code: str = "") -> None:
+        """Allow a device at the provider's page, as this user.
+
+        Args:
+            uri: The verification URI, with or without the code.
+            code: The user code; empty takes the code that the page fills in.
+        """
+        self._answer_device(uri, code, "allow")
+
+    def deny_device(self, uri: str, code: str = "") -> None:
+        """Deny a device's request at the provider's page, as this user."""
+        self._answer_device(uri, code, "deny")
+
+    def _answer_device(self, uri: str, code: str, action: str) -> None:
+        typed = {"user_code": code} if code else {}
+        with self._browser() as browser:
+            page = browser.get(uri, timeout=_SECONDS)
+            for fields in (typed | {"action": "code"}, self._form | {"action": "login"}, {"action": action}):
+                form = _Form(page.text)
+                page = browser.post(urljoin(uri, form.action), data=form.values | fields, timeout=_SECONDS)
+        page.encoding = "utf-8"
+        self.last_page, self.last_status = page.text, page.status_code
+        assert ("is connected" if action == "allow" else "You denied") in page.text, page.text
+
     def _browser(self) -> requests.Session:
         browser = requests.Session()
         browser.trust_env = False

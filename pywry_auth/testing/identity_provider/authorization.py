@@ -15,13 +15,10 @@ from pywry_auth.testing.identity_provider.authorization_request import (
     trusted_redirect,
     validate,
 )
-from pywry_auth.testing.identity_provider.browser import BrowserSessions
-from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS, same_secret
+from pywry_auth.testing.identity_provider.browser import NO_MATCH, OLD_PAGE, BrowserSessions
+from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS
 from pywry_auth.testing.identity_provider.refusals import OAuthError
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
-
-_NO_MATCH = "That user name and password do not match. Please try again."
-_OLD_PAGE = "This page had expired. Please try again."
 
 
 class AuthorizationEndpoint:
@@ -62,7 +59,7 @@ class AuthorizationEndpoint:
     def _answer_form(self, validated: ValidatedRequest) -> Response:
         session = self._usable_session(validated)
         if not self._browser.sent_own_form():
-            return self._page(validated, session, problem=_OLD_PAGE)
+            return self._page(validated, session, problem=OLD_PAGE)
         action = request.form.get("action")
         if action == "cancel":
             raise OAuthError("access_denied", "the user denied the request")
@@ -73,10 +70,9 @@ class AuthorizationEndpoint:
         return self._page(validated, None)
 
     def _sign_in(self, validated: ValidatedRequest) -> Response:
-        name, password = request.form.get("username", ""), request.form.get("password", "")
-        user = next((user for user in self._realm.users if user.is_called(name)), None)
-        if user is None or not same_secret(password, user.password):
-            return self._page(validated, None, problem=_NO_MATCH)
+        user = self._browser.user_of_form()
+        if user is None:
+            return self._page(validated, None, problem=NO_MATCH)
         session, secret = self._browser.begin(user)
         response = self._grant(validated, session)
         self._browser.remember(response, secret)

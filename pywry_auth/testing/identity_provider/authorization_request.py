@@ -81,7 +81,7 @@ def validate(
         raise OAuthError("unsupported_response_type", "response_type must be code")
     if values.get("response_mode", "query") != "query":
         raise OAuthError("invalid_request", "response_mode must be query")
-    scope = _scope(values, realm.scopes)
+    scope = known_scope(values, realm.scopes)
     challenge = "" if realm.quirks.no_pkce else _challenge(values)
     resource, prompts = requested_resource(values, realm.resources), _prompts(values)
     return ValidatedRequest(
@@ -89,7 +89,12 @@ def validate(
     )
 
 
-def _scope(values: dict[str, str], scopes: Collection[str]) -> str:
+def known_scope(values: dict[str, str], scopes: Collection[str]) -> str:
+    """Return the requested scopes that exist, space separated.
+
+    Raises:
+        OAuthError: ``invalid_scope``: the request has no scope that exists.
+    """
     known = [word for word in dict.fromkeys(values.get("scope", "").split()) if word in scopes]
     if not known:
         raise OAuthError("invalid_scope", f"scope must have one or more of: {' '.join(scopes)}")

@@ -14,6 +14,12 @@ from pywry_auth.testing.identity_provider.vault import Grant, Realm
 SESSION_SECONDS = 12 * 3600
 """Lifetime of a session at the provider."""
 
+NO_MATCH = "That user name and password do not match. Please try again."
+"""The sentence for a failed sign-in."""
+
+OLD_PAGE = "This page had expired. Please try again."
+"""The sentence for a form that was not made for this browser."""
+
 
 class BrowserSessions:
     """Sessions at the provider, in cookies.
@@ -50,6 +56,12 @@ class BrowserSessions:
         """Sign this browser out."""
         self._realm.vault.drop("session", request.cookies.get(self._session_cookie, ""))
         response.delete_cookie(self._session_cookie, httponly=True, samesite="Lax")
+
+    def user_of_form(self) -> User | None:
+        """Return the user whose name and password the form has, or None."""
+        name, password = request.form.get("username", ""), request.form.get("password", "")
+        user = next((user for user in self._realm.users if user.is_called(name)), None)
+        return user if user and same_secret(password, user.password) else None
 
     def form_secret(self) -> str:
         """Return the secret that ties a form to this browser.

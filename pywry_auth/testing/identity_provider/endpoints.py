@@ -13,6 +13,8 @@ PATHS: Mapping[str, str] = {
     "revoke": "/revoke",
     "introspect": "/introspect",
     "end_session": "/end_session",
+    "device_authorization": "/device_authorization",
+    "device": "/device",
 }
 """The paths of the endpoints by short names."""
 
@@ -24,8 +26,9 @@ ENDPOINTS: Mapping[str, str] = {
     "revocation_endpoint": "revoke",
     "introspection_endpoint": "introspect",
     "end_session_endpoint": "end_session",
+    "device_authorization_endpoint": "device_authorization",
 }
-"""The short names by the members of the metadata (OIDC Discovery §3, RFC 8414 §2)."""
+"""The short names by the members of the metadata (OIDC Discovery §3, RFC 8414 §2, RFC 8628 §4)."""
 
-PAGES = (PATHS["authorize"], PATHS["end_session"])
+PAGES = (PATHS["authorize"], PATHS["end_session"], PATHS["device"])
 """The endpoints that show pages to the user. All others answer programs."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from pywry_auth.testing.identity_provider.authorization_request import PROMPTS
 from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_ALGORITHMS
+from pywry_auth.testing.identity_provider.device_grant import DEVICE_CODE
 from pywry_auth.testing.identity_provider.endpoints import ENDPOINTS, PATHS
 from pywry_auth.testing.identity_provider.keys import ALGORITHMS
 from pywry_auth.testing.identity_provider.parties import CLAIMS_BY_SCOPE
@@ -18,12 +19,14 @@ _TOKEN_CLAIMS = ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_ha
 _PROFILE_CLAIMS = [claim for claims in CLAIMS_BY_SCOPE.values() for claim in claims]
 _METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 
+_GRANTS = ("authorization_code", "refresh_token", CLIENT_CREDENTIALS, TOKEN_EXCHANGE, DEVICE_CODE)
+
 _ABILITIES: Mapping[str, object] = {
     "claims_supported": _TOKEN_CLAIMS + _PROFILE_CLAIMS,
     "prompt_values_supported": list(PROMPTS),
     "response_types_supported": ["code"],
     "response_modes_supported": ["query"],
-    "grant_types_supported": ["authorization_code", "refresh_token", CLIENT_CREDENTIALS, TOKEN_EXCHANGE],
+    "grant_types_supported": list(_GRANTS),
     "subject_types_supported": ["public"],
     "id_token_signing_alg_values_supported": list(ALGORITHMS),
     "code_challenge_methods_supported": ["S256"],
@@ -53,6 +56,8 @@ def metadata(realm: Realm) -> dict[str, Any]:
     endpoints = {name: realm.url + PATHS[endpoint] for name, endpoint in ENDPOINTS.items()}
     document = {"issuer": realm.issuer, **endpoints, "scopes_supported": list(realm.scopes), **_ABILITIES}
     document = {name: value for name, value in document.items() if name not in absent}
+    if realm.quirks.no_device:
+        document["grant_types_supported"] = [name for name in _GRANTS if name != DEVICE_CODE]
     document |= dict.fromkeys(realm.quirks.bad_endpoint, "not a url")
     if realm.quirks.null_metadata:
         document = document | dict.fromkeys(_INFORMATION) | dict.fromkeys(absent)
@@ -70,6 +75,7 @@ def _absent_members(quirks: Quirks) -> set[str]:
         "revocation_endpoint_auth_methods_supported": quirks.no_revocation,
         "end_session_endpoint": quirks.no_end_session,
         "userinfo_endpoint": quirks.no_userinfo,
+        "device_authorization_endpoint": quirks.no_device,
         "authorization_response_iss_parameter_supported": quirks.no_iss_parameter,
     }
     return {name for name, is_absent in absent.items() if is_absent}

@@ -22,7 +22,7 @@ from pywry_auth.pages.html import (
 )
 from pywry_auth.testing.identity_provider.parties import User
 
-_NOTICE = Markup(
+NOTICE = Markup(
     '<p class="note"><strong>For demos and tests.</strong> This identity provider runs on your own'
     " computer. Do not use a real password.</p>"
 )
@@ -94,11 +94,15 @@ def login(target: FormTarget, question: Question, *, username: str, hints: Itera
     """
     problem = question.problem
     content = join(
-        [*_credentials(username, invalid=bool(problem)), _hint(hints), _permissions(question)]
+        [
+            *credentials(username, invalid=bool(problem)),
+            hint(hints),
+            permission_list(question.client_id, question.permissions),
+        ]
     ) + buttons("action", {"login": "Sign in and allow", "cancel": "Cancel"})
     intro = Markup("<p>to continue to <strong>{}</strong></p>").format(question.client_id)
-    body = intro + _NOTICE + _problem(problem) + _form(target, content) + _way_back(target)
-    return _page("Sign in", body, target, problem)
+    body = intro + NOTICE + problem_note(problem) + _form(target, content) + _way_back(target)
+    return form_page("Sign in", body, target, problem)
 
 
 def welcome_back(target: FormTarget, question: Question, user: User) -> Response:
@@ -114,10 +118,10 @@ def welcome_back(target: FormTarget, question: Question, user: User) -> Response
         "other": "Use another account",
         "cancel": "Cancel",
     }
-    content = _permissions(question) + buttons("action", actions)
+    content = permission_list(question.client_id, question.permissions) + buttons("action", actions)
     intro = Markup("<p>Continue to <strong>{}</strong>?</p>").format(question.client_id)
-    body = intro + _problem(question.problem) + _user(user) + _form(target, content) + _way_back(target)
-    return _page("Welcome back", body, target, question.problem)
+    body = intro + problem_note(question.problem) + _user(user) + _form(target, content) + _way_back(target)
+    return form_page("Welcome back", body, target, question.problem)
 
 
 def confirm_sign_out(target: FormTarget, user: User) -> Response:
@@ -129,13 +133,19 @@ def confirm_sign_out(target: FormTarget, user: User) -> Response:
     """
     content = buttons("action", {"sign_out": "Sign out", "stay": "Stay signed in"})
     body = paragraph("You are signed in at this identity provider.") + _user(user)
-    return _page("Sign out?", body + _form(target, content), target)
+    return form_page("Sign out?", body + _form(target, content), target)
 
 
-def message(title: str, text: str) -> Response:
-    """Return a page without a form."""
+def message(title: str, text: str, kind: str = "notice") -> Response:
+    """Return a page without a form.
+
+    Args:
+        title: The heading.
+        text: The sentence below it.
+        kind: ``done`` or ``notice``, which sets the colour.
+    """
     body = paragraph(text) + paragraph("You can close this window.", "next")
-    return _response(Page("message", title, body), 200)
+    return _response(Page("message", title, body, kind), 200)
 
 
 def error(text: str, status: int = 400) -> Response:
@@ -145,7 +155,15 @@ def error(text: str, status: int = 400) -> Response:
     return _response(Page("error", title, body, "failed"), status)
 
 
-def _page(title: str, body: Markup, target: FormTarget, problem: str = "") -> Response:
+def form_page(title: str, body: Markup, target: FormTarget, problem: str = "") -> Response:
+    """Return a page with a form.
+
+    Args:
+        title: The heading.
+        body: The HTML below it, with the form.
+        target: The target of the form.
+        problem: The mistake in the last attempt; empty for none.
+    """
     kind = "failed" if problem else "notice"
     forms = f"'self' {_source(target.returns_to)}".strip()
     return _response(Page("form", title, body, kind, forms), 403 if problem else 200, problem)
@@ -165,7 +183,7 @@ def _way_back(target: FormTarget) -> Markup:
     return paragraph(f"You will go back to {target.returns_to.partition('?')[0]}", "next")
 
 
-def _credentials(username: str, *, invalid: bool) -> list[Markup]:
+def credentials(username: str, *, invalid: bool) -> list[Markup]:
     """Return both fields; the first empty one has the focus."""
     wrong = {"aria-invalid": "true", "aria-describedby": "problem"} if invalid else {}
     focus = {"autofocus": ""}
@@ -178,18 +196,21 @@ def _credentials(username: str, *, invalid: bool) -> list[Markup]:
     ]
 
 
-def _hint(users: Iterable[User]) -> Markup:
+def hint(users: Iterable[User]) -> Markup:
+    """Return the names and passwords of users as a sentence."""
     hints = [_HINT.format(user.username, user.password) for user in users]
     return Markup("<p>Try {}.</p>").format(join(hints, " or ")) if hints else Markup()
 
 
-def _problem(text: str) -> Markup:
+def problem_note(text: str) -> Markup:
+    """Return the note about a mistake, or nothing."""
     return _PROBLEM.format(text) if text else Markup()
 
 
-def _permissions(question: Question) -> Markup:
-    items = join(Markup("<li>{}</li>").format(permission) for permission in question.permissions)
-    return _PERMISSIONS.format(question.client_id, items)
+def permission_list(client_id: str, permissions: Iterable[str]) -> Markup:
+    """Return the permissions that an application asks for, as a list."""
+    items = join(Markup("<li>{}</li>").format(permission) for permission in permissions)
+    return _PERMISSIONS.format(client_id, items)
 
 
 def _user(user: User) -> Markup:

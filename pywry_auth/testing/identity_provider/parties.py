@@ -105,6 +105,7 @@ class Client:
         public_keys: The keys that verify the client's assertions (``private_key_jwt``, OIDC Core §9), as a
             JWK Set or a PEM text.
         assertion_issuer: The platform with the assertions that the client sends instead; None without one.
+        device_grant: Whether the client may use the device grant (RFC 8628); None means only if it is public.
     """
 
     client_id: str
@@ -113,6 +114,7 @@ class Client:
     post_logout_redirect_uris: tuple[str, ...] = ()
     public_keys: str | Mapping[str, Any] = field(default="", repr=False)
     assertion_issuer: AssertionIssuer | None = None
+    device_grant: bool | None = None
 
     @property
     def sends_assertions(self) -> bool:
@@ -123,6 +125,11 @@ class Client:
     def is_confidential(self) -> bool:
         """Whether the client authenticates."""
         return bool(self.client_secret or self.sends_assertions)
+
+    @property
+    def may_use_devices(self) -> bool:
+        """Whether the client may use the device grant."""
+        return not self.is_confidential if self.device_grant is None else self.device_grant
 
     def may_redirect_to(self, uri: str) -> bool:
         """Return whether an authorization response may go to ``uri``."""

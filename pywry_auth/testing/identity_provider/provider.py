@@ -18,6 +18,8 @@ from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.authorization import AuthorizationEndpoint
 from pywry_auth.testing.identity_provider.book import IssuedGrant
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
+from pywry_auth.testing.identity_provider.device_page import DevicePage
+from pywry_auth.testing.identity_provider.device_requests import DeviceRequests
 from pywry_auth.testing.identity_provider.endpoints import PAGES, PATHS
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
@@ -52,6 +54,8 @@ class IdentityProvider:
         access_token_lifetime: Seconds.
         refresh_token_lifetime: Seconds; it starts again with each refresh.
         code_lifetime: Seconds between the redirect and the exchange.
+        device_lifetime: Seconds for which a device code and its user code are valid (RFC 8628).
+        device_interval: The shortest time between two polls for a device code, in seconds.
         port: The port; 0 means any free port.
         ssl_context: The context for https, with a certificate for 127.0.0.1; None means http.
         signing_algorithm: ``RS256`` or ``ES256``.
@@ -72,6 +76,8 @@ class IdentityProvider:
         access_token_lifetime: float = 3600,
         refresh_token_lifetime: float = 30 * 86400,
         code_lifetime: float = 60,
+        device_lifetime: float = 600,
+        device_interval: float = 5,
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
         signing_algorithm: str = "RS256",
@@ -99,6 +105,8 @@ class IdentityProvider:
             access_token_lifetime,
             refresh_token_lifetime,
             code_lifetime,
+            device_lifetime,
+            device_interval,
             self._quirks,
             tuple(resources),
         )
@@ -175,7 +183,8 @@ class IdentityProvider:
         app = Flask(__name__, static_folder=None)
         app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES)
         browser = BrowserSessions(self._realm, self._listener.port)
-        tokens = TokenEndpoints(self._realm)
+        devices = DeviceRequests(self._realm.clock, self._quirks.device_slow_down)
+        tokens = TokenEndpoints(self._realm, devices)
         both = ["GET", "POST"]
         routes: list[tuple[str, Callable[[], Response], list[str]]] = [
             ("discovery", self._discovery, ["GET"]),
@@ -186,6 +195,8 @@ class IdentityProvider:
             ("userinfo", UserInfoEndpoint(self._realm).view, both),
             ("revoke", tokens.revoke, ["POST"]),
             ("introspect", tokens.introspect, ["POST"]),
+            ("device_authorization", tokens.authorize_device, ["POST"]),
+            ("device", DevicePage(self._realm, browser, devices).view, both),
         ]
         absent = self._absent()
         for name, view, methods in routes:
@@ -210,6 +221,8 @@ class IdentityProvider:
             "revoke": self._quirks.no_revocation,
             "end_session": self._quirks.no_end_session,
             "userinfo": self._quirks.no_userinfo,
+            "device_authorization": self._quirks.no_device,
+            "device": self._quirks.no_device,
         }
         return {name for name, is_absent in absent.items() if is_absent}
 

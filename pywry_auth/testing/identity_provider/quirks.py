@@ -111,6 +111,31 @@ class Quirks:
     ] = ""
     no_id_token: Annotated[bool, flag("A token answer has no ID token.")] = False
 
+    # Device grant
+    no_device: Annotated[bool, flag("There is no device grant.")] = False
+    device_client_refused: Annotated[
+        bool, flag("The device authorization endpoint refuses every client with `unauthorized_client`.")
+    ] = False
+    device_no_complete: Annotated[
+        bool, flag("A device authorization answer has no `verification_uri_complete`.")
+    ] = False
+    device_no_interval: Annotated[bool, flag("A device authorization answer has no `interval`.")] = False
+    device_old_name: Annotated[
+        bool, flag("A device authorization answer has `verification_url` instead of `verification_uri`.")
+    ] = False
+    device_interval: Annotated[
+        float, seconds(0.01, 3600, "The time between two polls for a device code (default: 5).")
+    ] = 0.0
+    device_lifetime: Annotated[
+        float, seconds(0.01, _DAY, "A device code is valid for this long (default: 600).")
+    ] = 0.0
+    device_slow_down: Annotated[
+        int, whole("N", 1, 1000, "The first polls for each device code are answered with `slow_down`.")
+    ] = 0
+    device_status: Annotated[
+        int, whole(*_STATUS, "A poll before the user's answer gets this HTTP status.")
+    ] = 0
+
     # ID tokens and keys
     audience_list: Annotated[bool, flag("The `aud` of an ID token is a list.")] = False
     no_nonce: Annotated[bool, flag("An ID token never has a nonce.")] = False

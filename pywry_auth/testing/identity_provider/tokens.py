@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from flask import Response, jsonify
 
 from pywry_auth.testing.identity_provider.answers import refresh_refusal, token_answer, with_retry_after
 from pywry_auth.testing.identity_provider.client_authentication import ClientAuthentication, unknown_client
+from pywry_auth.testing.identity_provider.device_grant import DEVICE_CODE, DeviceGrant
+from pywry_auth.testing.identity_provider.device_requests import DeviceRequests
 from pywry_auth.testing.identity_provider.parties import Client, same_secret
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required
 from pywry_auth.testing.identity_provider.resources import requested_resource
@@ -25,30 +27,38 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 class TokenEndpoints:
-    """``/token``, ``/revoke`` and ``/introspect``.
+    """``/token``, ``/device_authorization``, ``/revoke`` and ``/introspect``.
 
     Args:
         realm: The provider.
+        requests: The requests of devices.
     """
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, requests: DeviceRequests) -> None:
         self._realm = realm
         self._authentication = ClientAuthentication(realm)
+        self._devices = DeviceGrant(realm, requests)
         services = ServiceGrants(realm)
-        self._grants: Mapping[str, Callable[[dict[str, str], Client], Response]] = {
+        self._grants: dict[str, Callable[[dict[str, str], Client], Response]] = {
             "authorization_code": self._exchange,
             "refresh_token": self._refresh,
             CLIENT_CREDENTIALS: services.client_credentials,
             TOKEN_EXCHANGE: services.exchange,
         }
+        if not realm.quirks.no_device:
+            self._grants[DEVICE_CODE] = self._devices.redeem
 
     def token(self) -> Response:
-        """Issue tokens for a grant (RFC 6749 §4.1.3, §4.4, §6, RFC 8693 §2)."""
+        """Issue tokens for a grant (RFC 6749 §4.1.3, §4.4, §6, RFC 8628 §3.4, RFC 8693 §2)."""
         values, client = self._authentication.request()
         grant_type = required(values, "grant_type")
         if grant_type not in self._grants:
             raise OAuthError("unsupported_grant_type", f"grant_type must be {' or '.join(self._grants)}")
         return self._grants[grant_type](values, client)
+
+    def authorize_device(self) -> Response:
+        """Issue a device code and a user code (RFC 8628 §3.1)."""
+        return self._devices.authorize(*self._authentication.request())
 
     def revoke(self) -> Response:
         """Revoke a token, or a refresh token's whole grant (RFC 7009 §2.1)."""

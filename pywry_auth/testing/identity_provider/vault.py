@@ -184,6 +184,8 @@ class Realm:
         access_token_lifetime: Seconds.
         refresh_token_lifetime: Seconds.
         code_lifetime: Seconds.
+        device_lifetime: Seconds.
+        device_interval: Seconds.
         quirks: The deviations of the provider.
         resources: The known APIs (RFC 8707).
     """
@@ -198,6 +200,8 @@ class Realm:
     access_token_lifetime: float
     refresh_token_lifetime: float
     code_lifetime: float
+    device_lifetime: float
+    device_interval: float
     quirks: Quirks
     resources: Sequence[str] = ()
 

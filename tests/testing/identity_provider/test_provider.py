@@ -35,7 +35,7 @@ def test_the_metadata_is_complete_and_its_endpoints_exist(provider: IdentityProv
         "none",
     }
     endpoints = [name for name in document if name.endswith(("_endpoint", "_uri"))]
-    assert len(endpoints) == 7
+    assert len(endpoints) == 8
     for name in endpoints:
         assert requests.get(document[name], timeout=10).status_code != 404
 
