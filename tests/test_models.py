@@ -92,7 +92,7 @@ def test_a_session_without_a_profile_has_empty_names(metadata: dict[str, Any]) -
     [
         ("https://lh3.googleusercontent.com/a/photo=s96-c", True),
         ("https://cdn.example.com:8443/a%20b.png?size=1&x=[2]#top", True),
-        ("http://127.0.0.1:9000/pictures/alice.svg", True),
+        ("http://127.0.0.1:9000/pictures/alice.png", True),
         ("http://[::1]/a.png", True),
         ("http://localhost:9000/a.png", True),
         ("http://cdn.example.com/a.png", False),

@@ -38,7 +38,7 @@ _OPENING = {
     "native/browser.py",  # opens a browser
     "native/handlers.py",  # opens a window
     "native/peer.py",  # the kernel's tables of connections
-    "testing/identity_provider/__main__.py",  # reads a public key that the user names
+    "testing/identity_provider/program.py",  # reads a public key that the user names
     "testing/identity_provider/workload.py",  # a new file with mode 0600, which replaces the old one
     "native/private_page.py",  # a file with mode 0600 in a folder that it has checked
 }

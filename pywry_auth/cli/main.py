@@ -12,6 +12,7 @@ from pywry_auth.exceptions import AuthenticationError, LoginRequired
 
 COMMANDS = {
     "login": "sign in with the provider of the PYWRY_OAUTH2__* variables",
+    "provider": "run a local identity provider for development, and print settings for it",
     "demo": "try a web application or program on this machine, with a local identity provider",
     "explain-roles": "show a user's roles, and the rules that give or refuse them",
 }

@@ -35,7 +35,7 @@ def test_the_status_has_user_roles_and_expiry(web_on: Web) -> None:
         "roles": ["viewer"],
         "expires_at": session.expires_at,
         "name": "Alice Example",
-        "picture": f"{web_on.idp.issuer}/pictures/alice.svg",
+        "picture": f"{web_on.idp.issuer}/pictures/alice.png",
     }
     assert not set_cookies(response)
 
@@ -54,7 +54,7 @@ def test_userinfo_is_the_unchanged_profile_from_the_provider(web_on: Web) -> Non
             "given_name": "Bob",
             "family_name": "Example",
             "preferred_username": "bob",
-            "picture": f"{web_on.idp.issuer}/pictures/bob.svg",
+            "picture": f"{web_on.idp.issuer}/pictures/bob.png",
             "email": "bob@example.com",
             "email_verified": False,
         },

@@ -50,7 +50,7 @@ def test_a_template_has_the_session_and_its_profile(web: Web, name: str) -> None
     browser = web.browser()
     assert browser.get(f"/show/{name}").text == "visitor|||||False"
     browser.sign_in()
-    picture = f"{web.idp.issuer}/pictures/alice.svg"
+    picture = f"{web.idp.issuer}/pictures/alice.png"
     shown = f"user-alice|Alice Example|alice@example.com|{picture}|alice@example.com|True"
     assert browser.get(f"/show/{name}").text == shown
 

@@ -12,7 +12,7 @@ import pytest
 from pywry_auth import AuthFlowResult, GenericOIDCProvider, MemoryTokenStore, PyWry, TokenStore
 from pywry_auth.exceptions import AuthenticationError, TokenError
 from pywry_auth.testing import IdentityProvider
-from pywry_auth.testing.identity_provider.quirks import parse_quirks
+from pywry_auth.testing.identity_provider.quirk_words import parse_quirks
 from tests.person import Person
 
 HANDLED = [

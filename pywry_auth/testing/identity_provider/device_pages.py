@@ -14,9 +14,11 @@ from pywry_auth.testing.identity_provider.device_requests import DeviceRequest
 from pywry_auth.testing.identity_provider.parties import User
 
 _WARNING = Markup(
-    '<p class="note"><strong>Continue only if you started this sign-in on your own device.</strong> If you got'
-    " the code from another person, choose Deny.</p>"
+    '<p class="note"><strong>Continue only if you started this sign-in on your own device.</strong>'
+    " If you got the code from another person, choose Deny.</p>"
 )
+_ENTER = "Enter the code that your device or program shows, such as WDJB-MJHT."
+_CHECK = "Check that your device or program shows this code. If it shows another one, enter that."
 _LONGEST = 32
 
 
@@ -32,7 +34,7 @@ def ask_code(target: pages.FormTarget, typed: str, problem: str) -> Response:
     field = {"value": typed[:_LONGEST], "autocomplete": "off", "autocapitalize": "characters"}
     field |= {"spellcheck": "false", "maxlength": str(_LONGEST), "required": "", "autofocus": ""}
     content = text_field("user_code", "Code", field | wrong) + buttons("action", {"code": "Continue"})
-    intro = paragraph("Enter the code that your device or program shows, such as WDJB-MJHT.")
+    intro = paragraph(_CHECK if typed and not problem else _ENTER)
     body = intro + pages.NOTICE + pages.problem_note(problem) + _form(target, content)
     return pages.form_page("Connect a device", body, target, problem)
 
@@ -71,9 +73,9 @@ def confirm(
     facts = {
         "Application": asked.client_id,
         "Code": asked.user_code,
-        "Requested": f"{_ago(now - asked.requested_at)}, at {_clock_time(asked.requested_at)}",
+        "Requested": f"{_clock_time(asked.requested_at)}, {_ago(now - asked.requested_at)}",
         "From address": asked.address,
-        "You": user.display_name,
+        "User": user.display_name,
         "E-mail": str(user.claims.get("email", "")),
     }
     actions = {"allow": "Allow", "deny": "Deny", "other": "Use another account"}
@@ -83,7 +85,7 @@ def confirm(
 
 def connected(asked: DeviceRequest) -> Response:
     """Return the page after Allow."""
-    text = f"{asked.client_id} is signed in on your device within a few seconds."
+    text = f"{asked.client_id} completes the sign-in on your device within a few seconds."
     return pages.message("Your device is connected", text, "done")
 
 
@@ -105,7 +107,7 @@ def _form(target: pages.FormTarget, content: Markup, asked: DeviceRequest | None
 
 def _ago(seconds: float) -> str:
     minutes = max(int(seconds), 0) // 60
-    return "less than a minute ago" if not minutes else f"{minutes} minute{'s' * (minutes > 1)} ago"
+    return "just now" if not minutes else f"{minutes} minute{'s' * (minutes > 1)} ago"
 
 
 def _clock_time(moment: float) -> str:

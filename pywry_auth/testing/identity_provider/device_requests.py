@@ -13,7 +13,7 @@ from typing import Literal
 
 from pywry_auth.testing.identity_provider.vault import Grant
 
-LIMIT = 2_000
+LIMIT = 1_000
 """The maximum number of requests. The oldest one then makes room, so that memory stays bounded."""
 
 MISSES = 10

@@ -28,11 +28,6 @@ NOTICE = Markup(
 )
 _PROBLEM = Markup('<p class="note failed" id="problem" role="alert">{}</p>')
 _PERMISSIONS = Markup('<h2 id="permissions">{} would like to</h2><ul aria-labelledby="permissions">{}</ul>')
-_PICTURE = Markup(
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96" width="96" height="96">'
-    '<rect width="96" height="96" fill="#2f5d8a"/><text x="48" y="65" fill="#fff" font-family="sans-serif"'
-    ' font-size="48" text-anchor="middle">{}</text></svg>'
-)
 _HINT = Markup("<code>{}</code> with <code>{}</code>")
 
 
@@ -71,11 +66,6 @@ def protect(response: Response) -> Response:
     for name, value in security_headers().items():
         response.headers.setdefault(name, value)
     return response
-
-
-def picture(name: str) -> Markup:
-    """Return a user's picture: the initial of the name, as an SVG."""
-    return _PICTURE.format(name[:1].upper())
 
 
 def redirect(location: str) -> Response:

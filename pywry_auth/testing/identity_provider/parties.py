@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 SCOPES = {
     "openid": "Confirm who you are",
@@ -144,25 +145,34 @@ class Client:
         return uri in registered or (loopback is not None and loopback[1] + loopback[2] in registered)
 
 
-def _demo_user(username: str, password: str, *, verified: bool, groups: list[str]) -> User:
-    first = username.title()
+def demo_user(username: str, password: str, *, verified: bool = True, groups: Sequence[str] = ()) -> User:
+    """Return a user whose whole profile follows from the name.
+
+    Args:
+        username: The name for the login page; an e-mail address keeps its domain.
+        password: The password.
+        verified: Whether the e-mail address is verified.
+        groups: The user's groups.
+    """
+    short, _, domain = username.partition("@")
+    first = short.title()
     claims = {
         "sub": f"user-{username}",
         "name": f"{first} Example",
         "given_name": first,
         "family_name": "Example",
         "preferred_username": username,
-        "picture": f"/pictures/{username}.svg",
-        "email": f"{username}@example.com",
+        "picture": f"/pictures/{quote(username, safe='')}.png",
+        "email": f"{short}@{domain or 'example.com'}",
         "email_verified": verified,
-        "groups": groups,
+        "groups": list(groups),
     }
     return User(username, password, claims)
 
 
 DEFAULT_USERS = (
-    _demo_user("alice", "wonderland", verified=True, groups=["staff", "admins"]),
-    _demo_user("bob", "builder", verified=False, groups=["staff"]),
+    demo_user("alice", "wonderland", verified=True, groups=["staff", "admins"]),
+    demo_user("bob", "builder", verified=False, groups=["staff"]),
 )
 """Two users for demos and tests; the login page shows their passwords."""
 

@@ -1,6 +1,7 @@
 """The quirks of well-known providers, for ``--like NAME``.
 
-Each entry follows the provider's own documentation, unless it says otherwise.
+Each entry follows the provider's own documentation, unless it says otherwise. ``no_device`` means that the
+documentation names no device authorization endpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PRESETS: Mapping[str, Quirks] = {
         no_refresh_rotation=True,
         no_userinfo=True,
         no_end_session=True,
+        no_device=True,
         email_verified="string",
     ),
     # The issuer ends with a slash:
@@ -30,18 +32,29 @@ PRESETS: Mapping[str, Quirks] = {
         expires_in_string=True,
         no_userinfo=True,
         no_revocation=True,
+        no_device=True,
     ),
     # UserInfo has email_verified as a string:
     # https://docs.aws.amazon.com/cognito/latest/developerguide/userinfo-endpoint.html
-    "cognito": Quirks(email_verified="string", no_iss_parameter=True),
+    "cognito": Quirks(email_verified="string", no_iss_parameter=True, no_device=True),
     # Microsoft's page on tokens of external tenants names an issuer with another host than its document. Here
     # the issuer has another path.
     "entra-external-id": Quirks(issuer_path="/tenant/v2.0"),
+    # The device grant has names and statuses of its own, and the discovery document has no sign-out page:
+    # https://developers.google.com/identity/protocols/oauth2/limited-input-device
+    # https://accounts.google.com/.well-known/openid-configuration
+    "google": Quirks(
+        device_no_complete=True,
+        device_old_name=True,
+        device_status=428,
+        no_end_session=True,
+        no_iss_parameter=True,
+    ),
     # No sign-out page is documented: https://docs.gitlab.com/integration/openid_connect_provider/
     "gitlab": Quirks(no_end_session=True),
     # The documented ID token has no nonce, and users report the refused code verifier:
     # https://learn.microsoft.com/linkedin/consumer/integrations/self-serve/sign-in-with-linkedin-v2
-    "linkedin": Quirks(no_nonce=True, refuse_pkce="invalid_client"),
+    "linkedin": Quirks(no_nonce=True, refuse_pkce="invalid_client", no_device=True),
     # A client assertion is for the URL of the token endpoint:
     # https://developer.okta.com/docs/guides/implement-oauth-for-okta-serviceapp/main/
     "okta": Quirks(assertion_audience="token_endpoint"),
@@ -53,6 +66,7 @@ PRESETS: Mapping[str, Quirks] = {
         no_revocation=True,
         no_end_session=True,
         no_iss_parameter=True,
+        no_device=True,
     ),
 }
 """The quirks by the name of a provider."""

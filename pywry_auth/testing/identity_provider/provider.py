@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from flask import Flask, Response, jsonify, redirect, request
-from werkzeug.exceptions import HTTPException, NotFound
+from flask import Flask, Response, jsonify, redirect
+from werkzeug.exceptions import HTTPException
 
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.authorization import AuthorizationEndpoint
@@ -20,11 +20,13 @@ from pywry_auth.testing.identity_provider.book import IssuedGrant
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
 from pywry_auth.testing.identity_provider.device_page import DevicePage
 from pywry_auth.testing.identity_provider.device_requests import DeviceRequests
-from pywry_auth.testing.identity_provider.endpoints import PAGES, PATHS
+from pywry_auth.testing.identity_provider.endpoints import PATHS
+from pywry_auth.testing.identity_provider.error_answers import refuse_program, refuse_request
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
 from pywry_auth.testing.identity_provider.metadata import metadata
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
+from pywry_auth.testing.identity_provider.pictures import Pictures
 from pywry_auth.testing.identity_provider.published_keys import published_keys
 from pywry_auth.testing.identity_provider.quirks import Quirks
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError
@@ -202,13 +204,13 @@ class IdentityProvider:
         for name, view, methods in routes:
             if name not in absent:
                 app.add_url_rule(self._paths[name], name, view, methods=methods)
-        app.add_url_rule("/pictures/<username>.svg", "picture", self._picture)
+        app.add_url_rule("/pictures/<path:username>.png", "picture", Pictures(self._realm).view)
         if target := self._quirks.discovery_redirect:
             move = functools.partial(redirect, target)
             app.add_url_rule(PATHS["discovery"], "moved", move, methods=["GET"])
-        app.register_error_handler(OAuthError, _refuse_program)
+        app.register_error_handler(OAuthError, refuse_program)
         app.register_error_handler(PageError, lambda refusal: pages.error(str(refusal)))
-        app.register_error_handler(HTTPException, _refuse_request)
+        app.register_error_handler(HTTPException, refuse_request)
         app.after_request(pages.protect)
         Transport(self._quirks).install(app)
         return app
@@ -229,29 +231,5 @@ class IdentityProvider:
     def _discovery(self) -> Response:
         return jsonify(metadata(self._realm))
 
-    def _picture(self, username: str) -> Response:
-        user = next((user for user in self._realm.users if user.username == username), None)
-        if user is None:
-            raise NotFound
-        return Response(pages.picture(user.display_name), mimetype="image/svg+xml")
-
     def _key_set(self) -> Response:
         return jsonify(published_keys(self._keys, self._quirks))
-
-
-def _refuse_program(refusal: OAuthError) -> Response:
-    """Return the refusal as JSON (RFC 6749 §5.2)."""
-    response = jsonify(error=refusal.error, error_description=refusal.description)
-    response.status_code = refusal.status
-    if refusal.challenge:
-        response.headers["WWW-Authenticate"] = refusal.challenge
-    return response
-
-
-def _refuse_request(problem: HTTPException) -> Response:
-    if request.path in PAGES or problem.code == 404:
-        return pages.error(problem.description or problem.name, problem.code or 500)
-    response = jsonify(error="invalid_request", error_description=problem.description or problem.name)
-    response.status_code = problem.code or 500
-    response.headers.extend((name, value) for name, value in problem.get_headers() if name == "Allow")
-    return response

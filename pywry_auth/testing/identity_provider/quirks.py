@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, get_type_hints
 
 from pywry_auth.testing.identity_provider.endpoints import ENDPOINTS, PATHS
@@ -202,9 +201,9 @@ class Quirks:
     ] = ""
 
     def __post_init__(self) -> None:
-        for name, (field_name, shape) in _SHAPES.items():
+        for name, (field_name, shape) in SHAPES.items():
             if (value := getattr(self, field_name)) != getattr(Quirks, field_name):
-                _named(name, shape.check, value)
+                named(name, shape.check, value)
         taken = set(PATHS.values()) - {PATHS["discovery"]}
         if self.discovery_path in taken:
             raise ValueError(f"quirk discovery-path: {self.discovery_path} is the path of another endpoint")
@@ -215,62 +214,20 @@ class Quirks:
             raise ValueError(f"quirk no-discovery: leave out the quirk {other}")
 
 
-@dataclass(frozen=True)
-class QuirkLine:
-    """One quirk in words, for help texts.
-
-    Args:
-        name: The name, with its value: ``refresh-error=CODE``.
-        meaning: The deviation, in one sentence.
-    """
-
-    name: str
-    meaning: str
-
-
-def quirk_lines() -> Iterator[QuirkLine]:
-    """Yield the description of each quirk."""
-    for name, (_, shape) in _SHAPES.items():
-        value = f"={shape.value}" if shape.value else ""
-        yield QuirkLine(name + (f"[{value}]" if shape.bare else value), shape.meaning)
-
-
-def parse_quirks(words: Iterable[str], base: Quirks | None = None) -> Quirks:
-    """Return the quirks of a command line.
-
-    Args:
-        words: Each is a name, or ``NAME=VALUE``.
-        base: The quirks that apply unless a word replaces them; None for no deviation.
+def named(name: str, use: Any, value: Any) -> Any:
+    """Return ``use(value)``, and name the quirk in an error.
 
     Raises:
-        ValueError: A quirk is unknown, is given twice, or has a value that is not allowed.
+        ValueError: The value is not allowed.
     """
-    values: dict[str, Any] = {}
-    for word in words:
-        name, equals, given = word.partition("=")
-        if name not in _SHAPES:
-            raise ValueError(f"{name!r} is not a quirk: --list-quirks shows their names")
-        field_name, shape = _SHAPES[name]
-        if field_name in values and not shape.repeatable:
-            raise ValueError(f"quirk {name}: it is given twice")
-        if equals and not shape.value:
-            raise ValueError(f"quirk {name}: it takes no value")
-        if not equals and shape.value and not shape.bare:
-            raise ValueError(f"quirk {name}: a value is missing: {name}={shape.value}")
-        value = _named(name, shape.read, given if equals else shape.bare)
-        values[field_name] = (*values.get(field_name, ()), value) if shape.repeatable else value
-    return replace(base or Quirks(), **values)
-
-
-def _named(name: str, use: Any, value: Any) -> Any:
-    """Return ``use(value)``, and name the quirk in an error."""
     try:
         return use(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"quirk {name}: {error}") from None
 
 
-_SHAPES: dict[str, tuple[str, Shape]] = {
+SHAPES: dict[str, tuple[str, Shape]] = {
     name.replace("_", "-"): (name, hint.__metadata__[0])
     for name, hint in get_type_hints(Quirks, include_extras=True).items()
 }
+"""The field of each quirk and the form of its value, by the name on the command line."""

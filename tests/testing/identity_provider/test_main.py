@@ -14,7 +14,7 @@ import pytest
 from pywry_auth.testing.identity_provider import IdentityProvider
 from pywry_auth.testing.identity_provider.__main__ import main
 from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE
-from pywry_auth.testing.identity_provider.quirks import quirk_lines
+from pywry_auth.testing.identity_provider.quirk_words import quirk_lines
 from tests.testing.identity_provider.person import CALLBACK, Person, claims_of, json_of
 
 
@@ -48,7 +48,7 @@ def test_as_a_program_it_reports_a_port_in_use(provider: IdentityProvider) -> No
     command = [sys.executable, "-m", "pywry_auth.testing.identity_provider", "--port", port]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"cannot listen on port {port}" in done.stderr
+    assert f"The provider cannot listen on port {port}: " in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -25,6 +25,7 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = {
     "auth0": {},
     "cognito": {},
     "gitlab": {},
+    "google": {},
     "linkedin": {"USE_NONCE": "false"},
     "okta": {"CLIENT_ASSERTION_AUDIENCE": "token_endpoint"},
     "slack": {"USE_PKCE": "false", "USERINFO_FROM_ID_TOKEN": "true"},

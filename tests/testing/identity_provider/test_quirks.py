@@ -11,7 +11,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from pywry_auth.testing.identity_provider import PRESETS, Quirks
-from pywry_auth.testing.identity_provider.quirks import parse_quirks, quirk_lines
+from pywry_auth.testing.identity_provider.quirk_words import parse_quirks, quirk_lines
 from tests.documents import DOCS, blocks
 
 _PAGE = DOCS / "local-provider.md"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import zlib
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,7 +15,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pywry_auth.testing.identity_provider import DEFAULT_USERS, IdentityProvider, User
+from pywry_auth.testing.identity_provider import DEFAULT_USERS, IdentityProvider
+from pywry_auth.testing.identity_provider.parties import demo_user
 from tests.peers.page import serve_page
 from tests.testing.identity_provider.person import (
     SECRET,
@@ -53,7 +55,7 @@ def test_a_user_signs_in_by_form_and_the_id_token_is_valid(algorithm: str, clock
         "given_name": "Alice",
         "family_name": "Example",
         "preferred_username": "alice",
-        "picture": f"{provider.issuer}/pictures/alice.svg",
+        "picture": f"{provider.issuer}/pictures/alice.png",
         "email": "alice@example.com",
         "email_verified": True,
     }
@@ -62,16 +64,26 @@ def test_a_user_signs_in_by_form_and_the_id_token_is_valid(algorithm: str, clock
 
 
 def test_the_picture_of_a_user_is_an_image() -> None:
-    eve = User("eve", "secret", {"name": "<b>Eve", "picture": "https://example.com/eve.png"})
-    with IdentityProvider(users=[*DEFAULT_USERS, eve]) as provider:
-        response = requests.get(f"{provider.url}/pictures/alice.svg", timeout=10)
-        assert (response.status_code, response.headers["Content-Type"]) == (
-            200,
-            "image/svg+xml; charset=utf-8",
-        )
-        assert ">A</text>" in response.text
-        assert "&lt;</text>" in requests.get(f"{provider.url}/pictures/eve.svg", timeout=10).text
-        assert requests.get(f"{provider.url}/pictures/other.svg", timeout=10).status_code == 404
+    """Every part of the PNG is whole, so that tkinter can show it too."""
+    slash = demo_user("a/b", "secret")
+    with IdentityProvider(users=[*DEFAULT_USERS, slash]) as provider:
+        found = [
+            requests.get(f"{provider.url}{user.claims['picture']}", timeout=10)
+            for user in (*DEFAULT_USERS, slash)
+        ]
+        assert requests.get(f"{provider.url}/pictures/other.png", timeout=10).status_code == 404
+    assert len({answer.content for answer in found}) == len(found)
+    for answer in found:
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/png")
+        signature, rest = answer.content[:8], answer.content[8:]
+        assert signature == b"\x89PNG\r\n\x1a\n"
+        parts = {}
+        while rest:
+            length = int.from_bytes(rest[:4])
+            assert zlib.crc32(rest[4 : 8 + length]) == int.from_bytes(rest[8 + length : 12 + length])
+            parts[rest[4:8]], rest = rest[8 : 8 + length], rest[12 + length :]
+        assert parts[b"IHDR"] == bytes.fromhex("00000060 00000060 08 02 000000")
+        assert len(zlib.decompress(parts[b"IDAT"])) == 96 * (1 + 96 * 3)
 
 
 @pytest.mark.parametrize("credentials", ["basic", "post"])
