@@ -30,7 +30,7 @@ from pywry_auth.flask import login_required, request_session
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.setting_files import FILE_FORMS
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, Workload
-from tests.cli.program import environment, started
+from tests.cli.program import COMMAND, environment, started
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser
 from tests.documents import DOCS, LOCAL_ISSUER, PAGES, README, ROOT, anchors, block, blocks, exported, links

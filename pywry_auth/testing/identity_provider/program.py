@@ -143,7 +143,7 @@ def _listening(
         )
     except (OSError, OverflowError) as problem:
         number = getattr(problem, "errno", None)
-        reason = os.strerror(number) if number else problem
+        reason = os.strerror(number) if number else str(problem).rstrip(".")
         taken = number == errno.EADDRINUSE
         advice = "End the program that uses it, or choose" if taken else "Choose"
         raise AuthenticationError(

@@ -47,6 +47,8 @@ REFRESH = CREDENTIALS | {"grant_type": "refresh_token", "refresh_token": "unknow
         ("/revoke", CREDENTIALS, "token token_type_hint"),
         ("/introspect", CREDENTIALS, "token token_type_hint"),
         ("/userinfo", {}, "access_token"),
+        ("/device_authorization", {"client_id": "pywry-demo"}, "client_id scope resource"),
+        ("/device", {}, "user_code csrf action"),
     ],
 )
 def test_no_parameter_causes_a_500(alice: Person, path: str, good: dict[str, str], names: str) -> None:
