@@ -108,12 +108,14 @@ class PyWry:
             mode: ``browser`` asks the user if necessary. ``silent`` may refresh stored tokens, but never
                 asks, opens, prints or waits for a user. ``auto`` is ``silent`` if the process has no
                 terminal, display, ``BROWSER``, ``show_window`` or ``notify``, otherwise ``browser``.
+                ``device`` shows a code, which the user enters in a browser on another device (RFC 8628).
             login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1). A stored user whose
                 profile does not match the hint is not signed in silently.
             prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1), but not
                 ``none``, which is ``mode="silent"`` here.
             scopes: Scopes to request instead of the provider's; the user is asked for those that are new.
-            timeout: Seconds to wait for the user; None uses the settings' value (default: 120).
+            timeout: Seconds to wait for the user; None uses the settings' value (default: 120, and for
+                ``device`` the lifetime of the code, at most 900).
             show_window: Opens the application's own window at a URL instead of the browser, and returns a
                 label.
             close_window: Closes that window.
@@ -466,6 +468,7 @@ class PyWry:
             given.get("show_window"),
             given.get("close_window"),
             _flow_options(oauth2),
+            **_own_device_timeout(timeout, oauth2),
         )
         return Login(users, request, options)
 
@@ -505,7 +508,12 @@ class PyWry:
 
 
 def _check_arguments(given: LoginArguments) -> None:
-    check_mode(given.get("mode", "auto"), force=given.get("force", False), prompt=given.get("prompt"))
+    check_mode(
+        given.get("mode", "auto"),
+        force=given.get("force", False),
+        prompt=given.get("prompt"),
+        login_hint=given.get("login_hint"),
+    )
 
 
 def _no_provider(call: str) -> AuthenticationError:
@@ -556,6 +564,16 @@ def _require_own_place(store: TokenStore) -> None:
             "client_id=provider.client_id, or name a place of this program.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
+
+
+def _own_device_timeout(timeout: float | None, settings: OAuth2Settings | None) -> dict[str, float]:
+    """Return the time limit of a login on another device if the program or a setting names one.
+
+    The usual limit for a browser is too short for another device.
+    """
+    if timeout is None and settings is not None and "auth_timeout_seconds" in settings.model_fields_set:
+        timeout = settings.auth_timeout_seconds
+    return {} if timeout is None else {"device_timeout": timeout}
 
 
 def _flow_options(settings: OAuth2Settings | None) -> dict[str, Any]:

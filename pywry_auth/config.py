@@ -292,7 +292,8 @@ class OAuth2Settings(_Section):
         description="The page at which users sign out at the provider. It replaces the discovered one.",
     )
     device_authorization_url: str = Field(
-        default="", description="The device authorization endpoint (RFC 8628). No login uses it yet."
+        default="",
+        description="The device authorization endpoint (RFC 8628). It replaces the discovered one.",
     )
     token_endpoint_auth_method: Literal[
         "auto", "private_key_jwt", "client_secret_basic", "client_secret_post", "none"

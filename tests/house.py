@@ -140,6 +140,7 @@ ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "fastapi": ("asgi/*", "testing/*_routes.py"),
     "starlette": ("asgi/*", "testing/*_routes.py"),
     "pytest": ("testing/*",),
+    "segno": ("native/device_display.py",),
 }
 """The files that may import each third-party package. Annotations in other files may name its types.
 

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.revocations import RevocationQueue
 
-__all__ = ["AuthorizationHandler", "ResponseParameters", "begin", "complete", "finish", "require_binding"]
+__all__ = [
+    "AuthorizationHandler",
+    "ResponseParameters",
+    "accept",
+    "begin",
+    "complete",
+    "finish",
+    "require_binding",
+]
 
 _logger = logging.getLogger("pywry_auth.flow")
 
@@ -127,12 +135,38 @@ def complete(
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
+        return accept(provider, tokens, request.nonce, revocations, is_enough, name)
+
+
+def accept(
+    provider: OAuthProvider,
+    tokens: OAuthTokenSet,
+    nonce: str | None,
+    revocations: RevocationQueue | None = None,
+    is_enough: IsEnough | None = None,
+    name: str = "",
+) -> AuthFlowResult:
+    """Return the sign-in of new tokens, which carry a new grant.
+
+    Args:
+        provider: The provider that issued the tokens.
+        tokens: The validated tokens of a code or of a device.
+        nonce: The nonce of the request; None if none was sent.
+        revocations: As for ``complete``.
+        is_enough: As for ``complete``.
+        name: As for ``complete``.
+
+    Raises:
+        AuthenticationError: The tokens belong to another login, or the profile could not be validated. The
+            tokens are revoked.
+    """
+    with naming_provider(provider.name):
         grant = _new_grant(provider, tokens)
         tokens = replace(tokens, grant=grant)
         # With the user, the queue knows whether a later sign-in needs what a revocation would end.
         user = qualified_user_id(name, grant.subject) if grant.subject else ""
         with revoked_on_failure(provider, tokens, revocations, user):
-            _check_no_other_nonce(request, tokens)
+            _check_no_other_nonce(provider, nonce, tokens)
             result = finish(provider, tokens, is_enough)
         if grant.subject:
             return result
@@ -178,12 +212,18 @@ def _new_grant(provider: OAuthProvider, tokens: OAuthTokenSet) -> Grant:
     )
 
 
-def _check_no_other_nonce(request: AuthorizationRequest, tokens: OAuthTokenSet) -> None:
+def _check_no_other_nonce(provider: OAuthProvider, nonce: str | None, tokens: OAuthTokenSet) -> None:
     """Refuse the ID token of a login that did send a nonce (OIDC Core §3.1.3.7)."""
-    if request.nonce is None and tokens.id_token_claims.get("nonce") not in (None, ""):
+    if nonce is None and tokens.id_token_claims.get("nonce") not in (None, ""):
+        remedy = "Sign in again."
+        if not provider.options.use_nonce:
+            remedy = (
+                "Sign in again; if this happens again, leave out USE_NONCE, because the provider returns the "
+                "nonce."
+            )
         raise TokenError(
-            "The ID token has a nonce, but this login sent none: the code belongs to another login. Sign in "
-            "again; if this happens again, leave out USE_NONCE, because the provider returns the nonce.",
+            "The ID token has a nonce, but this login sent none: the code belongs to another login. "
+            + remedy,
             error=ErrorCode.INVALID_ID_TOKEN,
         )
 

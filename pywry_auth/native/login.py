@@ -17,15 +17,17 @@ from pywry_auth.native.stored_users import login_required
 
 if TYPE_CHECKING:
     from pywry_auth.native.browser import Notify
+    from pywry_auth.native.device_flow import DeviceFlow
     from pywry_auth.native.flow_manager import AuthFlowManager
     from pywry_auth.native.stored_users import SignedIn, StoredUsers
     from pywry_auth.native.window import CloseWindow, ShowWindow
 
 
-Mode = Literal["auto", "browser", "silent"]
+Mode = Literal["auto", "browser", "device", "silent"]
 """Whether a login may ask the user (see ``PyWry.login``)."""
 
-_MODES = ("auto", "browser", "silent")
+_MODES = ("auto", "browser", "device", "silent")
+_DEVICE_SECONDS = 900.0  # as LONGEST_SECONDS of the grant, which is imported late
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class LoginOptions:
 
     Args:
         timeout: Seconds that the user has.
+        device_timeout: Seconds that the user has in the mode ``device``; the code's own lifetime limits them.
         mode: Whether the user may be asked.
         notify: Receives the address and instructions; None writes them to stderr.
         show_window: Opens the application's own window; None uses the browser.
@@ -77,11 +80,19 @@ class LoginOptions:
     show_window: ShowWindow | None = None
     close_window: CloseWindow | None = None
     flow: Mapping[str, Any] = field(default_factory=dict)
+    device_timeout: float = _DEVICE_SECONDS
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the user has in this mode."""
+        return self.device_timeout if self.mode == "device" else self.timeout
 
     def asks(self) -> bool:
         """Return whether the user is asked if stored tokens are not enough."""
         # A login without any time waits for no user, and its callers expect AuthFlowTimeout.
-        return self.mode == "browser" or (self.mode == "auto" and (self.timeout <= 0 or self.reaches_user))
+        return self.mode in ("browser", "device") or (
+            self.mode == "auto" and (self.timeout <= 0 or self.reaches_user)
+        )
 
     @property
     def reaches_user(self) -> bool:
@@ -107,7 +118,7 @@ class Login:
         self._request = request
         self._options = options
         self._cancelled = threading.Event()
-        self._flow: AuthFlowManager | None = None
+        self._flow: AuthFlowManager | DeviceFlow | None = None
 
     @property
     def provider_name(self) -> str:
@@ -126,7 +137,7 @@ class Login:
                 if waited:
                     with suppress(LoginRequired):
                         return self._resume()
-                return self._ask(self._options.timeout - waited)
+                return self._ask(self._options.seconds - waited)
 
     def cancel(self) -> None:
         """Cancel the login."""
@@ -167,12 +178,24 @@ class Login:
         from pywry_auth.native.login_turn import login_turn
 
         name = f"login {self._users.provider.client_id}"
-        return login_turn(name, self._options.timeout, self._notify, self._cancelled)
+        return login_turn(name, self._options.seconds, self._notify, self._cancelled)
 
     def _ask(self, seconds: float) -> SignedIn:
+        return self._ask_on_device(seconds) if self._options.mode == "device" else self._ask_here(seconds)
+
+    def _ask_on_device(self, seconds: float) -> SignedIn:
+        from pywry_auth.native.device_flow import DeviceFlow
+
+        notify = self._options.notify
+        self._flow = DeviceFlow(self._users.provider, self._users, auth_timeout=seconds, notify=notify)
+        if self._cancelled.is_set():  # a later cancel() reaches the flow
+            self._flow.cancel()
+        return self._users.add(self._flow.sign_in(), self._flow.seconds)
+
+    def _ask_here(self, seconds: float) -> SignedIn:
         from pywry_auth.native.flow_manager import AuthFlowManager
 
-        self._flow = AuthFlowManager(
+        self._flow = flow = AuthFlowManager(
             self._users.provider,
             self._users,
             auth_timeout=seconds,
@@ -180,8 +203,8 @@ class Login:
             extra_params=self._users.hinted(self._request.account, self._request.parameters),
             **self._options.flow,
         )
-        result = self._flow.sign_in(self._options.show_window, self._options.close_window)
-        return self._users.add(result, self._flow.seconds)
+        result = flow.sign_in(self._options.show_window, self._options.close_window)
+        return self._users.add(result, flow.seconds)
 
     def _notify(self, message: str) -> None:
         # A cancel() that arrives before this point (during a token refresh, say) has no flow to cancel, so it
@@ -193,13 +216,14 @@ class Login:
         (self._options.notify or print_to_stderr)(message)
 
 
-def check_mode(mode: str, *, force: bool, prompt: str | None) -> None:
+def check_mode(mode: str, *, force: bool, prompt: str | None, login_hint: str | None = None) -> None:
     """Refuse arguments of ``PyWry.login`` that contradict each other.
 
     Args:
         mode: The mode.
         force: Whether the user must sign in at the provider.
         prompt: The provider's prompt.
+        login_hint: The user's name at the provider.
 
     Raises:
         AuthenticationError: There is no such mode, or the mode does not fit the other arguments.
@@ -211,6 +235,11 @@ def check_mode(mode: str, *, force: bool, prompt: str | None) -> None:
         fault = 'prompt="none" would wait for a user who is never asked: use mode="silent" instead.'
     elif mode == "silent" and (force or prompt):
         fault = 'mode="silent" never asks the user: leave out force and prompt, or use mode="browser".'
+    elif mode == "device" and (prompt or login_hint is not None):
+        fault = (
+            'mode="device" cannot pass prompt or login_hint to the provider (RFC 8628): leave them out, or '
+            'use mode="browser". force=True asks in any case.'
+        )
     if fault:
         raise AuthenticationError(fault, error=ErrorCode.INVALID_CONFIGURATION)
 

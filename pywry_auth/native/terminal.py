@@ -21,11 +21,26 @@ def write_line(stream: TextIO | None, text: str, *, wait: float = 1.0) -> None:
         OSError: There is no such stream, its other end is closed or does not read, or the disk is full.
         ValueError: The program has closed the stream.
     """
+    write(stream, text + "\n", wait=wait)
+
+
+def write(stream: TextIO | None, text: str, *, wait: float = 1.0) -> None:
+    """Write a text as ``write_line`` does, without a line break.
+
+    Args:
+        stream: As for ``write_line``.
+        text: The text.
+        wait: As for ``write_line``.
+
+    Raises:
+        OSError: As for ``write_line``.
+        ValueError: As for ``write_line``.
+    """
     # print() would take standard output for None.
     if stream is None or not _is_read(stream, wait):
         raise OSError("there is no terminal, or it does not accept output")
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    print(text.encode(encoding, "backslashreplace").decode(encoding), end="", file=stream, flush=True)
 
 
 def _is_read(stream: TextIO, wait: float) -> bool:

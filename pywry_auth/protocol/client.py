@@ -15,6 +15,7 @@ from pywry_auth.exceptions import AuthenticationError, TokenError, as_token_erro
 from pywry_auth.models import Claims, OAuthTokenSet
 from pywry_auth.protocol.authorization_response import AuthorizationCode
 from pywry_auth.protocol.client_authentication import ClientAuthentication
+from pywry_auth.protocol.device import ENDPOINT, DeviceAuthorization, authorize_device, without_user_code
 from pywry_auth.protocol.discovery import ProviderMetadata
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.http import ProviderSession, close_idle_connections
@@ -28,7 +29,7 @@ from pywry_auth.protocol.id_token import (
 )
 from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
-from pywry_auth.protocol.provider_errors import CLIENT_CREDENTIALS, TOKEN_EXCHANGE
+from pywry_auth.protocol.provider_errors import CLIENT_CREDENTIALS, DEVICE_CODE, TOKEN_EXCHANGE
 from pywry_auth.protocol.reach import Reach
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
 from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint, with_query
@@ -163,6 +164,27 @@ class ProtocolClient:
             "scope": scope or None,
         }
         return self._without_user(grant, scope)
+
+    def authorize_device(self, parameters: Mapping[str, str]) -> DeviceAuthorization:
+        """Request the codes for a sign-in on another device (RFC 8628 §3.1)."""
+        url = self._hooks.require_endpoint(ENDPOINT)
+        self._check_openid()
+        resource = (self._resource,) if self._resource else ()
+        return authorize_device(
+            self.token_endpoint(), url, {name: value for name, value in parameters.items() if value}, resource
+        )
+
+    def redeem_device_code(self, authorization: DeviceAuthorization, scope: str) -> OAuthTokenSet:
+        """Ask once for the tokens of a sign-in on another device (RFC 8628 §3.4)."""
+        grant = {"grant_type": DEVICE_CODE, "device_code": authorization.device_code}
+        try:
+            with as_token_error():  # nothing was sent, so a failure may pass
+                if self._hooks.uses_openid:
+                    # As for a refresh: a code can be used only once.
+                    self._signing_keys().keys()
+            return self.obtain({**grant, "resource": self._resource}, None, scope)
+        except TokenError as error:
+            raise without_user_code(error, authorization.user_code) from error.__cause__
 
     def _without_user(self, grant: Mapping[str, str | Sequence[str] | None], scope: str) -> OAuthTokenSet:
         """Return the access token for a grant that needs no user.

@@ -16,6 +16,12 @@ CLIENT_CREDENTIALS = "client_credentials"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 """The grant type of an exchange of a user's token (RFC 8693 §2.1)."""
 
+DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+"""The grant type of a sign-in on another device (RFC 8628 §3.4)."""
+
+SLOW_DOWN = "slow_down"
+"""The code for a client that asks too often (RFC 8628 §3.5)."""
+
 INVALID_TOKEN = "invalid_token"  # also Google's answer to the revocation of an expired token
 
 ENDED_GRANT = frozenset(
@@ -34,8 +40,9 @@ CLIENT_FAULTS = frozenset(
 CANCELLED_AT_PROVIDER = frozenset(
     {"access_denied"}  # RFC 6749 §4.1.2.1
     | {"user_cancelled_authorize", "user_cancelled_login"}  # Apple and LinkedIn
+    | {"authorization_declined"}  # Microsoft's code for access_denied at the device authorization grant
 )
-"""The codes in an authorization response after the user pressed Cancel."""
+"""The codes after the user pressed Cancel."""
 
 _QUOTES = str.maketrans("“”", '""')
 _SIGN_IN_AGAIN = "Sign in again."
@@ -68,6 +75,11 @@ _NEXT_STEP = {
 }
 
 
+_START_AGAIN = "The code cannot be used any more: start the sign-in again."
+_ALLOW_DEVICES = (
+    "Allow the device authorization grant for this client at the provider, and check CLIENT_ID, "
+    "CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD."
+)
 # The next steps at the token endpoint that differ, by the type of the grant.
 _NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
     # Auth0 refuses a wrong secret like this. At a token endpoint, no user denies anything.
@@ -82,6 +94,19 @@ _NEXT_STEP_OF_GRANT: Mapping[str, Mapping[str, str]] = {
             "accept this user's token."
         ),
         "invalid_grant": "The provider does not accept this user's token: let the user sign in again.",
+    },
+    DEVICE_CODE: {
+        **dict.fromkeys(("access_denied", "authorization_declined"), _NEXT_STEP["access_denied"]),
+        # bad_verification_code is Microsoft's, and incorrect_device_code is GitHub's.
+        **dict.fromkeys(("expired_token", "invalid_grant", "bad_verification_code"), _START_AGAIN),
+        "incorrect_device_code": _START_AGAIN,
+        **dict.fromkeys(("invalid_client", "unauthorized_client", "unsupported_grant_type"), _ALLOW_DEVICES),
+        "device_flow_disabled": "Switch on “Enable Device Flow” in the settings of the app at GitHub.",
+        "invalid_scope": "Check the scopes: some providers, such as Google, allow few of them to devices.",
+        "invalid_request": "Check the scopes, RESOURCE and AUTHORIZE_PARAMS.",
+        "rate_limit_exceeded": "This client has asked for too many codes: try again later.",
+        "slow_down": "This client has asked too often: try again in a minute.",
+        "authorization_pending": "Wait until the user has approved the sign-in, and ask again.",
     },
     CLIENT_CREDENTIALS: {
         "invalid_target": "Check the resource, and allow it for this client at the provider.",

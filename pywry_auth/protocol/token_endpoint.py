@@ -15,14 +15,24 @@ from pywry_auth.protocol.client_authentication import ClientAuthentication
 from pywry_auth.protocol.http import ProviderAnswer, ProviderSession
 from pywry_auth.protocol.provider_errors import (
     CLIENT_CREDENTIALS,
+    DEVICE_CODE,
     ENDED_GRANT,
     INVALID_TOKEN,
+    SLOW_DOWN,
     TOKEN_EXCHANGE,
     explain,
 )
 from pywry_auth.protocol.reach import EVERYWHERE, Reach
 
 _LONGEST_LIFETIME = 10 * 365 * 86400
+_SOURCES = {
+    "token_endpoint": "The token endpoint",
+    "device_authorization_endpoint": "The device authorization endpoint",
+}
+_EXPECTED = {
+    "token_endpoint": "a token response",
+    "device_authorization_endpoint": "a device authorization response",
+}
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 64
 
@@ -65,20 +75,47 @@ class TokenEndpoint:
         asked_at = self.authentication.clock()
         given = {name: value for name, value in grant.items() if isinstance(value, str)}
         lists = {name: value for name, value in grant.items() if not isinstance(value, str | None)}
+        members = self.call("token_endpoint", self.url, given, lists)
+        try:
+            return _token_set(members, asked_at, self, given)
+        except TokenError as error:
+            error.refused = not members.get("access_token")
+            discard(_issued(members, given))
+            raise
+
+    def call(
+        self,
+        endpoint: str,
+        url: str,
+        given: Mapping[str, str],
+        lists: Mapping[str, Sequence[str]],
+        grant_type: str = "",
+    ) -> dict[str, Any]:
+        """Send one authenticated request, and return the members of a successful answer.
+
+        Args:
+            endpoint: The endpoint's name in the metadata.
+            url: Its URL.
+            given: The parameters.
+            lists: The parameters that are sent once for each value.
+            grant_type: The type of the grant in errors; empty for that of the parameters.
+
+        Raises:
+            TokenError: The provider refused (``refused``), did not answer, or sent no readable answer.
+        """
         headers, body = self.authentication.apply(given)
         with as_token_error():
-            answer = self._post("token_endpoint", self.url, headers, {**lists, **body})
-            if answer.status == 429 or answer.status >= 500:  # whatever the body says: nothing was refused
-                raise answer.fault("a token response")
-            members = _members(answer)
+            answer = self._post(endpoint, url, headers, {**lists, **body})
+            # Whatever the body says, nothing was refused. Auth0 sends slow_down with this status.
+            members = _members(answer) if answer.status < 500 else {}
+            slow = members.get("error") == SLOW_DOWN and given.get("grant_type") == DEVICE_CODE
+            if answer.status >= 500 or (answer.status == 429 and not slow):
+                raise answer.fault(_EXPECTED[endpoint])
             if members.get("error") not in (None, "") or not 200 <= answer.status < 300:
-                raise self._refusal(answer, members, body)
-            try:
-                return _token_set(members, asked_at, self, given)
-            except TokenError as error:
-                error.refused = not members.get("access_token")
-                discard(_issued(members, given))
-                raise
+                raise self._refusal(
+                    endpoint, answer, members, grant_type or given.get("grant_type", ""), body
+                )
+            return members
 
     def revoke(self, url: str, token: str) -> bool:
         """Revoke a token and return whether the provider confirms it (RFC 7009 §2).
@@ -104,25 +141,31 @@ class TokenEndpoint:
             return session.call("POST", url, data=urlencode(body, doseq=True), headers=headers)
 
     def _refusal(
-        self, answer: ProviderAnswer, members: Mapping[str, Any], body: Mapping[str, str]
+        self,
+        endpoint: str,
+        answer: ProviderAnswer,
+        members: Mapping[str, Any],
+        grant_type: str,
+        body: Mapping[str, str],
     ) -> TokenError:
         """Return the error for an error response (RFC 6749 §5.2).
 
         Some providers send error responses with status 200, or without a code.
         """
-        code, description = members.get("error"), members.get("error_description")
+        # Google's device endpoint names its limit in error_code.
+        code, description = members.get("error", members.get("error_code")), members.get("error_description")
         if isinstance(code, str) and code:
             description = description if isinstance(description, str) else ""  # the description is optional
             ended = "refresh_token" in body and code in ENDED_GRANT
             kind: type[TokenError] = TokenRefreshError if ended else TokenError
             secrets = (self.authentication.client_secret, *answer.secrets)
-            refusal = explain(
-                "The token endpoint", code, description, kind, secrets, body.get("grant_type", "")
-            )
+            refusal = explain(_SOURCES[endpoint], code, description, kind, secrets, grant_type)
         else:
-            fault = answer.fault("a token response")
+            fault = answer.fault(_EXPECTED[endpoint])
             refusal = TokenError(str(fault), error=fault.error)
         refusal.refused = True
+        if code == SLOW_DOWN:  # GitHub sends the interval to keep from now on
+            refusal.retry_after = seconds_in(members.get("interval"))
         return refusal
 
 
@@ -225,15 +268,25 @@ def _lifetime(value: object) -> int | None:
     """
     if value is None or value == "":
         return None
-    try:
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise ValueError
-        seconds = float(value)
-        if not math.isfinite(seconds):
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise _not_allowed("expires_in is not a number of seconds") from None
+    seconds = seconds_in(value)
+    if seconds is None:
+        raise _not_allowed("expires_in is not a number of seconds")
     return int(min(max(seconds, 0), _LONGEST_LIFETIME))
+
+
+def seconds_in(value: object) -> float | None:
+    """Return a number of seconds that some providers send as a string; None for any other value.
+
+    Args:
+        value: The member of an answer.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if math.isfinite(seconds) else None
 
 
 def _not_allowed(condition: str) -> TokenError:

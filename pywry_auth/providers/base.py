@@ -12,8 +12,8 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.gate import CallGate
 from pywry_auth.protocol.key_set import KeySet
 from pywry_auth.protocol.urls import with_query
+from pywry_auth.providers.device_grant import DeviceGrant
 from pywry_auth.providers.options import ProviderKeywords, ProviderOptions, require_client, scope_list
-from pywry_auth.providers.service_grants import ServiceGrants
 from pywry_auth.request_parameters import names_fault
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["OAuthProvider", "ProviderOptions"]
 _logger = logging.getLogger("pywry_auth.providers")
 
 
-class OAuthProvider(ServiceGrants):
+class OAuthProvider(DeviceGrant):
     """An OAuth 2 authorization server with known endpoints.
 
     An object holds no data of users, so any number of threads may share it.
