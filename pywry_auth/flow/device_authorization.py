@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 _logger = logging.getLogger("pywry_auth.flow")
 
-_MARGIN = 0.5  # seconds added to each interval, because a provider's clock may be slower than ours
+_MARGIN = 1.1  # a provider's clock may be slower than ours
 _SLOWER = 5.0  # RFC 8628 §3.5
 _LONGEST_PAUSE = 60.0  # seconds between two polls of a provider that does not answer
 _TICK = 1.0
@@ -119,7 +119,7 @@ class DeviceSignIn:
         interval, failures = authorization.interval, 0
         pause, last = interval, None
         while True:
-            self._pause(pause + _MARGIN, ends, tick)
+            self._pause(pause * _MARGIN, ends, tick)
             if self._clock() >= ends:
                 raise timed_out(last)
             try:

@@ -79,13 +79,21 @@ class TerminalDisplay(Display):
         self._shown = 0
 
     def show(self, authorization: DeviceAuthorization, seconds: float) -> None:
-        """Show the instructions, and a QR code if there is room for it."""
+        """Show a QR code if there is room for it, and the instructions.
+
+        The instructions come last, so that they stay visible on a low terminal.
+        """
         width = self._width()
-        write_line(self._stream, instructions(self._provider, authorization, seconds, width))
-        address = authorization.verification_uri_complete or authorization.verification_uri
-        rows = list(qr_rows(address, self._colours)) if self._shapes else []
+        complete = authorization.verification_uri_complete
+        rows = (
+            list(qr_rows(complete or authorization.verification_uri, self._colours)) if self._shapes else []
+        )
         if rows and len(rows[0]) - self._colours * len(_BLACK_ON_WHITE + _USUAL) <= width:
-            write_line(self._stream, "Or scan this QR code:\n\n" + "\n".join(rows) + "\n")
+            write_line(self._stream, "\n".join(rows))
+            check = ", and check that the page shows the same code" if complete else ""
+            text = textwrap.fill(f"Scan this QR code{check}. Or follow these steps:", min(width, _WIDEST))
+            write_line(self._stream, f"{text}\n")
+        write_line(self._stream, instructions(self._provider, authorization, seconds, width))
         self._code = authorization.user_code
 
     def tick(self, left: float) -> None:

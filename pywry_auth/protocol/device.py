@@ -21,7 +21,7 @@ LONGEST_SECONDS = 900.0
 """Seconds for which a code is used at most, for any provider (RFC 10027 §6.1.2: codes are short-lived)."""
 
 _USUAL_INTERVAL = 5.0  # RFC 8628 §3.2
-_SHORTEST_INTERVAL, _LONGEST_INTERVAL = 1.0, 300.0
+_SHORTEST_INTERVAL, _LONGEST_INTERVAL = 0.1, 300.0
 _LONGEST = {"device_code": 8192, "user_code": 64, "verification_uri": 512, "verification_uri_complete": 1024}
 
 
@@ -37,7 +37,7 @@ class DeviceAuthorization:
         verification_uri: The address where the user enters it: https, or http on a loopback address.
         verification_uri_complete: The address with the code in it, for a QR code; empty for none.
         expires_in: Seconds from the request until the code is no longer used, at most 900.
-        interval: Seconds between two polls, from 1 to 300.
+        interval: Seconds between two polls, from 0.1 to 300; 5 if the provider names none, or 0.
     """
 
     device_code: str = field(repr=False)
@@ -87,7 +87,8 @@ def without_user_code(error: TokenError, user_code: str) -> TokenError:
 
 def _read(members: Mapping[str, Any]) -> DeviceAuthorization:
     # Google sends the name that a draft of the RFC had.
-    page = "verification_uri" if members.get("verification_uri") else "verification_url"
+    old_name = members.get("verification_url") and not members.get("verification_uri")
+    page = "verification_url" if old_name else "verification_uri"
     lifetime = _seconds(members, "expires_in")
     if lifetime is None:
         raise _unusable("it has no expires_in")
@@ -98,7 +99,7 @@ def _read(members: Mapping[str, Any]) -> DeviceAuthorization:
         _address(members, page),
         _address(members, page + "_complete") if members.get(page + "_complete") else "",
         min(lifetime, LONGEST_SECONDS),
-        min(max(_USUAL_INTERVAL if interval is None else interval, _SHORTEST_INTERVAL), _LONGEST_INTERVAL),
+        min(max(interval or _USUAL_INTERVAL, _SHORTEST_INTERVAL), _LONGEST_INTERVAL),
     )
 
 

@@ -47,6 +47,7 @@ const configuration = {
   rotateRefreshToken: () => true,
   ttl: { AccessToken: settings.access_token_ttl, IdToken: 3600, RefreshToken: 86400, Session: 86400, Grant: 86400, Interaction: 3600 },
   features: {
+    deviceFlow: { enabled: true },
     devInteractions: { enabled: true }, // pages with a form that take any login
     introspection: { enabled: true },
     revocation: { enabled: true },

@@ -4,6 +4,7 @@ https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth
 https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-authorization-request-errors
 https://docs.github.com/en/apps/oauth-apps/maintaining-oauth-apps/troubleshooting-oauth-app-access-token-request-errors
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens
+https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps#device-flow
 https://docs.github.com/en/rest/users/emails
 https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-token
 """
@@ -68,6 +69,7 @@ class GitHub(Imitation):
         self.routes = {
             "/login/oauth/authorize": self.authorize,
             "/login/oauth/access_token": self.token,
+            "/login/device/code": self.device_code,
             f"{API}/user": self.user,
             EMAILS: self.emails,
             REVOKE: self.revoke,
@@ -96,10 +98,15 @@ class GitHub(Imitation):
         ``Accept`` header with ``*/*`` in a list, as browsers send it
         (https://api.rubyonrails.org/classes/ActionDispatch/Http/MimeNegotiation.html).
         """
-        answer = self._outcome(request)
-        if request.headers.get("accept") != "application/json":
-            return Answer(urlencode(answer).encode(), media_type="application/x-www-form-urlencoded")
-        return Answer(answer)
+        return _as_accepted(request, self._outcome(request))
+
+    def device_code(self, request: Received) -> Answer:
+        """Begin the device flow; like all errors, a flow that is switched off has status 200."""
+        if self.refuses:
+            text = "Device Flow must be explicitly enabled for this App"
+            return _as_accepted(request, _error("device_flow_disabled", text))
+        page = "https://github.com/login/device"
+        return _as_accepted(request, self.device(request, verification_uri=page))
 
     def user(self, request: Received) -> Answer:
         """Return the profile for a valid token."""
@@ -142,6 +149,13 @@ class GitHub(Imitation):
             if grant is None:
                 return _error("bad_refresh_token", "The refresh token passed is incorrect or expired.")
             grant.tokens.clear()
+            return self._issue(grant)
+        if form["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code":
+            if self.device_errors:
+                return dict(self.device_errors.pop(0))
+            grant = self.redeem_device(form)
+            if grant is None:
+                return _error("incorrect_device_code", "The device_code provided is not valid.")
             return self._issue(grant)
         known = self.grants.get(form.get("code", ""))
         if known and form.get("redirect_uri") != known.request["redirect_uri"]:
@@ -186,6 +200,12 @@ def _fits(asked: str, known: str) -> bool:
         own, other = own._replace(netloc="127.0.0.1"), other._replace(netloc=other.hostname or "")
     below = other.path == own.path or other.path.startswith(own.path.rstrip("/") + "/")
     return (own.scheme, own.netloc) == (other.scheme, other.netloc) and below
+
+
+def _as_accepted(request: Received, answer: dict[str, Any]) -> Answer:
+    if request.headers.get("accept") != "application/json":
+        return Answer(urlencode(answer).encode(), media_type="application/x-www-form-urlencoded")
+    return Answer(answer)
 
 
 def _error(error: str, text: str) -> dict[str, str]:

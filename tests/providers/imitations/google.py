@@ -4,11 +4,13 @@ https://developers.google.com/identity/openid-connect/openid-connect
 https://developers.google.com/identity/openid-connect/reference
 https://developers.google.com/identity/protocols/oauth2/web-server
 https://developers.google.com/identity/protocols/oauth2/native-app
+https://developers.google.com/identity/protocols/oauth2/limited-input-device
 """
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +54,7 @@ class Google(Imitation):
         self.routes = {
             "/o/oauth2/v2/auth": self.authorize,
             "/token": self.token,
+            "/device/code": self.device_code,
             "/revoke": self.revoke,
             "/v1/userinfo": self.userinfo,
             "/oauth2/v3/certs": self.keys,
@@ -64,6 +67,7 @@ class Google(Imitation):
             "token_url": f"{self.url}/token",
             "userinfo_url": f"{self.url}/v1/userinfo",
             "revocation_url": f"{self.url}/revoke",
+            "device_authorization_url": f"{self.url}/device/code",
             "jwks_url": f"{self.url}/oauth2/v3/certs",
         }
         return GoogleProvider(CLIENT_ID, secret, **(usual | options))
@@ -94,12 +98,29 @@ class Google(Imitation):
                 answer = "Token has been expired or revoked."
                 return Answer({"error": "invalid_grant", "error_description": answer}, 400)
             return self._issue(grant)
+        if form["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code":
+            return self._of_device(form)
         grant = self.redeem(form)
         if grant is None:
             return Answer({"error": "invalid_grant", "error_description": "Bad Request"}, 400)
         offline = grant.request.get("access_type") == "offline" and "consent" in grant.request["prompt"]
         # Google sends a refresh token once, and only on request. A refresh returns no new one.
         return self._issue(grant, **({"refresh_token": self.secret("1//")} if offline else {}))
+
+    def device_code(self, request: Received) -> Answer:
+        """Begin a sign-in on another device; the answer has the old name of the address."""
+        if self.refuses:
+            return Answer({"error_code": "rate_limit_exceeded"}, 403)
+        return Answer(self.device(request, verification_url="https://www.google.com/device"))
+
+    def _of_device(self, form: Mapping[str, str]) -> Answer:
+        if self.device_errors:
+            status, error, text = self.device_errors.pop(0)
+            return Answer({"error": error, "error_description": text}, status)
+        grant = self.redeem_device(form)
+        if grant is None:
+            return Answer({"error": "invalid_grant", "error_description": "Bad Request"}, 400)
+        return self._issue(grant, refresh_token=self.secret("1//"))
 
     def userinfo(self, request: Received) -> Answer:
         """Return the profile for a valid token."""

@@ -34,8 +34,8 @@ class Imitation:
     """A provider on the loopback address that consents at once, or always refuses.
 
     ``refuses`` makes it refuse. ``routes`` has a function for each path; ``answers`` has fixed answers of the
-    test, which come first. ``registered`` has the client's redirect URIs, which each provider compares in its
-    own way.
+    test, which come first. ``device_errors`` has the answers to the first polls for a device. ``registered``
+    has the client's redirect URIs, which each provider compares in its own way.
     """
 
     def __init__(self) -> None:
@@ -44,6 +44,7 @@ class Imitation:
         self.registered: tuple[str, ...] = ()
         self.refuses = False
         self.grants: dict[str, Grant] = {}
+        self.device_errors: list[Any] = []
         self.key = make_key("RSA")
         self._number = count(1)
         self.server = ScriptedServer(self._script)
@@ -69,6 +70,20 @@ class Imitation:
     def secret(self, kind: str) -> str:
         """Return a new secret that contains "canary"."""
         return f"{kind}-canary-{next(self._number)}"
+
+    def device(self, request: Received, **members: Any) -> dict[str, Any]:
+        """Keep a device authorization request, and return the members of its answer (RFC 8628 §3.2)."""
+        code = self.secret("device")
+        self.grants[code] = Grant(request.form)
+        return {"device_code": code, "user_code": "WDJB-MJHT", "expires_in": 900, "interval": 5, **members}
+
+    def redeem_device(self, form: Mapping[str, str]) -> Grant | None:
+        """Return the grant of a device code that is redeemed for the first time."""
+        grant = self.grants.get(form.get("device_code", ""))
+        if grant is None or grant.spent:
+            return None
+        grant.spent = True
+        return grant
 
     def redeem(self, form: Mapping[str, str]) -> Grant | None:
         """Return the grant of a code that is redeemed correctly and for the first time."""

@@ -1,6 +1,7 @@
 """An imitation of Microsoft's identity platform.
 
 https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow
+https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code
 https://learn.microsoft.com/entra/identity-platform/id-token-claims-reference
 https://learn.microsoft.com/entra/identity-platform/userinfo
 https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
@@ -63,6 +64,7 @@ class Microsoft(Imitation):
             self.routes |= {
                 f"/{name}/oauth2/v2.0/authorize": self.authorize,
                 f"/{name}/oauth2/v2.0/token": self.token,
+                f"/{name}/oauth2/v2.0/devicecode": self.device_code,
                 f"/{name}/discovery/v2.0/keys": self.keys,
             }
 
@@ -112,10 +114,23 @@ class Microsoft(Imitation):
             if grant is None:
                 return _error("invalid_grant", 700082, "The refresh token has expired due to inactivity.")
             return self._issue(grant)
+        if form["grant_type"] == "urn:ietf:params:oauth:grant-type:device_code":
+            if self.device_errors:
+                return _error(*self.device_errors.pop(0))
+            grant = self.redeem_device(form)
+            if grant is None:
+                return _error("bad_verification_code", 70019, "Verification code expired.")
+            return self._issue(grant)
         grant = self.redeem(form)
         if grant is None:
             return _error("invalid_grant", 54005, "OAuth2 Authorization code was already redeemed.")
         return self._issue(grant)
+
+    def device_code(self, request: Received) -> Answer:
+        """Begin a sign-in on another device; ``message`` is a text for the user."""
+        page = "https://microsoft.com/devicelogin"
+        text = f"To sign in, use a web browser to open the page {page} and enter the code WDJB-MJHT."
+        return Answer(self.device(request, verification_uri=page, message=text))
 
     def userinfo(self, request: Received) -> Answer:
         """Return the profile for a valid token, without groups and tenants."""

@@ -1,0 +1,222 @@
+"""A program's login on another device, at the local provider."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pywry_auth.app import PyWry
+from pywry_auth.config import OAuth2Settings, PyWrySettings
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
+from pywry_auth.flow.events import Event, LoginFailed, LoginSucceeded, listen, unlisten
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.native.device_flow import DeviceFlow
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.token_stores import MemoryTokenStore
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from tests.person import Person
+
+_CLIENT_ID = DEFAULT_CLIENTS[0].client_id
+_SECONDS = 20
+
+
+@pytest.fixture
+def idp() -> Iterator[IdentityProvider]:
+    with IdentityProvider(signing_algorithm="ES256", device_interval=0.1) as idp:
+        yield idp
+
+
+@pytest.fixture
+def provider(idp: IdentityProvider) -> Iterator[GenericOIDCProvider]:
+    provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer)
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def app(provider: GenericOIDCProvider) -> Iterator[PyWry]:
+    app = PyWry(provider=provider, token_store=MemoryTokenStore())
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    seen: list[Event] = []
+
+    def note(sender: object, event: Event) -> None:
+        seen.append(event)
+
+    listen(note)
+    yield seen
+    unlisten(note)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+class User:
+    """A user that reads the message, and answers at the provider's page."""
+
+    def __init__(self, deny: bool = False) -> None:
+        self.messages: list[str] = []
+        self.deny = deny
+
+    def __call__(self, message: str) -> None:
+        self.messages.append(message)
+        address, code = self.read()
+        person = Person()
+        (person.deny_device if self.deny else person.approve_device)(address, code)
+
+    def read(self) -> tuple[str, str]:
+        """Return the two lines that are set apart."""
+        address, code = (line.strip() for line in self.messages[-1].splitlines() if line.startswith("    "))
+        return address, code
+
+
+def test_a_user_signs_in_on_another_device(
+    app: PyWry, provider: GenericOIDCProvider, events: list[Event]
+) -> None:
+    """The message says where, which code, for which client, and for how long; a second login is silent."""
+    user = User()
+    result = app.login(mode="device", notify=user)
+    assert (result.user_id, result.user_info["name"]) == ("user-alice", "Alice Example")
+    assert app.get_access_token() == result.tokens.access_token
+    address, _ = user.read()
+    (message,) = user.messages
+    assert address.endswith("/device")
+    assert f"sign in at {address.split('/')[2]}" in message
+    for part in ("only if you started this sign-in", "10 minutes", _CLIENT_ID, "openid email profile"):
+        assert part in message
+    assert app.login(mode="device", notify=user).user_id == "user-alice"
+    assert len(user.messages) == 1
+    assert app.login(mode="device", notify=user, force=True).user_id == "user-alice"
+    assert len(user.messages) == 2
+    first, *others = events
+    assert len(others) == 2
+    assert all(isinstance(event, LoginSucceeded) for event in events)
+    assert isinstance(first, LoginSucceeded)
+    assert first.seconds is not None
+
+
+def test_scopes_of_one_login_are_requested(app: PyWry) -> None:
+    user = User()
+    result = app.login(mode="device", notify=user, scopes=["openid", "profile"])
+    assert set(result.tokens.scope.split()) == {"openid", "profile"}
+    assert "with openid profile." in user.messages[0]
+
+
+def test_a_denied_request_fails_with_an_event(app: PyWry, events: list[Event]) -> None:
+    with pytest.raises(AuthenticationError, match="Sign-in was refused at the provider") as caught:
+        app.login(mode="device", notify=User(deny=True))
+    assert (caught.value.error, caught.value.provider) == ("access_denied", "oidc")
+    (event,) = events
+    assert isinstance(event, LoginFailed)
+    assert event.error == "access_denied"
+
+
+def test_no_code_is_logged(
+    app: PyWry, provider: GenericOIDCProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither code appears at any level, in errors, or in a representation. [T31]"""
+    user, seen = User(), []
+    original = provider.request_device_authorization
+
+    def request() -> Any:
+        seen.append(original())
+        return seen[-1]
+
+    provider.request_device_authorization = request  # type: ignore[method-assign]
+    with caplog.at_level(logging.DEBUG):
+        app.login(mode="device", notify=user)
+        with pytest.raises(AuthenticationError) as caught:
+            app.login(mode="device", notify=User(deny=True), force=True)
+    told = caplog.text + str(caught.value) + repr(caught.value) + repr(seen)
+    assert len(seen) == 2
+    for authorization in seen:
+        for secret in (authorization.device_code, authorization.user_code):
+            assert secret not in told
+            assert secret.replace("-", "") not in told
+
+
+@pytest.mark.parametrize("arguments", [{"prompt": "login"}, {"login_hint": "alice"}])
+def test_parameters_that_the_grant_cannot_carry_are_refused(app: PyWry, arguments: dict[str, str]) -> None:
+    with pytest.raises(AuthenticationError, match="cannot pass prompt or login_hint") as caught:
+        app.login(mode="device", **arguments)  # type: ignore[arg-type]
+    assert caught.value.error == "invalid_configuration"
+
+
+def test_cancel_ends_a_login_at_once(app: PyWry, idp: IdentityProvider) -> None:
+    """The user never answered."""
+
+    def cancel(message: str) -> None:
+        threading.Timer(0.05, app.cancel).start()
+
+    with pytest.raises(AuthFlowCancelled):
+        app.login(mode="device", notify=cancel)
+    with pytest.raises(AuthFlowTimeout, match="leaves no time"):
+        app.login(mode="device", timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "setting", "expected"), [(None, None, 600), (30.0, 60.0, 30), (None, 60.0, 60)]
+)
+def test_a_device_has_the_lifetime_of_the_code_unless_a_limit_is_chosen(
+    provider: GenericOIDCProvider, timeout: float | None, setting: float | None, expected: float
+) -> None:
+    """The usual 120 s for a browser are too short for another device."""
+    chosen = {} if setting is None else {"auth_timeout_seconds": setting}
+    settings = PyWrySettings(oauth2=OAuth2Settings(provider="custom", client_id="unused", **chosen))  # type: ignore[arg-type]
+    app = PyWry(settings, provider=provider, token_store=MemoryTokenStore())
+    told: list[str] = []
+
+    def stop(message: str) -> None:
+        told.append(message)
+        raise AuthFlowCancelled("seen")
+
+    with pytest.raises(AuthFlowCancelled):
+        app.login(mode="device", notify=stop, timeout=timeout)
+    duration = f"{expected} seconds" if expected < 120 else f"{expected // 60} minutes"
+    assert f"valid for {duration}" in " ".join(told[0].split())
+
+
+class _Unwritable(MemoryTokenStore):
+    def save(self, key: str, tokens: OAuthTokenSet, **options: Any) -> bool:
+        raise StoreUnavailable("the disk is full")
+
+
+def test_tokens_that_cannot_be_stored_are_revoked(
+    idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    """[T43]"""
+    with pytest.raises(StoreUnavailable):
+        DeviceFlow(provider, _Unwritable(), notify=User()).sign_in()
+    assert idp.calls["revoke"] == 2
+
+
+def test_a_flow_that_was_cancelled_before_it_began_asks_nothing(
+    idp: IdentityProvider, provider: GenericOIDCProvider
+) -> None:
+    flow = DeviceFlow(provider, notify=User())
+    flow.cancel()
+    with pytest.raises(AuthFlowCancelled) as caught:
+        flow.sign_in()
+    assert caught.value.flow_id
+    assert not idp.calls
+
+
+def test_a_code_that_cannot_be_shown_ends_the_login(
+    provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait for a user that has seen nothing would be in silence."""
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(AuthenticationError, match=r"the code cannot be shown.*pass notify"):
+        DeviceFlow(provider).sign_in()
