@@ -51,6 +51,7 @@ _HOOK = DOCS / "sign-in-hook.md"
 _PROTECT = DOCS / "protect.md"
 _FLASK_LOGIN = DOCS / "flask-login.md"
 _MESSAGES = DOCS / "messages.md"
+_DEVICE = DOCS / "device.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -291,6 +292,18 @@ def test_a_program_lists_its_accounts(idp: IdentityProvider, tmp_path: Path) -> 
     assert _run(greeting, settings, tmp_path, asks=False) == (0, "Hello Alice Example\n", "")
 
 
+def test_a_program_signs_a_user_in_on_another_device(tmp_path: Path) -> None:
+    with IdentityProvider(signing_algorithm="ES256", device_interval=0.1) as idp:
+        settings = exported(blocks(_DEVICE, "sh")[0], idp.issuer)
+        (code,) = blocks(_DEVICE, "python")
+        with started(sys.executable, "-c", code, XDG_STATE_HOME=str(tmp_path), **settings) as program:
+            address = program.url()
+            user_code = next(line.strip() for line in iter(program.notice, "") if line.startswith("    "))
+            Person().approve_device(address, user_code)
+            status, out, err = program.end()
+    assert (status, out) == (0, "Signed in: Alice Example\n"), err
+
+
 # Web sites
 
 
@@ -342,6 +355,7 @@ def test_no_program_of_a_page_has_the_name_of_a_module_of_python() -> None:
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _ACCOUNTS, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
+    tested |= {_DEVICE}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
     tested |= {DOCS / "testing.md"}  # in tests/testing/test_plugin.py

@@ -7,6 +7,7 @@ arrive afterwards are revoked.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -85,15 +86,22 @@ class DeviceSignIn:
         if self._cancelled.is_set():
             raise _cancelled()
 
-    def request(self) -> DeviceAuthorization:
+    def request(self, ends: float = math.inf) -> DeviceAuthorization:
         """Request the codes.
 
+        Args:
+            ends: The time on the clock at which the wait ends.
+
         Raises:
+            AuthFlowTimeout: The provider did not answer in time.
             AuthFlowCancelled: ``cancel`` was called.
             AuthenticationError: As for ``OAuthProvider.request_device_authorization``.
         """
         self.raise_if_cancelled()
-        return self._run(self._provider.request_device_authorization, lambda unused: None)
+        late = AuthFlowTimeout(
+            "The provider did not answer within the time allowed: try again.", error=ErrorCode.TIMEOUT
+        )
+        return self._run(self._provider.request_device_authorization, lambda unused: None, late, ends)
 
     def finish(self, authorization: DeviceAuthorization, ends: float, tick: Tick | None) -> AuthFlowResult:
         """Wait until the user has approved, and return the sign-in.
@@ -126,7 +134,9 @@ class DeviceSignIn:
                 return self._run(
                     lambda: self._provider.poll_device_authorization(authorization),
                     self._discard,
-                    lambda: _tell(tick, ends - self._clock()),
+                    timed_out(last),
+                    ends,
+                    tick,
                 )
             except TokenError as error:
                 if error.error == SLOW_DOWN:
@@ -152,14 +162,18 @@ class DeviceSignIn:
         self,
         call: Callable[[], _T],
         discard: Callable[[_T], object],
-        on_tick: Callable[[], object] = lambda: None,
+        late: AuthFlowTimeout | None = None,
+        ends: float = math.inf,
+        tick: Tick | None = None,
     ) -> _T:
         """Return the result of a call in a thread, or raise its error.
 
         Args:
             call: Calls the provider.
-            discard: Receives a result that arrives after ``cancel``.
-            on_tick: Called each second.
+            discard: Receives a result that arrives after ``cancel`` or too late.
+            late: Raised at the end of the time.
+            ends: The time on the clock at which the wait ends.
+            tick: As for ``finish``.
         """
         future: Future[_T] = Future()
         with self._lock:
@@ -171,15 +185,18 @@ class DeviceSignIn:
         try:
             while True:
                 try:
-                    return future.result(_TICK)
+                    return future.result(min(_TICK, max(ends - self._clock(), 0.0)))
                 except NotYet:
-                    if future.done():  # the call itself raised this class
-                        raise
-                    on_tick()
+                    left = ends - self._clock()
+                    if future.done():  # it raised this class itself, or it ended just now
+                        return future.result()
+                    if late is not None and left <= 0:
+                        raise late from None
+                    _tell(tick, left)
         except CancelledError:
             raise _cancelled() from None
         except BaseException:
-            # An interrupt: either the call in flight discards its result, or it is here already.
+            # An interrupt, or the end of the time: either the call in flight discards its result, or it is here already.
             if not future.cancel() and future.exception() is None:
                 discard(future.result())
             raise

@@ -96,7 +96,7 @@ class DeviceFlow:
                 timeout=self._timeout,
             )
         began = self._clock()  # the lifetime of the code counts from before the request
-        authorization = self._sign_in.request()
+        authorization = self._sign_in.request(began + self._timeout)
         self._timeout = min(self._timeout, authorization.expires_in)
         with closing(display_for(self._provider, self._notify)) as display:
             self._show(display, authorization)

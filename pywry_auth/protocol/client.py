@@ -179,6 +179,7 @@ class ProtocolClient:
         grant = {"grant_type": DEVICE_CODE, "device_code": authorization.device_code}
         try:
             with as_token_error():  # nothing was sent, so a failure may pass
+                self.token_endpoint()
                 if self._hooks.uses_openid:
                     # As for a refresh: a code can be used only once.
                     self._signing_keys().keys()

