@@ -196,7 +196,8 @@ class DeviceSignIn:
         except CancelledError:
             raise _cancelled() from None
         except BaseException:
-            # An interrupt, or the end of the time: either the call in flight discards its result, or it is here already.
+            # An interrupt, or the end of the time. Either the call in flight discards its result, or the
+            # result is here already.
             if not future.cancel() and future.exception() is None:
                 discard(future.result())
             raise
