@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -131,3 +132,14 @@ class _Form(HTMLParser):
 def parameters_of(url: str) -> list[tuple[str, str]]:
     """Return the decoded query of a URL, in order."""
     return parse_qsl(urlsplit(url).query, keep_blank_values=True)
+
+
+def is_listening(address: str) -> bool:
+    """Return whether a program still listens at the redirect URI of a login.
+
+    Args:
+        address: The address to sign in at.
+    """
+    redirect = urlsplit(dict(parameters_of(address))["redirect_uri"])
+    with socket.socket() as client:
+        return client.connect_ex((redirect.hostname or "", redirect.port or 0)) == 0

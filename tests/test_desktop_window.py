@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -19,12 +17,11 @@ from examples import desktop_window
 from examples.desktop_window import Window, load_picture
 from pywry_auth import AuthFlowResult, OAuthTokenSet, PyWry
 from pywry_auth.config import get_settings
-from pywry_auth.loopback import HOST
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.cli.program import environment
 from tests.documents import ROOT
 from tests.peers.xvfb import screen
-from tests.person import Person
+from tests.person import Person, is_listening
 from tests.protocol.servers import Answer, Received, ScriptedServer
 
 _SECONDS = 20
@@ -110,13 +107,6 @@ def _sign_in(window: Window, person: Person) -> None:
     _until(window, lambda: not visit.is_alive() and "Waiting" not in window.status["text"])
 
 
-def _is_open(address: str) -> bool:
-    """Return whether the program still listens at the redirect URI of a login."""
-    port = urlsplit(parse_qs(urlsplit(address).query)["redirect_uri"][0]).port
-    with socket.socket() as client:
-        return client.connect_ex((HOST, port or 0)) == 0
-
-
 def test_a_user_signs_in_is_refreshed_calls_the_api_returns_and_signs_out(
     idp: IdentityProvider, open_window: Callable[[], Window]
 ) -> None:
@@ -164,7 +154,7 @@ def test_a_user_cancels_and_the_provider_refuses(open_window: Callable[[], Windo
     window.root.update()
     window.root.event_generate("<Escape>")
     _shown(window, "You cancelled the sign-in.")
-    assert not _is_open(address)
+    assert not is_listening(address)
     assert window.root.focus_lastfor() is window.sign_in
     _sign_in(window, Person(action="cancel"))
     assert "access_denied" in window.status["text"]
@@ -219,7 +209,7 @@ desktop_window.main()
             program.kill()
     assert (program.returncode, err) == (0, "")
     assert time.monotonic() - began < 2
-    assert not _is_open(address)
+    assert not is_listening(address)
 
 
 _LARGE = _PNG[:16] + (60_000).to_bytes(4) * 2 + _PNG[24:]
