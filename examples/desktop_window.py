@@ -22,7 +22,7 @@ from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFl
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:9000/userinfo")
 LOCAL_PROVIDER = OAuth2Settings(
-    provider="oidc", client_id="pywry-demo", issuer_url="http://127.0.0.1:9000", token_store_backend="sqlite"
+    provider="oidc", client_id="pywry-demo", issuer_url="http://127.0.0.1:9000", token_store_backend="auto"
 )
 WORDS: dict[type, str] = {
     LoginRequired: "You are not signed in.",

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+import tkinter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from pywry_auth import AuthFlowResult, OAuthTokenSet, PyWry
 from pywry_auth.config import get_settings
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.cli.program import environment
-from tests.documents import ROOT
+from tests.documents import DOCS, ROOT, block
 from tests.peers.xvfb import screen
 from tests.person import Person, is_listening
 from tests.protocol.servers import Answer, Received, ScriptedServer
@@ -78,13 +80,17 @@ def open_window(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> It
     gc.collect()  # Tcl aborts the process if another thread deletes its objects
 
 
-def _until(window: Window, condition: Callable[[], object]) -> None:
+def _run(root: tkinter.Tk, condition: Callable[[], object]) -> None:
     """Let the window run until the condition holds."""
     end = time.monotonic() + _SECONDS
     while not condition():
-        assert time.monotonic() < end, window.status["text"]
-        window.root.update()
+        assert time.monotonic() < end
+        root.update()
         time.sleep(0.005)
+
+
+def _until(window: Window, condition: Callable[[], object]) -> None:
+    _run(window.root, condition)
 
 
 def _shown(window: Window, text: str) -> None:
@@ -159,6 +165,31 @@ def test_a_user_cancels_and_the_provider_refuses(open_window: Callable[[], Windo
     _sign_in(window, Person(action="cancel"))
     assert "access_denied" in window.status["text"]
     window.close()
+
+
+def test_the_program_of_the_documentation_signs_in(
+    open_window: Callable[[], Window], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own: dict[str, Any] = {}
+    addresses: list[str] = []
+    monkeypatch.setattr(tkinter.Tk, "mainloop", lambda root: None)
+    monkeypatch.setattr("pywry_auth.native.browser.print_to_stderr", addresses.append)
+    exec(block(DOCS / "desktop.md", "python", "tkinter"), own)  # noqa: S102 - the purpose of this test
+
+    def until(text: str) -> None:
+        _run(own["root"], lambda: text in own["text"]["text"] + own["button"]["text"])
+
+    own["button"].invoke()
+    own["button"].invoke()
+    until("cancelled")
+    addresses.clear()
+    own["button"].invoke()
+    _run(own["root"], lambda: addresses)
+    Person().sign_in(next(word for word in addresses[0].split() if word.startswith("http")))
+    until("Signed in: Alice Example")
+    own["app"].close()
+    own["root"].destroy()
+    own.clear()
 
 
 def test_a_user_that_another_program_signs_out_disappears(open_window: Callable[[], Window]) -> None:
