@@ -12,13 +12,14 @@ import threading
 import time
 import tkinter as tk
 from collections.abc import Callable
+from contextlib import suppress
 from tkinter import ttk
 from typing import Any
 from urllib.request import HTTPRedirectHandler, build_opener
 
 from pywry_auth import AuthFlowResult, OAuthTokenSet, PyWry
 from pywry_auth.config import OAuth2Settings, PyWrySettings, get_settings
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, LoginRequired
+from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, LoginRequired
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:9000/userinfo")
 LOCAL_PROVIDER = OAuth2Settings(
@@ -86,7 +87,7 @@ class Window:
         def run() -> None:
             try:
                 result = job()
-            except (AuthenticationError, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - the window shows any error
                 result = error
             self.results.put(lambda: then(result))
 
@@ -94,12 +95,13 @@ class Window:
 
     def begin(self) -> None:
         """Start to sign in with the browser. ``login_in_background`` returns at once."""
-        self.show("Waiting for your browser…", self.cancel, self.copy)
+        self.show("Waiting for your browser…", self.cancel)
         self.login = self.app.login_in_background(self.done, mode="browser", timeout=300, notify=self.notify)
 
     def notify(self, message: str) -> None:
-        """Keep the address for the user; the login calls this in its own thread."""
+        """Offer the address to the user; the login calls this in its own thread."""
         self.address = next(word for word in message.split() if word.startswith("http"))
+        self.results.put(lambda: self.show("Waiting for your browser…", self.cancel, self.copy))
 
     def copy_address(self) -> None:
         """Copy the address, for a user with another browser."""
@@ -114,8 +116,9 @@ class Window:
     def signed_in(self, user: AuthFlowResult) -> None:
         """Show the user: first the initials, then the picture."""
         self.user = user
-        name = " ".join(str(user.user_info.get("name") or user.user_id).split())[:60]
-        self.name["text"] = f"{name}\n{user.user_info.get('email', '')}"
+        texts = (user.user_info.get("name") or user.user_id, user.user_info.get("email") or "")
+        name, email = (" ".join(str(text).split())[:60] for text in texts)  # the provider's, so of any length
+        self.name["text"] = f"{name}\n{email}"
         initials = "".join(word[0] for word in name.split()[:2]).upper()
         self.picture.create_oval(0, 0, self.size - 1, self.size - 1, fill="#2f5d8a", outline="")
         self.picture.create_text(self.size / 2, self.size / 2, text=initials, fill="white")
@@ -125,7 +128,9 @@ class Window:
 
     def show_picture(self, user: AuthFlowResult, picture: object) -> None:
         """Replace the initials, unless the picture could not be loaded."""
-        if self.user is user and isinstance(picture, bytes):
+        if self.user is not user or not isinstance(picture, bytes):
+            return
+        with suppress(tk.TclError):  # a damaged picture
             image = tk.PhotoImage(data=picture)
             self.image = image.subsample(-(-image.width() // self.size))
             self.picture.delete("all")
@@ -157,7 +162,7 @@ class Window:
         def answer() -> str:
             with self.app.request_session(API_URL) as api:  # the token goes to the origin of this URL only
                 response = api.get(API_URL, timeout=10)
-            return f"The API answered with status {response.status_code}: {response.text[:120]}…"
+            return f"The API answered with status {response.status_code}: {response.text[:120]}"
 
         self.answer["text"] = "Calling the API…"
         self.work(answer, lambda result: self.answer.configure(text=in_words(result)))

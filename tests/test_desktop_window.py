@@ -28,8 +28,8 @@ from tests.protocol.servers import Answer, Received, ScriptedServer
 
 _SECONDS = 20
 _PNG = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108020000009077"
-    "53de0000000c49444154789c6360606000000004000127d4c10d0000000049454e44ae426082"
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c6360000000"
+    "02000148afa4710000000049454e44ae426082"
 )
 """One black point."""
 
@@ -241,6 +241,21 @@ desktop_window.main()
     assert (program.returncode, err) == (0, "")
     assert time.monotonic() - began < 2
     assert not is_listening(address)
+
+
+def test_a_profile_of_any_form_is_shown(open_window: Callable[[], Window]) -> None:
+    """A picture replaces the initials, unless it is damaged."""
+    window = open_window()
+    _shown(window, "You are not")
+    profile = {"name": "Zoë\n\u202e" + "x" * 900, "email": None}
+    user = AuthFlowResult(success=True, user_id="u", user_info=profile, tokens=OAuthTokenSet("token"))
+    window.signed_in(user)
+    assert window.name["text"] == "Zoë \u202e" + "x" * 55 + "\n"
+    window.show_picture(user, _PNG[:40])
+    assert [str(window.picture.type(item)) for item in window.picture.find_all()] == ["oval", "text"]
+    window.show_picture(user, _PNG)
+    assert [str(window.picture.type(item)) for item in window.picture.find_all()] == ["image"]
+    window.close()
 
 
 _LARGE = _PNG[:16] + (60_000).to_bytes(4) * 2 + _PNG[24:]
