@@ -134,6 +134,9 @@ def test_a_user_signs_in_is_refreshed_calls_the_api_returns_and_signs_out(
     _shown(window, "Alice Example")
     visit.join()
     _shown(window, "alice@example.com")
+    _until(
+        window, lambda: [str(window.picture.type(item)) for item in window.picture.find_all()] == ["image"]
+    )
     _shown(window, "Fresh until")
     window.call.invoke()
     _shown(window, "The API answered with status 200")
