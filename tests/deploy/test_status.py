@@ -78,49 +78,48 @@ def test_an_api_client_has_a_status_too(web: Web) -> None:
     assert info == {"user_id": "robot", "roles": ["editor"], "user_info": {}}
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/auth/login"),
-        ("GET", "/auth/callback"),
-        ("GET", "/auth/callback?state=a&state=b"),
-        ("POST", "/auth/refresh"),
-        ("GET", "/auth/refresh"),
-        ("POST", "/auth/logout"),
-        ("GET", "/auth/logout"),
-        ("GET", "/auth/userinfo"),
-        ("POST", "/auth/userinfo"),
-        ("GET", "/auth/status"),
-        ("POST", "/auth/status"),
-        ("HEAD", "/auth/status"),
-        ("HEAD", "/auth/login"),
-        ("POST", "/auth/login"),
-        ("GET", "/auth/nothing"),
-        ("GET", "/auth/status/"),
-        ("POST", "/auth/callback"),
-    ],
+_REQUESTS = (
+    ("GET", "/auth/login"),
+    ("GET", "/auth/callback"),
+    ("GET", "/auth/callback?state=a&state=b"),
+    ("POST", "/auth/refresh"),
+    ("GET", "/auth/refresh"),
+    ("POST", "/auth/logout"),
+    ("GET", "/auth/logout"),
+    ("GET", "/auth/userinfo"),
+    ("POST", "/auth/userinfo"),
+    ("GET", "/auth/status"),
+    ("POST", "/auth/status"),
+    ("HEAD", "/auth/status"),
+    ("HEAD", "/auth/login"),
+    ("POST", "/auth/login"),
+    ("GET", "/auth/nothing"),
+    ("GET", "/auth/status/"),
+    ("POST", "/auth/callback"),
 )
+
+
 @pytest.mark.parametrize("html", [True, False])
 @pytest.mark.parametrize("signed_in", [True, False])
-def test_no_response_under_auth_is_cached(
-    web: Web, method: str, path: str, html: bool, signed_in: bool
-) -> None:
+def test_no_response_under_auth_is_cached(web: Web, html: bool, signed_in: bool) -> None:
     """Errors have one form, as JSON or page, also 404 and 405. [T30]"""
-    browser = web.browser()
-    if signed_in:
-        browser.sign_in()
-    ask = {"GET": browser.get, "POST": browser.post, "HEAD": browser.head}[method]
-    response = ask(path, html=html)
-    assert response.headers["Cache-Control"] == "no-store"
-    assert "Cookie" in response.headers["Vary"]
-    assert response.status_code < 500
-    if response.status_code >= 400 and method != "HEAD":
-        if html:
-            assert "Content-Security-Policy" in response.headers
-            assert '<a class="button" href="/' in response.text
-        else:
-            assert set(response.json) - {"reference"} == {"error", "error_description"}
-            assert all(response.json.values())
+    for method, path in _REQUESTS:
+        browser = web.browser()
+        if signed_in:
+            browser.sign_in()
+        ask = {"GET": browser.get, "POST": browser.post, "HEAD": browser.head}[method]
+        response = ask(path, html=html)
+        case = f"{method} {path}"
+        assert response.headers["Cache-Control"] == "no-store", case
+        assert "Cookie" in response.headers["Vary"], case
+        assert response.status_code < 500, case
+        if response.status_code >= 400 and method != "HEAD":
+            if html:
+                assert "Content-Security-Policy" in response.headers, case
+                assert '<a class="button" href="/' in response.text, case
+            else:
+                assert set(response.json) - {"reference"} == {"error", "error_description"}, case
+                assert all(response.json.values()), case
 
 
 def test_a_405_response_lists_the_allowed_methods(web: Web) -> None:
