@@ -17,7 +17,8 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 
 from pywry_auth.app import PyWry
-from pywry_auth.cli.output import describe, show
+from pywry_auth.cli.output import show
+from pywry_auth.cli.summary import describe
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.browser import has_browser, open_browser

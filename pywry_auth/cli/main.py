@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from importlib import import_module
 
-from pywry_auth.cli.output import complain, plain_warnings
+from pywry_auth.cli.output import plain_warnings, report
+from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, LoginRequired
+from pywry_auth.version import __version__
 
 COMMANDS = {
     "login": "sign in with the provider of the PYWRY_OAUTH2__* variables",
+    "status": "show the signed-in user, and where the tokens are kept",
+    "token": "print a valid access token, for scripts and other programs",
+    "accounts": "list the signed-in users, or choose one of them",
+    "logout": "sign a user out, and revoke the tokens",
     "provider": "run a local identity provider for development, and print settings for it",
     "demo": "try a web application or program on this machine, with a local identity provider",
     "explain-roles": "show a user's roles, and the rules that give or refuse them",
+    "completion": "print the script with which a shell completes these commands",
 }
 """Each command with its summary.
 
@@ -27,35 +34,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return the exit code.
 
     The code is 0, or 1 if the command failed, or 4 if the user must sign in and this process cannot ask, or
-    130 after Ctrl-C.
+    130 after Ctrl-C. A wrong command line ends the process with 2.
 
     Args:
         arguments: The command line without the program's name; None takes the process's own.
     """
+    options = argparse.Namespace()
     try:
         with plain_warnings():
-            options = _parse(sys.argv[1:] if arguments is None else arguments)
+            given = sys.argv[1:] if arguments is None else arguments
+            options = parser_with(given).parse_args(given)
             run: Callable[[argparse.Namespace], None] = options.run
             run(options)
     except AuthenticationError as error:
-        complain(str(error))
+        report(error.error, str(error), options)
         return 4 if isinstance(error, LoginRequired) else 1
     except KeyboardInterrupt:
-        complain("interrupted")
+        report(ErrorCode.CANCELLED, "interrupted", options)
         return 130
     return 0
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parser_with(loaded: Container[str]) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        loaded: The commands whose own arguments are loaded. The others have only a name and a summary.
+    """
     parser = argparse.ArgumentParser(
         prog="pywry-auth", description="OAuth 2 and OpenID Connect login for blocking Python."
     )
+    parser.add_argument("--version", action="version", version=f"pywry-auth {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    wanted = next((argument for argument in arguments if argument in COMMANDS), None)
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
-        if name == wanted:
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if name in loaded:
             module = import_module(f"pywry_auth.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-    return parser.parse_args(arguments)
+    return parser

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from pywry_auth.exceptions import AuthenticationError, printable
-from pywry_auth.models import AuthFlowResult
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.terminal import write_line
+from pywry_auth.strict_json import without_surrogates, write_json
 
 
 def show(text: str) -> None:
@@ -49,21 +50,39 @@ def complain(text: str) -> None:
         write_line(sys.stderr, f"pywry-auth: {text}")
 
 
-def describe(result: AuthFlowResult) -> str:
-    """Return a readable description of a login's result.
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """Add ``--json``, with which a command prints one JSON object.
 
     Args:
-        result: The result of a login.
+        parser: The command's parser, or a group of it.
     """
-    expires_at = result.tokens.expires_at
-    expiry = "not stated by the provider" if expires_at is None else _local_time(expires_at)
-    names = [result.user_info.get(name) for name in ("name", "email")]
-    user = ", ".join([printable(str(name)) for name in names if name] or ["no name given"])
-    return (
-        f"Signed in:  {user} (user ID {printable(result.user_id)})\n"
-        f"Scopes:     {printable(result.tokens.scope) or 'none'}\n"
-        f"Expires:    {expiry}"
-    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def show_json(members: Mapping[str, object]) -> None:
+    """Print a command's result as one JSON object on one line.
+
+    Args:
+        members: The members of the object.
+
+    Raises:
+        AuthenticationError: Standard output cannot be written.
+    """
+    show(write_json(without_surrogates(dict(members))))
+
+
+def report(code: str, text: str, options: argparse.Namespace) -> None:
+    """Report the failure of a command, for people and, with ``--json``, for programs.
+
+    Args:
+        code: The error code.
+        text: The sentence.
+        options: The command line, as far as it was read.
+    """
+    complain(text)
+    if getattr(options, "json", False):
+        with suppress(AuthenticationError):  # the exit code still reports the failure
+            show_json({"error": code, "error_description": text})
 
 
 @contextmanager
@@ -74,7 +93,12 @@ def plain_warnings() -> Iterator[None]:
         yield
 
 
-def _local_time(moment: float) -> str:
+def local_time(moment: float) -> str:
+    """Return a time for people, in the time zone of this machine.
+
+    Args:
+        moment: Unix time in seconds.
+    """
     try:
         return datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     except (OverflowError, ValueError, OSError):  # a damaged record

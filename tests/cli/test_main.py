@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from pywry_auth.cli.main import COMMANDS, main
-from pywry_auth.cli.output import describe
+from pywry_auth.cli.summary import describe
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
 from tests.cli.program import COMMAND, Program, environment, started, terminal
@@ -50,7 +50,10 @@ def test_login_prints_only_the_result(settings: dict[str, str]) -> None:
         status, out, err = program.end()
     assert status == 0
     assert out.startswith(_RESULT)
-    assert out.count("\n") == 3
+    assert out.splitlines()[3].startswith(
+        "Kept in:    nowhere. Tokens in memory end with their command: set "
+    )
+    assert out.count("\n") == 4
     assert "Signed in" not in err
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pywry_auth.backends.base import Terms, UnreadableRecord
 from pywry_auth.backends.memory import MemoryBackend
-from pywry_auth.cli.output import describe
+from pywry_auth.cli.summary import describe
 from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet
 from pywry_auth.state.browsers import BrowserSessions
 from pywry_auth.state.records import LARGEST_RECORD, pack, unpack

@@ -1,0 +1,220 @@
+"""``status``, ``token``, ``accounts`` and ``logout``: the same names and exit codes in all of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.accounts import Accounts
+from pywry_auth.version import __version__
+from tests.cli.commands import Commands
+
+_ACCOUNT = {"user_id", "name", "email", "current"}
+
+
+def test_the_version_is_printed(commands: Commands) -> None:
+    ran = commands.run("--version")
+    assert (ran.status, ran.out) == (0, f"pywry-auth {__version__}\n")
+
+
+def test_status_shows_the_user_and_the_place_without_a_call(commands: Commands) -> None:
+    commands.sign_in("bob", "alice")
+    commands.end_access_token()
+    calls = commands.idp.calls
+    shown = commands.run("status")
+    assert shown.status == 0
+    lines = dict(line.split(":", 1) for line in shown.out.splitlines() if line[0] != " ")
+    assert lines["Signed in"].strip() == "Alice Example, alice@example.com (user ID user-alice)"
+    assert lines["Provider"].strip() == f"oidc, {commands.idp.issuer}"
+    assert lines["Expires"].endswith("(then refreshed)")
+    assert lines["Kept in"].strip() == f"the file {commands.settings['PYWRY_DEPLOY__SQLITE_PATH']}"
+    assert shown.out.splitlines()[-2].startswith("  * Alice Example")
+    assert shown.out.splitlines()[-1].startswith("    Bob")
+    told = commands.run("status", "--account", "user-bob", "--json").json
+    assert told["user_id"] == "user-bob"
+    assert told["refreshable"] is True
+    assert told["store"] == {
+        "backend": "sqlite",
+        "location": commands.settings["PYWRY_DEPLOY__SQLITE_PATH"],
+    }
+    assert [account["user_id"] for account in told["accounts"]] == ["user-alice", "user-bob"]
+    assert all(account.keys() == _ACCOUNT for account in told["accounts"])
+    assert commands.idp.calls == calls
+    for tokens in (commands.tokens(), commands.tokens("user-bob")):
+        assert tokens.access_token not in shown.out + json.dumps(told)
+
+
+def test_token_prints_only_the_token_and_refreshes_it(commands: Commands) -> None:
+    commands.sign_in("bob", "alice")
+    old = commands.tokens().access_token
+    assert commands.run("token").out == f"{old}\n"
+    commands.end_access_token()
+    fresh = commands.run("token")
+    assert (fresh.status, fresh.out, fresh.err) == (0, f"{commands.tokens().access_token}\n", "")
+    assert commands.tokens().access_token != old
+    told = commands.run("token", "--account", "user-bob", "--json").json
+    assert told["access_token"] == commands.tokens("user-bob").access_token
+    assert told.keys() == {"access_token", "token_type", "expires_at", "scopes", "user_id"}
+    current = commands.run("accounts", "--json").json["accounts"][0]
+    assert current == {
+        "user_id": "user-alice",
+        "name": "Alice Example",
+        "email": "alice@example.com",
+        "current": True,
+    }
+
+
+def test_an_outage_is_1_and_the_end_of_the_grant_is_4(commands: Commands) -> None:
+    commands.sign_in("bob", "alice")
+    commands.end_access_token(refresh_token="another")
+    ended = commands.run("token", "--json")
+    assert (ended.status, ended.json["error"]) == (4, "login_required")
+    assert ended.err.endswith("Sign in with: pywry-auth login\n")
+    assert commands.run("status").status == 4
+    commands.idp.stop()
+    tokens = commands.tokens("user-bob")
+    commands.store.replace("user-bob", replace(tokens, issued_at=1.0), tokens)
+    assert commands.run("token", "--account", "user-bob").status == 1
+    assert commands.run("status", "--account", "user-bob").status == 0
+
+
+@pytest.mark.parametrize("command", ["token", "status"])
+def test_without_a_user_the_status_is_4(commands: Commands, command: str) -> None:
+    ran = commands.run(command, "--json")
+    assert (ran.status, ran.json.keys()) == (4, {"error", "error_description"})
+    assert ran.err == f"pywry-auth: {ran.json['error_description']}\n"
+    unknown = commands.run(command, "--account", "user-\x1b[31m")
+    assert unknown.status == 4
+    assert "pywry-auth accounts" in unknown.err
+    assert "\x1b" not in unknown.err
+
+
+@pytest.mark.parametrize(("command", "status"), [("token", 4), ("status", 4), ("logout", 1), ("accounts", 0)])
+def test_with_tokens_in_memory_the_variable_is_named(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, command: str, status: int
+) -> None:
+    monkeypatch.delenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND")
+    ran = commands.run(command)
+    assert (ran.status, ran.out) == (status, "")
+    assert "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=auto" in ran.err
+
+
+@pytest.mark.parametrize("command", ["login", "token", "status", "logout", "accounts"])
+def test_without_settings_the_first_variable_is_named(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.delenv("PYWRY_OAUTH2__CLIENT_ID")
+    ran = commands.run(command, "--json")
+    assert (ran.status, ran.json["error"]) == (1, "invalid_configuration")
+    assert "PYWRY_OAUTH2__CLIENT_ID" in ran.err
+
+
+def test_settings_can_be_in_a_file(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands.sign_in("alice")
+    file = tmp_path / "settings.env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in commands.settings.items()))
+    for name in commands.settings:
+        monkeypatch.delenv(name)
+    assert commands.run("token", "--env-file", str(file)).out == f"{commands.tokens().access_token}\n"
+    monkeypatch.setenv("PYWRY_ENV_FILE", str(file))
+    assert commands.run("token").status == 0
+
+
+def test_accounts_are_listed_and_switched(commands: Commands) -> None:
+    assert commands.run("accounts", "--json").json == {"accounts": []}
+    commands.sign_in("bob", "alice")
+    assert [line[0] for line in commands.run("accounts").out.splitlines()] == ["*", " "]
+    switched = commands.run("accounts", "--switch", "user-bob", "--json").json["accounts"]
+    assert [account["user_id"] for account in switched if account["current"]] == ["user-bob"]
+    assert commands.run("token").out == f"{commands.tokens('user-bob').access_token}\n"
+    assert commands.run("accounts", "--switch", "user-eve").status == 4
+
+
+def test_logout_says_if_the_provider_confirmed(commands: Commands) -> None:
+    commands.sign_in("bob", "alice")
+    out = commands.run("logout", "--json").json
+    assert out == {"signed_out": [{"user_id": "user-alice", "revoked": True}]}
+    none = commands.run("token")
+    assert none.status == 4
+    assert "accounts --switch ID" in none.err
+    assert commands.run("logout", "--account", "user-alice").status == 1
+    commands.sign_in("alice")
+    commands.idp.stop()
+    both = commands.run("logout", "--all")
+    assert both.status == 0
+    assert both.out.count("did not confirm") == 2
+    assert commands.run("accounts", "--json").json == {"accounts": []}
+    again = commands.run("logout", "--json")
+    assert (again.status, again.json["error"]) == (1, "not_signed_in")
+
+
+def test_names_of_a_hostile_provider_cannot_write_lines_or_colours(commands: Commands) -> None:
+    commands.sign_in("alice", "bob")
+    for user in ("user-alice", "user-bob"):
+        tokens = commands.tokens(user)
+        commands.store.replace(user, replace(tokens, scope="openid\x1b[2J\nExpires: never"), tokens)
+        profile = {"sub": user, "name": "Eve\x1b]0;x\x07\r\n* Root", "email": "\u202eevil\ud800"}
+        Accounts(commands.store.backend, tokens.client_id).remember(user, profile, [])
+    for arguments in (["status"], ["accounts"]):
+        lines = commands.run(*arguments).out.splitlines()
+        assert all(line.isprintable() for line in lines)
+        assert sum(line.lstrip().startswith("*") for line in lines) == 1
+    assert commands.run("status", "--json").json["name"].startswith("Eve")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["login", "--scopes", " "],
+        ["login", "--timeout", "nan"],
+        ["login", "--device", "--paste"],
+        ["token", "--id-token"],
+        ["token", "--json", "--format", "plain"],
+        ["token", "--format", "git-credential", "get"],
+        ["logout", "--all", "--account", "user-alice"],
+        ["completion", "cmd"],
+    ],
+)
+def test_a_wrong_option_is_2(commands: Commands, arguments: list[str]) -> None:
+    ran = commands.run(*arguments)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"usage: pywry-auth {arguments[0]}" in ran.err
+
+
+def test_login_passes_its_options_and_says_where_tokens_are_kept(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.sign_in("bob", "alice")
+    shown = commands.run("login", "--mode", "silent", "--account", "user-bob")
+    assert shown.out.splitlines()[0].endswith("(user ID user-bob)")
+    place = commands.settings["PYWRY_DEPLOY__SQLITE_PATH"]
+    assert shown.out.splitlines()[-1] == f"Kept in:    the file {place}"
+    told = commands.run("login", "--mode", "silent", "--json").json
+    assert told["user_id"] == "user-bob"
+    assert "accounts" not in told
+    assert commands.run("login", "--mode", "silent", "--scopes", "openid calendar").status == 4
+    assert commands.run("login", "--mode", "silent", "--force").status == 1
+
+
+def test_a_password_in_the_url_of_the_store_is_not_shown(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pywry_auth.backends.options import StorageOptions
+    from pywry_auth.cli.summary import place_line
+
+    place = StorageOptions("redis", "rediss://me:canary@db.example.com:6380/1?password=canary")
+    assert place_line(place) == "Redis at rediss://db.example.com:6380/1"
+
+
+def test_a_token_that_no_header_can_carry_is_not_printed(commands: Commands) -> None:
+    commands.sign_in("alice")
+    tokens = commands.tokens()
+    commands.store.replace("user-alice", OAuthTokenSet(**{**vars(tokens), "access_token": "a\nb"}), tokens)
+    ran = commands.run("token", "--format", "header")
+    assert (ran.status, ran.out) == (1, "")
