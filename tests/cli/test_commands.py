@@ -12,6 +12,7 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.accounts import Accounts
 from pywry_auth.version import __version__
 from tests.cli.commands import Commands
+from tests.faults import Faults
 
 _ACCOUNT = {"user_id", "name", "email", "current"}
 
@@ -82,35 +83,35 @@ def test_an_outage_is_1_and_the_end_of_the_grant_is_4(commands: Commands) -> Non
     assert commands.run("status", "--account", "user-bob").status == 0
 
 
-@pytest.mark.parametrize("command", ["token", "status"])
-def test_without_a_user_the_status_is_4(commands: Commands, command: str) -> None:
-    ran = commands.run(command, "--json")
-    assert (ran.status, ran.json.keys()) == (4, {"error", "error_description"})
-    assert ran.err == f"pywry-auth: {ran.json['error_description']}\n"
-    unknown = commands.run(command, "--account", "user-\x1b[31m")
-    assert unknown.status == 4
-    assert "pywry-auth accounts" in unknown.err
-    assert "\x1b" not in unknown.err
+def test_without_a_user_the_status_is_4(commands: Commands) -> None:
+    for command in ("token", "status"):
+        ran = commands.run(command, "--json")
+        assert (ran.status, ran.json.keys()) == (4, {"error", "error_description"})
+        assert ran.err == f"pywry-auth: {ran.json['error_description']}\n"
+        unknown = commands.run(command, "--account", "user-\x1b[31m")
+        assert unknown.status == 4
+        assert "pywry-auth accounts" in unknown.err
+        assert "\x1b" not in unknown.err
 
 
-@pytest.mark.parametrize(("command", "status"), [("token", 4), ("status", 4), ("logout", 1), ("accounts", 0)])
 def test_with_tokens_in_memory_the_variable_is_named(
-    commands: Commands, monkeypatch: pytest.MonkeyPatch, command: str, status: int
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND")
-    ran = commands.run(command)
-    assert (ran.status, ran.out) == (status, "")
-    assert "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=auto" in ran.err
+    for command, status in {"token": 4, "status": 4, "logout": 1, "accounts": 0}.items():
+        ran = commands.run(command)
+        assert (ran.status, ran.out) == (status, "")
+        assert "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=auto" in ran.err
 
 
-@pytest.mark.parametrize("command", ["login", "token", "status", "logout", "accounts"])
 def test_without_settings_the_first_variable_is_named(
-    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYWRY_OAUTH2__CLIENT_ID")
-    ran = commands.run(command, "--json")
-    assert (ran.status, ran.json["error"]) == (1, "invalid_configuration")
-    assert "PYWRY_OAUTH2__CLIENT_ID" in ran.err
+    for command in ("login", "token", "status", "logout", "accounts"):
+        ran = commands.run(command, "--json")
+        assert (ran.status, ran.json["error"]) == (1, "invalid_configuration")
+        assert "PYWRY_OAUTH2__CLIENT_ID" in ran.err
 
 
 def test_settings_can_be_in_a_file(
@@ -145,7 +146,7 @@ def test_logout_says_if_the_provider_confirmed(commands: Commands) -> None:
     assert "accounts --switch ID" in none.err
     assert commands.run("logout", "--account", "user-alice").status == 1
     commands.sign_in("alice")
-    commands.idp.stop()
+    Faults(commands.idp).answers["/revoke"] = (400, "text/plain", b"")
     both = commands.run("logout", "--all")
     assert both.status == 0
     assert both.out.count("did not confirm") == 2
@@ -168,23 +169,21 @@ def test_names_of_a_hostile_provider_cannot_write_lines_or_colours(commands: Com
     assert commands.run("status", "--json").json["name"].startswith("Eve")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["login", "--scopes", " "],
-        ["login", "--timeout", "nan"],
-        ["login", "--device", "--paste"],
-        ["token", "--id-token"],
-        ["token", "--json", "--format", "plain"],
-        ["token", "--format", "git-credential", "get"],
-        ["logout", "--all", "--account", "user-alice"],
-        ["completion", "cmd"],
-    ],
-)
-def test_a_wrong_option_is_2(commands: Commands, arguments: list[str]) -> None:
-    ran = commands.run(*arguments)
-    assert (ran.status, ran.out) == (2, "")
-    assert f"usage: pywry-auth {arguments[0]}" in ran.err
+def test_a_wrong_option_is_2(commands: Commands) -> None:
+    for line in (
+        "login --scopes=",
+        "login --timeout nan",
+        "login --device --paste",
+        "token --id-token",
+        "token --json --format plain",
+        "token --format git-credential get",
+        "token get",
+        "logout --all --account user-alice",
+        "completion cmd",
+    ):
+        ran = commands.run(*line.split())
+        assert (ran.status, ran.out) == (2, ""), line
+        assert f"usage: pywry-auth {line.split()[0]}" in ran.err
 
 
 def test_login_passes_its_options_and_says_where_tokens_are_kept(
