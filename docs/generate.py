@@ -1,7 +1,10 @@
-"""Writes settings.md and errors.md from the code: ``python docs/generate.py``."""
+"""Writes settings.md, errors.md and command-line.md from the code: ``python docs/generate.py``."""
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -9,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from pywry_auth.cli.main import COMMANDS
 from pywry_auth.config import DeploySettings, OAuth2Settings
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -86,6 +90,88 @@ of the last column, or a more exact sentence for visitors. [Messages](messages.m
 """
 
 
+_COMMANDS = """# Commands
+
+`pywry-auth` signs in from a shell, with the settings of the environment. This example runs against the
+[local provider](../README.md#start-a-provider):
+
+```sh
+export PYWRY_OAUTH2__PROVIDER=oidc
+export PYWRY_OAUTH2__ISSUER_URL=http://127.0.0.1:9000
+export PYWRY_OAUTH2__CLIENT_ID=pywry-demo
+export PYWRY_OAUTH2__TOKEN_STORE_BACKEND=auto
+```
+
+```sh
+pywry-auth login
+pywry-auth status
+pywry-auth token
+pywry-auth logout
+```
+
+With the default store, `memory`, a sign-in ends with its command, and the other commands find no user.
+`python -m pywry_auth` is the same program. `pywry-auth --version` prints the version.
+
+## Exit status
+
+| status | meaning |
+|---|---|
+| 0 | the command succeeded |
+| 1 | the command failed; the sentence on standard error says why |
+| 2 | the command line is wrong |
+| 4 | the user must sign in, and this command does not ask: run `pywry-auth login` in a terminal |
+| 130 | Ctrl-C |
+
+- `token` and `status` end with 4 if no user is signed in, if the provider has ended the grant, or if the
+  tokens have expired and cannot be refreshed. If the provider cannot be reached, `token` ends with 1.
+- `logout` ends with 1 if the user was not signed in. Otherwise it ends with 0, also if the provider did not
+  confirm the revocation: the output says so, and later commands try again for 24 hours.
+- After `logout` of the current account there is no current account until `login` or `accounts --switch ID`.
+- `accounts` ends with 0 if no user is signed in.
+
+The result is on standard output, and every other text on standard error. `token` prints the token on a
+terminal too.
+[Tokens for curl, kubectl and git](credential-helper.md) shows how other programs get it.
+
+## JSON
+
+With `--json`, a command prints one JSON object on one line. A failure has the members `error`, a
+[code](errors.md#codes), and `error_description`, the sentence that is on standard error too. A wrong command
+line has no object. Only `token` prints a token. The names are stable; later versions may add members.
+
+| command | members |
+|---|---|
+| `login` | `user_id`, `name`, `email`, `issuer`, `client_id`, `scopes`, `expires_at`, `refreshable`, \
+`store` |
+| `status` | those of `login`, and `accounts` |
+| `token` | `access_token`, `token_type`, `expires_at`, `scopes`, `user_id` |
+| `accounts` | `accounts` |
+| `logout` | `signed_out` |
+
+- `scopes` is a list. `expires_at` is the Unix time in seconds, or null if the provider sent no lifetime.
+  `name` and `email` are empty if the profile has none.
+- `store` has `backend` and `location`: the file, the keyring's service or the server, without a password.
+- `accounts` is a list of objects with `user_id`, `name`, `email` and `current`, the current account first.
+- `signed_out` is a list of objects with `user_id`, and `revoked`, which is true if the provider confirmed it.
+
+## Completion
+
+`pip install 'pywry-auth[cli]'` adds the package that writes completion scripts. For bash:
+
+```sh
+mkdir -p ~/.local/share/bash-completion/completions
+pywry-auth completion bash >~/.local/share/bash-completion/completions/pywry-auth
+```
+
+For zsh, write `pywry-auth completion zsh` to a file `_pywry-auth` in a folder of `$fpath`; for fish,
+`pywry-auth completion fish` to `~/.config/fish/completions/pywry-auth.fish`.
+
+## All options
+
+{options}
+"""
+
+
 def settings_page() -> str:
     """Return settings.md."""
     return _NOTE + _SETTINGS.format(
@@ -99,6 +185,41 @@ def errors_page() -> str:
     rows = [f"| {' | '.join(each)} |" for each in cells]
     table = "\n".join(["| code | status | condition | visitors read |", "|---|---|---|---|", *rows])
     return _NOTE + _ERRORS.format(tree="\n".join(_tree(AuthenticationError)), codes=table)
+
+
+def commands_page() -> str:
+    """Return command-line.md."""
+    return _NOTE + _COMMANDS.format(options="\n\n".join(map(_command, COMMANDS)))
+
+
+def actions_of(name: str) -> Iterator[argparse.Action]:
+    """Yield the options and arguments of a command."""
+    parser = argparse.ArgumentParser(add_help=False)
+    import_module(f"pywry_auth.cli.{name.replace('-', '_')}").add_arguments(parser)
+    yield from parser._actions
+
+
+def _command(name: str) -> str:
+    summary = COMMANDS[name]
+    rows = [f"### {name}\n\n{summary[0].upper()}{summary[1:]}."]
+    options = [f"| {_form(action)} | {_cell(_help(action))} |" for action in actions_of(name)]
+    if options:
+        rows.append("\n".join(["| option | meaning |", "|---|---|", *options]))
+    return "\n\n".join(rows)
+
+
+def _form(action: argparse.Action) -> str:
+    """Return an option as a user writes it."""
+    name = ", ".join(action.option_strings)
+    choices = "|".join(map(str, action.choices)) if action.choices else ""
+    value = "" if action.nargs == 0 else choices or str(action.metavar or action.dest.upper())
+    if not name:
+        value = choices or str(action.metavar or action.dest)
+    return f"`{_cell(f'{name} {value}'.strip())}`"
+
+
+def _help(action: argparse.Action) -> str:
+    return (action.help or "") % {**vars(action), "prog": "pywry-auth"}
 
 
 def default_of(field: FieldInfo) -> str:
@@ -153,3 +274,4 @@ def _tree(kind: type[Exception], indent: str = "", branch: str = "") -> list[str
 if __name__ == "__main__":
     (_FOLDER / "settings.md").write_text(settings_page(), encoding="utf-8")
     (_FOLDER / "errors.md").write_text(errors_page(), encoding="utf-8")
+    (_FOLDER / "command-line.md").write_text(commands_page(), encoding="utf-8")

@@ -141,6 +141,7 @@ ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "starlette": ("asgi/*", "testing/*_routes.py"),
     "pytest": ("testing/*",),
     "segno": ("native/device_display.py",),
+    "shtab": ("cli/completion.py",),
 }
 """The files that may import each third-party package. Annotations in other files may name its types.
 

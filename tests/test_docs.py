@@ -113,6 +113,7 @@ def test_the_generated_pages_are_current(generate: ModuleType) -> None:
     """``make docs`` writes them."""
     assert (DOCS / "settings.md").read_text() == generate.settings_page()
     assert (DOCS / "errors.md").read_text() == generate.errors_page()
+    assert (DOCS / "command-line.md").read_text() == generate.commands_page()
 
 
 def test_every_setting_is_described_with_its_default() -> None:

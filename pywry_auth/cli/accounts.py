@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pywry_auth.cli.output import add_json, complain, show, show_json
-from pywry_auth.cli.stored import Program, add_env_file
+from pywry_auth.cli.output import add_env_file, add_json, complain, show, show_json
+from pywry_auth.cli.stored import Program
 from pywry_auth.cli.summary import account_line, account_members
 
 

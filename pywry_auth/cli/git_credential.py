@@ -7,7 +7,6 @@ import sys
 
 from pywry_auth.cli.origin import origin_of, require_origin
 from pywry_auth.cli.output import show
-from pywry_auth.cli.stored import Program, fresh_tokens
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 
@@ -35,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.operation != "get" or _requested() != origin:
         return
+    from pywry_auth.cli.stored import Program, fresh_tokens  # git also asks for what needs no token
+
     try:
         tokens = fresh_tokens(Program(options).user(options.account))
     except AuthenticationError:

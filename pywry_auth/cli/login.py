@@ -6,8 +6,8 @@ import argparse
 import math
 from typing import get_args
 
-from pywry_auth.cli.output import add_json, show, show_json
-from pywry_auth.cli.stored import FORGETS, Program, add_account, add_env_file
+from pywry_auth.cli.output import add_account, add_env_file, add_json, show, show_json
+from pywry_auth.cli.stored import FORGETS, Program
 from pywry_auth.cli.summary import describe, members, place_line
 from pywry_auth.exceptions import LoginRequired
 from pywry_auth.native.login import Mode

@@ -59,6 +59,26 @@ def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def add_account(parser: argparse.ArgumentParser) -> None:
+    """Add ``--account``.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument("--account", metavar="ID", help="the user's ID; default: the current account")
+
+
+def add_env_file(parser: argparse.ArgumentParser) -> None:
+    """Add ``--env-file``.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "--env-file", metavar="FILE", help="a .env file with settings; the environment takes precedence"
+    )
+
+
 def show_json(members: Mapping[str, object]) -> None:
     """Print a command's result as one JSON object on one line.
 

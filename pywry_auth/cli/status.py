@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pywry_auth.cli.output import add_json, show, show_json
-from pywry_auth.cli.stored import Program, add_account, add_env_file, sign_in_first
+from pywry_auth.cli.output import add_account, add_env_file, add_json, show, show_json
+from pywry_auth.cli.stored import Program, sign_in_first
 from pywry_auth.cli.summary import (
     account_line,
     account_members,

@@ -39,26 +39,6 @@ FORGETS = (
 """Why a command finds no user in memory, without the full stop."""
 
 
-def add_account(parser: argparse.ArgumentParser) -> None:
-    """Add ``--account``.
-
-    Args:
-        parser: The command's parser.
-    """
-    parser.add_argument("--account", metavar="ID", help="the user's ID; default: the current account")
-
-
-def add_env_file(parser: argparse.ArgumentParser) -> None:
-    """Add ``--env-file``.
-
-    Args:
-        parser: The command's parser.
-    """
-    parser.add_argument(
-        "--env-file", metavar="FILE", help="a .env file with settings; the environment takes precedence"
-    )
-
-
 class Program:
     """The program that the settings describe.
 

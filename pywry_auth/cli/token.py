@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from pywry_auth.cli import exec_credential, git_credential
-from pywry_auth.cli.output import add_json, show, show_json
-from pywry_auth.cli.stored import Program, add_account, add_env_file, fresh_tokens
+from pywry_auth.cli import git_credential
+from pywry_auth.cli.output import add_account, add_env_file, add_json, show, show_json
 
 _FORMATS = ("plain", "header", "exec-credential", "git-credential")
 
@@ -62,12 +61,16 @@ def run(options: argparse.Namespace) -> None:
     if options.format == "git-credential":
         git_credential.run(options)
     elif options.format == "exec-credential":
+        from pywry_auth.cli import exec_credential
+
         exec_credential.run(options)
     else:
         _print_token(options)
 
 
 def _print_token(options: argparse.Namespace) -> None:
+    from pywry_auth.cli.stored import Program, fresh_tokens
+
     user = Program(options).user(options.account)
     tokens = fresh_tokens(user)
     if options.json:
