@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pywry_auth.app import PyWry
+from pywry_auth.backend_names import AUTO
 from pywry_auth.backends.client_place import for_client
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.config import get_settings
@@ -23,7 +25,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.native.stored_users import StoredUsers
 from pywry_auth.providers.factory import create_provider_from_settings
-from pywry_auth.state.token_stores import token_store_for
+from pywry_auth.state.token_stores import KeyringTokenStore, token_store_for
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings, PyWrySettings
@@ -61,7 +63,15 @@ class Program:
 
     @cached_property
     def place(self) -> StorageOptions:
-        """The place where the tokens are kept."""
+        """The place where the tokens are kept; for ``auto`` the place that it chose."""
+        options = self._options
+        if options.backend != AUTO:
+            return options
+        chosen = "keyring" if isinstance(self.store, KeyringTokenStore) else "sqlite"
+        return replace(options, backend=chosen)
+
+    @cached_property
+    def _options(self) -> StorageOptions:
         backend, client_id = self.oauth2.token_store_backend, self.provider.client_id
         options = StorageOptions.from_settings(self.settings.deploy, backend, client_id=client_id)
         return for_client(options, client_id)
@@ -74,7 +84,7 @@ class Program:
             AuthenticationError: The backend cannot be used; the text says why.
         """
         try:
-            return token_store_for(self.place, self.oauth2.refresh_token_ttl_seconds)
+            return token_store_for(self._options, self.oauth2.refresh_token_ttl_seconds)
         except (ValueError, ImportError) as error:
             raise AuthenticationError(
                 f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.accounts import Accounts
+from pywry_auth.state.token_stores import get_token_store
 from pywry_auth.version import __version__
 from tests.cli.commands import Commands
 from tests.faults import Faults
@@ -199,6 +201,21 @@ def test_login_passes_its_options_and_says_where_tokens_are_kept(
     assert "accounts" not in told
     assert commands.run("login", "--mode", "silent", "--scopes", "openid calendar").status == 4
     assert commands.run("login", "--mode", "silent", "--force").status == 1
+
+
+def test_the_place_that_auto_chose_is_shown(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND", "auto")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pywry_auth.backends.keyring", None)
+    monkeypatch.delenv("PYWRY_DEPLOY__SQLITE_PATH")
+    get_token_store.cache_clear()
+    commands.sign_in("alice")
+    store = commands.run("status", "--json").json["store"]
+    assert store["backend"] == "sqlite"
+    assert Path(store["location"]).is_relative_to(tmp_path)
+    get_token_store.cache_clear()
 
 
 def test_a_password_in_the_url_of_the_store_is_not_shown(
