@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,8 @@ from pywry_auth.state.accounts import Accounts
 from pywry_auth.state.token_stores import get_token_store
 from pywry_auth.version import __version__
 from tests.cli.commands import Commands
+from tests.cli.program import environment
+from tests.documents import DOCS
 from tests.faults import Faults
 
 _ACCOUNT = {"user_id", "name", "email", "current"}
@@ -69,6 +73,20 @@ def test_token_prints_only_the_token_and_refreshes_it(commands: Commands) -> Non
         "email": "alice@example.com",
         "current": True,
     }
+
+
+def test_a_valid_token_is_printed_without_http(commands: Commands) -> None:
+    """``token`` and ``status`` start as fast as a silent login."""
+    commands.sign_in("alice")
+    code = (
+        "import sys; from pywry_auth.cli.main import main; main(['token']); main(['status'])\n"
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    command, variables = [sys.executable, "-c", code], environment(commands.settings)
+    out = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+    token, *_, loaded = out.splitlines()
+    assert token == commands.tokens().access_token
+    assert not {"requests", "urllib3", "flask", "joserfc", "redis", "keyring"} & set(loaded.split())
 
 
 def test_an_outage_is_1_and_the_end_of_the_grant_is_4(commands: Commands) -> None:
@@ -201,6 +219,17 @@ def test_login_passes_its_options_and_says_where_tokens_are_kept(
     assert "accounts" not in told
     assert commands.run("login", "--mode", "silent", "--scopes", "openid calendar").status == 4
     assert commands.run("login", "--mode", "silent", "--force").status == 1
+
+
+def test_the_page_lists_the_members_of_each_object(commands: Commands) -> None:
+    page = (DOCS / "command-line.md").read_text()
+    commands.sign_in("alice")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*`) \|$", page, re.MULTILINE))
+    rows["status"] = rows["status"].replace("those of `login`", rows["login"])
+    lines = {"login": ["login", "--mode", "silent"]}
+    for command in ("login", "status", "token", "accounts", "logout"):
+        ran = commands.run(*lines.get(command, [command]), "--json")
+        assert set(re.findall(r"`(\w+)`", rows[command])) == ran.json.keys(), command
 
 
 def test_the_place_that_auto_chose_is_shown(
