@@ -255,7 +255,7 @@ class StoredUsers:
             return (
                 "No user of this program is stored: sign in first. Tokens in memory end with their "
                 "process. To keep them, choose another store: for example, set "
-                "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite."
+                "PYWRY_OAUTH2__TOKEN_STORE_BACKEND=auto."
             )
         if self.store.list_keys():
             return "No user is selected: sign in first, or name a stored user (account)."

@@ -109,7 +109,7 @@ def test_a_silent_login_uses_and_refreshes_stored_tokens(
 def test_a_silent_login_without_a_stored_user_says_why(
     idp: IdentityProvider, app: PyWry, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = _refused(app, "No user of this program is stored: sign in first.*BACKEND=sqlite.*mode=.silent.")
+    error = _refused(app, "No user of this program is stored: sign in first.*BACKEND=auto.*mode=.silent.")
     assert "Traceback" not in str(error)
     assert error.__cause__ is None
     assert capsys.readouterr() == ("", "")
