@@ -92,7 +92,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "app": _FLOW | {"native"},
     "testing": _WEB | {"flask", "deploy_routes"},
     "site": _WEB | {"flask", "deploy_routes"},
-    "cli": _WEB | {"native", "app", "flask", "deploy_routes", "site", "testing"},
+    "doctor": _FLOW | {"deploy", "native"},
+    "cli": _WEB | {"native", "app", "flask", "deploy_routes", "site", "testing", "doctor"},
     "__main__": frozenset({"cli"}),
     "__init__": _WEB | {"native", "app"},
     "wsgi": frozenset({"site"}),
@@ -157,6 +158,7 @@ SETTINGS_READERS = (
     "state/session_stores.py",
     "flow/service_parts.py",
     "cli/*",
+    "doctor/*",
     "site/*",
 )
 """The files that may read the settings. All others get them as arguments."""

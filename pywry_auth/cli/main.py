@@ -20,6 +20,7 @@ COMMANDS = {
     "logout": "sign a user out, and revoke the tokens",
     "provider": "run a local identity provider for development, and print settings for it",
     "demo": "try a web application or program on this machine, with a local identity provider",
+    "doctor": "check the settings, the provider and the stores, and name the remedy of each problem",
     "explain-roles": "show a user's roles, and the rules that give or refuse them",
     "completion": "print the script with which a shell completes these commands",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
@@ -58,7 +59,19 @@ def probe_stores(sessions: Backend, tokens: Backend, seconds: float = 2.0) -> No
         stores = [("session and token store", sessions)]
     else:
         stores = [("session store", sessions), ("token store", tokens)]
-    probes = [_Probe(store, backend) for store, backend in stores if _is_due(backend)]
+    due = [(store, backend) for store, backend in stores if _is_due(backend)]
+    for store, fault in store_faults(due, seconds):
+        _logger.error("the %s cannot be used, and requests get 503 until it can: %s", store, fault)
+
+
+def store_faults(stores: Sequence[tuple[str, Backend]], seconds: float) -> Iterator[tuple[str, str]]:
+    """Yield the name and the fault of each store that cannot be used.
+
+    Args:
+        stores: The stores, each with its name and its backend.
+        seconds: The time limit of all tests together.
+    """
+    probes = [_Probe(store, backend) for store, backend in stores]
     ends = time.monotonic() + seconds
     for probe in probes:
         probe.start()
@@ -68,7 +81,7 @@ def probe_stores(sessions: Backend, tokens: Backend, seconds: float = 2.0) -> No
         if probe.is_alive():
             fault = f"It does not answer within {seconds:g} seconds: check its server and its settings."
         if fault:
-            _logger.error("the %s cannot be used, and requests get 503 until it can: %s", probe.store, fault)
+            yield probe.store, fault
 
 
 def _is_due(backend: Backend) -> bool:

@@ -62,7 +62,7 @@ class WorkerCheck:
         """
         one_each = environ.get("wsgi.run_once")
         if (one_each or environ.get("wsgi.multiprocess")) and self._once.is_first("processes"):
-            faults = [fault for fault, _ in self._faults()]
+            faults = [fault for fault, _ in self.faults()]
             if faults:
                 server = _ONE_EACH if one_each else _SEVERAL
                 _logger.error("%s: %s. %s", server, "; ".join(faults), self._remedy())
@@ -93,8 +93,8 @@ class WorkerCheck:
                 level, "a browser sent the cookie %s, and this process cannot verify it: %s", kind, reason
             )
 
-    def _faults(self) -> list[tuple[str, str]]:
-        """Return what the processes do not share, each with its remedy."""
+    def faults(self) -> list[tuple[str, str]]:
+        """Return what several processes would not share, each with its remedy."""
         found = []
         if self.secret_generated:
             secret = "PYWRY_DEPLOY__TOKEN_SECRET is not set, so they may sign with different secrets"
@@ -108,7 +108,7 @@ class WorkerCheck:
         return found
 
     def _remedy(self) -> str:
-        return "Set " + ", and ".join(remedy for _, remedy in self._faults())
+        return "Set " + ", and ".join(remedy for _, remedy in self.faults())
 
 
 def _share(name: str) -> str:

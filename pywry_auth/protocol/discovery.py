@@ -47,6 +47,7 @@ class ProviderMetadata:
     token_endpoint_auth_methods_supported: tuple[str, ...] = ()
     id_token_signing_alg_values_supported: tuple[str, ...] = ()
     userinfo_signing_alg_values_supported: tuple[str, ...] = ()
+    code_challenge_methods_supported: tuple[str, ...] = ()
     authorization_response_iss_parameter_supported: bool = False
     issuer_network: Network | None = field(default=None, compare=False, repr=False)
     unusable: Mapping[str, str] | None = field(default=None, compare=False, repr=False)

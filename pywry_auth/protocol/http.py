@@ -61,7 +61,7 @@ class ProviderAnswer:
     """The provider's answer: status, media type and body.
 
     The body has at most 1 MiB. With a status of 400 or more, a body that is too large or damaged is left out.
-    ``retry_after`` is the value of the header, if there is one. ``secrets`` are
+    ``retry_after`` and ``date`` are the values of these headers, if there are any. ``secrets`` are
     the values that the provider or a proxy received, which an answer may repeat. ``peer`` is the address of
     the server; it is empty if a proxy chose the address.
     """
@@ -73,6 +73,7 @@ class ProviderAnswer:
     retry_after: str = ""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     peer: str = ""
+    date: str = ""
 
     def json_object(self) -> dict[str, Any]:
         """Return the body as a JSON object.
@@ -325,9 +326,8 @@ class ProviderSession(OAuth2Session):
             size = _told(response.headers.get("Content-Length", ""))
             again = response.headers.get("Retry-After", "")
             known, peer = self._known(url, data, headers or {}), _peer(response)
-            answer = ProviderAnswer(
-                url, response.status_code, media_type, _bounded(response), again, known, peer
-            )
+            date, body = response.headers.get("Date", ""), _bounded(response)
+            answer = ProviderAnswer(url, response.status_code, media_type, body, again, known, peer, date)
         if 300 <= answer.status < 400:
             raise answer.fault(no_redirect(url, response.headers.get("Location", ""), known))
         try:

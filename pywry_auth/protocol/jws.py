@@ -199,6 +199,18 @@ def _require_json(value: object, place: str) -> None:
         raise _Explained(f"{place} has a number that is not JSON, or is nested too deeply") from None
 
 
+def usable_keys(keys: Sequence[Mapping[str, Any]], offered: Collection[str] = ()) -> int:
+    """Return how many different keys of a set can verify a signature.
+
+    Args:
+        keys: The keys, as :meth:`KeySet.keys` returns them.
+        offered: The algorithms of the issuer; without them, all supported ones.
+    """
+    algorithms = [name for name in ALGORITHMS if not offered or name in offered]
+    fitting = [key for key in keys if any(_fits(key, algorithm) for algorithm in algorithms)]
+    return sum(_usable(public) is not None for public in _distinct(fitting))
+
+
 def _distinct(keys: Sequence[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
     """Return the public part of each key; a key that the set repeats counts once (RFC 7638 §3)."""
     # An issuer that publishes the private part lets every reader of the key set sign tokens.

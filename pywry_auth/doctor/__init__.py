@@ -1,0 +1,1 @@
+"""The checks of ``pywry-auth doctor``: settings, provider, redirect URI, stores and workers."""

@@ -1,0 +1,60 @@
+"""Runs the checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pywry_auth.doctor.finding import Finding, error, from_words
+from pywry_auth.doctor.setup import Setup
+from pywry_auth.doctor.table import CHECKS, Check
+from pywry_auth.doctor.words import collected
+from pywry_auth.exceptions import AuthenticationError
+
+
+def examine(setup: Setup) -> Iterator[Finding]:
+    """Yield the findings of all checks, in the order of the table.
+
+    A check that depends on a failed one is skipped.
+
+    Args:
+        setup: The set-up.
+    """
+    failed: dict[str, str] = {}  # each check without a result, and the check that failed
+    for check in CHECKS:
+        if check.kind not in ("", setup.kind or check.kind) or (check.live and not setup.live):
+            continue
+        cause = next((failed[name] for name in check.needs if name in failed), "")
+        if setup.offline and check.network:
+            failed[check.name] = "offline"
+        elif cause:
+            failed[check.name] = cause
+        else:
+            findings = _results(check, setup)
+            if any(finding.level == "error" for finding in findings):
+                failed[check.name] = check.name
+            yield from findings
+    for cause in dict.fromkeys(failed.values()):
+        names = [name for name, why in failed.items() if why == cause != name]
+        if names:
+            why = "--offline leaves them out" if cause == "offline" else f"{cause} has an error"
+            yield Finding(cause, "skipped", f"Not checked, because {why}: {', '.join(names)}.")
+
+
+def _results(check: Check, setup: Setup) -> list[Finding]:
+    """Return the findings of a check, first those that it words itself.
+
+    A sentence that says that all is well is left out beside a fault.
+    """
+    findings: list[Finding] = []
+    with collected() as said:
+        try:
+            findings.extend(check.look(setup))
+        except (AuthenticationError, ValueError, ImportError) as fault:
+            findings.extend(from_words(str(fault), "error", _remedy(check)))
+        except Exception as fault:  # noqa: BLE001  # for example of a backend of another package
+            findings.append(error(f"The check failed with {type(fault).__name__}.", _remedy(check)))
+    return [finding.of(check.name) for finding in dict.fromkeys([*findings, *said])]
+
+
+def _remedy(check: Check) -> str:
+    return f"Check the settings ({'PYWRY_DEPLOY__…' if check.kind == 'site' else 'PYWRY_OAUTH2__…'})."
