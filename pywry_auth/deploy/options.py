@@ -258,7 +258,7 @@ def _rules(settings: DeploySettings) -> AccessRules:
     if bool(settings.roles_claim) != bool(settings.role_map):
         _logger.warning(
             "no claim gives roles: PYWRY_DEPLOY__ROLES_CLAIM and PYWRY_DEPLOY__ROLE_MAP need each other, and "
-            "only one of them is set"
+            "only one of them is set: set both of them, or remove this one"
         )
     return AccessRules(
         default_roles=tuple(settings.default_roles),

@@ -41,20 +41,13 @@ def examine(setup: Setup) -> Iterator[Finding]:
 
 
 def _results(check: Check, setup: Setup) -> list[Finding]:
-    """Return the findings of a check, first those that it words itself.
-
-    A sentence that says that all is well is left out beside a fault.
-    """
+    """Return the findings of a check, first those that it words itself."""
     findings: list[Finding] = []
     with collected() as said:
         try:
             findings.extend(check.look(setup))
         except (AuthenticationError, ValueError, ImportError) as fault:
-            findings.extend(from_words(str(fault), "error", _remedy(check)))
+            findings.extend(from_words(str(fault), "error", check.remedy))
         except Exception as fault:  # noqa: BLE001  # for example of a backend of another package
-            findings.append(error(f"The check failed with {type(fault).__name__}.", _remedy(check)))
+            findings.append(error(f"The check failed with {type(fault).__name__}.", check.remedy))
     return [finding.of(check.name) for finding in dict.fromkeys([*findings, *said])]
-
-
-def _remedy(check: Check) -> str:
-    return f"Check the settings ({'PYWRY_DEPLOY__…' if check.kind == 'site' else 'PYWRY_OAUTH2__…'})."

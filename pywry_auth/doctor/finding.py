@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pywry_auth.config import DeploySettings, OAuth2Settings
 from pywry_auth.exceptions import printable
 
 Level = Literal["ok", "warning", "error", "skipped"]
@@ -18,6 +19,8 @@ _STEPS = (
     "omit|let|end|find|run|start|stop|put|list|replace|try|do|only set|did you mean|for example|chmod|chown"
 )
 _REMEDY = re.compile(rf"(?:[:;.] |, and )((?:{_STEPS})\b.*)", re.IGNORECASE)
+_COMMAND = re.compile(r"(?:^|: )(?:pip install|chmod|chown|mv|find) ")
+_NAME = re.compile(r"(?<![\w.])[A-Z][A-Z0-9_]{3,}\b")
 _VARIABLE = re.compile(r"PYWRY_[A-Z0-9_]+")
 _NAMED = re.compile(r"[A-Z0-9]+_[A-Z0-9_]+|PROVIDER|\b(?:pip|chmod|chown|mv|find|openssl|pywry-auth)\b")
 
@@ -94,8 +97,9 @@ def from_words(words: str, level: Level, fallback: str = "") -> Iterator[Finding
 
 def _split(line: str, level: Level, fallback: str) -> Finding:
     found, names = _REMEDY.search(line), _VARIABLE.search(line)
-    text, remedy = (line[: found.start()], found[1]) if found else (line, fallback or "Correct it")
     name = names[0] if names else ""
+    usual = f"Correct {name}" if name else fallback or "Correct it"
+    text, remedy = (line[: found.start()], found[1]) if found else (line, usual)
     if name and remedy.startswith("for example"):
         remedy = f"Set {name}, {remedy}"
     elif name and not _NAMED.search(remedy):
@@ -104,9 +108,22 @@ def _split(line: str, level: Level, fallback: str) -> Finding:
         remedy = f"{remedy.removesuffix('.')}. {fallback}"
     if text == name:
         text, remedy = f"{name} is not valid", f"{name}: {remedy.removeprefix(f'{name}: ')}"
-    return Finding("", level, _sentence(text), _sentence(remedy))
+    return Finding("", level, _sentence(text), _sentence(_NAME.sub(_whole_name, remedy)))
+
+
+def _whole_name(name: re.Match[str]) -> str:
+    """Return a setting's name as a variable."""
+    for kind in (OAuth2Settings, DeploySettings):
+        if name[0].lower() in kind.model_fields:
+            return f"{kind.model_config['env_prefix']}{name[0]}"
+    return name[0]
 
 
 def _sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop, except around commands and URLs."""
+    if _COMMAND.search(text):
+        return text.removesuffix(".")
+    if "://" in text.partition(" ")[0]:
+        return text if text.endswith(".") else f"{text}."
     end = "" if text.endswith((".", "?", "…")) else "."
     return text[:1].upper() + text[1:] + end

@@ -15,7 +15,7 @@ from pywry_auth.protocol.provider_errors import CLIENT_FAULTS, ENDED_GRANT
 
 _SKEW = 30.0  # seconds, from which a warning is due
 _CODE = "pywry-auth-doctor"  # no provider has issued it
-_SETTINGS = "Check PYWRY_OAUTH2__ISSUER_URL, and the provider's state."
+_SETTINGS = "Check PYWRY_OAUTH2__ISSUER_URL."
 _REFUSALS = CLIENT_FAULTS | {"access_denied", "unsupported_grant_type", ErrorCode.PROVIDER_UNREACHABLE}
 _ABSENCES = {
     "userinfo_endpoint": "profiles come from ID tokens",
@@ -31,11 +31,7 @@ def discovery(setup: Setup) -> Iterator[Finding]:
     Args:
         setup: The set-up.
     """
-    try:
-        setup.metadata = setup.provider.metadata
-    except AuthenticationError as fault:
-        yield from from_words(str(fault), "error", _SETTINGS)
-        return
+    setup.metadata = setup.provider.metadata
     yield ok(f"The provider is {setup.metadata.issuer or setup.provider.name}.")
 
 
@@ -104,7 +100,7 @@ def keys(setup: Setup) -> Iterator[Finding]:
     Args:
         setup: The set-up.
     """
-    from pywry_auth.protocol.jws import usable_keys
+    from pywry_auth.protocol.jws import ALGORITHMS, usable_keys
 
     provider = setup.provider
     if not provider.uses_openid:
@@ -113,7 +109,8 @@ def keys(setup: Setup) -> Iterator[Finding]:
     reach = provider.reach("jwks_uri")
     url = provider.require_endpoint("jwks_uri")
     found = KeySet(lambda: url, lambda: provider.api_session().within(reach), gate=provider.gate).keys()
-    count = usable_keys(found, setup.metadata.id_token_signing_alg_values_supported)
+    known = set(setup.metadata.id_token_signing_alg_values_supported) & set(ALGORITHMS)
+    count = usable_keys(found, known)
     if count:
         yield ok(f"The key set has {count} usable {'key' if count == 1 else 'keys'}.")
     else:

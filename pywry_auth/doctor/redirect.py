@@ -16,7 +16,6 @@ from pywry_auth.protocol.pkce import PKCEChallenge
 from pywry_auth.protocol.urls import HTTPOptions
 
 _NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
-_PORTS = "Set PYWRY_OAUTH2__REDIRECT_PORT to 0 or to a free port."
 
 
 def redirect_uri(setup: Setup) -> Iterator[Finding]:
@@ -36,14 +35,9 @@ def redirect_uri(setup: Setup) -> Iterator[Finding]:
         )
         return
     oauth2 = setup.oauth2
-    try:
-        with OAuthCallbackServer(
-            oauth2.redirect_port, host=oauth2.redirect_host, path=oauth2.redirect_path
-        ) as server:
-            bound = server.redirect_uri
-    except AuthenticationError as fault:
-        yield from from_words(str(fault), "error", _PORTS)
-        return
+    host, path = oauth2.redirect_host, oauth2.redirect_path
+    with OAuthCallbackServer(oauth2.redirect_port, host=host, path=path) as server:
+        bound = server.redirect_uri
     setup.redirect_uri = bound
     any_port = f"http://{oauth2.redirect_host}{oauth2.redirect_path}"
     registered = any_port if 0 in oauth2.redirect_port else bound
@@ -71,8 +65,8 @@ def registration(setup: Setup) -> Iterator[Finding]:
         yield ok("The provider redirects to this redirect URI.")
     elif status == 400:
         yield warning(
-            "The provider refuses an authorization request and does not redirect: it does not know the client "
-            f"ID, or the redirect URI {setup.redirect_uri}",
+            "The provider refuses an authorization request and does not redirect: it does not know the "
+            f"client ID, or the redirect URI {setup.redirect_uri}",
             "Register this redirect URI at the provider, and check PYWRY_OAUTH2__CLIENT_ID.",
         )
     else:

@@ -20,7 +20,7 @@ from pywry_auth.doctor.setup import NETWORK_SECONDS, Setup
 from pywry_auth.version import __version__
 
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?\s*(?:[^;]*?>=\s*(\d[\d.]*))?")
-_BACKENDS = "Check PYWRY_DEPLOY__STATE_BACKEND, PYWRY_OAUTH2__TOKEN_STORE_BACKEND and their places."
+_BACKENDS = "Check PYWRY_DEPLOY__STATE_BACKEND and PYWRY_OAUTH2__TOKEN_STORE_BACKEND."
 
 
 def stores(setup: Setup) -> Iterator[Finding]:

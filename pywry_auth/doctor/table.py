@@ -22,6 +22,7 @@ class Check:
         needs: The checks that must have found no error before.
         kind: ``site`` or ``program`` for a check of one kind of set-up; empty for both.
         network: Whether it calls the provider or the site. ``--offline`` leaves it out.
+        remedy: The remedy for an error of the start-up whose words contain none.
         live: Whether it begins a login at the site. Only ``--live`` runs it.
     """
 
@@ -32,10 +33,12 @@ class Check:
     needs: tuple[str, ...] = ()
     kind: str = ""
     network: bool = False
+    remedy: str = "Check the variables PYWRY_OAUTH2__…"
     live: bool = False
 
 
 _SETTINGS, _PROVIDER, _ADDRESS, _STORAGE = "Settings", "Provider", "Addresses", "Stores and workers"
+_SITE = "Check the variables PYWRY_DEPLOY__…"
 _CONNECTED = ("client", "discovery")
 
 CHECKS: tuple[Check, ...] = (
@@ -59,6 +62,7 @@ CHECKS: tuple[Check, ...] = (
         settings.options,
         ("settings",),
         "site",
+        remedy=_SITE,
     ),
     Check(
         "cookies",
@@ -82,6 +86,7 @@ CHECKS: tuple[Check, ...] = (
         provider.discovery,
         ("client",),
         network=True,
+        remedy="Check PYWRY_OAUTH2__ISSUER_URL.",
     ),
     Check(
         "endpoints",
@@ -106,6 +111,7 @@ CHECKS: tuple[Check, ...] = (
         provider.keys,
         (*_CONNECTED, "endpoints"),
         network=True,
+        remedy="Check PYWRY_OAUTH2__JWKS_URL.",
     ),
     Check(
         "clock",
@@ -130,6 +136,7 @@ CHECKS: tuple[Check, ...] = (
         "ports that are in use; it names the redirect URI to register",
         redirect.redirect_uri,
         ("client", "options"),
+        remedy="Set PYWRY_OAUTH2__REDIRECT_PORT to 0 or to a free port.",
     ),
     Check(
         "credentials",
@@ -172,6 +179,7 @@ CHECKS: tuple[Check, ...] = (
         "a missing package, a keyring that keeps nothing",
         stores.stores,
         ("settings",),
+        remedy="Check PYWRY_DEPLOY__STATE_BACKEND and PYWRY_OAUTH2__TOKEN_STORE_BACKEND.",
     ),
     Check(
         "workers",

@@ -1,0 +1,219 @@
+"""The doctor: healthy set-ups, hostile providers, output and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+
+from pywry_auth.cli.main import main
+from pywry_auth.doctor import settings
+from pywry_auth.doctor.finding import Finding, from_words
+from pywry_auth.doctor.report import as_text
+from pywry_auth.doctor.setup import Setup
+from pywry_auth.doctor.table import CHECKS
+from pywry_auth.doctor.words import collected
+from pywry_auth.providers.microsoft import MicrosoftProvider
+from tests.doctor.conftest import SECRET, SITE, Patient
+from tests.documents import DOCS
+from tests.faults import Faults
+from tests.peers.redis_server import RedisServer
+from tests.protocol.servers import Answer, Received, ScriptedServer
+
+_DOCUMENT = "/.well-known/openid-configuration"
+
+
+@pytest.mark.parametrize(
+    ("kind", "uri"), [("program", "http://127.0.0.1/callback"), ("site", f"{SITE}/auth/callback")]
+)
+def test_a_healthy_set_up_has_no_problem_and_stays_as_it_is(
+    request: pytest.FixtureRequest, kind: str, uri: str
+) -> None:
+    """No token, no record and no file is created."""
+    patient: Patient = request.getfixturevalue(kind)
+    before = sorted(patient.folder.rglob("*"))
+    findings = patient.findings()
+    assert [found for found in findings if found.level != "ok"] == []
+    ran = [check.name for check in CHECKS if check.kind in ("", kind) and not check.live]
+    assert list(dict.fromkeys(found.check for found in findings)) == ran
+    assert any(found.text.endswith(uri) for found in findings)
+    assert sorted(patient.folder.rglob("*")) == before
+
+
+def test_no_finding_shows_a_secret(site: Patient, faults: Faults) -> None:
+    """The provider repeats the secret, and the settings are wrong as well. [T31]"""
+    faults.answers["/token"] = (401, "application/json", json.dumps({"error": SECRET}).encode())
+    text = repr(site.findings())
+    site.set({"PYWRY_DEPLOY__REDIS_URL": f"redis:/{SECRET}", "PYWRY_DEPLOY__ENCRYPTION_KEYS": SECRET})
+    assert SECRET not in text + repr(site.findings(offline=True))
+
+
+def test_a_dependent_check_is_named_once_and_not_run(site: Patient) -> None:
+    site.set({"PYWRY_OAUTH2__ISSUER_URL": "http://127.0.0.1:1", "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": "0.2"})
+    (skipped,) = [found for found in site.findings() if found.level == "skipped"]
+    assert "discovery has an error: endpoints, methods, keys, clock" in skipped.text
+    assert [found.check for found in site.problems()] == ["discovery"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" + b"1," * 700_000 + b"1]", "too large"),
+        (json.dumps({"issuer": "\x1b]0;owned\x07\x1b[2J"}).encode(), "calls itself"),
+        (b"<html>", "instead of valid JSON"),
+    ],
+    ids=["large", "escapes", "page"],
+)
+def test_a_hostile_document_becomes_one_printable_finding(
+    site: Patient, faults: Faults, body: bytes, words: str
+) -> None:
+    faults.answers[_DOCUMENT] = (200, "application/json", body)
+    (found,) = site.problems()
+    assert words in found.text
+    assert found.text.isprintable()
+    assert found.remedy.isprintable()
+    assert len(found.text) < 700
+
+
+def test_a_provider_that_hangs_ends_within_the_time_limit(site: Patient) -> None:
+    """Every later check is skipped, so that the doctor waits only once. [T43]"""
+
+    def silent(connection: Any, ended: Any) -> None:
+        ended.wait(30)
+
+    with ScriptedServer(lambda request: silent) as server:
+        site.set({"PYWRY_OAUTH2__ISSUER_URL": server.url, "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": "0.3"})
+        begun = time.monotonic()
+        (found,) = site.problems()
+        assert time.monotonic() - begun < 3
+    assert (found.check, found.level) == ("discovery", "error")
+
+
+def test_risks_of_a_redis_server_are_warnings_in_the_words_of_the_start_up(
+    site: Patient, redis_server: RedisServer
+) -> None:
+    """The server is asked once for each place, and keeps no record."""
+    redis_server.client.flushall()
+    redis = {"PYWRY_DEPLOY__STATE_BACKEND": "redis", "PYWRY_DEPLOY__REDIS_URL": redis_server.url}
+    redis_server.client.config_set("maxmemory", "100mb")
+    try:
+        redis_server.client.config_set("maxmemory-policy", "allkeys-lru")
+        site.set({**redis, "PYWRY_DEPLOY__REDIS_PREFIX": "risky"})
+        (found,) = site.problems(offline=True)
+    finally:
+        redis_server.client.config_set("maxmemory-policy", "noeviction")
+        redis_server.client.config_set("maxmemory", "0")
+    assert (found.check, found.level) == ("stores", "warning")
+    assert "maxmemory-policy allkeys-lru" in found.text
+    assert found.remedy == "Set maxmemory-policy noeviction."
+    site.set({**redis, "PYWRY_DEPLOY__REDIS_PREFIX": "sound"})
+    assert site.problems(offline=True) == []
+    assert redis_server.client.dbsize() == 0
+
+
+def test_rules_for_addresses_that_the_provider_never_verifies(site: Patient) -> None:
+    site.set({"PYWRY_DEPLOY__ALLOWED_EMAIL_DOMAINS": "example.com"})
+    setup = Setup(dict(os.environ), "site")
+    list(settings.settings(setup))
+    list(settings.options(setup))
+    setup.provider = MicrosoftProvider("site")
+    (found,) = settings.access(setup)
+    assert found.level == "warning"
+    assert "PYWRY_OAUTH2__TENANT_ID" in found.remedy
+
+
+def test_a_port_in_use_is_found(program: Patient) -> None:
+    with ScriptedServer(lambda request: Answer()) as server:
+        port = server.url.rpartition(":")[2]
+        program.set({"PYWRY_OAUTH2__REDIRECT_PORT": port})
+        (found,) = program.problems(offline=True)
+    assert (found.check, found.level) == ("redirect-uri", "error")
+    assert port in found.text
+    program.set({"PYWRY_OAUTH2__REDIRECT_PORT": f"{port},0"})
+    assert program.problems(offline=True) == []
+
+
+@pytest.mark.parametrize(
+    ("cookie", "address", "words"),
+    [
+        ("pywry_login=1; Path=/", "{site}", ""),
+        ("pywry_login=1; Path=/", "http://127.0.0.1:8000", "redirect URI"),
+    ],
+)
+def test_a_running_site_must_begin_logins_with_the_redirect_uri(
+    site: Patient, cookie: str, address: str, words: str
+) -> None:
+    def answer(request: Received) -> Answer:
+        if request.path.endswith("/status"):
+            return Answer({"authenticated": False})
+        assert request.headers["sec-fetch-mode"] == "navigate"
+        uri = address.replace("{site}", server.url) + "/auth/callback"
+        location = f"https://id.example.com/authorize?redirect_uri={uri}"
+        return Answer(status=302, headers={"Location": location, "Set-Cookie": cookie})
+
+    with ScriptedServer(answer) as server:
+        site.set({"PYWRY_DEPLOY__PUBLIC_BASE_URL": server.url})
+        found = [each for each in site.findings(live=True) if each.check == "running-site"]
+    assert [each.level for each in found] == ["error" if words else "ok"]
+    assert words in found[0].text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [([], 0), (["--offline", "--live"], 2), (["--prefix", "a"], 2)]
+)
+def test_the_exit_status_without_errors_and_of_wrong_usage(
+    site: Patient, arguments: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        found = main(["doctor", *(arguments or ["--offline"])])
+    except SystemExit as end:
+        found = end.code  # type: ignore[assignment]
+    assert found == status
+
+
+def test_json_is_one_object_and_errors_end_with_status_one(
+    site: Patient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.set({"PYWRY_DEPLOY__SESSION_TTL": "1d", "PYWRY_DEPLOY__ADMIN_USER": "x"})
+    assert main(["doctor", "--json"]) == 1
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert (report["errors"], report["warnings"]) == (1, 1)
+    assert {"check", "level", "text", "remedy"} == set(report["findings"][0])
+    assert err.count("\n") == 1
+
+
+def test_a_terminal_without_the_marks_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = [Finding("keys", "error", "Bad.", "Set X."), Finding("keys", "ok", "Good.")]
+    assert "  ✗ keys: Bad.\n    Remedy: Set X.\n  ✓ keys: Good." in as_text(findings, "utf-8", 80)
+    assert "  x keys: Bad.\n    Remedy: Set X.\n  + keys: Good." in as_text(findings, "ascii", 80)
+
+
+def test_a_finding_has_the_words_of_the_start_up() -> None:
+    words = (
+        "Settings:\n  PYWRY_DEPLOY__X: it is short; for example 32\nThe file is open; fix it: chmod 600 /f."
+    )
+    first, second = from_words(words, "error")
+    assert (first.text, first.remedy) == (
+        "PYWRY_DEPLOY__X: it is short.",
+        "Set PYWRY_DEPLOY__X, for example 32.",
+    )
+    assert second.remedy.endswith("chmod 600 /f")
+
+
+def test_no_line_is_logged_while_the_doctor_collects(capsys: pytest.CaptureFixture[str]) -> None:
+    import logging
+
+    with collected() as found:
+        logging.getLogger("pywry_auth.deploy").error("a store is away: set X")
+    assert [(each.level, each.remedy) for each in found] == [("error", "Set X.")]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_page_has_the_table_of_checks() -> None:
+    page = (DOCS / "doctor.md").read_text("utf-8")
+    rows = [f"| `{check.name}` | {check.finds} |" for check in CHECKS]
+    assert "\n".join(rows) in page
