@@ -8,6 +8,7 @@ import shutil
 import sys
 
 from pywry_auth.cli.output import show
+from pywry_auth.cli.start_words import collected
 from pywry_auth.doctor.examination import examine
 from pywry_auth.doctor.report import as_json, as_text, count
 from pywry_auth.doctor.setup import Setup
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         AuthenticationError: There are errors.
     """
     setup = Setup(os.environ, options.kind or "", options.offline, options.live, options.prefix)
-    findings = list(examine(setup))
+    findings = list(examine(setup, collected))
     width = min(shutil.get_terminal_size().columns - 1, _WIDEST)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     show(as_json(findings) if options.json else as_text(findings, encoding, width))

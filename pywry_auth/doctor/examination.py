@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from pywry_auth.doctor.finding import Finding, error, from_words
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.doctor.table import CHECKS, Check
-from pywry_auth.doctor.words import collected
 from pywry_auth.exceptions import AuthenticationError
 
+Collect = Callable[[], AbstractContextManager[Sequence[Finding]]]
+"""Returns a block after which the sequence has a finding for each log line and warning in it."""
 
-def examine(setup: Setup) -> Iterator[Finding]:
+
+def examine(setup: Setup, collect: Collect) -> Iterator[Finding]:
     """Yield the findings of all checks, in the order of the table.
 
     A check that depends on a failed one is skipped.
 
     Args:
         setup: The set-up.
+        collect: Collects what the checks log. Only a command may change what a process logs and warns about.
     """
     failed: dict[str, str] = {}  # each check without a result, and the check that failed
     for check in CHECKS:
@@ -29,7 +33,7 @@ def examine(setup: Setup) -> Iterator[Finding]:
         elif cause:
             failed[check.name] = cause
         else:
-            findings = _results(check, setup)
+            findings = _results(check, setup, collect)
             if any(finding.level == "error" for finding in findings):
                 failed[check.name] = check.name
             yield from findings
@@ -40,10 +44,10 @@ def examine(setup: Setup) -> Iterator[Finding]:
             yield Finding(cause, "skipped", f"Not checked, because {why}: {', '.join(names)}.")
 
 
-def _results(check: Check, setup: Setup) -> list[Finding]:
+def _results(check: Check, setup: Setup, collect: Collect) -> list[Finding]:
     """Return the findings of a check, first those that it words itself."""
     findings: list[Finding] = []
-    with collected() as said:
+    with collect() as said:
         try:
             findings.extend(check.look(setup))
         except (AuthenticationError, ValueError, ImportError) as fault:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pywry_auth.cli.start_words import collected
 from pywry_auth.doctor.examination import examine
 from pywry_auth.doctor.finding import Finding
 from pywry_auth.doctor.setup import Setup
@@ -89,7 +90,7 @@ class Patient:
         """Return all findings."""
         import os
 
-        return list(examine(Setup(dict(os.environ), **options)))  # type: ignore[arg-type]
+        return list(examine(Setup(dict(os.environ), **options), collected))  # type: ignore[arg-type]
 
     def problems(self, **options: object) -> list[Finding]:
         """Return the warnings and errors."""

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from pywry_auth.cli.main import main
+from pywry_auth.cli.start_words import collected
 from pywry_auth.doctor import settings
 from pywry_auth.doctor.finding import Finding, from_words
 from pywry_auth.doctor.report import as_text
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.doctor.table import CHECKS
-from pywry_auth.doctor.words import collected
 from pywry_auth.providers.microsoft import MicrosoftProvider
 from tests.doctor.conftest import SECRET, SITE, Patient
 from tests.documents import DOCS

@@ -32,7 +32,7 @@ class Planted:
         settings: The wrong variables; an empty text removes one.
         cured: The variables after the remedy, if it is not the value of the healthy set-up.
         plant: Changes the provider or files.
-        mend: Undoes a change of files, as the remedy says.
+        undo: Undoes a change of files, as the remedy says.
         behind: Seconds by which the clock of this machine is slow.
         program: Whether the set-up is that of a program.
     """
@@ -44,7 +44,7 @@ class Planted:
     settings: Mapping[str, str] = field(default_factory=dict)
     cured: Mapping[str, str] = field(default_factory=dict)
     plant: Callable[[Faults, Path], object] = lambda faults, folder: None
-    mend: Callable[[Faults, Path], object] | None = None
+    undo: Callable[[Faults, Path], object] | None = None
     behind: float = 0.0
     program: bool = False
 
@@ -302,7 +302,7 @@ PLANTED = {
         "other users can read or write",
         "chmod 600",
         plant=_file("state/state.sqlite3", 0o644),
-        mend=_mode("state/state.sqlite3", 0o600),
+        undo=_mode("state/state.sqlite3", 0o600),
     ),
     "SQLite folder that others can change": Planted(
         "stores",
@@ -310,7 +310,7 @@ PLANTED = {
         "other users can replace files",
         "chmod go-w",
         plant=_mode("state", 0o777),
-        mend=_mode("state", 0o700),
+        undo=_mode("state", 0o700),
     ),
     "Redis that is not running": Planted(
         "stores",
@@ -360,9 +360,9 @@ def test_a_misconfiguration_is_the_only_finding_and_its_remedy_cures_it(
     assert (found.check, found.level) == (planted.check, planted.level)
     assert planted.text.lower() in found.text.lower()
     assert planted.remedy in found.remedy
-    if planted.cured or planted.mend:
-        if planted.mend:
-            planted.mend(faults, patient.folder)
+    if planted.cured or planted.undo:
+        if planted.undo:
+            planted.undo(faults, patient.folder)
         patient.restore(wrong)
         patient.set(planted.cured)
         assert patient.problems(offline=offline) == []

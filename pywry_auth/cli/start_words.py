@@ -1,4 +1,4 @@
-"""Collects what the start-up would log or warn about."""
+"""Collects the log lines and warnings of a check, which the start-up shows too."""
 
 from __future__ import annotations
 
