@@ -60,7 +60,9 @@ def registration(setup: Setup) -> Iterator[Finding]:
     pkce = PKCEChallenge.generate() if setup.oauth2.use_pkce else None
     state, nonce = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
     url = setup.provider.build_authorize_url(setup.redirect_uri, state, pkce, nonce, {"prompt": "none"})
-    status, location, _ = _answer(setup.provider.api_session(), url)
+    # An issuer must not make this machine call addresses of its own network.
+    reach = setup.provider.reach("authorization_endpoint")
+    status, location, _ = _answer(setup.provider.api_session().within(reach), url)
     if location.startswith(setup.redirect_uri):
         yield ok("The provider redirects to this redirect URI.")
     elif status == 400:

@@ -17,6 +17,7 @@ from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.doctor.finding import Finding, error, from_words, ok
 from pywry_auth.doctor.server import workers_of
 from pywry_auth.doctor.setup import NETWORK_SECONDS, Setup
+from pywry_auth.state.token_stores import token_store_for, token_store_of_settings
 from pywry_auth.version import __version__
 
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?\s*(?:[^;]*?>=\s*(\d[\d.]*))?")
@@ -39,7 +40,7 @@ def stores(setup: Setup) -> Iterator[Finding]:
             _check_place(path)
             yield ok(f"The {name} will be created: {path}")
         else:
-            found.append((name, open_backend(options)))
+            found.append((name, _backend(setup, name, options)))
     faults = dict(store_faults(found, NETWORK_SECONDS))
     for name, _ in found:
         if name in faults:
@@ -65,6 +66,16 @@ def _places(setup: Setup) -> Sequence[tuple[str, StorageOptions]]:
     if sessions == tokens:
         return [("session and token store", sessions)]
     return [("session store", sessions), ("token store", tokens)]
+
+
+def _backend(setup: Setup, name: str, options: StorageOptions) -> Backend:
+    """Return a backend in the way that the program or the site opens it."""
+    oauth2 = setup.settings.oauth2
+    if name != "token store":
+        return open_backend(options)
+    if setup.is_site:
+        return token_store_of_settings(oauth2, setup.deploy).backend
+    return token_store_for(options).backend
 
 
 def _file_of(options: StorageOptions) -> Path:

@@ -17,8 +17,9 @@ from pywry_auth.doctor.report import as_text
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.doctor.table import CHECKS
 from pywry_auth.providers.microsoft import MicrosoftProvider
+from pywry_auth.testing import IdentityProvider
 from tests.doctor.conftest import SECRET, SITE, Patient
-from tests.documents import DOCS
+from tests.documents import DOCS, LOCAL_ISSUER, blocks, exported
 from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
 from tests.protocol.servers import Answer, Received, ScriptedServer
@@ -211,6 +212,23 @@ def test_no_line_is_logged_while_the_doctor_collects(capsys: pytest.CaptureFixtu
         logging.getLogger("pywry_auth.deploy").error("a store is away: set X")
     assert [(each.level, each.remedy) for each in found] == [("error", "Set X.")]
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_example_of_the_page_has_the_output_of_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page shows the lines of a terminal with 100 columns, and leaves some out."""
+    monkeypatch.setenv("COLUMNS", "101")
+    page = DOCS / "doctor.md"
+    with IdentityProvider() as local:
+        for name, value in exported(blocks(page, "sh")[1], local.issuer).items():
+            monkeypatch.setenv(name, value)
+        assert main(["doctor"]) == 1
+        out = capsys.readouterr().out.replace(local.issuer, LOCAL_ISSUER)
+    missing = [
+        line for line in blocks(page, "text")[0].splitlines() if line.partition(" […]")[0].strip() not in out
+    ]
+    assert missing == []
 
 
 def test_the_page_has_the_table_of_checks() -> None:
