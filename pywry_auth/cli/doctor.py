@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     show(as_json(findings) if options.json else as_text(findings, encoding, width))
     if errors := count(findings, "error"):
+        options.json = False  # the object is printed already
         raise AuthenticationError(
             f"the doctor found {errors} {'error' if errors == 1 else 'errors'}: apply the remedies above.",
             error=ErrorCode.INVALID_CONFIGURATION,

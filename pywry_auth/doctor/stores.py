@@ -17,6 +17,7 @@ from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.doctor.finding import Finding, error, from_words, ok
 from pywry_auth.doctor.server import workers_of
 from pywry_auth.doctor.setup import NETWORK_SECONDS, Setup
+from pywry_auth.state.auto_place import chosen_place
 from pywry_auth.state.token_stores import token_store_for, token_store_of_settings
 from pywry_auth.version import __version__
 
@@ -55,14 +56,13 @@ def _places(setup: Setup) -> Sequence[tuple[str, StorageOptions]]:
     if oauth2 is None:
         own = [("session and token store", StorageOptions.from_settings(deploy))]
         return own if setup.is_site else []
-    chosen, client_id = "token_store_backend" in oauth2.model_fields_set, oauth2.client_id
+    client_id = oauth2.client_id
     if not setup.is_site:
         options = StorageOptions.from_settings(deploy, oauth2.token_store_backend, client_id=client_id)
-        return [("token store", for_client(options, client_id))]
+        options = for_client(options, client_id)
+        return [("token store", chosen_place(options) if options.backend == "auto" else options)]
     sessions = StorageOptions.from_settings(deploy)
-    tokens = StorageOptions.from_settings(
-        deploy, oauth2.token_store_backend if chosen else "", client_id=client_id
-    )
+    tokens = StorageOptions.from_settings(deploy, oauth2.site_token_backend, client_id=client_id)
     if sessions == tokens:
         return [("session and token store", sessions)]
     return [("session store", sessions), ("token store", tokens)]
