@@ -105,10 +105,11 @@ class PyWry:
                 same.
             account: User ID to sign in; None means the user that was used last. In the browser another user
                 may sign in: the result has the user ID.
-            mode: ``browser`` asks the user if necessary. ``silent`` may refresh stored tokens, but never
-                asks, opens, prints or waits for a user. ``auto`` is ``silent`` if the process has no
-                terminal, display, ``BROWSER``, ``show_window`` or ``notify``, otherwise ``browser``.
-                ``device`` shows a code, which the user enters in a browser on another device (RFC 8628).
+            mode: ``browser`` asks the user if necessary, ``device`` with a code for another device, and
+                ``paste`` with an address that the user brings back from any browser. ``silent`` may refresh
+                stored tokens, but never asks, opens, prints or waits for a user. ``auto`` is ``silent`` if
+                the process has no terminal, display, ``BROWSER``, ``show_window`` or ``notify``; otherwise
+                it chooses the way that suits the surroundings.
             login_hint: Fills in the user name at the provider (OIDC Core §3.1.2.1). A stored user whose
                 profile does not match the hint is not signed in silently.
             prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1), but not

@@ -21,7 +21,8 @@ from pywry_auth.cli.output import show
 from pywry_auth.cli.summary import describe
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.native.browser import has_browser, open_browser
+from pywry_auth.native.browser import open_browser
+from pywry_auth.native.surroundings import has_browser
 from pywry_auth.private_files import cause_of
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, Client, IdentityProvider

@@ -1,4 +1,4 @@
-"""Opens the system browser, or shows the user the address."""
+"""Opens the system browser."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import subprocess
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 from pywry_auth.native.child_environment import without_bundle
+from pywry_auth.native.streams import in_terminal
+from pywry_auth.native.surroundings import TEXT_BROWSERS, Place, recognize
 from pywry_auth.native.terminal import write_line
+from pywry_auth.native.wsl import windows_browser
 
 Notify = Callable[[str], object]
 """Receives, once in each login, the address and instructions for the user."""
 
-_TEXT_BROWSERS = {"www-browser", "links", "links2", "elinks", "lynx", "w3m"}
 _logger = logging.getLogger("pywry_auth.native")
 
 
@@ -39,55 +40,6 @@ def print_to_stderr(message: str) -> None:
     write_line(sys.stderr, message)
 
 
-def has_browser(environ: Mapping[str, str], platform: str) -> bool:
-    """Return whether a visible browser can be opened from here.
-
-    Args:
-        environ: The process's environment. ``BROWSER`` means that the user has chosen a browser.
-        platform: As in ``sys.platform``.
-    """
-    if environ.get("BROWSER"):
-        return True
-    if platform in ("win32", "cygwin", "darwin"):
-        return not is_remote(environ)  # over SSH it would open on the remote screen
-    return bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
-
-
-def is_remote(environ: Mapping[str, str]) -> bool:
-    """Return whether the user is connected by SSH.
-
-    Args:
-        environ: The process's environment.
-    """
-    return bool(environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"))
-
-
-def instructions(url: str, redirect_uri: str, *, opening: bool, remote: bool) -> str:
-    """Return the instructions for the user, with the address.
-
-    Args:
-        url: The address to sign in at.
-        redirect_uri: The redirect URI, whose port must reach this machine.
-        opening: Whether a browser or a window is being opened.
-        remote: Whether the user is at another machine.
-    """
-    if opening:
-        lead = "Sign in with the browser that is opening. If none opens, open this address yourself:"
-    else:
-        lead = "To sign in, open this address in a browser on this machine:"
-    lines = [lead, "", f"    {url}", ""]
-    if remote and not opening:
-        parts = urlsplit(redirect_uri)
-        host, port = "[::1]" if parts.hostname == "::1" else "127.0.0.1", parts.port
-        lines += [
-            "To use a browser on your own machine, first open a tunnel from there:",
-            "",
-            f"    ssh -L {port}:{host}:{port} <this machine>",
-            "",
-        ]
-    return "\n".join(lines)
-
-
 def open_browser(url: str, on_failure: Callable[[], object] | None = None) -> None:
     """Open the system browser in the background.
 
@@ -103,12 +55,22 @@ def open_browser(url: str, on_failure: Callable[[], object] | None = None) -> No
 
 def _open(url: str, on_failure: Callable[[], object] | None) -> None:
     try:
-        opened = any(_opens(browser, url) for browser in _browsers())
+        opened = _opens_in_windows(url) or any(_opens(browser, url) for browser in _browsers())
     except Exception as error:  # noqa: BLE001 - a registered browser may raise anything, and the user has the URL
         _logger.info("no browser could be opened: %s", type(error).__name__)  # its text may contain the URL
         opened = False
     if not opened and on_failure is not None:
         on_failure()
+
+
+def _opens_in_windows(url: str) -> bool:
+    """Open the browser of Windows from WSL, unless the user has chosen one."""
+    if os.environ.get("BROWSER") or recognize(os.environ, sys.platform).place is not Place.WSL:
+        return False
+    command = next(windows_browser(url), None)
+    if command is not None:
+        _start(command)
+    return command is not None
 
 
 def _browsers() -> Iterator[webbrowser.BaseBrowser]:
@@ -128,10 +90,10 @@ def _opens(browser: webbrowser.BaseBrowser, url: str) -> bool:
     if shutil.which(command[0]) is None:
         _logger.info("%s is not installed", os.path.basename(command[0]))
         return False
-    if os.path.basename(command[0]) not in _TEXT_BROWSERS:
+    if os.path.basename(command[0]) not in TEXT_BROWSERS:
         _start(command)
         return True
-    if not _in_terminal():
+    if not in_terminal():
         _logger.info("%s needs a terminal, so it was not opened", browser.basename)
         return False
     subprocess.run(command, env=without_bundle(os.environ), check=False)  # noqa: S603 - as in _start
@@ -148,11 +110,6 @@ def _command_of(browser: webbrowser.BaseBrowser, url: str) -> list[str] | None:
     # BROWSER may have arguments without %s, which the standard library takes for a part of the name.
     words = [name] if shutil.which(name) else shlex.split(name)
     return [*words, *(argument.replace("%s", url) for argument in browser.args)]
-
-
-def _in_terminal() -> bool:
-    # A program without a console has neither stream.
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def _start(command: list[str]) -> None:

@@ -81,6 +81,7 @@ class OAuthCallbackServer:
         self._stray: StrayResponse | None = None
         self._failure: AuthenticationError | None = None
         self._parameters: ResponseParameters | None = None
+        self._holds_browser = False
         self._ended = False  # no response is accepted any more
         self._cancelled = False
         self._start: StartAddress | None = None
@@ -135,6 +136,20 @@ class OAuthCallbackServer:
             allowed, self._watch_end = _is_any_user, time.monotonic() + self._watch
         self._start = StartAddress(url, self._note_second_use, allowed)
         return f"http://{self._literal}:{self._server.server_port}{self._start.path}"
+
+    def receive(self, query: str) -> StrayResponse | None:
+        """Accept the login's response from another source than a browser.
+
+        The first response wins; one that comes later changes nothing.
+
+        Args:
+            query: The query of the redirect URI.
+
+        Returns:
+            The reason why the response does not belong to this login, or None. The text has no secret.
+        """
+        refusal = self._latch(query, in_browser=False)
+        return refusal if isinstance(refusal, StrayResponse) else None
 
     def wait(self, timeout: float) -> ResponseParameters:
         """Wait for the response and return its parameters.
@@ -212,7 +227,7 @@ class OAuthCallbackServer:
         """
         self._page = page
         self._page_known.set()
-        if self._parameters is not None:
+        if self._holds_browser:
             wait_for(self._page_sent, _SENT_WAIT)
 
     def close(self) -> None:
@@ -310,6 +325,11 @@ class OAuthCallbackServer:
         return pages.ignored(stray.page_text, status)
 
     def _accept(self, request: Request, query: str) -> PageResponse | None:
+        refusal = self._latch(query, in_browser=True)
+        return self._ignore(request, refusal) if isinstance(refusal, StrayResponse) else refusal
+
+    def _latch(self, query: str, *, in_browser: bool) -> StrayResponse | PageResponse | None:
+        """Accept the login's response and return None, or return the reason against it."""
         try:
             parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
         except ValueError:
@@ -320,13 +340,13 @@ class OAuthCallbackServer:
         if self._state is None:
             return pages.refused(HTTPStatus.BAD_REQUEST)
         if len(values) != len(parameters) or not same_secret(self._state, values.get("state")):
-            return self._ignore(request, stray_response(parameters, self._state, self._secrets))
+            return stray_response(parameters, self._state, self._secrets)
         with self._lock:
             if self._parameters is not None:
                 return pages.already_answered()
             if self._ended or self._cancelled or self._opened_twice:
                 return pages.ended()
-            self._parameters = parameters
+            self._parameters, self._holds_browser = parameters, in_browser
         self._wake.set()
         return None
 

@@ -18,8 +18,9 @@ from pywry_auth.loopback import HOST, PATH
 from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
 from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
-from pywry_auth.native.handlers import LoopbackHandler, in_browser, in_window
+from pywry_auth.native.handlers import LoopbackHandler, browser_only, in_browser, in_window
 from pywry_auth.native.handover import Handover
+from pywry_auth.native.paste_reading import from_user
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
 from pywry_auth.pages import native as pages
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
@@ -63,6 +64,8 @@ class AuthFlowManager:
         notify: Receives the address and instructions once; None writes them to stderr.
         handler: Obtains the authorization response instead of a browser or window and a callback server.
         redirect_uri: The redirect URI of a ``handler``, registered at the provider.
+        paste: Whether the user may also paste the address that the browser came back to, into the terminal
+            or the notebook. No browser opens then, and a window is not used.
 
     Raises:
         AuthenticationError: ``use_pkce`` is false, and so is the provider's option ``use_nonce``.
@@ -84,6 +87,7 @@ class AuthFlowManager:
         notify: Notify | None = None,
         handler: AuthorizationHandler | None = None,
         redirect_uri: str = "http://127.0.0.1/callback",
+        paste: bool = False,
     ) -> None:
         require_binding(provider, use_pkce)
         self._provider = provider
@@ -99,6 +103,7 @@ class AuthFlowManager:
         self._notify = notify or print_to_stderr
         self._handler = handler
         self._redirect_uri = redirect_uri
+        self._paste = paste
         self._lock = threading.Lock()
         self._running = False
         self._cancelled = False
@@ -180,7 +185,8 @@ class AuthFlowManager:
             close_window: See ``run_native``.
             window_config: See ``run_native``.
         """
-        window = Window(show_window, close_window, window_config or {}) if show_window else None
+        shows = show_window if not self._paste else None
+        window = Window(shows, close_window, window_config or {}) if shows else None
         try:
             with self._claimed():
                 if self._handler is not None:
@@ -223,10 +229,18 @@ class AuthFlowManager:
             present = (
                 in_window(self._notify, window)
                 if window is not None
-                else in_browser(self._notify, handover, server.fail, open_browser=self._open_browser)
+                else in_browser(
+                    self._notify,
+                    handover,
+                    server.fail,
+                    open_browser=self._open_browser,
+                    pasting=self._paste,
+                )
             )
+            reading = from_user if self._paste else browser_only
             try:
-                result = self._authorize(LoopbackHandler(server, present, self._timeout), server.redirect_uri)
+                handler = LoopbackHandler(server, present, self._timeout, reading)
+                result = self._authorize(handler, server.redirect_uri)
             except BaseException as error:
                 server.answer(_page_about(error))
                 raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,11 +15,29 @@ from pywry_auth.models import AuthorizationRequest
 from pywry_auth.native import browser
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.handover import Handover
+from pywry_auth.native.instructions import instructions
+from pywry_auth.native.streams import in_notebook, in_terminal
+from pywry_auth.native.surroundings import Surroundings, recognize
 from pywry_auth.native.window import Window, tell
 from pywry_auth.protocol.authorization_response import ResponseParameters
 
 Present = Callable[[AuthorizationRequest], object]
 """Shows the user where to sign in, and returns without waiting."""
+
+Reading = Callable[[AuthorizationRequest, OAuthCallbackServer], AbstractContextManager[object]]
+"""Returns a context in which another source than a browser may give the response to the server."""
+
+
+def browser_only(
+    request: AuthorizationRequest, server: OAuthCallbackServer
+) -> AbstractContextManager[object]:
+    """Read the response from no other source than a browser.
+
+    Args:
+        request: The request.
+        server: The callback server of the login.
+    """
+    return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -28,19 +48,24 @@ class LoopbackHandler:
         server: The started server of the request's redirect URI.
         present: Shows the user where to sign in.
         timeout: Seconds to wait for the response.
+        reading: Another source of the response; the first valid response wins.
     """
 
     server: OAuthCallbackServer
     present: Present
     timeout: float
+    reading: Reading = browser_only
 
     def __call__(self, request: AuthorizationRequest) -> ResponseParameters:
         """Return the response; see ``OAuthCallbackServer.wait`` for the errors."""
         self.server.expect(
             request.state, [secret for secret in (request.nonce, request.code_verifier) if secret]
         )
+        source = self.reading(request, self.server)
         self.present(request)
-        return self.server.wait(self.timeout)
+        end = time.monotonic() + self.timeout
+        with source:
+            return self.server.wait(min(self.timeout, end - time.monotonic()))
 
 
 def in_browser(
@@ -49,6 +74,7 @@ def in_browser(
     give_up: Callable[[AuthenticationError], object],
     *,
     open_browser: bool = True,
+    pasting: bool = False,
 ) -> Present:
     """Return a function that opens requests in the browser.
 
@@ -59,12 +85,17 @@ def in_browser(
         handover: Gives the browser an address that other users cannot use; the caller closes it.
         give_up: Ends the wait with an error, from any thread.
         open_browser: Whether a browser may be opened.
+        pasting: Whether the user pastes the address of the response; then no browser opens here.
     """
 
     def present(request: AuthorizationRequest) -> None:
-        opening = open_browser and browser.has_browser(os.environ, sys.platform)
+        here = _surroundings()
+        opening = open_browser and not pasting and here.browser
         address = handover.address_for(request.url) if opening else None
-        failure = _notify(notify, request, opening=address is not None)
+        message = instructions(
+            request.url, request.redirect_uri, here, opening=address is not None, pasting=pasting
+        )
+        failure = tell(notify, message)
         if address is None and failure is not None:
             raise _cannot_ask(failure) from failure
         if address is not None:
@@ -83,16 +114,14 @@ def in_window(notify: browser.Notify, window: Window) -> Present:
     """
 
     def present(request: AuthorizationRequest) -> None:
-        _notify(notify, request, opening=True)
+        tell(notify, instructions(request.url, request.redirect_uri, _surroundings(), opening=True))
         window.open(request.url)
 
     return present
 
 
-def _notify(notify: browser.Notify, request: AuthorizationRequest, opening: bool) -> Exception | None:
-    remote = browser.is_remote(os.environ)
-    message = browser.instructions(request.url, request.redirect_uri, opening=opening, remote=remote)
-    return tell(notify, message)
+def _surroundings() -> Surroundings:
+    return recognize(os.environ, sys.platform, terminal=in_terminal(), notebook=in_notebook())
 
 
 def _cannot_ask(failure: Exception) -> AuthenticationError:

@@ -1,33 +1,43 @@
-"""One login: silent with usable tokens, otherwise in the browser."""
+"""One login: silent with usable tokens, otherwise in the way that suits the surroundings."""
 
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, LoginRequired, naming_provider
 from pywry_auth.native.stored_users import login_required
+from pywry_auth.native.streams import can_type, in_notebook, in_terminal, is_interactive
 
 if TYPE_CHECKING:
+    from pywry_auth.models import AuthFlowResult
     from pywry_auth.native.browser import Notify
     from pywry_auth.native.device_flow import DeviceFlow
     from pywry_auth.native.flow_manager import AuthFlowManager
     from pywry_auth.native.stored_users import SignedIn, StoredUsers
+    from pywry_auth.native.surroundings import Choice
     from pywry_auth.native.window import CloseWindow, ShowWindow
 
 
-Mode = Literal["auto", "browser", "device", "silent"]
-"""Whether a login may ask the user (see ``PyWry.login``)."""
+Mode = Literal["auto", "browser", "device", "paste", "silent"]
+"""Whether and how a login may ask the user (see ``PyWry.login``)."""
 
-_MODES = ("auto", "browser", "device", "silent")
+_MODES = ("auto", "browser", "device", "paste", "silent")
 _DEVICE_SECONDS = 900.0  # as LONGEST_SECONDS of the grant, which is imported late
+# With these codes, a provider refuses device codes for this client, or for its scopes.
+_NO_DEVICE = frozenset(
+    {
+        *("unauthorized_client", "invalid_client", "unsupported_grant_type", "unsupported_response_type"),
+        *("device_flow_disabled", "invalid_scope", "invalid_request"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -90,18 +100,23 @@ class LoginOptions:
     def asks(self) -> bool:
         """Return whether the user is asked if stored tokens are not enough."""
         # A login without any time waits for no user, and its callers expect AuthFlowTimeout.
-        return self.mode in ("browser", "device") or (
-            self.mode == "auto" and (self.timeout <= 0 or self.reaches_user)
-        )
+        if self.mode != "auto":
+            return self.mode != "silent"
+        return self.timeout <= 0 or self.reaches_user
 
     @property
     def reaches_user(self) -> bool:
         """Whether a user would notice that the program asks for a sign-in."""
-        if self.show_window is not None or self.notify is not None or _is_interactive():
+        if self.show_window is not None or self.notify is not None or is_interactive():
             return True
-        from pywry_auth.native.browser import has_browser
+        from pywry_auth.native.surroundings import has_browser
 
-        return bool(self.flow.get("open_browser", True)) and has_browser(os.environ, sys.platform)
+        return self.opens_browser and has_browser(os.environ, sys.platform, terminal=in_terminal())
+
+    @property
+    def opens_browser(self) -> bool:
+        """Whether the settings allow to open a browser."""
+        return bool(self.flow.get("open_browser", True))
 
 
 class Login:
@@ -153,7 +168,7 @@ class Login:
             remedy = 'This login does not ask, because it has mode="silent". Ask with login() in a terminal.'
         else:
             ways = "terminal, display, BROWSER, show_window or notify"
-            if not options.flow.get("open_browser", True):
+            if not options.opens_browser:
                 ways = "terminal, show_window or notify, and OPEN_BROWSER is false"
             remedy = (
                 f"This process does not ask, because it has no {ways}. Run it in a terminal that shows its "
@@ -181,30 +196,88 @@ class Login:
         return login_turn(name, self._options.seconds, self._notify, self._cancelled)
 
     def _ask(self, seconds: float) -> SignedIn:
-        return self._ask_on_device(seconds) if self._options.mode == "device" else self._ask_here(seconds)
+        from pywry_auth.native.surroundings import Way
 
-    def _ask_on_device(self, seconds: float) -> SignedIn:
+        end = time.monotonic() + seconds
+        choice = self._choose(seconds)
+        try:
+            return self._sign_in(choice, seconds)
+        except AuthenticationError as error:
+            automatic = self._options.mode == "auto" and choice.way is Way.DEVICE
+            if not automatic or error.error not in _NO_DEVICE:
+                raise
+        # The program is not registered for device codes.
+        return self._sign_in(self._choose(seconds, refused=True), end - time.monotonic())
+
+    def _choose(self, seconds: float, *, refused: bool = False) -> Choice:
+        """Return how to ask the user."""
+        from pywry_auth.native.surroundings import Choice, Way, choose, recognize
+
+        options = self._options
+        if options.mode in ("device", "paste"):
+            return Choice(Way(options.mode))
+        if options.mode == "browser" or options.show_window is not None or seconds <= 0:
+            return Choice(Way.BROWSER)
+        notebook = in_notebook()
+        here = recognize(os.environ, sys.platform, terminal=in_terminal(), notebook=notebook)
+        # Another thread than the main one would take the characters that the program itself reads.
+        types = can_type() and threading.current_thread() is threading.main_thread()
+        choice = choose(
+            here,
+            open_browser=options.opens_browser,
+            can_paste=types or notebook,
+            offers_device=lambda: not refused and self._offers_device(),
+        )
+        if not refused:
+            return choice
+        return replace(choice, reason=f"The provider allows this program no device code. {choice.reason}")
+
+    def _offers_device(self) -> bool:
+        """Return whether a device code would do all that the program requests."""
+        if self._request.parameters:
+            return False
+        return bool(self._users.provider.metadata.device_authorization_endpoint)
+
+    def _sign_in(self, choice: Choice, seconds: float) -> SignedIn:
+        from pywry_auth.native.surroundings import Way
+
+        if choice.way is Way.DEVICE:
+            result = self._by_device(choice, seconds)
+        else:
+            from pywry_auth.native.flow_manager import AuthFlowManager
+
+            flow = self._flow = AuthFlowManager(
+                self._users.provider,
+                self._users,
+                auth_timeout=seconds,
+                notify=self._explained(choice.reason),
+                extra_params=self._users.hinted(self._request.account, self._request.parameters),
+                paste=choice.way is Way.PASTE,
+                **self._options.flow,
+            )
+            result = flow.sign_in(self._options.show_window, self._options.close_window)
+        return self._users.add(result, self._flow.seconds if self._flow else None)
+
+    def _by_device(self, choice: Choice, seconds: float) -> AuthFlowResult:
         from pywry_auth.native.device_flow import DeviceFlow
+        from pywry_auth.native.window import tell
 
         notify = self._options.notify
-        self._flow = DeviceFlow(self._users.provider, self._users, auth_timeout=seconds, notify=notify)
-        if self._cancelled.is_set():  # a later cancel() reaches the flow
-            self._flow.cancel()
-        return self._users.add(self._flow.sign_in(), self._flow.seconds)
-
-    def _ask_here(self, seconds: float) -> SignedIn:
-        from pywry_auth.native.flow_manager import AuthFlowManager
-
-        self._flow = flow = AuthFlowManager(
+        if notify is None and choice.reason:  # the flow writes to the terminal itself
+            tell(self._notify, choice.reason + "\n")
+        flow = self._flow = DeviceFlow(
             self._users.provider,
             self._users,
             auth_timeout=seconds,
-            notify=self._notify,
-            extra_params=self._users.hinted(self._request.account, self._request.parameters),
-            **self._options.flow,
+            notify=None if notify is None else self._explained(choice.reason),
         )
-        result = flow.sign_in(self._options.show_window, self._options.close_window)
-        return self._users.add(result, flow.seconds)
+        if self._cancelled.is_set():
+            flow.cancel()
+        return flow.sign_in()
+
+    def _explained(self, reason: str) -> Notify:
+        """Return a function that notifies the user, and says first why this way was chosen."""
+        return lambda message: self._notify(f"{reason}\n\n{message}" if reason else message)
 
     def _notify(self, message: str) -> None:
         # A cancel() that arrives before this point (during a token refresh, say) has no flow to cancel, so it
@@ -242,29 +315,3 @@ def check_mode(mode: str, *, force: bool, prompt: str | None, login_hint: str | 
         )
     if fault:
         raise AuthenticationError(fault, error=ErrorCode.INVALID_CONFIGURATION)
-
-
-def _is_interactive() -> bool:
-    """Return whether this process has a terminal, a notebook or an interactive interpreter.
-
-    Standard output does not count, because the address never goes there. With a terminal as standard input,
-    standard error may be a pipe to a program that shows it, such as tee, but not a file.
-    """
-    return (
-        hasattr(sys, "ps1") or _is_terminal(sys.stderr) or (_is_terminal(sys.stdin) and _is_pipe(sys.stderr))
-    )
-
-
-def _is_terminal(stream: object) -> bool:
-    try:
-        return bool(stream.isatty())  # type: ignore[attr-defined]
-    except (AttributeError, ValueError, OSError):  # there is no such stream, or it is closed
-        return False
-
-
-def _is_pipe(stream: object) -> bool:
-    try:
-        mode = os.fstat(stream.fileno()).st_mode  # type: ignore[attr-defined]
-    except (AttributeError, ValueError, OSError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -9,55 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pywry_auth.native.browser import has_browser, instructions, is_remote
 from tests.native.sockets import PATIENCE
 
 URL = "https://provider.example.com/authorize?state=a%26b&x='$(echo)';`echo`"
-
-
-@pytest.mark.parametrize(
-    ("platform", "environ", "expected"),
-    [
-        ("linux", {}, False),
-        ("linux", {"DISPLAY": ":0"}, True),
-        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
-        ("linux", {"DISPLAY": ""}, False),
-        ("linux", {"BROWSER": "firefox"}, True),
-        ("linux", {"SSH_CONNECTION": "x"}, False),
-        ("linux", {"SSH_CONNECTION": "x", "DISPLAY": "localhost:10.0"}, True),
-        ("freebsd14", {}, False),
-        ("darwin", {}, True),
-        ("darwin", {"SSH_CONNECTION": "x"}, False),
-        ("win32", {}, True),
-        ("win32", {"SSH_TTY": "x"}, False),
-        ("win32", {"SSH_TTY": "x", "BROWSER": "y"}, True),
-    ],
-)
-def test_a_browser_needs_a_local_screen_or_a_configured_command(
-    platform: str, environ: dict[str, str], expected: bool
-) -> None:
-    assert has_browser(environ, platform) is expected
-
-
-def test_the_instructions_have_the_address_on_a_line_of_its_own() -> None:
-    redirect_uri = "http://127.0.0.1:8400/callback"
-    for opening in (True, False):
-        for remote in (True, False):
-            lines = instructions(URL, redirect_uri, opening=opening, remote=remote).splitlines()
-            assert [line.strip() for line in lines].count(URL) == 1
-            assert ("    ssh -L 8400:127.0.0.1:8400 <this machine>" in lines) is (remote and not opening)
-
-
-def test_the_tunnel_leads_to_the_address_that_listens() -> None:
-    text = instructions(URL, "http://[::1]:8400/callback", opening=False, remote=True)
-    assert "    ssh -L 8400:[::1]:8400 <this machine>" in text.splitlines()
-    text = instructions(URL, "http://localhost:8400/callback", opening=False, remote=True)
-    assert "    ssh -L 8400:127.0.0.1:8400 <this machine>" in text.splitlines()
-
-
-def test_a_remote_user_is_recognised() -> None:
-    assert is_remote({"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"})
-    assert not is_remote({"SSH_CONNECTION": "", "DISPLAY": ":0"})
 
 
 OPEN = """
