@@ -158,11 +158,14 @@ def _resource(resource: str) -> str:
 
 def _ports(value: object) -> object:
     """Read ``8400``, ``8400-8410``, a list of both such as ``8400,8500-8502``, or ``0`` as ports in order."""
-    if not isinstance(value, (str, int)):
+    if isinstance(value, (list, tuple, range)):  # in code
+        entries = [str(entry) for entry in value]
+    elif isinstance(value, (str, int)):
+        entries = str(value).split(",")
+        if len(entries) > _MOST_PORTS:
+            raise ValueError(f"name at most {_MOST_PORTS} ports and ranges")
+    else:
         return value
-    entries = str(value).split(",")
-    if len(entries) > _MOST_PORTS:
-        raise ValueError(f"name at most {_MOST_PORTS} ports and ranges")
     # A port that is named twice is tried once.
     return tuple(dict.fromkeys(port for entry in entries for port in _ports_in(entry.strip())))
 

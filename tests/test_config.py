@@ -482,6 +482,26 @@ def test_settings_made_in_code_need_a_client_id(
         OAuth2Settings(**given)
 
 
+@pytest.mark.parametrize(
+    ("given", "ports"),
+    [
+        (8400, (8400,)),
+        ([8400, 8402], (8400, 8402)),
+        (["8400-8401", 8400, "0"], (8400, 8401, 0)),
+        (range(8400, 8403), (8400, 8401, 8402)),
+        ("8400,8402-8403", (8400, 8402, 8403)),
+    ],
+)
+def test_ports_in_code_are_a_number_a_range_or_a_list(given: Any, ports: tuple[int, ...]) -> None:
+    assert OAuth2Settings(client_id="mine", redirect_port=given).redirect_port == ports
+
+
+@pytest.mark.parametrize("given", [70000, [-1], ["8402-8400"], [8400.5], "http"])
+def test_a_port_in_code_that_does_not_exist_is_refused(given: Any) -> None:
+    with pytest.raises(ValidationError, match="write ports and ranges"):
+        OAuth2Settings(client_id="mine", redirect_port=given)
+
+
 def test_settings_made_in_code_take_nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program's client secret must not reach this program's provider. [S5]"""
     for name, value in {"CLIENT_ID": "other", "CLIENT_SECRET": "canary", "SCOPES": "admin"}.items():

@@ -52,6 +52,7 @@ _PROTECT = DOCS / "protect.md"
 _FLASK_LOGIN = DOCS / "flask-login.md"
 _MESSAGES = DOCS / "messages.md"
 _DEVICE = DOCS / "device.md"
+_REMOTE = DOCS / "remote.md"
 _FOR_PROGRAMS = {"linkedin"}
 _FOR_SITES = [guide for guide in _GUIDES if guide.stem not in _FOR_PROGRAMS]
 _OF_ONE_PROVIDER = [guide for guide in _GUIDES if guide.stem not in ("oidc", "custom")]
@@ -235,6 +236,13 @@ def test_a_program_chooses_its_provider_and_store_in_code(idp: IdentityProvider,
     assert list((tmp_path / "pywry-auth").glob("tokens-pywry-demo-*.sqlite3"))
 
 
+def test_a_program_on_a_remote_machine_lets_its_user_paste(idp: IdentityProvider, tmp_path: Path) -> None:
+    """Here the browser reaches the program, so that there is nothing to paste."""
+    code = block(_REMOTE, "python", "paste").replace(LOCAL_ISSUER, idp.issuer)
+    status, out, err = _run(code, {}, tmp_path, asks=True)
+    assert (status, out) == (0, "Signed in: Alice Example\n"), err
+
+
 def test_a_program_makes_its_settings_in_code(idp: IdentityProvider, tmp_path: Path) -> None:
     """The settings of another program in the environment have no effect."""
     code = _native_block(idp, "PyWrySettings")
@@ -360,6 +368,7 @@ def test_every_page_with_python_is_run_by_a_test() -> None:
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
     tested |= {DOCS / "testing.md"}  # in tests/testing/test_plugin.py
+    tested |= {_REMOTE}
     tested |= {DOCS / "recipes.md"}  # by `make recipes`
     tested |= {DOCS / "desktop.md"}  # in tests/test_desktop_window.py
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py

@@ -32,7 +32,7 @@ class ReceivesResponse(Protocol):
 
 
 class PastedAddress:
-    """Judges what the user pastes, and gives the right address to the callback server.
+    """Checks the texts that the user pastes, and gives the right one to the callback server.
 
     It passes the same checks as a request of the browser. No pasted text is shown, logged or kept.
 
@@ -104,7 +104,7 @@ class PastedAddress:
                 "This is the address of the provider. Sign in there first; then the browser goes on to "
                 f"another address. {begins}"
             )
-        if expected.startswith(base):
+        if base and expected.startswith(base):
             return f"The address is not complete. {begins}"
         if "://" not in address:
             return f"This is only a part of an address, or another text. {begins}"

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given, settings
@@ -833,3 +834,14 @@ def test_a_wait_without_a_time_limit_is_possible() -> None:
     waiting = Running(lambda: wait_for(event, float("inf")))
     event.set()
     assert waiting.result()
+
+
+def test_logins_at_once_take_different_ports_of_a_list() -> None:
+    """With localhost, a port counts as taken if one address family is. [N8, N9]"""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        taken = other.getsockname()[1]
+        with OAuthCallbackServer(host="localhost") as first:
+            port = urlsplit(first.redirect_uri).port
+            assert port is not None
+            with OAuthCallbackServer([taken, port, 0], host="localhost") as second:
+                assert urlsplit(second.redirect_uri).port not in (taken, port, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -25,7 +26,7 @@ from pywry_auth.exceptions import (
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore, SQLiteTokenStore
 from pywry_auth.state.tokens import TokenStore
-from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, Quirks
 from tests.cli.program import COMMAND, scheduled, started
 from tests.person import Person
 
@@ -61,7 +62,7 @@ def app(provider: GenericOIDCProvider, store: TokenStore) -> Iterator[PyWry]:
 @pytest.fixture(autouse=True)
 def _unattended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Take away the display and the terminal."""
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "SSH_CONNECTION", "SSH_TTY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "stdin", None)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -277,6 +278,72 @@ def test_a_terminal_as_input_counts_unless_standard_error_is_a_file(
         context.setattr(sys, "stderr", end if pipe else log)
         with pytest.raises(AuthFlowTimeout if pipe else LoginRequired):
             app.login(timeout=0.01)
+
+
+def test_pasting_needs_a_terminal_or_a_notebook(app: PyWry, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AuthenticationError, match=r'"paste" needs a terminal.*neither') as caught:
+        app.login(mode="paste")
+    assert caught.value.error == "invalid_configuration"
+    assert capsys.readouterr().err == ""
+
+
+class _Remote:
+    """A user of an SSH session without a browser, and the messages for the user."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+        self._person = Person()
+        self._threads: list[threading.Thread] = []
+
+    def read(self, message: str) -> None:
+        self.messages.append(message)
+        found = re.search(r"http\S+/device\S*|http\S+/authorize\S+", message)
+        assert found is not None, message
+        act = self._person.sign_in if "/authorize" in found[0] else self._allow
+        self._threads.append(threading.Thread(target=act, args=(found[0],)))
+        self._threads[-1].start()
+
+    def _allow(self, uri: str) -> None:
+        code = re.search(r"\b[A-Z]{4}-[A-Z]{4}\b", self.messages[-1])
+        self._person.approve_device(uri, code[0] if code else "")
+
+    def leave(self) -> None:
+        for thread in self._threads:
+            thread.join(20)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_remote_user_gets_a_device_code_unless_the_provider_refuses(
+    monkeypatch: pytest.MonkeyPatch, store: TokenStore, refused: bool
+) -> None:
+    """The message says first why this way was chosen. [N3]"""
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.9 22")
+    quirks = Quirks(device_client_refused=refused, device_interval=1)
+    remote = _Remote()
+    with IdentityProvider(signing_algorithm="ES256", quirks=quirks) as idp:
+        provider = GenericOIDCProvider(_CLIENT_ID, issuer_url=idp.issuer)
+        app = PyWry(provider=provider, token_store=store)
+        assert app.login(notify=remote.read, timeout=20).user_id == _USER
+        remote.leave()
+        app.close()
+        provider.close()
+    (message,) = remote.messages
+    if refused:
+        lead = "The provider refused a device code (unauthorized_client). This is an SSH session"
+        assert message.startswith(lead)
+        assert "ssh -L" in message
+    else:
+        assert message.startswith("This is an SSH session without a browser of its own, so you sign in with")
+
+
+def test_a_request_that_a_device_code_cannot_carry_uses_the_address(
+    monkeypatch: pytest.MonkeyPatch, app: PyWry
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.9 22")
+    remote = _Remote()
+    assert app.login(notify=remote.read, prompt="login", timeout=20).user_id == _USER
+    remote.leave()
+    assert "ssh -L" in remote.messages[0]
 
 
 def test_a_notebook_can_be_asked(app: PyWry, monkeypatch: pytest.MonkeyPatch) -> None:
