@@ -38,6 +38,8 @@ _OPENING = {
     "native/browser.py",  # opens a browser
     "native/handlers.py",  # opens a window
     "native/peer.py",  # the kernel's tables of connections
+    "native/surroundings.py",  # the kernel's tables of processes and control groups
+    "native/wsl.py",  # the kernel's version
     "testing/identity_provider/program.py",  # reads a public key that the user names
     "testing/identity_provider/workload.py",  # a new file with mode 0600, which replaces the old one
     "native/private_page.py",  # a file with mode 0600 in a folder that it has checked
