@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -15,6 +16,39 @@ from pywry_auth.per_process import PerProcess
 
 _T = TypeVar("_T")
 _RETRY_SECONDS = 5.0
+
+
+@dataclass
+class WaitingCaller:
+    """A thread that waits for the thread that works for it.
+
+    Work that joined a run of the waiting thread would wait for itself.
+
+    Args:
+        thread: The waiting thread.
+        waits: Whether it still waits.
+        caller: The thread that waits for the waiting thread, if any.
+    """
+
+    thread: int = field(default_factory=lambda: threading.get_ident())
+    waits: bool = True
+    caller: WaitingCaller | None = field(default_factory=lambda: _caller.get())
+
+    def enter(self) -> None:
+        """Note in the context of the current thread that it works for the waiting thread."""
+        _caller.set(self)
+
+
+_caller: ContextVar[WaitingCaller | None] = ContextVar("waiting_caller", default=None)
+
+
+def _waits_for_this_thread(thread: int) -> bool:
+    caller = _caller.get()
+    while caller is not None and caller.waits:
+        if caller.thread == thread:
+            return True
+        caller = caller.caller
+    return False
 
 
 @dataclass(frozen=True)
@@ -106,7 +140,7 @@ class SingleFlight(Generic[_T]):
             if ready is None:
                 runs.by_key[key] = mine
             return mine, ready
-        if running.leader == mine.leader:
+        if running.leader == mine.leader or _waits_for_this_thread(running.leader):
             raise AuthenticationError(
                 "This call would wait for itself: do not call it from one of its own callbacks."
             )

@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pywry_auth.error_codes import ErrorCode
@@ -45,6 +46,9 @@ AuthorizationHandler = Callable[[AuthorizationRequest], ResponseParameters]
 Raises AuthFlowTimeout or AuthFlowCancelled when the response does not arrive.
 """
 
+
+Within = Callable[[Callable[[], AuthFlowResult]], AuthFlowResult]
+"""Calls a function, and raises when its caller need not wait for it any more."""
 
 IsEnough = Callable[[OAuthTokenSet], bool]
 """Returns whether the ID token's claims can replace a profile that could not be obtained."""
@@ -106,6 +110,7 @@ def complete(
     revocations: RevocationQueue | None = None,
     is_enough: IsEnough | None = None,
     name: str = "",
+    within: Within | None = None,
 ) -> AuthFlowResult:
     """Validate a response, exchange its code, and return the sign-in.
 
@@ -120,6 +125,7 @@ def complete(
         is_enough: Returns whether the ID token's claims are enough if the UserInfo request fails; without it,
             they are.
         name: The provider's name on a site with several, which is a part of user IDs there; otherwise empty.
+        within: Makes the UserInfo request, and raises when the login ends in the meantime.
 
     Raises:
         AuthenticationError: The response does not belong to the request, the provider refused, or its
@@ -135,7 +141,7 @@ def complete(
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
-        return accept(provider, tokens, request.nonce, revocations, is_enough, name)
+        return accept(provider, tokens, request.nonce, revocations, is_enough, name, within)
 
 
 def accept(
@@ -145,6 +151,7 @@ def accept(
     revocations: RevocationQueue | None = None,
     is_enough: IsEnough | None = None,
     name: str = "",
+    within: Within | None = None,
 ) -> AuthFlowResult:
     """Return the sign-in of new tokens, which carry a new grant.
 
@@ -155,6 +162,7 @@ def accept(
         revocations: As for ``complete``.
         is_enough: As for ``complete``.
         name: As for ``complete``.
+        within: As for ``complete``.
 
     Raises:
         AuthenticationError: The tokens belong to another login, or the profile could not be validated. The
@@ -167,7 +175,8 @@ def accept(
         user = qualified_user_id(name, grant.subject) if grant.subject else ""
         with revoked_on_failure(provider, tokens, revocations, user):
             _check_no_other_nonce(provider, nonce, tokens)
-            result = finish(provider, tokens, is_enough)
+            profile = partial(finish, provider, tokens, is_enough)
+            result = profile() if within is None else within(profile)
         if grant.subject:
             return result
         return replace(result, tokens=replace(tokens, grant=replace(grant, subject=result.user_id)))

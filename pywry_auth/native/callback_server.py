@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +13,7 @@ from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.loopback import HOST, HOSTS, ICON, PATH, refused_host, refused_path
+from pywry_auth.native.bounded_call import no_time, wait_for
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback_listener import LoopbackServer, first_free
 from pywry_auth.native.peer import Address, can_identify_users, is_same_user
@@ -26,9 +26,6 @@ from pywry_auth.protocol.authorization_response import ResponseParameters
 _HTTP_PORT = 80
 _SENT_WAIT = 1.0  # seconds
 _MAX_PARAMETERS = 64
-_FIRST_NAP = 0.05  # seconds
-# Seconds; Windows cannot interrupt a wait at all before Python 3.14 (cpython#125541).
-_LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 
 
 class OAuthCallbackServer:
@@ -151,11 +148,12 @@ class OAuthCallbackServer:
         refusal = self._latch(query, in_browser=False)
         return refusal if isinstance(refusal, StrayResponse) else None
 
-    def wait(self, timeout: float) -> ResponseParameters:
+    def wait(self, timeout: float, allowed: float | None = None) -> ResponseParameters:
         """Wait for the response and return its parameters.
 
         Args:
             timeout: Seconds.
+            allowed: Seconds that the whole login has, for the error; None means ``timeout``.
 
         Raises:
             AuthFlowTimeout: The response did not arrive in time.
@@ -172,7 +170,7 @@ class OAuthCallbackServer:
         self.raise_if_cancelled()
         self.raise_if_opened_twice()
         if parameters is None:
-            raise self._failure or self._timed_out(timeout)
+            raise self._failure or self._timed_out(timeout if allowed is None else allowed)
         return parameters
 
     def fail(self, error: AuthenticationError) -> None:
@@ -273,12 +271,9 @@ class OAuthCallbackServer:
             self._page_sent.set()
 
     def _timed_out(self, seconds: float) -> AuthFlowTimeout:
-        text = f"No user signed in within {seconds:g} seconds: start a new login, or allow more time."
-        if seconds <= 0:
-            text = (
-                f"A timeout of {seconds:g} seconds leaves no time to sign in: allow more, or use "
-                'mode="silent" for stored tokens only.'
-            )
+        text = no_time(seconds) or (
+            f"No user signed in within {seconds:g} seconds: start a new login, or allow more time."
+        )
         stray = self._stray
         return AuthFlowTimeout(
             text if stray is None else f"{text} {stray.text}",
@@ -353,25 +348,3 @@ class OAuthCallbackServer:
 
 def _is_any_user(_client: Address, _server: Address) -> bool:
     return True
-
-
-def wait_for(event: threading.Event, seconds: float) -> bool:
-    """Wait for an event, and return whether it happened.
-
-    Ctrl-C interrupts the wait. Python notices a signal that arrives just before a wait only when that wait
-    ends. This is likely while threads and connections start, so the first naps are short. Each nap is twice
-    as long as the one before: the longest login takes a dozen.
-
-    Args:
-        event: The event.
-        seconds: The time limit.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
-    """
-    deadline = time.monotonic() + seconds
-    nap = _FIRST_NAP
-    while not event.is_set() and (left := deadline - time.monotonic()) > 0:
-        event.wait(min(nap, left))
-        nap = min(2 * nap, _LONGEST_NAP)
-    return event.is_set()

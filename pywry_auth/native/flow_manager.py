@@ -7,20 +7,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete, require_binding
+from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, require_binding
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
-from pywry_auth.flow.revocation import revoked_on_failure
 from pywry_auth.loopback import HOST, PATH
-from pywry_auth.models import AuthFlowResult, AuthFlowState, OAuthTokenSet
+from pywry_auth.models import AuthFlowResult, AuthFlowState
+from pywry_auth.native.bounded_call import Bounds
 from pywry_auth.native.browser import Notify, print_to_stderr
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.handlers import LoopbackHandler, browser_only, in_browser, in_window
 from pywry_auth.native.handover import Handover
 from pywry_auth.native.paste_reading import from_user
+from pywry_auth.native.redemption import KeepsTokensFresh, Redemption, SavesTokens
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
 from pywry_auth.pages import native as pages
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
@@ -29,20 +29,6 @@ if TYPE_CHECKING:
     from pywry_auth.providers.base import OAuthProvider
 
 __all__ = ["AuthFlowManager", "CloseWindow", "KeepsTokensFresh", "SavesTokens", "ShowWindow", "WindowConfig"]
-
-
-class SavesTokens(Protocol):
-    """A store of token sets by user ID."""
-
-    def save(self, key: str, tokens: OAuthTokenSet) -> object:
-        """Store the token set of a user."""
-
-
-class KeepsTokensFresh(Protocol):
-    """An object that stores and refreshes one user's tokens."""
-
-    def save_tokens(self, tokens: OAuthTokenSet) -> object:
-        """Store a token set and keep it fresh."""
 
 
 class AuthFlowManager:
@@ -55,7 +41,7 @@ class AuthFlowManager:
         token_store: Receives the tokens under the user's ID; None stores nothing.
         session_manager: Receives the tokens too, if given.
         use_pkce: Whether to send a code challenge (RFC 7636).
-        auth_timeout: Seconds that the user has to sign in.
+        auth_timeout: Seconds that a login has, with all calls to the provider and the store.
         open_browser: Whether to open the system browser; without one, the user still gets the URL.
         redirect_ports: Ports to try in order for the redirect URI; 0 takes any free one.
         redirect_host: Host of the redirect URI: ``127.0.0.1``, ``[::1]`` or ``localhost``.
@@ -66,6 +52,7 @@ class AuthFlowManager:
         redirect_uri: The redirect URI of a ``handler``, registered at the provider.
         paste: Whether the user may also paste the address that the browser came back to, into the terminal
             or the notebook. No browser opens then, and a window is not used.
+        bounds: The bounds of a login that began before; they replace ``auth_timeout``.
 
     Raises:
         AuthenticationError: ``use_pkce`` is false, and so is the provider's option ``use_nonce``.
@@ -88,6 +75,7 @@ class AuthFlowManager:
         handler: AuthorizationHandler | None = None,
         redirect_uri: str = "http://127.0.0.1/callback",
         paste: bool = False,
+        bounds: Bounds | None = None,
     ) -> None:
         require_binding(provider, use_pkce)
         self._provider = provider
@@ -106,7 +94,8 @@ class AuthFlowManager:
         self._paste = paste
         self._lock = threading.Lock()
         self._running = False
-        self._cancelled = False
+        self._given = bounds
+        self._bounds = bounds or Bounds(auth_timeout)
         self._server: OAuthCallbackServer | None = None
         self._state = AuthFlowState.IDLE
         self._flow_id = ""
@@ -134,12 +123,14 @@ class AuthFlowManager:
         return self._seconds
 
     def cancel(self) -> None:
-        """Cancel the running login, from any thread.
+        """Cancel the running login, from any thread, without waiting.
 
-        Tokens that were just issued are revoked.
+        The login ends at once. Tokens that are issued to it are revoked, in the background if the provider
+        has not answered yet.
         """
         with self._lock:
-            self._cancelled = self._running
+            if self._running:
+                self._bounds.cancel()
             if self._server is not None:
                 self._server.cancel()
 
@@ -151,7 +142,9 @@ class AuthFlowManager:
     ) -> AuthFlowResult:
         """Sign the user in, and wait for the result.
 
-        No part of the login keeps running afterwards.
+        No part of the login keeps running afterwards, with one exception: if it ends during a call to the
+        provider or the store, a worker thread finishes that call, and revokes tokens that come too late. The
+        time limits of the calls bound it. The callbacks run in the thread that called this.
 
         Args:
             show_window: Opens the application's own window instead of the browser, and returns its label.
@@ -159,7 +152,7 @@ class AuthFlowManager:
             window_config: Passed to ``show_window`` unchanged.
 
         Raises:
-            AuthFlowTimeout: The user did not sign in within ``auth_timeout`` seconds.
+            AuthFlowTimeout: The login took longer than ``auth_timeout`` seconds, for any reason.
             AuthFlowCancelled: ``cancel`` was called.
             AuthenticationError: The provider refused, its response could not be validated, no port is free,
                 a callback failed, or a login of this manager is already under way.
@@ -205,7 +198,7 @@ class AuthFlowManager:
                 raise AuthenticationError(
                     "A login of this AuthFlowManager is already under way: wait for it."
                 )
-            self._running, self._cancelled = True, False
+            self._running, self._bounds = True, self._given or Bounds(self._timeout)
             self._flow_id = secrets.token_hex(8)
             self._state = AuthFlowState.AWAITING_CALLBACK
         try:
@@ -239,7 +232,7 @@ class AuthFlowManager:
             )
             reading = from_user if self._paste else browser_only
             try:
-                handler = LoopbackHandler(server, present, self._timeout, reading)
+                handler = LoopbackHandler(server, present, self._bounds, reading)
                 result = self._authorize(handler, server.redirect_uri)
             except BaseException as error:
                 server.answer(_page_about(error))
@@ -253,33 +246,26 @@ class AuthFlowManager:
 
     def _authorize(self, handler: AuthorizationHandler, redirect_uri: str) -> AuthFlowResult:
         began = time.monotonic()
-        request = begin(
-            self._provider, redirect_uri, use_pkce=self._use_pkce, extra_params=self._extra_params
+        bounds, server, provider = self._bounds, self._server, self._provider
+        use_pkce, extra_params = self._use_pkce, self._extra_params
+
+        def check() -> None:
+            bounds.check()
+            if server is not None:
+                server.raise_if_opened_twice()
+
+        request = bounds.run(
+            lambda: begin(provider, redirect_uri, use_pkce=use_pkce, extra_params=extra_params)
         )
-        self._raise_if_cancelled()
+        check()
         parameters = handler(request)
-        self._raise_if_cancelled()
+        check()
         self._state = AuthFlowState.EXCHANGING_CODE
-        revocations = getattr(self._token_store, "revocations", None)
-        result = complete(self._provider, request, parameters, revocations)
-        with revoked_on_failure(self._provider, result.tokens, revocations, result.user_id):
-            self._raise_if_cancelled()
-            if self._token_store is not None:
-                self._token_store.save(result.user_id, result.tokens)
-            elif self._session_manager is not None:
-                self._session_manager.save_tokens(result.tokens)
-        if self._token_store is not None and self._session_manager is not None:
-            # The stored tokens have an owner, so a failure does not revoke them any more.
-            self._session_manager.save_tokens(result.tokens)
+        redemption = Redemption(provider, self._token_store, self._session_manager, bounds, check)
+        result = redemption.redeem(request, parameters)
         self._seconds = time.monotonic() - began
         self._state = AuthFlowState.COMPLETED
         return result
-
-    def _raise_if_cancelled(self) -> None:
-        if self._cancelled:
-            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
-        if self._server is not None:
-            self._server.raise_if_opened_twice()
 
 
 def _state_after(error: BaseException) -> AuthFlowState:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from functools import partial
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.native import browser
+from pywry_auth.native.bounded_call import Bounds
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.native.handover import Handover
 from pywry_auth.native.instructions import instructions
@@ -47,13 +47,13 @@ class LoopbackHandler:
     Args:
         server: The started server of the request's redirect URI.
         present: Shows the user where to sign in.
-        timeout: Seconds to wait for the response.
+        bounds: The time limit of the login.
         reading: Another source of the response; the first valid response wins.
     """
 
     server: OAuthCallbackServer
     present: Present
-    timeout: float
+    bounds: Bounds
     reading: Reading = browser_only
 
     def __call__(self, request: AuthorizationRequest) -> ResponseParameters:
@@ -63,9 +63,8 @@ class LoopbackHandler:
         )
         source = self.reading(request, self.server)
         self.present(request)
-        end = time.monotonic() + self.timeout
         with source:
-            return self.server.wait(min(self.timeout, end - time.monotonic()))
+            return self.server.wait(self.bounds.left(), self.bounds.seconds)
 
 
 def in_browser(

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, LoginRequired, naming_provider
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    AuthFlowCancelled,
+    AuthFlowTimeout,
+    LoginRequired,
+    naming_provider,
+)
+from pywry_auth.native.bounded_call import Bounds
 from pywry_auth.native.stored_users import login_required
 from pywry_auth.native.streams import can_type, in_notebook, in_terminal, is_interactive
 
@@ -75,8 +81,9 @@ class LoginOptions:
     """How the user is asked to sign in.
 
     Args:
-        timeout: Seconds that the user has.
-        device_timeout: Seconds that the user has in the mode ``device``; the code's own lifetime limits them.
+        timeout: Seconds that the login has.
+        device_timeout: Seconds that it has if the user signs in on another device; the code's own lifetime
+            limits them.
         mode: Whether the user may be asked.
         notify: Receives the address and instructions; None writes them to stderr.
         show_window: Opens the application's own window; None uses the browser.
@@ -132,7 +139,7 @@ class Login:
         self._users = users
         self._request = request
         self._options = options
-        self._cancelled = threading.Event()
+        self._bounds = Bounds(options.seconds)
         self._flow: AuthFlowManager | DeviceFlow | None = None
 
     @property
@@ -147,16 +154,17 @@ class Login:
                 return self._resume()
             except LoginRequired as required:
                 self._raise_unless_asking(required)
-            self._users.store.probe()  # otherwise a sign-in could end with tokens that cannot be stored
+            # Otherwise a sign-in could end with tokens that cannot be stored.
+            self._bounds.run(self._users.store.probe)
             with self._turn() as waited:
                 if waited:
                     with suppress(LoginRequired):
                         return self._resume()
-                return self._ask(self._options.seconds - waited)
+                return self._ask()
 
     def cancel(self) -> None:
-        """Cancel the login."""
-        self._cancelled.set()
+        """Cancel the login, without waiting for its calls."""
+        self._bounds.cancel()
         if self._flow is not None:
             self._flow.cancel()
 
@@ -181,7 +189,9 @@ class Login:
             raise login_required("The program requested a new sign-in with force or prompt.")
         scopes = self._users.provider.scopes if self._request.scopes else ()
         request = self._request
-        return self._users.resume(request.account, request.login_hint, scopes, asks=self._options.asks)
+        return self._users.resume(
+            request.account, request.login_hint, scopes, asks=self._options.asks, bounds=self._bounds
+        )
 
     def _turn(self) -> AbstractContextManager[float]:
         """Wait while another process of the program signs in.
@@ -193,30 +203,30 @@ class Login:
         from pywry_auth.native.login_turn import login_turn
 
         name = f"login {self._users.provider.client_id}"
-        return login_turn(name, self._options.seconds, self._notify, self._cancelled)
+        bounds = self._bounds
+        return login_turn(name, bounds.left(), self._notify, bounds.cancelled, allowed=bounds.seconds)
 
-    def _ask(self, seconds: float) -> SignedIn:
+    def _ask(self) -> SignedIn:
         from pywry_auth.native.surroundings import Way
 
-        end = time.monotonic() + seconds
-        choice = self._choose(seconds)
+        choice = self._choose()
         try:
-            return self._sign_in(choice, seconds)
+            return self._sign_in(choice)
         except AuthenticationError as error:
             automatic = self._options.mode == "auto" and choice.way is Way.DEVICE
             if not automatic or error.error not in _NO_DEVICE:
                 raise
         # The program is not registered for device codes.
-        return self._sign_in(self._choose(seconds, refused=True), end - time.monotonic())
+        return self._sign_in(self._choose(refused=True))
 
-    def _choose(self, seconds: float, *, refused: bool = False) -> Choice:
+    def _choose(self, *, refused: bool = False) -> Choice:
         """Return how to ask the user."""
         from pywry_auth.native.surroundings import Choice, Way, choose, recognize
 
         options = self._options
         if options.mode in ("device", "paste"):
             return Choice(Way(options.mode))
-        if options.mode == "browser" or options.show_window is not None or seconds <= 0:
+        if options.mode == "browser" or options.show_window is not None or self._bounds.seconds <= 0:
             return Choice(Way.BROWSER)
         notebook = in_notebook()
         here = recognize(os.environ, sys.platform, terminal=in_terminal(), notebook=notebook)
@@ -236,42 +246,45 @@ class Login:
         """Return whether a device code would do all that the program requests."""
         if self._request.parameters:
             return False
-        return bool(self._users.provider.metadata.device_authorization_endpoint)
+        metadata = self._bounds.run(lambda: self._users.provider.metadata)
+        return bool(metadata.device_authorization_endpoint)
 
-    def _sign_in(self, choice: Choice, seconds: float) -> SignedIn:
+    def _sign_in(self, choice: Choice) -> SignedIn:
         from pywry_auth.native.surroundings import Way
 
         if choice.way is Way.DEVICE:
-            result = self._by_device(choice, seconds)
+            result = self._by_device(choice)
         else:
             from pywry_auth.native.flow_manager import AuthFlowManager
 
             flow = self._flow = AuthFlowManager(
                 self._users.provider,
                 self._users,
-                auth_timeout=seconds,
+                bounds=self._bounds,
                 notify=self._explained(choice.reason),
                 extra_params=self._users.hinted(self._request.account, self._request.parameters),
                 paste=choice.way is Way.PASTE,
                 **self._options.flow,
             )
             result = flow.sign_in(self._options.show_window, self._options.close_window)
-        return self._users.add(result, self._flow.seconds if self._flow else None)
+        return self._added(result, self._flow.seconds if self._flow else None)
 
-    def _by_device(self, choice: Choice, seconds: float) -> AuthFlowResult:
+    def _by_device(self, choice: Choice) -> AuthFlowResult:
         from pywry_auth.native.device_flow import DeviceFlow
         from pywry_auth.native.window import tell
 
+        # A code needs more time than a browser.
+        self._bounds.extend(self._options.device_timeout)
         notify = self._options.notify
         if notify is None and choice.reason:  # the flow writes to the terminal itself
             tell(self._notify, choice.reason + "\n")
         flow = self._flow = DeviceFlow(
             self._users.provider,
             self._users,
-            auth_timeout=seconds,
+            auth_timeout=self._bounds.left(),
             notify=None if notify is None else self._explained(choice.reason),
         )
-        if self._cancelled.is_set():
+        if self._bounds.cancelled.is_set():
             flow.cancel()
         return flow.sign_in()
 
@@ -279,11 +292,26 @@ class Login:
         """Return a function that notifies the user, and says first why this way was chosen."""
         return lambda message: self._notify(f"{reason}\n\n{message}" if reason else message)
 
+    def _added(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
+        """Remember the user; if the login ends in the meantime, take the tokens back."""
+        users = self._users
+
+        def take_back(late: SignedIn) -> None:
+            from pywry_auth.native.redemption import take_back
+
+            late.user.session.close()
+            take_back(users.provider, users, result)
+
+        signed_in = self._bounds.run(lambda: users.add(result, seconds), take_back)
+        # The user is signed in, so the end of the login ends only the wait for earlier revocations.
+        with suppress(AuthFlowCancelled, AuthFlowTimeout):
+            self._bounds.run(signed_in.user.session.retry_revocations)
+        return signed_in
+
     def _notify(self, message: str) -> None:
         # A cancel() that arrives before this point (during a token refresh, say) has no flow to cancel, so it
         # is checked here; later calls reach the flow itself.
-        if self._cancelled.is_set():
-            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
+        self._bounds.check()
         from pywry_auth.native.browser import print_to_stderr
 
         (self._options.notify or print_to_stderr)(message)

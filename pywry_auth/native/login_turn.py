@@ -25,6 +25,8 @@ def login_turn(
     notify: Callable[[str], object],
     cancelled: threading.Event,
     folder: Path | None = None,
+    *,
+    allowed: float | None = None,
 ) -> Iterator[float]:
     """Hold the machine's turn to sign in during the block.
 
@@ -36,6 +38,7 @@ def login_turn(
         notify: Receives a message if another process holds the turn.
         cancelled: Ends the wait when it is set.
         folder: Folder of the lock files; None uses the user's state folder.
+        allowed: Seconds that the whole login has, for the error; None means ``seconds``.
 
     Yields:
         Seconds spent waiting. 0 if no other process was signing in; otherwise it may already have signed in
@@ -56,7 +59,9 @@ def login_turn(
                 raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
             waited = time.monotonic() - began
             if waited >= seconds:
-                raise AuthFlowTimeout(_STILL_WAITING, error=ErrorCode.TIMEOUT, timeout=seconds)
+                raise AuthFlowTimeout(
+                    _STILL_WAITING, error=ErrorCode.TIMEOUT, timeout=seconds if allowed is None else allowed
+                )
     except StoreUnavailable:
         pass  # without locks two windows may open, but the user can sign in
     try:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import WeakMethod, finalize, ref
 
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, TokenRefreshError
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    AuthFlowCancelled,
+    TokenError,
+    TokenExpiredError,
+    TokenRefreshError,
+)
 from pywry_auth.flow.events import SignedOut, TokensRefreshed, emit
 from pywry_auth.flow.refresh import (
     SHORTEST_PAUSE,
@@ -23,6 +29,7 @@ from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.flow.sign_out import sign_out
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.account import described
+from pywry_auth.native.bounded_call import Bounds, must_end
 from pywry_auth.native.refresh_timer import RefreshTimer
 from pywry_auth.single_flight import SingleFlight
 
@@ -122,7 +129,7 @@ class SessionManager:
         """
         return self._usable(None)
 
-    def resume(self, asks: Callable[[], bool]) -> OAuthTokenSet | None:
+    def resume(self, asks: Callable[[], bool], bounds: Bounds | None = None) -> OAuthTokenSet | None:
         """Return usable stored tokens for a login, and keep them fresh.
 
         Unlike ``initialize``, this reports any refusal, also one that does not end the grant: the user can
@@ -131,6 +138,7 @@ class SessionManager:
         Args:
             asks: Returns whether the login asks the user after a refusal. Refused tokens then stay in the
                 store until the sign-in replaces them. It is called only before a refresh.
+            bounds: The bounds of the login. A refresh that outlives them still stores its result.
 
         Returns:
             None if there are no tokens, or if they have expired and there is no refresh token.
@@ -139,10 +147,12 @@ class SessionManager:
             TokenRefreshError: The provider has ended the grant, or its response is not valid.
             TokenError: The provider refused for a reason that can be corrected (``refused``). Or the tokens
                 have expired, and it cannot be reached. The tokens are kept.
+            AuthFlowCancelled: The login was cancelled during the refresh.
+            AuthFlowTimeout: The tokens have expired, and the time of the login passed during the refresh.
         """
-        return self._usable(asks)
+        return self._usable(asks, bounds)
 
-    def _usable(self, asks: Callable[[], bool] | None) -> OAuthTokenSet | None:
+    def _usable(self, asks: Callable[[], bool] | None, bounds: Bounds | None = None) -> OAuthTokenSet | None:
         self._timer.start()
         tokens = self.tokens
         if tokens is None:
@@ -151,7 +161,9 @@ class SessionManager:
         if self._is_due(seen):
             keep = asks is not None and asks()
             try:
-                tokens = self._refresh.run(lambda: self._refreshed(seen, keep_refused=keep))
+                tokens = self._within(bounds, lambda: self._refreshed(seen, keep_refused=keep))
+            except AuthFlowCancelled:
+                raise
             except TokenExpiredError:
                 tokens = None if has_expired(seen, self._clock()) else self.tokens
             except TokenRefreshError:
@@ -165,6 +177,11 @@ class SessionManager:
         if tokens is not None:
             self._schedule(tokens)
         return tokens
+
+    def _within(self, bounds: Bounds | None, refresh: Callable[[], OAuthTokenSet]) -> OAuthTokenSet:
+        if bounds is None:
+            return self._refresh.run(refresh)
+        return bounds.run(lambda: self._refresh.run(refresh))
 
     def save_tokens(self, tokens: OAuthTokenSet) -> None:
         """Replace the stored tokens, and keep the new ones fresh."""
@@ -261,6 +278,7 @@ class SessionManager:
             self._key,
             lambda stored: stored == seen,
             brought.append,
+            must_end,
             keep_refused=keep_refused,
         )
         self._retries = 0

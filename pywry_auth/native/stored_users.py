@@ -11,6 +11,7 @@ from pywry_auth.exceptions import LoginRequired, TokenError, TokenRefreshError
 from pywry_auth.flow.revocation import issued_by, retry_revocations
 from pywry_auth.models import AuthFlowResult, text_of
 from pywry_auth.native.account import account_of, in_order
+from pywry_auth.native.bounded_call import Bounds
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.state.accounts import Accounts
 
@@ -168,6 +169,15 @@ class StoredUsers:
         self._accounts().expect(user_id, self._has_tokens)
         return self.store.save(user_id, tokens)
 
+    def discard(self, user_id: str, tokens: OAuthTokenSet) -> bool:
+        """Remove the tokens of a sign-in unless others replaced them, and return whether it did.
+
+        Args:
+            user_id: The user's ID.
+            tokens: The tokens.
+        """
+        return self.store.discard(user_id, tokens)
+
     def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
         """Remember a user whose new tokens have been stored.
 
@@ -179,7 +189,6 @@ class StoredUsers:
         accounts.remember(result.user_id, result.user_info, self.provider.scopes)
         session = self._session(result.user_id)
         session.initialize()
-        session.retry_revocations()
         return _signed_in(result, session, accounts, seconds)
 
     def resume(
@@ -189,6 +198,7 @@ class StoredUsers:
         scopes: Collection[str] = (),
         *,
         asks: Callable[[], bool],
+        bounds: Bounds,
     ) -> SignedIn:
         """Sign a stored user in silently.
 
@@ -200,8 +210,11 @@ class StoredUsers:
             scopes: Scopes the tokens must have, except those already requested and not granted.
             asks: Returns whether the login asks the user after a refusal. Refused tokens then stay in the
                 store until the sign-in replaces them.
+            bounds: The bounds of the login.
 
         Raises:
+            AuthFlowCancelled: The login was cancelled.
+            AuthFlowTimeout: The time of the login has passed.
             LoginRequired: The user must sign in at the provider; the text says why.
             AuthenticationError: The tokens have expired or the user's profile is not stored, and the
                 provider cannot be reached; the tokens are kept.
@@ -216,12 +229,15 @@ class StoredUsers:
             raise login_required("The user that was used last does not match login_hint: sign in first.")
         session = self._session(user)
         try:
-            tokens = session.resume(asks)
+            tokens = session.resume(asks, bounds)
         except TokenError as error:
             session.close()
             if not error.refused and not isinstance(error, TokenRefreshError):
                 raise
             raise login_required(f"The stored tokens cannot be refreshed. {error}") from error
+        except BaseException:
+            session.close()
+            raise
         if tokens is None:
             session.close()
             raise login_required(
@@ -236,7 +252,7 @@ class StoredUsers:
             if user != current:
                 accounts.select(user)
         else:
-            result = self._finish(user, tokens)
+            result = bounds.run(lambda: self._finish(user, tokens))
             accounts.remember(user, result.user_info, asked)
         return _signed_in(result, session, accounts)
 

@@ -21,7 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
+from pywry_auth.native.bounded_call import wait_for
+from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.pages import native as pages
 from tests.native.sockets import PATIENCE, Client, Running, fetch, is_listening, open_descriptors
 
@@ -548,7 +549,8 @@ def test_a_held_browser_is_not_closed_to_make_room() -> None:
 
 OUT_OF_DESCRIPTORS = """
 import os, resource, sys, time
-from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
+from pywry_auth.native.bounded_call import wait_for
+from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.pages import native as pages
 with OAuthCallbackServer() as server:
     server.expect("right-state")
@@ -623,7 +625,8 @@ def test_ports_in_use_are_named_and_no_other_is_taken_instead(taken: int) -> Non
 RESERVED_PORT = """
 import os, sys
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.native.callback_server import OAuthCallbackServer, wait_for
+from pywry_auth.native.bounded_call import wait_for
+from pywry_auth.native.callback_server import OAuthCallbackServer
 if os.geteuid() == 0:
     os.setgid(65534); os.setuid(65534)
 reserved, free = int(sys.argv[1]), int(sys.argv[2])

@@ -1,0 +1,275 @@
+"""Bounds: a login's time limit and cancellation, for every call that it makes.
+
+A call to a provider or a store cannot be stopped from outside. A worker thread therefore makes it, and the
+thread of the login waits for the worker only as long as the login lasts. A call that outlives its login goes
+on within its own time limits, and then undoes its result.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar, copy_context
+from typing import Any, Generic, TypeVar
+
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
+from pywry_auth.single_flight import WaitingCaller
+
+_T = TypeVar("_T")
+_logger = logging.getLogger("pywry_auth.native")
+_CLOSING = 0.1  # seconds
+_FIRST_NAP = 0.05  # seconds
+# Seconds; Windows cannot interrupt a wait at all before Python 3.14 (cpython#125541).
+_LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
+
+
+class Bounds:
+    """The time limit and the cancellation of one login.
+
+    Any thread may cancel it. It has no lock, so that a signal handler may cancel it too.
+
+    Args:
+        seconds: Seconds that the login has, counted from now.
+
+    Attributes:
+        seconds: The same.
+        cancelled: Set when the login is cancelled.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.cancelled = threading.Event()
+        self._began = time.monotonic()
+        self._waiting: list[threading.Event] = []
+
+    def left(self) -> float:
+        """Return the remaining seconds, at least 0.0."""
+        return max(self._began + self.seconds - time.monotonic(), 0.0)
+
+    def extend(self, seconds: float) -> None:
+        """Set the seconds that the login has, counted from its beginning."""
+        self.seconds = seconds
+
+    def cancel(self) -> None:
+        """End the login, without waiting for its calls."""
+        self.cancelled.set()
+        for wake in self._waiting.copy():
+            wake.set()
+
+    def check(self) -> None:
+        """Raise if the login has ended.
+
+        Raises:
+            AuthFlowCancelled: It was cancelled.
+            AuthFlowTimeout: Its time has passed.
+        """
+        if self.cancelled.is_set():
+            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
+        if self.left() <= 0:
+            raise _timed_out(self.seconds)
+
+    def run(self, work: Callable[[], _T], undo: Callable[[_T], object] | None = None) -> _T:
+        """Return the result of ``work``, which a worker thread calls.
+
+        The worker has the context variables of the caller. It is a daemon thread unless the work calls
+        :func:`must_end`. Work of a login may call this method again.
+
+        Args:
+            work: Makes calls that may take long.
+            undo: Receives a result that comes after the end of the login, in the worker thread.
+
+        Raises:
+            AuthFlowCancelled: The login was cancelled; the work may still be under way.
+            AuthFlowTimeout: The time of the login has passed; the work may still be under way.
+        """
+        self.check()
+        call = _Call(work, undo)
+        self._waiting.append(call.wake)
+        try:
+            if not call.start():
+                return work()
+            self._await(call)
+            return call.result()
+        except BaseException:
+            if call.abandon():
+                self.cancel()  # after Ctrl-C, work that is waiting for other work must end too
+            raise
+        finally:
+            self._waiting.remove(call.wake)
+
+    def _await(self, call: _Call[_T]) -> None:
+        """Wait until the work is done.
+
+        Work that just stores the result of the login has another moment.
+        """
+        if not self.cancelled.is_set():
+            wait_for(call.wake, self.left())
+        if not call.is_done and call.closing:
+            wait_for(call.done, _CLOSING)
+        if not call.is_done:
+            self.check()
+            raise _timed_out(self.seconds)
+
+
+class _Call(Generic[_T]):
+    """A call in a worker thread.
+
+    The lock guards the end of the work, and whether its caller has left by then.
+
+    Args:
+        work: The work.
+        undo: Receives a result that no caller gets.
+    """
+
+    def __init__(self, work: Callable[[], _T], undo: Callable[[_T], object] | None) -> None:
+        self._work = work
+        self._undo = undo
+        self._lock = threading.Lock()
+        self._outcome: Future[_T] = Future()
+        self._abandoned = False
+        self._guard: threading.Thread | None = None
+        self._thread = threading.Thread(
+            target=copy_context().run, args=(self._run,), name="pywry-auth-call", daemon=True
+        )
+        self.closing = False
+        self.done = threading.Event()
+        self.wake = threading.Event()
+        self._caller = WaitingCaller()
+
+    @property
+    def is_done(self) -> bool:
+        return self.done.is_set()
+
+    def start(self) -> bool:
+        """Start the worker, and return whether the system permits another thread."""
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is ending, or there are too many threads
+            return False
+        return True
+
+    def result(self) -> _T:
+        """Return the result of the finished work, or raise its error."""
+        self._thread.join()
+        if self._guard is not None:
+            self._guard.join()
+        return self._outcome.result()
+
+    def abandon(self) -> bool:
+        """Undo the result now or later, and return whether the work is still under way."""
+        with self._lock:
+            self._abandoned, under_way = True, not self.is_done
+        self._caller.waits = False
+        if not under_way and self._outcome.exception() is None:
+            # An interrupt came between the end of the work and its caller.
+            threading.Thread(target=self._undo_result, name="pywry-auth-call").start()
+        return under_way
+
+    def must_end(self) -> None:
+        """Keep the process alive until the worker has ended."""
+        if self._guard is None:
+            guard = threading.Thread(target=self._thread.join, name="pywry-auth-guard", daemon=False)
+            try:
+                guard.start()
+            except RuntimeError:
+                raise AuthFlowCancelled("The process is ending.", error=ErrorCode.CANCELLED) from None
+            self._guard = guard
+
+    def _run(self) -> None:
+        _current.set(self)
+        self._caller.enter()
+        try:
+            self._outcome.set_result(self._work())
+        except BaseException as error:  # noqa: BLE001  # the caller gets it
+            self._outcome.set_exception(error)
+        with self._lock:
+            self.done.set()
+            abandoned = self._abandoned
+        self.wake.set()
+        if abandoned:
+            self._undo_result()
+
+    def _undo_result(self) -> None:
+        if self._undo is None or self._outcome.exception() is not None:
+            return
+        try:
+            self._undo(self._outcome.result())
+        except AuthenticationError as error:
+            _logger.warning("the result of a login that had ended could not be undone: %s", error)
+
+
+_current: ContextVar[_Call[Any] | None] = ContextVar("bounded_call", default=None)
+
+
+def must_end() -> None:
+    """Keep the process alive until the current work of a login has ended.
+
+    Work calls this before it obtains tokens: a process that ended in between would lose them. Outside of
+    such work this does nothing.
+
+    Raises:
+        AuthFlowCancelled: The process is ending already.
+    """
+    call = _current.get()
+    if call is not None:
+        call.must_end()
+
+
+def closing() -> None:
+    """Let the login wait another moment for its current work, which stores the result.
+
+    A cancellation in this moment comes too late, unless the store takes more than 0.1 s. Outside of such work
+    this does nothing.
+    """
+    call = _current.get()
+    if call is not None:
+        call.closing = True
+
+
+def wait_for(event: threading.Event, seconds: float) -> bool:
+    """Wait for an event, and return whether it happened.
+
+    Ctrl-C interrupts the wait. Python notices a signal that arrives just before a wait only when that wait
+    ends. This is likely while threads and connections start, so the first naps are short. Each nap is twice
+    as long as the one before: the longest login takes a dozen.
+
+    Args:
+        event: The event.
+        seconds: The time limit.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    deadline = time.monotonic() + seconds
+    nap = _FIRST_NAP
+    while not event.is_set() and (left := deadline - time.monotonic()) > 0:
+        event.wait(min(nap, left))
+        nap = min(2 * nap, _LONGEST_NAP)
+    return event.is_set()
+
+
+def _timed_out(seconds: float) -> AuthFlowTimeout:
+    text = (
+        f"The sign-in was not finished within {seconds:g} seconds: start a new login, or allow more time. If "
+        "this happens again, check whether the provider and the token store answer."
+    )
+    return AuthFlowTimeout(no_time(seconds) or text, error=ErrorCode.TIMEOUT, timeout=seconds)
+
+
+def no_time(seconds: float) -> str:
+    """Return the error text for a time limit without any time; otherwise an empty text.
+
+    Args:
+        seconds: The time limit.
+    """
+    if seconds > 0:
+        return ""
+    return (
+        f"A timeout of {seconds:g} seconds leaves no time to sign in: allow more, or use "
+        'mode="silent" for stored tokens only.'
+    )
