@@ -16,6 +16,7 @@ from pywry_auth.flow.refresh import not_signed_in
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.account import account_of, described
 from pywry_auth.native.background_login import BackgroundLogin, Cancellation, LoginArguments
+from pywry_auth.native.bounded_call import timed_out
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
 from pywry_auth.native.stored_users import StoredUsers, login_required
 from pywry_auth.single_flight import SingleFlight
@@ -55,6 +56,11 @@ class PyWry:
             documented defaults.
         provider: The provider; None uses the provider of the settings.
         token_store: The store for the tokens; None uses the store of the settings (default: memory).
+        completion_page: The design of the last page in the browser: an HTML document with ``$title`` and
+            ``$message`` (see ``pywry_auth.pages.own_page``). None uses the built-in one.
+
+    Raises:
+        AuthenticationError: ``completion_page`` is not valid (``invalid_configuration``).
     """
 
     def __init__(
@@ -63,13 +69,19 @@ class PyWry:
         *,
         provider: OAuthProvider | None = None,
         token_store: TokenStore | None = None,
+        completion_page: str | None = None,
     ) -> None:
         self._settings = settings
         self._environment: PyWrySettings | None = None
         self._provider = provider
         self._token_store = token_store
-        self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled)
-        self._under_way: Cancellation | None = None
+        self._completion_page = completion_page
+        if completion_page is not None:
+            from pywry_auth.pages.own_page import OwnPage
+
+            OwnPage(completion_page)  # raises if it is not valid
+        self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled, timed_out)
+        self._under_way: list[Cancellation] = []  # a login that may ask, and a silent one
         self._lock = threading.Lock()
         self._users: StoredUsers | None = None
         self._user: StoredUser | None = None
@@ -115,8 +127,9 @@ class PyWry:
             prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1), but not
                 ``none``, which is ``mode="silent"`` here.
             scopes: Scopes to request instead of the provider's; the user is asked for those that are new.
-            timeout: Seconds to wait for the user; None uses the settings' value (default: 120, and for
-                ``device`` the lifetime of the code, at most 900).
+            timeout: Seconds that this call has, with all calls to the provider and the store. None uses the
+                settings' value (default: 120, and for ``device`` the lifetime of the code, at most 900), and
+                for a joined login its time.
             show_window: Opens the application's own window at a URL instead of the browser, and returns a
                 label.
             close_window: Closes that window.
@@ -124,7 +137,7 @@ class PyWry:
 
         Raises:
             LoginRequired: The login is silent, and the user must sign in; the text says why.
-            AuthFlowTimeout: The user did not sign in in time.
+            AuthFlowTimeout: The login took longer than ``timeout``, for any reason.
             AuthFlowCancelled: ``cancel`` was called.
             TokenError: The stored tokens have expired, and the provider cannot be reached to refresh them.
                 They are kept.
@@ -182,12 +195,12 @@ class PyWry:
         return BackgroundLogin(lambda: self._login(login_arguments, cancellation), cancel, done)
 
     def cancel(self) -> None:
-        """Cancel the running login, from any thread.
+        """Cancel the running login, from any thread, without waiting.
 
-        Without a login this does nothing.
+        The login ends at once, during a call to the provider too. Tokens that come too late are revoked in
+        the background. Without a login this does nothing.
         """
-        cancellation = self._under_way
-        if cancellation is not None:
+        for cancellation in self._under_way.copy():
             cancellation.cancel()
 
     def accounts(self) -> list[Account]:
@@ -308,7 +321,7 @@ class PyWry:
         user = self._user
         if user is not None:
             return f"<PyWry: {described(user.user_id, user.user_info, user.session.known_until)}>"
-        if self._under_way is not None:
+        if self._under_way:
             return "<PyWry: signing in>"
         return "<PyWry: signed out>" if self._signed_out else "<PyWry: no user yet>"
 
@@ -445,9 +458,11 @@ class PyWry:
         name, mode = at.name if at else "", arguments.get("mode", "auto")
 
         def sign_in() -> AuthFlowResult:
-            return self._sign_in(lambda: self._prepared(arguments), name, mode, cancellation)
+            return self._sign_in(lambda: self._prepared(arguments), name, cancellation)
 
-        return self._flight.run(sign_in, key=mode == "silent")
+        timeout = arguments.get("timeout")
+        wait = None if timeout is None else max(timeout, 0.0)
+        return self._flight.run(sign_in, key=mode == "silent", wait=wait)
 
     def _prepared(self, given: LoginArguments) -> Login:
         provider, scopes, timeout = given.get("provider"), given.get("scopes"), given.get("timeout")
@@ -468,26 +483,22 @@ class PyWry:
             given.get("notify"),
             given.get("show_window"),
             given.get("close_window"),
-            _flow_options(oauth2),
+            {**_flow_options(oauth2), "completion_page": self._completion_page},
             **_own_device_timeout(timeout, oauth2),
         )
         return Login(users, request, options)
 
     def _sign_in(
-        self, prepare: Callable[[], Login], provider: str, mode: Mode, cancellation: Cancellation
+        self, prepare: Callable[[], Login], provider: str, cancellation: Cancellation
     ) -> AuthFlowResult:
         with login_failures_emitted(self, "native", provider):
-            if mode == "silent":
+            self._under_way.append(cancellation)
+            try:
                 login = prepare()
+                cancellation.begin(login)
                 signed_in = login.run()
-            else:
-                self._under_way = cancellation
-                try:
-                    login = prepare()
-                    cancellation.begin(login)
-                    signed_in = login.run()
-                finally:
-                    self._under_way = None
+            finally:
+                self._under_way.remove(cancellation)
         self._adopt(signed_in.user)
         result, seconds = signed_in.result, signed_in.seconds
         name = login.provider_name

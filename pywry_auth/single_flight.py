@@ -80,10 +80,17 @@ class SingleFlight(Generic[_T]):
     Args:
         interrupted: The error for waiting threads if Ctrl-C ends the run, or if the run takes too long. The
             interrupt itself reaches only the thread that did the work.
+        late: Returns the error for a thread whose ``wait``, in seconds, has passed; None for one of the class
+            ``interrupted``.
     """
 
-    def __init__(self, interrupted: type[AuthenticationError]) -> None:
+    def __init__(
+        self,
+        interrupted: type[AuthenticationError],
+        late: Callable[[float], AuthenticationError] | None = None,
+    ) -> None:
         self._interrupted = interrupted
+        self._late = late
         self._here = PerProcess[_Runs[_T]](_Runs)
 
     def run(
@@ -169,9 +176,11 @@ class SingleFlight(Generic[_T]):
         except TimeoutError:
             if run.outcome.done():  # the work itself failed with this error, or ended just now
                 return run.outcome.result()
-            raise self._too_long() from None
+            raise self._too_long(seconds or 0.0) from None
 
-    def _too_long(self) -> AuthenticationError:
+    def _too_long(self, seconds: float) -> AuthenticationError:
+        if self._late is not None:
+            return self._late(seconds)
         error = self._interrupted(
             "Another request for the same result takes too long: try again in a moment.",
             error=ErrorCode.TEMPORARILY_UNAVAILABLE,

@@ -34,7 +34,8 @@ class Bounds:
     Any thread may cancel it. It has no lock, so that a signal handler may cancel it too.
 
     Args:
-        seconds: Seconds that the login has, counted from now.
+        seconds: Seconds that the login has, counted from now. With 0 or less, it does not wait for the user,
+            and its calls have only their own time limits.
 
     Attributes:
         seconds: The same.
@@ -48,7 +49,7 @@ class Bounds:
         self._waiting: list[threading.Event] = []
 
     def left(self) -> float:
-        """Return the remaining seconds, at least 0.0."""
+        """Return the seconds that the user still has, at least 0.0."""
         return max(self._began + self.seconds - time.monotonic(), 0.0)
 
     def extend(self, seconds: float) -> None:
@@ -70,8 +71,8 @@ class Bounds:
         """
         if self.cancelled.is_set():
             raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
-        if self.left() <= 0:
-            raise _timed_out(self.seconds)
+        if self._left_for_calls() <= 0:
+            raise timed_out(self.seconds)
 
     def run(self, work: Callable[[], _T], undo: Callable[[_T], object] | None = None) -> _T:
         """Return the result of ``work``, which a worker thread calls.
@@ -102,18 +103,21 @@ class Bounds:
         finally:
             self._waiting.remove(call.wake)
 
+    def _left_for_calls(self) -> float:
+        return self.left() if self.seconds > 0 else threading.TIMEOUT_MAX
+
     def _await(self, call: _Call[_T]) -> None:
         """Wait until the work is done.
 
         Work that just stores the result of the login has another moment.
         """
         if not self.cancelled.is_set():
-            wait_for(call.wake, self.left())
+            wait_for(call.wake, self._left_for_calls())
         if not call.is_done and call.closing:
             wait_for(call.done, _CLOSING)
         if not call.is_done:
             self.check()
-            raise _timed_out(self.seconds)
+            raise timed_out(self.seconds)
 
 
 class _Call(Generic[_T]):
@@ -253,23 +257,15 @@ def wait_for(event: threading.Event, seconds: float) -> bool:
     return event.is_set()
 
 
-def _timed_out(seconds: float) -> AuthFlowTimeout:
-    text = (
-        f"The sign-in was not finished within {seconds:g} seconds: start a new login, or allow more time. If "
-        "this happens again, check whether the provider and the token store answer."
-    )
-    return AuthFlowTimeout(no_time(seconds) or text, error=ErrorCode.TIMEOUT, timeout=seconds)
-
-
-def no_time(seconds: float) -> str:
-    """Return the error text for a time limit without any time; otherwise an empty text.
+def timed_out(seconds: float) -> AuthFlowTimeout:
+    """Return the error of a login whose time has passed.
 
     Args:
-        seconds: The time limit.
+        seconds: The time that it had.
     """
-    if seconds > 0:
-        return ""
-    return (
-        f"A timeout of {seconds:g} seconds leaves no time to sign in: allow more, or use "
-        'mode="silent" for stored tokens only.'
+    return AuthFlowTimeout(
+        f"The sign-in was not finished within {seconds:g} seconds: start a new login, or allow more time. If "
+        "this happens again, check whether the provider and the token store answer.",
+        error=ErrorCode.TIMEOUT,
+        timeout=seconds,
     )

@@ -13,7 +13,7 @@ from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.loopback import HOST, HOSTS, ICON, PATH, refused_host, refused_path
-from pywry_auth.native.bounded_call import no_time, wait_for
+from pywry_auth.native.bounded_call import wait_for
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback_listener import LoopbackServer, first_free
 from pywry_auth.native.peer import Address, can_identify_users, is_same_user
@@ -271,9 +271,12 @@ class OAuthCallbackServer:
             self._page_sent.set()
 
     def _timed_out(self, seconds: float) -> AuthFlowTimeout:
-        text = no_time(seconds) or (
-            f"No user signed in within {seconds:g} seconds: start a new login, or allow more time."
-        )
+        text = f"No user signed in within {seconds:g} seconds: start a new login, or allow more time."
+        if seconds <= 0:
+            text = (
+                f"A timeout of {seconds:g} seconds leaves no time to sign in: allow more, or use "
+                'mode="silent" for stored tokens only.'
+            )
         stray = self._stray
         return AuthFlowTimeout(
             text if stray is None else f"{text} {stray.text}",

@@ -23,6 +23,7 @@ from pywry_auth.native.paste_reading import from_user
 from pywry_auth.native.redemption import KeepsTokensFresh, Redemption, SavesTokens
 from pywry_auth.native.window import CloseWindow, ShowWindow, Window, WindowConfig
 from pywry_auth.pages import native as pages
+from pywry_auth.pages.own_page import OwnPage
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 
 if TYPE_CHECKING:
@@ -53,9 +54,12 @@ class AuthFlowManager:
         paste: Whether the user may also paste the address that the browser came back to, into the terminal
             or the notebook. No browser opens then, and a window is not used.
         bounds: The bounds of a login that began before; they replace ``auth_timeout``.
+        completion_page: The design of the last page in the browser (see ``pywry_auth.pages.own_page``); None
+            for the built-in one.
 
     Raises:
-        AuthenticationError: ``use_pkce`` is false, and so is the provider's option ``use_nonce``.
+        AuthenticationError: ``use_pkce`` is false, and so is the provider's option ``use_nonce``. Or
+            ``completion_page`` is not valid.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class AuthFlowManager:
         redirect_uri: str = "http://127.0.0.1/callback",
         paste: bool = False,
         bounds: Bounds | None = None,
+        completion_page: str | None = None,
     ) -> None:
         require_binding(provider, use_pkce)
         self._provider = provider
@@ -92,6 +97,7 @@ class AuthFlowManager:
         self._handler = handler
         self._redirect_uri = redirect_uri
         self._paste = paste
+        self._own_page = None if completion_page is None else OwnPage(completion_page)
         self._lock = threading.Lock()
         self._running = False
         self._given = bounds
@@ -235,14 +241,17 @@ class AuthFlowManager:
                 handler = LoopbackHandler(server, present, self._bounds, reading)
                 result = self._authorize(handler, server.redirect_uri)
             except BaseException as error:
-                server.answer(_page_about(error))
+                server.answer(self._designed(_page_about(error)))
                 raise
             else:
-                server.answer(pages.complete())
+                server.answer(self._designed(pages.complete()))
                 return result
             finally:
                 if window is not None:
                     window.close()
+
+    def _designed(self, page: pages.PageResponse) -> pages.PageResponse:
+        return page if self._own_page is None else self._own_page.of(page)
 
     def _authorize(self, handler: AuthorizationHandler, redirect_uri: str) -> AuthFlowResult:
         began = time.monotonic()

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
-from pywry_auth.pages.native import SECURITY_HEADERS, PageResponse, refused
+from pywry_auth.pages.native import PageResponse, refused
 
 _LINE_LIMIT = 8 * 1024  # bytes of the request line
 _HEAD_LIMIT = 64 * 1024  # bytes in total: cookies ignore ports, so a browser sends those of all local servers
@@ -145,7 +145,7 @@ class Exchange(BaseHTTPRequestHandler):
         lines = [f"HTTP/1.1 {page.status.value} {page.status.phrase}"]
         if page.status is not HTTPStatus.NO_CONTENT:  # 204 has neither header (RFC 9110 §8.6)
             lines += ["Content-Type: text/html; charset=utf-8", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in (*SECURITY_HEADERS, *page.headers)]
+        lines += [f"{name}: {value}" for name, value in (*page.security, *page.headers)]
         lines += ["Connection: close", "", ""]
         self.connection.settimeout(_SEND_TIMEOUT)
         self.connection.sendall("\r\n".join(lines).encode() + (b"" if self.command == "HEAD" else body))

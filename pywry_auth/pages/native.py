@@ -34,12 +34,20 @@ class PageResponse:
     Args:
         status: The HTTP status.
         html: The document; empty for a response without a page.
-        headers: Further headers beside ``SECURITY_HEADERS``.
+        headers: Further headers beside those of ``security``.
+        title: The title and heading, as plain text.
+        message: The paragraphs, as plain text; they may contain text from the provider.
+        kind: ``done``, ``failed`` or ``notice``.
+        security: The security headers.
     """
 
     status: HTTPStatus
     html: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    title: str = ""
+    message: str = ""
+    kind: str = ""
+    security: tuple[tuple[str, str], ...] = SECURITY_HEADERS
 
 
 def complete() -> PageResponse:
@@ -216,4 +224,5 @@ def _page(
     heading: Markup | None = None,
 ) -> PageResponse:
     text = [*map(paragraph, paragraphs), paragraph(next_step, "next")]
-    return PageResponse(status, document(Page("sign_in", title, join(text, "\n"), kind), heading))
+    html = document(Page("sign_in", title, join(text, "\n"), kind), heading)
+    return PageResponse(status, html, title=title, message=" ".join((*paragraphs, next_step)), kind=kind)
