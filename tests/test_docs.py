@@ -367,6 +367,7 @@ def test_every_page_with_python_is_run_by_a_test() -> None:
     tested |= {_DEVICE}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
+    tested |= {DOCS / "native-details.md"}  # in tests/pages/test_own_page.py
     tested |= {DOCS / "testing.md"}  # in tests/testing/test_plugin.py
     tested |= {_REMOTE}
     tested |= {DOCS / "recipes.md"}  # by `make recipes`
