@@ -28,8 +28,8 @@ def instructions(
     lead = "To sign in, open this address in a browser on this machine:"
     if here.place is Place.CONTAINER:
         after = [
-            "If the browser cannot reach this program then, start the container with --network host, or",
-            'use the mode "paste". A published port does not lead to the loopback address of a container.',
+            "If the browser cannot reach this program afterwards, start the container with --network host,",
+            'or use the mode "paste". A published port does not lead to the loopback address of a container.',
             "",
         ]
     else:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pywry_auth.error_codes import ErrorCode
@@ -20,7 +19,7 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.native.bounded_call import Bounds
 from pywry_auth.native.stored_users import login_required
-from pywry_auth.native.streams import can_type, in_notebook, in_terminal, is_interactive
+from pywry_auth.native.streams import in_terminal, is_interactive
 
 if TYPE_CHECKING:
     from pywry_auth.models import AuthFlowResult
@@ -37,13 +36,6 @@ Mode = Literal["auto", "browser", "device", "paste", "silent"]
 
 _MODES = ("auto", "browser", "device", "paste", "silent")
 _DEVICE_SECONDS = 900.0  # as LONGEST_SECONDS of the grant, which is imported late
-# With these codes, a provider refuses device codes for this client, or for its scopes.
-_NO_DEVICE = frozenset(
-    {
-        *("unauthorized_client", "invalid_client", "unsupported_grant_type", "unsupported_response_type"),
-        *("device_flow_disabled", "invalid_scope", "invalid_request"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -207,86 +199,54 @@ class Login:
         return login_turn(name, bounds.left(), self._notify, bounds.cancelled, allowed=bounds.seconds)
 
     def _ask(self) -> SignedIn:
+        from pywry_auth.native.login_choice import refusal_of_device, way_to_ask
         from pywry_auth.native.surroundings import Way
 
-        choice = self._choose()
+        choice = way_to_ask(self._options, self._request, self._offers_device)
+        if choice.way is not Way.DEVICE:
+            return self._ask_here(choice)
         try:
-            return self._sign_in(choice)
+            return self._ask_on_device(choice.reason)
         except AuthenticationError as error:
-            automatic = self._options.mode == "auto" and choice.way is Way.DEVICE
-            if not automatic or error.error not in _NO_DEVICE:
+            refusal = refusal_of_device(error.error) if self._options.mode == "auto" else ""
+            if not refusal:
                 raise
-        # The program is not registered for device codes.
-        return self._sign_in(self._choose(refused=True))
-
-    def _choose(self, *, refused: bool = False) -> Choice:
-        """Return how to ask the user."""
-        from pywry_auth.native.surroundings import Choice, Way, choose, recognize
-
-        options = self._options
-        if options.mode in ("device", "paste"):
-            return Choice(Way(options.mode))
-        if options.mode == "browser" or options.show_window is not None or self._bounds.seconds <= 0:
-            return Choice(Way.BROWSER)
-        notebook = in_notebook()
-        here = recognize(os.environ, sys.platform, terminal=in_terminal(), notebook=notebook)
-        # Another thread than the main one would take the characters that the program itself reads.
-        types = can_type() and threading.current_thread() is threading.main_thread()
-        choice = choose(
-            here,
-            open_browser=options.opens_browser,
-            can_paste=types or notebook,
-            offers_device=lambda: not refused and self._offers_device(),
-        )
-        if not refused:
-            return choice
-        return replace(choice, reason=f"The provider allows this program no device code. {choice.reason}")
+        self._bounds.extend(self._options.timeout)
+        return self._ask_here(way_to_ask(self._options, self._request, self._offers_device, refusal=refusal))
 
     def _offers_device(self) -> bool:
-        """Return whether a device code would do all that the program requests."""
-        if self._request.parameters:
-            return False
         metadata = self._bounds.run(lambda: self._users.provider.metadata)
         return bool(metadata.device_authorization_endpoint)
 
-    def _sign_in(self, choice: Choice) -> SignedIn:
-        from pywry_auth.native.surroundings import Way
-
-        if choice.way is Way.DEVICE:
-            result = self._by_device(choice)
-        else:
-            from pywry_auth.native.flow_manager import AuthFlowManager
-
-            flow = self._flow = AuthFlowManager(
-                self._users.provider,
-                self._users,
-                bounds=self._bounds,
-                notify=self._explained(choice.reason),
-                extra_params=self._users.hinted(self._request.account, self._request.parameters),
-                paste=choice.way is Way.PASTE,
-                **self._options.flow,
-            )
-            result = flow.sign_in(self._options.show_window, self._options.close_window)
-        return self._added(result, self._flow.seconds if self._flow else None)
-
-    def _by_device(self, choice: Choice) -> AuthFlowResult:
+    def _ask_on_device(self, reason: str) -> SignedIn:
         from pywry_auth.native.device_flow import DeviceFlow
         from pywry_auth.native.window import tell
 
-        # A code needs more time than a browser.
         self._bounds.extend(self._options.device_timeout)
-        notify = self._options.notify
-        if notify is None and choice.reason:  # the flow writes to the terminal itself
-            tell(self._notify, choice.reason + "\n")
-        flow = self._flow = DeviceFlow(
+        notify = None if self._options.notify is None else self._explained(reason)
+        if notify is None and reason:  # the flow writes to the terminal itself
+            tell(self._notify, f"{reason}\n")
+        seconds = self._bounds.left()
+        self._flow = DeviceFlow(self._users.provider, self._users, auth_timeout=seconds, notify=notify)
+        if self._bounds.cancelled.is_set():  # a later cancel() reaches the flow
+            self._flow.cancel()
+        return self._added(self._flow.sign_in(), self._flow.seconds)
+
+    def _ask_here(self, choice: Choice) -> SignedIn:
+        from pywry_auth.native.flow_manager import AuthFlowManager
+        from pywry_auth.native.surroundings import Way
+
+        self._flow = flow = AuthFlowManager(
             self._users.provider,
             self._users,
-            auth_timeout=self._bounds.left(),
-            notify=None if notify is None else self._explained(choice.reason),
+            bounds=self._bounds,
+            notify=self._explained(choice.reason),
+            extra_params=self._users.hinted(self._request.account, self._request.parameters),
+            paste=choice.way is Way.PASTE,
+            **self._options.flow,
         )
-        if self._bounds.cancelled.is_set():
-            flow.cancel()
-        return flow.sign_in()
+        result = flow.sign_in(self._options.show_window, self._options.close_window)
+        return self._added(result, flow.seconds)
 
     def _explained(self, reason: str) -> Notify:
         """Return a function that notifies the user, and says first why this way was chosen."""

@@ -31,7 +31,10 @@ def can_type() -> bool:
 
     A job in the background of its terminal cannot read: the system would stop it.
     """
-    return is_terminal(sys.stdin) and in_foreground(sys.stdin.fileno())
+    try:
+        return is_terminal(sys.stdin) and in_foreground(sys.stdin.fileno())
+    except (AttributeError, ValueError, OSError):  # a stream of the program's own
+        return False
 
 
 def in_foreground(descriptor: int) -> bool:

@@ -65,13 +65,13 @@ def terminal() -> Iterator[int]:
 
 @contextmanager
 def started(*command: str, **variables: str) -> Iterator[Program]:
-    """Start a command in a terminal without a screen, and kill it at the end of the block.
+    """Start a command in a terminal whose browser opens nothing, and kill it at the end of the block.
 
     Args:
         command: The command line.
         variables: Its environment, in addition to that of this process.
     """
-    with terminal() as user, _running(command, variables, user) as program:
+    with terminal() as user, _running(command, {"BROWSER": "true"} | variables, user) as program:
         yield program
 
 

@@ -196,8 +196,8 @@ def test_a_silent_login_does_not_join_a_login_that_waits_for_the_user(app: PyWry
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"mode": "paste"}, "use auto, browser, device"),
-        ({"mode": ""}, "use auto, browser, device"),
+        ({"mode": "window"}, "use auto, browser, device, paste, silent"),
+        ({"mode": ""}, "use auto, browser, device, paste, silent"),
         ({"prompt": "none"}, 'mode="silent"'),
         ({"prompt": "login none"}, 'mode="silent"'),
         ({"mode": "silent", "force": True}, "never asks"),
