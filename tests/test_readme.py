@@ -12,7 +12,7 @@ import pytest
 from werkzeug.test import Client as WSGIClient
 
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, DEFAULT_USERS, IdentityProvider
-from tests.cli.program import started
+from tests.cli.program import COMMAND, started
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.web import Browser
 from tests.documents import LOCAL_ISSUER, README, ROOT, block, blocks, exported
@@ -34,9 +34,8 @@ def test_it_is_short() -> None:
 
 
 def test_the_provider_starts_by_the_command_and_knows_the_clients() -> None:
-    command = re.search(r"^python (-m \S+ --port) 9000$", block(README, "sh", "identity_provider"), re.M)
-    assert command
-    with started(sys.executable, *command[1].split(), "0") as program:
+    assert "\npywry-auth provider\n" in block(README, "sh", "pip install")
+    with started(COMMAND, "provider", "--port", "0") as program:
         assert program.process.stdout is not None
         told = [program.process.stdout.readline() for _ in range(1 + len(DEFAULT_USERS))]
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", told[0])
@@ -56,14 +55,17 @@ def test_the_provider_starts_by_the_command_and_knows_the_clients() -> None:
     }
 
 
-def test_the_program_signs_in_with_the_exported_settings(idp: IdentityProvider) -> None:
+def test_the_program_signs_in_once_with_the_exported_settings(idp: IdentityProvider, tmp_path: Path) -> None:
     settings = exported(block(README, "sh", "pywry-demo"), idp.issuer)
-    assert len(settings) == 3
-    with started(sys.executable, "-c", blocks(README, "python")[0], **settings) as program:
-        Person().sign_in(program.url())
-        status, out, err = program.end()
-    assert (status, out) == (0, "Signed in: alice@example.com as user-alice\n"), err
-    assert idp.calls["revoke"] == 2
+    assert len(settings) == 4
+    settings |= {"XDG_STATE_HOME": str(tmp_path), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    for first in (True, False):
+        with started(sys.executable, "-c", blocks(README, "python")[0], **settings) as program:
+            if first:
+                Person().sign_in(program.url())
+            status, out, err = program.end()
+        assert (status, out) == (0, "Signed in: alice@example.com as user-alice\n"), err
+    assert idp.calls["token"] == 1
 
 
 def _settings_of_the_site(idp: IdentityProvider, folder: Path) -> dict[str, str]:
