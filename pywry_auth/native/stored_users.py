@@ -227,26 +227,17 @@ class StoredUsers:
         account = accounts.get(user)
         if user_id is None and login_hint is not None and not _is_called(login_hint, user, account):
             raise login_required("The user that was used last does not match login_hint: sign in first.")
+        asked = account.asked if account else frozenset()
         session = self._session(user)
         try:
-            tokens = session.resume(asks, bounds)
-        except TokenError as error:
-            session.close()
-            if not error.refused and not isinstance(error, TokenRefreshError):
-                raise
-            raise login_required(f"The stored tokens cannot be refreshed. {error}") from error
+            tokens = _resumed(session, asks, bounds)
+            if not set(scopes) <= asked.union(tokens.scope.split()):
+                raise login_required(
+                    "The stored tokens lack some of the scopes: sign in again to grant them."
+                )
         except BaseException:
             session.close()
             raise
-        if tokens is None:
-            session.close()
-            raise login_required(
-                "The user's tokens are not stored, or have expired and cannot be refreshed: sign in again."
-            )
-        asked = account.asked if account else frozenset()
-        if not set(scopes) <= asked.union(tokens.scope.split()):
-            session.close()
-            raise login_required("The stored tokens lack some of the scopes: sign in again to grant them.")
         if account is not None and account.user_info:
             result = AuthFlowResult(True, tokens, account.user_info, user)
             if user != current:
@@ -303,6 +294,20 @@ def login_required(reason: str, remedy: str = "") -> LoginRequired:
 
 def _can_be_used(tokens: OAuthTokenSet) -> bool:
     return bool(tokens.refresh_token) or not tokens.is_expired
+
+
+def _resumed(session: SessionManager, asks: Callable[[], bool], bounds: Bounds) -> OAuthTokenSet:
+    try:
+        tokens = session.resume(asks, bounds)
+    except TokenError as error:
+        if not error.refused and not isinstance(error, TokenRefreshError):
+            raise
+        raise login_required(f"The stored tokens cannot be refreshed. {error}") from error
+    if tokens is None:
+        raise login_required(
+            "The user's tokens are not stored, or have expired and cannot be refreshed: sign in again."
+        )
+    return tokens
 
 
 def _signed_in(

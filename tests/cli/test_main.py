@@ -111,7 +111,7 @@ def test_a_closed_pipe_causes_no_complaint(settings: dict[str, str]) -> None:
         terminal() as user,
         subprocess.Popen(
             [COMMAND, "login"],
-            env=environment(settings),
+            env=environment(settings | {"BROWSER": "true"}),
             stdin=user,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
