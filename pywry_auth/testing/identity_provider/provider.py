@@ -107,8 +107,7 @@ class IdentityProvider:
             access_token_lifetime,
             refresh_token_lifetime,
             code_lifetime,
-            device_lifetime,
-            device_interval,
+            *(device_lifetime, device_interval),
             self._quirks,
             tuple(resources),
         )
