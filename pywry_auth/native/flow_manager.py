@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
@@ -89,9 +90,7 @@ class AuthFlowManager:
         self._use_pkce = use_pkce
         self._timeout = auth_timeout
         self._open_browser = open_browser
-        self._ports = redirect_ports
-        self._host = redirect_host
-        self._path = redirect_path
+        self._listener = partial(OAuthCallbackServer, redirect_ports, host=redirect_host, path=redirect_path)
         self._extra_params = extra_params
         self._notify = notify or print_to_stderr
         self._handler = handler
@@ -221,7 +220,7 @@ class AuthFlowManager:
 
         The returning browser gets its page when the login has ended.
         """
-        server = OAuthCallbackServer(self._ports, host=self._host, path=self._path)
+        server = self._listener()
         with self._lock:
             self._server = server
         with server, Handover(server) as handover:
