@@ -31,8 +31,10 @@ from tests.peers.web_server import Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of
 from tests.refresh_worker import Worker, digest, open_store
 
-_EXPIRIES = 20 if os.environ.get("SOAK") else 5
+_EXPIRIES = 20 if os.environ.get("SOAK") else 3
 _STORM = 1000 if os.environ.get("SOAK") else 200
+_ONE_STORE = ["sqlite", "redis"] if os.environ.get("SOAK") else ["redis"]
+"""The stores of tests in which the two do not differ."""
 _PROCESSES = 4
 _WORKERS = 4
 _THREADS = 8
@@ -199,6 +201,7 @@ def test_processes_make_one_call_for_each_expiry(desk: Desk, workers: Callable[[
     )
 
 
+@pytest.mark.parametrize("place", _ONE_STORE, indirect=True)
 def test_a_provider_that_answers_late_is_called_once(
     desk: Desk, workers: Callable[[str], list[Worker]]
 ) -> None:
@@ -217,6 +220,7 @@ def test_a_provider_that_answers_late_is_called_once(
     assert desk.calls - before == 1
 
 
+@pytest.mark.parametrize("place", _ONE_STORE, indirect=True)
 def test_a_provider_that_fails_costs_no_grant(desk: Desk, workers: Callable[[str], list[Worker]]) -> None:
     """Waiting callers get the error without a call of their own. Later the same grant works for all."""
     all_ask = threading.Event()
@@ -237,6 +241,7 @@ def test_a_provider_that_fails_costs_no_grant(desk: Desk, workers: Callable[[str
     assert desk.calls - before == failed + 1
 
 
+@pytest.mark.parametrize("place", _ONE_STORE, indirect=True)
 def test_a_response_lost_after_the_rotation_costs_one_sign_in_and_no_loop(
     desk: Desk, workers: Callable[[str], list[Worker]]
 ) -> None:
@@ -357,6 +362,7 @@ def site(place: Place, store: TokenStore, http_timeout: str) -> Iterator[Site]:
             yield Site(server, idp, store, visitor, hold)
 
 
+@pytest.mark.parametrize("place", _ONE_STORE, indirect=True)
 def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None:
     """There are 4 workers with 8 threads, and 32 requests at once over new connections. [P10]
 
@@ -379,6 +385,7 @@ def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None
     print(f"{_EXPIRIES} expiries, {_WORKERS} workers x {_THREADS} threads on {place.kind}: 1 call each")
 
 
+@pytest.mark.parametrize("place", _ONE_STORE, indirect=True)
 @pytest.mark.parametrize("view", ["refresh", "token"] if os.environ.get("SOAK") else ["refresh"])
 def test_a_storm_of_requests_for_one_expired_token_makes_one_call(
     site: Site, place: Place, view: str
