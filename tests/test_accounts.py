@@ -142,6 +142,7 @@ def test_an_outage_is_no_empty_list_and_no_lost_account(desk: Desk) -> None:
 
 
 def test_a_switch_is_for_this_object_and_later_processes(everywhere: Desk) -> None:
+    """Another object keeps the user that it has found. [N16]"""
     for user in ("alice", "bob"):
         everywhere.sign_in(user, name=user.title())
     here, there = everywhere.app(), everywhere.app()
@@ -194,6 +195,7 @@ def test_a_user_who_is_signed_out_during_a_switch_is_not_adopted(desk: Desk) -> 
 
 
 def test_a_named_account_is_signed_out_and_the_others_stay(everywhere: Desk) -> None:
+    """The current user stays the current one. [N16]"""
     for user in ("alice", "bob", "carol"):
         everywhere.sign_in(user)
     app, other = everywhere.app(), everywhere.app()
@@ -333,7 +335,7 @@ def _window(person: Person) -> dict[str, Any]:
 
 
 def test_a_known_account_without_tokens_fills_in_its_address_at_the_provider(app: PyWry) -> None:
-    """The user can still sign in as another one, and the result names that user. [S5]"""
+    """The user can still sign in as another one, and the result names that user. [S5, N16]"""
     first, again, other = Person(), Person(), Person("bob", "builder")
     app.login(**_window(first))
     assert "login_hint" not in dict(parameters_of(first.url))
@@ -374,7 +376,7 @@ def test_a_login_in_the_background_reports_its_result_once(app: PyWry) -> None:
 
 
 def test_a_login_in_the_background_can_be_cancelled_at_any_moment(app: PyWry) -> None:
-    """Also before the thread has begun, and while the user signs in."""
+    """Also before the thread has begun, and while the user signs in. [L11]"""
     for _ in range(5):
         window = Window()
         login = app.login_in_background(window.done, **_window(Person(action="")) | {"show_window": _unseen})

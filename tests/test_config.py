@@ -498,6 +498,7 @@ def test_ports_in_code_are_a_number_a_range_or_a_list(given: Any, ports: tuple[i
 
 @pytest.mark.parametrize("given", [70000, [-1], ["8402-8400"], [8400.5], "http"])
 def test_a_port_in_code_that_does_not_exist_is_refused(given: Any) -> None:
+    """The settings are not created. [N8]"""
     with pytest.raises(ValidationError, match="write ports and ranges"):
         OAuth2Settings(client_id="mine", redirect_port=given)
 

@@ -611,7 +611,7 @@ def test_a_silent_login_loads_no_http_no_settings_and_no_callback_server(desk: D
 def test_a_silent_login_by_settings_loads_no_http(desk: Desk, tmp_path: Path, backend: str) -> None:
     """The file with the client's assertion is read when the provider is called.
 
-    A program that found no keyring at an earlier sign-in does not look for it again.
+    A program that found no keyring at an earlier sign-in does not look for it again. [S12]
     """
     desk.store = SQLiteTokenStore(tmp_path / "t.sqlite3")
     desk.sign_in()

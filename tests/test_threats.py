@@ -54,7 +54,7 @@ def _files() -> list[Path]:
 def test_the_page_has_all_parts() -> None:
     assert {code[0] for code in _ROWS} == set("TPNLRS")
     assert len(_ROWS) > 100
-    assert len(_NOT_HELD.findall(_TEXT)) > 5
+    assert _NOT_HELD.findall(_TEXT)
 
 
 def test_each_code_stands_for_one_row() -> None:

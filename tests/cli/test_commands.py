@@ -76,7 +76,7 @@ def test_token_prints_only_the_token_and_refreshes_it(commands: Commands) -> Non
 
 
 def test_a_valid_token_is_printed_without_http(commands: Commands) -> None:
-    """``token`` and ``status`` start as fast as a silent login."""
+    """``token`` and ``status`` start as fast as a silent login. [S12]"""
     commands.sign_in("alice")
     code = (
         "import sys; from pywry_auth.cli.main import main; main(['token']); main(['status'])\n"

@@ -95,7 +95,7 @@ def ended(place: Place) -> None:
 
 
 def test_the_first_poll_waits_the_interval() -> None:
-    """A small margin makes up for a slower clock of the provider; the tokens carry a new grant."""
+    """A small margin makes up for a slower clock of the provider; the tokens carry a new grant. [N15]"""
     place = Place("authorization_pending", "authorization_pending", tokens)
     result = place.run()
     assert place.waited == [11, 11, 11]
@@ -120,7 +120,7 @@ def test_the_first_poll_waits_the_interval() -> None:
     ],
 )
 def test_the_provider_sets_the_pace(polls: list[Poll], waited: list[float]) -> None:
-    """``slow_down`` counts for good, and an outage backs off until it is over. [RFC 8628 §3.5]"""
+    """``slow_down`` counts for good, and an outage backs off until it is over. [RFC 8628 §3.5, N15]"""
     place = Place(*polls, tokens)
     assert place.run().user_id == "alice"
     assert place.waited == waited
@@ -169,7 +169,7 @@ def test_a_provider_that_stays_away_is_named_at_the_end() -> None:
 
 
 def test_the_sleep_of_a_laptop_counts() -> None:
-    """The clock goes on during it, so no poll follows an expired code."""
+    """The clock goes on during it, so no poll follows an expired code. [N15]"""
     place = Place(tokens)
     place.asleep = 3600
     assert isinstance(place.fails(), AuthFlowTimeout)
@@ -270,7 +270,7 @@ def test_a_poll_that_hangs_ends_with_the_time_allowed() -> None:
 
 
 def test_an_interrupt_revokes_the_tokens_of_a_poll() -> None:
-    """Ctrl-C arrives in the thread that waits. [T43]"""
+    """Ctrl-C arrives in the thread that waits. [T43, N11]"""
     go_on = threading.Event()
 
     def hang() -> OAuthTokenSet:

@@ -126,6 +126,7 @@ def _ends_at_once(desk: _Desk, login: Running[AuthFlowResult], reached: threadin
 
 @pytest.mark.parametrize("path", [_DISCOVERY, "/token", "/jwks", "/userinfo"])
 def test_cancel_waits_for_no_call_and_late_tokens_are_revoked(desk: _Desk, path: str) -> None:
+    """The call hangs until the test is over. [L2]"""
     with desk.hang(path) as reached:
         _ends_at_once(desk, Running(desk.login), reached)
     desk.settle()
@@ -137,6 +138,7 @@ def test_cancel_waits_for_no_call_and_late_tokens_are_revoked(desk: _Desk, path:
 
 @pytest.mark.parametrize("path", [_DISCOVERY, "/token", "/userinfo"])
 def test_the_time_limit_holds_for_calls_to_the_provider(desk: _Desk, path: str) -> None:
+    """The error names the time that the login had. [L2]"""
     began = time.monotonic()
     with desk.hang(path), pytest.raises(AuthFlowTimeout, match=r"within 0\.4 seconds") as caught:
         desk.login(timeout=0.4)
@@ -230,7 +232,7 @@ def test_a_result_that_comes_too_late_is_undone() -> None:
 
 
 def test_work_that_would_wait_for_its_own_login_is_an_error() -> None:
-    """For example, a listener of an event that calls ``login()``."""
+    """For example, a listener of an event that calls ``login()``. [L11]"""
     flight, bounds = SingleFlight[None](AuthenticationError), Bounds(60)
     with pytest.raises(AuthenticationError, match="wait for itself"):
         flight.run(lambda: bounds.run(lambda: flight.run(lambda: None)))

@@ -216,7 +216,7 @@ def test_a_flow_that_was_cancelled_before_it_began_asks_nothing(
 def test_a_code_that_cannot_be_shown_ends_the_login(
     provider: GenericOIDCProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A wait for a user that has seen nothing would be in silence."""
+    """A wait for a user that has seen nothing would be in silence. [N2]"""
     monkeypatch.setattr(sys, "stderr", None)
     with pytest.raises(AuthenticationError, match=r"the code cannot be shown.*pass notify"):
         DeviceFlow(provider).sign_in()

@@ -78,6 +78,7 @@ def test_the_whole_address_is_accepted_also_quoted_and_wrapped(host: str, form: 
 def test_a_wrong_text_is_explained_without_repeating_it(
     caplog: pytest.LogCaptureFixture, text: str, explanation: str
 ) -> None:
+    """A pasted text may have a code and a state. [T31]"""
     caplog.set_level(logging.DEBUG)
     pasting = Pasting()
     with pasting.server as server:
@@ -106,6 +107,7 @@ def test_an_error_of_the_provider_is_accepted() -> None:
 
 
 def test_the_first_response_wins() -> None:
+    """The browser gets a page that says so. [L4]"""
     pasting = Pasting()
     with pasting.server as server:
         assert not pasting.paste(f"{server.redirect_uri}?{SECRETS}")

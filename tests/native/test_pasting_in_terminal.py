@@ -138,7 +138,7 @@ def test_a_long_paste_wins_after_wrong_ones_and_is_never_shown(terminal: Termina
 
 
 def test_the_listener_wins_while_the_user_types(terminal: Terminal) -> None:
-    """The rest of the input is discarded, because a shell would execute it."""
+    """The rest of the input is discarded, because a shell would execute it. [L4]"""
     person = Person()
     url = terminal.ready()
     terminal.press("http://127.0.0.1/half")
@@ -156,6 +156,7 @@ def test_ctrl_d_ends_the_reading_only(terminal: Terminal) -> None:
 
 
 def test_ctrl_c_cancels(terminal: Terminal) -> None:
+    """The terminal is as it was before. [N11]"""
     terminal.ready()
     terminal.press("\x03")
     assert terminal.end() == "KeyboardInterrupt  True []"

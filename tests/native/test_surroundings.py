@@ -144,7 +144,7 @@ def test_a_remote_user_is_recognized() -> None:
 
 
 def test_windows_opens_the_address_unchanged(tmp_path: Path) -> None:
-    """It is tried against an imitation of WSL's files."""
+    """It is tried against an imitation of WSL's files. [T59]"""
     root = made(tmp_path, WINDOWS)
     first, *others = windows_browser(URL, root, lambda name: f"/usr/bin/{name}")
     assert first == ["wslview", URL]

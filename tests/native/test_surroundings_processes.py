@@ -200,7 +200,7 @@ def _addresses(text: str) -> list[str]:
 
 
 def test_a_program_without_a_terminal_ends_at_once(processes: Started) -> None:
-    """It waits for no user."""
+    """It waits for no user. [N2]"""
     assert processes.command.wait(_SECONDS) == 4
     assert processes.program.wait(_SECONDS) == 0
     assert processes.report.read_text().startswith("LoginRequired: No user of this program is stored")
@@ -212,6 +212,7 @@ def test_a_service_without_a_home_ends_at_once(processes: Started) -> None:
 
 
 def test_ctrl_c_in_a_terminal_ends_the_command_and_closes_the_port(processes: Started) -> None:
+    """The command writes no traceback. [N11]"""
     terminal = processes.terminals[0]
     shown = terminal.see("\r\n\r\n    http")
     address = _addresses(terminal.see("code_challenge_method=S256\r\n"))[0]
@@ -235,7 +236,7 @@ def test_a_closed_terminal_ends_the_command_and_closes_the_port(processes: Start
 def test_a_notebook_signs_in_and_an_interrupt_ends_the_wait(
     processes: Started, idp: IdentityProvider
 ) -> None:
-    """No output contains a token."""
+    """No output contains a token. [L11]"""
     notebook, output = processes.notebook, ""
 
     def visit(address: str) -> None:

@@ -189,7 +189,7 @@ def test_an_answer_that_repeats_the_codes_is_not_quoted(issuer: ScriptedIssuer) 
 
 
 def test_a_slow_down_with_status_429_is_no_outage(issuer: ScriptedIssuer) -> None:
-    """Auth0 sends it so; GitHub adds the interval."""
+    """Auth0 sends it so; GitHub adds the interval. [N15]"""
     error = poll(issuer, Answer({"error": "slow_down", "interval": 20}, 429))
     assert (error.error, error.refused, error.retry_after) == ("slow_down", True, 20)
     limited = poll(issuer, Answer({}, 429, headers={"Retry-After": "40"}))

@@ -137,7 +137,7 @@ def test_a_keyring_that_waits_for_the_user_does_not_hang_the_program(monkeypatch
 def test_a_sign_in_without_the_keyring_moves_the_program_to_the_file(
     monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...]
 ) -> None:
-    """The tokens in the keyring are older. They must not reappear, even after a sign-out."""
+    """The tokens in the keyring are older. They must not reappear, even after a sign-out. [N5]"""
     vault, more = _Working(), dict[str, Any](encryption_keys=keys)
     _start(monkeypatch, vault, **more).save("alice", _TOKENS)
     over_ssh = _start(monkeypatch, keyring.backends.fail.Keyring(), **more)
