@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.memory import MemoryBackend
@@ -17,7 +18,9 @@ _BLOCKED = (
     1.0  # seconds without a step, after which an actor counts as blocked by something other than a lock
 )
 _PATIENCE = 30.0  # seconds
-_current = threading.local()
+# A native login calls its store in a worker thread, which has the context of the caller.
+_current: ContextVar[Actor | None] = ContextVar("actor", default=None)
+_outage: ContextVar[Outage | None] = ContextVar("outage", default=None)
 
 
 class Deadlock(AssertionError):
@@ -52,7 +55,7 @@ class Actor:
     @staticmethod
     def current() -> Actor | None:
         """Return the actor of this thread; None in other threads."""
-        return cast("Actor | None", getattr(_current, "actor", None))
+        return _current.get()
 
     def reach(self, step: str) -> None:
         """Stop here if this is the step to stop before; then note the step."""
@@ -92,7 +95,7 @@ class Actor:
         assert not self._thread.is_alive(), f"{self.name} does not end"
 
     def _run(self) -> None:
-        _current.actor = self
+        _current.set(self)
         try:
             self.result = self._act()
         except BaseException as error:  # noqa: BLE001 - the oracle reports it
@@ -164,12 +167,12 @@ class SteppedBackend(Backend):
 
     @contextmanager
     def failing(self, outage: Outage) -> Iterator[Outage]:
-        """Let the store fail for this thread while the block runs."""
-        _current.outage = outage
+        """Let the store fail for this thread, and for those that work for it, while the block runs."""
+        before = _outage.set(outage)
         try:
             yield outage
         finally:
-            _current.outage = None
+            _outage.reset(before)
 
     def get(self, key: str) -> bytes | None:
         return self._perform("get", key, lambda: self.inner.get(key))
@@ -205,7 +208,7 @@ class SteppedBackend(Backend):
         actor = Actor.current()
         if actor is not None:
             actor.reach(step)
-        outage: Outage | None = getattr(_current, "outage", None)
+        outage = _outage.get()
         fails, works = outage.next(step) if outage else (False, True)
         if works:
             result = call()
