@@ -164,7 +164,7 @@ class TokenEndpoint:
             fault = answer.fault(_EXPECTED[endpoint])
             refusal = TokenError(str(fault), error=fault.error)
         refusal.refused = True
-        if code == SLOW_DOWN:  # GitHub sends the interval to keep from now on
+        if refusal.error == SLOW_DOWN:  # GitHub sends the interval to keep from now on
             refusal.retry_after = seconds_in(members.get("interval"))
         return refusal
 
