@@ -84,7 +84,7 @@ def web_demo(folder: Path, **variables: str) -> Iterator[WebDemo]:
         variables: Its environment, in addition to that of this process.
     """
     folder.mkdir()
-    with started(COMMAND, "demo", TMPDIR=str(folder), **variables) as program:
+    with started(COMMAND, "demo", TMPDIR=str(folder), **{"BROWSER": ""} | variables) as program:
         try:
             yield WebDemo(program, folder)
         finally:

@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import select
 import struct
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,10 @@ def terminal(columns: int = 80, encoding: str = "utf-8") -> Iterator[tuple[TextI
 
 
 def shown(outside: int) -> str:
-    return os.read(outside, 65536).decode().replace("\r\n", "\n")
+    text = os.read(outside, 65536)
+    while select.select([outside], [], [], 0.05)[0]:  # the terminal passes long texts in parts
+        text += os.read(outside, 65536)
+    return text.decode().replace("\r\n", "\n")
 
 
 def test_a_terminal_gets_a_qr_code_and_the_steps() -> None:
