@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pywry_auth.cli.origin import origin_of, require_origin
+from pywry_auth.cli.origin import Origin, origin_of, require_origin
 from pywry_auth.cli.output import show
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.protocol.urls import is_host
 
-_LARGEST = 1 << 16  # characters
+_LARGEST = 1 << 16  # bytes
 
 
 def run(options: argparse.Namespace) -> None:
@@ -47,10 +48,17 @@ def run(options: argparse.Namespace) -> None:
     show("\n".join(lines))
 
 
-def _requested() -> tuple[str, str, int | None] | None:
-    """Return the origin that git asks for, or None."""
-    request = dict[str, str]()
-    for line in sys.stdin.read(_LARGEST).splitlines():
+def _requested() -> Origin | None:
+    """Return the origin that git asks for; None if the request does not name exactly one."""
+    request = sys.stdin.buffer.read(_LARGEST + 1) if sys.stdin else b""
+    found: dict[str, list[str]] = {"protocol": [], "host": []}
+    # Only a line feed ends a line. A value may have other line breaks, because git decodes URLs.
+    for line in request.decode("utf-8", "surrogateescape").split("\n"):
         name, _, value = line.partition("=")
-        request[name] = value
-    return origin_of(f"{request.get('protocol', '')}://{request.get('host', '')}")
+        found.get(name, []).append(value)
+    if len(request) > _LARGEST or any(len(values) != 1 for values in found.values()):
+        return None
+    (protocol,), (host,) = found.values()
+    if protocol not in ("http", "https") or not is_host(host):
+        return None
+    return origin_of(f"{protocol}://{host}")

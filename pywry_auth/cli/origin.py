@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.protocol.urls import require_endpoint
+from pywry_auth.protocol.urls import is_host, require_endpoint
 
 _EXAMPLE = "https://git.example.com"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -45,7 +45,7 @@ def origin_of(url: str) -> Origin | None:
         port = parts.port
     except ValueError:
         return None
-    # urlsplit drops tabs and newlines.
-    if not parts.hostname or "@" in parts.netloc or not url.isascii() or not url.isprintable():
+    # urlsplit drops tabs and newlines, and takes a backslash for a part of the host.
+    if not parts.hostname or not is_host(parts.netloc) or not url.isascii() or not url.isprintable():
         return None
     return parts.scheme, parts.hostname, _DEFAULT_PORTS.get(parts.scheme) if port is None else port

@@ -54,6 +54,15 @@ def is_own_machine(host: str | None) -> bool:
     return is_loopback(name) or name.endswith(".localhost")
 
 
+def is_host(text: str) -> bool:
+    """Return whether a text is a host, with its port if it has one.
+
+    Args:
+        text: The text, from the authority of a URL without a user (RFC 3986 §3.2).
+    """
+    return _HOST_AND_PORT.fullmatch(text) is not None
+
+
 def require_endpoint(url: str, name: str, example: str = "https://id.example.com/path") -> str:
     """Return the URL if it is safe to send secrets there.
 
@@ -90,7 +99,7 @@ def _required(url: str, name: str, is_local: Callable[[str | None], bool], local
     try:
         parts = urlsplit(url)
         secure = parts.scheme == "https" or (parts.scheme == "http" and is_local(parts.hostname))
-        usable = bool(_HOST_AND_PORT.fullmatch(parts.netloc)) and parts.port != 0 and not parts.fragment
+        usable = is_host(parts.netloc) and parts.port != 0 and not parts.fragment
     except ValueError:
         secure = usable = False
     # Reject characters that urlsplit drops (tabs, newlines) or parses differently from browsers (backslash).

@@ -69,10 +69,11 @@ class Commands:
         for name, value in self.settings.items():
             monkeypatch.setenv(name, value)
 
-    def run(self, *arguments: str, stdin: str = "") -> Ran:
+    def run(self, *arguments: str, stdin: str | bytes = "") -> Ran:
         """Run a command, and return its end."""
         self._capsys.readouterr()
-        self._monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given), "utf-8"))
         try:
             status = main(arguments)
         except SystemExit as error:

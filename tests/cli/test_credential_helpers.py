@@ -43,6 +43,11 @@ def test_git_gets_nothing_for_another_origin_or_operation(commands: Commands) ->
         ("get", "https", f"{named}@evil.example"),
         ("get", "https", f"evil.example/{named}"),
         ("get", "https", f"evil.example#{named}"),
+        # git decodes the host of a URL.
+        *(("get", "https", f"{named}{mark}.evil.example") for mark in "/?#\\"),
+        ("get", f"https://{named}/", "evil.example"),
+        ("get", f"https://{named}/?", "evil.example"),
+        ("get", f"https://{named}:443/", ""),
         ("get", "https", f"[{named}"),
         ("get", "https", ""),
         ("get", "", named),
@@ -54,6 +59,34 @@ def test_git_gets_nothing_for_another_origin_or_operation(commands: Commands) ->
         ran = commands.run(*_GIT, operation, stdin=_asking(protocol, host))
         assert (ran.status, ran.out, ran.err) == (0, "", ""), host
     assert commands.run("token").status == 0
+
+
+@pytest.mark.parametrize("name", ["username", "path", "wwwauth[]", "protocol", "host"])
+def test_a_value_cannot_name_another_origin_to_git(commands: Commands, name: str) -> None:
+    """Only a line feed ends a line; git decodes the values of a URL, and passes on a server's header."""
+    commands.sign_in("alice")
+    for mark in "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\0":
+        lines = {"protocol": "https", "host": "evil.example"}
+        lines[name] = f"{lines.get(name, 'x')}{mark}host=git.example.com"
+        ran = commands.run(*_GIT, "get", stdin="".join(f"{name}={lines[name]}\n" for name in lines))
+        assert (ran.status, ran.out, ran.err) == (0, "", ""), repr(mark)
+
+
+def test_git_gets_nothing_for_a_request_that_is_not_clear(commands: Commands) -> None:
+    commands.sign_in("alice")
+    right = _asking("https", "git.example.com").rstrip("\n")
+    for stdin in (
+        f"host=evil.example\n{right}",
+        f"{right}\nhost=evil.example",
+        f"{right}\nprotocol=http",
+        "protocol=https",
+        f"{right}\nusername={'x' * (1 << 16)}\nhost=evil.example",
+    ):
+        ran = commands.run(*_GIT, "get", stdin=stdin)
+        assert (ran.status, ran.out, ran.err) == (0, "", "")
+    ran = commands.run(*_GIT, "get", stdin=right.encode() + b"\nusername=\xff\n")
+    assert (ran.status, ran.err) == (0, "")
+    assert commands.tokens().access_token in ran.out
 
 
 def test_git_is_told_to_stop_if_the_user_is_not_signed_in(commands: Commands) -> None:
