@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -223,7 +223,7 @@ class AuthFlowManager:
         server = self._listener()
         with self._lock:
             self._server = server
-        with server, Handover(server) as handover:
+        with server, Handover(server) as handover, ExitStack() as until_end:
             present = (
                 in_window(self._notify, window)
                 if window is not None
@@ -237,7 +237,7 @@ class AuthFlowManager:
             )
             reading = from_user if self._paste else browser_only
             try:
-                handler = LoopbackHandler(server, present, self._bounds, reading)
+                handler = LoopbackHandler(server, present, self._bounds, reading, until_end)
                 result = self._authorize(handler, server.redirect_uri)
             except BaseException as error:
                 server.answer(self._designed(_page_about(error)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,12 +49,15 @@ class LoopbackHandler:
         present: Shows the user where to sign in.
         bounds: The time limit of the login.
         reading: Another source of the response; the first valid response wins.
+        until_end: Closes that source at the end of the login, because a terminal would show what the user
+            pastes in the meantime, and pass it on to the shell.
     """
 
     server: OAuthCallbackServer
     present: Present
     bounds: Bounds
-    reading: Reading = browser_only
+    reading: Reading
+    until_end: ExitStack
 
     def __call__(self, request: AuthorizationRequest) -> ResponseParameters:
         """Return the response; see ``OAuthCallbackServer.wait`` for the errors."""
@@ -63,8 +66,8 @@ class LoopbackHandler:
         )
         source = self.reading(request, self.server)
         self.present(request)
-        with source:
-            return self.server.wait(self.bounds.left(), self.bounds.seconds)
+        self.until_end.enter_context(source)
+        return self.server.wait(self.bounds.left(), self.bounds.seconds)
 
 
 def in_browser(

@@ -44,7 +44,12 @@ def from_user(request: AuthorizationRequest, server: OAuthCallbackServer) -> Abs
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     return TerminalInput(
-        sys.stdin.fileno(), pasted, on_end=pasted.ended, on_interrupt=server.cancel, limit=LONGEST
+        sys.stdin.fileno(),
+        pasted,
+        on_end=pasted.ended,
+        on_interrupt=server.cancel,
+        on_wait=pasted.waits,
+        limit=LONGEST,
     )
 
 

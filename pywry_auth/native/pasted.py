@@ -69,6 +69,13 @@ class PastedAddress:
         self._show(f"{fault} {_AGAIN}")
         return True
 
+    def waits(self) -> None:
+        """Tell the user that another login reads the terminal."""
+        self._show(
+            "Another sign-in of this program reads the terminal, so paste the address of this one when that "
+            f"has ended. {_ONLY_LISTENING}"
+        )
+
     def ended(self) -> None:
         """Tell the user that no further text is read."""
         self._show(f"No text is read any more. {_ONLY_LISTENING}")

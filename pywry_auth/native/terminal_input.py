@@ -14,25 +14,35 @@ import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from pywry_auth.native.hidden_input import HiddenInput
 from pywry_auth.native.streams import in_foreground
 from pywry_auth.native.typed_text import TypedText
+from pywry_auth.per_process import PerProcess
 
 _SETTLE = 0.3  # seconds without a character after a line break; the lines of a paste come at once
 _SLICE = 0.1  # seconds; the console of Windows cannot be waited for together with an event
+_CHECK = 0.2  # seconds between two looks at the modes of the terminal, or at another login that reads it
 _IN_BACKGROUND = 0.5  # seconds
 _JOIN = 2.0  # seconds; the thread has been woken before
 _BLOCK = 4096  # bytes
 _INTERRUPT = "\x03"
 
+# Two readers would get arbitrary parts of a paste, and restore the modes of each other.
+_reading = PerProcess(threading.Lock)
+
 
 class TerminalInput:
     """Passes the user's texts on. Use this as a context manager, which restores the terminal.
+
+    After the last text, characters are discarded until the end: a shell would execute a second paste. If
+    another login of the process reads the terminal, this one waits until that has ended.
 
     Args:
         descriptor: The terminal.
         on_text: Receives each text in a thread of its own, and returns whether another may follow.
         on_end: Called when the user ends the input (Ctrl-D, or Ctrl-Z on Windows).
         on_interrupt: Called on Ctrl-C where the system passes it on as a character.
+        on_wait: Called once if another login reads the terminal.
         limit: Bytes of a text; a longer one is cut after one more.
     """
 
@@ -43,12 +53,14 @@ class TerminalInput:
         *,
         on_end: Callable[[], object],
         on_interrupt: Callable[[], object],
+        on_wait: Callable[[], object],
         limit: int,
     ) -> None:
         self._descriptor = descriptor
         self._on_text = on_text
         self._on_end = on_end
         self._on_interrupt = on_interrupt
+        self._on_wait = on_wait
         self._text = TypedText(limit)
         self._closed = threading.Event()
         self._woken, self._waker = -1, -1
@@ -80,35 +92,58 @@ class TerminalInput:
             os.close(self._waker)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the terminal was closed: the listener decides
-            if sys.platform == "win32":
-                self._pass_on(self._windows())
-            else:
-                with hidden(self._descriptor):
-                    self._pass_on(self._posix())
+        if not self._has_turn():
+            return
+        try:
+            with contextlib.suppress(OSError, ValueError):  # the terminal was closed: the listener decides
+                if sys.platform == "win32":
+                    self._pass_on(self._windows())
+                else:
+                    with HiddenInput(self._descriptor) as hidden:
+                        self._pass_on(self._posix(hidden))
+        finally:
+            _reading().release()
+
+    def _has_turn(self) -> bool:
+        """Wait until no other login reads the terminal; False if this one has ended before."""
+        if _reading().acquire(blocking=False):
+            return True
+        self._on_wait()
+        while not self._closed.is_set():
+            if _reading().acquire(timeout=_CHECK):
+                return True
+        return False
 
     def _pass_on(self, blocks: Iterator[bytes]) -> None:
         """Pass texts on until the user or the program ends it; an empty block means a quiet terminal."""
+        reads = True
         for block in blocks:
+            if not reads:
+                continue
             self._text.feed(block)
             if self._text.ended:
                 self._on_end()
-                return
-            if not block and self._text.ready and not self._on_text(self._text.take()):
-                return
+                reads = False
+            elif not block and self._text.ready:
+                reads = self._on_text(self._text.take())
+            if not reads:
+                self._text.take()
 
-    def _posix(self) -> Iterator[bytes]:
+    def _posix(self, hidden: HiddenInput) -> Iterator[bytes]:
         # On macOS, poll() does not work with terminals.
         selector = selectors.SelectSelector() if sys.platform == "darwin" else selectors.DefaultSelector()
         with selector:
             selector.register(self._woken, selectors.EVENT_READ)
             selector.register(self._descriptor, selectors.EVENT_READ)
             while True:
-                ready = [key.fd for key, _ in selector.select(_SETTLE if self._text.ready else None)]
+                settling = self._text.ready
+                ready = selector.select(_SETTLE if settling else _CHECK)
                 if self._closed.is_set():
                     return
+                hidden.hide()
                 if not ready:
-                    yield b""
+                    if settling:
+                        yield b""
                 elif not in_foreground(self._descriptor):
                     # The characters are meant for another program, and reading would stop this one.
                     self._closed.wait(_IN_BACKGROUND)
@@ -130,35 +165,3 @@ class TerminalInput:
                 self._on_interrupt()
                 return
             yield characters.replace("\x1a", "\x04").encode("utf-8", "replace")
-
-
-@contextlib.contextmanager
-def hidden(descriptor: int) -> Iterator[None]:
-    """Let a terminal show no characters and cut no lines; Ctrl-C and Ctrl-Z still work.
-
-    Args:
-        descriptor: The terminal.
-
-    Raises:
-        OSError: It is no terminal.
-    """
-    import termios
-
-    if not in_foreground(descriptor):  # a change would stop this program
-        yield
-        return
-    try:
-        before = termios.tcgetattr(descriptor)
-        quiet = [*before[:6], list(before[6])]
-        quiet[3] &= ~(termios.ICANON | termios.ECHO)
-        quiet[6][termios.VMIN], quiet[6][termios.VTIME] = 1, 0
-        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
-    except termios.error as error:
-        raise OSError("the terminal cannot be read") from error
-    try:
-        yield
-    finally:
-        # Unread characters are discarded: a shell would otherwise execute the rest of a pasted address.
-        with contextlib.suppress(termios.error):
-            if in_foreground(descriptor):
-                termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)

@@ -14,6 +14,7 @@ import pytest
 
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.cli.program import environment
+from tests.faults import Faults
 from tests.native.sockets import PATIENCE
 from tests.person import Person
 
@@ -119,7 +120,9 @@ def terminal(idp: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) ->
     terminal.close()
 
 
-def test_a_long_paste_wins_after_wrong_ones_and_is_never_shown(terminal: Terminal) -> None:
+def test_a_long_paste_wins_after_wrong_ones_and_is_never_shown(
+    terminal: Terminal, idp: IdentityProvider
+) -> None:
     """A terminal cuts a line after 4,096 bytes in its usual mode."""
     person = Person()
     url = terminal.ready()
@@ -128,9 +131,13 @@ def test_a_long_paste_wins_after_wrong_ones_and_is_never_shown(terminal: Termina
     address = person.authorize(url)
     terminal.press(f"{address.replace('state=', 'state=x')}\n")
     terminal.until("the state of another login")
+    faults = Faults(idp)
+    faults.before = lambda path: terminal.press("again\n") if path == "/token" else None
     half = len(address) // 2
     terminal.press(f"\x1b[200~'{address[:half]}\r\n  {address[half:]}&more={'x' * 6000}'\x1b[201~\r")
     assert terminal.end() == "user-alice True []"
+    assert "again" not in terminal.shown
+    faults.before = lambda path: None
     with open(terminal.log) as log:
         seen = terminal.shown.replace(url, "") + log.read()
     for secret in re.findall(r"(?:code|state)=([^&]+)", address):
