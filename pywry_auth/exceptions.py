@@ -12,7 +12,7 @@
         └── TokenRefreshError     the tokens cannot be refreshed: sign in again
 
 Each error carries a stable ``error`` code: the provider's own (RFC 6749 §4.1.2.1, §5.2) if it sent
-one, otherwise a member of ``ErrorCode``.
+a valid one, otherwise a member of ``ErrorCode``. It consists of printable ASCII characters.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class AuthenticationError(Exception):
             code, verifier or secret.
         error: A stable code: the provider's own if it sent one, otherwise a member of ``ErrorCode``.
         error_description: The provider's own words (RFC 6749 §4.1.2.1, §5.2), without the secrets that it
-            repeats: escape them before you show them.
+            repeats, as one line: escape them for HTML.
         provider: The name of the provider, if known.
         flow_id: The identifier of the login attempt in logs, if there is one.
         timeout: The time allowed in seconds, if the error is a timeout.

@@ -66,9 +66,7 @@ def validate_authorization_response(
         description = values.get("error_description", "")
         sent = (request.state, request.nonce, request.code_verifier, values.get("code"))
         secrets = tuple(filter(None, sent))
-        # The browser may bring an empty code, or one of blanks.
-        code = values["error"] if values["error"].strip() else str(ErrorCode.INVALID_RESPONSE)
-        raise explain("The provider", code, description, AuthenticationError, secrets)
+        raise explain("The provider", values["error"], description, AuthenticationError, secrets)
     if not values.get("code"):
         raise AuthenticationError(
             "The provider sent neither a code nor an error: start a new login.",

@@ -44,6 +44,7 @@ CANCELLED_AT_PROVIDER = frozenset(
 )
 """The codes after the user pressed Cancel."""
 
+_LONGEST_DESCRIPTION = 1000  # characters
 _QUOTES = str.maketrans("“”", '""')
 _SIGN_IN_AGAIN = "Sign in again."
 _CHECK_SECRET = "Check CLIENT_ID, CLIENT_SECRET and TOKEN_ENDPOINT_AUTH_METHOD."
@@ -146,7 +147,7 @@ def explain(
     # A code that this package knows is never a secret, even if a user chose such a secret.
     if code not in {**_NEXT_STEP, **own} and code not in ENDED_GRANT:
         code = provider_code(code, secrets)
-    description = provider_text(description, secrets)
+    description = printable(provider_text(description, secrets), _LONGEST_DESCRIPTION)
     quoted = f"{_unquoted(code)}: “{_unquoted(description)}”" if description else _unquoted(code)
     # At a refresh, login_required has nothing to do with the parameter prompt.
     ended = issubclass(kind, TokenRefreshError)

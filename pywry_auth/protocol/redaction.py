@@ -28,6 +28,8 @@ _PUBLIC = frozenset(
 )
 """The parameters of requests whose values are not secret. All others are."""
 
+# RFC 6749 appendix A.7. Programs print codes, so a terminal must not obey them; a blank begins and ends none.
+_CODE = re.compile(r"[!#-\[\]-~]([ !#-\[\]-~]{0,198}[!#-\[\]-~])?")
 _CHARACTER = re.compile(
     # Only one place of a run of backslashes is tried, so the time is linear.
     r"(?<!\\)\\+(?:u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|u\{([0-9a-fA-F]{1,6})\}|x([0-9a-fA-F]{2})|[nrtbf]|([/\"'])|([0-3][0-7]{2}))"
@@ -62,9 +64,10 @@ def provider_code(code: str, secrets: Collection[str]) -> str:
         secrets: The values that the provider received from this client.
 
     Returns:
-        The code, or ``invalid_response`` if it may show a secret.
+        The code, or ``invalid_response`` if it may show a secret, is longer than 200 characters, or has
+        characters that no code has (RFC 6749 appendix A.7).
     """
-    return ErrorCode.INVALID_RESPONSE if reveals(code, secrets) else code
+    return code if _CODE.fullmatch(code) and not reveals(code, secrets) else ErrorCode.INVALID_RESPONSE
 
 
 def reveals(text: str, secrets: Iterable[str], part: int = _PART) -> bool:

@@ -172,9 +172,10 @@ def test_each_refusal_has_advice(error: str) -> None:
 def test_the_providers_text_is_shortened_to_one_line() -> None:
     """A provider's text cannot fill a log or break its lines. [T8, T35]"""
     words = "a\r\nX: 1\x1b[31m\u2028\u202e" + "x" * 4_000
-    refusal = refused(words, ("state", STATE), ("error", words), ("error_description", words))
+    refusal = refused("invalid_response", ("state", STATE), ("error", words), ("error_description", words))
     assert str(refusal).isprintable()
     assert len(str(refusal)) < 600
+    assert refusal.error_description.isprintable()
 
 
 @pytest.mark.parametrize("error", ["", " "])

@@ -458,6 +458,18 @@ def test_the_providers_text_is_shortened_to_one_line(issuer: ScriptedIssuer) -> 
     refusal = refused(issuer, Answer({"error": words, "error_description": words}, 400))
     assert str(refusal).isprintable()
     assert len(str(refusal)) < 600
+    assert refusal.error == ErrorCode.INVALID_RESPONSE
+    assert refusal.error_description.isprintable()
+    assert len(refusal.error_description) < 1100
+
+
+@pytest.mark.parametrize("mark", list('\x00\n\x1b\x7f\x9b"\\\u2028\u202e\u00e9'))
+def test_a_code_with_characters_that_no_code_has_is_not_repeated(issuer: ScriptedIssuer, mark: str) -> None:
+    """RFC 6749 appendix A.7: programs print the code, so a terminal must not obey it."""
+    refusal = refused(issuer, Answer({"error": f"an_error{mark}[2J"}, 400))
+    assert (refusal.error, refusal.refused) == (ErrorCode.INVALID_RESPONSE, True)
+    assert "answered invalid_response. " in str(refusal)
+    assert refused(issuer, Answer({"error": "org/own: code~!"}, 400)).error == "org/own: code~!"
 
 
 def test_an_error_beside_tokens_is_an_error(issuer: ScriptedIssuer) -> None:
