@@ -35,7 +35,8 @@ class DeviceAuthorization:
         device_code: Obtains the tokens; a secret of the program.
         user_code: The code that the user enters, as the provider sent it.
         verification_uri: The address where the user enters it: https, or http on a loopback address.
-        verification_uri_complete: The address with the code in it, for a QR code; empty for none.
+        verification_uri_complete: The address with the code in it, for a QR code; empty for none, or if it
+            leads to another host than ``verification_uri``, which the user reads.
         expires_in: Seconds from the request until the code is no longer used, at most 900.
         interval: Seconds between two polls, from 0.1 to 300; 5 if the provider names none, or 0.
     """
@@ -93,11 +94,13 @@ def _read(members: Mapping[str, Any]) -> DeviceAuthorization:
     if lifetime is None:
         raise _unusable("it has no expires_in")
     interval = _seconds(members, "interval")
+    address = _address(members, page)
+    complete = _address(members, page + "_complete") if members.get(page + "_complete") else ""
     return DeviceAuthorization(
         _text(members, "device_code"),
         _text(members, "user_code"),
-        _address(members, page),
-        _address(members, page + "_complete") if members.get(page + "_complete") else "",
+        address,
+        complete if _site_of(complete) == _site_of(address) else "",
         min(lifetime, LONGEST_SECONDS),
         min(max(interval or _USUAL_INTERVAL, _SHORTEST_INTERVAL), _LONGEST_INTERVAL),
     )
@@ -128,6 +131,11 @@ def _address(members: Mapping[str, Any], name: str) -> str:
     else:
         return address
     raise _unusable(f"{name} is not an https address")
+
+
+def _site_of(address: str) -> tuple[str, str]:
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc.lower()
 
 
 def _seconds(members: Mapping[str, Any], name: str) -> float | None:

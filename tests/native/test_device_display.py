@@ -6,12 +6,12 @@ import io
 import os
 import pty
 import re
-import select
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
+from select import select
 from termios import TIOCSWINSZ
 from typing import TextIO
 
@@ -39,10 +39,11 @@ def terminal(columns: int = 80, encoding: str = "utf-8") -> Iterator[tuple[TextI
 
 
 def shown(outside: int) -> str:
-    text = os.read(outside, 65536)
-    while select.select([outside], [], [], 0.05)[0]:  # the terminal passes long texts in parts
-        text += os.read(outside, 65536)
-    return text.decode().replace("\r\n", "\n")
+    """Return the news on the terminal, which may come in parts."""
+    news = os.read(outside, 65536)
+    while select([outside], [], [], 0.05)[0]:
+        news += os.read(outside, 65536)
+    return news.decode().replace("\r\n", "\n")
 
 
 def test_a_terminal_gets_a_qr_code_and_the_steps() -> None:

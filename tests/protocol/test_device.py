@@ -86,6 +86,14 @@ def test_a_poll_returns_validated_tokens_with_the_requested_scopes(issuer: Scrip
         ({"interval": "8", "expires_in": "60"}, {"interval": 8, "expires_in": 60}),
         ({"interval": 1e9, "expires_in": 1e9}, {"interval": 300, "expires_in": 900}),
         ({"verification_uri_complete": ...}, {"verification_uri_complete": ""}),
+        # The user reads one address, and a phone opens the other one.
+        ({"verification_uri_complete": "https://evil.example/d?c=W"}, {"verification_uri_complete": ""}),
+        ({"verification_uri_complete": "https://id.example.com:8443/d"}, {"verification_uri_complete": ""}),
+        ({"verification_uri_complete": "http://127.0.0.1/d"}, {"verification_uri_complete": ""}),
+        (
+            {"verification_uri_complete": "https://ID.example.com/d?c=W"},
+            {"verification_uri_complete": "https://ID.example.com/d?c=W"},
+        ),
         ({"verification_uri": "http://127.0.0.1:9/device"}, {"host": "127.0.0.1:9"}),
         (
             {"verification_uri": ..., "verification_url": "https://id.example.com/d"},
