@@ -64,10 +64,12 @@ class DeviceGrant:
         """Issue tokens for a device code, or tell how to go on (RFC 8628 §3.5)."""
         if not client.may_use_devices:
             raise OAuthError("unauthorized_client", "the client may not use the device grant")
-        verdict, asked = self._requests.poll(required(values, "device_code"), client.client_id)
+        device_code = required(values, "device_code")
+        if asked := self._requests.of_client(device_code, client.client_id):
+            requested_resource(values, [asked.resource])  # before the code is spent
+        verdict, asked = self._requests.poll(device_code, client.client_id)
         if verdict == "allowed" and asked and asked.grant:
-            resource = requested_resource(values, [asked.resource]) or asked.resource
-            return token_answer(self._realm, asked.grant, asked.scope, resource=resource)
+            return token_answer(self._realm, asked.grant, asked.scope, resource=asked.resource)
         if verdict == "waiting":
             status = self._realm.quirks.device_status or 400
             raise OAuthError("authorization_pending", "the user has not answered yet", status=status)

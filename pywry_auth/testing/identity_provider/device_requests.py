@@ -109,6 +109,17 @@ class DeviceRequests:
             self._by_user_code[_plain(user_code)] = _key(device_code)
         return device_code, request
 
+    def of_client(self, device_code: str, client_id: str) -> DeviceRequest | None:
+        """Return the request of a device code if it is the client's, or None.
+
+        Args:
+            device_code: The device code.
+            client_id: The client that polls.
+        """
+        with self._lock:
+            request = self._requests.get(_key(device_code))
+            return request if request and request.client_id == client_id else None
+
     def poll(self, device_code: str, client_id: str) -> tuple[Verdict, DeviceRequest | None]:
         """Return the answer to a poll, and the request if it is the client's.
 

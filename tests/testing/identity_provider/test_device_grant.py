@@ -52,7 +52,8 @@ def test_tokens_are_issued_once_after_the_permission(device: Device, alice: Pers
     user_code = device.starts(scope="openid email unknown", resource=_RESOURCE)
     assert device.refusal() == (400, "authorization_pending")
     User().approve_device(device.answer["verification_uri_complete"])
-    tokens = json_of(device.polls(resource=_RESOURCE))
+    assert device.polls(resource="https://unknown.example").json()["error"] == "invalid_target"
+    tokens = json_of(device.polls(resource=_RESOURCE))  # the refusal has not spent the code
     assert tokens["scope"] == "openid email"
     claims = claims_of(tokens["id_token"], device.issuer)
     assert (claims["sub"], claims["aud"], claims["auth_time"]) == ("user-alice", "pywry-demo", clock.now)
