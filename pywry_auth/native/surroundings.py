@@ -12,12 +12,14 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from pywry_auth.native.wsl import in_wsl, windows_browser
+from pywry_auth.protocol.urls import is_loopback
 
 TEXT_BROWSERS = frozenset({"www-browser", "links", "links2", "elinks", "lynx", "w3m"})
 """Browsers that need a terminal."""
 
 _ROOT = Path("/")
 _SERVERS = {"sshd", "sshd-session", "dropbear", "mosh-server"}
+_MULTIPLEXERS = ("TMUX", "STY", "ZELLIJ")  # STY is that of screen
 _MOST_ANCESTORS = 64
 _SSH_PORT = "22"
 _CONTAINER_FILES = (".dockerenv", "run/.containerenv", "run/systemd/container")
@@ -55,6 +57,7 @@ class Surroundings:
         browser: Whether a visible browser can be opened.
         forwards: Whether an editor opens addresses on the user's machine, and forwards the ports.
         same_machine: Whether a browser on the user's screen reaches this machine.
+        doubtful: Whether that is possible all the same: the user may sit at this machine's own screen.
         server: The destination of ``ssh`` for a tunnel to this machine, or the name of the pod.
     """
 
@@ -62,6 +65,7 @@ class Surroundings:
     browser: bool
     forwards: bool = False
     same_machine: bool = False
+    doubtful: bool = False
     server: str = ""
 
 
@@ -113,6 +117,8 @@ def recognize(
         has_browser(environ, platform, terminal=terminal, root=root),
         forwards=editor and bool(environ.get("BROWSER")),
         same_machine=place is Place.WSL or (place is Place.HERE and (notebook or _has_screen(root))),
+        doubtful=(place is Place.CONTAINER or (place is Place.SSH and _may_be_local(environ)))
+        and (platform in ("win32", "cygwin", "darwin") or _has_screen(root)),
         server=_server(environ) if place is Place.SSH else _pod(environ) if place is Place.KUBERNETES else "",
     )
 
@@ -135,11 +141,17 @@ def choose(
         return Choice(Way.BROWSER, _about_browser(here)) if open_browser else Choice(Way.URL)
     if here.same_machine:
         return Choice(Way.URL)
-    if offers_device():
+    if not here.doubtful and offers_device():
         return Choice(
             Way.DEVICE,
             f"{here.place.value} without a browser of its own, so you sign in with a code on another device. "
             'The mode "paste" works without a code.',
+        )
+    if can_paste and here.doubtful:
+        return Choice(
+            Way.PASTE,
+            "You may sit at this machine, or be connected to it, so you sign in with a browser on either "
+            "one. If its last page cannot be opened, paste the address of that page here.",
         )
     if can_paste:
         return Choice(
@@ -178,6 +190,18 @@ def is_remote(environ: Mapping[str, str]) -> bool:
         environ: The process's environment.
     """
     return bool(environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"))
+
+
+def _may_be_local(environ: Mapping[str, str]) -> bool:
+    """Return whether the variables of SSH leave open that the user sits at this machine.
+
+    A terminal multiplexer keeps the variables of the connection that started it, also if its user attaches
+    it at this machine's screen. A connection from the machine itself may come from its user or a tunnel.
+    """
+    if any(environ.get(name) for name in _MULTIPLEXERS):
+        return True
+    addresses = environ.get("SSH_CONNECTION", "").split()[:3:2]  # of the client and of the server
+    return len(addresses) == 2 and (is_loopback(addresses[0]) or addresses[0] == addresses[1])
 
 
 def _place(environ: Mapping[str, str], platform: str, root: Path, process: int) -> Place:

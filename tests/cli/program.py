@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _SECONDS = 30
-_HERE = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "SSH_CONNECTION", "SSH_TTY")
+_HERE = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "SSH_CONNECTION", "SSH_TTY", "TMUX", "STY", "ZELLIJ")
 COMMAND = str(Path(sys.executable).with_name("pywry-auth"))
 
 

@@ -62,7 +62,16 @@ def app(provider: GenericOIDCProvider, store: TokenStore) -> Iterator[PyWry]:
 @pytest.fixture(autouse=True)
 def _unattended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Take away the display and the terminal."""
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "SSH_CONNECTION", "SSH_TTY"):
+    for name in (
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+        "BROWSER",
+        "SSH_CONNECTION",
+        "SSH_TTY",
+        "TMUX",
+        "STY",
+        "ZELLIJ",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "stdin", None)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

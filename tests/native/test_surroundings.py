@@ -104,6 +104,36 @@ def test_the_surroundings_decide_how_the_user_is_asked(
     assert quiet.way is (Way.URL if way is Way.BROWSER else way)
 
 
+@pytest.mark.parametrize(
+    ("platform", "environ"),
+    [
+        # Variables of a connection that may have ended: the multiplexer is attached at the screen now.
+        ("linux", {"SSH_CONNECTION": SSH, "TMUX": "/run/tmux-1000/default,9,0"}),
+        ("linux", {"SSH_TTY": "/dev/pts/1", "STY": "9.pts-1.host"}),
+        ("darwin", {"SSH_CONNECTION": SSH, "ZELLIJ": "0"}),
+        # A connection from the machine itself, also to its own address.
+        ("linux", {"SSH_CONNECTION": "127.0.0.1 50000 127.0.1.1 22"}),
+        ("linux", {"SSH_CONNECTION": "::1 50000 ::1 22"}),
+        ("linux", {"SSH_CONNECTION": "192.0.2.9 50000 192.0.2.9 22"}),
+        ("darwin", {"SSH_CONNECTION": "127.0.0.1 50000 127.0.0.1 22"}),
+        # A container of the user's desktop, which shares its screen.
+        ("linux", {"container": "oci"}),
+    ],
+)
+def test_no_code_is_shown_if_the_user_may_sit_at_this_machine(
+    tmp_path: Path, platform: str, environ: dict[str, str]
+) -> None:
+    """With the pasted address, a browser on this machine and one on another machine both work."""
+    here = recognize(environ, platform, root=made(tmp_path, {"tmp/.X11-unix/X0": ""}), process=9)
+    choice = choose(here, open_browser=True, can_paste=True, offers_device=lambda: True)
+    assert choice.way is Way.PASTE
+    assert "You may sit at this machine" in choice.reason
+    assert choose(here, open_browser=True, can_paste=False, offers_device=lambda: True).way is Way.URL
+    if platform == "linux":  # without a screen, the user cannot sit here
+        bare = recognize(environ, platform, root=tmp_path / "none", process=9)
+        assert choose(bare, open_browser=True, can_paste=True, offers_device=lambda: True).way is Way.DEVICE
+
+
 def test_a_notebook_shows_the_address_unless_its_kernel_is_remote(tmp_path: Path) -> None:
     here = recognize({}, "linux", notebook=True, root=tmp_path, process=9)
     assert choose(here, open_browser=True, can_paste=True, offers_device=lambda: True).way is Way.URL
