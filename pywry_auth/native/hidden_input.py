@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -39,10 +40,8 @@ class HiddenInput:
 
         # Unread characters are discarded: a shell would otherwise execute the rest of a pasted address.
         if self._before is not None and in_foreground(self._descriptor):
-            try:
+            with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(self._descriptor, termios.TCSAFLUSH, self._before)
-            except termios.error:
-                pass  # the terminal is gone
 
     def hide(self) -> None:
         """Hide the input, unless another program uses the terminal.
