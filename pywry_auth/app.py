@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -16,7 +17,7 @@ from pywry_auth.flow.refresh import not_signed_in
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.account import account_of, described
 from pywry_auth.native.background_login import BackgroundLogin, Cancellation, LoginArguments
-from pywry_auth.native.bounded_call import timed_out
+from pywry_auth.native.bounded_call import Bounds, timed_out
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
 from pywry_auth.native.stored_users import StoredUsers, login_required
 from pywry_auth.single_flight import SingleFlight
@@ -81,7 +82,7 @@ class PyWry:
 
             OwnPage(completion_page)  # raises if it is not valid
         self._flight = SingleFlight[AuthFlowResult](AuthFlowCancelled, timed_out)
-        self._under_way: list[Cancellation] = []  # a login that may ask, and a silent one
+        self._under_way: list[Cancellation] = []  # one for each call of login
         self._lock = threading.Lock()
         self._users: StoredUsers | None = None
         self._user: StoredUser | None = None
@@ -127,9 +128,10 @@ class PyWry:
             prompt: The provider's prompt, for example ``select_account`` (OIDC Core §3.1.2.1), but not
                 ``none``, which is ``mode="silent"`` here.
             scopes: Scopes to request instead of the provider's; the user is asked for those that are new.
-            timeout: Seconds that this call has, with all calls to the provider and the store. None uses the
-                settings' value (default: 120, and for ``device`` the lifetime of the code, at most 900), and
-                for a joined login its time.
+            timeout: Seconds that this call has, with all calls to the provider and the store. Reads of stored
+                tokens from memory and SQLite have their own limits. None uses the settings' value (default:
+                120, and for ``device`` the lifetime of the code, at most 900), and for a joined login its
+                time.
             show_window: Opens the application's own window at a URL instead of the browser, and returns a
                 label.
             close_window: Closes that window.
@@ -158,7 +160,7 @@ class PyWry:
             notify=notify,
         )
         _check_arguments(arguments)
-        return self._login(arguments, Cancellation())
+        return self._login(arguments, self._begun())
 
     def login_in_background(self, done: Done, **login_arguments: Unpack[LoginArguments]) -> BackgroundLogin:
         """Sign a user in without blocking the caller, for programs with a window.
@@ -186,19 +188,22 @@ class PyWry:
         if unknown:
             raise TypeError(f"login() has no argument {min(unknown)!r}")
         _check_arguments(login_arguments)
-        cancellation = Cancellation()
-
-        def cancel() -> None:
+        cancellation = self._begun()
+        try:
+            return BackgroundLogin(
+                lambda: self._login(login_arguments, cancellation), cancellation.cancel, done
+            )
+        except BaseException:  # no thread could start, or Ctrl-C
             cancellation.cancel()
-            self.cancel()  # the thread may have joined the login of another one
-
-        return BackgroundLogin(lambda: self._login(login_arguments, cancellation), cancel, done)
+            self._end(cancellation)
+            raise
 
     def cancel(self) -> None:
-        """Cancel the running login, from any thread, without waiting.
+        """Cancel the running logins of this object, from any thread or a signal handler, without waiting.
 
-        The login ends at once, during a call to the provider too. Tokens that come too late are revoked in
-        the background. Without a login this does nothing.
+        They end at once, during a call to the provider or the store too. Tokens that come too late are
+        removed and revoked in the background. A cancellation that comes after the tokens and the user were
+        stored changes nothing: the login succeeds. Without a login this does nothing.
         """
         for cancellation in self._under_way.copy():
             cancellation.cancel()
@@ -458,16 +463,28 @@ class PyWry:
         name, mode = at.name if at else "", arguments.get("mode", "auto")
 
         def sign_in() -> AuthFlowResult:
-            return self._sign_in(lambda: self._prepared(arguments), name, cancellation)
+            return self._sign_in(arguments, name, cancellation)
 
         timeout = arguments.get("timeout")
         wait = None if timeout is None else max(timeout, 0.0)
-        return self._flight.run(sign_in, key=mode == "silent", wait=wait)
+        try:
+            cancellation.check()
+            return self._flight.run(sign_in, key=mode == "silent", wait=wait, owner=cancellation)
+        finally:
+            self._end(cancellation)
 
-    def _prepared(self, given: LoginArguments) -> Login:
+    def _begun(self) -> Cancellation:
+        cancellation = Cancellation()
+        self._under_way.append(cancellation)
+        return cancellation
+
+    def _end(self, cancellation: Cancellation) -> None:
+        cancellation.end()
+        with suppress(ValueError):
+            self._under_way.remove(cancellation)
+
+    def _prepared(self, given: LoginArguments, cancellation: Cancellation) -> Login:
         provider, scopes, timeout = given.get("provider"), given.get("scopes"), given.get("timeout")
-        users = self._users_of(provider, given.get("token_store"), scopes)
-        self._look_among(users)
         settings = self._settings_for(self._provider if provider is None else provider)
         oauth2 = settings.oauth2 if settings else None
         request = LoginRequest(
@@ -486,19 +503,27 @@ class PyWry:
             {**_flow_options(oauth2), "completion_page": self._completion_page},
             **_own_device_timeout(timeout, oauth2),
         )
-        return Login(users, request, options)
+        bounds = Bounds(options.seconds)
+        cancellation.concern(bounds)
+        if cancellation.follows:
+            bounds.run(cancellation.wait_for_turn)
+        token_store = given.get("token_store")
+        store = self._token_store if token_store is None else token_store
 
-    def _sign_in(
-        self, prepare: Callable[[], Login], provider: str, cancellation: Cancellation
-    ) -> AuthFlowResult:
+        def open_store() -> StoredUsers:
+            return self._users_of(provider, token_store, scopes)
+
+        # Only auto calls the store now: it looks for a keyring, which may ask the user.
+        waits = store is None and oauth2 is not None and oauth2.token_store_backend == "auto"
+        users = bounds.run(open_store) if waits else open_store()
+        self._look_among(users)
+        return Login(users, request, options, bounds)
+
+    def _sign_in(self, given: LoginArguments, provider: str, cancellation: Cancellation) -> AuthFlowResult:
         with login_failures_emitted(self, "native", provider):
-            self._under_way.append(cancellation)
-            try:
-                login = prepare()
-                cancellation.begin(login)
-                signed_in = login.run()
-            finally:
-                self._under_way.remove(cancellation)
+            login = self._prepared(given, cancellation)
+            cancellation.concern(login)
+            signed_in = login.run()
         self._adopt(signed_in.user)
         result, seconds = signed_in.result, signed_in.seconds
         name = login.provider_name

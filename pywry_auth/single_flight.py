@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, own_copy
@@ -51,10 +51,22 @@ def _waits_for_this_thread(thread: int) -> bool:
     return False
 
 
+class Joins(Protocol):
+    """A caller that chooses whether to join the run of another one."""
+
+    def joins(self, leader: Joins | None) -> bool:
+        """Return whether to join a run; otherwise a new one replaces it. A lock is held.
+
+        Args:
+            leader: The caller that began the run.
+        """
+
+
 @dataclass(frozen=True)
 class _Run(Generic[_T]):
-    """One run: the thread that does the work, and its outcome."""
+    """One run: the caller and the thread that do the work, and its outcome."""
 
+    owner: Joins | None = None
     # gevent replaces the function, so it is looked up at the call.
     leader: int = field(default_factory=lambda: threading.get_ident())
     outcome: Future[_T] = field(default_factory=Future)
@@ -100,6 +112,7 @@ class SingleFlight(Generic[_T]):
         key: Hashable = None,
         wait: float | None = None,
         room: Callable[[float | None], AbstractContextManager[float | None]] = nullcontext,
+        owner: Joins | None = None,
     ) -> _T:
         """Return the result of ``work`` or of the current run.
 
@@ -112,13 +125,14 @@ class SingleFlight(Generic[_T]):
             wait: How many seconds to wait for the run of another caller; None for any time.
             room: Called with ``wait`` before the thread waits for the run of another caller. The context
                 manager limits the number of threads that wait, and returns the seconds that this one may.
+            owner: Chooses whether to join a current run; without one, the caller joins every run.
 
         Raises:
             AuthenticationError: The work called this method itself, and would wait forever. Or the run of
                 another caller took too long (``temporarily_unavailable``), as an error of the class
                 ``interrupted``.
         """
-        mine, runs = _Run[_T](), self._here()
+        mine, runs = _Run[_T](owner), self._here()
         try:
             with runs.lock:
                 run, ready = self._claim(runs, key, mine, at_hand)
@@ -151,6 +165,9 @@ class SingleFlight(Generic[_T]):
             raise AuthenticationError(
                 "This call would wait for itself: do not call it from one of its own callbacks."
             )
+        if mine.owner is not None and not mine.owner.joins(running.owner):
+            runs.by_key[key] = mine
+            return mine, None
         return running, None
 
     def _fail(self, mine: _Run[_T], error: BaseException) -> None:
@@ -169,7 +186,7 @@ class SingleFlight(Generic[_T]):
 
     def _outcome_of(self, run: _Run[_T], seconds: float | None) -> _T:
         try:
-            return run.outcome.result(seconds)
+            return run.outcome.result(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
         except AuthenticationError as error:
             # Each thread needs an error of its own: an exception has one traceback, and callers add to it.
             raise own_copy(error) from error

@@ -52,7 +52,7 @@ class Desk:
         """Store what a sign-in of another process stores."""
         users, tokens = StoredUsers(self.provider, self.store, 60.0), self.provider.grant(user)
         assert users.save(user, tokens)
-        users.add(AuthFlowResult(True, tokens, {"sub": user, **user_info}, user), None).user.session.close()
+        users.remember(AuthFlowResult(True, tokens, {"sub": user, **user_info}, user))
         return tokens
 
 

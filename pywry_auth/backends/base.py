@@ -96,6 +96,9 @@ class Backend(ABC):
     shared: bool = True
     """Whether other processes see the stored values."""
 
+    local: bool = False
+    """Whether calls wait neither for a network nor for the user, so that none takes long."""
+
     @abstractmethod
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""

@@ -83,7 +83,7 @@ class EncryptedBackend(Backend):
         self._first = _name(own[0])
         self._clock = clock
         self._renews_from = clock() + _UPGRADE
-        self.shared = inner.shared
+        self.shared, self.local = inner.shared, inner.local
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""

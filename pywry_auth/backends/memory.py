@@ -37,6 +37,7 @@ class MemoryBackend(Backend):
     """
 
     shared = False
+    local = True
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

@@ -76,6 +76,8 @@ class SQLiteBackend(Backend):
         StoreUnavailable: The path cannot be used, or other users can reach the file.
     """
 
+    local = True
+
     def __init__(self, path: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._file = SQLiteFile(file_at(path) if path else default_path(), _SCHEMA, _VERSION)
         self._clock = clock

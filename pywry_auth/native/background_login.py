@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
+
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthFlowCancelled
 
 if TYPE_CHECKING:
     from pywry_auth.models import AuthFlowResult
     from pywry_auth.native.browser import Notify
-    from pywry_auth.native.login import Login, Mode
+    from pywry_auth.native.login import Mode
     from pywry_auth.native.window import CloseWindow, ShowWindow
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.single_flight import Joins
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.native")
@@ -38,38 +42,85 @@ class LoginArguments(TypedDict, total=False):
     notify: Notify | None
 
 
-class Cancellation:
-    """Cancels a login, also before the login exists.
+class Cancels(Protocol):
+    """A part of a login, or a whole one."""
 
-    ``begin`` stores the login before it looks at the flag, and ``cancel`` sets the flag before it looks for
-    the login. So one of them cancels the login.
+    def cancel(self) -> None:
+        """End it, without waiting."""
+
+
+class Cancellation:
+    """Cancels one call of ``login``, also before it begins, and the login that it joined.
+
+    ``concern`` stores a part before it looks at the flag, and ``cancel`` sets the flag before it looks for
+    the parts. So one of them cancels the part. There is no lock, so that a signal handler may cancel too.
     """
 
     def __init__(self) -> None:
         self._cancelled = False
-        self._login: Login | None = None
+        self._parts: list[Cancels] = []
+        self._ended = threading.Event()
+        self._before: Cancellation | None = None
 
-    def begin(self, login: Login) -> None:
-        """Concern a login from now on.
+    def concern(self, part: Cancels) -> None:
+        """Cancel a part of the login too.
 
         Args:
-            login: The login, which has not run yet.
+            part: The part, which has not begun yet, or a login that this one joins.
         """
-        self._login = login
+        self._parts.append(part)
         if self._cancelled:
-            login.cancel()
+            part.cancel()
 
     def cancel(self) -> None:
         """Cancel the login."""
         self._cancelled = True
-        if self._login is not None:
-            self._login.cancel()
+        for part in self._parts.copy():
+            part.cancel()
+
+    def check(self) -> None:
+        """Raise ``AuthFlowCancelled`` if the login was cancelled."""
+        if self._cancelled:
+            raise AuthFlowCancelled("The login was cancelled.", error=ErrorCode.CANCELLED)
+
+    def joins(self, leader: Joins | None) -> bool:
+        """Return whether to join a login; one that was cancelled is about to end.
+
+        Args:
+            leader: The login.
+        """
+        self.check()
+        if not isinstance(leader, Cancellation):
+            return True
+        if leader._cancelled:
+            self._before = leader
+            return False
+        self.concern(leader)
+        return True
+
+    def end(self) -> None:
+        """Let the login that replaces this one begin."""
+        self._ended.set()
+
+    @property
+    def follows(self) -> bool:
+        """Whether this login replaces a cancelled one."""
+        return self._before is not None
+
+    def wait_for_turn(self) -> None:
+        """Wait until the login that this one replaces has ended, because it may hold a port."""
+        before = self._before
+        if before is not None:
+            before._ended.wait()
+            before.wait_for_turn()
+            self._before = None
 
 
 class BackgroundLogin:
     """A login that runs in a thread (see ``PyWry.login_in_background``).
 
-    The thread is a daemon: at the exit of the interpreter, no user is waited for.
+    The thread is a daemon: at the exit of the interpreter, no user is waited for. Another thread obtains the
+    tokens, and ends first (see ``must_end``).
 
     Args:
         login: Runs the login.
@@ -89,7 +140,8 @@ class BackgroundLogin:
         """Cancel the login, from any thread, and do not wait for its end.
 
         ``done`` is called with ``AuthFlowCancelled``, or with the result if the login had just finished.
-        After the end of the login, this does nothing.
+        If this login joined the login of another thread, that one ends too. After the end of the login, this
+        does nothing.
         """
         if not self._ended:
             self._cancel()

@@ -8,7 +8,6 @@ on within its own time limits, and then undoes its result.
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,20 +17,18 @@ from typing import Any, Generic, TypeVar
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
+from pywry_auth.native.waiting import SignalSafeEvent, wait_for
 from pywry_auth.single_flight import WaitingCaller
 
 _T = TypeVar("_T")
 _logger = logging.getLogger("pywry_auth.native")
 _CLOSING = 0.1  # seconds
-_FIRST_NAP = 0.05  # seconds
-# Seconds; Windows cannot interrupt a wait at all before Python 3.14 (cpython#125541).
-_LONGEST_NAP = 0.25 if sys.platform == "win32" else threading.TIMEOUT_MAX
 
 
 class Bounds:
     """The time limit and the cancellation of one login.
 
-    Any thread may cancel it. It has no lock, so that a signal handler may cancel it too.
+    Any thread may cancel it, and a signal handler too, because it has no lock.
 
     Args:
         seconds: Seconds that the login has, counted from now. With 0 or less, it does not wait for the user,
@@ -44,9 +41,9 @@ class Bounds:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.cancelled = threading.Event()
+        self.cancelled = SignalSafeEvent()
         self._began = time.monotonic()
-        self._waiting: list[threading.Event] = []
+        self._waiting: list[SignalSafeEvent] = []
 
     def left(self) -> float:
         """Return the seconds that the user still has, at least 0.0."""
@@ -93,15 +90,18 @@ class Bounds:
         self._waiting.append(call.wake)
         try:
             if not call.start():
-                return work()
+                return call.run_here()
             self._await(call)
             return call.result()
-        except BaseException:
-            if call.abandon():
-                self.cancel()  # after Ctrl-C, work that is waiting for other work must end too
+        except BaseException as error:
+            # After Ctrl-C, work that is waiting for other work must end too. A time-out is no cancellation:
+            # that other work has the same time limit.
+            if call.abandon() and not isinstance(error, AuthFlowTimeout):
+                self.cancel()
             raise
         finally:
             self._waiting.remove(call.wake)
+            call.leave()
 
     def _left_for_calls(self) -> float:
         return self.left() if self.seconds > 0 else threading.TIMEOUT_MAX
@@ -142,7 +142,7 @@ class _Call(Generic[_T]):
         )
         self.closing = False
         self.done = threading.Event()
-        self.wake = threading.Event()
+        self.wake = SignalSafeEvent()
         self._caller = WaitingCaller()
 
     @property
@@ -157,6 +157,12 @@ class _Call(Generic[_T]):
             return False
         return True
 
+    def run_here(self) -> _T:
+        """Return the result of the work, which this thread does itself."""
+        context = copy_context()
+        context.run(_current.set, self)
+        return context.run(self._work)
+
     def result(self) -> _T:
         """Return the result of the finished work, or raise its error."""
         self._thread.join()
@@ -168,20 +174,30 @@ class _Call(Generic[_T]):
         """Undo the result now or later, and return whether the work is still under way."""
         with self._lock:
             self._abandoned, under_way = True, not self.is_done
-        self._caller.waits = False
-        if not under_way and self._outcome.exception() is None:
+        if not under_way and self._undo is not None and self._outcome.exception() is None:
             # An interrupt came between the end of the work and its caller.
-            threading.Thread(target=self._undo_result, name="pywry-auth-call").start()
+            undoing = threading.Thread(target=self._undo_result, name="pywry-auth-call", daemon=False)
+            try:
+                undoing.start()
+            except RuntimeError:
+                self._undo_result()
         return under_way
+
+    def leave(self) -> None:
+        """Note that no thread waits for this call any more."""
+        self._caller.waits = False
 
     def must_end(self) -> None:
         """Keep the process alive until the worker has ended."""
-        if self._guard is None:
+        if self._thread.ident is None:
+            if threading.current_thread().daemon:
+                raise _process_ends()
+        elif self._guard is None:
             guard = threading.Thread(target=self._thread.join, name="pywry-auth-guard", daemon=False)
             try:
                 guard.start()
             except RuntimeError:
-                raise AuthFlowCancelled("The process is ending.", error=ErrorCode.CANCELLED) from None
+                raise _process_ends() from None
             self._guard = guard
 
     def _run(self) -> None:
@@ -205,6 +221,10 @@ class _Call(Generic[_T]):
             self._undo(self._outcome.result())
         except AuthenticationError as error:
             _logger.warning("the result of a login that had ended could not be undone: %s", error)
+
+
+def _process_ends() -> AuthFlowCancelled:
+    return AuthFlowCancelled("The process is ending.", error=ErrorCode.CANCELLED)
 
 
 _current: ContextVar[_Call[Any] | None] = ContextVar("bounded_call", default=None)
@@ -233,28 +253,6 @@ def closing() -> None:
     call = _current.get()
     if call is not None:
         call.closing = True
-
-
-def wait_for(event: threading.Event, seconds: float) -> bool:
-    """Wait for an event, and return whether it happened.
-
-    Ctrl-C interrupts the wait. Python notices a signal that arrives just before a wait only when that wait
-    ends. This is likely while threads and connections start, so the first naps are short. Each nap is twice
-    as long as the one before: the longest login takes a dozen.
-
-    Args:
-        event: The event.
-        seconds: The time limit.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
-    """
-    deadline = time.monotonic() + seconds
-    nap = _FIRST_NAP
-    while not event.is_set() and (left := deadline - time.monotonic()) > 0:
-        event.wait(min(nap, left))
-        nap = min(2 * nap, _LONGEST_NAP)
-    return event.is_set()
 
 
 def timed_out(seconds: float) -> AuthFlowTimeout:

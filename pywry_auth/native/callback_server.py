@@ -13,12 +13,12 @@ from pywry_auth.digests import same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.loopback import HOST, HOSTS, ICON, PATH, refused_host, refused_path
-from pywry_auth.native.bounded_call import wait_for
 from pywry_auth.native.http_connection import Request
 from pywry_auth.native.loopback_listener import LoopbackServer, first_free
 from pywry_auth.native.peer import Address, can_identify_users, is_same_user
 from pywry_auth.native.start_address import IsSameUser, StartAddress
 from pywry_auth.native.stray_response import FORM, StrayResponse, stray_response
+from pywry_auth.native.waiting import SignalSafeEvent, wait_for
 from pywry_auth.pages import native as pages
 from pywry_auth.pages.native import PageResponse
 from pywry_auth.protocol.authorization_response import ResponseParameters
@@ -83,8 +83,8 @@ class OAuthCallbackServer:
         self._cancelled = False
         self._start: StartAddress | None = None
         self._opened_twice = False
-        self._wake = threading.Event()
-        self._alarm = threading.Event()  # cancelled, or opened twice
+        self._wake = SignalSafeEvent()
+        self._alarm = SignalSafeEvent()  # cancelled, or opened twice
         self._page: PageResponse | None = None
         self._page_known = threading.Event()
         self._page_sent = threading.Event()

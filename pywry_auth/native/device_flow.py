@@ -8,20 +8,25 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout
-from pywry_auth.flow.device_authorization import DeviceSignIn
-from pywry_auth.flow.revocation import revoked_on_failure
+from pywry_auth.exceptions import AuthenticationError, AuthFlowTimeout, TokenError
+from pywry_auth.flow.authorization_code import accept
+from pywry_auth.flow.device_authorization import wait_for_user
+from pywry_auth.native.bounded_call import Bounds
 from pywry_auth.native.device_display import Display, display_for
+from pywry_auth.native.redemption import Redemption
+from pywry_auth.native.waiting import wait_for
 from pywry_auth.native.window import tell
 from pywry_auth.protocol.deadline import seconds_since_boot
 from pywry_auth.protocol.device import LONGEST_SECONDS
 
 if TYPE_CHECKING:
+    from pywry_auth.flow.authorization_code import Within
     from pywry_auth.models import AuthFlowResult
     from pywry_auth.native.browser import Notify
-    from pywry_auth.native.flow_manager import SavesTokens
+    from pywry_auth.native.redemption import SavesTokens
     from pywry_auth.protocol.device import DeviceAuthorization
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.revocations import RevocationQueue
 
 
 class DeviceFlow:
@@ -33,8 +38,9 @@ class DeviceFlow:
         auth_timeout: Seconds that the user has. The code's own lifetime, and 900 s, limit them too.
         notify: Receives the instructions once. None writes them to standard error: on a terminal with a QR
             code, if segno is installed, and the time that is left.
-        wait: As for ``DeviceSignIn``.
-        clock: As for ``DeviceSignIn``.
+        bounds: The bounds of a login that began before; they replace ``auth_timeout``.
+        wait: As for ``wait_for_user``; None waits until the login is cancelled.
+        clock: As for ``wait_for_user``.
     """
 
     def __init__(
@@ -44,16 +50,17 @@ class DeviceFlow:
         *,
         auth_timeout: float = LONGEST_SECONDS,
         notify: Notify | None = None,
+        bounds: Bounds | None = None,
         wait: Callable[[float], bool] | None = None,
         clock: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self._provider = provider
         self._token_store = token_store
-        self._timeout = auth_timeout
+        self._bounds = bounds or Bounds(auth_timeout)
         self._notify = notify
+        cancelled = self._bounds.cancelled
+        self._wait = wait or (lambda seconds: wait_for(cancelled, seconds))
         self._clock = clock
-        self._revocations = getattr(token_store, "revocations", None)
-        self._sign_in = DeviceSignIn(provider, self._revocations, wait=wait, clock=clock)
         self._seconds: float | None = None
         self._flow_id = secrets.token_hex(8)
 
@@ -67,7 +74,7 @@ class DeviceFlow:
 
         This does not wait for a call to the provider. Tokens that arrive afterwards are revoked.
         """
-        self._sign_in.cancel()
+        self._bounds.cancel()
 
     def sign_in(self) -> AuthFlowResult:
         """Show the code, wait for the user, and store the tokens.
@@ -84,33 +91,45 @@ class DeviceFlow:
             error.provider = error.provider or self._provider.name
             error.flow_id = error.flow_id or self._flow_id
             if isinstance(error, AuthFlowTimeout) and error.timeout is None:
-                error.timeout = self._timeout
+                error.timeout = self._bounds.seconds
             raise
 
     def _run(self) -> AuthFlowResult:
-        if self._timeout <= 0:
+        bounds, provider, timeout = self._bounds, self._provider, self._bounds.seconds
+        if timeout <= 0:
             raise AuthFlowTimeout(
-                f"A timeout of {self._timeout:g} seconds leaves no time to sign in: allow more, or use "
+                f"A timeout of {timeout:g} seconds leaves no time to sign in: allow more, or use "
                 'mode="silent" for stored tokens only.',
                 error=ErrorCode.TIMEOUT,
-                timeout=self._timeout,
+                timeout=timeout,
             )
         began = self._clock()  # the lifetime of the code counts from before the request
-        authorization = self._sign_in.request(began + self._timeout)
-        self._timeout = min(self._timeout, authorization.expires_in)
-        with closing(display_for(self._provider, self._notify)) as display:
-            self._show(display, authorization)
-            ends = began + self._timeout
-            result = self._sign_in.finish(authorization, ends, display.tick if display.counts else None)
-        with revoked_on_failure(self._provider, result.tokens, self._revocations, result.user_id):
-            self._sign_in.raise_if_cancelled()
-            if self._token_store is not None:
-                self._token_store.save(result.user_id, result.tokens)
+        authorization = bounds.run(provider.request_device_authorization)
+        seconds = min(bounds.left(), authorization.expires_in)
+        redemption = Redemption(provider, self._token_store, None, bounds, bounds.check)
+
+        def obtain(revocations: RevocationQueue | None, within: Within) -> AuthFlowResult | TokenError:
+            try:
+                tokens = provider.poll_device_authorization(authorization)
+            except TokenError as error:
+                return error
+            return accept(provider, tokens, None, revocations, within=within)
+
+        with closing(display_for(provider, self._notify)) as display:
+            self._show(display, authorization, seconds)
+            result = wait_for_user(
+                lambda: redemption.redeem(obtain),
+                authorization.interval,
+                began + seconds,
+                wait=self._wait,
+                clock=self._clock,
+                tick=display.tick if display.counts else None,
+            )
         self._seconds = self._clock() - began
         return result
 
-    def _show(self, display: Display, authorization: DeviceAuthorization) -> None:
-        failure = tell(lambda unused: display.show(authorization, self._timeout), "")
+    def _show(self, display: Display, authorization: DeviceAuthorization, seconds: float) -> None:
+        failure = tell(lambda unused: display.show(authorization, seconds), "")
         if failure is not None:
             raise AuthenticationError(
                 "The user cannot be asked to sign in: the code cannot be shown "

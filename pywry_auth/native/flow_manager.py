@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, require_binding
+from pywry_auth.flow.authorization_code import AuthorizationHandler, begin, complete, require_binding
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.loopback import HOST, PATH
 from pywry_auth.models import AuthFlowResult, AuthFlowState
@@ -97,7 +97,7 @@ class AuthFlowManager:
         self._redirect_uri = redirect_uri
         self._paste = paste
         self._own_page = None if completion_page is None else OwnPage(completion_page)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call cancel() in a locked block
         self._running = False
         self._given = bounds
         self._bounds = bounds or Bounds(auth_timeout)
@@ -270,7 +270,9 @@ class AuthFlowManager:
         check()
         self._state = AuthFlowState.EXCHANGING_CODE
         redemption = Redemption(provider, self._token_store, self._session_manager, bounds, check)
-        result = redemption.redeem(request, parameters)
+        result = redemption.redeem(
+            lambda revocations, within: complete(provider, request, parameters, revocations, within=within)
+        )
         self._seconds = time.monotonic() - began
         self._state = AuthFlowState.COMPLETED
         return result

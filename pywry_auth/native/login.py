@@ -24,7 +24,6 @@ from pywry_auth.native.streams import in_terminal, is_interactive
 if TYPE_CHECKING:
     from pywry_auth.models import AuthFlowResult
     from pywry_auth.native.browser import Notify
-    from pywry_auth.native.device_flow import DeviceFlow
     from pywry_auth.native.flow_manager import AuthFlowManager
     from pywry_auth.native.stored_users import SignedIn, StoredUsers
     from pywry_auth.native.surroundings import Choice
@@ -125,14 +124,17 @@ class Login:
         users: The program's users.
         request: The user and the grant that are requested.
         options: How the user is asked to sign in.
+        bounds: The bounds of the login.
     """
 
-    def __init__(self, users: StoredUsers, request: LoginRequest, options: LoginOptions) -> None:
+    def __init__(
+        self, users: StoredUsers, request: LoginRequest, options: LoginOptions, bounds: Bounds
+    ) -> None:
         self._users = users
         self._request = request
         self._options = options
-        self._bounds = Bounds(options.seconds)
-        self._flow: AuthFlowManager | DeviceFlow | None = None
+        self._bounds = bounds
+        self._flow: AuthFlowManager | None = None
 
     @property
     def provider_name(self) -> str:
@@ -177,13 +179,23 @@ class Login:
         raise login_required(required.reason, remedy) from required.__cause__
 
     def _resume(self) -> SignedIn:
+        self._bounds.check()
         if not self._request.silent:
             raise login_required("The program requested a new sign-in with force or prompt.")
         scopes = self._users.provider.scopes if self._request.scopes else ()
-        request = self._request
-        return self._users.resume(
-            request.account, request.login_hint, scopes, asks=self._options.asks, bounds=self._bounds
-        )
+        request, bounds, users = self._request, self._bounds, self._users
+
+        def resume() -> SignedIn:
+            return users.resume(
+                request.account, request.login_hint, scopes, asks=self._options.asks, bounds=bounds
+            )
+
+        # A thread for each read would cost more than a read from memory or a file.
+        signed_in = resume() if users.store.backend.local else bounds.run(resume, _close)
+        if bounds.cancelled.is_set():
+            _close(signed_in)
+            bounds.check()
+        return signed_in
 
     def _turn(self) -> AbstractContextManager[float]:
         """Wait while another process of the program signs in.
@@ -226,22 +238,21 @@ class Login:
         notify = None if self._options.notify is None else self._explained(reason)
         if notify is None and reason:  # the flow writes to the terminal itself
             tell(self._notify, f"{reason}\n")
-        seconds = self._bounds.left()
-        self._flow = DeviceFlow(self._users.provider, self._users, auth_timeout=seconds, notify=notify)
-        if self._bounds.cancelled.is_set():  # a later cancel() reaches the flow
-            self._flow.cancel()
-        return self._added(self._flow.sign_in(), self._flow.seconds)
+        flow = DeviceFlow(self._users.provider, self._users, notify=notify, bounds=self._bounds)
+        return self._added(flow.sign_in(), flow.seconds)
 
     def _ask_here(self, choice: Choice) -> SignedIn:
         from pywry_auth.native.flow_manager import AuthFlowManager
         from pywry_auth.native.surroundings import Way
 
+        users, request = self._users, self._request
+        hinted = self._bounds.run(lambda: users.hinted(request.account, request.parameters))
         self._flow = flow = AuthFlowManager(
-            self._users.provider,
-            self._users,
+            users.provider,
+            users,
             bounds=self._bounds,
             notify=self._explained(choice.reason),
-            extra_params=self._users.hinted(self._request.account, self._request.parameters),
+            extra_params=hinted,
             paste=choice.way is Way.PASTE,
             **self._options.flow,
         )
@@ -253,17 +264,9 @@ class Login:
         return lambda message: self._notify(f"{reason}\n\n{message}" if reason else message)
 
     def _added(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
-        """Remember the user; if the login ends in the meantime, take the tokens back."""
-        users = self._users
-
-        def take_back(late: SignedIn) -> None:
-            from pywry_auth.native.redemption import take_back
-
-            late.user.session.close()
-            take_back(users.provider, users, result)
-
-        signed_in = self._bounds.run(lambda: users.add(result, seconds), take_back)
-        # The user is signed in, so the end of the login ends only the wait for earlier revocations.
+        """Return the signed-in user, and try earlier revocations again."""
+        signed_in = self._users.signed_in_now(result, seconds)
+        # The login has succeeded, so its end ends only the wait for earlier revocations.
         with suppress(AuthFlowCancelled, AuthFlowTimeout):
             self._bounds.run(signed_in.user.session.retry_revocations)
         return signed_in
@@ -275,6 +278,10 @@ class Login:
         from pywry_auth.native.browser import print_to_stderr
 
         (self._options.notify or print_to_stderr)(message)
+
+
+def _close(late: SignedIn) -> None:
+    late.user.session.close()
 
 
 def check_mode(mode: str, *, force: bool, prompt: str | None, login_hint: str | None = None) -> None:

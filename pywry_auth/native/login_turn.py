@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from pywry_auth.backends.file_locks import FileLocks
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
+from pywry_auth.native.waiting import Waitable
 from pywry_auth.native.window import tell
 
 _PAUSE = 0.1  # seconds; no operating system reports that a file was unlocked
@@ -23,7 +23,7 @@ def login_turn(
     name: str,
     seconds: float,
     notify: Callable[[str], object],
-    cancelled: threading.Event,
+    cancelled: Waitable,
     folder: Path | None = None,
     *,
     allowed: float | None = None,

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pywry_auth.exceptions import StoreUnavailable
-from pywry_auth.flow.authorization_code import complete
 from pywry_auth.flow.revocation import revoke, revoked_on_failure
+from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.bounded_call import Bounds, closing, must_end
 
 if TYPE_CHECKING:
-    from pywry_auth.models import AuthFlowResult, AuthorizationRequest, OAuthTokenSet
-    from pywry_auth.protocol.authorization_response import ResponseParameters
+    from pywry_auth.flow.authorization_code import Within
+    from pywry_auth.models import OAuthTokenSet
     from pywry_auth.providers.base import OAuthProvider
+    from pywry_auth.state.revocations import RevocationQueue
 
+_R = TypeVar("_R")
 _logger = logging.getLogger("pywry_auth.native")
 
 
@@ -52,26 +54,30 @@ class Redemption:
     bounds: Bounds
     check: Callable[[], object]
 
-    def redeem(self, request: AuthorizationRequest, parameters: ResponseParameters) -> AuthFlowResult:
+    def redeem(self, obtain: Callable[[RevocationQueue | None, Within], _R]) -> _R:
         """Return the result of the login, with its tokens stored.
 
-        Tokens are revoked if the login has ended before they are stored, also if it ends during the calls.
+        The store also remembers the user, if it can (``remember``). Then the login has succeeded, and a later
+        end changes nothing. If it ends before, the tokens are removed and revoked.
 
         Args:
-            request: The request of the login.
-            parameters: The response.
+            obtain: Obtains tokens, in the worker thread, and validates them. It returns anything that is not
+                a result if there are none yet. It receives the queue for failed revocations, and a function
+                that makes the UserInfo request.
 
         Raises:
-            AuthenticationError: See ``complete``, or the login has ended.
+            AuthenticationError: As ``obtain``, or the login has ended.
         """
-        return self.bounds.run(lambda: self._obtained(request, parameters), self._take_back)
+        return self.bounds.run(lambda: self._obtained(obtain), self._take_back)
 
-    def _obtained(self, request: AuthorizationRequest, parameters: ResponseParameters) -> AuthFlowResult:
+    def _obtained(self, obtain: Callable[[RevocationQueue | None, Within], _R]) -> _R:
         """Obtain and store the tokens, in the worker thread."""
         must_end()
         revocations = getattr(self.store, "revocations", None)
         # The profile has no owner to be told, so the login's end does not wait for it.
-        result = complete(self.provider, request, parameters, revocations, within=self.bounds.run)
+        result = obtain(revocations, self.bounds.run)
+        if not isinstance(result, AuthFlowResult):
+            return result
         with revoked_on_failure(self.provider, result.tokens, revocations, result.user_id):
             self.check()
             closing()
@@ -79,13 +85,25 @@ class Redemption:
                 self.store.save(result.user_id, result.tokens)
             elif self.session is not None:
                 self.session.save_tokens(result.tokens)
+        self._remember(result)
         if self.store is not None and self.session is not None:
             # The stored tokens have an owner, so a failure does not revoke them any more.
             self.session.save_tokens(result.tokens)
         return result
 
-    def _take_back(self, result: AuthFlowResult) -> None:
-        take_back(self.provider, self.store, result)
+    def _remember(self, result: AuthFlowResult) -> None:
+        remember = getattr(self.store, "remember", None)
+        if remember is None:
+            return
+        try:
+            remember(result)
+        except BaseException:
+            self._take_back(result)
+            raise
+
+    def _take_back(self, result: object) -> None:
+        if isinstance(result, AuthFlowResult):
+            take_back(self.provider, self.store, result)
 
 
 def take_back(provider: OAuthProvider, store: object, result: AuthFlowResult) -> None:

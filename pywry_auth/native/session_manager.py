@@ -186,6 +186,10 @@ class SessionManager:
     def save_tokens(self, tokens: OAuthTokenSet) -> None:
         """Replace the stored tokens, and keep the new ones fresh."""
         self._store.save(self._key, tokens)
+        self.keep_fresh(tokens)
+
+    def keep_fresh(self, tokens: OAuthTokenSet) -> None:
+        """Keep tokens fresh that have just been stored."""
         self._timer.start()
         self._schedule(tokens)
 

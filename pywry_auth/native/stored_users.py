@@ -178,18 +178,24 @@ class StoredUsers:
         """
         return self.store.discard(user_id, tokens)
 
-    def add(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
-        """Remember a user whose new tokens have been stored.
+    def remember(self, result: AuthFlowResult) -> None:
+        """Store the account of a user whose new tokens have been stored.
+
+        Args:
+            result: The result of the sign-in.
+        """
+        self._accounts().remember(result.user_id, result.user_info, self.provider.scopes)
+
+    def signed_in_now(self, result: AuthFlowResult, seconds: float | None) -> SignedIn:
+        """Keep the tokens of a finished sign-in fresh, without a call to the store.
 
         Args:
             result: The result of the sign-in.
             seconds: Seconds that the sign-in took.
         """
-        accounts = self._accounts()
-        accounts.remember(result.user_id, result.user_info, self.provider.scopes)
         session = self._session(result.user_id)
-        session.initialize()
-        return _signed_in(result, session, accounts, seconds)
+        session.keep_fresh(result.tokens)
+        return _signed_in(result, session, self._accounts(), seconds)
 
     def resume(
         self,

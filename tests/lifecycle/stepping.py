@@ -156,6 +156,7 @@ class SteppedBackend(Backend):
     """
 
     shared = False
+    local = True
 
     def __init__(
         self, watch: Callable[[], None] = lambda: None, name: Callable[[str], str] = lambda key: key

@@ -21,8 +21,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
-from pywry_auth.native.bounded_call import wait_for
 from pywry_auth.native.callback_server import OAuthCallbackServer
+from pywry_auth.native.waiting import wait_for
 from pywry_auth.pages import native as pages
 from tests.native.sockets import PATIENCE, Client, Running, fetch, is_listening, open_descriptors
 
@@ -549,7 +549,7 @@ def test_a_held_browser_is_not_closed_to_make_room() -> None:
 
 OUT_OF_DESCRIPTORS = """
 import os, resource, sys, time
-from pywry_auth.native.bounded_call import wait_for
+from pywry_auth.native.waiting import wait_for
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.pages import native as pages
 with OAuthCallbackServer() as server:
@@ -625,7 +625,7 @@ def test_ports_in_use_are_named_and_no_other_is_taken_instead(taken: int) -> Non
 RESERVED_PORT = """
 import os, sys
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.native.bounded_call import wait_for
+from pywry_auth.native.waiting import wait_for
 from pywry_auth.native.callback_server import OAuthCallbackServer
 if os.geteuid() == 0:
     os.setgid(65534); os.setuid(65534)

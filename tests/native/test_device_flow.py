@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,22 @@ import pytest
 
 from pywry_auth.app import PyWry
 from pywry_auth.config import OAuth2Settings, PyWrySettings
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, StoreUnavailable
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    AuthFlowCancelled,
+    AuthFlowTimeout,
+    StoreUnavailable,
+    TokenError,
+)
 from pywry_auth.flow.events import Event, LoginFailed, LoginSucceeded, listen, unlisten
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.native.device_flow import DeviceFlow
+from pywry_auth.protocol.device import DeviceAuthorization
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
+from tests.native.stub_provider import StubProvider
 from tests.person import Person
 
 _CLIENT_ID = DEFAULT_CLIENTS[0].client_id
@@ -211,6 +222,148 @@ def test_a_flow_that_was_cancelled_before_it_began_asks_nothing(
         flow.sign_in()
     assert caught.value.flow_id
     assert not idp.calls
+
+
+_CODES = DeviceAuthorization("canary-device", "WDJB-MJHT", "https://id.example.com/device", interval=0.001)
+
+
+class _Scripted(StubProvider):
+    """A provider that runs a function at the poll."""
+
+    poll: Callable[[], OAuthTokenSet]
+    polls = 0
+
+    def request_device_authorization(self) -> DeviceAuthorization:
+        return _CODES
+
+    def poll_device_authorization(self, authorization: DeviceAuthorization) -> OAuthTokenSet:
+        assert authorization is _CODES
+        self.polls += 1
+        return self.poll()
+
+    def get_userinfo(self, access_token: str) -> dict[str, Any]:
+        return {"sub": "alice"}
+
+
+def _flow(poll: Callable[[], OAuthTokenSet], **more: Any) -> tuple[DeviceFlow, _Scripted, MemoryTokenStore]:
+    provider, store = _Scripted(time.time), MemoryTokenStore()
+    provider.poll = poll
+    return DeviceFlow(provider, store, notify=lambda message: None, **more), provider, store
+
+
+def _settle() -> None:
+    for thread in threading.enumerate():
+        if thread.name in ("pywry-auth-call", "pywry-auth-guard"):
+            thread.join(_SECONDS)
+            assert not thread.is_alive()
+
+
+def _tokens(**more: Any) -> OAuthTokenSet:
+    return OAuthTokenSet("access", refresh_token="refresh", client_id="stub-client", **more)
+
+
+def test_the_tokens_of_a_device_carry_a_new_grant() -> None:
+    flow, provider, store = _flow(_tokens)
+    result = flow.sign_in()
+    assert result.tokens.grant is not None
+    assert result.tokens.grant.subject == "alice"
+    assert store.load("alice") == result.tokens
+    assert provider.revoked == []
+
+
+def test_a_nonce_that_was_not_sent_is_refused() -> None:
+    """The tokens are revoked, and the advice names no setting that does not apply. [T43]"""
+    flow, provider, _ = _flow(lambda: _tokens(id_token_claims={"sub": "alice", "nonce": "another-login"}))
+    with pytest.raises(TokenError) as caught:
+        flow.sign_in()
+    assert caught.value.error == "invalid_id_token"
+    assert "USE_NONCE" not in str(caught.value)
+    assert provider.revoked == ["refresh", "access"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+def test_the_end_of_a_login_waits_for_no_poll(refused: bool, end: str) -> None:
+    """Tokens that arrive afterwards are revoked. [T43]"""
+    go_on = threading.Event()
+
+    def hang() -> OAuthTokenSet:
+        if end == "cancel":
+            flow.cancel()
+        assert go_on.wait(_SECONDS)
+        if refused:
+            raise TokenError("Refused.", error="access_denied")
+        return _tokens()
+
+    flow, provider, store = _flow(hang, auth_timeout=_SECONDS if end == "cancel" else 0.1)
+    with pytest.raises(AuthFlowCancelled if end == "cancel" else AuthFlowTimeout):
+        flow.sign_in()
+    assert provider.revoked == []
+    go_on.set()
+    _settle()
+    assert provider.revoked == ([] if refused else ["refresh", "access"])
+    assert store.list_keys() == []
+
+
+def test_tokens_that_cannot_be_revoked_at_once_stay_in_the_queue() -> None:
+    """[T43]"""
+
+    def poll() -> OAuthTokenSet:
+        flow.cancel()
+        provider.request_revocation = _away  # type: ignore[method-assign]
+        return _tokens(id_token_claims={"sub": "alice"})
+
+    flow, provider, store = _flow(poll)
+    with pytest.raises(AuthFlowCancelled):
+        flow.sign_in()
+    _settle()
+    (queued,) = store.revocations.of_user("alice", lambda tokens: True)
+    assert queued.tokens.refresh_token == "refresh"
+
+
+def _away(token: str) -> bool | None:
+    raise TokenError("The provider could not be reached.", error=ErrorCode.PROVIDER_UNREACHABLE)
+
+
+@pytest.mark.parametrize("moment", ["start of the thread", "poll", "profile"])
+def test_an_interrupt_loses_no_tokens(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C arrives in the thread of the login, also while it starts another thread. [T43]"""
+    original = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        original(thread)
+        here = threading.current_thread() is threading.main_thread()
+        if moment == "start of the thread" and polled and here:
+            raise KeyboardInterrupt
+
+    def interrupt(at: str) -> None:
+        if moment == at:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.05)
+
+    def poll() -> OAuthTokenSet:
+        interrupt("poll")
+        return _tokens()
+
+    def profile(access_token: str) -> dict[str, Any]:
+        interrupt("profile")
+        return {"sub": "alice"}
+
+    polled: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        polled.append(seconds)
+        return False
+
+    flow, provider, store = _flow(poll, wait=wait)
+    provider.get_userinfo = profile  # type: ignore[method-assign]
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        flow.sign_in()
+    monkeypatch.undo()
+    _settle()
+    assert provider.polls == 1
+    assert (store.list_keys() == ["alice"]) != (provider.revoked == ["refresh", "access"])
 
 
 def test_a_code_that_cannot_be_shown_ends_the_login(
