@@ -11,15 +11,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.native.wsl import in_wsl
 from pywry_auth.pages import native as pages
 from pywry_auth.private_files import cause_of
 
 if TYPE_CHECKING:
     from pywry_auth.native.private_page import PrivatePage
 
-# Set in a snap, in a flatpak, in WSL, in a Linux container of ChromeOS, behind a remote editor, and over SSH.
+# Set in a snap, in a flatpak, in a Linux container of ChromeOS, behind a remote editor, and over SSH.
 _OTHER_SYSTEMS = (
-    *("SNAP", "FLATPAK_ID", "WSL_DISTRO_NAME", "SOMMELIER_VERSION"),
+    *("SNAP", "FLATPAK_ID", "SOMMELIER_VERSION"),
     *("VSCODE_IPC_HOOK_CLI", "REMOTE_CONTAINERS", "CODESPACES", "SSH_CONNECTION"),
 )
 _CONFINED = (
@@ -66,6 +67,8 @@ def can_read_files(environ: Mapping[str, str], root: Path = Path("/")) -> bool:
         root: The root of the file system.
     """
     if any(environ.get(name) for name in _OTHER_SYSTEMS) or any((root / name).exists() for name in _CONFINED):
+        return False
+    if in_wsl(environ, sys.platform, root):
         return False
     command = environ.get("BROWSER", "")
     return "snap" not in command and "flatpak" not in command

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from pywry_auth.native.wsl import in_wsl
+
 Address = tuple[str, int]
 """An IPv4 or IPv6 address and a port."""
 
@@ -48,7 +50,8 @@ def is_same_user(client: Address, server: Address, tables: Path = _TABLES) -> bo
         tables: The folder of the kernel's connection tables.
     """
     user = user_of(client, server, tables)
-    return _is_wsl() if user is None else user in _own_users()
+    # The variables of the environment prove nothing here.
+    return in_wsl({}, sys.platform) if user is None else user in _own_users()
 
 
 def user_of(client: Address, server: Address, tables: Path = _TABLES) -> int | None:
@@ -104,7 +107,3 @@ def _overflow_user() -> int:
     with suppress(OSError, ValueError):
         return int(_OVERFLOW_USER.read_text(encoding="ascii"))
     return 65534
-
-
-def _is_wsl() -> bool:
-    return "microsoft" in os.uname().release.lower()

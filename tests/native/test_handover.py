@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def test_a_browser_that_cannot_read_the_file_gets_a_one_time_address(tmp_path: P
 def test_a_confined_or_distant_browser_reads_no_private_file(environ: dict[str, str], tmp_path: Path) -> None:
     """The user would see an error of the browser, and the login would wait in vain. [N2]"""
     assert not can_read_files(environ, tmp_path)
+
+
+def test_wsl_is_recognised_without_its_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of sudo has none, and its browser is that of Windows all the same. [N2]"""
+    monkeypatch.setattr(sys, "platform", "linux")
+    version = tmp_path / "proc/version"
+    version.parent.mkdir()
+    version.write_text("Linux version 6.1.0-generic")
+    assert can_read_files({}, tmp_path)
+    version.write_text("Linux version 5.15.167.4-microsoft-standard-WSL2")
+    assert not can_read_files({}, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["snap/firefox", "var/lib/flatpak/app/com.google.Chrome", ".dockerenv"])
