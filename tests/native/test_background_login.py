@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.app import PyWry
+from pywry_auth.backends.options import StorageOptions
+from pywry_auth.config import OAuth2Settings, PyWrySettings
 from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.models import AuthFlowResult
 from pywry_auth.native.background_login import BackgroundLogin
@@ -62,7 +64,7 @@ class _Desk:
                 until.wait(PATIENCE)
             return make(called, call)
 
-        self.steps.make = held  # type: ignore[method-assign]
+        self.steps.make = held  # type: ignore[method-assign,assignment]
         return reached
 
 
@@ -144,7 +146,7 @@ def test_a_login_that_was_cancelled_before_it_began_never_signs_in(
 
 def test_a_login_that_was_cancelled_uses_no_stored_tokens(desk: _Desk) -> None:
     desk.sign_in()
-    desk.steps.make = _cancelling(desk)  # type: ignore[method-assign]
+    desk.steps.make = _cancelling(desk)  # type: ignore[method-assign,assignment]
     with pytest.raises(AuthFlowCancelled):
         desk.app.login(mode="silent")
 
@@ -182,6 +184,44 @@ def test_a_login_after_a_cancellation_does_not_join_the_dying_one(desk: _Desk) -
     assert isinstance(desk.ends[0], AuthFlowCancelled)
 
 
+def test_the_process_does_not_end_while_a_background_login_obtains_tokens(desk: _Desk) -> None:
+    """Its thread is a daemon, so another one keeps the process alive until the tokens are stored. [T43]"""
+    release = threading.Event()
+    reached = desk.hang("poll", release)
+    login = desk.begin(mode="device", show_window=None)
+    assert reached.wait(PATIENCE)
+    assert [thread.name for thread in threading.enumerate() if not thread.daemon][-1] == "pywry-auth-guard"
+    release.set()
+    assert login.wait(PATIENCE)
+    assert isinstance(desk.ends[0], AuthFlowResult)
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+def test_a_keyring_that_asks_the_user_delays_no_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+) -> None:
+    """The store auto looks for the keyring first."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    asked, answered = threading.Event(), threading.Event()
+
+    def wait_for_user(options: StorageOptions) -> StorageOptions:
+        asked.set()
+        answered.wait(PATIENCE)
+        return replace(options, backend="memory")
+
+    monkeypatch.setattr("pywry_auth.state.token_stores.chosen_place", wait_for_user)
+    oauth2 = OAuth2Settings(provider="custom", client_id="stub-client", token_store_backend="auto")
+    app = PyWry(PyWrySettings(oauth2=oauth2), provider=SteppedProvider(Steps()))
+    login = Running(lambda: app.login(mode="silent", timeout=0.1 if end == "deadline" else PATIENCE))
+    assert asked.wait(PATIENCE)
+    if end == "cancel":
+        app.cancel()
+    with pytest.raises(AuthFlowCancelled if end == "cancel" else AuthFlowTimeout):
+        login.result()
+    answered.set()
+    settle()
+
+
 @pytest.mark.parametrize("timeout", [1e10, float("inf")])
 def test_a_joined_login_may_have_any_time(desk: _Desk, timeout: float) -> None:
     """The system's longest wait is shorter."""
@@ -217,9 +257,12 @@ def test_a_silent_login_from_a_local_store_starts_no_worker(
     desk.sign_in()
     started: list[str] = []
     start = threading.Thread.start
-    monkeypatch.setattr(
-        threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread))
-    )
+
+    def note(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
     assert desk.app.login(mode="silent").user_id == "alice"
     assert started == ["pywry-auth-refresh"]
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -229,6 +230,30 @@ def test_a_result_that_comes_too_late_is_undone() -> None:
     release.set()
     guard.join(PATIENCE)
     assert undone.is_set()
+
+
+def test_work_whose_caller_has_its_result_may_join_that_callers_next_run() -> None:
+    """For example, a task that a listener of an event scheduled with the context of the work."""
+    flight, bounds, began, go_on = (
+        SingleFlight[str](AuthenticationError),
+        Bounds(60),
+        threading.Event(),
+        threading.Event(),
+    )
+    context = bounds.run(copy_context)
+
+    def lead() -> str:
+        began.set()
+        assert go_on.wait(PATIENCE)
+        return "shared"
+
+    def join() -> str:
+        assert began.wait(PATIENCE)
+        threading.Timer(0.05, go_on.set).start()
+        return context.run(flight.run, lambda: "own")
+
+    later = Running(join)
+    assert flight.run(lead) == later.result() == "shared"
 
 
 def test_work_that_would_wait_for_its_own_login_is_an_error() -> None:
