@@ -109,7 +109,7 @@ class PyWry:
 
         Stored tokens that are valid or can be refreshed need no browser. Otherwise the browser opens, and
         this call blocks until the user has signed in. A second thread that calls this in the meantime joins
-        the running login; a silent login joins only silent ones.
+        the running login of the same ``account``; a silent login joins only silent ones.
 
         Args:
             provider: The provider to sign in at; None uses the provider of this object.
@@ -469,7 +469,8 @@ class PyWry:
         wait = None if timeout is None else max(timeout, 0.0)
         try:
             cancellation.check()
-            return self._flight.run(sign_in, key=mode == "silent", wait=wait, owner=cancellation)
+            key = (mode == "silent", arguments.get("account"))
+            return self._flight.run(sign_in, key=key, wait=wait, owner=cancellation)
         finally:
             self._end(cancellation)
 

@@ -405,6 +405,20 @@ def _set(event: threading.Event) -> str:
     return "a window"
 
 
+def test_a_login_of_one_account_does_not_join_that_of_another(app: PyWry) -> None:
+    """A user with stored tokens needs no browser, while another one signs in."""
+    app.login(**_window(Person("bob", "builder")))
+    shown, window = threading.Event(), Window()
+    waiting = app.login_in_background(
+        window.done, force=True, notify=_ignore, show_window=lambda *_: _set(shown)
+    )
+    assert shown.wait(20)
+    assert app.login(account="user-bob", timeout=20).user_id == "user-bob"
+    assert not waiting.wait(0)
+    waiting.cancel()
+    assert waiting.wait(20)
+
+
 def test_a_finished_background_login_cancels_no_later_login(app: PyWry) -> None:
     window = Window()
     finished = app.login_in_background(window.done, mode="silent")
