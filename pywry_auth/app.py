@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
-from pywry_auth.backends.client_place import for_client
-from pywry_auth.backends.options import StorageOptions
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, LoginRequired, TokenExpiredError
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
@@ -21,7 +19,7 @@ from pywry_auth.native.bounded_call import Bounds, timed_out
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
 from pywry_auth.native.stored_users import StoredUsers, login_required
 from pywry_auth.single_flight import SingleFlight
-from pywry_auth.state.token_stores import get_token_store, token_store_for
+from pywry_auth.state.token_stores import get_token_store, program_token_store
 from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -580,15 +578,7 @@ def _provider_of(settings: OAuth2Settings | None) -> OAuthProvider:
 def _store_of(settings: PyWrySettings | None, client_id: str) -> TokenStore:
     if settings is None or settings.oauth2 is None:
         return get_token_store()
-    backend = settings.oauth2.token_store_backend
-    try:
-        options = StorageOptions.from_settings(settings.deploy, backend, client_id=client_id)
-        return token_store_for(for_client(options, client_id), settings.oauth2.refresh_token_ttl_seconds)
-    except (ValueError, ImportError) as error:
-        raise AuthenticationError(
-            f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",
-            error=ErrorCode.INVALID_CONFIGURATION,
-        ) from error
+    return program_token_store(settings, client_id)
 
 
 def _require_own_place(store: TokenStore) -> None:

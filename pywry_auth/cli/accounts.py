@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pywry_auth.cli.output import add_env_file, add_json, complain, show, show_json
-from pywry_auth.cli.stored import Program
+from pywry_auth.cli.stored import Program, sign_in_first
 from pywry_auth.cli.summary import account_line, account_members
 
 
@@ -40,4 +40,4 @@ def run(options: argparse.Namespace) -> None:
     elif accounts:
         show("\n".join(account_line(account) for account in accounts))
     else:
-        complain(program.signed_out())
+        complain(str(sign_in_first(program.signed_out())))

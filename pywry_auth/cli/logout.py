@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _users(program: Program, options: argparse.Namespace) -> list[str]:
     if options.all:
-        return [account.user_id for account in program.app.accounts()]
+        return program.all_found()
     user = program.found(options.account)
     return [] if user is None else [user.user_id]
 

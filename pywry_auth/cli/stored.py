@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.app import PyWry
 from pywry_auth.backend_names import AUTO
-from pywry_auth.backends.client_place import for_client
-from pywry_auth.backends.options import StorageOptions
 from pywry_auth.config import get_settings
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
@@ -25,9 +23,10 @@ from pywry_auth.exceptions import (
 )
 from pywry_auth.native.stored_users import StoredUsers
 from pywry_auth.providers.factory import create_provider_from_settings
-from pywry_auth.state.token_stores import KeyringTokenStore, token_store_for
+from pywry_auth.state.token_stores import KeyringTokenStore, program_storage, program_token_store
 
 if TYPE_CHECKING:
+    from pywry_auth.backends.options import StorageOptions
     from pywry_auth.config import OAuth2Settings, PyWrySettings
     from pywry_auth.models import OAuthTokenSet
     from pywry_auth.native.stored_users import StoredUser
@@ -64,17 +63,11 @@ class Program:
     @cached_property
     def place(self) -> StorageOptions:
         """The place where the tokens are kept; for ``auto`` the place that it chose."""
-        options = self._options
+        options = program_storage(self.settings, self.provider.client_id)
         if options.backend != AUTO:
             return options
         chosen = "keyring" if isinstance(self.store, KeyringTokenStore) else "sqlite"
         return replace(options, backend=chosen)
-
-    @cached_property
-    def _options(self) -> StorageOptions:
-        backend, client_id = self.oauth2.token_store_backend, self.provider.client_id
-        options = StorageOptions.from_settings(self.settings.deploy, backend, client_id=client_id)
-        return for_client(options, client_id)
 
     @cached_property
     def store(self) -> TokenStore:
@@ -83,18 +76,17 @@ class Program:
         Raises:
             AuthenticationError: The backend cannot be used; the text says why.
         """
-        try:
-            return token_store_for(self._options, self.oauth2.refresh_token_ttl_seconds)
-        except (ValueError, ImportError) as error:
-            raise AuthenticationError(
-                f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",
-                error=ErrorCode.INVALID_CONFIGURATION,
-            ) from error
+        return program_token_store(self.settings, self.provider.client_id)
 
     @cached_property
     def app(self) -> PyWry:
         """The program's object, at the same provider and store."""
         return PyWry(self.settings, provider=self.provider, token_store=self.store)
+
+    @cached_property
+    def users(self) -> StoredUsers:
+        """The stored users, also those whose tokens have expired."""
+        return StoredUsers(self.provider, self.store, self.oauth2.refresh_buffer_seconds)
 
     def found(self, account: str | None) -> StoredUser | None:
         """Return a user with stored tokens, even if they have expired, or None.
@@ -105,9 +97,16 @@ class Program:
         Raises:
             StoreUnavailable: The store is down.
         """
-        users = StoredUsers(self.provider, self.store, self.oauth2.refresh_buffer_seconds)
-        user = users.current() if account is None else users.get(account)
+        user = self.users.current() if account is None else self.users.get(account)
         return None if user is None or user.session.tokens is None else user
+
+    def all_found(self) -> list[str]:
+        """Return the IDs of all users with stored tokens, even if they have expired.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        return sorted(user_id for user_id in set(self.store.list_keys()) if self.found(user_id))
 
     def user(self, account: str | None) -> StoredUser:
         """Return a signed-in user, without a call to the provider.
@@ -138,8 +137,10 @@ class Program:
             return (
                 f"The user {printable(account)!r} is not signed in: pywry-auth accounts lists those that are."
             )
-        if self.store.list_keys():
+        if self.users.signed_in(None):
             return "No account is the current one: choose one with pywry-auth accounts --switch ID."
+        if self.all_found():
+            return "No user is signed in: the stored tokens have expired, and cannot be refreshed."
         return "No user is signed in."
 
 
@@ -149,6 +150,7 @@ def sign_in_first(reason: str) -> LoginRequired:
     Args:
         reason: A sentence that says why.
     """
+    reason = reason.removesuffix(" Sign in again.")
     return LoginRequired(f"{reason} Sign in with: pywry-auth login", error=ErrorCode.LOGIN_REQUIRED)
 
 

@@ -11,11 +11,13 @@ from pywry_auth.backend_names import KEYRING_SERVICE, PREFIX, REDIS_URL
 from pywry_auth.backends.client_place import for_client, is_shared_default
 from pywry_auth.backends.factory import encrypted, open_backend
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.state.auto_place import IN_USE, chosen_place
 from pywry_auth.state.tokens import TokenStore
 
 if TYPE_CHECKING:
-    from pywry_auth.config import DeploySettings, OAuth2Settings
+    from pywry_auth.config import DeploySettings, OAuth2Settings, PyWrySettings
     from pywry_auth.models import OAuthTokenSet
 
 _P = ParamSpec("_P")
@@ -179,6 +181,37 @@ def token_store_of_settings(oauth2: OAuth2Settings | None, deploy: DeploySetting
         return token_store_for(StorageOptions.from_settings(deploy))
     options = StorageOptions.from_settings(deploy, oauth2.site_token_backend, client_id=oauth2.client_id)
     return token_store_for(options, oauth2.refresh_token_ttl_seconds)
+
+
+def program_storage(settings: PyWrySettings, client_id: str) -> StorageOptions:
+    """Return where a program keeps its tokens.
+
+    Args:
+        settings: The settings, with a provider.
+        client_id: The client ID, which selects the client's own file or keyring service.
+    """
+    backend = settings.oauth2.token_store_backend if settings.oauth2 else "memory"
+    return for_client(StorageOptions.from_settings(settings.deploy, backend, client_id=client_id), client_id)
+
+
+def program_token_store(settings: PyWrySettings, client_id: str) -> TokenStore:
+    """Return a program's token store.
+
+    Args:
+        settings: The settings, with a provider.
+        client_id: As for ``program_storage``.
+
+    Raises:
+        AuthenticationError: The backend cannot be used; the text says why.
+    """
+    ttl = settings.oauth2.refresh_token_ttl_seconds if settings.oauth2 else 0
+    try:
+        return token_store_for(program_storage(settings, client_id), ttl)
+    except (ValueError, ImportError) as error:
+        raise AuthenticationError(
+            f"PYWRY_OAUTH2__TOKEN_STORE_BACKEND cannot be used: {error}.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        ) from error
 
 
 class _Clearable(Protocol[_P, _T]):

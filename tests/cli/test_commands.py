@@ -95,6 +95,7 @@ def test_an_outage_is_1_and_the_end_of_the_grant_is_4(commands: Commands) -> Non
     ended = commands.run("token", "--json")
     assert (ended.status, ended.json["error"]) == (4, "login_required")
     assert ended.err.endswith("Sign in with: pywry-auth login\n")
+    assert "again" not in ended.err
     assert commands.run("status").status == 4
     commands.idp.stop()
     tokens = commands.tokens("user-bob")
@@ -173,6 +174,20 @@ def test_logout_says_if_the_provider_confirmed(commands: Commands) -> None:
     assert commands.run("accounts", "--json").json == {"accounts": []}
     again = commands.run("logout", "--json")
     assert (again.status, again.json["error"]) == (1, "not_signed_in")
+
+
+def test_users_whose_tokens_have_expired_are_signed_out_too(commands: Commands) -> None:
+    """The list leaves them out, but their tokens may still be valid at the provider."""
+    commands.sign_in("bob", "alice")
+    commands.end_access_token(refresh_token=None)
+    assert [each["user_id"] for each in commands.run("accounts", "--json").json["accounts"]] == ["user-bob"]
+    assert commands.run("logout", "--account", "user-bob").status == 0
+    listed = commands.run("accounts")
+    assert (listed.status, listed.out) == (0, "")
+    assert "have expired, and cannot be refreshed. Sign in with: pywry-auth login" in listed.err
+    ended = commands.run("logout", "--all", "--json")
+    assert (ended.status, ended.json) == (0, {"signed_out": [{"user_id": "user-alice", "revoked": True}]})
+    assert commands.store.list_keys() == []
 
 
 def test_names_of_a_hostile_provider_cannot_write_lines_or_colours(commands: Commands) -> None:
