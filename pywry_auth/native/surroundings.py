@@ -133,14 +133,14 @@ def choose(
 
     Args:
         here: The surroundings.
-        open_browser: Whether the settings allow to open a browser.
+        open_browser: Whether the settings allow to open a browser. If not, the address is printed.
         can_paste: Whether the user can paste a text into the program.
         offers_device: Returns whether the provider offers a device code; it may call the provider.
     """
-    if here.browser:
-        return Choice(Way.BROWSER, _about_browser(here)) if open_browser else Choice(Way.URL)
-    if here.same_machine:
+    if not open_browser or (here.same_machine and not here.browser):
         return Choice(Way.URL)
+    if here.browser:
+        return Choice(Way.BROWSER, _about_browser(here))
     if not here.doubtful and offers_device():
         return Choice(
             Way.DEVICE,
