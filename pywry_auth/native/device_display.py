@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
+from urllib.parse import urlsplit
 
 from pywry_auth.exceptions import printable
 from pywry_auth.native.browser import Notify, print_to_stderr
-from pywry_auth.native.terminal import write, write_line
+from pywry_auth.native.terminal import columns_of, write, write_line
+from pywry_auth.protocol.urls import is_loopback
 
 if TYPE_CHECKING:
     from pywry_auth.protocol.device import DeviceAuthorization
     from pywry_auth.providers.base import OAuthProvider
 
 _BLACK_ON_WHITE, _USUAL = "\x1b[30;107m", "\x1b[0m"
-_WIDEST = 78  # columns of the text
+_USUAL_COLUMNS = 80
 _BORDER = 2  # modules; readers manage with less than the standard's four
 _TOP, _BOTTOM, _BOTH = "▀", "▄", "█"
 
@@ -83,17 +83,15 @@ class TerminalDisplay(Display):
 
         The instructions come last, so that they stay visible on a low terminal.
         """
-        width = self._width()
         complete = authorization.verification_uri_complete
-        rows = (
-            list(qr_rows(complete or authorization.verification_uri, self._colours)) if self._shapes else []
-        )
-        if rows and len(rows[0]) - self._colours * len(_BLACK_ON_WHITE + _USUAL) <= width:
-            write_line(self._stream, "\n".join(rows))
+        # Another device cannot open a loopback address.
+        scanned = "" if _is_local(authorization) else complete or authorization.verification_uri
+        rows = list(qr_rows(scanned, self._colours)) if scanned and self._shapes else []
+        if rows and len(rows[0]) - self._colours * len(_BLACK_ON_WHITE + _USUAL) <= self._width():
+            write(self._stream, "\n".join([*rows, ""]))
             check = ", and check that the page shows the same code" if complete else ""
-            text = textwrap.fill(f"Scan this QR code{check}. Or follow these steps:", min(width, _WIDEST))
-            write_line(self._stream, f"{text}\n")
-        write_line(self._stream, instructions(self._provider, authorization, seconds, width))
+            write_line(self._stream, f"Scan this QR code{check}. Or follow these steps:\n")
+        write_line(self._stream, instructions(self._provider, authorization, seconds))
         self._code = authorization.user_code
 
     def tick(self, left: float) -> None:
@@ -107,6 +105,7 @@ class TerminalDisplay(Display):
     def close(self) -> None:
         """Remove the line."""
         if self._shown:
+            self._shown += len("^C")  # which a terminal shows after Ctrl-C
             self._rewrite("")
 
     def _rewrite(self, text: str) -> None:
@@ -117,11 +116,7 @@ class TerminalDisplay(Display):
             self._shown = len(text)
 
     def _width(self) -> int:
-        try:
-            columns = os.get_terminal_size(self._stream.fileno()).columns
-        except (OSError, ValueError, AttributeError):
-            columns = 0
-        return columns or shutil.get_terminal_size().columns
+        return columns_of(self._stream) or _USUAL_COLUMNS
 
 
 def display_for(provider: OAuthProvider, notify: Notify | None) -> Display:
@@ -142,9 +137,7 @@ def display_for(provider: OAuthProvider, notify: Notify | None) -> Display:
     return TerminalDisplay(provider, stream, colours=colours, shapes=shapes)
 
 
-def instructions(
-    provider: OAuthProvider, authorization: DeviceAuthorization, seconds: float, width: int = _WIDEST
-) -> str:
+def instructions(provider: OAuthProvider, authorization: DeviceAuthorization, seconds: float) -> str:
     """Return the text with the address and the code (RFC 8628 §3.3).
 
     It names the provider's host, the client and its scopes, so that the user can recognize the sign-in on the
@@ -154,7 +147,6 @@ def instructions(
         provider: The provider that the user signs in at.
         authorization: The provider's answer.
         seconds: Seconds that the user has.
-        width: Columns of the text.
     """
     scopes = f" with {printable(' '.join(provider.scopes), 300)}" if provider.scopes else ""
     client = f"The page should name the client {printable(provider.client_id)}{scopes}."
@@ -162,16 +154,13 @@ def instructions(
         "Enter the code only if you started this sign-in yourself, and do not send it to anyone. It is valid "
         f"for {_duration(seconds)}."
     )
-
-    def wrapped(text: str) -> str:
-        return textwrap.fill(text, max(min(width, _WIDEST), 20), break_on_hyphens=False)
-
+    where = "in a browser on this machine" if _is_local(authorization) else "on any device"
     lines: Sequence[str] = (
-        wrapped(f"To sign in at {authorization.host}, open this address on any device:"),
+        f"To sign in at {authorization.host}, open this address {where}:",
         f"    {authorization.verification_uri}",
         "Then enter this code:",
         f"    {authorization.user_code}",
-        f"{wrapped(warning)}\n{wrapped(client)}",
+        f"{warning}\n{client}",
     )
     return "\n\n".join(lines) + "\n"
 
@@ -205,7 +194,12 @@ def _block(top: bool, bottom: bool) -> str:
     return _BOTH if top and bottom else _TOP if top else _BOTTOM if bottom else " "
 
 
+def _is_local(authorization: DeviceAuthorization) -> bool:
+    """Return whether only this machine can open the address."""
+    return is_loopback(urlsplit(authorization.verification_uri).hostname or "")
+
+
 def _duration(seconds: float) -> str:
     if seconds < 120:
-        return f"{seconds:.0f} seconds"
+        return f"{math.ceil(seconds)} seconds"
     return f"{seconds // 60:.0f} minutes"

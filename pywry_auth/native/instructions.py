@@ -28,7 +28,7 @@ def instructions(
     lead = "To sign in, open this address in a browser on this machine:"
     if here.place is Place.CONTAINER:
         after = [
-            "If the browser cannot reach this program afterwards, start the container with --network host,",
+            "If the browser cannot reach this program afterwards, start the container with --network host, "
             'or use the mode "paste". A published port does not lead to the loopback address of a container.',
             "",
         ]
@@ -44,8 +44,8 @@ def _pasting(url: str, redirect_uri: str) -> list[str]:
         "",
         f"    {url}",
         "",
-        "2. The browser then shows an error page, because it looks for this program on its own machine. This",
-        "   is expected. Copy the whole address from the address bar of that page. It begins with",
+        "2. The browser then shows an error page, because it looks for this program on its own machine. This "
+        "is expected. Copy the whole address from the address bar of that page. It begins with",
         f"   {redirect_uri}?",
         "3. Paste the address here, and press Enter. It is not shown. Ctrl-C cancels the sign-in.",
         "",

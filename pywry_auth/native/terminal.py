@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import select
+import shutil
+import textwrap
 from typing import TextIO
+
+_WIDEST, _NARROWEST = 100, 20  # columns of a text
 
 
 def write_line(stream: TextIO | None, text: str, *, wait: float = 1.0) -> None:
     """Write a line, and flush it.
 
-    Characters that the stream's encoding lacks are escaped. A full pipe that no program reads would block the
-    caller forever, so nothing is written to it.
+    On a terminal, its text is wrapped (see :func:`wrapped`). Characters that the stream's encoding lacks are
+    escaped. A full pipe that no program reads would block the caller forever, so nothing is written to it.
 
     Args:
         stream: Standard output or standard error; None for a program without a console.
@@ -21,7 +26,47 @@ def write_line(stream: TextIO | None, text: str, *, wait: float = 1.0) -> None:
         OSError: There is no such stream, its other end is closed or does not read, or the disk is full.
         ValueError: The program has closed the stream.
     """
-    write(stream, text + "\n", wait=wait)
+    columns = columns_of(stream)
+    write(stream, (wrapped(text, columns) if columns else text) + "\n", wait=wait)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """Return a text whose lines fit a terminal.
+
+    Lines with an indent are addresses and commands: they stay whole, as does every long word. The other lines
+    of a numbered step are indented.
+
+    Args:
+        text: The text.
+        columns: Columns of the terminal; at most 100 are used.
+    """
+    width = min(max(columns - 1, _NARROWEST), _WIDEST)  # some terminals add a line after a full one
+    return "\n".join(
+        line
+        if line.startswith(" ")
+        else textwrap.fill(
+            line,
+            width,
+            subsequent_indent="   " if line[:1].isdigit() and line[1:3] == ". " else "",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )
+
+
+def columns_of(stream: TextIO | None) -> int:
+    """Return the columns of a terminal, or 0 if the stream is none.
+
+    Args:
+        stream: The stream.
+    """
+    try:
+        if stream is None or not stream.isatty():
+            return 0
+        return os.get_terminal_size(stream.fileno()).columns or shutil.get_terminal_size().columns
+    except (OSError, ValueError, AttributeError):
+        return 0
 
 
 def write(stream: TextIO | None, text: str, *, wait: float = 1.0) -> None:

@@ -10,6 +10,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fcntl import ioctl
 from select import select
 from termios import TIOCSWINSZ
@@ -100,6 +101,17 @@ def test_no_qr_code_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert shown(outside).startswith("To sign in at id.example.com")
 
 
+def test_a_loopback_address_is_for_this_machine() -> None:
+    """Another device cannot open it, so there is nothing to scan."""
+    local = replace(_CODES, verification_uri="http://127.0.0.1:9000/device")
+    with terminal() as (stream, outside):
+        TerminalDisplay(_PROVIDER, stream).show(local, 13.4)
+        text = shown(outside)
+    assert text.startswith("To sign in at 127.0.0.1:9000, open this address in a browser on this machine:")
+    assert "14 seconds" in text
+    assert not _BLOCKS.search(text)
+
+
 def test_the_time_is_rewritten_on_one_line_and_removed() -> None:
     with terminal() as (stream, outside):
         display = TerminalDisplay(_PROVIDER, stream)
@@ -113,6 +125,7 @@ def test_the_time_is_rewritten_on_one_line_and_removed() -> None:
         cleared = shown(outside)
     assert cleared.strip("\r ") == ""
     assert cleared.endswith("\r")
+    assert cleared.count(" ") >= len("Waiting for you to enter WDJB-MJHT, 0:59 left^C")
 
 
 def test_the_time_fits_a_narrow_terminal_and_survives_its_end() -> None:

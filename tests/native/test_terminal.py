@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fcntl import ioctl
+from termios import TIOCSWINSZ
 from typing import TextIO
 
 import pytest
 
-from pywry_auth.native.terminal import write_line
+from pywry_auth.native.terminal import wrapped, write_line
 
 
 @contextmanager
@@ -79,6 +82,33 @@ def test_a_stream_of_the_programs_own_gets_the_line() -> None:
     stream: TextIO = io.StringIO()
     write_line(stream, "sign in")
     assert stream.getvalue() == "sign in\n"  # type: ignore[attr-defined]
+
+
+def test_texts_are_wrapped_and_addresses_and_commands_stay_whole() -> None:
+    address, command = f"https://id.example.com/{'a-b' * 40}", f"    ssh -L {'x ' * 60}"
+    text = f"1. Paste the address that the browser shows: {address}\n\n{command}\n{'word ' * 40}"
+    lines = wrapped(text, 40).split("\n")
+    assert lines[:3] == ["1. Paste the address that the browser", "   shows:", f"   {address}"]
+    assert lines[3:5] == ["", command]
+    assert all(len(line) < 40 for line in lines[5:])
+    assert max(map(len, wrapped("word " * 40, 300).split("\n"))) <= 100
+    assert wrapped("a b c d e f g h i j k l", 3) == "a b c d e f g h i j\nk l"
+
+
+def test_only_a_terminal_gets_wrapped_lines() -> None:
+    """A pipe may lead to a program that wraps them itself."""
+    text = "word " * 40 + "end"
+    outside, inside = os.openpty()
+    with open(inside, "w") as terminal:
+        ioctl(inside, TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+        write_line(terminal, text)
+        lines = os.read(outside, 4096).decode().splitlines()
+    os.close(outside)
+    assert len(lines) > 3
+    assert max(map(len, lines)) < 60
+    stream = io.StringIO()
+    write_line(stream, text)
+    assert stream.getvalue() == f"{text}\n"
 
 
 def test_a_pipe_that_is_read_gets_the_line() -> None:
