@@ -85,7 +85,7 @@ class Program:
 
     @cached_property
     def users(self) -> StoredUsers:
-        """The stored users, also those whose tokens have expired."""
+        """The stored users, with valid or expired tokens."""
         return StoredUsers(self.provider, self.store, self.oauth2.refresh_buffer_seconds)
 
     def found(self, account: str | None) -> StoredUser | None:

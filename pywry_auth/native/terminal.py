@@ -31,7 +31,7 @@ def write_line(stream: TextIO | None, text: str, *, wait: float = 1.0) -> None:
 
 
 def wrapped(text: str, columns: int) -> str:
-    """Return a text whose lines fit a terminal.
+    """Return a text with lines that fit a terminal.
 
     Lines with an indent are addresses and commands: they stay whole, as does every long word. The other lines
     of a numbered step are indented.
@@ -56,7 +56,7 @@ def wrapped(text: str, columns: int) -> str:
 
 
 def columns_of(stream: TextIO | None) -> int:
-    """Return the columns of a terminal, or 0 if the stream is none.
+    """Return the columns of a terminal, or 0 for another stream.
 
     Args:
         stream: The stream.
