@@ -24,8 +24,16 @@ class DeviceGrant(ServiceGrants):
 
         Raises:
             TokenError: The provider refused (``refused``), cannot be reached, or its answer is not valid.
-            AuthenticationError: There is no device authorization endpoint: set DEVICE_AUTHORIZATION_URL.
+            AuthenticationError: The provider names no device authorization endpoint, and neither does
+                DEVICE_AUTHORIZATION_URL.
         """
+        from pywry_auth.protocol.device import ENDPOINT
+
+        if not self.metadata.usable(ENDPOINT):
+            raise self.configuration_error(
+                'it offers no sign-in with a code: use the mode "browser" or "paste". If its documentation '
+                "names a device authorization endpoint, set DEVICE_AUTHORIZATION_URL"
+            )
         scope = " ".join(self.scopes)
         return self.client.authorize_device({**self.options.authorize_params, "scope": scope})
 
