@@ -163,6 +163,9 @@ mkdir -p ~/.local/share/bash-completion/completions
 pywry-auth completion bash >~/.local/share/bash-completion/completions/pywry-auth
 ```
 
+Bash reads this folder only if the package bash-completion is installed. Without it, put
+`source <(pywry-auth completion bash)` into `~/.bashrc`.
+
 For zsh, write `pywry-auth completion zsh` to a file `_pywry-auth` in a folder of `$fpath`; for fish,
 `pywry-auth completion fish` to `~/.config/fish/completions/pywry-auth.fish`.
 

@@ -36,7 +36,19 @@ def run(options: argparse.Namespace) -> None:
         raise _missing("Shell completion needs an additional package") from None
     if options.shell not in shtab.SUPPORTED_SHELLS:
         raise _missing(f"Completion for {options.shell} needs a later version of shtab")
-    show(shtab.complete(parser_with(COMMANDS), options.shell).rstrip("\n"))
+    parser = parser_with(COMMANDS)
+    _complete_files(parser, shtab.FILE)
+    show(shtab.complete(parser, options.shell).rstrip("\n"))
+
+
+def _complete_files(parser: argparse.ArgumentParser, files: object) -> None:
+    """Let a shell complete the arguments that are files."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_files(command, files)
+        elif "FILE" in (action.metavar, action.dest.upper()):
+            vars(action)["complete"] = files
 
 
 def _missing(reason: str) -> AuthenticationError:

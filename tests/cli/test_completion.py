@@ -24,6 +24,8 @@ words pywry-auth log
 words pywry-auth login --fo
 words pywry-auth login --mode s
 words pywry-auth token --format e
+words pywry-auth login --env-file scr
+words pywry-auth explain-roles scr
 """
 
 
@@ -33,12 +35,13 @@ def test_bash_completes_all_commands(tmp_path: Path, capsys: pytest.CaptureFixtu
     ran = subprocess.run(
         ["bash", "--norc", "-c", _COMPLETE], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    commands, log, force, mode, form = ran.stdout.splitlines()
+    commands, log, force, mode, form, *files = ran.stdout.splitlines()
     assert set(COMMANDS) <= set(commands.split())
     assert set(log.split()) == {"login", "logout"}
     assert force == "--force"
     assert mode == "silent"
     assert form == "exec-credential"
+    assert files == ["script", "script"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish", "tcsh"])
