@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="the time that the user has; default: the settings' value (120)",
+        help="the time that the user has; default: the settings' value (120, or for a code its lifetime)",
     )
     add_env_file(parser)
     add_json(parser)
@@ -67,10 +67,12 @@ def run(options: argparse.Namespace) -> None:
         )
     except LoginRequired as error:
         # Its own advice is for programs.
-        text = (
-            f"{error.reason} Run pywry-auth login in a terminal, or set BROWSER to a browser of this machine."
+        advice = (
+            "Run pywry-auth login without --mode silent."
+            if options.mode == "silent"
+            else "Run pywry-auth login in a terminal, or set BROWSER to a browser of this machine."
         )
-        raise LoginRequired(text, error=error.error, provider=error.provider) from error
+        raise LoginRequired(f"{error.reason} {advice}", error=error.error, provider=error.provider) from error
     if options.json:
         show_json(members(result.user_id, result.user_info, result.tokens, program.place))
         return

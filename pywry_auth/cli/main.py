@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 from collections.abc import Callable, Container, Sequence
 from importlib import import_module
 
@@ -43,17 +45,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     try:
         with plain_warnings():
-            given = sys.argv[1:] if arguments is None else arguments
-            options = parser_with(given).parse_args(given)
+            options = _read(sys.argv[1:] if arguments is None else arguments)
             run: Callable[[argparse.Namespace], None] = options.run
             run(options)
     except AuthenticationError as error:
         report(error.error, str(error), options)
         return 4 if isinstance(error, LoginRequired) else 1
     except KeyboardInterrupt:
-        report(ErrorCode.CANCELLED, "interrupted", options)
-        return 130
+        return _interrupted(options)
     return 0
+
+
+def _read(given: Sequence[str]) -> argparse.Namespace:
+    """Return the command line; one without a command gets the list of commands, and ends with 2."""
+    parser = parser_with(given)
+    if not given:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+def _interrupted(options: argparse.Namespace) -> int:
+    """Report Ctrl-C, and wait for calls that obtain tokens.
+
+    The interpreter would wait for these threads too, but a second Ctrl-C would then print a traceback.
+    """
+    calls = [each for each in threading.enumerate() if each.name.startswith("pywry-auth") and not each.daemon]
+    finishing = ", finishing the call to the provider so that no token is lost (Ctrl-C again ends at once)"
+    try:
+        report(ErrorCode.CANCELLED, "interrupted" + (finishing if calls else ""), options)
+        for call in calls:
+            call.join()
+    except KeyboardInterrupt:
+        os._exit(130)
+    return 130
 
 
 def parser_with(loaded: Container[str]) -> argparse.ArgumentParser:
@@ -72,5 +100,5 @@ def parser_with(loaded: Container[str]) -> argparse.ArgumentParser:
         if name in loaded:
             module = import_module(f"pywry_auth.cli.{name.replace('-', '_')}")
             module.add_arguments(command)
-            command.set_defaults(run=module.run)
+            command.set_defaults(run=module.run, refuse=command.error)
     return parser

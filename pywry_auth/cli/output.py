@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import warnings
@@ -107,10 +108,23 @@ def report(code: str, text: str, options: argparse.Namespace) -> None:
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings as sentences, without their place in the code."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_where, **_more: complain(str(message))
-        yield
+    """Show warnings as sentences, without their place in the code; so too those of the log."""
+    logger, complaints = logging.getLogger("pywry_auth"), _Complaints(logging.WARNING)
+    logger.addHandler(complaints)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_where, **_more: complain(str(message))
+            yield
+    finally:
+        logger.removeHandler(complaints)
+
+
+class _Complaints(logging.Handler):
+    """Shows what a log without handlers would show, after the program's name."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            complain(record.getMessage())
 
 
 def local_time(moment: float) -> str:

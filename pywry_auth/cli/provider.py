@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
+from contextlib import suppress
 
 from pywry_auth.cli.output import show
+from pywry_auth.native.streams import is_terminal
+from pywry_auth.native.terminal import write_line
 from pywry_auth.testing.identity_provider import program
 
 _PORT = 9000
@@ -32,3 +36,6 @@ def run(options: argparse.Namespace) -> None:
     if options.verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     program.serve(options, show)
+    if not options.list_quirks and is_terminal(sys.stderr):
+        with suppress(OSError):
+            write_line(sys.stderr, "")  # the prompt of the shell would follow on the line of ^C

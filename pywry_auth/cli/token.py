@@ -41,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "operation", nargs="?", help="git-credential: get, which git adds; other operations do nothing"
     )
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(options: argparse.Namespace) -> None:

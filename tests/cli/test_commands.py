@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -215,10 +216,30 @@ def test_a_wrong_option_is_2(commands: Commands) -> None:
         "token get",
         "logout --all --account user-alice",
         "completion cmd",
+        "doctor --bogus",
     ):
         ran = commands.run(*line.split())
         assert (ran.status, ran.out) == (2, ""), line
         assert f"usage: pywry-auth {line.split()[0]}" in ran.err
+    assert "explain-roles" in commands.run().err
+
+
+def test_a_refused_silent_login_names_the_option(commands: Commands) -> None:
+    ran = commands.run("login", "--mode", "silent")
+    assert ran.status == 4
+    assert ran.err.endswith("Run pywry-auth login without --mode silent.\n")
+
+
+def test_lines_of_the_log_begin_with_the_name_of_the_program(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.sign_in("alice")
+    commands.idp.stop()
+    commands.run("logout")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    ran = commands.run("logout", "--account", "user-alice")
+    assert all(line.startswith("pywry-auth: ") for line in ran.err.splitlines())
+    assert "could not be revoked" in ran.err
 
 
 def test_login_passes_its_options_and_says_where_tokens_are_kept(

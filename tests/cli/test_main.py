@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from pywry_auth.cli.summary import describe
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider, User
 from tests.cli.program import COMMAND, Program, environment, started, terminal
+from tests.faults import Faults
 from tests.person import Person, parameters_of
 
 _ROOT = Path(__file__).parents[2]
@@ -81,6 +84,38 @@ def test_ctrl_c_is_status_130_without_a_traceback(settings: dict[str, str]) -> N
             status, out, err = program.end()
     assert (status, out) == (130, "")
     assert _complaint(err) == "pywry-auth: interrupted"
+
+
+def test_a_second_ctrl_c_ends_at_once_without_a_traceback(
+    idp: IdentityProvider, settings: dict[str, str]
+) -> None:
+    """After the first one, the exchange goes on so that its tokens can be revoked."""
+    asked, ended = threading.Event(), threading.Event()
+
+    def hang(path: str) -> None:
+        if path == "/token":
+            asked.set()
+            ended.wait(20)
+
+    def sign_in(url: str) -> None:
+        with suppress(OSError):  # the program ends before its last page
+            Person().sign_in(url)
+
+    Faults(idp).before = hang
+    with started(COMMAND, "login", **settings) as program:
+        user = threading.Thread(target=sign_in, args=(program.url(),))
+        user.start()
+        assert asked.wait(10)
+        program.interrupt()
+        while not (notice := program.notice()).startswith("pywry-auth: "):
+            assert notice
+        assert notice.startswith("pywry-auth: interrupted, finishing the call to the provider")
+        program.interrupt()
+        status, out, err = program.end()
+        ended.set()
+    user.join()
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == notice.rstrip()
 
 
 def _complaint(err: str) -> str:
