@@ -110,10 +110,10 @@ class TerminalDisplay(Display):
 
     def _rewrite(self, text: str) -> None:
         # Blanks work on every terminal; a sequence that clears the line does not.
-        line = f"\r{text.ljust(min(self._shown, self._width() - 1))}" + ("" if text else "\r")
+        line = text.ljust(min(self._shown, self._width() - 1))
         with suppress(OSError, ValueError):  # the terminal is gone, and the login can still succeed
-            write(self._stream, line, wait=0)
-            self._shown = len(text)
+            write(self._stream, f"\r{line}" + ("" if text else "\r"), wait=0)
+            self._shown = len(line) if text else 0
 
     def _width(self) -> int:
         return columns_of(self._stream) or _USUAL_COLUMNS
