@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, LoginRequired, TokenExpiredError
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, TokenExpiredError
 from pywry_auth.flow.events import LoginSucceeded, emit, login_failures_emitted
 from pywry_auth.flow.refresh import not_signed_in
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
@@ -17,7 +17,7 @@ from pywry_auth.native.account import account_of, described
 from pywry_auth.native.background_login import BackgroundLogin, Cancellation, LoginArguments
 from pywry_auth.native.bounded_call import Bounds, timed_out
 from pywry_auth.native.login import Login, LoginOptions, LoginRequest, Mode, check_mode
-from pywry_auth.native.stored_users import StoredUsers, login_required
+from pywry_auth.native.stored_users import StoredUsers
 from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.token_stores import get_token_store, program_token_store
 from pywry_auth.state.tokens import TokenStore
@@ -127,9 +127,9 @@ class PyWry:
                 ``none``, which is ``mode="silent"`` here.
             scopes: Scopes to request instead of the provider's; the user is asked for those that are new.
             timeout: Seconds that this call has, with all calls to the provider and the store. Reads of stored
-                tokens from memory and SQLite have their own limits. None uses the settings' value (default:
-                120, and for ``device`` the lifetime of the code, at most 900), and for a joined login its
-                time.
+                tokens from memory and SQLite have their own limits, and so has the wait of a notebook for a
+                pasted address. None uses the settings' value (default: 120, and for ``device`` the lifetime
+                of the code, at most 900), and for a joined login its time.
             show_window: Opens the application's own window at a URL instead of the browser, and returns a
                 label.
             close_window: Closes that window.
@@ -232,7 +232,7 @@ class PyWry:
             The user.
 
         Raises:
-            LoginRequired: No user with this ID is signed in.
+            TokenExpiredError: No user with this ID is signed in (``not_signed_in``).
             StoreUnavailable: The store is down.
             AuthenticationError: No provider is configured.
         """
@@ -283,7 +283,8 @@ class PyWry:
     def close(self) -> None:
         """Stop refreshing in the background.
 
-        The user stays signed in, and the store keeps the tokens.
+        The user stays signed in, and the store keeps the tokens. A login in progress goes on: ``cancel`` ends
+        it.
         """
         with self._lock:
             user, others = self._user, list(self._others.values())
@@ -336,7 +337,7 @@ class PyWry:
                 become the current one.
 
         Raises:
-            TokenExpiredError: No user is signed in, or the token has expired and cannot be refreshed.
+            TokenExpiredError: The user is not signed in, or the token has expired and cannot be refreshed.
             TokenRefreshError: The provider refused to refresh: sign in again.
             TokenError: The token has expired and the provider cannot be reached: try again later.
         """
@@ -353,7 +354,7 @@ class PyWry:
             account: The ID of the user (see ``accounts``); None means the current user.
 
         Raises:
-            TokenExpiredError: No user is signed in.
+            TokenExpiredError: The user is not signed in.
             AuthenticationError: An origin is not valid, or none was given.
         """
         from pywry_auth.flow.request_session import RequestSession
@@ -369,8 +370,7 @@ class PyWry:
             return session
         user = self._user_of(account)
         if user.tokens() is None:
-            error = _unknown_account(account)
-            raise TokenExpiredError(str(error), error=ErrorCode.NOT_SIGNED_IN)
+            raise _unknown_account(account)
         return user.session
 
     def _user_of(self, account: str) -> StoredUser:
@@ -560,10 +560,11 @@ def _no_provider(call: str) -> AuthenticationError:
     )
 
 
-def _unknown_account(user_id: str) -> LoginRequired:
-    return login_required(
+def _unknown_account(user_id: str) -> TokenExpiredError:
+    return TokenExpiredError(
         f"No user with the ID {user_id!r} is signed in: choose one of accounts(), or sign in with "
-        "login(account=...)."
+        "login(account=...).",
+        error=ErrorCode.NOT_SIGNED_IN,
     )
 
 

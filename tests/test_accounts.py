@@ -160,9 +160,10 @@ def test_an_unknown_account_is_not_selected_and_the_text_says_what_to_do(everywh
     everywhere.sign_in("alice")
     app = everywhere.app()
     for user in ("bob", "", "\x1b[2J\n"):
-        with pytest.raises(LoginRequired, match=r"choose one of accounts\(\), or sign in") as caught:
+        with pytest.raises(TokenExpiredError, match=r"choose one of accounts\(\), or sign in") as caught:
             app.switch(user)
         assert str(caught.value).isprintable()
+        assert caught.value.error == "not_signed_in"
         with pytest.raises(TokenExpiredError, match=r"choose one of accounts\(\)"):
             app.get_access_token(user)
         with pytest.raises(TokenExpiredError, match=r"choose one of accounts\(\)"):
@@ -185,7 +186,7 @@ def test_a_user_who_is_signed_out_during_a_switch_is_not_adopted(desk: Desk) -> 
             assert desk.app().logout("alice")
 
     faulty.before = sign_out
-    with pytest.raises(LoginRequired):
+    with pytest.raises(TokenExpiredError):
         app.switch("alice")
     assert not app.is_authenticated
     assert _of(desk.app().accounts()) == [("bob", False)]
@@ -286,7 +287,7 @@ def test_switches_sign_outs_and_sign_ins_at_once_lose_no_tokens(stores: Callable
             ]
             try:
                 return steps[index]()
-            except LoginRequired:
+            except TokenExpiredError:
                 return None
 
         to_alice, to_bob, _, tokens, listed = together(5, act)

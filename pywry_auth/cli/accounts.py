@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pywry_auth.cli.output import add_env_file, add_json, complain, show, show_json
-from pywry_auth.cli.stored import Program, sign_in_first
+from pywry_auth.cli.stored import Program, asking_to_sign_in, sign_in_first
 from pywry_auth.cli.summary import account_line, account_members
 
 
@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> None:
     program = Program(options)
     if options.switch is not None:
         program.user(options.switch)
-        program.app.switch(options.switch)
+        with asking_to_sign_in():  # another process may sign the user out at this moment
+            program.app.switch(options.switch)
     accounts = program.app.accounts()
     if options.json:
         show_json({"accounts": [account_members(account) for account in accounts]})
