@@ -225,8 +225,7 @@ class UserSession:
         It is ``picture`` (OIDC Core §5.1) or GitHub's ``avatar_url``. It is an https URL, or an http URL of
         the loopback address. Any other value is left out, so a template can use it in ``src``.
         """
-        url = text_of(self.user_info, "picture", "avatar_url")
-        return url if _PICTURE.fullmatch(url) else ""
+        return picture_in(self.user_info)
 
 
 class AuthFlowState(Enum):
@@ -239,6 +238,16 @@ class AuthFlowState(Enum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     FAILED = "failed"
+
+
+def picture_in(user_info: Claims) -> str:
+    """Return the address of the picture in a profile, or an empty text if it is not safe to load.
+
+    Args:
+        user_info: The profile.
+    """
+    url = text_of(user_info, "picture", "avatar_url")
+    return url if _PICTURE.fullmatch(url) else ""
 
 
 def text_of(user_info: Claims, *claims: str) -> str:

@@ -17,6 +17,7 @@ from pywry_auth.models import (
     OAuthTokenSet,
     UserSession,
 )
+from pywry_auth.native.account import Account
 
 NOW = 1_800_000_000.0
 TOKENS = OAuthTokenSet(
@@ -115,6 +116,7 @@ def test_a_session_without_a_profile_has_empty_names(metadata: dict[str, Any]) -
 )
 def test_a_picture_is_an_address_that_is_safe_in_src(url: Any, kept: bool) -> None:
     assert _session(picture=url).picture == (url.strip() if kept else "")
+    assert Account("user-alice", {"picture": url}).picture == (url.strip() if kept else "")
 
 
 def test_a_token_set_needs_only_an_access_token() -> None:

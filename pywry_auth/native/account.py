@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pywry_auth.models import text_of
+from pywry_auth.models import picture_in, text_of
 
 if TYPE_CHECKING:
     from pywry_auth.models import OAuthTokenSet
@@ -51,6 +51,11 @@ class Account:
         It is not verified.
         """
         return text_of(self.user_info, "email")
+
+    @property
+    def picture(self) -> str:
+        """The URL of the user's picture; empty without one (see ``UserSession.picture``)."""
+        return picture_in(self.user_info)
 
 
 def account_of(
