@@ -120,7 +120,7 @@ With the default store, `memory`, a sign-in ends with its command, and the other
 | 1 | the command failed; the sentence on standard error says why |
 | 2 | the command line is wrong |
 | 4 | the user must sign in, and this command does not ask: run `pywry-auth login` in a terminal |
-| 130 | Ctrl-C |
+| 130 | Ctrl-C; a second one does not wait for calls to the provider |
 
 - `token` and `status` end with 4 if no user is signed in, if the provider has ended the grant, or if the
   tokens have expired and cannot be refreshed. If the provider cannot be reached, `token` ends with 1.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -209,10 +210,14 @@ def _logging_out(seat: Seat, query: str) -> Callable[[], Any]:
 
 
 def _cancelled(manager: AuthFlowManager, provider: HookedProvider) -> Any:
+    """Return the outcome when the threads of the login have ended, which revoke its tokens."""
     provider.after_exchange = manager.cancel
+    others = set(threading.enumerate())
     try:
         return manager.run_native().user_id
     except AuthFlowCancelled:
         return "cancelled"
     finally:
         provider.after_exchange = lambda: None
+        for thread in set(threading.enumerate()) - others:
+            thread.join()
