@@ -83,7 +83,7 @@ def secret_in(path: str) -> str:
         raise ValueError("the file does not exist: create it, or correct the path") from None
     except PermissionError:
         raise ValueError(
-            "this process must not read the file: give its user or its group the right to read it"
+            "this process may not read the file: give its user or its group the right to read it"
         ) from None
     except UnicodeError:
         raise ValueError("the file is not UTF-8 text: write the value to it again") from None

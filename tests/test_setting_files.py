@@ -161,7 +161,7 @@ def test_a_file_that_this_process_must_not_read_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr("pywry_auth.private_files.os.open", denied)
         message = refused()
-    assert OAUTH2 + "CLIENT_SECRET_FILE: this process must not read the file: give" in message
+    assert OAUTH2 + "CLIENT_SECRET_FILE: this process may not read the file: give" in message
 
 
 @pytest.mark.parametrize("form", ["environment", "env_file", "secrets_dir"])

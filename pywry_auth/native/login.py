@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Mode = Literal["auto", "browser", "device", "paste", "silent"]
 """Whether and how a login may ask the user (see ``PyWry.login``)."""
 
-_MODES = ("auto", "browser", "device", "paste", "silent")
+_MODES = get_args(Mode)
 _DEVICE_SECONDS = 900.0  # as LONGEST_SECONDS of the grant, which is imported late
 
 

@@ -15,6 +15,7 @@ from pywry_auth.pages.native import PageResponse
 
 MAX_TEMPLATE_BYTES = 256 << 10
 PLACEHOLDERS = ("kind", "title", "message")
+_LONGEST = 60  # characters of a name in an error
 _HEADERS = tuple(own_design_headers().items())
 _logger = logging.getLogger("pywry_auth.pages")
 
@@ -75,7 +76,9 @@ def _fault_of(template: object) -> str:
     names = parsed.get_identifiers()
     unknown = [name for name in names if name not in PLACEHOLDERS]
     if unknown:
-        return f"${unknown[0]} is unknown: use $title, $message and $kind, and $$ for a dollar sign"
+        return (
+            f"${unknown[0][:_LONGEST]} is unknown: use $title, $message and $kind, and $$ for a dollar sign"
+        )
     missing = [name for name in ("title", "message") if name not in names]
     return (
         f"it lacks ${missing[0]}, without which a user would not learn how the sign-in ended"

@@ -68,7 +68,7 @@ class AssertionFile:
             fault = _unusable("the file does not exist", "correct the path, or let the platform write it")
         except PermissionError:
             fault = _unusable(
-                "this process must not read the file", "give its user or its group the right to read it"
+                "this process may not read the file", "give its user or its group the right to read it"
             )
         except OSError as error:
             # Without a number, the text is the reader's own: it is not a regular file, or it is too large.

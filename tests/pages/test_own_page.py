@@ -44,6 +44,7 @@ def test_the_template_gets_outcome_title_and_message(page: pages.PageResponse, k
         ("", "lacks \\$title"),
         ("$title", "lacks \\$message"),
         ("$title $message $user", "\\$user is unknown"),
+        ("$title $message $" + "x" * 999, f"\\${'x' * 60} is unknown"),
         ("$title $message costs 5 $", "write \\$\\$"),
         ("$title $message \ud800", "surrogate"),
         ("$title $message" + "é" * (MAX_TEMPLATE_BYTES // 2), "at most 262144"),
