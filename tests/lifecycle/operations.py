@@ -220,4 +220,5 @@ def _cancelled(manager: AuthFlowManager, provider: HookedProvider) -> Any:
     finally:
         provider.after_exchange = lambda: None
         for thread in set(threading.enumerate()) - others:
-            thread.join()
+            if thread.name.startswith("pywry-auth"):
+                thread.join()
