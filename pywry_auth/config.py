@@ -114,7 +114,8 @@ class _Section(BaseSettings):
         if isinstance(text, str) and _QUOTED.fullmatch(text):
             name = f"{cls.model_config['env_prefix']}{(info.field_name or '').upper()}"
             _logger.warning(
-                "the value of %s is in quotes, which count as a part of it: remove them if it has none",
+                "the value of %s is in quotes, which count as a part of it: remove them, unless they "
+                "belong to it",
                 name,
             )
         return plain
@@ -770,6 +771,14 @@ def _unreadable(places: Iterable[object], why: str) -> AuthenticationError:
     return AuthenticationError(text, error=ErrorCode.INVALID_CONFIGURATION)
 
 
+def _why_not_read(error: UnicodeError | OSError) -> str:
+    if isinstance(error, UnicodeError):
+        return "each file must be UTF-8 text"
+    if error.errno:
+        return f"this process cannot read each file ({error.strerror}): correct the path or the permissions"
+    return "each file must be a regular file of at most 1 MiB"
+
+
 def _names_in_files(
     env_file: str | os.PathLike[str] | None, secrets_dir: str | os.PathLike[str] | None
 ) -> list[str]:
@@ -779,11 +788,11 @@ def _names_in_files(
     try:
         warn_of_access(env_file, secrets_dir)
         names = names_in(env_file, _known(), faults) + secrets_in(secrets_dir, _known(), faults)
-    except (UnicodeError, OSError):
-        names = None
+    except (UnicodeError, OSError) as error:
+        names, why = None, _why_not_read(error)
     if names is None:  # outside of the except clause, because those errors could quote the file
         places = [place for place in (env_file, secrets_dir) if place is not None]
-        raise _unreadable(places, _NOT_READ)
+        raise _unreadable(places, why)
     if faults:
         raise _invalid(faults)
     return names
@@ -931,5 +940,5 @@ def _warn_of_misspelt(names: list[str]) -> None:
         close = same or get_close_matches(name, known, n=1, cutoff=0.85)
         close = close if name.startswith("PYWRY_") else []
         if close or name.startswith((_OAUTH2, _DEPLOY)):
-            hint = f": did you mean {close[0]}?" if close else ""
+            hint = f": did you mean {close[0]}?" if close else ": correct its name, or remove it"
             warnings.warn(f"{name} is not a setting and is not read{hint}", stacklevel=3)

@@ -297,7 +297,7 @@ def test_the_environment_names_a_file_for_every_reader(
     [
         (None, "site.env is not a file: correct the path, or remove the variable"),
         (b"\xffcanary", "site.env: each file must be UTF-8 text"),
-        (b"#canary\n" * 140_000, "site.env: each file must be UTF-8 text of at most 1 MiB"),
+        (b"#canary\n" * 140_000, "site.env: each file must be a regular file of at most 1 MiB"),
         (DEPLOY.encode() + b"ALLOWED_USERS='canary\n", "site.env, line 1: write NAME=value"),
         (DEPLOY.encode() + b"ALLOWED_USERS\n", "site.env, line 1 has no = after the name"),
     ],

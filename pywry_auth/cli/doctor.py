@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from pywry_auth.cli.output import show
+from pywry_auth.cli.output import add_env_file, show
 from pywry_auth.cli.start_words import collected
 from pywry_auth.doctor.examination import examine
 from pywry_auth.doctor.report import as_json, as_text, count
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix", default="/auth", type=_prefix, help="the prefix of the site's routes (default: /auth)"
     )
+    add_env_file(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -63,7 +64,14 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         AuthenticationError: There are errors.
     """
-    setup = Setup(os.environ, options.kind or "", options.offline, options.live, options.prefix)
+    setup = Setup(
+        os.environ,
+        options.kind or "",
+        options.offline,
+        options.live,
+        options.prefix,
+        env_file=options.env_file,
+    )
     findings = list(examine(setup, collected))
     width = min(shutil.get_terminal_size().columns - 1, _WIDEST)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -71,6 +79,6 @@ def run(options: argparse.Namespace) -> None:
     if errors := count(findings, "error"):
         options.json = False  # the object is printed already
         raise AuthenticationError(
-            f"the doctor found {errors} {'error' if errors == 1 else 'errors'}: apply the remedies above.",
+            f"the doctor found {errors} {'error' if errors == 1 else 'errors'}, described above.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from pywry_auth.doctor.finding import Finding, error, from_words
+from pywry_auth.doctor.finding import Finding, error, from_words, untested
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.doctor.table import CHECKS, Check
 from pywry_auth.exceptions import AuthenticationError
@@ -29,19 +29,18 @@ def examine(setup: Setup, collect: Collect) -> Iterator[Finding]:
             continue
         cause = next((failed[name] for name in check.needs if name in failed), "")
         if setup.offline and check.network:
-            failed[check.name] = "offline"
+            cause = "--offline"
+            findings = [untested("Not checked, because --offline leaves it out.")]
+        elif cause == "--offline":
+            findings = [untested("Not checked, because it needs a check that --offline leaves out.")]
         elif cause:
-            failed[check.name] = cause
+            findings = [untested(f"Not checked, because {cause} has an error.")]
         else:
             findings = _results(check, setup, collect)
-            if any(finding.level == "error" for finding in findings):
-                failed[check.name] = check.name
-            yield from findings
-    for cause in dict.fromkeys(failed.values()):
-        names = [name for name, why in failed.items() if why == cause != name]
-        if names:
-            why = "--offline leaves them out" if cause == "offline" else f"{cause} has an error"
-            yield Finding(cause, "skipped", f"Not checked, because {why}: {', '.join(names)}.")
+            cause = check.name if any(finding.level == "error" for finding in findings) else ""
+        if cause:
+            failed[check.name] = cause
+        yield from (finding.of(check.name) for finding in findings)
 
 
 def _results(check: Check, setup: Setup, collect: Collect) -> list[Finding]:
@@ -51,7 +50,8 @@ def _results(check: Check, setup: Setup, collect: Collect) -> list[Finding]:
         try:
             findings.extend(check.look(setup))
         except (AuthenticationError, ValueError, ImportError) as fault:
-            findings.extend(from_words(str(fault), "error", check.remedy))
+            findings.extend(from_words(str(fault), "error"))
         except Exception as fault:  # noqa: BLE001  # for example of a backend of another package
-            findings.append(error(f"The check failed with {type(fault).__name__}.", check.remedy))
-    return [finding.of(check.name) for finding in dict.fromkeys([*findings, *said])]
+            what = f"The check failed with {type(fault).__name__}, for which the doctor has no words."
+            findings.append(error(what, "If another package provides the backend, see its documentation."))
+    return list(dict.fromkeys([*findings, *said]))

@@ -11,18 +11,10 @@ from pywry_auth.config import DeploySettings, OAuth2Settings
 from pywry_auth.exceptions import printable
 
 Level = Literal["ok", "warning", "error", "skipped"]
-"""``skipped``: not looked at, because an earlier check failed or an option excludes it."""
+"""``skipped``: not tested. It is not possible, an earlier check failed, or an option excludes it."""
 
-_LONGEST = 600  # characters
-_STEPS = (
-    "set|remove|use|check|name|correct|install|create|write|add|allow|choose|give|move|make|pip|pass|leave|"
-    "omit|let|end|find|run|start|stop|put|list|replace|try|do|only set|did you mean|for example|chmod|chown"
-)
-_REMEDY = re.compile(rf"(?:[:;.] |, and )((?:{_STEPS})\b.*)", re.IGNORECASE)
-_COMMAND = re.compile(r"(?:^|: )(?:pip install|chmod|chown|mv|find) ")
-_NAME = re.compile(r"(?<![\w.])[A-Z][A-Z0-9_]{3,}\b")
-_VARIABLE = re.compile(r"PYWRY_[A-Z0-9_]+")
-_NAMED = re.compile(r"[A-Z0-9]+_[A-Z0-9_]+|PROVIDER|\b(?:pip|chmod|chown|mv|find|openssl|pywry-auth)\b")
+_LONGEST = 900  # characters
+_NAME = re.compile(r"“[^”]*”|(?<![\w./])[A-Z][A-Z0-9_]{3,}\b")
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,8 @@ class Finding:
         check: The name of the check.
         level: ``ok``, ``warning``, ``error`` or ``skipped``.
         text: A sentence with the condition, without control characters.
-        remedy: The next step, with the variable or the command; empty if there is nothing to do.
+        remedy: The next step, with the variable or the command. Empty if there is nothing to do, or if
+            ``text`` contains the step already.
     """
 
     check: str
@@ -60,6 +53,15 @@ def ok(text: str) -> Finding:
     return Finding("", "ok", text)
 
 
+def untested(text: str) -> Finding:
+    """Return a finding of something that cannot be tested.
+
+    Args:
+        text: The sentence with the reason.
+    """
+    return Finding("", "skipped", text)
+
+
 def warning(text: str, remedy: str) -> Finding:
     """Return a finding of a risk.
 
@@ -70,60 +72,34 @@ def warning(text: str, remedy: str) -> Finding:
     return Finding("", "warning", text, remedy)
 
 
-def error(text: str, remedy: str) -> Finding:
+def error(text: str, remedy: str = "") -> Finding:
     """Return a finding of a fault that prevents sign-ins.
 
     Args:
         text: The sentence.
-        remedy: The next step.
+        remedy: The next step; empty if the sentence contains it.
     """
     return Finding("", "error", text, remedy)
 
 
-def from_words(words: str, level: Level, fallback: str = "") -> Iterator[Finding]:
+def from_words(words: str, level: Level) -> Iterator[Finding]:
     """Yield a finding for each line of a text of the start-up.
 
-    These texts contain the condition and then the remedy. Both are shown unchanged, on lines of their own.
+    These texts contain the condition and the next step, so the finding has no other remedy. Names of settings
+    become those of variables.
 
     Args:
         words: The text of an error, a warning or a log line.
         level: The level of the findings.
-        fallback: The remedy for a text that contains none.
     """
     for line in words.splitlines():
         if line.strip() not in ("", "Settings:"):
-            yield _split(line.strip(), level, fallback)
-
-
-def _split(line: str, level: Level, fallback: str) -> Finding:
-    found, names = _REMEDY.search(line), _VARIABLE.search(line)
-    name = names[0] if names else ""
-    usual = f"Correct {name}" if name else fallback or "Correct it"
-    text, remedy = (line[: found.start()], found[1]) if found else (line, usual)
-    if name and remedy.startswith("for example"):
-        remedy = f"Set {name}, {remedy}"
-    elif name and not _NAMED.search(remedy):
-        remedy = f"{name}: {remedy}"
-    elif not name and fallback and not _NAMED.search(remedy):
-        remedy = f"{remedy.removesuffix('.')}. {fallback}"
-    if text == name:
-        text, remedy = f"{name} is not valid", f"{name}: {remedy.removeprefix(f'{name}: ')}"
-    return Finding("", level, _sentence(text), _sentence(_NAME.sub(_whole_name, remedy)))
+            yield Finding("", level, _NAME.sub(_whole_name, line.strip()))
 
 
 def _whole_name(name: re.Match[str]) -> str:
-    """Return a setting's name as a variable."""
+    """Return a setting's name as a variable. The provider's own words, in quotes, stay as they are."""
     for kind in (OAuth2Settings, DeploySettings):
-        if name[0].lower() in kind.model_fields:
+        if name[0].isupper() and name[0].lower() in kind.model_fields:
             return f"{kind.model_config['env_prefix']}{name[0]}"
     return name[0]
-
-
-def _sentence(text: str) -> str:
-    """Return a text with a capital letter and a full stop, except around commands and URLs."""
-    if _COMMAND.search(text):
-        return text.removesuffix(".")
-    if "://" in text.partition(" ")[0]:
-        return text if text.endswith(".") else f"{text}."
-    end = "" if text.endswith((".", "?", "…")) else "."
-    return text[:1].upper() + text[1:] + end

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
-from pywry_auth.doctor.finding import Finding, error, from_words, ok, warning
+from pywry_auth.doctor.endpoint_fault import at_endpoint
+from pywry_auth.doctor.finding import Finding, error, from_words, ok, untested, warning
 from pywry_auth.doctor.setup import Setup
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, printable
+from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.protocol.key_set import KeySet
-from pywry_auth.protocol.pkce import PKCEChallenge
-from pywry_auth.protocol.provider_errors import CLIENT_FAULTS, ENDED_GRANT
 
 _SKEW = 30.0  # seconds, from which a warning is due
-_CODE = "pywry-auth-doctor"  # no provider has issued it
-_SETTINGS = "Check PYWRY_OAUTH2__ISSUER_URL."
-_REFUSALS = CLIENT_FAULTS | {"access_denied", "unsupported_grant_type", ErrorCode.PROVIDER_UNREACHABLE}
 _ABSENCES = {
     "userinfo_endpoint": "profiles come from ID tokens",
     "revocation_endpoint": "signing out cannot revoke tokens",
@@ -31,8 +27,13 @@ def discovery(setup: Setup) -> Iterator[Finding]:
     Args:
         setup: The set-up.
     """
-    setup.metadata = setup.provider.metadata
-    yield ok(f"The provider is {setup.metadata.issuer or setup.provider.name}.")
+    try:
+        setup.metadata = setup.provider.metadata
+    except AuthenticationError as fault:
+        yield from at_endpoint(setup, "", fault)
+        return
+    issuer = setup.metadata.issuer
+    yield ok(f"The provider is {setup.provider.name if '{' in issuer else issuer or setup.provider.name}.")
 
 
 def endpoints(setup: Setup) -> Iterator[Finding]:
@@ -42,19 +43,20 @@ def endpoints(setup: Setup) -> Iterator[Finding]:
         setup: The set-up.
     """
     metadata, provider = setup.metadata, setup.provider
-    unusable = metadata.unusable or {}
-    for fault in unusable.values():
-        yield from from_words(fault, "error", _SETTINGS)
     openid = ("jwks_uri", "issuer") if provider.uses_openid else ()
-    for member in ("authorization_endpoint", "token_endpoint", *openid):
-        if member in unusable:
+    needed = ("authorization_endpoint", "token_endpoint", *openid)
+    for member, fault in (metadata.unusable or {}).items():
+        # Only the calls that use a member fail, such as a revocation.
+        yield from from_words(fault, "error" if member in needed else "warning")
+    for member in needed:
+        if member in (metadata.unusable or {}):
             continue
         try:
             provider.require_endpoint(member)
-        except AuthenticationError as fault:
-            yield from from_words(str(fault), "error", _SETTINGS)
-    missing = [f"{name} ({effect})" for name, effect in _ABSENCES.items() if not metadata.offers(name)]
-    yield ok(f"Not offered: {', '.join(missing)}." if missing else "The provider offers all endpoints.")
+        except AuthenticationError as missing:
+            yield from from_words(str(missing), "error")
+    absent = [f"{name} ({effect})" for name, effect in _ABSENCES.items() if not metadata.offers(name)]
+    yield ok(f"Not offered: {', '.join(absent)}." if absent else "The provider offers all endpoints.")
     if not metadata.authorization_response_iss_parameter_supported:
         yield ok("Authorization responses do not name their issuer (RFC 9207).")
 
@@ -108,7 +110,11 @@ def keys(setup: Setup) -> Iterator[Finding]:
         return
     reach = provider.reach("jwks_uri")
     url = provider.require_endpoint("jwks_uri")
-    found = KeySet(lambda: url, lambda: provider.api_session().within(reach), gate=provider.gate).keys()
+    try:
+        found = KeySet(lambda: url, lambda: provider.api_session().within(reach), gate=provider.gate).keys()
+    except AuthenticationError as fault:
+        yield from at_endpoint(setup, "jwks_uri", fault)
+        return
     known = set(setup.metadata.id_token_signing_alg_values_supported) & set(ALGORITHMS)
     count = usable_keys(found, known)
     if count:
@@ -135,8 +141,14 @@ def clock(setup: Setup) -> Iterator[Finding]:
                 "GET", provider.require_endpoint("token_endpoint"), headers={"Cache-Control": "no-cache"}
             )
         there = parsedate_to_datetime(answer.date).timestamp()
-    except (AuthenticationError, ValueError, TypeError, OverflowError, OSError):
-        yield ok("The provider does not tell its time.")
+    except AuthenticationError as fault:
+        if fault.error in (ErrorCode.PROVIDER_UNREACHABLE, ErrorCode.INVALID_CONFIGURATION):
+            yield from at_endpoint(setup, "token_endpoint", fault)
+        else:
+            yield untested("The provider does not tell its time.")
+        return
+    except (ValueError, TypeError, OverflowError, OSError):
+        yield untested("The provider does not tell its time.")
         return
     after = setup.clock()
     # The answer was written between the two moments, within the second that it names.
@@ -152,27 +164,3 @@ def clock(setup: Setup) -> Iterator[Finding]:
         yield error(text, f"{step}; PYWRY_OAUTH2__CLOCK_SKEW_SECONDS allows {allowed:g} s.")
     else:
         yield warning(text, f"{step}. PYWRY_OAUTH2__CLOCK_SKEW_SECONDS still allows {allowed:g} s.")
-
-
-def credentials(setup: Setup) -> Iterator[Finding]:
-    """Send a code that no provider has issued, to learn whether the client is authenticated.
-
-    Args:
-        setup: The set-up.
-    """
-    if not setup.provider.client.token_endpoint().authentication.is_confidential:
-        yield ok("The client has no secret, so there is none to test.")
-        return
-    uri = setup.redirect_uri or "http://127.0.0.1/callback"
-    verifier = PKCEChallenge.generate().verifier if setup.oauth2.use_pkce else None
-    try:
-        setup.provider.exchange_code(_CODE, uri, verifier)
-    except TokenError as refusal:
-        if refusal.error in ENDED_GRANT | {"bad_verification_code"}:
-            yield ok("The provider accepts the client's credentials.")
-        elif refusal.error in _REFUSALS:
-            yield from from_words(str(refusal), "error", _SETTINGS)
-        else:
-            yield ok(f"The client's credentials could not be tested ({printable(refusal.error, 60)}).")
-        return
-    yield error("The token endpoint accepts a code that it has not issued.", "Check PYWRY_OAUTH2__TOKEN_URL.")

@@ -1,21 +1,33 @@
-"""Checks of the redirect URI, the proxies and the running site."""
+"""Checks of the redirect URI and the proxies."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
 
 from pywry_auth.deploy.callback_path import usual_callback
-from pywry_auth.doctor.finding import Finding, error, from_words, ok, warning
-from pywry_auth.doctor.setup import NETWORK_SECONDS, Setup
+from pywry_auth.doctor.endpoint_fault import variable_of
+from pywry_auth.doctor.finding import Finding, error, ok, untested, warning
+from pywry_auth.doctor.navigation import Answer, answer_to
+from pywry_auth.doctor.setup import Setup
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.callback_server import OAuthCallbackServer
-from pywry_auth.protocol.http import ProviderSession
 from pywry_auth.protocol.pkce import PKCEChallenge
-from pywry_auth.protocol.urls import HTTPOptions
 
-_NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
+_ID = "PYWRY_OAUTH2__CLIENT_ID"
+_OF_NO_USER = frozenset(
+    {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+    | {"access_denied", "temporarily_unavailable", "server_error"}
+)
+"""Codes of a provider that would ask the user, or cannot at present (OIDC Core §3.1.2.6)."""
+_GRANT = f"Allow the authorization code grant for the client in {_ID} at the provider."
+_REMEDIES = {
+    "invalid_scope": "Correct PYWRY_OAUTH2__SCOPES.",
+    "invalid_target": "Correct PYWRY_OAUTH2__RESOURCE.",
+    "unauthorized_client": _GRANT,
+    "unsupported_response_type": _GRANT,
+}
 
 
 def redirect_uri(setup: Setup) -> Iterator[Finding]:
@@ -27,6 +39,7 @@ def redirect_uri(setup: Setup) -> Iterator[Finding]:
     if setup.is_site:
         base = setup.options.public_base_url
         setup.redirect_uri = f"{base}{setup.prefix}{usual_callback('')}" if base else ""
+        setup.registered_uri = setup.redirect_uri
         path = setup.prefix + usual_callback("")
         yield ok(
             f"Register this redirect URI at the provider: {setup.redirect_uri}"
@@ -40,39 +53,71 @@ def redirect_uri(setup: Setup) -> Iterator[Finding]:
         bound = server.redirect_uri
     setup.redirect_uri = bound
     any_port = f"http://{oauth2.redirect_host}{oauth2.redirect_path}"
-    registered = any_port if 0 in oauth2.redirect_port else bound
-    yield ok(f"Register this redirect URI at the provider: {registered}")
+    setup.registered_uri = any_port if 0 in oauth2.redirect_port else bound
+    yield ok(f"Register this redirect URI at the provider: {setup.registered_uri}")
 
 
 def registration(setup: Setup) -> Iterator[Finding]:
     """Ask the provider for an authorization response without a user.
 
-    The request has ``prompt=none``, so that a provider redirects at once (OIDC Core §3.1.2.1). It must not
-    redirect to an address that is not registered (RFC 6749 §4.1.2.1). Only status 400 without a redirect is
-    a finding, because other answers have other causes.
+    With ``prompt=none``, a provider redirects at once (OIDC Core §3.1.2.1). It must not redirect to an
+    address that is not registered (RFC 6749 §4.1.2.1). A provider may refuse that parameter itself. So only
+    some codes are findings at once, and others if the same request without it is refused too.
 
     Args:
         setup: The set-up.
     """
     if not setup.redirect_uri:
-        yield ok("The registration cannot be tested without PUBLIC_BASE_URL.")
+        yield untested("The registration cannot be tested without PUBLIC_BASE_URL.")
         return
-    pkce = PKCEChallenge.generate() if setup.oauth2.use_pkce else None
-    state, nonce = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
-    url = setup.provider.build_authorize_url(setup.redirect_uri, state, pkce, nonce, {"prompt": "none"})
-    # An issuer must not make this machine call addresses of its own network.
-    reach = setup.provider.reach("authorization_endpoint")
-    status, location, _ = _answer(setup.provider.api_session().within(reach), url)
-    if location.startswith(setup.redirect_uri):
-        yield ok("The provider redirects to this redirect URI.")
-    elif status == 400:
-        yield warning(
-            "The provider refuses an authorization request and does not redirect: it does not know the "
-            f"client ID, or the redirect URI {setup.redirect_uri}",
-            "Register this redirect URI at the provider, and check PYWRY_OAUTH2__CLIENT_ID.",
+    for silent in ({"prompt": "none"}, {}):
+        try:
+            answer = _answer(setup, silent)
+        except AuthenticationError:
+            if not silent:
+                raise
+            continue  # for example Google's consent page excludes prompt=none
+        parameters = parse_qs(urlsplit(answer.location).query)
+        code = parameters.get("error", [""])[0] if answer.location.startswith(setup.redirect_uri) else ""
+        if code in _REMEDIES or not code or code in _OF_NO_USER:
+            break
+    if code and code not in _OF_NO_USER:
+        words = f": “{parameters['error_description'][0]}”" if "error_description" in parameters else ""
+        yield error(
+            f"The provider refuses the authorization request with {code}{words}",
+            _REMEDIES.get(code, "Compare the settings with the client's registration at the provider."),
         )
     else:
-        yield ok("The provider does not tell whether the redirect URI is registered.")
+        yield _result(setup, answer)
+
+
+def _answer(setup: Setup, parameters: Mapping[str, str]) -> Answer:
+    pkce = PKCEChallenge.generate() if setup.oauth2.use_pkce else None
+    state, nonce = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+    url = setup.provider.build_authorize_url(setup.redirect_uri, state, pkce, nonce, parameters)
+    # An issuer must not make this machine call addresses of its own network.
+    reach = setup.provider.reach("authorization_endpoint")
+    return answer_to(setup.provider.api_session().within(reach), url)
+
+
+def _result(setup: Setup, answer: Answer) -> Finding:
+    if answer.location.startswith(setup.redirect_uri):
+        return ok("The provider redirects to this redirect URI.")
+    if answer.status in (404, 405, 410):
+        place = variable_of(setup, "authorization_endpoint")
+        return error(
+            f"The authorization endpoint answers with status {answer.status}.",
+            f"Check {f'{place} and ' if place else ''}{_ID}.",
+        )
+    if answer.status == 400:
+        port = " If it compares ports, set PYWRY_OAUTH2__REDIRECT_PORT to a fixed one."
+        return warning(
+            "The provider refuses an authorization request and does not redirect: it does not know the "
+            f"client ID, or the redirect URI {setup.registered_uri}",
+            f"Register this redirect URI at the provider, and check {_ID}."
+            + (port if setup.registered_uri != setup.redirect_uri else ""),
+        )
+    return untested("The provider does not tell whether the redirect URI is registered.")
 
 
 def proxies(setup: Setup) -> Iterator[Finding]:
@@ -98,52 +143,3 @@ def proxies(setup: Setup) -> Iterator[Finding]:
         if hops
         else "No proxy is trusted: right only if clients reach the server directly."
     )
-
-
-def running_site(setup: Setup) -> Iterator[Finding]:
-    """Begin a login at the running site, and look at its redirect and its cookie.
-
-    Args:
-        setup: The set-up.
-    """
-    base = setup.options.public_base_url
-    if not base:
-        yield error("The site's address is not known.", "Set PYWRY_DEPLOY__PUBLIC_BASE_URL.")
-        return
-    at, oauth2 = f"{base}{setup.prefix}", setup.oauth2
-    proxy = oauth2.proxy_url.get_secret_value()
-    calls = HTTPOptions(min(oauth2.http_timeout_seconds, NETWORK_SECONDS), proxy, oauth2.ca_bundle)
-    remedy = "Check PYWRY_DEPLOY__PUBLIC_BASE_URL, the option --prefix, and the routes of the proxy."
-    try:
-        answer = ProviderSession(calls).call("GET", f"{at}/status")
-    except AuthenticationError as fault:
-        yield from from_words(str(fault), "error", remedy)
-        return
-    if answer.status != 200 or b'"authenticated"' not in answer.body:
-        yield error(f"{at}/status answers with status {answer.status}, and not as this package does.", remedy)
-        return
-    status, location, cookies = _answer(ProviderSession(calls), f"{at}/login")
-    sent = parse_qs(urlsplit(location).query).get("redirect_uri", [""])[0]
-    if sent != setup.redirect_uri:
-        yield error(
-            f"{at}/login answers with status {status} and the redirect URI {sent or '(none)'}, and not with "
-            f"{setup.redirect_uri}",
-            "Start the site with the settings of this shell, first PYWRY_DEPLOY__PUBLIC_BASE_URL.",
-        )
-    elif base.startswith("https:") and not ("__Host-" in cookies and "secure" in cookies.lower()):
-        yield error(
-            f"{at}/login sets no cookie with Secure and a __Host- name.",
-            "Remove PYWRY_DEPLOY__COOKIE_SECURE, and let the proxy pass on Set-Cookie unchanged.",
-        )
-    else:
-        yield ok(f"The site at {at} answers, and begins logins with this redirect URI.")
-
-
-def _answer(session: ProviderSession, url: str) -> tuple[int, str, str]:
-    """Return the status, ``Location`` and ``Set-Cookie`` of an answer; 0 and empty texts for none."""
-    try:
-        with session.request("GET", url, headers=_NAVIGATION, stream=True) as response:
-            headers = response.headers
-            return response.status_code, headers.get("Location", ""), headers.get("Set-Cookie", "")
-    except Exception:  # noqa: BLE001  # many kinds; none of them is certain enough for a finding
-        return 0, "", ""

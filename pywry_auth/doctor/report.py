@@ -41,7 +41,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 
 def as_text(findings: Sequence[Finding], encoding: str, width: int) -> str:
-    """Return the findings in groups, each with its remedy on a line of its own.
+    """Return the findings in groups, each remedy on a line of its own.
 
     Args:
         findings: The findings.
@@ -55,20 +55,16 @@ def as_text(findings: Sequence[Finding], encoding: str, width: int) -> str:
         marks = _ASCII
     lines: list[str] = []
     for group in GROUPS:
-        members = [each for each in findings if each.level != "skipped" and _GROUP_OF[each.check] == group]
+        members = [each for each in findings if _GROUP_OF[each.check] == group]
         if members:
             lines += [group, *(line for each in members for line in _lines(each, marks, width)), ""]
-    for each in findings:
-        if each.level == "skipped":
-            lines += [*_lines(each, marks, width), ""]
     errors, warnings = count(findings, "error"), count(findings, "warning")
     lines.append(f"{_number(errors, 'error')}, {_number(warnings, 'warning')}.".capitalize())
     return "\n".join(lines)
 
 
 def _lines(finding: Finding, marks: dict[str, str], width: int) -> Iterator[str]:
-    text = f"{finding.check}: {finding.text}" if finding.level != "skipped" else finding.text
-    yield from _wrapped(text, f"  {marks[finding.level]} ", width)
+    yield from _wrapped(f"{finding.check}: {finding.text}", f"  {marks[finding.level]} ", width)
     if finding.remedy:
         yield from _wrapped(finding.remedy, "    Remedy: ", width)
 

@@ -1,4 +1,4 @@
-"""The number of workers and the time limit of gunicorn, as the environment gives them."""
+"""The number of workers of gunicorn, as the environment gives it."""
 
 from __future__ import annotations
 
@@ -6,38 +6,23 @@ import argparse
 import shlex
 from collections.abc import Mapping
 
-_TIMEOUT = 30.0  # seconds, gunicorn's own default
-
 
 def workers_of(environ: Mapping[str, str]) -> int:
     """Return the number of workers; 0 if the environment does not give it.
 
     Args:
         environ: The environment: ``WEB_CONCURRENCY`` and ``GUNICORN_CMD_ARGS``.
+
+    Raises:
+        ValueError: gunicorn does not start with this environment.
     """
-    given = _arguments(environ).workers
-    if given is not None:
-        return int(given)
-    text = environ.get("WEB_CONCURRENCY", "").strip()
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
-
-
-def timeout_of(environ: Mapping[str, str]) -> float:
-    """Return the seconds after which gunicorn ends a worker that does not answer; 0 for never.
-
-    Args:
-        environ: The environment: ``GUNICORN_CMD_ARGS``.
-    """
-    given = _arguments(environ).timeout
-    return _TIMEOUT if given is None else float(given)
-
-
-def _arguments(environ: Mapping[str, str]) -> argparse.Namespace:
-    """Return the options of gunicorn in the environment; None for each one that is absent or invalid."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("-w", "--workers", type=int)
-    parser.add_argument("-t", "--timeout", type=int)
     try:
-        return parser.parse_known_args(shlex.split(environ.get("GUNICORN_CMD_ARGS", "")))[0]
-    except (argparse.ArgumentError, ValueError):
-        return argparse.Namespace(workers=None, timeout=None)
+        given = parser.parse_known_args(shlex.split(environ.get("GUNICORN_CMD_ARGS", "")))[0].workers
+    except (argparse.ArgumentError, ValueError) as error:
+        raise ValueError(f"gunicorn cannot read GUNICORN_CMD_ARGS ({error}): correct it.") from None
+    try:
+        return int(environ.get("WEB_CONCURRENCY") or 0) if given is None else given
+    except ValueError:
+        raise ValueError("WEB_CONCURRENCY is not a number of workers: set it to one, or remove it.") from None

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 from pywry_auth.config import get_settings
 from pywry_auth.deploy.options import deploy_options
-from pywry_auth.doctor.finding import Finding, error, from_words, ok, warning
-from pywry_auth.doctor.server import timeout_of
-from pywry_auth.doctor.setup import NETWORK_SECONDS, Setup
-from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.doctor.finding import Finding, error, ok, warning
+from pywry_auth.doctor.setup import Setup
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.secret_strength import weakness
 
@@ -23,24 +21,11 @@ def settings(setup: Setup) -> Iterator[Finding]:
     Args:
         setup: The set-up.
     """
-    try:
-        setup.settings = get_settings()
-    except AuthenticationError as fault:
-        yield from map(_with_example, from_words(str(fault), "error"))
-        return
+    setup.settings = get_settings(setup.env_file)
     if not setup.kind:
         setup.kind = "site" if setup.deploy.model_fields_set - _OF_PLACES else "program"
     other = "--program" if setup.is_site else "--site"
     yield ok(f"The settings are valid. They are looked at as those of a {setup.kind} ({other} changes this).")
-
-
-def _with_example(finding: Finding) -> Finding:
-    """Return a finding about a value with a remedy that names its variable."""
-    variable, mark, problem = finding.text.partition(": ")
-    if not (mark and variable.startswith("PYWRY_")) or variable in finding.remedy:
-        return finding
-    remedy = finding.remedy.removesuffix(".")
-    return error(f"{variable}: {problem}", f"{variable}: {remedy}.")
 
 
 def client(setup: Setup) -> Iterator[Finding]:
@@ -56,15 +41,13 @@ def client(setup: Setup) -> Iterator[Finding]:
             "Set PYWRY_OAUTH2__CLIENT_ID, and PYWRY_OAUTH2__PROVIDER with the variables that it needs.",
         )
         return
-    seconds = min(oauth2.http_timeout_seconds, NETWORK_SECONDS)
-    # The doctor waits for less time than the program, so that a provider without answers is found soon.
-    asking = oauth2.model_copy(update={"http_timeout_seconds": seconds})
-    setup.provider = create_provider_from_settings(asking)
+    setup.provider = create_provider_from_settings(oauth2)
     yield ok(f"The provider {oauth2.provider} is configured completely.")
     if not oauth2.use_pkce:
+        tie = "only the nonce ties" if setup.provider.uses_openid else "nothing ties"
         yield warning(
-            "PKCE is switched off, so that a stolen authorization code can be used.",
-            "Set PYWRY_OAUTH2__USE_PKCE to true, or remove it.",
+            f"PKCE is switched off: {tie} an authorization code to its login.",
+            "Set PYWRY_OAUTH2__USE_PKCE to true, unless the provider refuses a code verifier.",
         )
     if weakness(oauth2.client_secret.get_secret_value()) == "is a placeholder" and _has_secret(setup):
         yield error(
@@ -124,8 +107,9 @@ def access(setup: Setup) -> Iterator[Finding]:
             "PYWRY_DEPLOY__ADMIN_USERS.",
         )
     else:
-        admitted = "the listed users" if rules.allowed_users or rules.allowed_email_domains else "every user"
-        yield ok(f"The provider's answers decide: {admitted} may sign in.")
+        limited = rules.allowed_users or rules.allowed_email_domains
+        admitted = "The listed users" if limited else "Every user of the provider"
+        yield ok(f"{admitted} may sign in.")
 
 
 def cookies(setup: Setup) -> Iterator[Finding]:
@@ -164,14 +148,6 @@ def limits(setup: Setup) -> Iterator[Finding]:
             yield warning(
                 "PYWRY_DEPLOY__SESSION_IDLE_TTL is longer than PYWRY_DEPLOY__SESSION_TTL, and has no effect.",
                 "Set PYWRY_DEPLOY__SESSION_IDLE_TTL to a shorter time, or to 0.",
-            )
-        longest = timeout_of(setup.environ)
-        if 0 < longest <= seconds:
-            yield warning(
-                f"A call to the provider may take {seconds:g} s, and gunicorn ends a worker after "
-                f"{longest:g} s without an answer.",
-                "Set PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS to a shorter time, or --timeout in "
-                "GUNICORN_CMD_ARGS to a longer one.",
             )
     elif oauth2.auth_timeout_seconds <= seconds:
         yield warning(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.discovery import ProviderMetadata
     from pywry_auth.providers.base import OAuthProvider
 
-NETWORK_SECONDS = 5.0
-"""The longest time for each step over the network."""
+STORE_SECONDS = 5.0
+"""The longest time for the test of the stores."""
 
 
 @dataclass
@@ -27,12 +27,14 @@ class Setup:
         offline: Whether to leave out the checks that use the network.
         live: Whether to begin a login at the running site.
         prefix: The prefix of the site's routes.
+        env_file: A ``.env`` file with settings, or None.
         clock: Unix time in seconds.
         settings: Set by the check ``settings``.
         provider: Set by the check ``client``.
         options: Set by the check ``options``.
         metadata: Set by the check ``discovery``.
         redirect_uri: Set by the check ``redirect-uri``; empty if it depends on each request.
+        registered_uri: Set by the same check: the redirect URI to register, without a random port.
     """
 
     environ: Mapping[str, str] = field(repr=False)
@@ -40,12 +42,14 @@ class Setup:
     offline: bool = False
     live: bool = False
     prefix: str = "/auth"
+    env_file: str | None = None
     clock: Callable[[], float] = time.time
     settings: PyWrySettings = field(init=False, repr=False)
     provider: OAuthProvider = field(init=False, repr=False)
     options: DeployOptions = field(init=False, repr=False)
     metadata: ProviderMetadata = field(init=False, repr=False)
     redirect_uri: str = ""
+    registered_uri: str = ""
 
     @property
     def deploy(self) -> DeploySettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,13 +17,12 @@ from pywry_auth.deploy.start_probe import store_faults
 from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.doctor.finding import Finding, error, from_words, ok
 from pywry_auth.doctor.server import workers_of
-from pywry_auth.doctor.setup import NETWORK_SECONDS, Setup
+from pywry_auth.doctor.setup import STORE_SECONDS, Setup
 from pywry_auth.state.auto_place import chosen_place
 from pywry_auth.state.token_stores import token_store_for, token_store_of_settings
 from pywry_auth.version import __version__
 
 _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[^\]]*\])?\s*(?:[^;]*?>=\s*(\d[\d.]*))?")
-_BACKENDS = "Check PYWRY_DEPLOY__STATE_BACKEND and PYWRY_OAUTH2__TOKEN_STORE_BACKEND."
 
 
 def stores(setup: Setup) -> Iterator[Finding]:
@@ -37,15 +37,15 @@ def stores(setup: Setup) -> Iterator[Finding]:
     for name, options in _places(setup):
         if options.backend == "memory":
             yield ok(f"The {name} is in memory: its records end with the process.")
-        elif options.backend == "sqlite" and not (path := _file_of(options)).exists():
+        elif options.backend == "sqlite" and not os.path.exists(path := _file_of(options)):
             _check_place(path)
             yield ok(f"The {name} will be created: {path}")
         else:
             found.append((name, _backend(setup, name, options)))
-    faults = dict(store_faults(found, NETWORK_SECONDS))
+    faults = dict(store_faults(found, STORE_SECONDS))
     for name, _ in found:
         if name in faults:
-            yield from from_words(f"The {name} cannot be used: {faults[name]}", "error", _BACKENDS)
+            yield from from_words(f"The {name} cannot be used: {faults[name]}", "error")
         else:
             yield ok(f"The {name} keeps, returns and removes records.")
 

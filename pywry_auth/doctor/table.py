@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pywry_auth.doctor import provider, redirect, settings, stores
+from pywry_auth.doctor import credentials, provider, redirect, running_site, settings, stores
 from pywry_auth.doctor.finding import Finding
 from pywry_auth.doctor.setup import Setup
 
@@ -22,7 +22,6 @@ class Check:
         needs: The checks that must have found no error before.
         kind: ``site`` or ``program`` for a check of one kind of set-up; empty for both.
         network: Whether it calls the provider or the site. ``--offline`` leaves it out.
-        remedy: The remedy for an error of the start-up whose words contain none.
         live: Whether it begins a login at the site. Only ``--live`` runs it.
     """
 
@@ -33,19 +32,18 @@ class Check:
     needs: tuple[str, ...] = ()
     kind: str = ""
     network: bool = False
-    remedy: str = "Check the variables PYWRY_OAUTH2__…"
     live: bool = False
 
 
 _SETTINGS, _PROVIDER, _ADDRESS, _STORAGE = "Settings", "Provider", "Addresses", "Stores and workers"
-_SITE = "Check the variables PYWRY_DEPLOY__…"
 _CONNECTED = ("client", "discovery")
 
 CHECKS: tuple[Check, ...] = (
     Check(
         "settings",
         _SETTINGS,
-        "invalid values, misspelt names, a secret in both forms, missing or readable files",
+        "invalid values, misspelt names, a secret in both forms, missing files, and files that "
+        "other users can read",
         settings.settings,
     ),
     Check(
@@ -62,7 +60,6 @@ CHECKS: tuple[Check, ...] = (
         settings.options,
         ("settings",),
         "site",
-        remedy=_SITE,
     ),
     Check(
         "cookies",
@@ -75,18 +72,17 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "limits",
         _SETTINGS,
-        "time limits that contradict each other or gunicorn's",
+        "time limits that contradict each other",
         settings.limits,
         ("client",),
     ),
     Check(
         "discovery",
         _PROVIDER,
-        "an issuer that cannot be reached, or that has another name",
+        "an issuer that cannot be reached, or that calls itself by another name",
         provider.discovery,
         ("client",),
         network=True,
-        remedy="Check PYWRY_OAUTH2__ISSUER_URL.",
     ),
     Check(
         "endpoints",
@@ -99,7 +95,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "methods",
         _PROVIDER,
-        "methods and algorithms that the client and the provider do not have in common",
+        "no authentication method or algorithm that both the client and the provider support",
         provider.methods,
         (*_CONNECTED, "endpoints"),
         network=True,
@@ -111,12 +107,12 @@ CHECKS: tuple[Check, ...] = (
         provider.keys,
         (*_CONNECTED, "endpoints"),
         network=True,
-        remedy="Check PYWRY_OAUTH2__JWKS_URL.",
     ),
     Check(
         "clock",
         _PROVIDER,
-        "a clock that differs by more than 30 s, or by more than `CLOCK_SKEW_SECONDS`",
+        "a token endpoint that cannot be reached, a clock that differs by more than 30 s, or by "
+        "more than `CLOCK_SKEW_SECONDS`",
         provider.clock,
         (*_CONNECTED, "endpoints"),
         network=True,
@@ -136,28 +132,28 @@ CHECKS: tuple[Check, ...] = (
         "ports that are in use; it names the redirect URI to register",
         redirect.redirect_uri,
         ("client", "options"),
-        remedy="Set PYWRY_OAUTH2__REDIRECT_PORT to 0 or to a free port.",
     ),
     Check(
         "credentials",
         _PROVIDER,
-        "a client ID, secret or key that the provider refuses",
-        provider.credentials,
-        (*_CONNECTED, "endpoints", "methods", "keys"),
+        "a client ID, secret or key that is missing, or that the provider refuses; a provider that "
+        "refuses PKCE",
+        credentials.credentials,
+        (*_CONNECTED, "endpoints", "methods", "keys", "clock"),
         network=True,
     ),
     Check(
         "registration",
         _ADDRESS,
-        "a redirect URI that is not registered, where the provider tells",
+        "a redirect URI, scope or resource that the provider refuses, where it tells",
         redirect.registration,
-        (*_CONNECTED, "endpoints", "redirect-uri"),
+        (*_CONNECTED, "endpoints", "redirect-uri", "credentials"),
         network=True,
     ),
     Check(
         "proxies",
         _ADDRESS,
-        "settings for proxies that have no effect or need another one",
+        "proxy settings that have no effect, or that need another setting",
         redirect.proxies,
         ("options",),
         "site",
@@ -165,8 +161,9 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "running-site",
         _ADDRESS,
-        "a site that does not answer, or begins logins with another redirect URI or cookie",
-        redirect.running_site,
+        "a site that does not answer, or begins logins with another redirect URI, or with a cookie "
+        "that browsers refuse",
+        running_site.running_site,
         ("client", "redirect-uri"),
         "site",
         network=True,
@@ -179,12 +176,11 @@ CHECKS: tuple[Check, ...] = (
         "a missing package, a keyring that keeps nothing",
         stores.stores,
         ("settings",),
-        remedy="Check PYWRY_DEPLOY__STATE_BACKEND and PYWRY_OAUTH2__TOKEN_STORE_BACKEND.",
     ),
     Check(
         "workers",
         _STORAGE,
-        "records or secrets in memory with several workers",
+        "records or secrets in memory with several workers, a number of workers that gunicorn refuses",
         stores.workers,
         ("options",),
         "site",

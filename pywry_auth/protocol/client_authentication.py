@@ -242,7 +242,11 @@ def _content(path: str) -> bytes:
         data, found = read_regular(Path(path), _LARGEST)
     except (OSError, ValueError) as error:  # ValueError: the path contains a null character
         why = str(error) if type(error) is OSError and not error.errno else type(error).__name__
-        raise _unusable(path, f"it cannot be read ({why})") from None
+        raise AuthenticationError(
+            f"CLIENT_KEY_FILE {printable(path)} cannot be read ({why}): correct the path, or give this "
+            "process the right to read the file.",
+            error=ErrorCode.INVALID_CONFIGURATION,
+        ) from None
     if fault := change_fault(Path(path), found):
         raise AuthenticationError(
             f"CLIENT_KEY_FILE is not safe: {printable(fault, _LONGEST)}.",

@@ -98,6 +98,15 @@ def unreachable(
     return found
 
 
+def is_of_tls(error: AuthenticationError) -> bool:
+    """Return whether an error for a call without an answer is about TLS, for example the certificate.
+
+    Args:
+        error: An error of ``unreachable``.
+    """
+    return isinstance(error.__cause__, requests.exceptions.SSLError)
+
+
 @dataclass(frozen=True)
 class _Cause:
     """Why there was no answer.
@@ -165,9 +174,11 @@ class _Failure:
                 )
             return _Cause(f"the proxy requires a user and a password: name them in {setting}", True)
         if status:
-            return _Cause(f"the proxy refused the connection with status {status}; {_CHECK_RULES}")
+            return _Cause(
+                f"the proxy of {setting} refused the connection with status {status}; {_CHECK_RULES}"
+            )
         if not {"SOCKS4Error", "SOCKS5Error"}.isdisjoint(socks):
-            return _Cause(f"the proxy could not connect to it; {_CHECK_RULES}")
+            return _Cause(f"the proxy of {setting} could not connect to it; {_CHECK_RULES}")
         return _Cause(f"the proxy did not connect; check {setting}")
 
     def _tls(self) -> _Cause | None:
@@ -192,12 +203,12 @@ class _Failure:
                 return None  # a folder is never an error of its own
             if any(name.endswith(".0") for name in os.listdir(path)):
                 return None
-            why = "a folder without the links that 'openssl rehash' makes: name a file"
+            why = "a folder without the links that 'openssl rehash' makes"
         except ssl.SSLError:
             why = "which contains no certificate in PEM form"
         except OSError as error:
             why = f"which cannot be read ({error.strerror or type(error).__name__})"
-        return f"{variable} is {printable(path)}, {why}"
+        return f"{variable} is {printable(path)}, {why}: name a file of certificates, or remove the variable"
 
     def _time(self) -> _Cause | None:
         allowed = self.options.timeout

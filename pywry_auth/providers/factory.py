@@ -97,14 +97,15 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
     if not settings.use_nonce and not settings.use_pkce:
         faults.append(
             "PYWRY_OAUTH2__USE_NONCE and PYWRY_OAUTH2__USE_PKCE are both false: nothing would tie a login to "
-            "its browser. Leave PKCE switched on."
+            "its browser. Set PYWRY_OAUTH2__USE_PKCE to true."
         )
     if settings.ca_bundle and (fault := _bundle_fault(settings.ca_bundle)):
         faults.append(f"{_variable('ca_bundle')} is {printable(settings.ca_bundle)}, {fault}.")
     if settings.provider in _OPENID and "scopes" in settings.model_fields_set and "openid" not in scopes:
         _logger.warning(
-            "%s has no openid: the provider then sends no ID token, and may refuse the profile: add it",
+            "%s has no openid, so the provider sends no ID token, and may refuse the profile: %s",
             _variable("scopes"),
+            "separate the scopes by spaces" if "," in settings.scopes else "add openid",
         )
     if faults:
         raise AuthenticationError("\n".join(faults), error=ErrorCode.INVALID_CONFIGURATION)

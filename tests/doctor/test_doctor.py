@@ -52,10 +52,11 @@ def test_no_finding_shows_a_secret(site: Patient, faults: Faults) -> None:
     assert SECRET not in text + repr(site.findings(offline=True))
 
 
-def test_a_dependent_check_is_named_once_and_not_run(site: Patient) -> None:
+def test_a_dependent_check_is_named_and_not_run(site: Patient) -> None:
     site.set({"PYWRY_OAUTH2__ISSUER_URL": "http://127.0.0.1:1", "PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS": "0.2"})
-    (skipped,) = [found for found in site.findings() if found.level == "skipped"]
-    assert "discovery has an error: endpoints, methods, keys, clock" in skipped.text
+    skipped = [found for found in site.findings() if found.level == "skipped"]
+    assert [found.check for found in skipped][:4] == ["endpoints", "methods", "keys", "clock"]
+    assert {found.text for found in skipped} == {"Not checked, because discovery has an error."}
     assert [found.check for found in site.problems()] == ["discovery"]
 
 
@@ -109,7 +110,7 @@ def test_risks_of_a_redis_server_are_warnings_in_the_words_of_the_start_up(
         redis_server.client.config_set("maxmemory", "0")
     assert (found.check, found.level) == ("stores", "warning")
     assert "maxmemory-policy allkeys-lru" in found.text
-    assert found.remedy == "Set maxmemory-policy noeviction."
+    assert "Set maxmemory-policy noeviction" in found.text
     site.set({**redis, "PYWRY_DEPLOY__REDIS_PREFIX": "sound"})
     assert site.problems(offline=True) == []
     assert redis_server.client.dbsize() == 0
@@ -194,15 +195,12 @@ def test_a_terminal_without_the_marks_gets_ascii(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_finding_has_the_words_of_the_start_up() -> None:
-    words = (
-        "Settings:\n  PYWRY_DEPLOY__X: it is short; for example 32\nThe file is open; fix it: chmod 600 /f."
-    )
-    first, second = from_words(words, "error")
-    assert (first.text, first.remedy) == (
-        "PYWRY_DEPLOY__X: it is short.",
-        "Set PYWRY_DEPLOY__X, for example 32.",
-    )
-    assert second.remedy.endswith("chmod 600 /f")
+    """Only the names of settings become those of variables, except in the words of a provider."""
+    words = "Settings:\n  PYWRY_DEPLOY__X: it is short; for example 32\n“SCOPES”: SCOPES, /SCOPES or X_SCOPES"
+    assert [(found.text, found.remedy) for found in from_words(words, "error")] == [
+        ("PYWRY_DEPLOY__X: it is short; for example 32", ""),
+        ("“SCOPES”: PYWRY_OAUTH2__SCOPES, /SCOPES or X_SCOPES", ""),
+    ]
 
 
 def test_no_line_is_logged_while_the_doctor_collects(capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,7 +208,7 @@ def test_no_line_is_logged_while_the_doctor_collects(capsys: pytest.CaptureFixtu
 
     with collected() as found:
         logging.getLogger("pywry_auth.deploy").error("a store is away: set X")
-    assert [(each.level, each.remedy) for each in found] == [("error", "Set X.")]
+    assert [(each.level, each.text) for each in found] == [("error", "a store is away: set X")]
     assert capsys.readouterr() == ("", "")
 
 

@@ -311,7 +311,7 @@ def test_a_wrong_password_of_a_proxy_is_named_as_such(
 def test_a_refusal_of_a_working_proxy_is_explained(status: int) -> None:
     with ScriptedServer(lambda request: Answer(b"", status)) as proxy:
         told = failure("https://id.example.com/token", proxy_url=proxy.url)
-    assert f"the proxy refused the connection with status {status}; check the URL's host and port" in told
+    assert f"the proxy of PROXY_URL refused the connection with status {status}; check the URL's host" in told
     assert "the rules of the proxy" in told
 
 
@@ -320,7 +320,9 @@ def test_a_refusal_of_a_working_socks_proxy_is_explained(reply: int) -> None:
     refusal = bytes([5, reply, 0, 1, 0, 0, 0, 0, 0, 0])
     with _that_answers_each_connection(b"\5\0", refusal) as port:
         told = failure("https://id.example.com/token", proxy_url=f"socks5h://127.0.0.1:{port}")
-    assert "the proxy could not connect to it; check the URL's host and port, and the rules" in told
+    assert (
+        "the proxy of PROXY_URL could not connect to it; check the URL's host and port, and the rules" in told
+    )
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
