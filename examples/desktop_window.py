@@ -19,7 +19,7 @@ from urllib.request import HTTPRedirectHandler, build_opener
 
 from pywry_auth import AuthFlowResult, OAuthTokenSet, PyWry
 from pywry_auth.config import OAuth2Settings, PyWrySettings, get_settings
-from pywry_auth.exceptions import AuthFlowCancelled, AuthFlowTimeout, LoginRequired
+from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout, LoginRequired
 
 API_URL = os.environ.get("API_URL", "http://127.0.0.1:9000/userinfo")
 LOCAL_PROVIDER = OAuth2Settings(
@@ -151,9 +151,11 @@ class Window:
             return
         if isinstance(tokens, Exception):
             self.status["text"] = in_words(tokens)
-        elif tokens.expires_at:
+        elif tokens.expires_at and (left := tokens.expires_at - time.time()) > 0:
             until = time.strftime("%X", time.localtime(tokens.expires_at))
-            self.status["text"] = f"Fresh until {until}, {max(tokens.expires_at - time.time(), 0):.0f} s left"
+            self.status["text"] = f"Fresh until {until}, {left:.0f} s left"
+        elif tokens.expires_at:
+            self.status["text"] = "The token has expired, and could not be refreshed yet."
         self.root.after(1000, self.follow, user)
 
     def call_api(self) -> None:
@@ -210,6 +212,8 @@ def in_words(result: object) -> str:
     """Return a sentence for the user."""
     if not isinstance(result, BaseException):
         return str(result)
+    if isinstance(result, AuthenticationError) and result.error == "access_denied":
+        return "The access was not allowed."
     return WORDS.get(type(result), f"That failed. {result}")
 
 

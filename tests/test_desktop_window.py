@@ -141,6 +141,9 @@ def test_a_user_signs_in_is_refreshed_calls_the_api_returns_and_signs_out(
     window.call.invoke()
     _shown(window, "The API answered with status 200")
     _until(window, lambda: idp.calls["token"] > 1)  # refreshed in the background
+    assert window.user
+    window.show_tokens(window.user, OAuthTokenSet("token", expires_in=1, issued_at=1))
+    _shown(window, "The token has expired, and could not be refreshed yet.")
     window.close()
 
     calls = idp.calls
@@ -166,7 +169,7 @@ def test_a_user_cancels_and_the_provider_refuses(open_window: Callable[[], Windo
     assert not is_listening(address)
     assert window.root.focus_lastfor() is window.sign_in
     _sign_in(window, Person(action="cancel"))
-    assert "access_denied" in window.status["text"]
+    assert window.status["text"] == "The access was not allowed."
     window.close()
 
 

@@ -88,6 +88,8 @@ def _remedy(setup: Setup) -> str:
             f"Check {_ID}, whether the provider has the public key of PYWRY_OAUTH2__CLIENT_KEY_FILE, and "
             "PYWRY_OAUTH2__CLIENT_ASSERTION_AUDIENCE."
         )
+    if authentication.method == "none" and authentication.client_secret:
+        return "Set PYWRY_OAUTH2__TOKEN_ENDPOINT_AUTH_METHOD to auto."
     if authentication.method == "none":
         return f"Check {_ID}. If the provider has issued a secret, set PYWRY_OAUTH2__CLIENT_SECRET to it."
     return (

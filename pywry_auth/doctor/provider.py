@@ -32,8 +32,10 @@ def discovery(setup: Setup) -> Iterator[Finding]:
     except AuthenticationError as fault:
         yield from at_endpoint(setup, "", fault)
         return
-    issuer = setup.metadata.issuer
-    yield ok(f"The provider is {setup.provider.name if '{' in issuer else issuer or setup.provider.name}.")
+    if setup.metadata.issuer_network is None:
+        yield untested(f"The endpoints of the provider {setup.provider.name} are known without discovery.")
+    else:
+        yield ok(f"The provider is {setup.metadata.issuer or setup.provider.name}.")
 
 
 def endpoints(setup: Setup) -> Iterator[Finding]:

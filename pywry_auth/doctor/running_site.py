@@ -54,7 +54,7 @@ def _faults_of_status(session: ProviderSession, url: str) -> Iterator[Finding]:
         if target := answer_to(session, url).location:
             yield error(
                 f"{url} redirects to {target.partition('?')[0]}",
-                f"Set {_BASE} to the address after redirects.",
+                f"Set {_BASE} to the address that browsers reach in the end.",
             )
             return
         answer = session.call("GET", url)
@@ -79,7 +79,7 @@ def _faults_of_status(session: ProviderSession, url: str) -> Iterator[Finding]:
 
 def _result(setup: Setup, at: str, answer: Answer) -> Finding:
     sent = parse_qs(urlsplit(answer.location).query).get("redirect_uri", [""])[0]
-    if sent == setup.redirect_uri and at.startswith("https:") and not _has_safe_cookie(answer.cookies):
+    if sent == setup.redirect_uri and at.startswith("https:") and not has_safe_cookie(answer.cookies):
         return error(
             f"{at}/login sets no cookie that browsers accept: it needs a __Host- name, Secure and Path=/, "
             "and no Domain.",
@@ -87,9 +87,10 @@ def _result(setup: Setup, at: str, answer: Answer) -> Finding:
         )
     if sent == setup.redirect_uri:
         return ok(f"The site at {at} answers, and begins logins with this redirect URI.")
-    if sent:
+    if answer.location:
+        begins = f"begins a login with the redirect URI {sent}, and not with {setup.redirect_uri}"
         return error(
-            f"{at}/login begins a login with the redirect URI {sent}, and not with {setup.redirect_uri}",
+            f"{at}/login {begins if sent else 'redirects to ' + answer.location.partition('?')[0]}",
             f"Start the site with the settings that the doctor has, first {_BASE}.",
         )
     if answer.status == _RATE_LIMITED:
@@ -106,8 +107,12 @@ def _result(setup: Setup, at: str, answer: Answer) -> Finding:
     )
 
 
-def _has_safe_cookie(cookies: Sequence[str]) -> bool:
-    """Return whether browsers accept one of the cookies with a ``__Host-`` name (RFC 6265bis §4.1.3.2)."""
+def has_safe_cookie(cookies: Sequence[str]) -> bool:
+    """Return whether browsers accept one of the cookies with a ``__Host-`` name (RFC 6265bis §4.1.3.2).
+
+    Args:
+        cookies: The headers ``Set-Cookie``.
+    """
     for cookie in cookies:
         attributes = {part.strip().lower() for part in cookie.split(";")[1:]}
         if cookie.startswith("__Host-") and {"secure", "path=/"} <= attributes:

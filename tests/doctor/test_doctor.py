@@ -22,7 +22,7 @@ from tests.doctor.conftest import SECRET, SITE, Patient
 from tests.documents import DOCS, LOCAL_ISSUER, blocks, exported
 from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
-from tests.protocol.servers import Answer, Received, ScriptedServer
+from tests.protocol.servers import Answer, ScriptedServer
 
 _DOCUMENT = "/.well-known/openid-configuration"
 
@@ -139,31 +139,6 @@ def test_a_port_in_use_is_found(program: Patient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cookie", "address", "words"),
-    [
-        ("pywry_login=1; Path=/", "{site}", ""),
-        ("pywry_login=1; Path=/", "http://127.0.0.1:8000", "redirect URI"),
-    ],
-)
-def test_a_running_site_must_begin_logins_with_the_redirect_uri(
-    site: Patient, cookie: str, address: str, words: str
-) -> None:
-    def answer(request: Received) -> Answer:
-        if request.path.endswith("/status"):
-            return Answer({"authenticated": False})
-        assert request.headers["sec-fetch-mode"] == "navigate"
-        uri = address.replace("{site}", server.url) + "/auth/callback"
-        location = f"https://id.example.com/authorize?redirect_uri={uri}"
-        return Answer(status=302, headers={"Location": location, "Set-Cookie": cookie})
-
-    with ScriptedServer(answer) as server:
-        site.set({"PYWRY_DEPLOY__PUBLIC_BASE_URL": server.url})
-        found = [each for each in site.findings(live=True) if each.check == "running-site"]
-    assert [each.level for each in found] == ["error" if words else "ok"]
-    assert words in found[0].text
-
-
-@pytest.mark.parametrize(
     ("arguments", "status"), [([], 0), (["--offline", "--live"], 2), (["--prefix", "a"], 2)]
 )
 def test_the_exit_status_without_errors_and_of_wrong_usage(
@@ -174,6 +149,14 @@ def test_the_exit_status_without_errors_and_of_wrong_usage(
     except SystemExit as end:
         found = end.code  # type: ignore[assignment]
     assert found == status
+
+
+def test_the_settings_of_an_env_file_are_examined(site: Patient, capsys: pytest.CaptureFixture[str]) -> None:
+    path = site.folder / "site.env"
+    path.write_text("PYWRY_DEPLOY__SESSION_TTL=1d\n")
+    path.chmod(0o600)
+    assert main(["doctor", "--offline", "--env-file", str(path)]) == 1
+    assert "PYWRY_DEPLOY__SESSION_TTL: " in capsys.readouterr().out
 
 
 def test_json_is_one_object_and_errors_end_with_status_one(

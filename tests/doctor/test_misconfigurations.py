@@ -136,6 +136,9 @@ PLANTED = {
     "scopes without openid": Planted(
         "client", "warning", "no openid", "PYWRY_OAUTH2__SCOPES", _oauth2(SCOPES="email")
     ),
+    "scopes with commas": Planted(
+        "client", "warning", "no openid", "separate the scopes by spaces", _oauth2(SCOPES="openid,email")
+    ),
     "placeholder as client secret": Planted(
         "client", "error", "placeholder", "Set PYWRY_OAUTH2__CLIENT_SECRET", _oauth2(CLIENT_SECRET="changeme")
     ),
@@ -265,6 +268,48 @@ PLANTED = {
     "wrong client secret": Planted(
         "credentials", "error", "invalid_client", "CLIENT_SECRET", _oauth2(CLIENT_SECRET="of-another-client")
     ),
+    "secret that did not arrive": Planted(
+        "credentials", "error", "invalid_client", "set PYWRY_OAUTH2__CLIENT_SECRET", _oauth2(CLIENT_SECRET="")
+    ),
+    "unknown client of a program": Planted(
+        "credentials",
+        "error",
+        "invalid_client",
+        "Check PYWRY_OAUTH2__CLIENT_ID.",
+        _oauth2(CLIENT_ID="nobody"),
+        program=True,
+    ),
+    "token endpoint that cannot be reached": Planted(
+        "clock",
+        "error",
+        "nothing accepts connections there",
+        "comes from PYWRY_OAUTH2__TOKEN_URL",
+        _oauth2(TOKEN_URL="http://127.0.0.1:1/token", HTTP_TIMEOUT_SECONDS="0.2"),
+        program=True,
+    ),
+    "misspelt token endpoint": Planted(
+        "credentials",
+        "error",
+        "status 404",
+        "comes from PYWRY_OAUTH2__TOKEN_URL",
+        _oauth2(TOKEN_URL="{issuer}/tokens"),
+        program=True,
+    ),
+    "misspelt authorization endpoint": Planted(
+        "registration",
+        "error",
+        "status 404",
+        "PYWRY_OAUTH2__AUTHORIZE_URL",
+        _oauth2(AUTHORIZE_URL="{issuer}/authorise"),
+        program=True,
+    ),
+    "resource that the provider does not know": Planted(
+        "registration",
+        "error",
+        "invalid_target",
+        "PYWRY_OAUTH2__RESOURCE",
+        _oauth2(RESOURCE="https://other.example.com"),
+    ),
     "redirect URI that is not registered": Planted(
         "registration",
         "warning",
@@ -317,6 +362,12 @@ PLANTED = {
         {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring", **_oauth2(TOKEN_STORE_BACKEND="keyring")},
         _oauth2(TOKEN_STORE_BACKEND="sqlite"),
         program=True,
+    ),
+    "number of workers that is none": Planted(
+        "workers", "error", "WEB_CONCURRENCY is not a number", "set it", {"WEB_CONCURRENCY": "many"}
+    ),
+    "arguments that gunicorn refuses": Planted(
+        "workers", "error", "GUNICORN_CMD_ARGS", "correct it", {"GUNICORN_CMD_ARGS": "--workers '4"}
     ),
     "workers that share no tokens": Planted(
         "workers",

@@ -1,0 +1,96 @@
+"""The doctor begins a login at a running site."""
+
+from __future__ import annotations
+
+import pytest
+
+from pywry_auth.doctor.running_site import has_safe_cookie
+from tests.doctor.conftest import Patient
+from tests.protocol.servers import Answer, Received, ScriptedServer
+
+_LOGIN = "https://id.example.com/authorize?redirect_uri={uri}"
+
+
+def _findings(site: Patient, login: Answer, status: Answer | None = None) -> list[tuple[str, str]]:
+    """Return the levels and the texts, with the remedies, for a site with these answers."""
+
+    def answer(request: Received) -> Answer:
+        location = login.headers.get("Location", "").replace("{uri}", f"{server.url}/auth/callback")
+        if request.path.endswith("/status"):
+            return status or Answer({"authenticated": False})
+        assert request.headers["sec-fetch-mode"] == "navigate"
+        if location == "{moved}" and "moved" not in request.target:
+            return Answer(status=302, headers={"Location": f"{server.url}/auth/login?moved=1"})
+        if location == "{moved}":
+            location = _LOGIN.replace("{uri}", f"{server.url}/auth/callback")
+        headers = {"Location": location, "Set-Cookie": "pywry_login=1; Path=/"} if location else {}
+        return Answer(b"", status=login.status, headers=headers)
+
+    with ScriptedServer(answer) as server:
+        site.set({"PYWRY_DEPLOY__PUBLIC_BASE_URL": server.url})
+        found = [each for each in site.findings(live=True) if each.check == "running-site"]
+    return [(each.level, f"{each.text} {each.remedy}") for each in found]
+
+
+@pytest.mark.parametrize(
+    ("login", "level", "words"),
+    [
+        (Answer(status=302, headers={"Location": _LOGIN}), "ok", "begins logins with this redirect URI"),
+        (
+            Answer(
+                status=302, headers={"Location": _LOGIN.format(uri="http://127.0.0.1:8000/auth/callback")}
+            ),
+            "error",
+            "Start the site with the settings that the doctor has",
+        ),
+        (
+            Answer(status=302, headers={"Location": "https://www.example.com/auth/login?moved=1"}),
+            "error",
+            "redirects to https://www.example.com/auth/login Start",
+        ),
+        (Answer(status=429), "skipped", "status 429"),
+        (Answer(status=503), "error", "Set PYWRY_DEPLOY__AUTH_ENABLED to true for the site"),
+        (Answer(status=400), "error", "log of the site"),
+    ],
+)
+def test_the_answer_to_a_login_decides(site: Patient, login: Answer, level: str, words: str) -> None:
+    ((found, text),) = _findings(site, login)
+    assert found == level
+    assert words in text
+
+
+def test_a_site_behind_a_proxy_that_drops_the_host_works_with_a_warning(site: Patient) -> None:
+    first, second = _findings(site, Answer(status=302, headers={"Location": "{moved}"}))
+    assert (first[0], second[0]) == ("warning", "ok")
+    assert "Let the proxy send Host" in first[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            Answer(status=301, headers={"Location": "https://www.example.com/"}),
+            "Set PYWRY_DEPLOY__PUBLIC_BASE_URL",
+        ),
+        (Answer(b"", status=502), "Start the site"),
+        (Answer(b"", status=404), "--prefix"),
+    ],
+)
+def test_a_site_that_does_not_answer_is_an_error(site: Patient, status: Answer, words: str) -> None:
+    ((level, text),) = _findings(site, Answer(), status)
+    assert level == "error"
+    assert words in text
+
+
+@pytest.mark.parametrize(
+    ("cookie", "safe"),
+    [
+        ("__Host-a=1; Secure; HttpOnly; Path=/", True),
+        ("__Host-a=1; secure; path=/app/", False),
+        ("__Host-a=1; Path=/", False),
+        ("__Host-a=1; Secure; Path=/; Domain=example.com", False),
+        ("a=1; Secure; Path=/", False),
+    ],
+)
+def test_a_host_cookie_must_be_one_that_browsers_accept(cookie: str, safe: bool) -> None:
+    assert has_safe_cookie(["b=2; Path=/", cookie]) is safe
