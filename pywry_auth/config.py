@@ -775,7 +775,7 @@ def _why_not_read(error: UnicodeError | OSError) -> str:
     if isinstance(error, UnicodeError):
         return "each file must be UTF-8 text"
     if error.errno:
-        return f"this process cannot read each file ({error.strerror}): correct the path or the permissions"
+        return f"reading it failed ({error.strerror}): correct the path or the permissions"
     return "each file must be a regular file of at most 1 MiB"
 
 

@@ -68,7 +68,7 @@ _OF_CLASSES: tuple[tuple[type[RedisError], str], ...] = (
         OutOfMemoryError,
         "the memory of Redis is full: raise maxmemory, or remove the records of other programs",
     ),
-    (InvalidResponse, f"the server at this host and port is not Redis: correct them in {_URL}"),
+    (InvalidResponse, f"the server at this host and port is not Redis: correct host and port in {_URL}"),
     (BusyLoadingError, "Redis is still loading its data after a start: wait until it has finished"),
 )
 """The first class that fits decides."""

@@ -30,7 +30,7 @@ _CAUSES = {
     **dict.fromkeys(("SQLITE_IOERR_SHM", "SQLITE_PROTOCOL"), "its file system cannot share memory or locks"),
     **dict.fromkeys(("SQLITE_IOERR_LOCK", "SQLITE_IOERR_RDLOCK"), "its file system has no locks"),
     "SQLITE_IOERR": "its disk or its network file system failed",
-    "SQLITE_NOTADB": "it is no SQLite database; move it away, and one will be created",
+    "SQLITE_NOTADB": "it is no SQLite database; move it away, and a new one will be created",
     "SQLITE_READONLY": "it cannot be written to",
 }
 _OF_ACCESS = ("SQLITE_READONLY", "SQLITE_CANTOPEN")

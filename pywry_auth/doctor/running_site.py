@@ -15,6 +15,7 @@ from pywry_auth.protocol.urls import HTTPOptions
 
 _BASE = "PYWRY_DEPLOY__PUBLIC_BASE_URL"
 _RATE_LIMITED, _SWITCHED_OFF = 429, 503
+_OF_A_PROXY = (502, 503, 504)  # without an answer of the site
 
 
 def running_site(setup: Setup) -> Iterator[Finding]:
@@ -51,10 +52,17 @@ def _faults_of_status(session: ProviderSession, url: str) -> Iterator[Finding]:
     """Yield an error unless this package answers at a URL."""
     remedy = f"Check {_BASE}, the option --prefix, and the routes of the proxy."
     try:
-        if target := answer_to(session, url).location:
+        head = answer_to(session, url)
+        if head.location:
             yield error(
-                f"{url} redirects to {target.partition('?')[0]}",
+                f"{url} redirects to {head.location.partition('?')[0]}",
                 f"Set {_BASE} to the address that browsers reach in the end.",
+            )
+            return
+        if head.status in _OF_A_PROXY:
+            yield error(
+                f"{url} answers with status {head.status}.",
+                "Start the site, and let the proxy use the address at which it listens.",
             )
             return
         answer = session.call("GET", url)
@@ -68,12 +76,7 @@ def _faults_of_status(session: ProviderSession, url: str) -> Iterator[Finding]:
         else:
             yield from from_words(str(fault), "error")
         return
-    if answer.status in (502, 503, 504):
-        yield error(
-            f"{url} answers with status {answer.status}.",
-            "Start the site, and let the proxy use the address at which it listens.",
-        )
-    elif answer.status != 200 or b'"authenticated"' not in answer.body:
+    if answer.status != 200 or b'"authenticated"' not in answer.body:
         yield error(f"{url} answers with status {answer.status}, and not as this package does.", remedy)
 
 

@@ -276,7 +276,7 @@ PLANTED = {
         "error",
         "invalid_client",
         "Check PYWRY_OAUTH2__CLIENT_ID.",
-        _oauth2(CLIENT_ID="nobody"),
+        _oauth2(CLIENT_ID="unknown"),
         program=True,
     ),
     "token endpoint that cannot be reached": Planted(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from pywry_auth.doctor.running_site import has_safe_cookie
+from pywry_auth.doctor import redirect, settings
+from pywry_auth.doctor.running_site import has_safe_cookie, running_site
+from pywry_auth.doctor.setup import Setup
 from tests.doctor.conftest import Patient
 from tests.protocol.servers import Answer, Received, ScriptedServer
 
@@ -28,7 +32,10 @@ def _findings(site: Patient, login: Answer, status: Answer | None = None) -> lis
 
     with ScriptedServer(answer) as server:
         site.set({"PYWRY_DEPLOY__PUBLIC_BASE_URL": server.url})
-        found = [each for each in site.findings(live=True) if each.check == "running-site"]
+        setup = Setup(dict(os.environ), "site")
+        for check in (settings.settings, settings.client, settings.options, redirect.redirect_uri):
+            list(check(setup))
+        found = list(running_site(setup))
     return [(each.level, f"{each.text} {each.remedy}") for each in found]
 
 
