@@ -240,7 +240,7 @@ def _below(cause: Exception, kind: Callable[[str], RedisError] = ConnectionError
         (ConnectionError("Too many connections"), "redis", "max_connections"),
         (ConnectionError("max number of clients reached"), "redis", "raise maxclients"),
         (BusyLoadingError("canary"), "redis", "still loading its data"),
-        (InvalidResponse("canary"), "redis", "is not Redis: correct them"),
+        (InvalidResponse("canary"), "redis", "is not Redis: correct host and port"),
         (MasterDownError("canary"), "redis", "a replica without its primary"),
         (ClusterDownError("canary"), "redis", "a node of a cluster"),
         (ClusterCrossSlotError("canary"), "redis", "a node of a cluster"),
