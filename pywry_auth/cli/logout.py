@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     program = Program(options)
     users = _users(program, options)
     if not users:
-        program.app.logout()  # tries the revocations of earlier sign-outs again
+        program.app.logout(options.account)  # tries the revocations of earlier sign-outs again
         text = program.signed_out(options.account)
         raise AuthenticationError(text, error=ErrorCode.NOT_SIGNED_IN)
     confirmed = [(user, program.app.logout(account=user)) for user in users]

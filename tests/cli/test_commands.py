@@ -177,6 +177,14 @@ def test_logout_says_if_the_provider_confirmed(commands: Commands) -> None:
     assert (again.status, again.json["error"]) == (1, "not_signed_in")
 
 
+def test_a_sign_out_of_an_unknown_user_signs_no_user_out(commands: Commands) -> None:
+    commands.sign_in("alice")
+    ran = commands.run("logout", "--account", "user-alcie")
+    assert (ran.status, ran.out) == (1, "")
+    assert "pywry-auth accounts lists those that are" in ran.err
+    assert commands.run("token").out == f"{commands.tokens().access_token}\n"
+
+
 def test_users_whose_tokens_have_expired_are_signed_out_too(commands: Commands) -> None:
     """The list leaves them out, but their tokens may still be valid at the provider."""
     commands.sign_in("bob", "alice")
