@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _GROUP = "client.authentication.k8s.io"
 _VERSIONS = (f"{_GROUP}/v1", f"{_GROUP}/v1beta1")
 _REQUEST = "KUBERNETES_EXEC_INFO"
+_LAST = 253402300799.0  # the last second of the year 9999; a later one has no form with four digits
 
 
 def run(options: argparse.Namespace) -> None:
@@ -45,7 +46,8 @@ def run(options: argparse.Namespace) -> None:
         token, expires_at = tokens.access_token, tokens.expires_at
     status = {"token": token}
     if expires_at is not None:
-        status["expirationTimestamp"] = datetime.fromtimestamp(expires_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        moment = datetime.fromtimestamp(min(expires_at, _LAST), UTC)
+        status["expirationTimestamp"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     show_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from werkzeug.wrappers import Response
 
-from tests.cli.commands import Commands
+from tests.cli.commands import Commands, unsigned
 from tests.documents import DOCS
 from tests.faults import Faults
 
@@ -135,6 +136,16 @@ def test_kubectl_gets_the_version_that_it_asks_for(
         ran = commands.run(*_EXEC)
         assert (ran.status, ran.out) == (1, "")
         assert "KUBERNETES_EXEC_INFO" in ran.err
+
+
+def test_an_id_token_without_a_real_expiry_is_printed_too(commands: Commands) -> None:
+    commands.sign_in("alice")
+    tokens = commands.tokens()
+    claims = {**tokens.id_token_claims, "exp": 1e300}
+    endless = replace(tokens, id_token=unsigned(claims), id_token_claims=claims)
+    commands.store.replace("user-alice", endless, tokens)
+    status = commands.run(*_EXEC, "--id-token").json["status"]
+    assert status == {"token": endless.id_token, "expirationTimestamp": "9999-12-31T23:59:59Z"}
 
 
 def test_kubectl_gets_no_token_for_another_server_than_the_origin(
