@@ -89,10 +89,9 @@ class Bounds:
         call = _Call(work, undo)
         self._waiting.append(call.wake)
         try:
-            if not call.start():
-                return call.run_here()
-            self._await(call)
-            return call.result()
+            if call.start():
+                self._await(call)
+                return call.result()
         except BaseException as error:
             # After Ctrl-C, work that is waiting for other work must end too. A time-out is no cancellation:
             # that other work has the same time limit.
@@ -102,6 +101,7 @@ class Bounds:
         finally:
             self._waiting.remove(call.wake)
             call.leave()
+        return call.run_here()
 
     def _left_for_calls(self) -> float:
         return self.left() if self.seconds > 0 else threading.TIMEOUT_MAX

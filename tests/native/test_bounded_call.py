@@ -261,3 +261,20 @@ def test_work_that_would_wait_for_its_own_login_is_an_error() -> None:
     flight, bounds = SingleFlight[None](AuthenticationError), Bounds(60)
     with pytest.raises(AuthenticationError, match="wait for itself"):
         flight.run(lambda: bounds.run(lambda: flight.run(lambda: None)))
+
+
+def test_work_that_fails_without_a_thread_of_its_own_does_not_end_the_login(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_thread(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def refuse() -> None:
+        raise AuthenticationError("refused")
+
+    bounds = Bounds(60)
+    with monkeypatch.context() as few:
+        few.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(AuthenticationError, match="refused"):
+            bounds.run(refuse)
+        assert bounds.run(lambda: "next") == "next"
