@@ -67,10 +67,11 @@ def run(options: argparse.Namespace) -> None:
         )
     except LoginRequired as error:
         # Its own advice is for programs.
+        browser = ", or set BROWSER to a browser of this machine" if program.oauth2.open_browser else ""
         advice = (
             "Run pywry-auth login without --mode silent."
             if options.mode == "silent"
-            else "Run pywry-auth login in a terminal, or set BROWSER to a browser of this machine."
+            else f"Run pywry-auth login in a terminal{browser}."
         )
         raise LoginRequired(f"{error.reason} {advice}", error=error.error, provider=error.provider) from error
     if options.json:

@@ -11,7 +11,7 @@ from pywry_auth.doctor.finding import Finding, Level, from_words
 
 
 class _Collector(logging.Handler):
-    """Keeps the lines of a logger in place of the last resort, which prints them."""
+    """Keeps the lines of a logger."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -30,13 +30,13 @@ def collected() -> Iterator[list[Finding]]:
     """
     logger, collector = logging.getLogger("pywry_auth"), _Collector()
     findings: list[Finding] = []
-    logger.addHandler(collector)
+    usual, logger.handlers = logger.handlers, [collector]  # the usual ones would print the lines too
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
             yield findings
     finally:
-        logger.removeHandler(collector)
+        logger.handlers = usual
         for told in caught:
             if issubclass(told.category, UserWarning):
                 findings.extend(from_words(str(told.message), "warning"))

@@ -51,12 +51,13 @@ def run(options: argparse.Namespace) -> None:
         show_json({**found, "accounts": [account_members(account) for account in accounts]})
         return
     later = "then refreshed" if tokens.refresh_token else "then sign in again"
+    expires = expiry_line(tokens) + ("" if tokens.expires_at is None else f" ({later})")
     lines = [
         f"Signed in:  {user_line(user.user_id, user_info)}",
         f"Provider:   {printable(program.oauth2.provider)}, {printable(tokens.issuer)}",
         f"Client:     {printable(tokens.client_id)}",
         f"Scopes:     {scopes_line(tokens)}",
-        f"Expires:    {expiry_line(tokens)} ({later})",
+        f"Expires:    {expires}",
         f"Kept in:    {place_line(program.place)}",
     ]
     if len(accounts) > 1:

@@ -159,6 +159,13 @@ def test_accounts_are_listed_and_switched(commands: Commands) -> None:
     assert commands.run("accounts", "--switch", "user-eve").status == 4
 
 
+def test_a_token_without_a_lifetime_has_no_next_step(commands: Commands) -> None:
+    commands.sign_in("alice")
+    tokens = commands.tokens()
+    commands.store.replace("user-alice", replace(tokens, expires_in=None), tokens)
+    assert "Expires:    not stated by the provider\n" in commands.run("status").out
+
+
 def test_logout_says_if_the_provider_confirmed(commands: Commands) -> None:
     commands.sign_in("bob", "alice")
     out = commands.run("logout", "--json").json
@@ -248,6 +255,16 @@ def test_lines_of_the_log_begin_with_the_name_of_the_program(
     ran = commands.run("logout", "--account", "user-alice")
     assert all(line.startswith("pywry-auth: ") for line in ran.err.splitlines())
     assert "could not be revoked" in ran.err
+
+
+def test_a_line_of_the_log_is_a_finding_of_the_doctor_and_not_a_complaint_too(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setenv("PYWRY_OAUTH2__CLIENT_SECRET", '"quoted"')
+    ran = commands.run("doctor", "--offline")
+    assert "is in quotes" in ran.out
+    assert "is in quotes" not in ran.err
 
 
 def test_login_passes_its_options_and_says_where_tokens_are_kept(
