@@ -67,11 +67,3 @@ class Setup:
     def is_site(self) -> bool:
         """Whether the set-up is looked at as a web site."""
         return self.kind == "site"
-
-    def is_set(self, name: str) -> bool:
-        """Return whether a setting of the site is set.
-
-        Args:
-            name: The name of the field.
-        """
-        return name in self.deploy.model_fields_set

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pywry_auth.exceptions import printable
 from pywry_auth.native.browser import Notify, print_to_stderr
+from pywry_auth.native.streams import is_terminal
 from pywry_auth.native.terminal import columns_of, write, write_line
 from pywry_auth.protocol.urls import is_loopback
 
@@ -126,15 +127,10 @@ def display_for(provider: OAuthProvider, notify: Notify | None) -> Display:
         provider: The provider that the user signs in at.
         notify: Receives the instructions; None for standard error.
     """
-    stream = sys.stderr
-    try:
-        terminal = notify is None and stream.isatty()
-    except (AttributeError, ValueError, OSError):  # there is no such stream, or it is closed
-        terminal = False
-    if not terminal:
+    if notify is not None or not is_terminal(sys.stderr):
         return Display(provider, notify or print_to_stderr)
     colours, shapes = not os.environ.get("NO_COLOR"), os.environ.get("TERM") != "dumb"
-    return TerminalDisplay(provider, stream, colours=colours, shapes=shapes)
+    return TerminalDisplay(provider, sys.stderr, colours=colours, shapes=shapes)
 
 
 def instructions(provider: OAuthProvider, authorization: DeviceAuthorization, seconds: float) -> str:
