@@ -340,6 +340,8 @@ class PyWry:
             TokenExpiredError: The user is not signed in, or the token has expired and cannot be refreshed.
             TokenRefreshError: The provider refused to refresh: sign in again.
             TokenError: The token has expired and the provider cannot be reached: try again later.
+            StoreUnavailable: The store is down.
+            AuthenticationError: An account is named, and no provider is configured.
         """
         return self._session(account).get_access_token()
 
@@ -355,7 +357,9 @@ class PyWry:
 
         Raises:
             TokenExpiredError: The user is not signed in.
-            AuthenticationError: An origin is not valid, or none was given.
+            StoreUnavailable: The store is down.
+            AuthenticationError: An origin is not valid, or none was given. Or an account is named, and no
+                provider is configured.
         """
         from pywry_auth.flow.request_session import RequestSession
 

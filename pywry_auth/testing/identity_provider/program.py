@@ -40,8 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser, port: int) -> None:
     told = "any free one" if port == 0 else str(port)
     parser.set_defaults(refuse=parser.error)
     parser.add_argument("--port", type=int, default=port, help=f"port to listen on (default: {told})")
-    parser.add_argument("--access-token-lifetime", type=_lifetime, default=3600.0, metavar="SECONDS")
-    parser.add_argument("--signing-algorithm", choices=ALGORITHMS, default=ALGORITHMS[0])
+    parser.add_argument(
+        "--access-token-lifetime",
+        type=_lifetime,
+        default=3600.0,
+        metavar="SECONDS",
+        help="lifetime of access tokens (default: 3600)",
+    )
+    parser.add_argument(
+        "--signing-algorithm",
+        choices=ALGORITHMS,
+        default=ALGORITHMS[0],
+        help=f"signature of tokens (default: {ALGORITHMS[0]})",
+    )
     _add_parties(parser)
     _add_list(parser, "--quirk", "NAME[=VALUE]", "deviate; can be repeated")
     parser.add_argument("--like", choices=sorted(PRESETS), help="deviate like this provider")
