@@ -117,7 +117,7 @@ def test_the_providers_error_is_escaped_and_its_link_omitted(web: Web, name: str
     assert "<img" not in page.text
     assert "href=//" not in page.text
     assert "canary" not in page.text
-    assert f"Error code: {'authentication_failed' if name == 'error' else 'invalid_request'}" in page.text
+    assert f"Error code: {'invalid_response' if name == 'error' else 'invalid_request'}" in page.text
     state = parameter(browser.begin(), "state")
     query = urlencode({"state": state, "iss": web.idp.issuer, "error": "<script>canary</script>"})
     assert "&lt;script&gt;canary" in browser.get(f"/auth/callback?{query}", html=True).text
