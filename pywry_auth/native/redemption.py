@@ -103,7 +103,7 @@ class Redemption:
 
     def _take_back(self, result: object) -> None:
         if isinstance(result, AuthFlowResult):
-            take_back(self.provider, self.store, result)
+            take_back(self.provider, self.session if self.store is None else self.store, result)
 
 
 def take_back(provider: OAuthProvider, store: object, result: AuthFlowResult) -> None:
@@ -113,7 +113,7 @@ def take_back(provider: OAuthProvider, store: object, result: AuthFlowResult) ->
 
     Args:
         provider: The provider that issued the tokens.
-        store: The store that received them, if any.
+        store: The object that stored them, if any.
         result: The result that no caller got.
     """
     discard = getattr(store, "discard", None)

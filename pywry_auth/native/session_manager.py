@@ -188,6 +188,18 @@ class SessionManager:
         self._store.save(self._key, tokens)
         self.keep_fresh(tokens)
 
+    def discard(self, user_id: str, tokens: OAuthTokenSet) -> bool:
+        """Remove tokens of a login that ended while they were stored.
+
+        Args:
+            user_id: The user of the login, whose tokens are stored under the key of this object.
+            tokens: The tokens to remove.
+
+        Returns:
+            Whether they were still stored; other tokens stay.
+        """
+        return self._store.discard(self._key, tokens)
+
     def keep_fresh(self, tokens: OAuthTokenSet) -> None:
         """Keep tokens fresh that have just been stored."""
         self._timer.start()

@@ -17,6 +17,8 @@ from pywry_auth.app import PyWry
 from pywry_auth.exceptions import AuthenticationError, AuthFlowCancelled, AuthFlowTimeout
 from pywry_auth.models import AuthFlowResult, OAuthTokenSet
 from pywry_auth.native.bounded_call import Bounds, must_end
+from pywry_auth.native.flow_manager import AuthFlowManager
+from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.single_flight import SingleFlight
 from pywry_auth.state.token_stores import MemoryTokenStore
@@ -179,6 +181,23 @@ def test_a_store_that_hangs_delays_no_end_and_keeps_no_tokens(desk: _Desk) -> No
     desk.settle()
     assert desk.live_grants() == 0
     assert desk.store.list_keys() == []
+
+
+def test_tokens_that_only_a_session_manager_stores_are_removed_too(desk: _Desk) -> None:
+    desk.store.held = threading.Event()
+    provider = GenericOIDCProvider(DEFAULT_CLIENTS[0].client_id, issuer_url=desk.idp.issuer)
+    session = SessionManager(provider, desk.store, _USER)
+    manager = AuthFlowManager(provider, session_manager=session, notify=lambda message: None)
+    desk.people.append(_Visitor())
+    login = Running(lambda: manager.run_native(desk.people[-1].open))
+    assert desk.store.reached.wait(PATIENCE)
+    manager.cancel()
+    with pytest.raises(AuthFlowCancelled):
+        login.result()
+    desk.store.held.set()
+    desk.settle()
+    session.close()
+    assert (desk.live_grants(), desk.store.list_keys()) == (0, [])
 
 
 def test_no_moment_of_a_cancellation_leaves_a_grant_without_an_owner(desk: _Desk) -> None:
