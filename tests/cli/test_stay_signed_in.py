@@ -122,7 +122,6 @@ def test_a_sign_in_lasts_until_the_grant_ends(shell: Shell) -> None:
     assert shell.idp.calls == calls
     shell.end_token()
     shell.run()
-    shell.run()
     used = shell.idp.calls - calls
     assert (used["token"], used["authorize"]) == (1, 0)
     shell.end_token()
@@ -133,7 +132,6 @@ def test_a_sign_in_lasts_until_the_grant_ends(shell: Shell) -> None:
         3,
         2,
     )  # token: a refusal and an exchange; authorize: the page and its form
-    shell.run()
 
 
 def test_processes_that_start_at_once_open_one_browser(shell: Shell) -> None:
