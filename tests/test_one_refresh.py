@@ -337,6 +337,19 @@ class Site:
         answer = self.visitor.post("/auth/refresh", Accept="application/json")
         return answer.status_code, answer.json().get("expires_at")
 
+    def refresh_patiently(self, number: int = 0) -> tuple[int, float | None]:
+        """Request a refresh, and again while the site answers that it is busy.
+
+        On a machine with too few processors, a call may take longer than the others wait.
+        """
+        status, expires_at = self.refresh(number)
+        for _ in range(10):
+            if status != 503:
+                break
+            time.sleep(0.5)
+            status, expires_at = self.refresh(number)
+        return status, expires_at
+
 
 @pytest.fixture
 def http_timeout() -> str:
@@ -372,7 +385,7 @@ def test_workers_make_one_call_for_each_expiry(site: Site, place: Place) -> None
     for _ in range(_EXPIRIES):
         _expire(site.store)
         before = site.idp.calls["token"]
-        answers = together(at_once, site.refresh)
+        answers = together(at_once, site.refresh_patiently)
         assert [status for status, _ in answers] == [200] * at_once
         assert len({expires_at for _, expires_at in answers}) == 1
         assert site.idp.calls["token"] - before == 1
