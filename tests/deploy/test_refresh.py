@@ -12,7 +12,7 @@ import pytest
 import requests
 import time_machine
 
-from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.base import Backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flask import token_refreshed
 from pywry_auth.state.sessions import issue_session_token
@@ -273,15 +273,3 @@ def test_requests_that_share_a_refresh_are_not_counted(make_web: Callable[..., W
     browser.sign_in()
     answers = together(8, lambda number: browser.post("/auth/refresh"))
     assert {answer.status_code for answer in answers} == {200}
-
-
-def test_a_busy_store_lock_gets_503_after_five_seconds_at_most(
-    web: Web, alice: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that stopped in the middle of a refresh delays only the requests of its user. [T65]"""
-    monkeypatch.setattr("pywry_auth.deploy.session_refresh.RUN_SECONDS", 0.2)
-    web.backend.put("oauth:lock:user-alice", b"a stopped worker", Terms(ttl=10))
-    response = alice.post("/auth/refresh")
-    assert (response.status_code, response.json["error"]) == (503, "temporarily_unavailable")
-    assert int(response.headers["Retry-After"]) > 0
-    assert alice.user == "user-alice"

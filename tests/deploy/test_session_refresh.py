@@ -14,7 +14,7 @@ import pytest
 import time_machine
 from werkzeug.wrappers import Response
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flow.refresh import refresh_stored
 from pywry_auth.models import UserSession
@@ -542,3 +542,15 @@ def test_tokens_without_a_grant_concern_no_session(house: House) -> None:
     house.claims["groups"] = []
     assert house.refresh(browser).status_code == 200
     assert _roles(browser) == ["viewer", "editor", "admin"]
+
+
+def test_a_busy_store_lock_gets_503_after_five_seconds_at_most(
+    web: Web, alice: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stopped in the middle of a refresh delays only the requests of its user. [T65]"""
+    monkeypatch.setattr("pywry_auth.deploy.session_refresh.RUN_SECONDS", 0.2)
+    web.backend.put("oauth:lock:user-alice", b"a stopped worker", Terms(ttl=10))
+    response = alice.post("/auth/refresh")
+    assert (response.status_code, response.json["error"]) == (503, "temporarily_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert alice.user == "user-alice"
