@@ -34,7 +34,7 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.person import Person, parameters_of
-from tests.waiting import count_waiters
+from tests.waiting import await_threads, count_waiters
 
 _SECONDS = 20
 _LOGINS = 100 if os.environ.get("SOAK") else 10
@@ -564,9 +564,7 @@ def sign_in_many_times(count: int) -> None:
 def _close(app: PyWry) -> None:
     """Stop the refresh timer, and wait for the end of its thread."""
     app.close()
-    for thread in threading.enumerate():
-        if thread.name == "pywry-auth-refresh":
-            thread.join(10)
+    await_threads("pywry-auth-refresh")
 
 
 def _descriptors() -> dict[str, str]:

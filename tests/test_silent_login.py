@@ -31,6 +31,7 @@ from pywry_auth.testing.identity_provider import Client, IdentityProvider
 from tests.cli.program import started
 from tests.peers.redis_server import RedisServer
 from tests.person import Person, parameters_of
+from tests.waiting import await_threads
 
 _KEYS = [base64.urlsafe_b64encode(bytes(range(number, number + 32))).decode() for number in (1, 2)]
 _TIMER = "pywry-auth-refresh"
@@ -513,9 +514,7 @@ def test_after_a_silent_login_tokens_are_kept_fresh_until_close(desk: Desk) -> N
     timer.join(20)
     assert not timer.is_alive(), "the timer of the earlier session is still alive"
     app.close()
-    for thread in {thread for thread in threading.enumerate() if thread.name == _TIMER} - before:
-        thread.join(20)
-        assert not thread.is_alive()
+    await_threads(_TIMER, but=before)
 
 
 def test_a_program_signs_its_user_in_again_after_the_end_of_the_grant(desk: Desk) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import Future
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -49,3 +50,19 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
     while not condition() and time.monotonic() < ends:
         time.sleep(0.02)
     return condition()
+
+
+def await_threads(*names: str, but: Container[threading.Thread] = (), seconds: float = 30) -> None:
+    """Wait until the present threads have ended whose name begins with one of some texts.
+
+    Args:
+        names: The beginnings of the names.
+        but: Threads that may stay.
+        seconds: The longest wait.
+    """
+    ends = time.monotonic() + seconds
+    for thread in threading.enumerate():
+        while thread.name.startswith(names) and thread not in but and thread in threading.enumerate():
+            assert time.monotonic() < ends, f"{thread.name} does not end"
+            with suppress(RuntimeError):  # it is only starting, and cannot be joined yet
+                thread.join(max(0.0, ends - time.monotonic()))

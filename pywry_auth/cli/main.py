@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from pywry_auth.cli.output import plain_warnings, report
@@ -78,7 +79,9 @@ def _interrupted(options: argparse.Namespace) -> int:
     try:
         report(ErrorCode.CANCELLED, "interrupted" + (finishing if calls else ""), options)
         for call in calls:
-            call.join()
+            while call in threading.enumerate():
+                with suppress(RuntimeError):  # it is only starting, and cannot be joined yet
+                    call.join()
     except KeyboardInterrupt:
         os._exit(130)
     return 130

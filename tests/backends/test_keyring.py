@@ -29,6 +29,7 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.tokens import TokenStore
 from tests.backends.keyrings import SwitchedOffKeyring, WindowsKeyring
 from tests.backends.threads import together
+from tests.waiting import await_threads
 
 CHOICES = r"PYWRY_OAUTH2__TOKEN_STORE_BACKEND=sqlite.*memory"
 
@@ -260,9 +261,7 @@ def test_no_thread_remains_after_the_work(keyring: KeyringBackend) -> None:
     before = threading.active_count()
     for _ in range(20):
         keyring.put("k:1", b"v")
-    for thread in threading.enumerate():
-        if thread.name.startswith("pywry_auth keyring"):
-            thread.join(30)
+    await_threads("pywry_auth keyring")
     assert threading.active_count() <= before
 
 

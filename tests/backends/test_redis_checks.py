@@ -19,6 +19,7 @@ from pywry_auth.backends.redis_checks import ServerCheck, risks
 from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
+from tests.waiting import await_threads
 
 _HIGHEST = 55_000  # a node of a cluster also listens at a port that is higher by 10,000
 
@@ -54,9 +55,7 @@ def _checked(url: str, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def _await_check() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "pywry-auth-redis-check":
-            thread.join(20)
+    await_threads("pywry-auth-redis-check")
 
 
 def test_a_server_without_a_risk_is_not_warned_about(

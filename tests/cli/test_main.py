@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -307,3 +308,31 @@ def test_the_list_of_commands_loads_none_of_them() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], env=environment({}), timeout=60, check=False)
     assert run.returncode == 0
+
+
+class _StartingThread(threading.Thread):
+    """A worker thread that is listed before it can be joined, as for a moment in ``start()``."""
+
+    def __init__(self) -> None:
+        super().__init__(name="pywry-auth-call", daemon=False)
+        self.tries = 0
+
+    def join(self, timeout: float | None = None) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise RuntimeError("cannot join thread before it is started")
+
+
+def _interrupted_command(options: argparse.Namespace) -> None:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_waits_for_a_call_whose_thread_is_only_starting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = _StartingThread()
+    monkeypatch.setattr(threading, "enumerate", lambda: [call] if call.tries < 2 else [])
+    monkeypatch.setattr("pywry_auth.cli.status.run", _interrupted_command)
+    assert main(["status"]) == 130
+    assert call.tries == 2
+    assert "finishing the call" in capsys.readouterr().err

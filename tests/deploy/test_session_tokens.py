@@ -36,6 +36,7 @@ from tests.backends.threads import together
 from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, SiteResponse, WatchedBackend, Web
 from tests.faults import Faults
+from tests.waiting import await_threads
 
 USER = "user-alice"
 _SECONDS = 20
@@ -158,9 +159,7 @@ def _refreshed_in_background() -> Iterator[None]:
 
 
 def _await_threads() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "pywry-auth-early-refresh":
-            thread.join(_SECONDS)
+    await_threads("pywry-auth-early-refresh", seconds=_SECONDS)
 
 
 def test_a_valid_token_costs_one_read(house: House) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pywry_auth.exceptions import AuthFlowCancelled
 from pywry_auth.native.flow_manager import AuthFlowManager
 from tests.lifecycle.world import CALLBACK, Browser, HookedProvider, Worker, World
+from tests.waiting import await_threads
 
 DEMOTED = ["viewer"]
 
@@ -219,6 +220,4 @@ def _cancelled(manager: AuthFlowManager, provider: HookedProvider) -> Any:
         return "cancelled"
     finally:
         provider.after_exchange = lambda: None
-        for thread in set(threading.enumerate()) - others:
-            if thread.name.startswith("pywry-auth"):
-                thread.join()
+        await_threads("pywry-auth", but=others)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pywry_auth.models import OAuthTokenSet
 from pywry_auth.protocol.device import DeviceAuthorization
 from pywry_auth.protocol.pkce import PKCEChallenge
 from tests.native.stub_provider import StubProvider
+from tests.waiting import await_threads
 
 _T = TypeVar("_T")
 PATIENCE = 20  # seconds
@@ -117,7 +117,4 @@ def visit(url: str) -> None:
 
 def settle() -> None:
     """Wait until no worker thread of a login is left."""
-    for thread in threading.enumerate():
-        if thread.name in ("pywry-auth-call", "pywry-auth-guard"):
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
+    await_threads("pywry-auth-call", "pywry-auth-guard", seconds=PATIENCE)

@@ -26,6 +26,7 @@ from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvid
 from tests.faults import Faults
 from tests.native.sockets import PATIENCE, Running
 from tests.person import Person
+from tests.waiting import await_threads
 
 _USER = "user-alice"
 _AT_ONCE = 0.3  # seconds
@@ -94,10 +95,7 @@ class _Desk:
         """Wait until no thread of a login is left."""
         for visitor in self.people:
             visitor.wait()
-        for thread in threading.enumerate():
-            if thread.name in ("pywry-auth-call", "pywry-auth-guard"):
-                thread.join(PATIENCE)
-                assert not thread.is_alive()
+        await_threads("pywry-auth-call", "pywry-auth-guard", seconds=PATIENCE)
 
     def live_grants(self) -> int:
         return len([grant for grant in self.idp.grants() if grant.live])

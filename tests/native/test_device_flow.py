@@ -32,6 +32,7 @@ from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.native.stub_provider import StubProvider
 from tests.person import Person
+from tests.waiting import await_threads
 
 _CLIENT_ID = DEFAULT_CLIENTS[0].client_id
 _SECONDS = 20
@@ -252,10 +253,7 @@ def _flow(poll: Callable[[], OAuthTokenSet], **more: Any) -> tuple[DeviceFlow, _
 
 
 def _settle() -> None:
-    for thread in threading.enumerate():
-        if thread.name in ("pywry-auth-call", "pywry-auth-guard"):
-            thread.join(_SECONDS)
-            assert not thread.is_alive()
+    await_threads("pywry-auth-call", "pywry-auth-guard", seconds=_SECONDS)
 
 
 def _tokens(**more: Any) -> OAuthTokenSet:
