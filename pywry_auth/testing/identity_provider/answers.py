@@ -9,6 +9,7 @@ from typing import Any
 from flask import Response, jsonify
 
 from pywry_auth.testing.identity_provider.keys import half_hash
+from pywry_auth.testing.identity_provider.levels import METHODS
 from pywry_auth.testing.identity_provider.parties import User
 from pywry_auth.testing.identity_provider.quirks import RETRY_AFTER, Quirks
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
@@ -117,6 +118,10 @@ def _id_claims(realm: Realm, grant: Grant, scope: str, access_token: str, nonce:
         "exp": now + offset + ID_TOKEN_SECONDS,
         "auth_time": grant.auth_time + offset,
     }
+    if grant.session:
+        claims["sid"] = grant.session.sid
+    if grant.acr:
+        claims |= {"acr": grant.acr, "amr": list(METHODS[grant.acr])}
     if access_token:
         claims["at_hash"] = half_hash(access_token)
     if quirks.large_id_token:

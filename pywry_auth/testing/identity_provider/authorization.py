@@ -16,6 +16,7 @@ from pywry_auth.testing.identity_provider.authorization_request import (
     validate,
 )
 from pywry_auth.testing.identity_provider.browser import NO_MATCH, OLD_PAGE, BrowserSessions
+from pywry_auth.testing.identity_provider.levels import reported_level
 from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS
 from pywry_auth.testing.identity_provider.refusals import OAuthError
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
@@ -111,7 +112,16 @@ class AuthorizationEndpoint:
         client_id, nonce = validated.client.client_id, validated.values.get("nonce", "")
         code = self._realm.vault.issue(
             "code",
-            Grant(client_id, session.user, validated.scope, session.auth_time, nonce, validated.resource),
+            Grant(
+                client_id,
+                session.user,
+                validated.scope,
+                session.auth_time,
+                nonce,
+                validated.resource,
+                reported_level(session.acr, validated.values.get("acr_values", "")),
+                session.session,
+            ),
             self._realm.code_lifetime,
             redirect_uri=validated.redirect_uri,
             code_challenge=validated.code_challenge,

@@ -23,7 +23,8 @@ class IssuedGrant:
         number: The place in the order of issue, from 1. A later sign-in has a higher number.
         user_id: The user's ``sub``.
         client_id: The client that received the tokens.
-        ended: Whether the grant has ended: its refresh token was revoked, or one secret was used twice.
+        ended: Whether the grant has ended: its refresh token was revoked, one secret was used twice, or it
+            was bound to a session at the provider that ended.
         refresh_tokens: The digests of the refresh tokens that are still active.
         access_tokens: The digests of the access tokens that are still active.
         tokens: The digests of all tokens of the grant, active or not.
@@ -90,7 +91,7 @@ class GrantBook:
                 entry.number,
                 entry.grant.user.subject,
                 entry.grant.client_id,
-                entry.grant.ended.is_set(),
+                entry.grant.is_over,
                 frozenset(digest.hex() for kind, digest in active if kind == "refresh"),
                 frozenset(digest.hex() for kind, digest in active if kind == "access"),
                 frozenset(digest.hex() for _, digest in entry.keys),

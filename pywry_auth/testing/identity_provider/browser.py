@@ -8,11 +8,10 @@ import secrets
 
 from flask import Response, request
 
+from pywry_auth.testing.identity_provider.levels import PASSWORD
 from pywry_auth.testing.identity_provider.parties import User, same_secret
+from pywry_auth.testing.identity_provider.provider_sessions import SESSION_SECONDS
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
-
-SESSION_SECONDS = 12 * 3600
-"""Lifetime of a session at the provider."""
 
 NO_MATCH = "That user name and password do not match. Please try again."
 """The sentence for a failed sign-in."""
@@ -42,10 +41,19 @@ class BrowserSessions:
         record = self._realm.vault.find("session", request.cookies.get(self._session_cookie, ""))
         return record.grant if record else None
 
-    def begin(self, user: User) -> tuple[Grant, str]:
-        """Return a new session and its secret for the cookie."""
-        session = Grant("", user, "", int(self._realm.clock()))
-        return session, self._realm.vault.issue("session", session, SESSION_SECONDS)
+    def begin(self, user: User, acr: str = PASSWORD) -> tuple[Grant, str]:
+        """Return the session after a sign-in, and its new secret for the cookie.
+
+        If the same user signs in again, the session keeps its ``sid``.
+
+        Args:
+            user: The user.
+            acr: The level of the sign-in.
+        """
+        earlier = self.current()
+        session = self._realm.sessions.begin(user, earlier.session if earlier else None)
+        grant = Grant("", user, "", int(self._realm.clock()), acr=acr, session=session)
+        return grant, self._realm.vault.issue("session", grant, SESSION_SECONDS)
 
     def remember(self, response: Response, secret: str) -> None:
         """Set the session's cookie and end the earlier session."""

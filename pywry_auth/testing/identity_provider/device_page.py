@@ -68,7 +68,14 @@ class DevicePage:
         return response
 
     def _allow(self, asked: DeviceRequest, session: Grant) -> Response:
-        grant = Grant(asked.client_id, session.user, asked.scope, session.auth_time, resource=asked.resource)
+        grant = Grant(
+            asked.client_id,
+            session.user,
+            asked.scope,
+            session.auth_time,
+            resource=asked.resource,
+            acr=session.acr,
+        )
         return (
             device_pages.connected(asked)
             if self._requests.decide(asked.user_code, grant)

@@ -54,13 +54,18 @@ class SigningKeys:
         """The signing algorithm."""
         return self._algorithm
 
+    @property
+    def current(self) -> RSAKey | ECKey:
+        """The key that signs."""
+        return self._keys[0]
+
     def public_set(self) -> dict[str, Any]:
         """Return the key set as published (RFC 7517 §5)."""
         return {"keys": [key.as_dict(private=False) for key in self._keys]}
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """Return the claims as a signed JWT."""
-        key = self._keys[0]
+        key = self.current
         return jwt.encode({"alg": self._algorithm, "kid": key.kid}, dict(claims), key)
 
     def verified_claims(self, token: str) -> dict[str, Any] | None:

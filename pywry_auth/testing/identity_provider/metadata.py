@@ -10,12 +10,13 @@ from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_ALG
 from pywry_auth.testing.identity_provider.device_grant import DEVICE_CODE
 from pywry_auth.testing.identity_provider.endpoints import ENDPOINTS, PATHS
 from pywry_auth.testing.identity_provider.keys import ALGORITHMS
+from pywry_auth.testing.identity_provider.levels import METHODS
 from pywry_auth.testing.identity_provider.parties import CLAIMS_BY_SCOPE
 from pywry_auth.testing.identity_provider.quirks import Quirks
 from pywry_auth.testing.identity_provider.service_grants import CLIENT_CREDENTIALS, TOKEN_EXCHANGE
 from pywry_auth.testing.identity_provider.vault import Realm
 
-_TOKEN_CLAIMS = ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash"]
+_TOKEN_CLAIMS = ["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "acr", "amr"]
 _PROFILE_CLAIMS = [claim for claims in CLAIMS_BY_SCOPE.values() for claim in claims]
 _METHODS = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 
@@ -35,6 +36,9 @@ _ABILITIES: Mapping[str, object] = {
     "introspection_endpoint_auth_methods_supported": _METHODS[:3],
     "token_endpoint_auth_signing_alg_values_supported": list(ASSERTION_ALGORITHMS),
     "authorization_response_iss_parameter_supported": True,
+    "acr_values_supported": list(METHODS),
+    "backchannel_logout_supported": True,
+    "backchannel_logout_session_supported": True,
     "claims_parameter_supported": False,
     "request_parameter_supported": False,
     "request_uri_parameter_supported": False,

@@ -107,6 +107,8 @@ class Client:
             JWK Set or a PEM text.
         assertion_issuer: The platform with the assertions that the client sends instead; None without one.
         device_grant: Whether the client may use the device grant (RFC 8628); None means only if it is public.
+        backchannel_logout_uri: The address for logout tokens (OIDC Back-Channel Logout 1.0 §2.2); empty for
+            none.
     """
 
     client_id: str
@@ -116,6 +118,7 @@ class Client:
     public_keys: str | Mapping[str, Any] = field(default="", repr=False)
     assertion_issuer: AssertionIssuer | None = None
     device_grant: bool | None = None
+    backchannel_logout_uri: str = ""
 
     @property
     def sends_assertions(self) -> bool:
@@ -189,6 +192,7 @@ DEFAULT_CLIENTS = (
         "pywry-web-secret",
         redirect_uris=tuple(f"{origin}/auth/callback" for origin in _WEB_ORIGINS),
         post_logout_redirect_uris=tuple(f"{origin}/" for origin in _WEB_ORIGINS),
+        backchannel_logout_uri=f"{_WEB_ORIGINS[0]}/auth/backchannel-logout",
     ),
 )
 """A public native client on any loopback port, and a confidential web client on the usual local ports."""

@@ -7,9 +7,9 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flask import Flask, Response, jsonify, redirect
 from werkzeug.exceptions import HTTPException
@@ -24,9 +24,12 @@ from pywry_auth.testing.identity_provider.endpoints import PATHS
 from pywry_auth.testing.identity_provider.error_answers import refuse_program, refuse_request
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
+from pywry_auth.testing.identity_provider.logout_delivery import LogoutDelivery, post_logout_token
+from pywry_auth.testing.identity_provider.logout_tokens import LogoutKey, LogoutTokens
 from pywry_auth.testing.identity_provider.metadata import metadata
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
 from pywry_auth.testing.identity_provider.pictures import Pictures
+from pywry_auth.testing.identity_provider.provider_sessions import ProviderSessions
 from pywry_auth.testing.identity_provider.published_keys import published_keys
 from pywry_auth.testing.identity_provider.quirks import Quirks
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError
@@ -102,6 +105,7 @@ class IdentityProvider:
             tuple(users),
             {client.client_id: client for client in clients},
             Vault(clock),
+            ProviderSessions(clock),
             self._keys,
             clock,
             access_token_lifetime,
@@ -111,6 +115,8 @@ class IdentityProvider:
             self._quirks,
             tuple(resources),
         )
+        self._logout_tokens = LogoutTokens(self._realm)
+        self._delivery = LogoutDelivery(self._realm, self._logout_tokens, self._post_logout_token)
         self.app = self._build_app()
         self._wsgi: WSGIApplication = self.app
 
@@ -120,8 +126,12 @@ class IdentityProvider:
         return self
 
     def stop(self) -> None:
-        """Stop serving for good, and close the port."""
+        """Stop serving for good, and close the port.
+
+        Logout tokens on their way are delivered before, which takes a few seconds at most.
+        """
         self._listener.stop()
+        self._delivery.stop()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -170,6 +180,64 @@ class IdentityProvider:
         """
         return self._realm.vault.grants(after)
 
+    def sids(self, username: str) -> list[str]:
+        """Return the ``sid`` of each live session of a user, in their order of start.
+
+        Args:
+            username: The user's name or e-mail address.
+        """
+        return [session.sid for session in self._realm.sessions.live(username)]
+
+    def end_sessions(self, username: str, sid: str | None = None) -> list[int]:
+        """End a user's sessions here, as an administrator does, and send logout tokens to the clients.
+
+        Refresh tokens of these sessions end too, except those with the scope ``offline_access`` (OIDC
+        Back-Channel Logout 1.0 §2.7).
+
+        Args:
+            username: The user's name or e-mail address.
+            sid: Ends only this session; None ends all.
+
+        Returns:
+            The HTTP status of each client's answer; 0 without an answer. Clients without a
+            ``backchannel_logout_uri`` are left out.
+        """
+        sessions = [each for each in self._realm.sessions.live(username) if sid in (None, each.sid)]
+        return [status for session in sessions for status in self._delivery.end(session)]
+
+    def logout_token(
+        self,
+        client_id: str,
+        *,
+        sub: str | None = None,
+        sid: str | None = None,
+        header: Mapping[str, Any] | None = None,
+        key: LogoutKey = "own",
+        **claims: Any,
+    ) -> str:
+        """Return a logout token without ending a session (OIDC Back-Channel Logout 1.0 §2.4).
+
+        It is valid unless an argument changes that. A valid token has ``sub``, ``sid`` or both.
+
+        Args:
+            client_id: The client that the token is for.
+            sub: The user's ``sub``.
+            sid: The session.
+            header: Members of the header that replace the usual ones; None removes a member.
+            key: ``own``; ``foreign``, which the provider does not publish; ``none`` for no signature; or
+                ``secret`` for HS256 with the client's secret.
+            **claims: Claims that replace the usual ones; None removes a claim.
+
+        Raises:
+            ValueError: The key has another name, or the client has no secret.
+        """
+        return self._logout_tokens.issue(
+            client_id, sub=sub, sid=sid, header=header or {}, key=key, claims=claims
+        )
+
+    def _post_logout_token(self, client: Client, sid: str, token: str) -> int | None:
+        return post_logout_token(client, sid, token)
+
     def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         name = next((name for name, path in self._paths.items() if path == environ["PATH_INFO"]), "other")
         with self._calls_lock:
@@ -191,7 +259,7 @@ class IdentityProvider:
             ("discovery", self._discovery, ["GET"]),
             ("jwks", self._key_set, ["GET"]),
             ("authorize", AuthorizationEndpoint(self._realm, browser).view, both),
-            ("end_session", EndSessionEndpoint(self._realm, browser).view, both),
+            ("end_session", EndSessionEndpoint(self._realm, browser, self._delivery).view, both),
             ("token", tokens.token, ["POST"]),
             ("userinfo", UserInfoEndpoint(self._realm).view, both),
             ("revoke", tokens.revoke, ["POST"]),

@@ -10,6 +10,7 @@ from flask import Response, request
 from pywry_auth.exceptions import printable
 from pywry_auth.testing.identity_provider import pages
 from pywry_auth.testing.identity_provider.browser import BrowserSessions
+from pywry_auth.testing.identity_provider.logout_delivery import LogoutDelivery
 from pywry_auth.testing.identity_provider.parties import Client, User
 from pywry_auth.testing.identity_provider.refusals import OAuthError, PageError, single_values
 from pywry_auth.testing.identity_provider.vault import Realm
@@ -23,11 +24,13 @@ class EndSessionEndpoint:
     Args:
         realm: The provider.
         browser: The sessions of users.
+        delivery: Tells the clients of a session that it has ended.
     """
 
-    def __init__(self, realm: Realm, browser: BrowserSessions) -> None:
+    def __init__(self, realm: Realm, browser: BrowserSessions, delivery: LogoutDelivery) -> None:
         self._realm = realm
         self._browser = browser
+        self._delivery = delivery
 
     def view(self) -> Response:
         """Sign out, after a question unless the hint names the user."""
@@ -68,7 +71,10 @@ class EndSessionEndpoint:
         response = (
             pages.redirect(return_to) if return_to else pages.message("You are signed out", _SIGNED_OUT)
         )
+        current = self._browser.current()
         self._browser.end(response)
+        if current and current.session:
+            self._delivery.end_soon(current.session)
         return response
 
     def _confirm(self, values: dict[str, str], user: User) -> Response:

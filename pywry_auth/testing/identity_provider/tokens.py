@@ -112,6 +112,9 @@ class TokenEndpoints:
         if verifier and not _fits(verifier, record.code_challenge):
             raise OAuthError("invalid_grant", "code_verifier does not fit the code_challenge")
         resource = requested_resource(values, [record.grant.resource])
+        session = record.grant.session
+        if session and not self._realm.sessions.join(session, client.client_id):
+            raise OAuthError("invalid_grant", "the user has signed out at the provider")
         return token_answer(self._realm, record.grant, record.scope, resource=resource)
 
     def _refresh(self, values: dict[str, str], client: Client) -> Response:

@@ -12,6 +12,7 @@ from typing import Literal
 from pywry_auth.testing.identity_provider.book import GrantBook, IssuedGrant
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.parties import SCOPES, Client, User
+from pywry_auth.testing.identity_provider.provider_sessions import ProviderSession, ProviderSessions
 from pywry_auth.testing.identity_provider.quirks import Quirks
 
 Kind = Literal["session", "code", "access", "refresh"]
@@ -36,6 +37,8 @@ class Grant:
         auth_time: When the password was entered, as Unix time in seconds.
         nonce: The client's nonce for the ID token (OIDC Core §3.1.2.1).
         resource: The API that access tokens may be for (RFC 8707); empty for none.
+        acr: The level of the authentication (OIDC Core §2); empty without a sign-in.
+        session: The user's session at the provider; None without one, as for a device.
         ended: Set once, at the end of the grant.
     """
 
@@ -45,7 +48,19 @@ class Grant:
     auth_time: int
     nonce: str = field(default="", repr=False)
     resource: str = ""
+    acr: str = ""
+    session: ProviderSession | None = None
     ended: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the grant has ended, or ended with the session.
+
+        A grant with the scope ``offline_access`` outlives the session (OIDC Core §11).
+        """
+        if self.session is None or "offline_access" in self.scope.split():
+            return self.ended.is_set()
+        return self.ended.is_set() or self.session.ended.is_set()
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,7 @@ class Vault:
         return record is not None and not record.used and self._is_alive(record)
 
     def _is_alive(self, record: Record) -> bool:
-        return not record.grant.ended.is_set() and self._clock() < record.expires_at
+        return not record.grant.is_over and self._clock() < record.expires_at
 
     def _sweep(self, now: float) -> None:
         if now >= self._next_sweep:
@@ -179,6 +194,7 @@ class Realm:
         users: The users of the provider.
         clients: The known clients by ID.
         vault: The issued secrets.
+        sessions: The users' sessions.
         keys: The signing keys.
         clock: Returns Unix time in seconds.
         access_token_lifetime: Seconds.
@@ -195,6 +211,7 @@ class Realm:
     users: Sequence[User]
     clients: Mapping[str, Client]
     vault: Vault
+    sessions: ProviderSessions
     keys: SigningKeys
     clock: Callable[[], float]
     access_token_lifetime: float

@@ -97,7 +97,14 @@ class Person:
         return self.token(**form | changes)
 
     def tokens(self, **changes: str) -> dict[str, Any]:
-        return json_of(self.exchanges(self.code(**changes)))
+        client = {name: value for name, value in changes.items() if name == "client_id"}
+        return json_of(self.exchanges(self.code(**changes), **client))
+
+    def tokens_again(self, **changes: str) -> dict[str, Any]:
+        """Get tokens without a page, in the browser's session."""
+        code = answer_in(self.asks(prompt="none", **changes))["code"]
+        client = {name: value for name, value in changes.items() if name == "client_id"}
+        return json_of(self.exchanges(code, **client))
 
     def refreshes(self, tokens: dict[str, Any], **changes: str) -> requests.Response:
         return self.token(grant_type="refresh_token", refresh_token=tokens["refresh_token"], **changes)

@@ -39,6 +39,7 @@ def test_a_user_signs_in_by_form_and_the_id_token_is_valid(algorithm: str, clock
         response = alice.exchanges(answer["code"])
         assert response.headers["Cache-Control"] == "no-store"
         tokens = json_of(response)
+        (sid,) = provider.sids("alice")
         keys = KeySet.import_key_set(requests.get(f"{provider.issuer}/jwks", timeout=10).json())
         token = jwt.decode(tokens["id_token"], keys, algorithms=[algorithm])
     half = hashlib.sha256(tokens["access_token"].encode()).digest()[:16]
@@ -50,6 +51,9 @@ def test_a_user_signs_in_by_form_and_the_id_token_is_valid(algorithm: str, clock
         "exp": int(clock.now) + 3600,
         "auth_time": int(clock.now),
         "nonce": "the nonce",
+        "sid": sid,
+        "acr": "urn:pywry:acr:password",
+        "amr": ["pwd"],
         "at_hash": base64.urlsafe_b64encode(half).rstrip(b"=").decode(),
         "name": "Alice Example",
         "given_name": "Alice",

@@ -1,0 +1,110 @@
+"""Delivery of logout tokens to the clients of a session (OIDC Back-Channel Logout 1.0 §2.5)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urlencode, urlsplit
+
+from pywry_auth.testing.identity_provider.logout_tokens import LogoutTokens
+from pywry_auth.testing.identity_provider.parties import Client
+from pywry_auth.testing.identity_provider.provider_sessions import ProviderSession
+from pywry_auth.testing.identity_provider.vault import Realm
+
+_logger = logging.getLogger("pywry_auth.identity_provider")
+
+_AT_ONCE = 4
+_CONNECT_SECONDS = 2.0
+_ANSWER_SECONDS = 5.0
+
+Post = Callable[[Client, str, str], int | None]
+"""Sends a logout token to a client in a session; the arguments are the client, the ``sid`` and the token.
+
+It returns the HTTP status, 0 if there was no answer, or None for a client that expects no logout tokens.
+"""
+
+
+class LogoutDelivery:
+    """Ends sessions at the provider, and tells the clients.
+
+    Args:
+        realm: The provider.
+        tokens: Issues the logout tokens.
+        post: Sends each of them.
+    """
+
+    def __init__(self, realm: Realm, tokens: LogoutTokens, post: Post) -> None:
+        self._realm = realm
+        self._tokens = tokens
+        self._post = post
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "logout-delivery")
+
+    def end(self, session: ProviderSession) -> list[int]:
+        """End a session, and return the HTTP statuses of its clients' answers."""
+        statuses = self._pool.map(lambda client: self._tell(client, session), self._ended(session))
+        return [status for status in statuses if status is not None]
+
+    def end_soon(self, session: ProviderSession) -> None:
+        """End a session now, and tell its clients in the background."""
+        for client in self._ended(session):
+            self._pool.submit(self._tell, client, session)
+
+    def stop(self) -> None:
+        """Wait for the deliveries, which takes a few seconds at most."""
+        self._pool.shutdown()
+
+    def _ended(self, session: ProviderSession) -> list[Client]:
+        clients = [self._realm.clients.get(client_id) for client_id in self._realm.sessions.end(session)]
+        return [client for client in clients if client]
+
+    def _tell(self, client: Client, session: ProviderSession) -> int | None:
+        token = self._tokens.issue(
+            client.client_id,
+            sub=session.user.subject,
+            sid=session.sid,
+            header={},
+            key="own",
+            claims={},
+        )
+        return self._post(client, session.sid, token)
+
+
+def post_logout_token(client: Client, _sid: str, token: str) -> int | None:
+    """Send a logout token to a client's ``backchannel_logout_uri``.
+
+    A delivery that fails is logged.
+
+    Returns:
+        The HTTP status, 0 without an answer, or None if the client has no such address.
+    """
+    if not client.backchannel_logout_uri:
+        return None
+    try:
+        status = _posted(client.backchannel_logout_uri, urlencode({"logout_token": token}))
+    except (OSError, HTTPException, ValueError) as error:
+        reason = type(error).__name__
+        _logger.warning("the application %s got no logout token: %s", client.client_id, reason)
+        return 0
+    if status not in (200, 204):
+        _logger.warning("the application %s refused a logout token: status %d", client.client_id, status)
+    return status
+
+
+def _posted(uri: str, form: str) -> int:
+    """Send a form, and return the status of the answer.
+
+    Redirects are not followed, and the answer's body is not read.
+    """
+    parts = urlsplit(uri)
+    connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=_CONNECT_SECONDS)
+    try:
+        connection.connect()
+        connection.sock.settimeout(_ANSWER_SECONDS)
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
+        connection.request("POST", target, form, {"Content-Type": "application/x-www-form-urlencoded"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
