@@ -51,6 +51,9 @@ class ClientBrowser(Protocol):
     def get(self, url: str, headers: Mapping[str, str]) -> Any:
         """Return the client's own response to a GET request; redirects are not followed."""
 
+    def post(self, url: str, form: Mapping[str, str]) -> Any:
+        """Return the application's response to a form of another program, which has no cookies."""
+
     def cookies(self) -> list[str]:
         """Return the values of the session cookies that the client has."""
 
@@ -129,10 +132,12 @@ class FlaskBrowser:
 
         Flask puts ``APPLICATION_ROOT`` before the path.
         """
-        parts, root = urlsplit(url), self._app.config["APPLICATION_ROOT"].rstrip("/")
-        if parts.path.startswith(f"{root}/"):
-            url = parts._replace(path=parts.path.removeprefix(root)).geturl()
-        return self._client.get(url, headers=dict(headers), follow_redirects=False)
+        return self._client.get(self._below_root(url), headers=dict(headers), follow_redirects=False)
+
+    def post(self, url: str, form: Mapping[str, str]) -> Any:
+        """Return the response to a form of another program."""
+        other = self._app.test_client(use_cookies=False)
+        return other.post(self._below_root(url), data=dict(form), follow_redirects=False)
 
     def cookies(self) -> list[str]:
         """Return the values of the session cookies."""
@@ -153,6 +158,12 @@ class FlaskBrowser:
         """Remove the session cookies."""
         for each in self._jar():
             self._client.delete_cookie(each.key, domain=each.domain, path=each.path)
+
+    def _below_root(self, url: str) -> str:
+        parts, root = urlsplit(url), self._app.config["APPLICATION_ROOT"].rstrip("/")
+        if parts.path.startswith(f"{root}/"):
+            return parts._replace(path=parts.path.removeprefix(root)).geturl()
+        return url
 
     @property
     def _cookie(self) -> Cookie:
@@ -200,6 +211,11 @@ class ASGIBrowser:
     def get(self, url: str, headers: Mapping[str, str]) -> Any:
         """Return the response to a GET request."""
         return self._client.get(url, headers=dict(headers), follow_redirects=False)
+
+    def post(self, url: str, form: Mapping[str, str]) -> Any:
+        """Return the response to a form of another program."""
+        other = type(self._client)(self._client.app, base_url=self.base_url)
+        return other.post(url, data=dict(form), follow_redirects=False)
 
     def cookies(self) -> list[str]:
         """Return the values of the session cookies."""

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+from weakref import WeakValueDictionary
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.testing.identity_provider import DEFAULT_USERS, Client, IdentityProvider, User
+from pywry_auth.testing.identity_provider.levels import DEMO_CODE
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings
@@ -32,7 +34,8 @@ class LocalProvider(IdentityProvider):
     """A local identity provider that knows one site, the application under test.
 
     It is also a context manager, and listens on a free port of the loopback address between ``start()`` and
-    ``stop()``.
+    ``stop()``. ``end_sessions("alice")`` sends its logout tokens straight to the applications of the test
+    clients that signed in here.
 
     Args:
         redirect_uris: The redirect URIs of the site in place of :data:`REDIRECT_URIS`, for example for
@@ -44,7 +47,11 @@ class LocalProvider(IdentityProvider):
         self._users = tuple(users)
         uris = redirect_uris or REDIRECT_URIS
         homes = tuple(dict.fromkeys(urljoin(uri, "/") for uri in uris))
-        self._site = Client(_CLIENT_ID, secrets.token_urlsafe(32), uris, homes)
+        secret = secrets.token_urlsafe(32)
+        logout = urljoin(redirect_uris[0], "backchannel-logout") if redirect_uris else ""
+        self._site = Client(_CLIENT_ID, secret, uris, homes, backchannel_logout_uri=logout)
+        # The test clients by the sid of their sign-in. A client that its test no longer has is forgotten.
+        self._signed_in: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._token_secret = secrets.token_urlsafe(32)
         super().__init__(users=self._users, clients=[self._site], signing_algorithm="ES256")
 
@@ -110,11 +117,30 @@ class LocalProvider(IdentityProvider):
             raise ValueError(f"the provider has no user of this name; it has: {known}")
         browser = browser_of(client)
         earlier = set(browser.cookies())
-        response = browser.get(self._submitted(self._begun(browser, next_path), user), {})
+        callback = self._submitted(self._begun(browser, next_path), user)
+        self._signed_in[self._sid_of(callback)] = client
+        response = browser.get(callback, {})
         fresh = [value for value in browser.cookies() if value not in earlier]
         if fresh:  # for the client's usual host, if PUBLIC_BASE_URL names another one
             keep(browser, fresh[-1])
         return response
+
+    def _post_logout_token(self, client: Client, sid: str, token: str) -> int | None:
+        """Send a logout token to the application of the test client that signed in."""
+        from pywry_auth.testing.clients import browser_of
+
+        signed_in = self._signed_in.get(sid)
+        if signed_in is None:
+            return super()._post_logout_token(client, sid, token)
+        browser = browser_of(signed_in)
+        url = browser.path_of("login").removesuffix("login") + "backchannel-logout"
+        return int(browser.post(url, {"logout_token": token}).status_code)
+
+    def _sid_of(self, callback: str) -> str:
+        """Return the session at this provider from the code of an authorization response."""
+        code = parse_qs(urlsplit(callback).query).get("code", [""])[0]
+        record = self._realm.vault.find("code", code)
+        return record.grant.session.sid if record and record.grant.session else ""
 
     def _begun(self, browser: ClientBrowser, next_path: str) -> str:
         """Return the authorization request to which the application redirects."""
@@ -147,10 +173,12 @@ class LocalProvider(IdentityProvider):
         asked = urlsplit(url)
         path = f"{asked.path}?{asked.query}"
         page = browser.get(path, base_url=self.url)
-        if page.status_code == 200:
-            form = _Form(page.text)
-            filled = {**form.values, "username": user.username, "password": user.password, "action": "login"}
-            page = browser.post(urljoin(path, form.action), base_url=self.url, data=filled)
+        password = {"username": user.username, "password": user.password, "action": "login"}
+        for typed in (password, {"code": DEMO_CODE, "action": "code"}):
+            if page.status_code == 200:
+                form = _Form(page.text)
+                filled = form.values | typed
+                page = browser.post(urljoin(path, form.action), base_url=self.url, data=filled)
         location = page.headers.get("Location")
         if location:
             return location

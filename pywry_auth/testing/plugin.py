@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def auth_provider() -> Iterator[LocalProvider]:
     """A local identity provider with the users alice and bob, on a free port of the loopback address.
 
-    ``auth_provider.settings`` configures an application, and ``auth_provider.sign_in(client, "alice")`` signs
-    in. A fixture of this name in ``conftest.py`` replaces it, for example with another redirect URI.
+    ``auth_provider.settings`` configures an application, ``auth_provider.sign_in(client, "alice")`` signs in,
+    and ``auth_provider.end_sessions("alice")`` signs out from the provider's side. A fixture of this name in
+    ``conftest.py`` replaces it, for example with another redirect URI.
     """
     from pywry_auth.testing.local_provider import LocalProvider
 

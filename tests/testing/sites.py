@@ -93,11 +93,18 @@ class ASGIClient:
         assert not follow_redirects
         return self.open("GET", url, headers)
 
-    def post(self, url: str) -> Any:
-        """Send an empty POST."""
-        return self.open("POST", url)
+    def post(self, url: str, data: dict[str, str] | None = None, *, follow_redirects: bool = False) -> Any:
+        """Send a POST request."""
+        assert not follow_redirects
+        return self.open("POST", url, data=data)
 
-    def open(self, method: str, url: str, headers: dict[str, str] | None = None) -> Any:
+    def open(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str] | None = None,
+        data: dict[str, str] | None = None,
+    ) -> Any:
         """Send a request with the cookies of its URL."""
         whole = urljoin(self.base_url, url)
         request, parts = Request(whole), urlsplit(whole)  # noqa: S310 - only for the jar
@@ -108,6 +115,7 @@ class ASGIClient:
             method=method,
             base_url=f"{parts.scheme}://{parts.netloc}",
             headers=sent,
+            data=data,
         )
         received: Any = SimpleNamespace(info=lambda: _message(response.headers.getlist("Set-Cookie")))
         self.cookies.jar.extract_cookies(received, request)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+from typing import Any
+from urllib.parse import urlencode
+
 import pytest
 from flask import Flask
 
@@ -10,7 +14,9 @@ from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing import LocalProvider, User, login_as
+from pywry_auth.testing.identity_provider.levels import SECOND_FACTOR
 from tests.testing.sites import SITE, ASGIClient, fastapi_site, flask_site, parts_of
 
 
@@ -44,6 +50,32 @@ def test_an_application_may_be_below_a_path(public: str) -> None:
         client = app.test_client()
         assert provider.sign_in(client, "alice", "/me").status_code == 303
         assert (client.get("/me").json or {})["user"] == "user-alice"
+
+
+def test_sessions_of_a_client_that_is_gone_end_silently() -> None:
+    with LocalProvider() as provider:
+        provider.sign_in(flask_site(provider).test_client(), "alice")
+        gc.collect()
+        assert provider.end_sessions("alice") == []
+
+
+def test_a_sign_in_takes_the_second_step(local_provider: LocalProvider) -> None:
+    class Wishing(GenericOIDCProvider):
+        """Asks for a second factor at every sign-in."""
+
+        def build_authorize_url(self, *arguments: Any, **named: Any) -> str:
+            url = super().build_authorize_url(*arguments, **named)
+            return f"{url}&{urlencode({'acr_values': SECOND_FACTOR})}"
+
+    parts, store = parts_of(local_provider), MemoryTokenStore()
+    secret = local_provider.settings["PYWRY_OAUTH2__CLIENT_SECRET"]
+    wishing = Wishing("tested-site", secret, issuer_url=local_provider.issuer)
+    app = Flask("site")
+    app.register_blueprint(create_auth_blueprint(**{**parts, "provider": wishing, "token_store": store}))
+    assert local_provider.sign_in(app.test_client(), "alice").status_code == 303
+    tokens = store.load("user-alice")
+    assert tokens is not None
+    assert tokens.id_token_claims["acr"] == SECOND_FACTOR
 
 
 def test_a_refused_sign_in_is_an_answer(local_provider: LocalProvider) -> None:

@@ -116,17 +116,23 @@ def _id_claims(realm: Realm, grant: Grant, scope: str, access_token: str, nonce:
         "aud": [grant.client_id] if quirks.audience_list else grant.client_id,
         "iat": now + offset,
         "exp": now + offset + ID_TOKEN_SECONDS,
-        "auth_time": grant.auth_time + offset,
     }
-    if grant.session:
-        claims["sid"] = grant.session.sid
-    if grant.acr:
-        claims |= {"acr": grant.acr, "amr": list(METHODS[grant.acr])}
+    claims |= _authentication(grant, quirks, offset)
     if access_token:
         claims["at_hash"] = half_hash(access_token)
     if quirks.large_id_token:
         claims["padding"] = "x" * quirks.large_id_token
     return claims | {"nonce": nonce} if nonce and not quirks.no_nonce else claims
+
+
+def _authentication(grant: Grant, quirks: Quirks, offset: int) -> dict[str, Any]:
+    """Return the claims about the sign-in and its session."""
+    claims: dict[str, Any] = {} if quirks.no_auth_time else {"auth_time": grant.auth_time + offset}
+    if grant.session and not quirks.no_sid:
+        claims["sid"] = grant.session.sid
+    if grant.acr and not quirks.no_acr:
+        claims |= {"acr": grant.acr, "amr": list(METHODS[grant.acr])}
+    return claims
 
 
 def _refreshed_nonce(grant: Grant, quirks: Quirks) -> str:

@@ -15,9 +15,19 @@ from pywry_auth.testing.identity_provider.authorization_request import (
     trusted_redirect,
     validate,
 )
-from pywry_auth.testing.identity_provider.browser import NO_MATCH, OLD_PAGE, BrowserSessions
-from pywry_auth.testing.identity_provider.levels import reported_level
-from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS
+from pywry_auth.testing.identity_provider.browser import (
+    NO_CODE_MATCH,
+    NO_MATCH,
+    OLD_PAGE,
+    BrowserSessions,
+)
+from pywry_auth.testing.identity_provider.levels import (
+    DEMO_CODE,
+    SECOND_FACTOR,
+    needs_second_factor,
+    reported_level,
+)
+from pywry_auth.testing.identity_provider.parties import DEFAULT_USERS, same_secret
 from pywry_auth.testing.identity_provider.refusals import OAuthError
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
 
@@ -65,16 +75,33 @@ class AuthorizationEndpoint:
         if action == "cancel":
             raise OAuthError("access_denied", "the user denied the request")
         if action == "continue" and session:
-            return self._grant(validated, session)
+            return self._advance(validated, session)
         if action == "login":
             return self._sign_in(validated)
-        return self._page(validated, None)
+        return self._second_step(validated) if action == "code" else self._page(validated, None)
+
+    def _advance(self, validated: ValidatedRequest, session: Grant) -> Response:
+        """Return the redirect to the client, or the page of the second step."""
+        if needs_second_factor(session.acr, validated.acr_values):
+            return self._second_page(validated, session)
+        return self._grant(validated, session)
 
     def _sign_in(self, validated: ValidatedRequest) -> Response:
         user = self._browser.user_of_form()
         if user is None:
             return self._page(validated, None, problem=NO_MATCH)
         session, secret = self._browser.begin(user)
+        response = self._advance(validated, session)
+        self._browser.remember(response, secret)
+        return response
+
+    def _second_step(self, validated: ValidatedRequest) -> Response:
+        first = self._browser.finished_first_step(urlencode(validated.values))
+        if first is None:
+            return self._page(validated, None, problem=OLD_PAGE)
+        if not same_secret(request.form.get("code", "").strip(), DEMO_CODE):
+            return self._second_page(validated, first, problem=NO_CODE_MATCH)
+        session, secret = self._browser.begin(first.user, SECOND_FACTOR)
         response = self._grant(validated, session)
         self._browser.remember(response, secret)
         return response
@@ -91,14 +118,10 @@ class AuthorizationEndpoint:
         return session if claims and claims.get("sub") == session.user.subject else None
 
     def _page(self, validated: ValidatedRequest, session: Grant | None, problem: str = "") -> Response:
+        if session and needs_second_factor(session.acr, validated.acr_values):
+            return self._second_page(validated, session, problem)
         form_secret = self._browser.form_secret()
-        target = pages.FormTarget(
-            f"/authorize?{urlencode(validated.values)}",
-            self._browser.form_token(form_secret),
-            validated.redirect_uri,
-        )
-        permissions = [self._realm.scopes[word] for word in validated.scope.split()]
-        question = pages.Question(validated.client.client_id, permissions, problem)
+        target, question = self._target(validated, form_secret), self._question(validated, problem)
         if session:
             response = pages.welcome_back(target, question, session.user)
         else:
@@ -107,6 +130,23 @@ class AuthorizationEndpoint:
             response = pages.login(target, question, username=username, hints=hints)
         self._browser.prepare_form(response, form_secret)
         return response
+
+    def _second_page(self, validated: ValidatedRequest, session: Grant, problem: str = "") -> Response:
+        form_secret = self._browser.form_secret()
+        step = self._browser.step_token(form_secret, session, urlencode(validated.values))
+        target = self._target(validated, form_secret, step)
+        response = pages.second_factor(target, self._question(validated, problem), session.user)
+        self._browser.prepare_form(response, form_secret)
+        return response
+
+    def _target(self, validated: ValidatedRequest, form_secret: str, step: str = "") -> pages.FormTarget:
+        action = f"/authorize?{urlencode(validated.values)}"
+        csrf = self._browser.form_token(form_secret)
+        return pages.FormTarget(action, csrf, validated.redirect_uri, step)
+
+    def _question(self, validated: ValidatedRequest, problem: str) -> pages.Question:
+        permissions = [self._realm.scopes[word] for word in validated.scope.split()]
+        return pages.Question(validated.client.client_id, permissions, problem)
 
     def _grant(self, validated: ValidatedRequest, session: Grant) -> Response:
         client_id, nonce = validated.client.client_id, validated.values.get("nonce", "")
@@ -119,7 +159,7 @@ class AuthorizationEndpoint:
                 session.auth_time,
                 nonce,
                 validated.resource,
-                reported_level(session.acr, validated.values.get("acr_values", "")),
+                reported_level(session.acr, validated.acr_values),
                 session.session,
             ),
             self._realm.code_lifetime,

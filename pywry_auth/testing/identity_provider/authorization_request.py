@@ -31,7 +31,8 @@ class ValidatedRequest:
         code_challenge: For PKCE, always S256; empty if the provider ignores PKCE.
         prompts: The values of ``prompt``.
         resource: The API that access tokens will be for (RFC 8707 §2.1); empty for none.
-        max_age: The longest time since the password was typed, in seconds; None for any.
+        max_age: The longest time since the user authenticated, in seconds; None for any.
+        acr_values: The preferred levels of authentication, space separated.
         values: All parameters of the request.
     """
 
@@ -42,6 +43,7 @@ class ValidatedRequest:
     prompts: frozenset[str]
     resource: str
     max_age: int | None
+    acr_values: str
     values: dict[str, str] = field(repr=False)
 
 
@@ -84,8 +86,10 @@ def validate(
     scope = known_scope(values, realm.scopes)
     challenge = "" if realm.quirks.no_pkce else _challenge(values)
     resource, prompts = requested_resource(values, realm.resources), _prompts(values)
+    max_age = None if realm.quirks.ignore_max_age else _max_age(values)
+    acr_values = "" if realm.quirks.ignore_acr else values.get("acr_values", "")
     return ValidatedRequest(
-        client, redirect_uri, scope, challenge, prompts, resource, _max_age(values), values
+        client, redirect_uri, scope, challenge, prompts, resource, max_age, acr_values, values
     )
 
 

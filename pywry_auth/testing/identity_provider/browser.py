@@ -13,6 +13,9 @@ from pywry_auth.testing.identity_provider.parties import User, same_secret
 from pywry_auth.testing.identity_provider.provider_sessions import SESSION_SECONDS
 from pywry_auth.testing.identity_provider.vault import Grant, Realm
 
+NO_CODE_MATCH = "That code is wrong. Please try again."
+"""The sentence for a failed second step."""
+
 NO_MATCH = "That user name and password do not match. Please try again."
 """The sentence for a failed sign-in."""
 
@@ -80,7 +83,28 @@ class BrowserSessions:
 
     def form_token(self, form_secret: str) -> str:
         """Return the value that marks a form as this provider's."""
-        return hmac.new(self._form_key, form_secret.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+        return self._mac(form_secret)
+
+    def step_token(self, form_secret: str, session: Grant, request_text: str) -> str:
+        """Return the proof that the first step of a sign-in is done.
+
+        It is valid in this browser, for this request, until the user signs in again.
+
+        Args:
+            form_secret: The secret that ties a form to this browser.
+            session: The session after the first step.
+            request_text: The authorization request.
+        """
+        sid = session.session.sid if session.session else ""
+        return self._mac(f"{form_secret} {sid} {session.auth_time} {request_text}")
+
+    def finished_first_step(self, request_text: str) -> Grant | None:
+        """Return the session if the form proves the first step of this request, or None."""
+        session, form_secret = self.current(), request.cookies.get(self._form_cookie, "")
+        if session is None:
+            return None
+        expected = self.step_token(form_secret, session, request_text)
+        return session if same_secret(request.form.get("step", ""), expected) else None
 
     def prepare_form(self, response: Response, form_secret: str) -> None:
         """Set the cookie with the form's secret."""
@@ -95,6 +119,9 @@ class BrowserSessions:
         form_secret = request.cookies.get(self._form_cookie)
         token = request.form.get("csrf", "")
         return form_secret is not None and same_secret(token, self.form_token(form_secret))
+
+    def _mac(self, text: str) -> str:
+        return hmac.new(self._form_key, text.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
 
     def _set(self, response: Response, name: str, value: str) -> None:
         secure = self._realm.issuer.startswith("https:")

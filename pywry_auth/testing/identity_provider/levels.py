@@ -17,16 +17,17 @@ DEMO_CODE = "246810"
 """The code of every user's second factor; the page shows it."""
 
 
-def asks_second_factor(acr_values: str) -> bool:
-    """Return whether a request prefers a second factor.
+def needs_second_factor(reached: str, acr_values: str) -> bool:
+    """Return whether the user has to take a second step.
 
     The provider ignores levels that it does not have, because ``acr_values`` is a preference (OIDC Core
     §3.1.2.1).
 
     Args:
+        reached: The level of the session.
         acr_values: The request's ``acr_values``, space separated.
     """
-    return SECOND_FACTOR in acr_values.split()
+    return reached != SECOND_FACTOR and SECOND_FACTOR in acr_values.split()
 
 
 def reported_level(reached: str, acr_values: str) -> str:

@@ -56,8 +56,9 @@ class LogoutDelivery:
         self._pool.shutdown()
 
     def _ended(self, session: ProviderSession) -> list[Client]:
-        clients = [self._realm.clients.get(client_id) for client_id in self._realm.sessions.end(session)]
-        return [client for client in clients if client]
+        """End a session, and return the clients that expect logout tokens."""
+        told = self._realm.sessions.end(session)
+        return [] if self._realm.quirks.no_backchannel else [self._realm.clients[name] for name in told]
 
     def _tell(self, client: Client, session: ProviderSession) -> int | None:
         token = self._tokens.issue(

@@ -61,7 +61,8 @@ class LogoutTokens:
             claims: Changes of the claims; None removes a claim.
         """
         signed_by = self._signer(key, client_id)
-        usual = {"alg": signed_by.algorithm, "typ": "logout+jwt", "kid": signed_by.key_id}
+        kind = {"": "logout+jwt", "absent": None}.get(self._realm.quirks.logout_typ, "JWT")
+        usual = {"alg": signed_by.algorithm, "typ": kind, "kid": signed_by.key_id}
         parts = [usual | dict(header), self._claims(client_id, sub, sid) | dict(claims)]
         message = b".".join(_encoded(_without_none(part)) for part in parts)
         return f"{message.decode()}.{_base64url(signed_by.sign(message)).decode()}"
@@ -73,11 +74,11 @@ class LogoutTokens:
             "iss": self._realm.issuer,
             "aud": [client_id] if quirks.audience_list else client_id,
             "iat": now,
-            "exp": now + LOGOUT_TOKEN_SECONDS,
+            "exp": None if quirks.no_logout_exp else now + LOGOUT_TOKEN_SECONDS,
             "jti": secrets.token_urlsafe(16),
             "events": {LOGOUT_EVENT: {}},
-            "sub": sub,
-            "sid": sid,
+            "sub": None if quirks.no_logout_sub else sub,
+            "sid": None if quirks.no_sid else sid,
         }
 
     def _signer(self, key: LogoutKey, client_id: str) -> _Signer:

@@ -81,6 +81,9 @@ def _absent_members(quirks: Quirks) -> set[str]:
         "userinfo_endpoint": quirks.no_userinfo,
         "device_authorization_endpoint": quirks.no_device,
         "authorization_response_iss_parameter_supported": quirks.no_iss_parameter,
+        "acr_values_supported": quirks.no_acr,
+        "backchannel_logout_supported": quirks.no_backchannel,
+        "backchannel_logout_session_supported": quirks.no_backchannel or quirks.no_sid,
     }
     return {name for name, is_absent in absent.items() if is_absent}
 

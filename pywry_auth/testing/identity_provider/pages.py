@@ -20,6 +20,7 @@ from pywry_auth.pages.html import (
     security_headers,
     text_field,
 )
+from pywry_auth.testing.identity_provider.levels import DEMO_CODE
 from pywry_auth.testing.identity_provider.parties import User
 
 NOTICE = Markup(
@@ -30,6 +31,8 @@ _PROBLEM = Markup('<p class="note failed" id="problem" role="alert">{}</p>')
 _PERMISSIONS = Markup('<h2 id="permissions">{} would like to</h2><ul aria-labelledby="permissions">{}</ul>')
 _HINT = Markup("<code>{}</code> with <code>{}</code>")
 
+_CODE_HINT = Markup("<p>The code of this demo is always <code>{}</code>.</p>")
+
 
 @dataclass(frozen=True)
 class FormTarget:
@@ -39,11 +42,13 @@ class FormTarget:
         action: The address that the form is sent to.
         csrf: The value that ties the form to this browser.
         returns_to: The application's address for the redirect; empty for none.
+        step: The proof of the first step of a sign-in; empty for none.
     """
 
     action: str
     csrf: str = field(repr=False)
     returns_to: str
+    step: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,29 @@ def welcome_back(target: FormTarget, question: Question, user: User) -> Response
     return form_page("Welcome back", body, target, question.problem)
 
 
+def second_factor(target: FormTarget, question: Question, user: User) -> Response:
+    """Return the page that asks for the code of the second factor.
+
+    Args:
+        target: The target of the form.
+        question: The application's request.
+        user: The user.
+    """
+    problem = question.problem
+    wrong = {"aria-invalid": "true", "aria-describedby": "problem"} if problem else {}
+    code = {"autocomplete": "one-time-code", "inputmode": "numeric", "required": "", "autofocus": ""}
+    content = join(
+        [
+            text_field("code", "Code of your second factor", code | wrong),
+            _CODE_HINT.format(DEMO_CODE),
+            permission_list(question.client_id, question.permissions),
+        ]
+    ) + buttons("action", {"code": "Confirm and allow", "cancel": "Cancel"})
+    intro = Markup("<p><strong>{}</strong> asks for a second factor.</p>").format(question.client_id)
+    body = intro + NOTICE + problem_note(problem) + _user(user) + _form(target, content) + _way_back(target)
+    return form_page("Second step", body, target, problem)
+
+
 def confirm_sign_out(target: FormTarget, user: User) -> Response:
     """Return the page that asks whether to sign out.
 
@@ -166,7 +194,8 @@ def _response(page: Page, status: int, problem: str = "") -> Response:
 
 
 def _form(target: FormTarget, content: Markup) -> Markup:
-    return form(target.action, {"csrf": target.csrf}, content)
+    step = {"step": target.step} if target.step else {}
+    return form(target.action, {"csrf": target.csrf} | step, content)
 
 
 def _way_back(target: FormTarget) -> Markup:

@@ -20,7 +20,12 @@ from pywry_auth.testing.identity_provider.introduction import Introduction
 from pywry_auth.testing.identity_provider.keys import ALGORITHMS
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, Client, User
 from pywry_auth.testing.identity_provider.presets import PRESETS
-from pywry_auth.testing.identity_provider.program_parties import named_clients, named_files, named_users
+from pywry_auth.testing.identity_provider.program_parties import (
+    built_in_clients,
+    named_clients,
+    named_files,
+    named_users,
+)
 from pywry_auth.testing.identity_provider.provider import IdentityProvider
 from pywry_auth.testing.identity_provider.quirk_words import parse_quirks, quirk_lines
 from pywry_auth.testing.identity_provider.quirks import Quirks
@@ -97,6 +102,13 @@ def _add_parties(parser: argparse.ArgumentParser) -> None:
         "a redirect URI of the applications of --client; can be repeated (default: those of the two"
         " built-in applications)",
     )
+    parser.add_argument(
+        "--backchannel-logout-uri",
+        default="",
+        metavar="URI",
+        help="the address for the logout tokens of the applications of --client, or of pywry-web without one"
+        " (default: /auth/backchannel-logout beside the redirect URI)",
+    )
 
 
 def _add_list(parser: argparse.ArgumentParser, name: str, metavar: str, meaning: str) -> None:
@@ -126,13 +138,15 @@ def serve(options: argparse.Namespace, show: Callable[[str], None]) -> None:
         workloads = {client_id: Workload() for client_id in files}
         named = named_files("--client-key", options.client_key)
         keys = {client_id: path.read_text("utf-8") for client_id, path in named.items()}
-        clients = named_clients(options.client, options.redirect_uri, keys, workloads)
+        uri = options.backchannel_logout_uri
+        clients = named_clients(options.client, options.redirect_uri, uri, keys, workloads)
+        built_in = built_in_clients("" if clients else uri)
         _renew(workloads, files)
     except (OSError, ValueError) as problem:
         options.refuse(str(problem))
     with (
         suppress(KeyboardInterrupt),  # how the user ends the program
-        _listening(options, users, clients, quirks) as provider,
+        _listening(options, users, (*built_in, *clients), quirks) as provider,
     ):
         program, site = _shown(clients)
         facts = Introduction(provider, users, program, site, not quirks.no_device)
@@ -146,7 +160,7 @@ def _listening(
     try:
         return IdentityProvider(
             users=users,
-            clients=(*DEFAULT_CLIENTS, *clients),
+            clients=clients,
             port=options.port,
             access_token_lifetime=options.access_token_lifetime,
             signing_algorithm=options.signing_algorithm,

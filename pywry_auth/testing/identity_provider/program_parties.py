@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from pywry_auth.exceptions import printable
 from pywry_auth.testing.identity_provider.parties import (
@@ -45,9 +46,24 @@ def named_users(named: Sequence[str]) -> tuple[User, ...]:
     return tuple(users.values())
 
 
+def built_in_clients(backchannel_logout_uri: str) -> tuple[Client, ...]:
+    """Return the built-in clients.
+
+    Args:
+        backchannel_logout_uri: The address for the logout tokens of the site; empty for the usual one.
+
+    Raises:
+        ValueError: The address is not a URL.
+    """
+    program, web = DEFAULT_CLIENTS
+    uri = _web_address(backchannel_logout_uri) or web.backchannel_logout_uri
+    return program, replace(web, backchannel_logout_uri=uri)
+
+
 def named_clients(
     named: Sequence[str],
     redirect_uris: Sequence[str],
+    backchannel_logout_uri: str,
     keys: Mapping[str, str],
     workloads: Mapping[str, Workload],
 ) -> tuple[Client, ...]:
@@ -56,6 +72,8 @@ def named_clients(
     Args:
         named: Each is an ID, or ``ID:SECRET``.
         redirect_uris: The redirect URIs of these clients; empty for those of the built-in ones.
+        backchannel_logout_uri: The address for the logout tokens of these clients; empty for the usual one,
+            which stands beside the first redirect URI of a client that is a site.
         keys: The public keys by the ID of their client.
         workloads: The platforms by the ID of their client.
 
@@ -73,13 +91,21 @@ def named_clients(
         usual = web if secret or client_id in keys or client_id in workloads else public
         uris = tuple(redirect_uris) or usual.redirect_uris
         homes = tuple(urljoin(uri, "/") for uri in redirect_uris) or usual.post_logout_redirect_uris
+        beside = urljoin(uris[0], "backchannel-logout") if usual is web else ""
+        logout = _web_address(backchannel_logout_uri) or beside
         key, workload = keys.get(client_id, ""), workloads.get(client_id)
         issuer = workload.registration if workload else None
-        added.append(Client(client_id, secret, uris, homes, public_keys=key, assertion_issuer=issuer))
+        added.append(Client(client_id, secret, uris, homes, key, issuer, backchannel_logout_uri=logout))
     for option, given in (("--client-key", keys), ("--assertion-file", workloads)):
         if missing := given.keys() - {client.client_id for client in added}:
             raise ValueError(f"{option} {min(missing)}: add --client {min(missing)}")
     return tuple(added)
+
+
+def _web_address(uri: str) -> str:
+    if uri and not (urlsplit(uri).hostname and urlsplit(uri).scheme in ("http", "https")):
+        raise ValueError("--backchannel-logout-uri: write an address that begins with http:// or https://")
+    return uri
 
 
 def named_files(option: str, named: Sequence[str]) -> dict[str, Path]:

@@ -89,7 +89,11 @@ class Quirks:
     no_end_session: Annotated[bool, flag("There is no end-session endpoint.")] = False
     no_userinfo: Annotated[bool, flag("There is no UserInfo endpoint.")] = False
 
-    # Authorization responses
+    no_backchannel: Annotated[bool, flag("There is no back-channel logout.")] = False
+
+    # Authorization requests and responses
+    ignore_acr: Annotated[bool, flag("The `acr_values` of a request are ignored.")] = False
+    ignore_max_age: Annotated[bool, flag("The `max_age` of a request is ignored.")] = False
     error_without_state: Annotated[bool, flag("An authorization response with an error lacks the state.")] = (
         False
     )
@@ -138,6 +142,11 @@ class Quirks:
     # ID tokens and keys
     audience_list: Annotated[bool, flag("The `aud` of an ID token is a list.")] = False
     no_nonce: Annotated[bool, flag("An ID token never has a nonce.")] = False
+    no_sid: Annotated[bool, flag("ID tokens and logout tokens have no `sid`.")] = False
+    no_auth_time: Annotated[bool, flag("An ID token has no `auth_time`.")] = False
+    no_acr: Annotated[
+        bool, flag("An ID token has neither `acr` nor `amr`, and the metadata names no levels.")
+    ] = False
     large_id_token: Annotated[
         int, whole("BYTES", 1, 4_000_000, "An ID token has a claim of this length.")
     ] = 0
@@ -149,6 +158,13 @@ class Quirks:
     foreign_keys: Annotated[
         bool, flag("The key set also has an encryption key and entries that cannot be used.")
     ] = False
+
+    # Logout tokens
+    no_logout_exp: Annotated[bool, flag("A logout token has no `exp`.")] = False
+    no_logout_sub: Annotated[bool, flag("A logout token has no `sub`.")] = False
+    logout_typ: Annotated[
+        str, choice(("JWT", "absent"), "The header of a logout token has the `typ` JWT, or none.")
+    ] = ""
 
     # UserInfo
     userinfo_status: Annotated[int, whole(*_STATUS, "UserInfo answers with this HTTP status.")] = 0
@@ -209,6 +225,10 @@ class Quirks:
             raise ValueError(f"quirk discovery-path: {self.discovery_path} is the path of another endpoint")
         if self.compress and self.content_encoding:
             raise ValueError("quirk content-encoding: leave out the quirk compress, which sets this header")
+        if self.no_sid and self.no_logout_sub:
+            raise ValueError(
+                "quirk no-logout-sub: leave out the quirk no-sid: a logout token needs one claim"
+            )
         if self.no_discovery and (self.discovery_path or self.discovery_redirect):
             other = "discovery-path" if self.discovery_path else "discovery-redirect"
             raise ValueError(f"quirk no-discovery: leave out the quirk {other}")

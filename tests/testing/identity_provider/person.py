@@ -16,6 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, Client
+from pywry_auth.testing.identity_provider.levels import DEMO_CODE
 
 CALLBACK = "http://127.0.0.1:51234/callback"
 WEB_CALLBACK = "https://app.example.com/callback?kept=1"
@@ -78,6 +79,10 @@ class Person:
         self, name: str = "alice", password: str = "wonderland", **changes: str
     ) -> requests.Response:
         return self.fills_in(self.asks(**changes), username=name, password=password, action="login")
+
+    def confirms(self, page: requests.Response, code: str = DEMO_CODE) -> requests.Response:
+        """Type the code of the second factor."""
+        return self.fills_in(page, code=code, action="code")
 
     def code(self, **changes: str) -> str:
         return answer_in(self.signs_in(**changes))["code"]

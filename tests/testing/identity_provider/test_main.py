@@ -98,6 +98,7 @@ def test_the_quirks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--like", "nothing"], "--like"),
         (["--client", ":secret"], "--client: write ID or ID:SECRET"),
         (["--redirect-uri", CALLBACK], "--redirect-uri belongs to --client"),
+        (["--backchannel-logout-uri", "/logout"], "--backchannel-logout-uri: write an address that begins"),
         (["--client-key", "site"], "--client-key: write ID=FILE"),
         (["--client-key", f"site={__file__}"], "--client-key site: add --client site"),
         (["--client", "site", "--client-key", "site=/no/such/file"], "No such file"),

@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from joserfc import jws
 
-from pywry_auth.testing.identity_provider import PRESETS, IdentityProvider, Quirks
+from pywry_auth.testing.identity_provider import PRESETS, Client, IdentityProvider, Quirks
+from pywry_auth.testing.identity_provider.levels import PASSWORD, SECOND_FACTOR
 from tests.testing.identity_provider.person import (
+    CALLBACK,
     CLIENTS,
     WEB,
     WEB_CALLBACK,
@@ -27,6 +30,7 @@ from tests.testing.identity_provider.person import (
     json_of,
     refusal_in,
 )
+from tests.testing.identity_provider.site import listening_site
 
 Start = Callable[[Quirks], Person]
 _WELL_KNOWN = "/.well-known/openid-configuration"
@@ -388,3 +392,73 @@ def test_stopping_ends_forgotten_connections_at_once(clock: Clock) -> None:
             provider.stop()
             assert time.monotonic() - begun < 3
             assert connection.recv(1) == b""
+
+
+# Sessions, levels and logout tokens
+
+
+@pytest.mark.parametrize(
+    ("quirks", "absent"),
+    [
+        (Quirks(no_sid=True), {"sid"}),
+        (Quirks(no_auth_time=True), {"auth_time"}),
+        (Quirks(no_acr=True), {"acr", "amr"}),
+    ],
+)
+def test_an_id_token_can_lack_claims_about_the_sign_in(
+    start: Start, quirks: Quirks, absent: set[str]
+) -> None:
+    alice = start(quirks)
+    tokens = alice.tokens()
+    for answer in (tokens, json_of(alice.refreshes(tokens))):
+        claims = {"sid", "auth_time", "acr", "amr"} & _id_claims(alice, answer).keys()
+        assert claims == {"sid", "auth_time", "acr", "amr"} - absent
+
+
+def test_wishes_for_a_level_or_a_fresh_sign_in_can_be_ignored(start: Start, clock: Clock) -> None:
+    alice = start(Quirks(ignore_acr=True, ignore_max_age=True))
+    alice.signs_in(acr_values=SECOND_FACTOR)
+    clock.now += 100
+    tokens = alice.tokens_again(acr_values=SECOND_FACTOR, max_age="10")
+    claims = _id_claims(alice, tokens)
+    assert (claims["acr"], claims["auth_time"]) == (PASSWORD, int(clock.now) - 100)
+
+
+@pytest.mark.parametrize(
+    ("quirks", "claims", "kind"),
+    [
+        (Quirks(no_logout_exp=True), {"sub", "sid"}, "logout+jwt"),
+        (Quirks(no_logout_sub=True), {"sid", "exp"}, "logout+jwt"),
+        (Quirks(no_sid=True, logout_typ="JWT"), {"sub", "exp"}, "JWT"),
+        (Quirks(logout_typ="absent"), {"sub", "sid", "exp"}, None),
+    ],
+)
+def test_logout_tokens_can_lack_members(quirks: Quirks, claims: set[str], kind: str | None) -> None:
+    with IdentityProvider(signing_algorithm="ES256", quirks=quirks) as provider:
+        token = provider.logout_token("pywry-web", sub="user-alice", sid="s")
+        found = claims_of(token, provider.issuer)
+    assert {"sub", "sid", "exp"} & found.keys() == claims
+    assert jws.extract_compact(token.encode()).headers().get("typ") == kind
+
+
+def test_a_provider_can_be_without_backchannel_logout(clock: Clock) -> None:
+    with listening_site() as site:
+        client = Client("pywry-demo", redirect_uris=(CALLBACK,), backchannel_logout_uri=site.uri)
+        quirks = Quirks(no_backchannel=True)
+        with IdentityProvider(
+            clients=[client], signing_algorithm="ES256", clock=clock, quirks=quirks
+        ) as provider:
+            alice = Person(provider.issuer)
+            alice.tokens()
+            assert not any(name.startswith("backchannel") for name in _metadata(alice))
+            assert provider.end_sessions("alice") == []
+            assert (provider.sids("alice"), alice.is_signed_in()) == ([], False)
+        assert site.received.empty()
+
+
+def test_the_metadata_names_the_levels_and_backchannel_logout(start: Start) -> None:
+    names = ("acr_values_supported", "backchannel_logout_supported", "backchannel_logout_session_supported")
+    usual = _metadata(start(Quirks()))
+    assert [usual[name] for name in names] == [[PASSWORD, SECOND_FACTOR], True, True]
+    other = _metadata(start(Quirks(no_acr=True, no_sid=True)))
+    assert [other.get(name) for name in names] == [None, True, None]

@@ -55,6 +55,7 @@ def test_a_word_replaces_the_value_of_the_base() -> None:
         (["forget-idle=nan"], "quirk forget-idle: use a number from 0.01 to 86400"),
         (["compress=br"], "quirk compress: use one of: gzip, deflate"),
         (["bad-endpoint=nothing"], "quirk bad-endpoint: use one of: authorization_endpoint, "),
+        (["no-sid", "no-logout-sub"], "quirk no-logout-sub: leave out the quirk no-sid"),
         (["discovery-path=elsewhere"], "quirk discovery-path: /PATH is empty or"),
         (["discovery-path=/token"], "quirk discovery-path: /token is the path of another endpoint"),
         (["discovery-redirect=ftp://x"], "quirk discovery-redirect: URL is empty or"),
@@ -102,10 +103,12 @@ def test_the_documentation_lists_every_quirk_and_every_preset() -> None:
 
 
 def test_the_examples_of_the_documentation_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    deviating, keys = blocks(_PAGE, "python")
+    deviating, ending, keys = blocks(_PAGE, "python")
     exec(deviating, {})  # noqa: S102
     issuer, document = capsys.readouterr().out.split()
     assert document.startswith(issuer)
+    exec(ending, {})  # noqa: S102
+    assert capsys.readouterr().out == "[] []\n"
     names: dict[str, Any] = {}
     exec(keys, names)  # noqa: S102
     file = tmp_path / "key.pem"
