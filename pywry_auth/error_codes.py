@@ -18,7 +18,7 @@ REFUSED_REQUEST = (
 
 _OF_PROVIDERS = {
     **dict.fromkeys(
-        ("invalid_client", "incorrect_client_credentials", "unauthorized_client", "invalid_request"),
+        ("invalid_client", "incorrect_client_credentials", "unauthorized_client"),
         REFUSED_REQUEST,
     ),
     **dict.fromkeys(("invalid_scope", "invalid_target", "redirect_uri_mismatch"), REFUSED_REQUEST),
@@ -154,6 +154,13 @@ class ErrorCode(StrEnum):
         "The browser sent the cookie of its pending login, but no secret of the site has signed it.",
         400,
         f"This site cannot read the cookie of this sign-in. {_START_AGAIN} {_AGAIN}",
+    )
+    INVALID_REQUEST = (
+        "invalid_request",
+        "A logout token was not accepted, or the logout failed (OIDC Back-Channel Logout §2.8). Or the "
+        "provider did not accept a request of the site (RFC 6749 §5.2).",
+        400,
+        REFUSED_REQUEST,
     )
     ISSUER_MISMATCH = (
         "issuer_mismatch",

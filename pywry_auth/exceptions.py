@@ -136,9 +136,12 @@ class TokenError(AuthenticationError):
     Attributes:
         refused: Whether the provider answered and refused. A provider that does not answer or is busy has not
             refused.
+        reason: The part of the text that says why a token is not valid; empty if it does not apply. A caller
+            can name the token and add its own advice.
     """
 
     refused: bool = False
+    reason: str = ""
 
 
 class TokenExpiredError(TokenError):

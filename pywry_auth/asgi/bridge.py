@@ -91,6 +91,7 @@ class Bridge:
     def _request(self, environ: WSGIEnvironment) -> Request:
         # a2wsgi prefers an environment variable of this name. PEP 3333: each byte becomes one character.
         environ["SCRIPT_NAME"] = environ["asgi.scope"]["root_path"].encode().decode("latin-1")
+        environ["wsgi.input_terminated"] = True  # the body ends by itself, also without a Content-Length
         self._proxies.apply(environ)
         return Request(environ)
 

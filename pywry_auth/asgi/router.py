@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+_FORM = "application/x-www-form-urlencoded"
 _OPTIONAL = {"in": "query", "required": False, **_TEXT}
 
 
@@ -121,7 +122,7 @@ class AuthRouter(APIRouter):
             response_model=route.body,
             response_class=JSONResponse if route.body else Response,
             responses=others,
-            openapi_extra={"parameters": query} if query else None,
+            openapi_extra=({"parameters": query} if query else {}) | _request_body(route),
         )
 
     def _endpoint(self, path: str, end: str = "") -> Callable[[Request], Awaitable[Response]]:
@@ -147,6 +148,15 @@ class AuthRouter(APIRouter):
             return self.auth_routes.handle(name, request, mount, **parameters)
         except HTTPException as fault:  # werkzeug's abort() in the application's hook
             return self.auth_routes.private(WSGIResponse.force_type(fault.get_response(request.environ)))
+
+
+def _request_body(route: Route) -> dict[str, Any]:
+    """Return the member of the schema for a form in the request's body."""
+    if not route.form:
+        return {}
+    properties = {name: {"type": "string", "description": text} for name, text in route.form.items()}
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"requestBody": {"required": True, "content": {_FORM: {"schema": schema}}}}
 
 
 def _names(routes: Sequence[BaseRoute], name: str) -> Iterator[str]:

@@ -272,7 +272,7 @@ def _no_token(site: Site, error: TokenError, page: str, again: str) -> Refusal:
     reported = report(site, error, status=status)
     if ended:
         return refusal(site, error.error, _NO_GRANT, status, again=again, like=401, reported=reported)
-    headers = {"Retry-After": _retry_after(error)} if away else {}
+    headers = {"Retry-After": retry_after(error)} if away else {}
     return refusal(site, error.error, _NO_TOKEN, status, headers, page, like=503, reported=reported)
 
 
@@ -301,7 +301,7 @@ def refusal_for(
     """
     by_code = 400 if is_refused_request(error) else ErrorCode.status_of(error.error)
     status = status or by_code
-    headers = {"Retry-After": _retry_after(error)} if status in (429, 503) else {}
+    headers = {"Retry-After": retry_after(error)} if status in (429, 503) else {}
     reported = UNREPORTED
     # Scripts ask all the time whether a user is signed in.
     if error.error != ErrorCode.NOT_SIGNED_IN or is_refused_request(error):
@@ -318,7 +318,7 @@ def refusal_for(
     )
 
 
-def _retry_after(error: AuthenticationError) -> str:
+def retry_after(error: AuthenticationError) -> str:
     """Return the value of ``Retry-After`` (RFC 9110 §10.2.3): 1 to 300 seconds."""
     seconds = _RETRY_SECONDS if error.retry_after is None else error.retry_after
     return str(min(max(math.ceil(seconds), 1), _LONGEST_RETRY))

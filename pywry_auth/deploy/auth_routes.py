@@ -12,6 +12,7 @@ from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.account_sessions import AccountSessions
 from pywry_auth.deploy.answers import refusal, refusal_for
+from pywry_auth.deploy.backchannel_views import BackchannelViews
 from pywry_auth.deploy.background import Retries
 from pywry_auth.deploy.capacity import Capacity, this_process
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("pywry_auth.deploy")
 _BY_NAME: Mapping[str, Route] = {route.name: route for route in ROUTES}
 _LOGINS = ("login", "callback")
+_BACK_CHANNEL = "backchannel_logout"
 _NO_NAVIGATION = (
     "A sign-in begins and ends in a tab or window of its own, not in a frame, a script or a prefetch: open "
     "this site's sign-in link there."
@@ -115,7 +117,11 @@ class AuthRoutes:
         self._logins = self._login_views(logins, lifecycle)
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
         self.end_in_browser = views.end_in_browser
-        self._views = _views_by_name(self._logins, views, VerifyViews(self.sessions))
+        self._back_channel = BackchannelViews(ends)
+        self._views = {
+            **_views_by_name(self._logins, views, VerifyViews(self.sessions)),
+            _BACK_CHANNEL: self._back_channel.backchannel_logout,
+        }
         self.limit_calls(this_process)
 
     def _login_views(self, logins: PendingLogins, lifecycle: SessionLifecycle) -> LoginViews:
@@ -162,6 +168,8 @@ class AuthRoutes:
         except AuthenticationError as error:
             if name in _LOGINS:
                 response = self._logins.failed(site, error, **path)
+            elif name == _BACK_CHANNEL:
+                response = self._back_channel.failed(site, error)
             else:
                 is_stranger = ErrorCode.status_of(error.error) == 401
                 address = site.sign_in_path if is_stranger else site.login_path
@@ -233,10 +241,15 @@ class AuthRoutes:
         method = site.request.method
         if method == "HEAD" and name in _LOGINS:
             return Response(status=204)  # a prefetch must neither begin nor finish a login
-        if method == "POST":
+        if method == "POST" and name != _BACK_CHANNEL:  # a token in its body authenticates the provider
             require_own_request(site)
         if not self.options.enabled and name != "status":
-            return refusal_for(site, AuthenticationError(_DISABLED, error=ErrorCode.AUTH_DISABLED))
+            disabled = AuthenticationError(_DISABLED, error=ErrorCode.AUTH_DISABLED)
+            return (
+                self._back_channel.failed(site, disabled)
+                if name == _BACK_CHANNEL
+                else refusal_for(site, disabled)
+            )
         if method == "GET" and name in _LOGINS and not self._opens_a_page(name, site.request):
             # Any site's page can send this request, as often as it wants. So it counts as nothing, not even
             # as a failed login.

@@ -80,6 +80,7 @@ def report(
     status: int = 0,
     provider: str = "",
     reference: str = "",
+    quiet: bool = False,
 ) -> Report:
     """Log a refusal with its whole sentence.
 
@@ -92,6 +93,7 @@ def report(
         status: The HTTP status of the response; 0 for the status of the error code.
         provider: The provider's name, unless the error names it.
         reference: The reference; empty for a new one.
+        quiet: Whether the level is INFO in any case.
     """
     status = status or ErrorCode.status_of(error.error)
     found = Report(reference or new_reference(), printable(str(error), _LONGEST))
@@ -102,7 +104,7 @@ def report(
         "client": printable(site.client, 60),
     }
     known = " ".join(f"{name}={value!r}" for name, value in facts.items() if value)
-    level = logging.WARNING if _needs_action(site, error, status) else logging.INFO
+    level = logging.WARNING if not quiet and _needs_action(site, error, status) else logging.INFO
     _logger.log(level, "refused %s: %s", known, found.sentence)
     return found
 

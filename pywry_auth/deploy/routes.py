@@ -82,9 +82,10 @@ class Route:
         path: Path below the prefix.
         summary: The route's purpose, for the OpenAPI schema.
         status: Status of the usual response.
-        body: JSON body of the usual response; None for a redirect.
+        body: JSON body of the usual response; None for a redirect or an empty response.
         others: The reasons for the other responses, by status.
         query: The meanings of the optional query parameters, by name.
+        form: The meanings of the parameters in the body, by name.
         headers: The meanings of the usual response's headers, by name.
         per_provider: Whether each of several providers has a path of its own.
     """
@@ -97,6 +98,7 @@ class Route:
     body: type[Body] | None = None
     others: Mapping[int, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     per_provider: bool = False
 
@@ -175,6 +177,15 @@ ROUTES = (
             **_OUTAGE,
         },
         query={"everywhere": "1 ends all of the user's sessions."},
+    ),
+    Route(
+        "backchannel_logout",
+        "POST",
+        "/backchannel-logout",
+        "Receive a logout from the provider",
+        200,
+        others={400: "The logout token is not valid, or the logout failed: the provider may send it again."},
+        form={"logout_token": "The signed logout token (OIDC Back-Channel Logout §2.4)."},
     ),
     Route(
         "userinfo",

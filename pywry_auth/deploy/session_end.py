@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pywry_auth.deploy.provider_logout import ProviderLogout
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.revocation import is_earlier
 from pywry_auth.flow.sign_out import TakenTokens, revoke_taken, take
 from pywry_auth.state.ending_sessions import EndingSessions
 from pywry_auth.state.session_record import has_account
+from pywry_auth.state.sign_in_index import EndedSignIns, SignInIndex
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.account_sessions import AccountSessions
@@ -59,6 +62,45 @@ class SessionEnd:
         """The sessions of accounts that are not admitted any more."""
         return EndingSessions(self.accounts.store.backend)
 
+    def end_at_provider(
+        self,
+        provider_name: str,
+        issuer: str,
+        subject: str | None,
+        sid: str | None,
+        client_id: str,
+        at: float,
+    ) -> Iterator[tuple[UserSession, int]]:
+        """End the sessions of sign-ins that the provider has ended.
+
+        The logout is remembered first, so that a sign-in which is about to begin its session notices it.
+        Tokens that were granted for ``offline_access`` stay stored for jobs (OIDC Back-Channel Logout §2.7).
+
+        Args:
+            provider_name: The provider's name on this site; empty for the only one.
+            issuer: The issuer, as grants record it.
+            subject: The user at the provider; None if only the session is known.
+            sid: The provider's session; None for all sessions of the user.
+            client_id: The client.
+            at: Unix time in seconds of the logout.
+
+        Yields:
+            For each user whose sessions ended: one of the sessions, and how many ended.
+
+        Raises:
+            StoreUnavailable: The store is down, or a session cannot be read. A repeated call finishes the
+                work.
+        """
+        ended = EndedSignIns(issuer, client_id, subject, sid)
+        SignInIndex(self.accounts.store.backend).mark(ended, at)
+        logout = ProviderLogout(self.accounts, ended)
+        keeps = partial(_is_for_jobs, self.accounts.providers.named(provider_name))
+        for user, ending in _by_user(logout.sessions()).items():
+            count, _ = self._end_of_user(user, ending, False, keeps)
+            if count:
+                yield ending[0], count
+        logout.require_readable()
+
     def end(
         self, sessions: Iterable[UserSession], everywhere: bool = False
     ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
@@ -77,10 +119,8 @@ class SessionEnd:
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
-        by_user: dict[str, list[UserSession]] = {}
-        for session in sessions:
-            by_user.setdefault(session.user_id, []).append(session)
-        return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user.items()]
+        by_user = _by_user(sessions).items()
+        return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user]
 
     def end_refused(self, session: UserSession, refused: OAuthTokenSet | None) -> list[UserSession]:
         """End the sessions of a grant that the provider has ended, and remove its tokens.
@@ -191,7 +231,11 @@ class SessionEnd:
         revoke_taken(provider, self.accounts.tokens, account, taken)
 
     def _end_of_user(
-        self, user: str, ending: list[UserSession], everywhere: bool
+        self,
+        user: str,
+        ending: list[UserSession],
+        everywhere: bool,
+        keeps: Callable[[OAuthTokenSet], bool] = lambda tokens: False,
     ) -> tuple[int, OAuthTokenSet | None]:
         store, first = self.accounts.store, ending[0].account
         ids = [session.session_id for session in ending]
@@ -205,7 +249,7 @@ class SessionEnd:
             others = [*self.accounts.others(user, ending, found), *(each.session_id for each in unlinked)]
             ids, ending = [*others, *ids], [*ending, *found, *unlinked]
         accounts |= dict.fromkeys(owned)
-        parts = [self._part(account, user, ending, ids) for account in accounts]
+        parts = [self._part(account, user, ending, ids, keeps) for account in accounts]
         looked: list[list[TakenTokens]] = []
         try:
             looked += [[part.take()] for part in parts]
@@ -229,7 +273,12 @@ class SessionEnd:
         return ended, next((each.tokens for each in of_first if each.tokens and not each.foreign), None)
 
     def _part(
-        self, account: str, user: str, ending: Iterable[UserSession], ids: Collection[str]
+        self,
+        account: str,
+        user: str,
+        ending: Iterable[UserSession],
+        ids: Collection[str],
+        keeps: Callable[[OAuthTokenSet], bool],
     ) -> _AccountEnding:
         """Return how the tokens of one account are removed.
 
@@ -238,6 +287,7 @@ class SessionEnd:
             user: The user.
             ending: The user's sessions.
             ids: The IDs of those that end.
+            keeps: Whether tokens stay although no session needs them.
         """
         own = [session for session in ending if session.account == account]
         provider = self.accounts.provider_of(account, own)
@@ -247,7 +297,7 @@ class SessionEnd:
             tokens, held = stored.tokens, stored.held_until > time.time()
             if held and (tokens.grant is None or tokens.grant.grant_id not in grants):
                 return False  # a login in another browser may be about to create its session
-            if not self.accounts.need(account, tokens, stored.owner, ids, user):
+            if not self.accounts.need(account, tokens, stored.owner, ids, user) and not keeps(tokens):
                 return True
             if held:  # its session ends now, so that the hold must not outlive the other sessions
                 self.accounts.tokens.settle(account, tokens)
@@ -294,3 +344,15 @@ class SessionEnd:
         for each in sorted(found, key=lambda each: each.session_id == own.session_id):
             if self.accounts.store.delete_session(each.session_id):
                 ended.append(each)
+
+
+def _by_user(sessions: Iterable[UserSession]) -> dict[str, list[UserSession]]:
+    found: dict[str, list[UserSession]] = {}
+    for session in sessions:
+        found.setdefault(session.user_id, []).append(session)
+    return found
+
+
+def _is_for_jobs(provider: OAuthProvider, tokens: OAuthTokenSet) -> bool:
+    """Return whether a user has allowed the site to use tokens while no session exists (OIDC Core §11)."""
+    return provider.issued_to_this_client(tokens) and provider.grants(tokens, "offline_access")

@@ -19,6 +19,7 @@ from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
 from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
 from pywry_auth.state.session_record import email_member, given_member, united
+from pywry_auth.state.sign_in_index import SignInIndex
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.account_sessions import AccountSessions
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
+
+_ENDED = "The provider has signed you out in the meantime: sign in again."
 
 _LONGEST_URL = 2000
 """Characters that every browser, proxy and server accepts in a URL."""
@@ -134,7 +137,8 @@ class SessionLifecycle:
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
-                send the e-mail address that the site's rules need.
+                send the e-mail address that the site's rules need, or has signed the user out in the
+                meantime (``reauth_required``).
             StoreUnavailable: The store is down.
             Exception: Any exception of the site's hook.
         """
@@ -167,6 +171,7 @@ class SessionLifecycle:
                 network=client.network,
                 account=account,
             )
+            self._require_not_ended(tokens)
         except AuthenticationError:
             self._abandon(name, account, user, session_id, tokens)
             raise
@@ -286,8 +291,21 @@ class SessionLifecycle:
             )
             return None
 
+    def _require_not_ended(self, tokens: OAuthTokenSet) -> None:
+        """Check that the provider has not ended the sign-in before its session existed.
+
+        A logout is remembered before its sessions are looked up. So either it finds the session, or this
+        method finds the logout.
+        """
+        grant = tokens.grant
+        if grant is None or not grant.issuer:
+            return
+        issued_at = tokens.id_token_claims.get("iat", grant.signed_in_at)
+        if SignInIndex(self.sessions.store.backend).is_ended(grant, issued_at):
+            raise AuthenticationError(_ENDED, error=ErrorCode.REAUTH_REQUIRED, visitor=_ENDED)
+
     def _abandon(self, name: str, account: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
-        """Undo a login that has no session because the store failed.
+        """Undo a login because the store failed, or because the provider has ended it.
 
         If the store is still down, the tokens stay stored under their user.
         """

@@ -87,6 +87,7 @@ class SignedOut(Event):
         sessions: How many sessions ended (web only).
         reason: Empty if the user signed out. ``sessions_per_user`` if the session was the oldest of a user
             with too many sessions, ``refresh_refused`` if the provider has ended the grant,
+            ``provider_logout`` if the provider has signed the user out and has told the site,
             ``access_changed`` if the access rules do not admit the user any more (web only).
     """
 

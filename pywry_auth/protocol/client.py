@@ -29,6 +29,12 @@ from pywry_auth.protocol.id_token import (
 )
 from pywry_auth.protocol.jws import PLAIN_TYPES, VerifiedToken, verify_signature
 from pywry_auth.protocol.key_set import KeySet
+from pywry_auth.protocol.logout_token import (
+    LOGOUT_TYPES,
+    LogoutToken,
+    as_logout_refusal,
+    check_logout_token,
+)
 from pywry_auth.protocol.provider_errors import CLIENT_CREDENTIALS, DEVICE_CODE, TOKEN_EXCHANGE
 from pywry_auth.protocol.reach import Reach
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
@@ -253,6 +259,26 @@ class ProtocolClient:
         """Return the claims of an ID token for this client (OIDC Core §3.1.3.7)."""
         token, expected = self._verified(id_token)
         return dict(check_claims(token, expected, nonce=nonce, access_token=access_token))
+
+    def validate_logout_token(self, token: str) -> LogoutToken:
+        """Return the content of a logout token for this client (OIDC Back-Channel Logout §2.6).
+
+        The caller refuses a token that it has received before.
+
+        Args:
+            token: The token as the provider sent it.
+
+        Raises:
+            TokenError: The token is not valid (``invalid_request``). The text names the check, without a
+                value.
+            AuthenticationError: The metadata or the key set cannot be fetched.
+        """
+        metadata = self._metadata()
+        metadata.require_usable("id_token_signing_alg_values_supported")
+        algorithms = metadata.id_token_signing_alg_values_supported
+        with as_logout_refusal():
+            verified, expected = self.verify(token, algorithms, LOGOUT_TYPES)
+            return check_logout_token(verified.claims, expected)
 
     def verify(
         self, token: str, algorithms: Sequence[str], types: Collection[str] = PLAIN_TYPES

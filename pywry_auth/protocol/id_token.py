@@ -222,4 +222,6 @@ def _check_at_hash(at_hash: object, algorithm: str, access_token: str) -> None:
 def _refuse(
     why: str, advice: str = "Check the clock and the client's registration, then sign in again"
 ) -> NoReturn:
-    raise TokenError(f"The ID token is refused: {why}. {advice}.", error=ErrorCode.INVALID_ID_TOKEN)
+    refused = TokenError(f"The ID token is refused: {why}. {advice}.", error=ErrorCode.INVALID_ID_TOKEN)
+    refused.reason = why
+    raise refused

@@ -73,7 +73,7 @@ _REASONS: Mapping[type[Exception], str] = {
     UnsupportedAlgorithmError: "its signature algorithm is not accepted",
     UnsupportedHeaderError: "it has a critical header that is not understood",
     _CriticalHeader: "it has a critical header that is not understood",
-    _OtherType: "its type (typ) is not that of an ID token",
+    _OtherType: "its type (typ) is that of another kind of token",
 }
 _UNREADABLE = (JoseError, ValueError, KeyError, TypeError, RecursionError)
 
@@ -253,8 +253,10 @@ def _refused(error: Exception) -> TokenError:
     why = _REASONS.get(type(error), f"it cannot be read ({type(error).__name__})")
     if isinstance(error, _Explained):
         why = str(error)
-    return TokenError(
+    refused = TokenError(
         f"The provider's signed token is refused: {why}. Sign in again; if this happens again, "
         "check the issuer in the settings.",
         error=ErrorCode.INVALID_ID_TOKEN,
     )
+    refused.reason = why
+    return refused

@@ -29,6 +29,7 @@ from pywry_auth.state.session_record import (
     pack_session,
     unpack_session,
 )
+from pywry_auth.state.sign_in_index import SignInIndex
 from pywry_auth.state.sites import UNBOUND, sites_of
 from pywry_auth.state.tokens import TokenStore
 
@@ -454,7 +455,9 @@ class SessionStore:
         return self._backend.put(_KIND + session.session_id, pack_session(record), terms)
 
     def _note_user(self, session: UserSession, now: float) -> None:
-        """Note that an account has sessions under another user ID, for at least as long as they last."""
+        """Note the user ID under which a sign-in can be found, for at least as long as its session lasts."""
+        if session.grant is not None:
+            SignInIndex(self._backend, self._clock).note(session.grant, session.user_id, session.expires_at)
         if session.account != session.user_id:
             ttl = max(0.0, session.expires_at - now) + _SPARE_SECONDS
             LinkedUsers(self._backend).note(session.account, session.user_id, ttl)
