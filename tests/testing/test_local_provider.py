@@ -52,6 +52,33 @@ def test_an_application_may_be_below_a_path(public: str) -> None:
         assert (client.get("/me").json or {})["user"] == "user-alice"
 
 
+def test_the_end_of_a_session_reaches_the_application_of_its_client() -> None:
+    """Each application is told about its own sessions."""
+    with LocalProvider() as provider:
+        client = flask_site(provider).test_client()
+        web = ASGIClient(fastapi_site(provider), "http://localhost")
+        provider.sign_in(client, "alice")
+        provider.sign_in(web, "alice")
+        other = client.application.test_client()
+        provider.sign_in(other, "bob")
+        _, second = provider.sids("alice")
+        assert provider.end_sessions("alice", second) == [200]
+        assert (client.get("/me").status_code, web.get("/me").status_code) == (200, 401)
+        assert provider.end_sessions("alice") == [200]
+        assert (client.get("/me").status_code, other.get("/me").status_code) == (401, 200)
+        assert provider.sids("alice") == []
+
+
+def test_a_logout_token_reaches_an_application_below_a_path() -> None:
+    with LocalProvider("http://localhost/shop/auth/callback") as provider:
+        app = flask_site(provider)
+        app.config["APPLICATION_ROOT"] = "/shop"
+        client = app.test_client()
+        provider.sign_in(client, "alice")
+        assert provider.end_sessions("alice") == [200]
+        assert client.get("/me").status_code == 401
+
+
 def test_sessions_of_a_client_that_is_gone_end_silently() -> None:
     with LocalProvider() as provider:
         provider.sign_in(flask_site(provider).test_client(), "alice")

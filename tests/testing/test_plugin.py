@@ -69,4 +69,4 @@ def test_the_suite_of_the_page_passes(tmp_path: Path) -> None:
         f"test_{name}.py" for name in ("shop", "api", "guards", "with_unittest")
     }
     (tmp_path / "conftest.py").write_text(_TEST_CLIENT)
-    assert "10 passed" in _run(tmp_path)
+    assert "11 passed" in _run(tmp_path)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
@@ -31,29 +32,30 @@ class LogoutDelivery:
 
     Args:
         realm: The provider.
-        tokens: Issues the logout tokens.
-        post: Sends each of them.
+        post: Sends each logout token.
     """
 
-    def __init__(self, realm: Realm, tokens: LogoutTokens, post: Post) -> None:
+    def __init__(self, realm: Realm, post: Post) -> None:
         self._realm = realm
-        self._tokens = tokens
+        self.tokens = LogoutTokens(realm)
         self._post = post
         self._pool = ThreadPoolExecutor(_AT_ONCE, "logout-delivery")
 
-    def end(self, session: ProviderSession) -> list[int]:
-        """End a session, and return the HTTP statuses of its clients' answers."""
-        statuses = self._pool.map(lambda client: self._tell(client, session), self._ended(session))
+    def end(self, sessions: Iterable[ProviderSession]) -> list[int]:
+        """End sessions, and return the HTTP statuses of their clients' answers."""
+        told = [(client, session) for session in sessions for client in self._ended(session)]
+        statuses = list(self._pool.map(lambda pair: self._tell(*pair), told))
         return [status for status in statuses if status is not None]
 
     def end_soon(self, session: ProviderSession) -> None:
         """End a session now, and tell its clients in the background."""
         for client in self._ended(session):
-            self._pool.submit(self._tell, client, session)
+            with suppress(RuntimeError):  # the provider stops, and delivers no more
+                self._pool.submit(self._tell, client, session)
 
     def stop(self) -> None:
-        """Wait for the deliveries, which takes a few seconds at most."""
-        self._pool.shutdown()
+        """Wait for the deliveries in progress, which takes a few seconds at most."""
+        self._pool.shutdown(cancel_futures=True)
 
     def _ended(self, session: ProviderSession) -> list[Client]:
         """End a session, and return the clients that expect logout tokens."""
@@ -61,7 +63,7 @@ class LogoutDelivery:
         return [] if self._realm.quirks.no_backchannel else [self._realm.clients[name] for name in told]
 
     def _tell(self, client: Client, session: ProviderSession) -> int | None:
-        token = self._tokens.issue(
+        token = self.tokens.issue(
             client.client_id,
             sub=session.user.subject,
             sid=session.sid,
@@ -99,8 +101,10 @@ def _posted(uri: str, form: str) -> int:
     Redirects are not followed, and the answer's body is not read.
     """
     parts = urlsplit(uri)
+    if not parts.hostname:
+        raise ValueError("the address names no host")
     connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=_CONNECT_SECONDS)
+    connection = connect(parts.hostname, parts.port, timeout=_CONNECT_SECONDS)
     try:
         connection.connect()
         connection.sock.settimeout(_ANSWER_SECONDS)

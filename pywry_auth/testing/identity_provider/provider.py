@@ -25,7 +25,7 @@ from pywry_auth.testing.identity_provider.error_answers import refuse_program, r
 from pywry_auth.testing.identity_provider.keys import SigningKeys
 from pywry_auth.testing.identity_provider.listener import LOOPBACK, Listener
 from pywry_auth.testing.identity_provider.logout_delivery import LogoutDelivery, post_logout_token
-from pywry_auth.testing.identity_provider.logout_tokens import LogoutKey, LogoutTokens
+from pywry_auth.testing.identity_provider.logout_tokens import LogoutKey
 from pywry_auth.testing.identity_provider.metadata import metadata
 from pywry_auth.testing.identity_provider.parties import DEFAULT_CLIENTS, DEFAULT_USERS, Client, User
 from pywry_auth.testing.identity_provider.pictures import Pictures
@@ -104,19 +104,15 @@ class IdentityProvider:
             self.issuer,
             tuple(users),
             {client.client_id: client for client in clients},
-            Vault(clock),
-            ProviderSessions(clock),
+            *(Vault(clock), ProviderSessions(clock)),
             self._keys,
             clock,
-            access_token_lifetime,
-            refresh_token_lifetime,
-            code_lifetime,
+            *(access_token_lifetime, refresh_token_lifetime, code_lifetime),
             *(device_lifetime, device_interval),
             self._quirks,
             tuple(resources),
         )
-        self._logout_tokens = LogoutTokens(self._realm)
-        self._delivery = LogoutDelivery(self._realm, self._logout_tokens, self._post_logout_token)
+        self._delivery = LogoutDelivery(self._realm, self._post_logout_token)
         self.app = self._build_app()
         self._wsgi: WSGIApplication = self.app
 
@@ -128,7 +124,7 @@ class IdentityProvider:
     def stop(self) -> None:
         """Stop serving for good, and close the port.
 
-        Logout tokens on their way are delivered before, which takes a few seconds at most.
+        Deliveries of logout tokens in progress end before, which takes a few seconds at most.
         """
         self._listener.stop()
         self._delivery.stop()
@@ -203,7 +199,7 @@ class IdentityProvider:
             ``backchannel_logout_uri`` are left out.
         """
         sessions = [each for each in self._realm.sessions.live(username) if sid in (None, each.sid)]
-        return [status for session in sessions for status in self._delivery.end(session)]
+        return self._delivery.end(sessions)
 
     def logout_token(
         self,
@@ -231,7 +227,7 @@ class IdentityProvider:
         Raises:
             ValueError: The key has another name, or the client has no secret.
         """
-        return self._logout_tokens.issue(
+        return self._delivery.tokens.issue(
             client_id, sub=sub, sid=sid, header=header or {}, key=key, claims=claims
         )
 

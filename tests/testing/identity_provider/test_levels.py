@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from pywry_auth.testing.identity_provider.levels import DEMO_CODE, PASSWORD, SECOND_FACTOR
-from tests.peers.page import serve_page
 from tests.testing.identity_provider.person import (
     Clock,
     Person,
@@ -102,15 +98,3 @@ def test_a_session_that_ended_has_no_second_step(alice: Person) -> None:
     page = alice.signs_in(acr_values=SECOND_FACTOR)
     alice.fills_in(alice.signs_out(), action="sign_out")
     assert "Password" in alice.confirms(page).text
-
-
-def test_a_browser_goes_through_the_second_step(alice: Person, chromium: webdriver.Chrome) -> None:
-    with serve_page() as port:
-        chromium.get(alice.link(redirect_uri=f"http://127.0.0.1:{port}/callback", acr_values=SECOND_FACTOR))
-        chromium.find_element(By.ID, "username").send_keys("alice")
-        chromium.find_element(By.ID, "password").send_keys("wonderland\n")
-        WebDriverWait(chromium, 10).until(lambda driver: driver.title.startswith("Second step"))
-        assert chromium.switch_to.active_element.get_attribute("id") == "code"
-        chromium.switch_to.active_element.send_keys(f"{DEMO_CODE}\n")
-        WebDriverWait(chromium, 10).until(lambda driver: driver.title == "Loopback")
-        assert "code=" in chromium.current_url

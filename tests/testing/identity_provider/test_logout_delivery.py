@@ -16,9 +16,10 @@ SILENT = Client("silent", redirect_uris=(CALLBACK,))
 
 def _provider(site: Site, clock: Clock, quirks: Quirks | None = None) -> IdentityProvider:
     told = Client("pywry-demo", redirect_uris=(CALLBACK,), backchannel_logout_uri=site.uri)
+    wrong = Client("wrong", redirect_uris=(CALLBACK,), backchannel_logout_uri="nonsense")
     absent = Client("absent", redirect_uris=(CALLBACK,), backchannel_logout_uri="http://127.0.0.1:1/logout")
     return IdentityProvider(
-        clients=(told, SILENT, absent), signing_algorithm="ES256", clock=clock, quirks=quirks
+        clients=(told, SILENT, absent, wrong), signing_algorithm="ES256", clock=clock, quirks=quirks
     )
 
 
@@ -101,6 +102,22 @@ def test_a_site_that_does_not_listen_changes_nothing_for_the_user(
         page = alice.fills_in(alice.signs_out(), action="sign_out")
     assert "You are signed out" in page.text
     assert "absent got no logout token: ConnectionRefusedError" in caplog.text
+
+
+def test_an_address_without_a_host_gets_nothing(provider: IdentityProvider, alice: Person) -> None:
+    alice.tokens(client_id="wrong")
+    assert provider.end_sessions("alice") == [0]
+
+
+def test_a_provider_that_stops_still_signs_out(alice: Person, provider: IdentityProvider) -> None:
+    tokens = alice.tokens()
+    provider.stop()
+    browser = provider.app.test_client()
+    for cookie in alice.browser.cookies:
+        browser.set_cookie(cookie.name, cookie.value or "", domain="127.0.0.1")
+    path = f"/end_session?id_token_hint={tokens['id_token']}"
+    assert "You are signed out" in browser.get(path, base_url=provider.url).text
+    assert provider.sids("alice") == []
 
 
 def test_tokens_end_with_the_session_unless_they_are_for_offline_access(
