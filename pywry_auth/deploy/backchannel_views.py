@@ -94,7 +94,7 @@ class BackchannelViews:
         token = _logout_token(site.request)
         addressee = addressee_of(token)
         name, provider = self._provider_of(addressee)
-        logout = provider.validate_logout_token(token)
+        logout = provider.client.validate_logout_token(token)
         index = SignInIndex(self.ends.accounts.store.backend)
         try:
             with index.once(logout.issuer, logout.client_id, logout.token_id, logout.expires_at):

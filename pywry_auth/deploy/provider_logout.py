@@ -53,7 +53,7 @@ class ProviderLogout:
             raise StoreUnavailable(_UNREADABLE)
 
     def _users(self) -> Collection[str]:
-        """Return the users of the site who may have sessions that end."""
+        """Return the user IDs of sessions that may end."""
         ended = self.ended
         indexed = SignInIndex(self.accounts.store.backend).users(ended.issuer, ended.subject, ended.sid)
         return dict.fromkeys([*indexed, *self._users_of_accounts()])

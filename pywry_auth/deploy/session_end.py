@@ -85,7 +85,7 @@ class SessionEnd:
             at: Unix time in seconds of the logout.
 
         Yields:
-            For each user whose sessions ended: one of the sessions, and how many ended.
+            One session of each user, and how many of the user's sessions ended.
 
         Raises:
             StoreUnavailable: The store is down, or a session cannot be read. A repeated call finishes the

@@ -45,7 +45,7 @@ class LogoutToken:
         token_id: Identifies the token among those of the issuer (``jti``).
         issued_at: Unix time in seconds.
         expires_at: Unix time in seconds from which no clock of this site accepts the token any more.
-        subject: The user who is signed out; None if the token names only a session.
+        subject: The user at the provider; None if the token names only a session.
         sid: The provider's session that has ended; None for all sessions of the user.
     """
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pywry_auth.protocol.authorization_response import AuthorizationCode
     from pywry_auth.protocol.client import ProtocolClient
     from pywry_auth.protocol.http import ProviderSession
-    from pywry_auth.protocol.logout_token import LogoutToken
     from pywry_auth.protocol.pkce import PKCEChallenge
 
 __all__ = ["OAuthProvider", "ProviderOptions"]
@@ -194,20 +193,6 @@ class OAuthProvider(DeviceGrant):
             TokenError: The token is forged, expired, or for another client or login.
         """
         return self.client.validate_id_token(id_token, nonce, access_token)
-
-    def validate_logout_token(self, logout_token: str) -> LogoutToken:
-        """Return the content of a logout token for this client (OIDC Back-Channel Logout §2.6).
-
-        The caller refuses a token that it has received before.
-
-        Args:
-            logout_token: The token as the provider sent it.
-
-        Raises:
-            TokenError: The token is forged, too old, for another client, or not a logout token.
-            AuthenticationError: The provider's metadata or keys cannot be fetched.
-        """
-        return self.client.validate_logout_token(logout_token)
 
     def get_userinfo(self, access_token: str) -> dict[str, Any]:
         """Return the user's profile as the provider sent it (OIDC Core §5.3).

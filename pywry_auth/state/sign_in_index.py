@@ -66,7 +66,7 @@ class EndedSignIns:
 
 
 class SignInIndex:
-    """The users of the site under whom a provider's user or session has signed in.
+    """The site's user IDs of a provider's users and sessions.
 
     Args:
         backend: The backend that keeps the sessions too.
@@ -92,7 +92,7 @@ class SignInIndex:
             self._note(key, user_id, until + _SPARE_SECONDS)
 
     def users(self, issuer: str, subject: str | None, sid: str | None) -> list[str]:
-        """Return the users who may have sessions of a provider's user or session.
+        """Return the user IDs that a provider's user or session may have here.
 
         Args:
             issuer: The issuer, as grants record it.
