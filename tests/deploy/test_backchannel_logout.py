@@ -1,0 +1,286 @@
+"""The route ``POST /auth/backchannel-logout``."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pywry_auth.backends.base import Terms
+from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.flow.events import Event, LoginFailed, SignedOut, listen, unlisten
+from pywry_auth.flow.user_tokens import UserTokens
+from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.testing.identity_provider import Client, IdentityProvider
+from tests.deploy.hosts import HOSTS, Host
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser, SiteResponse, WatchedBackend, Web
+
+ROUTE = "/auth/backchannel-logout"
+
+
+def _post(web: Web, token: str, **arguments: Any) -> SiteResponse:
+    return web.client().post(ROUTE, **{"data": {"logout_token": token}, **arguments})
+
+
+def _token(web: Web, **arguments: Any) -> str:
+    return web.idp.logout_token("site", **arguments)
+
+
+def _sid_of(web: Web, user: str = "user-alice") -> str:
+    grant = web.sessions.list_user_sessions(user)[-1].grant
+    assert grant is not None and grant.sid
+    return grant.sid
+
+
+@contextmanager
+def _events() -> Iterator[list[Event]]:
+    found: list[Event] = []
+
+    def note(_sender: object, event: Event) -> None:
+        found.append(event)
+
+    listen(note)
+    try:
+        yield found
+    finally:
+        unlisten(note)
+
+
+def _assert_refused(response: SiteResponse, why: str = "") -> None:
+    assert response.status_code == 400, response.text
+    assert response.json["error"] == "invalid_request"
+    assert why in response.json["error_description"]
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+def test_a_logout_by_user_ends_all_sessions_and_revokes(web_on: Web) -> None:
+    """The user's sessions end, others stay, and one event tells the reason. [T33]"""
+    browsers = [web_on.browser(), web_on.browser()]
+    for browser in browsers:
+        browser.sign_in()
+    bob = web_on.browser()
+    bob.sign_in(username="bob")
+    with _events() as events:
+        response = _post(web_on, _token(web_on, sub="user-alice"))
+    assert (response.status_code, response.data) == (200, b"")
+    assert response.headers["Cache-Control"] == "no-store"
+    assert [browser.user for browser in (*browsers, bob)] == [None, None, "user-bob"]
+    assert web_on.tokens.list_keys() == ["user-bob"]
+    assert web_on.calls()["revoke"] == 2
+    (event,) = events
+    assert isinstance(event, SignedOut)
+    assert (event.user_id, event.sessions, event.reason) == ("user-alice", 2, "provider_logout")
+
+
+def test_a_logout_by_session_leaves_the_others_and_the_tokens(web: Web) -> None:
+    """Tokens stay while another session of the account needs them. [T33]"""
+    one, two = web.browser(), web.browser()
+    one.sign_in()
+    first = _sid_of(web)
+    two.sign_in()
+    assert _post(web, _token(web, sid=first)).status_code == 200
+    assert (one.user, two.user) == (None, "user-alice")
+    assert web.calls()["revoke"] == 0
+    second = _sid_of(web)
+    assert _post(web, _token(web, sub="user-bob", sid=second)).status_code == 200
+    assert two.user == "user-alice", "both claims have to match"
+    assert _post(web, _token(web, sub="user-alice", sid=second)).status_code == 200
+    assert two.user is None
+    assert web.tokens.list_keys() == []
+
+
+def test_tokens_for_offline_access_stay_for_jobs(make_web: Callable[..., Web], idp: IdentityProvider) -> None:
+    """A refresh token with offline_access is neither removed nor revoked (§2.7). [T33]"""
+    scopes = ("openid", "offline_access")
+    provider = GenericOIDCProvider("site", CLIENT_SECRET, scopes, issuer_url=idp.issuer)
+    web = make_web(provider=provider)
+    alice = web.browser()
+    alice.sign_in()
+    assert _post(web, _token(web, sub="user-alice")).status_code == 200
+    assert alice.user is None
+    assert web.calls()["revoke"] == 0
+    assert UserTokens(web.provider, web.tokens).get_access_token("user-alice")
+
+
+@pytest.mark.parametrize("hosting", HOSTS, ids=lambda host: host.name)
+def test_every_host_serves_the_route(web: Web, hosting: Host) -> None:
+    """The provider needs no cookie, and another origin has no effect. [T33]"""
+    alice = web.browser()
+    alice.sign_in()
+    headers = {"Origin": "https://idp.example.com", "Sec-Fetch-Site": "cross-site"}
+    assert _post(web, _token(web, sub="user-alice"), headers=headers).status_code == 200
+    assert alice.user is None
+    assert web.client().get(ROUTE).status_code == 405
+    _assert_refused(_post(web, "not a token"))
+
+
+def test_the_request_has_one_parameter_in_a_form_of_limited_size(web: Web, alice: Browser) -> None:
+    """No body becomes another status than 400. [T33]"""
+    token = _token(web, sub="user-alice")
+    client = web.client()
+    web.app.config["MAX_CONTENT_LENGTH"] = web.app.config["MAX_FORM_MEMORY_SIZE"] = 10
+    bodies: list[dict[str, Any]] = [
+        {"data": {"logout_token": [token, token]}},
+        {"data": {}},
+        {"data": {"logout_token": ""}},
+        {"query_string": {"logout_token": token}},
+        {"json": {"logout_token": token}},
+        {"data": {"logout_token": token, "file": (io.BytesIO(b"x"), "x")}},
+        {"data": {"logout_token": token + "x" * 70_000}},
+        {"data": "&".join(["x=1"] * 100) + f"&logout_token={token}", "content_type": _FORM},
+        {"data": b"\xff\xfe=%00", "content_type": _FORM},
+    ]
+    for body in bodies:
+        _assert_refused(client.post(ROUTE, **body))
+    assert alice.user == "user-alice"
+    further = {"logout_token": token, "x": "1"}
+    assert client.post(ROUTE, data=further).status_code == 200, "unknown parameters are ignored (§2.5)"
+    assert alice.user is None
+
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+def test_a_token_counts_once(web_on: Web) -> None:
+    """Of many requests with one token, a single one succeeds. [T33]"""
+    web_on.browser().sign_in()
+    token, statuses = _token(web_on, sub="user-alice"), []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(_post(web_on, token).status_code)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [200] + [400] * 7
+    _assert_refused(_post(web_on, token), "(jti)")
+
+
+def test_an_outage_fails_the_logout_and_a_repetition_finishes_it(make_web: Callable[..., Web]) -> None:
+    """Whichever store operation fails, the same token works afterwards. [T33]"""
+    watched = WatchedBackend(MemoryBackend())
+    web = make_web(watched)
+    number = 0
+    while True:
+        watched.prune(
+            "signout:", within=1e12
+        )  # the next sign-in may be in the same second as the last logout
+        alice = web.browser()
+        alice.sign_in()
+        token = _token(web, sub="user-alice")
+        watched.forget()
+        watched.fails = lambda at, down=number: at == down
+        response = _post(web, token)
+        watched.fails = lambda at: False
+        if response.status_code == 200 and len(watched.operations) <= number:
+            break
+        if response.status_code != 200:
+            _assert_refused(response, "send the logout token again")
+            assert int(response.headers["Retry-After"]) > 0
+            assert _post(web, token).status_code == 200
+        assert alice.user is None
+        number += 1
+    assert number > 10
+
+
+def test_a_session_that_cannot_be_read_fails_the_logout(make_web: Callable[..., Web]) -> None:
+    """The readable sessions end, and the provider learns that one may live on. [T33]"""
+    memory = MemoryBackend()
+    web = make_web(memory)
+    alice = web.browser()
+    alice.sign_in()
+    memory.put("session:damaged", b"damaged", Terms(ttl=60, group="session:user-alice"))
+    _assert_refused(_post(web, _token(web, sub="user-alice")))
+    assert alice.user is None
+
+
+def test_sessions_of_an_encrypted_store_end(make_web: Callable[..., Web]) -> None:
+    web = make_web(EncryptedBackend(MemoryBackend(), ["k" * 43]))
+    alice = web.browser()
+    alice.sign_in()
+    assert _post(web, _token(web, sub="user-alice")).status_code == 200
+    assert alice.user is None
+
+
+def test_a_session_from_before_the_index_is_found_by_its_user(web: Web, alice: Browser) -> None:
+    web.backend.prune("signins:", within=1e12)
+    assert _post(web, _token(web, sub="user-alice")).status_code == 200
+    assert alice.user is None
+
+
+def test_a_logout_before_the_session_exists_undoes_the_sign_in(make_web: Callable[..., Web]) -> None:
+    """The logout arrives after the tokens and before the session. [T33]"""
+    for by in ("sid", "sub"):
+        undone: list[int] = []
+
+        def told(attempt: Any, by: str = by, undone: list[int] = undone) -> None:
+            claims = attempt.claims
+            named = {by: claims[by]}
+            undone.append(_post(web, _token(web, **named)).status_code)
+
+        web = make_web(on_sign_in=told)
+        browser = web.browser()
+        response = browser.get(browser.authorize(), html=True)
+        assert undone == [200]
+        assert response.status_code == 401
+        assert "The provider has signed you out in the meantime: sign in again." in response.text
+        assert browser.user is None
+        assert web.sessions.list_user_sessions("user-alice") == []
+        assert web.tokens.list_keys() == []
+        assert web.calls()["revoke"] >= 2
+
+
+def test_the_clients_of_one_issuer_stay_apart() -> None:
+    """A token for one client ends no session of another one. [T33]"""
+    callbacks = tuple(f"{SITE}/auth/callback/{name}" for name in ("one", "two", "three"))
+    clients = [Client(name, CLIENT_SECRET, callbacks) for name in ("site", "other")]
+    with IdentityProvider(clients=clients, signing_algorithm="ES256") as idp:
+        names = {"one": "other", "two": "site", "three": "site"}
+        web = Web(
+            idp,
+            MemoryBackend(),
+            provider={
+                name: GenericOIDCProvider(client, CLIENT_SECRET, issuer_url=idp.issuer)
+                for name, client in names.items()
+            },
+        )
+        browsers = {name: web.browser() for name in names}
+        for name, browser in browsers.items():
+            browser.sign_in(f"/auth/login?provider={name}")
+        assert _post(web, _token(web, sub="user-alice")).status_code == 200
+    users = {name: browser.user for name, browser in browsers.items()}
+    assert users == {"one": "one:user-alice", "two": None, "three": None}
+
+
+def test_a_refusal_is_logged_once_a_minute_and_is_no_failed_login(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pywry_auth.deploy")
+    with _events() as events:
+        responses = [_post(web, "x.y.z") for _ in range(3)]
+    assert not [event for event in events if isinstance(event, LoginFailed)]
+    lines = [record for record in caplog.records if "logout token" in record.getMessage()]
+    assert [record.levelname for record in lines] == ["WARNING", "INFO", "INFO"]
+    assert responses[0].json["reference"] in lines[0].getMessage()
+
+
+def test_a_site_without_sign_in_refuses(make_web: Callable[..., Web]) -> None:
+    web = make_web(config=None)
+    web_off = make_web(settings={"auth_enabled": False}, config=None)
+    _assert_refused(_post(web_off, _token(web, sub="user-alice")), "switched off")
+
+
+def test_the_store_has_to_answer_before_a_token_counts(make_web: Callable[..., Web]) -> None:
+    watched = WatchedBackend(MemoryBackend())
+    web = make_web(watched)
+    watched.fails = lambda number: True
+    _assert_refused(_post(web, _token(web, sub="user-alice")), "send the logout token again")
+    with pytest.raises(StoreUnavailable):
+        watched.get("x")

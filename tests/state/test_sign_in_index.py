@@ -1,0 +1,98 @@
+"""The index of sign-ins, the marks of ended ones, and the record of received logout tokens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from pywry_auth.backends.lease import StillHeld
+from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.models import Grant
+from pywry_auth.state.sign_in_index import AlreadyReceived, EndedSignIns, SignInIndex
+
+ISSUER = "https://idp.example.com"
+GRANT = Grant("g", 1.0, issuer=ISSUER, client_id="site", subject="alice", sid="s1")
+SOON = time.time() + 3600
+
+
+@pytest.fixture
+def index() -> SignInIndex:
+    return SignInIndex(MemoryBackend())
+
+
+def test_all_users_of_a_subject_are_found(index: SignInIndex) -> None:
+    index.note(GRANT, "7", SOON)
+    index.note(replace(GRANT, sid="s2"), "8", SOON)
+    assert sorted(index.users(ISSUER, "alice", None)) == ["7", "8"]
+    assert index.users(ISSUER, None, "s2") == ["8"]
+    assert index.users(ISSUER, "s2", "alice") == [], "a subject is no session"
+    assert index.users("https://other.example.com", "alice", "s1") == []
+
+
+def test_simultaneous_sign_ins_are_all_kept(index: SignInIndex) -> None:
+    threads = [threading.Thread(target=index.note, args=(GRANT, str(n), SOON)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(index.users(ISSUER, "alice", "s1")) == 16
+
+
+def test_expired_users_are_dropped_at_the_next_write() -> None:
+    now = [SOON]
+    index = SignInIndex(MemoryBackend(), lambda: now[0])
+    index.note(GRANT, "7", SOON + 10)
+    now[0] += 100
+    index.note(GRANT, "8", SOON + 200)
+    assert index.users(ISSUER, "alice", None) == ["8"]
+
+
+ENDED = {
+    "by session": (EndedSignIns(ISSUER, "site", None, "s1"), True, False),
+    "by user": (EndedSignIns(ISSUER, "site", "alice"), True, True),
+    "by both": (EndedSignIns(ISSUER, "site", "alice", "s1"), True, True),
+    "by both, of another session": (EndedSignIns(ISSUER, "site", "alice", "s2"), False, True),
+    "by both, of another user": (EndedSignIns(ISSUER, "site", "bob", "s1"), False, False),
+    "of another client": (EndedSignIns(ISSUER, "other", "alice", "s1"), False, False),
+    "of another issuer": (EndedSignIns("https://x.example", "site", "alice", "s1"), False, False),
+}
+
+
+@pytest.mark.parametrize(("ended", "with_sid", "without_sid"), ENDED.values(), ids=ENDED)
+def test_a_logout_includes_a_sign_in_by_all_its_claims(
+    ended: EndedSignIns, with_sid: bool, without_sid: bool
+) -> None:
+    """A session without a known sid is found by its user. [T33]"""
+    assert ended.include(GRANT) is with_sid
+    assert ended.include(replace(GRANT, sid=None)) is without_sid
+    assert not ended.include(None)
+
+
+def test_a_mark_ends_earlier_sign_ins(index: SignInIndex) -> None:
+    index.mark(EndedSignIns(ISSUER, "site", "alice"), 100)
+    index.mark(EndedSignIns(ISSUER, "site", "alice"), 50)
+    assert index.is_ended(GRANT, 100)
+    assert not index.is_ended(GRANT, 101)
+    assert not index.is_ended(replace(GRANT, subject="bob"), 100)
+    index.mark(EndedSignIns(ISSUER, "site", "bob", "s9"), 100)
+    assert index.is_ended(replace(GRANT, subject="bob", sid="s9"), 101)
+    assert not index.is_ended(replace(GRANT, subject="bob"), 100), "another session of the user"
+
+
+def test_a_failed_logout_can_be_repeated_and_a_finished_one_cannot(index: SignInIndex) -> None:
+    """A failure removes the claim. [T33]"""
+    with pytest.raises(KeyError), index.once(ISSUER, "site", "j", SOON):
+        raise KeyError
+    with (
+        index.once(ISSUER, "site", "j", SOON),
+        pytest.raises(StillHeld),
+        index.once(ISSUER, "site", "j", SOON),
+    ):
+        pass
+    with pytest.raises(AlreadyReceived), index.once(ISSUER, "site", "j", SOON):
+        pass
+    with index.once(ISSUER, "other", "j", SOON):
+        pass
