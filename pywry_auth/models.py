@@ -196,6 +196,16 @@ class UserSession:
         object.__setattr__(self, "account", self.account or self.user_id)
 
     @property
+    def handle(self) -> str:
+        """The session's public name, for addresses and lists.
+
+        It has 22 characters of base64url, and it opens nothing. The session ID cannot be derived from it.
+        """
+        from pywry_auth.digests import handle_of  # most programs never name a session
+
+        return handle_of(self.session_id)
+
+    @property
     def user_info(self) -> dict[str, Any]:
         """The profile as the provider sent it; empty without one, as for an API client."""
         profile = self.metadata.get("user_info")

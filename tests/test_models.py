@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import pickle
+import re
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -62,6 +65,16 @@ def test_a_session_of_a_test_needs_no_times() -> None:
     lifetime = DeploySettings.model_fields["session_ttl"].default
     assert (session.created_at, session.expires_at) == (NOW, NOW + lifetime)
     assert (session.metadata, session.grant, session.browser) == ({}, None, "")
+
+
+def test_a_session_has_a_public_handle() -> None:
+    """The handle is stable, stands in an address as it is, and does not contain the session ID."""
+    digest = hashlib.sha256(b"handle:" + b"0f" * 32).digest()[:16]
+    session = UserSession("0f" * 32, "alice", [])
+    assert base64.urlsafe_b64decode(f"{session.handle}==") == digest
+    assert re.fullmatch(r"[A-Za-z0-9_-]{22}", session.handle)
+    assert session.handle == replace(session, roles=["admin"]).handle != UserSession("0e", "alice", []).handle
+    assert len(UserSession("\udcff", "alice", []).handle) == 22  # an ID of the application's own
 
 
 def _session(**profile: Any) -> UserSession:
