@@ -254,6 +254,18 @@ class ErrorCode(StrEnum):
         400,
         "Your access cannot be extended: sign in again when it ends.",
     )
+    BROWSER_SESSION_REQUIRED = (
+        "browser_session_required",
+        "A bearer token authenticates a request that only a signed-in browser may send.",
+        403,
+        "Only a browser where you are signed in may show or sign out your sessions: open this page there.",
+    )
+    UNKNOWN_SESSION = (
+        "unknown_session",
+        "The user has no session with this handle.",
+        404,
+        "This session is already signed out, or it is not one of yours: look at the list of your sessions.",
+    )
     TIMEOUT = (
         "timeout",
         "The user did not sign in within the time allowed.",

@@ -19,7 +19,7 @@ from pywry_auth.asgi.bridge import PREFIX, THREADS, Bridge, BridgedResponse
 from pywry_auth.deploy.callback_path import aliases, usual_callback
 from pywry_auth.deploy.capacity import Capacity
 from pywry_auth.deploy.proxies import TrustedProxies
-from pywry_auth.deploy.routes import ROUTES, Problem, Route
+from pywry_auth.deploy.routes import ROUTES, Problem, Route, in_braces, parameters_of
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -32,6 +32,7 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 _FORM = "application/x-www-form-urlencoded"
 _OPTIONAL = {"in": "query", "required": False, **_TEXT}
+_IN_PATH = {"in": "path", "required": True, **_TEXT}
 
 
 class AuthRouter(APIRouter):
@@ -52,7 +53,7 @@ class AuthRouter(APIRouter):
         self.bridge = Bridge(self._serve, proxies)
         auth_routes.limit_calls(Capacity(THREADS))
         rules = [
-            Rule(auth_routes.path_of(route, "<name>"), endpoint=route.name, methods=[route.method, "OPTIONS"])
+            Rule(auth_routes.path_of(route), endpoint=route.name, methods=[route.method, "OPTIONS"])
             for route in ROUTES
         ]
         self._paths = Map(rules, merge_slashes=False).bind("")
@@ -102,7 +103,8 @@ class AuthRouter(APIRouter):
         return PREFIX
 
     def _add(self, route: Route) -> None:
-        path = self.auth_routes.path_of(route, "{name}")
+        inside = self.auth_routes.path_of(route)
+        path = in_braces(inside)
         others: dict[int | str, dict[str, Any]] = {
             status: {"description": reason} | ({"model": Problem} if status >= 400 else {})
             for status, reason in route.others.items()
@@ -111,7 +113,8 @@ class AuthRouter(APIRouter):
             headers = {name: {"description": text, **_TEXT} for name, text in route.headers.items()}
             others[route.status] = {"headers": headers}
         described = self.auth_routes.query_of(route).items()
-        query = [{"name": name, "description": text, **_OPTIONAL} for name, text in described]
+        parameters = [{"name": name, **_IN_PATH} for name in parameters_of(inside)]
+        parameters += [{"name": name, "description": text, **_OPTIONAL} for name, text in described]
         self.add_api_route(
             PREFIX + path,
             self._endpoint(path),
@@ -122,7 +125,7 @@ class AuthRouter(APIRouter):
             response_model=route.body,
             response_class=JSONResponse if route.body else Response,
             responses=others,
-            openapi_extra=({"parameters": query} if query else {}) | _request_body(route),
+            openapi_extra=({"parameters": parameters} if parameters else {}) | _request_body(route),
         )
 
     def _endpoint(self, path: str, end: str = "") -> Callable[[Request], Awaitable[Response]]:

@@ -7,13 +7,14 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.reports import UNREPORTED, Report, is_refused_request, report, visitor_text
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.deploy.routes import Body, MissingScopes, Problem
+from pywry_auth.deploy.routes import Body, MissingScopes, Problem, Sessions
 from pywry_auth.deploy.session_refresh import AccessEnded
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
@@ -399,7 +400,7 @@ def _own_document(page: Page, render: Renderer) -> str | None:
 
 def answer(body: Body, status: int = 200) -> Response:
     """Return a JSON object."""
-    members = vars(body)
+    members = asdict(body) if isinstance(body, Sessions) else vars(body)
     if isinstance(body, Problem):
         members = {name: value for name, value in members.items() if value or name not in _OPTIONAL}
     text = write_json(members, sort_keys=True)

@@ -22,6 +22,7 @@ from pywry_auth.deploy.granted_scopes import GrantedScopes
 from pywry_auth.deploy.login_demand import DemandSigner
 from pywry_auth.deploy.login_views import LoginViews
 from pywry_auth.deploy.navigation import opens_a_page
+from pywry_auth.deploy.own_sessions_views import OF_SESSIONS, OwnSessionsViews
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.proxies import UntrustedProxies
 from pywry_auth.deploy.rate_limit import RateLimit
@@ -64,7 +65,14 @@ _NO_NAVIGATION = (
     "this site's sign-in link there."
 )
 _DISABLED = "Sign-in is switched off: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass AuthConfig(enabled=True)."
-_CALLING = ("callback", "refresh", "logout")  # the routes that call the provider in any case
+_OF_SESSIONS = ("sessions", "end_session", "end_other_sessions")
+_CALLING = (
+    "callback",
+    "refresh",
+    "logout",
+    "end_session",
+    "end_other_sessions",
+)  # the routes that may call the provider
 
 
 class AuthRoutes:
@@ -76,8 +84,8 @@ class AuthRoutes:
         sessions: The store of sessions.
         tokens: The store of users' OAuth tokens, by user ID.
         pending: The store of pending logins.
-        render: Makes the site's own pages (``error``, ``choose_provider``). It returns a whole HTML
-            document, or None for the built-in page. It is also an attribute.
+        render: Makes the site's own pages (``error``, ``choose_provider``, ``sessions``). It returns a whole
+            HTML document, or None for the built-in page. It is also an attribute.
         on_sign_in: The site's own decision about each sign-in; None for none.
     """
 
@@ -118,8 +126,9 @@ class AuthRoutes:
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
         self.end_in_browser = views.end_in_browser
         self._back_channel = BackchannelViews(ends)
+        own = OwnSessionsViews(self.sessions, ends, views.end_in_browser)
         self._views = {
-            **_views_by_name(self._logins, views, VerifyViews(self.sessions)),
+            **_views_by_name(self._logins, views, VerifyViews(self.sessions), own),
             _BACK_CHANNEL: self._back_channel.backchannel_logout,
         }
         self.limit_calls(this_process)
@@ -159,8 +168,8 @@ class AuthRoutes:
             name: The route's name in ``ROUTES``.
             request: The request.
             mount: Where the routes are mounted.
-            path: Parameters of the path. With several providers, the callback has the parameter ``name``,
-                the name of the provider.
+            path: Parameters of the path: the ``handle`` of a session, or the ``name`` of one of several
+                providers in the path of the callback.
         """
         site = self.site(request, mount)
         try:
@@ -171,9 +180,7 @@ class AuthRoutes:
             elif name == _BACK_CHANNEL:
                 response = self._back_channel.failed(site, error)
             else:
-                is_stranger = ErrorCode.status_of(error.error) == 401
-                address = site.sign_in_path if is_stranger else site.login_path
-                response = refusal_for(site, error, address(site.next_path))
+                response = refusal_for(site, error, _again(name, site, error))
         return self.private(response)
 
     def handle_fault(self, fault: HTTPException, request: Request, mount: Mount) -> Response:
@@ -218,14 +225,13 @@ class AuthRoutes:
         """Return the site for one request, for guards' responses."""
         return Site(self.options, request, mount, self.render)
 
-    def path_of(self, route: Route, parameter: str) -> str:
-        """Return a route's path below the prefix.
+    def path_of(self, route: Route) -> str:
+        """Return a route's path below the prefix, with a parameter for the name of one of several providers.
 
         Args:
             route: The route.
-            parameter: Placeholder for the name of a provider.
         """
-        return f"{route.path}/{parameter}" if route.per_provider and self.providers.several else route.path
+        return f"{route.path}/<name>" if route.per_provider and self.providers.several else route.path
 
     def query_of(self, route: Route) -> Mapping[str, str]:
         """Return the meanings of a route's query parameters by name, with those of ``LOGIN_PARAMS``."""
@@ -270,7 +276,7 @@ class AuthRoutes:
 
 
 def _views_by_name(
-    logins: LoginViews, views: SessionViews, verify: VerifyViews
+    logins: LoginViews, views: SessionViews, verify: VerifyViews, own: OwnSessionsViews
 ) -> Mapping[str, Callable[..., Response]]:
     return {
         "login": logins.login,
@@ -280,7 +286,17 @@ def _views_by_name(
         "userinfo": views.userinfo,
         "status": views.status,
         "verify": verify.verify,
+        "sessions": own.sessions_of_user,
+        "end_session": own.end_session,
+        "end_other_sessions": own.end_other_sessions,
     }
+
+
+def _again(name: str, site: Site, error: AuthenticationError) -> str:
+    """Return the public path that a visitor can try after an error."""
+    if ErrorCode.status_of(error.error) == 401:
+        return site.sign_in_path(site.next_path)
+    return site.own_path(OF_SESSIONS) if name in _OF_SESSIONS else site.login_path(site.next_path)
 
 
 def _check(options: DeployOptions, providers: Providers, on_sign_in: SignInHook | None) -> None:

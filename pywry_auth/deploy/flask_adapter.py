@@ -101,7 +101,7 @@ class AuthBlueprint(Blueprint):
         auth_routes.render = auth_routes.render or _from_template
         for route in ROUTES:
             self.add_url_rule(
-                auth_routes.path_of(route, "<name>"),
+                auth_routes.path_of(route),
                 route.name,
                 _view_of(auth_routes, route.name),
                 methods=[route.method, "OPTIONS"],

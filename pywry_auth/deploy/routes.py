@@ -5,6 +5,7 @@ The blueprint, the FastAPI router and the OpenAPI schema use it. Times are Unix 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +70,42 @@ class LoggedOut:
     logout_url: str | None
 
 
-Body = Problem | MissingScopes | Status | UserInfo | Refreshed | LoggedOut
+@dataclass(frozen=True)
+class ListedSession:
+    """One of the user's sessions.
+
+    The handle opens nothing. ``kind`` is ``browser`` or ``api_token``; texts are empty if they are unknown.
+    ``last_used_at`` is null unless the site records uses.
+    """
+
+    handle: str
+    current: bool
+    kind: str
+    browser: str
+    network: str
+    provider: str
+    signed_in_at: float
+    expires_at: float
+    last_used_at: float | None
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The user's sessions, the newest first. It is not complete if the site cannot read one of them."""
+
+    sessions: list[ListedSession]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class SessionsEnded:
+    """How many sessions ended, and whether that of the request is one of them."""
+
+    ended: int
+    logged_out: bool
+
+
+Body = Problem | MissingScopes | Status | UserInfo | Refreshed | LoggedOut | Sessions | SessionsEnded
 
 
 @dataclass(frozen=True)
@@ -79,7 +115,7 @@ class Route:
     Args:
         name: Name of the route and of its view.
         method: HTTP method.
-        path: Path below the prefix.
+        path: Path below the prefix. A parameter stands in it as ``<name>``.
         summary: The route's purpose, for the OpenAPI schema.
         status: Status of the usual response.
         body: JSON body of the usual response; None for a redirect or an empty response.
@@ -103,9 +139,25 @@ class Route:
     per_provider: bool = False
 
 
+def in_braces(path: str) -> str:
+    """Return a path with each parameter as ``{name}``, as FastAPI writes it."""
+    return path.replace("<", "{").replace(">", "}")
+
+
+def parameters_of(path: str) -> list[str]:
+    """Return the names of a path's parameters."""
+    return re.findall(r"<(\w+)>", path)
+
+
 _OUTAGE = {503: "The store is down, the provider is too busy, or sign-in is switched off."}
 _OUTAGES = {502: "The provider cannot be reached.", **_OUTAGE}
 _CROSS = {403: "Another site sent the request."}
+_ENDING = {
+    303: "A browser is redirected to the page with the sessions, or after a sign-out to the site.",
+    401: "No user is signed in.",
+    403: "Another site sent the request, or a bearer token authenticates it.",
+    503: "The store is down, or a session cannot be read, so that not all sessions ended.",
+}
 _NO_SESSION = {401: "No user is signed in, or the grant is no longer valid at the provider."}
 _RESPONSE = {
     "state": "The state of the authorization request.",
@@ -197,6 +249,39 @@ ROUTES = (
         others={401: "No user is signed in.", **_OUTAGE},
     ),
     Route("status", "GET", "/status", "Return whether a user is signed in", 200, Status, _OUTAGE),
+    Route(
+        "sessions",
+        "GET",
+        "/sessions",
+        "List the user's sessions",
+        200,
+        Sessions,
+        others={
+            302: "A visitor who is not signed in is redirected to the sign-in.",
+            401: "No user is signed in.",
+            403: "A bearer token authenticates the request.",
+            **_OUTAGE,
+        },
+        query={"ended": "How many sessions a form has ended; the page confirms it."},
+    ),
+    Route(  # before the next one, whose path it matches too
+        "end_other_sessions",
+        "POST",
+        "/sessions/others/end",
+        "End all of the user's sessions except the present one",
+        200,
+        SessionsEnded,
+        others=_ENDING,
+    ),
+    Route(
+        "end_session",
+        "POST",
+        "/sessions/<handle>/end",
+        "End one of the user's sessions",
+        200,
+        SessionsEnded,
+        others={404: "The user has no session with this handle.", **_ENDING},
+    ),
     Route(
         "verify",
         "GET",

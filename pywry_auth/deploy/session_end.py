@@ -96,13 +96,13 @@ class SessionEnd:
         logout = ProviderLogout(self.accounts, ended)
         keeps = partial(_is_for_jobs, self.accounts.providers.named(provider_name))
         for user, ending in _by_user(logout.sessions()).items():
-            count, _ = self._end_of_user(user, ending, False, keeps)
+            count, _ = self._end_of_user(user, ending, False, [], keeps)
             if count:
                 yield ending[0], count
         logout.require_readable()
 
     def end(
-        self, sessions: Iterable[UserSession], everywhere: bool = False
+        self, sessions: Iterable[UserSession], everywhere: bool = False, ended: list[str] | None = None
     ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
         """End sessions.
 
@@ -112,6 +112,7 @@ class SessionEnd:
             sessions: The sessions, of one or several users.
             everywhere: Whether to end all sessions of these users, also those of their accounts from before
                 the site gave the users IDs of its own.
+            ended: Receives the ID of each session as it ends, also if the store fails later.
 
         Returns:
             For each user: one of the sessions, how many ended, and the tokens of that session's account.
@@ -119,8 +120,11 @@ class SessionEnd:
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
+        deleted = [] if ended is None else ended
         by_user = _by_user(sessions).items()
-        return [(ending[0], *self._end_of_user(user, ending, everywhere)) for user, ending in by_user]
+        return [
+            (ending[0], *self._end_of_user(user, ending, everywhere, deleted)) for user, ending in by_user
+        ]
 
     def end_refused(self, session: UserSession, refused: OAuthTokenSet | None) -> list[UserSession]:
         """End the sessions of a grant that the provider has ended, and remove its tokens.
@@ -235,11 +239,12 @@ class SessionEnd:
         user: str,
         ending: list[UserSession],
         everywhere: bool,
+        deleted: list[str],
         keeps: Callable[[OAuthTokenSet], bool] = lambda tokens: False,
     ) -> tuple[int, OAuthTokenSet | None]:
-        store, first = self.accounts.store, ending[0].account
+        first = ending[0].account
         ids = [session.session_id for session in ending]
-        found = store.list_user_sessions(user) if everywhere else []
+        found = self.accounts.store.list_user_sessions(user) if everywhere else []
         accounts = dict.fromkeys(each.account for each in (*ending, *found) if has_account(each))
         owned = self.accounts.owned(user, accounts, everywhere)
         if everywhere:
@@ -253,7 +258,7 @@ class SessionEnd:
         looked: list[list[TakenTokens]] = []
         try:
             looked += [[part.take()] for part in parts]
-            ended = sum(store.delete_session(session_id) for session_id in ids)
+            ended = sum(self._delete(session_id, deleted) for session_id in ids)
             # Look again: if two sessions end at the same moment, each sees the other at first.
             for part, taken in zip(parts, looked, strict=True):
                 taken.append(part.take())
@@ -271,6 +276,13 @@ class SessionEnd:
             for taken in each
         )
         return ended, next((each.tokens for each in of_first if each.tokens and not each.foreign), None)
+
+    def _delete(self, session_id: str, deleted: list[str]) -> bool:
+        """Delete a session; note its ID and return True if there was one."""
+        was = self.accounts.store.delete_session(session_id)
+        if was:
+            deleted.append(session_id)
+        return was
 
     def _part(
         self,

@@ -267,8 +267,16 @@ class Site:
         prompt = self.options.other_account_prompt if "prompt" in self.options.login_params else ""
         return self.login_path(next_path, parameters={"prompt": prompt} if prompt else {}, demand=demand)
 
+    def own_path(self, path: str) -> str:
+        """Return the public path of a route.
+
+        Args:
+            path: The route's path below the prefix, encoded.
+        """
+        return f"{self.root}{self.mount.prefix}{path}"
+
     def _login_path(self, query: ResponseParameters, next_path: str) -> str:
-        path = f"{self.root}{self.mount.prefix}/login"
+        path = self.own_path("/login")
         # A path of this host is another page, or no page, on the host of the routes.
         return _with_query(path, query, "" if self.mount.origin else next_path)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
 
 _audit = logging.getLogger("pywry_auth.audit")
+ENDED_BY_USER = "ended_by_user"
+"""The reason for the end of a session that its user ended from another one."""
+
 _FACTS = ("error", "reference", "reason", "sessions", "client", "provider", "mode", "seconds")
 
 
@@ -88,7 +91,8 @@ class SignedOut(Event):
         reason: Empty if the user signed out. ``sessions_per_user`` if the session was the oldest of a user
             with too many sessions, ``refresh_refused`` if the provider has ended the grant,
             ``provider_logout`` if the provider has signed the user out and has told the site,
-            ``access_changed`` if the access rules do not admit the user any more (web only).
+            ``access_changed`` if the access rules do not admit the user any more, ``ended_by_user`` if the
+            user ended the session from another one (web only).
     """
 
     name = "logout"

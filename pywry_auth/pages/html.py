@@ -59,6 +59,18 @@ input[aria-invalid] { border: 2px solid var(--accent); }
   font-weight: 600; text-decoration: none; cursor: pointer; }
 .choice { display: grid; gap: .75rem; margin: 1.25rem 0 0; padding: 0; list-style: none; }
 .choice .button, .choice button { display: block; margin: 0; text-align: center; }
+.cards { margin: 1.25rem 0 0; padding: 0; list-style: none; }
+.cards li { margin-top: .75rem; padding: 1rem 1.25rem; border: 1px solid var(--line); border-radius: 8px; }
+.cards li.current { border: 2px solid var(--button); }
+.cards h2 { margin: 0; }
+.cards button { min-height: 2.75rem; margin-top: .75rem; padding: .4rem 1rem; background: transparent;
+  color: var(--button); box-shadow: inset 0 0 0 1px var(--soft); }
+.badge { display: inline-block; padding: 0 .6rem; border-radius: 1rem; background: var(--button);
+  color: var(--on-button); font-size: .875rem; }
+dl.rows { display: block; margin-top: .35rem; }
+.rows dt { display: inline; }
+.rows dt::after { content: ": "; }
+.rows dd { display: inline; }
 button + button { background: transparent; color: var(--button); box-shadow: inset 0 0 0 1px var(--soft); }
 .button:hover, button:hover { text-decoration: underline; }
 :focus-visible { outline: 3px solid var(--button); outline-offset: 3px; }

@@ -26,11 +26,15 @@ _TITLES = {
     429: "Please wait a moment",
     503: "Not available at the moment",
 }
-_TITLES_OF: Mapping[str, str] = {ErrorCode.INSUFFICIENT_SCOPE: "More access is needed"}
+_TITLES_OF: Mapping[str, str] = {
+    ErrorCode.INSUFFICIENT_SCOPE: "More access is needed",
+    ErrorCode.UNKNOWN_SESSION: "Session not found",
+}
 _CANCELLED = "You cancelled"
 _LABELS: Mapping[str, str] = {
     ErrorCode.ACCESS_DENIED: "Use another account",
     ErrorCode.INSUFFICIENT_SCOPE: "Allow access",
+    ErrorCode.UNKNOWN_SESSION: "Your sessions",
 }
 
 
@@ -60,7 +64,8 @@ def error_page(
         cancelled: Whether the user cancelled the sign-in, so that nothing is wrong.
     """
     like = like or status
-    lost = status in (404, 405)  # a new sign-in would not help
+    # A new sign-in would not help.
+    lost = status in (404, 405) and error != ErrorCode.UNKNOWN_SESSION
     label = "Sign in" if cancelled else _way_on(like, error)
     url, label = (home, "Home") if lost else (again, label)
     links = button_link(url, label)

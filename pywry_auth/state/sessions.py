@@ -278,6 +278,22 @@ class SessionStore:
         """Return a user's valid sessions, the oldest first."""
         return self._sorted(self.session_ids(user_id))
 
+    def list_sessions_with_use(self, user_id: str) -> list[tuple[UserSession, float | None]]:
+        """Return a user's valid sessions with their last uses, the oldest first.
+
+        Args:
+            user_id: The user's ID.
+
+        Returns:
+            Each session, and the Unix time in seconds of its last recorded use; None for a session without a
+            limit of idle time, because its uses are not recorded.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        records = self._records(self.session_ids(user_id))
+        return [(each.session, each.used_at if each.idle_ttl else None) for each in records]
+
     def session_ids(self, user_id: str) -> list[str]:
         """Return the IDs of a user's sessions, including those that this process cannot read.
 
@@ -437,10 +453,13 @@ class SessionStore:
         self._backend.close()
 
     def _sorted(self, session_ids: Iterable[str]) -> list[UserSession]:
-        """Return the valid ones of some sessions; the order is the same in all processes."""
+        return [record.session for record in self._records(session_ids)]
+
+    def _records(self, session_ids: Iterable[str]) -> list[SessionRecord]:
+        """Return the records of the valid ones of some sessions; the order is the same in all processes."""
         found = (self._load(session_id)[1] for session_id in session_ids)
-        sessions = [record.session for record in found if record]
-        return sorted(sessions, key=lambda session: (session.created_at, session.session_id))
+        records = [record for record in found if record]
+        return sorted(records, key=lambda each: (each.session.created_at, each.session.session_id))
 
     def _load(self, session_id: str) -> tuple[bytes | None, SessionRecord | None]:
         """Return the stored bytes and, if valid, the session's record."""

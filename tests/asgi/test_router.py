@@ -25,6 +25,9 @@ OPERATIONS = {
     ("/auth/logout", "post"): {"200", "303", "403", "503"},
     ("/auth/userinfo", "get"): {"200", "401", "503"},
     ("/auth/status", "get"): {"200", "503"},
+    ("/auth/sessions", "get"): {"200", "302", "401", "403", "503"},
+    ("/auth/sessions/others/end", "post"): {"200", "303", "401", "403", "503"},
+    ("/auth/sessions/{handle}/end", "post"): {"200", "303", "401", "403", "404", "503"},
     ("/auth/verify", "get"): {"204", "400", "401", "403", "503"},
 }
 
@@ -58,6 +61,9 @@ def test_the_schema_lists_the_routes_with_their_responses(web: Web) -> None:
     names = {parameter["name"] for parameter in schema["paths"]["/auth/login"]["get"]["parameters"]}
     assert names == {"next", "next_uri", "provider", "demand", "login_hint", "prompt"}
     assert schema["paths"]["/auth/login"]["get"]["tags"] == ["auth"]
+    (handle,) = schema["paths"]["/auth/sessions/{handle}/end"]["post"]["parameters"]
+    assert (handle["name"], handle["in"], handle["required"]) == ("handle", "path", True)
+    assert "ListedSession" in schema["components"]["schemas"]
 
 
 def test_responses_match_the_schema(web: Web) -> None:
