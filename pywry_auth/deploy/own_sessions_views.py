@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 OF_SESSIONS = "/sessions"
 """The path of the page below the prefix of the routes."""
 
-_UNKNOWN_BROWSER = "Unknown browser"
+_UNKNOWN_BROWSER, _API_TOKEN = "Unknown browser", "API token"
 _COUNT = re.compile(r"[0-9]{1,4}")
 _UNREADABLE = (
     "A session of the user cannot be read, so it was not ended: check that all workers run the same version "
@@ -227,9 +227,11 @@ class OwnSessionsViews:
         self, site: Site, session: UserSession, used: float | None, current: UserSession
     ) -> ShownSession:
         listed = self._listed(session, used, current)
+        is_token = listed.kind == "api_token"
         several = self.ends.accounts.providers.several and listed.provider
         return ShownSession(
-            "API token" if listed.kind == "api_token" else listed.browser or _UNKNOWN_BROWSER,
+            _API_TOKEN if is_token else listed.browser or _UNKNOWN_BROWSER,
+            is_token,
             listed.network,
             readable(listed.provider) if several else "",
             listed.signed_in_at,

@@ -28,7 +28,8 @@ class ShownSession:
     """One session on the page.
 
     Args:
-        name: The browser and its platform, or the kind of session; a text for people.
+        name: The browser and its platform, for people.
+        is_token: Whether the application issued the session to an API client.
         network: The client's IPv4 address or IPv6 network; empty if unknown.
         provider: The provider's name for people; empty if it tells nothing.
         signed_in_at: Unix time in seconds.
@@ -39,6 +40,7 @@ class ShownSession:
     """
 
     name: str
+    is_token: bool
     network: str
     provider: str
     signed_in_at: float
@@ -103,14 +105,15 @@ def distance_text(moment: float, now: float) -> str:
 
 
 def _card(shown: ShownSession, now: float) -> Markup:
-    rows = [_ROW.format("Signed in", _time(shown.signed_in_at, min(shown.signed_in_at, now), now))]
+    began = "Issued" if shown.is_token else "Signed in"
+    rows = [_ROW.format(began, _time(shown.signed_in_at, min(shown.signed_in_at, now), now))]
     if shown.last_used_at is not None:
         rows.append(_ROW.format("Last used", _time(shown.last_used_at, min(shown.last_used_at, now), now)))
     rows.append(_ROW.format("Ends", _time(shown.expires_at, shown.expires_at, now)))
     facts = {"Signed in with": shown.provider, "Network": shown.network}
     rows += [_ROW.format(name, value) for name, value in facts.items() if value]
     # Several sessions can be in browsers of one kind, so that the time belongs to the button's name.
-    label = f"Sign out {shown.name}, signed in {moment_text(shown.signed_in_at)}"
+    label = f"Sign out {shown.name}, {began.lower()} {moment_text(shown.signed_in_at)}"
     button = Markup('<button aria-label="{}">Sign out</button>').format(label)
     mark, badge = (Markup(' class="current"'), _BADGE) if shown.current else (Markup(), Markup())
     return _CARD.format(mark, shown.name, badge, join(rows), form(shown.end_url, {}, button))
@@ -125,7 +128,7 @@ def _time(moment: float, counted: float, now: float) -> Markup:
         now: The present, as Unix time in seconds.
     """
     machine = _date(moment).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Markup("{}, {}").format(distance_text(counted, now), _TIME.format(machine, moment_text(moment)))
+    return Markup("{} ({})").format(distance_text(counted, now), _TIME.format(machine, moment_text(moment)))
 
 
 def _texts(shown: ShownSession, now: float) -> dict[str, str]:

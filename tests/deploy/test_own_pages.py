@@ -116,6 +116,19 @@ def test_a_template_replaces_the_provider_choice(web: Web, flask_app: Callable[.
     assert "<title>" in browser.get("/auth/userinfo", html=True).text, "no template for errors"
 
 
+def test_a_template_replaces_the_list_of_sessions(flask_app: Callable[..., Browser]) -> None:
+    """The documented template makes the forms with the values of the page."""
+    text = (Path(__file__).parents[2] / "docs" / "sessions.md").read_text(encoding="utf-8")
+    (template,) = re.findall(r"^```html\n((?:(?!```).)*page\.values.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    browser = flask_app({"pywry_auth/sessions.html": template})
+    browser.sign_in()
+    other = browser.get("/auth/sessions").json["sessions"][0]["handle"]
+    page = browser.get("/auth/sessions?ended=2", html=True)
+    assert f'action="/auth/sessions/{other}/end"' in page.text
+    assert "Signed out: 2" in page.text
+    assert _policy(page)["form-action"] == _policy(page)["style-src"] == "'self'"
+
+
 def test_external_values_are_escaped_in_a_template(web: Web, flask_app: Callable[..., Browser]) -> None:
     """The template inserts the values of the page as text. [T35]"""
     from urllib.parse import urlencode

@@ -46,7 +46,7 @@ def _handle(browser: Browser) -> str:
 
 
 def _end(browser: Browser, handle: str, **headers: str) -> SiteResponse:
-    return browser.post(f"/auth/sessions/{handle}/end", **headers)
+    return browser.post(f"/auth/sessions/{handle}/end", False, **headers)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_visitor_signs_in_first(web: Web) -> None:
         assert 'sessions"' in page.text, "the sign-in leads to the page, not to the form's address"
 
 
-@pytest.mark.parametrize("hosting", HOSTS, ids=lambda host: host.name)
+@pytest.mark.parametrize("hosting", HOSTS[:2], ids=lambda host: host.name)
 def test_a_malformed_handle_is_not_found(web: Web) -> None:
     browser = _sign_in(web)
     for handle in _MALFORMED:
@@ -157,8 +157,8 @@ def test_a_bearer_token_can_neither_list_nor_end_sessions(web: Web) -> None:
     bearer = {"Authorization": f"Bearer {issue_session_token(web.sessions, USER)}"}
     for client in (web.browser(), browser):
         for response in (
-            client.get("/auth/sessions", **bearer),
-            client.post(_OTHERS, **bearer),
+            client.get("/auth/sessions", False, **bearer),
+            client.post(_OTHERS, False, **bearer),
             _end(client, _handle(browser), **bearer),
         ):
             assert (response.status_code, response.json["error"]) == (403, "browser_session_required")
@@ -170,7 +170,7 @@ def test_another_site_can_end_no_session(web: Web) -> None:
     browser, other = _sign_in(web), _sign_in(web)
     for address in (_OTHERS, f"/auth/sessions/{_handle(other)}/end"):
         for headers in ({"Sec_Fetch_Site": "cross-site"}, {"Origin": "https://evil.example.com"}):
-            assert browser.post(address, **headers).json["error"] == "cross_site_request"
+            assert browser.post(address, False, **headers).json["error"] == "cross_site_request"
         assert browser.get(address).status_code == 405
         assert browser.get(address).headers["Allow"] == "OPTIONS, POST"
     assert other.user == USER
@@ -312,12 +312,14 @@ def test_a_refresh_does_not_bring_an_ended_session_back(web: Web) -> None:
     backend.forget()
     again.post("/auth/refresh")
     browser.post(_OTHERS)
+    reached: list[int] = []
     for number in range(len(backend.operations)):
         other = _sign_in(web)
         again.plant("pywry_session", other.cookie() or "")
 
         def between(operation: int, number: int = number) -> bool:
             if operation == number:
+                reached.append(number)
                 backend.fails = lambda number: False
                 assert browser.post(_OTHERS).json["ended"] == 1
             return False
@@ -325,8 +327,11 @@ def test_a_refresh_does_not_bring_an_ended_session_back(web: Web) -> None:
         backend.forget()
         backend.fails = between
         assert again.post("/auth/refresh").status_code in (200, 401)
+        if number not in reached:
+            break
         assert (again.user, browser.user) == (None, USER), number
         assert web.tokens.list_keys() == [USER]
+    assert len(reached) > 3
 
 
 def test_two_genuine_cookies_list_nothing(web: Web) -> None:
@@ -336,6 +341,13 @@ def test_two_genuine_cookies_list_nothing(web: Web) -> None:
     bare = Browser(web.client(use_cookies=False), web.base_url)
     assert bare.get("/auth/sessions", Cookie=both).status_code == 401
     assert bare.post(_OTHERS, Cookie=both).status_code == 401
+
+
+def test_a_visitor_in_a_frame_or_prefetch_changes_nothing(web: Web) -> None:
+    """The list cannot be framed. [T56]"""
+    page = _sign_in(web).get("/auth/sessions", html=True)
+    assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
+    assert "script" not in page.text
 
 
 def test_a_store_lists_last_uses() -> None:
