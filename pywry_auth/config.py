@@ -290,7 +290,11 @@ class OAuth2Settings(_Section):
     )
     end_session_url: str = Field(
         default="",
-        description="The page at which users sign out at the provider. It replaces the discovered one.",
+        description=(
+            "The page at which users sign out at the provider. It replaces the discovered one. Its query may "
+            "have the placeholders `{client_id}`, `{post_logout_redirect_uri}`, `{id_token_hint}` and "
+            "`{state}`. Such an address gets these parameters only; any other gets the standard ones."
+        ),
     )
     device_authorization_url: str = Field(
         default="",
@@ -603,7 +607,13 @@ class DeploySettings(_Section):
     after_login_url: str = Field(
         default="/", description="The path to open after a sign-in that names no `next`."
     )
-    after_logout_url: str = Field(default="/", description="The path to open after signing out.")
+    after_logout_url: str = Field(
+        default="/",
+        description=(
+            "The path to open after signing out. Register it at the provider as a post-logout redirect URI. "
+            "With `protect=True` it is `/auth/signed-out` unless it is set."
+        ),
+    )
     trust_unverified_email: bool = Field(
         default=False,
         description=(

@@ -33,6 +33,9 @@ ROOT = "pywry_auth.root"
 That application is the site, also for routes in an application that it mounts.
 """
 
+PROTECTED = "pywry_auth.protected"
+"""Key in a scope that tells whether the application with the middleware guards every page."""
+
 PREFIX = "/auth"
 """Prefix of the routes where the application includes the router."""
 
@@ -127,7 +130,9 @@ def mount_of(scope: Scope, request: Request, prefix: str) -> Mount:
         prefix: Decoded path of the routes in the application.
     """
     base = quote(prefix.removesuffix(PREFIX))
-    return Mount(scope.get("app"), request.script_root, quote(prefix), _path_in_app(scope), base=base)
+    root, path = request.script_root, _path_in_app(scope)
+    protected = scope.get(PROTECTED, False)
+    return Mount(scope.get("app"), root, quote(prefix), path, base=base, protected=protected)
 
 
 def _path_in_app(scope: Scope) -> str:

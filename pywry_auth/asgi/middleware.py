@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.websockets import WebSocketClose
+from werkzeug.wrappers import Response as WSGIResponse
 
-from pywry_auth.asgi.bridge import ROOT
+from pywry_auth.asgi.bridge import PROTECTED, ROOT
 from pywry_auth.asgi.protection import protection_of
 from pywry_auth.asgi.schema import document_guards
 from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
@@ -62,6 +63,7 @@ class AuthMiddleware:
         options = self._routes.options
         self._cookie = options.session_cookie.encode()
         self._header = options.auth_header.lower().encode()
+        self._logout_cookie = self._routes.logout_states.name.encode()
         self._vary = ("Cookie", options.auth_header)
 
     @property
@@ -76,15 +78,18 @@ class AuthMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        answering = False
+        answering = may_return = False
 
         async def vary(message: Message) -> None:
             nonlocal answering
             answering = answering or message["type"] in ("http.response.start", "websocket.close")
             if message["type"] == "http.response.start":
                 _add_vary(message, self._vary)
+                if may_return:
+                    _settle_sign_out(message, visit)
             await send(message)
 
+        scope[PROTECTED] = self._protection is not None
         visit = Visit(self._router, {"app": self._app, **scope}, receive)
         scope.update({VISIT: visit, ROOT: scope.get("root_path", "")})
         try:
@@ -93,6 +98,7 @@ class AuthMiddleware:
             await _refuse(error, visit, vary, None)
             return
         scope.setdefault("state", {})["session"] = session
+        may_return = self._may_return(scope)
         try:
             if self._protection is not None:
                 await self._protection.require(scope, session)
@@ -121,6 +127,13 @@ class AuthMiddleware:
             for name, value in scope["headers"]
         )
 
+    def _may_return(self, scope: Scope) -> bool:
+        """Return whether a request can be the return from a sign-out, by its query and cookies."""
+        if scope.get("method") != "GET":
+            return False
+        cookies = (value for name, value in scope["headers"] if name == b"cookie")
+        return b"state=" in scope["query_string"] or any(self._logout_cookie in each for each in cookies)
+
     async def _find(self, visit: Visit) -> UserSession | None:
         if not self._has_credentials(visit.scope):
             return None
@@ -143,6 +156,15 @@ async def _refuse(
     elif isinstance(error, AuthenticationError):
         response = await visit.respond(partial(view_failed, error=error, session=session))
         await response(visit.scope, visit.receive, send)
+
+
+def _settle_sign_out(message: Message, visit: Visit) -> None:
+    """Accept the state of a sign-out that leads the browser to a page of the application."""
+    response = WSGIResponse()
+    visit.router.auth_routes.logout_states.settle_page(visit.site, response)
+    headers = MutableHeaders(scope=message)
+    for value in response.headers.getlist("Set-Cookie"):
+        headers.append("Set-Cookie", value)
 
 
 def _add_vary(message: Message, names: tuple[str, ...]) -> None:

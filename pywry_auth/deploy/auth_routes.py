@@ -21,6 +21,7 @@ from pywry_auth.deploy.current import CurrentSessions
 from pywry_auth.deploy.granted_scopes import GrantedScopes
 from pywry_auth.deploy.login_demand import DemandSigner
 from pywry_auth.deploy.login_views import LoginViews
+from pywry_auth.deploy.logout_state import LogoutStates
 from pywry_auth.deploy.navigation import opens_a_page
 from pywry_auth.deploy.own_sessions_views import OF_SESSIONS, OwnSessionsViews
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
@@ -32,6 +33,7 @@ from pywry_auth.deploy.session_lifecycle import SessionLifecycle
 from pywry_auth.deploy.session_refresh import SessionRefresh
 from pywry_auth.deploy.session_tokens import EarlyRefreshes, SessionTokens
 from pywry_auth.deploy.session_views import SessionViews
+from pywry_auth.deploy.signed_out_views import SignedOutViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.deploy.verify_views import VerifyViews
 from pywry_auth.deploy.workers import WorkerCheck
@@ -84,8 +86,8 @@ class AuthRoutes:
         sessions: The store of sessions.
         tokens: The store of users' OAuth tokens, by user ID.
         pending: The store of pending logins.
-        render: Makes the site's own pages (``error``, ``choose_provider``, ``sessions``). It returns a whole
-            HTML document, or None for the built-in page. It is also an attribute.
+        render: Makes the site's own pages (``error``, ``choose_provider``, ``sessions``, ``signed_out``). It
+            returns a whole HTML document, or None for the built-in page. It is also an attribute.
         on_sign_in: The site's own decision about each sign-in; None for none.
     """
 
@@ -123,12 +125,15 @@ class AuthRoutes:
         binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
         logins = PendingLogins(providers, pending, binding, options.use_pkce, self._workers)
         self._logins = self._login_views(logins, lifecycle)
-        views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew)
+        logout = Cookie(f"{options.session_cookie}_logout", TokenSigner(options.secrets, "logout"))
+        self.logout_states = LogoutStates(logout)
+        views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew, self.logout_states)
         self.end_in_browser = views.end_in_browser
         self._back_channel = BackchannelViews(ends)
         own = OwnSessionsViews(self.sessions, ends, views.end_in_browser)
+        signed_out = SignedOutViews(providers, self.sessions, lifecycle, self.logout_states)
         self._views = {
-            **_views_by_name(self._logins, views, VerifyViews(self.sessions), own),
+            **_views_by_name(self._logins, views, signed_out, VerifyViews(self.sessions), own),
             _BACK_CHANNEL: self._back_channel.backchannel_logout,
         }
         self.limit_calls(this_process)
@@ -276,13 +281,18 @@ class AuthRoutes:
 
 
 def _views_by_name(
-    logins: LoginViews, views: SessionViews, verify: VerifyViews, own: OwnSessionsViews
+    logins: LoginViews,
+    views: SessionViews,
+    signed_out: SignedOutViews,
+    verify: VerifyViews,
+    own: OwnSessionsViews,
 ) -> Mapping[str, Callable[..., Response]]:
     return {
         "login": logins.login,
         "callback": logins.callback,
         "refresh": views.refresh,
         "logout": views.logout,
+        "signed_out": signed_out.signed_out,
         "userinfo": views.userinfo,
         "status": views.status,
         "verify": verify.verify,

@@ -49,7 +49,7 @@ class TokenSigner:
         return self._signer.sign(secrets.token_urlsafe(32)).decode("ascii")
 
     def sign(self, text: str) -> str:
-        """Return a text in base64url with its signature."""
+        """Return an ASCII text that a URL or cookie can hold, with its signature."""
         return self._signer.sign(text).decode("ascii")
 
     def text_of(self, value: str) -> str | None:
@@ -114,6 +114,11 @@ class Cookie:
         """
         digests = (self.signer.digest(value) for name, value in _cookies(request) if name == self.name)
         return list(dict.fromkeys(digest for digest in digests if digest))
+
+    def texts(self, request: Request) -> list[str]:
+        """Return the signed texts of all genuine cookies of the request."""
+        found = (self.signer.text_of(value) for name, value in _cookies(request) if name == self.name)
+        return [text for text in found if text is not None]
 
     def family(self, request: Request) -> dict[str, tuple[Cookie, str]]:
         """Return genuine cookies with this prefix, and their values.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -537,8 +538,16 @@ def _finish(routes: AuthRoutes, prefix: str | None, callbacks: frozenset[str], r
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
     elif _is_own_blueprint():
         routes.private(response)  # Flask made the response, because the view failed
+    elif routes.logout_states.may_concern(request):
+        _settle_sign_out(routes, response)
     routes.sessions.mark(request, response)
     return response
+
+
+def _settle_sign_out(routes: AuthRoutes, response: Response) -> None:
+    """Accept the state of a sign-out that leads the browser to a page of the application."""
+    with suppress(BadRequest):  # Flask refused the host
+        routes.logout_states.settle_page(current_site(), response)
 
 
 def _with_clashes_reported(response: Any) -> Any:
@@ -581,7 +590,9 @@ def _mount(blueprint: str) -> Mount:
     # It is a path, unless the routes are on another host of the application.
     origin = "" if url.startswith("/") else "/".join(url.split("/", 3)[:3])
     prefix = url.removeprefix(origin + root).removesuffix("/login")
-    return Mount(_app(), root, prefix, current_request.path, origin, _sign_in_page(root))
+    protected = _installed().protected is not None
+    page = _sign_in_page(root)
+    return Mount(_app(), root, prefix, current_request.path, origin, page, protected=protected)
 
 
 def _sign_in_page(root: str) -> str:

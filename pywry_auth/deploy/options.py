@@ -63,6 +63,7 @@ class DeployOptions:
         sessions_per_user: How many sign-ins of one user last at the same time; another one ends the oldest.
         after_login_url: Path inside the application that follows a login without ``next``.
         after_logout_url: Path inside the application that follows a sign-out.
+        after_logout_chosen: Whether the site chose that path.
         use_pkce: Whether to send a code challenge.
         refresh_buffer: Seconds before its expiry at which an access token is due for a job.
         other_account_prompt: The ``prompt`` of a login with another account; empty for none.
@@ -95,6 +96,7 @@ class DeployOptions:
     sessions_per_user: int = 100
     after_login_url: str = "/"
     after_logout_url: str = "/"
+    after_logout_chosen: bool = False
     use_pkce: bool = True
     refresh_buffer: float = 60.0
     other_account_prompt: str = ""
@@ -161,6 +163,7 @@ def deploy_options(
         sessions_per_user=settings.sessions_per_user,
         after_login_url=_path(settings.after_login_url, "AFTER_LOGIN_URL"),
         after_logout_url=_path(settings.after_logout_url, "AFTER_LOGOUT_URL"),
+        after_logout_chosen="after_logout_url" in settings.model_fields_set,
         use_pkce=use_pkce,
         refresh_buffer=refresh_buffer,
         callback_paths=dict(callback_paths),

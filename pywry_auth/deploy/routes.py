@@ -105,7 +105,29 @@ class SessionsEnded:
     logged_out: bool
 
 
-Body = Problem | MissingScopes | Status | UserInfo | Refreshed | LoggedOut | Sessions | SessionsEnded
+@dataclass(frozen=True)
+class LogoutResult:
+    """The result of a sign-out: here, and at the provider as far as its redirect has confirmed it.
+
+    ``signed_out`` is false if the browser has a session, for example by a later sign-in.
+    """
+
+    signed_out: bool
+    provider_signed_out: bool
+    login_url: str
+
+
+Body = (
+    Problem
+    | MissingScopes
+    | Status
+    | UserInfo
+    | Refreshed
+    | LoggedOut
+    | LogoutResult
+    | Sessions
+    | SessionsEnded
+)
 
 
 @dataclass(frozen=True)
@@ -224,7 +246,7 @@ ROUTES = (
         200,
         LoggedOut,
         others={
-            303: "A browser is redirected to the provider's sign-out page, or home.",
+            303: "A browser is redirected to the provider's sign-out page, or to that of this site.",
             **_CROSS,
             **_OUTAGE,
         },
@@ -238,6 +260,16 @@ ROUTES = (
         200,
         others={400: "The logout token is not valid, or the logout failed: the provider may send it again."},
         form={"logout_token": "The signed logout token (OIDC Back-Channel Logout §2.4)."},
+    ),
+    Route(
+        "signed_out",
+        "GET",
+        "/signed-out",
+        "Confirm a sign-out",
+        200,
+        LogoutResult,
+        others=_OUTAGE,
+        query={"state": "The state of the sign-out at the provider."},
     ),
     Route(
         "userinfo",

@@ -197,7 +197,9 @@ class SessionLifecycle:
         found = (self.sessions.store.get_session(session_id) for session_id in ids if session_id not in known)
         return [session for session in found if session is not None]
 
-    def logout_url(self, session: UserSession, id_token: str | None, return_to: str) -> str | None:
+    def logout_url(
+        self, session: UserSession, id_token: str | None, return_to: str, state: str | None = None
+    ) -> str | None:
         """Return the URL of the provider's own sign-out, if any.
 
         Args:
@@ -205,15 +207,16 @@ class SessionLifecycle:
             id_token: The user's ID token, which the URL contains unless it becomes too long; None for a
                 client that must not see it.
             return_to: URL that follows the sign-out.
+            state: The value that the provider returns with the browser; None for none.
         """
         provider = self.providers.of_session(session)
         if provider is None:
             return None
         try:
-            url = provider.end_session_url(id_token_hint=id_token, post_logout_redirect_uri=return_to)
+            url = provider.end_session_url(id_token, return_to, state)
             if url is None or len(url) <= _LONGEST_URL:
                 return url
-            return provider.end_session_url(post_logout_redirect_uri=return_to)
+            return provider.end_session_url(None, return_to, state)
         except AuthenticationError as error:  # the user is signed out of this site in any case
             _logger.warning("the provider's sign-out URL could not be obtained: %s", error)
             return None

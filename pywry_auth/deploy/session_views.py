@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from werkzeug.wrappers import Request, Response
 
     from pywry_auth.deploy.current import CurrentSessions
+    from pywry_auth.deploy.logout_state import LogoutStates
     from pywry_auth.deploy.pending_login import PendingLogins
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.session_lifecycle import SessionLifecycle
@@ -39,6 +40,7 @@ class SessionViews:
         lifecycle: Ends sessions.
         pending: Knows the cookies that bind logins to a browser.
         renew: Refreshes the tokens of a session's user.
+        states: Binds sign-outs at the provider to a browser.
     """
 
     providers: Providers
@@ -46,6 +48,7 @@ class SessionViews:
     lifecycle: SessionLifecycle
     pending: PendingLogins
     renew: SessionRefresh
+    states: LogoutStates
 
     def refresh(self, site: Site) -> Response:
         """Refresh the user's access token.
@@ -76,17 +79,21 @@ class SessionViews:
         sessions = self.sessions.all_of(site.request)
         unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
         # A path from the settings, or a URL from the provider's metadata, never request data.
-        home = site.absolute(site.root + site.options.after_logout_url)
+        page = site.absolute(site.after_logout_path)
         everywhere = site.parameter("everywhere") == "1"
-        logout_url = self._end(site, sessions, home, everywhere) if sessions else None
+        # No browser of an API client returns from the provider.
+        state = None if self.sessions.has_bearer(site.request) else self.states.new()
+        logout_url = self._end(site, sessions, page, state, everywhere) if sessions else None
         # The cookie of a pending login proves less than that of a session: it ends no other session, and does
         # not open the ID token that a sign-out URL contains.
         self._end_each(site, unknown)
         if prefers_html(site.request):
-            response = redirect_to(logout_url or home)
+            response = redirect_to(logout_url or page)
         else:
             response = answer(LoggedOut(logged_out=True, logout_url=logout_url))
         self.sessions.cookie.clear(response, site.secure_cookies)
+        if state is not None and state in (logout_url or ""):  # some providers have no such parameter
+            self.states.keep(site, response, state)
         return response
 
     def end_in_browser(self, site: Site) -> None:
@@ -119,13 +126,15 @@ class SessionViews:
             raise AuthenticationError("Sign in first.", error=ErrorCode.NOT_SIGNED_IN)
         return session
 
-    def _end(self, site: Site, sessions: list[UserSession], home: str, everywhere: bool) -> str | None:
+    def _end(
+        self, site: Site, sessions: list[UserSession], page: str, state: str | None, everywhere: bool
+    ) -> str | None:
         """End the sessions, and return the provider's sign-out URL for the first."""
         tokens = self._end_each(site, sessions, everywhere).get(sessions[0].user_id)
         id_token = tokens.id_token if tokens else None
         if self.sessions.has_bearer(site.request):
             id_token = None  # an API client's session may have less than the profile in the ID token
-        return self.lifecycle.logout_url(sessions[0], id_token, home)
+        return self.lifecycle.logout_url(sessions[0], id_token, page, state)
 
     def _end_each(
         self, site: Site, sessions: list[UserSession], everywhere: bool = False

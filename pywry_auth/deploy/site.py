@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from werkzeug.wrappers import Request
 
@@ -67,6 +67,7 @@ class Mount:
         sign_in_page: Encoded path of the application's own sign-in page below the root, or its URL on another
             host; empty if visitors are sent to the login.
         base: Encoded path below the root at which the paths of ``callback_path`` begin.
+        protected: Whether the application guards every page, also the one at its root.
     """
 
     application: object
@@ -76,6 +77,7 @@ class Mount:
     origin: str = ""
     sign_in_page: str = ""
     base: str = ""
+    protected: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,27 @@ class Site:
     def home(self) -> str:
         """Public path that follows a login without ``next``."""
         return self.root + self.options.after_login_url
+
+    @property
+    def signed_out_path(self) -> str:
+        """Public path of the page that confirms a sign-out."""
+        return f"{self.root}{self.mount.prefix}/signed-out"
+
+    @property
+    def after_logout_path(self) -> str:
+        """Public path that follows a sign-out.
+
+        Where every page is guarded, the usual path would lead to the next sign-in.
+        """
+        if self.mount.protected and not self.options.after_logout_chosen:
+            return self.signed_out_path
+        return self.root + self.options.after_logout_url
+
+    @property
+    def is_after_logout(self) -> bool:
+        """Whether the request asks for the application's own page after a sign-out."""
+        path = urlsplit(self.after_logout_path).path
+        return path != self.signed_out_path and unquote(path) == unquote(self.root) + self.mount.path
 
     @property
     def current_path(self) -> str:
@@ -363,6 +386,10 @@ class Site:
         A query with too many parameters counts as empty.
         """
         return next((value for key, value in self._parameters() if key == name), None)
+
+    def values_of(self, name: str) -> list[str]:
+        """Return all values of a query parameter; a query with too many parameters counts as empty."""
+        return [value for key, value in self._parameters() if key == name]
 
     def _parameters(self) -> ResponseParameters:
         try:

@@ -1,4 +1,4 @@
-"""Pages of a web site's sign-in: errors and provider choice."""
+"""Pages of a web site's sign-in: errors, provider choice and the end of a sign-out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pywry_auth.pages.html import (
     button_list,
     button_out_of_frame,
     developer_note,
+    form,
     link,
     paragraph,
     reference_line,
@@ -102,6 +103,45 @@ def choose_provider(targets: Mapping[str, str]) -> Page:
     body = paragraph("Choose a provider to sign in with.") + button_list(targets)
     providers = [{"url": url, "label": label} for url, label in targets.items()]
     return Page("choose_provider", "Sign in", body, values={"providers": providers})
+
+
+def signed_out_page(place: str, is_confirmed: bool, login: str, home: str) -> Page:
+    """Return the page ``signed_out`` for a visitor without a session.
+
+    Args:
+        place: The provider's name for visitors; empty for a general word.
+        is_confirmed: Whether the provider has confirmed its own sign-out.
+        login: URL of a new sign-in.
+        home: URL of the application.
+    """
+    service = place or "the service that you use to sign in"
+    if is_confirmed:
+        body = paragraph(f"You are signed out of this site and of {service}.")
+    else:
+        body = paragraph("You are signed out of this site.")
+        also = f"You may still be signed in at {service}. On a shared computer, sign out there too."
+        body += paragraph(also)
+    body += button_link(login, "Sign in again") + Markup("<nav>{}</nav>").format(link(home, "Home"))
+    values = {"signed_in": False, "provider_signed_out": is_confirmed, "provider": place, "user": ""}
+    values |= {"login_url": login, "logout_url": "", "home": home}
+    return Page("signed_out", "You are signed out", body, "done", values=values)
+
+
+def signed_in_page(user: str, logout: str, home: str, form_action: str) -> Page:
+    """Return the page ``signed_out`` for a browser that has a session, for example by a later sign-in.
+
+    Args:
+        user: The user's name for people.
+        logout: URL that the form for the sign-out posts to.
+        home: URL of the application.
+        form_action: CSP sources for the form and the redirects that follow.
+    """
+    body = paragraph(f"This browser is signed in to this site as {user}.")
+    body += form(logout, {}, Markup("<button>Sign out</button>"))
+    body += Markup("<nav>{}</nav>").format(link(home, "Home"))
+    values = {"signed_in": True, "provider_signed_out": False, "provider": "", "user": user}
+    values |= {"login_url": "", "logout_url": logout, "home": home}
+    return Page("signed_out", "You are signed in", body, form_action=form_action, values=values)
 
 
 def _way_on(status: int, error: str) -> str:

@@ -37,8 +37,9 @@ from pywry_auth.protocol.logout_token import (
 )
 from pywry_auth.protocol.provider_errors import CLIENT_CREDENTIALS, DEVICE_CODE, TOKEN_EXCHANGE
 from pywry_auth.protocol.reach import Reach
+from pywry_auth.protocol.sign_out_url import sign_out_url
 from pywry_auth.protocol.token_endpoint import TokenEndpoint
-from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint, with_query
+from pywry_auth.protocol.urls import HTTPOptions, name_of_endpoint
 
 _logger = logging.getLogger("pywry_auth.protocol")
 
@@ -312,7 +313,7 @@ class ProtocolClient:
             "post_logout_redirect_uri": post_logout_redirect_uri,
             "state": state,
         }
-        return with_query(endpoint, parameters) if endpoint else None
+        return sign_out_url(endpoint, parameters) if endpoint else None
 
     def token_endpoint(self) -> TokenEndpoint:
         """Return the provider's token endpoint.

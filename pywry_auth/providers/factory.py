@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.private_files import read_regular
-from pywry_auth.protocol.urls import require_endpoint
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
 from pywry_auth.providers.microsoft import MicrosoftProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults
+from pywry_auth.providers.options import ENDPOINTS, ProviderOptions, assertion_faults, require_address
 
 if TYPE_CHECKING:
     from pywry_auth.config import OAuth2Settings
@@ -83,7 +82,7 @@ def _check(settings: OAuth2Settings, scopes: Sequence[str]) -> None:
         )
     for name in (*ENDPOINTS, *(("issuer_url", "discovery_url") if settings.provider == "oidc" else ())):
         try:
-            _ = getattr(settings, name) and require_endpoint(getattr(settings, name), _variable(name))
+            _ = getattr(settings, name) and require_address(name, getattr(settings, name), _variable(name))
         except AuthenticationError as error:
             faults.append(str(error))
     by_assertion = assertion_faults(

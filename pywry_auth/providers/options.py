@@ -14,6 +14,7 @@ from pywry_auth.exceptions import AuthenticationError, printable
 from pywry_auth.plain_text import require_plain
 from pywry_auth.private_files import whole_path
 from pywry_auth.protocol.discovery import ProviderMetadata, named_issuer
+from pywry_auth.protocol.sign_out_url import require_sign_out_url
 from pywry_auth.protocol.urls import HTTPOptions, require_endpoint, require_proxy
 from pywry_auth.request_parameters import parameters_fault, resource_fault
 
@@ -36,7 +37,9 @@ class ProviderOptions:
 
     Args:
         authorize_url, token_url, userinfo_url, revocation_url, jwks_url, end_session_url,
-            device_authorization_url: An endpoint that replaces the provider's usual one.
+            device_authorization_url: An endpoint that replaces the provider's usual one. The query of
+            ``end_session_url`` may have the placeholders ``{client_id}``, ``{post_logout_redirect_uri}``,
+            ``{id_token_hint}`` and ``{state}``.
         issuer: The issuer, byte for byte as its ID tokens name it.
         client_key_file: A PEM or JWK file with the private key for ``private_key_jwt`` (RFC 7523).
         client_assertion_file: A file with a signed assertion, which the platform renews. Each call to the
@@ -91,7 +94,7 @@ class ProviderOptions:
         for name in ENDPOINTS:
             url = getattr(self, name)
             if url:
-                require_endpoint(str(url), name.upper())
+                require_address(name, str(url), name.upper())
         if self.client_assertion_audience not in ("issuer", "token_endpoint"):
             raise AuthenticationError(
                 f"CLIENT_ASSERTION_AUDIENCE is {printable(str(self.client_assertion_audience))!r}: "
@@ -188,6 +191,20 @@ ENDPOINTS: Mapping[str, str] = {
     option.name: option.metadata["member"] for option in fields(ProviderOptions) if option.metadata
 }
 """The options that name an endpoint, each with its name in the metadata."""
+
+
+def require_address(option: str, url: str, name: str) -> str:
+    """Return the URL if an option can have it.
+
+    Args:
+        option: The option, one of ``ENDPOINTS`` or another one with an endpoint.
+        url: The URL.
+        name: The option's name in the error.
+
+    Raises:
+        AuthenticationError: It is not safe to send secrets to the URL, or it is a malformed template.
+    """
+    return (require_sign_out_url if option == "end_session_url" else require_endpoint)(url, name)
 
 
 def require_client(client_id: str, client_secret: str, provider: str) -> None:

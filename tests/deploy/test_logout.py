@@ -101,7 +101,7 @@ def test_the_logout_url_signs_out_at_the_provider_and_returns(web: Web, alice: B
     assert asked["client_id"] == "site"
     assert asked["id_token_hint"].count(".") == 2
     response = requests.get(address.geturl(), allow_redirects=False, timeout=20)
-    assert response.headers["Location"] == f"{web.base_url}/"
+    assert response.headers["Location"] == f"{web.base_url}/?state={asked['state']}"
 
 
 def test_no_answer_tells_a_bearer_client_a_token_or_claim_of_the_user(web_on: Web) -> None:
@@ -151,7 +151,8 @@ def test_a_sign_out_url_has_at_most_2000_characters(
     web: Web, alice: Browser, length: int, kept: bool
 ) -> None:
     """A longer one lacks the ID token; the client and the way back stay. [T61]"""
-    without = web.provider.end_session_url(post_logout_redirect_uri=f"{web.base_url}/")
+    state = "s" * 22
+    without = web.provider.end_session_url(post_logout_redirect_uri=f"{web.base_url}/", state=state)
     stored = web.tokens.load("user-alice")
     assert stored is not None
     hint = "i" * (length - len(without) - len("&id_token_hint="))
@@ -160,6 +161,7 @@ def test_a_sign_out_url_has_at_most_2000_characters(
     asked = dict(parse_qsl(urlsplit(url).query))
     assert len(url) == (2000 if kept else len(without))
     assert asked.pop("id_token_hint", None) == (hint if kept else None)
+    assert len(asked.pop("state")) == len(state)
     assert asked == {"client_id": "site", "post_logout_redirect_uri": f"{web.base_url}/"}
 
 

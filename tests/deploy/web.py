@@ -53,7 +53,11 @@ _CALLBACKS = (
     f"{SITE}/api/v1/auth/callback",
     f"{SITE}/account/callback",
 )
-_HOMES = (f"{SITE}/", f"{SITE}/app/", "https://app.example.com/app/")
+_HOMES = (
+    *(f"{SITE}/", f"{SITE}/app/", "https://app.example.com/app/"),
+    *(f"{SITE}/auth/signed-out", f"{SITE}/app/auth/signed-out", f"{SITE}/api/v1/auth/signed-out"),
+    "https://app.example.com/app/auth/signed-out",
+)
 SITE_CLIENT = Client("site", CLIENT_SECRET, _CALLBACKS, _HOMES)
 
 
