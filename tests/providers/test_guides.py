@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import requests
 from flask import Flask
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -26,10 +27,11 @@ from pywry_auth.models import AuthFlowResult
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.state.tokens import TokenStore
-from tests.deploy.web import SITE, Browser
+from tests.deploy.web import SITE, Browser, set_cookies
 from tests.documents import DOCS, LOCAL_ISSUER, blocks, exported
 from tests.person import Person
 from tests.providers.imitations.openid import B2C, HABITS, Habits, OpenIDImitation, here
+from tests.providers.imitations.sign_out import ADFS, AUTH0, COGNITO, StrictSignOut
 from tests.providers.site import come_back
 
 Start = Callable[..., OpenIDImitation]
@@ -141,7 +143,7 @@ def test_a_site_gives_the_roles_of_a_guide(name: str, user: str, roles: list[str
         ("auth0", "/oidc/logout", ("client_id", "...")),
         ("okta", "/v1/logout", ("post_logout_redirect_uri", f"{SITE}/")),
         ("keycloak", "/logout", ("post_logout_redirect_uri", f"{SITE}/")),
-        ("cognito", "/logout", ("logout_uri", "https://app.example.com/")),
+        ("cognito", "/logout", ("logout_uri", f"{SITE}/")),
         ("entra-external-id", "/logout", ("post_logout_redirect_uri", f"{SITE}/")),
     ],
 )
@@ -169,15 +171,37 @@ def test_signing_out_revokes_the_tokens_where_a_guide_says_so(name: str, start: 
     assert any(token.startswith("refresh-") for token in idp.revoked)
 
 
-def test_auth0s_older_sign_out_works_with_its_own_parameter(start: Start) -> None:
-    text = _guide("auth0").read_text()
-    (setting,) = [part for part in text.split("`") if part.startswith("END_SESSION_URL=")]
-    idp = start("auth0", PYWRY_OAUTH2__END_SESSION_URL=setting.removeprefix("END_SESSION_URL="))
-    logout = _signed_out() or ""
-    assert logout.startswith(f"{idp.url}/v2/logout?")
-    assert {("returnTo", "https://app.example.com/"), ("client_id", "...")} <= set(
-        parse_qsl(urlsplit(logout).query)
-    )
+def _setting_in(name: str) -> str:
+    (setting,) = [part for part in _guide(name).read_text().split("`") if part.startswith("END_SESSION_URL=")]
+    return setting.removeprefix("END_SESSION_URL=")
+
+
+@pytest.mark.parametrize(
+    ("name", "sign_out", "is_confirmed"),
+    [("cognito", COGNITO, False), ("auth0", AUTH0, False), ("oidc", ADFS, True)],
+)
+@pytest.mark.parametrize("page", ["/", "/auth/signed-out"])
+def test_the_template_of_a_guide_signs_out_at_a_strict_provider(
+    name: str, sign_out: StrictSignOut, is_confirmed: bool, page: str, start: Start
+) -> None:
+    """The provider refuses wrong, missing and further parameters. [P11]"""
+    template = {} if name == "cognito" else {"PYWRY_OAUTH2__END_SESSION_URL": _setting_in(name)}
+    more = {"PYWRY_DEPLOY__AFTER_LOGOUT_URL": page, **template}
+    if name == "oidc":
+        more |= {"PYWRY_OAUTH2__SCOPES": "openid"}
+    idp = start(name, HABITS["keycloak"] if name == "oidc" else None, **more)
+    idp.routes[sign_out.path] = sign_out.serving(idp.client_id, SITE + page)
+    browser = _site()
+    come_back(browser)
+    answer = browser.post("/auth/logout", html=True)
+    returned = requests.get(answer.location or "", allow_redirects=False, timeout=20)
+    assert returned.status_code == 302, returned.text
+    assert returned.headers["Location"].partition("?")[0] == SITE + page
+    assert ("pywry_session_logout" in set_cookies(answer)) is is_confirmed
+    assert browser.get(returned.headers["Location"]).status_code == (404 if page == "/" else 200)
+    for query in sign_out.refused(urlsplit(answer.location or "").query):
+        wrong = requests.get(f"{idp.url}{sign_out.path}?{query}", allow_redirects=False, timeout=20)
+        assert wrong.status_code == 400, query
 
 
 def test_auth0s_code_requests_an_access_token_for_an_api(start: Start) -> None:
