@@ -139,8 +139,7 @@ def deploy_options(
     (login_limit, login_window), (refresh_limit, refresh_window) = _rates(settings)
     return DeployOptions(
         enabled=is_enabled(settings, config, in_code=in_code),
-        # In a single process, cookies become invalid with the process, just like its sessions.
-        secrets=given_secrets or [secrets.token_urlsafe(32)],
+        secrets=given_secrets or [secrets.token_urlsafe(32)],  # the sessions end with the process too
         site_name=settings.redis_prefix,
         is_secret_generated=not given_secrets,
         rules=_rules(settings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,9 +18,10 @@ from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.logout_state import LOGOUT_SECONDS, LogoutStates
 from pywry_auth.deploy.options import DeployOptions
 from pywry_auth.deploy.site import Mount, Site
+from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
 from tests.deploy.hosts import FLASK, HOSTS
-from tests.deploy.web import SITE, Browser, WatchedBackend, Web, attributes, set_cookies
+from tests.deploy.web import CLIENT_SECRET, SITE, Browser, WatchedBackend, Web, attributes, set_cookies
 
 MakeWeb = Callable[..., Web]
 COOKIE = "pywry_session_logout"
@@ -98,6 +100,7 @@ def test_another_browsers_state_confirms_nothing(web: Web) -> None:
     assert two.get(f"/auth/signed-out?state={state}").json["provider_signed_out"] is False
     two.plant(COOKIE, f"{state}:9999999999.{'A' * 43}")
     assert two.get(f"/auth/signed-out?state={state}").json["provider_signed_out"] is False
+    one.head(f"/auth/signed-out?state={state}")  # it spends nothing
     assert one.get(f"/auth/signed-out?state={state}").json["provider_signed_out"] is True
     assert one.get(f"/auth/signed-out?state={state}").json["provider_signed_out"] is False
 
@@ -122,7 +125,8 @@ def test_a_state_expires() -> None:
 
 
 def _site(cookie: str, state: str = "") -> Site:
-    builder = EnvironBuilder("/auth/signed-out", SITE, {"state": state}, headers={"Cookie": cookie})
+    path = f"/auth/signed-out?state={state}"
+    builder = EnvironBuilder(path, SITE, headers={"Cookie": cookie})
     options = DeployOptions(enabled=True, secrets=["a key"])
     return Site(options, Request(builder.get_environ()), Mount(None, "", "/auth", "/auth/signed-out"))
 
@@ -140,3 +144,23 @@ def test_an_api_client_gets_no_state(web: Web, alice: Browser) -> None:
     response: Any = alice.post("/auth/logout", Authorization=f"Bearer {token}")
     assert "state=" not in response.json["logout_url"]
     assert COOKIE not in set_cookies(response)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(2000, True), (2001, False)])
+def test_a_template_loses_an_id_token_that_is_too_long(make_web: MakeWeb, length: int, kept: bool) -> None:
+    """The address of a template has at most 2,000 characters, as any other. [P11]"""
+    idp = make_web().idp
+    own = "https://id.example.com/out?hint={id_token_hint}&to={post_logout_redirect_uri}"
+    provider = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=idp.issuer, end_session_url=own)
+    web = make_web(provider=provider)
+    browser = web.browser()
+    browser.sign_in()
+    stored = web.tokens.load("user-alice")
+    assert stored is not None
+    back = "to=http%3A%2F%2F127.0.0.1%2F"
+    hint = "i" * (length - len(f"https://id.example.com/out?hint=&{back}"))
+    web.tokens.save("user-alice", replace(stored, id_token=hint))
+    response = browser.post("/auth/logout")
+    query = f"hint={hint}&{back}" if kept else back
+    assert response.json["logout_url"] == f"https://id.example.com/out?{query}"
+    assert COOKIE not in set_cookies(response), "the template has no place for a state"

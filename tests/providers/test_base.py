@@ -557,6 +557,12 @@ def test_the_sign_out_url_has_the_user_and_the_return_address() -> None:
     }
     assert query_of(provider.end_session_url() or "") == {"tenant": "7", "client_id": CLIENT_ID}
     assert plain().end_session_url() is None
+    template = plain(end_session_url=f"{ID}/logout?client={{client_id}}&s={{state}}")
+    assert (
+        template.end_session_url("canary.id.token", "/", "x y") == f"{ID}/logout?client={CLIENT_ID}&s=x%20y"
+    )
+    with pytest.raises(AuthenticationError, match="END_SESSION_URL is no valid template"):
+        plain(end_session_url=f"{ID}/logout?client={{client}}")
 
 
 def test_a_closed_provider_stays_usable(issuer: ScriptedIssuer) -> None:

@@ -179,6 +179,7 @@ def _never(*_: Any) -> None:
         ({**CUSTOM, "revocation_url": "nonsense"}, "PYWRY_OAUTH2__REVOCATION_URL"),
         ({**CUSTOM, "jwks_url": "file:///jwks"}, "PYWRY_OAUTH2__JWKS_URL"),
         ({**CUSTOM, "end_session_url": "javascript:x"}, "PYWRY_OAUTH2__END_SESSION_URL"),
+        ({**CUSTOM, "end_session_url": f"{ID}/out?x={{x}}"}, "PYWRY_OAUTH2__END_SESSION_URL is no valid"),
         ({**CUSTOM, "device_authorization_url": "//x"}, "PYWRY_OAUTH2__DEVICE_AUTHORIZATION_URL"),
         ({"provider": "google", "token_url": "http://id.example.com"}, "PYWRY_OAUTH2__TOKEN_URL"),
         ({**CUSTOM, "scopes": "openid", "issuer_url": ID}, "PYWRY_OAUTH2__JWKS_URL"),
