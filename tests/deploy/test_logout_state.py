@@ -126,7 +126,7 @@ def test_a_state_expires() -> None:
 
 def _site(cookie: str, state: str = "") -> Site:
     path = f"/auth/signed-out?state={state}"
-    builder = EnvironBuilder(path, SITE, headers={"Cookie": cookie})
+    builder = EnvironBuilder(path, SITE, headers=[("Cookie", cookie)])
     options = DeployOptions(enabled=True, secrets=["a key"])
     return Site(options, Request(builder.get_environ()), Mount(None, "", "/auth", "/auth/signed-out"))
 
