@@ -99,6 +99,9 @@ class Backend(ABC):
     local: bool = False
     """Whether calls wait neither for a network nor for the user, so that none takes long."""
 
+    lists_keys: bool = False
+    """Whether :meth:`keys` is available."""
+
     @abstractmethod
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
@@ -161,6 +164,25 @@ class Backend(ABC):
 
         The cost depends only on the size of that group.
         """
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Return all live keys of a kind, in no order and each once.
+
+        No value is loaded, and other callers can write in the meantime. A record that is stored or removed
+        during the iteration may be listed or not. The cost depends on the number of all stored records. A
+        backend that overrides this method sets ``lists_keys``.
+
+        Args:
+            kind: The text at the beginning of the keys.
+
+        Raises:
+            StoreUnavailable: The backend cannot list its keys, or it is down. It may be raised at a later
+                step of the iteration.
+        """
+        raise StoreUnavailable(
+            f"The backend {type(self).__name__} cannot list all of its records: name one user, or write the "
+            "method keys() of the backend."
+        )
 
     @abstractmethod
     def count(self, key: str, window: float) -> int:

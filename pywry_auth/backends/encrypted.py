@@ -83,7 +83,7 @@ class EncryptedBackend(Backend):
         self._first = _name(own[0])
         self._clock = clock
         self._renews_from = clock() + _UPGRADE
-        self.shared, self.local = inner.shared, inner.local
+        self.shared, self.local, self.lists_keys = inner.shared, inner.local, inner.lists_keys
 
     def get(self, key: str) -> bytes | None:
         """Return the live value of ``key``, or None."""
@@ -126,6 +126,10 @@ class EncryptedBackend(Backend):
     def members(self, group: str) -> list[str]:
         """Return the live keys of a group, including undecryptable records."""
         return self._inner.members(group)
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Return the live keys of a kind, including undecryptable records."""
+        return self._inner.keys(kind)
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -38,6 +38,7 @@ class MemoryBackend(Backend):
 
     shared = False
     local = True
+    lists_keys = True
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -90,6 +91,11 @@ class MemoryBackend(Backend):
         """Return the live keys of a group."""
         with self._changed():
             return [key for key in self._groups.get(group, ()) if self._live(key)]
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Return the keys of a kind at this moment, as :meth:`Backend.keys` describes."""
+        with self._changed():
+            return iter([key for key in self._records if key.startswith(kind) and self._live(key)])
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL
@@ -37,6 +37,8 @@ _BROKEN = (OSError, EOFError, ValueError, AttributeError, TypeError)
 It also raises them if it cannot use an option of the URL.
 """
 
+_BATCH = 500  # keys that the server looks at in one step
+
 _WHEN = {When.ALWAYS: b"", When.ABSENT: b"NX", When.PRESENT: b"XX"}
 
 
@@ -59,6 +61,8 @@ class RedisBackend(Backend):
     Raises:
         ValueError: ``url`` is not a valid Redis URL; the text says how to write it, and does not quote it.
     """
+
+    lists_keys = True
 
     def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX) -> None:
         self._client, self._scheme = _connect(url)
@@ -126,6 +130,21 @@ class RedisBackend(Backend):
             if cursor == b"0":
                 return texts(live)
 
+    def keys(self, kind: str) -> Iterator[str]:
+        """Return the keys of a kind, as :meth:`Backend.keys` describes.
+
+        Redis answers in batches, between which it serves other clients.
+        """
+        cursor, pattern = 0, self._pattern(kind)
+        seen = set[bytes]()  # Redis may return a key twice (SCAN, "Scan guarantees")
+        while True:
+            cursor, page = self._scanned(cursor, pattern)
+            fresh = set(page) - seen
+            seen |= fresh
+            yield from texts(name.removeprefix(self._prefix) for name in fresh)
+            if cursor == 0:
+                return
+
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""
         return int(self._run(self._count, [self._name(key)], [_milliseconds(window)]))
@@ -138,7 +157,7 @@ class RedisBackend(Backend):
         if within <= 0:
             return 0
         cursor, removed = b"0", 0
-        pattern = re.sub(rb"[][*?\\]", rb"\\\g<0>", self._name(kind)) + b"*"
+        pattern = self._pattern(kind)
         while True:
             cursor, count = self._run(self._prune, [], [cursor, pattern, _milliseconds(within)])
             removed += int(count)
@@ -164,8 +183,17 @@ class RedisBackend(Backend):
         """Return a stored value; a number if it is unreadable."""
         return cast("bytes | int | None", self._run(self._get, [self._name(key)], [], reads=True))
 
+    def _scanned(self, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
+        """Return the next cursor and one batch of stored names."""
+        found = self._ask(lambda: self._client.scan(cursor, match=pattern, count=_BATCH), reads=True)
+        return cast("tuple[int, list[bytes]]", found)
+
     def _name(self, key: str) -> bytes:
         return self._prefix + _bytes(key)
+
+    def _pattern(self, kind: str) -> bytes:
+        """Return the pattern of all keys of a kind, in which no other character has a meaning."""
+        return re.sub(rb"[][*?\\]", rb"\\\g<0>", self._name(kind)) + b"*"
 
     def _group(self, group: str) -> bytes:
         return self._prefix + b"group:" + _bytes(group)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -55,12 +55,18 @@ _REWRITE = (
 )
 _DELETE = "DELETE FROM records WHERE key = :key"
 _MEMBERS = f"SELECT key FROM records WHERE member_of = :group AND expires > :now AND {_READABLE}"  # noqa: S608
+_KEYS = (
+    f"SELECT key FROM records WHERE key >= :begin AND key < :end AND length(key) <= {LARGEST_VALUE}"  # noqa: S608
+    " AND (expires > :now OR typeof(expires) <> 'real') ORDER BY key LIMIT :page"
+)
 _LIMIT = (
     "DELETE FROM records WHERE key IN"
     " (SELECT key FROM records WHERE member_of = :group ORDER BY expires DESC LIMIT -1 OFFSET :limit)"
 )
 _PRUNE = "DELETE FROM records WHERE expires <= :end AND substr(key, 1, length(:kind)) = :kind"
 _SWEEP = "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expires <= :now LIMIT 10)"
+
+_PAGE = 500  # keys of one query; writers never wait for a longer one
 
 
 class SQLiteBackend(Backend):
@@ -77,6 +83,7 @@ class SQLiteBackend(Backend):
     """
 
     local = True
+    lists_keys = True
 
     def __init__(self, path: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._file = SQLiteFile(file_at(path) if path else default_path(), _SCHEMA, _VERSION)
@@ -134,6 +141,21 @@ class SQLiteBackend(Backend):
         with self._file.connection() as connection:
             rows = connection.execute(_MEMBERS, {"group": _bytes(group), "now": self._clock()}).fetchall()
         return texts(key for (key,) in rows)
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Return the keys of a kind, as :meth:`Backend.keys` describes.
+
+        No connection is held between two pages of keys.
+        """
+        begin, end = _bytes(kind), _bytes(kind) + b"\xff"  # a byte that no key contains
+        while True:
+            row = {"begin": begin, "end": end, "now": self._clock(), "page": _PAGE}
+            with self._file.connection() as connection:
+                found = connection.execute(_KEYS, row).fetchall()
+            yield from texts(key for (key,) in found)
+            if len(found) < _PAGE:
+                return
+            begin = found[-1][0] + b"\0"  # the first text after that key
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "token": "print a valid access token, for scripts and other programs",
     "accounts": "list the signed-in users, or choose one of them",
     "logout": "sign a user out, and revoke the tokens",
+    "sessions": "list or end the sessions of a site's users, for its operator",
     "provider": "run a local identity provider for development, and print settings for it",
     "demo": "try a web application or program on this machine, with a local identity provider",
     "doctor": "check the settings, the provider and the stores, and name the remedy of each problem",

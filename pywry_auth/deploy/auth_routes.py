@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -23,6 +24,7 @@ from pywry_auth.deploy.login_demand import DemandSigner
 from pywry_auth.deploy.login_views import LoginViews
 from pywry_auth.deploy.logout_state import LogoutStates
 from pywry_auth.deploy.navigation import opens_a_page
+from pywry_auth.deploy.operator_end import OperatorEnd
 from pywry_auth.deploy.own_sessions_views import OF_SESSIONS, OwnSessionsViews
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.proxies import UntrustedProxies
@@ -41,6 +43,7 @@ from pywry_auth.digests import digest_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.authorization_code import require_binding
+from pywry_auth.flow.events import emit
 from pywry_auth.flow.sign_in_hook import SignInHook, require_hook
 from pywry_auth.flow.user_tokens import UserTokens
 from pywry_auth.models import UserSession
@@ -115,7 +118,7 @@ class AuthRoutes:
         self.scopes = GrantedScopes(providers, tokens, demands)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
-        ends = SessionEnd(accounts)
+        ends = self._ends = SessionEnd(accounts)
         lifecycle = SessionLifecycle(ends, self.sessions, browsers, options, on_sign_in)
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
@@ -216,6 +219,18 @@ class AuthRoutes:
             StoreUnavailable: The store is down. No user is let in, and no user is signed out.
         """
         return self.sessions.of(request)
+
+    def end_user(self, user_id: str, application: object) -> int:
+        """End all sessions of a user, revoke the tokens, and return the number of sessions.
+
+        Args:
+            user_id: The user's ID.
+            application: The sender of the event.
+
+        Raises:
+            StoreUnavailable: See :meth:`OperatorEnd.end_user`.
+        """
+        return OperatorEnd(self._ends, partial(emit, application)).end_user(user_id)
 
     def tokens_of(self, session: UserSession, notify: Callable[[Event], object]) -> SessionTokens:
         """Return the source of a session's access token.

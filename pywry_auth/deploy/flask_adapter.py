@@ -236,6 +236,29 @@ def get_session_store() -> SessionStore:
     return routes_of_app().sessions.store
 
 
+def end_user_sessions(user_id: str) -> int:
+    """End all sessions of a user of the current application, and revoke the user's tokens.
+
+    It does the same for another user as ``POST /auth/logout?everywhere=1`` for the own one. It also ends the
+    sessions of API clients, and revokes tokens that ``delete_user_sessions`` of the session store has left.
+    The user may sign in again. It needs an application context, as :func:`get_session_store` does.
+
+    Args:
+        user_id: The user's ID.
+
+    Returns:
+        How many sessions ended.
+
+    Raises:
+        AuthenticationError: The application has no authentication routes.
+        UnreadableRecord: This process cannot read one of the sessions, which stays. All others ended.
+        StoreUnavailable: The store is down; a repeated call finishes the work.
+        RuntimeError: There is no current application.
+    """
+    application = current_app._get_current_object()  # type: ignore[attr-defined]
+    return routes_of_app().end_user(user_id, application)
+
+
 def get_user_tokens() -> UserTokens:
     """Return the tokens of the current application's users, for jobs.
 

@@ -25,20 +25,17 @@ class Providers:
     """The providers of a site by name.
 
     Args:
-        by_name: The providers; a single one has the empty name.
+        by_name: The providers; a single one has the empty name. Only a command that does not know the
+            providers of the site has none.
 
     Raises:
-        AuthenticationError: The mapping is empty, or a name is not valid.
+        AuthenticationError: A name is not valid.
     """
 
     by_name: Mapping[str, OAuthProvider]
 
     def __post_init__(self) -> None:
         """Check the names."""
-        if not self.by_name:
-            raise AuthenticationError(
-                "provider= is an empty mapping: add a provider.", error=ErrorCode.INVALID_CONFIGURATION
-            )
         if not self.several:
             return
         for name in self.by_name:
@@ -54,6 +51,10 @@ class Providers:
         """Return the value for one provider or for several."""
         if not isinstance(given, Mapping):
             return cls({"": given})
+        if not given:
+            raise AuthenticationError(
+                "provider= is an empty mapping: add a provider.", error=ErrorCode.INVALID_CONFIGURATION
+            )
         if "" in given:
             raise AuthenticationError(
                 "provider= has an empty name: name each provider.", error=ErrorCode.INVALID_CONFIGURATION

@@ -53,9 +53,15 @@ class SessionEnd:
 
     Args:
         accounts: Finds the sessions of accounts.
+        leave_to_site: Whether tokens of a provider that is not in ``accounts`` enter the queue of
+            revocations, for the workers of the site. Without it they are removed only: a site has no use for
+            the tokens of a provider that it offers no longer.
+        removed: Called after tokens were removed, with whether the provider confirmed their revocation.
     """
 
     accounts: AccountSessions
+    leave_to_site: bool = False
+    removed: Callable[[bool], object] = lambda revoked: None
 
     @property
     def ending(self) -> EndingSessions:
@@ -125,6 +131,24 @@ class SessionEnd:
         return [
             (ending[0], *self._end_of_user(user, ending, everywhere, deleted)) for user, ending in by_user
         ]
+
+    def end_user(self, user: str) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
+        """End all sessions of a user.
+
+        Tokens that earlier work has left without a session are removed and revoked too.
+
+        Args:
+            user: The user's ID.
+
+        Returns:
+            As for :meth:`end`; an empty list without sessions. Sessions that this process cannot read stay.
+
+        Raises:
+            StoreUnavailable: The store is down; a repeated call finishes the work.
+        """
+        ended = self.end(self.accounts.store.list_user_sessions(user), everywhere=True)
+        self._end_tokens(user)
+        return ended
 
     def end_refused(self, session: UserSession, refused: OAuthTokenSet | None) -> list[UserSession]:
         """End the sessions of a grant that the provider has ended, and remove its tokens.
@@ -268,7 +292,7 @@ class SessionEnd:
             raise
         for part, taken, gone in zip(parts, looked, removed, strict=True):
             for tokens in gone or taken[:1]:
-                revoke_taken(part.provider, self.accounts.tokens, part.account, tokens)
+                self._revoke(part, tokens)
         of_first = (
             taken
             for account, each in zip(accounts, looked, strict=True)
@@ -284,13 +308,32 @@ class SessionEnd:
             deleted.append(session_id)
         return was
 
+    def _end_tokens(self, user: str) -> None:
+        """Remove and revoke the tokens of a user that no session needs."""
+        tokens = self.accounts.tokens
+        owned = [each for each in self.accounts.owned(user, (), everywhere=True) if tokens.load(each)]
+        parts = [self._part(account, user, (), ()) for account in owned]
+        try:
+            gone = [self._kept(part, [part.take()], ()) for part in parts]
+        except StoreUnavailable:
+            tokens.revocations.postponed()
+            raise
+        for part, removed in zip(parts, gone, strict=True):
+            for taken in removed:
+                self._revoke(part, taken)
+
+    def _revoke(self, part: _AccountEnding, taken: TakenTokens) -> None:
+        confirmed = revoke_taken(part.provider, self.accounts.tokens, part.account, taken)
+        if taken.removed:
+            self.removed(confirmed)
+
     def _part(
         self,
         account: str,
         user: str,
         ending: Iterable[UserSession],
         ids: Collection[str],
-        keeps: Callable[[OAuthTokenSet], bool],
+        keeps: Callable[[OAuthTokenSet], bool] = lambda tokens: False,
     ) -> _AccountEnding:
         """Return how the tokens of one account are removed.
 
@@ -316,7 +359,14 @@ class SessionEnd:
             return False
 
         def taken() -> TakenTokens:
-            return take(provider, self.accounts.tokens, account, foreign=True, is_last=is_last)
+            return take(
+                provider,
+                self.accounts.tokens,
+                account,
+                foreign=True,
+                leave_to_others=self.leave_to_site,
+                is_last=is_last,
+            )
 
         return _AccountEnding(account, user, provider, taken)
 

@@ -92,7 +92,8 @@ class SignedOut(Event):
             with too many sessions, ``refresh_refused`` if the provider has ended the grant,
             ``provider_logout`` if the provider has signed the user out and has told the site,
             ``access_changed`` if the access rules do not admit the user any more, ``ended_by_user`` if the
-            user ended the session from another one (web only).
+            user ended the session from another one, ``operator`` if an operator or the application ended the
+            user's sessions (web only).
     """
 
     name = "logout"

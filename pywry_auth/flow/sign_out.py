@@ -73,6 +73,7 @@ def take(
     key: str,
     *,
     foreign: bool = False,
+    leave_to_others: bool = False,
     is_last: Callable[[StoredTokens], bool] = lambda stored: True,
 ) -> TakenTokens:
     """Remove a user's tokens from the store without revoking them yet.
@@ -85,6 +86,8 @@ def take(
         store: The store that holds them.
         key: The user's ID.
         foreign: Whether to remove the set of another client too.
+        leave_to_others: Whether a set that the caller cannot revoke enters the queue of revocations. The
+            workers of its site then revoke it.
         is_last: Decides whether no other session of the user needs this set. It is called after the set was
             loaded: a session that begins later brings tokens of its own.
     """
@@ -96,7 +99,8 @@ def take(
             return TakenTokens()
         if not is_last(stored):
             return TakenTokens(tokens if ours else None)
-        entry = store.revocations.add(key, tokens) if ours and provider is not None else None
+        queued = leave_to_others or (ours and provider is not None)
+        entry = store.revocations.add(key, tokens) if queued else None
         # If the set is gone all the same, the answer was lost, or another sign-out was faster.
         if store.remove(key, stored) or not store.exists(key):
             return TakenTokens(tokens, entry, removed=True, foreign=not ours, owner=stored.owner)

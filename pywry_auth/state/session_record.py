@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pywry_auth.models import UserSession
 from pywry_auth.state.grant_record import grant_members, grant_of
-from pywry_auth.state.records import Members, pack, unpack
+from pywry_auth.state.records import Members, pack, unpack, unpack_strictly
 from pywry_auth.state.sites import UNBOUND
 
 _GIVEN = "given"
@@ -140,6 +140,15 @@ def pack_session(record: SessionRecord) -> bytes:
 def unpack_session(data: bytes, session_id: str) -> SessionRecord | None:
     """Return a session from :func:`pack_session`, or None if unreadable."""
     return unpack(data, lambda members: _record(members, session_id), "session")
+
+
+def read_session(data: bytes, session_id: str) -> SessionRecord:
+    """Return a session from :func:`pack_session`.
+
+    Raises:
+        ValueError: It is unreadable; the text does not repeat it.
+    """
+    return unpack_strictly(data, lambda members: _record(members, session_id))
 
 
 def _record(members: Members, session_id: str) -> SessionRecord:

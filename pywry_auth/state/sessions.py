@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any, Self
@@ -22,11 +22,13 @@ from pywry_auth.per_process import PerProcess
 from pywry_auth.state.auth import permissions_of
 from pywry_auth.state.linked_users import LinkedUsers
 from pywry_auth.state.role_table import RoleTable
+from pywry_auth.state.session_filter import SessionFilter
 from pywry_auth.state.session_record import (
     EmailCheck,
     SessionRecord,
     has_account,
     pack_session,
+    read_session,
     unpack_session,
 )
 from pywry_auth.state.sign_in_index import SignInIndex
@@ -40,6 +42,7 @@ SESSION_TTL = 86400.0
 
 _KIND = "session:"
 _BEARER = "pywry_"
+_ALL = SessionFilter()
 _SECONDS_PER_WARNING = 60.0
 _SPARE_SECONDS = 60.0  # by which the clocks of machines on one store may differ
 
@@ -302,6 +305,45 @@ class SessionStore:
         """
         return [key.removeprefix(_KIND) for key in self._backend.members(_group(user_id))]
 
+    def find_sessions(
+        self,
+        wanted: SessionFilter = _ALL,
+        *,
+        unreadable: Callable[[str], object] = lambda session_id: None,
+    ) -> Iterator[UserSession]:
+        """Return the valid sessions that a filter describes, in no order.
+
+        Sessions are loaded one by one, so that any number of them fits into memory. The call does not count
+        as a use. A search without a user looks at all sessions, which takes long if there are many.
+
+        Args:
+            wanted: The filter; by default all sessions.
+            unreadable: Called with the ID of each session that this process cannot read. Another process may
+                accept it: one with a newer version of this package, or with other encryption keys.
+
+        Raises:
+            StoreUnavailable: The store is down, or its backend cannot list all records. It may be raised at a
+                later step of the iteration.
+        """
+        user = wanted.user_id
+        ids = self.stored_ids() if user is None else self.session_ids(user)
+        for session_id in ids:
+            try:
+                session = self._look_at(session_id)
+            except UnreadableRecord:
+                unreadable(session_id)
+                continue
+            if session is not None and wanted.matches(session):
+                yield session
+
+    def stored_ids(self) -> Iterator[str]:
+        """Return the IDs of all sessions, without loading any, including those that cannot be read.
+
+        Raises:
+            StoreUnavailable: See :meth:`find_sessions`.
+        """
+        return (key.removeprefix(_KIND) for key in self._backend.keys(_KIND))
+
     def sign_ins_beyond(self, user_id: str, limit: int) -> list[UserSession]:
         """Return a user's sign-ins other than the newest ones, the oldest first.
 
@@ -466,6 +508,19 @@ class SessionStore:
         data = self._backend.get(_KIND + session_id)
         record = None if data is None else unpack_session(data, session_id)
         return data, record if record and record.lifetime(self._clock()) > 0 else None
+
+    def _look_at(self, session_id: str) -> UserSession | None:
+        """Return a valid session without recording a use, or None.
+
+        Raises:
+            UnreadableRecord: This process cannot read it.
+        """
+        data = self._backend.read(_KIND + session_id)
+        try:
+            record = None if data is None else read_session(data, session_id)
+        except ValueError:
+            raise UnreadableRecord("A stored session cannot be read.") from None
+        return record.session if record and record.lifetime(self._clock()) > 0 else None
 
     def _put(self, record: SessionRecord, expected: bytes | None = None) -> bool:
         session = record.session

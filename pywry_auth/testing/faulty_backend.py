@@ -24,7 +24,7 @@ class FaultyBackend(Backend):
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
-        self.shared = inner.shared
+        self.shared, self.lists_keys = inner.shared, inner.lists_keys
         self.before: Callable[[str, str], None] = _nothing
         self.after: Callable[[str, str], None] = _nothing
 
@@ -52,6 +52,11 @@ class FaultyBackend(Backend):
         """Return the live keys of a group."""
         with self._watched("members", group):
             return self._inner.members(group)
+
+    def keys(self, kind: str) -> Iterator[str]:
+        """Return the live keys of a kind."""
+        with self._watched("keys", kind):
+            return self._inner.keys(kind)
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""

@@ -57,6 +57,18 @@ class RecordContract:
         backend.close()
         assert backend.get("k:1") == b"v"
 
+    def test_the_keys_of_a_kind_are_listed(self, backend: Backend) -> None:
+        """Each live key is listed once; a backend that cannot list keys says so."""
+        for key in ("k:1", "k:2", "k:3", "K:4", "kk:5", "j:6"):
+            backend.put(key, b"v", Terms(group="k:all"))
+        backend.pop("k:2", group="k:all")
+        if backend.lists_keys:
+            assert sorted(backend.keys("k:")) == ["k:1", "k:3"]
+            assert list(backend.keys("missing:")) == []
+        else:
+            with pytest.raises(StoreUnavailable, match="name one user"):
+                next(backend.keys("k:"))
+
     def test_a_popped_member_leaves_its_group(self, backend: Backend) -> None:
         """``members`` lists only existing keys."""
         backend.put("k:1", b"", Terms(group="k:all"))

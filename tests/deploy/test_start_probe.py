@@ -41,13 +41,13 @@ class SharedBackend(MemoryBackend):
 
     def __init__(self, fail: Callable[[], object] = lambda: None) -> None:
         super().__init__()
-        self.fail, self.keys, self.closed = fail, dict[str, str | None](), 0
+        self.fail, self.kept, self.closed = fail, dict[str, str | None](), 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SharedBackend)
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
-        self.keys[key] = terms.group
+        self.kept[key] = terms.group
         self.fail()
         return super().put(key, value, terms)
 
@@ -127,11 +127,11 @@ def test_each_shared_backend_is_tested_once_and_only_where_users_sign_in(begin: 
         begin(store, store)
         begin(store, local)
         begin(off, off, enabled=False)
-    ((key, group),) = store.keys.items()
+    ((key, group),) = store.kept.items()
     assert store.closed == 1
     assert store.get(key) is None
     assert group, "a node of a cluster may refuse a record only because of its group"
-    assert not off.keys
+    assert not off.kept
 
 
 def test_silent_stores_delay_the_start_for_a_bounded_time(log: Callable[[], list[str]]) -> None:

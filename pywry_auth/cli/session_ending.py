@@ -1,0 +1,127 @@
+"""The work of ``pywry-auth sessions end``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pywry_auth.backends.base import UnreadableRecord
+from pywry_auth.cli.output import complain
+from pywry_auth.deploy.operator_end import OperatorEnd
+from pywry_auth.deploy.session_end import SessionEnd
+from pywry_auth.flow.events import SignedOut, emit
+from pywry_auth.state.session_filter import SessionFilter
+
+if TYPE_CHECKING:
+    from pywry_auth.deploy.account_sessions import AccountSessions
+    from pywry_auth.flow.events import Event
+    from pywry_auth.models import UserSession
+
+_BATCH = 200  # sessions that are loaded at once
+
+
+@dataclass
+class Ending:
+    """Ends the selected sessions, and counts what was done.
+
+    Args:
+        accounts: The sessions with their tokens.
+        ended: How many sessions ended.
+        seen: How many sessions were looked at, without those that cannot be read.
+        unreadable: How many sessions cannot be read, and stay.
+        removed: From how many accounts tokens were removed.
+        revoked: How many of these revocations the provider has confirmed.
+    """
+
+    accounts: AccountSessions
+    ended: int = 0
+    seen: int = 0
+    unreadable: int = 0
+    removed: int = 0
+    revoked: int = 0
+
+    def end(self, wanted: SessionFilter, *, whole_user: bool) -> None:
+        """End the selected sessions.
+
+        Args:
+            wanted: The filter.
+            whole_user: Whether all sessions of the user of the filter end, and tokens without a session too.
+
+        Raises:
+            StoreUnavailable: The store is down; the counts say how much was done, and a repeated call
+                finishes the work.
+        """
+        work = OperatorEnd(SessionEnd(self.accounts, leave_to_site=True, removed=self._note), self._notify)
+        if whole_user and wanted.user_id is not None:
+            self.seen = len(self.accounts.store.list_user_sessions(wanted.user_id))
+            self._end_user(work, wanted.user_id)
+            return
+        # The other members of the filter are compared here, so that all sessions are counted.
+        own = SessionFilter(user_id=wanted.user_id)
+        found = self.accounts.store.find_sessions(own, unreadable=self._note_unreadable)
+        for batch in _batches(self._matching(found, wanted)):
+            for sessions in _by_user(batch):
+                work.end(sessions)
+
+    def _end_user(self, work: OperatorEnd, user_id: str) -> None:
+        try:
+            work.end_user(user_id)
+        except UnreadableRecord:
+            store = self.accounts.store
+            self.unreadable = sum(store.is_unreadable(each) for each in store.session_ids(user_id))
+
+    def _matching(self, found: Iterable[UserSession], wanted: SessionFilter) -> Iterator[UserSession]:
+        for session in found:
+            self.seen += 1
+            if wanted.matches(session):
+                yield session
+
+    def _notify(self, event: Event) -> None:
+        if isinstance(event, SignedOut):
+            self.ended += event.sessions or 0
+        emit(self, event)
+
+    def _note(self, revoked: bool) -> None:
+        self.removed += 1
+        self.revoked += revoked
+
+    def _note_unreadable(self, _session_id: str) -> None:
+        self.unreadable += 1
+
+
+@contextmanager
+def audit_shown() -> Iterator[None]:
+    """Show the audit lines of the block on standard error.
+
+    The log of the site is in another process, which does not learn of this work.
+    """
+    logger, lines = logging.getLogger("pywry_auth.audit"), _AuditLines(logging.INFO)
+    level = logger.level
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(lines)
+
+
+class _AuditLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
+def _batches(sessions: Iterator[UserSession]) -> Iterator[list[UserSession]]:
+    while batch := list(islice(sessions, _BATCH)):
+        yield batch
+
+
+def _by_user(sessions: Iterable[UserSession]) -> Iterable[list[UserSession]]:
+    found: dict[str, list[UserSession]] = {}
+    for session in sessions:
+        found.setdefault(session.user_id, []).append(session)
+    return found.values()

@@ -1,0 +1,127 @@
+"""The stores of the site that the settings describe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pywry_auth.backends.options import StorageOptions
+from pywry_auth.cli.summary import location, place_line
+from pywry_auth.config import get_settings
+from pywry_auth.deploy.account_sessions import AccountSessions
+from pywry_auth.deploy.providers import Providers
+from pywry_auth.error_codes import ErrorCode
+from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.providers.factory import create_provider_from_settings
+from pywry_auth.state.session_stores import session_store_for
+from pywry_auth.state.token_stores import token_store_of_settings
+
+if TYPE_CHECKING:
+    from pywry_auth.config import PyWrySettings
+    from pywry_auth.state.sessions import SessionStore
+
+_USE_ITS_SETTINGS = (
+    "set the variables of the site in this shell, or name its file with settings: --env-file FILE or "
+    "PYWRY_ENV_FILE"
+)
+
+
+class SiteStores:
+    """The stores of sessions and tokens of the site that the settings describe.
+
+    Nothing is created: a site has created its stores before it has a session.
+
+    Args:
+        options: The command line, with ``env_file``.
+
+    Raises:
+        AuthenticationError: The settings are not valid or not those of a site with a shared store, or its
+            file does not exist.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._settings: PyWrySettings = get_settings(options.env_file)
+        deploy = self._settings.deploy
+        _require_shared(self._settings)
+        try:
+            self.place = StorageOptions.from_settings(deploy)
+            _require_file(self.place)
+            self.sessions: SessionStore = session_store_for(
+                self.place, deploy.session_ttl, deploy.session_idle_ttl
+            )
+        except (ValueError, ImportError) as error:
+            raise _unusable(f"PYWRY_DEPLOY__STATE_BACKEND cannot be used: {error}") from error
+
+    @property
+    def is_switched_off(self) -> bool:
+        """Whether these settings alone let no user sign in."""
+        return not self._settings.deploy.auth_enabled
+
+    def accounts(self) -> AccountSessions:
+        """Return the sessions with their tokens.
+
+        A site may have other providers in code, which are not known here.
+
+        Raises:
+            AuthenticationError: The settings of the provider or of the token store are not valid, or the
+                token store cannot be reached from here.
+        """
+        oauth2, deploy = self._settings.oauth2, self._settings.deploy
+        backend = oauth2.site_token_backend if oauth2 else ""
+        _require_file(StorageOptions.from_settings(deploy, backend))
+        tokens = token_store_of_settings(oauth2, deploy)
+        if not tokens.backend.shared:
+            raise _unusable(
+                "PYWRY_OAUTH2__TOKEN_STORE_BACKEND is memory, so that the tokens are in the memory of each "
+                "worker, where no command can revoke them: choose the backend of the sessions"
+            )
+        tokens.keep_for(deploy.session_ttl)
+        providers = Providers({}) if oauth2 is None else Providers.of(create_provider_from_settings(oauth2))
+        # Whether the site gives users IDs of its own is not known here, so it is looked up.
+        return AccountSessions(providers, tokens, self.sessions, has_own_ids=True)
+
+    def line(self) -> str:
+        """Return the place of the sessions, as one line without a password."""
+        prefix = f", prefix {printable(self.place.prefix)}" if self.place.prefix else ""
+        return place_line(self.place) + prefix
+
+    def members(self) -> dict[str, str]:
+        """Return the members of the JSON object about the place of the sessions."""
+        place = self.place
+        return {"backend": place.backend, "location": location(place), "prefix": place.prefix}
+
+
+def _require_shared(settings: PyWrySettings) -> None:
+    deploy = settings.deploy
+    if deploy.state_backend != "memory":
+        return
+    unset = [
+        f"PYWRY_DEPLOY__{name.upper()}"
+        for name in ("auth_enabled", "state_backend")
+        if name not in deploy.model_fields_set
+    ]
+    if "PYWRY_DEPLOY__STATE_BACKEND" in unset:
+        raise _unusable(
+            f"There is no site to look at, because {' and '.join(unset)} {'is' if len(unset) < 2 else 'are'} "
+            f"not set: {_USE_ITS_SETTINGS}"
+        )
+    raise _unusable(
+        "PYWRY_DEPLOY__STATE_BACKEND is memory, so that the sessions are in the memory of each worker, where "
+        "no command can see them: restart the site to end them, or choose sqlite or redis"
+    )
+
+
+def _require_file(place: StorageOptions) -> None:
+    """Refuse a missing file, which the backend would create."""
+    if place.backend != "sqlite":
+        return
+    from pywry_auth.backends.sqlite import default_path
+
+    path = Path(place.path or default_path())
+    if not path.exists():
+        raise _unusable(f"The SQLite file {path} of the site does not exist: {_USE_ITS_SETTINGS}")
+
+
+def _unusable(condition: str) -> AuthenticationError:
+    return AuthenticationError(f"{printable(condition, 600)}.", error=ErrorCode.INVALID_CONFIGURATION)
