@@ -127,7 +127,9 @@ With the default store, `memory`, a sign-in ends with its command, and the other
 - `logout` ends with 1 if the user was not signed in. Otherwise it ends with 0, also if the provider did not
   confirm the revocation: the output says so, and later commands try again for 24 hours.
 - After `logout` of the current account there is no current account until `login` or `accounts --switch ID`.
-- `accounts` ends with 0 if no user is signed in.
+- `accounts` ends with 0 if no user is signed in. So does `sessions list` if there is no session.
+- `sessions end` ends with 1 if no such session was found, if a session stays because it cannot be read, or if
+  the store fails: repeat the command then, which finishes the work.
 
 The result is on standard output, and every other text on standard error. `token` prints the token on a
 terminal too.
@@ -147,12 +149,20 @@ line has no object. Only `token` prints a token. The names are stable; later ver
 | `token` | `access_token`, `token_type`, `expires_at`, `scopes`, `user_id` |
 | `accounts` | `accounts` |
 | `logout` | `signed_out` |
+| `sessions list` | `store`, `sessions`, `seen`, `unreadable`, `stored` |
+| `sessions end` | `store`, `ended`, `seen`, `unreadable`, `tokens_removed`, `tokens_revoked` |
 
 - `scopes` is a list. `expires_at` is the Unix time in seconds, or null if the provider sent no lifetime.
   `name` and `email` are empty if the profile has none.
 - `store` has `backend` and `location`: the file, the keyring's service or the server, without a password.
+  That of `sessions` has `prefix` too.
 - `accounts` is a list of objects with `user_id`, `name`, `email` and `current`, the current account first.
 - `signed_out` is a list of objects with `user_id`, and `revoked`, which is true if the provider confirmed it.
+- `sessions` is a list of objects with `handle`, `user_id`, `account`, `provider`, `issuer`, `roles`,
+  `browser`, `network`, `created_at` and `expires_at`. `seen` counts the sessions that were read, `unreadable`
+  those that cannot be read, `stored` all. If `sessions end` fails after it has begun, the object has
+  `error` and `error_description` beside the counts. [Sessions of a site](operate-sessions.md) explains both
+  commands.
 
 ## Completion
 
@@ -205,10 +215,20 @@ def actions_of(name: str) -> Iterator[argparse.Action]:
 def _command(name: str) -> str:
     summary = COMMANDS[name]
     rows = [f"### {name}\n\n{summary[0].upper()}{summary[1:]}."]
-    options = [f"| {_form(action)} | {_cell(_help(action))} |" for action in actions_of(name)]
-    if options:
-        rows.append("\n".join(["| option | meaning |", "|---|---|", *options]))
+    actions = list(actions_of(name))
+    if options := [action for action in actions if not isinstance(action, argparse._SubParsersAction)]:
+        rows.append(_options(options))
+    for action in actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below, parser in action.choices.items():
+                shown = [each for each in parser._actions if each.dest != "help"]
+                rows += [f"#### {name} {below}\n\n{parser.description}", _options(shown)]
     return "\n\n".join(rows)
+
+
+def _options(actions: list[argparse.Action]) -> str:
+    rows = [f"| {_form(action)} | {_cell(_help(action))} |" for action in actions]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows])
 
 
 def _form(action: argparse.Action) -> str:

@@ -170,10 +170,8 @@ def _report(ending: Ending, stores: SiteStores) -> list[str]:
         f"Ended: {ending.ended} of {_counted(ending.seen)}.",
     ]
     if ending.removed:
-        accounts = f"{ending.removed} {'account' if ending.removed == 1 else 'accounts'}"
-        lines.append(
-            f"Tokens: removed those of {accounts}; the provider confirmed {ending.revoked} revocations."
-        )
+        accounts, revocations = _counted(ending.removed, "account"), _counted(ending.revoked, "revocation")
+        lines.append(f"Tokens: removed those of {accounts}; the provider confirmed {revocations}.")
     if ending.removed > ending.revoked:
         lines.append(_LATER)
     return lines
@@ -189,8 +187,8 @@ def _counts(ending: Ending) -> dict[str, int]:
     }
 
 
-def _counted(number: int) -> str:
-    return f"{number} {'session' if number == 1 else 'sessions'}"
+def _counted(number: int, thing: str = "session") -> str:
+    return f"{number} {thing if number == 1 else thing + 's'}"
 
 
 def _line(session: UserSession) -> str:

@@ -251,7 +251,7 @@ def end_user_sessions(user_id: str) -> int:
 
     Raises:
         AuthenticationError: The application has no authentication routes.
-        UnreadableRecord: This process cannot read one of the sessions, which stays. All others ended.
+        UnreadableRecord: This process can read none of the user's sessions, which stay.
         StoreUnavailable: The store is down; a repeated call finishes the work.
         RuntimeError: There is no current application.
     """

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _REASON = "operator"
 _UNREADABLE = (
-    "A session of the user cannot be read, and stays with its tokens: use the site's version of this package "
-    "and its PYWRY_DEPLOY__ENCRYPTION_KEYS."
+    "No session of the user can be read, so that they and the tokens stay: use the site's version of this "
+    "package and its PYWRY_DEPLOY__ENCRYPTION_KEYS."
 )
 
 
@@ -39,7 +39,7 @@ class OperatorEnd:
             user_id: The user's ID.
 
         Raises:
-            UnreadableRecord: This process cannot read one of the sessions, which stays. All others ended.
+            UnreadableRecord: This process can read none of the user's sessions, which stay.
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
         ended, store = self._reported(self.ends.end_user(user_id)), self.ends.accounts.store

@@ -141,7 +141,8 @@ class SessionEnd:
             user: The user's ID.
 
         Returns:
-            As for :meth:`end`; an empty list without sessions. Sessions that this process cannot read stay.
+            As for :meth:`end`. An empty list if this process can read none of the user's sessions; those that
+            it cannot read then stay.
 
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.

@@ -1,0 +1,334 @@
+"""``pywry-auth sessions`` at the stores of a real site."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.redis import RedisBackend
+from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.cli import sessions as command
+from pywry_auth.cli import site_stores
+from pywry_auth.deploy.providers import Providers
+from pywry_auth.exceptions import StoreUnavailable
+from pywry_auth.flow.revocation import retry_revocations
+from pywry_auth.state.sessions import SessionStore, issue_session_token
+from pywry_auth.testing.faulty_backend import FaultyBackend
+from pywry_auth.testing.identity_provider import IdentityProvider
+from tests.cli.commands import Commands, Ran
+from tests.deploy.hosts import FLASK, Host
+from tests.deploy.web import CLIENT_SECRET, Browser, WatchedBackend, Web
+from tests.peers.redis_server import RedisServer
+
+_FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+@pytest.fixture
+def hosting() -> Host:
+    return FLASK
+
+
+@pytest.fixture
+def operator(
+    idp: IdentityProvider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Commands:
+    """A shell with the settings of the site on SQLite."""
+    monkeypatch.delenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND", raising=False)
+    commands = Commands(idp, tmp_path, monkeypatch, capsys)
+    monkeypatch.delenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND")
+    for name, value in {
+        "PYWRY_OAUTH2__CLIENT_ID": "site",
+        "PYWRY_OAUTH2__CLIENT_SECRET": CLIENT_SECRET,
+        "PYWRY_DEPLOY__AUTH_ENABLED": "true",
+        "PYWRY_DEPLOY__STATE_BACKEND": "sqlite",
+        "PYWRY_DEPLOY__SQLITE_PATH": str(tmp_path / "state.sqlite3"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return commands
+
+
+@pytest.fixture
+def web(make_web: Callable[..., Web], sqlite_backend: SQLiteBackend) -> Web:
+    """The site, on the SQLite file of the settings."""
+    return make_web(sqlite_backend)
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def site(
+    request: pytest.FixtureRequest,
+    make_web: Callable[..., Web],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_server: RedisServer,
+) -> Iterator[Web]:
+    """The site on each shared backend, with the settings of the shell."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("web")
+        return
+    prefix = f"site-{uuid4().hex}"
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "redis")
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_URL", redis_server.url)
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_PREFIX", prefix)
+    backend = RedisBackend(redis_server.url, prefix=prefix)
+    yield make_web(backend)
+    backend.close()
+
+
+def _signed_in(web: Web, name: str = "alice") -> Browser:
+    browser = web.browser()
+    browser.sign_in(username=name)
+    return browser
+
+
+def _statuses(*browsers: Browser) -> list[int]:
+    return [browser.get("/members").status_code for browser in browsers]
+
+
+def test_sessions_of_a_site_are_listed_and_ended(operator: Commands, site: Web) -> None:
+    """The user's next request is refused, and the provider's grant is revoked. [T42]"""
+    alice, again, bob = _signed_in(site), _signed_in(site), _signed_in(site, "bob")
+    listed = operator.run("sessions", "list", "--json").json
+    assert [each["user_id"] for each in listed["sessions"]] == ["user-alice", "user-alice", "user-bob"]
+    assert (listed["seen"], listed["unreadable"], listed["stored"]) == (3, 0, 3)
+    ended = operator.run("sessions", "end", "--user", "user-alice")
+    assert ended.status == 0
+    assert ended.out.splitlines()[0].startswith("Looked into: ")
+    assert "Ended: 2 of 2 sessions." in ended.out
+    assert "removed those of 1 account; the provider confirmed 1 revocation" in ended.out
+    assert "logout user='user-alice'" in ended.err
+    assert "reason='operator'" in ended.err
+    assert _statuses(alice, again, bob) == [401, 401, 200]
+    assert site.tokens.load("user-alice") is None
+    assert site.calls()["revoke"] == 2
+    repeated = operator.run("sessions", "end", "--user", "user-alice", "--json")
+    assert (repeated.status, repeated.json["error"], repeated.json["ended"]) == (1, "not_signed_in", 0)
+
+
+def test_the_store_is_named_without_its_password(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    _signed_in(web)
+    assert operator.run("sessions", "list").out.startswith(
+        f"Looked into: the file {tmp_path / 'state.sqlite3'}\n  "
+    )
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "redis")
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_PREFIX", "empty")
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_URL", "redis://default:canary@127.0.0.1:1/0")
+    refused = operator.run("sessions", "list")
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_URL", redis_server.url)
+    empty = operator.run("sessions", "list")
+    assert (refused.status, empty.status) == (1, 0)
+    assert "canary" not in refused.out + refused.err
+    assert empty.out.splitlines()[0].endswith(", prefix empty")
+    assert empty.out.splitlines()[1] == "Listed: 0 of 0 sessions."
+    assert operator.run("sessions", "list", "--json").json["store"]["prefix"] == "empty"
+
+
+def test_a_selection_ends_only_its_sessions(operator: Commands, web: Web) -> None:
+    """Tokens stay as long as another session needs them."""
+    firefox, other = web.browser(), _signed_in(web)
+    firefox.client.environ_base = {"HTTP_USER_AGENT": _FIREFOX}
+    firefox.sign_in()
+    ran = operator.run("sessions", "end", "--user", "user-alice", "--browser", "firefox", "--json").json
+    assert (ran["ended"], ran["seen"], ran["tokens_removed"]) == (1, 2, 0)
+    assert _statuses(firefox, other) == [401, 200]
+    assert operator.run("sessions", "end", "--provider", "elsewhere").status == 1
+    assert operator.run("sessions", "end", "--all", "--older-than", "1h", "--yes").status == 1
+    (left,) = operator.run("sessions", "list", "--json").json["sessions"]
+    assert operator.run("sessions", "end", "--session", left["handle"], "--json").json["tokens_revoked"] == 1
+    assert _statuses(other) == [401]
+
+
+def test_a_provider_selects_its_sign_ins(operator: Commands, web: Web) -> None:
+    alice = _signed_in(web)
+    issue_session_token(web.sessions, "a-job")
+    assert operator.run("sessions", "end", "--provider", "oidc", "--json").json["ended"] == 1
+    assert _statuses(alice) == [401]
+    listed = operator.run("sessions", "list")
+    assert "user ID a-job, created by the application, since " in listed.out
+
+
+def test_all_sessions_end_only_after_a_confirmation(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice, bob = _signed_in(web), _signed_in(web, "bob")
+    assert operator.run("sessions", "end").status == 2
+    assert operator.run("sessions", "end", "--all", "--user", "user-bob").status == 2
+    refused = operator.run("sessions", "end", "--all")
+    assert (refused.status, "--yes" in refused.err) == (2, True)
+    monkeypatch.setattr(command, "is_terminal", lambda stream: True)
+    declined = operator.run("sessions", "end", "--all", stdin="n\n")
+    assert (declined.status, "end sessions of all users in the file" in declined.err) == (1, True)
+    assert _statuses(alice, bob) == [200, 200]
+    ran = operator.run("sessions", "end", "--all", "--json", stdin="y\n").json
+    assert (ran["ended"], ran["seen"], ran["tokens_revoked"]) == (2, 2, 2)
+    assert _statuses(alice, bob) == [401, 401]
+
+
+def test_a_list_is_cut_off_at_its_limit(operator: Commands, web: Web) -> None:
+    for number in range(5):
+        issue_session_token(web.sessions, f"job-{number}")
+    ran = operator.run("sessions", "list", "--limit", "2")
+    assert "Listed: 2 of 5 sessions. Looked at 2 of them: raise --limit to see more." in ran.out
+    assert operator.run("sessions", "list", "--limit", "2", "--json").json["stored"] == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"STATE_BACKEND": None, "AUTH_ENABLED": None},
+            "PYWRY_DEPLOY__AUTH_ENABLED and PYWRY_DEPLOY__STATE_BACKEND are not set: set the variables",
+        ),
+        ({"STATE_BACKEND": None}, "PYWRY_DEPLOY__STATE_BACKEND is not set"),
+        ({"STATE_BACKEND": "memory"}, "in the memory of each worker, where no command can see them"),
+        ({}, "state.sqlite3 of the site does not exist"),
+    ],
+)
+@pytest.mark.parametrize("action", ["list", "end --all --yes"])
+def test_a_shell_without_the_settings_of_the_site_is_no_site_without_users(
+    operator: Commands,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    changes: dict[str, str | None],
+    words: str,
+    action: str,
+) -> None:
+    for name, value in changes.items():
+        monkeypatch.setenv(f"PYWRY_DEPLOY__{name}", value or "")
+    ran = operator.run("sessions", *action.split())
+    assert ran.status == 1
+    assert words in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_list_without_sign_in_doubts_the_settings(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.backend.put("other:1", b"v")
+    monkeypatch.delenv("PYWRY_DEPLOY__AUTH_ENABLED")
+    assert "AUTH_ENABLED is not true in this shell" in operator.run("sessions", "list").err
+    assert "AUTH_ENABLED is not true" in operator.run("sessions", "end", "--user", "user-alice").err
+
+
+def test_tokens_in_the_memory_of_workers_are_not_reported_as_removed(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = _signed_in(web)
+    monkeypatch.setenv("PYWRY_OAUTH2__TOKEN_STORE_BACKEND", "memory")
+    ran = operator.run("sessions", "end", "--user", "user-alice")
+    assert (ran.status, "no command can revoke them" in ran.err) == (1, True)
+    assert _statuses(alice) == [200]
+
+
+@pytest.mark.parametrize("client", ["", "another-client"])
+def test_tokens_of_a_provider_in_code_are_left_to_the_workers_of_the_site(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    """They are neither lost nor reported as revoked."""
+    alice = _signed_in(web)
+    issue_session_token(web.sessions, "user-alice")
+    monkeypatch.setenv("PYWRY_OAUTH2__CLIENT_ID", client)
+    ran = operator.run("sessions", "end", "--user", "user-alice")
+    assert ran.status == 0
+    assert "the provider confirmed 0 revocations" in ran.out
+    assert "The workers of the site try the other revocations again" in ran.out
+    assert _statuses(alice) == [401]
+    assert web.tokens.load("user-alice") is None
+    assert web.calls()["revoke"] == 0
+    assert retry_revocations(web.tokens, Providers.of(web.provider).issuer_of, at_once=True)
+    assert web.calls()["revoke"] == 2
+
+
+def test_tokens_that_an_application_left_are_revoked(operator: Commands, web: Web) -> None:
+    _signed_in(web)
+    web.sessions.delete_user_sessions("user-alice")
+    ran = operator.run("sessions", "end", "--user", "user-alice", "--json")
+    assert (ran.status, ran.json["ended"], ran.json["tokens_revoked"]) == (0, 0, 1)
+
+
+def test_sessions_that_cannot_be_read_are_reported(operator: Commands, web: Web) -> None:
+    alice = _signed_in(web)
+    web.backend.put("session:bad", b"garbage", Terms(ttl=60, group="session:user-bob"))
+    listed = operator.run("sessions", "list", "--json")
+    assert (listed.json["seen"], listed.json["unreadable"], listed.json["stored"]) == (1, 1, 2)
+    assert "1 session cannot be read with these settings" in listed.err
+    for selection in (["--all", "--yes"], ["--user", "user-bob"]):
+        ended = operator.run("sessions", "end", *selection, "--json")
+        assert (ended.status, ended.json["unreadable"], ended.json["error"]) == (
+            1,
+            1,
+            "invalid_configuration",
+        )
+    assert _statuses(alice) == [401]
+    assert web.sessions.session_ids("user-bob") == ["bad"]
+
+
+def _use(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
+    """Let the command reach the sessions of the site through another backend."""
+    monkeypatch.setattr(site_stores, "session_store_for", lambda *_options: SessionStore(backend))
+
+
+def test_an_outage_is_reported_and_a_repeated_command_finishes_the_work(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No success is reported for work that is not done. [T43]"""
+    browsers = [_signed_in(web, name) for name in ("alice", "bob")]
+    faulty, ended = FaultyBackend(web.backend), list[str]()
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "pop" and key.startswith("session:"):
+            ended.append(key)
+            if len(ended) == 2:
+                raise StoreUnavailable("The store is down: a simulated failure.")
+
+    faulty.before = fail
+    _use(monkeypatch, faulty)
+    failed = operator.run("sessions", "end", "--all", "--yes", "--json")
+    assert (failed.status, failed.json["ended"], failed.json["error"]) == (1, 1, "temporarily_unavailable")
+    assert "The store failed after 1 session had ended" in failed.err
+    assert sorted(_statuses(*browsers)) == [200, 401]
+    assert operator.run("sessions", "end", "--all", "--yes", "--json").json["ended"] == 1
+    assert _statuses(*browsers) == [401, 401]
+    assert web.tokens.list_keys() == []
+    assert web.calls()["revoke"] == 4
+
+
+def test_a_backend_that_cannot_list_its_records_still_finds_one_user(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _signed_in(web)
+    _use(monkeypatch, WatchedBackend(web.backend))
+    ran = operator.run("sessions", "list")
+    assert (ran.status, "name one user" in ran.err) == (1, True)
+    assert operator.run("sessions", "list", "--user", "user-alice", "--json").json["seen"] == 1
+
+
+@pytest.mark.parametrize(
+    "given", ["list --limit 0", "list --limit x", "list --older-than 7", "list --older-than -1d", ""]
+)
+def test_a_wrong_command_line_is_refused(operator: Commands, given: str) -> None:
+    assert operator.run("sessions", *given.split()).status == 2
+
+
+def test_a_name_cannot_write_lines_of_its_own(operator: Commands, web: Web) -> None:
+    issue_session_token(web.sessions, "eve\r\n\x1b[2J")
+    listed = operator.run("sessions", "list")
+    assert len(listed.out.splitlines()) == 3
+    assert "\x1b" not in listed.out
+
+
+def test_the_audit_log_is_as_before_after_a_command(operator: Commands, web: Web) -> None:
+    audit: Any = logging.getLogger("pywry_auth.audit")
+    before: tuple[Any, ...] = (audit.level, list(audit.handlers))
+    ran: Ran = operator.run("sessions", "end", "--user", "unknown")
+    assert ran.status == 1
+    assert (audit.level, audit.handlers) == before
