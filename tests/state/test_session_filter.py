@@ -13,17 +13,16 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.models import Grant
 from pywry_auth.state.session_filter import SessionFilter
 from pywry_auth.state.sessions import SessionStore, issue_session_token
+from pywry_auth.testing.faulty_backend import FaultyBackend
 from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.deploy.web import WatchedBackend
-
-_GRANT = {"provider": "corp", "issuer": "https://id.example.com", "client_id": "site", "subject": "7"}
 
 
 @pytest.fixture
 def store(backend: Backend, clock: Clock) -> SessionStore:
     """A store with a sign-in of alice at two providers, and an API client of bob."""
     store = SessionStore(backend, session_ttl=10**9, clock=clock)
-    corp = Grant("g1", clock(), **_GRANT, sid="s1")
+    corp = Grant("g1", clock(), "corp", "https://id.example.com", "site", subject="7", sid="s1")
     store.create_session(
         "a1", "alice", grant=corp, browser="Firefox on Linux", network="192.0.2.1", account="corp:7"
     )
@@ -120,11 +119,10 @@ def test_sessions_are_loaded_one_by_one(memory: MemoryBackend) -> None:
     store = SessionStore(memory)
     for number in range(50):
         issue_session_token(store, f"user-{number}")
-    gets: list[str] = []
-    get = memory.get
-    memory.get = lambda key: (gets.append(key), get(key))[1]  # type: ignore[method-assign]
-    next(store.find_sessions())
-    assert len(gets) == 1
+    faulty, read = FaultyBackend(memory), list[str]()
+    faulty.before = lambda operation, key: read.append(operation)
+    next(SessionStore(faulty).find_sessions())
+    assert read == ["keys", "get"]
 
 
 @pytest.fixture
