@@ -37,7 +37,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "version": frozenset(),
     "error_codes": frozenset(),
     "exceptions": frozenset({"error_codes"}),
-    "models": frozenset({"error_codes", "exceptions"}),
+    "models": frozenset({"digests", "error_codes", "exceptions"}),
     "backend_names": frozenset(),
     "setting_types": frozenset(
         {
