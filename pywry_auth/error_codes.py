@@ -205,6 +205,12 @@ class ErrorCode(StrEnum):
         403,
         "You have not allowed all the access that this needs: allow it to continue.",
     )
+    INSUFFICIENT_USER_AUTHENTICATION = (
+        "insufficient_user_authentication",
+        "The user's sign-in is too old or too weak for the page (RFC 9470).",
+        401,
+        "This needs a more recent or a stronger sign-in: sign in again to continue.",
+    )
     CROSS_SITE_REQUEST = (
         "cross_site_request",
         "Another site caused the request.",

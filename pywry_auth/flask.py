@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from inspect import iscoroutinefunction
 from itertools import chain
@@ -39,7 +39,7 @@ from pywry_auth.deploy.flask_adapter import (
     routes_of_app,
     use_views,
 )
-from pywry_auth.deploy.login_demand import LoginDemand
+from pywry_auth.deploy.login_demand import LoginDemand, demand_of, mark_demand
 from pywry_auth.deploy.parts import SiteParts
 from pywry_auth.deploy_routes import routes_from
 from pywry_auth.error_codes import ErrorCode
@@ -65,6 +65,7 @@ __all__ = [
     "any_role_required",
     "current_session",
     "end_user_sessions",
+    "fresh_login_required",
     "get_access_token",
     "get_session_store",
     "get_user_tokens",
@@ -87,7 +88,6 @@ _R = TypeVar("_R")
 _View = Callable[_P, _R]
 _Guarded = Callable[_P, _R | ResponseReturnValue]
 _EXEMPT = "_pywry_auth_exempt"  # attribute of a guarded view; true with csrf=False
-_DEMAND = "_pywry_auth_demand"  # attribute of a guarded view; the demand of one of its guards, or None
 # What inspect and asyncio read from a callable that is marked as a coroutine function; wraps() copies them.
 _COROUTINE_MARKS = ("_is_coroutine_mark", "_is_coroutine")
 
@@ -358,7 +358,40 @@ def scopes_required(*scopes: str, csrf: bool = True) -> Callable[[_View[_P, _R]]
     demand = LoginDemand.of(scopes, "scopes_required")
 
     def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
-        return routes_of_app().scopes.suffice(session, demand)
+        return routes_of_app().satisfied(session, demand)
+
+    return lambda view: _guard(view, allows, csrf, demand)
+
+
+def fresh_login_required(
+    max_age: int | None = 300, acr: str | Sequence[str] | None = None, *, csrf: bool = True
+) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
+    """Require a recent or a strong sign-in for a view (RFC 9470).
+
+    The time and the class of the user's sign-in at the provider count, not those of the session, and a
+    refresh changes neither. A navigation to the page leads to the provider and back. The same user must sign
+    in again there, and then gets a new session. Other requests get 401, with ``max_age``, ``acr_values`` and
+    the address ``login_url``. After a sign-in that is not recent or not strong enough, an error page follows
+    in place of another redirect, and the old session stays. OPTIONS is open, see :func:`login_required`.
+
+    A session that the application created, for an API client, never suffices. The provider must use OpenID
+    Connect: without such a provider, the application is refused when it starts, or at the first request.
+
+    Args:
+        max_age: The most seconds since the user authenticated (``auth_time``); None for any time. The
+            provider's ``CLOCK_SKEW_SECONDS`` are added.
+        acr: The authentication context classes of which one suffices: a sequence of names, or a text with
+            spaces between them. None for any.
+        csrf: See :func:`login_required`.
+
+    Raises:
+        AuthenticationError: Both are None, ``max_age`` is no positive whole number, or a name is not valid
+            (``invalid_configuration``).
+    """
+    demand = LoginDemand.step_up(max_age, acr, "fresh_login_required")
+
+    def allows(session: UserSession, arguments: Mapping[str, Any]) -> bool:
+        return routes_of_app().satisfied(session, demand)
 
     return lambda view: _guard(view, allows, csrf, demand)
 
@@ -431,10 +464,12 @@ def _guard(
         if allows(session, (current_request.view_args or {}) if is_check else kwargs):
             return run()
         if demand is not None:
-            return answered(routes_of_app().scopes.refuse(current_site(), session, demand, is_page()))
+            whole = demand.merged_with(demand_of(_current_view()))
+            return answered(routes_of_app().ask(current_site(), session, demand, is_page(), whole))
         return answered(forbidden(current_site(), is_page()))
 
-    setattr(guarded, _DEMAND, demand or getattr(view, _DEMAND, None))
+    inner = demand_of(view)
+    mark_demand(guarded, inner if demand is None else demand.merged_with(inner))
     setattr(guarded, _EXEMPT, not csrf)  # in any case, because wraps() copies the value of an inner guard
     for mark in _COROUTINE_MARKS:
         vars(guarded).pop(mark, None)
@@ -445,9 +480,10 @@ def _signed(demand: LoginDemand | None) -> str:
     """Return the signed demand on a sign-in; empty for none.
 
     Args:
-        demand: The demand of the guard; None for that of the view, which is behind the guard.
+        demand: The demand of the guard; None for none. That of the view, which is behind the guard, is added.
     """
-    demand = demand or getattr(_current_view(), _DEMAND, None)
+    of_view = demand_of(_current_view())
+    demand = of_view if demand is None else demand.merged_with(of_view)
     return routes_of_app().scopes.signer.sign(demand) if demand else ""
 
 

@@ -129,6 +129,8 @@ class AuthorizationRequest:
         code_verifier: Proves that one client sent the request and exchanges the code (RFC 7636 §4.1); None
             without PKCE.
         created_at: Unix time in seconds.
+        max_age: The seconds since the user's authentication that the request allows (OIDC Core §3.1.2.1);
+            None for any time.
     """
 
     url: str = field(repr=False)
@@ -137,6 +139,7 @@ class AuthorizationRequest:
     nonce: str | None = field(default=None, repr=False)
     code_verifier: str | None = field(default=None, repr=False)
     created_at: float = field(default_factory=time.time)
+    max_age: int | None = None
 
 
 @dataclass(frozen=True)

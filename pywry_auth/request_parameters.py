@@ -17,6 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9._~-]+(\[[A-Za-z0-9._~-]*\])*")
 _ABSOLUTE_URI = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*:(?!//(?:[/?]|$))(?:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+"
 )
+_SECONDS = re.compile("[0-9]{1,9}")
 _CHOSEN = "it is chosen for each sign-in"
 _CODE_FLOW = "the provider always answers with a code in the query"
 _SECRET = "it would show a secret in the address"
@@ -48,7 +49,7 @@ _OF_THE_SITE: Mapping[str, str] = MappingProxyType(
         "demand": _ROUTE,
         "resource": _AUDIENCE,
         "audience": _AUDIENCE,
-        "max_age": "the site does not check the answer to a visitor's value",
+        "max_age": "the pages that need a recent sign-in demand it",
     }
 )
 
@@ -69,7 +70,18 @@ def parameters_fault(parameters: object, resource: str = "") -> str:
             return "each parameter must have a text as its value"
         if fault := argument_fault(value):
             return f"the value of a parameter {fault}"
-    return ""
+    return max_age_fault(parameters)
+
+
+def max_age_fault(parameters: Mapping[str, str]) -> str:
+    """Return the reason why ``max_age`` is no time span (OIDC Core §3.1.2.1), or an empty text.
+
+    Args:
+        parameters: The parameters of a request, with or without ``max_age``.
+    """
+    if _SECONDS.fullmatch(str(parameters.get("max_age", "0"))):
+        return ""
+    return "max_age must be a whole number of seconds, such as 300"
 
 
 def names_fault(names: Iterable[str], resource: str = "") -> str:

@@ -1,11 +1,11 @@
 """Dependencies that guard path operations and websockets.
 
-They require a signed-in user, a role, a permission or scopes.
+They require a signed-in user, a role, a permission, scopes or a recent sign-in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 from pywry_auth.asgi.visit import answer_preflight, is_own_route, refuse, visit_of
 from pywry_auth.deploy.answers import challenge, forbidden, refusal_for
 from pywry_auth.deploy.csrf import SAFE_METHODS, require_own_or_bearer, require_own_use_of_cookie
-from pywry_auth.deploy.login_demand import LoginDemand
+from pywry_auth.deploy.login_demand import LoginDemand, demand_of, mark_demand
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.events import emit
 from pywry_auth.models import UserSession
@@ -32,7 +32,8 @@ _NO_SCOPES = SecurityScopes()
 # FastAPI calls a dependency once per request and set of scopes. Without a scope of its own, a guard with
 # csrf=False would find the session also for a guard that checks the request.
 _ANY_SITE = "pywry_auth: from any site"
-_DEMANDED = "pywry_auth: scope "  # in front of each scope that the sign-in of a visitor must ask for
+# In front of each part of the demand on the sign-in of a visitor.
+_SCOPE, _MAX_AGE, _ACR = "pywry_auth: scope ", "pywry_auth: max_age ", "pywry_auth: acr "
 
 
 _Dependency = TypeVar("_Dependency", bound=Callable[..., object])
@@ -77,8 +78,7 @@ async def current_session(
     visit_of(connection)
     session = cast("UserSession | None", connection.state.session)
     marks = security_scopes.scopes
-    demanded = [mark.removeprefix(_DEMANDED) for mark in marks if mark.startswith(_DEMANDED)]
-    return await _admit(connection, session, csrf=_ANY_SITE not in marks, scopes=demanded)
+    return await _admit(connection, session, csrf=_ANY_SITE not in marks, demand=_demand_in(marks))
 
 
 async def protect_from_csrf(connection: HTTPConnection) -> None:
@@ -99,7 +99,11 @@ async def protect_from_csrf(connection: HTTPConnection) -> None:
 
 
 async def _admit(
-    connection: HTTPConnection, session: UserSession | None, *, csrf: bool, scopes: Sequence[str] = ()
+    connection: HTTPConnection,
+    session: UserSession | None,
+    *,
+    csrf: bool,
+    demand: LoginDemand | None = None,
 ) -> UserSession:
     """Return the session, or refuse; an override of ``current_session`` may have found None."""
     if is_own_route(connection):
@@ -109,8 +113,9 @@ async def _admit(
         await _require(connection, require_own_use_of_cookie)
     if session is None:
         signer = visit_of(connection).router.auth_routes.scopes.signer
-        demand = signer.sign(LoginDemand(tuple(dict.fromkeys(scopes)))) if scopes else ""
-        await refuse(connection, "No user is signed in.", partial(challenge, demand=demand))
+        whole = _whole(connection, demand)
+        signed = "" if whole is None else signer.sign(whole)
+        await refuse(connection, "No user is signed in.", partial(challenge, demand=signed))
     return session
 
 
@@ -255,25 +260,62 @@ def require_scope(*scopes: str, csrf: bool = True) -> Callable[[HTTPConnection],
     Raises:
         AuthenticationError: There is no scope, or a name is not valid (RFC 6749 §3.3).
     """
-    demand = LoginDemand.of(scopes, "require_scope")
+    return _guard_of_demand(
+        LoginDemand.of(scopes, "require_scope"), "The user has not granted a scope.", csrf=csrf
+    )
 
-    async def has_scopes(connection: HTTPConnection, session: UserSession) -> bool:
-        granted = visit_of(connection).router.auth_routes.scopes
-        if await run_in_threadpool(granted.suffice, session, demand):
+
+def require_fresh_login(
+    max_age: int | None = 300, acr: str | Sequence[str] | None = None, *, csrf: bool = True
+) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
+    """Return a dependency that requires a recent or a strong sign-in (RFC 9470).
+
+    The time and the class of the user's sign-in at the provider count, not those of the session, and a
+    refresh changes neither. A navigation to the page leads to the provider and back. The same user must sign
+    in again there, and then gets a new session. Other requests get 401, with ``max_age``, ``acr_values`` and
+    the address ``login_url``, and a websocket is refused. After a sign-in that is not recent or not strong
+    enough, an error page follows in place of another redirect, and the old session stays. It depends on
+    :func:`current_session`, so an override of that applies here too.
+
+    A session that the application created, for an API client, never suffices. The provider must use OpenID
+    Connect: without such a provider, the application is refused when it starts.
+
+    Args:
+        max_age: The most seconds since the user authenticated (``auth_time``); None for any time. The
+            provider's ``CLOCK_SKEW_SECONDS`` are added.
+        acr: The authentication context classes of which one suffices: a sequence of names, or a text with
+            spaces between them. None for any.
+        csrf: See :func:`require_role`.
+
+    Raises:
+        AuthenticationError: Both are None, ``max_age`` is no positive whole number, or a name is not valid
+            (``invalid_configuration``).
+    """
+    demand = LoginDemand.step_up(max_age, acr, "require_fresh_login")
+    return _guard_of_demand(demand, "The user's sign-in is not recent or not strong enough.", csrf=csrf)
+
+
+def _guard_of_demand(
+    demand: LoginDemand, reason: str, *, csrf: bool
+) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
+    async def is_satisfied(connection: HTTPConnection, session: UserSession) -> bool:
+        routes = visit_of(connection).router.auth_routes
+        if await run_in_threadpool(routes.satisfied, session, demand):
             return True
-        respond = partial(granted.refuse, session=session, demand=demand)
-        return await refuse(connection, "The user has not granted a scope.", respond)
+        whole = _whole(connection, demand)
+        respond = partial(routes.ask, session=session, demand=demand, whole=whole)
+        return await refuse(connection, reason, respond)
 
-    return _guard(has_scopes, csrf=csrf, demanded=demand.scopes)
+    return _guard(is_satisfied, csrf=csrf, demand=demand)
 
 
 def _guard(
     allows: Callable[[HTTPConnection, UserSession], Awaitable[bool]],
     *,
     csrf: bool,
-    demanded: Sequence[str] = (),
+    demand: LoginDemand | None = None,
 ) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
-    scopes = ([] if csrf else [_ANY_SITE]) + [_DEMANDED + scope for scope in demanded]
+    scopes = ([] if csrf else [_ANY_SITE]) + _marks_of(demand)
     signed_in: Any = Security(current_session, scopes=scopes)
 
     @_guarding
@@ -283,9 +325,50 @@ def _guard(
         if session is signed_in:  # a direct call, without FastAPI
             session = await current_session(connection, SecurityScopes(scopes))
         # An override of current_session may have checked nothing.
-        admitted = await _admit(connection, session, csrf=csrf, scopes=demanded)
+        admitted = await _admit(connection, session, csrf=csrf, demand=demand)
         if not is_own_route(connection) and not await allows(connection, admitted):
             await refuse(connection, _FORBIDDEN, forbidden)
         return admitted
 
+    mark_demand(session_that_may, demand)
     return session_that_may
+
+
+def demands_of(route: object) -> Iterator[LoginDemand]:
+    """Yield the demands of a path operation's guards.
+
+    Args:
+        route: A route of the application; one without dependencies has none.
+    """
+    waiting = [getattr(route, "dependant", None)]  # codespell:ignore dependant
+    while waiting:
+        needs = waiting.pop()
+        found = demand_of(getattr(needs, "call", None))
+        if found is not None:
+            yield found
+        waiting += getattr(needs, "dependencies", ())
+
+
+def _whole(connection: HTTPConnection, demand: LoginDemand | None) -> LoginDemand | None:
+    """Return the demand of all guards of a path operation, so that one sign-in satisfies them."""
+    for each in demands_of(connection.scope.get("route")):
+        demand = each if demand is None else demand.merged_with(each)
+    return demand
+
+
+def _marks_of(demand: LoginDemand | None) -> list[str]:
+    if demand is None:
+        return []
+    age = [] if demand.max_age is None else [f"{_MAX_AGE}{demand.max_age}"]
+    return [_SCOPE + scope for scope in demand.scopes] + age + [_ACR + value for value in demand.acr]
+
+
+def _demand_in(marks: Sequence[str]) -> LoginDemand | None:
+    """Return the demand of :func:`_marks_of`; None without one."""
+    scopes, ages, acr = (
+        tuple(dict.fromkeys(mark.removeprefix(start) for mark in marks if mark.startswith(start)))
+        for start in (_SCOPE, _MAX_AGE, _ACR)
+    )
+    if not scopes and not ages and not acr:
+        return None
+    return LoginDemand(scopes, min(map(int, ages), default=None), acr)

@@ -13,11 +13,12 @@ from starlette.websockets import WebSocketClose
 from werkzeug.wrappers import Response as WSGIResponse
 
 from pywry_auth.asgi.bridge import PROTECTED, ROOT
-from pywry_auth.asgi.protection import protection_of
+from pywry_auth.asgi.protection import demands_in, protection_of
 from pywry_auth.asgi.schema import document_guards
 from pywry_auth.asgi.visit import POLICY_VIOLATION, VISIT, Refused, RefusedWebSocket, Visit
 from pywry_auth.deploy.answers import VIEW_ERRORS, view_failed
 from pywry_auth.deploy.csrf import require_own_request
+from pywry_auth.deploy.step_up import require_openid
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, StoreUnavailable, TokenError
 
 if TYPE_CHECKING:
@@ -113,13 +114,19 @@ class AuthMiddleware:
             await _refuse(error, visit, vary, session)
 
     def _look_at(self, scope: Scope) -> None:
-        """Find the application, and add the guards to its schema."""
+        """Find the application, check its guards, and add them to its schema.
+
+        Raises:
+            AuthenticationError: A guard needs what no provider reports (``invalid_configuration``).
+        """
         protects = self._protection
         if protects is not None:
             protects.find(scope, self)
+        app = scope.get("app", self._app)
+        require_openid(self._routes.providers, demands_in(app))
         self._is_first = False
         guards = protects.guards if protects is not None else lambda route: False
-        document_guards(scope.get("app", self._app), self._routes.options, guards)
+        document_guards(app, self._routes.options, guards)
 
     def _has_credentials(self, scope: Scope) -> bool:
         return any(

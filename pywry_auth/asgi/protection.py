@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 import fastapi.routing
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import Match
+from starlette.routing import Match, Mount
 
-from pywry_auth.asgi.guards import require_session
+from pywry_auth.asgi.guards import demands_of, require_session
 from pywry_auth.asgi.visit import Refused, answer_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
@@ -21,6 +21,7 @@ from pywry_auth.exceptions import AuthenticationError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Scope
 
+    from pywry_auth.deploy.login_demand import LoginDemand
     from pywry_auth.models import UserSession
 
 _logger = logging.getLogger("pywry_auth.asgi")
@@ -111,6 +112,17 @@ class Protection:
                 ", ".join(ignored),
             )
         return frozenset(found.items())
+
+
+def demands_in(app: Any) -> Iterator[tuple[str, LoginDemand]]:
+    """Yield the demands of an application's guards, each with the name of its route.
+
+    Args:
+        app: The application, with those that it mounts; any other object has none.
+    """
+    for route in flat_routes(getattr(app, "routes", None) or []):
+        yield from ((str(route.name), demand) for demand in demands_of(route))
+        yield from demands_in(getattr(route, "app", None) if isinstance(route, Mount) else None)
 
 
 def protection_of(app: ASGIApp, protect: bool, public: Collection[str]) -> Protection | None:

@@ -7,14 +7,14 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.reports import UNREPORTED, Report, is_refused_request, report, visitor_text
 from pywry_auth.deploy.return_to import safe_path
-from pywry_auth.deploy.routes import Body, MissingScopes, Problem, Sessions
+from pywry_auth.deploy.routes import Body, MissingScopes, Problem, Sessions, StrongerSignIn
 from pywry_auth.deploy.session_refresh import AccessEnded
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
@@ -60,6 +60,13 @@ _FRAME_NEEDS_ACCESS = (
     "This content needs more access to your account at the provider than you have allowed: allow it to see "
     "the content."
 )
+_MORE_RECENT = "This page needs a more recent or a stronger sign-in: sign in again to continue."
+_FORM_NEEDS_SIGN_IN = (
+    f"This form needs a more recent or a stronger sign-in, so it was not saved. {_COPY} sign in again."
+)
+_FRAME_NEEDS_SIGN_IN = (
+    "This content needs a more recent or a stronger sign-in: sign in again to see the content."
+)
 _NOT_SAVED = f"You are not signed in, so the form was not saved. {_COPY} sign in."
 _SIGN_IN_AGAIN = f"You must sign in again, so the form may not have been saved. {_COPY} sign in."
 _TELL = "If this happens again, tell the site's administrator."
@@ -76,7 +83,7 @@ _NO_USABLE_TOKEN = (
 _CODE = re.compile(r"[!#-\[\]-~]{1,60}")  # RFC 6749 appendix A.7, without blanks
 _CHALLENGE = 'Bearer realm="session"'
 _KEPT = ("Cache-Control", "WWW-Authenticate", "Retry-After")
-_OPTIONAL = ("reference", "detail")
+_OPTIONAL = ("reference", "detail", "max_age", "acr_values")
 _FRAMES = ("iframe", "frame", "embed", "object")  # Fetch §2.2.5, the destinations of nested documents
 
 
@@ -186,28 +193,82 @@ def forbidden(site: Site, is_page: bool = False) -> Refusal:
     return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.other_account_path(_page(site, is_page)))
 
 
-def insufficient_scope(
-    site: Site, missing: Sequence[str], demand: str, is_page: bool = False, *, redirect: bool = True
-) -> Response:
-    """Return the response to a user without all scopes that a page needs.
+@dataclass(frozen=True)
+class Need:
+    """What a page needs in addition to a session.
 
-    A navigation to the page is redirected to the provider. Other requests get status 403, with a
-    link to a sign-in that asks for the scopes (RFC 6750 §3.1). The page in a frame leads out of it.
+    Args:
+        error: The error code.
+        challenge: The header ``WWW-Authenticate``.
+        page: The sentence for a page, and for programs.
+        form: The sentence after a form.
+        frame: The sentence in a frame.
+        body: Makes the JSON from the sentence and the address of a sign-in.
+    """
+
+    error: ErrorCode
+    challenge: str
+    page: str
+    form: str
+    frame: str
+    body: Callable[[str, str], Problem]
+
+
+def insufficient_scope(missing: Sequence[str]) -> Need:
+    """Return the need of a page for scopes (RFC 6750 §3.1).
+
+    Args:
+        missing: The missing scopes; their names contain no quotes.
+    """
+    error = ErrorCode.INSUFFICIENT_SCOPE
+    header = f'Bearer error="{error}", scope="{" ".join(missing)}"'
+
+    def body(text: str, url: str) -> Problem:
+        return MissingScopes(error, text, list(missing), url)
+
+    return Need(error, header, _MORE_ACCESS, _FORM_NEEDS_ACCESS, _FRAME_NEEDS_ACCESS, body)
+
+
+def insufficient_authentication(max_age: int | None, acr: Sequence[str]) -> Need:
+    """Return the need of a page for a recent or a strong sign-in (RFC 9470 §3).
+
+    Args:
+        max_age: The most seconds since the user authenticated; None for any time.
+        acr: The authentication context classes that suffice, without quotes; empty for any.
+    """
+    error, values = ErrorCode.INSUFFICIENT_USER_AUTHENTICATION, " ".join(acr)
+    header = f'Bearer error="{error}", error_description="{_MORE_RECENT}"'
+    header += "" if max_age is None else f', max_age="{max_age}"'
+    header += f', acr_values="{values}"' if values else ""
+
+    def body(text: str, url: str) -> Problem:
+        return StrongerSignIn(error, text, max_age, values, url)
+
+    return Need(error, header, _MORE_RECENT, _FORM_NEEDS_SIGN_IN, _FRAME_NEEDS_SIGN_IN, body)
+
+
+def ask_for_more(
+    site: Site, need: Need, demand: str, is_page: bool = False, *, redirect: bool = True
+) -> Response:
+    """Return the response to a user without something that a page needs.
+
+    A navigation to the page is redirected to the provider. Other requests get the status of the error code,
+    with a link to a sign-in that asks for it. The page in a frame leads out of it.
 
     Args:
         site: The site.
-        missing: The missing scopes; their names contain no quotes.
+        need: The need of the page.
         demand: The signed demand of the page.
         is_page: See :func:`challenge`.
         redirect: Whether a navigation is redirected.
     """
-    request, error = site.request, ErrorCode.INSUFFICIENT_SCOPE
-    headers = {"WWW-Authenticate": f'Bearer error="{error}", scope="{" ".join(missing)}"'}
+    request = site.request
+    headers = {"WWW-Authenticate": need.challenge}
     is_form = _navigates(request) and not _only_reads(request)
-    text = _FORM_NEEDS_ACCESS if is_form else _MORE_ACCESS
+    text = need.form if is_form else need.page
     if _is_in_frame(request):
         url = site.login_path(_page_before(site) or _page(site, is_page), demand=demand)
-        response = _in_frame(url, text if is_form else _FRAME_NEEDS_ACCESS, error)
+        response = _in_frame(url, text if is_form else need.frame, need.error)
         response.headers.update(headers)
         return response
     if redirect and is_navigation(request):
@@ -215,8 +276,7 @@ def insufficient_scope(
     # The user returns to the page, not to the data that a script of the page requested.
     page = _page(site, is_page) if _navigates(request) else _page_before(site)
     url = site.login_path(page, demand=demand)
-    body = MissingScopes(error, text, list(missing), url)
-    return refusal(site, error, text, headers=headers, again=url, body=body)
+    return refusal(site, need.error, text, headers=headers, again=url, body=need.body(text, url))
 
 
 def store_down(site: Site, error: AuthenticationError) -> Refusal:

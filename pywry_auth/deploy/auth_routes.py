@@ -37,6 +37,7 @@ from pywry_auth.deploy.session_tokens import EarlyRefreshes, SessionTokens
 from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.signed_out_views import SignedOutViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
+from pywry_auth.deploy.step_up import StepUps
 from pywry_auth.deploy.verify_views import VerifyViews
 from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.digests import digest_of
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from pywry_auth.backends.base import Backend
+    from pywry_auth.deploy.login_demand import LoginDemand
     from pywry_auth.deploy.options import DeployOptions
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.flow.events import Event
@@ -116,6 +118,7 @@ class AuthRoutes:
         self.sessions = _current_sessions(options, sessions, self._workers)
         demands = DemandSigner(TokenSigner(options.secrets, f"demand:{digest_of(options.site_name)}"))
         self.scopes = GrantedScopes(providers, tokens, demands)
+        self.step_ups = StepUps(providers, demands)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
         accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
         ends = self._ends = SessionEnd(accounts)
@@ -146,7 +149,7 @@ class AuthRoutes:
         # A counter of its own: logins that were begun over hours can be finished all at once.
         returns = replace(limit, kind="callback_rate", remedy="reload this page")
         untrusted = UntrustedProxies(self.options.trusted_proxy_hops)
-        parts = (self.sessions, lifecycle, untrusted, self.scopes)
+        parts = (self.sessions, lifecycle, untrusted, self.scopes, self.step_ups)
         return LoginViews(self.providers, logins, limit, returns, *parts)
 
     def limit_calls(self, capacity: Capacity) -> None:
@@ -240,6 +243,43 @@ class AuthRoutes:
             notify: Receives the events of refreshes, perhaps in a thread without a request.
         """
         return SessionTokens(session, self._renew, self._early, notify)
+
+    def satisfied(self, session: UserSession, demand: LoginDemand) -> bool:
+        """Return whether a user's sign-in satisfies the demand of a guard.
+
+        Args:
+            session: The session of a request.
+            demand: The demand.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        if demand.is_step_up and not self.step_ups.suffice(session, demand):
+            return False
+        return not demand.scopes or self.scopes.suffice(session, demand)
+
+    def ask(
+        self,
+        site: Site,
+        session: UserSession,
+        demand: LoginDemand,
+        is_page: bool = False,
+        whole: LoginDemand | None = None,
+    ) -> Response:
+        """Return the response to a user whose sign-in does not satisfy the demand of a guard.
+
+        Args:
+            site: The site.
+            session: The session of the request.
+            demand: The demand.
+            is_page: Whether the request's path is that of a page, so that GET leads to it.
+            whole: The demand of all guards of the page; None for that of the guard.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        asks = self.step_ups if demand.is_step_up else self.scopes
+        return asks.refuse(site, session, demand, is_page, whole)
 
     def site(self, request: Request, mount: Mount) -> Site:
         """Return the site for one request, for guards' responses."""

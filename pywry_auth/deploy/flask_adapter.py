@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from itertools import product
+from itertools import chain, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -31,9 +31,11 @@ from werkzeug.wrappers import Response
 
 from pywry_auth.deploy.answers import VIEW_ERRORS, Refusal, kept_headers, refusal_for, view_failed
 from pywry_auth.deploy.callback_path import aliases
+from pywry_auth.deploy.login_demand import LoginDemand, demand_of
 from pywry_auth.deploy.proxies import TrustedProxies
 from pywry_auth.deploy.routes import ROUTES
 from pywry_auth.deploy.site import DEMAND, Mount, Site
+from pywry_auth.deploy.step_up import require_openid
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, LoginRequired, StoreUnavailable
 from pywry_auth.flow.events import Event, emit
@@ -455,6 +457,7 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
     app.app_ctx_globals_class = cast("type[_AppCtxGlobals]", lazy)
     # In front of the functions of the application: that of Flask-WTF may be there already, or come later.
     app.before_request_funcs.setdefault(None, []).insert(0, _exempt_from_form_tokens)
+    _require_able_providers(app, routes)
     _offer_to_templates(app)
     paths = frozenset(callbacks.values())
     app.after_request(lambda response: _finish(routes, state.url_prefix, paths, response))
@@ -469,6 +472,33 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
         proxies = TrustedProxies(hops, routes.options.trust_forwarded_prefix)
         # Flask's documentation installs middleware like this.
         app.wsgi_app = proxies.around(app.wsgi_app)  # type: ignore[method-assign, assignment]
+
+
+def _require_able_providers(app: Flask, routes: AuthRoutes) -> None:
+    """Refuse an application whose views need more than its providers report.
+
+    The views that exist now are checked at once, and the others before the first request is served.
+
+    Raises:
+        AuthenticationError: A view has a demand that no provider can satisfy; the text names the view.
+    """
+    require_openid(routes.providers, _demands(app))
+    first = OncePerProcess()
+
+    @app.url_value_preprocessor  # in front of the functions of before_request, one of which may respond
+    def check(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        if first.is_first():
+            require_openid(routes.providers, _demands(app))
+
+
+def _demands(app: Flask) -> Iterator[tuple[str, LoginDemand | None]]:
+    """Yield the demands of an application's views, and of its functions of ``before_request``."""
+    for function in chain.from_iterable(app.before_request_funcs.values()):
+        yield getattr(function, "__name__", "before_request"), demand_of(function)
+    for name, view in app.view_functions.items():
+        kind = getattr(view, "view_class", None)
+        methods = [getattr(kind, method.lower(), None) for method in getattr(kind, "methods", None) or ()]
+        yield from ((name, demand_of(each)) for each in (view, *methods))
 
 
 def _exempt_from_form_tokens() -> None:

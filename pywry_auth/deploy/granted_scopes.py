@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pywry_auth.deploy.answers import JUST_SIGNED_IN, insufficient_scope
+from pywry_auth.deploy.answers import JUST_SIGNED_IN, ask_for_more, insufficient_scope
 from pywry_auth.deploy.login_demand import is_scope
 from pywry_auth.deploy.session_account import with_own_account
 from pywry_auth.models import OAuthTokenSet
@@ -64,7 +64,12 @@ class GrantedScopes:
         return not self._missing(self._held(session), demand)
 
     def refuse(
-        self, site: Site, session: UserSession, demand: LoginDemand, is_page: bool = False
+        self,
+        site: Site,
+        session: UserSession,
+        demand: LoginDemand,
+        is_page: bool = False,
+        whole: LoginDemand | None = None,
     ) -> Response:
         """Return the response to a user with too few scopes.
 
@@ -74,8 +79,9 @@ class GrantedScopes:
         Args:
             site: The site.
             session: The user's session.
-            demand: The demand of the page.
+            demand: The demand of the guard.
             is_page: Whether the request's path is that of a page, so that GET leads to it.
+            whole: The demand of all guards of the page; None for that of the guard.
 
         Raises:
             StoreUnavailable: The store is down.
@@ -83,7 +89,8 @@ class GrantedScopes:
         held = self._held(session)
         missing = self._missing(held, demand) or demand.scopes
         ask = not _was_refused(session, None if held is None else held.tokens, missing)
-        return insufficient_scope(site, missing, self.signer.sign(demand), is_page, redirect=ask)
+        signed = self.signer.sign(whole or demand)
+        return ask_for_more(site, insufficient_scope(missing), signed, is_page, redirect=ask)
 
     def to_request(self, session: UserSession | None, name: str, demand: LoginDemand) -> tuple[str, ...]:
         """Return the scopes that a sign-in requests in addition to the provider's own.

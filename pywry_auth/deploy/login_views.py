@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
 from pywry_auth.deploy.granted_scopes import with_more_scopes
@@ -22,9 +22,11 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, own_copy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, SignedOut, emit
+from pywry_auth.flow.freshness import TOO_WEAK
 from pywry_auth.pages.web import choose_provider
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 from pywry_auth.state.pending import STALE_STATES, FoundLogin, PendingAuthorization
+from pywry_auth.state.step_up import StepUp
 
 if TYPE_CHECKING:
     from werkzeug.wrappers import Response
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.rate_limit import RateLimit
     from pywry_auth.deploy.session_lifecycle import Begun, SessionLifecycle
     from pywry_auth.deploy.site import Site
+    from pywry_auth.deploy.step_up import StepUps
+    from pywry_auth.models import AuthFlowResult, Grant, UserSession
+    from pywry_auth.providers.base import OAuthProvider
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -49,6 +54,8 @@ _CANCELLED = (
     "site's administrator."
 )
 _SIGN_IN = "The provider cannot sign you in without asking you first: sign in to continue."
+_UNMET = "unmet_authentication_requirements"
+"""The provider's code if it offers none of the requested classes (OIDC Unmet Authentication Requirements)."""
 _NO_PAGE = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 )
@@ -65,6 +72,10 @@ _UNCHANGED = (
     "You did not allow the additional access. You are still signed in, and nothing has changed: allow it if "
     "you want to use the page that needs it."
 )
+_NOT_CONFIRMED = (
+    "You did not sign in again. You are still signed in, and nothing has changed: sign in again if you want "
+    "to use the page that needs it."
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,7 @@ class LoginViews:
         lifecycle: Begins sessions.
         untrusted: Warns of a proxy that the settings do not name.
         scopes: Finds the scopes that a sign-in requests on demand of a page.
+        step_ups: Checks how recent and how strong a sign-in on demand of a page is.
     """
 
     providers: Providers
@@ -90,6 +102,7 @@ class LoginViews:
     lifecycle: SessionLifecycle
     untrusted: UntrustedProxies
     scopes: GrantedScopes
+    step_ups: StepUps
 
     def login(self, site: Site) -> Response:
         """Redirect the browser to the provider.
@@ -98,8 +111,8 @@ class LoginViews:
         name of the site moves to ``PUBLIC_BASE_URL``, because the provider's response arrives there and needs
         the cookie of this browser.
 
-        On demand of a page, a signed-in user goes to the provider of the session, and the request has further
-        scopes.
+        On demand of a page, a signed-in user goes to the provider of the session. The request then has
+        further scopes, or the time and the classes of the sign-in that the page needs.
         """
         self.untrusted.look(site.request)
         next_path = self._next_path(site)
@@ -109,19 +122,37 @@ class LoginViews:
         parameters, text = site.login_parameters(), site.parameter(DEMAND) or ""
         demand = self.scopes.signer.read(text) if text else None
         session = self.sessions.of(site.request) if demand else None
+        names = self.step_ups.names(demand)
         if session is not None and not name:
-            name = self.providers.name_of(session) or ""
+            own = self.providers.name_of(session)
+            name = own if own in names else ""
         if self.providers.several and not name:
-            names = self.providers.by_name
             page = choose_provider(
                 {site.login_path(after, name, parameters, text): readable(name) for name in names}
             )
             return page_response(page, render=site.render)
         self._spend(self.limit, site)
-        scopes = self.scopes.to_request(session, name, demand) if demand else ()
-        demanded = demand.scopes if demand else ()
-        extra = self._accepted(name, parameters)
-        return self.pending.begin(site, name, after, scopes=scopes, demanded=demanded, extra_params=extra)
+        return self._begin(site, name, after, demand, session, parameters)
+
+    def _begin(
+        self,
+        site: Site,
+        name: str,
+        after: str,
+        demand: LoginDemand | None,
+        session: UserSession | None,
+        parameters: Mapping[str, str],
+    ) -> Response:
+        self.step_ups.require_able(name, demand)
+        return self.pending.begin(
+            site,
+            name,
+            after,
+            scopes=self.scopes.to_request(session, name, demand) if demand else (),
+            demanded=demand.scopes if demand else (),
+            step_up=self.step_ups.begun(session, demand),
+            extra_params=self._accepted(name, parameters),
+        )
 
     def callback(self, site: Site, name: str = "") -> Response:
         """Validate the provider's response, and begin a session.
@@ -168,8 +199,9 @@ class LoginViews:
         The session of a signed-in user stays, also without the further access.
         """
         code, shown, demand, cancelled = error.error, error, "", False
-        if login.demanded:  # the others may be the visitor's choice, which the site must not sign
-            demand = self.scopes.signer.sign(LoginDemand(login.demanded))
+        demanded = _demand_of(login)
+        if demanded is not None:
+            demand = self.scopes.signer.sign(demanded)
         if ("error", code) in parameters:  # the site's hook may raise the same codes
             text = str(error)
             if code == "invalid_scope" and login.demanded:
@@ -181,9 +213,12 @@ class LoginViews:
                 shown = AuthenticationError(text, error=code)
             elif error.error in _NO_PAGE:
                 shown = AuthenticationError(text, error=ErrorCode.LOGIN_REQUIRED, visitor=_SIGN_IN)
-            elif demand and error.error in CANCELLED_AT_PROVIDER and self.sessions.of(site.request):
-                code = ErrorCode.INSUFFICIENT_SCOPE
-                shown = AuthenticationError(text, error=code, visitor=_UNCHANGED)
+            elif login.step_up and error.error == _UNMET:
+                code = ErrorCode.INSUFFICIENT_USER_AUTHENTICATION
+                shown = AuthenticationError(text, error=code, visitor=TOO_WEAK)
+            elif demanded and error.error in CANCELLED_AT_PROVIDER and self.sessions.of(site.request):
+                code, visitor = _unchanged(demanded)
+                shown = AuthenticationError(text, error=code, visitor=visitor)
             elif error.error in CANCELLED_AT_PROVIDER:
                 shown, cancelled = AuthenticationError(text, error=code, visitor=_CANCELLED), True
         return self._page_of(site, shown, name, login.next_url, demand, code=code, cancelled=cancelled)
@@ -293,23 +328,42 @@ class LoginViews:
 
     def _finish(self, site: Site, pending: PendingAuthorization, parameters: ResponseParameters) -> Response:
         name, cookie, request = pending.provider, self.sessions.cookie, site.request
-        revocations = self.lifecycle.tokens.revocations
         provider = with_more_scopes(self.providers.named(name), pending.scopes)
-        is_enough = partial(self.lifecycle.decided_by, provider)
-        result = complete(provider, pending.request, parameters, revocations, is_enough, name)
+        result = self._completed(provider, pending, parameters)
         client = Client(
             pending.binding,
             cookie.read_all(request),
             browser_name(request.headers.get("User-Agent", "")),
             client_network(request.remote_addr),
         )
-        begun = self.lifecycle.begin(name, result, client, pending.scopes)
+        begun = self.lifecycle.begin(name, result, client, pending.scopes, pending.step_up is not None)
         self.scopes.warn_of_missing(provider, result.tokens, pending.demanded)
         response = redirect_to(site.absolute(pending.next_url))
         if begun.value is not None:
             cookie.set(response, begun.value, site.options.session_ttl, site.secure_cookies)
         self._report(site, name, pending, begun)
         return response
+
+    def _completed(
+        self, provider: OAuthProvider, pending: PendingAuthorization, parameters: ResponseParameters
+    ) -> AuthFlowResult:
+        """Return the finished sign-in, if it satisfies the page that demanded it.
+
+        Otherwise the session of its user stays. The provider may know only one grant of a user, so that the
+        revocation of the new tokens would end it too: the session keeps the new tokens then.
+        """
+        step_up, request = pending.step_up, pending.request
+        if step_up is not None:
+            request = replace(request, max_age=None)  # checked below
+        is_enough = partial(self.lifecycle.decided_by, provider)
+        revocations = self.lifecycle.tokens.revocations
+        result = complete(provider, request, parameters, revocations, is_enough, pending.provider)
+        try:
+            self.step_ups.require(pending, cast("Grant", result.tokens.grant))
+        except AuthenticationError:
+            self.lifecycle.give_up(pending.provider, result, "" if step_up is None else step_up.session)
+            raise
+        return result
 
     def _report(self, site: Site, name: str, pending: PendingAuthorization, begun: Begun) -> None:
         user, provider = begun.session.user_id, self.providers.label(name)
@@ -348,4 +402,20 @@ class LoginViews:
             restarted=True,
             scopes=pending.scopes,
             demanded=pending.demanded,
+            step_up=pending.step_up,
         )
+
+
+def _demand_of(login: PendingAuthorization) -> LoginDemand | None:
+    """Return the demand that began a login, without scopes that may be the visitor's own choice."""
+    step_up = login.step_up or StepUp()
+    if not login.demanded and login.step_up is None:
+        return None
+    return LoginDemand(login.demanded, step_up.max_age, step_up.acr)
+
+
+def _unchanged(demand: LoginDemand) -> tuple[ErrorCode, str]:
+    """Return code and sentence for a signed-in user who cancelled a sign-in on demand of a page."""
+    if demand.is_step_up:
+        return ErrorCode.INSUFFICIENT_USER_AUTHENTICATION, _NOT_CONFIRMED
+    return ErrorCode.INSUFFICIENT_SCOPE, _UNCHANGED

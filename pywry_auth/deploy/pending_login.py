@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.providers import Providers
     from pywry_auth.deploy.site import Site
     from pywry_auth.deploy.workers import WorkerCheck
+    from pywry_auth.state.step_up import StepUp
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
@@ -65,6 +66,7 @@ class PendingLogins:
         *,
         scopes: Sequence[str] = (),
         demanded: Sequence[str] = (),
+        step_up: StepUp | None = None,
         extra_params: Mapping[str, str] = MappingProxyType({}),
     ) -> Response:
         """Store a pending login, and redirect to the provider.
@@ -77,15 +79,17 @@ class PendingLogins:
             restarted: Whether this login replaces one that had expired.
             scopes: Scopes to request in addition to the provider's own.
             demanded: Those of them that a page of the site demanded.
+            step_up: How recent and how strong the sign-in must be for that page; None for any.
             extra_params: Further parameters of the authorization request.
 
         Raises:
             AuthenticationError: The provider is unknown, or its endpoints cannot be obtained.
         """
         provider = with_more_scopes(self.providers.named(name), scopes)
-        authorization = begin(
-            provider, site.redirect_uri(name), use_pkce=self.use_pkce, extra_params=extra_params
-        )
+        extra = dict(extra_params)
+        if step_up is not None:
+            extra |= step_up.parameters(provider.options.authorize_params)
+        authorization = begin(provider, site.redirect_uri(name), use_pkce=self.use_pkce, extra_params=extra)
         binding, cookie, value = self._binding(site)
         client = client_network(site.request.remote_addr)
         if not self.pending.may_return_to(next_path, client):
@@ -99,6 +103,7 @@ class PendingLogins:
             restarted,
             scopes=tuple(scopes),
             demanded=tuple(demanded),
+            step_up=step_up,
         )
         self.pending.put(login, client)
         response = redirect_to(authorization.url, 302)

@@ -51,6 +51,9 @@ _OF_VISITORS = CANCELLED_AT_PROVIDER | {
 }
 """The codes that any visitor can cause, so that the site need not act."""
 
+_OF_PROVIDERS = (ErrorCode.INVALID_ID_TOKEN, ErrorCode.INSUFFICIENT_USER_AUTHENTICATION)
+"""The codes of an ID token that is not as the site needs it."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -124,7 +127,7 @@ def is_refused_request(error: AuthenticationError) -> bool:
 def _needs_action(site: Site, error: AuthenticationError, status: int) -> bool:
     if isinstance(error, InsecureAddress):  # any stranger can send such a request, as often as it wants
         return site.options.once.is_first(str(error))
-    if is_refused_request(error):
+    if is_refused_request(error) or (isinstance(error, TokenError) and error.error in _OF_PROVIDERS):
         return True
     if error.error in _OF_VISITORS:
         return status >= 500 and error.error != ErrorCode.AUTH_DISABLED

@@ -34,6 +34,18 @@ class MissingScopes(Problem):
 
 
 @dataclass(frozen=True)
+class StrongerSignIn(Problem):
+    """How recent and how strong a sign-in must be, and the address of such a sign-in (RFC 9470).
+
+    ``max_age`` is in seconds. It and ``acr_values`` are left out if any sign-in suffices.
+    """
+
+    max_age: int | None
+    acr_values: str
+    login_url: str
+
+
+@dataclass(frozen=True)
 class Status:
     """Which user is signed in, and until when. The name and the picture are for display."""
 
@@ -120,6 +132,7 @@ class LogoutResult:
 Body = (
     Problem
     | MissingScopes
+    | StrongerSignIn
     | Status
     | UserInfo
     | Refreshed
@@ -205,7 +218,7 @@ ROUTES = (
             "next": "Path of this site that follows the login.",
             "next_uri": "The same, not escaped: the whole rest of the query, for proxies.",
             "provider": "Name of one of several providers.",
-            "demand": "The scopes that a page needs, signed by the site.",
+            "demand": "The scopes or the kind of sign-in that a page needs, signed by the site.",
         },
     ),
     Route(
@@ -216,6 +229,7 @@ ROUTES = (
         303,
         others={
             400: "No sign-in is pending in this browser, or the sign-in failed.",
+            401: "The sign-in is not recent or not strong enough for the page that demanded it.",
             403: "The user declined, or may not sign in here.",
             429: "Too many sign-ins from this address: reload the page later.",
             **_OUTAGES,

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.granted_scopes import ASKED
+from pywry_auth.deploy.step_up import STEPPED_UP
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.access_review import given_roles
 from pywry_auth.flow.refresh import store_unsaved
-from pywry_auth.flow.revocation import retry_revocations, revoked_on_failure
+from pywry_auth.flow.revocation import retry_revocations, revoke, revoked_on_failure
 from pywry_auth.flow.sign_in_hook import Admission, SignInAttempt, decided
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, qualified_user_id
 from pywry_auth.state.session_record import email_member, given_member, united
@@ -124,7 +125,14 @@ class SessionLifecycle:
         """
         return self.hook is None and self.options.rules.decided_by(provider, tokens)
 
-    def begin(self, name: str, result: AuthFlowResult, client: Client, asked: Collection[str] = ()) -> Begun:
+    def begin(
+        self,
+        name: str,
+        result: AuthFlowResult,
+        client: Client,
+        asked: Collection[str] = (),
+        stepped_up: bool = False,
+    ) -> Begun:
         """Create a session, and end earlier ones.
 
         They are the browser's own, and the user's oldest ones beyond ``SESSIONS_PER_USER``.
@@ -134,6 +142,7 @@ class SessionLifecycle:
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
             client: The browser.
             asked: The scopes that the request had in addition to the provider's own.
+            stepped_up: Whether a page demanded a recent or a strong sign-in, and this is one.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
@@ -165,7 +174,8 @@ class SessionLifecycle:
                 | email_member(admitted.email)
                 | given_member(given)
                 | ({"provider": name} if name else {})
-                | ({ASKED: list(asked)} if asked else {}),
+                | ({ASKED: list(asked)} if asked else {})
+                | ({STEPPED_UP: True} if stepped_up else {}),
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,
@@ -179,6 +189,32 @@ class SessionLifecycle:
         self._end_earlier(earlier)
         ended = self._end_oldest(session)
         return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
+
+    def give_up(self, name: str, result: AuthFlowResult, session_id: str) -> None:
+        """Leave out a sign-in that does not satisfy the page that demanded it.
+
+        If its user's session still exists, its tokens replace those of the session, as a later sign-in in
+        another browser does. Otherwise they are revoked.
+
+        Args:
+            name: Name of the provider; empty for the only one.
+            result: The finished sign-in.
+            session_id: The ID of the session that the sign-in was for; empty for none.
+
+        Raises:
+            StoreUnavailable: The store is down; the tokens are revoked.
+        """
+        account, tokens = qualified_user_id(name, result.user_id), self._on_this_site(name, result.tokens)
+        provider, revocations = self.providers.named(name), self.tokens.revocations
+        session = None
+        with revoked_on_failure(provider, tokens, revocations, account):
+            session = self.sessions.store.get_session(session_id) if session_id else None
+            if session is not None and session.account == account:
+                self.tokens.save(account, tokens, hold=_HOLD_SECONDS, owner=session.user_id)
+        if session is not None and session.account == account:
+            self._settle(name, session, tokens)
+        else:
+            revoke(provider, tokens, revocations, account)
 
     def unknown_to(self, browsers: Iterable[str], sessions: Iterable[UserSession]) -> list[UserSession]:
         """Return live sessions that a browser was given but does not know.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, naming_provider, printable
+from pywry_auth.flow.freshness import requested_max_age, require_fresh
 from pywry_auth.flow.revocation import revoked_on_failure
 from pywry_auth.flow.subject import qualified_user_id, user_id
 from pywry_auth.models import AuthFlowResult, AuthorizationRequest, Grant, OAuthTokenSet
@@ -100,7 +101,9 @@ def begin(
         if not use_nonce:
             provider.require_endpoint("userinfo_endpoint")  # fail before the user signs in
         url = provider.build_authorize_url(redirect_uri, state, pkce, nonce, extra_params)
-    return AuthorizationRequest(url, state, redirect_uri, nonce, pkce.verifier if pkce else None)
+        max_age = requested_max_age(provider, url)
+    verifier = pkce.verifier if pkce else None
+    return AuthorizationRequest(url, state, redirect_uri, nonce, verifier, max_age=max_age)
 
 
 def complete(
@@ -141,7 +144,7 @@ def complete(
             iss_required=metadata.authorization_response_iss_parameter_supported,
         )
         tokens = provider.exchange_code(code, request.redirect_uri, request.code_verifier, request.nonce)
-        return accept(provider, tokens, request.nonce, revocations, is_enough, name, within)
+        return accept(provider, tokens, request.nonce, revocations, is_enough, name, within, request.max_age)
 
 
 def accept(
@@ -152,6 +155,7 @@ def accept(
     is_enough: IsEnough | None = None,
     name: str = "",
     within: Within | None = None,
+    max_age: int | None = None,
 ) -> AuthFlowResult:
     """Return the sign-in of new tokens, which carry a new grant.
 
@@ -163,10 +167,11 @@ def accept(
         is_enough: As for ``complete``.
         name: As for ``complete``.
         within: As for ``complete``.
+        max_age: The ``max_age`` of the request in seconds; None if none was sent.
 
     Raises:
-        AuthenticationError: The tokens belong to another login, or the profile could not be validated. The
-            tokens are revoked.
+        AuthenticationError: The tokens belong to another login, the user authenticated too long ago, or the
+            profile could not be validated. The tokens are revoked.
     """
     with naming_provider(provider.name):
         grant = _new_grant(provider, tokens)
@@ -175,6 +180,7 @@ def accept(
         user = qualified_user_id(name, grant.subject) if grant.subject else ""
         with revoked_on_failure(provider, tokens, revocations, user):
             _check_no_other_nonce(provider, nonce, tokens)
+            require_fresh(provider, grant, max_age)
             profile = partial(finish, provider, tokens, is_enough)
             result = profile() if within is None else within(profile)
         if grant.subject:

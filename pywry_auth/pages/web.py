@@ -30,12 +30,14 @@ _TITLES = {
 _TITLES_OF: Mapping[str, str] = {
     ErrorCode.INSUFFICIENT_SCOPE: "More access is needed",
     ErrorCode.UNKNOWN_SESSION: "Session not found",
+    ErrorCode.INSUFFICIENT_USER_AUTHENTICATION: "Please sign in again",
 }
 _CANCELLED = "You cancelled"
 _LABELS: Mapping[str, str] = {
     ErrorCode.ACCESS_DENIED: "Use another account",
     ErrorCode.INSUFFICIENT_SCOPE: "Allow access",
     ErrorCode.UNKNOWN_SESSION: "Your sessions",
+    ErrorCode.INSUFFICIENT_USER_AUTHENTICATION: "Sign in again",
 }
 
 
@@ -146,6 +148,6 @@ def signed_in_page(user: str, logout: str, home: str, form_action: str) -> Page:
 
 def _way_on(status: int, error: str) -> str:
     if status == 401:
-        return "Sign in"
+        return _LABELS.get(error, "Sign in")
     # The token endpoint may send such a code too, because it refuses the site.
     return _LABELS.get(error, "Try again") if status == ErrorCode.status_of(error) else "Try again"

@@ -14,6 +14,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.records import Members, pack, unpack
+from pywry_auth.state.step_up import LONGEST_AGE, StepUp, packed_step_up, step_up_of
 
 _KIND = "pending:"
 _USED = "used:"
@@ -48,6 +49,7 @@ class PendingAuthorization:
         scopes: The scopes that the request has in addition to the provider's own.
         demanded: Those of them that a page of the site demanded. The visitor's browser may have chosen the
             others.
+        step_up: How recent and how strong the sign-in must be for the page that demanded it; None for any.
         expired: Whether the login exceeded its lifetime; set only by :meth:`PendingStore.find` and
             :meth:`PendingStore.take`.
     """
@@ -59,6 +61,7 @@ class PendingAuthorization:
     restarted: bool = False
     scopes: tuple[str, ...] = ()
     demanded: tuple[str, ...] = ()
+    step_up: StepUp | None = None
     expired: bool = False
 
 
@@ -231,12 +234,14 @@ def _pack(pending: PendingAuthorization) -> bytes:
             "nonce": request.nonce,
             "code_verifier": request.code_verifier,
             "created_at": request.created_at,
+            "max_age": request.max_age,
             "provider": pending.provider,
             "binding": pending.binding,
             "next_url": pending.next_url,
             "restarted": pending.restarted,
             "scopes": list(pending.scopes) or None,
             "demanded": list(pending.demanded) or None,
+            "step_up": packed_step_up(pending.step_up),
         }
     )
 
@@ -249,6 +254,7 @@ def _pending(members: Members, state: str) -> PendingAuthorization:
         nonce=members.optional_text("nonce"),
         code_verifier=members.optional_text("code_verifier"),
         created_at=members.moment("created_at"),
+        max_age=members.optional_count("max_age", LONGEST_AGE),
     )
     return PendingAuthorization(
         request,
@@ -258,4 +264,5 @@ def _pending(members: Members, state: str) -> PendingAuthorization:
         members.flag("restarted"),
         tuple(members.optional_texts("scopes")),
         tuple(members.optional_texts("demanded")),
+        step_up_of(members),
     )

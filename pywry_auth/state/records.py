@@ -105,6 +105,10 @@ class Members:
             raise ValueError(f"{name} is not a count")
         return int(value)
 
+    def optional_count(self, name: str, most: int) -> int | None:
+        """Return a whole number from 0 to ``most``, or None if it is missing."""
+        return None if self._values.get(name) is None else self.count(name, most)
+
     def flag(self, name: str) -> bool:
         """Return a Boolean; False if it is missing."""
         return self._values.get(name) is True

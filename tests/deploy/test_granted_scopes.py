@@ -371,7 +371,13 @@ def test_a_demand_of_a_newer_version_is_refused() -> None:
     for scopes in (("groups",), tuple(f"{number:03}" for number in range(500))):
         assert demands.read(demands.sign(LoginDemand(scopes))) == LoginDemand(scopes)
     others: list[object] = [
-        {"scopes": "a", "max_age": 300},
+        {"scopes": "a", "amr": "otp"},
+        {"max_age": 0},
+        {"max_age": True},
+        {"max_age": "300"},
+        {"max_age": 1.5},
+        {"acr": 'a"b'},
+        {"acr": ["a"]},
         {"scopes": ["a"]},
         {"scopes": 1},
         {"scopes": ""},
