@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import time_machine
 from fastapi import Depends
 from flask import Flask, g, render_template_string
 from sphinx.util.inventory import InventoryFile
@@ -44,6 +46,7 @@ _LONGEST_GUIDE = 69  # lines
 _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fastapi.md"
 _ACCOUNTS, _CONFIGURATION = DOCS / "accounts.md", DOCS / "flask-configuration.md"
 _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
+_STEP_UP = DOCS / "step-up.md"
 _DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
@@ -364,7 +367,7 @@ def test_no_program_of_a_page_has_the_name_of_a_module_of_python() -> None:
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _ACCOUNTS, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
-    tested |= {_DEVICE}
+    tested |= {_DEVICE, _STEP_UP}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
     tested |= {DOCS / "native-details.md"}  # in tests/pages/test_own_page.py
@@ -696,6 +699,19 @@ def test_a_page_asks_for_a_further_scope(site: IdentityProvider) -> None:
         sent = browser.get("/groups", html=True).location or ""
         assert browser.sign_in(sent).location == f"{_SITE}/groups"
         assert "may read the user's groups" in browser.get("/groups").text
+
+
+def test_a_page_asks_for_a_recent_sign_in(site: IdentityProvider) -> None:
+    flask_site = _browser(_app(_STEP_UP, "fresh_login_required", site))
+    app = served_by_wsgi(_app(_STEP_UP, "require_fresh_login", site), Host("fastapi"))
+    for browser in (flask_site, Browser(WSGIClient(app), _SITE)):
+        sent = browser.get("/account/delete", html=True).location or ""
+        assert browser.sign_in(sent).location == f"{_SITE}/account/delete"
+        assert "within the last five minutes" in browser.get("/account/delete").text
+        with time_machine.travel(time.time() + 1000, tick=False):
+            refused = browser.get("/account/delete")
+            assert (refused.status_code, refused.json["max_age"]) == (401, 300)
+            assert "max_age=300" in browser.begin(refused.json["login_url"])
 
 
 def test_secrets_come_from_files(

@@ -66,11 +66,13 @@ THERE = {
     "pywry_auth.asgi": {
         *("AuthMiddleware", "as_async", "current_session", "require_permission", "require_role"),
         *("protect_from_csrf", "access_token", "require_scope", "require_any_role"),
+        "require_fresh_login",
         *("SignInAttempt", "SignInDecision"),
     },
     "pywry_auth.flask": {
         *("current_session", "login_required", "roles_required", "permission_required", "init_app"),
         *("protect_from_csrf", "get_access_token", "request_session", "scopes_required"),
+        "fresh_login_required",
         *("any_role_required", "login_url", "get_session_store", "get_user_tokens", "end_user_sessions"),
         *("user_logged_in", "user_logged_out", "login_failed", "token_refreshed"),
         *("SignInAttempt", "SignInDecision"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 
-from pywry_auth.asgi.guards import is_guard
+from pywry_auth.asgi.guards import demands_of, is_guard
 from pywry_auth.asgi.protection import flat_routes
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ _REFUSALS = {
     "401": "No user is signed in.",
     "403": "The user may not do this, or another site sent the request.",
 }
+_TOO_OLD = "No user is signed in, or the sign-in is not recent or not strong enough (RFC 9470)."
 
 
 def document_guards(app: object, options: DeployOptions, is_protected: Callable[[Any], bool]) -> None:
@@ -38,8 +39,8 @@ def document_guards(app: object, options: DeployOptions, is_protected: Callable[
     def openapi() -> dict[str, Any]:
         schema = make()
         guarded = list(_guarded(app, is_protected))
-        for path, method in guarded:
-            _document(schema.get("paths", {}).get(path, {}).get(method))
+        for path, method, steps_up in guarded:
+            _document(schema.get("paths", {}).get(path, {}).get(method), steps_up)
         if guarded:
             schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
             schemes.update(_schemes(options))
@@ -48,28 +49,28 @@ def document_guards(app: object, options: DeployOptions, is_protected: Callable[
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _guarded(app: FastAPI, is_protected: Callable[[Any], bool]) -> Iterator[tuple[str, str]]:
-    """Yield path and method of the guarded operations."""
+def _guarded(app: FastAPI, is_protected: Callable[[Any], bool]) -> Iterator[tuple[str, str, bool]]:
+    """Yield path and method of the guarded operations, and whether the sign-in must be recent or strong."""
     for route in flat_routes(app.routes):
         needs = getattr(route, "dependant", None)  # codespell:ignore dependant
         if needs is None or str(route.name).startswith("pywry_auth_"):
             continue
         if is_protected(route) or _has_guard(needs):
-            yield from (
-                (route.path_format, method.lower()) for method in getattr(route, "methods", None) or ()
-            )
+            steps_up = any(demand.is_step_up for demand in demands_of(route))
+            for method in getattr(route, "methods", None) or ():
+                yield route.path_format, method.lower(), steps_up
 
 
 def _has_guard(needs: Any) -> bool:
     return any(is_guard(each.call) or _has_guard(each) for each in needs.dependencies)
 
 
-def _document(operation: dict[str, Any] | None) -> None:
+def _document(operation: dict[str, Any] | None, steps_up: bool) -> None:
     if operation is None or "security" in operation:
         return
     operation["security"] = [{_COOKIE: []}, {_TOKEN: []}]
     responses = operation.setdefault("responses", {})
-    for status, text in _REFUSALS.items():
+    for status, text in (_REFUSALS | ({"401": _TOO_OLD} if steps_up else {})).items():
         responses.setdefault(status, {"description": text})
 
 

@@ -60,6 +60,7 @@ _FRAME_NEEDS_ACCESS = (
     "This content needs more access to your account at the provider than you have allowed: allow it to see "
     "the content."
 )
+_FORBIDDEN = "You are signed in, but your account may not do this."
 _MORE_RECENT = "This page needs a more recent or a stronger sign-in: sign in again to continue."
 _FORM_NEEDS_SIGN_IN = (
     f"This form needs a more recent or a stronger sign-in, so it was not saved. {_COPY} sign in again."
@@ -182,14 +183,14 @@ def _page_before(site: Site) -> str:
     return safe_path(referer.removeprefix(origin), "") if referer.startswith(f"{origin}/") else ""
 
 
-def forbidden(site: Site, is_page: bool = False) -> Refusal:
+def forbidden(site: Site, is_page: bool = False, text: str = _FORBIDDEN) -> Refusal:
     """Return the response to a user without the required permission.
 
     Args:
         site: The site.
         is_page: See :func:`challenge`.
+        text: The sentence for the visitor.
     """
-    text = "You are signed in, but your account may not do this."
     return refusal(site, ErrorCode.ACCESS_DENIED, text, again=site.other_account_path(_page(site, is_page)))
 
 

@@ -483,12 +483,14 @@ def _require_able_providers(app: Flask, routes: AuthRoutes) -> None:
         AuthenticationError: A view has a demand that no provider can satisfy; the text names the view.
     """
     require_openid(routes.providers, _demands(app))
-    first = OncePerProcess()
+    checked = False
 
     @app.url_value_preprocessor  # in front of the functions of before_request, one of which may respond
     def check(endpoint: str | None, values: dict[str, Any] | None) -> None:
-        if first.is_first():
+        nonlocal checked
+        if not checked:
             require_openid(routes.providers, _demands(app))
+            checked = True
 
 
 def _demands(app: Flask) -> Iterator[tuple[str, LoginDemand | None]]:

@@ -415,7 +415,7 @@ def _demand_of(login: PendingAuthorization) -> LoginDemand | None:
 
 
 def _unchanged(demand: LoginDemand) -> tuple[ErrorCode, str]:
-    """Return code and sentence for a signed-in user who cancelled a sign-in on demand of a page."""
+    """Return code and sentence after a signed-in user cancelled a sign-in on demand of a page."""
     if demand.is_step_up:
         return ErrorCode.INSUFFICIENT_USER_AUTHENTICATION, _NOT_CONFIRMED
     return ErrorCode.INSUFFICIENT_SCOPE, _UNCHANGED

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pywry_auth.deploy.answers import JUST_SIGNED_IN, ask_for_more, insufficient_authentication, refusal
+from pywry_auth.deploy.answers import JUST_SIGNED_IN, ask_for_more, forbidden, insufficient_authentication
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flow.freshness import is_fresh, is_strong, require_fresh, require_strong
@@ -90,8 +90,7 @@ class StepUps:
         """
         provider = self.providers.of_session(session)
         if session.grant is not None and provider is not None and not provider.uses_openid:
-            again = site.other_account_path(site.next_path)
-            return refusal(site, ErrorCode.ACCESS_DENIED, _OTHER_WAY, again=again)
+            return forbidden(site, is_page, _OTHER_WAY)
         need = insufficient_authentication(demand.max_age, demand.acr)
         redirect = session.grant is not None and not _has_just_stepped_up(session)
         return ask_for_more(site, need, self.signer.sign(whole or demand), is_page, redirect=redirect)

@@ -31,7 +31,7 @@ class StepUp:
 
     @property
     def has_session(self) -> bool:
-        """Whether the sign-in is for a user who was signed in when it began."""
+        """Whether its user had a session when the sign-in began."""
         return bool(self.session)
 
     def parameters(self, configured: Mapping[str, str]) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import pytest
 import requests
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -18,6 +19,7 @@ from pywry_auth.asgi import (
     current_session,
     protect_from_csrf,
     require_any_role,
+    require_fresh_login,
     require_permission,
     require_role,
     require_scope,
@@ -26,8 +28,10 @@ from pywry_auth.asgi.router import AuthRouter
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
-from pywry_auth.models import OAuthTokenSet, UserSession
+from pywry_auth.models import Grant, OAuthTokenSet, UserSession
+from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.state.sessions import issue_session_token
+from tests.asgi.client import Client
 from tests.deploy.hosts import Host, served_by_wsgi
 from tests.deploy.test_signals import Received
 from tests.deploy.web import SITE, Browser, WatchedBackend, Web, parameter
@@ -424,3 +428,34 @@ def test_the_sender_of_a_signal_is_the_application_with_the_router(web: Web) -> 
         browser.sign_in("/app/auth/login")
         browser.post("/app/auth/logout")
     assert received.senders == [part, part]
+
+
+@pytest.mark.parametrize("place", ["operation", "router", "mounted", "application"])
+def test_a_guard_for_a_recent_sign_in_needs_openid_at_start_up(web: Web, place: str) -> None:
+    """The application does not start, and the error names the route."""
+    guards = [Depends(require_fresh_login())]
+    app = FastAPI(dependencies=guards if place == "application" else None)
+    router = create_auth_router(GitHubProvider("site", "secret"), auth_config=web.config)
+    app.add_middleware(AuthMiddleware, router=router)
+    inner, part = FastAPI(), APIRouter(dependencies=guards if place == "router" else None)
+    of_operation = guards if place in ("operation", "mounted") else None
+    part.add_api_route("/erase", lambda: "", name="erase", dependencies=of_operation)
+    (inner if place == "mounted" else app).include_router(part)
+    app.mount("/inner", inner)
+    for _ in range(2):
+        with pytest.raises(AuthenticationError, match=r"^the view 'erase' requires a recent"):
+            Client(app).start()
+
+
+def test_a_websocket_and_an_override_meet_the_guard_for_a_recent_sign_in(web: Web) -> None:
+    app, session = FastAPI(), replace(ALICE, grant=Grant("id", 0.0, auth_time=time.time()))
+    app.add_middleware(AuthMiddleware, router=router_of(web))
+
+    @app.websocket("/feed", dependencies=[Depends(require_fresh_login(acr="gold"))])
+    async def feed(socket: WebSocket) -> None:
+        await socket.accept()
+
+    app.dependency_overrides[current_session] = lambda: session
+    assert Client(app).websocket("/feed") == 1008
+    session = replace(session, grant=Grant("id", 0.0, auth_time=time.time(), acr="gold"))
+    assert Client(app).websocket("/feed") == 0

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 
-from pywry_auth.asgi import AuthMiddleware, access_token, current_session, protect_from_csrf, require_role
+from pywry_auth.asgi import (
+    AuthMiddleware,
+    access_token,
+    current_session,
+    protect_from_csrf,
+    require_fresh_login,
+    require_role,
+)
 from pywry_auth.deploy_routes import create_auth_router
 from pywry_auth.state.sessions import issue_session_token
 from tests.asgi.client import Client
@@ -68,3 +75,12 @@ def test_an_application_without_guards_has_no_padlock(web: Web) -> None:
     verify = schema["paths"]["/auth/verify"]["get"]
     assert set(verify["responses"]["204"]["headers"]) == {"X-Auth-User", "X-Auth-Roles", "X-Auth-Email"}
     assert {"400", "401", "403", "503"} <= set(verify["responses"])
+
+
+def test_the_response_to_an_old_sign_in_is_documented(web: Web) -> None:
+    app = FastAPI()
+    app.add_api_route("/erase", lambda: "", methods=["POST"], dependencies=[Depends(require_fresh_login())])
+    app.add_api_route("/role", lambda: "", dependencies=[Depends(require_role())])
+    paths = _schema(web, app)["paths"]
+    assert "RFC 9470" in paths["/erase"]["post"]["responses"]["401"]["description"]
+    assert paths["/role"]["get"]["responses"]["401"]["description"] == "No user is signed in."

@@ -22,6 +22,7 @@ from tests.protocol.forge import PrivateKey, changed, make_key, sign
 from tests.protocol.issuer import (
     ACCESS_TOKEN,
     CLIENT_ID,
+    NOW,
     REDIRECT_URI,
     REFRESH_TOKEN,
     SUBJECT,
@@ -94,6 +95,67 @@ def test_a_failed_discovery_names_the_provider_before_the_browser_opens(issuer: 
     with pytest.raises(AuthenticationError) as caught:
         begin(issuer.provider(), REDIRECT_URI)
     assert (caught.value.error, caught.value.provider) == (ErrorCode.PROVIDER_UNREACHABLE, "oidc")
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "5m", "1" * 10, "٣"])
+def test_a_request_with_another_max_age_than_seconds_is_refused(issuer: ScriptedIssuer, value: str) -> None:
+    with pytest.raises(AuthenticationError, match="max_age must be a whole number of seconds") as caught:
+        begin(issuer.provider(), REDIRECT_URI, extra_params={"max_age": value})
+    assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+    with pytest.raises(AuthenticationError, match=r"AUTHORIZE_PARAMS.*max_age must be a whole number"):
+        issuer.provider(authorize_params={"max_age": value})
+
+
+def test_a_request_knows_its_max_age(issuer: ScriptedIssuer) -> None:
+    """That of the call replaces that of the settings. Without OpenID Connect there is no time to check."""
+    provider = issuer.provider(authorize_params={"max_age": "100"})
+    assert begin(provider, REDIRECT_URI).max_age == 100
+    assert begin(provider, REDIRECT_URI, extra_params={"max_age": "0"}).max_age == 0
+    assert begin(issuer.provider(), REDIRECT_URI).max_age is None
+    plain = issuer.provider(scopes=["read"], authorize_params={"max_age": "100"})
+    assert begin(plain, REDIRECT_URI).max_age is None
+
+
+@pytest.mark.parametrize(
+    ("age", "error"),
+    [
+        (0, ""),
+        (355, ""),
+        (365, ErrorCode.INSUFFICIENT_USER_AUTHENTICATION),
+        (-55, ""),
+        (-65, ErrorCode.INSUFFICIENT_USER_AUTHENTICATION),
+        (None, ErrorCode.INVALID_ID_TOKEN),
+    ],
+)
+def test_a_request_with_max_age_requires_a_recent_authentication(
+    issuer: ScriptedIssuer, age: int | None, error: str
+) -> None:
+    """OIDC Core §3.1.2.1 and §3.1.3.7; 60 s of skew are allowed, and refused tokens are revoked."""
+    provider = issuer.provider(authorize_params={"max_age": "300"})
+    request = begin(provider, REDIRECT_URI)
+    claims = {} if age is None else {"auth_time": NOW - age}
+    token = issuer.id_token(nonce=request.nonce, **claims)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=token))
+    response = [("state", request.state), ("code", "code")]
+    if not error:
+        assert complete(provider, request, response).success
+        return
+    with pytest.raises(TokenError, match=r"The ID token is refused: .*auth_time") as caught:
+        complete(provider, request, response)
+    assert (caught.value.error, bool(caught.value.visitor)) == (error, True)
+    assert issuer.requests("/revoke")
+
+
+@pytest.mark.parametrize("auth_time", [True, "1", None, [1], float(10**30)])
+def test_a_time_of_authentication_that_is_no_time_is_refused(
+    issuer: ScriptedIssuer, auth_time: object
+) -> None:
+    provider = issuer.provider(authorize_params={"max_age": "300"})
+    request = begin(provider, REDIRECT_URI)
+    token = issuer.id_token(nonce=request.nonce, auth_time=auth_time)
+    issuer.answers["/token"] = Answer(issuer.tokens(id_token=token))
+    with pytest.raises(TokenError):
+        complete(provider, request, [("state", request.state), ("code", "code")])
 
 
 # complete
