@@ -29,7 +29,7 @@ STEPPED_UP = "stepped_up"
 """The member of a session's metadata that says that its sign-in satisfied the demand of a page."""
 
 _OTHER_WAY = (
-    "This page needs a sign-in whose time and method are known, and the service where you signed in does not "
+    "This page needs a sign-in with a known time and method, and the service where you signed in does not "
     "report them: sign in with another account."
 )
 _OTHER_USER = (
@@ -79,7 +79,7 @@ class StepUps:
         """Return the response to a user whose sign-in is too old or too weak.
 
         A navigation goes to the provider, unless the user has just come from there for this reason: workers
-        whose clocks differ could otherwise send the browser back and forth.
+        with different clocks could otherwise send the browser back and forth.
 
         Args:
             site: The site.

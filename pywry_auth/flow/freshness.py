@@ -73,7 +73,7 @@ def is_strong(grant: Grant, acr: Collection[str]) -> bool:
 
 
 def require_fresh(provider: OAuthProvider, grant: Grant, max_age: int | None) -> None:
-    """Refuse a sign-in whose user authenticated too long ago (OIDC Core §3.1.3.7).
+    """Refuse an old authentication of the user (OIDC Core §3.1.3.7).
 
     Args:
         provider: The provider of the sign-in.
