@@ -36,8 +36,8 @@ def test_each_session_has_a_button_with_a_name_of_its_own() -> None:
 
 
 def test_only_other_sessions_can_be_ended_together() -> None:
-    alone = sessions_page([OWN], "/s/others/end", "/", now=NOW)
-    assert "Sign out all other sessions" not in alone.body
+    single = sessions_page([OWN], "/s/others/end", "/", now=NOW)
+    assert "Sign out all other sessions" not in single.body
     unreadable = sessions_page([OWN], "/s/others/end", "/", now=NOW, complete=False)
     assert "Sign out all other sessions" in unreadable.body
 
