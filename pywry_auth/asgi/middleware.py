@@ -144,7 +144,7 @@ class AuthMiddleware:
     async def _find(self, visit: Visit) -> UserSession | None:
         if not self._has_credentials(visit.scope):
             return None
-        session = await run_in_threadpool(self._routes.session_of, visit.request)
+        session = await run_in_threadpool(self._routes.session_of, visit.request, visit.scope["app"])
         if session is not None and visit.scope["type"] == "websocket":
             require_own_request(visit.site, trust_others=False)
         return session

@@ -16,6 +16,7 @@ from pywry_auth.deploy.answers import refusal, refusal_for
 from pywry_auth.deploy.backchannel_views import BackchannelViews
 from pywry_auth.deploy.background import Retries
 from pywry_auth.deploy.capacity import Capacity, this_process
+from pywry_auth.deploy.changed_rules import ChangedRules
 from pywry_auth.deploy.cookies import Cookie, TokenSigner
 from pywry_auth.deploy.csrf import require_own_request
 from pywry_auth.deploy.current import CurrentSessions
@@ -115,13 +116,15 @@ class AuthRoutes:
         self.render = render
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
         self._asked = OncePerProcess()
-        self.sessions = _current_sessions(options, sessions, self._workers)
+        accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
+        ends = self._ends = SessionEnd(accounts)
+        self.sessions = replace(
+            _current_sessions(options, sessions, self._workers), admit=ChangedRules(ends, options.rules)
+        )
         demands = DemandSigner(TokenSigner(options.secrets, f"demand:{digest_of(options.site_name)}"))
         self.scopes = GrantedScopes(providers, tokens, demands)
         self.step_ups = StepUps(providers, demands)
         browsers = BrowserSessions(sessions.backend, BINDING_SECONDS)
-        accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
-        ends = self._ends = SessionEnd(accounts)
         lifecycle = SessionLifecycle(ends, self.sessions, browsers, options, on_sign_in)
         self._retries = Retries(lifecycle.finish_work)
         tokens.revocations.on_postponed(self._retries.wake)
@@ -210,17 +213,19 @@ class AuthRoutes:
             response.headers["Allow"] = ", ".join(sorted(fault.valid_methods or ()))
         return self.private(response)
 
-    def session_of(self, request: Request) -> UserSession | None:
+    def session_of(self, request: Request, application: object = None) -> UserSession | None:
         """Return a request's session, or None.
 
         The request keeps the result, so that further calls need no look-up.
 
         Args:
             request: Any request to the application.
+            application: The application, which is the sender of events.
 
         Raises:
             StoreUnavailable: The store is down. No user is let in, and no user is signed out.
         """
+        self.sessions.note_sender(request, application)
         return self.sessions.of(request)
 
     def end_user(self, user_id: str, application: object) -> int:
@@ -283,6 +288,7 @@ class AuthRoutes:
 
     def site(self, request: Request, mount: Mount) -> Site:
         """Return the site for one request, for guards' responses."""
+        self.sessions.note_sender(request, mount.application)
         return Site(self.options, request, mount, self.render)
 
     def path_of(self, route: Route) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.cookies import Cookie
     from pywry_auth.models import UserSession
 
-_FOUND = "_pywry_auth_session"  # attribute of a request
+_FOUND = "_pywry_auth_session"  # attributes of a request
+_SENDER = "_pywry_auth_sender"
+
+Admission = Callable[["UserSession", object], "UserSession | None"]
+"""Returns a session with its present roles, or None. It also gets the sender of events."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class CurrentSessions:
         auth_header: Name of the header with an API client's session token, as ``Bearer …``.
         enabled: Whether users can sign in at all.
         sites: The digests of the site. A bearer token of another site is ignored; a cookie is signed.
+        admit: Applies rules that have changed since the sign-in.
     """
 
     store: SessionStore
@@ -35,6 +40,12 @@ class CurrentSessions:
     auth_header: str
     enabled: bool
     sites: Collection[str]
+    admit: Admission = lambda session, sender: session
+
+    @staticmethod
+    def note_sender(request: Request, application: object) -> None:
+        """Note the application of a request, which is the sender of events."""
+        setattr(request, _SENDER, application)
 
     def session_id(self, request: Request) -> str | None:
         """Return the session ID of a request, without a look-up.
@@ -84,6 +95,8 @@ class CurrentSessions:
         if not hasattr(request, _FOUND):
             session_id = self.session_id(request) if self.enabled else None
             session = None if session_id is None else self._find(request, session_id)
+            if session is not None and session.grant is not None:
+                session = self.admit(session, getattr(request, _SENDER, None))
             setattr(request, _FOUND, session)
         return cast("UserSession | None", getattr(request, _FOUND))
 

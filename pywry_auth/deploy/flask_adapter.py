@@ -173,7 +173,7 @@ def find_session() -> UserSession | None:
         AuthenticationError: The application has no authentication blueprint.
         StoreUnavailable: The store is down.
     """
-    return _installed().routes.session_of(_request())
+    return _installed().routes.session_of(_request(), _app())
 
 
 def end_session() -> None:

@@ -100,7 +100,8 @@ class _RulesReview:
             self.taken.append(lifecycle.ends.end_not_admitted(self.session, tokens, found, self.ended))
             raise _access_ended()
         for each in found:
-            lifecycle.sessions.store.set_given_roles(each.session_id, review.given, review.doubtful)
+            renewed = review.renewed(self.rules, each)
+            lifecycle.sessions.store.set_given_roles(each.session_id, review.given, review.doubtful, renewed)
             if review.email is not None and review.email.changes(each):
                 lifecycle.sessions.store.check_email(each.session_id, review.email)
         return not review.postponed

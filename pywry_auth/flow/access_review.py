@@ -1,4 +1,4 @@
-"""Access rules again, with the claims that a refresh brought.
+"""Access rules again, with the claims that a refresh brought or that a session stores.
 
 A rule is evaluated only if the claim that it reads is present. Otherwise, a provider that leaves claims out
 of refreshed ID tokens would take access and roles away from every user.
@@ -16,11 +16,17 @@ from pywry_auth.exceptions import AuthenticationError, ProviderBusy, naming_prov
 from pywry_auth.flow.authorization_code import checked_profile
 from pywry_auth.flow.subject import Subject, canonical_email, completed_profile, user_id
 from pywry_auth.models import Claims
-from pywry_auth.state.session_record import EmailCheck
+from pywry_auth.state.session_record import (
+    EmailCheck,
+    profile_of,
+    renewed_claims_of,
+    roles_by_rule,
+    verified_email_of,
+)
 
 if TYPE_CHECKING:
     from pywry_auth.flow.access import AccessRules
-    from pywry_auth.models import OAuthTokenSet
+    from pywry_auth.models import OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
 
 _logger = logging.getLogger("pywry_auth.identity")
@@ -40,6 +46,7 @@ class AccessReview:
         doubtful: The roles that the rules can give; empty if a rule was not evaluated.
         postponed: Whether a rule needs the UserInfo endpoint, which had too many calls to be asked.
         email: What the claims say about the user's e-mail address; None if they contain no address.
+        claims: The claims that rules read beside the user's ID and verified address, if present.
     """
 
     admitted: bool | None
@@ -47,6 +54,21 @@ class AccessReview:
     doubtful: frozenset[str] = frozenset()
     postponed: bool = False
     email: EmailCheck | None = None
+    claims: Claims = field(default_factory=dict, repr=False)
+
+    def renewed(self, rules: AccessRules, session: UserSession) -> dict[str, object]:
+        """Return the claims with other values than in a session's profile.
+
+        They are stored with the session. Otherwise, later rules would give roles for an old value.
+
+        Args:
+            rules: The site's rules.
+            session: The session.
+        """
+        profile = profile_of(session)
+        known = {**renewed_claims_of(session), **self.claims}
+        before = {name: _claim_of(rules, profile, name) for name in known}
+        return {name: value for name, value in known.items() if before[name] not in (None, value)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +135,51 @@ def review_access(
     if not admitted and not _is_complete(subject, has_email or unnamed, entries):
         admitted = None
     doubtful = _possible_roles(rules) if len(given) == len({*_NAMES.values()}) else frozenset[str]()
-    return AccessReview(admitted, given, doubtful, fresh.postponed, fresh.checked)
+    claims = _claims_of_rules(rules, subject.profile)
+    return AccessReview(admitted, given, doubtful, fresh.postponed, fresh.checked, claims)
+
+
+def review_stored(rules: AccessRules, session: UserSession, name: str = "") -> AccessReview:
+    """Evaluate rules that may have changed since a session's sign-in or last refresh.
+
+    No call is made. A claim that the session does not store changes nothing, except that the user loses roles
+    to which the rules map no claim any more. If the session has no verified address, but the one in its
+    profile would matter, the decision waits for the next refresh or sign-in.
+
+    Args:
+        rules: The site's rules.
+        session: The session of a sign-in.
+        name: The provider's name on a site with several; otherwise empty.
+    """
+    if session.grant is None or not session.grant.subject or not profile_of(session):
+        return AccessReview(None)  # the application or a test created it
+    profile = {**profile_of(session), **renewed_claims_of(session)}
+    address = canonical_email(profile.get("email"))
+    email = address if rules.trust_unverified_email else verified_email_of(session) or None
+    subject = Subject(profile, email, name)
+    denied = profile.get("email_verified") not in (None, True, "true")
+    named = subject if email or denied else replace(subject, email=address)
+    given = given_roles(rules, subject)
+    if given_roles(rules, named)[_ADMIN] != given[_ADMIN]:
+        del given[_ADMIN]
+    has_claim = rules.has_roles_claim(profile)
+    if not has_claim:
+        last = (roles_by_rule(session) or {}).get(_CLAIM, ())
+        given[_CLAIM] = [role for role in last if role in rules.role_map.values()]
+    admitted = rules.admits(subject) or (None if rules.admits(named) else False)
+    doubtful = _possible_roles(rules) if has_claim and _ADMIN in given else frozenset[str]()
+    return AccessReview(admitted, given, doubtful)
+
+
+def _claim_of(rules: AccessRules, profile: Claims, name: str) -> object:
+    return rules.claimed_roles(profile) if name == rules.roles_claim else profile.get(name)
+
+
+def _claims_of_rules(rules: AccessRules, profile: Claims) -> Claims:
+    """Return the claims of a profile that give roles, or that may change without a new verified address."""
+    names = [name for name in (rules.roles_claim, "email" if rules.trust_unverified_email else "") if name]
+    found = {name: _claim_of(rules, profile, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _possible_roles(rules: AccessRules) -> frozenset[str]:

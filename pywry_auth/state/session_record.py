@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pywry_auth.models import UserSession
 from pywry_auth.state.grant_record import grant_members, grant_of
@@ -16,8 +17,9 @@ SITE_RULE = "on_sign_in"
 """The rule that gives the roles which the site's own hook has set."""
 
 _MAILBOX = "mailbox"
+_RENEWED = "renewed"
 
-RESERVED_METADATA = frozenset({_GIVEN, _MAILBOX, "user_info", "provider", "asked"})
+RESERVED_METADATA = frozenset({_GIVEN, _MAILBOX, _RENEWED, "user_info", "provider", "asked"})
 """The members of a session's metadata that a sign-in sets itself."""
 
 
@@ -77,29 +79,25 @@ class SessionRecord:
         left = self.session.expires_at - now
         return min(left, self.used_at + self.idle_ttl - now) if self.idle_ttl else left
 
-    def with_given(self, given: Mapping[str, Sequence[str]], doubtful: Collection[str] = ()) -> SessionRecord:
+    def with_given(
+        self,
+        given: Mapping[str, Sequence[str]],
+        doubtful: Collection[str] = (),
+        renewed: Mapping[str, object] | None = None,
+    ) -> SessionRecord:
         """Return the record after access rules were evaluated again.
 
-        Only the difference is applied. The session loses the roles that no rule gives any more, and gets
-        those that no rule gave before. Roles that the site itself has added or removed stay so, and so do all
-        roles if the site's hook has set them.
-
         Args:
-            given: The roles that each evaluated rule gives, by the rule's name. Other rules give the same as
-                before.
-            doubtful: The roles that a session of an earlier version loses if no rule gives them. It does not
-                record which rule gave which role, so that it gets none. Empty leaves it unchanged.
+            given: See :func:`with_given_roles`.
+            doubtful: See there.
+            renewed: The claims that are newer than the profile; None leaves them unchanged.
         """
-        last, session = _given(self.session), self.session
-        if SITE_RULE in (last or ()) or (last is None and not doubtful):
-            return self
-        merged = {**(last or {}), **given}
-        now, before = united(merged), doubtful if last is None else united(last)
-        roles = [role for role in session.roles if role in now or role not in before]
-        if last is not None:
-            roles += [role for role in now if role not in before and role not in roles]
-        metadata = {**session.metadata, **given_member(merged)}
-        return replace(self, session=replace(session, roles=roles, metadata=metadata))
+        session = self.session
+        if renewed is not None:
+            others = {name: value for name, value in session.metadata.items() if name != _RENEWED}
+            member = {_RENEWED: dict(renewed)} if renewed else {}
+            session = replace(session, metadata=others | member)
+        return replace(self, session=with_given_roles(session, given, doubtful))
 
     def with_email(self, check: EmailCheck) -> SessionRecord:
         """Return the record after the user's e-mail address was checked again."""
@@ -187,6 +185,55 @@ def given_member(given: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list
     return {_GIVEN: {rule: list(roles) for rule, roles in given.items() if roles or rule == SITE_RULE}}
 
 
+def with_given_roles(
+    session: UserSession, given: Mapping[str, Sequence[str]], doubtful: Collection[str] = ()
+) -> UserSession:
+    """Return a session with the roles that access rules give now.
+
+    Only the difference is applied. The session loses the roles that no rule gives any more, and gets those
+    that no rule gave before. Roles that the site itself has added or removed stay so, and so do all roles if
+    the site's hook has set them.
+
+    Args:
+        session: The session.
+        given: The roles that each evaluated rule gives, by the rule's name. Other rules give the same as
+            before.
+        doubtful: The roles that a session of an earlier version loses if no rule gives them. It does not
+            record which rule gave which role, so that it gets none. Empty leaves it unchanged.
+    """
+    last = roles_by_rule(session)
+    if SITE_RULE in (last or ()) or (last is None and not doubtful):
+        return session
+    merged = {**(last or {}), **given}
+    now, before = united(merged), doubtful if last is None else united(last)
+    roles = [role for role in session.roles if role in now or role not in before]
+    if last is not None:
+        roles += [role for role in now if role not in before and role not in roles]
+    metadata = {**session.metadata, **given_member(merged)}
+    return replace(session, roles=roles, metadata=metadata)
+
+
+def profile_of(session: UserSession) -> Mapping[str, Any]:
+    """Return the profile that a session stores; empty without one."""
+    profile = session.metadata.get("user_info")
+    return profile if isinstance(profile, dict) else {}
+
+
+def renewed_claims_of(session: UserSession) -> Mapping[str, Any]:
+    """Return the claims of access rules that are newer than a session's profile, by the setting's value.
+
+    A refresh brought them. The name of a claim may be a path.
+    """
+    renewed = session.metadata.get(_RENEWED)
+    return renewed if isinstance(renewed, dict) else {}
+
+
+def facts_of(session: UserSession) -> object:
+    """Return what access rules read in a session and can change there, for a comparison."""
+    metadata = session.metadata
+    return metadata.get(_GIVEN), metadata.get(_MAILBOX), metadata.get(_RENEWED)
+
+
 def email_member(address: str | None) -> dict[str, str]:
     """Return the member of a session's metadata with the user's verified address.
 
@@ -235,7 +282,7 @@ def has_account(session: UserSession) -> bool:
     return session.grant is not None or session.account != session.user_id
 
 
-def _given(session: UserSession) -> Mapping[str, Sequence[str]] | None:
+def roles_by_rule(session: UserSession) -> Mapping[str, Sequence[str]] | None:
     """Return the roles that each access rule gave last; None if they are unknown."""
     try:
         values = Members(session.metadata).optional_mapping(_GIVEN)

@@ -394,7 +394,11 @@ class SessionStore:
         return changed
 
     def set_given_roles(
-        self, session_id: str, given: Mapping[str, Sequence[str]], doubtful: Collection[str] = ()
+        self,
+        session_id: str,
+        given: Mapping[str, Sequence[str]],
+        doubtful: Collection[str] = (),
+        renewed: Mapping[str, object] | None = None,
     ) -> bool:
         """Change a session's roles after access rules were evaluated again.
 
@@ -408,6 +412,8 @@ class SessionStore:
                 the same as before.
             doubtful: The roles that a session loses if no rule gives them and the session does not record
                 which rule gave them; such a session gets no roles. Empty leaves it unchanged.
+            renewed: The claims of rules that are newer than the session's profile; None leaves them
+                unchanged.
 
         Returns:
             Whether there is such a session.
@@ -415,7 +421,7 @@ class SessionStore:
         Raises:
             StoreUnavailable: The store is down.
         """
-        return self._change(session_id, lambda record: record.with_given(given, doubtful))
+        return self._change(session_id, lambda record: record.with_given(given, doubtful, renewed))
 
     def check_email(self, session_id: str, check: EmailCheck) -> bool:
         """Keep or replace a session's verified e-mail address after a later check.

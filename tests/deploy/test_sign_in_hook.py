@@ -366,8 +366,11 @@ def test_roles_of_the_hook_survive_a_refresh(make_web: Make, idp: IdentityProvid
             idp, web.backend, settings={**settings, "default_roles": "reader"}, provider=web.provider
         )
         clock.shift(10)
-        browser = changed.browser()
-        browser.plant("pywry_session", browsers[2].cookie() or "")
+        cookies, browsers = [browser.cookie() or "" for browser in browsers], []
+        for cookie in cookies:
+            browsers.append(changed.browser())
+            browsers[-1].plant("pywry_session", cookie)
+        browser = browsers[2]
         assert browser.post("/auth/refresh").status_code == 200
         assert _roles(browsers) == [[], ["editor"], ["reader"]]
         web.sessions.set_roles(USER, ["owner"])
