@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.access_review import AccessReview, review_stored
 from pywry_auth.flow.events import SignedOut, emit
-from pywry_auth.flow.sign_out import revoke_taken
+from pywry_auth.flow.sign_out import revoke_taken, take
 from pywry_auth.state.session_record import facts_of, with_given_roles
 
 if TYPE_CHECKING:
@@ -138,9 +138,19 @@ class ChangedRules:
     ) -> None:
         """End all sessions of an account, and remove its tokens although others may need them."""
         accounts = self.ends.accounts
-        taken = self.ends.end_not_admitted(own, stored, refused, ended)
+        provider = accounts.providers.of_session(own)
+        taken = [self.ends.end_not_admitted(own, stored, refused, ended)]
         try:
-            revoke_taken(accounts.providers.of_session(own), accounts.tokens, own.account, taken)
+            # Look again: a sign-in that began one of the sessions may just have stored its tokens once more.
+            again = take(
+                provider,
+                accounts.tokens,
+                own.account,
+                is_last=lambda found: found.tokens.grant == stored.grant,
+            )
+            taken += [again] if again.removed else []
+            for each in taken:
+                revoke_taken(provider, accounts.tokens, own.account, each)
         except StoreUnavailable as error:
             _logger.warning("tokens of a user without access are revoked later: %s", error)
 

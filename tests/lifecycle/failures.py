@@ -18,7 +18,7 @@ from pywry_auth.native.flow_manager import AuthFlowManager
 from tests.lifecycle.operations import Operation
 from tests.lifecycle.oracle import findings
 from tests.lifecycle.stepping import Outage
-from tests.lifecycle.world import CALLBACK, COOKIE, USER, Browser, World
+from tests.lifecycle.world import CALLBACK, COOKIE, USER, Browser, World, request
 
 READS = ("get", "members")
 MORE = {False: (0, inf), True: (0, 1, 3, inf)}
@@ -116,6 +116,32 @@ def everywhere_in_first(world: World) -> Attempt:
     return everywhere(world)
 
 
+def provider_logout(world: World) -> Attempt:
+    """The provider ends all sign-ins of the user, and sends another logout token after a failure."""
+
+    def act() -> Any:
+        form = {"logout_token": world.logout_token(by_sid=False)}
+        response = request(world.workers[0], "POST", "/auth/backchannel-logout", {}, form)
+        # OIDC Back-Channel Logout 1.0 §2.8 has one status for all failures.
+        failed = response.status_code == 400 and "Retry-After" in response.headers
+        return 503 if failed else response.status_code
+
+    return Attempt(act, 200, Operation(act, (200,), ends_all=True))
+
+
+def changed_rule(world: World) -> Attempt:
+    """Ask a worker whose rules do not admit the user any more."""
+    browser = world.browsers[0]
+    cookies = dict(browser.cookies)
+
+    def act() -> Any:
+        response = request(world.strict_workers[0], "GET", "/auth/status", cookies)
+        is_stranger = response.status_code != 200 or not response.get_json()["authenticated"]
+        return _answer(response, 200) if is_stranger else "still signed in"
+
+    return Attempt(act, 200, Operation(act, (200,), ends=browser, ends_all=True), browser)
+
+
 def refusal(world: World) -> Attempt:
     """Sign in where the user may not sign in."""
     browser = world.new_browser("refused browser")
@@ -164,6 +190,8 @@ ATTEMPTS: dict[str, tuple[Callable[[World], Attempt], int]] = {
     "logout_of_two": (logout, 2),
     "everywhere": (everywhere, 2),
     "everywhere_in_first": (everywhere_in_first, 2),
+    "provider_logout": (provider_logout, 2),
+    "changed_rule": (changed_rule, 2),
     "refusal": (refusal, 1),
     "native_login": (native_login, 0),
     "native_logout": (native_logout, 0),

@@ -10,7 +10,7 @@ from typing import Any
 
 from pywry_auth.exceptions import AuthFlowCancelled
 from pywry_auth.native.flow_manager import AuthFlowManager
-from tests.lifecycle.world import CALLBACK, Browser, HookedProvider, Worker, World
+from tests.lifecycle.world import CALLBACK, Browser, HookedProvider, Worker, World, request
 from tests.waiting import await_threads
 
 DEMOTED = ["viewer"]
@@ -29,6 +29,7 @@ class Operation:
         uses: The browser whose session it needs.
         demotes: The browsers whose sessions get fewer roles.
         unwanted: Whether the tokens that it obtains must be revoked.
+        refuses: The answers that it causes to an operation which overlaps it.
         native: Whether it belongs to a native program, which has no sessions.
     """
 
@@ -40,6 +41,7 @@ class Operation:
     uses: Browser | None = None
     demotes: Sequence[Browser] = ()
     unwanted: bool = False
+    refuses: Sequence[int] = ()
     native: bool = False
 
 
@@ -108,6 +110,27 @@ def everywhere(seat: Seat) -> Operation:
     return Operation(_logging_out(seat, "?everywhere=1"), ((200, True),), ends=seat.browser, ends_all=True)
 
 
+def provider_logout(seat: Seat) -> Operation:
+    """The provider ends all sign-ins of the user."""
+    return _told_by_provider(seat, by_sid=False)
+
+
+def provider_logout_of_session(seat: Seat) -> Operation:
+    """The provider ends its own session, in which the user has signed in in each browser."""
+    return _told_by_provider(seat, by_sid=True)
+
+
+def changed_rule(seat: Seat) -> Operation:
+    """A worker with other access rules gets a request of a user whom they do not admit."""
+    worker, cookies = seat.world.strict_workers[seat.number], dict(seat.browser.cookies)
+
+    def act() -> Any:
+        response = Browser("a tab", cookies).send(worker, "GET", "/auth/status")
+        return response.status_code, response.get_json()["authenticated"]
+
+    return Operation(act, ((200, False),), ends_all=True, refuses=(403,))
+
+
 def refusal(seat: Seat) -> Operation:
     """The user signs in where the user may not sign in."""
     world, worker = seat.world, seat.world.strict_workers[seat.number]
@@ -160,6 +183,9 @@ OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
     "refresh": refresh,
     "logout": logout,
     "everywhere": everywhere,
+    "provider_logout": provider_logout,
+    "provider_logout_of_session": provider_logout_of_session,
+    "changed_rule": changed_rule,
     "refusal": refusal,
     "cancellation": cancellation,
     "demotion": demotion,
@@ -167,9 +193,15 @@ OPERATIONS: dict[str, Callable[[Seat], Operation]] = {
 }
 
 
-_ENDING = {"renewed_login", "logout", "everywhere"}
+_BY_PROVIDER = {"provider_logout", "provider_logout_of_session"}
+_ENDING = {"renewed_login", "logout", "everywhere", "changed_rule", *_BY_PROVIDER}
 _OF_SESSIONS = {"login", "refresh", "logout", "everywhere"}
-_WITHOUT_SESSION = {"login", "visit", "refusal", "cancellation"}
+_WITHOUT_SESSION = {"login", "visit", "refusal", "cancellation", *_BY_PROVIDER}
+_USUAL_ENDS = {
+    ("provider_logout", "login"),
+    ("login", "changed_rule"),
+}
+"""The pairs with an end that is not the user's own, of those that run in every test run."""
 
 PAIRS = [
     pair
@@ -186,6 +218,10 @@ ALL_CASES += [(0, *pair) for pair in PAIRS if {*pair} <= _WITHOUT_SESSION]
 
 def _is_usual(browsers: int, first: str, second: str) -> bool:
     pair = {first, second}
+    if (first, second) in _USUAL_ENDS:
+        return browsers == 1
+    if pair.intersection(("changed_rule", *_BY_PROVIDER)):
+        return False
     if browsers == 1:
         return "visit" not in pair and (
             "renewed_login" not in pair or pair <= {*_OF_SESSIONS, "renewed_login"}
@@ -195,6 +231,15 @@ def _is_usual(browsers: int, first: str, second: str) -> bool:
 
 CASES = [case for case in ALL_CASES if _is_usual(*case)]
 """The cases that run in every test run. The others lead through the same code."""
+
+
+def _told_by_provider(seat: Seat, *, by_sid: bool) -> Operation:
+    worker, form = seat.worker, {"logout_token": seat.world.logout_token(by_sid=by_sid)}
+
+    def act() -> Any:
+        return request(worker, "POST", "/auth/backchannel-logout", {}, form).status_code
+
+    return Operation(act, (200,), ends_all=True, refuses=(401,))
 
 
 def _logging_out(seat: Seat, query: str) -> Callable[[], Any]:

@@ -50,7 +50,8 @@ def _of_answers(outcomes: Sequence[Outcome]) -> Iterator[str]:
         # The session of a browser ends when the user signs out, and when the user signs in there again.
         used = operation.uses
         ended = used and any(other.ends_all or used in (other.ends, other.begins) for other in others)
-        if result not in (*operation.results, *((401,) if ended else ())):
+        refused = [status for other in others for status in other.refuses]
+        if result not in (*operation.results, *((401,) if ended else ()), *refused):
             yield f"an answer is {result!r}"
 
 

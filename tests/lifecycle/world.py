@@ -132,12 +132,18 @@ class Browser:
         return bool(status["authenticated"])
 
 
-def request(worker: Worker, method: str, target: str, cookies: dict[str, str]) -> Response:
+def request(
+    worker: Worker,
+    method: str,
+    target: str,
+    cookies: dict[str, str],
+    form: dict[str, str] | None = None,
+) -> Response:
     """Send a request to a worker."""
     path, _, query = target.removeprefix(SITE).partition("?")
     header = "; ".join(f"{name}={value}" for name, value in cookies.items())
     builder = EnvironBuilder(
-        path=path, query_string=query, method=method, base_url=SITE, headers=[("Cookie", header)]
+        path=path, query_string=query, method=method, base_url=SITE, headers=[("Cookie", header)], data=form
     )
     environ = builder.get_environ() | {"REMOTE_ADDR": "127.0.0.1"}
     body, status, headers = run_wsgi_app(worker.app, environ, buffered=True)
@@ -210,6 +216,12 @@ class World:
     def begin_login(self, browser: Browser, worker: Worker) -> str:
         """Begin a login, sign in at the provider, and return the callback's URL."""
         return self.subject.authorize(browser.send(worker, "GET", "/auth/login").headers["Location"])
+
+    def logout_token(self, *, by_sid: bool) -> str:
+        """Return a logout token for the user, or for the user's only session at the provider."""
+        if by_sid:
+            return self.idp.logout_token(_CLIENT.client_id, sid=self.idp.sids("alice")[-1])
+        return self.idp.logout_token(_CLIENT.client_id, sub=USER)
 
     def answer(self, authorization: AuthorizationRequest) -> ResponseParameters:
         """Answer a native program's authorization request."""
