@@ -24,7 +24,7 @@ from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_SECRET, Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of
 
-_LOGINS = 1000 if os.environ.get("SOAK") else 200
+_LOGINS = 1000 if os.environ.get("SOAK") else 64
 _AT_ONCE = 32
 _WORKERS = 4
 _SECRET = "the secret that all workers share"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
+from gunicorn.config import Config
 
-from tests.peers.web_server import WebServer
+from pywry_auth.deploy.capacity import this_process
+from tests.peers.impatient_gunicorn import SECONDS
+from tests.peers.web_server import WebServer, settings_for
 
-_PAUSE_SECONDS = 5.0
+_APP = "tests.peers.body_wsgi:app"
+_IMPATIENT = ("--config", "python:tests.peers.impatient_gunicorn", "--workers", "1")
 _POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n"
 
 _CHUNKED = _POST.replace(b"Content-Length: 8", b"Transfer-Encoding: chunked")
@@ -19,8 +25,8 @@ _CHUNKED = _POST.replace(b"Content-Length: 8", b"Transfer-Encoding: chunked")
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[WebServer]:
-    """One worker with 4 threads."""
-    server = WebServer("--workers", "1", "--threads", "4", app="tests.peers.body_wsgi:app")
+    """One worker with 4 threads, which waits for clients for a shorter time than usual."""
+    server = WebServer(*_IMPATIENT, "--threads", "4", app=_APP)
     with server.running({}):
         yield server
 
@@ -40,8 +46,24 @@ def test_a_client_that_stops_within_a_request_is_disconnected(server: WebServer)
     assert answers == [b"", b"", b"", b""]
     assert served.startswith(b"HTTP/1.1 200 OK")
     assert served.endswith(b"8 bytes")
-    assert _PAUSE_SECONDS - 1 < seconds < _PAUSE_SECONDS + 12
+    assert SECONDS / 2 < seconds < SECONDS + 12
     assert "Traceback" not in server.output()
+
+
+def test_gunicorn_waits_five_seconds_for_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other tests wait for a shorter time. [T62]"""
+    for name, value in settings_for("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    from pywry_auth.site import gunicorn_settings
+
+    monkeypatch.setattr(this_process, "threads", this_process.threads)  # the hook changes it
+    config = Config()
+    config.set("worker_class", "gthread")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = SimpleNamespace(cfg=config, sockets=[listener])
+        gunicorn_settings.post_fork(SimpleNamespace(), worker)  # type: ignore[arg-type]
+        limit = listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.calcsize("@ll"))
+    assert struct.unpack("@ll", limit) == (5, 0)
 
 
 def test_a_client_that_stops_within_a_body_gets_400(server: WebServer) -> None:
@@ -63,7 +85,7 @@ def test_a_client_that_stops_within_a_body_gets_400(server: WebServer) -> None:
 
 def test_the_rest_of_a_failed_body_is_no_request() -> None:
     """gunicorn asks the body whether it has failed, and closes the connection. [T62]"""
-    server = WebServer("--workers", "1", "--keep-alive", "30", app="tests.peers.body_wsgi:app")
+    server = WebServer(*_IMPATIENT, "--keep-alive", "30", app=_APP)
     with server.running({}), _half_sent(server, _CHUNKED + b"9\r\nabc") as (client,):
         assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -80,8 +102,8 @@ def test_a_client_that_sends_slowly_is_served(server: WebServer) -> None:
         begun = time.monotonic()
         for start in range(0, len(request), part):
             client.sendall(request[start : start + part])
-            time.sleep(_PAUSE_SECONDS / pauses + 0.2)
-        assert time.monotonic() - begun > _PAUSE_SECONDS
+            time.sleep(SECONDS / pauses + 0.2)
+        assert time.monotonic() - begun > SECONDS
         assert _answer(client).endswith(b"8 bytes")
 
 

@@ -68,7 +68,7 @@ def test_a_store_failure_at_any_operation_gets_503(
     make_web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch, name: str, lasting: bool
 ) -> None:
     """Each operation fails in turn, by itself or with all later ones. [T28]"""
-    monkeypatch.setattr("pywry_auth.flow.refresh._LONGEST_OUTAGE", 2.0)
+    monkeypatch.setattr("pywry_auth.flow.refresh._LONGEST_OUTAGE", 0.4)
     watched, browser = _signed_in(make_web)
     assert REQUESTS[name](browser).status_code < 500
     operations = list(watched.operations)
