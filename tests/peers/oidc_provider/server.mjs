@@ -5,6 +5,9 @@
 //   resources         the APIs that access tokens can be for (RFC 8707)
 //   key, cert         PEM files, for https
 // It prints {"issuer": …} when it is ready, and ends when its standard input does.
+//
+// POST /admin/end-user?client_id=…&sub=… sends the client a logout token for all sessions of a user, as the
+// console of an administrator does elsewhere. The response is {"status": …}: that of the client.
 import { Console } from 'node:console';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -46,7 +49,10 @@ const configuration = {
   issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
   rotateRefreshToken: () => true,
   ttl: { AccessToken: settings.access_token_ttl, IdToken: 3600, RefreshToken: 86400, Session: 86400, Grant: 86400, Interaction: 3600 },
+  // The sites of the tests are on the loopback network, from which the provider's own dispatcher protects.
+  fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
   features: {
+    backchannelLogout: { enabled: true },
     deviceFlow: { enabled: true },
     devInteractions: { enabled: true }, // pages with a form that take any login
     introspection: { enabled: true },
@@ -63,6 +69,21 @@ const configuration = {
   },
 };
 
+async function endUser(provider, { client_id: clientId, sub }) {
+  const client = await provider.Client.find(clientId);
+  const required = client.backchannelLogoutSessionRequired;
+  client.backchannelLogoutSessionRequired = false; // without a sid, the token is for all sessions
+  try {
+    await client.backchannelLogout(sub);
+    return 200;
+  } catch (error) {
+    if (!error.response) throw error;
+    return error.response.status;
+  } finally {
+    client.backchannelLogoutSessionRequired = required;
+  }
+}
+
 const server = settings.key
   ? https.createServer({ key: readFileSync(settings.key), cert: readFileSync(settings.cert) })
   : http.createServer();
@@ -70,7 +91,12 @@ const server = settings.key
 server.listen(0, '127.0.0.1', () => {
   const issuer = `${settings.key ? 'https' : 'http'}://127.0.0.1:${server.address().port}`;
   const provider = new Provider(issuer, configuration);
+  provider.on('backchannel.error', (ctx, error) => console.error(error.message));
   provider.use(async (ctx, next) => {
+    if (ctx.method === 'POST' && ctx.path === '/admin/end-user') {
+      ctx.body = { status: await endUser(provider, ctx.query) };
+      return;
+    }
     await next();
     // The form pages ask for a font from elsewhere; it is not available here.
     if (ctx.path.startsWith('/interaction/')) {

@@ -1,0 +1,140 @@
+"""npm's oidc-provider signs users out of a site with two workers, whose browsers are real."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from selenium import webdriver
+
+from tests.backends.threads import together
+from tests.peers.browser import open_chromium
+from tests.peers.oidc_provider import OIDCProviderPeer, sign_in, sign_in_without_script, web_client
+from tests.peers.redis_server import RedisServer
+from tests.peers.walk import Walk
+from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, settings_for
+
+_STORES = ("sqlite", "redis")
+
+
+@dataclass
+class Front:
+    """A site, its provider, and the devices of its users.
+
+    Args:
+        server: The site.
+        peer: The provider.
+        client_id: The site's registration.
+        laptop: A browser of alice.
+        phone: Another browser of alice, with a profile of its own.
+    """
+
+    server: WebServer
+    peer: OIDCProviderPeer
+    client_id: str
+    laptop: Walk
+    phone: Walk
+
+    def sign_in(self, device: Walk) -> Visitor:
+        """Sign alice in on a device; return a visitor with the cookies of the device."""
+        device.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+        sign_in(device.driver, f"{self.server.url}/auth/login?next=/account", "alice")
+        device.arrive("/account")
+        visitor = Visitor(self.server.url)
+        for cookie in device.driver.get_cookies():
+            visitor.cookies.set(cookie["name"], cookie["value"], domain="127.0.0.1", path="/")
+        return visitor
+
+    def bob(self) -> Visitor:
+        """Sign a second user in."""
+        visitor = Visitor(self.server.url)
+        sign_in_without_script(f"{self.server.url}/auth/login?next=/account", "bob", visitor.cookies)
+        return visitor
+
+    def users(self, *visitors: Visitor) -> list[str | None]:
+        """Return the user of each visitor, when both workers agree."""
+        found = []
+        for visitor in visitors:
+            users: dict[str, str | None] = {}
+            while len(users) < 2:
+                for answer in together(4, lambda _, asks=visitor: asks.get("/auth/status", Accept=_JSON)):
+                    assert answer.status_code == 200
+                    users[answer.headers["X-Worker"]] = answer.json()["user_id"]
+            (user,) = set(users.values())
+            found.append(user)
+        return found
+
+    def sign_out_at_provider(self, device: Walk) -> None:
+        """End the session of a device at the provider, on the provider's own page."""
+        device.go(f"{self.peer.issuer}/session/end")
+        device.press("Yes, sign me out")
+        device.see("Sign-out Success")
+
+
+_JSON = "application/json"
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[tuple[webdriver.Chrome, webdriver.Chrome]]:
+    with open_chromium() as laptop, open_chromium() as phone:
+        yield laptop, phone
+
+
+@pytest.fixture(scope="module")
+def servers() -> dict[str, WebServer]:
+    return {store: WebServer("--workers", "2", "--threads", "4") for store in _STORES}
+
+
+@pytest.fixture(scope="module")
+def peer(servers: dict[str, WebServer]) -> Iterator[OIDCProviderPeer]:
+    """One provider for the sites on both stores."""
+    clients = [web_client(f"site-on-{store}", CLIENT_SECRET, site.url) for store, site in servers.items()]
+    with OIDCProviderPeer(clients) as peer:
+        yield peer
+
+
+@pytest.fixture(scope="module", params=_STORES)
+def front(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    redis_server: RedisServer,
+    servers: dict[str, WebServer],
+    peer: OIDCProviderPeer,
+    devices: tuple[webdriver.Chrome, webdriver.Chrome],
+) -> Iterator[Front]:
+    """The sample site with 2 workers, on each shared store."""
+    server, client_id = servers[request.param], f"site-on-{request.param}"
+    places = {
+        "SQLITE_PATH": str(tmp_path_factory.mktemp("state") / "state.sqlite3"),
+        "REDIS_URL": redis_server.url,
+    }
+    settings = settings_for(
+        peer.issuer,
+        STATE_BACKEND=request.param,
+        TOKEN_SECRET=TOKEN_SECRET,
+        AFTER_LOGOUT_URL="/auth/signed-out",
+        **places,
+    )
+    settings["PYWRY_OAUTH2__CLIENT_ID"] = client_id
+    with server.running(settings):
+        yield Front(server, peer, client_id, *(Walk(driver, server.url) for driver in devices))
+
+
+def test_a_sign_out_at_the_provider_ends_the_session_of_that_device_only(front: Front) -> None:
+    """The logout token names the provider's session (sid). Both workers know at their next request. [T33]"""
+    laptop, phone, bob = front.sign_in(front.laptop), front.sign_in(front.phone), front.bob()
+    assert front.users(laptop, phone, bob) == ["alice", "alice", "bob"]
+    front.sign_out_at_provider(front.laptop)
+    assert front.users(laptop, phone, bob) == [None, "alice", "bob"], front.peer.log()
+    assert phone.get("/account").status_code == bob.get("/account").status_code == 200
+    front.laptop.go("/account")
+    front.laptop.see("Sign-in")  # the provider's page
+
+
+def test_a_logout_token_for_the_user_ends_the_sessions_of_all_devices(front: Front) -> None:
+    """It names the subject (sub) only. A second user stays signed in. [T33]"""
+    laptop, phone, bob = front.sign_in(front.laptop), front.sign_in(front.phone), front.bob()
+    assert front.peer.end_user(front.client_id, "alice") == 200, front.peer.log()
+    assert front.users(laptop, phone, bob) == [None, None, "bob"]
+    assert front.peer.end_user(front.client_id, "alice") == 200, "also when no session matches"
