@@ -13,6 +13,7 @@ from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
+from pywry_auth.providers.oidc import GenericOIDCProvider
 from tests.deploy.hosts import PROTECTED
 from tests.deploy.web import Browser, SiteResponse, WatchedBackend, Web, set_cookies
 from tests.faults import Faults
@@ -69,11 +70,12 @@ def test_a_store_failure_at_any_operation_gets_503(
 ) -> None:
     """Each operation fails in turn, by itself or with all later ones. [T28]"""
     monkeypatch.setattr("pywry_auth.flow.refresh._LONGEST_OUTAGE", 0.4)
-    watched, browser = _signed_in(make_web)
+    provider = make_web().provider  # shared, so that its metadata are fetched once
+    watched, browser = _signed_in(make_web, provider)
     assert REQUESTS[name](browser).status_code < 500
     operations = list(watched.operations)
     for failing in range(len(operations)):
-        watched, browser = _signed_in(make_web)
+        watched, browser = _signed_in(make_web, provider)
         watched.fails = partial(_from if lasting else _at, failing)
         response = REQUESTS[name](browser)
         watched.fails = partial(_at, -1)
@@ -94,9 +96,9 @@ def _survived(name: str, lasting: bool) -> int:
     return 1 if name in _ENDS_SESSION else 0  # a finished revocation stays in the queue
 
 
-def _signed_in(make_web: Callable[..., Web]) -> tuple[WatchedBackend, Browser]:
+def _signed_in(make_web: Callable[..., Web], provider: GenericOIDCProvider) -> tuple[WatchedBackend, Browser]:
     watched = WatchedBackend(MemoryBackend())
-    browser = make_web(watched, settings={"default_roles": "viewer,admin"}).browser()
+    browser = make_web(watched, settings={"default_roles": "viewer,admin"}, provider=provider).browser()
     browser.sign_in()
     watched.forget()
     return watched, browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,9 +72,9 @@ def test_a_login_never_ends_on_another_site(web: Web) -> None:
 def test_a_login_with_unusual_encoding_never_ends_on_another_site(web: Web) -> None:
     """The values are encoded twice or not at all. [T7, T8]"""
     queries = [f"next={quote(quote(wish, safe=''), safe='')}" for wish in REFUSED[:50]]
-    queries += [
-        f"next={wish}" for wish in REFUSED if wish.isascii() and wish.isprintable() and "#" not in wish
-    ]
+    plain = [wish for wish in REFUSED if wish.isascii() and wish.isprintable() and "#" not in wish]
+    # All of them are in the test above, and again in the tests of safe_path.
+    queries += [f"next={wish}" for wish in (plain if os.environ.get("SOAK") else plain[::3])]
     queries += [
         "next=%ff%fe//evil.example.com",
         "next=%ed%a0%80//evil.example.com",

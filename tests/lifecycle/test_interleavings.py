@@ -19,7 +19,7 @@ from tests.lifecycle.world import World
 
 _SOAK = bool(os.environ.get("SOAK"))
 _CASES = ALL_CASES if _SOAK else CASES
-_TWICE = 1000 if _SOAK else 5
+_TWICE = 1000 if _SOAK else 3
 """The number of schedules with two pre-emptions for each case, at most."""
 
 _SAMPLE = [
