@@ -138,3 +138,19 @@ def test_a_logout_token_for_the_user_ends_the_sessions_of_all_devices(front: Fro
     assert front.peer.end_user(front.client_id, "alice") == 200, front.peer.log()
     assert front.users(laptop, phone, bob) == [None, None, "bob"]
     assert front.peer.end_user(front.client_id, "alice") == 200, "also when no session matches"
+
+
+def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front: Front) -> None:
+    """The provider returns the state of this browser, so that the page can confirm the sign-out there. [P11]"""
+    laptop, phone = front.sign_in(front.laptop), front.sign_in(front.phone)
+    front.laptop.press("Sign out")
+    front.laptop.press("Yes, sign me out")
+    front.laptop.see("You are signed out")
+    assert front.laptop.at.startswith("/auth/signed-out?state=")
+    assert "You are signed out of this site and of " in front.laptop.text
+    assert front.users(laptop, phone) == [None, "alice"], front.peer.log()
+    front.laptop.driver.refresh()
+    front.laptop.see("You are signed out")
+    assert "You may still be signed in" in front.laptop.text, "a state is accepted once"
+    front.laptop.press("Sign in again")
+    front.laptop.see("Sign-in")  # the provider's page
