@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from tests.peers.browser import open_chromium
 from tests.peers.oidc_provider import OIDCProviderPeer, sign_in, sign_in_without_script, web_client
 from tests.peers.redis_server import RedisServer
 from tests.peers.walk import Walk
-from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, settings_for
+from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, children_of, settings_for
 
 _STORES = ("sqlite", "redis")
 
@@ -141,7 +142,7 @@ def test_a_logout_token_for_the_user_ends_the_sessions_of_all_devices(front: Fro
 
 
 def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front: Front) -> None:
-    """The provider returns the state of this browser, so that the page can confirm the sign-out there. [P11]"""
+    """The provider returns the state of this browser, so that the page confirms both sign-outs. [P11]"""
     laptop, phone = front.sign_in(front.laptop), front.sign_in(front.phone)
     front.laptop.press("Sign out")
     front.laptop.press("Yes, sign me out")
@@ -154,3 +155,16 @@ def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front
     assert "You may still be signed in" in front.laptop.text, "a state is accepted once"
     front.laptop.press("Sign in again")
     front.laptop.see("Sign-in")  # the provider's page
+
+
+@pytest.mark.parametrize("front", ["sqlite"], indirect=True)
+def test_no_logout_token_is_lost_while_the_workers_are_replaced(front: Front) -> None:
+    """The provider gets 200 for each one, before, during and after the reload. [T33]"""
+    earlier = children_of(front.server.process.pid)
+    bob = front.bob()
+    front.server.process.send_signal(signal.SIGHUP)
+    statuses = []
+    while set(earlier) & set(children_of(front.server.process.pid)):
+        statuses.append(front.peer.end_user(front.client_id, "bob"))
+    assert set(statuses) == {200}, front.peer.log()
+    assert front.users(bob) == [None]

@@ -42,8 +42,13 @@ class Site:
 
     nginx: Nginx
     server: WebServer
-    issuer: str
+    peer: OIDCProviderPeer
     ca: str
+
+    @property
+    def issuer(self) -> str:
+        """The provider's issuer."""
+        return self.peer.issuer
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,7 @@ def site(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "grant_types": ["authorization_code", "refresh_token"],
         "redirect_uris": [f"{nginx.url}/auth/callback"],
         "post_logout_redirect_uris": [f"{nginx.url}/"],
+        "backchannel_logout_uri": f"{nginx.url}/auth/backchannel-logout",
     }
     with OIDCProviderPeer([client], tls=tls_files) as peer:
         settings = settings_for(
@@ -70,7 +76,7 @@ def site(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Itera
         )
         oauth2 = {"PYWRY_OAUTH2__CLIENT_SECRET": _SECRET, "PYWRY_OAUTH2__CA_BUNDLE": str(tls_files.ca)}
         with server.running({**settings, **oauth2}), nginx.before(server.port):
-            yield Site(nginx, server, peer.issuer, str(tls_files.ca))
+            yield Site(nginx, server, peer, str(tls_files.ca))
 
 
 @pytest.fixture
@@ -107,6 +113,17 @@ def test_a_user_signs_in_and_out(walk: Walk, site: Site) -> None:
     walk.go("/auth/status")
     assert walk.fetch("/auth/status")["json"]["authenticated"] is False
     assert _SESSION not in _cookies(walk.driver)
+
+
+def test_a_logout_token_passes_through_nginx(walk: Walk, site: Site) -> None:
+    """The provider reaches the site at its public URL. [T33]"""
+    walk.go("/auth/login?next=/account")
+    sign_in(walk.driver, walk.driver.current_url, "alice")
+    walk.arrive("/account")
+    assert site.peer.end_user(CLIENT_ID, "alice") == 200, site.peer.log()
+    walk.go("/account")
+    walk.arrive_where(lambda address: address.startswith(f"{site.issuer}/"))
+    site.server.wait_for('"POST /auth/backchannel-logout" 200')
 
 
 def test_both_cookies_are_for_this_host_only_and_hidden_from_scripts(walk: Walk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import subprocess
@@ -71,7 +72,7 @@ class OIDCProviderPeer:
         access_token_ttl: The lifetime of access tokens, in seconds.
         pkce_required: Refuse authorization requests without a code challenge.
         resources: The APIs that access tokens can be for (RFC 8707). Their tokens are JWTs.
-        tls: Serve https with these files.
+        tls: Serve https with these files, and trust sites whose certificate is from the same authority.
     """
 
     def __init__(
@@ -90,15 +91,22 @@ class OIDCProviderPeer:
             "pkce_required": pkce_required,
             "resources": list(resources),
         }
+        self._ca = ""
         if tls is not None:
+            self._ca = str(tls.ca)
             self._settings |= {"key": str(tls.key), "cert": str(tls.cert)}
 
     def __enter__(self) -> OIDCProviderPeer:
         """Start the provider and wait until it listens; ``issuer`` is then known."""
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         command = (str(_NODE), str(_SERVER), json.dumps(self._settings))
+        trust = {"NODE_EXTRA_CA_CERTS": self._ca} if self._ca else {}  # for the sites that get logout tokens
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ | trust,
         )
         try:
             self.issuer = self._read_issuer(within=30)
@@ -124,7 +132,8 @@ class OIDCProviderPeer:
             The status of the client's response.
         """
         query = {"client_id": client_id, "sub": subject}
-        answer = requests.post(f"{self.issuer}/admin/end-user", params=query, timeout=10)
+        url = f"{self.issuer}/admin/end-user"
+        answer = requests.post(url, params=query, verify=self._ca or True, timeout=10)
         return int(answer.json()["status"])
 
     def log(self) -> str:
