@@ -55,7 +55,7 @@ class SiteStores:
 
     @property
     def is_switched_off(self) -> bool:
-        """Whether these settings alone let no user sign in."""
+        """Whether sign-in is switched off in these settings."""
         return not self._settings.deploy.auth_enabled
 
     def accounts(self) -> AccountSessions:

@@ -117,7 +117,7 @@ def require_strong(grant: Grant, acr: Collection[str]) -> None:
     """
     if not is_strong(grant, acr):
         raise TokenError(
-            f"The ID token is refused: its authentication context class (acr) is none of {' '.join(acr)}. "
+            f"The ID token is refused: its authentication context class (acr) is not one of {' '.join(acr)}. "
             "Sign in again with a stronger method; if this happens again, check that the provider offers one "
             "of these classes to this client.",
             error=ErrorCode.INSUFFICIENT_USER_AUTHENTICATION,
