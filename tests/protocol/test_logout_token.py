@@ -43,7 +43,7 @@ def claims_of(issuer: ScriptedIssuer, **members: object) -> dict[str, Any]:
     return changed(usual, **members)
 
 
-def token_of(issuer: ScriptedIssuer, header: dict[str, object] | None = None, **members: object) -> str:
+def token_of(issuer: ScriptedIssuer, header: Any = None, **members: object) -> str:
     head = changed({"alg": "ES256", "kid": "main", "typ": "logout+jwt"}, **(header or {}))
     return sign(head, claims_of(issuer, **members), issuer.key, "ES256")
 
