@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from selenium import webdriver
@@ -14,7 +14,7 @@ from tests.peers.browser import open_chromium
 from tests.peers.oidc_provider import OIDCProviderPeer, sign_in, sign_in_without_script, web_client
 from tests.peers.redis_server import RedisServer
 from tests.peers.walk import Walk
-from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, children_of, settings_for
+from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, settings_for
 
 _STORES = ("sqlite", "redis")
 
@@ -59,9 +59,7 @@ class Front:
         for visitor in visitors:
             users: dict[str, str | None] = {}
             while len(users) < 2:
-                for answer in together(4, lambda _, asks=visitor: asks.get("/auth/status", Accept=_JSON)):
-                    assert answer.status_code == 200
-                    users[answer.headers["X-Worker"]] = answer.json()["user_id"]
+                users |= dict(together(4, partial(_user_at_worker, visitor)))
             (user,) = set(users.values())
             found.append(user)
         return found
@@ -73,7 +71,11 @@ class Front:
         device.see("Sign-out Success")
 
 
-_JSON = "application/json"
+def _user_at_worker(visitor: Visitor, _: int) -> tuple[str, str | None]:
+    """Return the worker that answers, and the user according to it."""
+    answer = visitor.get("/auth/status", Accept="application/json")
+    assert answer.status_code == 200
+    return answer.headers["X-Worker"], answer.json()["user_id"]
 
 
 @pytest.fixture(scope="module")
@@ -155,16 +157,3 @@ def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front
     assert "You may still be signed in" in front.laptop.text, "a state is accepted once"
     front.laptop.press("Sign in again")
     front.laptop.see("Sign-in")  # the provider's page
-
-
-@pytest.mark.parametrize("front", ["sqlite"], indirect=True)
-def test_no_logout_token_is_lost_while_the_workers_are_replaced(front: Front) -> None:
-    """The provider gets 200 for each one, before, during and after the reload. [T33]"""
-    earlier = children_of(front.server.process.pid)
-    bob = front.bob()
-    front.server.process.send_signal(signal.SIGHUP)
-    statuses = []
-    while set(earlier) & set(children_of(front.server.process.pid)):
-        statuses.append(front.peer.end_user(front.client_id, "bob"))
-    assert set(statuses) == {200}, front.peer.log()
-    assert front.users(bob) == [None]

@@ -7,32 +7,40 @@ import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pywry_auth.cli.main import main
 from tests.cli.program import started
-from tests.cli.web_demo import web_demo
+from tests.cli.web_demo import WebDemo, web_demo
 from tests.peers.web_server import Visitor, children_of
 
 
-def test_the_listed_users_sign_in_and_one_of_them_is_an_administrator(tmp_path: Path) -> None:
-    with web_demo(tmp_path / "tmp", PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as demo:
-        users = re.findall(r"as (\w+) \(password (\w+)\), (an administrator|who is not)", demo.text)
-        assert [name for name, _, _ in users] == ["alice", "bob"]
-        for name, password, role in users:
-            visitor = demo.visitor(name, password)
-            begun = visitor.begin("/auth/login?next=/admin")
-            ended = visitor.get(visitor.authorize(begun))
-            assert (ended.status_code, ended.headers["Location"]) == (303, f"{demo.site}/admin")
-            assert visitor.get("/admin").status_code == (200 if role == "an administrator" else 403)
-        assert any(visitor.user and len(children_of(demo.server)) == 4 for _ in range(500)), (
-            "the last worker starts"
-        )
-        (state, *_) = [path for path in demo.files() if path.suffix == ".sqlite3"]
-        assert (state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-        assert "alice" in Visitor(demo.site).get("/").text
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDemo]:
+    """A demo that no test ends, where the environment has settings of another program."""
+    folder = tmp_path_factory.mktemp("demo") / "tmp"
+    with web_demo(folder, PYWRY_OAUTH2__CLIENT_ID="another", WEB_CONCURRENCY="1") as running:
+        yield running
+
+
+def test_the_listed_users_sign_in_and_one_of_them_is_an_administrator(demo: WebDemo) -> None:
+    users = re.findall(r"as (\w+) \(password (\w+)\), (an administrator|who is not)", demo.text)
+    assert [name for name, _, _ in users] == ["alice", "bob"]
+    for name, password, role in users:
+        visitor = demo.visitor(name, password)
+        begun = visitor.begin("/auth/login?next=/admin")
+        ended = visitor.get(visitor.authorize(begun))
+        assert (ended.status_code, ended.headers["Location"]) == (303, f"{demo.site}/admin")
+        assert visitor.get("/admin").status_code == (200 if role == "an administrator" else 403)
+    assert any(visitor.user and len(children_of(demo.server)) == 4 for _ in range(500)), (
+        "the last worker starts"
+    )
+    (state, *_) = [path for path in demo.files() if path.suffix == ".sqlite3"]
+    assert (state.stat().st_mode & 0o777, state.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert "alice" in Visitor(demo.site).get("/").text
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
@@ -80,12 +88,11 @@ def test_sign_ins_and_sign_outs_are_listed_without_a_secret(tmp_path: Path) -> N
         assert secret not in err
 
 
-def test_no_process_of_the_demo_has_a_secret_among_its_arguments(tmp_path: Path) -> None:
+def test_no_process_of_the_demo_has_a_secret_among_its_arguments(demo: WebDemo) -> None:
     """The secrets are in the environment, which only the user can read. [T59]"""
-    with web_demo(tmp_path / "tmp") as demo:
-        processes = [demo.program.process.pid, demo.server, *children_of(demo.server)]
-        arguments = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes)
-        environment = Path(f"/proc/{demo.server}/environ").read_bytes().split(b"\0")
+    processes = [demo.program.process.pid, demo.server, *children_of(demo.server)]
+    arguments = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes)
+    environment = Path(f"/proc/{demo.server}/environ").read_bytes().split(b"\0")
     secrets = [line.partition(b"=")[2] for line in environment if b"_SECRET=" in line]
     assert len(secrets) == 2
     assert b"gunicorn" in arguments

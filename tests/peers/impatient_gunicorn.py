@@ -6,25 +6,21 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from pywry_auth.site import gunicorn_settings
 from pywry_auth.site.gunicorn_settings import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from gunicorn.arbiter import Arbiter
     from gunicorn.workers.base import Worker
 
 SECONDS = 1
 """How long gunicorn waits for a client at each read, in seconds."""
 
 
-def post_fork(server: Arbiter, worker: Worker) -> None:
-    """Shorten the wait that the settings have set.
+def post_worker_init(worker: Worker) -> None:
+    """Shorten the wait, which an earlier hook has set.
 
     Args:
-        server: gunicorn.
         worker: The new worker.
     """
-    gunicorn_settings.post_fork(server, worker)
     for listener in worker.sockets:
         assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO) > 0
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", SECONDS, 0))

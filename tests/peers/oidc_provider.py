@@ -129,7 +129,7 @@ class OIDCProviderPeer:
             subject: The user.
 
         Returns:
-            The status of the client's response.
+            The status of the client's response; 0 if there is none within 2.5 seconds.
         """
         query = {"client_id": client_id, "sub": subject}
         url = f"{self.issuer}/admin/end-user"
