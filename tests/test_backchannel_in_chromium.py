@@ -85,8 +85,11 @@ def devices() -> Iterator[tuple[webdriver.Chrome, webdriver.Chrome]]:
 
 
 @pytest.fixture(scope="module")
-def servers() -> dict[str, WebServer]:
-    return {store: WebServer("--workers", "2", "--threads", "4") for store in _STORES}
+def servers() -> Iterator[dict[str, WebServer]]:
+    servers = {store: WebServer("--workers", "2", "--threads", "4") for store in _STORES}
+    yield servers
+    for server in servers.values():
+        server.close()
 
 
 @pytest.fixture(scope="module")

@@ -52,6 +52,10 @@ class WebServer:
         site = url or self.url
         return Client(CLIENT_ID, CLIENT_SECRET, (f"{site}/auth/callback",), (f"{site}/",))
 
+    def close(self) -> None:
+        """Close the socket of a server that was not started."""
+        self._listening.close()
+
     @contextmanager
     def running(self, settings: Mapping[str, str]) -> Iterator[WebServer]:
         """Start it and wait until it answers; stop it with its processes at the end of the block.
