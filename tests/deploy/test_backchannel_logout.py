@@ -7,8 +7,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from operator import eq
 from typing import Any
 
 import pytest
@@ -179,7 +177,7 @@ def test_an_outage_fails_the_logout_and_a_repetition_finishes_it(make_web: Calla
         alice.sign_in()
         token = _token(web, sub="user-alice")
         watched.forget()
-        watched.fails = partial(eq, number)
+        watched.fails = number.__eq__
         response = _post(web, token)
         watched.fails = lambda at: False
         if response.status_code == 200 and len(watched.operations) <= number:
