@@ -139,7 +139,7 @@ def test_a_malformed_handle_is_not_found(web: Web) -> None:
 
 
 def test_a_handle_of_another_user_ends_nothing(web: Web) -> None:
-    """Neither does the session ID. [T33]"""
+    """Neither does the session ID."""
     mallory, victim = _sign_in(web, "bob"), _sign_in(web)
     (session,) = web.sessions.list_user_sessions(USER)
     for handle in (session.handle, session.session_id):
@@ -214,7 +214,7 @@ def test_a_recorded_use_is_listed(make_web: Callable[..., Web]) -> None:
 
 
 def test_a_person_at_another_provider_is_a_stranger(web: Web) -> None:
-    """After a change of the provider, two people can have one user ID. [T33]"""
+    """After a change of the provider, two people can have one user ID."""
     browser = _sign_in(web)
     theirs = Grant("theirs", 1.0, issuer="https://old.example.com", client_id="old")
     stranger = web.sessions.create_session("theirs", USER, grant=theirs)
