@@ -120,9 +120,12 @@ def demands_in(app: Any) -> Iterator[tuple[str, LoginDemand]]:
     Args:
         app: The application, with those that it mounts; any other object has none.
     """
-    for route in flat_routes(getattr(app, "routes", None) or []):
+    routes = getattr(app, "routes", None) or []
+    for route in flat_routes(routes):
         yield from ((str(route.name), demand) for demand in demands_of(route))
-        yield from demands_in(getattr(route, "app", None) if isinstance(route, Mount) else None)
+    for mount in routes:
+        if isinstance(mount, Mount):
+            yield from demands_in(mount.app)
 
 
 def protection_of(app: ASGIApp, protect: bool, public: Collection[str]) -> Protection | None:
