@@ -171,7 +171,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_every_worker_refuses_an_ended_session_at_its_next_request(site: Site) -> None:
-    """Both workers have accepted the session before. No later answer names the user. [T33, T42]"""
+    """Both workers have accepted the session before. No later answer names the user. [T42]"""
     late: Counter[str] = Counter()
     checks: Counter[str] = Counter()
 
