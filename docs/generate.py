@@ -1,8 +1,9 @@
-"""Writes settings.md, errors.md and command-line.md from the code: ``python docs/generate.py``."""
+"""Writes the generated pages from the code and its tests: ``python docs/generate.py``."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -184,6 +185,65 @@ For zsh, write `pywry-auth completion zsh` to a file `_pywry-auth` in a folder o
 {options}
 """
 
+_CONFORMANCE = """# Conformance
+
+The OpenID Foundation publishes modules that test the sign-out of a client. Each row is a test
+of this package that does what one of the modules does, at the [local provider](local-provider.md).
+
+These are our own tests of the behaviour. The Foundation's suite itself was not run, and no
+certification is claimed.
+
+| module | our test checks |
+|---|---|
+{rows}
+
+The tests are in `tests/conformance/`, each under the name of its module.
+`pytest tests/conformance` runs them.
+"""
+
+_BACK_CHANNEL = "oidcc-client-test-rp-backchannel-rpinitlogout"
+_INITIATED = "oidcc-client-test-rp-init-logout"
+_ENDS = (
+    "",
+    "-alg-none",
+    "-no-event",
+    "-with-nonce",
+    "-wrong-alg",
+    "-wrong-aud",
+    "-wrong-event",
+    "-wrong-iss",
+)
+MODULES = (
+    *(_BACK_CHANNEL + end for end in _ENDS),
+    *(_INITIATED + end for end in ("", "-no-state", "-invalid-state")),
+)
+"""The modules of the OpenID Foundation for a client's sign-out."""
+
+_TESTS = _FOLDER.parent / "tests" / "conformance"
+
+
+def conformance_page() -> str:
+    """Return conformance.md.
+
+    Raises:
+        KeyError: A module has no test.
+    """
+    tests = conformance_tests()
+    rows = (f"| `{module}` | {_cell(tests[module])} |" for module in MODULES)
+    return _NOTE + _CONFORMANCE.format(rows="\n".join(rows))
+
+
+def conformance_tests() -> dict[str, str]:
+    """Return the first sentence of each module's test, with a link to its file."""
+    found = {}
+    for path in sorted(_TESTS.glob("test_*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_oidcc_"):
+                sentence = (ast.get_docstring(node) or "").partition("\n")[0].partition(" [")[0]
+                link = f"[{path.name}](../tests/conformance/{path.name})"
+                found[node.name.removeprefix("test_").replace("_", "-")] = f"{sentence} {link}"
+    return found
+
 
 def settings_page() -> str:
     """Return settings.md."""
@@ -298,3 +358,4 @@ if __name__ == "__main__":
     (_FOLDER / "settings.md").write_text(settings_page(), encoding="utf-8")
     (_FOLDER / "errors.md").write_text(errors_page(), encoding="utf-8")
     (_FOLDER / "command-line.md").write_text(commands_page(), encoding="utf-8")
+    (_FOLDER / "conformance.md").write_text(conformance_page(), encoding="utf-8")

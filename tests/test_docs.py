@@ -118,6 +118,12 @@ def test_the_generated_pages_are_current(generate: ModuleType) -> None:
     assert (DOCS / "settings.md").read_text() == generate.settings_page()
     assert (DOCS / "errors.md").read_text() == generate.errors_page()
     assert (DOCS / "command-line.md").read_text() == generate.commands_page()
+    assert (DOCS / "conformance.md").read_text() == generate.conformance_page()
+
+
+def test_each_module_of_the_openid_foundation_has_a_test(generate: ModuleType) -> None:
+    assert set(generate.conformance_tests()) == set(generate.MODULES)
+    assert len(generate.MODULES) == 11
 
 
 def test_every_setting_is_described_with_its_default() -> None:
