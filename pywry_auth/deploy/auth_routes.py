@@ -111,8 +111,9 @@ class AuthRoutes:
         self.options = replace(options, other_account_prompt=providers.other_account_prompt)
         self.providers = providers
         self.tokens = tokens
-        buffer = options.refresh_buffer
-        self.user_tokens = UserTokens(providers.by_name, tokens, refresh_buffer_seconds=buffer)
+        self.user_tokens = UserTokens(
+            providers.by_name, tokens, refresh_buffer_seconds=options.refresh_buffer
+        )
         self.render = render
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
         self._asked = OncePerProcess()
@@ -139,12 +140,7 @@ class AuthRoutes:
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew, self.logout_states)
         self.end_in_browser = views.end_in_browser
         self._back_channel = BackchannelViews(ends)
-        own = OwnSessionsViews(self.sessions, ends, views.end_in_browser)
-        signed_out = SignedOutViews(providers, self.sessions, lifecycle, self.logout_states)
-        self._views = {
-            **_views_by_name(self._logins, views, signed_out, VerifyViews(self.sessions), own),
-            _BACK_CHANNEL: self._back_channel.backchannel_logout,
-        }
+        self._views = self._views_by_name(views, lifecycle)
         self.limit_calls(this_process)
 
     def _login_views(self, logins: PendingLogins, lifecycle: SessionLifecycle) -> LoginViews:
@@ -154,6 +150,26 @@ class AuthRoutes:
         untrusted = UntrustedProxies(self.options.trusted_proxy_hops)
         parts = (self.sessions, lifecycle, untrusted, self.scopes, self.step_ups)
         return LoginViews(self.providers, logins, limit, returns, *parts)
+
+    def _views_by_name(
+        self, views: SessionViews, lifecycle: SessionLifecycle
+    ) -> Mapping[str, Callable[..., Response]]:
+        own = OwnSessionsViews(self.sessions, self._ends, views.end_in_browser)
+        signed_out = SignedOutViews(self.providers, self.sessions, lifecycle, self.logout_states)
+        return {
+            "login": self._logins.login,
+            "callback": self._logins.callback,
+            "refresh": views.refresh,
+            "logout": views.logout,
+            "signed_out": signed_out.signed_out,
+            "userinfo": views.userinfo,
+            "status": views.status,
+            "verify": VerifyViews(self.sessions).verify,
+            "sessions": own.sessions_of_user,
+            "end_session": own.end_session,
+            "end_other_sessions": own.end_other_sessions,
+            _BACK_CHANNEL: self._back_channel.backchannel_logout,
+        }
 
     def limit_calls(self, capacity: Capacity) -> None:
         """Bound the threads that an unresponsive provider can occupy.
@@ -339,28 +355,6 @@ class AuthRoutes:
         response.headers["Cache-Control"] = "no-store"
         response.vary.update(("Cookie", self.options.auth_header))
         return response
-
-
-def _views_by_name(
-    logins: LoginViews,
-    views: SessionViews,
-    signed_out: SignedOutViews,
-    verify: VerifyViews,
-    own: OwnSessionsViews,
-) -> Mapping[str, Callable[..., Response]]:
-    return {
-        "login": logins.login,
-        "callback": logins.callback,
-        "refresh": views.refresh,
-        "logout": views.logout,
-        "signed_out": signed_out.signed_out,
-        "userinfo": views.userinfo,
-        "status": views.status,
-        "verify": verify.verify,
-        "sessions": own.sessions_of_user,
-        "end_session": own.end_session,
-        "end_other_sessions": own.end_other_sessions,
-    }
 
 
 def _again(name: str, site: Site, error: AuthenticationError) -> str:

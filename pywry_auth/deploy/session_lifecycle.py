@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pywry_auth.deploy.granted_scopes import ASKED
 from pywry_auth.deploy.step_up import STEPPED_UP
@@ -158,7 +158,7 @@ class SessionLifecycle:
         tokens = self._on_this_site(name, result.tokens)
         with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, account):
             admitted = self._admitted(name, account, result, tokens)
-            user, given = admitted.user_id, admitted.given
+            user = admitted.user_id
             earlier = self.browsers.add(client.binding, session_id, client.sessions)
             # If a later sign-in is stored already, its user stays the owner too.
             self.tokens.save(account, tokens, hold=_HOLD_SECONDS, owner=user)
@@ -166,16 +166,10 @@ class SessionLifecycle:
             session = self.sessions.store.create_session(
                 session_id,
                 user,
-                roles=united(given),
+                roles=united(admitted.given),
                 ttl=self.options.session_ttl,
                 idle_ttl=self.options.idle_ttl or None,
-                metadata={"user_info": result.user_info}
-                | admitted.metadata
-                | email_member(admitted.email)
-                | given_member(given)
-                | ({"provider": name} if name else {})
-                | ({ASKED: list(asked)} if asked else {})
-                | ({STEPPED_UP: True} if stepped_up else {}),
+                metadata={"user_info": result.user_info} | _metadata(admitted, name, asked, stepped_up),
                 grant=tokens.grant,
                 browser=client.browser,
                 network=client.network,
@@ -411,3 +405,15 @@ class SessionLifecycle:
         except StoreUnavailable as error:
             _logger.warning("a user's oldest session could not be ended: %s", error)
         return ended
+
+
+def _metadata(admitted: Admission, name: str, asked: Collection[str], stepped_up: bool) -> dict[str, Any]:
+    """Return the metadata of a new session, without the profile."""
+    return (
+        dict(admitted.metadata)
+        | email_member(admitted.email)
+        | given_member(admitted.given)
+        | ({"provider": name} if name else {})
+        | ({ASKED: list(asked)} if asked else {})
+        | ({STEPPED_UP: True} if stepped_up else {})
+    )

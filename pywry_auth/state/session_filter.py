@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class SessionFilter:
     """The sessions that a search returns.
 
-    A member that is None does not matter. A session without a grant, which the application created, has no
+    A member without a value does not matter. A session without a grant, which the application created, has no
     provider, issuer, client, subject or session at the provider.
 
     Args:

@@ -20,7 +20,7 @@ from tests.peers.asgi_server import served
 
 OPERATIONS = {
     ("/auth/login", "get"): {"302", "400", "429", "502", "503"},
-    ("/auth/callback", "get"): {"303", "400", "403", "429", "502", "503"},
+    ("/auth/callback", "get"): {"303", "400", "401", "403", "429", "502", "503"},
     ("/auth/refresh", "post"): {"200", "400", "401", "403", "429", "502", "503"},
     ("/auth/logout", "post"): {"200", "303", "403", "503"},
     ("/auth/signed-out", "get"): {"200", "503"},
@@ -29,6 +29,7 @@ OPERATIONS = {
     ("/auth/sessions", "get"): {"200", "302", "401", "403", "503"},
     ("/auth/sessions/others/end", "post"): {"200", "303", "401", "403", "503"},
     ("/auth/sessions/{handle}/end", "post"): {"200", "303", "401", "403", "404", "503"},
+    ("/auth/backchannel-logout", "post"): {"200", "400"},
     ("/auth/verify", "get"): {"204", "400", "401", "403", "503"},
 }
 
