@@ -63,6 +63,7 @@ _NO_PAGE = frozenset(
 _OWN = frozenset(ErrorCode) - {
     *CANCELLED_AT_PROVIDER,
     *_NO_PAGE,
+    ErrorCode.INVALID_REQUEST,
     "server_error",
     ErrorCode.TEMPORARILY_UNAVAILABLE,
 }
