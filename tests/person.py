@@ -22,11 +22,18 @@ class Person:
         password: Text for the password field.
         action: The button that is pressed: ``login`` or ``cancel``.
         ca: The certificate authority (PEM file) to trust.
+        browser: Keeps the provider's cookies for later visits; without it, each visit has a new browser.
     """
 
     def __init__(
-        self, username: str = "alice", password: str = "wonderland", action: str = "login", ca: str = ""
+        self,
+        username: str = "alice",
+        password: str = "wonderland",
+        action: str = "login",
+        ca: str = "",
+        browser: requests.Session | None = None,
     ) -> None:
+        self._known = browser
         self._form = {"password": password, "action": action} | ({"username": username} if username else {})
         self._ca = ca
         self._thread: threading.Thread | None = None
@@ -106,7 +113,7 @@ class Person:
         assert ("is connected" if action == "allow" else "You denied") in page.text, page.text
 
     def _browser(self) -> requests.Session:
-        browser = requests.Session()
+        browser = self._known or requests.Session()
         browser.trust_env = False
         browser.verify = self._ca or True
         return browser

@@ -74,9 +74,10 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, a websocket or the application's lifespan."""
-        if self._is_first:
-            self._look_at(scope)
+        fault = self._look_at(scope) if self._is_first else None
         if scope["type"] not in ("http", "websocket"):
+            if fault is not None:  # the server refuses to start
+                raise fault
             await self._app(scope, receive, send)
             return
         answering = may_return = False
@@ -94,6 +95,8 @@ class AuthMiddleware:
         visit = Visit(self._router, {"app": self._app, **scope}, receive)
         scope.update({VISIT: visit, ROOT: scope.get("root_path", "")})
         try:
+            if fault is not None:
+                raise fault
             session = await self._find(visit)
         except AuthenticationError as error:
             await _refuse(error, visit, vary, None)
@@ -113,20 +116,27 @@ class AuthMiddleware:
                 raise
             await _refuse(error, visit, vary, session)
 
-    def _look_at(self, scope: Scope) -> None:
+    def _look_at(self, scope: Scope) -> AuthenticationError | None:
         """Find the application, check its guards, and add them to its schema.
 
+        Returns:
+            The error if a guard needs what no provider reports: nothing is served then.
+
         Raises:
-            AuthenticationError: A guard needs what no provider reports (``invalid_configuration``).
+            AuthenticationError: The middleware stands at a place where it cannot protect the application.
         """
         protects = self._protection
         if protects is not None:
             protects.find(scope, self)
         app = scope.get("app", self._app)
-        require_openid(self._routes.providers, demands_in(app))
+        try:
+            require_openid(self._routes.providers, demands_in(app))
+        except AuthenticationError as error:
+            return error
         self._is_first = False
         guards = protects.guards if protects is not None else lambda route: False
         document_guards(app, self._routes.options, guards)
+        return None
 
     def _has_credentials(self, scope: Scope) -> bool:
         return any(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import fastapi.routing
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import Match, Mount
+from starlette.routing import Host, Match, Mount
 
 from pywry_auth.asgi.guards import demands_of, require_session
 from pywry_auth.asgi.visit import Refused, answer_of
@@ -118,14 +118,14 @@ def demands_in(app: Any) -> Iterator[tuple[str, LoginDemand]]:
     """Yield the demands of an application's guards, each with the name of its route.
 
     Args:
-        app: The application, with those that it mounts; any other object has none.
+        app: The application, with those that it mounts or serves for a host; any other object has none.
     """
     routes = getattr(app, "routes", None) or []
     for route in flat_routes(routes):
         yield from ((str(route.name), demand) for demand in demands_of(route))
     for mount in routes:
-        if isinstance(mount, Mount):
-            yield from demands_in(mount.app)
+        if isinstance(mount, (Mount, Host)):
+            yield from demands_in(mount)  # it lists the routes also from behind middleware of its own
 
 
 def protection_of(app: ASGIApp, protect: bool, public: Collection[str]) -> Protection | None:

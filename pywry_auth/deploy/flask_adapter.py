@@ -14,6 +14,7 @@ from flask import (
     Blueprint,
     Flask,
     Request,
+    abort,
     after_this_request,
     current_app,
     has_request_context,
@@ -477,7 +478,8 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
 def _require_able_providers(app: Flask, routes: AuthRoutes) -> None:
     """Refuse an application whose views need more than its providers report.
 
-    The views that exist now are checked at once, and the others before the first request is served.
+    The views that exist now are checked at once, and the others before the first request is served. A site
+    with such a view answers 503 to every request. In tests and in debug mode, the developer sees the error.
 
     Raises:
         AuthenticationError: A view has a demand that no provider can satisfy; the text names the view.
@@ -488,9 +490,15 @@ def _require_able_providers(app: Flask, routes: AuthRoutes) -> None:
     @app.url_value_preprocessor  # in front of the functions of before_request, one of which may respond
     def check(endpoint: str | None, values: dict[str, Any] | None) -> None:
         nonlocal checked
-        if not checked:
+        if checked:
+            return
+        try:
             require_openid(routes.providers, _demands(app))
-            checked = True
+        except AuthenticationError as error:
+            if app.testing or app.debug:
+                raise
+            abort(answered(refusal_for(current_site(), error)))
+        checked = True
 
 
 def _demands(app: Flask) -> Iterator[tuple[str, LoginDemand | None]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pywry_auth.deploy.answers import page_response, redirect_to, refusal_for
 from pywry_auth.deploy.granted_scopes import with_more_scopes
@@ -17,12 +17,14 @@ from pywry_auth.deploy.rate_limit import client_network
 from pywry_auth.deploy.reports import new_reference
 from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.site import DEMAND
+from pywry_auth.deploy.step_up import demands_with, recent_demands
 from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, own_copy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
 from pywry_auth.flow.events import LoginFailed, LoginSucceeded, SignedOut, emit
 from pywry_auth.flow.freshness import TOO_WEAK
+from pywry_auth.flow.subject import qualified_user_id
 from pywry_auth.pages.web import choose_provider
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 from pywry_auth.state.pending import STALE_STATES, FoundLogin, PendingAuthorization
@@ -225,11 +227,16 @@ class LoginViews:
         return self._page_of(site, shown, name, login.next_url, demand, code=code, cancelled=cancelled)
 
     def _returned(self, site: Site, found: FoundLogin, parameters: ResponseParameters) -> Response:
+        # Before the login is redeemed, so that the callback can be reloaded after an outage.
+        is_demanded = found.login.step_up is not None or found.login.demanded
+        earlier = recent_demands(self.sessions.of(site.request)) if is_demanded else []
         try:
             pending = self.pending.redeem(found)
         except AuthenticationError as error:
             return self._stale(site, error)
-        return self._late(site, pending) if pending.expired else self._finish(site, pending, parameters)
+        if pending.expired:
+            return self._late(site, pending)
+        return self._finish(site, pending, parameters, demands_with(earlier, pending.step_up))
 
     def _stale(self, site: Site, error: AuthenticationError) -> Response:
         """Respond to a callback without a pending login.
@@ -327,7 +334,13 @@ class LoginViews:
     def _wanted(self, site: Site) -> str:
         return (site.parameter("provider") or "") if self.providers.several else ""
 
-    def _finish(self, site: Site, pending: PendingAuthorization, parameters: ResponseParameters) -> Response:
+    def _finish(
+        self,
+        site: Site,
+        pending: PendingAuthorization,
+        parameters: ResponseParameters,
+        stepped_up: Sequence[Any],
+    ) -> Response:
         name, cookie, request = pending.provider, self.sessions.cookie, site.request
         provider = with_more_scopes(self.providers.named(name), pending.scopes)
         result = self._completed(provider, pending, parameters)
@@ -337,7 +350,7 @@ class LoginViews:
             browser_name(request.headers.get("User-Agent", "")),
             client_network(request.remote_addr),
         )
-        begun = self.lifecycle.begin(name, result, client, pending.scopes, pending.step_up is not None)
+        begun = self.lifecycle.begin(name, result, client, pending.scopes, stepped_up)
         self.scopes.warn_of_missing(provider, result.tokens, pending.demanded)
         response = redirect_to(site.absolute(pending.next_url))
         if begun.value is not None:
@@ -360,9 +373,10 @@ class LoginViews:
         revocations = self.lifecycle.tokens.revocations
         result = complete(provider, request, parameters, revocations, is_enough, pending.provider)
         try:
-            self.step_ups.require(pending, cast("Grant", result.tokens.grant))
+            account = qualified_user_id(pending.provider, result.user_id)
+            self.step_ups.require(pending, account, cast("Grant", result.tokens.grant))
         except AuthenticationError:
-            self.lifecycle.give_up(pending.provider, result, "" if step_up is None else step_up.session)
+            self.lifecycle.give_up(pending.provider, result, step_up)
             raise
         return result
 

@@ -6,7 +6,7 @@ The tokens of a sign-in are stored before its session, so that no session begins
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import AuthFlowResult, OAuthTokenSet, UserSession
     from pywry_auth.providers.base import OAuthProvider
     from pywry_auth.state.browsers import BrowserSessions
+    from pywry_auth.state.step_up import StepUp
     from pywry_auth.state.tokens import TokenStore
 
 _logger = logging.getLogger("pywry_auth.deploy")
@@ -131,7 +132,7 @@ class SessionLifecycle:
         result: AuthFlowResult,
         client: Client,
         asked: Collection[str] = (),
-        stepped_up: bool = False,
+        stepped_up: Sequence[Any] = (),
     ) -> Begun:
         """Create a session, and end earlier ones.
 
@@ -142,7 +143,8 @@ class SessionLifecycle:
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
             client: The browser.
             asked: The scopes that the request had in addition to the provider's own.
-            stepped_up: Whether a page demanded a recent or a strong sign-in, and this is one.
+            stepped_up: The demands of pages for a recent or a strong sign-in that this one, and those
+                shortly before it, were for.
 
         Raises:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
@@ -184,29 +186,33 @@ class SessionLifecycle:
         ended = self._end_oldest(session)
         return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
 
-    def give_up(self, name: str, result: AuthFlowResult, session_id: str) -> None:
+    def give_up(self, name: str, result: AuthFlowResult, step_up: StepUp | None) -> None:
         """Leave out a sign-in that does not satisfy the page that demanded it.
 
-        If its user's session still exists, its tokens replace those of the session, as a later sign-in in
-        another browser does. Otherwise they are revoked.
+        If its user's session still exists, its tokens replace those of the session, which then ends with
+        them. They are dropped if they could not be refreshed and the earlier ones can. Without the session,
+        they are revoked.
 
         Args:
             name: Name of the provider; empty for the only one.
             result: The finished sign-in.
-            session_id: The ID of the session that the sign-in was for; empty for none.
+            step_up: The demand of the page, with the session that the sign-in was for; None without one.
 
         Raises:
             StoreUnavailable: The store is down; the tokens are revoked.
         """
         account, tokens = qualified_user_id(name, result.user_id), self._on_this_site(name, result.tokens)
         provider, revocations = self.providers.named(name), self.tokens.revocations
-        session = None
+        session, kept = None, tokens
         with revoked_on_failure(provider, tokens, revocations, account):
-            session = self.sessions.store.get_session(session_id) if session_id else None
-            if session is not None and session.account == account:
-                self.tokens.save(account, tokens, hold=_HOLD_SECONDS, owner=session.user_id)
-        if session is not None and session.account == account:
-            self._settle(name, session, tokens)
+            session = self._session_of(step_up, account, tokens)
+            if session is not None:
+                kept = _in_grant_of(session, tokens)
+                self.tokens.save_if_lasting(account, kept, hold=_HOLD_SECONDS, owner=session.user_id)
+        if session is not None:
+            # Tokens that were not stored are not revoked: many providers know one grant of a user, which
+            # would end with them. They have no refresh token, and the access token expires.
+            self._settle(name, session, kept)
         else:
             revoke(provider, tokens, revocations, account)
 
@@ -264,6 +270,12 @@ class SessionLifecycle:
             store_unsaved(self.providers.issuer_of, self.tokens, key)
         retry_revocations(self.tokens, self.providers.issuer_of)
         return self.tokens.revocations.next_due(lambda tokens: self.providers.issuer_of(tokens) is not None)
+
+    def _session_of(self, step_up: StepUp | None, account: str, tokens: OAuthTokenSet) -> UserSession | None:
+        """Return the live session that a sign-in was for, if it is one of the same user."""
+        if step_up is None or tokens.grant is None or not step_up.is_same_user(account, tokens.grant):
+            return None
+        return self.sessions.store.get_session(step_up.session) if step_up.has_session else None
 
     def _on_this_site(self, name: str, tokens: OAuthTokenSet) -> OAuthTokenSet:
         if tokens.grant is None:
@@ -407,7 +419,19 @@ class SessionLifecycle:
         return ended
 
 
-def _metadata(admitted: Admission, name: str, asked: Collection[str], stepped_up: bool) -> dict[str, Any]:
+def _in_grant_of(session: UserSession, tokens: OAuthTokenSet) -> OAuthTokenSet:
+    """Return tokens under the grant ID of a session.
+
+    If the provider refuses to refresh them, the session ends, as with its own tokens.
+    """
+    if tokens.grant is None or session.grant is None:
+        return tokens
+    return replace(tokens, grant=replace(tokens.grant, grant_id=session.grant.grant_id))
+
+
+def _metadata(
+    admitted: Admission, name: str, asked: Collection[str], stepped_up: Sequence[Any]
+) -> dict[str, Any]:
     """Return the metadata of a new session, without the profile."""
     return (
         dict(admitted.metadata)
@@ -415,5 +439,5 @@ def _metadata(admitted: Admission, name: str, asked: Collection[str], stepped_up
         | given_member(admitted.given)
         | ({"provider": name} if name else {})
         | ({ASKED: list(asked)} if asked else {})
-        | ({STEPPED_UP: True} if stepped_up else {})
+        | ({STEPPED_UP: list(stepped_up)} if stepped_up else {})
     )

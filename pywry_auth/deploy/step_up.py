@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pywry_auth.deploy.answers import JUST_SIGNED_IN, ask_for_more, forbidden, insufficient_authentication
 from pywry_auth.error_codes import ErrorCode
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from pywry_auth.state.pending import PendingAuthorization
 
 STEPPED_UP = "stepped_up"
-"""The member of a session's metadata that says that its sign-in satisfied the demand of a page."""
+"""The member of a session's metadata with the demands of pages that its sign-in was for, the last one last.
+
+Those of the browser's sign-ins shortly before are among them: two guards of a page could otherwise send the
+browser back and forth.
+"""
+
+_MOST_DEMANDS = 10
 
 _OTHER_WAY = (
     "This page needs a sign-in with a known time and method, and the service where you signed in does not "
@@ -78,7 +84,7 @@ class StepUps:
     ) -> Response:
         """Return the response to a user whose sign-in is too old or too weak.
 
-        A navigation goes to the provider, unless the user has just come from there for this reason: workers
+        A navigation goes to the provider, unless the user has just come from there for this demand: workers
         with different clocks could otherwise send the browser back and forth.
 
         Args:
@@ -92,7 +98,8 @@ class StepUps:
         if session.grant is not None and provider is not None and not provider.uses_openid:
             return forbidden(site, is_page, _OTHER_WAY)
         need = insufficient_authentication(demand.max_age, demand.acr)
-        redirect = session.grant is not None and not _has_just_stepped_up(session)
+        made = any(_includes(each, demand) for each in recent_demands(session))
+        redirect = session.grant is not None and not made
         return ask_for_more(site, need, self.signer.sign(whole or demand), is_page, redirect=redirect)
 
     def begun(self, session: UserSession | None, demand: LoginDemand | None) -> StepUp | None:
@@ -107,15 +114,17 @@ class StepUps:
         grant = None if session is None else session.grant
         if session is None or grant is None:
             return StepUp(demand.max_age, demand.acr)
-        return StepUp(demand.max_age, demand.acr, grant.issuer, grant.subject, session.session_id)
+        own = (grant.issuer, grant.subject, session.session_id, session.account)
+        return StepUp(demand.max_age, demand.acr, *own)
 
-    def require(self, pending: PendingAuthorization, grant: Grant) -> None:
+    def require(self, pending: PendingAuthorization, account: str, grant: Grant) -> None:
         """Refuse a sign-in that does not satisfy the page that demanded it.
 
         The claims of the ID token decide, and the user must be the one of the session.
 
         Args:
             pending: The login, with its demand.
+            account: The account of the sign-in.
             grant: The grant of the new tokens.
 
         Raises:
@@ -124,7 +133,7 @@ class StepUps:
         step_up = pending.step_up
         if step_up is None:
             return
-        if step_up.has_session and (step_up.issuer, step_up.subject) != (grant.issuer, grant.subject):
+        if step_up.has_session and not step_up.is_same_user(account, grant):
             raise AuthenticationError(
                 "A sign-in on demand of a page was finished by another user than that of the session: sign "
                 "in with the same account.",
@@ -188,6 +197,33 @@ def _no_openid(view: str) -> AuthenticationError:
     )
 
 
-def _has_just_stepped_up(session: UserSession) -> bool:
-    recent = abs(time.time() - session.created_at) < JUST_SIGNED_IN
-    return recent and session.metadata.get(STEPPED_UP) is True
+def recent_demands(session: UserSession | None) -> list[Any]:
+    """Return the demands of pages that a user's latest sign-ins were for.
+
+    Args:
+        session: The session; None if no user is signed in. One that did not just begin has none.
+    """
+    if session is None or abs(time.time() - session.created_at) >= JUST_SIGNED_IN:
+        return []
+    made = session.metadata.get(STEPPED_UP)
+    return made if isinstance(made, list) else []
+
+
+def demands_with(earlier: list[Any], step_up: StepUp | None) -> list[Any]:
+    """Return the demands for the metadata of a new session.
+
+    Args:
+        earlier: The result of :func:`recent_demands` before the sign-in.
+        step_up: The demand of the sign-in; None without one.
+    """
+    if step_up is None:
+        return earlier
+    made = {"max_age": step_up.max_age, "acr": list(step_up.acr)}
+    return [*(each for each in earlier if each != made), made][-_MOST_DEMANDS:]
+
+
+def _includes(made: Any, demand: LoginDemand) -> bool:
+    """Return whether each sign-in that satisfies an earlier demand satisfies another one too."""
+    age, acr = made["max_age"], made["acr"]
+    is_recent = demand.max_age is None or (age is not None and age <= demand.max_age)
+    return is_recent and (not demand.acr or (bool(acr) and set(acr) <= set(demand.acr)))

@@ -19,7 +19,7 @@ SITE_RULE = "on_sign_in"
 _MAILBOX = "mailbox"
 _RENEWED = "renewed"
 
-RESERVED_METADATA = frozenset({_GIVEN, _MAILBOX, _RENEWED, "user_info", "provider", "asked"})
+RESERVED_METADATA = frozenset({_GIVEN, _MAILBOX, _RENEWED, "user_info", "provider", "asked", "stepped_up"})
 """The members of a session's metadata that a sign-in sets itself."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from copy import copy
 from typing import Self
@@ -177,13 +178,24 @@ class TokenStore:
         Raises:
             StoreUnavailable: The store is down; an earlier set is still there.
         """
-        held_until = time.time() + hold if hold else 0.0
-        known = None if owner is None else self._owner(owner, key)
-        try:
-            return self._supersede(key, tokens, held_until, known)
-        except StoreUnavailable:
-            # The set may be stored, and only the answer lost. A second attempt finds out.
-            return self._supersede(key, tokens, held_until, known)
+        return self._save(key, tokens, hold, owner)
+
+    def save_if_lasting(self, key: str, tokens: OAuthTokenSet, *, hold: float, owner: str) -> bool:
+        """Store a token set like :meth:`save`, unless only the stored one can be refreshed.
+
+        Args:
+            key: See :meth:`save`.
+            tokens: See there.
+            hold: See there.
+            owner: See there.
+
+        Returns:
+            Whether it was stored.
+
+        Raises:
+            StoreUnavailable: The store is down; an earlier set is still there.
+        """
+        return self._save(key, tokens, hold, owner, lambda stored: _lasts_longer(stored, tokens))
 
     def settle(self, key: str, tokens: OAuthTokenSet, owner: str = "") -> None:
         """Note that the session of a sign-in exists now.
@@ -359,11 +371,34 @@ class TokenStore:
         self._links.add(user_id, account)
         return user_id
 
-    def _supersede(self, key: str, tokens: OAuthTokenSet, held_until: float, owner: str | None) -> bool:
+    def _save(
+        self,
+        key: str,
+        tokens: OAuthTokenSet,
+        hold: float,
+        owner: str | None,
+        keeps: Callable[[OAuthTokenSet], bool] = lambda stored: False,
+    ) -> bool:
+        held_until = time.time() + hold if hold else 0.0
+        known = None if owner is None else self._owner(owner, key)
+        try:
+            return self._supersede(key, tokens, held_until, known, keeps)
+        except StoreUnavailable:
+            # The set may be stored, and only the answer lost. A second attempt finds out.
+            return self._supersede(key, tokens, held_until, known, keeps)
+
+    def _supersede(
+        self,
+        key: str,
+        tokens: OAuthTokenSet,
+        held_until: float,
+        owner: str | None,
+        keeps: Callable[[OAuthTokenSet], bool],
+    ) -> bool:
         while True:
             data = self._backend.get(_KIND + key)
             stored = None if data is None else unpack_stored(data)
-            if stored is not None and _is_later(stored.tokens, tokens):
+            if stored is not None and (_is_later(stored.tokens, tokens) or keeps(stored.tokens)):
                 return False
             if self._put(key, tokens, stored or data, held_until=held_until, owner=owner):
                 return True
@@ -422,8 +457,17 @@ def _is_later(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
     """
     if stored.grant is None or tokens.grant is None or stored.grant.signed_in_at > time.time():
         return False
-    if (stored.issuer, stored.client_id) != (tokens.issuer, tokens.client_id):
+    if not _is_same_client(stored, tokens):
         return False
-    if stored.grant.grant_id == tokens.grant.grant_id:
-        return stored.issued_at > tokens.issued_at
-    return stored.grant.signed_in_at > tokens.grant.signed_in_at
+    if stored.grant.signed_in_at != tokens.grant.signed_in_at:
+        return stored.grant.signed_in_at > tokens.grant.signed_in_at
+    return stored.grant.grant_id == tokens.grant.grant_id and stored.issued_at > tokens.issued_at
+
+
+def _lasts_longer(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
+    """Return whether a stored set can be refreshed, and another one of the same client cannot."""
+    return _is_same_client(stored, tokens) and bool(stored.refresh_token) and not tokens.refresh_token
+
+
+def _is_same_client(stored: OAuthTokenSet, tokens: OAuthTokenSet) -> bool:
+    return (stored.issuer, stored.client_id) == (tokens.issuer, tokens.client_id)

@@ -10,9 +10,13 @@ from typing import Annotated, Any
 import pytest
 import requests
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Host as HostRoute
+from starlette.routing import Mount
 
 from pywry_auth.asgi import (
     AuthMiddleware,
@@ -430,7 +434,7 @@ def test_the_sender_of_a_signal_is_the_application_with_the_router(web: Web) -> 
     assert received.senders == [part, part]
 
 
-@pytest.mark.parametrize("place", ["operation", "router", "mounted", "application"])
+@pytest.mark.parametrize("place", ["operation", "router", "application", "mounted", "layered", "host"])
 def test_a_guard_for_a_recent_sign_in_needs_openid_at_start_up(web: Web, place: str) -> None:
     """The application does not start, and the error names the route."""
     guards = [Depends(require_fresh_login())]
@@ -438,13 +442,37 @@ def test_a_guard_for_a_recent_sign_in_needs_openid_at_start_up(web: Web, place: 
     router = create_auth_router(GitHubProvider("site", "secret"), auth_config=web.config)
     app.add_middleware(AuthMiddleware, router=router)
     inner, part = FastAPI(), APIRouter(dependencies=guards if place == "router" else None)
-    of_operation = guards if place in ("operation", "mounted") else None
+    of_operation = None if place in ("router", "application") else guards
     part.add_api_route("/erase", lambda: "", name="erase", dependencies=of_operation)
-    (inner if place == "mounted" else app).include_router(part)
-    app.mount("/inner", inner)
+    (inner if place in ("mounted", "layered", "host") else app).include_router(part)
+    layers = [Middleware(GZipMiddleware)] if place == "layered" else None
+    app.router.routes += [
+        HostRoute("inner.example.com", inner)
+        if place == "host"
+        else Mount("/inner", inner, middleware=layers)
+    ]
     for _ in range(2):
         with pytest.raises(AuthenticationError, match=r"^the view 'erase' requires a recent"):
             Client(app).start()
+
+
+def test_without_a_start_up_a_site_without_openid_is_not_available(
+    web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some servers tell the application nothing of their start. The log names the route."""
+    app = FastAPI()
+    router = create_auth_router(GitHubProvider("site", "secret"), auth_config=web.config)
+    app.include_router(router)
+    app.add_middleware(AuthMiddleware, router=router)
+    app.add_api_route("/erase", lambda: "", dependencies=[Depends(require_fresh_login())], name="erase")
+    for path in ("/erase", "/elsewhere", "/auth/status"):
+        for accept in ("text/html", "application/json"):
+            caplog.clear()
+            answer = Client(app).get(path, {"Accept": accept})
+            assert (answer.status_code, "require_fresh_login" in answer.text) == (503, False)
+            assert answer.headers["Content-Type"].partition(";")[0] == accept
+            assert "the view 'erase' requires a recent" in caplog.text
+    assert Client(app).websocket("/feed") == 1008
 
 
 def test_a_websocket_and_an_override_meet_the_guard_for_a_recent_sign_in(web: Web) -> None:

@@ -10,6 +10,7 @@ from html import unescape
 from typing import Any
 
 import pytest
+import requests
 import time_machine
 from fastapi import Depends
 from flask import Flask
@@ -21,18 +22,21 @@ from pywry_auth.deploy.login_demand import LoginDemand
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.flask import fresh_login_required, init_app, roles_required, scopes_required
-from pywry_auth.models import OAuthTokenSet
+from pywry_auth.models import Grant, OAuthTokenSet, UserSession
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.auth import AuthConfig
+from pywry_auth.state.session_record import SessionRecord, pack_session
 from pywry_auth.state.sessions import issue_session_token
-from pywry_auth.testing.identity_provider import Client, IdentityProvider
+from pywry_auth.testing.identity_provider import Client, IdentityProvider, Quirks
 from tests.deploy.hosts import FLASK, HOSTS, PROTECTED, Host
 from tests.deploy.web import (
     CLIENT_SECRET,
+    HTML,
     SECRET,
     SITE,
+    SITE_CLIENT,
     Browser,
     SiteResponse,
     WatchedBackend,
@@ -50,10 +54,12 @@ _LATER = 1000  # seconds after which a sign-in is too old for the page /fresh
 class ChangedProvider(GenericOIDCProvider):
     """A provider that reports other claims about sign-ins.
 
-    The value None removes a claim. A change of ``auth_time`` counts from the present.
+    The value None removes a claim. A change of ``auth_time`` counts from the present. The provider can leave
+    out the refresh token.
     """
 
     changes: Mapping[str, Any] = {}
+    has_refresh_token = True
 
     def exchange_code(self, *arguments: Any, **named: Any) -> OAuthTokenSet:
         tokens = super().exchange_code(*arguments, **named)
@@ -61,7 +67,8 @@ class ChangedProvider(GenericOIDCProvider):
         if "auth_time" in type(self).changes and claims["auth_time"] is not None:
             claims["auth_time"] += time.time()
         kept = {name: value for name, value in claims.items() if value is not None}
-        return replace(tokens, id_token_claims=kept)
+        refresh_token = tokens.refresh_token if type(self).has_refresh_token else None
+        return replace(tokens, id_token_claims=kept, refresh_token=refresh_token)
 
 
 @pytest.fixture
@@ -90,12 +97,14 @@ def _with_pages(web: Web) -> Web:
         "/strong": fresh_login_required(None, "gold silver"),
         "/both": lambda view: scopes_required("groups")(fresh_login_required(300, ["gold"])(view)),
         "/fresh-admin": lambda view: fresh_login_required()(roles_required("admin")(view)),
+        "/apart": lambda view: fresh_login_required(None, "gold")(fresh_login_required(None, "silver")(view)),
     }
     dependencies = {
         "/fresh": [Depends(require_fresh_login(300))],
         "/strong": [Depends(require_fresh_login(None, "gold silver"))],
         "/both": [Depends(require_scope("groups")), Depends(require_fresh_login(300, ["gold"]))],
         "/fresh-admin": [Depends(require_fresh_login()), Depends(require_role("admin"))],
+        "/apart": [Depends(require_fresh_login(None, acr)) for acr in ("gold", "silver")],
     }
     for path, guard in flask_guards.items():
         if web.host.fastapi:
@@ -283,6 +292,60 @@ def test_a_sign_in_that_is_not_enough_ends_at_a_page(
     assert web.calls()["revoke"] > 0
 
 
+def _weak_step_up(browser: Browser, web: Web, reports: Callable[..., None]) -> None:
+    url = _to_provider(browser, web.at("/strong"))
+    reports(acr="bronze")
+    _refused(_return(browser, url), "not sign in with the method", web.at("/strong"))
+
+
+def test_after_a_weak_sign_in_the_end_of_the_grant_still_ends_the_session(
+    web: Web, idp: IdentityProvider, reports: Callable[..., None]
+) -> None:
+    """The new tokens belong to the grant of the session. [T42]"""
+    browser = web.browser()
+    browser.sign_in()
+    before = _stored(web).grant
+    _weak_step_up(browser, web, reports)
+    stored = _stored(web)
+    assert before
+    assert stored.grant
+    assert stored.refresh_token
+    assert stored.grant.grant_id == before.grant_id
+    assert stored.grant.signed_in_at > before.signed_in_at
+    assert web.provider.request_revocation(stored.refresh_token)
+    with time_machine.travel(time.time() + 3700, tick=False):
+        assert browser.post("/auth/refresh").json["error"] == "reauth_required"
+        assert browser.get(web.at("/members")).status_code == 401
+    assert not web.sessions.list_user_sessions("user-alice")
+
+
+def test_a_weak_sign_in_without_a_refresh_token_leaves_the_old_tokens(
+    web: Web, reports: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some providers issue one at the first sign-in only. The new tokens are not revoked."""
+    browser = web.browser()
+    browser.sign_in()
+    before = _stored(web)
+    monkeypatch.setattr(ChangedProvider, "has_refresh_token", False)
+    _weak_step_up(browser, web, reports)
+    assert _stored(web) == before
+    assert web.calls()["revoke"] == 0
+    assert not list(web.tokens.revocations.of_user("user-alice"))
+    assert browser.post("/auth/refresh").json["refreshed"] is True
+
+
+def test_a_step_up_requests_the_scopes_that_were_granted_before(
+    web: Web, reports: Callable[..., None]
+) -> None:
+    """The tokens of the new sign-in, also of a failed one, can do as much as the old ones."""
+    browser = web.browser()
+    browser.sign_in()
+    assert _return(browser, _to_provider(browser, web.at("/groups"))).status_code == 303
+    assert "groups" in parameter(_to_provider(browser, web.at("/strong")), "scope").split()
+    _weak_step_up(browser, web, reports)
+    assert browser.get(web.at("/groups")).status_code == 200
+
+
 def test_the_link_of_the_error_page_tries_again(web: Web, reports: Callable[..., None]) -> None:
     browser, page = web.browser(), web.at("/fresh")
     reports(auth_time=-_LATER)
@@ -316,6 +379,55 @@ def test_another_user_does_not_take_over(web: Web) -> None:
     assert (browser.cookie(), browser.user, _stored(web)) == (cookie, "user-alice", tokens)
     assert web.tokens.load("user-bob") is None
     assert web.calls()["revoke"] > 0
+
+
+def _record(web: Web, session: UserSession, grant: Grant, members: dict[str, Any] | None = None) -> None:
+    """Store a session with another grant, as another version or another provider left it."""
+    changed = replace(session, grant=grant, **(members or {}))
+    data = pack_session(SessionRecord(changed, ttl=86400, idle_ttl=0, used_at=time.time()))
+    web.backend.put(f"session:{session.session_id}", data)
+
+
+@pytest.mark.parametrize("username", ["alice", "bob"])
+def test_an_old_session_without_issuer_and_subject_can_step_up(
+    web: Web, reports: Callable[..., None], username: str
+) -> None:
+    """Its account must be the same."""
+    browser, page = web.browser(), web.at("/strong")
+    browser.sign_in()
+    (session,) = web.sessions.list_user_sessions("user-alice")
+    assert session.grant is not None
+    _record(web, session, replace(session.grant, issuer="", subject=""))
+    url = _to_provider(browser, page)
+    reports(acr="gold")
+    response = _return(browser, url, username)
+    if username == "bob":
+        _refused(response, "another account than the one that you use here", page)
+    assert (response.status_code == 303, browser.user) == (username == "alice", "user-alice")
+
+
+def test_a_user_with_the_same_id_at_another_issuer_is_another_user(web: Web) -> None:
+    """The site has changed its provider. The session keeps the tokens of its own user."""
+    browser, page = web.browser(), web.at("/strong")
+    browser.sign_in()
+    (session,), tokens = web.sessions.list_user_sessions("user-alice"), _stored(web)
+    assert session.grant is not None
+    _record(web, session, replace(session.grant, issuer="https://earlier.example.com"))
+    _refused(_return(browser, _to_provider(browser, page)), "another account", page)
+    assert (browser.user, _stored(web)) == ("user-alice", tokens)
+
+
+def test_two_registrations_at_one_issuer_have_different_users(reports: Callable[..., None]) -> None:
+    client = Client("site", CLIENT_SECRET, tuple(f"{SITE}/auth/callback/{name}" for name in "ab"))
+    with IdentityProvider(clients=[client], signing_algorithm="ES256") as idp:
+        web = _with_pages(Web(idp, MemoryBackend(), provider={"a": _provider(idp), "b": _provider(idp)}))
+        browser = web.browser()
+        browser.sign_in("/auth/login?provider=a")
+        sent = browser.get("/strong", html=True).location or ""
+        reports(acr="gold")
+        _refused(_return(browser, browser.begin(f"{sent}&provider=b")), "another account", "/strong")
+        assert (browser.user, web.tokens.load("b:user-alice")) == ("a:user-alice", None)
+        assert _return(browser, browser.begin(sent)).status_code == 303
 
 
 @pytest.mark.parametrize("username", ["alice", "bob"])
@@ -391,8 +503,51 @@ def test_workers_with_other_clocks_are_no_loop(web: Web) -> None:
         assert browser.get(page, html=True).status_code == 302
     with time_machine.travel(time.time() - 80, tick=False):
         response = browser.get(page, html=True)
-    assert (response.status_code, session.metadata["stepped_up"]) == (401, True)
+    assert (response.status_code, session.metadata["stepped_up"]) == (401, [{"max_age": 300, "acr": []}])
     assert parameter(browser.begin(_link(response)), "max_age") == "300"
+
+
+@_BOTH
+def test_another_demand_shortly_after_a_step_up_is_no_error(web: Web, reports: Callable[..., None]) -> None:
+    browser, page = web.browser(), web.at("/strong")
+    assert _return(browser, _to_provider(browser, web.at("/fresh"))).status_code == 303
+    url = _to_provider(browser, page)
+    reports(acr="gold")
+    assert _return(browser, url).status_code == 303
+    assert browser.get(page).status_code == 200
+    url = _to_provider(browser, web.at("/groups"))
+    reports(acr="bronze")
+    assert _return(browser, url).status_code == 303
+    response = browser.get(page, html=True)
+    assert response.status_code == 401, "a sign-in for scopes in between does not hide the demand before it"
+
+
+@_BOTH
+def test_guards_that_exclude_each_other_are_no_loop(web: Web, reports: Callable[..., None]) -> None:
+    """No class satisfies both guards. The provider satisfies each demand at once."""
+    browser, page = web.browser(), web.at("/apart")
+    browser.sign_in()
+    asked = []
+    while (sent := browser.get(page, html=True)).status_code == 302:
+        url = browser.begin(sent.location or "")
+        asked.append(parameter(url, "acr_values"))
+        reports(acr=asked[-1])
+        assert _return(browser, url).status_code == 303
+        assert len(asked) < 4
+    assert (sent.status_code, asked) == (401, ["gold", "silver"])
+
+
+def test_the_same_demand_may_be_made_of_a_later_sign_in(web: Web, reports: Callable[..., None]) -> None:
+    browser, page = web.browser(), web.at("/strong")
+    browser.sign_in()
+    url = _to_provider(browser, page)
+    reports(acr="silver")
+    _return(browser, url)
+    (session,) = web.sessions.list_user_sessions("user-alice")
+    assert session.grant is not None
+    weaker = replace(session.grant, acr="bronze")
+    _record(web, session, weaker, {"created_at": session.created_at - 100})
+    assert browser.get(page, html=True).status_code == 302
 
 
 def test_no_visitor_can_weaken_the_demand(
@@ -510,6 +665,59 @@ def test_flask_refuses_to_start_without_openid(name: str, protect: bool) -> None
     for _ in range(2):
         with pytest.raises(AuthenticationError, match=refused):
             late.test_client().get("/elsewhere")
+
+
+@pytest.mark.parametrize("name", _ADDED)
+def test_a_flask_site_in_production_without_openid_is_not_available(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Visitors get a page or JSON with status 503, and the log names the view."""
+    app = Flask("late")
+    init_app(app, GitHubProvider("site", CLIENT_SECRET), auth_config=_config())
+    _ADDED[name](app)
+    for path in ("/", "/elsewhere", "/auth/status"):
+        for accept in (HTML, "application/json"):
+            caplog.clear()
+            response = app.test_client().get(path, headers={"Accept": accept})
+            assert response.status_code == 503
+            assert "Retry-After" in response.headers
+            assert "fresh_login_required" not in response.text
+            assert response.is_json == (accept != HTML)
+            assert f"the view '{name}' requires a recent" in caplog.text
+
+
+_QUIRKS = {
+    "ignore_max_age": (Quirks(ignore_max_age=True), "/fresh", "did not ask you to sign in again"),
+    "no_auth_time": (
+        Quirks(no_auth_time=True, ignore_max_age=True),
+        "/fresh",
+        "does not say when you signed in there",
+    ),
+    "ignore_acr": (Quirks(ignore_acr=True), "/strong", "not sign in with the method"),
+}
+
+
+@pytest.mark.parametrize("quirk", _QUIRKS)
+def test_a_provider_that_ignores_a_demand_ends_at_a_page(quirk: str) -> None:
+    """Its session outlasts the one of the site, and it does not ask the user again."""
+    quirks, page, sentence = _QUIRKS[quirk]
+    ahead = [-float(_LATER)]
+
+    def clock() -> float:
+        return time.time() + ahead[0]
+
+    with IdentityProvider(
+        clients=[SITE_CLIENT], signing_algorithm="ES256", quirks=quirks, clock=clock
+    ) as idp:
+        web = _with_pages(Web(idp, MemoryBackend()))
+        browser, jar = web.browser(), requests.Session()
+        Person(browser=jar).authorize(browser.begin())
+        ahead[0] = 0.0
+        again = Person(action="continue", browser=jar)
+        assert browser.get(again.authorize(browser.begin()), html=True).status_code == 303
+        response = browser.get(again.authorize(_to_provider(browser, page)), html=True)
+        _refused(response, sentence, page)
+        assert browser.user == "user-alice"
 
 
 def test_a_user_of_a_provider_without_openid_is_refused_clearly() -> None:

@@ -133,6 +133,22 @@ def test_a_login_is_refused_with_a_code(words: str, code: str) -> None:
     assert refused.value.error == code
 
 
+@pytest.mark.parametrize(
+    ("words", "code"), {"no-sid": "", "no-auth-time": "invalid_id_token"}.items(), ids=["told", "untold"]
+)
+def test_a_login_with_max_age_needs_the_time_of_the_authentication(words: str, code: str) -> None:
+    """OIDC Core §3.1.2.1; the tokens of a refused login are revoked."""
+    with _provider(words, authorize_params={"max_age": "300"}) as provider:
+        store, person = MemoryTokenStore(), Person()
+        if not code:
+            assert _login(PyWry(), provider, store, person).user_id == "user-alice"
+        else:
+            with pytest.raises(TokenError, match="no time of authentication") as refused:
+                _login(PyWry(), provider, store, person)
+            assert (refused.value.error, store.list_keys()) == (code, [])
+    assert "max_age=300" in person.url
+
+
 @pytest.mark.parametrize(("words", "code"), REFRESH_REFUSED.items(), ids=REFRESH_REFUSED)
 def test_a_refresh_is_refused_with_a_code(words: str, code: str) -> None:
     with _provider(words) as provider:
