@@ -95,9 +95,7 @@ class AuthMiddleware:
         visit = Visit(self._router, {"app": self._app, **scope}, receive)
         scope.update({VISIT: visit, ROOT: scope.get("root_path", "")})
         try:
-            if fault is not None:
-                raise fault
-            session = await self._find(visit)
+            session = await self._find(visit, fault)
         except AuthenticationError as error:
             await _refuse(error, visit, vary, None)
             return
@@ -151,7 +149,9 @@ class AuthMiddleware:
         cookies = (value for name, value in scope["headers"] if name == b"cookie")
         return b"state=" in scope["query_string"] or any(self._logout_cookie in each for each in cookies)
 
-    async def _find(self, visit: Visit) -> UserSession | None:
+    async def _find(self, visit: Visit, fault: AuthenticationError | None) -> UserSession | None:
+        if fault is not None:
+            raise fault
         if not self._has_credentials(visit.scope):
             return None
         session = await run_in_threadpool(self._routes.session_of, visit.request, visit.scope["app"])
