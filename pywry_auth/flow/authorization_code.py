@@ -176,7 +176,7 @@ def accept(
     with naming_provider(provider.name):
         grant = _new_grant(provider, tokens)
         tokens = replace(tokens, grant=grant)
-        # With the user, the queue knows whether a later sign-in needs what a revocation would end.
+        # With the user, a retry of the revocation knows whether it would end a later sign-in.
         user = qualified_user_id(name, grant.subject) if grant.subject else ""
         with revoked_on_failure(provider, tokens, revocations, user):
             _check_no_other_nonce(provider, nonce, tokens)
