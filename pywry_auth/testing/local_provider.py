@@ -13,6 +13,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.testing.identity_provider import DEFAULT_USERS, Client, IdentityProvider, User
 from pywry_auth.testing.identity_provider.levels import DEMO_CODE
+from pywry_auth.testing.identity_provider.parties import address_beside
 
 if TYPE_CHECKING:
     from pywry_auth.config import DeploySettings
@@ -46,9 +47,10 @@ class LocalProvider(IdentityProvider):
     def __init__(self, *redirect_uris: str, users: Iterable[User] = DEFAULT_USERS) -> None:
         self._users = tuple(users)
         uris = redirect_uris or REDIRECT_URIS
-        homes = tuple(dict.fromkeys(urljoin(uri, "/") for uri in uris))
+        pages = [address_beside(uri, "signed-out") for uri in uris]
+        homes = tuple(dict.fromkeys((*(urljoin(uri, "/") for uri in uris), *pages)))
         secret = secrets.token_urlsafe(32)
-        logout = urljoin(redirect_uris[0], "backchannel-logout") if redirect_uris else ""
+        logout = address_beside(redirect_uris[0], "backchannel-logout") if redirect_uris else ""
         self._site = Client(_CLIENT_ID, secret, uris, homes, backchannel_logout_uri=logout)
         # The test clients by the sid of their sign-in. A client that its test no longer has is forgotten.
         self._signed_in: WeakValueDictionary[str, Any] = WeakValueDictionary()

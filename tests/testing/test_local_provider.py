@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import requests
 from flask import Flask
 
 from pywry_auth.config import get_settings
@@ -122,6 +123,14 @@ def test_other_redirect_uris_and_users_are_arguments() -> None:
             assert (client.get("/me", base_url=base_url).json or {})["user"] == "7"
         with pytest.raises(ValueError, match=r"it has: carol$"):
             provider.sign_in(client, "alice")
+
+
+def test_a_sign_out_may_lead_to_the_page_of_the_package(local_provider: LocalProvider) -> None:
+    client = flask_site(local_provider, after_logout_url="/auth/signed-out").test_client()
+    local_provider.sign_in(client, "alice")
+    url = (client.post("/auth/logout").json or {})["logout_url"]
+    back = requests.get(url, allow_redirects=False, timeout=20).headers["Location"]
+    assert "You are signed out of this site and of" in client.get(back, headers={"Accept": "text/html"}).text
 
 
 def test_one_of_several_providers_is_chosen(local_provider: LocalProvider) -> None:

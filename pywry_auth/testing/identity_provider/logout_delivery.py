@@ -9,6 +9,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import urlencode, urlsplit
 
+from pywry_auth.exceptions import printable
 from pywry_auth.testing.identity_provider.logout_tokens import LogoutTokens
 from pywry_auth.testing.identity_provider.parties import Client
 from pywry_auth.testing.identity_provider.provider_sessions import ProviderSession
@@ -19,6 +20,13 @@ _logger = logging.getLogger("pywry_auth.identity_provider")
 _AT_ONCE = 4
 _CONNECT_SECONDS = 2.0
 _ANSWER_SECONDS = 5.0
+
+_OWN_ADDRESS = "name its address with --backchannel-logout-uri, in code with backchannel_logout_uri="
+_NOT_TOLD = f"the application %s got no logout token at %s (%s): start the site there, or {_OWN_ADDRESS}"
+_REFUSED = (
+    "the application %s refused a logout token at %s (status %d): its log may have the reason; if the site "
+    f"is elsewhere, {_OWN_ADDRESS}"
+)
 
 Post = Callable[[Client, str, str], int | None]
 """Sends a logout token to a client in a session; the arguments are the client, the ``sid`` and the token.
@@ -82,16 +90,17 @@ def post_logout_token(client: Client, _sid: str, token: str) -> int | None:
     Returns:
         The HTTP status, 0 without an answer, or None if the client has no such address.
     """
-    if not client.backchannel_logout_uri:
+    uri = client.backchannel_logout_uri
+    if not uri:
         return None
     try:
-        status = _posted(client.backchannel_logout_uri, urlencode({"logout_token": token}))
+        status = _posted(uri, urlencode({"logout_token": token}))
     except (OSError, HTTPException, ValueError) as error:
         reason = type(error).__name__
-        _logger.warning("the application %s got no logout token: %s", client.client_id, reason)
+        _logger.warning(_NOT_TOLD, client.client_id, printable(uri), reason)
         return 0
     if status not in (200, 204):
-        _logger.warning("the application %s refused a logout token: status %d", client.client_id, status)
+        _logger.warning(_REFUSED, client.client_id, printable(uri), status)
     return status
 
 

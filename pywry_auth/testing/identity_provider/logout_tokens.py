@@ -54,16 +54,26 @@ class LogoutTokens:
 
         Args:
             client_id: The client that the token is for.
-            sub: The user; None leaves the claim out.
-            sid: The session; None leaves the claim out.
+            sub: The user; empty or None leaves the claim out.
+            sid: The session; empty or None leaves the claim out.
             header: Changes of the header; None removes a member.
             key: The key of the signature.
             claims: Changes of the claims; None removes a claim.
+
+        Raises:
+            ValueError: The client is unknown, the token would have neither ``sub`` nor ``sid`` (both None
+                permit that), or the key does not fit.
         """
+        if client_id not in self._realm.clients:
+            known = ", ".join(self._realm.clients)
+            raise ValueError(f"the provider has no client {client_id!r}; it has: {known}")
         signed_by = self._signer(key, client_id)
         kind = {"": "logout+jwt", "absent": None}.get(self._realm.quirks.logout_typ, "JWT")
         usual = {"alg": signed_by.algorithm, "typ": kind, "kid": signed_by.key_id}
-        parts = [usual | dict(header), self._claims(client_id, sub, sid) | dict(claims)]
+        own = self._claims(client_id, sub, sid)
+        if not (own["sub"] or own["sid"] or (sub is None and sid is None)):
+            raise ValueError("a logout token needs sub or sid: pass one that no quirk leaves out")
+        parts = [usual | dict(header), own | dict(claims)]
         message = b".".join(_encoded(_without_none(part)) for part in parts)
         return f"{message.decode()}.{_base64url(signed_by.sign(message)).decode()}"
 
@@ -77,16 +87,16 @@ class LogoutTokens:
             "exp": None if quirks.no_logout_exp else now + LOGOUT_TOKEN_SECONDS,
             "jti": secrets.token_urlsafe(16),
             "events": {LOGOUT_EVENT: {}},
-            "sub": None if quirks.no_logout_sub else sub,
-            "sid": None if quirks.no_sid else sid,
+            "sub": None if quirks.no_logout_sub else sub or None,
+            "sid": None if quirks.no_sid else sid or None,
         }
 
     def _signer(self, key: LogoutKey, client_id: str) -> _Signer:
         if key == "none":
             return _Signer("none", None, OctKey.generate_key(256))
         if key == "secret":
-            client = self._realm.clients.get(client_id)
-            if client is None or not client.client_secret:
+            client = self._realm.clients[client_id]
+            if not client.client_secret:
                 raise ValueError(f"the client {client_id!r} has no secret to sign with")
             return _Signer("HS256", None, OctKey.import_key(client.client_secret))
         if key not in ("own", "foreign"):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 SCOPES = {
     "openid": "Confirm who you are",
@@ -25,6 +25,7 @@ CLAIMS_BY_SCOPE = {
 }
 """The claims of each scope (OIDC Core §5.4)."""
 
+_CALLBACK = re.compile(r"/callback(?:/[^/?#]*)?(?:[?#].*)?$")
 _LOOPBACK_URI = re.compile(r"(http://(?:127\.0\.0\.1|\[::1\]))(?::[0-9]{1,5})?((?:/[^#]*)?)")
 
 
@@ -148,6 +149,18 @@ class Client:
         return uri in registered or (loopback is not None and loopback[1] + loopback[2] in registered)
 
 
+def address_beside(redirect_uri: str, name: str) -> str:
+    """Return the address of another route of a site with the routes of this package.
+
+    Args:
+        redirect_uri: The site's redirect URI: ``…/callback``, or ``…/callback/NAME`` for one of several
+            providers.
+        name: The route's path below the prefix, for example ``signed-out``.
+    """
+    base = _CALLBACK.sub("/callback", redirect_uri)
+    return urljoin(base, name)
+
+
 def demo_user(username: str, password: str, *, verified: bool = True, groups: Sequence[str] = ()) -> User:
     """Return a user whose whole profile follows from the name.
 
@@ -191,7 +204,9 @@ DEFAULT_CLIENTS = (
         "pywry-web",
         "pywry-web-secret",
         redirect_uris=tuple(f"{origin}/auth/callback" for origin in _WEB_ORIGINS),
-        post_logout_redirect_uris=tuple(f"{origin}/" for origin in _WEB_ORIGINS),
+        post_logout_redirect_uris=tuple(
+            f"{origin}{path}" for origin in _WEB_ORIGINS for path in ("/", "/auth/signed-out")
+        ),
         backchannel_logout_uri=f"{_WEB_ORIGINS[0]}/auth/backchannel-logout",
     ),
 )

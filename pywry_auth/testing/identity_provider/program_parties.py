@@ -13,6 +13,7 @@ from pywry_auth.testing.identity_provider.parties import (
     DEFAULT_USERS,
     Client,
     User,
+    address_beside,
     demo_user,
 )
 from pywry_auth.testing.identity_provider.workload import Workload
@@ -90,8 +91,8 @@ def named_clients(
             raise ValueError("--client: write ID or ID:SECRET")
         usual = web if secret or client_id in keys or client_id in workloads else public
         uris = tuple(redirect_uris) or usual.redirect_uris
-        homes = tuple(urljoin(uri, "/") for uri in redirect_uris) or usual.post_logout_redirect_uris
-        beside = urljoin(uris[0], "backchannel-logout") if usual is web else ""
+        homes = _pages_after_logout(redirect_uris, usual is web) or usual.post_logout_redirect_uris
+        beside = address_beside(uris[0], "backchannel-logout") if usual is web else ""
         logout = _web_address(backchannel_logout_uri) or beside
         key, workload = keys.get(client_id, ""), workloads.get(client_id)
         issuer = workload.registration if workload else None
@@ -100,6 +101,13 @@ def named_clients(
         if missing := given.keys() - {client.client_id for client in added}:
             raise ValueError(f"{option} {min(missing)}: add --client {min(missing)}")
     return tuple(added)
+
+
+def _pages_after_logout(redirect_uris: Sequence[str], is_site: bool) -> tuple[str, ...]:
+    """Return the addresses to which a sign-out may lead: home, and the page ``signed-out`` of a site."""
+    homes = [urljoin(uri, "/") for uri in redirect_uris]
+    pages = [address_beside(uri, "signed-out") for uri in redirect_uris] if is_site else []
+    return tuple(dict.fromkeys((*homes, *pages)))
 
 
 def _web_address(uri: str) -> str:

@@ -181,7 +181,11 @@ class IdentityProvider:
 
         Args:
             username: The user's name or e-mail address.
+
+        Raises:
+            ValueError: There is no such user.
         """
+        self._require_user(username)
         return [session.sid for session in self._realm.sessions.live(username)]
 
     def end_sessions(self, username: str, sid: str | None = None) -> list[int]:
@@ -197,7 +201,11 @@ class IdentityProvider:
         Returns:
             The HTTP status of each client's answer; 0 without an answer. Clients without a
             ``backchannel_logout_uri`` are left out.
+
+        Raises:
+            ValueError: There is no such user.
         """
+        self._require_user(username)
         sessions = [each for each in self._realm.sessions.live(username) if sid in (None, each.sid)]
         return self._delivery.end(sessions)
 
@@ -205,19 +213,20 @@ class IdentityProvider:
         self,
         client_id: str,
         *,
-        sub: str | None = None,
-        sid: str | None = None,
+        sub: str | None = "",
+        sid: str | None = "",
         header: Mapping[str, Any] | None = None,
         key: LogoutKey = "own",
         **claims: Any,
     ) -> str:
         """Return a logout token without ending a session (OIDC Back-Channel Logout 1.0 §2.4).
 
-        It is valid unless an argument changes that. A valid token has ``sub``, ``sid`` or both.
+        It is valid unless an argument changes that.
 
         Args:
-            client_id: The client that the token is for.
-            sub: The user's ``sub``.
+            client_id: The client that the token is for. The claim ``aud`` can name another one.
+            sub: The user's ``sub``. A valid token has ``sub``, ``sid`` or both; for an invalid token with
+                neither, pass None for both.
             sid: The session.
             header: Members of the header that replace the usual ones; None removes a member.
             key: ``own``; ``foreign``, which the provider does not publish; ``none`` for no signature; or
@@ -225,11 +234,17 @@ class IdentityProvider:
             **claims: Claims that replace the usual ones; None removes a claim.
 
         Raises:
-            ValueError: The key has another name, or the client has no secret.
+            ValueError: The client is unknown, neither ``sub`` nor ``sid`` is given, the key has another name,
+                or the client has no secret.
         """
         return self._delivery.tokens.issue(
             client_id, sub=sub, sid=sid, header=header or {}, key=key, claims=claims
         )
+
+    def _require_user(self, username: str) -> None:
+        if not any(user.is_called(username) for user in self._realm.users):
+            known = ", ".join(user.username for user in self._realm.users)
+            raise ValueError(f"the provider has no user of this name; it has: {known}")
 
     def _post_logout_token(self, client: Client, sid: str, token: str) -> int | None:
         return post_logout_token(client, sid, token)

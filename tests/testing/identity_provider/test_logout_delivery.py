@@ -88,7 +88,8 @@ def test_a_refused_logout_token_is_logged_and_not_sent_to_another_address(
         assert provider.end_sessions("alice") == [status]
     token = site.received.get_nowait()
     assert site.received.empty()
-    assert f"refused a logout token: status {status}" in caplog.text
+    assert f"refused a logout token at {site.uri} (status {status})" in caplog.text
+    assert "--backchannel-logout-uri" in caplog.text
     assert token not in caplog.text
 
 
@@ -101,7 +102,8 @@ def test_a_site_that_does_not_listen_changes_nothing_for_the_user(
         alice.signs_in()
         page = alice.fills_in(alice.signs_out(), action="sign_out")
     assert "You are signed out" in page.text
-    assert "absent got no logout token: ConnectionRefusedError" in caplog.text
+    (text,) = {each for each in caplog.messages if "absent got no logout token at http://127.0.0.1:" in each}
+    assert "(ConnectionRefusedError): start the site there, or name its address with --backchannel" in text
 
 
 def test_an_address_without_a_host_gets_nothing(provider: IdentityProvider, alice: Person) -> None:

@@ -79,3 +79,21 @@ def test_the_secret_of_the_client_can_sign(provider: IdentityProvider) -> None:
 def test_an_unknown_kind_of_key_is_an_error(provider: IdentityProvider) -> None:
     with pytest.raises(ValueError, match="own, foreign, none or secret"):
         provider.logout_token("pywry-web", sid="s", key=cast("Any", "other"))
+
+
+def test_a_misspelt_name_is_an_error(provider: IdentityProvider) -> None:
+    """A test of a site would otherwise pass with a token that means nothing."""
+    for arguments in ({}, {"sub": None}, {"sid": ""}):
+        with pytest.raises(ValueError, match="needs sub or sid"):
+            provider.logout_token("pywry-web", **cast("Any", arguments))
+    with pytest.raises(ValueError, match="no client 'site'; it has: pywry-demo, pywry-web"):
+        provider.logout_token("site", sub="user-alice")
+    for asked in (provider.sids, provider.end_sessions):
+        with pytest.raises(ValueError, match="no user of this name; it has: alice, bob"):
+            asked("alcie")
+
+
+def test_a_token_without_user_and_session_is_asked_for(provider: IdentityProvider) -> None:
+    token = provider.logout_token("pywry-web", sub=None, sid=None, aud="nosuch")
+    claims = claims_of(token, provider.issuer)
+    assert ({"sub", "sid"}.isdisjoint(claims), claims["aud"]) == (True, "nosuch")
