@@ -140,7 +140,7 @@ class AuthRoutes:
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew, self.logout_states)
         self.end_in_browser = views.end_in_browser
         self._back_channel = BackchannelViews(ends)
-        self._views = self._views_by_name(views, lifecycle)
+        self._views = self._views_by_name(views)
         self.limit_calls(this_process)
 
     def _login_views(self, logins: PendingLogins, lifecycle: SessionLifecycle) -> LoginViews:
@@ -151,11 +151,9 @@ class AuthRoutes:
         parts = (self.sessions, lifecycle, untrusted, self.scopes, self.step_ups)
         return LoginViews(self.providers, logins, limit, returns, *parts)
 
-    def _views_by_name(
-        self, views: SessionViews, lifecycle: SessionLifecycle
-    ) -> Mapping[str, Callable[..., Response]]:
-        own = OwnSessionsViews(self.sessions, self._ends, views.end_in_browser)
-        signed_out = SignedOutViews(self.providers, self.sessions, lifecycle, self.logout_states)
+    def _views_by_name(self, views: SessionViews) -> Mapping[str, Callable[..., Response]]:
+        own = OwnSessionsViews(self.sessions, self._ends, views.sign_out)
+        signed_out = SignedOutViews(self.providers, self.sessions, self.logout_states)
         return {
             "login": self._logins.login,
             "callback": self._logins.callback,

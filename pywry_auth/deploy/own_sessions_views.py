@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import (
@@ -22,6 +23,7 @@ from pywry_auth.deploy.answers import (
 )
 from pywry_auth.deploy.providers import readable
 from pywry_auth.deploy.routes import ListedSession, Sessions, SessionsEnded
+from pywry_auth.deploy.sign_out_form import sign_out_sources
 from pywry_auth.digests import handle_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
@@ -77,13 +79,14 @@ class OwnSessionsViews:
     Args:
         sessions: Finds the session of a request.
         ends: Ends sessions.
-        end_in_browser: Ends the sessions of the browser that sent a request, as a sign-out does.
+        sign_out: Signs the browser that sent a request out, as the route ``logout`` does. It gets the site,
+            and a function that makes the JSON from the URL of the provider's sign-out.
         clock: Unix time in seconds.
     """
 
     sessions: CurrentSessions
     ends: SessionEnd
-    end_in_browser: Callable[[Site], None]
+    sign_out: Callable[[Site, Callable[[str | None], SessionsEnded]], Response]
     clock: Callable[[], float] = time.time
 
     def sessions_of_user(self, site: Site) -> Response:
@@ -108,13 +111,14 @@ class OwnSessionsViews:
             now=self.clock(),
             ended=_count(site.parameter("ended")),
             complete=not own.unreadable,
+            form_action=sign_out_sources(self.ends.accounts.providers.of_session(session)),
         )
         return page_response(page, render=site.render)
 
     def end_session(self, site: Site, handle: str) -> Response:
         """End one of the user's sessions.
 
-        The end of the browser's own session is a sign-out.
+        The end of the browser's own session is a sign-out, with the same answer to a form.
 
         Args:
             site: The site.
@@ -128,7 +132,7 @@ class OwnSessionsViews:
         if session is None:
             return self._stranger(site)
         if handle == session.handle:
-            return self._signed_out(site)
+            return self.sign_out(site, partial(SessionsEnded, 1, True))
         own = self._own(session)
         found = [each for each in own.others if each.handle == handle]
         if found and self._end(site, found):
@@ -197,14 +201,6 @@ class OwnSessionsViews:
             return redirect_to(site.absolute(site.own_path(f"{OF_SESSIONS}?ended={ended}")))
         return answer(SessionsEnded(ended=ended, logged_out=False))
 
-    def _signed_out(self, site: Site) -> Response:
-        home = site.absolute(site.root + site.options.after_logout_url)
-        self.end_in_browser(site)
-        is_form = prefers_html(site.request)
-        response = redirect_to(home) if is_form else answer(SessionsEnded(ended=1, logged_out=True))
-        self.sessions.cookie.clear(response, site.secure_cookies)
-        return response
-
     def _stranger(self, site: Site) -> Response:
         again = site.sign_in_path(site.own_path(OF_SESSIONS))
         return refusal(site, ErrorCode.LOGIN_REQUIRED, "Sign in first.", again=again)
@@ -238,7 +234,8 @@ class OwnSessionsViews:
             listed.expires_at,
             used,
             listed.current,
-            site.own_path(f"{OF_SESSIONS}/{listed.handle}/end"),
+            # The form of the present device is the one that the application itself has for a sign-out.
+            site.own_path("/logout" if listed.current else f"{OF_SESSIONS}/{listed.handle}/end"),
         )
 
 

@@ -111,10 +111,14 @@ class Sessions:
 
 @dataclass(frozen=True)
 class SessionsEnded:
-    """How many sessions ended, and whether that of the request is one of them."""
+    """How many sessions ended, and whether that of the request is one of them.
+
+    If it is, ``logout_url`` is the URL for signing out at the provider, if any.
+    """
 
     ended: int
     logged_out: bool
+    logout_url: str | None = None
 
 
 @dataclass(frozen=True)

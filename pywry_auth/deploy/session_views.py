@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal_for
-from pywry_auth.deploy.routes import LoggedOut, Refreshed, Status, UserInfo
+from pywry_auth.deploy.routes import Body, LoggedOut, Refreshed, Status, UserInfo
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, own_copy
 from pywry_auth.flow.events import SignedOut, emit
@@ -76,21 +77,31 @@ class SessionViews:
 
         The user's tokens are removed and revoked with the last session.
         """
+        return self.sign_out(site, partial(LoggedOut, True), site.parameter("everywhere") == "1")
+
+    def sign_out(self, site: Site, body: Callable[[str | None], Body], everywhere: bool = False) -> Response:
+        """Sign this browser out, and lead it to the provider's sign-out.
+
+        Args:
+            site: The site.
+            body: Makes the JSON for a script, from the URL of the provider's sign-out.
+            everywhere: Whether to end all of the user's sessions.
+
+        Raises:
+            StoreUnavailable: The store is down; a repeated request finishes the work.
+        """
         sessions = self.sessions.all_of(site.request)
         unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
         # A path from the settings, or a URL from the provider's metadata, never request data.
         page = site.absolute(site.after_logout_path)
-        everywhere = site.parameter("everywhere") == "1"
         # No browser of an API client returns from the provider.
         state = None if self.sessions.has_bearer(site.request) else self.states.new()
         logout_url = self._end(site, sessions, page, state, everywhere) if sessions else None
         # The cookie of a pending login proves less than that of a session: it ends no other session, and does
         # not open the ID token that a sign-out URL contains.
         self._end_each(site, unknown)
-        if prefers_html(site.request):
-            response = redirect_to(logout_url or page)
-        else:
-            response = answer(LoggedOut(logged_out=True, logout_url=logout_url))
+        is_form = prefers_html(site.request)
+        response = redirect_to(logout_url or page) if is_form else answer(body(logout_url))
         self.sessions.cookie.clear(response, site.secure_cookies)
         if state is not None and state in (logout_url or ""):  # some providers have no such parameter
             self.states.keep(site, response, state)
@@ -131,7 +142,7 @@ class SessionViews:
     ) -> str | None:
         """End the sessions, and return the provider's sign-out URL for the first."""
         tokens = self._end_each(site, sessions, everywhere).get(sessions[0].user_id)
-        id_token = tokens.id_token if tokens else None
+        id_token = tokens.id_token if tokens and _may_hint(tokens, sessions[0]) else None
         if self.sessions.has_bearer(site.request):
             id_token = None  # an API client's session may have less than the profile in the ID token
         return self.lifecycle.logout_url(sessions[0], id_token, page, state)
@@ -150,3 +161,19 @@ class SessionViews:
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         return {"user_id": session.user_id, "provider": self.providers.label_of(session)}
+
+
+def _may_hint(tokens: OAuthTokenSet, session: UserSession) -> bool:
+    """Return whether an ID token is a hint about a session's own sign-in (OIDC RP-Initiated Logout §2).
+
+    A later sign-in in another browser replaces the stored tokens. Its ``sid`` would name the session of that
+    browser at the provider. Without a ``sid``, the hint names only the user, which some providers require.
+    """
+    claims, own = tokens.id_token_claims, session.grant
+    if own is None:
+        return claims.get("sid") is None
+    if own.subject and claims.get("sub", own.subject) != own.subject:
+        return False
+    is_own = tokens.grant is not None and tokens.grant.grant_id == own.grant_id
+    named = claims.get("sid")
+    return named is None or named == own.sid or (own.sid is None and is_own)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from pywry_auth.deploy.answers import answer, page_response, prefers_html
 from pywry_auth.deploy.providers import readable
 from pywry_auth.deploy.routes import LogoutResult
+from pywry_auth.deploy.sign_out_form import sign_out_sources
 from pywry_auth.pages.web import signed_in_page, signed_out_page
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from pywry_auth.deploy.current import CurrentSessions
     from pywry_auth.deploy.logout_state import LogoutStates
     from pywry_auth.deploy.providers import Providers
-    from pywry_auth.deploy.session_lifecycle import SessionLifecycle
     from pywry_auth.deploy.site import Site
     from pywry_auth.models import UserSession
     from pywry_auth.pages.html import Page
@@ -32,13 +31,11 @@ class SignedOutViews:
     Args:
         providers: The providers where users signed in.
         sessions: Finds the session of a request.
-        lifecycle: Knows where users sign out at the provider.
         states: Accepts the states of sign-outs.
     """
 
     providers: Providers
     sessions: CurrentSessions
-    lifecycle: SessionLifecycle
     states: LogoutStates
 
     def signed_out(self, site: Site) -> Response:
@@ -62,18 +59,16 @@ class SignedOutViews:
         return response
 
     def _page(self, site: Site, is_confirmed: bool) -> Page:
-        return signed_out_page(self._place, is_confirmed, site.sign_in_path(), f"{site.root}/")
+        # A reload repeats a state that was accepted once, so the first answer must not be taken back.
+        is_doubtful = not is_confirmed and not site.values_of("state")
+        return signed_out_page(
+            self._place, is_confirmed, site.sign_in_path(), f"{site.root}/", is_doubtful=is_doubtful
+        )
 
     def _signed_in(self, site: Site, session: UserSession) -> Page:
-        logout = f"{site.root}{site.mount.prefix}/logout"
-        user, sources = session.name or session.user_id, self._sources(site, session)
-        return signed_in_page(user, logout, f"{site.root}/", sources)
-
-    def _sources(self, site: Site, session: UserSession) -> str:
-        """Return the CSP sources of the form: browsers apply them to the redirect to the provider too."""
-        url = self.lifecycle.logout_url(session, None, site.absolute(site.after_logout_path))
-        parts = urlsplit(url or "")
-        return f"'self' {parts.scheme}://{parts.netloc}" if parts.netloc else "'self'"
+        sources = sign_out_sources(self.providers.of_session(session))
+        user = session.name or session.user_id
+        return signed_in_page(user, site.own_path("/logout"), f"{site.root}/", sources)
 
     @property
     def _place(self) -> str:

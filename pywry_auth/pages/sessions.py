@@ -36,7 +36,7 @@ class ShownSession:
         expires_at: Unix time in seconds.
         last_used_at: Unix time in seconds; None if unknown.
         current: Whether it is the session of the request.
-        end_url: The address that ends the session with POST.
+        end_url: The address that ends the session with POST; for the present one, that of the sign-out.
     """
 
     name: str
@@ -58,6 +58,7 @@ def sessions_page(
     now: float,
     ended: int | None = None,
     complete: bool = True,
+    form_action: str = "'self'",
 ) -> Page:
     """Return the page ``sessions``: a card with a button for each session.
 
@@ -68,6 +69,7 @@ def sessions_page(
         now: Unix time in seconds.
         ended: How many sessions the form before has ended; None without such a form.
         complete: Whether the page shows all sessions.
+        form_action: CSP sources for the forms and the redirects that follow.
     """
     others = sum(not each.current for each in shown)
     parts = [] if ended is None else [_note(_confirmation(ended))]
@@ -79,13 +81,12 @@ def sessions_page(
     cards = [asdict(each) | _texts(each, now) for each in shown]
     values = {"sessions": cards, "others": others, "others_url": others_url, "home": home}
     values |= {"ended": ended, "complete": complete}
-    return Page("sessions", "Your sessions", join(parts, "\n"), form_action="'self'", values=values)
+    return Page("sessions", "Your sessions", join(parts, "\n"), form_action=form_action, values=values)
 
 
 def moment_text(moment: float) -> str:
     """Return a Unix time in seconds as a date and time in UTC, for people."""
-    at = _date(moment)
-    return f"{at.day} {at:%B} {at.year}, {at:%H:%M} UTC"
+    return _text_of(moment, "%H:%M")
 
 
 def distance_text(moment: float, now: float) -> str:
@@ -105,18 +106,35 @@ def distance_text(moment: float, now: float) -> str:
 
 
 def _card(shown: ShownSession, now: float) -> Markup:
-    began = "Issued" if shown.is_token else "Signed in"
-    rows = [_ROW.format(began, _time(shown.signed_in_at, min(shown.signed_in_at, now), now))]
+    rows = [_ROW.format(_began(shown), _time(shown.signed_in_at, min(shown.signed_in_at, now), now))]
     if shown.last_used_at is not None:
         rows.append(_ROW.format("Last used", _time(shown.last_used_at, min(shown.last_used_at, now), now)))
     rows.append(_ROW.format("Ends", _time(shown.expires_at, shown.expires_at, now)))
     facts = {"Signed in with": shown.provider, "Network": shown.network}
     rows += [_ROW.format(name, value) for name, value in facts.items() if value]
-    # Several sessions can be in browsers of one kind, so that the time belongs to the button's name.
-    label = f"Sign out {shown.name}, {began.lower()} {moment_text(shown.signed_in_at)}"
-    button = Markup('<button aria-label="{}">Sign out</button>').format(label)
+    button = Markup('<button aria-label="{}">Sign out</button>').format(_label(shown))
     mark, badge = (Markup(' class="current"'), _BADGE) if shown.current else (Markup(), Markup())
     return _CARD.format(mark, shown.name, badge, join(rows), form(shown.end_url, {}, button))
+
+
+def _began(shown: ShownSession) -> str:
+    return "Issued" if shown.is_token else "Signed in"
+
+
+def _label(shown: ShownSession) -> str:
+    """Return the button's name, which tells the sessions apart for people who do not see the card.
+
+    Several sessions can have begun in browsers of one kind and within one minute.
+    """
+    parts = [f"Sign out {shown.name}", "this device" if shown.current else ""]
+    parts += [f"network {shown.network}" if shown.network else ""]
+    parts += [f"{_began(shown).lower()} {_text_of(shown.signed_in_at, '%H:%M:%S')}"]
+    return ", ".join(filter(None, parts))
+
+
+def _text_of(moment: float, clock: str) -> str:
+    at = _date(moment)
+    return f"{at.day} {at:%B} {at.year}, {at.strftime(clock)} UTC"
 
 
 def _time(moment: float, counted: float, now: float) -> Markup:
@@ -137,6 +155,7 @@ def _texts(shown: ShownSession, now: float) -> dict[str, str]:
     return {
         "signed_in": moment_text(shown.signed_in_at),
         "expires": moment_text(shown.expires_at),
+        "label": _label(shown),
         "last_used": "" if used is None else distance_text(min(used, now), now),
     }
 

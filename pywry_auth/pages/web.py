@@ -107,7 +107,9 @@ def choose_provider(targets: Mapping[str, str]) -> Page:
     return Page("choose_provider", "Sign in", body, values={"providers": providers})
 
 
-def signed_out_page(place: str, is_confirmed: bool, login: str, home: str) -> Page:
+def signed_out_page(
+    place: str, is_confirmed: bool, login: str, home: str, *, is_doubtful: bool = True
+) -> Page:
     """Return the page ``signed_out`` for a visitor without a session.
 
     Args:
@@ -115,12 +117,14 @@ def signed_out_page(place: str, is_confirmed: bool, login: str, home: str) -> Pa
         is_confirmed: Whether the provider has confirmed its own sign-out.
         login: URL of a new sign-in.
         home: URL of the application.
+        is_doubtful: Whether the page warns of a session at the provider, unless the sign-out is confirmed.
     """
     service = place or "the service that you use to sign in"
     if is_confirmed:
         body = paragraph(f"You are signed out of this site and of {service}.")
     else:
         body = paragraph("You are signed out of this site.")
+    if is_doubtful and not is_confirmed:
         also = f"You may still be signed in at {service}. On a shared computer, sign out there too."
         body += paragraph(also)
     body += button_link(login, "Sign in again") + Markup("<nav>{}</nav>").format(link(home, "Home"))

@@ -103,6 +103,15 @@ class ProviderHooks:
         return self.options.applied_to(self.endpoints)
 
     @property
+    def known_metadata(self) -> ProviderMetadata | None:
+        """The metadata, as far as they need no call to the provider.
+
+        They are None until the first call has loaded them. They are for pages that must not wait for the
+        provider.
+        """
+        return self.metadata
+
+    @property
     def configured_urls(self) -> Sequence[str]:
         """The addresses by which the provider is configured."""
         options = self.options

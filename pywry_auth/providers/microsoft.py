@@ -108,6 +108,11 @@ class MicrosoftProvider(OAuthProvider):
         return self.options.applied_to(_endpoints(self._authority, segment, tenant, methods))
 
     @property
+    def known_metadata(self) -> ProviderMetadata | None:
+        """The endpoints, as far as they need no call to Microsoft."""
+        return self.metadata if self._known else None
+
+    @property
     def configured_urls(self) -> Sequence[str]:
         """The addresses by which the provider is configured."""
         return (*super().configured_urls, f"{self._authority}/{self.tenant_id}")

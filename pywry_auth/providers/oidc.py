@@ -73,6 +73,11 @@ class GenericOIDCProvider(OAuthProvider):
             return super().metadata
         return self._discovery.get(self._discover, lambda: self._discovered.get("metadata"))
 
+    @property
+    def known_metadata(self) -> ProviderMetadata | None:
+        """The metadata, as far as they need no call to the provider."""
+        return self._discovered.get("metadata") if self._document_url else self.metadata
+
     def is_recorded_issuer(self, name: str) -> bool:
         """Return whether a stored token set names this issuer.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -102,6 +104,24 @@ def test_the_logout_url_signs_out_at_the_provider_and_returns(web: Web, alice: B
     assert asked["id_token_hint"].count(".") == 2
     response = requests.get(address.geturl(), allow_redirects=False, timeout=20)
     assert response.headers["Location"] == f"{web.base_url}/?state={asked['state']}"
+
+
+@pytest.mark.parametrize("names_sessions", [True, False])
+def test_the_hint_never_names_the_session_of_another_browser(web: Web, names_sessions: bool) -> None:
+    """The later sign-in has replaced the stored ID token (RP-Initiated Logout §2)."""
+    browsers = [web.browser(), web.browser()]
+    for browser in browsers:
+        browser.sign_in()
+    if not names_sessions:
+        stored = web.tokens.load("user-alice")
+        assert stored
+        header, payload, signature = (stored.id_token or "").split(".")
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+        assert claims.pop("sid")
+        changed = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+        web.tokens.save("user-alice", replace(stored, id_token=f"{header}.{changed}.{signature}"))
+    urls = [browser.post("/auth/logout").json["logout_url"] for browser in browsers]
+    assert ["id_token_hint=" in url for url in urls] == [not names_sessions, True]
 
 
 def test_no_answer_tells_a_bearer_client_a_token_or_claim_of_the_user(web_on: Web) -> None:

@@ -6,21 +6,34 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import requests
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.flow.events import Event, SignedOut, listen, unlisten
 from pywry_auth.models import Grant
+from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.records import pack
 from pywry_auth.state.sessions import SessionStore, issue_session_token
 from tests.deploy.hosts import HOSTS
-from tests.deploy.web import SITE, Browser, SiteResponse, WatchedBackend, Web, attributes, set_cookies
+from tests.deploy.web import (
+    CLIENT_SECRET,
+    SITE,
+    Browser,
+    SiteResponse,
+    WatchedBackend,
+    Web,
+    attributes,
+    set_cookies,
+)
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 USER = "user-alice"
 _OTHERS = "/auth/sessions/others/end"
+_ENDED_ONE = {"ended": 1, "logged_out": False, "logout_url": None}
 _MALFORMED = (
     *("x", "a" * 22, "a" * 10240, "%00", "..%2e", "a%2Fb", "a%0Ab", "%FF", "{0.x}", "%3Cscript%3E", "a b"),
 )
@@ -76,19 +89,22 @@ def test_a_user_lists_and_ends_the_own_sessions(web: Web, outs: list[SignedOut])
         **{"network": stored[0].network, "provider": "oidc", "last_used_at": None},
         **{"signed_in_at": stored[0].created_at, "expires_at": stored[0].expires_at},
     }
-    assert _end(two, first["handle"]).json == {"ended": 1, "logged_out": False}
+    assert _end(two, first["handle"]).json == _ENDED_ONE
     assert [each.user for each in (one, two, three)] == [None, USER, USER]
     assert _end(two, first["handle"]).json["error"] == "unknown_session", "it has ended already"
     issue_session_token(web.sessions, USER)
-    assert two.post(_OTHERS).json == {"ended": 2, "logged_out": False}
-    assert two.post(_OTHERS).json == {"ended": 0, "logged_out": False}
+    assert two.post(_OTHERS).json == _ENDED_ONE | {"ended": 2}
+    assert two.post(_OTHERS).json == _ENDED_ONE | {"ended": 0}
     assert [each.user for each in (two, three, bob)] == [USER, None, "user-bob"]
     assert web.calls()["revoke"] == 0
     assert [(each.reason, each.sessions, each.user_id) for each in outs] == [("ended_by_user", 1, USER)] * 3
     assert {each.session.session_id for each in outs if each.session} > {
         each.session_id for each in stored[:1]
     }
-    assert _end(two, _handle(two)).json == {"ended": 1, "logged_out": True}
+    own = _end(two, _handle(two))
+    logout_url = own.json.pop("logout_url")
+    assert logout_url.startswith(f"{web.idp.issuer}/end_session?client_id=site&")
+    assert own.json == {"ended": 1, "logged_out": True}
     assert (two.cookie(), two.user, web.tokens.list_keys()) == (None, None, ["user-bob"])
     assert (outs[-1].reason, web.calls()["revoke"]) == ("", 2)
 
@@ -100,7 +116,7 @@ def test_a_form_returns_to_the_page_with_a_confirmation(web: Web) -> None:
     action = f"{web.at('/auth/sessions')}/{_handle(other)}/end"
     assert f'<form method="post" action="{action}">' in page.text
     assert page.text.count("This device") == page.text.count('class="current"') == 1
-    assert "form-action 'self'" in page.headers["Content-Security-Policy"]
+    assert f"form-action 'self' {web.idp.issuer};" in page.headers["Content-Security-Policy"]
     ended = browser.post(f"/auth/sessions/{_handle(other)}/end", html=True, Origin=SITE)
     at = f"{web.base_url}{web.host.mount}/auth/sessions"
     assert (ended.status_code, ended.location) == (303, f"{at}?ended=1")
@@ -108,9 +124,42 @@ def test_a_form_returns_to_the_page_with_a_confirmation(web: Web) -> None:
     again = browser.post(_OTHERS, html=True)
     assert again.location == f"{at}?ended=0"
     assert "There was no other session" in browser.get("/auth/sessions?ended=0", html=True).text
-    out = browser.post(f"/auth/sessions/{_handle(browser)}/end", html=True)
-    assert (out.status_code, out.location) == (303, f"{web.base_url}/")
+
+
+@pytest.mark.parametrize("path", ["/auth/logout", "/auth/sessions/{handle}/end"])
+@pytest.mark.parametrize("hosting", HOSTS[:3], ids=lambda host: host.name)
+def test_the_present_device_is_signed_out_as_everywhere_in_the_site(web: Web, path: str) -> None:
+    """Also at the provider: a home page with a guard would otherwise lead straight back. [P11]"""
+    browser = _sign_in(web)
+    page = browser.get("/auth/sessions", html=True)
+    assert f'<form method="post" action="{web.at("/auth/logout")}">' in page.text
+    out = browser.post(path.format(handle=_handle(browser)), html=True)
+    assert (out.status_code, (out.location or "").partition("?")[0]) == (303, f"{web.idp.issuer}/end_session")
     assert attributes(set_cookies(out)["pywry_session"])["max-age"] == "0"
+    asked = dict(parse_qsl(urlsplit(out.location or "").query))
+    assert asked["state"] in set_cookies(out)["pywry_session_logout"]
+    back = requests.get(out.location or "", allow_redirects=False, timeout=20)
+    assert back.headers["Location"] == f"{asked['post_logout_redirect_uri']}?state={asked['state']}"
+
+
+def test_the_end_of_the_present_session_keeps_the_sessions_of_other_browsers(web: Web) -> None:
+    """The query of the sign-out means nothing here."""
+    browser, other = _sign_in(web), _sign_in(web)
+    assert browser.post(f"/auth/sessions/{_handle(browser)}/end?everywhere=1").json["ended"] == 1
+    assert (browser.user, other.user) == (None, USER)
+
+
+def test_the_page_never_waits_for_the_provider(web: Web) -> None:
+    """As long as a worker has not loaded the metadata, its policy permits any address on https."""
+    browser = _sign_in(web)
+    fresh = GenericOIDCProvider("site", CLIENT_SECRET, issuer_url=web.idp.issuer)
+    again = Web(web.idp, web.backend, host=web.host, provider=fresh).browser()
+    again.plant("pywry_session", browser.cookie() or "")
+    before = web.calls()["discovery"]
+    for path in ("/auth/sessions", "/auth/signed-out"):
+        page = again.get(path, html=True)
+        assert f"form-action 'self' https: {web.idp.issuer};" in page.headers["Content-Security-Policy"]
+    assert web.calls()["discovery"] == before
 
 
 def test_a_visitor_signs_in_first(web: Web) -> None:
@@ -192,7 +241,7 @@ def test_names_are_text_on_the_page(web: Web) -> None:
     web.sessions.create_session("s", USER, grant=grant, browser=evil, network=evil)
     page = browser.get("/auth/sessions", html=True).text
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 3
+    assert page.count("&lt;script&gt;") == 4
 
 
 def test_a_hundred_sessions_are_listed_and_ended(web: Web) -> None:

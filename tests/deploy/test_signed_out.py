@@ -142,6 +142,9 @@ def test_a_guarded_site_returns_from_the_provider_to_the_page(web: Web) -> None:
     assert asked["post_logout_redirect_uri"] == f"{web.base_url}{PATH}"
     text = browser.get(f"{PATH}?state={asked['state']}", html=True).text
     assert "signed out of this site and of the service" in text
+    again = browser.get(f"{PATH}?state={asked['state']}", html=True).text
+    assert "You are signed out of this site." in again
+    assert "You may still be" not in again, "a reload takes nothing back"
 
 
 def test_the_page_follows_the_prefix_and_a_chosen_path_wins(make_web: MakeWeb) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -21,9 +22,9 @@ def test_each_session_has_a_button_with_a_name_of_its_own() -> None:
     page = sessions_page([OWN, OTHER, TOKEN], "/s/others/end", "/", now=NOW)
     names = re.findall(r'aria-label="([^"]+)"', page.body)
     assert names == [
-        "Sign out Firefox on Linux, signed in 15 January 2027, 07:56 UTC",
-        "Sign out Safari on iPhone, signed in 15 January 2027, 08:00 UTC",
-        "Sign out API token, issued 1 January 1970, 00:00 UTC",
+        "Sign out Firefox on Linux, this device, signed in 15 January 2027, 07:56:40 UTC",
+        "Sign out Safari on iPhone, network 203.0.113.7, signed in 15 January 2027, 08:00:05 UTC",
+        "Sign out API token, issued 1 January 1970, 00:00:00 UTC",
     ]
     assert re.findall(r'action="([^"]+)"', page.body) == ["/s/1/end", "/s/2/end", "/s/3/end", "/s/others/end"]
     assert 'just now (<time datetime="2027-01-15T08:00:05Z">' in page.body, "another machine's clock is ahead"
@@ -33,6 +34,13 @@ def test_each_session_has_a_button_with_a_name_of_its_own() -> None:
     assert text.count("<h1>") == 1
     assert "<script" not in text
     assert "style=" not in text
+
+
+def test_sessions_of_one_minute_and_browser_have_different_names() -> None:
+    near = [replace(OWN, current=False, signed_in_at=NOW), replace(OWN, current=False, signed_in_at=NOW + 1)]
+    away = [replace(each, network="192.0.2.1") for each in near]
+    page = sessions_page([replace(OWN, signed_in_at=NOW), *near, *away], "/s/others/end", "/", now=NOW)
+    assert len(set(re.findall(r'aria-label="([^"]+)"', page.body))) == 5
 
 
 def test_only_other_sessions_can_be_ended_together() -> None:
@@ -50,7 +58,10 @@ def test_a_template_has_the_values_of_the_page() -> None:
         **{"name": "Firefox on Linux", "is_token": False, "network": "", "provider": "", "current": True},
         **{"signed_in_at": NOW - 200, "expires_at": NOW + 3600, "last_used_at": NOW, "end_url": "/s/1/end"},
         **{"signed_in": "15 January 2027, 07:56 UTC", "expires": "15 January 2027, 09:00 UTC"},
-        "last_used": "just now",
+        **{
+            "last_used": "just now",
+            "label": "Sign out Firefox on Linux, this device, signed in 15 January 2027, 07:56:40 UTC",
+        },
     }
     others = {"others": 1, "others_url": "/s/others/end", "home": "/", "ended": 3, "complete": True}
     assert {name: values[name] for name in others} == others
