@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from a2wsgi import WSGIMiddleware
 from a2wsgi.wsgi import Body, build_environ
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from werkzeug.wrappers import Request
 from werkzeug.wrappers import Response as WSGIResponse
@@ -19,13 +20,20 @@ from pywry_auth.deploy.site import Mount
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
-    from starlette.types import Receive, Scope, Send
+    from starlette.requests import Request as ASGIRequest
+    from starlette.types import Message, Receive, Scope, Send
 
 THREADS = 40
 """How many requests one process serves at a time.
 
 A login occupies its thread while it waits for the provider.
 """
+
+LARGEST_BODY = 64 << 10
+"""The largest body of a request to the routes in bytes."""
+
+BODY_SECONDS = 5.0
+"""How long a client may take to send the body of its request."""
 
 ROOT = "pywry_auth.root"
 """Key in a scope for the root path of the application with the middleware, if there is one.
@@ -106,19 +114,51 @@ class BridgedResponse(Response):
         bridge: Serves the request.
         path: The path of a route below the prefix, for example ``/login``.
         end: The request's own path, if it is another one.
+        body: The request's body, as :func:`body_of` returns it.
     """
 
-    def __init__(self, bridge: Bridge, path: str, end: str = "") -> None:
+    def __init__(self, bridge: Bridge, path: str, end: str = "", body: bytes = b"") -> None:
         super().__init__()
+        self._body = body
         self._bridge = bridge
         self._path = path
         self._end = end or PREFIX + path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to the request."""
-        await self._bridge.serve(self._path, self._end, scope, receive, send)
+
+        async def whole() -> Message:
+            return {"type": "http.request", "body": self._body, "more_body": False}
+
+        await self._bridge.serve(self._path, self._end, scope, whole, send)
         if self.background is not None:
             await self.background()
+
+
+async def body_of(request: ASGIRequest) -> bytes | None:
+    """Return a request's whole body, which the event loop reads.
+
+    A client that stops within its body must not occupy a thread.
+
+    Args:
+        request: The request as the path operation and its dependencies have it.
+
+    Returns:
+        None if the body is larger than :data:`LARGEST_BODY`, or not complete after :data:`BODY_SECONDS`. If a
+        dependency of the application has parsed the body already, it is empty.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > LARGEST_BODY:
+                    return None
+    except (TimeoutError, ClientDisconnect):
+        return None
+    except RuntimeError:  # Starlette's error for a body that a dependency has read
+        return b""
+    return bytes(body)
 
 
 def mount_of(scope: Scope, request: Request, prefix: str) -> Mount:

@@ -15,7 +15,16 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Response as WSGIResponse
 
-from pywry_auth.asgi.bridge import PREFIX, THREADS, Bridge, BridgedResponse
+from pywry_auth.asgi.bridge import (
+    BODY_SECONDS,
+    LARGEST_BODY,
+    PREFIX,
+    THREADS,
+    Bridge,
+    BridgedResponse,
+    body_of,
+)
+from pywry_auth.deploy.answers import answer
 from pywry_auth.deploy.callback_path import aliases, usual_callback
 from pywry_auth.deploy.capacity import Capacity
 from pywry_auth.deploy.proxies import TrustedProxies
@@ -32,6 +41,11 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 _FORM = "application/x-www-form-urlencoded"
 _OPTIONAL = {"in": "query", "required": False, **_TEXT}
+_UNREAD = Problem(
+    "invalid_request",
+    f"The body of the request did not arrive within {BODY_SECONDS:g} s, or is larger than {LARGEST_BODY} "
+    "bytes: send a smaller one, without a pause.",
+)
 _IN_PATH = {"in": "path", "required": True, **_TEXT}
 
 
@@ -130,10 +144,18 @@ class AuthRouter(APIRouter):
 
     def _endpoint(self, path: str, end: str = "") -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            return BridgedResponse(self.bridge, path.format(**request.path_params), end)
+            body = await body_of(request)
+            if body is None:
+                return self._unread()
+            return BridgedResponse(self.bridge, path.format(**request.path_params), end, body)
 
         self._below.append((endpoint, path))
         return endpoint
+
+    def _unread(self) -> Response:
+        """Return the response to a request with a body that is too large or not complete."""
+        refused = self.auth_routes.private(answer(_UNREAD, 400))
+        return Response(refused.get_data(), refused.status_code, dict(refused.headers))
 
     def _match(self, path: str, method: str) -> tuple[str, Mapping[str, str]]:
         """Return a route's name and parameters; otherwise raise the error 404 or 405."""

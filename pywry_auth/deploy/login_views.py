@@ -350,7 +350,9 @@ class LoginViews:
             browser_name(request.headers.get("User-Agent", "")),
             client_network(request.remote_addr),
         )
-        begun = self.lifecycle.begin(name, result, client, pending.scopes, stepped_up)
+        begun = self.lifecycle.begin(
+            name, result, client, pending.request.created_at, pending.scopes, stepped_up
+        )
         self.scopes.warn_of_missing(provider, result.tokens, pending.demanded)
         response = redirect_to(site.absolute(pending.next_url))
         if begun.value is not None:

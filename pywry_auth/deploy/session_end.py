@@ -75,7 +75,6 @@ class SessionEnd:
         subject: str | None,
         sid: str | None,
         client_id: str,
-        at: float,
     ) -> Iterator[tuple[UserSession, int]]:
         """End the sessions of sign-ins that the provider has ended.
 
@@ -88,7 +87,6 @@ class SessionEnd:
             subject: The user at the provider; None if only the session is known.
             sid: The provider's session; None for all sessions of the user.
             client_id: The client.
-            at: Unix time in seconds of the logout.
 
         Yields:
             One session of each user, and how many of the user's sessions ended.
@@ -98,7 +96,7 @@ class SessionEnd:
                 work.
         """
         ended = EndedSignIns(issuer, client_id, subject, sid)
-        SignInIndex(self.accounts.store.backend).mark(ended, at)
+        SignInIndex(self.accounts.store.backend).mark(ended)
         logout = ProviderLogout(self.accounts, ended)
         keeps = partial(_is_for_jobs, self.accounts.providers.named(provider_name))
         for user, ending in _by_user(logout.sessions()).items():
@@ -247,15 +245,26 @@ class SessionEnd:
         self._end_last(session, [each for each in found if each.session_id in ids], ended)
         return True
 
-    def end_grant(self, name: str, account: str, tokens: OAuthTokenSet) -> None:
-        """Remove and revoke the tokens of a sign-in, if no session needs them."""
+    def end_grant(self, name: str, account: str, tokens: OAuthTokenSet, by_provider: bool = False) -> None:
+        """Remove and revoke the tokens of a sign-in, if no session needs them.
+
+        Args:
+            name: The provider's name on this site; empty for the only one.
+            account: The account.
+            tokens: The tokens of the sign-in.
+            by_provider: Whether the provider has ended the sign-in. Tokens for ``offline_access`` then stay,
+                as :meth:`end_at_provider` describes.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        provider = self.accounts.providers.named(name)
 
         def is_last(stored: StoredTokens) -> bool:
-            return stored.tokens.grant == tokens.grant and not self.accounts.need(
-                account, stored.tokens, stored.owner
-            )
+            if stored.tokens.grant != tokens.grant or (by_provider and _is_for_jobs(provider, stored.tokens)):
+                return False
+            return not self.accounts.need(account, stored.tokens, stored.owner)
 
-        provider = self.accounts.providers.named(name)
         taken = take(provider, self.accounts.tokens, account, is_last=is_last)
         revoke_taken(provider, self.accounts.tokens, account, taken)
 

@@ -131,6 +131,7 @@ class SessionLifecycle:
         name: str,
         result: AuthFlowResult,
         client: Client,
+        at: float,
         asked: Collection[str] = (),
         stepped_up: Sequence[Any] = (),
     ) -> Begun:
@@ -142,6 +143,7 @@ class SessionLifecycle:
             name: Name of the provider; empty for the only one.
             result: The finished sign-in. Its tokens are revoked if the user may not sign in here.
             client: The browser.
+            at: Unix time in seconds at which the sign-in was begun at this site.
             asked: The scopes that the request had in addition to the provider's own.
             stepped_up: The demands of pages for a recent or a strong sign-in that this one, and those
                 shortly before it, were for.
@@ -177,9 +179,10 @@ class SessionLifecycle:
                 network=client.network,
                 account=account,
             )
-            self._require_not_ended(tokens)
-        except AuthenticationError:
-            self._abandon(name, account, user, session_id, tokens)
+            self._require_not_ended(tokens, at)
+        except AuthenticationError as error:
+            by_provider = error.error == ErrorCode.REAUTH_REQUIRED
+            self._abandon(name, account, user, session_id, tokens, by_provider)
             raise
         self._keep_other_accounts(session)
         self._end_earlier(earlier)
@@ -336,7 +339,7 @@ class SessionLifecycle:
             )
             return None
 
-    def _require_not_ended(self, tokens: OAuthTokenSet) -> None:
+    def _require_not_ended(self, tokens: OAuthTokenSet, begun: float) -> None:
         """Check that the provider has not ended the sign-in before its session existed.
 
         A logout is remembered before its sessions are looked up. So either it finds the session, or this
@@ -345,11 +348,18 @@ class SessionLifecycle:
         grant = tokens.grant
         if grant is None or not grant.issuer:
             return
-        issued_at = tokens.id_token_claims.get("iat", grant.signed_in_at)
-        if SignInIndex(self.sessions.store.backend).is_ended(grant, issued_at):
+        if SignInIndex(self.sessions.store.backend).is_ended(grant, begun):
             raise AuthenticationError(_ENDED, error=ErrorCode.REAUTH_REQUIRED, visitor=_ENDED)
 
-    def _abandon(self, name: str, account: str, user: str, session_id: str, tokens: OAuthTokenSet) -> None:
+    def _abandon(
+        self,
+        name: str,
+        account: str,
+        user: str,
+        session_id: str,
+        tokens: OAuthTokenSet,
+        by_provider: bool,
+    ) -> None:
         """Undo a login because the store failed, or because the provider has ended it.
 
         If the store is still down, the tokens stay stored under their user.
@@ -357,7 +367,7 @@ class SessionLifecycle:
         try:
             self.sessions.store.delete_session(session_id)
             self.tokens.settle(account, tokens, user)
-            self.ends.end_grant(name, account, tokens)
+            self.ends.end_grant(name, account, tokens, by_provider)
         except StoreUnavailable as error:
             _logger.warning("a login that failed could not be undone: %s", error)
 

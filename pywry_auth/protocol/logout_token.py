@@ -30,7 +30,9 @@ The limit also protects against a token without an expiry, which earlier drafts 
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 """The member of ``events`` that makes a token a logout token (§2.4)."""
 
-_ADVICE = "Check the client's registration and the clocks"
+_CHECK_REGISTRATION = "Check the client's registration at the provider"
+_CHECK_CLOCKS = "Check the clocks of the provider and of this site"
+_CHECK_CLAIMS = "The provider must send a logout token as OIDC Back-Channel Logout 1.0 §2.4 defines it"
 _LONGEST = 255  # characters of a subject (OIDC Core §2), and of the other names
 _LONGEST_ID = 1000
 
@@ -117,7 +119,7 @@ def check_logout_token(claims: Claims, expected: ExpectedClaims) -> LogoutToken:
         raise logout_refusal("it names neither a user (sub) nor a session (sid)")
     check_times(claims, expected)
     if expected.now - expected.leeway >= issued_at + OLDEST:
-        raise logout_refusal(f"it is older than {OLDEST:g} s (iat) by this machine's clock")
+        raise logout_refusal(f"it is older than {OLDEST:g} s (iat) by this machine's clock", _CHECK_CLOCKS)
     until = issued_at + OLDEST + expected.leeway
     return LogoutToken(expected.issuer, expected.client_id, token_id, issued_at, until, subject, sid)
 
@@ -130,19 +132,22 @@ def as_logout_refusal() -> Iterator[None]:
     except TokenError as error:
         if error.error == ErrorCode.INVALID_REQUEST:
             raise
+        # The error itself may name a setting.
         reason = error.reason or "its issuer (iss) is not one that this site accepts"
     else:
         return
-    raise logout_refusal(reason)  # outside of the except clause, because the other error may name a setting
+    # Outside of the except clause, so that the error has no context.
+    raise logout_refusal(reason, f"{_CHECK_REGISTRATION}, and the clocks")
 
 
-def logout_refusal(why: str) -> TokenError:
+def logout_refusal(why: str, remedy: str = _CHECK_CLAIMS) -> TokenError:
     """Return the error for a logout token that is not valid (``invalid_request``).
 
     Args:
         why: The condition, without a value of the token.
+        remedy: What the operator of the provider or of the site can do, without a full stop.
     """
-    refused = TokenError(f"The logout token is refused: {why}. {_ADVICE}.", error=ErrorCode.INVALID_REQUEST)
+    refused = TokenError(f"The logout token is refused: {why}. {remedy}.", error=ErrorCode.INVALID_REQUEST)
     refused.reason = why
     return refused
 

@@ -17,16 +17,21 @@ from dataclasses import dataclass
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import Grant
+from pywry_auth.state.pending import PENDING_SECONDS
 from pywry_auth.state.records import Members, pack, unpack, unpack_strictly
 from pywry_auth.strict_json import write_json
 
-MARK_SECONDS = 900.0
-"""How long an ended sign-in is remembered.
+MARK_SECONDS = PENDING_SECONDS + 300.0
+"""How long a logout is remembered: the lifetime of a pending login, and the time to finish the login."""
 
-An authorization code lives for at most 10 minutes (RFC 6749 §4.1.2). The rest is for the sign-in itself.
+CLAIM_SECONDS = 5.0
+"""For how long a request that died keeps others from using its logout token.
+
+If a living request loses its claim, two requests end the same sessions, and one of them reports success.
 """
 
 _INDEX, _ENDED, _RECEIVED, _LOCK = "signins:", "signout:", "logout:", "logout:lock:"
+_UNKNOWN = ""  # in the key of a mark: a session of which the provider did not tell the ID at the sign-in
 _SPARE_SECONDS = 60.0  # by which the clocks of machines on one store may differ
 
 
@@ -67,6 +72,9 @@ class EndedSignIns:
 
 class SignInIndex:
     """The site's user IDs of a provider's users and sessions.
+
+    A record grows with the number of user IDs that one user or session of the provider has on this site.
+    Expired ones are removed.
 
     Args:
         backend: The backend that keeps the sessions too.
@@ -112,41 +120,38 @@ class SignInIndex:
             found |= dict.fromkeys(known)
         return list(found)
 
-    def mark(self, ended: EndedSignIns, at: float) -> None:
+    def mark(self, ended: EndedSignIns) -> None:
         """Remember that the provider has ended sign-ins, before their sessions end.
 
-        A sign-in that is about to begin its session then notices the logout.
+        A sign-in that is about to begin its session then notices the logout. The time of the mark is this
+        site's own.
 
         Args:
             ended: The sign-ins.
-            at: Unix time in seconds of the logout.
 
         Raises:
             StoreUnavailable: The store is down.
         """
-        issuer, client, subject, sid = ended.issuer, ended.client_id, ended.subject, ended.sid
-        if sid is not None:
-            self._mark(_key(_ENDED, "sid", issuer, client, sid), at)
-        if subject is not None:
-            kind = "sub" if sid is None else "sub without sid"
-            self._mark(_key(_ENDED, kind, issuer, client, subject), at)
+        at = self._clock()
+        for key in _marks_of_logout(ended):
+            self._mark(key, at)
 
-    def is_ended(self, grant: Grant, issued_at: float) -> bool:
+    def is_ended(self, grant: Grant, begun: float) -> bool:
         """Return whether the provider has ended a sign-in in the meantime.
+
+        A logout ends a sign-in that :meth:`EndedSignIns.include` includes and that began before the logout
+        arrived. Times of the provider have no effect: the user can have authenticated long before the
+        provider issued the ID token.
 
         Args:
             grant: The grant of the sign-in.
-            issued_at: Unix time in seconds at which the provider issued the ID token.
+            begun: Unix time in seconds at which the sign-in was begun at this site.
 
         Raises:
             StoreUnavailable: The store is down.
         """
-        issuer, client, subject = grant.issuer, grant.client_id, grant.subject
-        if grant.sid and self._marked(_key(_ENDED, "sid", issuer, client, grant.sid)) is not None:
-            return True
-        kinds = ("sub",) if grant.sid else ("sub", "sub without sid")
-        times = (self._marked(_key(_ENDED, kind, issuer, client, subject)) for kind in kinds)
-        return any(at is not None and issued_at <= at for at in times)
+        times = map(self._marked, _marks_for(grant))
+        return any(at is not None and begun <= at for at in times)
 
     @contextmanager
     def once(self, issuer: str, client_id: str, token_id: str, until: float) -> Iterator[None]:
@@ -163,11 +168,12 @@ class SignInIndex:
 
         Raises:
             AlreadyReceived: The block has run for this token.
-            StillHeld: It runs now, in another request.
+            StillHeld: It runs now, in another request, or did when a request died less than
+                :data:`CLAIM_SECONDS` ago.
             StoreUnavailable: The store is down.
         """
         name = _key("", issuer, client_id, token_id)
-        with self._backend.lock(_LOCK + name, wait=0):
+        with self._backend.lock(_LOCK + name, wait=0, lease=CLAIM_SECONDS):
             if self._backend.read(_RECEIVED + name) is not None:
                 raise AlreadyReceived
             yield
@@ -230,7 +236,26 @@ def _keys(issuer: str, subject: str | None, sid: str | None) -> list[str]:
     return [_key(_INDEX, kind, issuer, name) for kind, name in named.items() if issuer and name]
 
 
-def _key(kind: str, *parts: str) -> str:
+def _marks_of_logout(ended: EndedSignIns) -> list[str]:
+    """Return the keys under which a logout is remembered, one for each kind of grant that it includes."""
+    subject, sid = ended.subject, ended.sid
+    keys = [_mark_key(ended, subject, sid)]
+    return keys if subject is None or sid is None else [*keys, _mark_key(ended, subject, _UNKNOWN)]
+
+
+def _marks_for(grant: Grant) -> list[str]:
+    """Return the keys of all logouts that include a grant."""
+    subject, sid = grant.subject, grant.sid
+    if sid:
+        return [_mark_key(grant, *claims) for claims in ((subject, None), (None, sid), (subject, sid))]
+    return [_mark_key(grant, subject, known) for known in (None, _UNKNOWN)]
+
+
+def _mark_key(of: EndedSignIns | Grant, subject: str | None, sid: str | None) -> str:
+    return _key(_ENDED, of.issuer, of.client_id, subject, sid)
+
+
+def _key(kind: str, *parts: str | None) -> str:
     """Return a short key; different parts have different keys."""
     digest = hashlib.sha256(write_json(parts).encode()).digest()[:16]
     return kind + urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 import requests
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from starlette.requests import Request as ASGIRequest
 from werkzeug.wrappers import Request, Response
 
-from pywry_auth.asgi.bridge import THREADS, Bridge, BridgedResponse
+from pywry_auth.asgi.bridge import LARGEST_BODY, THREADS, Bridge, BridgedResponse
 from pywry_auth.deploy.site import Mount
 from pywry_auth.deploy_routes import create_auth_router
 from tests.deploy.web import SITE, Web, parameter
@@ -196,3 +199,55 @@ def test_logins_that_wait_for_the_provider_do_not_block_other_requests(
         go_on.set()
         assert [login.result(60) for login in logins] == [303] * 60
     assert parameter(callbacks[0][0], "code")
+
+
+_HALF = (
+    b"POST /auth/backchannel-logout HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\nlogout_token=a"
+)
+
+
+def test_clients_that_stop_within_a_body_occupy_no_thread(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are more of them than threads, and each gets 400 in the end. [T62]"""
+    monkeypatch.setattr("pywry_auth.asgi.bridge.BODY_SECONDS", 1.0)
+    with served(_routes(web)) as address, ExitStack() as opened:
+        host, port = address.split(":")
+        stopped = [
+            opened.enter_context(socket.create_connection((host, int(port)), 20)) for _ in range(THREADS + 5)
+        ]
+        for client in stopped:
+            client.sendall(_HALF)
+        assert requests.get(f"http://{address}/auth/status", timeout=20).status_code == 200
+        answers = [client.recv(65536) for client in stopped]
+    assert all(answer.startswith(b"HTTP/1.1 400 ") for answer in answers)
+    assert all(b"cache-control: no-store" in answer.lower() for answer in answers)
+    assert b"invalid_request" in answers[0]
+
+
+def test_a_body_of_limited_size_reaches_the_routes(web: Web) -> None:
+    with served(_routes(web)) as address:
+        url = f"http://{address}/auth/backchannel-logout"
+        large = requests.post(url, data={"logout_token": "x" * LARGEST_BODY}, timeout=20)
+        token = web.idp.logout_token("site", sub="user-alice")
+        assert requests.post(url, data={"logout_token": token}, timeout=20).status_code == 200
+    assert (large.status_code, large.json()["error"]) == (400, "invalid_request")
+
+
+def test_a_dependency_of_the_application_can_read_the_body(web: Web) -> None:
+    """The routes then have the same body, or none if the dependency did not keep it."""
+
+    async def read(request: ASGIRequest) -> None:
+        if "stream" in request.query_params:
+            async for _ in request.stream():
+                pass
+        else:
+            await request.body()
+
+    router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    app = FastAPI()
+    app.include_router(router, dependencies=[Depends(read)])
+    with served(app) as address:
+        form = {"logout_token": web.idp.logout_token("site", sub="user-alice")}
+        url = f"http://{address}/auth/backchannel-logout"
+        assert requests.post(url, data=form, timeout=20).status_code == 200
+        assert requests.post(f"{url}?stream=1", data=form, timeout=20).status_code == 400

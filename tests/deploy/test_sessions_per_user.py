@@ -34,7 +34,7 @@ def _begin(web: Web, number: int) -> Begun:
     grant = Grant(f"grant {number}", time.time(), client_id="site")
     tokens = OAuthTokenSet(f"access {number}", refresh_token=f"refresh {number}", grant=grant)
     result = AuthFlowResult(True, tokens, {"sub": _ALICE}, _ALICE)
-    return _lifecycle(web).begin("", result, Client(f"browser {number}"))
+    return _lifecycle(web).begin("", result, Client(f"browser {number}"), time.time())
 
 
 def test_a_further_sign_in_ends_the_oldest_session(

@@ -11,6 +11,7 @@ import pytest
 from pywry_auth.backends.lease import StillHeld
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.models import Grant
+from pywry_auth.state.pending import PENDING_SECONDS
 from pywry_auth.state.sign_in_index import AlreadyReceived, EndedSignIns, SignInIndex
 
 ISSUER = "https://idp.example.com"
@@ -71,15 +72,36 @@ def test_a_logout_includes_a_sign_in_by_all_its_claims(
     assert not ended.include(None)
 
 
-def test_a_mark_ends_earlier_sign_ins(index: SignInIndex) -> None:
-    index.mark(EndedSignIns(ISSUER, "site", "alice"), 100)
-    index.mark(EndedSignIns(ISSUER, "site", "alice"), 50)
+@pytest.mark.parametrize(("ended", "with_sid", "without_sid"), ENDED.values(), ids=ENDED)
+def test_a_mark_ends_the_sign_ins_that_the_logout_includes(
+    ended: EndedSignIns, with_sid: bool, without_sid: bool
+) -> None:
+    """Those that were begun before the logout arrived; later ones are new. [T33]"""
+    index = SignInIndex(MemoryBackend(), lambda: 100.0)
+    index.mark(ended)
+    assert index.is_ended(GRANT, 100) is with_sid
+    assert index.is_ended(replace(GRANT, sid=None), 100) is without_sid
+    assert not index.is_ended(GRANT, 100.001)
+    assert not index.is_ended(replace(GRANT, sid=None), 100.001)
+
+
+def test_the_later_of_two_logouts_counts() -> None:
+    """The clocks of two machines may differ."""
+    times = iter([100.0, 50.0])
+    index = SignInIndex(MemoryBackend(), lambda: next(times))
+    for _ in range(2):
+        index.mark(EndedSignIns(ISSUER, "site", "alice"))
     assert index.is_ended(GRANT, 100)
     assert not index.is_ended(GRANT, 101)
-    assert not index.is_ended(replace(GRANT, subject="bob"), 100)
-    index.mark(EndedSignIns(ISSUER, "site", "bob", "s9"), 100)
-    assert index.is_ended(replace(GRANT, subject="bob", sid="s9"), 101)
-    assert not index.is_ended(replace(GRANT, subject="bob"), 100), "another session of the user"
+
+
+def test_a_mark_outlives_every_pending_login() -> None:
+    now = [time.time()]
+    index = SignInIndex(MemoryBackend(clock=lambda: now[0]), lambda: now[0])
+    begun = now[0]
+    index.mark(EndedSignIns(ISSUER, "site", "alice"))
+    now[0] += PENDING_SECONDS + 60
+    assert index.is_ended(GRANT, begun)
 
 
 def test_a_failed_logout_can_be_repeated_and_a_finished_one_cannot(index: SignInIndex) -> None:
