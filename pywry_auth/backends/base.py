@@ -10,7 +10,7 @@ import os
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -116,6 +116,28 @@ class Backend(ABC):
             UnreadableRecord: There is a record, and it cannot be read.
         """
         return self.get(key)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the live values of several keys, in as few round trips as possible.
+
+        The values need not be of one moment: other callers can write in the meantime.
+
+        Args:
+            keys: The keys, at most a few hundred, because all values are in memory at once.
+
+        Returns:
+            The value of each key with a live record; None for a record that cannot be read.
+        """
+        found: dict[str, bytes | None] = {}
+        for key in keys:
+            try:
+                value = self.read(key)
+            except UnreadableRecord:
+                found[key] = None
+                continue
+            if value is not None:
+                found[key] = value
+        return found
 
     @abstractmethod
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:

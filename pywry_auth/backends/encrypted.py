@@ -95,6 +95,10 @@ class EncryptedBackend(Backend):
         data = self._inner.read(key)
         return None if data is None else self._renewed(key, data, self._decrypt_strictly(key, data))
 
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the live values of several keys, as :meth:`Backend.get_many` describes."""
+        return {key: self._readable(key, data) for key, data in self._inner.get_many(keys).items()}
+
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
         if terms.expected is None:
@@ -194,6 +198,12 @@ class EncryptedBackend(Backend):
         except UnreadableRecord as error:
             _logger.warning("a record counts as missing: %s", error)
             return None
+
+    def _readable(self, key: str, data: bytes | None) -> bytes | None:
+        try:
+            return None if data is None else self._renewed(key, data, self._decrypt_strictly(key, data))
+        except UnreadableRecord:
+            return None  # the caller reports it
 
     def _decrypt_strictly(self, key: str, data: bytes) -> bytes:
         name, nonce, ciphertext = data[:_ID], data[_ID : _ID + _NONCE], data[_ID + _NONCE :]

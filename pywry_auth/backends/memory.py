@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -54,6 +54,11 @@ class MemoryBackend(Backend):
         """Return the live value of ``key``, or None."""
         with self._changed():
             return self._value(key)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the live values of several keys."""
+        with self._changed():
+            return {key: value for key in keys if (value := self._value(key)) is not None}
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""

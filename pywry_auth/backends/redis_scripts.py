@@ -24,6 +24,24 @@ return redis.call('GET', KEYS[1])
 """
 """Key: record. The result is 0 if it is unreadable."""
 
+LEFT_OUT = 1
+"""The result for a record that would make an answer too large."""
+
+GET_MANY = f"""{_UNREADABLE}
+local found, size = {{}}, 0
+for i, key in ipairs(KEYS) do
+    local value
+    if size > {1 << 20} then value = {LEFT_OUT}
+    elseif unreadable(key) then value = 0
+    else value = redis.pcall('GET', key) end
+    if type(value) == 'table' then value = 0 end  -- a key of another type
+    if type(value) == 'string' then size = size + #value end
+    found[i] = value
+end
+return found
+"""
+"""Keys: records. Each result is a value, nothing, 0 if the record is unreadable, or :data:`LEFT_OUT`."""
+
 PUT = (
     f"""{_UNREADABLE}"""
     + """

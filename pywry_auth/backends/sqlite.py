@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection
 
@@ -45,6 +45,10 @@ _UNREADABLE = (
     "SELECT 1 FROM records WHERE key = :key AND (expires > :now OR typeof(expires) <> 'real')"  # noqa: S608
     f" AND NOT ({_READABLE})"
 )
+_GET_MANY = (
+    f"SELECT key, CASE WHEN {_READABLE} THEN value END FROM records"  # noqa: S608 - constants and marks
+    " WHERE key IN ({marks}) AND (expires > ? OR typeof(expires) <> 'real')"
+)
 _INSERT = (
     "INSERT INTO records VALUES (:key, :value, :expires, :group) ON CONFLICT (key) DO"
     " UPDATE SET value = excluded.value, expires = excluded.expires, member_of = excluded.member_of"
@@ -66,7 +70,7 @@ _LIMIT = (
 _PRUNE = "DELETE FROM records WHERE expires <= :end AND substr(key, 1, length(:kind)) = :kind"
 _SWEEP = "DELETE FROM records WHERE key IN (SELECT key FROM records WHERE expires <= :now LIMIT 10)"
 
-_PAGE = 500  # keys of one query; writers never wait for a longer one
+_PAGE = 500  # keys of one query; writers never wait for a longer one, and no SQLite refuses so many marks
 
 
 class SQLiteBackend(Backend):
@@ -86,7 +90,7 @@ class SQLiteBackend(Backend):
     lists_keys = True
 
     def __init__(self, path: str | Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        self._file = SQLiteFile(file_at(path) if path else default_path(), _SCHEMA, _VERSION)
+        self._file = SQLiteFile(path_at(path), _SCHEMA, _VERSION)
         self._clock = clock
 
     def get(self, key: str) -> bytes | None:
@@ -103,6 +107,16 @@ class SQLiteBackend(Backend):
         if damaged:
             raise UnreadableRecord("A stored record is damaged.")
         return value
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        """Return the live values of several keys, as :meth:`Backend.get_many` describes."""
+        found: dict[bytes, bytes | None] = {}
+        for begin in range(0, len(keys), _PAGE):
+            page = [_bytes(key) for key in keys[begin : begin + _PAGE]]
+            query = _GET_MANY.format(marks=",".join("?" * len(page)))
+            with self._file.connection() as connection:
+                found.update(connection.execute(query, (*page, self._clock())).fetchall())
+        return {key: found[name] for key in keys if (name := _bytes(key)) in found}
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         """Store a value, as :meth:`Backend.put` describes."""
@@ -196,6 +210,18 @@ class SQLiteBackend(Backend):
 def open_backend(options: StorageOptions) -> SQLiteBackend:
     """Open the backend that the options describe."""
     return SQLiteBackend(options.path or None)
+
+
+def path_at(path: str | Path | None) -> Path:
+    """Return the absolute path of the file that a setting names.
+
+    Args:
+        path: The setting; empty or None for the default file.
+
+    Raises:
+        StoreUnavailable: The path cannot be used, or the user has no folder for state.
+    """
+    return file_at(path) if path else default_path()
 
 
 def default_path() -> Path:

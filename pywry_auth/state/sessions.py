@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Self
 
 from pywry_auth.backend_names import PREFIX
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, bounded
-from pywry_auth.digests import digest_of
+from pywry_auth.digests import digest_of, handle_of
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.models import Grant, UserSession
@@ -43,6 +44,7 @@ SESSION_TTL = 86400.0
 _KIND = "session:"
 _BEARER = "pywry_"
 _ALL = SessionFilter()
+_BATCH = 200  # sessions that a search loads at once
 _SECONDS_PER_WARNING = 60.0
 _SPARE_SECONDS = 60.0  # by which the clocks of machines on one store may differ
 
@@ -313,8 +315,9 @@ class SessionStore:
     ) -> Iterator[UserSession]:
         """Return the valid sessions that a filter describes, in no order.
 
-        Sessions are loaded one by one, so that any number of them fits into memory. The call does not count
-        as a use. A search without a user looks at all sessions, which takes long if there are many.
+        Sessions are loaded a few hundred at a time, so that any number of them fits into memory. The call
+        does not count as a use. A search without a user looks at all sessions, which takes long if there are
+        many. A search for a handle compares the IDs, and loads only the session with that handle.
 
         Args:
             wanted: The filter; by default all sessions.
@@ -326,15 +329,18 @@ class SessionStore:
                 later step of the iteration.
         """
         user = wanted.user_id
-        ids = self.stored_ids() if user is None else self.session_ids(user)
-        for session_id in ids:
-            try:
-                session = self._look_at(session_id)
-            except UnreadableRecord:
-                unreadable(session_id)
-                continue
-            if session is not None and wanted.matches(session):
-                yield session
+        ids = self.stored_ids() if user is None else iter(self.session_ids(user))
+        if wanted.handle is not None:  # one session has it, so that the search ends there
+            ids = islice((each for each in ids if handle_of(each) == wanted.handle), 1)
+        while batch := list(islice(ids, _BATCH)):
+            for session_id, data in self._data_of(batch):
+                try:
+                    session = self._shown(session_id, data)
+                except ValueError:
+                    unreadable(session_id)
+                    continue
+                if session is not None and wanted.matches(session):
+                    yield session
 
     def stored_ids(self) -> Iterator[str]:
         """Return the IDs of all sessions, without loading any, including those that cannot be read.
@@ -515,18 +521,21 @@ class SessionStore:
         record = None if data is None else unpack_session(data, session_id)
         return data, record if record and record.lifetime(self._clock()) > 0 else None
 
-    def _look_at(self, session_id: str) -> UserSession | None:
-        """Return a valid session without recording a use, or None.
+    def _data_of(self, session_ids: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Return the stored bytes of the sessions that exist; None for those that cannot be decrypted."""
+        found = self._backend.get_many([_KIND + each for each in session_ids])
+        return ((key.removeprefix(_KIND), data) for key, data in found.items())
+
+    def _shown(self, session_id: str, data: bytes | None) -> UserSession | None:
+        """Return a stored session without recording a use, or None if it has expired.
 
         Raises:
-            UnreadableRecord: This process cannot read it.
+            ValueError: This process cannot read it.
         """
-        data = self._backend.read(_KIND + session_id)
-        try:
-            record = None if data is None else read_session(data, session_id)
-        except ValueError:
-            raise UnreadableRecord("A stored session cannot be read.") from None
-        return record.session if record and record.lifetime(self._clock()) > 0 else None
+        if data is None:
+            raise ValueError("the record cannot be decrypted")
+        record = read_session(data, session_id)
+        return record.session if record.lifetime(self._clock()) > 0 else None
 
     def _put(self, record: SessionRecord, expected: bytes | None = None) -> bool:
         session = record.session

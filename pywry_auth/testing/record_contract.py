@@ -69,6 +69,18 @@ class RecordContract:
             with pytest.raises(StoreUnavailable, match="name one user"):
                 next(backend.keys("k:"))
 
+    def test_many_values_are_returned_at_once(
+        self, backend: Backend, elapse: Callable[[float], None]
+    ) -> None:
+        """``get_many`` returns the live values of the given keys."""
+        backend.put("k:1", b"1", Terms(group="k:all"))
+        backend.put("k:2", b"")
+        backend.put("k:3", b"3", Terms(ttl=SOON))
+        backend.put("k:4", b"4")
+        elapse(SOON * 2)
+        assert backend.get_many(["k:2", "k:1", "k:3", "k:1", "missing"]) == {"k:1": b"1", "k:2": b""}
+        assert backend.get_many([]) == {}
+
     def test_a_popped_member_leaves_its_group(self, backend: Backend) -> None:
         """``members`` lists only existing keys."""
         backend.put("k:1", b"", Terms(group="k:all"))

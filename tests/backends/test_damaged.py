@@ -172,6 +172,9 @@ def test_a_row_with_a_wrong_type_or_size_counts_as_missing(
     assert sqlite.members("k:all") == []
     with pytest.raises(UnreadableRecord):
         sqlite.read("k:1")
+    sqlite.put("k:2", b"w")
+    assert sqlite.get_many(["k:1", "k:2", "k:3"]) == {"k:1": None, "k:2": b"w"}
+    sqlite.pop("k:2")
     assert sqlite.count("k:1", 60) == 1
     columns(assignment)
     assert sqlite.pop("k:1") is None
@@ -237,6 +240,9 @@ def test_a_value_larger_than_any_of_ours_is_never_loaded(
     assert patient.get("k:1") is None
     with pytest.raises(UnreadableRecord):
         patient.read("k:1")
+    patient.put("k:2", b"v")
+    redis_server.client.zadd("pywry:k:3", {"another type": 1})
+    assert patient.get_many(["k:1", "k:2", "k:3", "k:4"]) == {"k:1": None, "k:2": b"v", "k:3": None}
     assert not patient.put("k:1", b"v", Terms(when=When.PRESENT))
     assert not patient.put("k:1", b"v", Terms(expected=b"x"))
     assert patient.pop("k:1", b"x") is None

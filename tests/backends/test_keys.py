@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.testing.backend_contract import HOSTILE_KEYS
-from tests.backends.fixtures import Clock
+from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.deploy.web import WatchedBackend
 from tests.peers.redis_server import RedisServer
 
@@ -65,3 +66,29 @@ def test_a_listing_fails_if_the_store_is_down() -> None:
 def test_a_backend_of_another_package_needs_no_such_method(memory: Backend) -> None:
     with pytest.raises(StoreUnavailable, match=r"WatchedBackend cannot list .* name one user"):
         WatchedBackend(memory).keys("session:")
+
+
+@_LISTING
+def test_more_values_than_one_round_trip_holds_are_returned(backend: Backend) -> None:
+    keys = [f"k:{number}" for number in range(1010)] + HOSTILE_KEYS
+    for key in keys[::2]:
+        backend.put(key, key.encode("utf-8", "surrogatepass"))
+    expected = {key: key.encode("utf-8", "surrogatepass") for key in keys[::2]}
+    assert backend.get_many(keys) == expected
+
+
+@_LISTING
+def test_large_values_are_returned_with_small_ones(backend: Backend) -> None:
+    """An answer of Redis is bounded; the other values take a call each."""
+    values = {f"k:{number}": bytes([number]) * 600_000 for number in range(5)} | {"k:small": b"v"}
+    for key, value in values.items():
+        backend.put(key, value)
+    assert backend.get_many(list(values)) == values
+
+
+def test_the_records_of_other_keys_are_told_from_missing_ones(sqlite: Backend) -> None:
+    EncryptedBackend(sqlite, [ENCRYPTION_KEY]).put("k:1", b"v")
+    other = EncryptedBackend(sqlite, ["B" * 43])
+    other.put("k:2", b"w")
+    assert other.get_many(["k:1", "k:2", "k:3"]) == {"k:1": None, "k:2": b"w"}
+    assert WatchedBackend(other).get_many(["k:2", "k:3"]) == {"k:2": b"w"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -115,14 +116,46 @@ def test_a_search_for_a_user_reads_only_the_sessions_of_the_user(memory: MemoryB
     assert watched.operations == ["members session", "get session"]
 
 
-def test_sessions_are_loaded_one_by_one(memory: MemoryBackend) -> None:
-    store = SessionStore(memory)
-    for number in range(50):
+class _Counting(MemoryBackend):
+    """A backend that records how many values each round trip loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[int] = []
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes | None]:
+        self.loaded.append(len(keys))
+        return super().get_many(keys)
+
+
+def test_sessions_are_loaded_a_few_hundred_at_a_time() -> None:
+    """Neither the round trips nor the memory of a search are those of all sessions."""
+    backend = _Counting()
+    store = SessionStore(backend)
+    for number in range(450):
         issue_session_token(store, f"user-{number}")
-    faulty, read = FaultyBackend(memory), list[str]()
-    faulty.before = lambda operation, key: read.append(operation)
-    next(SessionStore(faulty).find_sessions())
-    assert read == ["keys", "get"]
+    next(store.find_sessions())
+    assert backend.loaded == [200]
+    backend.loaded.clear()
+    assert len(list(store.find_sessions())) == 450
+    assert backend.loaded == [200, 200, 50]
+
+
+def test_a_search_for_a_handle_loads_no_other_session_and_ends_at_its_match() -> None:
+    backend = _Counting()
+    store = SessionStore(backend)
+    for number in range(20):
+        issue_session_token(store, f"user-{number}")
+    third = next(islice(store.find_sessions(), 2, 3))
+    backend.loaded.clear()
+    looked_at: list[str] = []
+    faulty = FaultyBackend(backend)
+    faulty.before = lambda operation, key: looked_at.append(f"{operation} {key}")
+    (found,) = SessionStore(faulty).find_sessions(SessionFilter(handle=third.handle))
+    assert found == third
+    assert looked_at == ["keys session:", f"get session:{third.session_id}"]
+    assert list(SessionStore(backend).find_sessions(SessionFilter(handle="unknown"))) == []
+    assert backend.loaded == []
 
 
 @pytest.fixture
