@@ -120,11 +120,17 @@ def plain_warnings() -> Iterator[None]:
 
 
 class _Complaints(logging.Handler):
-    """Shows what a log without handlers would show, after the program's name."""
+    """Shows what a log without handlers would show, after the program's name, and each sentence once."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._shown = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not logging.getLogger().handlers:
-            complain(record.getMessage())
+        text = record.getMessage()
+        if not logging.getLogger().handlers and text not in self._shown:
+            self._shown.add(text)
+            complain(text)
 
 
 def local_time(moment: float) -> str:

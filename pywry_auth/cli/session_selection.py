@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pywry_auth.state.session_filter import SessionFilter
+
+if TYPE_CHECKING:
+    from pywry_auth.state.sessions import SessionStore
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -50,6 +55,23 @@ def selected(options: argparse.Namespace) -> SessionFilter:
         browser=options.browser,
         signed_in_before=None if age is None else time.time() - age,
     )
+
+
+def narrowed(wanted: SessionFilter, store: SessionStore) -> SessionFilter:
+    """Return a filter that reads only the sessions of one user, if it selects one session by its handle.
+
+    Args:
+        wanted: The filter.
+        store: The store of the sessions.
+
+    Returns:
+        The filter, with the user of that session; unchanged if there is no readable one.
+
+    Raises:
+        StoreUnavailable: The store is down, or its backend cannot list all records.
+    """
+    found = None if wanted.handle is None else next(store.find_sessions(wanted), None)
+    return wanted if found is None else replace(wanted, user_id=found.user_id)
 
 
 def _seconds(text: str) -> float:

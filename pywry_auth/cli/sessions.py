@@ -5,29 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
-from pywry_auth.cli.output import add_env_file, add_json, complain, local_time, show, show_json
+from pywry_auth.cli.output import add_env_file, add_json, complain, show, show_json
 from pywry_auth.cli.session_ending import Ending, audit_shown
-from pywry_auth.cli.session_selection import add_selection, selected
+from pywry_auth.cli.session_listing import Listing, line_of, members_of
+from pywry_auth.cli.session_selection import add_selection, narrowed, selected
 from pywry_auth.cli.site_stores import SiteStores
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, printable
+from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.native.streams import is_terminal
 from pywry_auth.native.terminal import write
-from pywry_auth.state.session_filter import SessionFilter
-
-if TYPE_CHECKING:
-    from pywry_auth.models import UserSession
 
 _LIMIT = 100
-_UNREADABLE = (
-    "cannot be read with these settings: use the PYWRY_DEPLOY__ENCRYPTION_KEYS and REDIS_PREFIX of the site, "
-    "and its version of this package"
-)
-_SWITCHED_OFF = (
-    "PYWRY_DEPLOY__AUTH_ENABLED is not true in this shell: if the site does not pass its provider in code, "
-    "these are not its settings"
+_READ_THEM = (
+    "use the PYWRY_DEPLOY__ENCRYPTION_KEYS and REDIS_PREFIX of the site, and its version of this package"
 )
 _LATER = (
     "The workers of the site try the other revocations again for 24 hours, unless the provider has refused "
@@ -45,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="list sessions", description="List sessions.")
     add_selection(listing, required=False)
     listing.add_argument(
-        "--limit", metavar="N", type=_count, default=_LIMIT, help="the most to list; default: %(default)s"
+        "--limit",
+        metavar="N",
+        type=_count,
+        default=_LIMIT,
+        help="list only the N newest; default: %(default)s",
     )
     ending = actions.add_parser(
         "end",
@@ -83,49 +78,40 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _list(stores: SiteStores, options: argparse.Namespace) -> None:
-    wanted, store = selected(options), stores.sessions
-    found: list[UserSession] = []
-    unreadable: list[str] = []
-    seen = 0
-    own = SessionFilter(user_id=wanted.user_id)
-    for session in store.find_sessions(own, unreadable=unreadable.append):
-        seen += 1
-        if wanted.matches(session):
-            found.append(session)
-            if len(found) == options.limit:
-                break
-    ids = store.stored_ids() if wanted.user_id is None else store.session_ids(wanted.user_id)
-    stored = sum(1 for _ in ids) if len(found) == options.limit else seen + len(unreadable)
-    found.sort(key=lambda session: (session.user_id, session.created_at))
-    if unreadable:
-        complain(f"{_counted(len(unreadable))} {_UNREADABLE}.")
-    if not stored and stores.is_switched_off:
-        complain(f"{_SWITCHED_OFF}.")
-    counts = {"seen": seen, "unreadable": len(unreadable), "stored": stored}
+    listing = Listing(options.limit)
+    listing.load(stores.sessions, narrowed(selected(options), stores.sessions))
+    if listing.unreadable:
+        complain(f"{_counted(listing.unreadable)} cannot be read with these settings: {_READ_THEM}.")
+    doubt = "" if listing.stored else stores.doubt()
+    if doubt:
+        complain(doubt)
     if options.json:
-        show_json({"store": stores.members(), "sessions": [_members(each) for each in found], **counts})
+        sessions = [members_of(each) for each in listing.sessions()]
+        hint = {"hint": doubt} if doubt else {}
+        show_json({"store": stores.members(), "sessions": sessions, **listing.counts(), **hint})
         return
-    show("\n".join([f"Looked into: {stores.line()}", *map(_line, found), _shown(len(found), seen, stored)]))
+    show("\n".join([f"Looked into: {stores.line()}", *map(line_of, listing.sessions()), _shown(listing)]))
 
 
-def _shown(number: int, seen: int, stored: int) -> str:
-    more = f" Looked at {seen} of them: raise --limit to see more." if stored > seen else ""
-    return f"Listed: {number} of {_counted(stored)}.{more}"
+def _shown(listing: Listing) -> str:
+    listed = min(listing.limit, listing.matching)
+    text = f"Listed: {listed} of {_counted(listing.stored)}."
+    if listed < listing.matching:
+        text += f" They are the newest of {listing.matching} selected: raise --limit to see more."
+    return text
 
 
 def _end(stores: SiteStores, options: argparse.Namespace) -> None:
     _confirm(stores, options)
-    ending, failure = Ending(stores.accounts()), None
+    ending, failure, interrupt = Ending(stores.accounts()), None, None
     is_whole = options.user is not None and options.browser is None and options.older_than is None
     try:
         with audit_shown():
-            ending.end(selected(options), whole_user=is_whole)
+            ending.end(narrowed(selected(options), stores.sessions), whole_user=is_whole)
     except StoreUnavailable as error:
-        failure = AuthenticationError(
-            f"The store failed after {_counted(ending.ended)} had ended: {error} Repeat the command, which "
-            "finishes the work.",
-            error=error.error,
-        )
+        failure = _cut_off("The store failed", ending, error.error, f": {error}")
+    except KeyboardInterrupt as error:
+        failure, interrupt = _cut_off("The command was interrupted", ending, ErrorCode.CANCELLED), error
     failure = failure or _incomplete(ending, stores)
     if options.json:
         told = {} if failure is None else {"error": failure.error, "error_description": str(failure)}
@@ -133,8 +119,18 @@ def _end(stores: SiteStores, options: argparse.Namespace) -> None:
         options.json = False  # the object is printed already
     else:
         show("\n".join(_report(ending, stores)))
+    if interrupt is not None:
+        complain(str(failure))
+        raise interrupt  # so that the exit code is that of every interrupted command
     if failure is not None:
         raise failure
+
+
+def _cut_off(condition: str, ending: Ending, code: str, cause: str = ".") -> AuthenticationError:
+    """Return the failure of a command that did only a part of its work."""
+    done = f"after {_counted(ending.ended)} had ended" if ending.ended else "before a session had ended"
+    text = f"{condition} {done}{cause} Repeat the command, which finishes the work."
+    return AuthenticationError(text, error=code)
 
 
 def _confirm(stores: SiteStores, options: argparse.Namespace) -> None:
@@ -151,23 +147,23 @@ def _confirm(stores: SiteStores, options: argparse.Namespace) -> None:
 
 def _incomplete(ending: Ending, stores: SiteStores) -> AuthenticationError | None:
     if ending.unreadable:
+        they = "it" if ending.unreadable == 1 else "they"
         return AuthenticationError(
-            f"{_counted(ending.unreadable)} did not end, because they {_UNREADABLE}.",
+            f"{_counted(ending.unreadable)} did not end, because {they} cannot be read with these settings: "
+            f"{_READ_THEM}.",
             error=ErrorCode.INVALID_CONFIGURATION,
         )
     if ending.ended or ending.removed:
         return None
-    hint = f" {_SWITCHED_OFF}." if not ending.seen and stores.is_switched_off else ""
-    return AuthenticationError(
-        f"No such session was found among {_counted(ending.seen)} in {stores.line()}.{hint}",
-        error=ErrorCode.NOT_SIGNED_IN,
-    )
+    doubt = "" if ending.seen else stores.doubt()
+    text = f"No such session was found among {_counted(ending.seen)} in {stores.line()}. {doubt}"
+    return AuthenticationError(text.strip(), error=ErrorCode.NOT_SIGNED_IN)
 
 
 def _report(ending: Ending, stores: SiteStores) -> list[str]:
     lines = [
         f"Looked into: {stores.line()}",
-        f"Ended: {ending.ended} of {_counted(ending.seen)}.",
+        f"Ended: {ending.ended} of {_counted(ending.seen + ending.unreadable)}.",
     ]
     if ending.removed:
         accounts, revocations = _counted(ending.removed, "account"), _counted(ending.revoked, "revocation")
@@ -189,27 +185,3 @@ def _counts(ending: Ending) -> dict[str, int]:
 
 def _counted(number: int, thing: str = "session") -> str:
     return f"{number} {thing if number == 1 else thing + 's'}"
-
-
-def _line(session: UserSession) -> str:
-    grant = session.grant
-    where = "created by the application" if grant is None else f"signed in at {grant.provider or 'unknown'}"
-    facts = [f"user ID {session.user_id}", where, session.browser, session.network]
-    times = [f"since {local_time(session.created_at)}", f"until {local_time(session.expires_at)}"]
-    return f"  {session.handle}  " + ", ".join([printable(each) for each in facts if each] + times)
-
-
-def _members(session: UserSession) -> dict[str, object]:
-    grant = session.grant
-    return {
-        "handle": session.handle,
-        "user_id": session.user_id,
-        "account": session.account,
-        "provider": grant.provider if grant else "",
-        "issuer": grant.issuer if grant else "",
-        "roles": session.roles,
-        "browser": session.browser,
-        "network": session.network,
-        "created_at": session.created_at,
-        "expires_at": session.expires_at,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 from pywry_auth.backends.options import StorageOptions
@@ -13,6 +13,7 @@ from pywry_auth.deploy.account_sessions import AccountSessions
 from pywry_auth.deploy.providers import Providers
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, printable
+from pywry_auth.private_files import CHECKED
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.state.session_stores import session_store_for
 from pywry_auth.state.token_stores import token_store_of_settings
@@ -25,6 +26,17 @@ _USE_ITS_SETTINGS = (
     "set the variables of the site in this shell, or name its file with settings: --env-file FILE or "
     "PYWRY_ENV_FILE"
 )
+_SWITCHED_OFF = (
+    "PYWRY_DEPLOY__AUTH_ENABLED is not true in this shell: if the site does not pass its provider in code, "
+    "these are not its settings."
+)
+_NOTHING_STORED = {
+    "sqlite": "The file has no record of a site: compare PYWRY_DEPLOY__SQLITE_PATH with the site's setting.",
+    "redis": (
+        "Redis has no record of a site under this prefix: compare PYWRY_DEPLOY__REDIS_URL and "
+        "PYWRY_DEPLOY__REDIS_PREFIX with the site's settings."
+    ),
+}
 
 
 class SiteStores:
@@ -37,7 +49,7 @@ class SiteStores:
 
     Raises:
         AuthenticationError: The settings are not valid or not those of a site with a shared store, or its
-            file does not exist.
+            file does not exist or belongs to another user.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -53,10 +65,20 @@ class SiteStores:
         except (ValueError, ImportError) as error:
             raise _unusable(f"PYWRY_DEPLOY__STATE_BACKEND cannot be used: {error}") from error
 
-    @property
-    def is_switched_off(self) -> bool:
-        """Whether sign-in is switched off in these settings."""
-        return not self._settings.deploy.auth_enabled
+    def doubt(self) -> str:
+        """Return why these may not be the settings of the site, for a search that saw no session.
+
+        Returns:
+            Sentences; empty if there is no reason for a doubt.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        doubts = [] if self._settings.deploy.auth_enabled else [_SWITCHED_OFF]
+        backend = self.sessions.backend
+        if backend.lists_keys and next(backend.keys(""), None) is None:
+            doubts.append(_NOTHING_STORED[self.place.backend])
+        return " ".join(doubts)
 
     def accounts(self) -> AccountSessions:
         """Return the sessions with their tokens.
@@ -113,14 +135,36 @@ def _require_shared(settings: PyWrySettings) -> None:
 
 
 def _require_file(place: StorageOptions) -> None:
-    """Refuse a missing file, which the backend would create."""
+    """Refuse a missing file, which the backend would create, and one of another user."""
     if place.backend != "sqlite":
         return
-    from pywry_auth.backends.sqlite import default_path
+    from pywry_auth.backends.sqlite import path_at
 
-    path = Path(place.path or default_path())
-    if not path.exists():
-        raise _unusable(f"The SQLite file {path} of the site does not exist: {_USE_ITS_SETTINGS}")
+    path = path_at(place.path)
+    try:
+        owner = os.lstat(path).st_uid
+    except PermissionError:
+        raise _unusable(f"This user cannot reach the SQLite file {path}: {_run_as('NAME')}") from None
+    except OSError:
+        raise _unusable(f"The SQLite file {path} of the site does not exist: {_USE_ITS_SETTINGS}") from None
+    if CHECKED and owner != os.geteuid():
+        raise _unusable(f"The SQLite file {path} belongs to another user: {_run_as(_name_of(owner))}")
+
+
+def _run_as(user: str) -> str:
+    return (
+        f"run the command as the user of the site, with its settings (sudo -u {user} pywry-auth sessions … "
+        "--env-file FILE)"
+    )
+
+
+def _name_of(user_id: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return f"'#{user_id}'"
 
 
 def _unusable(condition: str) -> AuthenticationError:

@@ -90,7 +90,9 @@ def location(place: StorageOptions) -> str:
     """
     match place.backend:
         case "sqlite":
-            return str(place.path)
+            from pywry_auth.backends.sqlite import path_at
+
+            return str(path_at(place.path))
         case "keyring":
             return place.service_name
         case "redis":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from pywry_auth.flow.revocation import retry_revocations
 from pywry_auth.state.sessions import SessionStore, issue_session_token
 from pywry_auth.testing.faulty_backend import FaultyBackend
 from pywry_auth.testing.identity_provider import IdentityProvider
+from tests.backends.fixtures import ENCRYPTION_KEY
 from tests.cli.commands import Commands, Ran
 from tests.deploy.hosts import FLASK, Host
 from tests.deploy.web import CLIENT_SECRET, Browser, WatchedBackend, Web
@@ -127,6 +130,7 @@ def test_the_store_is_named_without_its_password(
     assert "canary" not in refused.out + refused.err
     assert empty.out.splitlines()[0].endswith(", prefix empty")
     assert empty.out.splitlines()[1] == "Listed: 0 of 0 sessions."
+    assert "PYWRY_DEPLOY__REDIS_PREFIX with the site's settings" in empty.err
     assert operator.run("sessions", "list", "--json").json["store"]["prefix"] == "empty"
 
 
@@ -176,8 +180,10 @@ def test_a_list_is_cut_off_at_its_limit(operator: Commands, web: Web) -> None:
     for number in range(5):
         issue_session_token(web.sessions, f"job-{number}")
     ran = operator.run("sessions", "list", "--limit", "2")
-    assert "Listed: 2 of 5 sessions. Looked at 2 of them: raise --limit to see more." in ran.out
-    assert operator.run("sessions", "list", "--limit", "2", "--json").json["stored"] == 5
+    assert "Listed: 2 of 5 sessions. They are the newest of 5 selected: raise --limit to see more." in ran.out
+    listed = operator.run("sessions", "list", "--limit", "2", "--json").json
+    assert [each["user_id"] for each in listed["sessions"]] == ["job-3", "job-4"]
+    assert (listed["matching"], listed["stored"]) == (5, 5)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +222,68 @@ def test_an_empty_list_without_sign_in_doubts_the_settings(
     monkeypatch.delenv("PYWRY_DEPLOY__AUTH_ENABLED")
     assert "AUTH_ENABLED is not true in this shell" in operator.run("sessions", "list").err
     assert "AUTH_ENABLED is not true" in operator.run("sessions", "end", "--user", "user-alice").err
+
+
+@pytest.mark.parametrize("action", ["list", "end --user user-alice"])
+def test_a_store_without_any_record_of_a_site_doubts_the_settings(
+    operator: Commands, sqlite_backend: SQLiteBackend, action: str
+) -> None:
+    """A script sees it too."""
+    sqlite_backend.put("other:1", b"v")
+    sqlite_backend.pop("other:1")
+    ran = operator.run("sessions", *action.split(), "--json")
+    assert "The file has no record of a site: compare PYWRY_DEPLOY__SQLITE_PATH" in ran.err
+    assert "The file has no record of a site" in ran.json.get("hint", ran.json.get("error_description"))
+    sqlite_backend.put("other:1", b"v")
+    ran = operator.run("sessions", *action.split(), "--json")
+    assert "no record of a site" not in ran.err
+    assert "hint" not in ran.json
+
+
+def test_the_default_file_is_named(
+    operator: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYWRY_DEPLOY__SQLITE_PATH")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    issue_session_token(SessionStore(SQLiteBackend()), "a-job")
+    listed = operator.run("sessions", "list")
+    assert listed.out.startswith(f"Looked into: the file {tmp_path}/pywry-auth/state.sqlite3\n")
+    named = operator.run("sessions", "list", "--json").json["store"]["location"]
+    assert named == f"{tmp_path}/pywry-auth/state.sqlite3"
+
+
+@pytest.mark.parametrize("action", ["list", "end --all --yes"])
+@pytest.mark.parametrize(("owner", "name"), [(pwd.getpwnam("nobody").pw_uid, "nobody"), (4000, "'#4000'")])
+def test_a_file_of_another_user_is_left_to_that_user(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch, action: str, owner: int, name: str
+) -> None:
+    """A changed owner would stop the site."""
+    web.backend.put("other:1", b"v")
+    status = os.lstat
+
+    def of_another(path: Path) -> os.stat_result:
+        found = list(status(path))
+        return os.stat_result([*found[:4], owner, *found[5:]])
+
+    monkeypatch.setattr(site_stores.os, "lstat", of_another)
+    ran = operator.run("sessions", *action.split())
+    assert ran.status == 1
+    assert "belongs to another user: run the command as the user of the site, with its settings" in ran.err
+    assert f"(sudo -u {name} pywry-auth sessions" in ran.err
+    assert "chown" not in ran.err
+    assert "Repeat" not in ran.err
+
+
+def test_a_folder_that_this_user_cannot_enter_is_no_missing_file(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(site_stores.os, "lstat", refuse)
+    ran = operator.run("sessions", "list")
+    assert (ran.status, "This user cannot reach the SQLite file" in ran.err) == (1, True)
+    assert "sudo -u NAME" in ran.err
 
 
 def test_tokens_in_the_memory_of_workers_are_not_reported_as_removed(
@@ -269,6 +337,69 @@ def test_sessions_that_cannot_be_read_are_reported(operator: Commands, web: Web)
         )
     assert _statuses(alice) == [401]
     assert web.sessions.session_ids("user-bob") == ["bad"]
+
+
+def test_a_site_with_other_keys_is_described_in_right_sentences(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger limit would not help, and no sentence is repeated."""
+    for user, count in (("one", 1), ("two", 2)):
+        for number in range(count):
+            web.backend.put(f"session:{user}{number}", b"garbage", Terms(ttl=60, group=f"session:{user}"))
+    monkeypatch.setenv("PYWRY_DEPLOY__ENCRYPTION_KEYS", ENCRYPTION_KEY)
+    listed = operator.run("sessions", "list")
+    assert listed.out.splitlines()[1] == "Listed: 0 of 3 sessions."
+    assert (
+        "3 sessions cannot be read with these settings: use the PYWRY_DEPLOY__ENCRYPTION_KEYS" in listed.err
+    )
+    ended = operator.run("sessions", "end", "--user", "one")
+    assert "Ended: 0 of 1 session." in ended.out
+    assert "1 session did not end, because it cannot be read with these settings" in ended.err
+    assert ended.err.count("counts as missing") <= 1
+    ended = operator.run("sessions", "end", "--user", "two")
+    assert "Ended: 0 of 2 sessions." in ended.out
+    assert "2 sessions did not end, because they cannot be read" in ended.err
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_an_interrupted_command_tells_how_much_was_done(
+    operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    browsers = [_signed_in(web, name) for name in ("alice", "bob")]
+    faulty, ended = FaultyBackend(web.backend), list[str]()
+
+    def interrupt(operation: str, key: str) -> None:
+        if operation == "pop" and key.startswith("session:"):
+            ended.append(key)
+            if len(ended) == 2:
+                raise KeyboardInterrupt
+
+    faulty.before = interrupt
+    _use(monkeypatch, faulty)
+    ran = operator.run("sessions", "end", "--all", "--yes", *(["--json"] if form == "json" else []))
+    assert ran.status == 130
+    sentence = (
+        "The command was interrupted after 1 session had ended. Repeat the command, which finishes the work."
+    )
+    assert sentence in ran.err
+    if form == "json":
+        told = (ran.json["ended"], ran.json["error"], ran.json["error_description"])
+        assert told == (1, "cancelled", sentence)
+    else:
+        assert "Ended: 1 of 2 sessions." in ran.out
+    assert sorted(_statuses(*browsers)) == [200, 401]
+    assert operator.run("sessions", "end", "--all", "--yes", "--json").json["ended"] == 1
+
+
+def test_a_handle_selects_only_its_session(operator: Commands, web: Web) -> None:
+    alice, again, bob = _signed_in(web), _signed_in(web), _signed_in(web, "bob")
+    handle = web.sessions.list_user_sessions("user-alice")[0].handle
+    listed = operator.run("sessions", "list", f"--session={handle}", "--json").json
+    assert [each["handle"] for each in listed["sessions"]] == [handle]
+    assert operator.run("sessions", "end", f"--session={handle}", "--json").json["ended"] == 1
+    assert _statuses(alice, again, bob) == [401, 200, 200]
+    unknown = operator.run("sessions", "end", f"--session={handle}")
+    assert (unknown.status, "No such session was found among 2 sessions" in unknown.err) == (1, True)
 
 
 def _use(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
