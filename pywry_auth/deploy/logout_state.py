@@ -73,7 +73,8 @@ class LogoutStates:
         kept = self._kept(site)
         state = self._match(site, kept)
         if state is not None:
-            self._write(site, response, {each: at for each, at in kept.items() if each != state})
+            others = {each: at for each, at in kept.items() if not same_secret(each, state)}
+            self._write(site, response, others)
         elif site.values_of("state"):
             _logger.info("a browser came to the page after a sign-out with an unknown state: it is ignored")
         elif kept:
