@@ -116,6 +116,28 @@ class AuthRouter(APIRouter):
                     return app.url_path_for(name).removesuffix(ROUTES[0].path)
         return PREFIX
 
+    def end_user_sessions(self, user_id: str) -> int:
+        """End all sessions of a user, and revoke the user's tokens.
+
+        It does the same for another user as ``POST /auth/logout?everywhere=1`` for the own one. It also ends
+        the sessions of API clients, and revokes tokens that ``delete_user_sessions`` of the session store has
+        left. The user may sign in again.
+
+        The call waits for the stores and the provider. Make it in a path operation with ``def``, or with
+        ``run_in_threadpool``. Listeners of events receive this router as the sender.
+
+        Args:
+            user_id: The user's ID.
+
+        Returns:
+            How many sessions ended.
+
+        Raises:
+            UnreadableRecord: This process can read none of the user's sessions, which stay.
+            StoreUnavailable: The store is down; a repeated call finishes the work.
+        """
+        return self.auth_routes.end_user(user_id, self)
+
     def _add(self, route: Route) -> None:
         inside = self.auth_routes.path_of(route)
         path = in_braces(inside)

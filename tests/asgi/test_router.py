@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.deploy_routes import create_auth_router
+from pywry_auth.flow.events import Event, SignedOut, listen, unlisten
 from tests.deploy.hosts import FLASK, Host, served_by_wsgi
 from tests.deploy.web import CLIENT_SECRET, SITE, SiteClient, Web, set_cookies
 from tests.peers.asgi_server import served
@@ -189,3 +190,25 @@ def test_a_path_with_two_slashes_is_not_a_route(web: Web) -> None:
     for path in ("/auth//login", "/auth///login", "/auth//status"):
         assert client.get(path).status_code == 404, path
     assert client.post("/auth//logout").status_code == 404
+
+
+def test_an_application_ends_all_sessions_of_a_user_and_the_tokens(web: Web) -> None:
+    """The user's next request is refused, and the provider's grant is revoked. [T42]"""
+    browsers = [web.browser(), web.browser(), web.browser()]
+    for browser, name in zip(browsers, ("alice", "alice", "bob"), strict=True):
+        browser.sign_in(username=name)
+    router = create_auth_router(web.provider, web.sessions, web.tokens, web.deploy_settings, web.config)
+    ends: list[SignedOut] = []
+
+    def note(sender: object, event: Event) -> None:
+        if isinstance(event, SignedOut):
+            assert sender is router
+            ends.append(event)
+
+    listen(note)
+    assert router.end_user_sessions("user-alice") == 2
+    unlisten(note)
+    assert [browser.get("/members").status_code for browser in browsers] == [401, 401, 200]
+    assert web.tokens.load("user-alice") is None
+    assert web.calls()["revoke"] == 2
+    assert [(each.user_id, each.sessions, each.reason) for each in ends] == [("user-alice", 2, "operator")]
