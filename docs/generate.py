@@ -150,7 +150,7 @@ line has no object. Only `token` prints a token. The names are stable; later ver
 | `token` | `access_token`, `token_type`, `expires_at`, `scopes`, `user_id` |
 | `accounts` | `accounts` |
 | `logout` | `signed_out` |
-| `sessions list` | `store`, `sessions`, `seen`, `unreadable`, `stored` |
+| `sessions list` | `store`, `sessions`, `matching`, `seen`, `unreadable`, `stored` |
 | `sessions end` | `store`, `ended`, `seen`, `unreadable`, `tokens_removed`, `tokens_revoked` |
 
 - `scopes` is a list. `expires_at` is the Unix time in seconds, or null if the provider sent no lifetime.
@@ -161,9 +161,10 @@ line has no object. Only `token` prints a token. The names are stable; later ver
 - `signed_out` is a list of objects with `user_id`, and `revoked`, which is true if the provider confirmed it.
 - `sessions` is a list of objects with `handle`, `user_id`, `account`, `provider`, `issuer`, `roles`,
   `browser`, `network`, `created_at` and `expires_at`. `seen` counts the sessions that were read, `unreadable`
-  those that cannot be read, `stored` all. If `sessions end` fails after it has begun, the object has
-  `error` and `error_description` beside the counts. [Sessions of a site](operate-sessions.md) explains both
-  commands.
+  those that cannot be read, `stored` both, and `matching` those that were selected, of which `--limit` lists
+  the newest. `hint` is there if these may not be the settings of the site. If `sessions end` fails or is
+  interrupted after it has begun, the object has `error` and `error_description` beside the counts.
+  [Sessions of a site](operate-sessions.md) explains both commands.
 
 ## Completion
 

@@ -47,6 +47,7 @@ _NATIVE, _FLASK, _FASTAPI = DOCS / "native.md", DOCS / "flask.md", DOCS / "fasta
 _ACCOUNTS, _CONFIGURATION = DOCS / "accounts.md", DOCS / "flask-configuration.md"
 _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
 _STEP_UP = DOCS / "step-up.md"
+_OPERATE = DOCS / "operate-sessions.md"
 _DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
@@ -373,7 +374,7 @@ def test_no_program_of_a_page_has_the_name_of_a_module_of_python() -> None:
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _ACCOUNTS, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
-    tested |= {_DEVICE, _STEP_UP}
+    tested |= {_DEVICE, _STEP_UP, _OPERATE}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
     tested |= {DOCS / "native-details.md"}  # in tests/pages/test_own_page.py
@@ -419,7 +420,7 @@ def test_flask_routes_and_guards(site: IdentityProvider, monkeypatch: pytest.Mon
     assert browser.get("/users").text == "For administrators"
     assert browser.client.put("/documents/7", base_url=_SITE).json == {"saved": "7"}
     told = {rule.rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/auth/")}
-    assert told == set(re.findall(r"^\| `[A-Z]+ (/auth/\w+)` \|", _FLASK.read_text(), re.MULTILINE))
+    assert told == set(re.findall(r"^\| `[A-Z]+ (/auth/[^`]+)` \|", _FLASK.read_text(), re.MULTILINE))
     assert (browser.post("/auth/logout").json or {})["logged_out"] is True
     bob = _browser(app)
     bob.sign_in(username="bob")
@@ -734,20 +735,20 @@ def test_secrets_come_from_files(
     assert browser.user == "user-alice"
 
 
-def test_sessions_are_listed_and_ended(site: IdentityProvider) -> None:
-    app = _app(_DEPLOYMENT, "sign-out", site)
-    browser = _browser(app)
-    browser.sign_in()
-    told = app.test_cli_runner().invoke(args=["sign-out", "user-alice"]).output
-    assert told == "1 sessions ended\n"
-    assert browser.user is None
-    browser.sign_in()
-    command = [sys.executable, "-c", block(_DEPLOYMENT, "python", "list_user_sessions")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    listed, ended = run.stdout.splitlines()
-    assert "['viewer']" in listed
-    assert ended == "1 sessions ended"
-    assert browser.user is None
+def test_an_administrator_ends_the_sessions_of_a_user(
+    site: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYWRY_DEPLOY__ADMIN_USERS", "alice@example.com")
+    names: dict[str, Any] = {"__name__": "own"}
+    for code in (block(_FASTAPI, "python", "AuthMiddleware"), block(_FASTAPI, "python", "end_user_sessions")):
+        _executed(code.replace(LOCAL_ISSUER, site.issuer), names)
+    for app in (_app(_OPERATE, "end_user_sessions", site), served_by_wsgi(names["app"], Host("fastapi"))):
+        alice, bob = (Browser(WSGIClient(app), _SITE) for _ in range(2))
+        alice.sign_in()
+        bob.sign_in(username="bob")
+        assert bob.post("/users/user-alice/lock").status_code == 403
+        assert alice.post("/users/user-bob/lock").json == {"ended": 1}
+        assert (alice.user, bob.user) == ("user-alice", None)
 
 
 def test_the_settings_for_deployment_are_accepted(tmp_path: Path) -> None:

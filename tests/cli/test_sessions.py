@@ -265,7 +265,7 @@ def test_a_file_of_another_user_is_left_to_that_user(
         found = list(status(path))
         return os.stat_result([*found[:4], owner, *found[5:]])
 
-    monkeypatch.setattr(site_stores.os, "lstat", of_another)
+    monkeypatch.setattr(os, "lstat", of_another)
     ran = operator.run("sessions", *action.split())
     assert ran.status == 1
     assert "belongs to another user: run the command as the user of the site, with its settings" in ran.err
@@ -280,7 +280,7 @@ def test_a_folder_that_this_user_cannot_enter_is_no_missing_file(
     def refuse(path: Path) -> os.stat_result:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(site_stores.os, "lstat", refuse)
+    monkeypatch.setattr(os, "lstat", refuse)
     ran = operator.run("sessions", "list")
     assert (ran.status, "This user cannot reach the SQLite file" in ran.err) == (1, True)
     assert "sudo -u NAME" in ran.err
