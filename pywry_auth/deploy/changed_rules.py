@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.deploy")
 
-_MOST = 10_000
-"""The sessions that one process remembers."""
-
 _SECONDS_PER_WRITE = 60.0
 """Seconds in which one process writes the roles of a session at most once."""
 
@@ -52,11 +49,13 @@ class ChangedRules:
         ends: Ends sessions.
         rules: The rules of this process.
         clock: Unix time in seconds.
+        most: How many sessions this process remembers.
     """
 
     ends: SessionEnd
     rules: AccessRules
     clock: Callable[[], float] = time.time
+    most: int = 10_000
     _seen: dict[str, _Seen] = field(default_factory=dict)  # its single operations need no lock
 
     def __call__(self, session: UserSession, sender: object) -> UserSession | None:
@@ -112,7 +111,7 @@ class ChangedRules:
             return True
 
     def _remember(self, session_id: str, seen: _Seen) -> None:
-        if len(self._seen) >= _MOST:
+        if len(self._seen) >= self.most:
             self._seen.clear()
         self._seen[session_id] = seen
 
@@ -130,7 +129,6 @@ class ChangedRules:
                 self._end_each(own, refused, ended)
         finally:
             for each in ended:
-                self._seen.pop(each.session_id, None)
                 emit(sender, self._event(each))
 
     def _end_account(

@@ -9,9 +9,11 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import time_machine
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.encrypted import EncryptedBackend
@@ -118,6 +120,16 @@ def test_tokens_for_offline_access_stay_for_jobs(make_web: Callable[..., Web], i
     assert UserTokens(web.provider, web.tokens).get_access_token("user-alice")
 
 
+def test_tokens_of_another_client_serve_no_job(web: Web, alice: Browser) -> None:
+    """After a change of the client, the site cannot use its earlier tokens any more. [T33]"""
+    tokens = web.tokens.load("user-alice")
+    assert tokens is not None
+    web.tokens.save("user-alice", replace(tokens, client_id="earlier", scope="openid offline_access"))
+    assert _post(web, _token(web, sub="user-alice")).status_code == 200
+    assert alice.user is None
+    assert web.tokens.list_keys() == []
+
+
 @pytest.mark.parametrize("hosting", HOSTS, ids=lambda host: host.name)
 def test_every_host_serves_the_route(web: Web, hosting: Host) -> None:
     """The provider needs no cookie, and another origin has no effect. [T33]"""
@@ -170,6 +182,17 @@ def test_a_token_counts_once(web_on: Web) -> None:
         thread.join()
     assert sorted(statuses) == [200] + [400] * 7
     _assert_refused(_post(web_on, token), "(jti)")
+
+
+def test_a_replay_does_not_end_a_later_session(web: Web, alice: Browser) -> None:
+    """The status of the response is not enough: nothing ends. [T33]"""
+    token = _token(web, sub="user-alice")
+    assert _post(web, token).status_code == 200
+    with time_machine.travel(time.time() + 10):
+        alice.sign_in()
+        _assert_refused(_post(web, token), "(jti)")
+        assert alice.user == "user-alice"
+        assert web.tokens.list_keys() == ["user-alice"]
 
 
 def test_an_outage_fails_the_logout_and_a_repetition_finishes_it(make_web: Callable[..., Web]) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import time_machine
 
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.deploy.account_sessions import AccountSessions
+from pywry_auth.deploy.changed_rules import ChangedRules
+from pywry_auth.deploy.providers import Providers
+from pywry_auth.deploy.session_end import SessionEnd
 from pywry_auth.flask import user_logged_out
+from pywry_auth.flow.access import AccessRules
 from pywry_auth.models import UserSession
 from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.sessions import issue_session_token
@@ -195,6 +202,67 @@ def test_two_generations_of_workers_do_not_write_at_each_request(site: Site) -> 
         assert (site.writes, site.session.roles) == (2, ["viewer", "editor", "admin"])
         clock.shift(60)
         assert (_roles(new), site.session.roles) == (["viewer"], ["viewer"])
+
+
+def test_tokens_that_a_sign_in_stores_once_more_are_removed_too(site: Site) -> None:
+    """A sign-in stores its tokens before and after it begins its session. [T42]"""
+    browser = _signed_in(old := site.worker())
+    tokens = old.tokens.load(USER)
+    assert tokens is not None
+    changed = _at(site.worker(allowed_users="user-bob"), browser)
+
+    def overtake(_number: int) -> bool:
+        if site.backend.operations[-1] == "pop session":
+            site.backend.fails = lambda number: False
+            old.tokens.save(USER, tokens)
+        return False
+
+    site.backend.fails = overtake
+    assert changed.get("/members").status_code == 401
+    assert old.tokens.load(USER) is None
+    assert not site.idp.grants()[-1].live
+
+
+def test_tokens_of_a_sign_in_in_progress_stay(site: Site) -> None:
+    """The rules of its own worker admit it, and it is about to begin its session. [T42]"""
+    browser, other = _signed_in(old := site.worker()), old.browser()
+    changed, callback = _at(site.worker(allowed_users="user-bob"), browser), other.authorize()
+    statuses: list[int] = []
+
+    def overtake(_number: int) -> bool:
+        if site.backend.operations[-1] == "put session":
+            site.backend.fails = lambda number: False
+            statuses.append(changed.get("/members").status_code)
+        return False
+
+    site.backend.fails = overtake
+    assert other.get(callback).status_code == 303
+    assert statuses == [401]
+    assert (browser.user, other.user) == (None, USER)
+    assert old.tokens.load(USER) is not None
+    assert site.idp.grants()[-1].live
+
+
+def test_the_memory_for_evaluated_sessions_is_limited(site: Site) -> None:
+    """A process with many users does not grow for ever."""
+
+    class Address(str):
+        """A text whose life a weak reference can tell."""
+
+    web, alice = site.worker(), _signed_in(site.worker())
+    accounts = AccountSessions(Providers.of(web.provider), web.tokens, web.sessions)
+    changed = ChangedRules(SessionEnd(accounts), AccessRules(), most=2)
+    session, address = site.session, Address("alice@corp.example")
+    living = weakref.ref(address)
+    session.metadata["mailbox"] = address
+    assert changed(session, None) == session
+    session.metadata["mailbox"] = str(address)
+    del address
+    for number in range(2):
+        assert living() is not None
+        changed(replace(session, session_id=str(number)), None)
+    assert living() is None
+    assert alice.user == USER
 
 
 @pytest.mark.parametrize("failing", [1, 4, 9])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,10 +18,11 @@ from werkzeug.exceptions import abort
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, SignInRefused, StoreUnavailable
-from pywry_auth.flask import SignInAttempt, SignInDecision
+from pywry_auth.flask import SignInAttempt, SignInDecision, fresh_login_required, scopes_required
 from pywry_auth.flow.sign_in_hook import Admission, decided
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state.session_record import RESERVED_METADATA
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import Browser, SiteResponse, WatchedBackend, Web
@@ -224,7 +226,7 @@ _WRONG: list[tuple[Any, str]] = [
     (SignInDecision(metadata={"a": ["\udc00"]}), _TEXTS),
     *(
         (SignInDecision(metadata={name: {}}), f"reserved name {name}")
-        for name in ("user_info", "given", "provider", "asked")
+        for name in ("user_info", "given", "provider", "asked", "mailbox", "renewed", "stepped_up")
     ),
 ]
 
@@ -235,6 +237,20 @@ def test_a_wrong_answer_is_a_clear_error(answer: Any, part: str) -> None:
     with pytest.raises(AuthenticationError, match=part) as caught:
         decided(_returns(answer), attempt, Admission(USER, {}))
     assert caught.value.error == ErrorCode.INVALID_CONFIGURATION
+
+
+def test_the_hook_cannot_set_what_a_sign_in_sets(make_web: Make) -> None:
+    """Each member that a sign-in sets is a reserved one, also after a demand of a page."""
+    web = make_web(on_sign_in=_returns(SignInDecision(metadata={"own": 1})))
+    strong = fresh_login_required(300)(scopes_required("groups")(lambda: "ok"))
+    web.app.add_url_rule("/strong", "strong", strong)
+    browser = web.browser()
+    browser.sign_in()
+    with time_machine.travel(time.time() + 1000):
+        browser.sign_in(browser.get("/strong", html=True).location or "")
+        (session,) = web.sessions.list_user_sessions(USER)
+    assert {"user_info", "given", "asked", "stepped_up"} <= session.metadata.keys()
+    assert session.metadata.keys() - {"own"} <= RESERVED_METADATA
 
 
 def test_the_hook_may_find_the_provider_or_the_store_down(make_web: Make, idp: IdentityProvider) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import replace
 
@@ -10,9 +9,11 @@ import pytest
 
 from pywry_auth.backends.lease import StillHeld
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import Grant
 from pywry_auth.state.pending import PENDING_SECONDS
 from pywry_auth.state.sign_in_index import AlreadyReceived, EndedSignIns, SignInIndex
+from pywry_auth.testing.faulty_backend import FaultyBackend
 
 ISSUER = "https://idp.example.com"
 GRANT = Grant("g", 1.0, issuer=ISSUER, client_id="site", subject="alice", sid="s1")
@@ -33,13 +34,37 @@ def test_all_users_of_a_subject_are_found(index: SignInIndex) -> None:
     assert index.users("https://other.example.com", "alice", "s1") == []
 
 
-def test_simultaneous_sign_ins_are_all_kept(index: SignInIndex) -> None:
-    threads = [threading.Thread(target=index.note, args=(GRANT, str(n), SOON)) for n in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(index.users(ISSUER, "alice", "s1")) == 16
+@pytest.mark.parametrize("earlier", [[], ["6"]])
+def test_simultaneous_sign_ins_are_all_kept(earlier: list[str]) -> None:
+    """Another sign-in writes between the read and the write of the first. [T33]"""
+    backend = FaultyBackend(MemoryBackend())
+    index = SignInIndex(backend)
+    for user in earlier:
+        index.note(GRANT, user, SOON)
+    others = iter("78")
+
+    def overtake(operation: str, _key: str) -> None:
+        other = next(others, None) if operation == "get" else None
+        if other is not None:
+            index.note(GRANT, other, SOON)
+
+    backend.after = overtake
+    index.note(GRANT, "9", SOON)
+    assert sorted(index.users(ISSUER, "alice", None)) == [*earlier, "7", "8", "9"]
+
+
+def test_a_session_is_found_until_it_expires() -> None:
+    """The provider may send only the ID of its session. [T33]"""
+    now = [SOON]
+    index = SignInIndex(MemoryBackend(clock=lambda: now[0]), lambda: now[0])
+    index.note(GRANT, "7", SOON + 3600)
+    now[0] += 3599
+    assert index.users(ISSUER, None, "s1") == index.users(ISSUER, "alice", None) == ["7"]
+    index.note(GRANT, "7", now[0] + 3600)
+    now[0] += 3599
+    assert index.users(ISSUER, None, "s1") == ["7"], "a longer session"
+    now[0] += 300
+    assert index.users(ISSUER, None, "s1") == index.users(ISSUER, "alice", None) == []
 
 
 def test_expired_users_are_dropped_at_the_next_write() -> None:
@@ -117,4 +142,36 @@ def test_a_failed_logout_can_be_repeated_and_a_finished_one_cannot(index: SignIn
     with pytest.raises(AlreadyReceived), index.once(ISSUER, "site", "j", SOON):
         pass
     with index.once(ISSUER, "other", "j", SOON):
+        pass
+
+
+def test_a_replay_is_refused_as_long_as_the_token_is_valid() -> None:
+    """The block does not run again, also if clocks differ by some seconds. [T33]"""
+    now, runs = [SOON - 300], 0
+    index = SignInIndex(MemoryBackend(clock=lambda: now[0]), lambda: now[0])
+    with index.once(ISSUER, "site", "j", SOON):
+        runs += 1
+    now[0] = SOON + 30
+    with pytest.raises(AlreadyReceived), index.once(ISSUER, "site", "j", SOON):
+        runs += 1
+    assert runs == 1
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_lost_write_of_the_record_leaves_the_token_usable(is_stored: bool) -> None:
+    """The provider was told to send the token again, so that it must not be refused then. [T33]"""
+    backend = FaultyBackend(MemoryBackend())
+    index = SignInIndex(backend)
+
+    def fail(operation: str, key: str) -> None:
+        if operation == "put" and key.startswith("logout:") and not key.startswith("logout:lock:"):
+            raise StoreUnavailable("The store is down: a simulated failure.")
+
+    setattr(backend, "after" if is_stored else "before", fail)
+    with pytest.raises(StoreUnavailable), index.once(ISSUER, "site", "j", SOON):
+        pass
+    backend.after = backend.before = lambda operation, key: None
+    with index.once(ISSUER, "site", "j", SOON):
+        pass
+    with pytest.raises(AlreadyReceived), index.once(ISSUER, "site", "j", SOON):
         pass
