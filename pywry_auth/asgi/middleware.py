@@ -64,7 +64,6 @@ class AuthMiddleware:
         options = self._routes.options
         self._cookie = options.session_cookie.encode()
         self._header = options.auth_header.lower().encode()
-        self._logout_cookie = self._routes.logout_states.name.encode()
         self._vary = ("Cookie", options.auth_header)
 
     @property
@@ -143,11 +142,12 @@ class AuthMiddleware:
         )
 
     def _may_return(self, scope: Scope) -> bool:
-        """Return whether a request can be the return from a sign-out, by its query and cookies."""
-        if scope.get("method") != "GET":
+        """Return whether a request can be the return from a sign-out."""
+        if scope["type"] != "http":
             return False
-        cookies = (value for name, value in scope["headers"] if name == b"cookie")
-        return b"state=" in scope["query_string"] or any(self._logout_cookie in each for each in cookies)
+        cookies = b";".join(value for name, value in scope["headers"] if name == b"cookie")
+        states = self._routes.logout_states
+        return states.may_concern(scope["method"], scope["query_string"], cookies.decode("latin-1"))
 
     async def _find(self, visit: Visit, fault: AuthenticationError | None) -> UserSession | None:
         if fault is not None:

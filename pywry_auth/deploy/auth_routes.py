@@ -73,14 +73,8 @@ _NO_NAVIGATION = (
     "this site's sign-in link there."
 )
 _DISABLED = "Sign-in is switched off: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass AuthConfig(enabled=True)."
-_OF_SESSIONS = ("sessions", "end_session", "end_other_sessions")
-_CALLING = (
-    "callback",
-    "refresh",
-    "logout",
-    "end_session",
-    "end_other_sessions",
-)  # the routes that may call the provider
+_ENDING_SESSIONS = ("end_session", "end_other_sessions")
+_CALLING_PROVIDER = ("callback", "refresh", "logout", *_ENDING_SESSIONS, _BACK_CHANNEL)
 
 
 class AuthRoutes:
@@ -111,17 +105,15 @@ class AuthRoutes:
         self.options = replace(options, other_account_prompt=providers.other_account_prompt)
         self.providers = providers
         self.tokens = tokens
-        self.user_tokens = UserTokens(
-            providers.by_name, tokens, refresh_buffer_seconds=options.refresh_buffer
-        )
+        early = options.refresh_buffer
+        self.user_tokens = UserTokens(providers.by_name, tokens, refresh_buffer_seconds=early)
         self.render = render
         self._workers = WorkerCheck(options.is_secret_generated, sessions.shared, tokens.backend.shared)
         self._asked = OncePerProcess()
         accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
         ends = self._ends = SessionEnd(accounts)
-        self.sessions = replace(
-            _current_sessions(options, sessions, self._workers), admit=ChangedRules(ends, options.rules)
-        )
+        current = _current_sessions(options, sessions, self._workers)
+        self.sessions = replace(current, admit=ChangedRules(ends, options.rules))
         demands = DemandSigner(TokenSigner(options.secrets, f"demand:{digest_of(options.site_name)}"))
         self.scopes = GrantedScopes(providers, tokens, demands)
         self.step_ups = StepUps(providers, demands)
@@ -132,11 +124,10 @@ class AuthRoutes:
         tokens.keep_for(options.session_ttl)
         self._renew = SessionRefresh(providers, lifecycle, options, _refresh_limit(sessions.backend, options))
         self._early = EarlyRefreshes()
-        binding = Cookie(f"{options.session_cookie}_login", TokenSigner(options.secrets, "login"))
+        binding = _cookie(options, "login")
         logins = PendingLogins(providers, pending, binding, options.use_pkce, self._workers)
         self._logins = self._login_views(logins, lifecycle)
-        logout = Cookie(f"{options.session_cookie}_logout", TokenSigner(options.secrets, "logout"))
-        self.logout_states = LogoutStates(logout)
+        self.logout_states = LogoutStates(_cookie(options, "logout"))
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew, self.logout_states)
         self.end_in_browser = views.end_in_browser
         self._back_channel = BackchannelViews(ends)
@@ -319,7 +310,7 @@ class AuthRoutes:
         return {**route.query, **dict.fromkeys(passed_on, "Passed on to the provider.")}
 
     def _view(self, name: str, site: Site, path: Mapping[str, str]) -> Response:
-        if name in _CALLING:
+        if name in _CALLING_PROVIDER:
             self._retries.look()
         return self._views[name](site, **path)
 
@@ -359,7 +350,8 @@ def _again(name: str, site: Site, error: AuthenticationError) -> str:
     """Return the public path that a visitor can try after an error."""
     if ErrorCode.status_of(error.error) == 401:
         return site.sign_in_path(site.next_path)
-    return site.own_path(OF_SESSIONS) if name in _OF_SESSIONS else site.login_path(site.next_path)
+    about_sessions = name in ("sessions", *_ENDING_SESSIONS)
+    return site.own_path(OF_SESSIONS) if about_sessions else site.login_path(site.next_path)
 
 
 def _check(options: DeployOptions, providers: Providers, on_sign_in: SignInHook | None) -> None:
@@ -379,6 +371,10 @@ def _login_limit(backend: Backend, options: DeployOptions) -> RateLimit:
 def _refresh_limit(backend: Backend, options: DeployOptions) -> RateLimit:
     text = "Too many refreshes in this session"
     return RateLimit(backend, "refresh_rate", options.refresh_limit, options.refresh_window, text)
+
+
+def _cookie(options: DeployOptions, purpose: str) -> Cookie:
+    return Cookie(f"{options.session_cookie}_{purpose}", TokenSigner(options.secrets, purpose))
 
 
 def _current_sessions(options: DeployOptions, store: SessionStore, workers: WorkerCheck) -> CurrentSessions:

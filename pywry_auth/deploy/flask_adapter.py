@@ -601,7 +601,9 @@ def _finish(routes: AuthRoutes, prefix: str | None, callbacks: frozenset[str], r
         response = routes.handle_fault(fault, request, _mount(_installed().blueprint))
     elif _is_own_blueprint():
         routes.private(response)  # Flask made the response, because the view failed
-    elif routes.logout_states.may_concern(request):
+    elif routes.logout_states.may_concern(
+        request.method, request.query_string, request.headers.get("Cookie", "")
+    ):
         _settle_sign_out(routes, response)
     routes.sessions.mark(request, response)
     return response

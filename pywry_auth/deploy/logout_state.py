@@ -14,7 +14,7 @@ from pywry_auth.digests import same_secret
 from pywry_auth.exceptions import AuthenticationError
 
 if TYPE_CHECKING:
-    from werkzeug.wrappers import Request, Response
+    from werkzeug.wrappers import Response
 
     from pywry_auth.deploy.cookies import Cookie
     from pywry_auth.deploy.site import Site
@@ -54,21 +54,32 @@ class LogoutStates:
             site: The site for the request that signs out.
             response: Its response.
             state: A state from :meth:`new`.
+
+        Raises:
+            AuthenticationError: The site's address is not valid, or not secure.
         """
         self._write(site, response, {**self._kept(site), state: int(self.clock())})
 
     def is_known(self, site: Site) -> bool:
-        """Return whether a request has a state that this browser's cookie holds."""
+        """Return whether a request has a state that this browser's cookie holds.
+
+        Raises:
+            AuthenticationError: The site's address is not valid, or not secure.
+        """
         return self._match(site, self._kept(site)) is not None
 
     def settle(self, site: Site, response: Response) -> None:
-        """Remove the state of a request from the browser, and log a return with another state or without one.
+        """Remove the state of a request from the browser.
 
-        A value that is not known changes nothing: another site could send it, or the application itself.
+        A return with another state or without one is logged. An unknown value changes nothing: another site
+        could send it, or the application itself.
 
         Args:
             site: The site for a request at the address that follows a sign-out.
             response: Its response.
+
+        Raises:
+            AuthenticationError: The site's address is not valid, or not secure.
         """
         kept = self._kept(site)
         state = self._match(site, kept)
@@ -82,23 +93,30 @@ class LogoutStates:
             self._write(site, response, {})  # one sentence is enough
 
     def settle_page(self, site: Site, response: Response) -> None:
-        """Do the same for a request at a page of the application, and never refuse it."""
+        """Do the same at a page of the application.
+
+        Such a request is never refused.
+
+        Args:
+            site: The site for the request.
+            response: Its response.
+        """
         try:
             if site.is_after_logout:
                 self.settle(site, response)
         except AuthenticationError:
             pass  # no sign-out begins at such an address, for example one without https
 
-    def may_concern(self, request: Request) -> bool:
-        """Return whether a request can be the return from a sign-out, by its query and cookies."""
-        if request.method != "GET":
-            return False
-        return b"state=" in request.query_string or self.name in request.headers.get("Cookie", "")
+    def may_concern(self, method: str, query: bytes, cookies: str) -> bool:
+        """Return whether a request can be the return from a sign-out.
 
-    @property
-    def name(self) -> str:
-        """The part of the cookie's name that is the same on every site."""
-        return self.cookie.host_only().name.removeprefix("__Host-")
+        Args:
+            method: The method of the request.
+            query: The query as it was sent.
+            cookies: The header ``Cookie``; empty without one.
+        """
+        name = self.cookie.host_only().name.removeprefix("__Host-")
+        return method == "GET" and (b"state=" in query or name in cookies)
 
     def _match(self, site: Site, kept: Mapping[str, int]) -> str | None:
         sent = site.values_of("state")

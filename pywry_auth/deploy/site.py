@@ -150,7 +150,7 @@ class Site:
     @property
     def signed_out_path(self) -> str:
         """Public path of the page that confirms a sign-out."""
-        return f"{self.root}{self.mount.prefix}/signed-out"
+        return self.own_path("/signed-out")
 
     @property
     def after_logout_path(self) -> str:

@@ -11,7 +11,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import TokenError
 from pywry_auth.protocol.logout_token import EVENT, addressee_of
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from tests.protocol.forge import b64, changed, make_key, segment, sign, sign_with_secret
+from tests.protocol.forge import b64, changed, make_key, public_jwk, segment, sign, sign_with_secret
 from tests.protocol.issuer import CLIENT_ID, CLIENT_SECRET, NOW, SUBJECT, ScriptedIssuer
 from tests.protocol.refusal import everything_told
 
@@ -157,6 +157,16 @@ def test_a_token_that_the_provider_did_not_sign_is_refused(
     for typ in ("at+jwt", "secevent+jwt", "logout", ["logout+jwt"]):
         _refused(provider, token_of(issuer, {"typ": typ}))
     assert "critical" in _refused(provider, token_of(issuer, {"crit": ["x"], "x": 1}))
+
+
+def test_an_algorithm_that_the_provider_does_not_announce_is_refused() -> None:
+    """Its key set has a suitable key nevertheless. [T33]"""
+    with ScriptedIssuer() as issuer:
+        key = make_key("RSA", "rsa")
+        issuer.jwks.append(public_jwk(key, kid="rsa", use="sig"))
+        header = {"alg": "RS256", "kid": "rsa", "typ": "logout+jwt"}
+        token = sign(header, claims_of(issuer), key, "RS256")
+        _refused(issuer.provider(), token)
 
 
 def test_an_id_token_is_no_logout_token(issuer: ScriptedIssuer, provider: GenericOIDCProvider) -> None:
