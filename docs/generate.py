@@ -151,7 +151,7 @@ line has no object. Only `token` prints a token. The names are stable; later ver
 | `accounts` | `accounts` |
 | `logout` | `signed_out` |
 | `sessions list` | `store`, `sessions`, `matching`, `seen`, `unreadable`, `stored` |
-| `sessions end` | `store`, `ended`, `seen`, `unreadable`, `tokens_removed`, `tokens_revoked` |
+| `sessions end` | `store`, `ended`, `seen`, `unreadable`, `tokens_removed`, `tokens_revoked`, `tokens_left` |
 
 - `scopes` is a list. `expires_at` is the Unix time in seconds, or null if the provider sent no lifetime.
   `name` and `email` are empty if the profile has none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.strict_json import read_json
 from pywry_auth.testing.identity_provider import IdentityProvider, User
+from tests.cli.program import COMMAND
 from tests.peers.web_server import CLIENT_ID, CLIENT_SECRET, Visitor, WebServer, settings_for
 from tests.person import Person
 from tests.refresh_worker import open_store
@@ -132,6 +134,16 @@ def _back_channel(case: Case) -> None:
     assert case.site.idp.end_sessions(case.name) == [200]
 
 
+def _users_page(case: Case) -> None:
+    other = case.other_browser()
+    assert other.post("/auth/sessions/others/end", Accept="application/json").json()["ended"] == 1
+
+
+def _command(case: Case) -> None:
+    command = [COMMAND, "sessions", "end", "--user", case.user]
+    subprocess.run(command, env=os.environ | case.site.settings, capture_output=True, check=True, timeout=60)
+
+
 WAYS: dict[str, Callable[[Case], None]] = {
     "logout": _logout,
     "everywhere": _everywhere,
@@ -139,8 +151,15 @@ WAYS: dict[str, Callable[[Case], None]] = {
     "refused refresh": _refused_refresh,
     "changed claims": _access_review,
     "back-channel": _back_channel,
+    "the user's page": _users_page,
+    "pywry-auth": _command,
 }
 """The ways to end a session. The browser keeps its cookie in each of them."""
+
+
+def _name(way: str, number: int) -> str:
+    """Return the name of a user for one end of a session."""
+    return "".join(letter for letter in way if letter.isalpha()) + str(number)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -154,9 +173,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         where = choice["REDIS_URL"] = request.getfixturevalue("redis_server").url
     server = WebServer("--workers", str(_WORKERS), "--threads", "4")
     claims: dict[str, dict[str, Any]] = {
-        f"{way}{number}".replace(" ", "_"): {"email_verified": True}
-        for way in WAYS
-        for number in range(_ENDS)
+        _name(way, number): {"email_verified": True} for way in WAYS for number in range(_ENDS)
     }
     for name, members in claims.items():
         members |= {"sub": f"id-{name}", "email": f"{name}@corp.example"}
@@ -177,7 +194,7 @@ def test_every_worker_refuses_an_ended_session_at_its_next_request(site: Site) -
 
     def end(work: tuple[str, int]) -> tuple[str, Counter[bool]]:
         way, number = work
-        name = f"{way}{number}".replace(" ", "_")
+        name = _name(way, number)
         browser = Visitor(site.server.url, Person(name, "password"))
         browser.sign_in()
         assert site.asked(browser)[False] == 0

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.cli.output import complain
 from pywry_auth.deploy.operator_end import OperatorEnd
-from pywry_auth.deploy.session_end import SessionEnd
+from pywry_auth.deploy.queued_revocations import QueuedRevocations
+from pywry_auth.deploy.session_end import SessionEnd, by_user
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.events import SignedOut, emit
 from pywry_auth.state.session_filter import SessionFilter
 
@@ -34,7 +36,8 @@ class Ending:
         seen: How many sessions were looked at, without those that cannot be read.
         unreadable: How many sessions cannot be read, and stay.
         removed: From how many accounts tokens were removed.
-        revoked: How many of these revocations the provider has confirmed.
+        revoked: How many revocations of their tokens the provider has confirmed.
+        queued: How many are left to the workers of the site.
     """
 
     accounts: AccountSessions
@@ -43,9 +46,13 @@ class Ending:
     unreadable: int = 0
     removed: int = 0
     revoked: int = 0
+    queued: int = 0
+    _accounts: set[str] = field(default_factory=set)
 
     def end(self, wanted: SessionFilter, *, whole_user: bool) -> None:
-        """End the selected sessions.
+        """End the selected sessions, and then revoke their tokens.
+
+        A provider that does not answer delays the end of no session.
 
         Args:
             wanted: The filter.
@@ -55,7 +62,16 @@ class Ending:
             StoreUnavailable: The store is down; the counts say how much was done, and a repeated call
                 finishes the work.
         """
-        work = OperatorEnd(SessionEnd(self.accounts, leave_to_site=True, removed=self._note), self._notify)
+        try:
+            self._end_sessions(wanted, whole_user)
+        except StoreUnavailable:
+            self._revoke()  # the tokens of those that have ended
+            raise
+        self._revoke()
+
+    def _end_sessions(self, wanted: SessionFilter, whole_user: bool) -> None:
+        ends = SessionEnd(self.accounts, leave_to_site=True, revoke_later=True, settled=self._note)
+        work = OperatorEnd(ends, self._notify)
         if whole_user and wanted.user_id is not None:
             self.seen = len(self.accounts.store.list_user_sessions(wanted.user_id))
             self._end_user(work, wanted.user_id)
@@ -64,7 +80,7 @@ class Ending:
         own = SessionFilter(user_id=wanted.user_id)
         found = self.accounts.store.find_sessions(own, unreadable=self._note_unreadable)
         for batch in _batches(self._matching(found, wanted)):
-            for sessions in _by_user(batch):
+            for sessions in by_user(batch).values():
                 work.end(sessions)
 
     def _end_user(self, work: OperatorEnd, user_id: str) -> None:
@@ -85,9 +101,20 @@ class Ending:
             self.ended += event.sessions or 0
         emit(self, event)
 
-    def _note(self, revoked: bool) -> None:
-        self.removed += 1
-        self.revoked += revoked
+    def _note(self, account: str, removed: bool) -> None:
+        self.removed += removed
+        self.queued += removed
+        self._accounts.add(account)
+
+    def _revoke(self) -> None:
+        """Revoke the tokens, and leave to the workers of the site all that is not done in a few seconds."""
+        work = QueuedRevocations(self.accounts.providers, self.accounts.tokens)
+        try:
+            self.queued = work.revoke(self._accounts)
+        except StoreUnavailable:  # the tokens are in the queue, and their number is unknown
+            self.queued = max(0, self.queued - work.confirmed)
+        finally:
+            self.revoked = work.confirmed
 
     def _note_unreadable(self, _session_id: str) -> None:
         self.unreadable += 1
@@ -118,10 +145,3 @@ class _AuditLines(logging.Handler):
 def _batches(sessions: Iterator[UserSession]) -> Iterator[list[UserSession]]:
     while batch := list(islice(sessions, _BATCH)):
         yield batch
-
-
-def _by_user(sessions: Iterable[UserSession]) -> Iterable[list[UserSession]]:
-    found: dict[str, list[UserSession]] = {}
-    for session in sessions:
-        found.setdefault(session.user_id, []).append(session)
-    return found.values()

@@ -20,10 +20,7 @@ _LIMIT = 100
 _READ_THEM = (
     "use the PYWRY_DEPLOY__ENCRYPTION_KEYS and REDIS_PREFIX of the site, and its version of this package"
 )
-_LATER = (
-    "The workers of the site try the other revocations again for 24 hours, unless the provider has refused "
-    "them."
-)
+_LATER = "in the queue, and the workers of the site try again for 24 hours."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,11 +162,12 @@ def _report(ending: Ending, stores: SiteStores) -> list[str]:
         f"Looked into: {stores.line()}",
         f"Ended: {ending.ended} of {_counted(ending.seen + ending.unreadable)}.",
     ]
-    if ending.removed:
+    if ending.removed or ending.revoked:
         accounts, revocations = _counted(ending.removed, "account"), _counted(ending.revoked, "revocation")
         lines.append(f"Tokens: removed those of {accounts}; the provider confirmed {revocations}.")
-    if ending.removed > ending.revoked:
-        lines.append(_LATER)
+    if ending.queued:
+        are = "is" if ending.queued == 1 else "are"
+        lines.append(f"{_counted(ending.queued, 'revocation')} {are} left {_LATER}")
     return lines
 
 
@@ -180,6 +178,7 @@ def _counts(ending: Ending) -> dict[str, int]:
         "unreadable": ending.unreadable,
         "tokens_removed": ending.removed,
         "tokens_revoked": ending.revoked,
+        "tokens_left": ending.queued,
     }
 
 

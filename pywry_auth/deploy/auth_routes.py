@@ -112,8 +112,9 @@ class AuthRoutes:
         self._asked = OncePerProcess()
         accounts = AccountSessions(providers, tokens, sessions, has_own_ids=on_sign_in is not None)
         ends = self._ends = SessionEnd(accounts)
+        later = replace(ends, revoke_later=True)  # neither a visitor nor the provider waits
         current = _current_sessions(options, sessions, self._workers)
-        self.sessions = replace(current, admit=ChangedRules(ends, options.rules))
+        self.sessions = replace(current, admit=ChangedRules(later, options.rules))
         demands = DemandSigner(TokenSigner(options.secrets, f"demand:{digest_of(options.site_name)}"))
         self.scopes = GrantedScopes(providers, tokens, demands)
         self.step_ups = StepUps(providers, demands)
@@ -130,7 +131,7 @@ class AuthRoutes:
         self.logout_states = LogoutStates(_cookie(options, "logout"))
         views = SessionViews(providers, self.sessions, lifecycle, logins, self._renew, self.logout_states)
         self.end_in_browser = views.end_in_browser
-        self._back_channel = BackchannelViews(ends)
+        self._back_channel = BackchannelViews(later)
         self._views = self._views_by_name(views)
         self.limit_calls(this_process)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.access_review import AccessReview, review_stored
 from pywry_auth.flow.events import SignedOut, emit
-from pywry_auth.flow.sign_out import revoke_taken, take
+from pywry_auth.flow.sign_out import take
 from pywry_auth.state.session_record import facts_of, with_given_roles
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class ChangedRules:
 
         Returns:
             None if the rules do not admit the user any more. The user's sessions have ended, and their tokens
-            are revoked.
+            are removed and revoked.
 
         Raises:
             StoreUnavailable: The rules do not admit the user any more, and the store is down. The user gets
@@ -95,7 +95,9 @@ class ChangedRules:
         providers = self.ends.accounts.providers
         name = providers.name_of(session)
         if name is None:  # the site has the provider no longer, and the account begins with its name
-            name = session.account.rpartition(":")[0]
+            # A user ID may contain colons too, so that the account is not split at one.
+            subject = session.grant.subject if session.grant else ""
+            name = session.account.removesuffix(subject).removesuffix(":")
         return review_stored(self.rules, session, name)
 
     def _write(self, session: UserSession, review: AccessReview) -> bool:
@@ -148,7 +150,7 @@ class ChangedRules:
             )
             taken += [again] if again.removed else []
             for each in taken:
-                revoke_taken(provider, accounts.tokens, own.account, each)
+                self.ends.revoke(provider, own.account, each)
         except StoreUnavailable as error:
             _logger.warning("tokens of a user without access are revoked later: %s", error)
 
@@ -156,7 +158,11 @@ class ChangedRules:
         """End sessions, and remove the tokens that no other session needs."""
         others = [each for each in refused if each.session_id != own.session_id]
         for each in (*others, own):
-            ended += [each for _, count, _ in self.ends.end([each]) if count]
+            ids: list[str] = []
+            try:
+                self.ends.end([each], ended=ids)
+            finally:
+                ended += [each] if ids else []
 
     def _event(self, session: UserSession) -> SignedOut:
         label = self.ends.accounts.providers.label_of(session)

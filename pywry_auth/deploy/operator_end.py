@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from pywry_auth.flow.events import Event, SignedOut
 
 if TYPE_CHECKING:
     from pywry_auth.deploy.session_end import SessionEnd
-    from pywry_auth.models import OAuthTokenSet, UserSession
+    from pywry_auth.models import UserSession
 
 _REASON = "operator"
 _UNREADABLE = (
@@ -26,7 +26,7 @@ class OperatorEnd:
 
     Args:
         ends: Ends sessions.
-        notify: Receives one event for each user.
+        notify: Receives one event for each user, also about the sessions that ended before a failure.
     """
 
     ends: SessionEnd
@@ -42,12 +42,17 @@ class OperatorEnd:
             UnreadableRecord: This process can read none of the user's sessions, which stay.
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
-        ended, store = self._reported(self.ends.end_user(user_id)), self.ends.accounts.store
+        store, ended = self.ends.accounts.store, list[str]()
+        found = store.list_user_sessions(user_id)
+        try:
+            self.ends.end_user(user_id, ended)
+        finally:
+            self._report(found, ended)
         if any(store.is_unreadable(each) for each in store.session_ids(user_id)):
             raise UnreadableRecord(_UNREADABLE)
-        return ended
+        return len(ended)
 
-    def end(self, sessions: Iterable[UserSession]) -> int:
+    def end(self, sessions: Collection[UserSession]) -> int:
         """End sessions of one user, and return how many ended.
 
         Args:
@@ -56,20 +61,30 @@ class OperatorEnd:
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
-        return self._reported(self.ends.end(sessions))
+        ended: list[str] = []
+        try:
+            self.ends.end(sessions, ended=ended)
+        finally:
+            self._report(sessions, ended)
+        return len(ended)
 
-    def _reported(self, results: list[tuple[UserSession, int, OAuthTokenSet | None]]) -> int:
-        providers = self.ends.accounts.providers
-        for session, ended, _ in results:
-            if ended:
-                self.notify(
-                    SignedOut(
-                        mode="web",
-                        user_id=session.user_id,
-                        provider=providers.label_of(session),
-                        session=session,
-                        sessions=ended,
-                        reason=_REASON,
-                    )
-                )
-        return sum(ended for _, ended, _ in results)
+    def _report(self, sessions: Iterable[UserSession], ended: Collection[str]) -> None:
+        """Report the end of a user's sessions.
+
+        Args:
+            sessions: The user's sessions that this process can read.
+            ended: The IDs of all sessions that ended.
+        """
+        session = next(iter(sessions), None)
+        if session is None or not ended:
+            return
+        self.notify(
+            SignedOut(
+                mode="web",
+                user_id=session.user_id,
+                provider=self.ends.accounts.providers.label_of(session),
+                session=session,
+                sessions=len(ended),
+                reason=_REASON,
+            )
+        )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pywry_auth.deploy.provider_logout import ProviderLogout
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.revocation import is_earlier
-from pywry_auth.flow.sign_out import TakenTokens, revoke_taken, take
+from pywry_auth.flow.sign_out import TakenTokens, revoke_later, revoke_taken, take
 from pywry_auth.state.ending_sessions import EndingSessions
 from pywry_auth.state.session_record import has_account
 from pywry_auth.state.sign_in_index import EndedSignIns, SignInIndex
@@ -56,12 +56,15 @@ class SessionEnd:
         leave_to_site: Whether tokens of a provider that is not in ``accounts`` enter the queue of
             revocations, for the workers of the site. Without it they are removed only: a site has no use for
             the tokens of a provider that it offers no longer.
-        removed: Called after tokens were removed, with whether the provider confirmed their revocation.
+        revoke_later: Whether the workers of the site revoke the removed tokens, so that the caller does not
+            wait for the provider.
+        settled: Called for each account after its sessions have ended, with whether tokens were removed.
     """
 
     accounts: AccountSessions
     leave_to_site: bool = False
-    removed: Callable[[bool], object] = lambda revoked: None
+    revoke_later: bool = False
+    settled: Callable[[str, bool], object] = lambda account, removed: None
 
     @property
     def ending(self) -> EndingSessions:
@@ -99,7 +102,7 @@ class SessionEnd:
         SignInIndex(self.accounts.store.backend).mark(ended)
         logout = ProviderLogout(self.accounts, ended)
         keeps = partial(_is_for_jobs, self.accounts.providers.named(provider_name))
-        for user, ending in _by_user(logout.sessions()).items():
+        for user, ending in by_user(logout.sessions()).items():
             count, _ = self._end_of_user(user, ending, False, [], keeps)
             if count:
                 yield ending[0], count
@@ -125,18 +128,21 @@ class SessionEnd:
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
         deleted = [] if ended is None else ended
-        by_user = _by_user(sessions).items()
         return [
-            (ending[0], *self._end_of_user(user, ending, everywhere, deleted)) for user, ending in by_user
+            (ending[0], *self._end_of_user(user, ending, everywhere, deleted))
+            for user, ending in by_user(sessions).items()
         ]
 
-    def end_user(self, user: str) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
+    def end_user(
+        self, user: str, ended: list[str] | None = None
+    ) -> list[tuple[UserSession, int, OAuthTokenSet | None]]:
         """End all sessions of a user.
 
         Tokens that earlier work has left without a session are removed and revoked too.
 
         Args:
             user: The user's ID.
+            ended: As for :meth:`end`.
 
         Returns:
             As for :meth:`end`. An empty list if this process can read none of the user's sessions; those that
@@ -145,11 +151,13 @@ class SessionEnd:
         Raises:
             StoreUnavailable: The store is down; a repeated call finishes the work.
         """
-        ended = self.end(self.accounts.store.list_user_sessions(user), everywhere=True)
+        results = self.end(self.accounts.store.list_user_sessions(user), everywhere=True, ended=ended)
         self._end_tokens(user)
-        return ended
+        return results
 
-    def end_refused(self, session: UserSession, refused: OAuthTokenSet | None) -> list[UserSession]:
+    def end_refused(
+        self, session: UserSession, refused: OAuthTokenSet | None, ended: list[UserSession]
+    ) -> None:
         """End the sessions of a grant that the provider has ended, and remove its tokens.
 
         The session of the request ends after all others, so that a repeated request finishes the work.
@@ -158,29 +166,24 @@ class SessionEnd:
         Args:
             session: The session of the request.
             refused: The tokens that the provider refused; None if they are gone.
-
-        Returns:
-            The sessions that ended.
+            ended: Receives each session as it ends.
 
         Raises:
             StoreUnavailable: The store is down.
         """
-        account, store = session.account, self.accounts.store
+        account = session.account
         # A later sign-in may have replaced the tokens while this request waited.
         if refused is None or self.accounts.tokens.load(account) not in (None, refused):
-            return []
+            return
         grant = refused.grant.grant_id if refused.grant else None
         found = [
             each for each in self.accounts.of_account(session) if each.grant and each.grant.grant_id == grant
         ]
-        ids = {each.session_id: each for each in found}
-        own = ids.pop(session.session_id, None)
-        ended = [each for each in (*ids.values(), own) if each and store.delete_session(each.session_id)]
+        self._end_last(session, found, ended)
         try:
             self.accounts.tokens.discard(account, refused)
         except StoreUnavailable as error:  # no session uses them any more
             _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
-        return ended
 
     def end_not_admitted(
         self,
@@ -302,7 +305,7 @@ class SessionEnd:
             raise
         for part, taken, gone in zip(parts, looked, removed, strict=True):
             for tokens in gone or taken[:1]:
-                self._revoke(part, tokens)
+                self.revoke(part.provider, part.account, tokens)
         of_first = (
             taken
             for account, each in zip(accounts, looked, strict=True)
@@ -330,12 +333,24 @@ class SessionEnd:
             raise
         for part, removed in zip(parts, gone, strict=True):
             for taken in removed:
-                self._revoke(part, taken)
+                self.revoke(part.provider, part.account, taken)
 
-    def _revoke(self, part: _AccountEnding, taken: TakenTokens) -> None:
-        confirmed = revoke_taken(part.provider, self.accounts.tokens, part.account, taken)
-        if taken.removed:
-            self.removed(confirmed)
+    def revoke(self, provider: OAuthProvider | None, account: str, taken: TakenTokens) -> None:
+        """Revoke removed tokens, or leave that to the workers of the site.
+
+        Args:
+            provider: The provider that issued the tokens; None if the site has it no longer.
+            account: The account.
+            taken: The removed tokens. Without any, an interrupted earlier sign-out is finished.
+
+        Raises:
+            StoreUnavailable: The store is down; the workers finish the work later.
+        """
+        if self.revoke_later:
+            revoke_later(self.accounts.tokens, taken)
+        else:
+            revoke_taken(provider, self.accounts.tokens, account, taken)
+        self.settled(account, taken.removed)
 
     def _part(
         self,
@@ -418,7 +433,12 @@ class SessionEnd:
                 ended.append(each)
 
 
-def _by_user(sessions: Iterable[UserSession]) -> dict[str, list[UserSession]]:
+def by_user(sessions: Iterable[UserSession]) -> dict[str, list[UserSession]]:
+    """Return sessions by their user's ID.
+
+    Args:
+        sessions: The sessions.
+    """
     found: dict[str, list[UserSession]] = {}
     for session in sessions:
         found.setdefault(session.user_id, []).append(session)

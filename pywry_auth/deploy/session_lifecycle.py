@@ -421,7 +421,11 @@ class SessionLifecycle:
         try:
             for session in store.sign_ins_beyond(begun.user_id, self.options.sessions_per_user):
                 if session.account != begun.account:
-                    ended += [session for _, count, _ in self.ends.end([session]) if count]
+                    ids: list[str] = []
+                    try:
+                        self.ends.end([session], ended=ids)
+                    finally:
+                        ended += [session] if ids else []
                 elif store.delete_session(session.session_id):
                     ended.append(session)
         except StoreUnavailable as error:

@@ -298,7 +298,7 @@ class SessionRefresh:
                 review=review,
             )
         except TokenRefreshError as error:
-            self._report(self._end_refused(session, seen, error), "refresh_refused", notify)
+            self._end_refused(session, seen, error, notify)
             raise _reauthenticate() from error
         except TokenExpiredError as error:
             if error.error == ErrorCode.NOT_SIGNED_IN:
@@ -323,17 +323,24 @@ class SessionRefresh:
             _logger.warning("a session may keep an address that is not verified any more: %s", error)
 
     def _end_refused(
-        self, session: UserSession, refused: OAuthTokenSet | None, error: TokenRefreshError
-    ) -> list[UserSession]:
+        self,
+        session: UserSession,
+        refused: OAuthTokenSet | None,
+        error: TokenRefreshError,
+        notify: Callable[[Event], object],
+    ) -> None:
         """End the sessions of a grant that the provider has ended, unless the site keeps them."""
         if not error.refused:  # the provider sent an ID token that could not be validated
             _logger.warning("tokens could not be refreshed: %s", error)
-            return []
-        ends = self.options.refresh_refused_ends_sessions
-        ended = self.lifecycle.ends.end_refused(session, refused) if ends else []
-        if ended or not ends:  # requests that shared the refresh find no session to end
-            _logger.warning("the provider has ended a grant: %s", error)
-        return ended
+            return
+        ends, ended = self.options.refresh_refused_ends_sessions, list["UserSession"]()
+        try:
+            if ends:
+                self.lifecycle.ends.end_refused(session, refused, ended)
+        finally:
+            if ended or not ends:  # requests that shared the refresh find no session to end
+                _logger.warning("the provider has ended a grant: %s", error)
+            self._report(ended, "refresh_refused", notify)
 
     def _report(self, ended: list[UserSession], reason: str, notify: Callable[[Event], object]) -> None:
         for each in ended:

@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 from pywry_auth.deploy.answers import answer, prefers_html, redirect_to, refusal_for
 from pywry_auth.deploy.routes import Body, LoggedOut, Refreshed, Status, UserInfo
+from pywry_auth.deploy.session_end import by_user
 from pywry_auth.error_codes import ErrorCode
-from pywry_auth.exceptions import AuthenticationError, TokenError, TokenExpiredError, own_copy
+from pywry_auth.exceptions import (
+    AuthenticationError,
+    StoreUnavailable,
+    TokenError,
+    TokenExpiredError,
+    own_copy,
+)
 from pywry_auth.flow.events import SignedOut, emit
 from pywry_auth.models import OAuthTokenSet, UserSession
 
@@ -152,12 +159,21 @@ class SessionViews:
     ) -> dict[str, OAuthTokenSet | None]:
         """End the sessions, and return the tokens of each user."""
         tokens_of = {}
-        for session, ended, tokens in self.lifecycle.ends.end(sessions, everywhere):
-            tokens_of[session.user_id] = tokens
-            event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
-            emit(site.mount.application, event)
+        for user, own in by_user(sessions).items():
+            ended: list[str] = []
+            try:
+                ((_, _, tokens_of[user]),) = self.lifecycle.ends.end(own, everywhere, ended)
+            except StoreUnavailable:
+                if ended:
+                    self._report(site, own[0], len(ended))
+                raise
+            self._report(site, own[0], len(ended))
         self.sessions.forget(site.request)
         return tokens_of
+
+    def _report(self, site: Site, session: UserSession, ended: int) -> None:
+        event = SignedOut(mode="web", session=session, sessions=ended, **self._facts(session))
+        emit(site.mount.application, event)
 
     def _facts(self, session: UserSession) -> dict[str, str]:
         return {"user_id": session.user_id, "provider": self.providers.label_of(session)}

@@ -120,31 +120,21 @@ def review_access(
     """
     fresh = _fresh(rules, provider, tokens, claims)
     subject = Subject(fresh.profile, fresh.email, name)
-    has_email = fresh.email is not None or fresh.denied
-    # If the rules do not name the address, it does not matter whether it is verified.
-    named = _with_unverified_email(subject)
-    given = given_roles(rules, subject)
+    decision = _decision(rules, subject, fresh.denied)
+    given = dict(decision.given)
     if not rules.has_roles_claim(subject.profile):
         del given[_CLAIM]
-    unnamed = named is not None and not given_roles(rules, named)[_ADMIN]
-    if not given[_ADMIN] and not _is_complete(subject, has_email or unnamed, rules.admin_users):
-        del given[_ADMIN]
-    admitted: bool | None = rules.admits(subject)
-    unnamed = named is not None and not rules.admits(named)
-    entries = (*rules.allowed_users, *(f"@{domain}" for domain in rules.allowed_email_domains))
-    if not admitted and not _is_complete(subject, has_email or unnamed, entries):
-        admitted = None
     doubtful = _possible_roles(rules) if len(given) == len({*_NAMES.values()}) else frozenset[str]()
     claims = _claims_of_rules(rules, subject.profile)
-    return AccessReview(admitted, given, doubtful, fresh.postponed, fresh.checked, claims)
+    return AccessReview(decision.admitted, given, doubtful, fresh.postponed, fresh.checked, claims)
 
 
 def review_stored(rules: AccessRules, session: UserSession, name: str = "") -> AccessReview:
     """Evaluate rules that may have changed since a session's sign-in or last refresh.
 
-    No call is made. A claim that the session does not store changes nothing, except that the user loses roles
-    to which the rules map no claim any more. If the session has no verified address, but the one in its
-    profile would matter, the decision waits for the next refresh or sign-in.
+    No call is made. As after a refresh, a rule decides only if the session stores the claim that it reads;
+    otherwise the next refresh or sign-in decides. Only a role to which the rules map no claim any more is
+    lost in any case.
 
     Args:
         rules: The site's rules.
@@ -153,22 +143,64 @@ def review_stored(rules: AccessRules, session: UserSession, name: str = "") -> A
     """
     if session.grant is None or not session.grant.subject or not profile_of(session):
         return AccessReview(None)  # the application or a test created it
-    profile = {**profile_of(session), **renewed_claims_of(session)}
+    profile = _stored_profile(session)
     address = canonical_email(profile.get("email"))
     email = address if rules.trust_unverified_email else verified_email_of(session) or None
     subject = Subject(profile, email, name)
-    denied = profile.get("email_verified") not in (None, True, "true")
-    named = subject if email or denied else replace(subject, email=address)
-    given = given_roles(rules, subject)
-    if given_roles(rules, named)[_ADMIN] != given[_ADMIN]:
-        del given[_ADMIN]
+    # Claims that are stored elsewhere, or nowhere, may say more. A denial that is stored is certain.
+    denied = rules.trust_unverified_email or profile.get("email_verified") not in (None, True, "true")
+    decision = _decision(rules, subject, denied and bool(profile.get("email")))
+    given = dict(decision.given)
     has_claim = rules.has_roles_claim(profile)
     if not has_claim:
         last = (roles_by_rule(session) or {}).get(_CLAIM, ())
         given[_CLAIM] = [role for role in last if role in rules.role_map.values()]
-    admitted = rules.admits(subject) or (None if rules.admits(named) else False)
     doubtful = _possible_roles(rules) if has_claim and _ADMIN in given else frozenset[str]()
-    return AccessReview(admitted, given, doubtful)
+    return AccessReview(decision.admitted, given, doubtful)
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What the rules say about a user of whom some claims may be missing.
+
+    Args:
+        admitted: As for :class:`AccessReview`.
+        given: The roles by rule, without ``admin`` if its claims are missing.
+    """
+
+    admitted: bool | None
+    given: Mapping[str, Sequence[str]]
+
+
+def _decision(rules: AccessRules, subject: Subject, denied: bool) -> _Decision:
+    """Evaluate the rules for access and administrators.
+
+    Args:
+        rules: The site's rules.
+        subject: The user.
+        denied: Whether a claim says that no rule may use the address in the profile.
+    """
+    has_email = subject.email is not None or denied
+    # If the rules do not name the address, it does not matter whether it is verified.
+    named = _with_unverified_email(subject)
+    given = given_roles(rules, subject)
+    unnamed = named is not None and not given_roles(rules, named)[_ADMIN]
+    if not given[_ADMIN] and not _is_complete(subject, has_email or unnamed, rules.admin_users):
+        del given[_ADMIN]
+    admitted: bool | None = rules.admits(subject)
+    unnamed = named is not None and not rules.admits(named)
+    entries = (*rules.allowed_users, *(f"@{domain}" for domain in rules.allowed_email_domains))
+    if not admitted and not _is_complete(subject, has_email or unnamed, entries):
+        admitted = None
+    return _Decision(admitted, given)
+
+
+def _stored_profile(session: UserSession) -> Claims:
+    """Return the profile that a session stores, with the newer claims of refreshes."""
+    profile, renewed = profile_of(session), renewed_claims_of(session)
+    if "email" in renewed:  # the other claims say nothing about this address
+        profile = {name: value for name, value in profile.items() if name != "email_verified"}
+    return {**profile, **renewed}
 
 
 def _claim_of(rules: AccessRules, profile: Claims, name: str) -> object:

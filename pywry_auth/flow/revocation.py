@@ -121,18 +121,34 @@ def retry_revocations(
     def ours(tokens: OAuthTokenSet) -> bool:
         return provider_of(tokens) is not None
 
-    results = []
     found = queue.of_user(user_id, ours) if user_id is not None else queue.due(ours, at_once=at_once)
-    for entry in found:
-        current = _current(store, entry)
-        provider = provider_of(entry.tokens)
-        if provider is None or (current is not None and _same_grant(current, entry.tokens)):
-            results.append(False)
-        elif current is not None and not is_earlier(current, entry.tokens):
-            queue.remove(entry)
-        else:
-            results.append(revoke_queued(provider, entry.tokens, queue, entry))
+    attempts = [retry_revocation(store, provider_of, entry) for entry in found]
+    results = [confirmed for confirmed in attempts if confirmed is not None]
     return bool(results) and all(results)
+
+
+def retry_revocation(store: TokenStore, provider_of: ProviderOf, entry: Revocation) -> bool | None:
+    """Try one queued revocation again, as :func:`retry_revocations` does.
+
+    Args:
+        store: The users' tokens, and the queue.
+        provider_of: Finds the provider of a token set.
+        entry: The revocation, which this process has claimed.
+
+    Returns:
+        Whether the provider confirmed it; None if the user has signed in again, so that it was dropped.
+
+    Raises:
+        StoreUnavailable: The store is down.
+    """
+    current = _current(store, entry)
+    provider = provider_of(entry.tokens)
+    if provider is None or (current is not None and _same_grant(current, entry.tokens)):
+        return False
+    if current is not None and not is_earlier(current, entry.tokens):
+        store.revocations.remove(entry)
+        return None
+    return revoke_queued(provider, entry.tokens, store.revocations, entry)
 
 
 def _current(store: TokenStore, entry: Revocation) -> OAuthTokenSet | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.refresh import store_unsaved
 from pywry_auth.flow.revocation import issued_by, retry_revocations, revoke_queued
 from pywry_auth.models import OAuthTokenSet
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pywry_auth.state.revocations import Revocation
     from pywry_auth.state.token_record import StoredTokens
     from pywry_auth.state.tokens import TokenStore
+
+_logger = logging.getLogger("pywry_auth.flow")
 
 
 @dataclass(frozen=True)
@@ -129,3 +133,21 @@ def revoke_taken(provider: OAuthProvider | None, store: TokenStore, key: str, ta
     if not taken.removed:
         return False
     return revoke_queued(provider, taken.tokens, store.revocations, taken.revocation)
+
+
+def revoke_later(store: TokenStore, taken: TakenTokens) -> None:
+    """Leave the revocation of tokens that a sign-out removed to the workers of the site.
+
+    The workers of this process begin at once. If the process ends before that, those of others make the
+    revocation when they look at the queue. No call is made.
+
+    Args:
+        store: The store that held the tokens.
+        taken: The removed tokens. Without any, an interrupted earlier sign-out may have left some.
+    """
+    if taken.removed and taken.revocation is not None:
+        try:
+            store.revocations.leave(taken.revocation)
+        except StoreUnavailable as error:
+            _logger.warning("a revocation is made only after a pause: %s", error)
+    store.revocations.postponed()

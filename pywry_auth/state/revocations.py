@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from weakref import WeakMethod
 
@@ -93,7 +93,7 @@ class RevocationQueue:
     def add(self, user_id: str, tokens: OAuthTokenSet) -> Revocation:
         """Store a revocation and return it.
 
-        The caller makes the first attempt itself.
+        The caller makes the first attempt itself, or leaves it to the workers with :meth:`leave`.
 
         Args:
             user_id: The user of the sign-in; empty if unknown.
@@ -105,8 +105,26 @@ class RevocationQueue:
         now = self._clock()
         key = f"{_KIND}{digest_of(user_id)}:{os.urandom(12).hex()}"
         revocation = Revocation(key, user_id, tokens, now, 1, now + _FIRST_PAUSE)
-        self._backend.put(key, _pack(revocation), Terms(ttl=KEPT_SECONDS, group=_GROUP, when=When.ABSENT))
-        return revocation
+        data = _pack(revocation)
+        self._backend.put(key, data, Terms(ttl=KEPT_SECONDS, group=_GROUP, when=When.ABSENT))
+        return replace(revocation, data=data)
+
+    def leave(self, revocation: Revocation) -> None:
+        """Leave the first attempt to the workers, which make it at once.
+
+        Without this call, they make it after a pause. If another process has claimed the revocation, nothing
+        happens.
+
+        Args:
+            revocation: The result of :meth:`add`.
+
+        Raises:
+            StoreUnavailable: The store is down.
+        """
+        now = self._clock()
+        left = max(1.0, revocation.added_at + KEPT_SECONDS - now)
+        due = replace(revocation, tries=0, due_at=now)
+        self._backend.put(revocation.key, _pack(due), Terms(ttl=left, group=_GROUP, expected=revocation.data))
 
     def keep(self, revocation: Revocation) -> bool:
         """Keep a revocation whose first attempt failed, unless its user has too many.
@@ -146,7 +164,26 @@ class RevocationQueue:
             user_id: The user.
             ours: Whether the caller can revoke a token set. Other applications may share the store.
         """
-        return self._claimed(f"{_KIND}{digest_of(user_id)}:", float("inf"), ours)
+        return self.of_users([user_id], ours)
+
+    def of_users(
+        self, users: Collection[str], ours: Callable[[OAuthTokenSet], bool] = _any
+    ) -> Iterator[Revocation]:
+        """Claim and return the revocations of several users, due or not.
+
+        Args:
+            users: The users.
+            ours: Whether the caller can revoke a token set. Other applications may share the store.
+        """
+        return self._claimed(self._keys_of(users), float("inf"), ours)
+
+    def count_of(self, users: Collection[str]) -> int:
+        """Return how many revocations of some users are left.
+
+        Args:
+            users: The users.
+        """
+        return sum(1 for _ in self._keys_of(users))
 
     def due(
         self, ours: Callable[[OAuthTokenSet], bool] = _any, *, at_once: bool = False
@@ -160,7 +197,8 @@ class RevocationQueue:
             ours: Whether the caller can revoke a token set.
             at_once: Whether to return those that are not due yet, too.
         """
-        return self._claimed(_KIND, float("inf") if at_once else self._clock(), ours)
+        due_by = float("inf") if at_once else self._clock()
+        return self._claimed(iter(self._backend.members(_GROUP)), due_by, ours)
 
     def next_due(self, ours: Callable[[OAuthTokenSet], bool] = _any) -> float | None:
         """Return the Unix time in seconds of the next attempt.
@@ -174,24 +212,31 @@ class RevocationQueue:
         found = (self._find(key) for key in self._backend.members(_GROUP))
         return min((each.due_at for each in found if each and ours(each.tokens)), default=None)
 
-    def _claimed(
-        self, prefix: str, due_by: float, ours: Callable[[OAuthTokenSet], bool]
-    ) -> Iterator[Revocation]:
+    def _keys_of(self, users: Collection[str]) -> Iterator[str]:
+        digests = {digest_of(user) for user in users}
         for key in self._backend.members(_GROUP):
-            revocation = self._find(key) if key.startswith(prefix) else None
+            if key.removeprefix(_KIND).partition(":")[0] in digests:
+                yield key
+
+    def _claimed(
+        self, keys: Iterator[str], due_by: float, ours: Callable[[OAuthTokenSet], bool]
+    ) -> Iterator[Revocation]:
+        for key in keys:
+            revocation = self._find(key)
             if revocation is None or revocation.due_at > due_by or not ours(revocation.tokens):
                 continue
-            if self._claim(revocation):
-                yield revocation
+            claimed = self._claim(revocation)
+            if claimed is not None:
+                yield claimed
 
-    def _claim(self, revocation: Revocation) -> bool:
+    def _claim(self, revocation: Revocation) -> Revocation | None:
         now = self._clock()
         tries = min(revocation.tries, _MOST_TRIES - 1)
         pause = min(_FIRST_PAUSE * 2 ** min(tries, 10), _LONGEST_PAUSE)
         claimed = replace(revocation, tries=tries + 1, due_at=now + pause)
         left = max(1.0, revocation.added_at + KEPT_SECONDS - now)
         terms = Terms(ttl=left, group=_GROUP, expected=revocation.data)
-        return self._backend.put(revocation.key, _pack(claimed), terms)
+        return claimed if self._backend.put(revocation.key, _pack(claimed), terms) else None
 
     def _find(self, key: str) -> Revocation | None:
         data = self._backend.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.backends.fixtures import ENCRYPTION_KEY
 from tests.cli.commands import Commands, Ran
 from tests.deploy.hosts import FLASK, Host
 from tests.deploy.web import CLIENT_SECRET, Browser, WatchedBackend, Web
+from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
 
 
@@ -307,12 +309,36 @@ def test_tokens_of_a_provider_in_code_are_left_to_the_workers_of_the_site(
     ran = operator.run("sessions", "end", "--user", "user-alice")
     assert ran.status == 0
     assert "the provider confirmed 0 revocations" in ran.out
-    assert "The workers of the site try the other revocations again" in ran.out
+    assert "1 revocation is left in the queue, and the workers of the site try again" in ran.out
     assert _statuses(alice) == [401]
     assert web.tokens.load("user-alice") is None
     assert web.calls()["revoke"] == 0
     assert retry_revocations(web.tokens, Providers.of(web.provider).issuer_of, at_once=True)
     assert web.calls()["revoke"] == 2
+
+
+def test_all_sessions_end_before_a_provider_is_asked(
+    operator: Commands, web: Web, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that does not answer delays the end of no session. [T42]"""
+    browsers, over = [_signed_in(web, name) for name in ("alice", "bob")], threading.Event()
+    left: list[int] = []
+
+    def hang(path: str) -> None:
+        if path == "/revoke":
+            left.append(sum(len(web.sessions.session_ids(f"user-{name}")) for name in ("alice", "bob")))
+            over.wait(5)
+
+    faults.before = hang
+    monkeypatch.setenv("PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS", "0.3")
+    ran = operator.run("sessions", "end", "--all", "--yes", "--json")
+    over.set()
+    assert (ran.status, ran.json["ended"], left) == (0, 2, [0, 0])
+    assert [ran.json[f"tokens_{each}"] for each in ("removed", "revoked", "left")] == [2, 0, 2]
+    assert _statuses(*browsers) == [401, 401]
+    faults.before = lambda path: None
+    assert retry_revocations(web.tokens, Providers.of(web.provider).issuer_of, at_once=True)
+    assert not any(grant.live for grant in web.idp.grants())
 
 
 def test_tokens_that_an_application_left_are_revoked(operator: Commands, web: Web) -> None:

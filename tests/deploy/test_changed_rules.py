@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +25,9 @@ from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing import login_as
 from pywry_auth.testing.identity_provider import IdentityProvider, User
 from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, WatchedBackend, Web
+from tests.faults import Faults
 from tests.lifecycle.failures import skipped_time
+from tests.waiting import eventually
 
 USER = "user-alice"
 CLAIMS = {"sub": USER, "email": "alice@corp.example", "email_verified": True, "groups": ["eng", "ops"]}
@@ -128,7 +132,7 @@ def test_a_user_whom_changed_rules_do_not_admit_is_a_stranger_at_the_next_reques
     assert ended == ([] if is_admitted else [(changed.app, USER)] * 2)
     assert caplog.text.count("reason='access_changed'") == len(ended)
     assert old.browser().get("/members", Authorization=f"Bearer {api}").status_code == 200
-    assert any(grant.live for grant in site.idp.grants()[-1:]) is is_admitted
+    assert eventually(lambda: site.idp.grants()[-1].live is is_admitted)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +191,74 @@ def test_an_address_that_is_not_known_to_be_verified_decides_nothing(site: Site)
     browser = _signed_in(old := site.worker())
     assert _at(site.worker(allowed_email_domains="corp.example"), browser).user == USER
     assert _roles(_at(site.worker(admin_users="alice@corp.example"), browser)) == ["viewer"]
-    assert _at(site.worker(allowed_email_domains="other.example"), browser).user is None
+    assert _at(site.worker(allowed_email_domains="other.example"), browser).user == USER
+    assert _at(site.worker(allowed_users="user-bob"), browser).user is None
     assert old.tokens.load(USER) is None
+
+
+def test_a_session_without_an_address_waits_for_the_claim(site: Site) -> None:
+    """The scope may have been missing. A rule that names only IDs decides at once. [S7]"""
+    address = {name: site.claims.pop(name) for name in ("email", "email_verified")}
+    browser = _signed_in(site.worker(admin_users=USER))
+    site.claims.update(address)
+    for rules in ({"allowed_email_domains": "corp.example"}, {"allowed_users": "user-bob,bob@corp.example"}):
+        assert _at(site.worker(admin_users=USER, **rules), browser).user == USER
+    kept = _at(site.worker(admin_users="keeper@corp.example"), browser)
+    assert _roles(kept) == ["viewer", "admin"]
+    assert kept.post("/auth/refresh").status_code == 200
+    assert _roles(kept) == ["viewer"]
+    assert _roles(_at(site.worker(admin_users="user-bob"), browser)) == ["viewer"]
+    assert _at(site.worker(allowed_users="user-bob"), browser).user is None
+
+
+def test_a_user_id_with_a_colon_keeps_its_access_without_its_provider(site: Site) -> None:
+    """The part before the colon is not the name of a provider."""
+    user = site.claims["sub"] = "urn:alice"
+    browser = _signed_in(site.worker())
+    other = GenericOIDCProvider("another-client", CLIENT_SECRET, issuer_url=site.idp.issuer)
+    web = Web(site.idp, site.backend, {"allowed_users": user}, provider=other)
+    assert _at(web, browser).user == user
+
+
+def test_a_request_does_not_wait_for_the_revocation(site: Site) -> None:
+    """The provider may not answer. The grant is revoked in the background."""
+    faults, over = Faults(), threading.Event()
+    faults.before = lambda path: None if path != "/revoke" else over.wait(10) and None
+    browser = _signed_in(site.worker())
+    site.idp.wrap(faults.around)
+    began = time.monotonic()
+    try:
+        assert _at(site.worker(allowed_users="user-bob"), browser).user is None
+        assert time.monotonic() - began < 1
+        assert site.idp.grants()[-1].live
+    finally:
+        over.set()
+    assert eventually(lambda: not site.idp.grants()[-1].live)
+
+
+def test_sessions_that_ended_before_an_outage_are_reported(site: Site) -> None:
+    """A repeated request reports only those that it ends itself."""
+    ended: list[int] = []
+
+    def note(sender: object, **facts: Any) -> None:
+        ended.append(facts["sessions"])
+
+    for failing in range(3, 30, 2):
+        browser = _signed_in(old := site.worker())
+        _signed_in(old)
+        old.tokens.delete(USER)  # so that each session ends by itself
+        changed = _at(site.worker(allowed_users="user-bob"), browser)
+        ended.clear()
+        site.backend.forget()
+        site.backend.fails = lambda number, failing=failing: number >= failing
+        with user_logged_out.connected_to(note):
+            with skipped_time():
+                failed = changed.get("/members").status_code == 503
+            site.backend.fails = lambda number: False
+            assert changed.get("/members").status_code == 401
+        assert sum(ended) == 2
+        if not failed:
+            break
 
 
 def test_two_generations_of_workers_do_not_write_at_each_request(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -13,7 +14,7 @@ from pywry_auth.flask import SignInDecision, end_user_sessions
 from pywry_auth.flow.events import Event, SignedOut, listen, unlisten
 from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing.faulty_backend import FaultyBackend
-from tests.deploy.web import Web
+from tests.deploy.web import WatchedBackend, Web
 
 
 @pytest.fixture
@@ -116,3 +117,30 @@ def test_an_outage_is_told_and_a_repeated_call_finishes_the_work(make_web: Calla
     assert browser.get("/members").status_code == 401
     assert web.tokens.load("user-alice") is None
     assert web.calls()["revoke"] == 2
+
+
+def test_sessions_that_ended_before_an_outage_are_reported(
+    make_web: Callable[..., Web], ends: list[SignedOut]
+) -> None:
+    """Whichever operation of the store fails, each session has one event. [S8]"""
+    watched = WatchedBackend(MemoryBackend())
+    web, failing = make_web(watched), 0
+    while True:
+        for _ in range(2):
+            web.browser().sign_in()
+        watched.forget()
+        ends.clear()
+        watched.fails = failing.__eq__
+        ended = None
+        with suppress(StoreUnavailable):
+            ended = _end(web)
+        reported = sum(each.sessions or 0 for each in ends)
+        is_over = len(watched.operations) <= failing
+        watched.fails = lambda number: False
+        assert ended in (None, reported)
+        assert _end(web) == 2 - reported
+        assert sum(each.sessions or 0 for each in ends) == 2
+        if is_over:
+            break
+        failing += 2
+    assert failing > 10

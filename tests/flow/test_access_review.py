@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pywry_auth.flow.access import AccessRules
-from pywry_auth.flow.access_review import review_access
-from pywry_auth.models import Grant, OAuthTokenSet
+from pywry_auth.flow.access_review import review_access, review_stored
+from pywry_auth.models import Grant, OAuthTokenSet, UserSession
 from pywry_auth.providers.base import OAuthProvider
 from pywry_auth.providers.github import GitHubProvider
 from pywry_auth.providers.google import GoogleProvider
@@ -111,3 +111,96 @@ def test_only_a_role_that_a_rule_can_give_is_doubtful(rules: AccessRules, roles:
     """A session of an earlier version keeps an ``admin`` that the application itself gave."""
     review = review_access(rules, GoogleProvider("c", "s"), TOKENS, CLAIMS | {"groups": []})
     assert review.doubtful == roles
+
+
+VERIFIED = {"email": MAIL, "email_verified": True}
+UNVERIFIED = {"email": MAIL, "email_verified": False}
+UNKNOWN = {"email": MAIL}
+EMPTY = {"email": "", "email_verified": True}
+NULL = {"email": None, "email_verified": None}
+ABSENT: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("rules", "given", "results"),
+    [
+        # The results are those for: a verified address, one that is not, one of which nothing is known, an
+        # empty one, null, and no claim.
+        (AccessRules(allowed_email_domains=["corp.example"]), True, [True, False, None, None, None, None]),
+        (AccessRules(allowed_email_domains=["other.example"]), False, [False, False, None, None, None, None]),
+        (AccessRules(allowed_users=[MAIL]), True, [True, False, None, None, None, None]),
+        (AccessRules(allowed_users=["b@corp.example"]), False, [False, False, None, None, None, None]),
+        (AccessRules(allowed_users=["2"]), False, [False] * 6),
+        (AccessRules(allowed_users=["1"]), True, [True] * 6),
+        (AccessRules(allowed_users=["2", MAIL]), True, [True, False, None, None, None, None]),
+        (AccessRules(allowed_users=["1", "b@corp.example"]), True, [True] * 6),
+        (AccessRules(), True, [True] * 6),
+        (
+            AccessRules(allowed_email_domains=["other.example"], trust_unverified_email=True),
+            False,
+            [False, False, False, None, None, None],
+        ),
+    ],
+)
+def test_stored_claims_decide_as_those_of_a_refresh(
+    rules: AccessRules, given: bool, results: list[bool | None]
+) -> None:
+    """A claim that is missing, empty or null ends no session, and keeps no user whose claims decide. [S7]"""
+    stored = (VERIFIED, UNVERIFIED, UNKNOWN, EMPTY, NULL, ABSENT)
+    mailbox = (MAIL, "", "", "", "", "")
+    found = [
+        review_stored(rules, _session({"sub": "1"} | claims, email)).admitted
+        for claims, email in zip(stored, mailbox, strict=True)
+    ]
+    assert found == results
+    provider = GenericOIDCProvider("c", "s", issuer_url="https://idp.example")
+    _with_userinfo(provider, {"sub": "1"})
+    refreshed = [review_access(rules, provider, TOKENS, {"sub": "1"} | each).admitted for each in stored]
+    assert refreshed == results
+    assert found[0] is given
+
+
+@pytest.mark.parametrize(
+    ("claims", "email", "given"),
+    [
+        (VERIFIED, MAIL, []),
+        (UNVERIFIED, "", []),
+        (UNKNOWN, "", None),
+        (EMPTY, "", None),
+        (NULL, "", None),
+        (ABSENT, "", None),
+        (ABSENT, MAIL, []),
+    ],
+)
+def test_an_administrator_without_a_stored_address_stays_one(
+    claims: dict[str, Any], email: str, given: list[str] | None
+) -> None:
+    """The address may be an administrator's. Only IDs decide at once. [S7]"""
+    session = _session({"sub": "1"} | claims, email)
+    rules = AccessRules(admin_users=["b@corp.example"])
+    assert review_stored(rules, session).given.get("admin") == given
+    assert review_stored(AccessRules(admin_users=["2"]), session).given["admin"] == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "given"),
+    [(["eng"], ["editor"]), ([], []), (None, ["owner"]), ("absent", ["owner"])],
+)
+def test_roles_of_a_claim_that_is_not_stored_stay(groups: Any, given: list[str]) -> None:
+    """An empty list counts as present, and null as missing. [S7]"""
+    profile = {"sub": "1"} | ({} if groups == "absent" else {"groups": groups})
+    session = _session(profile, "", given={"claim": ["owner", "gone"]})
+    rules = AccessRules(roles_claim="groups", role_map={"eng": "editor", "ops": "owner"})
+    assert review_stored(rules, session).given["claim"] == given
+
+
+def test_a_newer_address_is_not_denied_by_a_claim_about_the_earlier_one() -> None:
+    """A refresh brought the address on a site that trusted it."""
+    session = _session({"sub": "1"} | UNVERIFIED, "", renewed={"email": "b@corp.example"})
+    rules = AccessRules(allowed_email_domains=["corp.example"])
+    assert review_stored(rules, session).admitted is None
+
+
+def _session(profile: dict[str, Any], email: str, **members: Any) -> UserSession:
+    metadata = {"user_info": profile, **members} | ({"mailbox": email} if email else {})
+    return UserSession("s", "1", [], 1.0, 2.0, metadata, Grant("g", 1.0, subject="1"))

@@ -11,7 +11,7 @@ from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import StoreUnavailable, TokenError
 from pywry_auth.flow.revocation import retry_revocations, revoke, revoked_on_failure
-from pywry_auth.flow.sign_out import SignOutResult, sign_out, take
+from pywry_auth.flow.sign_out import SignOutResult, revoke_later, sign_out, take
 from pywry_auth.models import Grant, OAuthTokenSet
 from pywry_auth.state.revocations import RevocationQueue
 from pywry_auth.state.token_stores import MemoryTokenStore
@@ -320,3 +320,49 @@ def test_the_queue_shows_no_token(issuer: ScriptedIssuer, store: TokenStore) -> 
     """``repr`` can end up in a log. [T31]"""
     assert "canary" not in repr(store.revocations.add(SUBJECT, tokens_of(issuer, 1)))
     assert "canary" not in repr(list(store.revocations.of_user(SUBJECT)))
+
+
+def test_a_revocation_that_is_left_to_the_workers_is_due_at_once(
+    issuer: ScriptedIssuer, store: TokenStore, clock: Clock
+) -> None:
+    """Without that, they leave the first attempt to the caller for some seconds. [S7]"""
+    listener, issuer.answers["/revoke"] = Listener(), Answer({})
+    store.revocations.on_postponed(listener.call)
+    store.save(SUBJECT, tokens_of(issuer, 1))
+    taken = take(issuer.provider(), store, SUBJECT)
+    assert not retry(issuer, store)
+    revoke_later(store, taken)
+    assert (revoked(issuer), listener.calls) == ([], 1)
+    assert retry(issuer, store)
+    assert revoked(issuer) == ["canary-refresh-1", "canary-access-1"]
+    assert store.revocations.next_due() is None
+    revoke_later(store, taken)  # a worker was faster
+    assert store.revocations.next_due() is None
+
+
+def test_a_left_revocation_counts_once_for_the_limit_of_its_user(
+    issuer: ScriptedIssuer, store: TokenStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pywry_auth.state.revocations.PER_USER", 2)
+    issuer.answers["/revoke"] = DOWN
+    for number in range(3):
+        store.save(SUBJECT, tokens_of(issuer, number))
+        revoke_later(store, take(issuer.provider(), store, SUBJECT))
+    for _ in range(3):
+        retry(issuer, store)
+        clock.now += 1000
+    assert store.revocations.count_of([SUBJECT]) == 2
+
+
+def test_a_store_failure_leaves_a_revocation_due_after_a_pause(issuer: ScriptedIssuer, clock: Clock) -> None:
+    backend = WatchedBackend(MemoryBackend())
+    store = TokenStore(backend)
+    store.revocations = RevocationQueue(backend, clock)
+    store.save(SUBJECT, tokens_of(issuer, 1))
+    taken = take(issuer.provider(), store, SUBJECT)
+    backend.fails = lambda number: True
+    revoke_later(store, taken)
+    backend.fails = lambda number: False
+    issuer.answers["/revoke"] = Answer({})
+    clock.now += 11
+    assert retry(issuer, store)
