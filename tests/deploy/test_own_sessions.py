@@ -101,10 +101,9 @@ def test_a_user_lists_and_ends_the_own_sessions(web: Web, outs: list[SignedOut])
     assert {each.session.session_id for each in outs if each.session} > {
         each.session_id for each in stored[:1]
     }
-    own = _end(two, _handle(two))
-    logout_url = own.json.pop("logout_url")
-    assert logout_url.startswith(f"{web.idp.issuer}/end_session?client_id=site&")
-    assert own.json == {"ended": 1, "logged_out": True}
+    own = _end(two, _handle(two)).json
+    assert own.pop("logout_url").startswith(f"{web.idp.issuer}/end_session?client_id=site&")
+    assert own == {"ended": 1, "logged_out": True}
     assert (two.cookie(), two.user, web.tokens.list_keys()) == (None, None, ["user-bob"])
     assert (outs[-1].reason, web.calls()["revoke"]) == ("", 2)
 
