@@ -31,6 +31,8 @@ from tests.deploy.web import CLIENT_SECRET, Browser, WatchedBackend, Web
 from tests.faults import Faults
 from tests.peers.redis_server import RedisServer
 
+_OTHER = next((each.pw_uid, each.pw_name) for each in pwd.getpwall() if each.pw_uid != os.geteuid())
+
 
 @pytest.fixture
 def hosting() -> Host:
@@ -255,7 +257,7 @@ def test_the_default_file_is_named(
 
 
 @pytest.mark.parametrize("action", ["list", "end --all --yes"])
-@pytest.mark.parametrize(("owner", "name"), [(pwd.getpwnam("nobody").pw_uid, "nobody"), (4000, "'#4000'")])
+@pytest.mark.parametrize(("owner", "name"), [_OTHER, (4_000_000, "'#4000000'")])
 def test_a_file_of_another_user_is_left_to_that_user(
     operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch, action: str, owner: int, name: str
 ) -> None:
