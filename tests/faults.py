@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from werkzeug.test import run_wsgi_app
 from werkzeug.wrappers import Response
 
 from pywry_auth.testing import IdentityProvider
+
+_SECONDS = 20
 
 
 class Faults:
@@ -48,3 +52,20 @@ class Faults:
     def down(self, *paths: str) -> None:
         """Let the endpoints at these paths answer with status 500."""
         self.answers |= dict.fromkeys(paths, (500, "text/plain", b"down"))
+
+
+@contextmanager
+def hanging(faults: Faults, path: str) -> Iterator[None]:
+    """Let an endpoint of the provider say nothing during the block."""
+    over = threading.Event()
+
+    def hang(asked: str) -> None:
+        if asked == path:
+            assert over.wait(_SECONDS)
+
+    faults.before = hang
+    try:
+        yield
+    finally:
+        over.set()
+        faults.before = lambda path: None

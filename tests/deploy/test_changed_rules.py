@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from pywry_auth.state.sessions import issue_session_token
 from pywry_auth.testing import login_as
 from pywry_auth.testing.identity_provider import IdentityProvider, User
 from tests.deploy.web import CLIENT_SECRET, SITE_CLIENT, Browser, WatchedBackend, Web
-from tests.faults import Faults
+from tests.faults import Faults, hanging
 from tests.lifecycle.failures import skipped_time
 from tests.waiting import eventually
 
@@ -222,17 +221,13 @@ def test_a_user_id_with_a_colon_keeps_its_access_without_its_provider(site: Site
 
 def test_a_request_does_not_wait_for_the_revocation(site: Site) -> None:
     """The provider may not answer. The grant is revoked in the background."""
-    faults, over = Faults(), threading.Event()
-    faults.before = lambda path: None if path != "/revoke" else over.wait(10) and None
-    browser = _signed_in(site.worker())
-    site.idp.wrap(faults.around)
-    began = time.monotonic()
-    try:
-        assert _at(site.worker(allowed_users="user-bob"), browser).user is None
+    faults = Faults(site.idp)
+    browser, changed = _signed_in(site.worker()), site.worker(allowed_users="user-bob")
+    with hanging(faults, "/revoke"):
+        began = time.monotonic()
+        assert _at(changed, browser).user is None
         assert time.monotonic() - began < 1
         assert site.idp.grants()[-1].live
-    finally:
-        over.set()
     assert eventually(lambda: not site.idp.grants()[-1].live)
 
 
@@ -250,7 +245,7 @@ def test_sessions_that_ended_before_an_outage_are_reported(site: Site) -> None:
         changed = _at(site.worker(allowed_users="user-bob"), browser)
         ended.clear()
         site.backend.forget()
-        site.backend.fails = lambda number, failing=failing: number >= failing
+        site.backend.fails = failing.__le__
         with user_logged_out.connected_to(note):
             with skipped_time():
                 failed = changed.get("/members").status_code == 503

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 from werkzeug.wrappers import Response
@@ -17,7 +16,7 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import CLIENT_SECRET, Browser, SiteResponse, Web, with_parameter
-from tests.faults import Faults
+from tests.faults import Faults, hanging
 
 _SECONDS = 20
 
@@ -52,23 +51,6 @@ def web(make_web: Callable[..., Web], provider: GenericOIDCProvider) -> Web:
 def _unavailable(response: SiteResponse, seconds: int = 5) -> None:
     assert (response.status_code, response.headers["Retry-After"]) == (503, str(seconds))
     assert response.headers["Cache-Control"] == "no-store"
-
-
-@contextmanager
-def hanging(faults: Faults, path: str) -> Iterator[None]:
-    """Let an endpoint of the provider say nothing during the block."""
-    over = threading.Event()
-
-    def hang(asked: str) -> None:
-        if asked == path:
-            assert over.wait(_SECONDS)
-
-    faults.before = hang
-    try:
-        yield
-    finally:
-        over.set()
-        faults.before = lambda path: None
 
 
 def _pause(provider: GenericOIDCProvider) -> None:

@@ -579,3 +579,22 @@ def _cookies(browser: Browser) -> str:
     """Return the cookies of a browser as a header."""
     names = {cookie.key for cookie in (browser.client._cookies or {}).values()}
     return "; ".join(f"{name}={browser.cookie(name)}" for name in names)
+
+
+def test_sessions_that_ended_before_an_outage_are_reported(
+    make_web: Callable[..., Web], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A repeated logout reports only those that it ends itself. [S8]"""
+    backend = WatchedBackend(MemoryBackend())
+    web = make_web(backend)
+    browsers = [web.browser(), web.browser()]
+    for browser in browsers:
+        browser.sign_in()
+    caplog.set_level("INFO", "pywry_auth.audit")
+    backend.forget()
+    backend.fails = lambda number: backend.operations.count("pop session") == 2
+    assert browsers[0].post("/auth/logout?everywhere=1").status_code == 503
+    backend.fails = lambda number: False
+    assert browsers[0].post("/auth/logout?everywhere=1").status_code == 200
+    lines = [line for line in caplog.messages if line.startswith("logout ")]
+    assert [line.count("sessions=1") for line in lines] == [1, 1]

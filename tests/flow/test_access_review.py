@@ -188,7 +188,7 @@ def test_an_administrator_without_a_stored_address_stays_one(
 )
 def test_roles_of_a_claim_that_is_not_stored_stay(groups: Any, given: list[str]) -> None:
     """An empty list counts as present, and null as missing. [S7]"""
-    profile = {"sub": "1"} | ({} if groups == "absent" else {"groups": groups})
+    profile: dict[str, Any] = {"sub": "1"} if groups == "absent" else {"sub": "1", "groups": groups}
     session = _session(profile, "", given={"claim": ["owner", "gone"]})
     rules = AccessRules(roles_claim="groups", role_map={"eng": "editor", "ops": "owner"})
     assert review_stored(rules, session).given["claim"] == given
