@@ -188,11 +188,11 @@ For zsh, write `pywry-auth completion zsh` to a file `_pywry-auth` in a folder o
 
 _CONFORMANCE = """# Conformance
 
-The OpenID Foundation publishes modules that test the sign-out of a client. Each row is a test
-of this package that does what one of the modules does, at the [local provider](local-provider.md).
+The OpenID Foundation publishes modules that test the sign-out of a client. Each row names a module
+and a test of this package with the same steps. The tests run against the
+[local provider](local-provider.md).
 
-These are our own tests of the behaviour. The Foundation's suite itself was not run, and no
-certification is claimed.
+They are our own tests. We have not run the Foundation's suite, and claim no certification.
 
 | module | our test checks |
 |---|---|
@@ -235,7 +235,10 @@ def conformance_page() -> str:
 
 
 def conformance_tests() -> dict[str, str]:
-    """Return the first sentence of each module's test, with a link to its file."""
+    """Return the first sentence of each module's test.
+
+    A link to the test's file follows it.
+    """
     found = {}
     for path in sorted(_TESTS.glob("test_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -366,7 +366,7 @@ def scopes_required(*scopes: str, csrf: bool = True) -> Callable[[_View[_P, _R]]
 def fresh_login_required(
     max_age: int | None = 300, acr: str | Sequence[str] | None = None, *, csrf: bool = True
 ) -> Callable[[_View[_P, _R]], _Guarded[_P, _R]]:
-    """Require a recent or a strong sign-in for a view (RFC 9470).
+    """Require a recent or a strong sign-in (RFC 9470).
 
     The time and the class of the user's sign-in at the provider count, not those of the session, and a
     refresh changes neither. A navigation to the page leads to the provider and back. The same user must sign

@@ -74,7 +74,9 @@ def parameters_fault(parameters: object, resource: str = "") -> str:
 
 
 def max_age_fault(parameters: Mapping[str, str]) -> str:
-    """Return the reason why ``max_age`` is no time span (OIDC Core §3.1.2.1), or an empty text.
+    """Return why ``max_age`` is not a time span.
+
+    The text is empty if it is one (OIDC Core §3.1.2.1).
 
     Args:
         parameters: The parameters of a request, with or without ``max_age``.

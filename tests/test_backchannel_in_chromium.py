@@ -1,7 +1,10 @@
-"""npm's oidc-provider signs users out of a site with two workers, whose browsers are real."""
+"""npm's oidc-provider signs users with real browsers out.
+
+The site has two workers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +20,11 @@ from tests.peers.walk import Walk
 from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, settings_for
 
 _STORES = ("sqlite", "redis")
+_MISSED = re.compile(
+    "could not be reached|The provider (is slow|does not answer)|backchannel: .* (0|503)$", re.M
+)
+"""A busy machine let a connection time out; a new attempt shows whether that is the only reason."""
+_ATTEMPTS = 3
 
 
 @dataclass
@@ -64,11 +72,38 @@ class Front:
             found.append(user)
         return found
 
-    def sign_out_at_provider(self, device: Walk) -> None:
-        """End the session of a device at the provider, on the provider's own page."""
-        device.go(f"{self.peer.issuer}/session/end")
-        device.press("Yes, sign me out")
-        device.see("Sign-out Success")
+    def sign_out_at_provider(self, device: Walk, visitor: Visitor) -> Visitor:
+        """End the session of a device at the provider, on the provider's own page.
+
+        Returns:
+            The visitor; another one if the sign-in had to be repeated.
+        """
+        for _ in range(_ATTEMPTS):
+            before = self.log()
+            device.go(f"{self.peer.issuer}/session/end")
+            device.press("Yes, sign me out")
+            device.see("Sign-out Success")
+            if not self._missed_since(before):
+                break
+            visitor = self.sign_in(device)
+        return visitor
+
+    def end_user(self) -> int:
+        """Let the provider end all sessions of alice; return the status of the site's response."""
+        status = 0
+        for _ in range(_ATTEMPTS):
+            before = self.log()
+            status = self.peer.end_user(self.client_id, "alice")
+            if status and not self._missed_since(before):
+                break
+        return status
+
+    def log(self) -> str:
+        """Return the output of the provider and of the site."""
+        return f"The provider:\n{self.peer.log()}\nThe site:\n{self.server.output()}"
+
+    def _missed_since(self, before: str) -> bool:
+        return len(_MISSED.findall(self.log())) > len(_MISSED.findall(before))
 
 
 def _user_at_worker(visitor: Visitor, _: int) -> tuple[str, str | None]:
@@ -131,8 +166,8 @@ def test_a_sign_out_at_the_provider_ends_the_session_of_that_device_only(front: 
     """The logout token names the provider's session (sid). Both workers know at their next request. [T33]"""
     laptop, phone, bob = front.sign_in(front.laptop), front.sign_in(front.phone), front.bob()
     assert front.users(laptop, phone, bob) == ["alice", "alice", "bob"]
-    front.sign_out_at_provider(front.laptop)
-    assert front.users(laptop, phone, bob) == [None, "alice", "bob"], front.peer.log()
+    laptop = front.sign_out_at_provider(front.laptop, laptop)
+    assert front.users(laptop, phone, bob) == [None, "alice", "bob"], front.log()
     assert phone.get("/account").status_code == bob.get("/account").status_code == 200
     front.laptop.go("/account")
     front.laptop.see("Sign-in")  # the provider's page
@@ -141,9 +176,9 @@ def test_a_sign_out_at_the_provider_ends_the_session_of_that_device_only(front: 
 def test_a_logout_token_for_the_user_ends_the_sessions_of_all_devices(front: Front) -> None:
     """It names the subject (sub) only. A second user stays signed in. [T33]"""
     laptop, phone, bob = front.sign_in(front.laptop), front.sign_in(front.phone), front.bob()
-    assert front.peer.end_user(front.client_id, "alice") == 200, front.peer.log()
-    assert front.users(laptop, phone, bob) == [None, None, "bob"]
-    assert front.peer.end_user(front.client_id, "alice") == 200, "also when no session matches"
+    assert front.end_user() == 200, front.log()
+    assert front.users(laptop, phone, bob) == [None, None, "bob"], front.log()
+    assert front.end_user() == 200, "also when no session matches"
 
 
 def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front: Front) -> None:
@@ -154,7 +189,7 @@ def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front
     front.laptop.see("You are signed out")
     assert front.laptop.at.startswith("/auth/signed-out?state=")
     assert "You are signed out of this site and of " in front.laptop.text
-    assert front.users(laptop, phone) == [None, "alice"], front.peer.log()
+    assert front.users(laptop, phone) == [None, "alice"], front.log()
     front.laptop.driver.refresh()
     front.laptop.see("You are signed out")
     assert "You may still be signed in" in front.laptop.text, "a state is accepted once"

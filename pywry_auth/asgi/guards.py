@@ -268,7 +268,7 @@ def require_scope(*scopes: str, csrf: bool = True) -> Callable[[HTTPConnection],
 def require_fresh_login(
     max_age: int | None = 300, acr: str | Sequence[str] | None = None, *, csrf: bool = True
 ) -> Callable[[HTTPConnection], Awaitable[UserSession]]:
-    """Return a dependency that requires a recent or a strong sign-in (RFC 9470).
+    """Require a recent or a strong sign-in (RFC 9470).
 
     The time and the class of the user's sign-in at the provider count, not those of the session, and a
     refresh changes neither. A navigation to the page leads to the provider and back. The same user must sign
@@ -350,7 +350,10 @@ def demands_of(route: object) -> Iterator[LoginDemand]:
 
 
 def _whole(connection: HTTPConnection, demand: LoginDemand | None) -> LoginDemand | None:
-    """Return the demand of all guards of a path operation, so that one sign-in satisfies them."""
+    """Return the demand of all guards of a path operation.
+
+    One sign-in then satisfies all of them.
+    """
     for each in demands_of(connection.scope.get("route")):
         demand = each if demand is None else demand.merged_with(each)
     return demand

@@ -114,7 +114,7 @@ class AuthMiddleware:
             await _refuse(error, visit, vary, session)
 
     def _look_at(self, scope: Scope) -> AuthenticationError | None:
-        """Find the application, check its guards, and add them to its schema.
+        """Check the application's guards, and add them to its schema.
 
         Returns:
             The error if a guard needs what no provider reports: nothing is served then.
@@ -142,7 +142,7 @@ class AuthMiddleware:
         )
 
     def _may_return(self, scope: Scope) -> bool:
-        """Return whether a request can be the return from a sign-out."""
+        """Return whether a request may return from a sign-out."""
         if scope["type"] != "http":
             return False
         cookies = b";".join(value for name, value in scope["headers"] if name == b"cookie")
@@ -176,7 +176,7 @@ async def _refuse(
 
 
 def _settle_sign_out(message: Message, visit: Visit) -> None:
-    """Accept the state of a sign-out that leads the browser to a page of the application."""
+    """Accept a sign-out's state at a page of the application."""
     response = WSGIResponse()
     visit.router.auth_routes.logout_states.settle_page(visit.site, response)
     headers = MutableHeaders(scope=message)

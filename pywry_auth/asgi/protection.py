@@ -115,7 +115,9 @@ class Protection:
 
 
 def demands_in(app: Any) -> Iterator[tuple[str, LoginDemand]]:
-    """Yield the demands of an application's guards, each with the name of its route.
+    """Yield the demands of an application's guards.
+
+    The name of the route stands before each demand.
 
     Args:
         app: The application, with those that it mounts or serves for a host; any other object has none.

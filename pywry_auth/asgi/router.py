@@ -198,7 +198,7 @@ class AuthRouter(APIRouter):
 
 
 def _request_body(route: Route) -> dict[str, Any]:
-    """Return the member of the schema for a form in the request's body."""
+    """Return the schema's member for a form in the body."""
     if not route.form:
         return {}
     properties = {name: {"type": "string", "description": text} for name, text in route.form.items()}

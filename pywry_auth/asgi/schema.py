@@ -50,7 +50,10 @@ def document_guards(app: object, options: DeployOptions, is_protected: Callable[
 
 
 def _guarded(app: FastAPI, is_protected: Callable[[Any], bool]) -> Iterator[tuple[str, str, bool]]:
-    """Yield path and method of the guarded operations, and whether the sign-in must be recent or strong."""
+    """Yield path and method of each guarded operation.
+
+    The third value says whether the sign-in must be recent or strong.
+    """
     for route in flat_routes(app.routes):
         needs = getattr(route, "dependant", None)  # codespell:ignore dependant
         if needs is None or str(route.name).startswith("pywry_auth_"):

@@ -216,7 +216,7 @@ class Need:
 
 
 def insufficient_scope(missing: Sequence[str]) -> Need:
-    """Return the need of a page for scopes (RFC 6750 §3.1).
+    """Return a page's need for scopes (RFC 6750 §3.1).
 
     Args:
         missing: The missing scopes; their names contain no quotes.
@@ -231,7 +231,9 @@ def insufficient_scope(missing: Sequence[str]) -> Need:
 
 
 def insufficient_authentication(max_age: int | None, acr: Sequence[str]) -> Need:
-    """Return the need of a page for a recent or a strong sign-in (RFC 9470 §3).
+    """Return a page's need for a recent or strong sign-in.
+
+    See RFC 9470 §3.
 
     Args:
         max_age: The most seconds since the user authenticated; None for any time.
@@ -251,7 +253,7 @@ def insufficient_authentication(max_age: int | None, acr: Sequence[str]) -> Need
 def ask_for_more(
     site: Site, need: Need, demand: str, is_page: bool = False, *, redirect: bool = True
 ) -> Response:
-    """Return the response to a user without something that a page needs.
+    """Return the response that asks a user for more.
 
     A navigation to the page is redirected to the provider. Other requests get the status of the error code,
     with a link to a sign-in that asks for it. The page in a frame leads out of it.

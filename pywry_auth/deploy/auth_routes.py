@@ -235,11 +235,14 @@ class AuthRoutes:
         return self.sessions.of(request)
 
     def end_user(self, user_id: str, application: object) -> int:
-        """End all sessions of a user, revoke the tokens, and return the number of sessions.
+        """End all sessions of a user, and revoke the tokens.
 
         Args:
             user_id: The user's ID.
             application: The sender of the event.
+
+        Returns:
+            The number of sessions.
 
         Raises:
             StoreUnavailable: See :meth:`OperatorEnd.end_user`.
@@ -256,7 +259,7 @@ class AuthRoutes:
         return SessionTokens(session, self._renew, self._early, notify)
 
     def satisfied(self, session: UserSession, demand: LoginDemand) -> bool:
-        """Return whether a user's sign-in satisfies the demand of a guard.
+        """Return whether a sign-in satisfies the demand of a guard.
 
         Args:
             session: The session of a request.
@@ -277,7 +280,7 @@ class AuthRoutes:
         is_page: bool = False,
         whole: LoginDemand | None = None,
     ) -> Response:
-        """Return the response to a user whose sign-in does not satisfy the demand of a guard.
+        """Return the response to an insufficient sign-in.
 
         Args:
             site: The site.
@@ -298,7 +301,9 @@ class AuthRoutes:
         return Site(self.options, request, mount, self.render)
 
     def path_of(self, route: Route) -> str:
-        """Return a route's path below the prefix, with a parameter for the name of one of several providers.
+        """Return a route's path below the prefix.
+
+        It has a parameter for the name of one of several providers.
 
         Args:
             route: The route.
@@ -348,7 +353,7 @@ class AuthRoutes:
 
 
 def _again(name: str, site: Site, error: AuthenticationError) -> str:
-    """Return the public path that a visitor can try after an error."""
+    """Return the public path for another attempt after an error."""
     if ErrorCode.status_of(error.error) == 401:
         return site.sign_in_path(site.next_path)
     about_sessions = name in ("sessions", *_ENDING_SESSIONS)

@@ -118,7 +118,10 @@ class ChangedRules:
         self._seen[session_id] = seen
 
     def _end(self, own: UserSession, sender: object) -> None:
-        """End the sessions of an account that the rules do not admit, the session of the request last."""
+        """End the sessions that the rules do not admit.
+
+        The session of the request ends last.
+        """
         accounts = self.ends.accounts
         ended: list[UserSession] = []
         found = [each for each in accounts.of_account(own) if each.grant is not None]
@@ -136,7 +139,10 @@ class ChangedRules:
     def _end_account(
         self, own: UserSession, stored: OAuthTokenSet, refused: list[UserSession], ended: list[UserSession]
     ) -> None:
-        """End all sessions of an account, and remove its tokens although others may need them."""
+        """End all sessions of an account, and remove its tokens.
+
+        They are removed although others may need them.
+        """
         accounts = self.ends.accounts
         provider = accounts.providers.of_session(own)
         taken = [self.ends.end_not_admitted(own, stored, refused, ended)]
@@ -155,7 +161,7 @@ class ChangedRules:
             _logger.warning("tokens of a user without access are revoked later: %s", error)
 
     def _end_each(self, own: UserSession, refused: list[UserSession], ended: list[UserSession]) -> None:
-        """End sessions, and remove the tokens that no other session needs."""
+        """End sessions, and remove tokens that no other session needs."""
         others = [each for each in refused if each.session_id != own.session_id]
         for each in (*others, own):
             ids: list[str] = []
@@ -177,7 +183,7 @@ class ChangedRules:
 
 
 def _brought(sessions: list[UserSession], tokens: OAuthTokenSet) -> bool:
-    """Return whether the sign-in of one of the sessions brought the tokens."""
+    """Return whether one of the sessions' sign-ins brought the tokens."""
     grant = tokens.grant
     return grant is not None and any(
         each.grant is not None and each.grant.grant_id == grant.grant_id for each in sessions

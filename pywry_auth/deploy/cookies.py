@@ -49,7 +49,7 @@ class TokenSigner:
         return self._signer.sign(secrets.token_urlsafe(32)).decode("ascii")
 
     def sign(self, text: str) -> str:
-        """Return an ASCII text that a URL or cookie can hold, with its signature."""
+        """Return a text with its signature, for a URL or cookie."""
         return self._signer.sign(text).decode("ascii")
 
     def text_of(self, value: str) -> str | None:
@@ -116,7 +116,7 @@ class Cookie:
         return list(dict.fromkeys(digest for digest in digests if digest))
 
     def texts(self, request: Request) -> list[str]:
-        """Return the signed texts of all genuine cookies of the request."""
+        """Return the signed texts of a request's genuine cookies."""
         found = (self.signer.text_of(value) for name, value in _cookies(request) if name == self.name)
         return [text for text in found if text is not None]
 

@@ -44,7 +44,7 @@ class CurrentSessions:
 
     @staticmethod
     def note_sender(request: Request, application: object) -> None:
-        """Note the application of a request, which is the sender of events."""
+        """Note a request's application, the sender of events."""
         setattr(request, _SENDER, application)
 
     def session_id(self, request: Request) -> str | None:

@@ -240,7 +240,7 @@ def get_session_store() -> SessionStore:
 
 
 def end_user_sessions(user_id: str) -> int:
-    """End all sessions of a user of the current application, and revoke the user's tokens.
+    """End all sessions of a user, and revoke the tokens.
 
     It does the same for another user as ``POST /auth/logout?everywhere=1`` for the own one. It also ends the
     sessions of API clients, and revokes tokens that ``delete_user_sessions`` of the session store has left.
@@ -476,7 +476,7 @@ def _install(routes: AuthRoutes, state: BlueprintSetupState) -> None:
 
 
 def _require_able_providers(app: Flask, routes: AuthRoutes) -> None:
-    """Refuse an application whose views need more than its providers report.
+    """Refuse views that need more than the providers report.
 
     The views that exist now are checked at once, and the others before the first request is served. A site
     with such a view answers 503 to every request. In tests and in debug mode, the developer sees the error.
@@ -502,7 +502,10 @@ def _require_able_providers(app: Flask, routes: AuthRoutes) -> None:
 
 
 def _demands(app: Flask) -> Iterator[tuple[str, LoginDemand | None]]:
-    """Yield the demands of an application's views, and of its functions of ``before_request``."""
+    """Yield the demands of an application's guards.
+
+    They stand on its views and on its functions of ``before_request``.
+    """
     for function in chain.from_iterable(app.before_request_funcs.values()):
         yield getattr(function, "__name__", "before_request"), demand_of(function)
     for name, view in app.view_functions.items():
@@ -610,7 +613,7 @@ def _finish(routes: AuthRoutes, prefix: str | None, callbacks: frozenset[str], r
 
 
 def _settle_sign_out(routes: AuthRoutes, response: Response) -> None:
-    """Accept the state of a sign-out that leads the browser to a page of the application."""
+    """Accept a sign-out's state at a page of the application."""
     with suppress(BadRequest):  # Flask refused the host
         routes.logout_states.settle_page(current_site(), response)
 

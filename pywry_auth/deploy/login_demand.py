@@ -85,7 +85,7 @@ class LoginDemand:
 
     @classmethod
     def step_up(cls, max_age: object, acr: object, guard: str) -> LoginDemand:
-        """Return the demand of a guard for a recent or a strong sign-in.
+        """Return a demand for a recent or a strong sign-in.
 
         Args:
             max_age: Seconds, or None.
@@ -109,9 +109,9 @@ class LoginDemand:
             raise _unusable(guard, error, example) from None
 
     def merged_with(self, other: LoginDemand | None) -> LoginDemand:
-        """Return the demand of two guards of one page, so that one sign-in satisfies both.
+        """Return the demand of two guards of one page.
 
-        If no value of ``acr`` satisfies both, it has those of this demand.
+        One sign-in then satisfies both. If no value of ``acr`` satisfies both, it has those of this demand.
 
         Args:
             other: The demand of the other guard; None for no further demand.
@@ -128,7 +128,7 @@ class LoginDemand:
 
 
 def mark_demand(function: object, demand: LoginDemand | None) -> None:
-    """Note the demand of a guard on the function that it guards.
+    """Note a guard's demand on the guarded function.
 
     Args:
         function: The guarded view, or the dependency.
@@ -138,7 +138,7 @@ def mark_demand(function: object, demand: LoginDemand | None) -> None:
 
 
 def demand_of(function: object) -> LoginDemand | None:
-    """Return the demand that :func:`mark_demand` noted on a function, if any."""
+    """Return the demand on a function, from :func:`mark_demand`."""
     found = getattr(function, _MARK, None)
     return found if isinstance(found, LoginDemand) else None
 

@@ -1,4 +1,7 @@
-"""The state of a sign-out at the provider, bound to the browser by a cookie."""
+"""The state of a sign-out at the provider.
+
+A cookie binds it to the browser.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,9 @@ _MOST = 4  # sign-outs of one browser, in several tabs
 
 @dataclass(frozen=True)
 class LogoutStates:
-    """Makes states of sign-outs, and accepts each of them once (OIDC RP-Initiated Logout §2, §3).
+    """Makes states of sign-outs, and accepts each once.
 
+    See OIDC RP-Initiated Logout §2 and §3.
     The cookie holds the states of the browser's last sign-outs, so no store is needed. It is the only
     evidence that the browser of a response began the sign-out.
 
@@ -61,7 +65,7 @@ class LogoutStates:
         self._write(site, response, {**self._kept(site), state: int(self.clock())})
 
     def is_known(self, site: Site) -> bool:
-        """Return whether a request has a state that this browser's cookie holds.
+        """Return whether the browser's cookie holds the request's state.
 
         Raises:
             AuthenticationError: The site's address is not valid, or not secure.
@@ -108,7 +112,7 @@ class LogoutStates:
             pass  # no sign-out begins at such an address, for example one without https
 
     def may_concern(self, method: str, query: bytes, cookies: str) -> bool:
-        """Return whether a request can be the return from a sign-out.
+        """Return whether a request may return from a sign-out.
 
         Args:
             method: The method of the request.
@@ -125,7 +129,10 @@ class LogoutStates:
         return next((state for state in kept if same_secret(state, sent[0])), None)
 
     def _kept(self, site: Site) -> dict[str, int]:
-        """Return the browser's states that have not expired, each with its Unix time in seconds."""
+        """Return the browser's states that have not expired.
+
+        Each has its Unix time in seconds.
+        """
         pairs = _ENTRY.findall("~".join(self._cookie(site).texts(site.request)))
         oldest = self.clock() - LOGOUT_SECONDS
         return {state: int(at) for state, at in pairs if int(at) > oldest}
@@ -141,5 +148,8 @@ class LogoutStates:
         cookie.set(response, value, LOGOUT_SECONDS, site.secure_cookies)
 
     def _cookie(self, site: Site) -> Cookie:
-        """Return the cookie under its name on this site, see :class:`PendingLogins`."""
+        """Return the cookie with its name on this site.
+
+        See :class:`PendingLogins`.
+        """
         return self.cookie.host_only() if site.origin.startswith("https:") else self.cookie

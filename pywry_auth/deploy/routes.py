@@ -35,8 +35,9 @@ class MissingScopes(Problem):
 
 @dataclass(frozen=True)
 class StrongerSignIn(Problem):
-    """How recent and how strong a sign-in must be, and the address of such a sign-in (RFC 9470).
+    """The demand for a recent or strong sign-in (RFC 9470).
 
+    ``login_url`` is the address of such a sign-in.
     ``max_age`` is in seconds. It and ``acr_values`` are left out if any sign-in suffices.
     """
 
@@ -103,7 +104,10 @@ class ListedSession:
 
 @dataclass(frozen=True)
 class Sessions:
-    """The user's sessions, the newest first. It is not complete if the site cannot read one of them."""
+    """The user's sessions, the newest first.
+
+    The list is not complete if the site cannot read one of them.
+    """
 
     sessions: list[ListedSession]
     complete: bool
@@ -111,9 +115,10 @@ class Sessions:
 
 @dataclass(frozen=True)
 class SessionsEnded:
-    """How many sessions ended, and whether that of the request is one of them.
+    """The number of ended sessions.
 
-    If it is, ``logout_url`` is the URL for signing out at the provider, if any.
+    ``logged_out`` says whether the session of the request is one of them. If it is, ``logout_url`` is the
+    URL for signing out at the provider, if any.
     """
 
     ended: int
@@ -123,8 +128,9 @@ class SessionsEnded:
 
 @dataclass(frozen=True)
 class LogoutResult:
-    """The result of a sign-out: here, and at the provider as far as its redirect has confirmed it.
+    """The result of a sign-out here and at the provider.
 
+    The sign-out at the provider counts if its redirect has confirmed it.
     ``signed_out`` is false if the browser has a session, for example by a later sign-in.
     """
 
@@ -179,7 +185,7 @@ class Route:
 
 
 def in_braces(path: str) -> str:
-    """Return a path with each parameter as ``{name}``, as FastAPI writes it."""
+    """Return a path with FastAPI's parameters, as in ``{name}``."""
     return path.replace("<", "{").replace(">", "}")
 
 
@@ -307,7 +313,7 @@ ROUTES = (
         200,
         Sessions,
         others={
-            302: "A visitor who is not signed in is redirected to the sign-in.",
+            302: "A visitor without a session is redirected to the sign-in.",
             401: "No user is signed in.",
             403: "A bearer token authenticates the request.",
             **_OUTAGE,

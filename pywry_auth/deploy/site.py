@@ -164,7 +164,10 @@ class Site:
 
     @property
     def is_after_logout(self) -> bool:
-        """Whether the request asks for the application's own page after a sign-out."""
+        """Whether the request asks for the page after a sign-out.
+
+        Only a page of the application itself counts.
+        """
         path = urlsplit(self.after_logout_path).path
         return path != self.signed_out_path and unquote(path) == unquote(self.root) + self.mount.path
 
@@ -388,7 +391,10 @@ class Site:
         return next((value for key, value in self._parameters() if key == name), None)
 
     def values_of(self, name: str) -> list[str]:
-        """Return all values of a query parameter; a query with too many parameters counts as empty."""
+        """Return all values of a query parameter.
+
+        A query with too many parameters counts as empty.
+        """
         return [value for key, value in self._parameters() if key == name]
 
     def _parameters(self) -> ResponseParameters:

@@ -134,7 +134,9 @@ def signed_out_page(
 
 
 def signed_in_page(user: str, logout: str, home: str, form_action: str) -> Page:
-    """Return the page ``signed_out`` for a browser that has a session, for example by a later sign-in.
+    """Return the page ``signed_out`` for a browser with a session.
+
+    A later sign-in may have begun it.
 
     Args:
         user: The user's name for people.

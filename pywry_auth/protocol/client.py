@@ -262,9 +262,9 @@ class ProtocolClient:
         return dict(check_claims(token, expected, nonce=nonce, access_token=access_token))
 
     def validate_logout_token(self, token: str) -> LogoutToken:
-        """Return the content of a logout token for this client (OIDC Back-Channel Logout §2.6).
+        """Return the content of a logout token for this client.
 
-        The caller refuses a token that it has received before.
+        See OIDC Back-Channel Logout §2.6. The caller refuses a token that it has received before.
 
         Args:
             token: The token as the provider sent it.

@@ -62,7 +62,7 @@ class LogoutToken:
 
 @dataclass(frozen=True)
 class Addressee:
-    """The issuer and the audience that a token names, before anything is verified.
+    """The issuer and the audience of an unverified token.
 
     Args:
         issuer: The issuer.
@@ -75,12 +75,14 @@ class Addressee:
     party: str = ""
 
     def may_be(self, client_id: str) -> bool:
-        """Return whether a client may be the one that the token is for."""
+        """Return whether the token may be for a client."""
         return client_id in self.audiences and self.party in ("", client_id)
 
 
 def addressee_of(token: str) -> Addressee:
-    """Return the issuer and the audience that a token names, to choose the provider that verifies it.
+    """Return the issuer and the audience of a token.
+
+    They choose the provider that verifies it.
 
     Args:
         token: Any text.
@@ -126,7 +128,7 @@ def check_logout_token(claims: Claims, expected: ExpectedClaims) -> LogoutToken:
 
 @contextmanager
 def as_logout_refusal() -> Iterator[None]:
-    """Raise a ``TokenError`` of the block as one about a logout token."""
+    """Raise a block's ``TokenError`` as one about a logout token."""
     try:
         yield
     except TokenError as error:
@@ -141,7 +143,7 @@ def as_logout_refusal() -> Iterator[None]:
 
 
 def logout_refusal(why: str, remedy: str = _CHECK_CLAIMS) -> TokenError:
-    """Return the error for a logout token that is not valid (``invalid_request``).
+    """Return the error for an invalid logout token (``invalid_request``).
 
     Args:
         why: The condition, without a value of the token.
@@ -173,7 +175,10 @@ def _issued_at(claims: Claims) -> float:
 
 
 def _check_event(claims: Claims) -> None:
-    """Check that a token is a logout token, and no ID token of a sign-in."""
+    """Check that a token is a logout token.
+
+    It refuses an ID token of a sign-in.
+    """
     events = claims.get("events")
     if not isinstance(events, dict) or not isinstance(events.get(EVENT), dict):
         raise logout_refusal("it has no event of a logout (events)")

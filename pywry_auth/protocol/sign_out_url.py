@@ -1,4 +1,7 @@
-"""The provider's sign-out URL, from an endpoint or from a template (OIDC RP-Initiated Logout §2)."""
+"""The provider's sign-out URL.
+
+It comes from an endpoint or from a template (OIDC RP-Initiated Logout §2).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _EXAMPLE = "https://id.example.com/logout?client_id={client_id}&logout_uri={post
 
 
 def require_sign_out_url(url: str, name: str) -> str:
-    """Return the URL if it can be the address of the provider's sign-out.
+    """Return a URL that can be the provider's sign-out.
 
     Args:
         url: An endpoint's URL, or a template: such a URL with placeholders in its query.
@@ -39,7 +42,7 @@ def require_sign_out_url(url: str, name: str) -> str:
 
 
 def sign_out_url(endpoint: str, values: Mapping[str, str | None]) -> str:
-    """Return the address at which a user signs out at the provider.
+    """Return the address of a sign-out at the provider.
 
     A template gets exactly the parameters that it names. Without a value, a parameter that consists of one
     placeholder is left out. Any other endpoint gets all parameters.
@@ -66,7 +69,10 @@ def _filled(part: str, values: Mapping[str, str | None]) -> str:
 
 
 def _fault_of(url: str) -> str:
-    """Return why a URL with braces is no template; empty if it is one, or has no braces."""
+    """Return why a URL with braces is no template.
+
+    The text is empty if it is one, or has no braces.
+    """
     head, _, query = url.partition("?")
     if _BRACE.search(head):
         return "a placeholder stands in front of the query"

@@ -106,7 +106,7 @@ class Members:
         return int(value)
 
     def optional_count(self, name: str, most: int) -> int | None:
-        """Return a whole number from 0 to ``most``, or None if it is missing."""
+        """Return a whole number up to ``most``; None if missing."""
         return None if self._values.get(name) is None else self.count(name, most)
 
     def flag(self, name: str) -> bool:

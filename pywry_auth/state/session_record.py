@@ -220,8 +220,9 @@ def profile_of(session: UserSession) -> Mapping[str, Any]:
 
 
 def renewed_claims_of(session: UserSession) -> Mapping[str, Any]:
-    """Return the claims of access rules that are newer than a session's profile, by the setting's value.
+    """Return the claims that are newer than a session's profile.
 
+    They are those of access rules, by the setting's value.
     A refresh brought them. The name of a claim may be a path.
     """
     renewed = session.metadata.get(_RENEWED)
@@ -229,7 +230,10 @@ def renewed_claims_of(session: UserSession) -> Mapping[str, Any]:
 
 
 def facts_of(session: UserSession) -> object:
-    """Return what access rules read in a session and can change there, for a comparison."""
+    """Return the members of a session that access rules use.
+
+    The rules read and change them. The result is for a comparison.
+    """
     metadata = session.metadata
     return metadata.get(_GIVEN), metadata.get(_MAILBOX), metadata.get(_RENEWED)
 

@@ -1,4 +1,4 @@
-"""The demand of a page on a sign-in that is under way."""
+"""The demand of a page on a sign-in in progress."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class StepUp:
 
 
 def packed_step_up(step_up: StepUp | None) -> dict[str, object] | None:
-    """Return a demand as the member of a record; None without one.
+    """Return a demand as a record's member; None without one.
 
     Args:
         step_up: The demand.

@@ -52,7 +52,10 @@ class ClientBrowser(Protocol):
         """Return the client's own response to a GET request; redirects are not followed."""
 
     def post(self, url: str, form: Mapping[str, str]) -> Any:
-        """Return the application's response to a form of another program, which has no cookies."""
+        """Return the response to a form of another program.
+
+        Such a program has no cookies.
+        """
 
     def cookies(self) -> list[str]:
         """Return the values of the session cookies that the client has."""

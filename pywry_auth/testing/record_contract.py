@@ -58,7 +58,10 @@ class RecordContract:
         assert backend.get("k:1") == b"v"
 
     def test_the_keys_of_a_kind_are_listed(self, backend: Backend) -> None:
-        """Each live key is listed once; a backend that cannot list keys says so."""
+        """Each live key is listed once.
+
+        A backend that cannot list keys says so.
+        """
         for key in ("k:1", "k:2", "k:3", "K:4", "kk:5", "j:6"):
             backend.put(key, b"v", Terms(group="k:all"))
         backend.pop("k:2", group="k:all")

@@ -146,8 +146,8 @@ def test_tokens_of_another_client_serve_no_job(web: Web, alice: Browser) -> None
     assert web.tokens.list_keys() == []
 
 
-@pytest.mark.parametrize("hosting", HOSTS, ids=lambda host: host.name)
-def test_every_host_serves_the_route(web: Web, hosting: Host) -> None:
+@pytest.mark.parametrize("hosting", [HOSTS[0], HOSTS[3]], ids=lambda host: host.name)
+def test_each_framework_serves_the_route(web: Web, hosting: Host) -> None:
     """The provider needs no cookie, and another origin has no effect. [T33]"""
     alice = web.browser()
     alice.sign_in()

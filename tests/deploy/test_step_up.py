@@ -148,7 +148,7 @@ def _refused(response: SiteResponse, sentence: str, page: str) -> None:
     assert parameter(_link(response), "demand")
 
 
-@pytest.mark.parametrize("hosting", HOSTS, ids=lambda host: host.name)
+@_BOTH
 def test_a_page_gets_a_recent_sign_in(web: Web, reports: Callable[..., None]) -> None:
     """The time of the sign-in counts, not that of the session; the session's ID changes, the old one ends."""
     browser, page = web.browser(), web.at("/fresh")

@@ -72,7 +72,7 @@ class OIDCProviderPeer:
         access_token_ttl: The lifetime of access tokens, in seconds.
         pkce_required: Refuse authorization requests without a code challenge.
         resources: The APIs that access tokens can be for (RFC 8707). Their tokens are JWTs.
-        tls: Serve https with these files, and trust sites whose certificate is from the same authority.
+        tls: Serve https with these files, and trust sites with a certificate from the same authority.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class OIDCProviderPeer:
             subject: The user.
 
         Returns:
-            The status of the client's response; 0 if there is none within 2.5 seconds.
+            The status of the client's response; 0 if there is none within 20 seconds.
         """
         query = {"client_id": client_id, "sub": subject}
         url = f"{self.issuer}/admin/end-user"
-        answer = requests.post(url, params=query, verify=self._ca or True, timeout=10)
+        answer = requests.post(url, params=query, verify=self._ca or True, timeout=30)
         return int(answer.json()["status"])
 
     def log(self) -> str:
@@ -207,4 +207,4 @@ def sign_in(driver: webdriver.Chrome, url: str, login: str) -> None:
     driver.find_element(By.NAME, "password").send_keys("any")
     driver.find_element(By.XPATH, "//button[text()='Sign-in']").click()
     consent = (By.XPATH, "//button[text()='Continue']")
-    WebDriverWait(driver, 10, poll_frequency=0.05).until(element_to_be_clickable(consent)).click()
+    WebDriverWait(driver, 20, poll_frequency=0.05).until(element_to_be_clickable(consent)).click()

@@ -81,7 +81,7 @@ class AuthorizationEndpoint:
         return self._second_step(validated) if action == "code" else self._page(validated, None)
 
     def _advance(self, validated: ValidatedRequest, session: Grant) -> Response:
-        """Return the redirect to the client, or the page of the second step."""
+        """Return the redirect to the client, or the second page."""
         if needs_second_factor(session.acr, validated.acr_values):
             return self._second_page(validated, session)
         return self._grant(validated, session)

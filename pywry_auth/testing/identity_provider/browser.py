@@ -45,8 +45,9 @@ class BrowserSessions:
         return record.grant if record else None
 
     def begin(self, user: User, acr: str = PASSWORD) -> tuple[Grant, str]:
-        """Return the session after a sign-in, and its new secret for the cookie.
+        """Return the session after a sign-in, and its secret.
 
+        The secret is new, and the cookie holds it.
         If the same user signs in again, the session keeps its ``sid``.
 
         Args:
@@ -86,7 +87,7 @@ class BrowserSessions:
         return self._mac(form_secret)
 
     def step_token(self, form_secret: str, session: Grant, request_text: str) -> str:
-        """Return the proof that the first step of a sign-in is done.
+        """Return the proof of a sign-in's first step.
 
         It is valid in this browser, for this request, until the user signs in again.
 
@@ -99,7 +100,10 @@ class BrowserSessions:
         return self._mac(f"{form_secret} {sid} {session.auth_time} {request_text}")
 
     def finished_first_step(self, request_text: str) -> Grant | None:
-        """Return the session if the form proves the first step of this request, or None."""
+        """Return the session that a form proves, or None.
+
+        The form proves the first step of this request.
+        """
         session, form_secret = self.current(), request.cookies.get(self._form_cookie, "")
         if session is None:
             return None

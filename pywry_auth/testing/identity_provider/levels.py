@@ -1,4 +1,7 @@
-"""The levels of authentication at the provider (OIDC Core §2, ``acr`` and ``amr``)."""
+"""The provider's levels of authentication (``acr``, ``amr``).
+
+See OIDC Core §2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Delivery of logout tokens to the clients of a session (OIDC Back-Channel Logout 1.0 §2.5)."""
+"""Delivery of logout tokens to the clients of a session.
+
+See OIDC Back-Channel Logout 1.0 §2.5.
+"""
 
 from __future__ import annotations
 
@@ -50,23 +53,23 @@ class LogoutDelivery:
         self._pool = ThreadPoolExecutor(_AT_ONCE, "logout-delivery")
 
     def end(self, sessions: Iterable[ProviderSession]) -> list[int]:
-        """End sessions, and return the HTTP statuses of their clients' answers."""
+        """End sessions, and return the statuses of their clients' answers."""
         told = [(client, session) for session in sessions for client in self._ended(session)]
         statuses = list(self._pool.map(lambda pair: self._tell(*pair), told))
         return [status for status in statuses if status is not None]
 
     def end_soon(self, session: ProviderSession) -> None:
-        """End a session now, and tell its clients in the background."""
+        """End a session; tell its clients in the background."""
         for client in self._ended(session):
             with suppress(RuntimeError):  # the provider stops, and delivers no more
                 self._pool.submit(self._tell, client, session)
 
     def stop(self) -> None:
-        """Wait for the deliveries in progress, which takes a few seconds at most."""
+        """Wait a few seconds at most for deliveries in progress."""
         self._pool.shutdown(cancel_futures=True)
 
     def _ended(self, session: ProviderSession) -> list[Client]:
-        """End a session, and return the clients that expect logout tokens."""
+        """End a session; return the clients that expect logout tokens."""
         told = self._realm.sessions.end(session)
         return [] if self._realm.quirks.no_backchannel else [self._realm.clients[name] for name in told]
 

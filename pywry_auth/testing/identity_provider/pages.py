@@ -120,7 +120,7 @@ def welcome_back(target: FormTarget, question: Question, user: User) -> Response
 
 
 def second_factor(target: FormTarget, question: Question, user: User) -> Response:
-    """Return the page that asks for the code of the second factor.
+    """Return the page that asks for the second factor.
 
     Args:
         target: The target of the form.

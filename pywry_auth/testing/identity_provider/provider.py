@@ -177,7 +177,9 @@ class IdentityProvider:
         return self._realm.vault.grants(after)
 
     def sids(self, username: str) -> list[str]:
-        """Return the ``sid`` of each live session of a user, in their order of start.
+        """Return the ``sid`` of each live session of a user.
+
+        The oldest session comes first.
 
         Args:
             username: The user's name or e-mail address.
@@ -189,8 +191,9 @@ class IdentityProvider:
         return [session.sid for session in self._realm.sessions.live(username)]
 
     def end_sessions(self, username: str, sid: str | None = None) -> list[int]:
-        """End a user's sessions here, as an administrator does, and send logout tokens to the clients.
+        """End a user's sessions here, as an administrator does.
 
+        The clients get logout tokens.
         Refresh tokens of these sessions end too, except those with the scope ``offline_access`` (OIDC
         Back-Channel Logout 1.0 §2.7).
 
@@ -219,9 +222,9 @@ class IdentityProvider:
         key: LogoutKey = "own",
         **claims: Any,
     ) -> str:
-        """Return a logout token without ending a session (OIDC Back-Channel Logout 1.0 §2.4).
+        """Return a logout token without ending a session.
 
-        It is valid unless an argument changes that.
+        It is valid unless an argument changes that. See OIDC Back-Channel Logout 1.0 §2.4.
 
         Args:
             client_id: The client that the token is for. The claim ``aud`` can name another one.

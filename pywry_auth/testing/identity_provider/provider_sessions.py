@@ -1,4 +1,7 @@
-"""The sessions of users at the provider, and the clients that received tokens in each."""
+"""The sessions of users at the provider.
+
+Each knows the clients that received tokens in it.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ class ProviderSessions:
             return entry.session
 
     def join(self, session: ProviderSession, client_id: str) -> bool:
-        """Note that a client receives tokens in a session, and return whether the session is live."""
+        """Note that a client receives tokens in a session.
+
+        The result says whether the session is live.
+        """
         with self._lock:
             entry = self._entries.get(session.sid)
             if entry is None:
@@ -90,7 +96,10 @@ class ProviderSessions:
         return [entry.session for entry in entries if entry.session.user.is_called(username)]
 
     def end(self, session: ProviderSession) -> list[str]:
-        """End a session and return its clients; a session that has ended has none."""
+        """End a session, and return its clients.
+
+        A session that has ended has none.
+        """
         with self._lock:
             entry = self._entries.pop(session.sid, None)
             session.ended.set()
