@@ -112,7 +112,7 @@ class Site:
 
 @dataclass
 class Case:
-    """A user whose session in one browser is to end.
+    """A user with a session that is to end.
 
     Args:
         site: The site.

@@ -22,7 +22,10 @@ def hosting() -> Host:
 
 @pytest.fixture
 def browser(make_web: Callable[..., Web]) -> Browser:
-    """A browser where alice is signed in, at a site whose page after a sign-out is that of the package."""
+    """A browser with a session of alice.
+
+    The package has the page after a sign-out.
+    """
     browser = make_web(settings={"after_logout_url": "/auth/signed-out"}).browser()
     browser.sign_in()
     return browser

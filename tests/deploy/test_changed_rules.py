@@ -312,7 +312,7 @@ def test_the_memory_for_evaluated_sessions_is_limited(site: Site) -> None:
     """A process with many users does not grow for ever."""
 
     class Address(str):
-        """A text whose life a weak reference can tell."""
+        """A text with weak references."""
 
     web, alice = site.worker(), _signed_in(site.worker())
     accounts = AccountSessions(Providers.of(web.provider), web.tokens, web.sessions)

@@ -130,7 +130,7 @@ def provider_logout(world: World) -> Attempt:
 
 
 def changed_rule(world: World) -> Attempt:
-    """Ask a worker whose rules do not admit the user any more."""
+    """Ask a worker with rules that do not admit the user any more."""
     browser = world.browsers[0]
     cookies = dict(browser.cookies)
 
