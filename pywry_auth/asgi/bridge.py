@@ -29,7 +29,7 @@ THREADS = 40
 A login occupies its thread while it waits for the provider.
 """
 
-LARGEST_BODY = 64 << 10
+LARGEST_BODY = 1 << 20
 """The largest body of a request to the routes in bytes."""
 
 BODY_SECONDS = 5.0
