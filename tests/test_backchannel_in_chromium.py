@@ -4,6 +4,7 @@ The site has two workers."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tests.peers.redis_server import RedisServer
 from tests.peers.walk import Walk
 from tests.peers.web_server import CLIENT_SECRET, TOKEN_SECRET, Visitor, WebServer, settings_for
 
-_STORES = ("sqlite", "redis")
+_STORES = ("sqlite", "redis") if os.environ.get("SOAK") else ("redis",)
 _MISSED = re.compile(
     "could not be reached|The provider (is slow|does not answer)|backchannel: .* (0|503)$", re.M
 )
@@ -160,6 +161,13 @@ def front(
     settings["PYWRY_OAUTH2__CLIENT_ID"] = client_id
     with server.running(settings):
         yield Front(server, peer, client_id, *(Walk(driver, server.url) for driver in devices))
+
+
+@pytest.fixture(autouse=True)
+def _told(front: Front) -> Iterator[None]:
+    """Print the state of a failed test; pytest leaves it out after a success."""
+    yield
+    print(f"{front.laptop.at}: {front.laptop.driver.page_source}\n{front.log()}")
 
 
 def test_a_sign_out_at_the_provider_ends_the_session_of_that_device_only(front: Front) -> None:
