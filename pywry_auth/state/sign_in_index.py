@@ -58,7 +58,7 @@ class EndedSignIns:
     def include(self, grant: Grant | None) -> bool:
         """Return whether a session with a grant ends.
 
-        If the provider did not tell the session's ID at the sign-in, the user decides.
+        If the provider did not tell the session's ID at the sign-in, the claim ``sub`` decides.
 
         Args:
             grant: The grant of the session; None for a session that the application created.
