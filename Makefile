@@ -68,7 +68,8 @@ types: setup ## check types
 setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.json ## install everything that the tests need
 
 soak: setup ## run the long tests, then load and faults for SOAK_SECONDS on each store
-	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_one_refresh.py
+	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_lost_access.py \
+		tests/test_one_refresh.py
 	SOAK=1 $(BIN)/pytest -n $(WORKERS) -o timeout=900 tests/lifecycle
 	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) --seed $(SOAK_SEED)
 

@@ -84,9 +84,8 @@ class Site:
         answers: Counter[bool] = Counter()
         workers: set[str] = set()
         while len(workers) < _WORKERS:
-            with ThreadPoolExecutor(
-                _AT_ONCE
-            ) as pool:  # one request after the other may reach one worker only
+            # One request after the other may reach one worker only.
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
                 for worker, is_signed_in in pool.map(lambda _: self._ask(visitor), range(_AT_ONCE)):
                     workers.add(worker)
                     answers[is_signed_in] += 1
