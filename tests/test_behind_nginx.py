@@ -109,8 +109,7 @@ def test_a_user_signs_in_and_out(walk: Walk, site: Site) -> None:
     walk.press("Sign out")
     walk.arrive_where(lambda address: address.startswith(f"{site.issuer}/session/end"))
     walk.press("Yes, sign me out")
-    walk.see("Welcome")
-    assert walk.at.startswith("/?state=")
+    walk.see_signed_out("Welcome")
     walk.go("/auth/status")
     assert walk.fetch("/auth/status")["json"]["authenticated"] is False
     assert _SESSION not in _cookies(walk.driver)

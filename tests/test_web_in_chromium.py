@@ -46,7 +46,7 @@ def test_a_user_signs_in_visits_pages_and_signs_out(walk: Walk) -> None:
     walk.see("Not allowed", "/admin")
     walk.press("Home")
     walk.press("Sign out")
-    walk.see("Welcome", "/")
+    walk.see_signed_out("Welcome")
     walk.press("Sign in")
     walk.see("Sign in")  # the user is signed out at the provider too
     walk.sign_in(*_ALICE)
@@ -96,7 +96,7 @@ def test_two_tabs_can_sign_in_at_the_same_time(walk: Walk) -> None:
         walk.driver.refresh()
         walk.see("Administration")
         walk.press("Sign out")
-        walk.see("Welcome", "/")
+        walk.see_signed_out("Welcome")
     finally:
         walk.driver.close()
         walk.driver.switch_to.window(first)
@@ -142,7 +142,7 @@ def test_a_repeated_callback_leads_to_the_application_or_an_error(walk: Walk) ->
     walk.go(callback)
     walk.see("Signed in as Bob Example", "/")
     walk.press("Sign out")
-    walk.see("Welcome", "/")
+    walk.see_signed_out("Welcome")
     walk.go(callback)
     walk.see("Sign-in failed")
     assert "Start again" in walk.text

@@ -97,6 +97,10 @@ class Walk:
         """
         self.wait_for(lambda: self.heading == heading and path in ("", self.at), heading)
 
+    def see_signed_out(self, heading: str) -> None:
+        """Wait for the site's home page after a sign-out at the provider, which returns the state."""
+        self.wait_for(lambda: self.heading == heading and self.at.startswith("/?state="), heading)
+
     def sign_in(self, username: str, password: str) -> None:
         """Fill in the page of the demo's provider."""
         self.driver.find_element(By.NAME, "username").send_keys(username)
