@@ -199,6 +199,6 @@ def test_a_sign_out_at_the_site_ends_at_the_provider_and_returns_to_a_page(front
     assert front.users(laptop, phone) == [None, "alice"], front.log()
     front.laptop.driver.refresh()
     front.laptop.see("You are signed out")
-    assert "You may still be signed in" in front.laptop.text, "a state is accepted once"
+    assert "You are signed out of this site.\n" in front.laptop.text, "a state is accepted once"
     front.laptop.press("Sign in again")
     front.laptop.see("Sign-in")  # the provider's page

@@ -51,7 +51,7 @@ def test_a_user_signs_in_and_out_in_a_browser(server: ASGIServer, chromium: webd
     assert chromium.execute_async_script(_LIVE) == '{"user":"user-alice"}'
     walk.go("/")
     walk.press("Sign out")
-    walk.arrive("/")
+    walk.arrive_where(lambda path: path.startswith("/?state="))
     assert walk.fetch("/auth/status")["json"]["authenticated"] is False
     assert walk.fetch("/reports")["status"] == 401
     assert chromium.execute_async_script(_LIVE) == "refused"

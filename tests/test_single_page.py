@@ -115,11 +115,11 @@ def test_a_user_signs_in_loads_data_and_signs_out(walk: Walk, outage: threading.
     walk.press("Load")
     shows("Hello Alice Example")
     walk.press("Sign out")
-    walk.arrive("/")
+    walk.arrive_where(lambda path: path.startswith("/?state="))
     shows("Not signed in")
     walk.press("Sign in")
     walk.sign_in(*_ALICE)  # the user was signed out at the provider too
-    walk.arrive("/")
+    walk.arrive_where(lambda path: path.startswith("/?state="))
     shows("Alice Example")
     outage.set()
     for button in ("Load", "Sign out"):

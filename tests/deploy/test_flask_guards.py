@@ -339,7 +339,8 @@ def test_a_preflight_is_neither_challenged_nor_answered_by_the_view(
         response.headers["Access-Control-Allow-Origin"] = "https://spa.example.com"
         return response
 
-    plain = [rule.rule for rule in app.url_map.iter_rules() if rule.rule.endswith(("tic", "it", "ns", "ed"))]
+    own = [rule.rule for rule in app.url_map.iter_rules() if not rule.rule.startswith("/auth/")]
+    plain = [rule for rule in own if rule.endswith(("tic", "it", "ns", "ed"))]
     assert len(plain) == (4 if everywhere else 3)
     for path in plain:
         response = site.open(path, "OPTIONS", **PREFLIGHT)

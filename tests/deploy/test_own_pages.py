@@ -17,6 +17,7 @@ from pywry_auth.asgi import AuthMiddleware
 from pywry_auth.deploy_routes import create_auth_blueprint, create_auth_router
 from pywry_auth.pages.html import Page
 from pywry_auth.providers.oidc import GenericOIDCProvider
+from pywry_auth.state import issue_session_token
 from tests.deploy.hosts import HOSTS, served_by_wsgi
 from tests.deploy.web import CLIENT_SECRET, Browser, SiteClient, Web, add_views
 
@@ -116,17 +117,21 @@ def test_a_template_replaces_the_provider_choice(web: Web, flask_app: Callable[.
     assert "<title>" in browser.get("/auth/userinfo", html=True).text, "no template for errors"
 
 
-def test_a_template_replaces_the_list_of_sessions(flask_app: Callable[..., Browser]) -> None:
+def test_a_template_replaces_the_list_of_sessions(web: Web, flask_app: Callable[..., Browser]) -> None:
     """The documented template makes the forms with the values of the page."""
     text = (Path(__file__).parents[2] / "docs" / "sessions.md").read_text(encoding="utf-8")
     (template,) = re.findall(r"^```html\n((?:(?!```).)*page\.values.*?)^```$", text, re.DOTALL | re.MULTILINE)
     browser = flask_app({"pywry_auth/sessions.html": template})
     browser.sign_in()
-    other = browser.get("/auth/sessions").json["sessions"][0]["handle"]
+    issue_session_token(web.sessions, "user-alice")
+    listed = browser.get("/auth/sessions").json["sessions"]
+    (other,) = (each["handle"] for each in listed if not each["current"])
     page = browser.get("/auth/sessions?ended=2", html=True)
     assert f'action="/auth/sessions/{other}/end"' in page.text
+    assert 'action="/auth/logout"' in page.text
     assert "Signed out: 2" in page.text
-    assert _policy(page)["form-action"] == _policy(page)["style-src"] == "'self'"
+    assert _policy(page)["form-action"] == f"'self' {web.idp.issuer}"
+    assert _policy(page)["style-src"] == "'self'"
 
 
 def test_external_values_are_escaped_in_a_template(web: Web, flask_app: Callable[..., Browser]) -> None:

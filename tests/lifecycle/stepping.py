@@ -74,20 +74,24 @@ class Actor:
 
         Args:
             until: How many steps the actor makes in total; None for all.
-            patience: Seconds after which it counts as waiting.
+            patience: Seconds without a step after which it counts as waiting.
 
         Returns:
             Whether it stopped there or ended. Otherwise it waits for another actor.
         """
         if self.finished:
             return True
-        self._until = until
+        self._until, made = until, len(self.steps)
         self._quiet.clear()
         self._turn.set()
         if not self._started:
             self._started = True
             self._thread.start()
-        return self._quiet.wait(patience) and not self._waits
+        while not self._quiet.wait(patience):
+            if made == len(self.steps):
+                return False
+            made = len(self.steps)  # on a busy machine, a step may be late
+        return not self._waits
 
     def join(self) -> None:
         """Wait for the end of the thread."""
