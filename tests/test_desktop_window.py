@@ -74,10 +74,9 @@ def open_window(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> It
         return windows[-1]
 
     yield start
-    for window in windows:
-        window.app.close()
-    windows.clear()
-    gc.collect()  # Tcl aborts the process if another thread deletes its objects
+    while windows:  # without a variable, which would keep the last window
+        windows.pop().app.close()
+    gc.collect()  # Tcl fails if another thread deletes its objects later
 
 
 def _run(root: tkinter.Tk, condition: Callable[[], object]) -> None:
