@@ -24,8 +24,8 @@ _TOO_OLD = (
     f"try again. {_TELL}"
 )
 TOO_WEAK = (
-    "You did not sign in with the method that this needs, for example a second factor: try again, and use "
-    f"it. {_TELL}"
+    "You did not sign in with the method that this page needs, for example a second factor: try again, and "
+    f"use it. {_TELL}"
 )
 """The sentence for a visitor after a sign-in that is too weak."""
 
