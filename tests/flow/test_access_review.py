@@ -146,7 +146,7 @@ def test_stored_claims_decide_as_those_of_a_refresh(
     rules: AccessRules, given: bool, results: list[bool | None]
 ) -> None:
     """A claim that is missing, empty or null ends no session, and keeps no user whose claims decide. [S7]"""
-    stored = (VERIFIED, UNVERIFIED, UNKNOWN, EMPTY, NULL, ABSENT)
+    stored: tuple[dict[str, Any], ...] = (VERIFIED, UNVERIFIED, UNKNOWN, EMPTY, NULL, ABSENT)
     mailbox = (MAIL, "", "", "", "", "")
     found = [
         review_stored(rules, _session({"sub": "1"} | claims, email)).admitted
