@@ -29,6 +29,7 @@ PYTHONS_TESTS ?= tests/backends tests/flow tests/pages tests/protocol tests/stat
 # The programs that the tests use besides Python and npm packages, each as command:package. tkinter is a part of Python.
 TEST_PACKAGES := chromium:chromium chromedriver:chromium-driver certutil:libnss3-tools \
 	redis-server:redis-server nginx:nginx curl:curl dbus-run-session:dbus gnome-keyring-daemon:gnome-keyring \
+	pg_ctlcluster:postgresql \
 	git:git kubectl:kubernetes-client Xvfb:xvfb tkinter
 
 # The further servers that make matrix tries, in the same form, and as pip packages. uwsgi is compiled.

@@ -164,7 +164,7 @@ line has no object. Only `token` prints a token. The names are stable; later ver
   those that cannot be read, `stored` both, and `matching` those that were selected, of which `--limit` lists
   the newest. `hint` is there if these may not be the settings of the site. If `sessions end` fails or is
   interrupted after it has begun, the object has `error` and `error_description` beside the counts.
-  [Sessions of a site](operate-sessions.md) explains both commands.
+  [Sessions of a site](operating/sessions.md) explains both commands.
 
 ## Completion
 

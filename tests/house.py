@@ -26,6 +26,8 @@ _BASE = frozenset(
             "redis_url",
             "per_process",
             "request_parameters",
+            "postgres_url",
+            "measures",
         ),
     }
 )
@@ -48,6 +50,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
             "secret_strength",
             "strict_json",
             "redis_url",
+            "postgres_url",
             "request_parameters",
         }
     ),
@@ -72,6 +75,8 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "loopback": frozenset(),
     "private_files": frozenset({"plain_text"}),
     "redis_url": frozenset({"plain_text"}),
+    "postgres_url": frozenset({"plain_text"}),
+    "measures": frozenset(),
     "plain_text": frozenset({"error_codes", "exceptions"}),
     "request_parameters": frozenset({"plain_text"}),
     "secret_strength": frozenset(),
@@ -126,6 +131,10 @@ ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "pydantic_settings": ("config.py", "setting_types.py"),
     "dotenv": ("setting_files.py",),
     "redis": ("backends/redis*.py",),
+    "psycopg": ("backends/postgres*.py",),
+    "psycopg_pool": ("backends/postgres*.py",),
+    "prometheus_client": ("deploy/metrics*.py", "site/gunicorn_settings.py"),
+    "opentelemetry": ("deploy/tracing.py",),
     "keyring": ("backends/keyring*.py",),
     "cryptography": ("backends/encrypted.py",),
     "platformdirs": ("config.py", "backends/*"),
