@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pywry_auth.state.token_stores import (
         KeyringTokenStore,
         MemoryTokenStore,
+        PostgresTokenStore,
         RedisTokenStore,
         SQLiteTokenStore,
         get_token_store,
@@ -57,6 +58,7 @@ _HOME = {
     "MicrosoftProvider": "providers.microsoft",
     "KeyringTokenStore": "state.token_stores",
     "MemoryTokenStore": "state.token_stores",
+    "PostgresTokenStore": "state.token_stores",
     "RedisTokenStore": "state.token_stores",
     "SQLiteTokenStore": "state.token_stores",
     "TokenStore": "state.tokens",
@@ -80,6 +82,7 @@ __all__ = [
     "OAuthProvider",
     "OAuthTokenSet",
     "PKCEChallenge",
+    "PostgresTokenStore",
     "PyWry",
     "RedisTokenStore",
     "SQLiteTokenStore",

@@ -18,6 +18,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "memory": {},
     "sqlite": {"path": ""},
     "redis": {"url": REDIS_URL, "prefix": PREFIX},
+    "postgres": {"url": "", "prefix": PREFIX},
     "keyring": {"service_name": KEYRING_SERVICE},
 }
 """The options that each built-in backend reads, with their defaults; a name is a module of ``backends/``."""

@@ -47,6 +47,7 @@ from pywry_auth.setting_types import (
     FilePath,
     NameList,
     Ports,
+    PostgresURL,
     Provider,
     Rate,
     RedirectPath,
@@ -475,7 +476,7 @@ class DeploySettings(_Section):
         default="memory",
         description=(
             "Where sessions and pending logins are kept. `memory` serves one process, `sqlite` one machine,"
-            " `redis` many machines."
+            " `redis` and `postgres` many machines."
         ),
     )
     sqlite_path: FilePath = Field(
@@ -490,11 +491,21 @@ class DeploySettings(_Section):
             "password are percent-encoded (`/` as `%2F`)."
         ),
     )
+    postgres_url: PostgresURL = Field(
+        default=SecretStr(""),
+        description=(
+            "The PostgreSQL server and database, as a `postgresql://` URL, perhaps with several hosts."
+            " Required "
+            "with `postgres`. Reserved characters of the password are percent-encoded (`/` as `%2F`)."
+        ),
+        examples=["postgresql://site:PASSWORD@db.example.com:5432/site?sslmode=verify-full"],
+    )
     redis_prefix: str = Field(
         default=PREFIX,
         description=(
-            "The first part of every Redis key. Give each site that shares a server its own. Encrypted "
-            "records are bound to it, in an SQLite file too."
+            "The first part of every key on Redis or PostgreSQL. Give each site that shares a server its"
+            " own. "
+            "Encrypted records are bound to it, in an SQLite file too."
         ),
     )
     session_ttl: Seconds = Field(default=86400.0, description="Seconds that a session lasts at most.")
@@ -514,9 +525,9 @@ class DeploySettings(_Section):
     token_secret: TokenSecrets = Field(
         default=[],
         description=(
-            "Signs cookies. Required with `sqlite` and `redis`, and equal for all workers. It must be "
-            "random, with 32 characters or more: a placeholder or a repetitive value is refused. To rotate "
-            "it, list the new secret before the old one, separated by a comma."
+            "Signs cookies. Required with `sqlite`, `redis` and `postgres`, and equal for all workers. It "
+            "must be random, with 32 characters or more: a placeholder or a repetitive value is refused. To "
+            "rotate it, list the new secret before the old one, separated by a comma."
         ),
         examples=['the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"'],
     )

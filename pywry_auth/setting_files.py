@@ -16,7 +16,9 @@ from pywry_auth.private_files import change_fault, folder_fault, read_fault, rea
 ENCODING = "utf-8-sig"
 """The encoding of the files; some editors begin a file with a byte order mark."""
 
-FILE_FORMS = frozenset({"client_secret", "proxy_url", "token_secret", "encryption_keys", "redis_url"})
+FILE_FORMS = frozenset(
+    {"client_secret", "proxy_url", "token_secret", "encryption_keys", "redis_url", "postgres_url"}
+)
 """The settings that a file can contain: the variable with ``_FILE`` at its end names the file."""
 
 _OF_THE_PROCESS = frozenset(

@@ -15,6 +15,7 @@ from pydantic_settings import NoDecode
 from pywry_auth.backend_names import AUTO, refused_backend
 from pywry_auth.loopback import refused_path
 from pywry_auth.plain_text import control_fault, trimmed
+from pywry_auth.postgres_url import postgres_url
 from pywry_auth.private_files import whole_path
 from pywry_auth.redis_url import redis_url
 from pywry_auth.request_parameters import parameters_fault, resource_fault, visitor_names_fault
@@ -287,6 +288,12 @@ def _redis_url(url: SecretStr) -> SecretStr:
     return SecretStr(redis_url(url.get_secret_value()))
 
 
+def _postgres_url(url: SecretStr) -> SecretStr:
+    if url.get_secret_value():
+        postgres_url(url.get_secret_value())
+    return url
+
+
 def _backend(name: str, without: str = "") -> str:
     if refusal := refused_backend(name, without=without):
         raise ValueError(refusal)
@@ -318,6 +325,8 @@ AuthorizeParams = Annotated[
 VisitorParams = Annotated[list[str], NoDecode, AfterValidator(_visitor_parameters), BeforeValidator(_names)]
 Resource = Annotated[str, AfterValidator(_resource)]
 RedisURL = Annotated[SecretStr, AfterValidator(_redis_url)]
+PostgresURL = Annotated[SecretStr, AfterValidator(_postgres_url)]
+"""An empty one is not set."""
 Ports = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_ports)]
 RedirectPath = Annotated[str, AfterValidator(_redirect_path)]
 Seconds = Annotated[float, Field(gt=0, le=86400 * 3650, allow_inf_nan=False)]

@@ -15,7 +15,13 @@ import pytest
 import pywry_auth
 from tests.house import imports_of
 
-STORES = {"MemorySessionStore", "RedisSessionStore", "SQLiteSessionStore", "SessionStore"}
+STORES = {
+    "MemorySessionStore",
+    "PostgresSessionStore",
+    "RedisSessionStore",
+    "SQLiteSessionStore",
+    "SessionStore",
+}
 
 THERE = {
     "pywry_auth": {
@@ -32,6 +38,7 @@ THERE = {
             "MicrosoftProvider",
             "KeyringTokenStore",
             "SQLiteTokenStore",
+            "PostgresTokenStore",
             "RedisTokenStore",
         ),
         *(

@@ -25,8 +25,8 @@ class StorageOptions:
     encrypted, because they are bound to it. A backend of another package gets all options unchanged.
 
     Args:
-        backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, or a name that another package registered in
-            the entry-point group ``pywry_auth.backends``.
+        backend: ``memory``, ``sqlite``, ``redis``, ``postgres``, ``keyring``, or a name that another package
+            registered in the entry-point group ``pywry_auth.backends``.
         url: The address of the server; it may contain a password.
         prefix: The text at the beginning of all keys, so that applications can share a server. Encrypted
             records are bound to it on every backend but the keyring.

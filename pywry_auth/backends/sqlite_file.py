@@ -177,7 +177,9 @@ class SQLiteFile:
         # Threads queue at a lock of their own, so that only processes have to poll the lock of SQLite.
         writing = self._here().writing
         if not writing.acquire(timeout=self._patience):
-            raise StoreUnavailable("The SQLite store is too busy: try again, or use Redis instead.")
+            raise StoreUnavailable(
+                "The SQLite store is too busy: try again, or use Redis or PostgreSQL instead."
+            )
         try:
             with self.connection() as connection:
                 connection.execute("BEGIN IMMEDIATE")

@@ -36,6 +36,10 @@ _NOTHING_STORED = {
         "Redis has no record of a site under this prefix: compare PYWRY_DEPLOY__REDIS_URL and "
         "PYWRY_DEPLOY__REDIS_PREFIX with the site's settings."
     ),
+    "postgres": (
+        "PostgreSQL has no record of a site under this prefix: compare PYWRY_DEPLOY__POSTGRES_URL and "
+        "PYWRY_DEPLOY__REDIS_PREFIX with the site's settings."
+    ),
 }
 
 
@@ -130,7 +134,7 @@ def _require_shared(settings: PyWrySettings) -> None:
         )
     raise _unusable(
         "PYWRY_DEPLOY__STATE_BACKEND is memory, so that the sessions are in the memory of each worker, where "
-        "no command can see them: restart the site to end them, or choose sqlite or redis"
+        "no command can see them: restart the site to end them, or choose sqlite, redis or postgres"
     )
 
 

@@ -10,6 +10,7 @@ from pywry_auth.cli.output import local_time
 from pywry_auth.exceptions import printable
 from pywry_auth.models import text_of
 from pywry_auth.native.account import name_in
+from pywry_auth.postgres_url import postgres_url
 
 if TYPE_CHECKING:
     from pywry_auth.backends.options import StorageOptions
@@ -79,6 +80,8 @@ def place_line(place: StorageOptions) -> str:
             return f"the keyring, under the name {where}"
         case "redis":
             return f"Redis at {where}"
+        case "postgres":
+            return f"PostgreSQL at {where}"
     return f"the backend {printable(place.backend)}"
 
 
@@ -98,6 +101,8 @@ def location(place: StorageOptions) -> str:
         case "redis":
             parts = urlsplit(place.url)
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        case "postgres":
+            return postgres_url(place.url).location
     return ""
 
 

@@ -112,4 +112,4 @@ class WorkerCheck:
 
 
 def _share(name: str) -> str:
-    return f"{name} to sqlite, or to redis for several machines"
+    return f"{name} to sqlite, or to redis or postgres for several machines"

@@ -11,7 +11,7 @@ from pywry_auth.doctor.setup import Setup
 from pywry_auth.providers.factory import create_provider_from_settings
 from pywry_auth.secret_strength import weakness
 
-_OF_PLACES = frozenset({"sqlite_path", "redis_url", "redis_prefix", "encryption_keys"})
+_OF_PLACES = frozenset({"sqlite_path", "redis_url", "postgres_url", "redis_prefix", "encryption_keys"})
 """The settings of the site that a program reads too."""
 
 

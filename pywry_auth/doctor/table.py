@@ -172,8 +172,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "stores",
         _STORAGE,
-        "stores that cannot be reached or written, files that other users can read, a risky Redis server, "
-        "a missing package, a keyring that keeps nothing",
+        "stores that cannot be reached or written, files that other users can read, a risky Redis or "
+        "PostgreSQL server, a missing package, a keyring that keeps nothing",
         stores.stores,
         ("settings",),
     ),

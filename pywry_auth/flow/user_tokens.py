@@ -284,8 +284,8 @@ class UserTokens:
         elif not self._store.backend.shared:
             text = (
                 "No user with this ID is signed in: the tokens are in the memory of the process in which the "
-                "user signed in. If this is another process, set PYWRY_DEPLOY__STATE_BACKEND to sqlite or "
-                "redis for both, and leave PYWRY_OAUTH2__TOKEN_STORE_BACKEND out."
+                "user signed in. If this is another process, set PYWRY_DEPLOY__STATE_BACKEND to "
+                "sqlite, redis or postgres for both, and leave PYWRY_OAUTH2__TOKEN_STORE_BACKEND out."
             )
         else:
             text = "No user with this ID is signed in: the user must sign in to the site first."

@@ -137,9 +137,9 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
         return
     refused = (
         f"In the environment, {variable} is memory, which {new_value} workers do not share: set it to "
-        "sqlite, or to redis for several machines, and also set PYWRY_DEPLOY__TOKEN_SECRET. gunicorn's "
-        "settings do not read app.config, so set the variables too if the application has them there. "
-        "Otherwise run one worker."
+        "sqlite, or to redis or postgres for several machines, and also set PYWRY_DEPLOY__TOKEN_SECRET. "
+        "gunicorn's settings do not read app.config, so set the variables too if the application has them "
+        "there. Otherwise run one worker."
     )
     if old_value is None:
         raise RuntimeError(refused)  # gunicorn prints it without a traceback, and exits

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pywry_auth.models import UserSession
     from pywry_auth.state.session_stores import (
         MemorySessionStore,
+        PostgresSessionStore,
         RedisSessionStore,
         SQLiteSessionStore,
         get_session_store,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Each module is loaded at its first use, because a desktop program needs no sessions.
 _HOME = {
     "MemorySessionStore": "pywry_auth.state.session_stores",
+    "PostgresSessionStore": "pywry_auth.state.session_stores",
     "RedisSessionStore": "pywry_auth.state.session_stores",
     "SQLiteSessionStore": "pywry_auth.state.session_stores",
     "SessionStore": "pywry_auth.state.sessions",
@@ -31,6 +33,7 @@ _HOME = {
 
 __all__ = [
     "MemorySessionStore",
+    "PostgresSessionStore",
     "RedisSessionStore",
     "SQLiteSessionStore",
     "SessionStore",

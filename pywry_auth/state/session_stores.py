@@ -103,6 +103,34 @@ class RedisSessionStore(SessionStore):
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
+class PostgresSessionStore(SessionStore):
+    """Sessions in a PostgreSQL database, for many machines.
+
+    Args:
+        postgres_url: The address of the server and the name of the database.
+        prefix: The text at the beginning of all keys.
+        session_ttl: See :class:`SessionStore`.
+        idle_ttl: See :class:`SessionStore`.
+        encryption_keys: See :func:`get_session_store`.
+
+    Raises:
+        ImportError: The ``psycopg`` package is missing; the text names the command for it.
+        ValueError: ``postgres_url`` is not a valid PostgreSQL URL.
+    """
+
+    def __init__(
+        self,
+        postgres_url: str,
+        prefix: str = PREFIX,
+        *,
+        session_ttl: float = SESSION_TTL,
+        idle_ttl: float = 0.0,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        options = StorageOptions("postgres", postgres_url, prefix, encryption_keys=tuple(encryption_keys))
+        super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
+
+
 def session_store_for(
     options: StorageOptions,
     session_ttl: float = SESSION_TTL,
@@ -147,6 +175,11 @@ def _store_for(options: StorageOptions, session_ttl: float, idle_ttl: float) -> 
             return RedisSessionStore(
                 url, prefix, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys
             )
+        case "postgres":
+            url, prefix = options.url, options.prefix
+            return PostgresSessionStore(
+                url, prefix, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys
+            )
     return SessionStore(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
@@ -163,6 +196,7 @@ def get_session_store(
     backend: str | None = None,
     *,
     redis_url: str | None = None,
+    postgres_url: str | None = None,
     prefix: str | None = None,
     path: str | Path | None = None,
     session_ttl: float | None = None,
@@ -179,11 +213,12 @@ def get_session_store(
     :func:`pywry_auth.flask.get_session_store` returns it.
 
     Args:
-        backend: ``memory``, ``sqlite``, ``redis``, or the name of a backend of another package. Without it,
-            every argument that is not given comes from the ``PYWRY_DEPLOY__*`` settings.
+        backend: ``memory``, ``sqlite``, ``redis``, ``postgres``, or the name of a backend of another package.
+            Without it, every argument that is not given comes from the ``PYWRY_DEPLOY__*`` settings.
         redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
-        prefix: The text at the beginning of all keys (redis); default ``pywry``. Encrypted records are bound
-            to it.
+        postgres_url: The address of the server and the name of the database (postgres).
+        prefix: The text at the beginning of all keys (redis, postgres); default ``pywry``. Encrypted records
+            are bound to it.
         path: The file (sqlite); by default one in the user's folder for state.
         session_ttl: Lifetime of a session in seconds; default one day.
         idle_ttl: Seconds without a use after which a session expires sooner; default never.
@@ -207,7 +242,8 @@ def get_session_store(
         idle_ttl = deploy.session_idle_ttl if idle_ttl is None else idle_ttl
         secrets = [secret.get_secret_value() for secret in deploy.token_secret]
         sites = sites_of(secrets, deploy.redis_prefix)
-    given = {"url": redis_url, "prefix": prefix, "path": path}
+    url = postgres_url if options.backend == "postgres" else redis_url
+    given = {"url": url, "prefix": prefix, "path": path}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if encryption_keys is not None:
         changes["encryption_keys"] = tuple(encryption_keys)

@@ -100,6 +100,33 @@ class RedisTokenStore(TokenStore):
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
 
+class PostgresTokenStore(TokenStore):
+    """Token sets in a PostgreSQL database, for many machines.
+
+    Args:
+        postgres_url: The address of the server and the name of the database.
+        prefix: The text at the beginning of all keys.
+        refresh_token_ttl: See :class:`TokenStore`; with 0, a fresh set with a refresh token expires as early
+            as one without.
+        encryption_keys: See :func:`get_token_store`.
+
+    Raises:
+        ImportError: The ``psycopg`` package is missing; the text names the command for it.
+        ValueError: ``postgres_url`` is not a valid PostgreSQL URL.
+    """
+
+    def __init__(
+        self,
+        postgres_url: str,
+        prefix: str = PREFIX,
+        *,
+        refresh_token_ttl: float = 0,
+        encryption_keys: Sequence[str] = (),
+    ) -> None:
+        options = StorageOptions("postgres", postgres_url, prefix, encryption_keys=tuple(encryption_keys))
+        super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
+
+
 class KeyringTokenStore(TokenStore):
     """Token sets in the operating system's keyring.
 
@@ -147,6 +174,9 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
         case "redis":
             url, prefix = options.url, options.prefix
             return RedisTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
+        case "postgres":
+            url, prefix = options.url, options.prefix
+            return PostgresTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
         case "keyring":
             return KeyringTokenStore(options.service_name, refresh_token_ttl=ttl, encryption_keys=keys)
         case "auto":
@@ -235,6 +265,7 @@ def get_token_store(
     *,
     service_name: str | None = None,
     redis_url: str | None = None,
+    postgres_url: str | None = None,
     prefix: str | None = None,
     path: str | Path | None = None,
     refresh_token_ttl: float = 0,
@@ -246,12 +277,13 @@ def get_token_store(
     Equal arguments return the same instance, until ``get_token_store.cache_clear()`` is called.
 
     Args:
-        backend: ``memory``, ``sqlite``, ``redis``, ``keyring``, ``auto`` (the keyring where it works,
-            otherwise the file), or the name of a backend of another package.
+        backend: ``memory``, ``sqlite``, ``redis``, ``postgres``, ``keyring``, ``auto`` (the keyring where it
+            works, otherwise the file), or the name of a backend of another package.
         service_name: The name under which the keyring keeps them (keyring); default ``pywry_auth``.
         redis_url: The address of the server (redis); default ``redis://localhost:6379/0``.
-        prefix: The text at the beginning of all keys (redis); default ``pywry``. Encrypted records are bound
-            to it.
+        postgres_url: The address of the server and the name of the database (postgres).
+        prefix: The text at the beginning of all keys (redis, postgres); default ``pywry``. Encrypted records
+            are bound to it.
         path: The file (sqlite); by default one in the user's folder for state.
         refresh_token_ttl: The shortest time in seconds for which a set with a refresh token is kept; 0
             selects the default of the store.
@@ -266,5 +298,6 @@ def get_token_store(
         ImportError: The backend needs a package that is missing; the text names the command for it.
     """
     keys = tuple(encryption_keys)
-    options = StorageOptions(backend, redis_url or "", prefix or "", path or "", service_name or "", keys)
+    url = (postgres_url if backend == "postgres" else redis_url) or ""
+    options = StorageOptions(backend, url, prefix or "", path or "", service_name or "", keys)
     return token_store_for(for_client(options, client_id), refresh_token_ttl)

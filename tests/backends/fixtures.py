@@ -16,9 +16,11 @@ from pywry_auth.backends.base import Backend
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.keyring import KeyringBackend
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.postgres import PostgresBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from tests.backends.keyrings import WindowsKeyring
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 
 ENCRYPTION_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")
@@ -27,6 +29,12 @@ ENCRYPTION_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
         yield server
 
 
@@ -69,6 +77,14 @@ def redis(redis_server: RedisServer) -> Iterator[RedisBackend]:
 
 
 @pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[PostgresBackend]:
+    postgres_server.clear()
+    backend = PostgresBackend(postgres_server.url)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
 def encrypted(sqlite: SQLiteBackend) -> EncryptedBackend:
     return EncryptedBackend(sqlite, [ENCRYPTION_KEY])
 
@@ -89,6 +105,11 @@ def encrypted_redis(redis: RedisBackend) -> EncryptedBackend:
 
 
 @pytest.fixture
+def encrypted_postgres(postgres: PostgresBackend) -> EncryptedBackend:
+    return EncryptedBackend(postgres, [ENCRYPTION_KEY])
+
+
+@pytest.fixture
 def encrypted_keyring(keyring: KeyringBackend) -> EncryptedBackend:
     return EncryptedBackend(keyring, [ENCRYPTION_KEY])
 
@@ -98,7 +119,7 @@ def keyring(clock: Clock, tmp_path: Path) -> KeyringBackend:
     return KeyringBackend("test", vault=WindowsKeyring(), folder=tmp_path / "locks", clock=clock)
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "encrypted"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres", "encrypted"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     found: Backend = request.getfixturevalue(request.param)
     return found

@@ -17,8 +17,8 @@ class TestContract(BackendContract):
     """The contract on all backends, with and without encryption."""
 
     @pytest.fixture(
-        params=["memory", "sqlite", "redis", "keyring"]
-        + [f"encrypted_{inner}" for inner in ("memory", "sqlite", "redis", "keyring")]
+        params=["memory", "sqlite", "redis", "postgres", "keyring"]
+        + [f"encrypted_{inner}" for inner in ("memory", "sqlite", "redis", "postgres", "keyring")]
     )
     def backend(self, request: pytest.FixtureRequest) -> Backend:
         found: Backend = request.getfixturevalue(request.param)
@@ -28,7 +28,7 @@ class TestContract(BackendContract):
     def elapse(self, clock: Clock) -> Callable[[float], None]:
         def elapse(seconds: float) -> None:
             clock.now += seconds
-            time.sleep(seconds)  # Redis has its own clock
+            time.sleep(seconds)  # Redis and PostgreSQL have their own clock
 
         return elapse
 

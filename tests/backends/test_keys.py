@@ -13,7 +13,7 @@ from tests.backends.fixtures import ENCRYPTION_KEY, Clock
 from tests.deploy.web import WatchedBackend
 from tests.peers.redis_server import RedisServer
 
-_LISTING = pytest.mark.parametrize("backend", ["memory", "sqlite", "redis"], indirect=True)
+_LISTING = pytest.mark.parametrize("backend", ["memory", "sqlite", "redis", "postgres"], indirect=True)
 
 
 @_LISTING

@@ -33,8 +33,7 @@ host all all 127.0.0.1/32 scram-sha-256
 host replication all 127.0.0.1/32 trust
 """
 _FAST = {
-    "fsync": "off",  # the files stay in the system's memory when the server dies
-    "full_page_writes": "off",
+    "full_page_writes": "off",  # the files stay in the system's memory when the server dies
     "shared_buffers": "16MB",
     "max_wal_size": "256MB",
     "dynamic_shared_memory_type": "mmap",  # in the folder, so that a killed server leaves nothing elsewhere
@@ -98,8 +97,11 @@ class PostgresServer:
         """Kill all processes of the server, as a loss of power does."""
         if self._process:
             self._process.send_signal(signal.SIGSTOP)  # it starts no process in the meantime
+            pids = self.pids
             self._signal(signal.SIGKILL)
             self._process.wait()
+            while not all(map(_has_ended, pids)):
+                time.sleep(0.005)
             self._process = None
 
     def stop(self) -> None:
@@ -181,6 +183,7 @@ class PostgresServer:
             self.go_on()
             self._process.send_signal(signal.SIGQUIT)  # unlike a killed server, it removes its shared memory
             self._process.wait(_SECONDS)
+        _remove_memory(self._folder / "data" / "postmaster.pid")
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -247,6 +250,19 @@ def _copy(source: Path, target: Path) -> None:
 def _give(path: Path) -> None:
     if account := _account():
         os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def _remove_memory(lock_file: Path) -> None:
+    """Remove the shared memory of a killed server: the last number in its lock file."""
+    if lock_file.exists() and (found := re.search(r"^ *\d+ +(\d+) *$", lock_file.read_text(), re.MULTILINE)):
+        subprocess.run(["ipcrm", "-m", found[1]], check=False)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 def _children(parent: int) -> Iterator[int]:

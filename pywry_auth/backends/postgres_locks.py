@@ -1,0 +1,162 @@
+"""Locks that end with the connection of their process.
+
+All locks of a process are advisory locks of one session. The number of its connections therefore does not
+depend on the number of its locks, and a waiting thread holds no connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pywry_auth.backends.postgres_connections import LIMIT, DeadlinePassed, TimedConnection
+
+_T = TypeVar("_T")
+
+_TRY = "SELECT pg_try_advisory_lock(%s)"
+_UNLOCK = "SELECT pg_advisory_unlock(%s)"
+_CONFIRM = "SELECT 1"
+
+
+def lock_number(name: bytes) -> int:
+    """Return the number of an advisory lock, which PostgreSQL knows by 64 bits.
+
+    Args:
+        name: The name of the lock, with the prefix of the site.
+    """
+    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big", signed=True)
+
+
+@dataclass(frozen=True)
+class HeldLock:
+    """A lock that this process took.
+
+    Args:
+        session: The connection in whose session it was taken.
+        number: The number of the lock.
+    """
+
+    session: TimedConnection
+    number: int
+
+
+class LockSession:
+    """The session with the locks of one process.
+
+    ``_turn`` guards all members. It is held over the calls of the session, because one connection serves one
+    statement at a time; each of them ends within :data:`LIMIT`. Threads of this process that want the same
+    lock exclude each other here: for the server, a session may lock twice.
+
+    Args:
+        connect: Opens a connection before a deadline.
+    """
+
+    def __init__(self, connect: Callable[[float], TimedConnection]) -> None:
+        self._connect = connect
+        self._turn = threading.Lock()
+        self._connection: TimedConnection | None = None
+        self._held: set[int] = set()
+
+    def is_pooled(self) -> bool:
+        """Return whether a pooler may give the session to other clients, with its locks.
+
+        Raises:
+            NotConnected: There is no connection.
+        """
+        return self._with_connection(lambda connection: connection.pooled)
+
+    def acquire(self, number: int) -> HeldLock | None:
+        """Try to take a lock, and return it; None if another thread or process holds it.
+
+        Args:
+            number: The number of the lock.
+        """
+
+        def attempt(connection: TimedConnection) -> HeldLock | None:
+            if number in self._held or connection.execute(_TRY, [number]).fetchone() != (True,):
+                return None
+            self._held.add(number)
+            return HeldLock(connection, number)
+
+        return self._with_connection(attempt)
+
+    def is_held(self, lock: HeldLock) -> bool:
+        """Return whether the session of a lock still exists, as far as this process knows without a call.
+
+        Args:
+            lock: The lock.
+        """
+        if not self._turn.acquire(blocking=False):
+            return lock.session is self._connection  # a statement runs, and notices the end of the session
+        try:
+            if lock.session is self._connection and not lock.session.is_usable():
+                self._drop()
+            return lock.session is self._connection
+        finally:
+            self._turn.release()
+
+    def confirm(self, lock: HeldLock) -> bool:
+        """Ask the server whether the session of a lock still exists.
+
+        Args:
+            lock: The lock.
+        """
+        with self._turn:
+            if lock.session is not self._connection:
+                return False
+            self._execute(lock.session, _CONFIRM, [])
+            return True
+
+    def release(self, lock: HeldLock) -> None:
+        """Release a lock; if that fails, the session ends, and all of its locks with it.
+
+        Args:
+            lock: The lock.
+        """
+        with self._turn:
+            if lock.session is self._connection:
+                self._held.discard(lock.number)
+                self._execute(lock.session, _UNLOCK, [lock.number])
+
+    def close(self) -> None:
+        """Close the connection, unless a lock is held."""
+        with self._turn:
+            if not self._held:
+                self._drop()
+
+    def _with_connection(self, work: Callable[[TimedConnection], _T]) -> _T:
+        ends = time.monotonic() + LIMIT
+        if not self._turn.acquire(timeout=LIMIT):
+            raise DeadlinePassed("other threads of this process waited for the server")
+        try:
+            if self._connection is None or not self._connection.is_usable():
+                self._drop()
+                self._connection = self._connect(ends)
+            connection = self._connection
+            connection.ends = ends
+            try:
+                return work(connection)
+            except BaseException:
+                self._drop()
+                raise
+        finally:
+            self._turn.release()
+
+    def _execute(self, connection: TimedConnection, statement: str, values: list[int]) -> None:
+        connection.ends = time.monotonic() + LIMIT
+        try:
+            connection.execute(statement, values)
+        except BaseException:
+            self._drop()
+            raise
+
+    def _drop(self) -> None:
+        """Close the connection, and with it all locks."""
+        connection, self._connection = self._connection, None
+        self._held.clear()
+        if connection is not None:
+            connection.close()

@@ -1,0 +1,125 @@
+"""The connections of one process.
+
+The pool of psycopg is not used. After an outage it opens connections in the background, after pauses that
+double: a server that was away for half a minute would stay away for a further half. It also answers with a
+time-out, where the reason is known, and its threads do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from psycopg.errors import OperationalError
+
+from pywry_auth.backends.postgres_connections import TimedConnection
+
+_IDLE_SECONDS = 60.0  # after which an unused connection is closed
+
+
+class PoolExhausted(OperationalError):
+    """All connections of this process stayed in use until the deadline."""
+
+
+class PostgresPool:
+    """Connections that threads take turns to use.
+
+    The lock of ``_changed`` guards all members. It is not held while a connection is opened or used.
+
+    Args:
+        connect: Opens a connection before a deadline.
+        most: The largest number of connections.
+        clock: Returns the time in seconds; only differences are used.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[float], TimedConnection],
+        most: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connect = connect
+        self._most = most
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._idle: list[tuple[float, TimedConnection]] = []  # the one that was used last is at the end
+        self._open = 0
+
+    @contextmanager
+    def connection(self, ends: float) -> Iterator[TimedConnection]:
+        """Lend a connection for the ``with`` block.
+
+        Args:
+            ends: The deadline, in the seconds of ``time.monotonic``, also for the use of the connection.
+
+        Raises:
+            PoolExhausted: No connection became free in time.
+            NotConnected: No new one could be opened.
+        """
+        connection = self._taken(ends)
+        try:
+            connection.ends = ends
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def close_idle(self) -> None:
+        """Close the connections that are not in use."""
+        with self._changed:
+            unused = [connection for _, connection in self._idle]
+            self._idle.clear()
+            self._left(len(unused))
+        for connection in unused:
+            connection.close()
+
+    def _taken(self, ends: float) -> TimedConnection:
+        while (idle := self._reserved(ends)) is not None:
+            if idle.is_usable():
+                return idle
+            self._discard(idle)
+        try:
+            return self._connect(ends)
+        except BaseException:
+            with self._changed:
+                self._left(1)
+            raise
+
+    def _reserved(self, ends: float) -> TimedConnection | None:
+        """Return an idle connection, or None for the right to open one."""
+        with self._changed:
+            while not self._idle:
+                if self._open < self._most:
+                    self._open += 1
+                    return None
+                left = ends - time.monotonic()
+                if left <= 0:
+                    raise PoolExhausted("all connections are in use")
+                self._changed.wait(left)
+            return self._idle.pop()[1]
+
+    def _give_back(self, connection: TimedConnection) -> None:
+        now = self._clock()
+        if not connection.is_usable():
+            self._discard(connection)
+            return
+        with self._changed:
+            self._idle.append((now, connection))
+            expired = self._idle[0][1] if now - self._idle[0][0] > _IDLE_SECONDS else None
+            if expired is not None:
+                del self._idle[0]
+                self._left(1)
+            self._changed.notify()
+        if expired is not None:
+            expired.close()
+
+    def _discard(self, connection: TimedConnection) -> None:
+        connection.close()
+        with self._changed:
+            self._left(1)
+
+    def _left(self, number: int) -> None:
+        self._open -= number
+        self._changed.notify(number)
