@@ -30,6 +30,8 @@ from pywry_auth.deploy.own_sessions_views import OF_SESSIONS, OwnSessionsViews
 from pywry_auth.deploy.pending_login import BINDING_SECONDS, PendingLogins
 from pywry_auth.deploy.proxies import UntrustedProxies
 from pywry_auth.deploy.rate_limit import RateLimit
+from pywry_auth.deploy.readiness import Readiness
+from pywry_auth.deploy.ready_views import ReadyViews
 from pywry_auth.deploy.routes import ROUTES, Route
 from pywry_auth.deploy.session_end import SessionEnd
 from pywry_auth.deploy.session_lifecycle import SessionLifecycle
@@ -73,6 +75,7 @@ _NO_NAVIGATION = (
     "this site's sign-in link there."
 )
 _DISABLED = "Sign-in is switched off: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass AuthConfig(enabled=True)."
+_WITHOUT_SIGN_IN = ("status", "ready")  # they answer also if sign-in is switched off
 _ENDING_SESSIONS = ("end_session", "end_other_sessions")
 _CALLING_PROVIDER = ("callback", "refresh", "logout", *_ENDING_SESSIONS, _BACK_CHANNEL)
 
@@ -155,6 +158,7 @@ class AuthRoutes:
             "userinfo": views.userinfo,
             "status": views.status,
             "verify": VerifyViews(self.sessions).verify,
+            "ready": ReadyViews(Readiness(self.sessions.store.backend, self.tokens.backend)).ready,
             "sessions": own.sessions_of_user,
             "end_session": own.end_session,
             "end_other_sessions": own.end_other_sessions,
@@ -326,7 +330,7 @@ class AuthRoutes:
             return Response(status=204)  # a prefetch must neither begin nor finish a login
         if method == "POST" and name != _BACK_CHANNEL:  # a token in its body authenticates the provider
             require_own_request(site)
-        if not self.options.enabled and name != "status":
+        if not self.options.enabled and name not in _WITHOUT_SIGN_IN:
             disabled = AuthenticationError(_DISABLED, error=ErrorCode.AUTH_DISABLED)
             return (
                 self._back_channel.failed(site, disabled)

@@ -139,6 +139,13 @@ class LogoutResult:
     login_url: str
 
 
+@dataclass(frozen=True)
+class Ready:
+    """Whether this process can use the stores of the site."""
+
+    ready: bool
+
+
 Body = (
     Problem
     | MissingScopes
@@ -150,6 +157,7 @@ Body = (
     | LogoutResult
     | Sessions
     | SessionsEnded
+    | Ready
 )
 
 
@@ -359,6 +367,15 @@ ROUTES = (
             "X-Auth-Roles": "The user's roles with commas, each percent-encoded.",
             "X-Auth-Email": "The verified e-mail address, percent-encoded; absent without one.",
         },
+    ),
+    Route(
+        "ready",
+        "GET",
+        "/ready",
+        "Tell a load balancer whether the site can use its stores",
+        200,
+        Ready,
+        others={503: "A store does not answer in time, or stores no records."},
     ),
 )
 """The routes; each has a view of the same name."""

@@ -18,30 +18,45 @@ _tested: WeakValueDictionary[int, Backend] = WeakValueDictionary()
 """The tested backends by their identity, because a backend of another package may have no hash."""
 
 
-class _Probe(threading.Thread):
-    """The test of one backend. It leaves no connection open, which a fork would share.
+class StoreProbe(threading.Thread):
+    """The test of one backend, in a thread of its own, because a backend may wait without a limit.
 
     Args:
         store: The name of the store.
         backend: Its backend.
+        closes: Whether the test leaves no connection open, which a fork would share.
     """
 
-    def __init__(self, store: str, backend: Backend) -> None:
+    def __init__(self, store: str, backend: Backend, *, closes: bool = True) -> None:
         super().__init__(name="pywry-auth-store-probe", daemon=True)
         self._backend = backend
+        self._closes = closes
         self.store = store
-        self.fault = ""
+        self._fault = ""
 
     def run(self) -> None:
         """Store, read and remove a record."""
         try:
             self._backend.probe()
         except StoreUnavailable as error:
-            self.fault = str(error)
+            self._fault = str(error)
         except Exception as error:  # noqa: BLE001  # of a backend of another package
-            self.fault = f"Its backend failed with {type(error).__name__}: see its documentation."
-        with suppress(Exception):
-            self._backend.close()
+            self._fault = f"Its backend failed with {type(error).__name__}: see its documentation."
+        if self._closes:
+            with suppress(Exception):
+                self._backend.close()
+
+    def fault_by(self, end: float, seconds: float) -> str:
+        """Wait for the test, and return its fault; empty for none.
+
+        Args:
+            end: The time of ``time.monotonic`` at which the wait ends.
+            seconds: The time limit, for the text.
+        """
+        self.join(max(0.0, end - time.monotonic()))
+        if self.is_alive():
+            return f"It does not answer within {seconds:g} seconds: check its server and its settings."
+        return self._fault
 
 
 def probe_stores(sessions: Backend, tokens: Backend, seconds: float = 2.0) -> None:
@@ -55,13 +70,23 @@ def probe_stores(sessions: Backend, tokens: Backend, seconds: float = 2.0) -> No
         tokens: The backend of the tokens, often the same one.
         seconds: The time by which the tests may delay the start, all together.
     """
+    due = [(store, backend) for store, backend in named_stores(sessions, tokens) if _is_due(backend)]
+    for store, fault in store_faults(due, seconds):
+        _logger.error("the %s cannot be used, and requests get 503 until it can: %s", store, fault)
+
+
+def named_stores(sessions: Backend, tokens: Backend) -> list[tuple[str, Backend]]:
+    """Return the stores outside of the process, each with its name and its backend.
+
+    Args:
+        sessions: The backend of the sessions.
+        tokens: The backend of the tokens, often the same one.
+    """
     if sessions is tokens:
         stores = [("session and token store", sessions)]
     else:
         stores = [("session store", sessions), ("token store", tokens)]
-    due = [(store, backend) for store, backend in stores if _is_due(backend)]
-    for store, fault in store_faults(due, seconds):
-        _logger.error("the %s cannot be used, and requests get 503 until it can: %s", store, fault)
+    return [(store, backend) for store, backend in stores if backend.shared]
 
 
 def store_faults(stores: Sequence[tuple[str, Backend]], seconds: float) -> Iterator[tuple[str, str]]:
@@ -71,21 +96,17 @@ def store_faults(stores: Sequence[tuple[str, Backend]], seconds: float) -> Itera
         stores: The stores, each with its name and its backend.
         seconds: The time limit of all tests together.
     """
-    probes = [_Probe(store, backend) for store, backend in stores]
-    ends = time.monotonic() + seconds
+    probes = [StoreProbe(store, backend) for store, backend in stores]
+    end = time.monotonic() + seconds
     for probe in probes:
         probe.start()
     for probe in probes:
-        probe.join(max(0.0, ends - time.monotonic()))
-        fault = probe.fault
-        if probe.is_alive():
-            fault = f"It does not answer within {seconds:g} seconds: check its server and its settings."
-        if fault:
+        if fault := probe.fault_by(end, seconds):
             yield probe.store, fault
 
 
 def _is_due(backend: Backend) -> bool:
-    if not backend.shared or _tested.get(id(backend)) is backend:
+    if _tested.get(id(backend)) is backend:
         return False
     _tested[id(backend)] = backend
     return True

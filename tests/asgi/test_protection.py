@@ -124,6 +124,7 @@ def test_public_routes_and_those_of_sign_in_are_open(client: Client, token: dict
     assert client.post("/auth/logout").status_code == 200
     assert client.request("OPTIONS", "/auth/status").status_code == 200
     assert client.get("/auth/verify").json()["error"] == "not_signed_in"
+    assert client.get("/auth/ready").json() == {"ready": True}
     verified = client.get("/auth/verify?roles=viewer", headers=token)
     assert (verified.status_code, verified.headers["X-Auth-User"], verified.text) == (204, "robot", "")
     assert client.request("OPTIONS", "/auth/verify").status_code == 401

@@ -32,6 +32,7 @@ OPERATIONS = {
     ("/auth/sessions/{handle}/end", "post"): {"200", "303", "401", "403", "404", "503"},
     ("/auth/backchannel-logout", "post"): {"200", "400"},
     ("/auth/verify", "get"): {"204", "400", "401", "403", "503"},
+    ("/auth/ready", "get"): {"200", "503"},
 }
 
 

@@ -13,7 +13,7 @@ from tests.deploy.web import Browser, Web
 
 _CONTRACT = {
     *("answers", "caching", "callback", "csrf", "login", "logout", "pending"),
-    *("rate_limit", "refresh", "signals", "status"),
+    *("rate_limit", "ready", "refresh", "signals", "status"),
 }
 """The test files of the contract, which run on each web host."""
 
