@@ -191,8 +191,9 @@ class SQLiteBackend(Backend):
     def probe(self) -> None:
         """Check that records can be stored.
 
-        A process of root may still become another user, as a server does after its start. Such a process
-        creates no file, and opens only a file of root, because the other user could not use files of root.
+        A process of root may still become another user, as a server does after its start. Until it has used
+        the file, such a process creates no file, and opens only a file of root, because the other user could
+        not use files of root.
 
         Raises:
             StoreUnavailable: They cannot be stored; the text gives the reason.

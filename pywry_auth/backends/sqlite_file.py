@@ -189,8 +189,11 @@ class SQLiteFile:
             writing.release()
 
     def may_be_for_another_user(self) -> bool:
-        """Return whether this process may become the user of the file only later."""
-        return self._place.may_be_for_another_user()
+        """Return whether this process may become the user of the file only later.
+
+        A process that has opened the file is its user already.
+        """
+        return not self._opened and self._place.may_be_for_another_user()
 
     def check_place(self) -> None:
         """Check that files can be created in the folder; create none that stays.

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,10 +32,13 @@ class WebServer:
     Args:
         options: Options of gunicorn's command line.
         app: The application; the default one names the worker of each answer in the header ``X-Worker``.
+        prefix: A program that starts gunicorn, with its options.
     """
 
-    def __init__(self, *options: str, app: str = "tests.peers.traced_wsgi:app") -> None:
-        self._command = [sys.executable, "-m", "gunicorn", *options, app]
+    def __init__(
+        self, *options: str, app: str = "tests.peers.traced_wsgi:app", prefix: Sequence[str] = ()
+    ) -> None:
+        self._command = [*prefix, sys.executable, "-m", "gunicorn", *options, app]
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._listening.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
