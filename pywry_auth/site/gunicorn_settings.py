@@ -10,6 +10,7 @@ Options on gunicorn's command line take precedence. ``WEB_CONCURRENCY`` sets the
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import struct
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("pywry_auth.deploy")
 _CLIENT_PAUSE = struct.pack("@ll", 5, 0)  # seconds and microseconds, for each read (socket(7))
+
+_CALLS = 4  # of a callback or refresh, one after the other: metadata, tokens, keys, profile
+_STORE_SECONDS = 5  # for the store
+_LEAST_GRACE = 30  # gunicorn's default
 
 _LIMITS = ("worker_connections", "keepalive")
 
@@ -68,6 +73,16 @@ def in_memory(settings: PyWrySettings) -> str:
     if oauth2 and "token_store_backend" in oauth2.model_fields_set and oauth2.token_store_backend == "memory":
         return "PYWRY_OAUTH2__TOKEN_STORE_BACKEND"
     return ""
+
+
+def grace(settings: PyWrySettings) -> int:
+    """Return the seconds in which each request of a worker that ends can finish.
+
+    Args:
+        settings: The environment's settings.
+    """
+    timeout = settings.oauth2.http_timeout_seconds if settings.oauth2 else 0.0
+    return max(_LEAST_GRACE, math.ceil(_CALLS * timeout + _STORE_SECONDS))
 
 
 class AccessLogger(Logger):
@@ -251,6 +266,10 @@ preload_app = True
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
+
+# A worker that ends first finishes its logins and refreshes, each with up to four calls to a slow provider.
+# By default, gunicorn would stop it after 30 seconds.
+graceful_timeout = grace(_settings)
 
 limit_request_line = 8190  # gunicorn's maximum, for logins that return to a page with a long address
 

@@ -141,9 +141,8 @@ def test_the_page_of_the_application_does_not_replace_the_answer(
     def fail(page: Any) -> str:
         raise AssertionError("no page is made")
 
-    routes = web.app.blueprints["auth"].auth_routes if isinstance(web.app, Flask) else None
-    if routes is not None:
-        routes.render = fail
+    if not web.host.fastapi:
+        web.app.blueprints["auth"].auth_routes.render = fail
         web.app.register_error_handler(503, fail)
     assert web.browser().get("/auth/ready", html=True).json["error"] == "temporarily_unavailable"
 

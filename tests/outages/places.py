@@ -48,9 +48,17 @@ class Fault:
 class Place(Protocol):
     """A store with its faults, by name."""
 
-    settings: Mapping[str, str]
-    prefix: tuple[str, ...]
-    faults: Mapping[str, Fault]
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The settings of a site that uses the store."""
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """A program that starts gunicorn, with its options."""
+
+    @property
+    def faults(self) -> Mapping[str, Fault]:
+        """The ways in which the store fails."""
 
 
 class RedisPlace:
@@ -66,8 +74,8 @@ class RedisPlace:
         self._server = RedisServer(folder)
         self._proxy = TCPProxy(self._server.port)
         url = f"redis://127.0.0.1:{self._proxy.port}/0"
-        self.settings = {"STATE_BACKEND": "redis", "REDIS_URL": url}
-        self.faults = {
+        self.settings: Mapping[str, str] = {"STATE_BACKEND": "redis", "REDIS_URL": url}
+        self.faults: Mapping[str, Fault] = {
             "down": Fault(self._down, log="no server listens"),
             "silent": Fault(self._silent, log="does not answer"),
             "full": Fault(partial(self._config, maxmemory="1"), reads=True, log="maxmemory"),
@@ -129,9 +137,9 @@ class SQLitePlace:
         self._folder = Path(tempfile.mkdtemp())
         self._file = self._folder / "state.sqlite3"
         self._processes = processes
-        self.settings = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(self._file)}
+        self.settings: Mapping[str, str] = {"STATE_BACKEND": "sqlite", "SQLITE_PATH": str(self._file)}
         self.prefix = _OBEYS_MODES if os.getuid() == 0 else ()
-        self.faults = {
+        self.faults: Mapping[str, Fault] = {
             "down": Fault(self._down, log="of the SQLite store was removed"),
             # Another process that writes for long does not disturb readers.
             "silent": Fault(self._locked, reads=True, log="kept it locked", seconds=9),

@@ -80,3 +80,14 @@ def test_gevent_workers_load_the_application_themselves(
     server = SimpleNamespace(cfg=config_with(worker_class=worker, preload_app=True), num_workers=1)
     settings.nworkers_changed(server, 1, None)
     assert server.cfg.preload_app is preloads
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [("10", 45), ("2.5", 30), ("60", 245)])
+def test_a_worker_that_ends_has_time_for_its_calls_to_the_provider(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, timeout: str, seconds: int
+) -> None:
+    """A callback or a refresh makes up to four calls. [S8]"""
+    monkeypatch.setenv("PYWRY_OAUTH2__CLIENT_ID", "site")
+    monkeypatch.setenv("PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS", timeout)
+    assert settings.grace(settings.load()) == seconds
+    assert settings.graceful_timeout >= 30
