@@ -508,6 +508,14 @@ class DeploySettings(_Section):
             "Encrypted records are bound to it, in an SQLite file too."
         ),
     )
+    redis_wait_replicas: Annotated[int, Field(ge=0, le=10)] = Field(
+        default=0,
+        description=(
+            "How many Redis replicas must have a sign-in or a sign-out before it is confirmed. With too few "
+            "of them, the request gets 503. 0 does not wait: a failover can then lose the last writes."
+        ),
+        examples=["1"],
+    )
     session_ttl: Seconds = Field(default=86400.0, description="Seconds that a session lasts at most.")
     session_idle_ttl: SecondsOrZero = Field(
         default=0.0,

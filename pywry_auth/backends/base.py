@@ -245,6 +245,20 @@ class Backend(ABC):
             raise StoreUnavailable("The store does not return stored values: check its configuration.")
 
     @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """Make sure that the writes of the ``with`` block survive the loss of a server.
+
+        A backend whose server acknowledges writes before they are safe overrides this method. It does nothing
+        by default, and with a backend that is not configured to wait.
+
+        Raises:
+            StoreUnavailable: At the end of the block, the writes are not known to be safe. They are not
+                undone: the block must be repeated, also if it then finds nothing to write. It is raised
+                before the block if the store is down.
+        """
+        yield
+
+    @contextmanager
     def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:
         """Hold a lock while the ``with`` block runs.
 

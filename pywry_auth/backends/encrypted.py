@@ -149,6 +149,12 @@ class EncryptedBackend(Backend):
         with self._inner.lock(key, wait, lease) as held:
             yield held
 
+    @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """Wait for the replicas of the wrapped backend (see :meth:`Backend.replicated`)."""
+        with self._inner.replicated():
+            yield
+
     def probe(self) -> None:
         """Check that the wrapped backend works (see :meth:`Backend.probe`)."""
         self._inner.probe()

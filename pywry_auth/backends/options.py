@@ -34,6 +34,8 @@ class StorageOptions:
         service_name: The name under which a keyring keeps the entries. Encrypted entries are bound to it.
         encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
             encrypted without keys.
+        wait_replicas: How many replicas must have the writes of a sign-in or sign-out (``redis``); 0 for no
+            wait.
 
     Raises:
         AuthenticationError: An option was copied with blanks or control characters, or the path cannot be
@@ -46,6 +48,7 @@ class StorageOptions:
     path: str | Path = ""
     service_name: str = ""
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
+    wait_replicas: int = 0
 
     def __post_init__(self) -> None:
         """Complete the options and drop those without effect."""
@@ -59,6 +62,8 @@ class StorageOptions:
             for name in _OPTIONS:
                 given = getattr(self, name) if name in reads else ""
                 object.__setattr__(self, name, given or reads.get(name, ""))
+            if self.backend != "redis":
+                object.__setattr__(self, "wait_replicas", 0)
 
     @property
     def site(self) -> str:
@@ -88,4 +93,5 @@ class StorageOptions:
             path=deploy.sqlite_path,
             service_name=f"{KEYRING_SERVICE}:{client_id}" if client_id else "",
             encryption_keys=tuple(key.get_secret_value() for key in deploy.encryption_keys),
+            wait_replicas=deploy.redis_wait_replicas,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from pywry_auth.backend_names import PREFIX, REDIS_URL
@@ -24,6 +25,7 @@ try:
 
     from pywry_auth.backends.redis_connections import with_deadline
     from pywry_auth.backends.redis_errors import explained
+    from pywry_auth.backends.redis_replicas import Replicas
 except ImportError as error:
     raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
 
@@ -57,6 +59,7 @@ class RedisBackend(Backend):
         url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed.
             Reserved characters of the password are percent-encoded (RFC 3986 §2.1).
         prefix: The text at the beginning of all keys, so that several applications can share a server.
+        wait_replicas: How many replicas must have the writes of a :meth:`replicated` block; 0 for no wait.
 
     Raises:
         ValueError: ``url`` is not a valid Redis URL; the text says how to write it, and does not quote it.
@@ -64,10 +67,11 @@ class RedisBackend(Backend):
 
     lists_keys = True
 
-    def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX) -> None:
+    def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
         self._client, self._scheme = _connect(url)
         self._prefix = _bytes(prefix + ":")
-        self._check = ServerCheck(self._client)
+        self._check = ServerCheck(self._client, wait_replicas)
+        self._replicas = Replicas(self._client, self._name("replicated:mark"), wait_replicas)
         self._get = self._client.register_script(redis_scripts.GET)
         self._get_many = self._client.register_script(redis_scripts.GET_MANY)
         self._rewrite = self._client.register_script(redis_scripts.REWRITE)
@@ -182,6 +186,19 @@ class RedisBackend(Backend):
             if cursor == b"0":
                 return removed
 
+    @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """Wait for ``wait_replicas`` replicas, as :meth:`Backend.replicated` describes.
+
+        The block costs one more round trip before it and one after it. The wait takes 0.7 seconds at most.
+        """
+        if not self._replicas.wanted:
+            yield
+            return
+        history = self._ask(self._replicas.history, reads=True)
+        yield
+        self._ask(lambda: self._replicas.confirm(history))
+
     def probe(self) -> None:
         """Check that records can be stored, and warn of the server's risks.
 
@@ -261,7 +278,7 @@ class RedisBackend(Backend):
 
 def open_backend(options: StorageOptions) -> RedisBackend:
     """Open the backend that the options describe."""
-    return RedisBackend(options.url, prefix=options.prefix)
+    return RedisBackend(options.url, prefix=options.prefix, wait_replicas=options.wait_replicas)
 
 
 def _connect(given: str) -> tuple[Redis, str]:

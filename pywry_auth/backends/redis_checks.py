@@ -29,6 +29,12 @@ _EVICTION = (
 )
 
 
+_TOO_FEW = (
+    "the Redis server has %d replicas, and PYWRY_DEPLOY__REDIS_WAIT_REPLICAS requires %d: users cannot sign in"
+    " or out. Start the replicas, or lower the number"
+)
+
+
 class ServerCheck:
     """Looks at a server once in each process, and logs a warning for each risk.
 
@@ -36,10 +42,12 @@ class ServerCheck:
 
     Args:
         client: The client of the server, with its time limits.
+        wait_replicas: How many replicas must have each sign-in and sign-out.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, wait_replicas: int = 0) -> None:
         self._client = client
+        self._wait_replicas = wait_replicas
         self._begun: dict[int, object] = {}  # by process, because a fork copies it
 
     def begin(self) -> None:
@@ -74,7 +82,7 @@ class ServerCheck:
 
     def _look(self) -> None:
         try:
-            found = risks(self._client.info())
+            found = risks(self._client.info(), self._wait_replicas)
         except Exception as error:  # noqa: BLE001  # for example without the right to run INFO
             _logger.debug("the Redis server was not checked (%s)", type(error).__name__)
             return
@@ -82,17 +90,21 @@ class ServerCheck:
             _logger.warning("%s", risk)
 
 
-def risks(info: Mapping[str, object]) -> list[str]:
+def risks(info: Mapping[str, object], wait_replicas: int = 0) -> list[str]:
     """Return a sentence for each risk of a server.
 
     Args:
         info: The server's answer to the command ``INFO``.
+        wait_replicas: See :class:`ServerCheck`.
     """
+    replicas = info.get("connected_slaves")
+    has_too_few = isinstance(replicas, int) and replicas < wait_replicas and info.get("role") != "slave"
     policy = str(info.get("maxmemory_policy", "noeviction"))
     evicts = info.get("maxmemory", 0) != 0 and policy != "noeviction"
     found = {
         _REPLICA: info.get("role") == "slave",
         _CLUSTER: info.get("cluster_enabled") == 1,
         _EVICTION % printable(policy, 40): evicts,
+        _TOO_FEW % (replicas if has_too_few else 0, wait_replicas): has_too_few,
     }
     return [risk for risk, present in found.items() if present]

@@ -63,7 +63,9 @@ class Ending:
                 finishes the work.
         """
         try:
-            self._end_sessions(wanted, whole_user)
+            # Also if no session is left: an earlier attempt may have ended them on one server only.
+            with self.accounts.replicated():
+                self._end_sessions(wanted, whole_user)
         except StoreUnavailable:
             self._revoke()  # the tokens of those that have ended
             raise

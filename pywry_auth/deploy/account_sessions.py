@@ -9,6 +9,7 @@ the sessions of the account and by all sessions of its owner.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,22 @@ class AccountSessions:
     def linked(self) -> LinkedUsers:
         """The user IDs of each account."""
         return LinkedUsers(self.store.backend)
+
+    @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """Make sure that a sign-in or a sign-out survives the loss of a server.
+
+        A repeated sign-out needs it too if it finds nothing to end: an earlier attempt may have removed the
+        session from one server only.
+
+        Raises:
+            StoreUnavailable: See :meth:`Backend.replicated`.
+        """
+        backends = {id(each): each for each in (self.store.backend, self.tokens.backend)}
+        with ExitStack() as stack:
+            for backend in backends.values():
+                stack.enter_context(backend.replicated())
+            yield
 
     def of_account(self, session: UserSession) -> list[UserSession]:
         """Return all sessions of a session's account, under each user ID.

@@ -172,9 +172,10 @@ class BackchannelViews:
             logout: The content of the logout token.
             ended: Receives the result for each user as it ends, also if the store fails later.
         """
-        found = self.ends.end_at_provider(name, logout.issuer, logout.subject, logout.sid, logout.client_id)
-        for each in found:
-            ended.append(each)
+        facts = (logout.issuer, logout.subject, logout.sid, logout.client_id)
+        with self.ends.accounts.replicated():
+            for each in self.ends.end_at_provider(name, *facts):
+                ended.append(each)
 
     def _tell(self, site: Site, name: str, session: UserSession, count: int) -> None:
         """Emit the event of a user. The sessions have ended, so that a listener changes no response."""

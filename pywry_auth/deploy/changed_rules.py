@@ -163,12 +163,13 @@ class ChangedRules:
     def _end_each(self, own: UserSession, refused: list[UserSession], ended: list[UserSession]) -> None:
         """End sessions, and remove tokens that no other session needs."""
         others = [each for each in refused if each.session_id != own.session_id]
-        for each in (*others, own):
-            ids: list[str] = []
-            try:
-                self.ends.end([each], ended=ids)
-            finally:
-                ended += [each] if ids else []
+        with self.ends.accounts.replicated():
+            for each in (*others, own):
+                ids: list[str] = []
+                try:
+                    self.ends.end([each], ended=ids)
+                finally:
+                    ended += [each] if ids else []
 
     def _event(self, session: UserSession) -> SignedOut:
         label = self.ends.accounts.providers.label_of(session)

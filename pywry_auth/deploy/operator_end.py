@@ -45,7 +45,8 @@ class OperatorEnd:
         store, ended = self.ends.accounts.store, list[str]()
         found = store.list_user_sessions(user_id)
         try:
-            self.ends.end_user(user_id, ended)
+            with self.ends.accounts.replicated():
+                self.ends.end_user(user_id, ended)
         finally:
             self._report(found, ended)
         if any(store.is_unreadable(each) for each in store.session_ids(user_id)):
@@ -54,6 +55,9 @@ class OperatorEnd:
 
     def end(self, sessions: Collection[UserSession]) -> int:
         """End sessions of one user, and return how many ended.
+
+        The caller makes sure that the end of all sessions is replicated, see
+        :meth:`AccountSessions.replicated`.
 
         Args:
             sessions: The sessions.

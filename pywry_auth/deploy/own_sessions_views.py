@@ -133,6 +133,10 @@ class OwnSessionsViews:
             return self._stranger(site)
         if handle == session.handle:
             return self.sign_out(site, partial(SessionsEnded, 1, True))
+        with self.ends.accounts.replicated():
+            return self._end_other(site, session, handle)
+
+    def _end_other(self, site: Site, session: UserSession, handle: str) -> Response:
         own = self._own(session)
         found = [each for each in own.others if each.handle == handle]
         if found and self._end(site, found):
@@ -153,8 +157,9 @@ class OwnSessionsViews:
         session = self._session(site)
         if session is None:
             return self._stranger(site)
-        own = self._own(session)
-        ended = self._end(site, own.others)
+        with self.ends.accounts.replicated():
+            own = self._own(session)
+            ended = self._end(site, own.others)
         if own.unreadable:
             raise _unreadable(_NOT_ALL)
         return self._ended(site, ended)

@@ -179,11 +179,12 @@ class SessionEnd:
         found = [
             each for each in self.accounts.of_account(session) if each.grant and each.grant.grant_id == grant
         ]
-        self._end_last(session, found, ended)
-        try:
-            self.accounts.tokens.discard(account, refused)
-        except StoreUnavailable as error:  # no session uses them any more
-            _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
+        with self.accounts.replicated():
+            self._end_last(session, found, ended)
+            try:
+                self.accounts.tokens.discard(account, refused)
+            except StoreUnavailable as error:  # no session uses them any more
+                _logger.warning("refused tokens stay stored until their user signs in again: %s", error)
 
     def end_not_admitted(
         self,
@@ -214,15 +215,15 @@ class SessionEnd:
         def is_same(stored: StoredTokens) -> bool:
             return stored.tokens.grant == reviewed.grant
 
-        self.ending.note(account, found)
+        provider = self.accounts.providers.of_session(session)
         try:
-            taken = take(
-                self.accounts.providers.of_session(session), self.accounts.tokens, account, is_last=is_same
-            )
-            if taken.tokens is not None and not taken.removed:
-                self.ending.forget(account)
-            else:
-                self._end_last(session, found, ended)
+            with self.accounts.replicated():
+                self.ending.note(account, found)
+                taken = take(provider, self.accounts.tokens, account, is_last=is_same)
+                if taken.tokens is not None and not taken.removed:
+                    self.ending.forget(account)
+                else:
+                    self._end_last(session, found, ended)
         except StoreUnavailable:
             self.accounts.tokens.revocations.postponed()
             raise
@@ -244,8 +245,9 @@ class SessionEnd:
         ids = self.ending.of(session.account)
         if session.session_id not in ids:
             return False
-        found = self.accounts.of_account(session)
-        self._end_last(session, [each for each in found if each.session_id in ids], ended)
+        with self.accounts.replicated():
+            found = self.accounts.of_account(session)
+            self._end_last(session, [each for each in found if each.session_id in ids], ended)
         return True
 
     def end_grant(self, name: str, account: str, tokens: OAuthTokenSet, by_provider: bool = False) -> None:

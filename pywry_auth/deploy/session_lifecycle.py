@@ -6,10 +6,12 @@ The tokens of a sign-in are stored before its session, so that no session begins
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.deploy.abandoned import AbandonedSignIn, AbandonedSignIns
 from pywry_auth.deploy.granted_scopes import ASKED
 from pywry_auth.deploy.step_up import STEPPED_UP
 from pywry_auth.error_codes import ErrorCode
@@ -92,6 +94,7 @@ class SessionLifecycle:
         browsers: The sessions that each browser was given.
         options: The site's options.
         hook: The site's own decision about each sign-in; None for none.
+        abandoned: The sign-ins that wait to be undone.
     """
 
     ends: SessionEnd
@@ -99,6 +102,7 @@ class SessionLifecycle:
     browsers: BrowserSessions
     options: DeployOptions
     hook: SignInHook | None = None
+    abandoned: AbandonedSignIns = field(default_factory=AbandonedSignIns)
 
     @property
     def accounts(self) -> AccountSessions:
@@ -152,7 +156,8 @@ class SessionLifecycle:
             AuthenticationError: The user may not sign in here (``access_denied``), or the provider did not
                 send the e-mail address that the site's rules need, or has signed the user out in the
                 meantime (``reauth_required``).
-            StoreUnavailable: The store is down.
+            StoreUnavailable: The store is down, or the sign-in is not known to be safe, see
+                :meth:`Backend.replicated`.
             Exception: Any exception of the site's hook.
         """
         account = qualified_user_id(name, result.user_id)
@@ -160,34 +165,49 @@ class SessionLifecycle:
         value = signer.new()
         session_id = signer.digest(value) or ""
         tokens = self._on_this_site(name, result.tokens)
-        with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, account):
-            admitted = self._admitted(name, account, result, tokens)
-            user = admitted.user_id
-            earlier = self.browsers.add(client.binding, session_id, client.sessions)
-            # If a later sign-in is stored already, its user stays the owner too.
-            self.tokens.save(account, tokens, hold=_HOLD_SECONDS, owner=user)
-        try:
-            session = self.sessions.store.create_session(
-                session_id,
-                user,
-                roles=united(admitted.given),
-                ttl=self.options.session_ttl,
-                idle_ttl=self.options.idle_ttl or None,
-                metadata={"user_info": result.user_info} | _metadata(admitted, name, asked, stepped_up),
-                grant=tokens.grant,
-                browser=client.browser,
-                network=client.network,
-                account=account,
-            )
-            self._require_not_ended(tokens, at)
-        except AuthenticationError as error:
-            by_provider = error.error == ErrorCode.REAUTH_REQUIRED
-            self._abandon(name, account, user, session_id, tokens, by_provider)
-            raise
+        with ExitStack() as replication:
+            with revoked_on_failure(self.providers.named(name), tokens, self.tokens.revocations, account):
+                admitted = self._admitted(name, account, result, tokens)
+                user = admitted.user_id
+                replication.enter_context(self.accounts.replicated())
+                earlier = self.browsers.add(client.binding, session_id, client.sessions)
+                # If a later sign-in is stored already, its user stays the owner too.
+                self.tokens.save(account, tokens, hold=_HOLD_SECONDS, owner=user)
+            metadata = {"user_info": result.user_info} | _metadata(admitted, name, asked, stepped_up)
+            try:
+                session = self._created(session_id, account, admitted, tokens, client, metadata)
+                self._require_not_ended(tokens, at)
+                replication.close()
+            except AuthenticationError as error:
+                by_provider = error.error == ErrorCode.REAUTH_REQUIRED
+                self._abandon(AbandonedSignIn(name, account, user, session_id, tokens, by_provider))
+                raise
         self._keep_other_accounts(session)
         self._end_earlier(earlier)
         ended = self._end_oldest(session)
         return Begun(value if self._settle(name, session, tokens) else None, session, tuple(ended))
+
+    def _created(
+        self,
+        session_id: str,
+        account: str,
+        admitted: Admission,
+        tokens: OAuthTokenSet,
+        client: Client,
+        metadata: Mapping[str, Any],
+    ) -> UserSession:
+        return self.sessions.store.create_session(
+            session_id,
+            admitted.user_id,
+            roles=united(admitted.given),
+            ttl=self.options.session_ttl,
+            idle_ttl=self.options.idle_ttl or None,
+            metadata=metadata,
+            grant=tokens.grant,
+            browser=client.browser,
+            network=client.network,
+            account=account,
+        )
 
     def give_up(self, name: str, result: AuthFlowResult, step_up: StepUp | None) -> None:
         """Leave out a sign-in that does not satisfy the page that demanded it.
@@ -261,7 +281,9 @@ class SessionLifecycle:
             return None
 
     def finish_work(self) -> float | None:
-        """Store fresh tokens that an outage left in this process, and try due revocations again.
+        """Finish the work that an outage left in this process, and try due revocations again.
+
+        Fresh tokens are stored, and failed logins are undone.
 
         Returns:
             Unix time in seconds of the next attempt; None if no work is left.
@@ -271,6 +293,7 @@ class SessionLifecycle:
         """
         for key in self.tokens.unsaved.users():
             store_unsaved(self.providers.issuer_of, self.tokens, key)
+        self.abandoned.undo(self._undo)
         retry_revocations(self.tokens, self.providers.issuer_of)
         return self.tokens.revocations.next_due(lambda tokens: self.providers.issuer_of(tokens) is not None)
 
@@ -351,25 +374,22 @@ class SessionLifecycle:
         if SignInIndex(self.sessions.store.backend).is_ended(grant, begun):
             raise AuthenticationError(_ENDED, error=ErrorCode.REAUTH_REQUIRED, visitor=_ENDED)
 
-    def _abandon(
-        self,
-        name: str,
-        account: str,
-        user: str,
-        session_id: str,
-        tokens: OAuthTokenSet,
-        by_provider: bool,
-    ) -> None:
+    def _abandon(self, sign_in: AbandonedSignIn) -> None:
         """Undo a login because the store failed, or because the provider has ended it.
 
-        If the store is still down, the tokens stay stored under their user.
+        If the store is still down, the background work of this process undoes it later.
         """
         try:
-            self.sessions.store.delete_session(session_id)
-            self.tokens.settle(account, tokens, user)
-            self.ends.end_grant(name, account, tokens, by_provider)
+            self._undo(sign_in)
         except StoreUnavailable as error:
-            _logger.warning("a login that failed could not be undone: %s", error)
+            _logger.warning("a login that failed is undone later: %s", error)
+            self.abandoned.add(sign_in)
+            self.tokens.revocations.postponed()
+
+    def _undo(self, sign_in: AbandonedSignIn) -> None:
+        self.sessions.store.delete_session(sign_in.session_id)
+        self.tokens.settle(sign_in.account, sign_in.tokens, sign_in.user)
+        self.ends.end_grant(sign_in.name, sign_in.account, sign_in.tokens, sign_in.by_provider)
 
     def _settle(self, name: str, session: UserSession, tokens: OAuthTokenSet) -> bool:
         """Make sure that a new session has tokens, and that neither exists without the other.

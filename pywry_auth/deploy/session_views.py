@@ -97,6 +97,10 @@ class SessionViews:
         Raises:
             StoreUnavailable: The store is down; a repeated request finishes the work.
         """
+        with self.lifecycle.accounts.replicated():
+            return self._signed_out(site, body, everywhere)
+
+    def _signed_out(self, site: Site, body: Callable[[str | None], Body], everywhere: bool) -> Response:
         sessions = self.sessions.all_of(site.request)
         unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
         # A path from the settings, or a URL from the provider's metadata, never request data.
@@ -120,9 +124,10 @@ class SessionViews:
         Raises:
             StoreUnavailable: The store is down.
         """
-        sessions = self.sessions.all_of(site.request)
-        unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
-        self._end_each(site, [*sessions, *unknown])
+        with self.lifecycle.accounts.replicated():
+            sessions = self.sessions.all_of(site.request)
+            unknown = self.lifecycle.unknown_to(self.pending.browsers(site), sessions)
+            self._end_each(site, [*sessions, *unknown])
 
     def userinfo(self, site: Site) -> Response:
         """Return the signed-in user and the provider's unchanged profile."""

@@ -18,6 +18,7 @@ from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.doctor.finding import Finding, error, from_words, ok
 from pywry_auth.doctor.server import workers_of
 from pywry_auth.doctor.setup import STORE_SECONDS, Setup
+from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.state.auto_place import chosen_place
 from pywry_auth.state.token_stores import token_store_for, token_store_of_settings
 from pywry_auth.version import __version__
@@ -43,11 +44,25 @@ def stores(setup: Setup) -> Iterator[Finding]:
         else:
             found.append((name, _backend(setup, name, options)))
     faults = dict(store_faults(found, STORE_SECONDS))
-    for name, _ in found:
+    for name, backend in found:
         if name in faults:
             yield from from_words(f"The {name} cannot be used: {faults[name]}", "error")
+        elif fault := _not_replicated(backend):
+            yield from from_words(f"The {name} confirms no sign-in and no sign-out: {fault}", "error")
         else:
             yield ok(f"The {name} keeps, returns and removes records.")
+
+
+def _not_replicated(backend: Backend) -> str:
+    """Return why a backend cannot make sure that a write survives the loss of a server; empty if it can."""
+    try:
+        with backend.replicated():
+            pass
+    except StoreUnavailable as fault:
+        return str(fault)
+    finally:
+        backend.close()
+    return ""
 
 
 def _places(setup: Setup) -> Sequence[tuple[str, StorageOptions]]:

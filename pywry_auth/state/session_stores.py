@@ -84,6 +84,7 @@ class RedisSessionStore(SessionStore):
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
+        wait_replicas: How many replicas must have the writes of a sign-in or sign-out; 0 for no wait.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text names the command for it.
@@ -98,8 +99,12 @@ class RedisSessionStore(SessionStore):
         session_ttl: float = SESSION_TTL,
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
+        wait_replicas: int = 0,
     ) -> None:
-        options = StorageOptions("redis", redis_url, prefix, encryption_keys=tuple(encryption_keys))
+        keys = tuple(encryption_keys)
+        options = StorageOptions(
+            "redis", redis_url, prefix, encryption_keys=keys, wait_replicas=wait_replicas
+        )
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
@@ -171,9 +176,13 @@ def _store_for(options: StorageOptions, session_ttl: float, idle_ttl: float) -> 
                 path, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys, prefix=site
             )
         case "redis":
-            url, prefix = options.url, options.prefix
             return RedisSessionStore(
-                url, prefix, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys
+                options.url,
+                options.prefix,
+                session_ttl=session_ttl,
+                idle_ttl=idle_ttl,
+                encryption_keys=keys,
+                wait_replicas=options.wait_replicas,
             )
         case "postgres":
             url, prefix = options.url, options.prefix

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from itertools import islice
@@ -501,6 +502,19 @@ class SessionStore:
         if isinstance(granted, list) and permission in granted:
             return True
         return permission in permissions_of(session.roles, self.role_permissions())
+
+    def replicated(self) -> AbstractContextManager[None]:
+        """Return a ``with`` block whose writes survive the loss of a server.
+
+        The routes use it for every sign-in and sign-out. An application that ends sessions itself, for
+        example with :meth:`delete_user_sessions`, needs it too. It does nothing unless the site has
+        ``PYWRY_DEPLOY__REDIS_WAIT_REPLICAS``.
+
+        Raises:
+            StoreUnavailable: The block raises it if the writes are not known to be safe. It must then be
+                repeated, also if it finds nothing to do.
+        """
+        return self._backend.replicated()
 
     def close(self) -> None:
         """Close the backend's connections; a later call opens new ones."""

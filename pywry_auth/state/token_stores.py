@@ -82,6 +82,7 @@ class RedisTokenStore(TokenStore):
         refresh_token_ttl: See :class:`TokenStore`; with 0, a fresh set with a refresh token expires as early
             as one without.
         encryption_keys: See :func:`get_token_store`.
+        wait_replicas: How many replicas must have the writes of a sign-in or sign-out; 0 for no wait.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text names the command for it.
@@ -95,8 +96,12 @@ class RedisTokenStore(TokenStore):
         *,
         refresh_token_ttl: float = 0,
         encryption_keys: Sequence[str] = (),
+        wait_replicas: int = 0,
     ) -> None:
-        options = StorageOptions("redis", redis_url, prefix, encryption_keys=tuple(encryption_keys))
+        keys = tuple(encryption_keys)
+        options = StorageOptions(
+            "redis", redis_url, prefix, encryption_keys=keys, wait_replicas=wait_replicas
+        )
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
 
@@ -172,11 +177,17 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
             path, site = options.path, options.site
             return SQLiteTokenStore(path, refresh_token_ttl=ttl, encryption_keys=keys, prefix=site)
         case "redis":
-            url, prefix = options.url, options.prefix
-            return RedisTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
+            return RedisTokenStore(
+                options.url,
+                options.prefix,
+                refresh_token_ttl=refresh_token_ttl,
+                encryption_keys=keys,
+                wait_replicas=options.wait_replicas,
+            )
         case "postgres":
-            url, prefix = options.url, options.prefix
-            return PostgresTokenStore(url, prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys)
+            return PostgresTokenStore(
+                options.url, options.prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys
+            )
         case "keyring":
             return KeyringTokenStore(options.service_name, refresh_token_ttl=ttl, encryption_keys=keys)
         case "auto":

@@ -53,6 +53,17 @@ class FaultyBackend(Backend):
         with self._watched("members", group):
             return self._inner.members(group)
 
+    @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """Wait for replicas, as :meth:`Backend.replicated` describes.
+
+        The functions get the name ``replicated``, before and after the wait at the end of the block.
+        """
+        with self._inner.replicated():
+            yield
+            self.before("replicated", "")
+        self.after("replicated", "")
+
     def keys(self, kind: str) -> Iterator[str]:
         """Return the live keys of a kind."""
         with self._watched("keys", kind):
