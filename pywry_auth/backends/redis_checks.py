@@ -30,8 +30,8 @@ _EVICTION = (
 
 
 _TOO_FEW = (
-    "the Redis server has %d replicas, and PYWRY_DEPLOY__REDIS_WAIT_REPLICAS requires %d: users cannot sign in"
-    " or out. Start the replicas, or lower the number"
+    "the Redis server has %d replicas, and PYWRY_DEPLOY__REDIS_WAIT_REPLICAS requires %d: users cannot sign"
+    " in or out. Start the replicas, or lower the number"
 )
 
 

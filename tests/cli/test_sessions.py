@@ -435,6 +435,25 @@ def _use(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
     monkeypatch.setattr(site_stores, "session_store_for", lambda *_options: SessionStore(backend))
 
 
+@pytest.mark.parametrize("site", ["redis"], indirect=True)
+@pytest.mark.parametrize("selection", [("--user", "user-alice"), ("--all", "--yes")], ids=["user", "all"])
+def test_the_end_of_sessions_is_confirmed_by_the_replicas(
+    operator: Commands, site: Web, monkeypatch: pytest.MonkeyPatch, selection: tuple[str, ...]
+) -> None:
+    """Also if no session is left: a failover can bring back those that an earlier command ended. [T72]"""
+    monkeypatch.setattr("pywry_auth.backends.redis_replicas._WAIT_MILLISECONDS", 50)
+    alice = _signed_in(site)
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_WAIT_REPLICAS", "1")
+    for _ in range(2):
+        ran = operator.run("sessions", "end", *selection)
+        assert ran.status == 1
+        assert "Only 0 of 1 Redis replicas have the last writes" in ran.err
+        assert _statuses(alice) == [401]
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_WAIT_REPLICAS", "0")
+    operator.run("sessions", "end", *selection)
+    assert site.calls()["revoke"] == 2
+
+
 def test_an_outage_is_reported_and_a_repeated_command_finishes_the_work(
     operator: Commands, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:

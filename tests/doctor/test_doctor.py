@@ -116,6 +116,25 @@ def test_risks_of_a_redis_server_are_warnings_in_the_words_of_the_start_up(
     assert redis_server.client.dbsize() == 0
 
 
+def test_a_site_that_waits_for_replicas_which_it_does_not_have(
+    site: Patient, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No user can sign in or out then. [T72]"""
+    monkeypatch.setattr("pywry_auth.backends.redis_replicas._WAIT_MILLISECONDS", 50)
+    site.set(
+        {
+            "PYWRY_DEPLOY__STATE_BACKEND": "redis",
+            "PYWRY_DEPLOY__REDIS_URL": redis_server.url,
+            "PYWRY_DEPLOY__REDIS_PREFIX": "alone",
+            "PYWRY_DEPLOY__REDIS_WAIT_REPLICAS": "1",
+        }
+    )
+    found = {each.level: each.text for each in site.problems(offline=True)}
+    assert "confirms no sign-in and no sign-out: Only 0 of 1 Redis replicas" in found["error"]
+    assert "PYWRY_DEPLOY__REDIS_WAIT_REPLICAS" in found["error"]
+    assert "has 0 replicas" in found["warning"]
+
+
 def test_rules_for_addresses_that_the_provider_never_verifies(site: Patient) -> None:
     site.set({"PYWRY_DEPLOY__ALLOWED_EMAIL_DOMAINS": "example.com"})
     setup = Setup(dict(os.environ), "site")

@@ -21,7 +21,7 @@ from tests.lifecycle.oracle import findings
 from tests.lifecycle.stepping import Outage
 from tests.lifecycle.world import CALLBACK, COOKIE, USER, Browser, World, request
 
-READS = ("get", "members")
+READS = ("get", "members", "replicated")
 MORE = {False: (0, inf), True: (0, 1, 3, inf)}
 """How many calls fail after the first failing one, if that one does not take effect and if it does."""
 

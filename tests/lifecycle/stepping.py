@@ -208,16 +208,26 @@ class SteppedBackend(Backend):
     def close(self) -> None:
         self.inner.close()
 
+    @contextmanager
+    def replicated(self) -> Iterator[None]:
+        """Begin and end with a call that can fail. It is no step, because it changes no record."""
+        self._answer("replicated begins", lambda: None)
+        yield
+        self._answer("replicated ends", lambda: None)
+
     def _perform(self, operation: str, key: str, call: Callable[[], _T]) -> _T:
         step = f"{operation} {self._name(key)}"
         actor = Actor.current()
         if actor is not None:
             actor.reach(step)
+        return self._answer(step, call)
+
+    def _answer(self, step: str, call: Callable[[], _T]) -> _T:
         outage = _outage.get()
         fails, works = outage.next(step) if outage else (False, True)
         if works:
             result = call()
-            if operation in ("put", "pop"):
+            if step.startswith(("put ", "pop ")):
                 self._watch()
         if fails:
             raise StoreUnavailable("The store is down: a simulated failure.")
