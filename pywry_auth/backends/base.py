@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pywry_auth.backends.lease import LEASE, Lease, Moment, RenewedLease, StillHeld
+from pywry_auth.backends.measured import measure_operations
 from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -101,6 +102,17 @@ class Backend(ABC):
 
     lists_keys: bool = False
     """Whether :meth:`keys` is available."""
+
+    def __init_subclass__(cls, measured: bool = True, **arguments: Any) -> None:
+        """Let the watchers of :mod:`pywry_auth.measures` see the operations of a class.
+
+        Args:
+            measured: Whether they do; false for a backend that passes each operation on to another one.
+            arguments: Those of further base classes.
+        """
+        super().__init_subclass__(**arguments)
+        if measured:
+            measure_operations(cls)
 
     @abstractmethod
     def get(self, key: str) -> bytes | None:

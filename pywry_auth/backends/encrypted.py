@@ -32,7 +32,7 @@ KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.
 """The command that prints a new key."""
 
 
-class EncryptedBackend(Backend):
+class EncryptedBackend(Backend, measured=False):
     """Records of another backend, encrypted with AES-256-GCM.
 
     Lifetimes, groups, locks and counters are those of the other backend.

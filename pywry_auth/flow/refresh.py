@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -27,6 +27,7 @@ from pywry_auth.flow.revocation import (
     revoked_on_failure,
 )
 from pywry_auth.flow.shared_failure import failure_text, shared_error
+from pywry_auth.measures import measured
 from pywry_auth.models import Claims, OAuthTokenSet
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
                 "again when it expires, and request offline access if sign-ins should last.",
                 error=ErrorCode.NO_REFRESH_TOKEN,
             )
-        fresh = _ask(provider, tokens.refresh_token)
+        with _measured(provider):
+            fresh = _ask(provider, tokens.refresh_token)
         first = _first_claims(tokens)
         if fresh.id_token_claims:
             from pywry_auth.protocol.id_token import check_same_subject
@@ -177,6 +179,17 @@ def refresh(provider: OAuthProvider, tokens: OAuthTokenSet) -> OAuthTokenSet:
             grant=tokens.grant,
             nonce=nonce if isinstance(nonce, str) else None,
         )
+
+
+@contextmanager
+def _measured(provider: OAuthProvider) -> Iterator[None]:
+    """Measure one refresh, in which the provider may also be asked for its keys."""
+    with measured("step", "refresh", provider.gate.name) as measure:
+        try:
+            yield
+        except TokenRefreshError:
+            measure.outcome = "refused"
+            raise
 
 
 def _first_claims(tokens: OAuthTokenSet) -> Claims:

@@ -243,7 +243,8 @@ class ProtocolClient:
         """Return the user's profile as the provider sent it (OIDC Core §5.3)."""
         url = self._hooks.require_endpoint("userinfo_endpoint")
         with self.session().within(self._hooks.reach("userinfo_endpoint")) as session:
-            answer = session.call("GET", url, headers={"Authorization": f"Bearer {access_token}"})
+            headers = {"Authorization": f"Bearer {access_token}"}
+            answer = session.call("GET", url, headers=headers, operation="userinfo")
         if answer.status != 200:
             raise answer.fault("a profile")
         if answer.media_type != "application/jwt":

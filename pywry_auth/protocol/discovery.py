@@ -130,7 +130,7 @@ def discover(
     setting = "DISCOVERY_URL" if discovery_url else "ISSUER_URL"
     configured = require_endpoint(discovery_url or issuer_url, setting)
     url = configured if discovery_url else document_address(configured)
-    answer = session.call("GET", url)
+    answer = session.call("GET", url, operation="discovery")
     document = _document(answer, setting)
     network = network_of(answer.peer) if answer.peer else network_of_host(urlsplit(url).hostname or "")
     offered = {name: value for name, value in document.items() if name not in replaced}

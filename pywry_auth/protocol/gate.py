@@ -31,12 +31,13 @@ class CallGate:
     A fork gets a gate of its own: the threads of the parent do not exist in the child.
 
     Args:
-        name: The provider's name in logs.
+        name: The provider's name in logs and measurements. It is also an attribute: a site with several
+            providers sets its own name.
         clock: Monotonic time in seconds.
     """
 
     def __init__(self, name: str = "", clock: Callable[[], float] = time.monotonic) -> None:
-        self._name = name
+        self.name = name
         self._clock = clock
         self._here: PerProcess[Slots] | None = None
 
@@ -77,7 +78,7 @@ class CallGate:
             yield
         finally:
             if slots.leave():
-                _logger.warning("%s: the provider answers again", self._name)
+                _logger.warning("%s: the provider answers again", self.name)
 
     @contextmanager
     def spare_slot(self) -> Iterator[None]:
@@ -135,7 +136,7 @@ class CallGate:
         slots = self._slots()
         pause = 0.0 if slots is None else slots.time_out()
         if pause:
-            _logger.warning("%s: repeated time-outs: no calls for %g s", self._name, pause)
+            _logger.warning("%s: repeated time-outs: no calls for %g s", self.name, pause)
 
     def _slots(self) -> Slots | None:
         return None if self._here is None else self._here()

@@ -11,6 +11,7 @@ import random
 import ssl
 import time
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
@@ -27,8 +28,10 @@ from urllib3.util import ssl_
 
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.measures import Measure, measured
 from pywry_auth.name_lookup import in_helper
 from pywry_auth.per_process import PerProcess
+from pywry_auth.protocol.call_outcome import host_and_port, outcome_of_error, outcome_of_status
 from pywry_auth.protocol.connection_failures import place_of, proxy_of, trusted, unreachable
 from pywry_auth.protocol.content_coding import decoded
 from pywry_auth.protocol.deadline import RefusedAddress, only_to, with_deadline
@@ -256,7 +259,13 @@ class ProviderSession(OAuth2Session):
             raise self._reach.refusal(host, error.network) from None
 
     def call(
-        self, method: str, url: str, *, data: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        data: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        operation: str = "other",
     ) -> ProviderAnswer:
         """Return the provider's answer with any status except a redirect.
 
@@ -268,20 +277,28 @@ class ProviderSession(OAuth2Session):
             url: The endpoint.
             data: The body; a form unless ``headers`` has another ``Content-Type``.
             headers: Further headers.
+            operation: The name of the call in measurements.
 
         Raises:
             AuthenticationError: There was no answer (``provider_unreachable``), or an invalid one.
             ProviderBusy: Too many threads call the provider already.
         """
-        with self._gate.slot():
+        with self._gate.slot(), self._measured(method, url, operation) as measure:
             try:
                 answer = self._attempts(method, url, data, headers)
             except AuthenticationError as error:
+                measure.outcome = outcome_of_error(error)
                 if error.timeout is not None:
                     self._gate.timed_out()
                 raise
+            measure.outcome, measure.facts["status"] = outcome_of_status(answer.status), answer.status
             self._gate.answered()
             return answer
+
+    def _measured(self, method: str, url: str, operation: str) -> AbstractContextManager[Measure]:
+        """Measure the block as one call, without the parts of the URL that may contain a secret."""
+        host, port = host_and_port(url)
+        return measured("provider", operation, self._gate.name, method=method, host=host, port=port)
 
     def _attempts(
         self, method: str, url: str, data: str | None, headers: Mapping[str, str] | None

@@ -102,7 +102,7 @@ class KeySet:
 
     def _fetch(self) -> Keys:
         with self._session() as session:
-            answer = session.call("GET", self._url(), headers={"Accept": _ACCEPT})
+            answer = session.call("GET", self._url(), headers={"Accept": _ACCEPT}, operation="key_set")
         keys = answer.json_object().get("keys") if answer.status == 200 else None
         if not isinstance(keys, list):
             raise answer.fault("a key set (check JWKS_URL)")

@@ -33,6 +33,19 @@ _EXPECTED = {
     "token_endpoint": "a token response",
     "device_authorization_endpoint": "a device authorization response",
 }
+_OF_ENDPOINT = {
+    "device_authorization_endpoint": "device_authorization",
+    "revocation_endpoint": "revoke",
+}
+_OF_GRANT = {
+    "authorization_code": "exchange",
+    "refresh_token": "refresh",
+    CLIENT_CREDENTIALS: "client_credentials",
+    TOKEN_EXCHANGE: "token_exchange",
+    DEVICE_CODE: "device_code",
+}
+"""The names of calls in measurements, by endpoint and by type of grant."""
+
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 64
 
@@ -138,7 +151,8 @@ class TokenEndpoint:
         self, endpoint: str, url: str, headers: Mapping[str, str], body: Mapping[str, str | Sequence[str]]
     ) -> ProviderAnswer:
         with self.session().within(self.reach(endpoint)) as session:
-            return session.call("POST", url, data=urlencode(body, doseq=True), headers=headers)
+            data, operation = urlencode(body, doseq=True), _operation(endpoint, body)
+            return session.call("POST", url, data=data, headers=headers, operation=operation)
 
     def _refusal(
         self,
@@ -167,6 +181,14 @@ class TokenEndpoint:
         if refusal.error == SLOW_DOWN:  # GitHub sends the interval to keep from now on
             refusal.retry_after = seconds_in(members.get("interval"))
         return refusal
+
+
+def _operation(endpoint: str, body: Mapping[str, str | Sequence[str]]) -> str:
+    """Return the name of a call in measurements."""
+    if endpoint in _OF_ENDPOINT:
+        return _OF_ENDPOINT[endpoint]
+    grant_type = body.get("grant_type")
+    return _OF_GRANT.get(grant_type, "other") if isinstance(grant_type, str) else "other"
 
 
 def _members(answer: ProviderAnswer) -> dict[str, Any]:

@@ -155,7 +155,8 @@ class GitHubProvider(OAuthProvider):
         headers = {**_HEADERS, "Authorization": f"Basic {pair}", "Content-Type": "application/json"}
         url = self.require_endpoint("revocation_endpoint")
         with self.api_session() as session:
-            answer = session.call("DELETE", url, data=write_json({"access_token": token}), headers=headers)
+            body = write_json({"access_token": token})
+            answer = session.call("DELETE", url, data=body, headers=headers, operation="revoke")
         if answer.status >= 500 or answer.status == 429:
             raise answer.fault("a confirmation")
         return 200 <= answer.status < 300
@@ -201,7 +202,7 @@ class GitHubProvider(OAuthProvider):
         url = self.require_endpoint("userinfo_endpoint") + below
         headers = {**_HEADERS, "Authorization": f"Bearer {access_token}"}
         with self.api_session() as session:
-            answer = session.call("GET", url, headers=headers)
+            answer = session.call("GET", url, headers=headers, operation="userinfo")
         # GitHub's rate limits answer with 403 or 429:
         # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
         limited = answer.status == 403 and b"rate limit" in answer.body.lower()

@@ -219,9 +219,8 @@ class MicrosoftProvider(OAuthProvider):
         # The document's issuer has the GUID:
         # https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc
         with self.api_session() as session:
-            answer = session.call(
-                "GET", f"{self._authority}/{self.tenant_id}/v2.0/.well-known/openid-configuration"
-            )
+            url = f"{self._authority}/{self.tenant_id}/v2.0/.well-known/openid-configuration"
+            answer = session.call("GET", url, operation="discovery")
         issuer = answer.json_object().get("issuer") if answer.status == 200 else None
         if not isinstance(issuer, str) or not _names_issuer(issuer, f"{self._authority}/{_TENANT}/v2.0"):
             raise answer.fault(f"the tenant of the domain {self.tenant_id} (check TENANT_ID)")

@@ -12,7 +12,7 @@ def _nothing(operation: str, key: str) -> None:
     pass
 
 
-class FaultyBackend(Backend):
+class FaultyBackend(Backend, measured=False):
     """Another backend, with a function before and after each operation.
 
     A function gets the name of the operation, for example ``put``, and the key or group. An error that it
