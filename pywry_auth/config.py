@@ -45,6 +45,7 @@ from pywry_auth.setting_types import (
     DomainList,
     EncryptionKeys,
     FilePath,
+    MetricsTokens,
     NameList,
     Ports,
     PostgresURL,
@@ -546,6 +547,14 @@ class DeploySettings(_Section):
             "each, in base64url. The first key encrypts, all of them decrypt."
         ),
         examples=[_NEW_KEY],
+    )
+    metrics_token: MetricsTokens = Field(
+        default=[],
+        description=(
+            "The bearer token of `GET /auth/metrics`, with 32 characters or more. Without it, that address "
+            "answers 404. To rotate it, list both tokens, separated by a comma."
+        ),
+        examples=['the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"'],
     )
     public_base_url: str = Field(
         default="",

@@ -266,6 +266,12 @@ class ErrorCode(StrEnum):
         403,
         "Only a browser where you are signed in may show or sign out your sessions: open this page there.",
     )
+    METRICS_TOKEN_REQUIRED = (
+        "metrics_token_required",
+        "A request for the metrics has no bearer token of `PYWRY_DEPLOY__METRICS_TOKEN`.",
+        401,
+        "This address is for the programs that monitor this site.",
+    )
     UNKNOWN_SESSION = (
         "unknown_session",
         "The user has no session with this handle.",

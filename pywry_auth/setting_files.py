@@ -17,7 +17,10 @@ ENCODING = "utf-8-sig"
 """The encoding of the files; some editors begin a file with a byte order mark."""
 
 FILE_FORMS = frozenset(
-    {"client_secret", "proxy_url", "token_secret", "encryption_keys", "redis_url", "postgres_url"}
+    {
+        *("client_secret", "proxy_url", "token_secret", "encryption_keys"),
+        *("redis_url", "postgres_url", "metrics_token"),
+    }
 )
 """The settings that a file can contain: the variable with ``_FILE`` at its end names the file."""
 

@@ -259,6 +259,24 @@ def _token_secrets(value: object) -> object:
     return secrets
 
 
+def _metrics_tokens(value: object) -> object:
+    """Read a list of tokens, and refuse those that can be guessed or cannot be sent.
+
+    A list comes from code. A token that can be guessed would show the figures of the site to strangers, so
+    that it is refused there too.
+    """
+    tokens = _commas(value)
+    for token in tokens if isinstance(tokens, list) else ():
+        text = token.get_secret_value() if isinstance(token, SecretStr) else token
+        if isinstance(text, str) and (fault := weakness(text)):
+            raise ValueError(f"the token {fault}: write a random one")
+        if isinstance(text, str) and not re.fullmatch("[A-Za-z0-9._~+/-]+=*", text):
+            raise ValueError(
+                "a bearer token cannot have such characters (RFC 6750 §2.1): use letters and digits"
+            )
+    return tokens
+
+
 def _encryption_keys(keys: list[SecretStr]) -> list[SecretStr]:
     texts = [key.get_secret_value() for key in keys]
     if not all(re.fullmatch("[A-Za-z0-9_-]{43}=?", text) for text in texts):
@@ -315,6 +333,7 @@ NameList = Annotated[list[str], NoDecode, BeforeValidator(_names)]
 UserList = Annotated[list[str], NoDecode, BeforeValidator(_users)]
 DomainList = Annotated[list[str], NoDecode, AfterValidator(_domains), BeforeValidator(_commas)]
 TokenSecrets = Annotated[list[SecretStr], NoDecode, BeforeValidator(_token_secrets)]
+MetricsTokens = Annotated[list[SecretStr], NoDecode, BeforeValidator(_metrics_tokens)]
 EncryptionKeys = Annotated[
     list[SecretStr], NoDecode, AfterValidator(_encryption_keys), BeforeValidator(_commas)
 ]

@@ -17,6 +17,7 @@ import pywry_auth
 
 _ROOT = Path(__file__).parents[1]
 _TYPES_ONLY = {"_typeshed"}  # exists for type checkers only
+_OF_APPLICATIONS = {"opentelemetry"}  # used only where the application itself has set it up
 
 
 def _setup() -> configparser.ConfigParser:
@@ -31,7 +32,11 @@ _OFFERED = {name: lines for name, lines in _EXTRAS.items() if name not in ("test
 
 
 def _names(lines: list[str]) -> set[str]:
-    return {re.split(r"[<>=;\[ ]", line, maxsplit=1)[0].lower() for line in lines}
+    return {_normal(re.split(r"[<>=;\[ ]", line, maxsplit=1)[0]) for line in lines}
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("_", "-")  # as package indexes compare names
 
 
 def _imports() -> Iterator[tuple[str, str]]:
@@ -49,7 +54,7 @@ def _imports() -> Iterator[tuple[str, str]]:
 
 
 def _foreign() -> dict[str, set[str]]:
-    own = {"pywry_auth", *sys.stdlib_module_names, *_TYPES_ONLY}
+    own = {"pywry_auth", *sys.stdlib_module_names, *_TYPES_ONLY, *_OF_APPLICATIONS}
     found: dict[str, set[str]] = {}
     for module, path in _imports():
         if module not in own:
@@ -63,14 +68,14 @@ def test_every_import_is_a_declared_dependency() -> None:
     missing = {
         module: sorted(files)
         for module, files in _foreign().items()
-        if not {name.lower() for name in distributions.get(module, [module])} & declared
+        if not {_normal(name) for name in distributions.get(module, [module])} & declared
     }
     assert missing == {}
 
 
 def test_every_declared_dependency_is_imported() -> None:
     distributions = packages_distributions()
-    imported = {name.lower() for module in _foreign() for name in distributions.get(module, [module])}
+    imported = {_normal(name) for module in _foreign() for name in distributions.get(module, [module])}
     assert _names(_REQUIRED) - imported == {"oauthlib"}  # only a floor: requests-oauthlib imports it
 
 

@@ -152,7 +152,7 @@ class AuthMiddleware:
     async def _find(self, visit: Visit, fault: AuthenticationError | None) -> UserSession | None:
         if fault is not None:
             raise fault
-        if not self._has_credentials(visit.scope):
+        if not self._has_credentials(visit.scope) or self._routes.is_monitoring(visit.request):
             return None
         session = await run_in_threadpool(self._routes.session_of, visit.request, visit.scope["app"])
         if session is not None and visit.scope["type"] == "websocket":

@@ -27,6 +27,7 @@ from pywry_auth.exceptions import (
     TokenRefreshError,
     printable,
 )
+from pywry_auth.measures import happened
 from pywry_auth.pages.html import Page, document, security_headers
 from pywry_auth.pages.web import error_page, sign_in_out_of_frame
 from pywry_auth.strict_json import write_json
@@ -418,6 +419,7 @@ def refusal(
     code = error if _CODE.fullmatch(error) else str(ErrorCode.AUTHENTICATION_FAILED)
     text = printable(description, 600)
     status = status or ErrorCode.status_of(error)
+    happened("refusal", error)
     facts = {"reference": reported.reference, "detail": reported.sentence if site.is_debug else ""}
     if prefers_html(site.request):
         again = again or (site.sign_in_path() if status == 401 else site.login_path())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
 from pywry_auth.deploy.account_sessions import AccountSessions
@@ -24,6 +24,7 @@ from pywry_auth.deploy.granted_scopes import GrantedScopes
 from pywry_auth.deploy.login_demand import DemandSigner
 from pywry_auth.deploy.login_views import LoginViews
 from pywry_auth.deploy.logout_state import LogoutStates
+from pywry_auth.deploy.metrics_views import MetricsViews
 from pywry_auth.deploy.navigation import opens_a_page
 from pywry_auth.deploy.operator_end import OperatorEnd
 from pywry_auth.deploy.own_sessions_views import OF_SESSIONS, OwnSessionsViews
@@ -41,6 +42,7 @@ from pywry_auth.deploy.session_views import SessionViews
 from pywry_auth.deploy.signed_out_views import SignedOutViews
 from pywry_auth.deploy.site import Mount, Renderer, Site
 from pywry_auth.deploy.step_up import StepUps
+from pywry_auth.deploy.tracing import trace_calls
 from pywry_auth.deploy.verify_views import VerifyViews
 from pywry_auth.deploy.workers import WorkerCheck
 from pywry_auth.digests import digest_of
@@ -50,6 +52,7 @@ from pywry_auth.flow.authorization_code import require_binding
 from pywry_auth.flow.events import emit
 from pywry_auth.flow.sign_in_hook import SignInHook, require_hook
 from pywry_auth.flow.user_tokens import UserTokens
+from pywry_auth.measures import FAILED, measured
 from pywry_auth.models import UserSession
 from pywry_auth.per_process import OncePerProcess
 from pywry_auth.state.browsers import BrowserSessions
@@ -70,6 +73,8 @@ _logger = logging.getLogger("pywry_auth.deploy")
 _BY_NAME: Mapping[str, Route] = {route.name: route for route in ROUTES}
 _LOGINS = ("login", "callback")
 _BACK_CHANNEL = "backchannel_logout"
+_METRICS = "metrics"
+_WITHOUT_SIGN_IN = ("status", _METRICS)
 _NO_NAVIGATION = (
     "A sign-in begins and ends in a tab or window of its own, not in a frame, a script or a prefetch: open "
     "this site's sign-in link there."
@@ -77,6 +82,7 @@ _NO_NAVIGATION = (
 _DISABLED = "Sign-in is switched off: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass AuthConfig(enabled=True)."
 _WITHOUT_SIGN_IN = ("status", "ready")  # they answer also if sign-in is switched off
 _ENDING_SESSIONS = ("end_session", "end_other_sessions")
+_MEASURED = (*_LOGINS, "logout", _BACK_CHANNEL)  # the flow itself measures each refresh
 _CALLING_PROVIDER = ("callback", "refresh", "logout", *_ENDING_SESSIONS, _BACK_CHANNEL)
 
 
@@ -163,7 +169,15 @@ class AuthRoutes:
             "end_session": own.end_session,
             "end_other_sessions": own.end_other_sessions,
             _BACK_CHANNEL: self._back_channel.backchannel_logout,
+            _METRICS: self._observed().metrics,
         }
+
+    def _observed(self) -> MetricsViews:
+        """Let metrics and traces see the calls of this process, and return the view of the metrics."""
+        trace_calls()
+        labels = [self.providers.label(name) for name in self.providers.by_name]
+        self._metrics = MetricsViews(self.options.metrics_tokens, labels)
+        return self._metrics
 
     def limit_calls(self, capacity: Capacity) -> None:
         """Bound the threads that an unresponsive provider can occupy.
@@ -172,7 +186,8 @@ class AuthRoutes:
             capacity: The threads that serve requests; its number may change until the first request.
         """
         chosen = self.options.provider_calls_at_once
-        for provider in self.providers.by_name.values():
+        for name, provider in self.providers.by_name.items():
+            provider.gate.name = self.providers.label(name)
             provider.gate.limit(lambda: capacity.calls_at_once(chosen), lambda: capacity.threads)
 
     def look_at_server(self, environ: WSGIEnvironment) -> None:
@@ -237,6 +252,16 @@ class AuthRoutes:
         """
         self.sessions.note_sender(request, application)
         return self.sessions.of(request)
+
+    def is_monitoring(self, request: Request) -> bool:
+        """Return whether a request has the token of the metrics.
+
+        It is no session token, so it needs no look-up, which would fail while the store is down.
+
+        Args:
+            request: Any request to the application.
+        """
+        return self._metrics.admits(request)
 
     def end_user(self, user_id: str, application: object) -> int:
         """End all sessions of a user, and revoke the tokens.
@@ -322,7 +347,13 @@ class AuthRoutes:
     def _view(self, name: str, site: Site, path: Mapping[str, str]) -> Response:
         if name in _CALLING_PROVIDER:
             self._retries.look()
-        return self._views[name](site, **path)
+        if name not in _MEASURED:
+            return self._views[name](site, **path)
+        with measured("step", name) as measure:
+            response = self._views[name](site, **path)
+            if response.status_code >= 400:
+                measure.outcome = FAILED if response.status_code >= 500 else "refused"
+            return response
 
     def _before(self, name: str, site: Site) -> Response | None:
         method = site.request.method
@@ -330,6 +361,8 @@ class AuthRoutes:
             return Response(status=204)  # a prefetch must neither begin nor finish a login
         if method == "POST" and name != _BACK_CHANNEL:  # a token in its body authenticates the provider
             require_own_request(site)
+        if name == _METRICS and not self.options.metrics_tokens:
+            return self.handle_fault(NotFound(), site.request, site.mount)
         if not self.options.enabled and name not in _WITHOUT_SIGN_IN:
             disabled = AuthenticationError(_DISABLED, error=ErrorCode.AUTH_DISABLED)
             return (

@@ -23,6 +23,7 @@ from pywry_auth.deploy.routes import Problem
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.flow.events import SignedOut, emit
+from pywry_auth.measures import happened
 from pywry_auth.per_process import PerProcess
 from pywry_auth.protocol.logout_token import addressee_of, logout_refusal
 from pywry_auth.state.sign_in_index import CLAIM_SECONDS, AlreadyReceived, SignInIndex
@@ -127,6 +128,7 @@ class BackchannelViews:
         # A request with the same token holds the claim, so that the site need not act.
         is_refusal = error.error in _REFUSALS or isinstance(error, StillHeld)
         limit = self.refusals if is_refusal else self.failures
+        happened("refusal", str(ErrorCode.INVALID_REQUEST))
         reported = report(site, error, status=400, quiet=not limit.passes())
         problem = Problem(str(ErrorCode.INVALID_REQUEST), _description(error), reference=reported.reference)
         response = answer(problem, 400)

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pywry_auth.deploy.return_to import safe_path
@@ -67,6 +67,7 @@ class DeployOptions:
         use_pkce: Whether to send a code challenge.
         refresh_buffer: Seconds before its expiry at which an access token is due for a job.
         other_account_prompt: The ``prompt`` of a login with another account; empty for none.
+        metrics_tokens: The bearer tokens with which the metrics can be read; empty if they cannot.
         callback_paths: Paths below the application's root that providers redirect to in place of the usual
             one, by the providers' names (see :mod:`pywry_auth.deploy.callback_path`).
         once: Tells which problems of the site are in the log of this process already.
@@ -100,6 +101,7 @@ class DeployOptions:
     use_pkce: bool = True
     refresh_buffer: float = 60.0
     other_account_prompt: str = ""
+    metrics_tokens: Sequence[str] = field(default=(), repr=False)
     callback_paths: Mapping[str, str] = field(default_factory=dict)
     once: OncePerProcess = field(default_factory=OncePerProcess, repr=False, compare=False)
 
@@ -136,7 +138,6 @@ def deploy_options(
     """
     chosen = config.chosen if config else {}
     given_secrets = _secrets(settings, chosen.get("token_secret"), shared)
-    (login_limit, login_window), (refresh_limit, refresh_window) = _rates(settings)
     return DeployOptions(
         enabled=is_enabled(settings, config, in_code=in_code),
         secrets=given_secrets or [secrets.token_urlsafe(32)],  # the sessions end with the process too
@@ -152,11 +153,8 @@ def deploy_options(
         trusted_proxy_hops=settings.trusted_proxy_hops,
         trust_forwarded_prefix=settings.trust_forwarded_prefix,
         cookie_secure=settings.cookie_secure,
-        login_limit=login_limit,
-        login_window=login_window,
+        **_limits(settings),
         login_params=tuple(settings.login_params),
-        refresh_limit=refresh_limit,
-        refresh_window=refresh_window,
         refresh_refused_ends_sessions=settings.refresh_refused_ends_sessions,
         provider_calls_at_once=settings.provider_calls_at_once,
         sessions_per_user=settings.sessions_per_user,
@@ -165,6 +163,7 @@ def deploy_options(
         after_logout_chosen="after_logout_url" in settings.model_fields_set,
         use_pkce=use_pkce,
         refresh_buffer=refresh_buffer,
+        metrics_tokens=tuple(token.get_secret_value() for token in settings.metrics_token),
         callback_paths=dict(callback_paths),
     )
 
@@ -182,8 +181,12 @@ def is_enabled(settings: DeploySettings, config: AuthConfig | None, *, in_code: 
     return bool(config.chosen.get("enabled", usual)) if config else usual
 
 
-def _rates(settings: DeploySettings) -> tuple[tuple[int, float], tuple[int, float]]:
-    return _rate(settings.login_rate_limit), _rate(settings.refresh_rate_limit)
+def _limits(settings: DeploySettings) -> dict[str, Any]:
+    (logins, of_logins), (refreshes, of_refreshes) = map(
+        _rate, (settings.login_rate_limit, settings.refresh_rate_limit)
+    )
+    limits = {"login_limit": logins, "login_window": of_logins}
+    return {**limits, "refresh_limit": refreshes, "refresh_window": of_refreshes}
 
 
 def _rate(text: str) -> tuple[int, float]:

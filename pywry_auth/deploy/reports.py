@@ -47,6 +47,7 @@ _OF_VISITORS = CANCELLED_AT_PROVIDER | {
     ErrorCode.REAUTH_REQUIRED,
     ErrorCode.NO_REFRESH_TOKEN,
     ErrorCode.BROWSER_SESSION_REQUIRED,
+    ErrorCode.METRICS_TOKEN_REQUIRED,
     ErrorCode.UNKNOWN_SESSION,
 }
 """The codes that any visitor can cause, so that the site need not act."""

@@ -377,5 +377,17 @@ ROUTES = (
         Ready,
         others={503: "A store does not answer in time, or stores no records."},
     ),
+    Route(
+        "metrics",
+        "GET",
+        "/metrics",
+        "Return the metrics of the site for Prometheus",
+        200,
+        others={
+            401: "The bearer token is missing or not valid.",
+            404: "The site offers no metrics.",
+            503: "The metrics are not available; the text says why.",
+        },
+    ),
 )
 """The routes; each has a view of the same name."""

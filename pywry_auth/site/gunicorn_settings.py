@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from gunicorn import version_info
@@ -26,6 +27,7 @@ from werkzeug.exceptions import ClientDisconnected
 
 from pywry_auth.config import PyWrySettings, get_settings
 from pywry_auth.deploy.capacity import this_process
+from pywry_auth.deploy.metrics_folder import SEVERAL, is_shared
 from pywry_auth.exceptions import AuthenticationError, printable
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ def on_starting(server: Arbiter) -> None:
         server: gunicorn.
     """
     options = server.cfg
+    if options.child_exit is not child_exit:
+        options.set("child_exit", _both(options.child_exit))
     chosen = any(options.settings[name].get() != options.settings[name].default for name in _LIMITS)
     # Before version 24, a worker without free places waits for its running requests only. Connections on
     # which nothing arrives would occupy it forever.
@@ -129,6 +133,33 @@ def on_starting(server: Arbiter) -> None:
 
 
 on_reload = on_starting
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Remove the values of a worker that has ended from the metrics that all workers share.
+
+    Its counters stay, so that no counter goes down. A site's own hook of this name is called too.
+
+    Args:
+        server: gunicorn.
+        worker: The worker.
+    """
+    if not is_shared():
+        return
+    with suppress(ImportError, OSError):  # the metrics are not installed, or their folder is gone
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def _both(hook: Callable[[Arbiter, Worker], object]) -> Callable[[Arbiter, Worker], None]:
+    """Return a hook that calls a site's own one too."""
+
+    def call(server: Arbiter, worker: Worker) -> None:
+        child_exit(server, worker)
+        hook(server, worker)
+
+    return call
 
 
 def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> None:
@@ -147,6 +178,8 @@ def nworkers_changed(server: Arbiter, new_value: int, old_value: int | None) -> 
         RuntimeError: gunicorn starts with several workers and storage in memory.
     """
     _load_after_gevent(server.cfg)
+    if new_value > 1 and _settings.deploy.metrics_token and not is_shared():
+        _logger.warning("no metrics: %s", SEVERAL)
     variable = in_memory(_settings)
     if not variable or new_value < 2:
         return

@@ -12,7 +12,7 @@ from tests.deploy.hosts import FLASK, HOSTS, Host
 from tests.deploy.web import Browser, Web
 
 _CONTRACT = {
-    *("answers", "caching", "callback", "csrf", "login", "logout", "pending"),
+    *("answers", "caching", "callback", "csrf", "login", "logout", "metrics_views", "pending"),
     *("rate_limit", "ready", "refresh", "signals", "status"),
 }
 """The test files of the contract, which run on each web host."""
