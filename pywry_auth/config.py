@@ -556,6 +556,14 @@ class DeploySettings(_Section):
         ),
         examples=['the output of python3 -c "import secrets; print(secrets.token_urlsafe(32))"'],
     )
+    encryption_read_plaintext: bool = Field(
+        default=False,
+        description=(
+            "Whether records that were stored without encryption are read too, and encrypted at their next "
+            "use, so that no user is signed out when encryption is switched on. While it is `true`, write "
+            "access to the store is enough to forge a session. Needs `ENCRYPTION_KEYS`."
+        ),
+    )
     public_base_url: str = Field(
         default="",
         description=(
@@ -649,6 +657,16 @@ class DeploySettings(_Section):
             "users can choose their own address."
         ),
     )
+
+    @field_validator("encryption_read_plaintext")
+    @classmethod
+    def _has_keys(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("encryption_keys", True):  # invalid keys have an error of their own
+            raise ValueError(
+                "it needs PYWRY_DEPLOY__ENCRYPTION_KEYS, with which clear records are encrypted: set the "
+                "keys, or remove this variable"
+            )
+        return value
 
 
 @dataclass(frozen=True, repr=False)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,12 +21,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.backends.lease import LEASE, Lease
+from pywry_auth.backends.record_form import is_clear, is_clear_record
 from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
 
 _ID = 4  # bytes that name the key in front of a record
 _NONCE = 12  # bytes, random (NIST SP 800-38D §8.2.2)
+_BATCH = 200  # records that a search loads at once
 _UPGRADE = 3600.0  # seconds during which workers of an earlier version may still run
 
 KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
@@ -40,8 +43,8 @@ class EncryptedBackend(Backend, measured=False):
     A record is bound to its key: a record that was copied to another key is refused. It is bound to its site
     too: each site encrypts with keys of its own, which are derived from the given ones (HKDF, RFC 5869). A
     record without encryption is refused, because an attacker with write access to the store could have made
-    it. A refused record counts as missing and is logged. An older record that was put back under its own key
-    cannot be detected.
+    it, unless ``read_plaintext`` is true. A refused record counts as missing and is logged. An older record
+    that was put back under its own key cannot be detected.
 
     Earlier versions encrypted with the given keys themselves. Such a record is still read. It is encrypted
     again when its value is replaced, and when it is read by a process that has run for an hour: until then,
@@ -58,6 +61,9 @@ class EncryptedBackend(Backend, measured=False):
             2**32 records; put a new one in front before that.
         site: The site to which the records belong; any text. Sites with different texts cannot read each
             other's records, even with the same keys.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
+            This lets a site with stored records switch encryption on. While it is true, write access to the
+            store is enough to make a session.
         clock: Returns the time in seconds; only differences are used.
 
     Raises:
@@ -70,6 +76,7 @@ class EncryptedBackend(Backend, measured=False):
         keys: Sequence[str],
         *,
         site: str = "",
+        read_plaintext: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         secrets = [_read(key) for key in keys]
@@ -81,6 +88,7 @@ class EncryptedBackend(Backend, measured=False):
         # The name of the key tells the two forms apart. A record with a changed name cannot be decrypted.
         self._ciphers = self._unbound | {_name(secret): AESGCM(secret) for secret in own}
         self._first = _name(own[0])
+        self._reads_plaintext = read_plaintext
         self._clock = clock
         self._renews_from = clock() + _UPGRADE
         self.shared, self.local, self.lists_keys = inner.shared, inner.local, inner.lists_keys
@@ -143,6 +151,20 @@ class EncryptedBackend(Backend, measured=False):
         """Remove expired records, as :meth:`Backend.prune` describes."""
         return self._inner.prune(kind, within)
 
+    def clear_records(self) -> Iterator[str]:
+        """Return the keys of all records without encryption that have a content.
+
+        Short notes, counters and locks are left out.
+
+        Raises:
+            StoreUnavailable: The store is down, or it cannot list all keys. It may be raised at a later step.
+        """
+        keys = self._inner.keys("")
+        while batch := list(islice(keys, _BATCH)):
+            for key, data in self._inner.get_many(batch).items():
+                if data is not None and data[:_ID] not in self._ciphers and is_clear_record(data):
+                    yield key
+
     @contextmanager
     def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:
         """Hold a lock of the wrapped backend (see :meth:`Backend.lock`)."""
@@ -186,10 +208,10 @@ class EncryptedBackend(Backend, measured=False):
         return data if value is not None and hmac.compare_digest(value, expected) else None
 
     def _renewed(self, key: str, data: bytes | None, value: bytes | None) -> bytes | None:
-        """Return a value, and bind its record to the site if an earlier version wrote it."""
-        if data is None or value is None or data[:_ID] not in self._unbound:
+        """Return a value, and encrypt its record if it is clear or an earlier version wrote it."""
+        if data is None or value is None or (value is not data and data[:_ID] not in self._unbound):
             return value
-        if self._clock() >= self._renews_from:
+        if value is data or self._clock() >= self._renews_from:
             with suppress(StoreUnavailable):  # the value is valid, even if the store is read-only at present
                 self._inner.rewrite(key, data, self._encrypt(key, value))
         return value
@@ -212,10 +234,13 @@ class EncryptedBackend(Backend, measured=False):
             return None  # the caller reports it
 
     def _decrypt_strictly(self, key: str, data: bytes) -> bytes:
+        """Return the value of a record; ``data`` itself if it is clear."""
         name, nonce, ciphertext = data[:_ID], data[_ID : _ID + _NONCE], data[_ID + _NONCE :]
         try:
             return self._ciphers[name].decrypt(nonce, ciphertext, _bound_to(key))
         except KeyError:
+            if self._reads_plaintext and is_clear(data):
+                return data
             raise UnreadableRecord("A stored record is not encrypted with any of the keys.") from None
         except (InvalidTag, ValueError):  # ValueError: the ciphertext is too short
             raise UnreadableRecord("A stored record was tampered with.") from None

@@ -31,8 +31,8 @@ def open_backend(options: StorageOptions) -> Backend:
         ImportError: The backend needs a package that is missing; the text names the command for it.
     """
     if options.encryption_keys:
-        inner = open_backend(replace(options, encryption_keys=()))
-        return encrypted(inner, options.encryption_keys, options.site)
+        inner = open_backend(replace(options, encryption_keys=(), read_plaintext=False))
+        return encrypted(inner, options.encryption_keys, options.site, options.read_plaintext)
     if refusal := refused_backend(options.backend):
         raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
     if options.backend in BUILT_IN:
@@ -43,13 +43,14 @@ def open_backend(options: StorageOptions) -> Backend:
     return backend
 
 
-def encrypted(backend: Backend, keys: Sequence[str], site: str = "") -> Backend:
+def encrypted(backend: Backend, keys: Sequence[str], site: str = "", read_plaintext: bool = False) -> Backend:
     """Wrap a backend in encryption if there are keys.
 
     Args:
         backend: The backend that keeps the ciphertext.
         keys: Base64url of 32 bytes each: the first encrypts, all decrypt.
         site: The site to which the records are bound.
+        read_plaintext: Whether records without encryption are read too.
 
     Returns:
         The encrypting backend, or ``backend`` itself without keys.
@@ -64,4 +65,4 @@ def encrypted(backend: Backend, keys: Sequence[str], site: str = "") -> Backend:
         require_plain(encryption_keys=key)
     from pywry_auth.backends.encrypted import EncryptedBackend
 
-    return EncryptedBackend(backend, keys, site=site)
+    return EncryptedBackend(backend, keys, site=site, read_plaintext=read_plaintext)

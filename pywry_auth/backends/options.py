@@ -36,6 +36,8 @@ class StorageOptions:
             encrypted without keys.
         wait_replicas: How many replicas must have the writes of a sign-in or sign-out (``redis``); 0 for no
             wait.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
+            Without keys it has no effect.
 
     Raises:
         AuthenticationError: An option was copied with blanks or control characters, or the path cannot be
@@ -49,9 +51,11 @@ class StorageOptions:
     service_name: str = ""
     encryption_keys: tuple[str, ...] = field(default=(), repr=False)
     wait_replicas: int = 0
+    read_plaintext: bool = False
 
     def __post_init__(self) -> None:
         """Complete the options and drop those without effect."""
+        object.__setattr__(self, "read_plaintext", self.read_plaintext and bool(self.encryption_keys))
         require_plain(url=self.url, prefix=self.prefix, service_name=self.service_name)
         if self.path:
             object.__setattr__(self, "path", file_at(self.path))
@@ -94,4 +98,5 @@ class StorageOptions:
             service_name=f"{KEYRING_SERVICE}:{client_id}" if client_id else "",
             encryption_keys=tuple(key.get_secret_value() for key in deploy.encryption_keys),
             wait_replicas=deploy.redis_wait_replicas,
+            read_plaintext=deploy.encryption_read_plaintext,
         )

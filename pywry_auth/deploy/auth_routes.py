@@ -74,13 +74,12 @@ _BY_NAME: Mapping[str, Route] = {route.name: route for route in ROUTES}
 _LOGINS = ("login", "callback")
 _BACK_CHANNEL = "backchannel_logout"
 _METRICS = "metrics"
-_WITHOUT_SIGN_IN = ("status", _METRICS)
 _NO_NAVIGATION = (
     "A sign-in begins and ends in a tab or window of its own, not in a frame, a script or a prefetch: open "
     "this site's sign-in link there."
 )
 _DISABLED = "Sign-in is switched off: set PYWRY_DEPLOY__AUTH_ENABLED=true, or pass AuthConfig(enabled=True)."
-_WITHOUT_SIGN_IN = ("status", "ready")  # they answer also if sign-in is switched off
+_WITHOUT_SIGN_IN = ("status", "ready", _METRICS)  # they answer also if sign-in is switched off
 _ENDING_SESSIONS = ("end_session", "end_other_sessions")
 _MEASURED = (*_LOGINS, "logout", _BACK_CHANNEL)  # the flow itself measures each refresh
 _CALLING_PROVIDER = ("callback", "refresh", "logout", *_ENDING_SESSIONS, _BACK_CHANNEL)

@@ -42,6 +42,13 @@ _SHARED = (
     "session_store= and token_store= in code, PYWRY_DEPLOY__SQLITE_PATH or PYWRY_DEPLOY__REDIS_PREFIX"
 )
 
+_READS_PLAINTEXT = (
+    "PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT is on: records without encryption are accepted, so that write "
+    "access to the store is enough to forge a session. Remove the variable when `pywry-auth doctor --site` "
+    "finds no clear record any more. Sessions are encrypted at their next use, and the last unused one ends "
+    "after PYWRY_DEPLOY__SESSION_TTL (%g s)"
+)
+
 ReadSettings = Callable[[Mapping[str, object]], "PyWrySettings"]
 """Reads the settings; those of the application, by variable, take precedence."""
 
@@ -137,6 +144,8 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
     routes = AuthRoutes(options, providers, sessions, tokens, pending, on_sign_in=parts.on_sign_in)
     if enabled:
         _warn_of_shared_records(routes)
+        if deploy.encryption_read_plaintext and (parts.session_store is None or parts.token_store is None):
+            _logger.warning(_READS_PLAINTEXT, deploy.session_ttl)
         probe_stores(sessions.backend, tokens.backend)
     return routes
 

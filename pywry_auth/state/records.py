@@ -1,6 +1,7 @@
 """Converts records to bytes and back, as versioned JSON.
 
-Records are read strictly, and an unreadable one counts as missing.
+Records are read strictly, and an unreadable one counts as missing. An encrypted one does not: another process
+has the key.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from pywry_auth.backends.base import UnreadableRecord
+from pywry_auth.backends.record_form import LARGEST_RECORD, compressed, decompressed, may_be_encrypted
 from pywry_auth.strict_json import read_json, write_json
 
 _logger = logging.getLogger("pywry_auth.state")
@@ -20,26 +23,8 @@ _T = TypeVar("_T")
 VERSION = 1
 """The version of all records. A record of another version counts as missing."""
 
-LARGEST_RECORD = 8 << 20
-"""Bytes of JSON. A larger record is neither written nor read, however small its compressed form is."""
-
 _LATEST = 253_370_764_800.0  # Unix time in seconds: the year 9999, the last that Python can represent
 _LONGEST = 200 * 366 * 86400.0  # seconds; more than any backend keeps a record
-
-_COMMON = (
-    b'"zoneinfo":"","locale":"en","groups":["hd":"given_name":"family_name":"updated_at":"phone_number":'
-    b'"nickname":"login":"avatar_url":"https://lh3.googleusercontent.com/a/Chrome on iPhoneEdge on Windows'
-    b'Safari on macOSChrome on AndroidFirefox on LinuxChrome on Windows","acr":"","amr":["mfa","otp","pwd"]},'
-    b'"idle_ttl":1800.0,"used_at":"permissions":{"provider":"google","microsoft","github",{"v":1,"user_id":"",'
-    b'"roles":["admin","editor","viewer"],"created_at":17,"expires_at":17,"metadata":{"user_info":{"sub":"",'
-    b'"name":"","preferred_username":"","email":"@gmail.com","email_verified":true,"picture":"https://"}},'
-    b'"ttl":86400.0,"issuer":"https://","client_id":"","grant":{"id":"","at":17,"provider":"oidc","sub":"",'
-    b'"sid":"","auth_time":17,"amr":["pwd"]},"browser":"","network":"'
-)
-"""Text that many records contain (RFC 1950 §2.2, FDICT).
-
-It makes them about a third smaller. Stored records depend on each byte, so that it must never change.
-"""
 
 
 class Members:
@@ -154,10 +139,7 @@ def pack(record: Mapping[str, object], *, compress: bool = False) -> bytes:
         raise ValueError(
             f"a record of {len(data)} bytes is too large: at most {LARGEST_RECORD} can be stored"
         )
-    if not compress:
-        return data
-    compressor = zlib.compressobj(zdict=_COMMON)
-    return compressor.compress(data) + compressor.flush()
+    return compressed(data) if compress else data
 
 
 def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
@@ -170,10 +152,18 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
 
     Returns:
         The value, or None, with a warning in the log, if the bytes cannot be read.
+
+    Raises:
+        UnreadableRecord: The record is encrypted, and this process has no keys.
     """
     try:
         return unpack_strictly(data, build)
     except ValueError:
+        if may_be_encrypted(data):
+            raise UnreadableRecord(
+                f"A stored {kind} is encrypted, and this process has no keys: set "
+                "PYWRY_DEPLOY__ENCRYPTION_KEYS to the same value in all processes."
+            ) from None
         _logger.warning("a stored %s cannot be read and counts as missing", kind)
         return None
 
@@ -191,21 +181,9 @@ def unpack_strictly(data: bytes, build: Callable[[Members], _T]) -> _T:
     try:
         if len(data) > LARGEST_RECORD:
             raise ValueError
-        values = read_json(data if data.startswith(b"{") else _decompressed(data))
+        values = read_json(data if data.startswith(b"{") else decompressed(data))
         if not isinstance(values, dict) or values.get("v") != VERSION:
             raise ValueError
         return build(Members(values))
     except (ValueError, OverflowError, zlib.error):
         raise ValueError("not a readable record of this version") from None
-
-
-def _decompressed(data: bytes) -> bytes:
-    """Return the content of a compressed record.
-
-    Records of earlier versions were compressed without the common text.
-    """
-    decompressor = zlib.decompressobj(zdict=_COMMON)
-    content = decompressor.decompress(data, LARGEST_RECORD)
-    if not decompressor.eof:
-        raise ValueError("the record is too large, or not complete")
-    return content

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from weakref import WeakMethod
 
-from pywry_auth.backends.base import Backend, Terms, When
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.digests import digest_of
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.state.records import Members, pack, unpack
@@ -242,7 +242,10 @@ class RevocationQueue:
         data = self._backend.get(key)
         if data is None:
             return None
-        return unpack(data, lambda members: _revocation(members, key, data), "revocation")
+        try:
+            return unpack(data, lambda members: _revocation(members, key, data), "revocation")
+        except UnreadableRecord:
+            return None  # a worker with the keys does this work
 
 
 def _pack(revocation: Revocation) -> bytes:

@@ -57,6 +57,7 @@ class SQLiteSessionStore(SessionStore):
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
         prefix: The site to which encrypted records are bound.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
     """
 
     def __init__(
@@ -67,9 +68,16 @@ class SQLiteSessionStore(SessionStore):
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
         prefix: str = PREFIX,
+        read_plaintext: bool = False,
     ) -> None:
         keys = tuple(encryption_keys)
-        options = StorageOptions("sqlite", prefix=prefix, path=path or "", encryption_keys=keys)
+        options = StorageOptions(
+            "sqlite",
+            prefix=prefix,
+            path=path or "",
+            encryption_keys=keys,
+            read_plaintext=read_plaintext,
+        )
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
@@ -85,6 +93,7 @@ class RedisSessionStore(SessionStore):
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
         wait_replicas: How many replicas must have the writes of a sign-in or sign-out; 0 for no wait.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text names the command for it.
@@ -100,10 +109,16 @@ class RedisSessionStore(SessionStore):
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
         wait_replicas: int = 0,
+        read_plaintext: bool = False,
     ) -> None:
         keys = tuple(encryption_keys)
         options = StorageOptions(
-            "redis", redis_url, prefix, encryption_keys=keys, wait_replicas=wait_replicas
+            "redis",
+            redis_url,
+            prefix,
+            encryption_keys=keys,
+            wait_replicas=wait_replicas,
+            read_plaintext=read_plaintext,
         )
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
@@ -117,6 +132,7 @@ class PostgresSessionStore(SessionStore):
         session_ttl: See :class:`SessionStore`.
         idle_ttl: See :class:`SessionStore`.
         encryption_keys: See :func:`get_session_store`.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
 
     Raises:
         ImportError: The ``psycopg`` package is missing; the text names the command for it.
@@ -131,8 +147,12 @@ class PostgresSessionStore(SessionStore):
         session_ttl: float = SESSION_TTL,
         idle_ttl: float = 0.0,
         encryption_keys: Sequence[str] = (),
+        read_plaintext: bool = False,
     ) -> None:
-        options = StorageOptions("postgres", postgres_url, prefix, encryption_keys=tuple(encryption_keys))
+        keys = tuple(encryption_keys)
+        options = StorageOptions(
+            "postgres", postgres_url, prefix, encryption_keys=keys, read_plaintext=read_plaintext
+        )
         super().__init__(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 
 
@@ -166,14 +186,19 @@ def _bound(store: SessionStore, sites: tuple[str, ...]) -> SessionStore:
 def _store_for(options: StorageOptions, session_ttl: float, idle_ttl: float) -> SessionStore:
     if refusal := refused_backend(options.backend, without="keyring"):
         raise ValueError(f"unknown backend {options.backend!r}; {refusal}")
-    keys = options.encryption_keys
+    keys, clear = options.encryption_keys, options.read_plaintext
     match options.backend:
         case "memory":
             return MemorySessionStore(session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys)
         case "sqlite":
             path, site = options.path, options.site
             return SQLiteSessionStore(
-                path, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys, prefix=site
+                path,
+                session_ttl=session_ttl,
+                idle_ttl=idle_ttl,
+                encryption_keys=keys,
+                prefix=site,
+                read_plaintext=clear,
             )
         case "redis":
             return RedisSessionStore(
@@ -183,11 +208,16 @@ def _store_for(options: StorageOptions, session_ttl: float, idle_ttl: float) -> 
                 idle_ttl=idle_ttl,
                 encryption_keys=keys,
                 wait_replicas=options.wait_replicas,
+                read_plaintext=clear,
             )
         case "postgres":
-            url, prefix = options.url, options.prefix
             return PostgresSessionStore(
-                url, prefix, session_ttl=session_ttl, idle_ttl=idle_ttl, encryption_keys=keys
+                options.url,
+                options.prefix,
+                session_ttl=session_ttl,
+                idle_ttl=idle_ttl,
+                encryption_keys=keys,
+                read_plaintext=clear,
             )
     return SessionStore(open_backend(options), session_ttl=session_ttl, idle_ttl=idle_ttl)
 

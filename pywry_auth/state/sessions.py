@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from copy import copy
 from dataclasses import replace
 from itertools import islice
@@ -197,7 +197,8 @@ class SessionStore:
             session_id: The session's ID.
 
         Raises:
-            StoreUnavailable: The store is down. No user gets access then, and no session becomes invalid.
+            StoreUnavailable: The store is down, or the session is encrypted and this process has no keys. No
+                user gets access then, and no session becomes invalid.
         """
         data, record = self._load(session_id)
         return None if record is None else self._use(record, data)
@@ -232,8 +233,9 @@ class SessionStore:
     def is_unreadable(self, session_id: str) -> bool:
         """Return whether a session exists that this process cannot read.
 
-        For such a session :meth:`get_session` returns None, as if it did not exist. Another process may still
-        accept it: one with a newer version of this package, or with other encryption keys.
+        For such a session :meth:`get_session` returns None, as if it did not exist, or raises
+        ``StoreUnavailable`` if it is encrypted and this process has no keys. Another process may still accept
+        it: one with a newer version of this package, or with other encryption keys.
 
         Args:
             session_id: The session's ID.
@@ -246,9 +248,9 @@ class SessionStore:
         """
         try:
             data = self._backend.read(_KIND + session_id)
+            return data is not None and unpack_session(data, session_id) is None
         except UnreadableRecord:
             return True
-        return data is not None and unpack_session(data, session_id) is None
 
     def validate_session(self, session_id: str) -> bool:
         """Return whether a session is valid."""
@@ -392,10 +394,12 @@ class SessionStore:
         wanted, changed, unreadable = list(roles), 0, False
         for key in self._backend.members(_group(user_id)):
             session_id = key.removeprefix(_KIND)
-            if self._set_roles(session_id, wanted):
-                changed += 1
-            else:
-                unreadable = self.is_unreadable(session_id) or unreadable
+            try:
+                found = self._set_roles(session_id, wanted)
+                unreadable = unreadable or (not found and self.is_unreadable(session_id))
+                changed += found
+            except UnreadableRecord:
+                unreadable = True
         if unreadable:
             raise UnreadableRecord("The roles of a session that cannot be read were not changed.")
         return changed
@@ -525,9 +529,12 @@ class SessionStore:
 
     def _records(self, session_ids: Iterable[str]) -> list[SessionRecord]:
         """Return the records of the valid ones of some sessions; the order is the same in all processes."""
-        found = (self._load(session_id)[1] for session_id in session_ids)
-        records = [record for record in found if record]
-        return sorted(records, key=lambda each: (each.session.created_at, each.session.session_id))
+        records = []
+        for session_id in session_ids:
+            with suppress(UnreadableRecord):  # the caller asks for these itself
+                records.append(self._load(session_id)[1])
+        found = [record for record in records if record]
+        return sorted(found, key=lambda each: (each.session.created_at, each.session.session_id))
 
     def _load(self, session_id: str) -> tuple[bytes | None, SessionRecord | None]:
         """Return the stored bytes and, if valid, the session's record."""

@@ -53,6 +53,7 @@ class SQLiteTokenStore(TokenStore):
         encryption_keys: See :func:`get_token_store`.
         prefix: The site to which encrypted records are bound.
         client_id: See :func:`get_token_store`.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
     """
 
     def __init__(
@@ -63,9 +64,16 @@ class SQLiteTokenStore(TokenStore):
         encryption_keys: Sequence[str] = (),
         prefix: str = PREFIX,
         client_id: str = "",
+        read_plaintext: bool = False,
     ) -> None:
         keys = tuple(encryption_keys)
-        options = StorageOptions("sqlite", prefix=prefix, path=path or "", encryption_keys=keys)
+        options = StorageOptions(
+            "sqlite",
+            prefix=prefix,
+            path=path or "",
+            encryption_keys=keys,
+            read_plaintext=read_plaintext,
+        )
         options = for_client(options, client_id)
         self.at_shared_default = is_shared_default(options)
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
@@ -83,6 +91,7 @@ class RedisTokenStore(TokenStore):
             as one without.
         encryption_keys: See :func:`get_token_store`.
         wait_replicas: How many replicas must have the writes of a sign-in or sign-out; 0 for no wait.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
 
     Raises:
         ImportError: The ``redis`` package is missing; the text names the command for it.
@@ -97,10 +106,16 @@ class RedisTokenStore(TokenStore):
         refresh_token_ttl: float = 0,
         encryption_keys: Sequence[str] = (),
         wait_replicas: int = 0,
+        read_plaintext: bool = False,
     ) -> None:
         keys = tuple(encryption_keys)
         options = StorageOptions(
-            "redis", redis_url, prefix, encryption_keys=keys, wait_replicas=wait_replicas
+            "redis",
+            redis_url,
+            prefix,
+            encryption_keys=keys,
+            wait_replicas=wait_replicas,
+            read_plaintext=read_plaintext,
         )
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
@@ -114,6 +129,7 @@ class PostgresTokenStore(TokenStore):
         refresh_token_ttl: See :class:`TokenStore`; with 0, a fresh set with a refresh token expires as early
             as one without.
         encryption_keys: See :func:`get_token_store`.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
 
     Raises:
         ImportError: The ``psycopg`` package is missing; the text names the command for it.
@@ -127,8 +143,12 @@ class PostgresTokenStore(TokenStore):
         *,
         refresh_token_ttl: float = 0,
         encryption_keys: Sequence[str] = (),
+        read_plaintext: bool = False,
     ) -> None:
-        options = StorageOptions("postgres", postgres_url, prefix, encryption_keys=tuple(encryption_keys))
+        keys = tuple(encryption_keys)
+        options = StorageOptions(
+            "postgres", postgres_url, prefix, encryption_keys=keys, read_plaintext=read_plaintext
+        )
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
 
 
@@ -143,6 +163,7 @@ class KeyringTokenStore(TokenStore):
         refresh_token_ttl: See :class:`TokenStore`.
         encryption_keys: See :func:`get_token_store`.
         client_id: See :func:`get_token_store`.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
 
     Raises:
         ImportError: The ``keyring`` package is missing; the text names the command for it.
@@ -155,9 +176,12 @@ class KeyringTokenStore(TokenStore):
         refresh_token_ttl: float | None = None,
         encryption_keys: Sequence[str] = (),
         client_id: str = "",
+        read_plaintext: bool = False,
     ) -> None:
         keys = tuple(encryption_keys)
-        options = StorageOptions("keyring", service_name=service_name, encryption_keys=keys)
+        options = StorageOptions(
+            "keyring", service_name=service_name, encryption_keys=keys, read_plaintext=read_plaintext
+        )
         options = for_client(options, client_id)
         self.at_shared_default = is_shared_default(options)
         super().__init__(open_backend(options), refresh_token_ttl=refresh_token_ttl)
@@ -169,13 +193,15 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
 
     Equal arguments return the same instance, as with :func:`get_token_store`.
     """
-    ttl, keys = refresh_token_ttl or None, options.encryption_keys
+    ttl, keys, clear = refresh_token_ttl or None, options.encryption_keys, options.read_plaintext
     match options.backend:
         case "memory":
             return MemoryTokenStore(refresh_token_ttl=ttl, encryption_keys=keys)
         case "sqlite":
             path, site = options.path, options.site
-            return SQLiteTokenStore(path, refresh_token_ttl=ttl, encryption_keys=keys, prefix=site)
+            return SQLiteTokenStore(
+                path, refresh_token_ttl=ttl, encryption_keys=keys, prefix=site, read_plaintext=clear
+            )
         case "redis":
             return RedisTokenStore(
                 options.url,
@@ -183,13 +209,20 @@ def token_store_for(options: StorageOptions, refresh_token_ttl: float = 0) -> To
                 refresh_token_ttl=refresh_token_ttl,
                 encryption_keys=keys,
                 wait_replicas=options.wait_replicas,
+                read_plaintext=clear,
             )
         case "postgres":
             return PostgresTokenStore(
-                options.url, options.prefix, refresh_token_ttl=refresh_token_ttl, encryption_keys=keys
+                options.url,
+                options.prefix,
+                refresh_token_ttl=refresh_token_ttl,
+                encryption_keys=keys,
+                read_plaintext=clear,
             )
         case "keyring":
-            return KeyringTokenStore(options.service_name, refresh_token_ttl=ttl, encryption_keys=keys)
+            return KeyringTokenStore(
+                options.service_name, refresh_token_ttl=ttl, encryption_keys=keys, read_plaintext=clear
+            )
         case "auto":
             return _auto_store(chosen_place(options), refresh_token_ttl)
     return TokenStore(open_backend(options), refresh_token_ttl=ttl)
@@ -208,7 +241,13 @@ def _auto_store(options: StorageOptions, refresh_token_ttl: float) -> TokenStore
     if options.backend == "keyring":
         return token_store_for(options, refresh_token_ttl)
     ttl, keys = refresh_token_ttl or None, options.encryption_keys
-    return _AutoFile(options.path, refresh_token_ttl=ttl, encryption_keys=keys, prefix=options.site)
+    return _AutoFile(
+        options.path,
+        refresh_token_ttl=ttl,
+        encryption_keys=keys,
+        prefix=options.site,
+        read_plaintext=options.read_plaintext,
+    )
 
 
 def token_store_of_settings(oauth2: OAuth2Settings | None, deploy: DeploySettings) -> TokenStore:

@@ -15,11 +15,11 @@ import pytest
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.record_form import decompressed
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.models import AuthorizationRequest, OAuthTokenSet
 from pywry_auth.state.pending import PendingAuthorization, PendingStore
-from pywry_auth.state.records import _decompressed
 from pywry_auth.state.sessions import SessionStore, issue_session_token
 from pywry_auth.state.tokens import TokenStore
 from tests.backends.fixtures import Clock
@@ -87,7 +87,7 @@ def _found(dump: list[bytes], secrets: list[str]) -> set[str]:
 
 def _inflated(data: bytes) -> bytes:
     try:
-        return _decompressed(data)
+        return decompressed(data)
     except (ValueError, zlib.error):
         return b""
 

@@ -16,9 +16,9 @@ from flask import Flask
 from pywry_auth import get_token_store
 from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.backends.record_form import decompressed
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
-from pywry_auth.state.records import _decompressed
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import binding_set_by
 from tests.deploy.web import CLIENT_SECRET, SECRET, SITE, Browser, parameter
@@ -36,14 +36,23 @@ class Site:
     write: Callable[[bytes, bytes], object]
     monkeypatch: pytest.MonkeyPatch
 
-    def start(self, keys: str = "") -> Browser:
+    def start(self, keys: str = "", read_plaintext: bool = False) -> Browser:
         """Return a browser at a newly started instance of the site."""
-        for name, value in {**self.settings, "DEPLOY__ENCRYPTION_KEYS": keys}.items():
+        chosen = {"ENCRYPTION_KEYS": keys, "ENCRYPTION_READ_PLAINTEXT": str(read_plaintext).lower()}
+        own = {f"DEPLOY__{name}": value for name, value in chosen.items()}
+        for name, value in {**self.settings, **own}.items():
             self.monkeypatch.setenv(f"PYWRY_{name}", value)
         get_token_store.cache_clear()
+        return Browser(self._app().test_client(), SITE)
+
+    def restart(self, browser: Browser, keys: str, read_plaintext: bool = False) -> None:
+        """Start the site with other settings for a browser, which keeps its cookies."""
+        browser.client.application = self.start(keys, read_plaintext).client.application
+
+    def _app(self) -> Flask:
         app = Flask("site")
         app.register_blueprint(create_auth_blueprint())
-        return Browser(app.test_client(), SITE)
+        return app
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -101,7 +110,7 @@ def _dump(site: Site) -> bytes:
 
 def _inflated(data: bytes) -> bytes:
     try:
-        return _decompressed(data)
+        return decompressed(data)
     except (ValueError, zlib.error):
         return b""
 
@@ -109,7 +118,7 @@ def _inflated(data: bytes) -> bytes:
 def _walk(browser: Browser, idp: IdentityProvider) -> dict[str, bytes]:
     """Sign in, refresh and begin a login; return the secrets by name."""
     browser.sign_in()
-    assert browser.post("/auth/refresh", Sec_Fetch_Site="same-origin").status_code == 200
+    assert browser.post("/auth/refresh").status_code == 200
     begun = browser.get("/auth/login", html=True)
     state = parameter(begun.location, "state")
     cookies = dict([("pywry_session", browser.cookie() or ""), binding_set_by(begun)])
@@ -146,7 +155,7 @@ def test_key_rotation_keeps_users_signed_in(site: Site) -> None:
     before = site.start(OLD)
     before.sign_in()
     cookie = before.cookie() or ""
-    for keys, user in ((f"{NEW},{OLD}", "user-alice"), (OLD, "user-alice"), (NEW, None), ("", None)):
+    for keys, user in ((f"{NEW},{OLD}", "user-alice"), (OLD, "user-alice"), (NEW, None)):
         browser = site.start(keys)
         browser.plant("pywry_session", cookie)
         assert browser.user == user
@@ -186,6 +195,61 @@ def test_a_session_written_without_the_keys_is_not_valid(site: Site) -> None:
     assert browser.user is None
     browser.sign_in()
     assert browser.user == "user-alice"
+
+
+def test_encryption_is_switched_on_without_signing_users_out(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each step as documented, with a session, its tokens and a pending login. [S3]"""
+    browser = site.start()
+    browser.sign_in()
+    callback = browser.authorize()
+    assert not caplog.records
+    site.restart(browser, NEW, read_plaintext=True)
+    assert "PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT is on" in caplog.text
+    caplog.clear()
+    assert browser.user == "user-alice"
+    assert browser.post("/auth/refresh").status_code == 200
+    site.restart(browser, NEW)
+    assert browser.user == "user-alice"
+    assert browser.post("/auth/refresh").status_code == 200
+    site.restart(browser, NEW, read_plaintext=True)
+    assert browser.get(callback, html=True).status_code == 303
+    site.restart(browser, NEW)
+    assert browser.user == "user-alice"
+    assert browser.post("/auth/logout").json["logged_out"] is True
+    assert "missing" not in caplog.text
+
+
+def test_a_worker_without_the_keys_answers_503_and_keeps_the_cookie(site: Site) -> None:
+    """During the switch, workers of before still run. They sign no user out. [T68]"""
+    new = site.start(NEW)
+    new.sign_in()
+    stored = site.rows()
+    old = site.start()
+    old.plant("pywry_session", new.cookie() or "")
+    for answer in (
+        old.get("/auth/status"),
+        old.get("/auth/userinfo"),
+        old.post("/auth/refresh"),
+        old.post("/auth/logout"),
+    ):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert "Set-Cookie" not in answer.headers
+    assert site.rows() == stored
+    login = site.start()
+    response = login.get(login.authorize(), html=True)
+    assert response.status_code == 503, "the tokens of the user are not replaced"
+    kept = {key: value for key, value in site.rows().items() if b"oauth:tokens" in key or b"session:" in key}
+    assert kept.items() <= stored.items()
+    again = site.start(NEW)
+    again.plant("pywry_session", new.cookie() or "")
+    assert again.user == "user-alice"
+
+
+def test_reading_clear_records_without_keys_is_refused(site: Site) -> None:
+    with pytest.raises(AuthenticationError, match=r"ENCRYPTION_READ_PLAINTEXT: it needs .*ENCRYPTION_KEYS"):
+        site.start("", read_plaintext=True)
 
 
 MALFORMED = {"short": "canary", "second": f"{NEW},canary", "long": NEW + "canary", "cut": NEW[:42]}

@@ -12,10 +12,11 @@ import pytest
 
 from pywry_auth.backends.base import Terms, UnreadableRecord
 from pywry_auth.backends.memory import MemoryBackend
+from pywry_auth.backends.record_form import LARGEST_RECORD
 from pywry_auth.cli.summary import describe
 from pywry_auth.models import AuthFlowResult, Grant, OAuthTokenSet
 from pywry_auth.state.browsers import BrowserSessions
-from pywry_auth.state.records import LARGEST_RECORD, pack, unpack
+from pywry_auth.state.records import pack, unpack
 from pywry_auth.state.revocations import KEPT_SECONDS, RevocationQueue
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.token_record import pack_tokens, unpack_stored

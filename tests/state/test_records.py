@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zlib
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.models import Grant, OAuthTokenSet, UserSession
 from pywry_auth.state.records import pack, unpack
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
@@ -173,8 +175,10 @@ def test_an_unreadable_record_is_missing_and_logged_once_without_content(
 
 
 @given(st.binary())
-def test_reading_any_bytes_raises_no_error(data: bytes) -> None:
-    assert unpack_tokens(data) is None
+def test_reading_any_bytes_raises_no_other_error(data: bytes) -> None:
+    """Random bytes may be ciphertext, which is not said to be missing."""
+    with suppress(UnreadableRecord):
+        assert unpack_tokens(data) is None
 
 
 @given(st.integers(0, len(pack_tokens(FULL)) - 1), st.integers(0, 255))

@@ -390,9 +390,11 @@ def test_a_session_that_another_key_encrypted_is_unreadable(
 ) -> None:
     """A worker without the new key must not say that it ended the session. [T68]"""
     SessionStore(encrypted_memory, clock=clock).create_session(ID, "alice", ttl=60)
+    assert SessionStore(EncryptedBackend(memory, ["A" * 43])).get_session(ID) is None
+    with pytest.raises(StoreUnavailable, match="PYWRY_DEPLOY__ENCRYPTION_KEYS"):
+        SessionStore(memory).get_session(ID)
     for other in (EncryptedBackend(memory, ["A" * 43]), memory):
         store = SessionStore(other, clock=clock)
-        assert store.get_session(ID) is None
         assert store.is_unreadable(ID)
         assert not store.is_unreadable("missing")
     clock.now += 60
@@ -661,7 +663,8 @@ def test_keys_from_the_settings_or_the_call_encrypt(monkeypatch: pytest.MonkeyPa
     by_call = get_session_store("sqlite", path=place, encryption_keys=[ENCRYPTION_KEY])
     without = get_session_store("sqlite", path=place)
     assert by_call.validate_session(ID)
-    assert not without.validate_session(ID)
+    with pytest.raises(StoreUnavailable, match="PYWRY_DEPLOY__ENCRYPTION_KEYS"):
+        without.validate_session(ID)
     assert ENCRYPTION_KEY not in f"{by_call!r} {vars(by_call)!r}"
     without.close()
 

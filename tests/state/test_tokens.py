@@ -324,7 +324,8 @@ def test_a_store_with_keys_keeps_only_ciphertext(tmp_path: Path) -> None:
     store.save("alice", OAuthTokenSet("canary", refresh_token="canary"))
     assert isinstance(store, SQLiteTokenStore)
     assert store.load("alice") is not None
-    assert SQLiteTokenStore(place).load("alice") is None
+    with pytest.raises(StoreUnavailable, match="PYWRY_DEPLOY__ENCRYPTION_KEYS"):
+        SQLiteTokenStore(place).load("alice")
     assert all(b"canary" not in file.read_bytes() for file in tmp_path.iterdir())
     store.close()
 
