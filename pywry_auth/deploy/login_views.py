@@ -18,7 +18,6 @@ from pywry_auth.deploy.reports import new_reference
 from pywry_auth.deploy.session_lifecycle import Client
 from pywry_auth.deploy.site import DEMAND
 from pywry_auth.deploy.step_up import demands_with, recent_demands
-from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, ProviderBusy, own_copy, printable
 from pywry_auth.flow.authorization_code import ResponseParameters, complete
@@ -290,7 +289,12 @@ class LoginViews:
     def _report_failure(self, site: Site, name: str, error: str, reference: str = "") -> None:
         code, provider = printable(error, 60), self._label(site, name)  # the code may come from the provider
         event = LoginFailed(
-            mode="web", provider=provider, client=site.client, error=code, reference=reference
+            mode="web",
+            provider=provider,
+            client=site.client,
+            error=code,
+            reference=reference,
+            browser=site.browser,
         )
         emit(site.mount.application, event)
 
@@ -347,7 +351,7 @@ class LoginViews:
         client = Client(
             pending.binding,
             cookie.read_all(request),
-            browser_name(request.headers.get("User-Agent", "")),
+            site.browser,
             client_network(request.remote_addr),
         )
         begun = self.lifecycle.begin(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pywry_auth.deploy.site import InsecureAddress
 from pywry_auth.error_codes import REFUSED_REQUEST, ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable, TokenError, printable
+from pywry_auth.flow.events import log_fields
 from pywry_auth.protocol.provider_errors import CANCELLED_AT_PROVIDER
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def report(
     }
     known = " ".join(f"{name}={value!r}" for name, value in facts.items() if value)
     level = logging.WARNING if not quiet and _needs_action(site, error, status) else logging.INFO
-    _logger.log(level, "refused %s: %s", known, found.sentence)
+    fields = log_fields("refused", {**facts, "status": status, "browser": site.browser})
+    _logger.log(level, "refused %s: %s", known, found.sentence, extra=fields)
     return found
 
 

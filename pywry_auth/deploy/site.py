@@ -13,6 +13,7 @@ from werkzeug.wrappers import Request
 from pywry_auth.deploy.callback_path import usual_callback
 from pywry_auth.deploy.proxies import is_host
 from pywry_auth.deploy.return_to import LONGEST, host_of, requested_path
+from pywry_auth.deploy.user_agent import browser_name
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.pages.html import Page
@@ -130,6 +131,11 @@ class Site:
     def client(self) -> str:
         """Address of the client, or ``unknown``."""
         return self.request.remote_addr or "unknown"
+
+    @property
+    def browser(self) -> str:
+        """The browser and its platform, for people; empty if unknown."""
+        return browser_name(self.request.headers.get("User-Agent", ""))
 
     @property
     def is_debug(self) -> bool:

@@ -7,7 +7,7 @@ are another. A program adds its own with :func:`listen`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -68,11 +68,13 @@ class LoginFailed(Event):
         error: The error code, perhaps the provider's own.
         reference: Identifies the response, which shows it, and the line in the log with the reason (web
             only).
+        browser: The browser and its platform, for people (web only).
     """
 
     name = "login_failed"
     error: str
     reference: str = ""
+    browser: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +161,20 @@ def _code_of(error: BaseException) -> str:
     return str(ErrorCode.CANCELLED if interrupted else ErrorCode.AUTHENTICATION_FAILED)
 
 
+def log_fields(event: str, facts: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields of a log record, for ``extra=``.
+
+    Each name begins with ``auth_``, so that it differs from the attributes of :class:`logging.LogRecord` and
+    from those that an application adds.
+
+    Args:
+        event: The kind of the line.
+        facts: The values without the beginning of their names. None and empty texts are left out.
+    """
+    known = {"event": event} | {name: value for name, value in facts.items() if value not in (None, "")}
+    return {f"auth_{name}": value for name, value in known.items()}
+
+
 def _write_audit_line(_sender: object, event: Event) -> None:
     """Write one line to the logger ``pywry_auth.audit``, without any secret."""
     if not _audit.isEnabledFor(logging.INFO):
@@ -167,7 +183,9 @@ def _write_audit_line(_sender: object, event: Event) -> None:
     facts = {"user": event.user_id, "session": session}
     facts |= {name: getattr(event, name, None) for name in _FACTS}
     known = " ".join(f"{name}={value!r}" for name, value in facts.items() if value not in (None, ""))
-    _audit.info("%s %s", event.name, known)
+    # Only in the fields, so that the text stays short.
+    facts["browser"] = event.session.browser if event.session else getattr(event, "browser", "")
+    _audit.info("%s %s", event.name, known, extra=log_fields(event.name, facts))
 
 
 _listeners: list[Listener] = [_write_audit_line]
