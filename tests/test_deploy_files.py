@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from gunicorn.config import Config
 
 from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings

@@ -7,7 +7,7 @@ import re
 import shlex
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from pywry_auth.deploy.return_to import LONGEST
 from tests.documents import DOCS, blocks
