@@ -112,7 +112,8 @@ class PendingStore:
             StoreUnavailable: The store is down.
         """
         terms = Terms(ttl=self._kept, group=_KIND + client, limit=PER_CLIENT)
-        self._backend.put(_key(pending.request.state), _pack(pending), terms)
+        with self._backend.replicated():  # a user should not sign in at the provider in vain
+            self._backend.put(_key(pending.request.state), _pack(pending), terms)
 
     def may_return_to(self, next_url: str, client: str) -> bool:
         """Return whether a new login of a client may return to an address.
