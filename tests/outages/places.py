@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 from tests.peers.tcp_proxy import TCPProxy
 
@@ -82,7 +83,7 @@ class RedisPlace:
             "read-only": Fault(self._read_only, reads=True, log="READONLY"),
             "cut off in mid-answer": Fault(self._proxy.cutting),
             "slow, within the time limit": Fault(
-                partial(self._proxy.slow, 0.3), reads=True, writes=True, seconds=8
+                partial(self._proxy.slow, 0.3), reads=True, writes=True, seconds=15
             ),
             "too slow": Fault(partial(self._proxy.slow, 3), log="does not answer"),
         }
@@ -124,6 +125,73 @@ class RedisPlace:
         self._server.client.replicaof("127.0.0.1", "1")
         yield
         self._server.client.replicaof("NO", "ONE")
+
+
+class PostgresPlace:
+    """A PostgreSQL server behind a proxy."""
+
+    prefix: tuple[str, ...] = ()
+
+    def __init__(self) -> None:
+        self._server = PostgresServer()
+        self._proxy = TCPProxy(self._server.port)
+        url = self._server.url.replace(f":{self._server.port}/", f":{self._proxy.port}/")
+        self.settings: Mapping[str, str] = {"STATE_BACKEND": "postgres", "POSTGRES_URL": url}
+        self.faults: Mapping[str, Fault] = {
+            "down": Fault(self._down, log="PostgreSQL"),
+            "silent": Fault(self._silent, log="does not answer"),
+            "full": Fault(self._full, reads=True, log="disk of PostgreSQL is full"),
+            "read-only": Fault(self._read_only, reads=True, log="PostgreSQL refuses to write"),
+            "cut off in mid-answer": Fault(self._proxy.cutting),
+            "slow, within the time limit": Fault(
+                partial(self._proxy.slow, 0.3), reads=True, writes=True, seconds=15
+            ),
+            "too slow": Fault(partial(self._proxy.slow, 3), log="does not answer"),
+        }
+
+    def __enter__(self) -> PostgresPlace:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._proxy.close()
+        self._server.__exit__(None, None, None)
+
+    @contextmanager
+    def _down(self) -> Iterator[None]:
+        """Kill the server, and start it again with its records."""
+        self._server.kill()
+        with self._proxy.closed():
+            yield
+            self._server.start()
+
+    @contextmanager
+    def _silent(self) -> Iterator[None]:
+        self._server.stop()
+        yield
+        self._server.go_on()
+
+    @contextmanager
+    def _full(self) -> Iterator[None]:
+        """Let the server refuse to store records with the code of a full disk."""
+        self._server.admin(_REFUSE)
+        yield
+        self._server.admin("DROP FUNCTION refuse() CASCADE")
+
+    @contextmanager
+    def _read_only(self) -> Iterator[None]:
+        self._server.admin("ALTER SYSTEM SET default_transaction_read_only = on")
+        self._server.admin("SELECT pg_reload_conf()")
+        yield
+        self._server.admin("ALTER SYSTEM RESET default_transaction_read_only")
+        self._server.admin("SELECT pg_reload_conf()")
+
+
+_REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON pywry_auth_records EXECUTE FUNCTION refuse()
+"""
 
 
 class SQLitePlace:

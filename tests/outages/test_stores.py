@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from pywry_auth.testing.identity_provider import IdentityProvider, User
-from tests.outages.places import Fault, Place, RedisPlace, SQLitePlace
+from tests.outages.places import Fault, Place, PostgresPlace, RedisPlace, SQLitePlace
 from tests.peers.web_server import Visitor, WebServer, children_of, settings_for
 from tests.person import Person
 from tests.waiting import eventually
@@ -23,9 +23,11 @@ from tests.waiting import eventually
 _SECRET = "the secret that all workers share"
 _STORES = {
     "redis": ("down", "silent", "full", "read-only", "cut off in mid-answer"),
+    "postgres": ("down", "silent", "full", "read-only", "cut off in mid-answer"),
     "sqlite": ("down", "full", "read-only", "damaged"),
 }
-_MORE = {"redis": ("slow, within the time limit", "too slow"), "sqlite": ("silent",)}  # under SOAK
+_SLOW = ("slow, within the time limit", "too slow")
+_MORE = {"redis": _SLOW, "postgres": _SLOW, "sqlite": ("silent",)}  # under SOAK
 _USERS = ("stays", "leaves", "left", "returns")
 
 
@@ -86,6 +88,8 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def _place(store: str, folder: Path, servers: list[WebServer]) -> AbstractContextManager[Place]:
     if store == "redis":
         return RedisPlace(folder)
+    if store == "postgres":
+        return PostgresPlace()
     return SQLitePlace(lambda: children_of(servers[0].process.pid))
 
 
@@ -161,7 +165,7 @@ def _check(name: str, fault: Fault, answers: dict[str, requests.Response]) -> No
             assert int(answer.headers["Retry-After"]) > 0
             assert "Set-Cookie" not in answer.headers, (name, asked)
             assert answer.headers["Cache-Control"] == "no-store"
-            for secret in ("127.0.0.1", "sqlite", "redis"):
+            for secret in ("127.0.0.1", "sqlite", "redis", "postgres"):
                 assert secret not in answer.text.lower(), (name, asked)
 
 
