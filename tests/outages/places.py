@@ -42,7 +42,7 @@ class Fault:
     reads: bool = False
     writes: bool = False
     log: str = ""
-    seconds: float = 2.5
+    seconds: float = 4.0  # 2.5, and time for a busy machine
     reloads: bool = False
 
 

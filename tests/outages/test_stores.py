@@ -102,14 +102,15 @@ def test_a_failing_store_signs_no_user_in_or_out(site: Site, request: pytest.Fix
 
     A sign-out that was refused can be repeated.
     """
+    left = site.signed_in("left")
+    assert left.post("/auth/logout").status_code == 303
     for name in _faults(request.node.callspec.params["site"]):
-        _fail(site, name, site.place.faults[name])
+        _fail(site, name, site.place.faults[name], left)
     assert "Traceback" not in site.server.output()
 
 
-def _fail(site: Site, name: str, fault: Fault) -> None:
-    stays, leaves, left = (site.signed_in(user) for user in ("stays", "leaves", "left"))
-    assert left.post("/auth/logout").status_code == 303
+def _fail(site: Site, name: str, fault: Fault, left: Visitor) -> None:
+    stays, leaves = site.signed_in("stays"), site.signed_in("leaves")
     returns = site.visitor("returns")
     callback = returns.authorize(returns.begin())
     kept, read = stays.cookies.get_dict(), len(site.server.output())
