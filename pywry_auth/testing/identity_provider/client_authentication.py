@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus
 from flask import request
 
 from pywry_auth.testing.identity_provider.client_assertions import ASSERTION_TYPE, ClientAssertions
-from pywry_auth.testing.identity_provider.parties import Client, same_secret
+from pywry_auth.testing.identity_provider.parties import Client
 from pywry_auth.testing.identity_provider.refusals import OAuthError, required, single_values
 from pywry_auth.testing.identity_provider.vault import Realm
 
@@ -44,7 +44,7 @@ class ClientAuthentication:
                 raise OAuthError("invalid_request", "the client identifies itself in two ways")
             client_id = basic_id
         client = self._clients.get(client_id)
-        if client is None or client.sends_assertions or not same_secret(secret, client.client_secret):
+        if client is None or client.sends_assertions or not client.knows(secret):
             raise unknown_client("the client is unknown, or its secret is wrong or missing")
         return values, client
 

@@ -110,6 +110,7 @@ class Client:
         device_grant: Whether the client may use the device grant (RFC 8628); None means only if it is public.
         backchannel_logout_uri: The address for logout tokens (OIDC Back-Channel Logout 1.0 §2.2); empty for
             none.
+        further_secrets: Other secrets that are accepted too, while the client changes its secret.
     """
 
     client_id: str
@@ -120,6 +121,11 @@ class Client:
     assertion_issuer: AssertionIssuer | None = None
     device_grant: bool | None = None
     backchannel_logout_uri: str = ""
+    further_secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def knows(self, secret: str) -> bool:
+        """Return whether a secret is one of the client's."""
+        return any(same_secret(secret, each) for each in (self.client_secret, *self.further_secrets))
 
     @property
     def sends_assertions(self) -> bool:

@@ -145,6 +145,14 @@ class IdentityProvider:
         """
         self._keys.rotate(drop_old)
 
+    def register(self, client: Client) -> None:
+        """Register a client, or replace its registration, for example with another secret.
+
+        Args:
+            client: The client.
+        """
+        self._realm.clients[client.client_id] = client
+
     def wrap(self, middleware: Callable[[WSGIApplication], WSGIApplication]) -> None:
         """Wrap the application in a WSGI middleware, for example to inject faults.
 

@@ -209,7 +209,7 @@ class Realm:
     url: str
     issuer: str
     users: Sequence[User]
-    clients: Mapping[str, Client]
+    clients: dict[str, Client]
     vault: Vault
     sessions: ProviderSessions
     keys: SigningKeys
