@@ -196,12 +196,13 @@ def idp() -> Iterator[IdentityProvider]:
         yield provider
 
 
+@pytest.mark.timeout(600)
 def test_all_secrets_change_while_users_work(
     request: pytest.FixtureRequest, operator: Operator, idp: IdentityProvider
 ) -> None:
     """No user is signed out, no login fails, and only the switch to encryption may answer 503. [S3, S10]"""
     traffic = Traffic(operator.server.url)
-    more = 40 if _SOAK else 2
+    more = 15 if _SOAK else 2
 
     def settled() -> None:
         for kind in ("page", "refresh", "logout"):

@@ -9,9 +9,11 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from enum import Enum
 from itertools import islice
 
 from cryptography.exceptions import InvalidTag
@@ -21,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
 from pywry_auth.backends.lease import LEASE, Lease
-from pywry_auth.backends.record_form import is_clear, is_clear_record
+from pywry_auth.backends.record_form import is_clear, is_clear_record, may_be_encrypted
 from pywry_auth.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -33,6 +35,15 @@ _UPGRADE = 3600.0  # seconds during which workers of an earlier version may stil
 
 KEY_COMMAND = 'python3 -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
 """The command that prints a new key."""
+
+
+class Form(Enum):
+    """The form of a stored record, as one process sees it."""
+
+    CLEAR = "clear"  # without encryption
+    CURRENT = "current"  # encrypted with the first key, and bound to the site
+    OLDER = "older"  # encrypted with another key of the list, or by an earlier version
+    UNREADABLE = "unreadable"  # encrypted with a key that is not in the list, or damaged
 
 
 class EncryptedBackend(Backend, measured=False):
@@ -151,19 +162,34 @@ class EncryptedBackend(Backend, measured=False):
         """Remove expired records, as :meth:`Backend.prune` describes."""
         return self._inner.prune(kind, within)
 
-    def clear_records(self) -> Iterator[str]:
-        """Return the keys of all records without encryption that have a content.
+    def census(self, most: int = 100_000) -> Counter[Form]:
+        """Return how many records there are of each form.
 
         Short notes, counters and locks are left out.
 
+        Args:
+            most: The largest number of keys to look at.
+
         Raises:
-            StoreUnavailable: The store is down, or it cannot list all keys. It may be raised at a later step.
+            StoreUnavailable: The store is down, or it cannot list all keys.
         """
-        keys = self._inner.keys("")
+        found, keys = Counter[Form](), islice(self._inner.keys(""), most)
         while batch := list(islice(keys, _BATCH)):
             for key, data in self._inner.get_many(batch).items():
-                if data is not None and data[:_ID] not in self._ciphers and is_clear_record(data):
-                    yield key
+                if data and (form := self._form(key, data)):
+                    found[form] += 1
+        return found
+
+    def _form(self, key: str, data: bytes) -> Form | None:
+        """Return the form of a stored value; None for one that is no record."""
+        if data[:_ID] in self._ciphers:
+            with suppress(UnreadableRecord):
+                self._decrypt_strictly(key, data)
+                return Form.CURRENT if data[:_ID] == self._first else Form.OLDER
+            return Form.UNREADABLE
+        if is_clear_record(data):
+            return Form.CLEAR
+        return Form.UNREADABLE if may_be_encrypted(data) else None
 
     @contextmanager
     def lock(self, key: str, wait: float, lease: float = LEASE) -> Iterator[Lease]:

@@ -35,10 +35,10 @@ def stores(setup: Setup) -> Iterator[Finding]:
         setup: The set-up.
     """
     found: list[tuple[str, Backend]] = []
-    for name, options in _places(setup):
+    for name, options in places(setup):
         if options.backend == "memory":
             yield ok(f"The {name} is in memory: its records end with the process.")
-        elif options.backend == "sqlite" and not os.path.exists(path := _file_of(options)):
+        elif options.backend == "sqlite" and not os.path.exists(path := file_of(options)):
             _check_place(path)
             yield ok(f"The {name} will be created: {path}")
         else:
@@ -65,8 +65,12 @@ def _not_replicated(backend: Backend) -> str:
     return ""
 
 
-def _places(setup: Setup) -> Sequence[tuple[str, StorageOptions]]:
-    """Return the places of the stores; one for two stores at the same place."""
+def places(setup: Setup) -> Sequence[tuple[str, StorageOptions]]:
+    """Return the places of the stores; one for two stores at the same place.
+
+    Args:
+        setup: The set-up.
+    """
     deploy, oauth2 = setup.deploy, setup.settings.oauth2
     if oauth2 is None:
         own = [("session and token store", StorageOptions.from_settings(deploy))]
@@ -93,7 +97,12 @@ def _backend(setup: Setup, name: str, options: StorageOptions) -> Backend:
     return token_store_for(options).backend
 
 
-def _file_of(options: StorageOptions) -> Path:
+def file_of(options: StorageOptions) -> Path:
+    """Return the SQLite file of a place.
+
+    Args:
+        options: The place.
+    """
     from pywry_auth.backends.sqlite import default_path
 
     return Path(options.path) if options.path else default_path()
@@ -112,7 +121,7 @@ def workers(setup: Setup) -> Iterator[Finding]:
         setup: The set-up.
     """
     count = workers_of(setup.environ)
-    shared = [options.backend != "memory" for _, options in _places(setup)]
+    shared = [options.backend != "memory" for _, options in places(setup)]
     check = WorkerCheck(setup.options.is_secret_generated, shared[0], shared[-1])
     faults = check.faults()
     if count > 1:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pywry_auth.doctor import credentials, provider, redirect, running_site, settings, stores
+from pywry_auth.doctor import (
+    credentials,
+    metrics,
+    provider,
+    redirect,
+    running_site,
+    secrets,
+    settings,
+    stores,
+)
 from pywry_auth.doctor.finding import Finding
 from pywry_auth.doctor.setup import Setup
 
@@ -176,6 +185,30 @@ CHECKS: tuple[Check, ...] = (
         "PostgreSQL server, a missing package, a keyring that keeps nothing",
         stores.stores,
         ("settings",),
+    ),
+    Check(
+        "secrets",
+        _STORAGE,
+        "a value that two secrets share, a rotation that is not finished",
+        secrets.secrets,
+        ("options",),
+        "site",
+    ),
+    Check(
+        "encryption",
+        _STORAGE,
+        "records without encryption or with an unknown key, `ENCRYPTION_READ_PLAINTEXT` still on",
+        secrets.encryption,
+        ("options", "stores"),
+        "site",
+    ),
+    Check(
+        "metrics",
+        _STORAGE,
+        "a missing package, workers that do not add up their values",
+        metrics.metrics,
+        ("options",),
+        "site",
     ),
     Check(
         "workers",

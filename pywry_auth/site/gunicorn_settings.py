@@ -132,7 +132,27 @@ def on_starting(server: Arbiter) -> None:
     options.set("keepalive", 0)
 
 
-on_reload = on_starting
+def on_reload(server: Arbiter) -> None:
+    """Prepare new workers, and warn if they do not get the present settings.
+
+    gunicorn loads a preloaded application once, also if it is told to reload (SIGHUP).
+
+    Args:
+        server: gunicorn.
+    """
+    on_starting(server)
+    if not server.cfg.preload_app:
+        return
+    try:
+        has_changed = get_settings() != _settings
+    except AuthenticationError as error:
+        _logger.warning("the settings are not valid any more, and the next start will fail: %s", error)
+        return
+    if has_changed:
+        _logger.warning(
+            "the settings have changed, and the reload does not apply them, because preload_app is on: "
+            "restart gunicorn, or set preload_app = False in gunicorn.conf.py"
+        )
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:

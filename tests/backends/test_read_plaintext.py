@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When
-from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.encrypted import EncryptedBackend, Form
 from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.options import StorageOptions
@@ -20,6 +20,7 @@ from tests.backends.fixtures import Clock
 from tests.peers.redis_server import RedisServer
 
 KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")
+OTHER = base64.urlsafe_b64encode(bytes(range(32, 64))).decode("ascii")
 CLEAR = pack({"user_id": "alice" * 8})
 SHORT = [CLEAR, pack({"user_id": "alice" * 8}, compress=True), b"", b"1", b"0123456789abcdef invalid_grant"]
 
@@ -159,20 +160,24 @@ def test_a_failure_to_encrypt_does_not_refuse_the_record() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
-def test_clear_records_are_counted(request: pytest.FixtureRequest, kind: str) -> None:
+def test_the_records_of_each_form_are_counted(request: pytest.FixtureRequest, kind: str) -> None:
     """Notes, counters, locks and indexes are no records. [S10]"""
     inner: Backend = request.getfixturevalue(kind)
-    backend = _mode(inner)
+    backend = EncryptedBackend(inner, [KEY, OTHER], read_plaintext=True)
     for number in range(450):
-        inner.put(f"k:{number}", CLEAR, Terms(ttl=60, group="k:"))
+        inner.put(f"k:{number}", SHORT[number % 2], Terms(ttl=60, group="k:"))
     inner.put("used:1", b"")
     backend.put("k:secret", CLEAR, Terms(group="k:"))
+    EncryptedBackend(inner, [OTHER]).put("k:older", CLEAR)
+    EncryptedBackend(inner, ["A" * 43]).put("k:unknown", CLEAR)
     backend.count("n:1", 60)
     with backend.lock("oauth:lock:alice", 1):
-        assert len(set(backend.clear_records())) == 450
+        found = backend.census()
+    assert found == {Form.CLEAR: 450, Form.CURRENT: 1, Form.OLDER: 1, Form.UNREADABLE: 1}
+    assert sum(backend.census(most=100).values()) <= 100
     for number in range(449):
         backend.get(f"k:{number}")
-    assert list(backend.clear_records()) == ["k:449"]
+    assert backend.census() == {Form.CLEAR: 1, Form.CURRENT: 450, Form.OLDER: 1, Form.UNREADABLE: 1}
 
 
 def test_the_option_has_no_effect_without_keys() -> None:

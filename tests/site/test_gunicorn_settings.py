@@ -91,3 +91,21 @@ def test_a_worker_that_ends_has_time_for_its_calls_to_the_provider(
     monkeypatch.setenv("PYWRY_OAUTH2__HTTP_TIMEOUT_SECONDS", timeout)
     assert settings.grace(settings.load()) == seconds
     assert settings.graceful_timeout >= 30
+
+
+@pytest.mark.parametrize("preloads", [True, False])
+def test_a_reload_that_does_not_apply_changed_settings_is_logged(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preloads: bool
+) -> None:
+    """gunicorn loads a preloaded application once, also after SIGHUP. [S10]"""
+    monkeypatch.setattr(settings, "_settings", settings.load())
+    server = SimpleNamespace(cfg=config_with(preload_app=preloads))
+    settings.on_reload(server)
+    assert not caplog.records
+    monkeypatch.setenv("PYWRY_DEPLOY__TOKEN_SECRET", "a new secret of the site with many characters")
+    settings.on_reload(server)
+    assert ("preload_app = False" in caplog.text) is preloads
+    caplog.clear()
+    monkeypatch.setenv("PYWRY_DEPLOY__SESSION_TTL", "one day")
+    settings.on_reload(server)
+    assert ("PYWRY_DEPLOY__SESSION_TTL" in caplog.text) is preloads

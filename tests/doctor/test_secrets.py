@@ -1,0 +1,127 @@
+"""The doctor's findings about secrets, encryption and metrics."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pywry_auth.backends.factory import open_backend
+from pywry_auth.backends.options import StorageOptions
+from pywry_auth.doctor import metrics as metrics_check
+from pywry_auth.doctor.finding import Finding
+from pywry_auth.doctor.setup import Setup
+from pywry_auth.state.sessions import SessionStore
+from tests.doctor.conftest import SECRET, Patient
+from tests.peers.redis_server import RedisServer
+
+_KEY, _OTHER = (base64.urlsafe_b64encode(os.urandom(32)).decode("ascii") for _ in range(2))
+_D = "PYWRY_DEPLOY__"
+_MODE = f"{_D}ENCRYPTION_READ_PLAINTEXT"
+
+
+def _of(patient: Patient, check: str) -> list[Finding]:
+    return [found for found in patient.findings(offline=True) if found.check == check]
+
+
+def _levels(patient: Patient, check: str) -> list[str]:
+    return [found.level for found in _of(patient, check)]
+
+
+def test_equal_secrets_and_an_unfinished_rotation_are_found(site: Patient) -> None:
+    """The remedy names the variable, and no secret is shown. [S10]"""
+    assert _levels(site, "secrets") == ["ok"]
+    site.set({f"{_D}TOKEN_SECRET": SECRET})
+    (equal,) = [found for found in _of(site, "secrets") if found.level == "warning"]
+    assert "PYWRY_DEPLOY__TOKEN_SECRET and PYWRY_OAUTH2__CLIENT_SECRET have the same value" in equal.text
+    assert "PYWRY_OAUTH2__CLIENT_SECRET" in equal.remedy
+    site.set({f"{_D}TOKEN_SECRET": f"{'b' * 8}-a-secret-of-cookies-of-this-site,{SECRET}-and-older"})
+    (rotation,) = [found for found in _of(site, "secrets") if found.level == "warning"]
+    assert "lists 2 secrets" in rotation.text
+    assert "86400 s (PYWRY_DEPLOY__SESSION_TTL)" in rotation.remedy
+    assert SECRET not in f"{equal}{rotation}"
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def place(request: pytest.FixtureRequest, site: Patient) -> Iterator[StorageOptions]:
+    """The place of the records of the site."""
+    if request.param == "sqlite":
+        place = StorageOptions("sqlite", path=site.healthy[f"{_D}SQLITE_PATH"])
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.client.flushall()
+        site.healthy |= {f"{_D}STATE_BACKEND": "redis", f"{_D}REDIS_URL": server.url}
+        site.set({})
+        place = StorageOptions("redis", server.url)
+    yield place
+    open_backend(place).close()
+
+
+def test_clear_records_are_counted_until_none_is_left(site: Patient, place: StorageOptions) -> None:
+    """Each finding names the next step of the switch. [S10, S3]"""
+    sessions = SessionStore(open_backend(place))
+    for number in range(3):
+        sessions.create_session(str(number) * 64, "alice")
+    (off,) = _of(site, "encryption")
+    assert (off.level, "without encryption" in off.text) == ("ok", True)
+    site.set({f"{_D}ENCRYPTION_KEYS": _KEY})
+    (refused,) = [found for found in _of(site, "encryption") if found.level == "warning"]
+    assert "has 3 records without encryption" in refused.text
+    assert f"set {_MODE} to true" in refused.remedy
+    site.set({f"{_D}ENCRYPTION_KEYS": _KEY, _MODE: "true"})
+    (mode,) = [found for found in _of(site, "encryption") if found.level == "warning"]
+    assert "3 records without encryption are left" in mode.text
+    assert "86400 s" in mode.remedy
+    encrypted = StorageOptions(
+        place.backend, place.url, path=place.path, encryption_keys=(_KEY,), read_plaintext=True
+    )
+    for number in range(3):
+        assert SessionStore(open_backend(encrypted)).get_session(str(number) * 64)
+    (mode,) = [found for found in _of(site, "encryption") if found.level == "warning"]
+    assert mode.remedy == f"Remove {_MODE} now."
+    site.set({f"{_D}ENCRYPTION_KEYS": f"{_OTHER},{_KEY}", _MODE: ""})
+    (old,) = _of(site, "encryption")
+    assert "3 records with encryption, 3 of them with an older key" in old.text
+    site.set({f"{_D}ENCRYPTION_KEYS": _OTHER, _MODE: ""})
+    (unknown, _) = _of(site, "encryption")
+    assert "3 records that no key of PYWRY_DEPLOY__ENCRYPTION_KEYS decrypts" in unknown.text
+
+
+def test_the_doctor_creates_no_file_to_count_records(site: Patient) -> None:
+    site.set({f"{_D}ENCRYPTION_KEYS": _KEY})
+    assert _levels(site, "encryption") == ["ok"]
+    assert not os.path.exists(site.healthy[f"{_D}SQLITE_PATH"])
+
+
+class _Deploy:
+    metrics_token = ("a-token-of-the-monitoring-system",)
+
+
+def _metrics(monkeypatch: pytest.MonkeyPatch, **environ: str) -> Finding:
+    monkeypatch.setattr(Setup, "deploy", _Deploy())
+    (finding,) = metrics_check.metrics(Setup(environ))
+    return finding
+
+
+def test_metrics_of_several_workers_need_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Otherwise each answer shows the values of one worker. [S10]"""
+    for environ in ({}, {"WEB_CONCURRENCY": "4"}):
+        finding = _metrics(monkeypatch, **environ)
+        assert (finding.level, "PROMETHEUS_MULTIPROC_DIR" in finding.remedy) == ("warning", True)
+    assert _metrics(monkeypatch, WEB_CONCURRENCY="1").level == "ok"
+    assert _metrics(monkeypatch, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).level == "ok"
+    missing = _metrics(monkeypatch, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "missing"))
+    assert (missing.level, "Create the folder" in missing.remedy) == ("error", True)
+
+
+def test_metrics_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_check, "find_spec", lambda name: None)
+    finding = _metrics(monkeypatch)
+    assert (finding.level, "pip install 'pywry-auth[metrics]'" in finding.remedy) == ("error", True)
+
+
+def test_without_a_token_there_are_no_metrics(site: Patient) -> None:
+    assert _levels(site, "metrics") == ["ok"]
