@@ -5,12 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tests.soak.journal import Journal
-
-Inject = Callable[[threading.Event], None]
-"""Injects a fault until the event is set."""
+from tests.soak.places import Inject
 
 _SHORTEST_SECONDS = 0.3
 _AT_ONCE = (1, 1, 2, 2, 3)

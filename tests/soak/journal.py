@@ -15,14 +15,26 @@ MUST_BE_ZERO = (
     "signed out wrongly",
     "grants without owner",
     "burned families",
-    "status 500",
+    "other 5xx",
+    "503 without Retry-After",
     "driver: errors",
 )
 """The figures that make a run fail unless they are zero."""
 
+FAILOVERS = (
+    "redis: primary killed, replica promoted",
+    "redis: primary stopped",
+    "redis: primary killed and restarted at once",
+    "redis: fails over on command",
+)
+"""The faults after which another server may be the primary, without the last writes of the old one."""
+
 _LOGGED = 12  # violations of one kind
 _STARTING = 6.0  # seconds
 _COOLING = 2.0  # seconds after a fault in which a slow answer still counts as its consequence
+
+RECOVERY = 6.0
+"""Seconds after a fault in which the site may refuse requests: it spares a provider that did not answer."""
 
 
 @dataclass
@@ -126,21 +138,32 @@ class Journal:
         with self._lock:
             return any(start <= moment <= end and worker in ("", str(pid)) for moment, pid in self.kills)
 
-    def disturbed(self, start: float, end: float, kind: str = "") -> bool:
+    def disturbed(self, start: float, end: float, kind: str = "", consequences: float = _COOLING) -> bool:
         """Return whether a fault, or its immediate consequences, overlaps a span of time.
 
         Args:
             start: Monotonic time in seconds.
             end: Monotonic time in seconds.
             kind: The begin of the fault's name; empty for any fault.
+            consequences: Seconds after a fault that belong to it.
         """
         with self._lock:
             return any(
                 fault.start <= end
-                and (fault.end is None or fault.end + _COOLING >= start)
+                and (fault.end is None or fault.end + consequences >= start)
                 and fault.kind.startswith(kind)
                 for fault in self.faults
             )
+
+    def failed_over(self, start: float, end: float) -> bool:
+        """Return whether the store began to lose its primary in a span of time.
+
+        Args:
+            start: Monotonic time in seconds.
+            end: Monotonic time in seconds.
+        """
+        with self._lock:
+            return any(fault.kind in FAILOVERS and start <= fault.start <= end for fault in self.faults)
 
     def percentile(self, name: str, share: float, disturbed: bool) -> tuple[float, int]:
         """Return a percentile in milliseconds, and the number of its requests.

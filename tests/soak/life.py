@@ -15,7 +15,7 @@ import requests
 
 from tests.person import Person
 from tests.soak.book import Book, Grant
-from tests.soak.journal import Journal
+from tests.soak.journal import RECOVERY, Journal
 from tests.soak.oracle import Oracle, Session, Verdict
 from tests.soak.wire import JSON, PAGE, Answer, send
 
@@ -414,12 +414,9 @@ class Browser:
         journal.count("requests")
         journal.took(route, answer.start, answer.end)
         if answer.status >= 500:
-            if answer.status == 500:
-                self.life.violation("status 500", route)
-            else:
-                journal.count(f"status {answer.status}")
+            self._account_failure(route, answer)
             journal.count(f"{answer.status}: {route} {answer.error}".strip())
-            if not journal.disturbed(answer.start, answer.end):
+            if not journal.disturbed(answer.start, answer.end, consequences=RECOVERY):
                 journal.count(f"{answer.status} without a fault")
                 journal.write(f"{answer.status} without a fault: {route} {answer.body[:300]!r}")
         if answer.status == 0:
@@ -427,6 +424,18 @@ class Browser:
             reloads = journal.disturbed(answer.start, answer.end, "gunicorn: reloads")
             cause = "worker killed" if killed else "reload" if reloads else "no cause"
             journal.count(f"no answer: {cause}")
+
+    def _account_failure(self, route: str, answer: Answer) -> None:
+        """Count an answer that must have a cause: 503 for an outage, 502 for the provider's."""
+        journal = self._world.journal
+        if answer.status == 502 and journal.disturbed(answer.start, answer.end, "provider", RECOVERY):
+            journal.count("502 in a provider fault")
+        elif answer.status != 503:
+            self.life.violation("other 5xx", f"{answer.status} {route}")
+        elif answer.retry_after.isdigit():
+            journal.count("status 503")
+        else:
+            self.life.violation("503 without Retry-After", route)
 
 
 Act = Callable[[], object]

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from werkzeug.wrappers import Response
 
@@ -20,11 +20,15 @@ ACCESS_SECONDS = 4
 REFRESH_SECONDS = 900
 """The lifetime of a refresh token. The provider keeps a bounded number of records, and drops expired ones."""
 
-FAULTS = ("hangs", "slow", "slow", "slow", "answers 500", "answers 429", "cuts connections")
+FAULTS = (
+    *("slow", "slow", "slow"),
+    *("hangs", "answers 500", "answers 429", "cuts connections", "refuses connections"),
+)
 """A slow provider is the most frequent one, because requests under way meet the faults of the other parts."""
 
 _FOR_PROGRAMS = ("/token", "/userinfo", "/revoke", "/jwks", "/.well-known/openid-configuration")
 _SLOW_SECONDS = 1.0
+_BACKLOG = 128
 
 
 class Provider:
@@ -58,11 +62,27 @@ class Provider:
         """Begin one of the faults."""
         self._over = threading.Event()
         self._mode = fault
+        if fault == "refuses connections":
+            self._refuse(self._over)
 
     def end(self) -> None:
         """End the fault."""
+        if self._mode == "refuses connections":
+            self.idp._listener.socket.listen(_BACKLOG)
         self._mode = ""
         self._over.set()
+
+    def _refuse(self, over: threading.Event) -> None:
+        """Let the system refuse new connections, as it does for a port at which no program listens."""
+        listener = self.idp._listener
+
+        def wait() -> NoReturn:
+            over.wait()
+            del listener.get_request
+            raise OSError("no connection")  # the listener goes on with the next one
+
+        listener.get_request = wait  # type: ignore[method-assign]
+        listener.socket.shutdown(socket.SHUT_RDWR)
 
     def _around(self, app: Any) -> Any:
         def serve(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -79,7 +99,7 @@ class Provider:
             self._journal.count(f"provider: requests while: {mode}")
         if mode == "hangs":
             over.wait()
-        if mode in ("hangs", "cuts connections"):
+        if mode in ("hangs", "cuts connections", "refuses connections"):
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             return Response("", 503)(environ, start_response)  # it reaches no client
         if mode == "answers 500":

@@ -16,16 +16,22 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.peers.web_server import ROOT
 from tests.soak.book import Reuse
-from tests.soak.conductor import Conductor, Inject
+from tests.soak.conductor import Conductor
 from tests.soak.crowd import Crowd, users
+from tests.soak.figures import Figures, figures_of
 from tests.soak.journal import Journal
 from tests.soak.life import Browser, Life, World
-from tests.soak.places import Place, RedisPlace, SQLitePlace
+from tests.soak.memory import Memory
+from tests.soak.places import Inject, Place
+from tests.soak.postgres_place import PostgresPlace
 from tests.soak.provider import FAULTS, Provider
-from tests.soak.site import Site, SoakServer, settings
+from tests.soak.redis_place import RedisPlace
+from tests.soak.site import WORKERS, Site, SoakServer, settings
+from tests.soak.sqlite_place import SQLitePlace
 from tests.soak.verdict import Ledger
 
 _FAST = Path("/dev/shm")  # noqa: S108  # in memory: no fault concerns the disk, and a slow one would limit the load
@@ -36,7 +42,7 @@ class Plan:
     """The size of a run.
 
     Args:
-        store: ``redis`` or ``sqlite``.
+        store: ``redis``, ``sqlite`` or ``postgres``.
         seconds: The time with load and faults.
         seed: Selects the faults and the users' decisions.
         log: The log file.
@@ -46,6 +52,8 @@ class Plan:
         longest: The longest time of a fault in seconds.
         settle: Seconds after the last request, before the last check.
         grace: The longest time in seconds for revocations that are tried again, after the last fault.
+        warm: Seconds with load, before the memory is measured and the first fault may begin.
+        workers: The number of the site's worker processes.
     """
 
     store: str
@@ -58,6 +66,8 @@ class Plan:
     longest: float = 4.0
     settle: float = 3.0
     grace: float = 240.0
+    warm: float = 10.0
+    workers: int = WORKERS
 
 
 class Run:
@@ -70,11 +80,13 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._journal = Journal(plan.log)
-        self._server = SoakServer()
+        self._server = SoakServer(plan.workers)
+        self._memory = Memory(lambda: self._server.workers)
+        self._warm = 0.0
         self._reuses: list[tuple[Reuse, list[str]]] = []
         self._lives: Mapping[str, Life] = {}
 
-    def run(self) -> Journal:
+    def run(self) -> Figures:
         """Run it, and return the figures."""
         number = int(self._plan.seconds) + 100
         with ExitStack() as running:
@@ -83,17 +95,22 @@ class Run:
             running.enter_context(provider.idp)
             running.enter_context(self._server.running(settings(provider.idp.issuer, place)))
             running.callback(self._keep_output)
+            running.enter_context(self._memory)
             pool = running.enter_context(ThreadPoolExecutor(32))
             world = World(self._server.port, self._journal, provider.book, place.kind, pool)
             crowd = Crowd(world, self._plan.seed, self._plan.places)
             self._lives = crowd.lives
             self._load(crowd, self._conductor(place, provider))
             self._check(crowd, provider, place)
-        return self._journal
+            memory = [self._warm, self._memory.total(), *self._memory.growth()]
+            plan = self._plan
+            return figures_of(self._journal, plan.store, plan.seconds, plan.seed, memory, place.version)
 
     def _load(self, crowd: Crowd, conductor: Conductor) -> None:
         crowd.start()
         try:
+            time.sleep(self._plan.warm)
+            self._warm = self._memory.total()
             if self._plan.calm:
                 time.sleep(self._plan.seconds)
             else:
@@ -115,9 +132,13 @@ class Run:
     @contextmanager
     def _place(self) -> Iterator[Place]:
         with tempfile.TemporaryDirectory(prefix="soak-", dir=_FAST if _FAST.is_dir() else None) as folder:
-            here = Path(folder)
             processes: Callable[[], list[int]] = lambda: [self._server.process.pid, *self._server.workers]  # noqa: E731
-            with RedisPlace(here) if self._plan.store == "redis" else SQLitePlace(here, processes) as place:
+            opened: Mapping[str, Callable[[], Any]] = {
+                "redis": lambda: RedisPlace(Path(folder)),
+                "sqlite": lambda: SQLitePlace(Path(folder), processes),
+                "postgres": PostgresPlace,
+            }
+            with opened[self._plan.store]() as place:
                 yield place
 
     def _on_reuse(self, reuse: Reuse) -> None:

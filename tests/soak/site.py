@@ -7,12 +7,12 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
 from tests.peers.web_server import TOKEN_SECRET, WebServer, children_of, settings_for
 from tests.soak.journal import Journal
-from tests.soak.places import Place, stopped
+from tests.soak.places import Inject, Place, stopped
 
 WORKERS = 4
 THREADS = 8
@@ -27,10 +27,14 @@ TIMEOUT_SECONDS = 3
 
 
 class SoakServer(WebServer):
-    """A gunicorn for which the modes of files count, even if it runs as root."""
+    """A gunicorn for which the modes of files count, even if it runs as root.
 
-    def __init__(self) -> None:
-        super().__init__("--workers", str(WORKERS), "--threads", str(THREADS))
+    Args:
+        workers: The number of worker processes.
+    """
+
+    def __init__(self, workers: int = WORKERS) -> None:
+        super().__init__("--workers", str(workers), "--threads", str(THREADS))
         if os.geteuid() == 0:  # root may write everything; this takes the right away, and keeps the user
             self._command = [
                 "setpriv",
@@ -58,9 +62,9 @@ class Site:
         self._server = server
         self._journal = journal
         self._choice = choice
-        self.faults: Mapping[str, Callable[[threading.Event], None]] = {
-            "killed": self._killed,
-            "stopped": self._stopped,
+        self.faults: Mapping[str, Inject] = {
+            "a worker killed": self._killed,
+            "a worker stopped": self._stopped,
             "reloads": self._reloads,
         }
 

@@ -1,6 +1,6 @@
 """A program that prints the digest of each user's stored refresh token, as one JSON object.
 
-Usage: ``python -m tests.soak.stored sqlite PATH`` or ``redis URL``.
+Usage: ``python -m tests.soak.stored sqlite PATH``, ``redis URL`` or ``postgres URL``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from tests.soak.book import digest
 
 def main(kind: str, where: str) -> None:
     """Print the stored tokens of all users."""
-    store = (
-        get_token_store("redis", redis_url=where) if kind == "redis" else get_token_store(kind, path=where)
-    )
+    if kind == "sqlite":
+        store = get_token_store(kind, path=where)
+    elif kind == "redis":
+        store = get_token_store(kind, redis_url=where)
+    else:
+        store = get_token_store(kind, postgres_url=where)
     print(json.dumps({user: _stored(store, user) for user in store.list_keys()}))
     store.close()
 

@@ -10,7 +10,6 @@ import pytest
 
 from tests.soak.conductor import Conductor
 from tests.soak.journal import Fault, Journal
-from tests.soak.table import table
 
 
 @pytest.fixture
@@ -60,11 +59,3 @@ def test_every_fault_occurs_before_one_occurs_again(journal: Journal) -> None:
     with Conductor(journal, {"store": faults}, seed=1, pause=(0, 0), longest=0.3, delay=0):
         assert enough.wait(30)
     assert Counter(seen[:3]) == Counter(seen[3:6]) == Counter("abc")
-
-
-def test_the_table_has_a_column_for_each_store(journal: Journal) -> None:
-    journal.count("requests", 7)
-    text = table({"redis": journal, "sqlite": Journal(journal.path)}, "title")
-    first, _, *rest = [line.strip("| ").split("|") for line in text.splitlines()]
-    assert [cell.strip() for cell in first] == ["title", "redis", "sqlite"]
-    assert ["requests", "7", "0"] in [[cell.strip() for cell in row] for row in rest]

@@ -12,6 +12,9 @@ from tests.soak.life import Life, SignIn
 from tests.soak.oracle import Session
 from tests.soak.site import IDLE_SECONDS, TIMEOUT_SECONDS
 
+_STORED_SECONDS = 0.5
+"""The longest time from the provider's answer until a token is stored and every replica has it."""
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -61,6 +64,10 @@ class Ledger:
         sign_in, stored = life.sign_in_of(grant), self.stored.get(grant.user, "")
         if stored in grant.uses:
             return self.cause(Reuse(grant, grant.uses[stored], time.monotonic()))
+        if len(grant.tokens) > 1:  # the site may have ended the grant with its last token but one
+            cause = self.cause(Reuse(grant, grant.uses[grant.tokens[-2]], time.monotonic()))
+            if cause:
+                return cause
         if sign_in and self._has_rival(grant, sign_in):
             return "another sign-in of the user at the same moment"
         if sign_in and sign_in.outcome == "lost" and killed(sign_in.start, sign_in.end):
@@ -93,6 +100,8 @@ class Ledger:
                 return "worker killed after the store had failed"
         if reuse.first.answered - reuse.first.start > TIMEOUT_SECONDS - 0.7:
             return "the provider answered too late"
+        if self.journal.failed_over(reuse.first.start, reuse.first.answered + _STORED_SECONDS):
+            return "the store failed over before its replica had the refreshed token"
         return ""
 
     def without_grant(self) -> list[tuple[Life, Session]]:

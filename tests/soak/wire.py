@@ -26,6 +26,7 @@ class Answer:
         location: The ``Location`` header.
         cookies: The set cookies; an empty value deletes one.
         worker: The process that answered.
+        retry_after: The ``Retry-After`` header.
     """
 
     status: int
@@ -35,6 +36,7 @@ class Answer:
     location: str = field(default="", repr=False)
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     worker: str = ""
+    retry_after: str = ""
 
     @property
     def members(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def send(port: int, method: str, path: str, cookies: Mapping[str, str], accept: 
         response.getheader("Location", ""),
         dict(map(_cookie, response.headers.get_all("Set-Cookie", []))),
         response.getheader("X-Worker", ""),
+        response.getheader("Retry-After", ""),
     )
 
 
