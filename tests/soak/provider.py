@@ -54,6 +54,7 @@ class Provider:
             signing_algorithm="ES256",
             access_token_lifetime=ACCESS_SECONDS,
             refresh_token_lifetime=REFRESH_SECONDS,
+            port=_free_port(),  # a port that is named stays the listener's while it refuses connections
         )
         self.idp.wrap(self.book.around)
         self.idp.wrap(self._around)
@@ -112,3 +113,10 @@ class Provider:
             over.wait(_SLOW_SECONDS / 2)
             return body  # type: ignore[no-any-return]
         return app(environ, start_response)  # type: ignore[no-any-return]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
