@@ -45,6 +45,7 @@ _LONGEST_PAUSE_AFTER = 300.0  # seconds, also with a longer Retry-After
 _FIRST_PAUSE = 0.05  # seconds between attempts to store
 _LONGEST_PAUSE = 0.5  # seconds
 _LONGEST_OUTAGE = 20.0  # seconds; a lease can be renewed although the tokens cannot be stored
+_SHORTEST_OUTAGE = 3.0  # seconds; a lock may end with the same connection that could not store the tokens
 _SKEW = 60.0  # seconds by which the clocks of machines on one store may differ
 _SETTLED = 5.0  # seconds
 _MARK = 16  # hexadecimal digits
@@ -490,21 +491,23 @@ def _put_in_place(
 ) -> bool:
     """Store the fresh set unless another writer was faster.
 
-    A failing store is tried again while the lease holds, but for 20 s at most, because the old refresh token
-    may be invalid already. After that, the process keeps the set for the next caller. An interrupt is
-    followed by one more attempt.
+    A failing store is tried again while the lease holds, but for 3 s at least and 20 s at most, because the
+    old refresh token may be invalid already. Without the lease this is safe, too: the set is stored only in
+    place of the old one. After that, the process keeps the set for the next caller. An interrupt is followed
+    by one more attempt.
 
     Returns:
         Whether the fresh set was stored.
     """
-    pause, ends = _FIRST_PAUSE, time.monotonic() + _LONGEST_OUTAGE
+    pause, begun = _FIRST_PAUSE, time.monotonic()
     try:
         while True:
             try:
                 return store.replace(key, fresh, tokens, review=review)
             except StoreUnavailable as error:
                 _logger.warning("fresh tokens could not be stored: %s", error)
-                if min(lease.left(), ends - time.monotonic()) <= pause:
+                taken = time.monotonic() - begun
+                if min(max(lease.left(), _SHORTEST_OUTAGE - taken), _LONGEST_OUTAGE - taken) <= pause:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import cast
 
@@ -516,6 +517,7 @@ def test_tokens_that_cannot_be_stored_are_stored_at_a_later_attempt(
     assert issuer.requests("/revoke") == []
 
 
+@pytest.mark.usefixtures("no_longer_than_the_lease")
 def test_a_store_that_stays_unavailable_is_an_error_without_a_secret(issuer: ScriptedIssuer) -> None:
     store, before = Away(99, False, lease=0.3), first(issuer)
     store.save(SUBJECT, before)
@@ -526,6 +528,7 @@ def test_a_store_that_stays_unavailable_is_an_error_without_a_secret(issuer: Scr
     assert store.load(SUBJECT) == before
 
 
+@pytest.mark.usefixtures("no_longer_than_the_lease")
 @pytest.mark.parametrize("event", ["nothing", "signed out", "signed in again"])
 def test_tokens_that_outlived_the_lease_are_stored_by_the_next_caller(
     issuer: ScriptedIssuer, event: str
@@ -574,6 +577,7 @@ def _never(_: OAuthTokenSet) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("no_longer_than_the_lease")
 @pytest.mark.parametrize("has_id_token", [True, False])
 @pytest.mark.parametrize("waited", [True, False])
 def test_an_unfinished_review_is_done_by_the_next_caller_of_any_process(
@@ -707,6 +711,24 @@ def test_attempts_to_store_end_although_the_lease_does_not(
     answering(issuer, refresh_token="canary-refresh-2")
     with pytest.raises(StoreUnavailable):
         refresh_stored(issuer.provider(), store, SUBJECT, always)
+
+
+class _Cut(Away):
+    """A store whose connections end during the call to the provider, and the locks with them."""
+
+    def lock(self, key: str, wait: float) -> AbstractContextManager[Lease]:
+        left = chain([10.0], repeat(0.0))
+        return nullcontext(cast(Lease, SimpleNamespace(left=lambda: next(left))))
+
+
+def test_tokens_are_stored_after_a_short_outage_that_ended_the_lock(issuer: ScriptedIssuer) -> None:
+    """Otherwise another process would use the old refresh token again, which ends the grant. [T64]"""
+    store = _Cut(3, False)
+    store.save(SUBJECT, first(issuer))
+    answering(issuer, refresh_token="canary-refresh-2")
+    fresh = refresh_stored(issuer.provider(), store, SUBJECT, always)
+    assert fresh.refresh_token == "canary-refresh-2"
+    assert store.load(SUBJECT) == fresh
 
 
 class _Slept(MemoryTokenStore):

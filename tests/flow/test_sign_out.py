@@ -18,6 +18,7 @@ from tests.protocol.issuer import SUBJECT, ScriptedIssuer
 from tests.protocol.servers import Answer
 
 
+@pytest.mark.usefixtures("no_longer_than_the_lease")
 def test_a_sign_out_ends_the_tokens_that_outlived_the_lease(issuer: ScriptedIssuer) -> None:
     """It revokes the fresh set, not the one that the store still has. [T64]"""
     store = Away(99, False, lease=0.3)

@@ -44,7 +44,13 @@ def revoked(issuer: ScriptedIssuer) -> list[str]:
 
 
 class Away(MemoryTokenStore):
-    """A store that fails for this number of attempts, and may have written all the same."""
+    """A store that fails for this number of attempts, and may have written all the same.
+
+    Args:
+        tries: The number of attempts.
+        wrote: Whether it wrote.
+        lease: The length of its locks in seconds; 0 means that each lock is lost at once.
+    """
 
     def __init__(self, tries: int, wrote: bool, lease: float = 10) -> None:
         super().__init__()
