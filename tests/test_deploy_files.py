@@ -17,18 +17,17 @@ from typing import Any
 
 import pytest
 import yaml
-from gunicorn.config import Config
 
-from pywry_auth.config import DeploySettings, OAuth2Settings, get_settings
+from pywry_auth.config import DeploySettings, OAuth2Settings, PyWrySettings, get_settings
 from pywry_auth.setting_files import FILE_FORMS
-from pywry_auth.site.gunicorn_settings import in_memory
+from pywry_auth.site.gunicorn_settings import grace, in_memory
 from tests.documents import DOCS, ROOT, block
 
 FILES = ROOT / "examples" / "deploy"
 _CONTAINER, _SYSTEMD, _PROXIES = FILES / "container", FILES / "systemd", FILES / "proxies"
 _PAGE = DOCS / "operating" / "containers.md"
 _ADDRESS, _HOST = "127.0.0.1:8000", "app.example.com"
-_GRACE = Config().graceful_timeout  # seconds that gunicorn lets requests finish
+_GRACE = grace(PyWrySettings(oauth2=OAuth2Settings(client_id="site")))  # seconds for requests to finish
 _UID = "10001"
 _FIELDS = {
     f"{kind.model_config['env_prefix']}{name.upper()}": name
@@ -38,6 +37,7 @@ _FIELDS = {
 _VARIABLES = _FIELDS.keys() | {f"{name}_FILE" for name, field in _FIELDS.items() if field in FILE_FORMS}
 _SECRETS = {
     "client_secret": "s3cret-of-the-web-client",
+    "metrics_token": "w3Hn8cPq5vXz2rBt7mLd4kGj9sFy6aQe",
     "token_secret": "q9Vt3mZk7xLw2nRb8cYd5hJf4gKs6pTe",
     "redis_url": "redis://site:password@127.0.0.1:6379/0",
 }
@@ -137,7 +137,7 @@ def test_no_file_has_a_secret_in_a_variable() -> None:
     secret = {name for name, field in _FIELDS.items() if field in FILE_FORMS}
     assert not told.keys() & secret
     given = {name: value for name, value in told.items() if name.removesuffix("_FILE") in secret}
-    assert len(given) == 3
+    assert len(given) == 4
     assert all(value.startswith("/run/secrets/") for value in given.values())
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -62,45 +60,29 @@ class ShippedNginx(Nginx):
         return (self.folder / "error.log").read_text()
 
 
-@dataclass
-class Site:
-    """The site, its proxy and its store."""
-
-    nginx: ShippedNginx
-    server: WebServer
-    redis: RedisServer
-    password: str
-    ca: str
-
-
 @pytest.fixture(scope="module")
-def site(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    services = compose()["services"]
-    _make_secrets(folder)
-    redis = RedisServer(folder)
-    command = services["redis"]["command"].split()
+def nginx(tls_files: TLSFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippedNginx]:
+    """An nginx in front of a site that is down."""
+    nginx = ShippedNginx(tmp_path_factory.mktemp("nginx"), tls_files)
+    with socket.socket() as down:
+        down.bind(("127.0.0.1", 0))  # and does not listen
+        with nginx.before(down.getsockname()[1]):
+            yield nginx
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis with the options of the Compose file, and the secrets of the page in its folder."""
+    _make_secrets(tmp_path)
+    server = RedisServer(tmp_path)
+    command = compose()["services"]["redis"]["command"].split()
     assert command.pop(0) == "redis-server"
-    options = [option.replace("/run/secrets", f"{folder}/secrets") for option in command]
-    url = folder / "secrets" / "redis_url"
-    url.write_text(url.read_text().replace("@redis:6379", f"@127.0.0.1:{redis.port}"))
-    password = url.read_text().partition("site:")[2].partition("@")[0]
-    nginx, server = ShippedNginx(folder, tls_files), WebServer()
-    settings = site_env() | {
-        name: value.replace("/run/secrets", f"{folder}/secrets").replace("/run/metrics", str(folder))
-        for name, value in services["site"]["environment"].items()
-    }
-    redis.start(*options)
-    with IdentityProvider(clients=[server.client(nginx.url)], signing_algorithm="ES256") as idp:
-        settings |= {
-            "PYWRY_OAUTH2__ISSUER_URL": idp.issuer,
-            "PYWRY_OAUTH2__CLIENT_ID": CLIENT_ID,
-            "PYWRY_DEPLOY__PUBLIC_BASE_URL": nginx.url,
-        }
-        with server.running(settings), nginx.before(server.port):
-            yield Site(nginx, server, redis, password, str(tls_files.ca))
-    redis.client.close()
-    redis.stop()
+    server.start(*(option.replace("/run/secrets", f"{tmp_path}/secrets") for option in command))
+    url = tmp_path / "secrets" / "redis_url"
+    url.write_text(url.read_text().replace("@redis:6379", f"@127.0.0.1:{server.port}"))
+    yield server
+    server.client.close()
+    server.stop()
 
 
 def _make_secrets(folder: Path) -> None:
@@ -111,79 +93,96 @@ def _make_secrets(folder: Path) -> None:
     subprocess.run(["sh", "-eu", "-c", commands], cwd=folder, check=True)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (folder / "secrets").iterdir()}
     assert modes.pop("redis_users") == 0o644
-    assert modes == dict.fromkeys(("client_secret", "token_secret", "redis_url"), 0o600)
+    assert modes == dict.fromkeys(("client_secret", "token_secret", "metrics_token", "redis_url"), 0o600)
 
 
-def test_a_user_signs_in_and_out_at_the_site_of_the_files(site: Site) -> None:
+def test_a_user_signs_in_and_out_at_the_site_of_the_files(
+    redis: RedisServer, tls_files: TLSFiles, tmp_path: Path
+) -> None:
     """The site finds Redis with the user of the page, and nginx passes on host, scheme and address."""
-    visitor = Visitor(site.nginx.url, ca=site.ca)
-    assert visitor.sign_in("/auth/login?next=/account").headers["Location"] == f"{site.nginx.url}/account"
-    assert visitor.user == "user-alice"
-    (cookie,) = [cookie for cookie in visitor.cookies if cookie.name == "__Host-pywry_session"]
-    assert cookie.secure
-    assert visitor.post("/auth/refresh", Accept="application/json").status_code == 200
-    assert visitor.post("/auth/logout", Accept="application/json").json()["logged_out"] is True
-    assert visitor.user is None
-    site.server.wait_for("login user='user-alice'")
-    assert "client='127.0.0.1'" in site.server.output()
-    told = site.server.output()
+    nginx, server = ShippedNginx(tmp_path, tls_files), WebServer()
+    visitor = Visitor(nginx.url, ca=str(tls_files.ca))
+    (tmp_path / "metrics").mkdir()
+    settings = site_env() | {
+        name: value.replace("/run/secrets", f"{tmp_path}/secrets").replace(
+            "/run/metrics", f"{tmp_path}/metrics"
+        )
+        for name, value in compose()["services"]["site"]["environment"].items()
+    }
+    with IdentityProvider(clients=[server.client(nginx.url)], signing_algorithm="ES256") as idp:
+        settings |= {
+            "PYWRY_OAUTH2__ISSUER_URL": idp.issuer,
+            "PYWRY_OAUTH2__CLIENT_ID": CLIENT_ID,
+            "PYWRY_DEPLOY__PUBLIC_BASE_URL": nginx.url,
+        }
+        with server.running(settings), nginx.before(server.port):
+            answer = visitor.sign_in("/auth/login?next=/account")
+            assert answer.headers["Location"] == f"{nginx.url}/account"
+            assert visitor.user == "user-alice"
+            (cookie,) = [cookie for cookie in visitor.cookies if cookie.name == "__Host-pywry_session"]
+            assert cookie.secure
+            assert visitor.post("/auth/refresh", Accept="application/json").status_code == 200
+            _check_the_routes_for_machines(
+                server, (tmp_path / "secrets" / "metrics_token").read_text().strip()
+            )
+            assert visitor.post("/auth/logout", Accept="application/json").json()["logged_out"] is True
+            assert visitor.user is None
+            server.wait_for("logout user='user-alice'")
+    told = server.output()
+    assert "login user='user-alice'" in told
+    assert "client='127.0.0.1'" in told
     assert not re.search("warning|error", told, re.IGNORECASE), told
 
 
-def test_visitors_do_not_reach_the_routes_for_machines(site: Site) -> None:
-    visitor = Visitor(site.nginx.url, ca=site.ca)
+def _check_the_routes_for_machines(url: str, token: str) -> None:
+    assert requests.get(f"{url}/auth/ready", timeout=10).json() == {"ready": True}
+    holder = {"Authorization": f"Bearer {token}"}
+    metrics = requests.get(f"{url}/auth/metrics", headers=holder, timeout=10)
+    assert 'pywry_auth_logins_total{provider="oidc"} 1.0' in metrics.text
+
+
+def test_visitors_do_not_reach_the_routes_for_machines(nginx: ShippedNginx, tls_files: TLSFiles) -> None:
     for path in ("/auth/metrics", "/auth/ready", "/auth//ready", "/auth/%72eady", "/x/../auth/metrics"):
-        answer = requests.get(site.nginx.url + path, verify=site.ca, timeout=10)
-        assert (answer.status_code, answer.headers["Server"].partition("/")[0]) == (404, "nginx"), path
-    assert visitor.get("/auth/status").headers["Strict-Transport-Security"] == "max-age=31536000"
+        answer = requests.get(nginx.url + path, verify=str(tls_files.ca), timeout=10)
+        assert (answer.status_code, "<center>nginx" in answer.text) == (404, True), path
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
-def test_http_leads_to_https(site: Site) -> None:
+def test_http_leads_to_https(nginx: ShippedNginx) -> None:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(f"{site.nginx.folder}/http.sock")
+        connection.connect(f"{nginx.folder}/http.sock")
         connection.sendall(b"GET /page?x=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
     assert answer.startswith("HTTP/1.1 308 ")
-    assert f"Location: {site.nginx.url}/page?x=1\r\n" in answer
+    assert f"Location: {nginx.url}/page?x=1\r\n" in answer
 
 
-def test_a_flood_of_logins_stops_at_nginx_and_logout_tokens_do_not(site: Site) -> None:
-    """The provider sends all logout tokens from few addresses. [T33]"""
-    visitor = Visitor(site.nginx.url, ca=site.ca)
-    answers = [visitor.get("/auth/callback?state=canary-state") for _ in range(60)]
-    assert {answer.status_code for answer in answers} == {400, 429}
-    assert any("<center>nginx" in answer.text for answer in answers)
-    assert {visitor.post("/auth/backchannel-logout").status_code for _ in range(60)} == {400}
-    assert "canary-state" not in site.nginx.log() + site.nginx.error_log()
+def test_nginx_limits_logins_but_no_logout_tokens_and_logs_no_code(
+    nginx: ShippedNginx, tls_files: TLSFiles
+) -> None:
+    """The provider sends all logout tokens from few addresses, and errors name the whole request. [T31]"""
+    visitor = Visitor(nginx.url, ca=str(tls_files.ca))
+    assert {visitor.get("/auth/callback?code=canary-code").status_code for _ in range(60)} == {429, 502}
+    assert {visitor.post("/auth/backchannel-logout").status_code for _ in range(60)} == {502}
+    assert "POST /auth/backchannel-logout" in nginx.error_log()
+    assert "GET /auth/callback" in nginx.log()
+    assert "canary-code" not in nginx.log() + nginx.error_log()
 
 
-def test_the_users_of_redis_can_do_what_the_page_says(site: Site) -> None:
+def test_the_users_of_redis_can_do_what_the_page_says(redis: RedisServer, tmp_path: Path) -> None:
     """The site's user reaches the keys of the site only, and cannot empty the server."""
     program = shutil.which("redis-cli")
     assert program, "redis-cli is missing: apt-get install redis-tools"
     (_, check) = compose()["services"]["redis"]["healthcheck"]["test"]
-    command = check.replace("redis-cli", f"{program} -p {site.redis.port}")
+    command = check.replace("redis-cli", f"{program} -p {redis.port}")
     assert subprocess.run(["sh", "-c", command], check=False, timeout=20).returncode == 0
-    with Redis(port=site.redis.port, username="site", password=site.password) as client:
+    with Redis.from_url((tmp_path / "secrets" / "redis_url").read_text().strip()) as client:
         assert client.get("site:none") is None
         for refused in (lambda: client.get("other:key"), client.flushall, lambda: client.keys("*")):
             with pytest.raises(NoPermissionError):
                 refused()
         assert client.info("persistence")["aof_enabled"] == 1
         assert client.info("memory")["maxmemory_policy"] == "noeviction"
-
-
-def test_no_code_is_in_nginx_logs_while_the_site_is_down(site: Site) -> None:
-    """nginx logs the whole request beside an error. It runs last, because it stops the workers. [T31]"""
-    os.kill(site.server.process.pid, signal.SIGKILL)
-    os.killpg(site.server.process.pid, signal.SIGKILL)
-    site.server.process.wait(20)
-    visitor = Visitor(site.nginx.url, ca=site.ca)
-    answers = [visitor.get(path).status_code for path in ("/page", "/auth/callback?code=canary-code")]
-    assert answers[0] == 502
-    assert answers[1] in (429, 502)
-    assert "GET /page" in site.nginx.error_log()
-    assert "canary-code" not in site.nginx.log() + site.nginx.error_log()
 
 
 # systemd
