@@ -488,8 +488,9 @@ class DeploySettings(_Section):
     redis_url: RedisURL = Field(
         default=SecretStr(REDIS_URL),
         description=(
-            "The Redis server, as a `redis://`, `rediss://` or `unix://` URL. Reserved characters of the "
-            "password are percent-encoded (`/` as `%2F`)."
+            "The Redis server, as a `redis://`, `rediss://` or `unix://` URL; Sentinel as "
+            "`redis+sentinel://`, a cluster as `redis+cluster://`. Reserved characters of the password are "
+            "percent-encoded (`/` as `%2F`)."
         ),
     )
     postgres_url: PostgresURL = Field(

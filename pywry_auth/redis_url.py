@@ -1,4 +1,4 @@
-"""The form of a Redis URL: what is refused before a connection is made.
+"""The form of the URL of one Redis server: what is refused before a connection is made.
 
 The errors never quote the URL, because a part of it is a password.
 """
@@ -20,7 +20,7 @@ ENCODE = (
 """How to write a password in a URL, without the full stop."""
 
 _BEGINNING = re.compile("(redis|rediss|unix)://", re.IGNORECASE)
-_LISTED = re.compile(r"redis[+-](sentinel|cluster)", re.IGNORECASE)
+_LISTED = re.compile(r"rediss?[+_-]?(sentinel|cluster)", re.IGNORECASE)
 _DATABASE = re.compile("/?|/[0-9]{1,9}/?")
 _HOST = re.compile(r"[^\s\"'()*,;<>\\^`{|}]*")  # a name, an address, or a name in a national script
 
@@ -135,9 +135,14 @@ def _other_form(url: str) -> str:
         )
     if _LISTED.match(url):
         return (
-            "Redis Sentinel and Redis Cluster are not supported; name one server with redis:// or rediss://"
+            "write redis+sentinel://HOST:26379,HOST:26379/SERVICE/0 for Sentinel, and"
+            " redis+cluster://HOST:6379,HOST:6379 for a cluster (with TLS rediss+sentinel://,"
+            " rediss+cluster://)"
         )
-    return "the URL must begin with redis://, rediss:// (TLS) or unix://, with nothing before it"
+    return (
+        "the URL must begin with redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster://,"
+        " with nothing before it"
+    )
 
 
 def _options(parts: SplitResult) -> list[tuple[str, str]]:
@@ -185,7 +190,10 @@ def _check_socket(parts: SplitResult) -> None:
 def _check_server(parts: SplitResult) -> None:
     host = parts.netloc.rpartition("@")[2]
     if not _HOST.fullmatch(host):
-        raise ValueError(f"name one host, without blanks, commas and quotes; {ENCODE}")
+        raise ValueError(
+            "name one host, without blanks, commas and quotes (several with redis+sentinel:// or"
+            f" redis+cluster://); {ENCODE}"
+        )
     if _port(parts) == 0:
         raise ValueError(f"the port must be a number from 1 to 65535; {ENCODE}")
     # redis-py ignores another path, and would use the database 0.

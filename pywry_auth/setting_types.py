@@ -17,7 +17,7 @@ from pywry_auth.loopback import refused_path
 from pywry_auth.plain_text import control_fault, trimmed
 from pywry_auth.postgres_url import postgres_url
 from pywry_auth.private_files import whole_path
-from pywry_auth.redis_url import redis_url
+from pywry_auth.redis_places import any_redis_url
 from pywry_auth.request_parameters import parameters_fault, resource_fault, visitor_names_fault
 from pywry_auth.secret_strength import is_repetitive, weakness
 from pywry_auth.strict_json import read_json
@@ -303,7 +303,7 @@ def _provider(name: object) -> object:
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
-    return SecretStr(redis_url(url.get_secret_value()))
+    return SecretStr(any_redis_url(url.get_secret_value()))
 
 
 def _postgres_url(url: SecretStr) -> SecretStr:

@@ -24,6 +24,7 @@ _BASE = frozenset(
             "name_lookup",
             "loopback",
             "redis_url",
+            "redis_places",
             "per_process",
             "request_parameters",
             "postgres_url",
@@ -50,6 +51,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
             "secret_strength",
             "strict_json",
             "redis_url",
+            "redis_places",
             "postgres_url",
             "request_parameters",
         }
@@ -75,6 +77,7 @@ LAYERS: Mapping[str, frozenset[str]] = {
     "loopback": frozenset(),
     "private_files": frozenset({"plain_text"}),
     "redis_url": frozenset({"plain_text"}),
+    "redis_places": frozenset({"plain_text", "redis_url"}),
     "postgres_url": frozenset({"plain_text"}),
     "measures": frozenset(),
     "plain_text": frozenset({"error_codes", "exceptions"}),

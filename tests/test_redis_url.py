@@ -85,8 +85,6 @@ def test_the_urls_of_managed_services_and_of_local_servers_are_accepted(
         ("host:6380,password=canary=,ssl=True,abortConnect=False", "rediss://:PASSWORD@HOST:6380/0"),
         ("host:6379", "must begin with redis://"),
         ("redis-cli -u redis://:canary@host", "nothing before it"),
-        ("redis+sentinel://:canary@h1:26379,h2:26379/service/0", "name one server"),
-        ("redis+cluster://:canary@h1", "name one server"),
         ("redis://:canary@h1:6379,h2:6379/0", "name one host"),
         ("redis://:canary@h1,h2/0", "name one host"),
         ("redis://:canary@host/mine", "the number of a database"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,22 +13,15 @@ from pywry_auth.backends.base import Backend, Terms, UnreadableRecord, When, bou
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.redis_checks import ServerCheck
 from pywry_auth.exceptions import StoreUnavailable
-from pywry_auth.redis_url import redis_url
 
 try:
-    from redis import Redis
-    from redis.backoff import ExponentialBackoff
     from redis.commands.core import Script
-    from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, ResponseError
-    from redis.retry import Retry
+    from redis.exceptions import RedisError, ResponseError
 
-    from pywry_auth.backends.redis_connections import with_deadline
-    from pywry_auth.backends.redis_errors import explained
+    from pywry_auth.backends.redis_clients import as_bytes, open_servers
     from pywry_auth.backends.redis_replicas import Replicas
 except ImportError as error:
     raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
-
-_logger = logging.getLogger("pywry_auth.backends")
 
 _T = TypeVar("_T")
 
@@ -52,11 +44,16 @@ class RedisBackend(Backend):
     replica, the operation is sent again over a new connection. If the first response was lost, a ``pop`` may
     return None, and a conditional ``put`` may return False, although the operation was done.
 
-    After the first answer of the server, each process logs a warning if the server is a replica or a node of
-    a cluster, or if it evicts records.
+    Under Sentinel and in a cluster, each new connection leads to the primary of that moment. Once in a
+    second, a process that uses its connections asks whether it is still the primary. In a cluster, all keys
+    begin with ``{prefix}:``, so that they are in one slot.
+
+    After the first answer of the server, each process logs a warning if the server is a replica, a sentinel
+    or a node of a cluster that the URL does not describe as such, or if it evicts records.
 
     Args:
-        url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed.
+        url: ``redis://``, ``rediss://`` or ``unix://``, with user, password and database number if needed;
+            ``redis+sentinel://HOST:26379,HOST:26379/SERVICE/0``, or ``redis+cluster://HOST:6379,HOST:6379``.
             Reserved characters of the password are percent-encoded (RFC 3986 §2.1).
         prefix: The text at the beginning of all keys, so that several applications can share a server.
         wait_replicas: How many replicas must have the writes of a :meth:`replicated` block; 0 for no wait.
@@ -68,9 +65,9 @@ class RedisBackend(Backend):
     lists_keys = True
 
     def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
-        self._client, self._scheme = _connect(url)
-        self._prefix = _bytes(prefix + ":")
-        self._check = ServerCheck(self._client, wait_replicas)
+        self._servers = open_servers(url, prefix)
+        self._client, self._prefix = self._servers.client, self._servers.prefix
+        self._check = ServerCheck(self._client, wait_replicas, self._servers.topology)
         self._replicas = Replicas(self._client, self._name("replicated:mark"), wait_replicas)
         self._get = self._client.register_script(redis_scripts.GET)
         self._get_many = self._client.register_script(redis_scripts.GET_MANY)
@@ -79,6 +76,7 @@ class RedisBackend(Backend):
         self._pop = self._client.register_script(redis_scripts.POP)
         self._members = self._client.register_script(redis_scripts.MEMBERS)
         self._prune = self._client.register_script(redis_scripts.PRUNE)
+        self._scan = self._client.register_script(redis_scripts.SCAN)
         self._count = self._client.register_script(redis_scripts.COUNT)
 
     def get(self, key: str) -> bytes | None:
@@ -122,7 +120,7 @@ class RedisBackend(Backend):
         if group is not None:
             keys.append(self._group(group))
             args += [_member(key, group), b"" if terms.limit is None else terms.limit]
-            args += [self._prefix, _bytes(_kind(group))]
+            args += [self._prefix, as_bytes(_kind(group))]
         return bool(self._run(self._put, keys, args))
 
     def rewrite(self, key: str, expected: bytes, value: bytes) -> bool:
@@ -144,28 +142,22 @@ class RedisBackend(Backend):
 
         A large group takes several round trips, so that no other client has to wait.
         """
-        cursor, live = b"0", set[bytes]()
-        keys, begin = [self._group(group)], _bytes(_kind(group))
-        while True:
-            cursor, page = self._run(self._members, keys, [cursor, self._prefix, begin], reads=True)
+        live = set[bytes]()
+        keys, begin = [self._group(group)], as_bytes(_kind(group))
+        for page in self._pages(self._members, keys, [self._prefix, begin]):
             live.update(page)
-            if cursor == b"0":
-                return texts(live)
+        return texts(live)
 
     def keys(self, kind: str) -> Iterator[str]:
         """Return the keys of a kind, as :meth:`Backend.keys` describes.
 
         Redis answers in batches, between which it serves other clients.
         """
-        cursor, pattern = 0, self._pattern(kind)
         seen = set[bytes]()  # Redis may return a key twice (SCAN, "Scan guarantees")
-        while True:
-            cursor, page = self._scanned(cursor, pattern)
+        for page in self._pages(self._scan, [self._prefix], [self._pattern(kind), _BATCH]):
             fresh = set(page) - seen
             seen |= fresh
             yield from texts(name.removeprefix(self._prefix) for name in fresh)
-            if cursor == 0:
-                return
 
     def count(self, key: str, window: float) -> int:
         """Add one to a counter, as :meth:`Backend.count` describes."""
@@ -181,7 +173,8 @@ class RedisBackend(Backend):
         cursor, removed = b"0", 0
         pattern = self._pattern(kind)
         while True:
-            cursor, count = self._run(self._prune, [], [cursor, pattern, _milliseconds(within)])
+            args = (cursor, pattern, _milliseconds(within))
+            cursor, count = self._run(self._prune, [self._prefix], args)
             removed += int(count)
             if cursor == b"0":
                 return removed
@@ -212,26 +205,36 @@ class RedisBackend(Backend):
 
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
-        self._drop_idle_connections()
+        self._servers.drop()
 
     def _find(self, key: str) -> bytes | int | None:
         """Return a stored value; a number if it is unreadable."""
         return cast("bytes | int | None", self._run(self._get, [self._name(key)], [], reads=True))
 
-    def _scanned(self, cursor: int, pattern: bytes) -> tuple[int, list[bytes]]:
-        """Return the next cursor and one batch of stored names."""
-        found = self._ask(lambda: self._client.scan(cursor, match=pattern, count=_BATCH), reads=True)
-        return cast("tuple[int, list[bytes]]", found)
+    def _pages(
+        self, script: Script, keys: list[bytes], args: Sequence[bytes | str | int]
+    ) -> Iterator[list[bytes]]:
+        """Yield the pages of a list, whose cursor means something to one server only."""
+        cursor, changes = b"0", self._servers.changes
+        while True:
+            cursor, page = self._run(script, keys, [cursor, *args], reads=True)
+            if self._servers.changes != changes:
+                raise StoreUnavailable(
+                    "Another Redis server became the primary while records were listed: try again."
+                )
+            yield page
+            if cursor == b"0":
+                return
 
     def _name(self, key: str) -> bytes:
-        return self._prefix + _bytes(key)
+        return self._prefix + as_bytes(key)
 
     def _pattern(self, kind: str) -> bytes:
         """Return the pattern of all keys of a kind, in which no other character has a meaning."""
         return re.sub(rb"[][*?\\]", rb"\\\g<0>", self._name(kind)) + b"*"
 
     def _group(self, group: str) -> bytes:
-        return self._prefix + b"group:" + _bytes(group)
+        return self._prefix + b"group:" + as_bytes(group)
 
     def _run(
         self, script: Script, keys: list[bytes], args: Sequence[bytes | str | int], *, reads: bool = False
@@ -258,84 +261,24 @@ class RedisBackend(Backend):
         try:
             return attempt()
         except (RedisError, *_BROKEN) as error:
-            refused = explained(error, self._scheme)
+            refused = self._servers.explained(error)
         # Outside of the except clause, because a server may repeat the password, the command and the value.
         raise StoreUnavailable(refused)
 
     def _attempt(self, command: Callable[[], _T], *, reads: bool) -> _T:
-        again = (ReadOnlyError, *_BROKEN) if reads else ReadOnlyError
         try:
             return command()
-        except again:
-            # If the server became a replica, a new connection finds the primary.
-            self._drop_idle_connections()
-            return command()
-
-    def _drop_idle_connections(self) -> None:
-        # The others are in use by other threads, which would read from closed sockets.
-        self._client.connection_pool.disconnect(inuse_connections=False)
+        except (RedisError, *_BROKEN) as error:
+            if not (self._servers.refused(error) or (reads and isinstance(error, _BROKEN))):
+                raise
+        # If the server became a replica, a new connection finds the primary.
+        self._servers.drop()
+        return command()
 
 
 def open_backend(options: StorageOptions) -> RedisBackend:
     """Open the backend that the options describe."""
     return RedisBackend(options.url, prefix=options.prefix, wait_replicas=options.wait_replicas)
-
-
-def _connect(given: str) -> tuple[Redis, str]:
-    """Return a client with a time limit for every wait, and the scheme of its URL.
-
-    With the defaults of redis-py, a call waits up to a minute, or forever. Only broken connections are tried
-    again, because redis-py would multiply the waits of retried timeouts.
-    """
-    try:
-        url = redis_url(given)
-        scheme = url.partition(":")[0]
-        client = Redis.from_url(
-            url,
-            **_network(scheme),
-            socket_timeout=1,
-            socket_connect_timeout=1,
-            health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2, supported_errors=(ConnectionError,)),
-            retry_on_error=[ConnectionError],
-        )
-    except ValueError as error:
-        raise ValueError(
-            "the Redis URL (PYWRY_DEPLOY__REDIS_URL), in the form redis://user:password@host:6379/0, is not"
-            f" valid: {error}"
-        ) from None
-    pool = client.connection_pool
-    pool.connection_class = with_deadline(pool.connection_class)
-    _warn_of_trust(scheme, pool.connection_kwargs)
-    return client, scheme
-
-
-def _network(scheme: str) -> dict[str, Any]:
-    # Early versions of redis-py compare the name in a certificate only if they are told to.
-    # Without a password of the private key, OpenSSL would ask for it on the terminal.
-    tls = {"ssl_check_hostname": True, "ssl_password": ""} if scheme == "rediss" else {}
-    return tls if scheme == "unix" else {"socket_keepalive": True, **tls}
-
-
-def _warn_of_trust(scheme: str, options: dict[str, Any]) -> None:
-    """Warn if the URL lets any server take the place of Redis."""
-    if scheme != "rediss":
-        return
-    if options.get("ssl_cert_reqs") == "none":
-        options["ssl_check_hostname"] = False  # the standard library refuses to compare only the name
-        _logger.warning(
-            "the certificate of the Redis server is not checked: replace ssl_cert_reqs=none in"
-            " PYWRY_DEPLOY__REDIS_URL by ssl_ca_certs=/path/of/its/authority.pem"
-        )
-    elif not options.get("ssl_check_hostname"):
-        _logger.warning(
-            "the name in the certificate of the Redis server is not checked: remove ssl_check_hostname from"
-            " PYWRY_DEPLOY__REDIS_URL"
-        )
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _milliseconds(seconds: float) -> int:
@@ -354,4 +297,4 @@ def _member(key: str, group: str) -> bytes:
     kind = _kind(group)
     rest = key.removeprefix(kind)
     whole = not key.startswith(kind) or rest.startswith("\0")
-    return _bytes("\0" + key if whole else rest)
+    return as_bytes("\0" + key if whole else rest)

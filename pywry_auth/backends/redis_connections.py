@@ -12,7 +12,7 @@ from pywry_auth.name_lookup import addresses_of
 _SHORTEST_SECONDS = 0.001
 
 
-class _Connecting(Connection):
+class Connecting(Connection):
     """Divides ``socket_connect_timeout`` among the name look-up and the addresses of the host.
 
     The parent class looks the name up without a limit, and allows the whole time for each address.
@@ -37,7 +37,7 @@ class _Connecting(Connection):
         raise OSError("the host has no address")
 
 
-class _ConnectingWithTLS(SSLConnection, _Connecting):
+class ConnectingWithTLS(SSLConnection, Connecting):
     """The same with TLS."""
 
 
@@ -48,7 +48,7 @@ def with_deadline(kind: type[AbstractConnection]) -> type[AbstractConnection]:
         kind: The class of redis-py. Sockets of this machine need no look-up, and keep their class.
     """
     own: dict[type[AbstractConnection], type[AbstractConnection]] = {
-        Connection: _Connecting,
-        SSLConnection: _ConnectingWithTLS,
+        Connection: Connecting,
+        SSLConnection: ConnectingWithTLS,
     }
     return own.get(kind, kind)

@@ -12,23 +12,17 @@ import ssl
 from collections.abc import Mapping
 
 from redis.exceptions import (
-    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
-    BusyLoadingError,
-    ClusterCrossSlotError,
-    ClusterDownError,
     ConnectionError,
     InvalidResponse,
-    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
     TimeoutError,
-    TryAgainError,
 )
 
+from pywry_auth.backends.redis_codes import NotPrimary, TopologyFault, code_of
 from pywry_auth.name_lookup import LookupTimedOut
 
 _URL = "PYWRY_DEPLOY__REDIS_URL"
@@ -42,8 +36,8 @@ _KEYS = (
     " of PYWRY_DEPLOY__REDIS_PREFIX, or set that to a permitted one"
 )
 _CLUSTER = (
-    "Redis is a node of a cluster, which is not supported: use a server with cluster-enabled no, and name it"
-    f" in {_URL}"
+    f"Redis is a node of a cluster: write redis+cluster://HOST:PORT,HOST:PORT in {_URL}, with TLS"
+    " rediss+cluster://"
 )
 _NO_PASSWORD = (
     f"Redis requires a password: write redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in {_URL}"
@@ -56,26 +50,25 @@ _OF_CLASSES: tuple[tuple[type[RedisError], str], ...] = (
         f"Redis is older than 6.0 and knows no users: write redis://:PASSWORD@HOST in {_URL}",
     ),
     (
-        MasterDownError,
-        f"Redis is a replica without its primary: name the primary in {_URL}, or repair the replication",
-    ),
-    (ClusterDownError, _CLUSTER),
-    (ClusterCrossSlotError, _CLUSTER),
-    (AskError, _CLUSTER),
-    (TryAgainError, _CLUSTER),
-    (ReadOnlyError, f"Redis is a replica and refuses to write (READONLY): name the primary in {_URL}"),
-    (
         OutOfMemoryError,
         "the memory of Redis is full: raise maxmemory, or remove the records of other programs",
     ),
     (InvalidResponse, f"the server at this host and port is not Redis: correct host and port in {_URL}"),
-    (BusyLoadingError, "Redis is still loading its data after a start: wait until it has finished"),
 )
 """The first class that fits decides."""
 
 _OF_WORDS: Mapping[str, str] = {
     **dict.fromkeys(("DB", "SELECT"), _DATABASE),
     **dict.fromkeys(("The", "ACL"), _COMMANDS),  # a command within a script
+    **dict.fromkeys(("MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "CROSSSLOT", "Script"), _CLUSTER),
+    "READONLY": (
+        f"Redis is a replica and refuses to write (READONLY): name the primary in {_URL}, or its sentinels"
+        " (redis+sentinel://)"
+    ),
+    "MASTERDOWN": (
+        f"Redis is a replica without its primary: name the primary in {_URL}, or repair the replication"
+    ),
+    "LOADING": "Redis is still loading its data after a start: wait until it has finished",
     "MISCONF": (
         "Redis cannot save its data and refuses to write (MISCONF): free its disk, or correct its folder"
         f" (dir); {_LOG}"
@@ -94,7 +87,8 @@ _OF_WORDS: Mapping[str, str] = {
     "BUSY": "Redis is busy with a script of another program: end it with SCRIPT KILL",
     "unknown": (
         "Redis does not know a command that is needed: use Redis 6 or later, without rename-command for EVAL,"
-        " EVALSHA and SCRIPT, and without a proxy that lacks scripts"
+        f" EVALSHA and SCRIPT, and without a proxy that lacks scripts; if {_URL} names a sentinel, write"
+        " redis+sentinel://HOST:26379,HOST:26379/SERVICE/0"
     ),
     "Too": (  # of redis-py itself; early versions have no class for it
         f"all connections that max_connections in {_URL} permits are in use: raise it to the number of"
@@ -102,6 +96,18 @@ _OF_WORDS: Mapping[str, str] = {
     ),
     "max": "Redis serves as many clients as it may: raise maxclients, or find the clients with CLIENT LIST",
 }
+
+_PRIMARY = "the primary of Redis does not answer: start it, or wait until a failover has ended"
+_MOVING = "a slot of the cluster is being moved: wait until the move has ended"
+_OF_TOPOLOGIES: Mapping[str, str] = {
+    **dict.fromkeys(("ASK", "TRYAGAIN", "Script"), _MOVING),
+    "MOVED": "the primary of the cluster changed: wait until all nodes know the new one",
+    "CLUSTERDOWN": "the cluster is down: start its nodes, or wait for a failover",
+    **dict.fromkeys(
+        ("READONLY", "MASTERDOWN"), "the primary of Redis became a replica: wait until a failover has ended"
+    ),
+}
+"""The words under Sentinel and in a cluster, where they differ."""
 
 _HAS_EXPIRED, _NOT_YET_VALID, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -134,12 +140,13 @@ _IN_FILES = {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "PEM_LIB", "KEY_VAL
 _IN_FILES_WITHOUT_REASON = ("PEM lib", "no start line")  # also a wrong password of the private key
 
 
-def explained(error: Exception, scheme: str) -> str:
+def explained(error: Exception, scheme: str, topology: str = "") -> str:
     """Return an error in words.
 
     Args:
         error: The error of redis-py, or another error that a connection raised.
-        scheme: The scheme of the URL: ``redis``, ``rediss`` or ``unix``.
+        scheme: The scheme of the URL of one server: ``redis``, ``rediss`` or ``unix``.
+        topology: Empty for one server, ``sentinel`` or ``cluster``.
 
     Returns:
         One sentence without a text of the server, of the URL or of a record.
@@ -150,14 +157,20 @@ def explained(error: Exception, scheme: str) -> str:
     elif not isinstance(error, RedisError):
         sentence = f"the connection to Redis broke ({name}): {_LOG}"
     else:
-        sentence = _refused(error) or _broken(error, scheme) or f"Redis refused a command ({name}): {_LOG}"
+        sentence = (
+            _refused(error, topology)
+            or _broken(error, scheme, topology)
+            or f"Redis refused a command ({name}): {_LOG}"
+        )
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def _refused(error: RedisError) -> str:
+def _refused(error: RedisError, topology: str) -> str:
     """Return the words for an answer of the server."""
     text = str(error)
-    word = text.partition(" ")[0]
+    word = code_of(error)
+    if isinstance(error, NotPrimary):
+        return "the server that was named as the primary of Redis is not one: wait until a failover has ended"
     if isinstance(error, NoPermissionError):
         return _KEYS if " key" in text else _COMMANDS
     if text.startswith("Protocol error: unauthenticated"):
@@ -165,6 +178,8 @@ def _refused(error: RedisError) -> str:
     if isinstance(error, AuthenticationError):
         return _credentials(word)
     found = next((words for kind, words in _OF_CLASSES if isinstance(error, kind)), "")
+    if topology:
+        found = found or _OF_TOPOLOGIES.get(word, "")
     return found or _OF_WORDS.get(word, "")
 
 
@@ -179,13 +194,17 @@ def _credentials(word: str) -> str:
     )
 
 
-def _broken(error: RedisError, scheme: str) -> str:
+def _broken(error: RedisError, scheme: str, topology: str) -> str:
     """Return the words for a connection that failed."""
     if not isinstance(error, (ConnectionError, TimeoutError)):
         return ""
     cause = _cause(error)
-    if isinstance(cause, ssl.SSLError):
+    if isinstance(cause, TopologyFault):
+        words = cause.sentence
+    elif isinstance(cause, ssl.SSLError):
         words = _tls(cause)
+    elif topology and not isinstance(cause, socket.gaierror):
+        words = _PRIMARY
     elif isinstance(cause, OSError):
         words = _system(cause, scheme)
     else:

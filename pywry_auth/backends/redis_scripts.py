@@ -132,7 +132,10 @@ for _, key in ipairs(page[2]) do
 end
 return {page[1], removed}
 """
-"""Arguments: cursor, pattern of the keys, milliseconds."""
+"""Key: any of the site, so that its node answers. Arguments: cursor, pattern of the keys, milliseconds."""
+
+SCAN = "return redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', ARGV[3])"
+"""Key: any of the site, so that its node answers. Arguments: cursor, pattern of the keys, size of a page."""
 
 COUNT = """
 local count = redis.pcall('INCR', KEYS[1])

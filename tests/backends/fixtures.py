@@ -21,7 +21,10 @@ from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from tests.backends.keyrings import WindowsKeyring
 from tests.peers.postgres_server import PostgresServer
+from tests.peers.redis_cluster import ClusterSetUp
+from tests.peers.redis_sentinel import SentinelSetUp
 from tests.peers.redis_server import RedisServer
+from tests.peers.valkey_server import Valkey, valkey_server
 
 ENCRYPTION_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode("ascii")
 
@@ -35,6 +38,26 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sentinel_set_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SentinelSetUp]:
+    """Servers under sentinels; a test that causes a failover waits until they are whole again."""
+    with SentinelSetUp(tmp_path_factory.mktemp("sentinel")) as set_up:
+        yield set_up
+
+
+@pytest.fixture(scope="session")
+def cluster_set_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSetUp]:
+    """A cluster; a test that causes a failover waits until it is whole again."""
+    with ClusterSetUp(tmp_path_factory.mktemp("cluster")) as set_up:
+        yield set_up
+
+
+@pytest.fixture(scope="session")
+def valkey_peer() -> Iterator[Valkey]:
+    with valkey_server() as server:
         yield server
 
 
@@ -82,6 +105,35 @@ def postgres(postgres_server: PostgresServer) -> Iterator[PostgresBackend]:
     backend = PostgresBackend(postgres_server.url)
     yield backend
     backend.close()
+
+
+@pytest.fixture
+def sentinel(sentinel_set_up: SentinelSetUp) -> Iterator[RedisBackend]:
+    sentinel_set_up.primary.client.flushall()
+    backend = RedisBackend(sentinel_set_up.url)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def cluster(cluster_set_up: ClusterSetUp) -> Iterator[RedisBackend]:
+    cluster_set_up.primary.client.flushall()
+    backend = RedisBackend(cluster_set_up.url)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def valkey(valkey_peer: Valkey) -> Iterator[RedisBackend]:
+    valkey_peer.client.flushall()
+    backend = RedisBackend(valkey_peer.url)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def encrypted_cluster(cluster: RedisBackend) -> EncryptedBackend:
+    return EncryptedBackend(cluster, [ENCRYPTION_KEY])
 
 
 @pytest.fixture

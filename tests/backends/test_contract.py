@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -9,17 +10,18 @@ import pytest
 
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.testing.backend_contract import BackendContract
-from pywry_auth.testing.record_contract import is_held
+from pywry_auth.testing.record_contract import RecordContract, is_held
 from tests.backends.fixtures import Clock
+
+_KINDS = ["memory", "sqlite", "redis", "postgres", "keyring"]
+_OTHER_REDIS = ["valkey", "sentinel", "cluster"]
+_SOAK = bool(os.environ.get("SOAK"))
 
 
 class TestContract(BackendContract):
     """The contract on all backends, with and without encryption."""
 
-    @pytest.fixture(
-        params=["memory", "sqlite", "redis", "postgres", "keyring"]
-        + [f"encrypted_{inner}" for inner in ("memory", "sqlite", "redis", "postgres", "keyring")]
-    )
+    @pytest.fixture(params=_KINDS + [f"encrypted_{inner}" for inner in _KINDS] + _OTHER_REDIS * _SOAK)
     def backend(self, request: pytest.FixtureRequest) -> Backend:
         found: Backend = request.getfixturevalue(request.param)
         return found
@@ -31,6 +33,19 @@ class TestContract(BackendContract):
             time.sleep(seconds)  # Redis and PostgreSQL have their own clock
 
         return elapse
+
+
+class TestOtherRedis(RecordContract):
+    """The contract of records on Valkey, under Sentinel and in a cluster."""
+
+    @pytest.fixture(params=["valkey", "sentinel", "encrypted_cluster"])
+    def backend(self, request: pytest.FixtureRequest) -> Backend:
+        found: Backend = request.getfixturevalue(request.param)
+        return found
+
+    @pytest.fixture
+    def elapse(self) -> Callable[[float], None]:
+        return time.sleep
 
 
 def test_an_expired_record_is_gone(clocked: Backend, clock: Clock) -> None:

@@ -139,7 +139,7 @@ def test_a_node_of_a_cluster_is_named(tmp_path: Path) -> None:
         server = RedisServer(tmp_path)
     server.start("--cluster-enabled", "yes", "--cluster-require-full-coverage", "no")
     try:
-        assert "cluster-enabled no" in _told(server.url)
+        assert "write redis+cluster://HOST:PORT" in _told(server.url)
         backend = RedisBackend(server.url)
         with pytest.raises(StoreUnavailable, match="a node of a cluster"):
             backend.probe()
