@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,7 @@ from pywry_auth.backends.lease import Lease
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.session_manager import SessionManager
 from pywry_auth.providers.oidc import GenericOIDCProvider
-from pywry_auth.state.token_stores import RedisTokenStore, SQLiteTokenStore
+from pywry_auth.state.token_stores import PostgresTokenStore, RedisTokenStore, SQLiteTokenStore
 from pywry_auth.state.tokens import TokenStore
 from tests.backends.threads import together
 
@@ -38,7 +39,12 @@ class _ShortLock(TokenStore):
 
 def open_store(kind: str, place: str) -> TokenStore:
     """Return the store of a kind, with its usual locks."""
-    return SQLiteTokenStore(place) if kind == "sqlite" else RedisTokenStore(place)
+    opened: dict[str, Callable[[str], TokenStore]] = {
+        "sqlite": SQLiteTokenStore,
+        "redis": RedisTokenStore,
+        "postgres": PostgresTokenStore,
+    }
+    return opened[kind](place)
 
 
 def digest(token: str) -> str:

@@ -26,6 +26,7 @@ from pywry_auth.providers.oidc import GenericOIDCProvider
 from pywry_auth.state.tokens import TokenStore
 from pywry_auth.testing.identity_provider import DEFAULT_CLIENTS, IdentityProvider
 from tests.backends.threads import together
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of
@@ -33,8 +34,10 @@ from tests.refresh_worker import Worker, digest, open_store
 
 _EXPIRIES = 20 if os.environ.get("SOAK") else 3
 _STORM = 1000 if os.environ.get("SOAK") else 200
-_ONE_STORE = ["sqlite", "redis"] if os.environ.get("SOAK") else ["redis"]
-"""The stores of tests in which the two do not differ."""
+_STORES = ["sqlite", "redis", "postgres"]
+_TWO_STORES = _STORES if os.environ.get("SOAK") else ["sqlite", "redis"]
+_ONE_STORE = _STORES if os.environ.get("SOAK") else ["redis"]
+"""The stores of tests in which they do not differ."""
 _PROCESSES = 4
 _WORKERS = 4
 _THREADS = 8
@@ -49,7 +52,7 @@ class Place:
     """A store that processes share.
 
     Args:
-        kind: ``sqlite`` or ``redis``.
+        kind: ``sqlite``, ``redis`` or ``postgres``.
         where: Path or URL.
     """
 
@@ -59,19 +62,25 @@ class Place:
     @property
     def settings(self) -> dict[str, str]:
         """The settings that select the store for a site."""
-        name = "SQLITE_PATH" if self.kind == "sqlite" else "REDIS_URL"
+        name = "SQLITE_PATH" if self.kind == "sqlite" else f"{self.kind.upper()}_URL"
         return {"STATE_BACKEND": self.kind, name: self.where, "TOKEN_SECRET": _SECRET}
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=_TWO_STORES)
 def place(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     redis_server: RedisServer,
+    postgres_server: PostgresServer,
 ) -> Place:
     redis_server.client.flushall()
-    where = str(tmp_path / "state.sqlite3") if request.param == "sqlite" else redis_server.url
-    return Place(request.param, where)
+    postgres_server.clear()
+    where = {
+        "sqlite": str(tmp_path / "state.sqlite3"),
+        "redis": redis_server.url,
+        "postgres": postgres_server.url,
+    }
+    return Place(request.param, where[request.param])
 
 
 @pytest.fixture
@@ -184,6 +193,7 @@ def test_threads_make_one_call_for_each_expiry(desk: Desk) -> None:
     provider.close()
 
 
+@pytest.mark.parametrize("place", _STORES, indirect=True)
 def test_processes_make_one_call_for_each_expiry(desk: Desk, workers: Callable[[str], list[Worker]]) -> None:
     """There are 4 processes with 8 threads each. [N6]"""
     processes = workers("usual")

@@ -18,7 +18,7 @@ from pywry_auth.per_process import PerProcess
 from pywry_auth.postgres_url import PostgresAddress, postgres_url
 
 try:
-    from psycopg import Error
+    from psycopg import Error, OperationalError
     from psycopg.errors import UndefinedTable
 
     from pywry_auth.backends import postgres_statements as statements
@@ -251,14 +251,13 @@ class PostgresBackend(Backend):
             except (Error, *_BROKEN) as error:
                 if not _may_repeat(error, reads=reads) or time.monotonic() >= ends:
                     raise
-            # A new connection finds the server that accepts writes.
-            self._pool().close_idle()
-            return self._once(work, ends)
+            # A new connection finds the server that accepts writes. An idle one may have ended too.
+            return self._once(work, ends, fresh=True)
 
         return self._explained(attempt)
 
-    def _once(self, work: Callable[[TimedConnection], _T], ends: float) -> _T:
-        with self._pool().connection(ends) as connection:
+    def _once(self, work: Callable[[TimedConnection], _T], ends: float, *, fresh: bool = False) -> _T:
+        with self._pool().connection(ends, fresh=fresh) as connection:
             try:
                 return work(connection)
             except UndefinedTable:
@@ -366,6 +365,8 @@ def _create(connection: TimedConnection) -> None:
                 connection.execute(statement)
     except Error as error:
         words = not_created(error)
+        if not words:
+            raise
     else:
         return
     raise _NotCreated(words)
@@ -379,8 +380,6 @@ def _may_repeat(error: Exception, *, reads: bool) -> bool:
 
 
 def _is_broken(error: Error) -> bool:
-    from psycopg import OperationalError
-
     return type(error) is OperationalError and error.sqlstate is None
 
 

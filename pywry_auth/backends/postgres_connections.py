@@ -160,7 +160,7 @@ class Connector:
             return
         for number, place in enumerate(places):
             share = time.monotonic() + (ends - time.monotonic()) / (len(places) - number)
-            own = {"host": host, "port": str(port), **({"hostaddr": place} if place else {})}
+            own = {"host": host, "port": str(port), "hostaddr": place}
             try:
                 yield _opened(make_conninfo(**self._parameters, **own), share)
             except OperationalError as error:

@@ -126,18 +126,14 @@ _OF_TLS: tuple[tuple[str, str], ...] = (
         f"PostgreSQL does not speak TLS: switch it on at the server (ssl = on), or correct sslmode in {_URL}",
     ),
     (
-        "certificate has expired|certificate is not yet valid",
-        "the TLS certificate of PostgreSQL has expired or is not yet valid: renew it, and check this"
-        " machine's clock",
-    ),
-    (
         "does not match host name",
         f"the TLS certificate of PostgreSQL is for another host: correct the host in {_URL}",
     ),
     (
         "certificate verify failed|root certificate file|could not get server certificate",
-        "the TLS certificate of PostgreSQL is from an authority that is not trusted: add the option"
-        f" sslrootcert=/path/of/the/authority.pem (or sslrootcert=system) to the query of {_URL}",
+        "the TLS certificate of PostgreSQL is from an authority that is not trusted, or has expired: add the"
+        " option sslrootcert=/path/of/the/authority.pem (or sslrootcert=system) to the query of"
+        f" {_URL}, or renew it",
     ),
     (
         "certificate file|private key file|load private key",
@@ -212,17 +208,20 @@ def explained(error: Exception) -> str:
 
 
 def not_created(error: Error) -> str:
-    """Return the words for a table that could not be created.
+    """Return the words for a table that this role may not create.
 
     Args:
         error: The error of the statement.
+
+    Returns:
+        One sentence; empty if the error has another cause.
     """
     if error.sqlstate in ("42501", "3F000"):
         return (
             f"The table {TABLE} does not exist, and this role may not create it: give the role a schema of"
             f" its own (CREATE SCHEMA AUTHORIZATION role), or create the table; {_PAGE}."
         )
-    return explained(error)
+    return ""
 
 
 def _refused(error: Error) -> str:

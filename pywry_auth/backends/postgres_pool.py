@@ -49,17 +49,18 @@ class PostgresPool:
         self._open = 0
 
     @contextmanager
-    def connection(self, ends: float) -> Iterator[TimedConnection]:
+    def connection(self, ends: float, *, fresh: bool = False) -> Iterator[TimedConnection]:
         """Lend a connection for the ``with`` block.
 
         Args:
             ends: The deadline, in the seconds of ``time.monotonic``, also for the use of the connection.
+            fresh: Whether to open a new connection, and to close those that are idle.
 
         Raises:
             PoolExhausted: No connection became free in time.
             NotConnected: No new one could be opened.
         """
-        connection = self._taken(ends)
+        connection = self._taken(ends, fresh=fresh)
         try:
             connection.ends = ends
             yield connection
@@ -75,9 +76,9 @@ class PostgresPool:
         for connection in unused:
             connection.close()
 
-    def _taken(self, ends: float) -> TimedConnection:
+    def _taken(self, ends: float, *, fresh: bool) -> TimedConnection:
         while (idle := self._reserved(ends)) is not None:
-            if idle.is_usable():
+            if not fresh and idle.is_usable():
                 return idle
             self._discard(idle)
         try:

@@ -69,11 +69,12 @@ COMPARE_AND_POP = _sql(
     "DELETE FROM {table} t WHERE t.key = %(key)s AND {live} AND t.value = %(expected)s RETURNING t.value"
 )
 
+# The keys to remove are an array, because for a join the server may read the whole table.
 GROUP_LOCK = "SELECT pg_advisory_xact_lock(%(lock)s)"
 """Without it, two transactions would not see each other's new members."""
 LIMIT_GROUP = _sql(
-    "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE member_of = %(group)s"
-    " ORDER BY expires DESC, key OFFSET %(limit)s)"
+    "DELETE FROM {table} WHERE key = ANY(ARRAY(SELECT key FROM {table} WHERE member_of = %(group)s"
+    " ORDER BY expires DESC, key OFFSET %(limit)s))"
 )
 MEMBERS = _sql("SELECT coalesce(t.whole_key, t.key) FROM {table} t WHERE t.member_of = %(group)s AND {live}")
 KEYS = _sql(
@@ -95,12 +96,13 @@ COUNT = _sql(
 )
 
 PRUNE = _sql(
-    "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key >= %(begin)s AND key < %(end)s"
-    " AND expires <= {now} + make_interval(secs => %(within)s) LIMIT %(page)s FOR UPDATE SKIP LOCKED)"
+    "DELETE FROM {table} WHERE key = ANY(ARRAY(SELECT key FROM {table}"
+    " WHERE key >= %(begin)s AND key < %(end)s"
+    " AND expires <= {now} + make_interval(secs => %(within)s) LIMIT %(page)s FOR UPDATE SKIP LOCKED))"
 )
 SWEEP = _sql(
-    "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE expires <= {now}"
-    " ORDER BY expires LIMIT %(page)s FOR UPDATE SKIP LOCKED)"
+    "DELETE FROM {table} WHERE key = ANY(ARRAY(SELECT key FROM {table} WHERE expires <= {now}"
+    " ORDER BY expires LIMIT %(page)s FOR UPDATE SKIP LOCKED))"
 )
 
 RISKS = _sql(

@@ -70,11 +70,13 @@ def test_keys_wrap_the_backend_of_the_same_options(tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_unknown_backend_lists_the_existing_names(shelf: str) -> None:
-    with pytest.raises(ValueError, match=f"'floppy'; choose one of: memory, sqlite, redis, keyring.*{shelf}"):
+    with pytest.raises(
+        ValueError, match=f"'floppy'; choose one of: memory, sqlite, redis, postgres, keyring.*{shelf}"
+    ):
         open_backend(StorageOptions("floppy"))
     with pytest.raises(ValueError, match=f"'keyring'.*memory, sqlite, redis.*{shelf}") as caught:
         get_session_store("keyring")
-    assert "redis, keyring" not in str(caught.value)
+    assert "postgres, keyring" not in str(caught.value)
 
 
 def test_a_backend_of_another_package_is_opened_by_its_name(shelf: str) -> None:

@@ -9,30 +9,39 @@ from pathlib import Path
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms
-from pywry_auth.backends.redis import RedisBackend
-from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.exceptions import StoreUnavailable
 from tests.backends import worker
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 
 PROCESSES = 4
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, redis_server: RedisServer) -> tuple[str, str]:
+@pytest.fixture(params=["sqlite", "redis", "postgres"] if os.environ.get("SOAK") else ["sqlite", "redis"])
+def place(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_server: RedisServer,
+    postgres_server: PostgresServer,
+) -> tuple[str, str]:
     """The kind and place of a backend that nothing has opened."""
     redis_server.client.flushall()
-    where = {"sqlite": str(tmp_path / "new" / "state.sqlite3"), "redis": redis_server.url}
+    postgres_server.admin("DROP TABLE IF EXISTS pywry_auth_records")
+    where = {
+        "sqlite": str(tmp_path / "new" / "state.sqlite3"),
+        "redis": redis_server.url,
+        "postgres": postgres_server.url,
+    }
     return request.param, where[request.param]
 
 
 @pytest.fixture
 def shared(place: tuple[str, str]) -> Backend:
-    return SQLiteBackend(place[1]) if place[0] == "sqlite" else RedisBackend(place[1])
+    return worker.open_backend(*place)
 
 
 def test_one_of_many_processes_stores_first(place: tuple[str, str]) -> None:
-    """They also create the file or load scripts at once."""
+    """They also create the file or the table, or load scripts at once."""
     for wins in zip(*worker.together(PROCESSES, *place, "first"), strict=True):
         assert wins.count(True) == 1
 

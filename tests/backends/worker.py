@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pywry_auth.backends.base import Backend, Terms, When
+from pywry_auth.backends.postgres import PostgresBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 
@@ -59,8 +60,18 @@ def hold(backend: Backend) -> object:
 ACTS: dict[str, Callable[[Backend], object]] = {f.__name__: f for f in (first, take, count, add, step, hold)}
 
 
+def open_backend(kind: str, place: str) -> Backend:
+    """Return the backend of a kind: ``sqlite``, ``redis`` or ``postgres``."""
+    opened: dict[str, Callable[[str], Backend]] = {
+        "sqlite": SQLiteBackend,
+        "redis": RedisBackend,
+        "postgres": PostgresBackend,
+    }
+    return opened[kind](place)
+
+
 def main(kind: str, place: str, act: str) -> None:
-    backend = SQLiteBackend(place) if kind == "sqlite" else RedisBackend(place)
+    backend = open_backend(kind, place)
     print("ready", flush=True)
     sys.stdin.readline()
     print(json.dumps(ACTS[act](backend)), flush=True)
