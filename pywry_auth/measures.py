@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -50,10 +50,13 @@ Finish = Callable[[Measure], object]
 Watcher = Callable[[Measure], Finish | None]
 """Receives the measure of a call that begins, and returns a function for its end, or None."""
 
-# The watchers, and those of which a failure is in the log. Each change is one atomic step of a dictionary, so
-# that there is no lock, which a fork could copy while a thread holds it.
+# Each change is one atomic step of a dictionary, so that there is no lock, which a fork could copy while a
+# thread holds it.
 _watchers: dict[Watcher, None] = {}
-_reported: dict[Watcher, None] = {}
+_reported: dict[Watcher, None] = {}  # those of which a failure is in the log
+
+WATCHERS: Mapping[Watcher, None] = _watchers
+"""The watchers. Code that is called very often tests it before it makes a measure."""
 
 
 def watch(watcher: Watcher) -> None:
@@ -72,11 +75,6 @@ def unwatch(watcher: Watcher) -> None:
     """Remove a watcher; do nothing if it was never added."""
     _watchers.pop(watcher, None)
     _reported.pop(watcher, None)
-
-
-def is_watched() -> bool:
-    """Return whether there is a watcher."""
-    return bool(_watchers)
 
 
 def measured(

@@ -173,7 +173,7 @@ class AuthRoutes:
 
     def _observed(self) -> MetricsViews:
         """Let metrics and traces see the calls of this process, and return the view of the metrics."""
-        trace_calls()
+        self._is_traced = trace_calls()
         labels = [self.providers.label(name) for name in self.providers.by_name]
         self._metrics = MetricsViews(self.options.metrics_tokens, labels)
         return self._metrics
@@ -209,6 +209,7 @@ class AuthRoutes:
             path: Parameters of the path: the ``handle`` of a session, or the ``name`` of one of several
                 providers in the path of the callback.
         """
+        self._is_traced = self._is_traced or trace_calls()
         site = self.site(request, mount)
         try:
             response = self._before(name, site) or self._view(name, site, path)

@@ -93,6 +93,7 @@ class Metrics:
             buckets=_OF_STORES,
         )
         self._names: frozenset[str] = frozenset()
+        self._series: dict[tuple[str, str], Histogram] = {}
         self._once = OncePerProcess()
 
     @property
@@ -152,8 +153,7 @@ class Metrics:
     def _end(self, measure: Measure) -> None:
         match measure.kind:
             case "store":
-                operation = _known(measure.operation, OPERATIONS)
-                self._stores.labels(operation, measure.outcome).observe(measure.seconds)
+                self._store_seconds(measure).observe(measure.seconds)
             case "provider":
                 provider = _known(measure.target, self._names)
                 call = _known(measure.operation, _CALLS)
@@ -162,6 +162,15 @@ class Metrics:
                 self._refusals.labels(_known(measure.operation, _CODES)).inc()
             case "step":
                 self._refreshes.labels(_known(measure.target, self._names), measure.outcome).inc()
+
+    def _store_seconds(self, measure: Measure) -> Histogram:
+        """Return the series of a call to a store, which each request of a signed-in user makes."""
+        labels = (measure.operation, measure.outcome)
+        found = self._series.get(labels)
+        if found is None:
+            operation = _known(measure.operation, OPERATIONS)
+            found = self._series[labels] = self._stores.labels(operation, measure.outcome)
+        return found
 
 
 def _known(value: str, known: Collection[str]) -> str:

@@ -6,7 +6,9 @@ imported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from pywry_auth.measures import OK, Finish, Measure, watch
 from pywry_auth.version import __version__
@@ -21,16 +23,31 @@ _NO_DATABASE = ("memory", "other")
 _tracing: dict[str, Spans] = {}  # at most one value, which setdefault() adds in one step
 
 
-def trace_calls() -> None:
-    """Make spans of the calls of this process, if OpenTelemetry's API is installed.
+def trace_calls() -> bool:
+    """Make spans of the calls of this process, if the application has set up OpenTelemetry's SDK.
 
-    A further call has no effect.
+    Otherwise it does nothing, so that the API package without the SDK costs nothing. An application may set
+    the SDK up later, for example after a fork: then call it again.
+
+    Returns:
+        Whether no further call is necessary.
     """
-    try:
-        import opentelemetry.trace  # noqa: F401
-    except ImportError:
-        return
+    trace = _api()
+    if trace is None:
+        return True
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return False
     watch(_tracing.setdefault("spans", Spans()).look)
+    return True
+
+
+@cache
+def _api() -> Any:
+    """Return OpenTelemetry's API; None if it is not installed."""
+    try:
+        return import_module("opentelemetry.trace")
+    except ImportError:
+        return None
 
 
 class Spans:
@@ -48,7 +65,6 @@ class Spans:
 
         self._context, self._trace = context, trace
         self._tracer = trace.get_tracer("pywry_auth", __version__, provider)
-        self._is_global = provider is None
 
     def look(self, measure: Measure) -> Finish | None:
         """Begin a span, as a watcher of :mod:`pywry_auth.measures`.
@@ -61,7 +77,7 @@ class Spans:
         Returns:
             The function that ends the span; None without one.
         """
-        if measure.kind not in _NAMES or (self._is_global and self._is_off()):
+        if measure.kind not in _NAMES:
             return None
         if measure.kind == "store" and not self._trace.get_current_span().get_span_context().is_valid:
             return None
@@ -77,10 +93,6 @@ class Spans:
             span.end()
 
         return finish
-
-    def _is_off(self) -> bool:
-        """Return whether the application has not set up the SDK."""
-        return isinstance(self._trace.get_tracer_provider(), self._trace.ProxyTracerProvider)
 
     def _note_outcome(self, span: Span, measure: Measure) -> None:
         status = measure.facts.get("status")

@@ -177,44 +177,67 @@ def add_request_span(web: Web, traces: Traces) -> None:
     web.app.add_middleware(Instrumentation)
 
 
-_OF_A_SITE = """
+_WITHOUT = """
 import sys
 sys.modules["opentelemetry"] = None
 from pywry_auth.deploy.tracing import trace_calls
-from pywry_auth.measures import is_watched
-trace_calls()
-print(is_watched())
+from pywry_auth.measures import WATCHERS
+print(trace_calls(), len(WATCHERS))
 """
 
 
 def test_without_the_package_nothing_is_watched() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", _OF_A_SITE], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert run.stdout == "False\n"
+    assert printed_by(_WITHOUT) == "True 0\n"
 
 
-_GLOBAL = """
+_LATER = """
 from opentelemetry import trace
 from pywry_auth.deploy.tracing import trace_calls
-from pywry_auth.measures import is_watched, measured
-trace_calls(); trace_calls()
-with measured("provider", "exchange"):
-    print(is_watched(), trace.get_current_span().get_span_context().is_valid)
+from pywry_auth.measures import WATCHERS, measured
+print(trace_calls(), len(WATCHERS))
 from opentelemetry.sdk.trace import TracerProvider
 trace.set_tracer_provider(TracerProvider())
+print(trace_calls(), trace_calls(), len(WATCHERS))
 with measured("provider", "exchange"):
     print(trace.get_current_span().name, trace.get_current_span().parent)
 """
 
 
 def test_an_application_may_set_up_the_sdk_later() -> None:
-    """Until then, no span is made."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    """Until then, the API package costs nothing."""
+    assert printed_by(_LATER) == "False 0\nTrue True 1\npywry_auth.provider exchange None\n"
+
+
+_SITE = """
+from flask import Flask
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from pywry_auth.flask import init_app
+from pywry_auth.measures import WATCHERS
+from pywry_auth.providers.oidc import GenericOIDCProvider
+app = Flask("site")
+init_app(app, provider=GenericOIDCProvider("c", issuer_url="https://id.example.com"))
+client = app.test_client()
+client.get("/auth/status")
+trace.set_tracer_provider(TracerProvider())
+print(len(WATCHERS))
+client.get("/auth/status")
+print(len(WATCHERS))
+"""
+
+
+def test_a_site_notices_the_sdk_at_the_next_request() -> None:
+    """Servers with several workers set it up after the fork."""
+    assert printed_by(_SITE) == "0\n1\n"
+
+
+def printed_by(code: str) -> str:
+    """Return the output of a process of its own, because a tracer provider can be set only once."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYWRY_"))}
     run = subprocess.run(
-        [sys.executable, "-c", _GLOBAL], capture_output=True, text=True, check=True, timeout=60, env=kept
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=kept
     )
-    assert run.stdout == "True False\npywry_auth.provider exchange None\n"
+    return run.stdout
 
 
 def test_a_refused_request_is_no_span(traces: Traces) -> None:

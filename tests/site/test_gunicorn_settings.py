@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -109,3 +111,51 @@ def test_a_reload_that_does_not_apply_changed_settings_is_logged(
     monkeypatch.setenv("PYWRY_DEPLOY__SESSION_TTL", "one day")
     settings.on_reload(server)
     assert ("PYWRY_DEPLOY__SESSION_TTL" in caplog.text) is preloads
+
+
+def test_the_values_of_a_worker_that_has_ended_are_removed_from_the_metrics(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those of its state only: its counters stay. [S8]"""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for name in ("gauge_liveall_77.db", "gauge_liveall_78.db", "counter_77.db"):
+        (tmp_path / name).touch()
+    settings.child_exit(None, SimpleNamespace(pid=77))
+    assert {path.name for path in tmp_path.iterdir()} == {"gauge_liveall_78.db", "counter_77.db"}
+
+
+def test_without_a_folder_of_metrics_nothing_happens_when_a_worker_ends(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    settings.child_exit(None, SimpleNamespace(pid=77))
+
+
+def test_a_hook_of_the_site_for_workers_that_ended_is_called_too(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A configuration file that defines the hook after the import replaces that of this package."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    (tmp_path / "gauge_liveall_77.db").touch()
+    ended: list[int] = []
+    options = config_with(child_exit=lambda server, worker: ended.append(worker.pid))
+    settings.on_starting(SimpleNamespace(cfg=options))
+    options.child_exit(None, SimpleNamespace(pid=77))
+    assert ended == [77]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_workers_without_a_folder_of_metrics_are_told(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start of gunicorn, because a worker cannot know of it. [S8]"""
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setenv("PYWRY_DEPLOY__METRICS_TOKEN", "8Cz3Gf0pWlqTnXw2Vd7RkM5sYbE1uHaJ")
+    monkeypatch.delitem(sys.modules, settings.__name__)
+    settings = import_module(settings.__name__)  # again, so that it reads the variable
+    server = SimpleNamespace(cfg=config_with())
+    settings.nworkers_changed(server, 1, None)
+    assert "PROMETHEUS_MULTIPROC_DIR" not in caplog.text
+    with pytest.raises(RuntimeError):  # the memory is the other fault
+        settings.nworkers_changed(server, 2, None)
+    assert "PROMETHEUS_MULTIPROC_DIR" in caplog.text
