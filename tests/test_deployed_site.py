@@ -122,9 +122,8 @@ def test_a_user_signs_in_and_out_at_the_site_of_the_files(
             (cookie,) = [cookie for cookie in visitor.cookies if cookie.name == "__Host-pywry_session"]
             assert cookie.secure
             assert visitor.post("/auth/refresh", Accept="application/json").status_code == 200
-            _check_the_routes_for_machines(
-                server, (tmp_path / "secrets" / "metrics_token").read_text().strip()
-            )
+            token = (tmp_path / "secrets" / "metrics_token").read_text().strip()
+            _check_the_routes_for_machines(server.url, token)
             assert visitor.post("/auth/logout", Accept="application/json").json()["logged_out"] is True
             assert visitor.user is None
             server.wait_for("logout user='user-alice'")
