@@ -23,6 +23,7 @@ from tests.protocol.refusal import everything_told
 DN = "CN=canary,OU=Groups,DC=corp,DC=example"
 OAUTH2, DEPLOY = "PYWRY_OAUTH2__", "PYWRY_DEPLOY__"
 KEY = "canary" + base64.urlsafe_b64encode(bytes(range(28))).decode()[:37]
+BEARER = "canary-of.the_tests~with+32/characters"
 SECRET, OLD_SECRET = "canary: a secret of the tests of settings", "canary: an old secret before the rotation"
 BLANKS = [" ", "\t\n", "\u00a0"]
 API = "https://api.example.com"
@@ -267,6 +268,14 @@ THE_SITE: Table = {
         [],
         [(f"{KEY}, {KEY}=", [SecretStr(KEY), SecretStr(f"{KEY}=")])],
         ["canary", "A" * 43, "canaryca" * 5 + "can", f"{KEY},{'_' * 43}=", KEY[:42], KEY + "=="],
+    ),
+    "METRICS_TOKEN": (
+        [],
+        [
+            (BEARER, [SecretStr(BEARER)]),
+            (f"{BEARER},{BEARER}2=", [SecretStr(BEARER), SecretStr(f"{BEARER}2=")]),
+        ],
+        [",", *BLANKS, "changeme", "canary" * 10, BEARER[:31], f"{BEARER},canary", f"{BEARER} x", SECRET],
     ),
     "PUBLIC_BASE_URL": text("", "https://app.example.com"),
     "TRUSTED_ORIGINS": commas(),

@@ -48,6 +48,7 @@ _ACCOUNTS, _CONFIGURATION = DOCS / "accounts.md", DOCS / "flask-configuration.md
 _SCOPES, _SERVICES = DOCS / "scopes.md", DOCS / "services.md"
 _STEP_UP = DOCS / "step-up.md"
 _OPERATE = DOCS / "operating" / "sessions.md"
+_METRICS, _TRACING = (DOCS / "operating" / f"{name}.md" for name in ("metrics", "tracing"))
 _DEPLOYMENT, _USER_TOKENS = DOCS / "deployment.md", DOCS / "user-tokens.md"
 _PARAMETERS = DOCS / "request-parameters.md"
 _ASSERTION = DOCS / "client-assertion.md"
@@ -374,7 +375,7 @@ def test_no_program_of_a_page_has_the_name_of_a_module_of_python() -> None:
 def test_every_page_with_python_is_run_by_a_test() -> None:
     tested = {README, _NATIVE, _ACCOUNTS, _FLASK, _FASTAPI, _DEPLOYMENT, DOCS / "moving.md", *_GUIDES}
     tested |= {_CONFIGURATION, _PARAMETERS, _ASSERTION, _SCOPES, _SERVICES, _HOOK, _USER_TOKENS, _PROTECT}
-    tested |= {_DEVICE, _STEP_UP, _OPERATE}
+    tested |= {_DEVICE, _STEP_UP, _OPERATE, _METRICS, _TRACING}
     tested |= {_FLASK_LOGIN, _MESSAGES, DOCS / "single-page.md"}  # the last in tests/test_single_page.py
     tested |= {DOCS / "verify.md"}  # in tests/test_behind_nginx.py
     tested |= {DOCS / "native-details.md"}  # in tests/pages/test_own_page.py
@@ -749,6 +750,31 @@ def test_an_administrator_ends_the_sessions_of_a_user(
         assert bob.post("/users/user-alice/lock").status_code == 403
         assert alice.post("/users/user-bob/lock").json == {"ended": 1}
         assert (alice.user, bob.user) == ("user-alice", None)
+
+
+_OBSERVED = """
+from prometheus_client import generate_latest
+app.test_client().get("/auth/login", base_url="http://127.0.0.1:5000")
+assert 'call="discovery",outcome="ok",provider="other"' in generate_latest().decode()
+"""
+
+
+def test_a_site_has_metrics_and_traces_of_its_own(site: IdentityProvider) -> None:
+    """In a process of its own, which has one registry and one provider of traces."""
+    code = "\n".join([*blocks(_METRICS, "python"), *blocks(_TRACING, "python"), _OBSERVED])
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert '"name": "pywry_auth.provider discovery"' in run.stdout
+
+
+def test_the_token_of_the_metrics_is_accepted(
+    site: IdentityProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (told,) = [code for code in blocks(_METRICS, "sh") if "METRICS_TOKEN" in code]
+    for name, value in exported(told, LOCAL_ISSUER).items():
+        monkeypatch.setenv(name, value)
+    (token,) = get_settings().deploy.metrics_token
+    assert len(token.get_secret_value()) == 43
 
 
 def test_the_settings_for_deployment_are_accepted(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ VALUES: dict[str, tuple[str, object]] = {
     OAUTH2 + "PROXY_URL": ("http://canary@p:1", SecretStr("http://canary@p:1")),
     DEPLOY + "TOKEN_SECRET": (f"{SECRET}, {SECRET} 2", [SecretStr(SECRET), SecretStr(f"{SECRET} 2")]),
     DEPLOY + "ENCRYPTION_KEYS": (ENCRYPTION_KEY, [SecretStr(ENCRYPTION_KEY)]),
+    DEPLOY + "METRICS_TOKEN": (
+        "canary-of-the-tests-of-files-and-more",
+        [SecretStr("canary-of-the-tests-of-files-and-more")],
+    ),
     DEPLOY + "REDIS_URL": ("redis://:canary@h:1", SecretStr("redis://:canary@h:1")),
 }
 """For each variable with a ``_FILE`` form the text in the file, and the value."""

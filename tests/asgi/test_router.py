@@ -33,6 +33,7 @@ OPERATIONS = {
     ("/auth/backchannel-logout", "post"): {"200", "400"},
     ("/auth/verify", "get"): {"204", "400", "401", "403", "503"},
     ("/auth/ready", "get"): {"200", "503"},
+    ("/auth/metrics", "get"): {"200", "401", "404", "503"},
 }
 
 
