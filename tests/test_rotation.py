@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from pywry_auth.testing.identity_provider import IdentityProvider, User
+from tests.documents import DOCS, block
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import Visitor, WebServer, children_of, settings_for
 from tests.person import Person
@@ -26,12 +27,9 @@ _USERS = 8 if _SOAK else 2
 _PAUSE = 0.0 if _SOAK else 0.05  # seconds between two turns of a user
 _OLD, _NEW = "an old secret that all workers of the tests share", secrets.token_urlsafe(32)
 _FIRST, _SECOND = (base64.urlsafe_b64encode(os.urandom(32)).decode("ascii") for _ in range(2))
+_TOKENS = [secrets.token_urlsafe(32) for _ in range(2)]
 _NEW_CLIENT_SECRET = "another-s3cret-of-the-web-client"
-_CONFIGURATION = """
-from pywry_auth.site.gunicorn_settings import *
-
-preload_app = False
-"""
+_CONFIGURATION = block(DOCS / "operating" / "secrets.md", "python", "preload_app = False")
 
 Settings = dict[str, str]
 
@@ -174,7 +172,7 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path, idp: IdentityProvid
     server = WebServer("--config", str(configuration), "--workers", "2")
     idp.register(replace(server.client(), further_secrets=(_NEW_CLIENT_SECRET,)))
     choice = {"STATE_BACKEND": request.param, "TOKEN_SECRET": _OLD, "REFRESH_RATE_LIMIT": "1000000/minute"}
-    choice["SESSIONS_PER_USER"] = "1000"
+    choice |= {"SESSIONS_PER_USER": "1000", "METRICS_TOKEN": _TOKENS[0]}
     if request.param == "redis":
         redis: RedisServer = request.getfixturevalue("redis_server")
         redis.client.flushall()
@@ -184,7 +182,9 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path, idp: IdentityProvid
         choice["SQLITE_PATH"] = str(tmp_path / "state" / "state.sqlite3")
     site = Operator(server, file, settings_for(idp.issuer, **choice))
     site.write()
-    with server.running({"PYWRY_ENV_FILE": str(file)}):
+    (tmp_path / "metrics").mkdir()
+    folder = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    with server.running({"PYWRY_ENV_FILE": str(file), **folder}):
         yield site
 
 
@@ -215,9 +215,11 @@ def test_all_secrets_change_while_users_work(
             ENCRYPTION_KEYS=_FIRST if _SOAK else f"{_FIRST},{_SECOND}",
             ENCRYPTION_READ_PLAINTEXT="true",
             TOKEN_SECRET=f"{_OLD},{_NEW}",
+            METRICS_TOKEN=",".join(_TOKENS),
             PYWRY_OAUTH2__CLIENT_SECRET=_NEW_CLIENT_SECRET,
             **_with_new_password(request, operator),
         )
+        assert [_metrics(operator, token) for token in _TOKENS] == [200, 200]
         refused_by_switch = traffic.refused.copy()
         idp.register(replace(operator.server.client(), client_secret=_NEW_CLIENT_SECRET))
         settled()
@@ -228,11 +230,19 @@ def test_all_secrets_change_while_users_work(
             ENCRYPTION_KEYS=f"{_SECOND},{_FIRST}",
             ENCRYPTION_READ_PLAINTEXT="false",
             TOKEN_SECRET=f"{_NEW},{_OLD}",
+            METRICS_TOKEN=_TOKENS[1],
         )
         settled()
+        assert [_metrics(operator, token) for token in _TOKENS] == [401, 200]
     print(f"done: {dict(traffic.done)}; 503: {dict(traffic.refused)}")
     assert traffic.faults == []
     assert traffic.refused == refused_by_switch, "only the switch to encryption may refuse requests"
+
+
+def _metrics(operator: Operator, token: str) -> int:
+    """Return the status for a monitoring system with a token."""
+    headers = {"Authorization": f"Bearer {token}"}
+    return requests.get(f"{operator.server.url}/auth/metrics", headers=headers, timeout=30).status_code
 
 
 def _with_new_password(request: pytest.FixtureRequest, operator: Operator) -> Settings:

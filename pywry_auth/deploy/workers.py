@@ -25,7 +25,7 @@ _UNLISTED = (
     "no secret of PYWRY_DEPLOY__TOKEN_SECRET has signed it. If no secret was removed from this variable in "
     "the meantime, workers or machines of this site differ in it, another site on this host has the same "
     "PYWRY_DEPLOY__AUTH_SESSION_COOKIE, or the cookie was made up. Set PYWRY_DEPLOY__TOKEN_SECRET to the "
-    "same secrets for all workers and machines"
+    "same secrets for all workers and machines, and give each site on this host another name of the cookie"
 )
 _UNKNOWN_STATE = (
     "a sign-in came back that this process has not begun: it was begun before a restart, or in another "

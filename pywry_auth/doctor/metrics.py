@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
+from pywry_auth.deploy.metrics_folder import FOLDER
 from pywry_auth.doctor.finding import Finding, error, ok, warning
 from pywry_auth.doctor.server import workers_of
 from pywry_auth.doctor.setup import Setup
 
-_TOKEN, _FOLDER = "PYWRY_DEPLOY__METRICS_TOKEN", "PROMETHEUS_MULTIPROC_DIR"
+_TOKEN = "PYWRY_DEPLOY__METRICS_TOKEN"
 
 
 def metrics(setup: Setup) -> Iterator[Finding]:
@@ -19,7 +20,7 @@ def metrics(setup: Setup) -> Iterator[Finding]:
     Args:
         setup: The set-up.
     """
-    if not getattr(setup.deploy, "metrics_token", None):
+    if not setup.deploy.metrics_token:
         yield ok(f"Metrics are not offered: {_TOKEN} is not set.")
         return
     if find_spec("prometheus_client") is None:
@@ -28,16 +29,17 @@ def metrics(setup: Setup) -> Iterator[Finding]:
             "Install it: pip install 'pywry-auth[metrics]'",
         )
         return
-    folder = setup.environ.get(_FOLDER, "")
-    if folder and not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+    folder, count = setup.environ.get(FOLDER, ""), workers_of(setup.environ)
+    if folder and not (os.path.isabs(folder) and os.path.isdir(folder) and os.access(folder, os.W_OK)):
         yield error(
-            f"{_FOLDER} is {folder}, which is no folder that this user can write to.",
-            f"Create the folder for the user of the site, or correct {_FOLDER}.",
+            f"{FOLDER} is {folder}, which is no whole path of a folder that this user can write to.",
+            f"Create the folder for the user of the site, or correct {FOLDER}.",
         )
-    elif not folder and workers_of(setup.environ) != 1:
-        yield warning(
-            "Each worker counts for itself, so that the metrics change with the worker that answers.",
-            f"Set {_FOLDER} to an empty folder that the site can write to, or run one worker.",
+    elif not folder and count != 1:
+        finding = error if count else warning
+        yield finding(
+            f"With several workers and without {FOLDER}, GET /auth/metrics answers 503.",
+            f"Set {FOLDER} to a folder that is empty when the server starts, or run one worker.",
         )
     else:
         yield ok("The metrics can be read with the token.")

@@ -44,7 +44,7 @@ def _values(setup: Setup) -> Iterator[tuple[str, str]]:
     """Yield each secret with the name of its variable."""
     oauth2, deploy = setup.settings.oauth2, setup.deploy
     lists = {_SECRET: deploy.token_secret, _KEYS: deploy.encryption_keys}
-    lists["PYWRY_DEPLOY__METRICS_TOKEN"] = getattr(deploy, "metrics_token", [])
+    lists["PYWRY_DEPLOY__METRICS_TOKEN"] = deploy.metrics_token
     if oauth2 is not None:
         lists["PYWRY_OAUTH2__CLIENT_SECRET"] = [oauth2.client_secret]
     for name, found in lists.items():

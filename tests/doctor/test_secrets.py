@@ -13,7 +13,6 @@ from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.doctor import metrics as metrics_check
 from pywry_auth.doctor.finding import Finding
-from pywry_auth.doctor.setup import Setup
 from pywry_auth.state.sessions import SessionStore
 from tests.doctor.conftest import SECRET, Patient
 from tests.peers.redis_server import RedisServer
@@ -96,30 +95,30 @@ def test_the_doctor_creates_no_file_to_count_records(site: Patient) -> None:
     assert not os.path.exists(site.healthy[f"{_D}SQLITE_PATH"])
 
 
-class _Deploy:
-    metrics_token = ("a-token-of-the-monitoring-system",)
+_METRICS = {f"{_D}METRICS_TOKEN": "a-token-of-the-monitoring-system-of-the-site"}
 
 
-def _metrics(monkeypatch: pytest.MonkeyPatch, **environ: str) -> Finding:
-    monkeypatch.setattr(Setup, "deploy", _Deploy())
-    (finding,) = metrics_check.metrics(Setup(environ))
-    return finding
+def test_metrics_of_several_workers_need_a_folder(site: Patient, tmp_path: Path) -> None:
+    """Otherwise the route answers 503. [S10]"""
 
+    def finding(**environ: str) -> Finding:
+        site.set(_METRICS | {"WEB_CONCURRENCY": "", "PROMETHEUS_MULTIPROC_DIR": "", **environ})
+        (found,) = _of(site, "metrics")
+        return found
 
-def test_metrics_of_several_workers_need_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Otherwise each answer shows the values of one worker. [S10]"""
-    for environ in ({}, {"WEB_CONCURRENCY": "4"}):
-        finding = _metrics(monkeypatch, **environ)
-        assert (finding.level, "PROMETHEUS_MULTIPROC_DIR" in finding.remedy) == ("warning", True)
-    assert _metrics(monkeypatch, WEB_CONCURRENCY="1").level == "ok"
-    assert _metrics(monkeypatch, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).level == "ok"
-    missing = _metrics(monkeypatch, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "missing"))
+    for workers, level in (("", "warning"), ("4", "error")):
+        found = finding(WEB_CONCURRENCY=workers)
+        assert (found.level, "PROMETHEUS_MULTIPROC_DIR" in found.remedy) == (level, True)
+    assert finding(WEB_CONCURRENCY="1").level == "ok"
+    assert finding(PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).level == "ok"
+    missing = finding(PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "missing"))
     assert (missing.level, "Create the folder" in missing.remedy) == ("error", True)
 
 
-def test_metrics_need_their_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_need_their_package(site: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_check, "find_spec", lambda name: None)
-    finding = _metrics(monkeypatch)
+    site.set(_METRICS)
+    (finding,) = _of(site, "metrics")
     assert (finding.level, "pip install 'pywry-auth[metrics]'" in finding.remedy) == ("error", True)
 
 
