@@ -382,6 +382,7 @@ def test_every_page_with_python_is_run_by_a_test() -> None:
     tested |= {DOCS / "testing.md"}  # in tests/testing/test_plugin.py
     tested |= {_REMOTE, DOCS / "operating" / "logs.md"}  # the last in tests/test_json_logs.py
     tested |= {DOCS / "operating" / "secrets.md"}  # in tests/test_rotation.py
+    tested |= {DOCS / "operating" / "upgrades.md"}  # in tests/test_backup.py
     tested |= {DOCS / "recipes.md"}  # by `make recipes`
     tested |= {DOCS / "desktop.md"}  # in tests/test_desktop_window.py
     tested |= {DOCS / "local-provider.md"}  # in tests/testing/identity_provider/test_quirks.py
