@@ -32,11 +32,13 @@ class Store(MemoryBackend):
         super().__init__()
         self.fault = fault
         self.tests = 0
+        self.asked = threading.Event()
         self.answers = threading.Event()
         self.answers.set()
 
     def put(self, key: str, value: bytes, terms: Terms = Terms()) -> bool:
         self.tests += key.startswith("probe:")
+        self.asked.set()
         assert self.answers.wait(30)
         if self.fault:
             raise StoreUnavailable(self.fault)
@@ -193,11 +195,13 @@ def test_a_silent_store_occupies_few_threads(store: Store, now: Now, monkeypatch
     assert readiness.is_ready()
     now.seconds += 2
     store.answers.clear()
+    store.asked.clear()
     waiters = count_waiters(monkeypatch)
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(readiness.is_ready) for _ in range(3)]
         for _ in range(2):
             assert waiters.acquire(timeout=30)
+        assert store.asked.wait(30)
         assert [readiness.is_ready() for _ in range(20)] == [True] * 20, "the last result is two seconds old"
         now.seconds += 9
         assert [readiness.is_ready() for _ in range(20)] == [False] * 20, "the last result is too old"
