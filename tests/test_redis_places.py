@@ -89,7 +89,7 @@ def _told(url: str) -> str:
             "as in redis+sentinel://HOST:26379,HOST:26379/SERVICE/0",
         ),
         ("redis+sentinel://:canary@h1/site/x", "the number of a database"),
-        ("redis+sentinel://:canary@h1/si te/0", "the name of the service"),
+        ("redis+sentinel://:canary@h1/my site/0", "the name of the service"),
         ("redis+sentinel://:canary@h1,,h2/site/0", "name each sentinel as HOST:PORT"),
         ("redis+sentinel://:canary@/site/0", "name each sentinel as HOST:PORT"),
         ("redis+sentinel://:canary@h1:0/site/0", "the port must be a number from 1 to 65535"),

@@ -32,8 +32,8 @@ _MOST_CAUSES = 10
 _RULES = "+@read +@write +@scripting +@connection +time"
 _COMMANDS = f"Redis does not permit a command to this user (ACL): give the user the rules {_RULES}"
 _KEYS = (
-    "Redis does not permit these keys to this user (ACL): give the user the rule ~PREFIX:* with the prefix"
-    " of PYWRY_DEPLOY__REDIS_PREFIX, or set that to a permitted one"
+    "Redis does not permit these keys to this user (ACL): give the user the rule ~PREFIX:* (in a cluster"
+    " ~{PREFIX}:*) with the prefix of PYWRY_DEPLOY__REDIS_PREFIX, or set that to a permitted one"
 )
 _CLUSTER = (
     f"Redis is a node of a cluster: write redis+cluster://HOST:PORT,HOST:PORT in {_URL}, with TLS"

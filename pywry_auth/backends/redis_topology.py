@@ -58,7 +58,7 @@ class _State:
         self.order = list(addresses)
         self.link: tuple[Address, AbstractConnection] | None = None
         self.found: Address | None = None
-        self.asked = self.due = float("-inf")
+        self.asked = self.due = self.silent_until = float("-inf")
         self.changes = 0
 
 
@@ -103,19 +103,24 @@ class PrimaryFinder:
     def primary(self, seconds: float) -> Address:
         """Return the address of the primary, asked for during this call.
 
+        While no server answers, it is the last known one: then there is no failover that this process could
+        learn of, and open connections stay in use too.
+
         Args:
             seconds: The time that the caller has.
 
         Raises:
-            TopologyFault: No server named the primary; the sentence gives the reason.
+            TopologyFault: No server ever named the primary; the sentence gives the reason.
         """
         state, begun = self._state(), self._clock()
         if not state.lock.acquire(timeout=seconds):
             raise TopologySilent(self._sentence("they do not answer in time"))
         try:
-            if state.found is None or state.asked <= begun:  # otherwise another thread asked in the meantime
-                self._note(state, self._search(state))
-            assert state.found is not None  # noqa: S101
+            is_answered = state.asked > begun  # by another thread in the meantime
+            if not is_answered and self._clock() >= state.silent_until:
+                self._search(state)
+            if state.found is None:
+                raise TopologyFault(self._sentence("they do not answer"))
             return state.found
         finally:
             state.lock.release()
@@ -129,12 +134,9 @@ class PrimaryFinder:
             address: The address of the server.
         """
         state = self._state()
-        if self._clock() >= state.due and state.lock.acquire(blocking=False):
+        if state.found is not None and self._clock() >= state.due and state.lock.acquire(blocking=False):
             try:
-                self._note(state, self._search(state))
-            except OSError as error:
-                state.due = self._clock() + _AFTER_FAILURE
-                _logger.debug("the primary of Redis was not asked for (%s)", type(error).__name__)
+                self._search(state)
             finally:
                 state.lock.release()
         return state.found in (None, address)
@@ -142,7 +144,7 @@ class PrimaryFinder:
     def doubt(self) -> None:
         """Note that the primary did not behave like one: another server is asked, and soon."""
         state = self._state()
-        state.due = float("-inf")
+        state.due = state.silent_until = float("-inf")
         if state.lock.acquire(blocking=False):
             try:
                 self._drop_link(state)
@@ -153,7 +155,12 @@ class PrimaryFinder:
         """Close the open connection; a later call opens one again."""
         self.doubt()
 
-    def _search(self, state: _State) -> Address:
+    def _search(self, state: _State) -> None:
+        """Find the primary; without an answer, the last known one stays.
+
+        Raises:
+            TopologyFault: There is neither.
+        """
         order = state.order
         if self._place.topology == "cluster":  # a primary that was cut off still names itself
             order = sorted(order, key=lambda address: address == state.found)
@@ -161,12 +168,19 @@ class PrimaryFinder:
         failures: list[Exception] = []
         for address in asked:
             try:
-                return self._ask(state, address, self._seconds / len(asked))
+                found = self._ask(state, address, self._seconds / len(asked))
             except (RedisError, *_BROKEN) as error:
                 failures.append(error)
                 self._drop_link(state, address)
-        state.due = self._clock() + _AFTER_FAILURE
-        raise self._fault(max(failures, key=_tells))
+            else:
+                self._note(state, found)
+                return
+        fault = self._fault(max(failures, key=_tells))
+        state.due = state.silent_until = self._clock() + _AFTER_FAILURE
+        if state.found is None:
+            state.silent_until = float("-inf")
+            raise fault
+        _logger.debug("the last known primary of Redis is used: %s", fault.sentence)
 
     def _fault(self, error: Exception) -> TopologyFault:
         """Return an error without the texts of servers; it is raised while no other error is handled."""

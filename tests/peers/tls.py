@@ -77,7 +77,11 @@ def _server(
     builder = _begin(_name("localhost"), ca.subject, key.public_key(), ca_key.public_key(), valid)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    purposes = [
+        ExtendedKeyUsageOID.SERVER_AUTH,
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    ]  # nodes of a cluster need both
+    builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     names = x509.SubjectAlternativeName([x509.DNSName(host)] if host else usual)
     return builder.add_extension(names, critical=False).sign(ca_key, hashes.SHA256())
 
