@@ -31,7 +31,7 @@ def _mode(inner: Backend) -> EncryptedBackend:
     return EncryptedBackend(inner, [KEY], read_plaintext=True)
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "keyring"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres", "keyring"])
 def inner(request: pytest.FixtureRequest) -> Backend:
     found: Backend = request.getfixturevalue(request.param)
     return found
@@ -159,7 +159,7 @@ def test_a_failure_to_encrypt_does_not_refuse_the_record() -> None:
     assert _mode(inner).get("k:1") == CLEAR
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis", "postgres"])
 def test_the_records_of_each_form_are_counted(request: pytest.FixtureRequest, kind: str) -> None:
     """Notes, counters, locks and indexes are no records. [S10]"""
     inner: Backend = request.getfixturevalue(kind)

@@ -45,7 +45,7 @@ FRESH = OAuthTokenSet(
 STATE, ID = "state", "a" * 64
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "keyring"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres", "keyring"])
 def clear(request: pytest.FixtureRequest) -> Backend:
     """The records of a site without encryption."""
     backend: Backend = request.getfixturevalue(request.param)
