@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,13 +21,22 @@ MUST_BE_ZERO = (
 )
 """The figures that make a run fail unless they are zero."""
 
-FAILOVERS = (
-    "redis: primary killed, replica promoted",
-    "redis: primary stopped",
-    "redis: primary killed and restarted at once",
-    "redis: fails over on command",
-)
-"""The faults after which another server may be the primary, without the last writes of the old one."""
+UNAVOIDABLE: Mapping[str, tuple[str, ...]] = {
+    "Redis failed over, and its new primary did not have the refreshed token": (
+        "redis: primary killed, replica promoted",
+        "redis: primary stopped",
+        "redis: primary killed and restarted at once",
+        "redis: fails over on command",
+    ),
+    "PostgreSQL ended the connection that held the lock of the refresh": (
+        "postgres: killed and restarted",
+        "postgres: shut down and restarted",
+        "postgres: stopped",
+        "postgres: drops connections",
+        "postgres: no connection left",
+    ),
+}
+"""The consequences for a refresh that is under way, with the faults that have them."""
 
 _LOGGED = 12  # violations of one kind
 _STARTING = 6.0  # seconds
@@ -155,15 +164,17 @@ class Journal:
                 for fault in self.faults
             )
 
-    def failed_over(self, start: float, end: float) -> bool:
-        """Return whether the store began to lose its primary in a span of time.
+    def consequence(self, start: float, end: float) -> str:
+        """Return the consequence of a fault for a refresh in a span of time; empty if no fault has one.
 
         Args:
             start: Monotonic time in seconds.
             end: Monotonic time in seconds.
         """
-        with self._lock:
-            return any(fault.kind in FAILOVERS and start <= fault.start <= end for fault in self.faults)
+        for text, kinds in UNAVOIDABLE.items():
+            if any(self.disturbed(start, end, kind, consequences=0.0) for kind in kinds):
+                return text
+        return ""
 
     def percentile(self, name: str, share: float, disturbed: bool) -> tuple[float, int]:
         """Return a percentile in milliseconds, and the number of its requests.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _EVERY_SECONDS = 2.0
-_WARM_SECONDS = 10.0  # a worker imports modules and fills its caches before
+_WARM_SECONDS = 20.0  # a worker imports modules, starts threads and fills its caches before
 _MEBIBYTE = 1024.0
-_PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
+_ANONYMOUS = re.compile(r"^Anonymous:\s+(\d+) kB", re.MULTILINE)
 
 
 @dataclass
@@ -29,7 +29,8 @@ class _Worker:
 class Memory:
     """Looks at the memory of all workers while they serve requests.
 
-    Pages that several processes share count in parts (PSS), so that the sum is the memory that is in use.
+    Only anonymous memory counts: the objects of the program. Pages of files are shared with other processes
+    of the machine, which come and go.
 
     Args:
         workers: Returns the process IDs of the workers.
@@ -79,6 +80,6 @@ class Memory:
 def _used(pid: int) -> float:
     """Return the memory of a process in MiB, or 0 if it has ended."""
     with suppress(OSError):
-        found = _PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())
+        found = _ANONYMOUS.search(Path(f"/proc/{pid}/smaps_rollup").read_text())
         return int(found[1]) / _MEBIBYTE if found else 0.0
     return 0.0

@@ -73,16 +73,24 @@ class RedisPlace:
         old = self._servers.stop_primary()
         over.wait()
         self._servers.continue_primary(old)
-        self._settle()
+        self._servers.wait_until_whole()
 
     def _restarted(self, over: threading.Event) -> None:
         """Restart the primary, which is usually quicker than the sentinels."""
         self._servers.restart(self._servers.kill_primary())
-        self._settle()
+        self._servers.wait_until_whole()
         over.wait()
 
     def _commanded(self, over: threading.Event) -> None:
-        self._servers.fail_over()
+        old = self._servers.primary.port
+
+        def changed() -> bool:
+            with suppress(RedisError):  # it has just begun, or the sentinels look at the servers again
+                self._servers.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE)
+            return any(_named(sentinel) not in (0, old) for sentinel in self._servers.sentinels)
+
+        wait_until(changed, _PATIENCE, "there was no failover")
+        self._servers.wait_until_whole()
         over.wait()
         self._servers.wait_until_whole()
 
@@ -107,18 +115,6 @@ class RedisPlace:
     def _dropped(self, over: threading.Event) -> None:
         client = self._servers.primary.client
         repeat(over, lambda: client.client_kill_filter(_type="normal", skipme=True))
-
-    def _settle(self) -> None:
-        """Wait until the sentinels have decided, and both servers are in step."""
-
-        def agree() -> bool:
-            ports = {_named(sentinel) for sentinel in self._servers.sentinels}
-            return len(ports) == 1 and 0 not in ports
-
-        wait_until(agree, _PATIENCE, "the sentinels do not agree")
-        if _named(self._servers.sentinels[0]) != self._servers.primary.port:
-            self._servers.wait_until_failed_over()
-        self._servers.wait_until_whole()
 
 
 def _named(sentinel: RedisServer) -> int:

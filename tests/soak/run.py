@@ -66,7 +66,7 @@ class Plan:
     longest: float = 4.0
     settle: float = 3.0
     grace: float = 240.0
-    warm: float = 10.0
+    warm: float = 20.0
     workers: int = WORKERS
 
 

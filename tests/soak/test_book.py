@@ -207,3 +207,37 @@ def test_only_a_killed_worker_explains_a_burned_family(
     with pytest.raises(TokenRefreshError):
         refresh(desk.client, tokens)
     assert desk.ledger.cause(desk.reuses[0]) == cause
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("redis: primary stopped", "Redis failed over, and its new primary did not have the refreshed token"),
+        ("postgres: stopped", "PostgreSQL ended the connection that held the lock of the refresh"),
+        ("sqlite: locked", ""),
+    ],
+)
+@pytest.mark.parametrize("during", [True, False])
+def test_a_store_that_loses_locks_or_writes_explains_a_burned_family(
+    desk: Desk, fault: str, cause: str, during: bool
+) -> None:
+    """Only if the refresh was under way in the meantime."""
+    _, tokens = desk.sign_in()
+    begun = desk.life.world.journal.begin(fault)
+    if not during:
+        desk.life.world.journal.end(begun)
+    refresh(desk.client, tokens)
+    with pytest.raises(TokenRefreshError):
+        refresh(desk.client, tokens)
+    assert desk.ledger.cause(desk.reuses[0]) == (cause if during else "")
+
+
+def test_a_refreshed_token_that_got_lost_explains_a_grant_that_the_sign_out_missed(desk: Desk) -> None:
+    """The site revokes the token that it knows, and the provider has replaced this token."""
+    grant, tokens = desk.sign_in()
+    desk.life.world.journal.begin("redis: primary stopped")
+    refresh(desk.client, tokens)
+    revoke(desk.client, tokens)
+    [(found, cause)] = desk.without_owner()
+    assert found is grant
+    assert cause.startswith("Redis failed over")

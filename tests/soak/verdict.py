@@ -100,9 +100,7 @@ class Ledger:
                 return "worker killed after the store had failed"
         if reuse.first.answered - reuse.first.start > TIMEOUT_SECONDS - 0.7:
             return "the provider answered too late"
-        if self.journal.failed_over(reuse.first.start, reuse.first.answered + _STORED_SECONDS):
-            return "the store failed over before its replica had the refreshed token"
-        return ""
+        return self.journal.consequence(reuse.first.start, reuse.first.answered + _STORED_SECONDS)
 
     def without_grant(self) -> list[tuple[Life, Session]]:
         """Return the users that are certainly signed in, without a grant that can be used."""
