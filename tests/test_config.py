@@ -251,6 +251,7 @@ THE_SITE: Table = {
         ["redis://:a/b@h:6380/0"],
     ),
     "REDIS_PREFIX": text("pywry"),
+    "REDIS_WAIT_REPLICAS": (0, [("1", 1), ("10", 10)], ["-1", "11", "canary", "1.5"]),
     "SESSION_TTL": seconds(86400),
     "SESSION_IDLE_TTL": seconds(0, zero=True),
     "TOKEN_SECRET": (

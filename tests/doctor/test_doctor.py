@@ -125,7 +125,7 @@ def test_a_site_that_waits_for_replicas_which_it_does_not_have(
         {
             "PYWRY_DEPLOY__STATE_BACKEND": "redis",
             "PYWRY_DEPLOY__REDIS_URL": redis_server.url,
-            "PYWRY_DEPLOY__REDIS_PREFIX": "alone",
+            "PYWRY_DEPLOY__REDIS_PREFIX": "single",
             "PYWRY_DEPLOY__REDIS_WAIT_REPLICAS": "1",
         }
     )
