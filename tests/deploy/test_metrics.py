@@ -124,3 +124,19 @@ def test_several_providers_are_told_apart(make_web: MakeWeb, idp: IdentityProvid
     assert found["pywry_auth_logins_total", "guests"] == 0
     assert ("pywry_auth_provider_seconds_count", "discovery", "ok", "corp") in found
     assert ("pywry_auth_provider_seconds_count", "discovery", "ok", "guests") not in found
+
+
+def test_a_missing_package_is_told_with_its_command(
+    make_web: MakeWeb, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start, and to the holder of the token; users can sign in. [S11]"""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "pywry_auth.deploy.metrics")
+    web = make_web(settings={"metrics_token": [TOKEN]})
+    assert "pip install 'pywry-auth[metrics]'" in caplog.text
+    answer = scraped(web.browser())
+    assert answer.status_code == 503
+    assert "pip install 'pywry-auth[metrics]'" in answer.json["error_description"]
+    browser = web.browser()
+    browser.sign_in()
+    assert browser.user == "user-alice"
