@@ -70,8 +70,8 @@ setup: .venv/.tests $(LOWEST)/fastapi $(NPM_PEER)/node_modules/.package-lock.jso
 
 soak: setup ## run the long tests, then load and faults for SOAK_SECONDS on each store
 	SOAK=1 $(BIN)/pytest -s -o timeout=900 tests/test_app.py tests/test_gunicorn.py tests/test_lost_access.py \
-		tests/test_one_refresh.py
-	SOAK=1 $(BIN)/pytest -n $(WORKERS) -o timeout=900 tests/lifecycle
+		tests/test_one_refresh.py tests/test_failover.py tests/test_metrics_of_workers.py tests/test_rotation.py
+	SOAK=1 $(BIN)/pytest -n $(WORKERS) -o timeout=900 tests/backends tests/lifecycle tests/outages
 	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS) --seed $(SOAK_SEED)
 
 fuzz: setup .venv/.fuzz ## search for inputs that break a property, FUZZ_SECONDS at FUZZ_DOOR or at each door
