@@ -20,11 +20,13 @@ from gunicorn.config import Config
 
 from pywry_auth.testing.identity_provider import IdentityProvider, User
 from tests.backends.threads import together
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 from tests.peers.web_server import CLIENT_SECRET, Visitor, WebServer, children_of, settings_for
 from tests.person import Person, parameters_of
 
 _LOGINS = 1000 if os.environ.get("SOAK") else 64
+_STORES = ["sqlite", "redis", "postgres"] if os.environ.get("SOAK") else ["sqlite", "redis"]
 _AT_ONCE = 32
 _WORKERS = 4
 _SECRET = "the secret that all workers share"
@@ -42,7 +44,7 @@ class Site:
         return Visitor(self.server.url, Person(f"user{number}", "password"))
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis"])
+@pytest.fixture(scope="module", params=_STORES)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The site with 4 workers of 8 threads, on each shared store."""
     # All threads may call the provider, because it is slow on a busy machine and no subject here.
@@ -50,7 +52,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param == "sqlite":
         choice["SQLITE_PATH"] = str(tmp_path_factory.mktemp("state") / "state.sqlite3")
     else:
-        choice["REDIS_URL"] = request.getfixturevalue("redis_server").url
+        choice[f"{request.param.upper()}_URL"] = request.getfixturevalue(f"{request.param}_server").url
     server = WebServer("--workers", str(_WORKERS), "--threads", "8")
     users = [User(f"user{number}", "password", {"sub": f"id-{number}"}) for number in range(_LOGINS)]
     with (
@@ -203,19 +205,37 @@ def test_sessions_survive_a_redis_outage(tmp_path: Path) -> None:
         redis.start(*durable)
         choice = {"STATE_BACKEND": "redis", "REDIS_URL": redis.url, "TOKEN_SECRET": _SECRET}
         with server.running(settings_for(idp.issuer, **choice)):
-            visitor = Visitor(server.url)
-            visitor.sign_in()
-            redis.stop()
-            for path in ("/", "/account", "/auth/status", "/auth/userinfo", "/auth/login"):
-                answer = visitor.get(path)
-                assert (answer.status_code, int(answer.headers["Retry-After"])) == (503, 5)
-                assert "Set-Cookie" not in answer.headers
-                assert "user-alice" not in answer.text
-            refused = visitor.post("/auth/logout")
-            assert (refused.status_code, "Set-Cookie" in refused.headers) == (503, False)
-            redis.start(*durable)
-            assert visitor.user == "user-alice"
-            assert visitor.get("/account").status_code == 200
+            _check_outage(server, redis.stop, lambda: redis.start(*durable))
+
+
+def test_sessions_survive_a_postgres_outage() -> None:
+    """All processes of the server are killed, as by a loss of power. [P15, S8, T63]"""
+    server = WebServer("--workers", "2")
+    with (
+        PostgresServer() as postgres,
+        IdentityProvider(clients=[server.client()], signing_algorithm="ES256") as idp,
+    ):
+        choice = {"STATE_BACKEND": "postgres", "POSTGRES_URL": postgres.url, "TOKEN_SECRET": _SECRET}
+        with server.running(settings_for(idp.issuer, **choice)):
+            _check_outage(server, postgres.kill, postgres.start)
+            _check_outage(server, postgres.shut_down, postgres.start)
+
+
+def _check_outage(server: WebServer, stop: Callable[[], None], start: Callable[[], None]) -> None:
+    """Sign in, and check that the user stays signed in over an outage of the store."""
+    visitor = Visitor(server.url)
+    visitor.sign_in()
+    stop()
+    for path in ("/", "/account", "/auth/status", "/auth/userinfo", "/auth/login"):
+        answer = visitor.get(path)
+        assert (answer.status_code, int(answer.headers["Retry-After"])) == (503, 5)
+        assert "Set-Cookie" not in answer.headers
+        assert "user-alice" not in answer.text
+    refused = visitor.post("/auth/logout")
+    assert (refused.status_code, "Set-Cookie" in refused.headers) == (503, False)
+    start()
+    assert visitor.user == "user-alice"
+    assert visitor.get("/account").status_code == 200
 
 
 def test_two_workers_share_slow_requests_evenly(tmp_path: Path) -> None:

@@ -120,7 +120,10 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
 """Words in the answer of a server, by which a failed connection is recognized. The first that fits"
 " decides."""
 
+_NOT_POSTGRES = f"the server at this host and port is not PostgreSQL: correct host and port in {_URL}"
+
 _OF_TLS: tuple[tuple[str, str], ...] = (
+    ("invalid response to SSL negotiation", _NOT_POSTGRES),
     (
         "does not support SSL|SSL is not enabled",
         f"PostgreSQL does not speak TLS: switch it on at the server (ssl = on), or correct sslmode in {_URL}",
@@ -159,10 +162,7 @@ _OF_NETWORK: tuple[tuple[str, str], ...] = (
         "Network is unreachable|No route to host",
         f"the host of PostgreSQL cannot be reached: check the network, and the host in {_URL}",
     ),
-    (
-        "expected authentication request|invalid response|unsupported frontend protocol",
-        f"the server at this host and port is not PostgreSQL: correct host and port in {_URL}",
-    ),
+    ("expected authentication request|invalid response|unsupported frontend protocol", _NOT_POSTGRES),
     (
         "server closed the connection|Connection reset|could not receive data",
         f"PostgreSQL ended the connection: {_LOG}",

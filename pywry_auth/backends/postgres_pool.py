@@ -1,8 +1,8 @@
 """The connections of one process.
 
-The pool of psycopg is not used. After an outage it opens connections in the background, after pauses that
-double: a server that was away for half a minute would stay away for a further half. It also answers with a
-time-out, where the reason is known, and its threads do not survive a fork.
+psycopg_pool is not used. It connects in the background, after pauses that double: after an outage of 34
+seconds, it took 22 more until the first connection. It also reports a time-out where the reason is known,
+waits without a limit for a silent server, and has threads that do not survive a fork.
 """
 
 from __future__ import annotations

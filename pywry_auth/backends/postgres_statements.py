@@ -30,7 +30,7 @@ def _sql(text: str, **parts: str) -> str:
 DDL = (
     _sql(
         "CREATE TABLE IF NOT EXISTS {table} (key bytea PRIMARY KEY, whole_key bytea, value bytea NOT NULL,"
-        " member_of bytea, expires timestamptz) WITH (fillfactor = 80)"
+        " member_of bytea, expires timestamptz) WITH (autovacuum_vacuum_scale_factor = 0.05)"
     ),
     _sql("CREATE INDEX IF NOT EXISTS {table}_by_group ON {table} (member_of) WHERE member_of IS NOT NULL"),
     _sql("CREATE INDEX IF NOT EXISTS {table}_by_end ON {table} (expires) WHERE expires IS NOT NULL"),
@@ -39,7 +39,8 @@ DDL = (
 
 ``key`` is the prefix and the key. An index accepts about 2,700 bytes, so that a longer key is stored in
 ``whole_key``, and ``key`` has its digest. ``member_of`` is the group; ``expires`` is NULL for a record
-without a lifetime.
+without a lifetime. Most rows are replaced or removed soon, so that the server cleans the table
+more often than others.
 """
 
 DDL_LOCK = _sql("SELECT pg_advisory_xact_lock(hashtext('{table}'))")

@@ -14,6 +14,7 @@ from pywry_auth.backends.base import LARGEST_VALUE, Terms, UnreadableRecord, Whe
 from pywry_auth.backends.postgres import PostgresBackend
 from pywry_auth.backends.postgres_statements import (
     COUNT,
+    DDL,
     GET,
     GET_MANY,
     KEYS,
@@ -25,6 +26,7 @@ from pywry_auth.backends.postgres_statements import (
 from pywry_auth.exceptions import StoreUnavailable
 from tests.backends import worker
 from tests.backends.threads import together
+from tests.documents import DOCS, block
 from tests.peers.postgres_server import PostgresServer
 from tests.waiting import eventually
 
@@ -313,3 +315,21 @@ def test_a_server_without_risks_logs_nothing(
 ) -> None:
     postgres.probe()
     assert not caplog.records
+
+
+def test_the_table_of_the_documentation_is_that_of_the_site(postgres_server: PostgresServer) -> None:
+    """A role that may not create tables needs no more than these statements. [S11]"""
+    statements = block(DOCS / "operating" / "postgres.md", "sql", "CREATE TABLE")
+    assert [" ".join(each.replace("( ", "(").split()) for each in DDL] == [
+        " ".join(each.split()).replace("( ", "(").replace(" )", ")") for each in statements.split(";")[:3]
+    ]
+    postgres_server.admin("DROP TABLE IF EXISTS pywry_auth_records")
+    postgres_server.admin("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    try:
+        postgres_server.admin(statements.replace("TO site", "TO guest"))
+        guest = PostgresBackend(postgres_server.url.replace("site:site%20password", "guest:guest"))
+        guest.probe()
+        guest.close()
+    finally:
+        postgres_server.admin("DROP TABLE pywry_auth_records")
+        postgres_server.admin("DROP ROLE guest")

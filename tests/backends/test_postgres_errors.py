@@ -197,5 +197,5 @@ def test_of_several_hosts_the_failure_that_says_most_is_told() -> None:
     assert "refused the user or password" in explained(NotConnected([refused, password, standby]))
     assert "standby" in explained(NotConnected([standby, refused]))
     assert "no server listens" in explained(NotConnected([refused]))
-    assert "did not accept the connection" in explained(NotConnected(["FATAL:  mot de passe refusé"]))
+    assert "did not accept the connection" in explained(NotConnected(["FATAL:  認証に失敗しました"]))
     assert isinstance(NotConnected([]), errors.OperationalError)

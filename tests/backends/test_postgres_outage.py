@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -146,51 +147,53 @@ def test_a_server_that_falls_silent_during_use_is_unavailable_soon(
     assert remote.put("k:2", b"v")
 
 
-def test_a_silent_server_is_unavailable_soon_for_a_new_connection(server: PostgresServer) -> None:
-    """The system accepts the connection, and no process answers. [P15]"""
-    server.stop()
-    backend = PostgresBackend(server.url)
-    _fails(lambda: backend.get("k:1"), "does not answer in time")
-    server.go_on()
-    assert backend.get("k:1") is None
-    backend.close()
-
-
-@pytest.mark.parametrize("bytes_sent", [b"", b"S", b"N", b"R\0\0\0\x0c\0\0\0"])
-@pytest.mark.parametrize("options", ["", "?sslmode=require"])
-def test_a_server_that_stops_in_any_phase_is_unavailable_soon(bytes_sent: bytes, options: str) -> None:
-    """It is silent before, within or after the negotiation of TLS, or at the authentication. [P15]"""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-
-        def answer() -> None:
-            client, _ = silent.accept()
-            clients.append(client)
-            client.recv(1024)
-            client.sendall(bytes_sent)
-
-        clients: list[socket.socket] = []
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        backend = PostgresBackend(f"postgresql://u:canary@127.0.0.1:{silent.getsockname()[1]}/site{options}")
-        _fails(lambda: backend.get("k:1"), "PostgreSQL")
-        thread.join(PROMPT)
-        for client in clients:
-            client.close()
-        backend.close()
-
-
-def test_a_server_that_never_accepts_is_unavailable_soon() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=1) as full:
+def test_a_server_that_is_silent_in_any_phase_is_unavailable_soon(server: PostgresServer) -> None:
+    """It never accepts, or is silent before, within or after TLS, or at the authentication. [P15]"""
+    server.stop()  # the system accepts the connection, and no process answers
+    urls = [server.url]
+    with ExitStack() as open_sockets:
+        for sent in (b"", b"S", b"N", b"R\0\0\0\x0c\0\0\0"):
+            port = open_sockets.enter_context(_answering(sent))
+            urls += [
+                f"postgresql://u:canary@127.0.0.1:{port}/site{rest}" for rest in ("", "?sslmode=require")
+            ]
+        full = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
         # The queue is full, so that another connection gets no response.
-        queue = [socket.socket() for _ in range(3)]
-        for waiting in queue:
+        for _ in range(3):
+            waiting = open_sockets.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        backend = PostgresBackend(f"postgresql://u@127.0.0.1:{full.getsockname()[1]}/site")
-        _fails(lambda: backend.get("k:1"), "does not answer in time")
-        backend.close()
-        for waiting in queue:
-            waiting.close()
+        urls.append(f"postgresql://u@127.0.0.1:{full.getsockname()[1]}/site")
+        backends = [PostgresBackend(url) for url in urls]
+        told = "does not answer in time|does not speak TLS|is not PostgreSQL"
+        together(len(urls), lambda number: _fails(lambda: backends[number].get("k:1"), told))
+    server.go_on()
+    assert backends[0].get("k:1") is None
+    backends[0].close()
+
+
+@contextmanager
+def _answering(sent: bytes) -> Iterator[int]:
+    """Answer each connection with some bytes, and be silent then; return the port."""
+    clients: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    clients.append(listening.accept()[0])
+                    clients[-1].recv(1024)
+                    clients[-1].sendall(sent)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for client in clients:
+                client.close()
 
 
 def test_a_silent_resolver_is_waited_for_no_longer_than_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.postgres import PostgresBackend
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.cli import sessions as command
@@ -29,6 +30,7 @@ from tests.cli.commands import Commands, Ran
 from tests.deploy.hosts import FLASK, Host
 from tests.deploy.web import CLIENT_SECRET, Browser, WatchedBackend, Web
 from tests.faults import Faults
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 
 _OTHER = next((each.pw_uid, each.pw_name) for each in pwd.getpwall() if each.pw_uid != os.geteuid())
@@ -67,22 +69,24 @@ def web(make_web: Callable[..., Web], sqlite_backend: SQLiteBackend) -> Web:
     return make_web(sqlite_backend)
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "postgres"])
 def site(
     request: pytest.FixtureRequest,
     make_web: Callable[..., Web],
     monkeypatch: pytest.MonkeyPatch,
     redis_server: RedisServer,
+    postgres_server: PostgresServer,
 ) -> Iterator[Web]:
     """The site on each shared backend, with the settings of the shell."""
     if request.param == "sqlite":
         yield request.getfixturevalue("web")
         return
-    prefix = f"site-{uuid4().hex}"
-    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "redis")
-    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_URL", redis_server.url)
+    name, prefix = request.param, f"site-{uuid4().hex}"
+    url = {"redis": redis_server.url, "postgres": postgres_server.url}[name]
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", name)
+    monkeypatch.setenv(f"PYWRY_DEPLOY__{name.upper()}_URL", url)
     monkeypatch.setenv("PYWRY_DEPLOY__REDIS_PREFIX", prefix)
-    backend = RedisBackend(redis_server.url, prefix=prefix)
+    backend = RedisBackend(url, prefix=prefix) if name == "redis" else PostgresBackend(url, prefix=prefix)
     yield make_web(backend)
     backend.close()
 
@@ -136,6 +140,18 @@ def test_the_store_is_named_without_its_password(
     assert empty.out.splitlines()[1] == "Listed: 0 of 0 sessions."
     assert "PYWRY_DEPLOY__REDIS_PREFIX with the site's settings" in empty.err
     assert operator.run("sessions", "list", "--json").json["store"]["prefix"] == "empty"
+
+
+def test_a_database_is_named_without_its_password(
+    operator: Commands, monkeypatch: pytest.MonkeyPatch, postgres_server: PostgresServer
+) -> None:
+    monkeypatch.setenv("PYWRY_DEPLOY__STATE_BACKEND", "postgres")
+    monkeypatch.setenv("PYWRY_DEPLOY__POSTGRES_URL", postgres_server.url)
+    monkeypatch.setenv("PYWRY_DEPLOY__REDIS_PREFIX", "empty")
+    empty = operator.run("sessions", "list")
+    place = f"PostgreSQL at postgresql://127.0.0.1:{postgres_server.port}/site, prefix empty"
+    assert empty.out.splitlines()[:2] == [f"Looked into: {place}", "Listed: 0 of 0 sessions."]
+    assert "PYWRY_DEPLOY__POSTGRES_URL and PYWRY_DEPLOY__REDIS_PREFIX with the site's" in empty.err
 
 
 def test_a_selection_ends_only_its_sessions(operator: Commands, web: Web) -> None:

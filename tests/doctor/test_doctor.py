@@ -21,6 +21,7 @@ from pywry_auth.testing import IdentityProvider
 from tests.doctor.conftest import SECRET, SITE, Patient
 from tests.documents import DOCS, LOCAL_ISSUER, blocks, exported
 from tests.faults import Faults
+from tests.peers.postgres_server import PostgresServer
 from tests.peers.redis_server import RedisServer
 from tests.protocol.servers import Answer, ScriptedServer
 
@@ -133,6 +134,20 @@ def test_a_site_that_waits_for_replicas_which_it_does_not_have(
     assert "confirms no sign-in and no sign-out: Only 0 of 1 Redis replicas" in found["error"]
     assert "PYWRY_DEPLOY__REDIS_WAIT_REPLICAS" in found["error"]
     assert "has 0 replicas" in found["warning"]
+
+
+def test_risks_of_a_postgres_server_are_warnings_in_the_words_of_the_start_up(site: Patient) -> None:
+    postgres = {"PYWRY_DEPLOY__STATE_BACKEND": "postgres"}
+    with PostgresServer({"synchronous_commit": "off"}) as server:
+        site.set({**postgres, "PYWRY_DEPLOY__POSTGRES_URL": server.url})
+        (found,) = site.problems(offline=True)
+        assert (found.check, found.level) == ("stores", "warning")
+        assert "Set synchronous_commit = on" in found.text
+        assert server.contents() == {}
+    site.set({**postgres, "PYWRY_DEPLOY__POSTGRES_URL": server.url, "PYWRY_DEPLOY__REDIS_PREFIX": "down"})
+    (found,) = site.problems(offline=True)
+    assert (found.check, found.level) == ("stores", "error")
+    assert "no server listens there" in found.text
 
 
 def test_rules_for_addresses_that_the_provider_never_verifies(site: Patient) -> None:

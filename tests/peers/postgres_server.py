@@ -224,7 +224,7 @@ def _account() -> pwd.struct_passwd | None:
     if os.geteuid() != 0:
         return None
     names = {entry.pw_name: entry for entry in pwd.getpwall()}
-    return names.get("postgres") or names["nobody"]
+    return names.get("postgres") or pwd.getpwuid(65534)
 
 
 def _other_user() -> dict[str, Any]:
