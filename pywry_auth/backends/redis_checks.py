@@ -30,8 +30,8 @@ _CLUSTER = (
     f" redis+cluster://HOST:6379,HOST:6379 in {_URL}"
 )
 _NO_CLUSTER = (
-    f"the Redis server is no node of a cluster. Write redis:// or redis+sentinel:// in {_URL}; the keys then"
-    " have other names, so that users sign in again"
+    f"the Redis server is not a node of a cluster. Write redis:// or redis+sentinel:// in {_URL}; the keys"
+    " then have other names, so that users sign in again"
 )
 _UNGUARDED = (
     "the primary of Redis accepts writes without its replicas, and those are lost if it is cut off from them."

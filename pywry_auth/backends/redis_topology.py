@@ -36,7 +36,7 @@ _SHORTEST_SECONDS = 0.001
 _URL = "PYWRY_DEPLOY__REDIS_URL"
 _NO_SERVICE = f"the sentinels know no service of this name: correct the name behind their addresses in {_URL}"
 _NO_SENTINEL = (
-    f"a server that {_URL} names is no sentinel: name the sentinels with their ports (26379), or write"
+    f"a server that {_URL} names is not a sentinel: name the sentinels with their ports (26379), or write"
     " redis:// for one server"
 )
 _REFUSED = (
