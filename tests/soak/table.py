@@ -28,7 +28,7 @@ _OUTCOMES = {
     "burned families": f"burned token families{_MUST}",
     "driver: errors": f"errors of the test itself{_MUST}",
 }
-_EXPLAINED = ("grants without owner", "burned families")
+_EXPLAINED = ("lost", "grants without owner", "burned families")
 _CALLS, _AGAIN = "provider: expired tokens sent", "provider: calls with an expired token that was sent before"
 
 Row = tuple[str, Callable[[Figures], str]]
@@ -99,5 +99,6 @@ def _drawn(rows: Sequence[Sequence[str]]) -> str:
         )
         for row in rows
     ]
-    ruler = "-|-".join(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])
-    return "\n".join(f"| {line} |" for line in [lines[0], ruler, *lines[1:]]) + "\n"
+    ruler = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
+    first, *others = [f"| {line} |" for line in lines]
+    return "\n".join([first, f"|{ruler}|", *others]) + "\n"

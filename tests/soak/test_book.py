@@ -182,7 +182,7 @@ def test_a_signed_in_user_without_a_live_grant_is_found(desk: Desk) -> None:
     assert desk.ledger.without_grant() == [], "the session may be idle for too long"
     now = time.monotonic()
     desk.life.oracle.check(session, now, now, signed_in=True)
-    assert desk.ledger.without_grant() == [(desk.life, session)]
+    assert desk.ledger.without_grant() == [(desk.life, session, "")]
     desk.life.oracle.ending(session, 3.0, "logout")
     assert desk.ledger.without_grant() == []
 
@@ -241,3 +241,16 @@ def test_a_refreshed_token_that_got_lost_explains_a_grant_that_the_sign_out_miss
     [(found, cause)] = desk.without_owner()
     assert found is grant
     assert cause.startswith("Redis failed over")
+
+
+def test_a_killed_worker_explains_a_signed_in_user_with_an_outdated_token(desk: Desk) -> None:
+    """The user has to sign in again at the next refresh, because the worker took the fresh token with it."""
+    _, tokens = desk.sign_in()
+    desk.store(tokens)
+    session, start = Session("cookie", "a0", 1.0, 2.0), time.monotonic()
+    desk.life.oracle.signed_in(session)
+    desk.life.oracle.check(session, start, start, signed_in=True)
+    refresh(desk.client, tokens)
+    desk.life.world.journal.killed(7)
+    desk.life.remember("refresh", Answer(0, start, time.monotonic()))
+    assert desk.ledger.without_grant() == [(desk.life, session, "worker killed before the answer")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def test_the_table_has_a_column_for_each_store_in_one_order(journal: Journal) ->
     assert rows[""] == ["Redis", "SQLite"]
     assert rows["requests"] == ["7", "0"]
     assert rows["largest growth of one worker, MiB"] == ["2.5 in 80 s"] * 2
+
+
+def test_the_table_is_markdown_with_figures_at_the_right(journal: Journal) -> None:
+    _, ruler, *_ = table([_figures(journal, "redis"), _figures(journal, "sqlite")]).splitlines()
+    assert re.fullmatch(r"\|-+\|-+:\|-+:\|", ruler)
 
 
 def test_the_table_names_each_fault_and_each_explanation(journal: Journal) -> None:

@@ -102,8 +102,11 @@ class Ledger:
             return "the provider answered too late"
         return self.journal.consequence(reuse.first.start, reuse.first.answered + _STORED_SECONDS)
 
-    def without_grant(self) -> list[tuple[Life, Session]]:
-        """Return the users that are certainly signed in, without a grant that can be used."""
+    def without_grant(self) -> list[tuple[Life, Session, str]]:
+        """Return the users that are certainly signed in, without a grant that can be used.
+
+        Each comes with a session and its explanation; empty for no explanation.
+        """
         live = {grant.tokens[-1] for grant in self.book.grants() if self.book.is_live(grant)}
         found, now = [], time.monotonic()
         for life in self.lives.values():
@@ -113,8 +116,14 @@ class Ledger:
                 if not session.may_be_over(now) and now - session.seen < IDLE_SECONDS / 2
             ]
             if sure and self.stored.get(life.user) not in live:
-                found.append((life, sure[0]))
+                found.append((life, sure[0], self._outdated(life)))
         return found
+
+    def _outdated(self, life: Life) -> str:
+        """Return why the store has a refresh token that was used already; empty for no explanation."""
+        stored = self.stored.get(life.user, "")
+        uses = [(grant, grant.uses[stored]) for grant in self.book.grants(life.user) if stored in grant.uses]
+        return next((self.cause(Reuse(*use, time.monotonic())) for use in uses), "")
 
     def kept_tokens(self) -> list[Life]:
         """Return the users that signed out everywhere and still have stored tokens."""
@@ -136,8 +145,8 @@ class Ledger:
             first = self.journal.clock(reuse.first.start)
             text = f"{reuse.grant.user}: grant {reuse.grant.order}, first use at {first}"
             self.journal.violation(f"burned families{_explained(self.cause(reuse))}", text, history)
-        for life, session in self.without_grant():
-            life.violation("lost", f"the grant of session {session.name} ({life.closed})")
+        for life, session, cause in self.without_grant():
+            life.violation(f"lost{_explained(cause)}", f"the grant of session {session.name} ({life.closed})")
         for life in self.kept_tokens():
             life.violation("tokens kept after everywhere", life.closed)
 
