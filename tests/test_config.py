@@ -245,6 +245,11 @@ THE_SITE: Table = {
     ),
     "STATE_BACKEND": choice("memory", "sqlite", "redis"),
     "SQLITE_PATH": path("/var/s.db"),
+    "POSTGRES_URL": (
+        SecretStr(""),
+        [("postgres://u:a%2Fb@h:5433/d", SecretStr("postgres://u:a%2Fb@h:5433/d"))],
+        ["postgres://u:a/b@h:5433/d"],
+    ),
     "REDIS_URL": (
         SecretStr("redis://localhost:6379/0"),
         [("rediss://:a%2Fb@h:6380/0", SecretStr("rediss://:a%2Fb@h:6380/0"))],

@@ -31,6 +31,7 @@ VALUES: dict[str, tuple[str, object]] = {
         [SecretStr("canary-of-the-tests-of-files-and-more")],
     ),
     DEPLOY + "REDIS_URL": ("redis://:canary@h:1", SecretStr("redis://:canary@h:1")),
+    DEPLOY + "POSTGRES_URL": ("postgresql://u:canary@h/d", SecretStr("postgresql://u:canary@h/d")),
 }
 """For each variable with a ``_FILE`` form the text in the file, and the value."""
 
