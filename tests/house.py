@@ -135,7 +135,6 @@ ALLOWED_IMPORTERS: Mapping[str, tuple[str, ...]] = {
     "dotenv": ("setting_files.py",),
     "redis": ("backends/redis*.py",),
     "psycopg": ("backends/postgres*.py",),
-    "psycopg_pool": ("backends/postgres*.py",),
     "prometheus_client": ("deploy/metrics*.py", "site/gunicorn_settings.py"),
     "opentelemetry": ("deploy/tracing.py",),
     "keyring": ("backends/keyring*.py",),
