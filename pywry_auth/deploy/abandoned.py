@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.models import OAuthTokenSet
 from pywry_auth.per_process import PerProcess
 
@@ -62,15 +63,24 @@ class AbandonedSignIns:
     def undo(self, one: Callable[[AbandonedSignIn], object]) -> None:
         """Undo the sign-ins that wait, each in one thread only.
 
+        Those whose records only another process can read wait again, and do not delay the others.
+
         Args:
             one: Undoes one of them. If it fails, the sign-in waits again.
         """
-        while (sign_in := self._taken()) is not None:
-            try:
-                one(sign_in)
-            except BaseException:
-                self.add(sign_in)
-                raise
+        unreadable: list[AbandonedSignIn] = []
+        try:
+            while (sign_in := self._taken()) is not None:
+                try:
+                    one(sign_in)
+                except UnreadableRecord:
+                    unreadable.append(sign_in)
+                except BaseException:
+                    self.add(sign_in)
+                    raise
+        finally:
+            for each in unreadable:
+                self.add(each)
 
     def _taken(self) -> AbandonedSignIn | None:
         with self._lock():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.deploy.abandoned import AbandonedSignIn, AbandonedSignIns
 from pywry_auth.deploy.granted_scopes import ASKED
 from pywry_auth.deploy.step_up import STEPPED_UP
@@ -283,7 +284,8 @@ class SessionLifecycle:
     def finish_work(self) -> float | None:
         """Finish the work that an outage left in this process, and try due revocations again.
 
-        Fresh tokens are stored, and failed logins are undone.
+        Fresh tokens are stored, and failed logins are undone. Work on records that only another process can
+        read waits until the next call, at most a minute after a later request.
 
         Returns:
             Unix time in seconds of the next attempt; None if no work is left.
@@ -292,7 +294,8 @@ class SessionLifecycle:
             StoreUnavailable: The store is down.
         """
         for key in self.tokens.unsaved.users():
-            store_unsaved(self.providers.issuer_of, self.tokens, key)
+            with suppress(UnreadableRecord):  # the process keeps the tokens
+                store_unsaved(self.providers.issuer_of, self.tokens, key)
         self.abandoned.undo(self._undo)
         retry_revocations(self.tokens, self.providers.issuer_of)
         return self.tokens.revocations.next_due(lambda tokens: self.providers.issuer_of(tokens) is not None)
@@ -422,8 +425,11 @@ class SessionLifecycle:
 
         A failure is not reported: the next sign-in or sign-out of this browser ends them.
         """
+        found: list[UserSession | None] = []
         try:
-            found = [self.sessions.store.get_session(session_id) for session_id in session_ids]
+            for session_id in session_ids:
+                with suppress(UnreadableRecord):  # it does not keep the others from ending
+                    found.append(self.sessions.store.get_session(session_id))
             self.ends.end(session for session in found if session is not None)
         except StoreUnavailable as error:
             _logger.warning("a browser's earlier session could not be ended: %s", error)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.digests import digest_of, same_secret
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import (
@@ -504,6 +505,8 @@ def _put_in_place(
         while True:
             try:
                 return store.replace(key, fresh, tokens, review=review)
+            except UnreadableRecord:
+                raise  # it stays unreadable while the request waits
             except StoreUnavailable as error:
                 _logger.warning("fresh tokens could not be stored: %s", error)
                 taken = time.monotonic() - begun

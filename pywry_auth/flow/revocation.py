@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError, StoreUnavailable
 from pywry_auth.protocol.gate import SLOT_SECONDS
@@ -136,12 +137,16 @@ def retry_revocation(store: TokenStore, provider_of: ProviderOf, entry: Revocati
         entry: The revocation, which this process has claimed.
 
     Returns:
-        Whether the provider confirmed it; None if the user has signed in again, so that it was dropped.
+        Whether the provider confirmed it; None if the user has signed in again, so that it was dropped. If
+        only another process can read the user's tokens, the revocation is left to that process.
 
     Raises:
         StoreUnavailable: The store is down.
     """
-    current = _current(store, entry)
+    try:
+        current = _current(store, entry)
+    except UnreadableRecord:
+        return False
     provider = provider_of(entry.tokens)
     if provider is None or (current is not None and _same_grant(current, entry.tokens)):
         return False

@@ -144,7 +144,8 @@ class PendingStore:
         Raises:
             AuthenticationError: There is no such login: ``state_unknown``, ``state_used``, ``other_browser``,
                 ``other_provider``.
-            StoreUnavailable: The store is down.
+            StoreUnavailable: The store is down, or a newer version of this package wrote the login, which
+                another process can still redeem.
         """
         key = _key(state)
         data = self._backend.get(key)

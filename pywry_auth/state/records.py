@@ -1,7 +1,7 @@
 """Converts records to bytes and back, as versioned JSON.
 
-Records are read strictly, and an unreadable one counts as missing. An encrypted one does not: another process
-has the key.
+Records are read strictly, and a damaged one counts as missing. One that another process can read does not: it
+is encrypted, or a newer version of this package wrote it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ _logger = logging.getLogger("pywry_auth.state")
 _T = TypeVar("_T")
 
 VERSION = 1
-"""The version of all records. A record of another version counts as missing."""
+"""The version of all records. A newer record is an outage, because another process can read it."""
 
 _LATEST = 253_370_764_800.0  # Unix time in seconds: the year 9999, the last that Python can represent
 _LONGEST = 200 * 366 * 86400.0  # seconds; more than any backend keeps a record
+
+
+class _NewerRecord(ValueError):
+    """A newer version of this package wrote the record."""
 
 
 class Members:
@@ -154,10 +158,15 @@ def unpack(data: bytes, build: Callable[[Members], _T], kind: str) -> _T | None:
         The value, or None, with a warning in the log, if the bytes cannot be read.
 
     Raises:
-        UnreadableRecord: The record is encrypted, and this process has no keys.
+        UnreadableRecord: Another process can read the record: a newer version of this package wrote it, or it
+            is encrypted and this process has no keys.
     """
     try:
         return unpack_strictly(data, build)
+    except _NewerRecord:
+        raise UnreadableRecord(
+            f"A newer version of this package wrote a stored {kind}: use that version in all processes."
+        ) from None
     except ValueError:
         if may_be_encrypted(data):
             raise UnreadableRecord(
@@ -182,8 +191,13 @@ def unpack_strictly(data: bytes, build: Callable[[Members], _T]) -> _T:
         if len(data) > LARGEST_RECORD:
             raise ValueError
         values = read_json(data if data.startswith(b"{") else decompressed(data))
-        if not isinstance(values, dict) or values.get("v") != VERSION:
+        if not isinstance(values, dict):
             raise ValueError
+        version = values.get("v")
+        if version != VERSION:
+            raise _NewerRecord if isinstance(version, int) and version > VERSION else ValueError
         return build(Members(values))
+    except _NewerRecord:
+        raise _NewerRecord("a record of a newer version") from None
     except (ValueError, OverflowError, zlib.error):
         raise ValueError("not a readable record of this version") from None

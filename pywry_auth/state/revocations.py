@@ -245,7 +245,7 @@ class RevocationQueue:
         try:
             return unpack(data, lambda members: _revocation(members, key, data), "revocation")
         except UnreadableRecord:
-            return None  # a worker with the keys does this work
+            return None  # a worker with the keys, or of the newer version, does this work
 
 
 def _pack(revocation: Revocation) -> bytes:

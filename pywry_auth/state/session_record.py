@@ -136,7 +136,11 @@ def pack_session(record: SessionRecord) -> bytes:
 
 
 def unpack_session(data: bytes, session_id: str) -> SessionRecord | None:
-    """Return a session from :func:`pack_session`, or None if unreadable."""
+    """Return a session from :func:`pack_session`, or None if damaged.
+
+    Raises:
+        UnreadableRecord: See :func:`unpack`.
+    """
     return unpack(data, lambda members: _record(members, session_id), "session")
 
 

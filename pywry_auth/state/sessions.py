@@ -197,8 +197,9 @@ class SessionStore:
             session_id: The session's ID.
 
         Raises:
-            StoreUnavailable: The store is down, or the session is encrypted and this process has no keys. No
-                user gets access then, and no session becomes invalid.
+            StoreUnavailable: The store is down. Or a newer version of this package wrote the session, or it
+                is encrypted and this process has no keys. No user gets access then, and no session becomes
+                invalid.
         """
         data, record = self._load(session_id)
         return None if record is None else self._use(record, data)
@@ -234,8 +235,8 @@ class SessionStore:
         """Return whether a session exists that this process cannot read.
 
         For such a session :meth:`get_session` returns None, as if it did not exist, or raises
-        ``StoreUnavailable`` if it is encrypted and this process has no keys. Another process may still accept
-        it: one with a newer version of this package, or with other encryption keys.
+        ``StoreUnavailable``. Another process may still accept it: one with a newer version of this package,
+        or with other encryption keys.
 
         Args:
             session_id: The session's ID.
@@ -277,8 +278,13 @@ class SessionStore:
                 return True
 
     def delete_session(self, session_id: str) -> bool:
-        """Delete a session, and return whether there was one."""
-        _, record = self._load(session_id)
+        """Delete a session, and return whether there was one.
+
+        A session that this process cannot read ends too.
+        """
+        record = None
+        with suppress(UnreadableRecord):
+            record = self._load(session_id)[1]
         group = None if record is None else _group(record.session.user_id)
         return self._backend.pop(_KIND + session_id, group=group) is not None
 

@@ -65,12 +65,20 @@ def pack_tokens(
 
 
 def unpack_stored(data: bytes) -> StoredTokens | None:
-    """Return a token set and its hold from :func:`pack_tokens`, or None if unreadable."""
+    """Return a token set and its hold from :func:`pack_tokens`, or None if damaged.
+
+    Raises:
+        UnreadableRecord: See :func:`unpack`.
+    """
     return unpack(data, lambda members: _stored(members, data), "token set")
 
 
 def unpack_tokens(data: bytes) -> OAuthTokenSet | None:
-    """Return a token set from :func:`pack_tokens`, or None if unreadable."""
+    """Return a token set from :func:`pack_tokens`, or None if damaged.
+
+    Raises:
+        UnreadableRecord: See :func:`unpack`.
+    """
     return unpack(data, tokens_of, "token set")
 
 

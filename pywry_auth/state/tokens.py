@@ -259,7 +259,11 @@ class TokenStore:
                 return
 
     def find(self, key: str) -> StoredTokens | None:
-        """Return a user's token set as it is stored; None if missing or unreadable."""
+        """Return a user's token set as it is stored; None if missing or damaged.
+
+        Raises:
+            StoreUnavailable: See :meth:`load`.
+        """
         data = self._backend.get(_KIND + key)
         return None if data is None else unpack_stored(data)
 
@@ -276,7 +280,12 @@ class TokenStore:
         return self._backend.pop(_KIND + key, stored.data, group=_GROUP) is not None
 
     def load(self, key: str) -> OAuthTokenSet | None:
-        """Return a user's token set; None if missing or unreadable."""
+        """Return a user's token set; None if missing or damaged.
+
+        Raises:
+            StoreUnavailable: The store is down. Or a newer version of this package wrote the set, or it is
+                encrypted and this process has no keys.
+        """
         data = self._backend.get(_KIND + key)
         return None if data is None else unpack_tokens(data)
 
@@ -306,6 +315,9 @@ class TokenStore:
 
         Args:
             key: The user's ID.
+
+        Raises:
+            StoreUnavailable: See :meth:`load`. The record stays.
         """
         data = self._backend.get(_KIND + key)
         if data is not None and unpack_tokens(data) is None:

@@ -273,7 +273,7 @@ def test_an_unusable_sqlite_file_gets_503(
 
 
 def test_unreadable_records_identify_no_user(make_web: Callable[..., Web]) -> None:
-    """Of another version, truncated, or of another kind. [T28, T13]"""
+    """Of an unknown version, truncated, or of another kind. [T28, T13]"""
     backend = MemoryBackend()
     web = make_web(backend)
     browser = web.browser()
@@ -291,7 +291,7 @@ def test_unreadable_records_identify_no_user(make_web: Callable[..., Web]) -> No
         good[:-1],
         good[:10],
         good[1:],
-        b'{"v":2}',
+        b'{"v":0}',
         tokens,
         b"[" * 10**5,
     ):

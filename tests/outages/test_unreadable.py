@@ -1,4 +1,4 @@
-"""Records that a worker cannot read, among readable ones: damaged, or of another version."""
+"""Damaged records among readable ones, and records with further members."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ _DAMAGES: dict[str, Change] = {
     "flipped": _flipped,
     "truncated": lambda record: record[: len(record) // 2],
     "empty": lambda record: b"",
-    "later version": lambda record: b'{"v":2,"user_id":"user-alice","roles":["admin"]}',
     "other kind": lambda record: b'{"v":1,"at":1}',
 }
 

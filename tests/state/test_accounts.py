@@ -102,7 +102,7 @@ def test_any_user_id_is_an_account_of_its_own(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"", b"garbage", b"{}", b'{"v":2,"user_id":"x"}', b'{"v":1,"user_id":7}']
+    "garbage", [b"", b"garbage", b"{}", b'{"v":0,"user_id":"x"}', b'{"v":1,"user_id":7}']
 )
 def test_an_unreadable_record_counts_as_missing(backend: Backend, garbage: bytes) -> None:
     accounts = Accounts(backend, "desk")

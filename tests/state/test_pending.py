@@ -13,6 +13,7 @@ from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.models import AuthorizationRequest
 from pywry_auth.state.pending import LONG, PER_CLIENT, PER_CLIENT_LONG, PendingAuthorization, PendingStore
+from pywry_auth.state.records import pack
 from tests.backends.fixtures import Clock
 from tests.backends.threads import together
 from tests.peers.redis_server import RedisServer
@@ -187,6 +188,18 @@ def test_an_unreadable_login_counts_as_missing(backend: Backend, store: PendingS
     (key,) = backend.members("pending:192.0.2.1")
     backend.put(key, b"garbage")
     assert refusal(store, "state") == ErrorCode.STATE_UNKNOWN
+
+
+def test_a_login_of_a_newer_version_waits_for_another_process(backend: Backend, store: PendingStore) -> None:
+    """It is not redeemed here. [T68]"""
+    store.put(login("state"), "192.0.2.1")
+    (key,) = backend.members("pending:192.0.2.1")
+    own, newer = backend.get(key) or b"", pack({"v": 2})
+    backend.put(key, newer)
+    assert refusal(store, "state") == ErrorCode.TEMPORARILY_UNAVAILABLE
+    assert backend.get(key) == newer
+    backend.put(key, own)
+    assert store.take("state", ["browser"], "github").next_url == "/inbox?a=b"
 
 
 def test_cleanup_removes_only_older_logins(clocked: Backend, clock: Clock) -> None:

@@ -17,7 +17,7 @@ from pywry_auth.backends.base import UnreadableRecord
 from pywry_auth.models import Grant, OAuthTokenSet, UserSession
 from pywry_auth.state.records import pack, unpack
 from pywry_auth.state.session_record import SessionRecord, pack_session, unpack_session
-from pywry_auth.state.token_record import pack_tokens, unpack_tokens
+from pywry_auth.state.token_record import pack_tokens, unpack_stored, unpack_tokens
 
 ID_TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsIm5iZiI6MX0.c2ln"  # {"sub":"alice","nbf":1}
 
@@ -129,7 +129,7 @@ UNREADABLE = [
         json.dumps({**STORED, name: value}).encode()
         for name, value in [
             ("v", 0),
-            ("v", 2),
+            ("v", -2),
             ("v", "1"),
             ("access_token", 1),
             ("access_token", None),
@@ -174,6 +174,18 @@ def test_an_unreadable_record_is_missing_and_logged_once_without_content(
     assert "canary" not in caplog.text
 
 
+@pytest.mark.parametrize("members", [STORED, without("access_token"), {}], ids=["same", "other", "empty"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_record_of_a_newer_version_is_an_outage(members: dict[str, Any], compress: bool) -> None:
+    """Another process can read it; its content is not told. [T68, T31]"""
+    for version in (2, 99):
+        data = pack({**members, "v": version}, compress=compress)
+        for read in (unpack_tokens, unpack_stored, lambda record: unpack_session(record, "a")):
+            with pytest.raises(UnreadableRecord, match="newer version of this package wrote") as caught:
+                read(data)
+            assert "canary" not in str(caught.value)
+
+
 @given(st.binary())
 def test_reading_any_bytes_raises_no_other_error(data: bytes) -> None:
     """Random bytes may be ciphertext, which is not said to be missing."""
@@ -185,8 +197,9 @@ def test_reading_any_bytes_raises_no_other_error(data: bytes) -> None:
 def test_reading_a_record_with_a_changed_byte_raises_no_error(place: int, byte: int) -> None:
     data = bytearray(pack_tokens(FULL))
     data[place] = byte
-    read = unpack_tokens(bytes(data))
-    assert read is None or isinstance(read, OAuthTokenSet)
+    with suppress(UnreadableRecord):  # the byte may be the version
+        read = unpack_tokens(bytes(data))
+        assert read is None or isinstance(read, OAuthTokenSet)
 
 
 def test_a_compressed_record_is_small_and_unchanged_after_a_round_trip() -> None:

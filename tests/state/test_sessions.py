@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.backends.memory import MemoryBackend
 from pywry_auth.backends.redis import RedisBackend
@@ -372,16 +372,38 @@ def _of_a_newer_version(backend: Backend) -> bytes:
     return pack({"v": 2, "user_id": "alice"}, compress=True)
 
 
-@pytest.mark.parametrize("write", [_of_a_newer_version, lambda backend: b"garbage", lambda backend: b""])
+@pytest.mark.parametrize("write", [lambda backend: b"garbage", lambda backend: b""])
 def test_an_unreadable_session_is_told_from_a_missing_one(
     backend: Backend, store: SessionStore, write: Callable[[Backend], bytes]
 ) -> None:
-    """It is damaged, or of a newer version, and it signs no user in. [T68]"""
+    """It is damaged, and it signs no user in. [T68]"""
     assert not store.is_unreadable(ID)
     backend.put(f"session:{ID}", write(backend), Terms(group="session:alice"))
     assert store.get_session(ID) is None
     assert store.is_unreadable(ID)
     store.delete_session(ID)
+    assert not store.is_unreadable(ID)
+
+
+def test_a_session_of_a_newer_version_is_an_outage_and_stays(backend: Backend, store: SessionStore) -> None:
+    """Nothing is overwritten; the user's other sessions are listed, and it can be ended. [T68]"""
+    newer = _of_a_newer_version(backend)
+    store.create_session("other", "alice", grant=Grant("grant", 1.0))
+    backend.put(f"session:{ID}", newer, Terms(ttl=60, group="session:alice"))
+    for call in (
+        lambda: store.get_session(ID),
+        lambda: store.find_bearer(ID, store.sites),
+        lambda: store.refresh_session(ID),
+        lambda: store.set_given_roles(ID, {}),
+        lambda: store.set_roles("alice", ["admin"]),
+    ):
+        with pytest.raises(UnreadableRecord):
+            call()
+    assert backend.get(f"session:{ID}") == newer
+    assert store.is_unreadable(ID)
+    assert [each.session_id for each in store.list_user_sessions("alice")] == ["other"]
+    assert store.sign_ins_beyond("alice", 1) == []
+    assert store.delete_session(ID)
     assert not store.is_unreadable(ID)
 
 

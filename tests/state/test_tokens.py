@@ -13,10 +13,11 @@ from typing import Any
 import keyring
 import pytest
 
-from pywry_auth.backends.base import Backend, Terms
+from pywry_auth.backends.base import Backend, Terms, UnreadableRecord
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import OAuthTokenSet
+from pywry_auth.state.records import pack
 from pywry_auth.state.token_stores import (
     KeyringTokenStore,
     MemoryTokenStore,
@@ -182,6 +183,27 @@ def test_an_unreadable_record_counts_as_missing_and_can_be_replaced(
     assert store.load("alice") is None
     store.save("alice", TOKENS)
     assert store.load("alice") == TOKENS
+
+
+def test_a_set_of_a_newer_version_is_an_outage_and_stays(backend: Backend, store: TokenStore) -> None:
+    """No sign-in, refresh or sign-out of this process replaces or removes it. [T68, T66]"""
+    newer = pack({"v": 2})
+    backend.put("oauth:tokens:alice", newer, Terms(group="oauth:tokens"))
+    for call in (
+        lambda: store.load("alice"),
+        lambda: store.find("alice"),
+        lambda: store.save("alice", TOKENS, owner="alice"),
+        lambda: store.settle("alice", TOKENS),
+        lambda: store.replace("alice", TOKENS, TOKENS),
+        lambda: store.discard("alice", TOKENS),
+        lambda: store.discard_unreadable("alice"),
+        lambda: store.keep_until("alice", 1e12),
+    ):
+        with pytest.raises(UnreadableRecord):
+            call()
+    assert backend.get("oauth:tokens:alice") == newer
+    assert store.list_keys() == ["alice"]
+    assert store.exists("alice")
 
 
 def test_each_user_has_a_separate_lock(store: TokenStore) -> None:
