@@ -83,7 +83,7 @@ class Ending:
         found = self.accounts.store.find_sessions(own, unreadable=self._note_unreadable)
         for batch in _batches(self._matching(found, wanted)):
             for sessions in by_user(batch).values():
-                work.end(sessions)
+                self._end_some(work, sessions)
 
     def _end_user(self, work: OperatorEnd, user_id: str) -> None:
         try:
@@ -91,6 +91,18 @@ class Ending:
         except UnreadableRecord:
             store = self.accounts.store
             self.unreadable = sum(store.is_unreadable(each) for each in store.session_ids(user_id))
+            if not self.unreadable:  # the tokens cannot be read
+                raise
+
+    def _end_some(self, work: OperatorEnd, sessions: list[UserSession]) -> None:
+        """End sessions of one user; those whose tokens cannot be read stay, and do not delay other users."""
+        before = self.ended
+        try:
+            work.end(sessions)
+        except UnreadableRecord:
+            left = max(0, len(sessions) - (self.ended - before))
+            self.seen -= left
+            self.unreadable += left
 
     def _matching(self, found: Iterable[UserSession], wanted: SessionFilter) -> Iterator[UserSession]:
         for session in found:

@@ -22,6 +22,7 @@ from pywry_auth.cli import site_stores
 from pywry_auth.deploy.providers import Providers
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.flow.revocation import retry_revocations
+from pywry_auth.state.records import pack
 from pywry_auth.state.sessions import SessionStore, issue_session_token
 from pywry_auth.testing.faulty_backend import FaultyBackend
 from pywry_auth.testing.identity_provider import IdentityProvider
@@ -381,6 +382,21 @@ def test_sessions_that_cannot_be_read_are_reported(operator: Commands, web: Web)
         )
     assert _statuses(alice) == [401]
     assert web.sessions.session_ids("user-bob") == ["bad"]
+
+
+def test_sessions_whose_tokens_are_of_a_later_version_stay(operator: Commands, web: Web) -> None:
+    """Without them, no worker would revoke the tokens; other users' sessions end. [T66, T68]"""
+    alice, bob = _signed_in(web), web.browser()
+    bob.sign_in(username="bob")
+    newer = pack({"v": 2})
+    web.backend.put("oauth:tokens:user-alice", newer, Terms(group="oauth:tokens"))
+    ended = operator.run("sessions", "end", "--all", "--yes", "--json")
+    assert (ended.status, ended.json["ended"], ended.json["unreadable"]) == (1, 1, 1)
+    assert _statuses(alice, bob) == [200, 401]
+    ended = operator.run("sessions", "end", "--user", "user-alice", "--json")
+    assert (ended.status, ended.json["ended"], ended.json["error"]) == (1, 0, "temporarily_unavailable")
+    assert _statuses(alice) == [200]
+    assert web.backend.get("oauth:tokens:user-alice") == newer
 
 
 def test_a_site_with_other_keys_is_described_in_right_sentences(
