@@ -6,13 +6,14 @@ import base64
 import hashlib
 import hmac
 import logging
+import math
 import os
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 
@@ -44,6 +45,19 @@ class Form(Enum):
     CURRENT = "current"  # encrypted with the first key, and bound to the site
     OLDER = "older"  # encrypted with another key of the list, or by an earlier version
     UNREADABLE = "unreadable"  # encrypted with a key that is not in the list, or damaged
+
+
+@dataclass(frozen=True)
+class Census:
+    """The number of records of each form.
+
+    Args:
+        forms: The number of records of each form.
+        complete: Whether all records were counted.
+    """
+
+    forms: Counter[Form]
+    complete: bool
 
 
 class EncryptedBackend(Backend, measured=False):
@@ -162,23 +176,25 @@ class EncryptedBackend(Backend, measured=False):
         """Remove expired records, as :meth:`Backend.prune` describes."""
         return self._inner.prune(kind, within)
 
-    def census(self, most: int = 100_000) -> Counter[Form]:
+    def census(self, seconds: float = math.inf) -> Census:
         """Return how many records there are of each form.
 
         Short notes, counters and locks are left out.
 
         Args:
-            most: The largest number of keys to look at.
+            seconds: The time after which the count ends early.
 
         Raises:
             StoreUnavailable: The store is down, or it cannot list all keys.
         """
-        found, keys = Counter[Form](), islice(self._inner.keys(""), most)
+        found, keys, end = Counter[Form](), self._inner.keys(""), self._clock() + seconds
         while batch := list(islice(keys, _BATCH)):
             for key, data in self._inner.get_many(batch).items():
                 if data and (form := self._form(key, data)):
                     found[form] += 1
-        return found
+            if self._clock() >= end:
+                return Census(found, complete=next(keys, None) is None)
+        return Census(found, complete=True)
 
     def _form(self, key: str, data: bytes) -> Form | None:
         """Return the form of a stored value; None for one that is no record."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from pywry_auth.cli.output import add_env_file, show
 from pywry_auth.cli.start_words import collected
 from pywry_auth.doctor.examination import examine
 from pywry_auth.doctor.report import as_json, as_text, count
-from pywry_auth.doctor.setup import Setup
+from pywry_auth.doctor.setup import COUNT_SECONDS, Setup
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 
@@ -45,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix", default="/auth", type=_prefix, help="the prefix of the site's routes (default: /auth)"
     )
+    parser.add_argument(
+        "--count-all",
+        action="store_true",
+        help="count all stored records of a site with encryption, however long it takes "
+        f"(default: at most {COUNT_SECONDS:g} s for each store)",
+    )
     add_env_file(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -71,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
         options.live,
         options.prefix,
         env_file=options.env_file,
+        count_seconds=math.inf if options.count_all else COUNT_SECONDS,
     )
     findings = list(examine(setup, collected))
     width = min(shutil.get_terminal_size().columns - 1, _WIDEST)

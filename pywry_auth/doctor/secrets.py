@@ -15,7 +15,7 @@ from pywry_auth.doctor.stores import file_of, places
 
 _SECRET, _KEYS = "PYWRY_DEPLOY__TOKEN_SECRET", "PYWRY_DEPLOY__ENCRYPTION_KEYS"
 _MODE = "PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT"
-_MOST = 100_000  # records that are looked at
+_COUNT_ALL = "pywry-auth doctor --site --offline --count-all"
 
 
 def secrets(setup: Setup) -> Iterator[Finding]:
@@ -62,7 +62,7 @@ def encryption(setup: Setup) -> Iterator[Finding]:
         where = "in memory only" if not stored else f"without encryption: {_KEYS} is not set"
         yield ok(f"Records are stored {where}.")
         return
-    clear = 0
+    clear, complete = 0, True
     for name, place in stored:
         if place.backend == "sqlite" and not file_of(place).exists():
             yield ok(f"The {name} will be encrypted.")
@@ -70,52 +70,68 @@ def encryption(setup: Setup) -> Iterator[Finding]:
         backend = open_backend(place)
         if not backend.lists_keys:
             yield untested(f"The {name} cannot list its records, so that clear ones are not counted.")
-            clear = -1
+            complete = False
             continue
-        counts = _counts(place)
-        clear += counts["clear"] if clear >= 0 else 0
-        yield from _findings(name, counts, setup.deploy.encryption_read_plaintext)
-    yield from _of_mode(setup, clear)
+        counts, whole = _counts(place, setup.count_seconds)
+        clear, complete = clear + counts["clear"], complete and whole
+        yield from _findings(setup, name, counts, whole)
+    yield from _of_mode(setup, clear, complete)
 
 
-def _counts(place: StorageOptions) -> dict[str, int]:
-    """Return how many records of each form a place has."""
+def _counts(place: StorageOptions, seconds: float) -> tuple[dict[str, int], bool]:
+    """Return how many records of each form a place has, and whether all were counted."""
     from pywry_auth.backends.encrypted import EncryptedBackend, Form
 
     inner = open_backend(replace(place, encryption_keys=()))
-    found = EncryptedBackend(inner, place.encryption_keys, site=place.site).census(_MOST)
-    return {form.value: found[form] for form in Form}
+    found = EncryptedBackend(inner, place.encryption_keys, site=place.site).census(seconds)
+    return {form.value: found.forms[form] for form in Form}, found.complete
 
 
-def _findings(name: str, counts: dict[str, int], reads_plaintext: bool) -> Iterator[Finding]:
+def _findings(setup: Setup, name: str, counts: dict[str, int], whole: bool) -> Iterator[Finding]:
+    """Yield what was counted at a place, and whether that was all."""
+    some = "" if whole else "at least "
     if counts["unreadable"]:
         yield warning(
-            f"The {name} has {_records(counts['unreadable'])} that no key of {_KEYS} decrypts.",
+            f"The {name} has {some}{_records(counts['unreadable'])} that no key of {_KEYS} decrypts.",
             f"Add the key that is missing to {_KEYS}, or check PYWRY_DEPLOY__REDIS_PREFIX, to which records "
             "are bound. Without the key, the records cannot be recovered.",
         )
-    if counts["clear"] and not reads_plaintext:
+    if counts["clear"] and not setup.deploy.encryption_read_plaintext:
         yield warning(
-            f"The {name} has {_records(counts['clear'])} without encryption, which the site does not accept.",
+            f"The {name} has {some}{_records(counts['clear'])} without encryption, which the site does not "
+            "accept.",
             f"If encryption was switched on just now, set {_MODE} to true, so that these users stay signed "
             "in. Otherwise look for the program that wrote them.",
         )
     older = f", {counts['older']} of them with an older key" if counts["older"] else ""
-    encrypted = counts["current"] + counts["older"]
-    yield ok(f"The {name} has {_records(encrypted)} with encryption{older}.")
+    encrypted = f"{_records(counts['current'] + counts['older'])} with encryption{older}"
+    if whole:
+        yield ok(f"The {name} has {encrypted}.")
+    else:
+        yield untested(
+            f"The {name} has more records than were counted in {setup.count_seconds:g} s. Among the "
+            f"{sum(counts.values())} that were counted are {encrypted}. {_COUNT_ALL} counts all."
+        )
 
 
-def _of_mode(setup: Setup, clear: int) -> Iterator[Finding]:
-    """Yield a warning while clear records are accepted; ``clear`` is negative if their number is unknown."""
+def _of_mode(setup: Setup, clear: int, complete: bool) -> Iterator[Finding]:
+    """Yield a warning while clear records are accepted.
+
+    Args:
+        setup: The set-up.
+        clear: The number of clear records that were counted.
+        complete: Whether all records were counted.
+    """
     if not setup.deploy.encryption_read_plaintext:
         return
     ttl = setup.deploy.session_ttl
-    found = "an unknown number of clear records is" if clear < 0 else f"{_records(clear)} without encryption"
-    left = found if clear < 0 else f"{found} {'is' if clear == 1 else 'are'}"
+    left = f"{_records(clear)} without encryption {'is' if clear == 1 else 'are'} left"
+    if not complete:
+        left = f"at least {left}" if clear else "how many records without encryption are left is not known"
     yield warning(
-        f"{_MODE} is on, so that write access to the store is enough to forge a session; {left} left.",
+        f"{_MODE} is on, so that write access to the store is enough to forge a session; {left}.",
         f"Remove {_MODE} now."
-        if clear == 0
+        if clear == 0 and complete
         else f"Remove {_MODE} when no such record is left. Records are encrypted at their next use; unused "
         f"sessions end after {ttl:g} s (PYWRY_DEPLOY__SESSION_TTL).",
     )

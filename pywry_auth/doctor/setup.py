@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 STORE_SECONDS = 5.0
 """The longest time for the test of the stores."""
 
+COUNT_SECONDS = 30.0
+"""The longest time for the count of the records of each store, unless all are to be counted."""
+
 
 @dataclass
 class Setup:
@@ -28,6 +31,7 @@ class Setup:
         live: Whether to begin a login at the running site.
         prefix: The prefix of the site's routes.
         env_file: A ``.env`` file with settings, or None.
+        count_seconds: The longest time for the count of the records of each store.
         clock: Unix time in seconds.
         settings: Set by the check ``settings``.
         provider: Set by the check ``client``.
@@ -43,6 +47,7 @@ class Setup:
     live: bool = False
     prefix: str = "/auth"
     env_file: str | None = None
+    count_seconds: float = COUNT_SECONDS
     clock: Callable[[], float] = time.time
     settings: PyWrySettings = field(init=False, repr=False)
     provider: OAuthProvider = field(init=False, repr=False)

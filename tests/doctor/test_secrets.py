@@ -11,6 +11,7 @@ import pytest
 
 from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.options import StorageOptions
+from pywry_auth.backends.sqlite import SQLiteBackend
 from pywry_auth.doctor import metrics as metrics_check
 from pywry_auth.doctor.finding import Finding
 from pywry_auth.state.sessions import SessionStore
@@ -87,6 +88,46 @@ def test_clear_records_are_counted_until_none_is_left(site: Patient, place: Stor
     site.set({f"{_D}ENCRYPTION_KEYS": _OTHER, _MODE: ""})
     (unknown, _) = _of(site, "encryption")
     assert "3 records that no key of PYWRY_DEPLOY__ENCRYPTION_KEYS decrypts" in unknown.text
+
+
+def test_records_that_were_not_counted_are_never_said_to_be_encrypted(
+    site: Patient, place: StorageOptions
+) -> None:
+    """A clear record among them would sign its user out after a step too early. [S10, S3]"""
+    keys = StorageOptions(place.backend, place.url, path=place.path, encryption_keys=(_KEY,))
+    sessions = SessionStore(open_backend(keys))
+    for number in range(450):
+        sessions.create_session(f"{number:064}", "alice")
+    site.set({f"{_D}ENCRYPTION_KEYS": _KEY, _MODE: "true"})
+
+    def findings(**options: object) -> tuple[Finding, Finding]:
+        counted, mode = (
+            found for found in site.findings(offline=True, **options) if found.check == "encryption"
+        )
+        return counted, mode
+
+    counted, mode = findings(count_seconds=0)
+    assert (counted.level, "more records than were counted" in counted.text) == ("skipped", True)
+    assert "--count-all counts all" in counted.text
+    assert "how many records without encryption are left is not known" in mode.text
+    assert f"Remove {_MODE} when no such record is left" in mode.remedy
+    counted, mode = findings()
+    assert counted.text == "The session and token store has 450 records with encryption."
+    assert mode.remedy == f"Remove {_MODE} now."
+    open_backend(keys).close()
+
+
+def test_a_store_that_cannot_list_its_records_may_have_clear_ones(
+    site: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is not known, so that the mode must stay. [S10]"""
+    monkeypatch.setattr(SQLiteBackend, "lists_keys", False)
+    open_backend(StorageOptions("sqlite", path=site.healthy[f"{_D}SQLITE_PATH"])).put("k:1", b"")
+    site.set({f"{_D}ENCRYPTION_KEYS": _KEY, _MODE: "true"})
+    unlisted, mode = _of(site, "encryption")
+    assert (unlisted.level, mode.level) == ("skipped", "warning")
+    assert "is not known" in mode.text
+    assert "when no such record is left" in mode.remedy
 
 
 def test_the_doctor_creates_no_file_to_count_records(site: Patient) -> None:
