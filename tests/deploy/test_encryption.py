@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -19,6 +20,8 @@ from pywry_auth.backends.options import StorageOptions
 from pywry_auth.backends.record_form import decompressed
 from pywry_auth.deploy_routes import create_auth_blueprint
 from pywry_auth.exceptions import AuthenticationError
+from pywry_auth.state.session_stores import MemorySessionStore
+from pywry_auth.state.token_stores import MemoryTokenStore
 from pywry_auth.testing.identity_provider import IdentityProvider
 from tests.deploy.binding import binding_set_by
 from tests.deploy.web import CLIENT_SECRET, SECRET, SITE, Browser, parameter
@@ -245,6 +248,26 @@ def test_a_worker_without_the_keys_answers_503_and_keeps_the_cookie(site: Site) 
     again = site.start(NEW)
     again.plant("pywry_session", new.cookie() or "")
     assert again.user == "user-alice"
+
+
+@pytest.mark.parametrize(
+    ("in_code", "warns"),
+    [
+        ((), True),
+        (("session_store",), True),
+        (("token_store",), True),
+        (("session_store", "token_store"), False),
+    ],
+)
+def test_a_site_with_a_store_of_the_settings_is_warned_that_clear_records_are_accepted(
+    site: Site, caplog: pytest.LogCaptureFixture, in_code: tuple[str, ...], warns: bool
+) -> None:
+    """Also if the other store is passed in code. [S3]"""
+    site.start(NEW, read_plaintext=True)
+    caplog.clear()
+    stores: dict[str, Any] = {"session_store": MemorySessionStore(), "token_store": MemoryTokenStore()}
+    create_auth_blueprint(**{name: stores[name] for name in in_code})
+    assert ("PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT is on" in caplog.text) is warns
 
 
 def test_reading_clear_records_without_keys_is_refused(site: Site) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pywry_auth.backends.base import Backend
+from pywry_auth.backends.base import Backend, UnreadableRecord
 from pywry_auth.backends.encrypted import EncryptedBackend
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import AuthorizationRequest, Grant, OAuthTokenSet
@@ -178,3 +178,24 @@ def test_a_worker_without_keys_neither_uses_nor_replaces_an_encrypted_record(
 
 
 _KEYS = [f"session:{ID}", "session_roles:all", "oauth:tokens:alice", "oauth:client:job", "browser:browser"]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_worker_without_keys_does_not_claim_to_have_changed_the_roles_of_a_session(
+    clear: Backend, others: int
+) -> None:
+    """A demoted user would keep a session with the earlier roles. [T45, T68]"""
+    encrypted = SessionStore(EncryptedBackend(clear, [KEY]))
+    encrypted.create_session("b" * 64, "carol", ["admin"])
+    without_keys = SessionStore(clear)
+    if others:
+        without_keys.create_session("c" * 64, "carol", ["admin"])
+    with pytest.raises(UnreadableRecord):
+        without_keys.set_roles("carol", [])
+    kept = encrypted.get_session("b" * 64)
+    assert kept is not None
+    assert kept.roles == ["admin"]
+    if others:
+        changed = without_keys.get_session("c" * 64)
+        assert changed is not None
+        assert changed.roles == []
