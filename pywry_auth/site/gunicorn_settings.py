@@ -133,22 +133,28 @@ def on_starting(server: Arbiter) -> None:
 
 
 def on_reload(server: Arbiter) -> None:
-    """Prepare new workers, and warn if they do not get the present settings.
+    """Prepare new workers, and tell the log if the present settings are invalid or not applied.
 
-    gunicorn loads a preloaded application once, also if it is told to reload (SIGHUP).
+    gunicorn loads a preloaded application once, also if it is told to reload (SIGHUP). Otherwise each new
+    worker loads it, and gunicorn exits if a worker cannot.
 
     Args:
         server: gunicorn.
     """
     on_starting(server)
-    if not server.cfg.preload_app:
-        return
     try:
         has_changed = get_settings() != _settings
     except AuthenticationError as error:
-        _logger.warning("the settings are not valid any more, and the next start will fail: %s", error)
+        if server.cfg.preload_app:
+            _logger.warning("the settings are not valid any more, and the next start will fail: %s", error)
+        else:
+            _logger.error(
+                "the new workers cannot start with the present settings, and gunicorn exits then. Correct "
+                "the settings, and start the site again: %s",
+                error,
+            )
         return
-    if has_changed:
+    if has_changed and server.cfg.preload_app:
         _logger.warning(
             "the settings have changed, and the reload does not apply them, because preload_app is on: "
             "restart gunicorn, or set preload_app = False in gunicorn.conf.py"

@@ -99,7 +99,10 @@ def test_a_worker_that_ends_has_time_for_its_calls_to_the_provider(
 def test_a_reload_that_does_not_apply_changed_settings_is_logged(
     settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preloads: bool
 ) -> None:
-    """gunicorn loads a preloaded application once, also after SIGHUP. [S10]"""
+    """gunicorn loads a preloaded application once, also after SIGHUP.
+
+    Otherwise new workers load it, and the log says why they cannot. [S10]
+    """
     monkeypatch.setattr(settings, "_settings", settings.load())
     server = SimpleNamespace(cfg=config_with(preload_app=preloads))
     settings.on_reload(server)
@@ -110,7 +113,10 @@ def test_a_reload_that_does_not_apply_changed_settings_is_logged(
     caplog.clear()
     monkeypatch.setenv("PYWRY_DEPLOY__SESSION_TTL", "one day")
     settings.on_reload(server)
-    assert ("PYWRY_DEPLOY__SESSION_TTL" in caplog.text) is preloads
+    (told,) = caplog.records
+    assert "PYWRY_DEPLOY__SESSION_TTL" in told.getMessage()
+    assert told.levelname == ("WARNING" if preloads else "ERROR")
+    assert ("gunicorn exits" in told.getMessage()) is not preloads
 
 
 def test_the_values_of_a_worker_that_has_ended_are_removed_from_the_metrics(
