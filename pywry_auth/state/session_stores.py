@@ -241,6 +241,8 @@ def get_session_store(
     session_ttl: float | None = None,
     idle_ttl: float | None = None,
     encryption_keys: Sequence[str] | None = None,
+    wait_replicas: int | None = None,
+    read_plaintext: bool | None = None,
 ) -> SessionStore:
     """Return the session store of a backend.
 
@@ -263,6 +265,9 @@ def get_session_store(
         idle_ttl: Seconds without a use after which a session expires sooner; default never.
         encryption_keys: Base64url of 32 bytes each: the first encrypts (AES-256-GCM), all decrypt. Nothing is
             encrypted by default. User IDs, by which sessions are found, are never encrypted.
+        wait_replicas: How many replicas must have the writes of a sign-in or sign-out (redis); 0 for no wait.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
+            Needed while a site switches encryption on.
 
     Raises:
         ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
@@ -282,10 +287,15 @@ def get_session_store(
         secrets = [secret.get_secret_value() for secret in deploy.token_secret]
         sites = sites_of(secrets, deploy.redis_prefix)
     url = postgres_url if options.backend == "postgres" else redis_url
-    given = {"url": url, "prefix": prefix, "path": path}
+    given = {
+        "url": url,
+        "prefix": prefix,
+        "path": path,
+        "encryption_keys": None if encryption_keys is None else tuple(encryption_keys),
+        "wait_replicas": wait_replicas,
+        "read_plaintext": read_plaintext,
+    }
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if encryption_keys is not None:
-        changes["encryption_keys"] = tuple(encryption_keys)
     store = session_store_for(replace(options, **changes), session_ttl or SESSION_TTL, idle_ttl or 0.0, sites)
     sites_here = [each.backend for each in _of_sites.all()]
     if backend is None and not store.shared and sites_here and store.backend not in sites_here:

@@ -321,6 +321,8 @@ def get_token_store(
     refresh_token_ttl: float = 0,
     encryption_keys: Sequence[str] = (),
     client_id: str = "",
+    wait_replicas: int = 0,
+    read_plaintext: bool = False,
 ) -> TokenStore:
     """Return the token store of a backend.
 
@@ -342,6 +344,9 @@ def get_token_store(
         client_id: The client ID of a program: without a ``path`` or ``service_name``, it selects the client's
             own file (sqlite) or service (keyring), the same as the settings of the program. ``PyWry`` refuses
             a store that has none of them, because its place is shared with sites and other programs.
+        wait_replicas: How many replicas must have the writes of a sign-in or sign-out (redis); 0 for no wait.
+        read_plaintext: Whether records without encryption are read too, and encrypted when they are used.
+            Needed while a site switches encryption on.
 
     Raises:
         ValueError: There is no such backend; the text lists those that exist. Or a key or URL is malformed.
@@ -349,5 +354,14 @@ def get_token_store(
     """
     keys = tuple(encryption_keys)
     url = (postgres_url if backend == "postgres" else redis_url) or ""
-    options = StorageOptions(backend, url, prefix or "", path or "", service_name or "", keys)
+    options = StorageOptions(
+        backend,
+        url,
+        prefix or "",
+        path or "",
+        service_name or "",
+        keys,
+        wait_replicas=wait_replicas,
+        read_plaintext=read_plaintext,
+    )
     return token_store_for(for_client(options, client_id), refresh_token_ttl)

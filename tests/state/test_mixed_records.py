@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from inspect import signature
+from pathlib import Path
 
 import pytest
 
+from pywry_auth import get_token_store
 from pywry_auth.backends.base import Backend, UnreadableRecord
 from pywry_auth.backends.encrypted import EncryptedBackend
+from pywry_auth.backends.options import StorageOptions
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.models import AuthorizationRequest, Grant, OAuthTokenSet
 from pywry_auth.state.browsers import BrowserSessions
@@ -17,6 +21,7 @@ from pywry_auth.state.client_tokens import ClientTokenRecord
 from pywry_auth.state.linked_users import LinkedUsers
 from pywry_auth.state.pending import PendingAuthorization, PendingStore
 from pywry_auth.state.session_filter import SessionFilter
+from pywry_auth.state.session_stores import get_session_store
 from pywry_auth.state.sessions import SessionStore
 from pywry_auth.state.sign_in_index import SignInIndex
 from pywry_auth.state.tokens import TokenStore
@@ -199,3 +204,23 @@ def test_a_worker_without_keys_does_not_claim_to_have_changed_the_roles_of_a_ses
         changed = without_keys.get_session("c" * 64)
         assert changed is not None
         assert changed.roles == []
+
+
+def test_stores_that_are_opened_in_code_take_part_in_the_switch(tmp_path: Path) -> None:
+    """A job that knows the keys finds the records from before. [S3]"""
+    path = tmp_path / "state.sqlite3"
+    get_token_store("sqlite", path=path).save("job", TOKENS)
+    get_session_store("sqlite", path=path).create_session(ID, "alice")
+    for reads in (False, True):
+        tokens = get_token_store("sqlite", path=path, encryption_keys=[KEY], read_plaintext=reads)
+        sessions = get_session_store("sqlite", path=path, encryption_keys=[KEY], read_plaintext=reads)
+        assert (tokens.load("job") == TOKENS, sessions.get_session(ID) is not None) == (reads, reads)
+    tokens.backend.close()
+
+
+@pytest.mark.parametrize("function", [get_token_store, get_session_store])
+def test_a_store_that_is_opened_in_code_can_have_each_option_of_the_settings(
+    function: Callable[..., object],
+) -> None:
+    names = {each.name for each in fields(StorageOptions)} - {"url", "service_name"}
+    assert names <= signature(function).parameters.keys()
