@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 from pywry_auth.plain_text import control_fault
-from pywry_auth.redis_url import ENCODE, redis_url
+from pywry_auth.redis_url import ENCODE, check_query, redis_url
 
 Address = tuple[str, int]
 """A host and a port."""
 
 _LISTED = re.compile(r"(rediss?)\+(sentinel|cluster)://", re.IGNORECASE)
 _SERVICE = re.compile(r"/(?P<service>[A-Za-z0-9._-]+)(/(?P<db>[0-9]{1,9})?)?/?")
+_SCHEME = re.compile(r"\b(rediss?)://")
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 _SERVERS = {"sentinel": "sentinel", "cluster": "node of the cluster"}
 _CREDENTIALS = ("sentinel_username", "sentinel_password")
@@ -78,27 +79,51 @@ def redis_place(url: str) -> RedisPlace:
     rest = url[beginning.end() :]
     if "#" in rest:
         raise ValueError(f"a # in the URL is not encoded; {ENCODE}")
-    return _place(beginning[1].lower(), beginning[2].lower(), rest)
+    scheme, topology = beginning[1].lower(), beginning[2].lower()
+    try:
+        return _place(scheme, topology, rest)
+    except ValueError as error:
+        fault = in_form(str(error), topology)
+    raise ValueError(fault)
+
+
+def in_form(sentence: str, topology: str) -> str:
+    """Return a sentence about URLs of one server with the scheme of a set-up.
+
+    Args:
+        sentence: The sentence, perhaps with ``redis://`` or ``rediss://``.
+        topology: Empty for one server, ``sentinel`` or ``cluster``.
+    """
+    return _SCHEME.sub(rf"\1+{topology}://", sentence) if topology else sentence
 
 
 def _place(scheme: str, topology: str, rest: str) -> RedisPlace:
     before, _, query = rest.partition("?")
     authority, slash, path = before.partition("/")
     user, at, hosts = authority.rpartition("@")
+    if "," in user:
+        raise ValueError(
+            "there is a comma before the @: write the user and the password once, before the first host, and"
+            f" a comma in them as %2C; {ENCODE}"
+        )
     if "@" in user:
         raise ValueError(f"write the user and the password once, before the first host; {ENCODE}")
     if "@" in path + query:
         raise ValueError(f"there is an @ behind the hosts; {ENCODE}")
+    check_query(query)
     query, username, password = _split_query(topology, query)
     read_path = _service if topology == "sentinel" else _only_database
     service, db = read_path(slash + path)
+    option = dict(parse_qsl(query[1:])).get("db", "")
+    if topology == "sentinel" and db and option:
+        raise ValueError("the URL has two numbers of a database; remove the option db")
     urls = []
     for host in hosts.split(","):
         if not host or host.startswith(":"):
             server = _SERVERS[topology]
             raise ValueError(f"name each {server} as HOST:PORT, with commas between them; {ENCODE}")
-        urls.append(redis_url(f"{scheme}://{user}{at}{host}/{db}{query}"))
-    if topology == "cluster" and dict(parse_qsl(query[1:])).get("db", "0") != "0":
+        urls.append(redis_url(f"{scheme}://{user}{at}{host}/{db or 0}{query}"))
+    if topology == "cluster" and option not in ("", "0"):
         raise ValueError("a cluster has only the database 0; remove the option db")
     addresses = tuple(dict.fromkeys(_address(each, _PORTS[topology]) for each in urls))
     return RedisPlace(urls[0], topology, addresses, service, username, password)
@@ -126,7 +151,7 @@ def _service(path: str) -> tuple[str, str]:
             "the name of the service (letters, digits, . _ -) and the number of a database must follow the"
             " sentinels, as in redis+sentinel://HOST:26379,HOST:26379/SERVICE/0"
         )
-    return found["service"], found["db"] or "0"
+    return found["service"], found["db"] or ""
 
 
 def _only_database(path: str) -> tuple[str, str]:

@@ -109,7 +109,24 @@ def redis_url(url: str) -> str:
     else:
         _check_server(parts)
     _check_options(scheme, options)
+    check_query(parts.query)
     return url
+
+
+def check_query(query: str) -> None:
+    """Check the form of options, whatever they mean.
+
+    Args:
+        query: The part of the URL after ``?``.
+
+    Raises:
+        ValueError: An option stands there twice, or has a ``+``, which would be read as a blank.
+    """
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    if len(set(names)) < len(names):
+        raise ValueError("an option after the ? is written twice; remove one of them")
+    if "+" in query:
+        raise ValueError("a + after the ? is not encoded, and would be read as a blank; write it as %2B")
 
 
 def _parts(url: str) -> SplitResult | None:

@@ -44,6 +44,10 @@ SIGNS = "/#?@:% []\\\"'&=+;,<>|^`{}~!$*()é€"
         ),
         ("rediss+cluster://h1?db=0", RedisPlace("rediss://h1/0?db=0", "cluster", (("h1", 6379),))),
         ("redis://h1/2", RedisPlace("redis://h1/2")),
+        (
+            "redis+sentinel://h1/site?db=3",
+            RedisPlace("redis://h1/0?db=3", "sentinel", (("h1", 26379),), "site"),
+        ),
     ],
 )
 def test_every_part_of_a_url_is_read(url: str, place: RedisPlace) -> None:
@@ -95,12 +99,23 @@ def _told(url: str) -> str:
         ("redis+sentinel://:canary@h1:0/site/0", "the port must be a number from 1 to 65535"),
         ("redis+sentinel://:canary@h1:99999,h2/site/0", "the port must be a number from 1 to 65535"),
         ("redis+sentinel://u:canary@h1,u:canary@h2/site/0", "once, before the first host"),
+        ("redis+sentinel://h1:26379,h2,u:canary@h3/site/0", "once, before the first host"),
+        ("redis+cluster://h1,u:canary@h2", "once, before the first host"),
+        ("redis+sentinel://h1/site/0?sentinel_password=canary+1", "write it as %2B"),
+        ("redis://h1/0?password=canary+1", "write it as %2B"),
+        ("redis+sentinel://h1/site/0?sentinel_password=canary&sentinel_password=canary", "written twice"),
+        ("redis://h1/0?password=canary&password=canary", "written twice"),
+        ("redis+sentinel://:canary@h1/site/1?db=3", "two numbers of a database"),
+        ("redis+sentinel://:canary@h1/site?ssl_ca_certs=/canary", "write rediss+sentinel:// instead of"),
         ("redis+sentinel://:canary@h1/site/0?sentinel_username=canary", "write it with sentinel_password="),
         (
             "redis+sentinel://:canary@h1/site/0?sentinel_password=canary%ff",
             "sentinel_password is not encoded",
         ),
-        ("redis+sentinel://:canary@h1/site/0?ssl_ca_certs=/canary", "write rediss:// instead of redis://"),
+        (
+            "redis+sentinel://:canary@h1/site/0?ssl_ca_certs=/canary",
+            "write rediss+sentinel:// instead of redis+sentinel://",
+        ),
         ("redis+sentinel://:canary@h1/site/0?decode_responses=canary", "is not known: remove it"),
         ("redis+sentinel://:canary\n@h1/site/0", "line break"),
         ("redis+sentinel://:canary#@h1/site/0", "a # in the URL is not encoded"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from redis.connection import parse_url
@@ -148,7 +148,7 @@ def test_each_option_suits_redis_py() -> None:
         redis_url("redis://host?xyz=1")
     names = str(caught.value).rpartition("the options are ")[2].split(", ")
     for name in names:
-        query = f"ssl_certfile=text&{name}={values.get(name, 'text')}"
+        query = urlencode({"ssl_certfile": "text", name: values.get(name, "text")})
         pool = RedisBackend(f"rediss://host?{query}")._client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
 
