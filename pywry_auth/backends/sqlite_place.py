@@ -213,6 +213,11 @@ class SQLitePlace:
 
     def _fault(self, *, any_owner: bool = False) -> str:
         found = [(path, status) for path in self._files() if (status := _status(path)) is not None]
+        if found and found[0][0] == self._path and stat.S_ISDIR(found[0][1].st_mode):
+            return (
+                f"{self._path} is a folder; write the name of a file in it to PYWRY_DEPLOY__SQLITE_PATH (in "
+                f"code, path=), such as {self._path / 'state.sqlite3'}"
+            )
         faults = [file_fault(path, status, any_owner=any_owner) for path, status in found]
         faults.append(folder_fault(self._path.parent, any_owner=any_owner))
         return "; and ".join(filter(None, faults))

@@ -111,10 +111,21 @@ _IN_PLACE: dict[str, Callable[[Path], object]] = {
     "a link to a file": _link,
     "a link to nothing": lambda path: path.symlink_to("nothing"),
     "a link to itself": lambda path: path.symlink_to(path.name),
-    "a folder": lambda path: path.mkdir(),
     "a pipe": lambda path: os.mkfifo(path, 0o600),
     "a socket": _socket,
 }
+
+
+def test_a_folder_is_refused_and_a_file_in_it_is_named(path: Path) -> None:
+    """A path such as that of a mounted volume is meant as the place of the file. [T47]"""
+    path.mkdir(mode=0o700)
+    text = _refusal(path)
+    assert f"{path} is a folder; write the name of a file in it to PYWRY_DEPLOY__SQLITE_PATH" in text
+    assert "mv " not in text
+    named = Path(text.rstrip(".").rpartition("such as ")[2])
+    backend = SQLiteBackend(named)
+    assert backend.put("k:1", b"v")
+    backend.close()
 
 
 @pytest.mark.parametrize("kind", _IN_PLACE)
