@@ -956,6 +956,8 @@ def _load(kind: type[_SettingsT], sources: dict[str, Any], reading: _Reading) ->
             problem = fault["msg"].removeprefix("Value error, ")
             about = kind.model_fields[name]
             example = about.examples[0] if about.examples else _shown(about.get_default())
+            if fault["type"] == "value_error" and about.annotation is bool:
+                example = ""  # the value is fine by itself, and the text names what to change
             hint = f"; for example {example}" if example != "" else ""
             variable = _variable(kind, name)
             end = "_FILE" if variable in reading.in_files else ""

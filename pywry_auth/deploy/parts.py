@@ -15,6 +15,7 @@ from pywry_auth.deploy.debug_store import debug_values
 from pywry_auth.deploy.options import deploy_options, is_enabled
 from pywry_auth.deploy.providers import Providers
 from pywry_auth.deploy.start_probe import probe_stores
+from pywry_auth.deploy.storage_warnings import warn_of_plaintext, warn_of_replicas
 from pywry_auth.error_codes import ErrorCode
 from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.per_process import Living
@@ -40,13 +41,6 @@ _SHARED = (
     "a sign-in at one replaces the tokens of a user with the same ID at the other, and with an equal "
     "PYWRY_DEPLOY__TOKEN_SECRET a session of one is a session of the other. Give each a place of its own: "
     "session_store= and token_store= in code, PYWRY_DEPLOY__SQLITE_PATH or PYWRY_DEPLOY__REDIS_PREFIX"
-)
-
-_READS_PLAINTEXT = (
-    "PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT is on: records without encryption are accepted, so that write "
-    "access to the store is enough to forge a session. Remove the variable when `pywry-auth doctor --site` "
-    "finds no clear record any more. Sessions are encrypted at their next use, and the last unused one ends "
-    "after PYWRY_DEPLOY__SESSION_TTL (%g s)"
 )
 
 ReadSettings = Callable[[Mapping[str, object]], "PyWrySettings"]
@@ -144,10 +138,19 @@ def routes_of(parts: SiteParts, read: ReadSettings) -> AuthRoutes:
     routes = AuthRoutes(options, providers, sessions, tokens, pending, on_sign_in=parts.on_sign_in)
     if enabled:
         _warn_of_shared_records(routes)
-        if deploy.encryption_read_plaintext and (parts.session_store is None or parts.token_store is None):
-            _logger.warning(_READS_PLAINTEXT, deploy.session_ttl)
+        _warn_of_storage(parts, deploy, oauth2, (sessions.shared, tokens.backend.shared))
         probe_stores(sessions.backend, tokens.backend)
     return routes
+
+
+def _warn_of_storage(
+    parts: SiteParts, deploy: DeploySettings, oauth2: OAuth2Settings | None, shared: tuple[bool, bool]
+) -> None:
+    """Warn of settings that make the stores less safe, or have no effect on them."""
+    of_settings = (parts.session_store is None, parts.token_store is None)
+    warn_of_plaintext(deploy, (of_settings[0] and shared[0]) or (of_settings[1] and shared[1]))
+    if all(of_settings):
+        warn_of_replicas(deploy, oauth2)
 
 
 def _warn_of_shared_records(routes: AuthRoutes) -> None:

@@ -15,6 +15,7 @@ from pywry_auth.exceptions import AuthenticationError
 from pywry_auth.native.callback_server import OAuthCallbackServer
 from pywry_auth.protocol.pkce import PKCEChallenge
 
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _ID = "PYWRY_OAUTH2__CLIENT_ID"
 _OF_NO_USER = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
@@ -138,8 +139,22 @@ def proxies(setup: Setup) -> Iterator[Finding]:
             "PYWRY_DEPLOY__TRUST_FORWARDED_PREFIX has no effect, because no proxy is trusted.",
             "Set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of the site.",
         )
+    elif not hops and _is_public_https(setup.options.public_base_url):
+        yield warning(
+            "PYWRY_DEPLOY__PUBLIC_BASE_URL is an https address, and no proxy is trusted. If a proxy in front "
+            "of the site has the certificate, all visitors count as one client, and share one "
+            "PYWRY_DEPLOY__LOGIN_RATE_LIMIT.",
+            "Set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies in front of the site. If the "
+            "server itself has the certificate, leave it at 0.",
+        )
     yield ok(
         f"The forwarded headers of {hops} {'proxy' if hops == 1 else 'proxies'} are trusted."
         if hops
         else "No proxy is trusted: right only if clients reach the server directly."
     )
+
+
+def _is_public_https(base: str) -> bool:
+    """Return whether browsers on other machines reach the site over HTTPS."""
+    parts = urlsplit(base)
+    return parts.scheme == "https" and parts.hostname not in _THIS_MACHINE

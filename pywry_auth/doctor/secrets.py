@@ -27,8 +27,10 @@ def secrets(setup: Setup) -> Iterator[Finding]:
     values = list(_values(setup))
     equal = {(a, b) for (a, one), (b, other) in combinations(values, 2) if same_secret(one, other)}
     for one, other in sorted(equal):
-        both = f"{one} lists one value twice" if one == other else f"{one} and {other} have the same value"
-        yield warning(f"{both}.", f"Give {other} a value of its own.")
+        if one == other:
+            yield warning(f"{one} lists one value twice.", f"Remove one of the two from {one}.")
+        else:
+            yield warning(f"{one} and {other} have the same value.", f"Give {other} a value of its own.")
     listed = sum(name == _SECRET for name, _ in values)
     if listed > 1:
         yield warning(
@@ -62,6 +64,9 @@ def encryption(setup: Setup) -> Iterator[Finding]:
         where = "in memory only" if not stored else f"without encryption: {_KEYS} is not set"
         yield ok(f"Records are stored {where}.")
         return
+    if not stored:
+        yield from _in_memory(setup)
+        return
     clear, complete = 0, True
     for name, place in stored:
         if place.backend == "sqlite" and not file_of(place).exists():
@@ -76,6 +81,14 @@ def encryption(setup: Setup) -> Iterator[Finding]:
         clear, complete = clear + counts["clear"], complete and whole
         yield from _findings(setup, name, counts, whole)
     yield from _of_mode(setup, clear, complete)
+
+
+def _in_memory(setup: Setup) -> Iterator[Finding]:
+    """Yield the finding of a site with keys that stores nothing outside its process."""
+    if setup.deploy.encryption_read_plaintext:
+        yield warning(f"{_MODE} has no effect, because records are in memory only.", f"Remove {_MODE}.")
+    else:
+        yield ok("Records are stored in memory only.")
 
 
 def _counts(place: StorageOptions, seconds: float) -> tuple[dict[str, int], bool]:

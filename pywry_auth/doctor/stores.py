@@ -14,8 +14,9 @@ from pywry_auth.backends.client_place import for_client
 from pywry_auth.backends.factory import open_backend
 from pywry_auth.backends.options import StorageOptions
 from pywry_auth.deploy.start_probe import store_faults
+from pywry_auth.deploy.storage_warnings import replicas_fault
 from pywry_auth.deploy.workers import WorkerCheck
-from pywry_auth.doctor.finding import Finding, error, from_words, ok
+from pywry_auth.doctor.finding import Finding, error, from_words, ok, warning
 from pywry_auth.doctor.server import workers_of
 from pywry_auth.doctor.setup import STORE_SECONDS, Setup
 from pywry_auth.exceptions import StoreUnavailable
@@ -34,6 +35,9 @@ def stores(setup: Setup) -> Iterator[Finding]:
     Args:
         setup: The set-up.
     """
+    own = [place for _, place in places(setup)]
+    if setup.is_site and (in_vain := replicas_fault(setup.deploy, own)):
+        yield warning(*(f"{sentence}." for sentence in in_vain))
     found: list[tuple[str, Backend]] = []
     for name, options in places(setup):
         if options.backend == "memory":

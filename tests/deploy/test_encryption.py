@@ -271,8 +271,26 @@ def test_a_site_with_a_store_of_the_settings_is_warned_that_clear_records_are_ac
 
 
 def test_reading_clear_records_without_keys_is_refused(site: Site) -> None:
-    with pytest.raises(AuthenticationError, match=r"ENCRYPTION_READ_PLAINTEXT: it needs .*ENCRYPTION_KEYS"):
+    with pytest.raises(
+        AuthenticationError, match=r"ENCRYPTION_READ_PLAINTEXT: it needs .*ENCRYPTION_KEYS.*"
+    ) as caught:
         site.start("", read_plaintext=True)
+    assert str(caught.value).endswith("set the keys, or remove this variable"), "without an example"
+
+
+def test_settings_of_stores_that_have_no_effect_are_named_at_the_start(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Records in memory cannot be forged from outside, and only Redis has replicas. [S10]"""
+    site.settings |= {"DEPLOY__REDIS_WAIT_REPLICAS": "1"}
+    site.start(NEW)
+    in_vain = "PYWRY_DEPLOY__REDIS_WAIT_REPLICAS has no effect"
+    assert (in_vain in caplog.text) is (site.settings["DEPLOY__STATE_BACKEND"] == "sqlite")
+    caplog.clear()
+    site.settings |= {"DEPLOY__STATE_BACKEND": "memory"}
+    site.start(NEW, read_plaintext=True)
+    assert in_vain in caplog.text
+    assert "READ_PLAINTEXT" not in caplog.text
 
 
 MALFORMED = {"short": "canary", "second": f"{NEW},canary", "long": NEW + "canary", "cut": NEW[:42]}

@@ -89,6 +89,8 @@ def _deploy(**settings: str) -> dict[str, str]:
     return {f"PYWRY_DEPLOY__{name}": value for name, value in settings.items()}
 
 
+_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"  # 32 different bytes
+
 PLANTED = {
     "unknown provider": Planted(
         "settings", "error", "PYWRY_OAUTH2__PROVIDER", "oidc", _oauth2(PROVIDER="okta")
@@ -331,6 +333,45 @@ PLANTED = {
         "PYWRY_DEPLOY__TRUSTED_PROXY_HOPS",
         _deploy(TRUSTED_PROXY_HOPS="0", TRUST_FORWARDED_PREFIX="true"),
     ),
+    "https without a trusted proxy": Planted(
+        "proxies",
+        "warning",
+        "all visitors count as one client",
+        "Set PYWRY_DEPLOY__TRUSTED_PROXY_HOPS to the number of proxies",
+        _deploy(TRUSTED_PROXY_HOPS="0"),
+        _deploy(TRUSTED_PROXY_HOPS="0", PUBLIC_BASE_URL="https://localhost:8443"),
+    ),
+    "replicas that no store has": Planted(
+        "stores",
+        "warning",
+        "PYWRY_DEPLOY__REDIS_WAIT_REPLICAS has no effect",
+        "Remove it, or set PYWRY_DEPLOY__STATE_BACKEND to redis",
+        _deploy(REDIS_WAIT_REPLICAS="1"),
+    ),
+    "a key that is listed twice": Planted(
+        "secrets",
+        "warning",
+        "PYWRY_DEPLOY__ENCRYPTION_KEYS lists one value twice",
+        "Remove one of the two from PYWRY_DEPLOY__ENCRYPTION_KEYS",
+        _deploy(ENCRYPTION_KEYS=f"{_KEY},{_KEY}"),
+        _deploy(ENCRYPTION_KEYS=_KEY),
+    ),
+    "encryption of a store in memory": Planted(
+        "encryption",
+        "warning",
+        "PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT has no effect, because records are in memory only",
+        "Remove PYWRY_DEPLOY__ENCRYPTION_READ_PLAINTEXT",
+        _deploy(STATE_BACKEND="memory", ENCRYPTION_KEYS=_KEY, ENCRYPTION_READ_PLAINTEXT="true"),
+        _deploy(STATE_BACKEND="memory", ENCRYPTION_KEYS=_KEY),
+    ),
+    "folder in place of the SQLite file": Planted(
+        "stores",
+        "error",
+        "is a folder",
+        "write the name of a file in it to PYWRY_DEPLOY__SQLITE_PATH",
+        _deploy(SQLITE_PATH="{folder}"),
+        _deploy(SQLITE_PATH="{folder}/state/other.sqlite3"),
+    ),
     "SQLite file that others can read": Planted(
         "stores",
         "error",
@@ -405,5 +446,7 @@ def test_a_misconfiguration_is_the_only_finding_and_its_remedy_cures_it(
         if planted.undo:
             planted.undo(faults, patient.folder)
         patient.restore(wrong)
-        patient.set(planted.cured)
+        patient.set(
+            {name: text.replace("{folder}", str(patient.folder)) for name, text in planted.cured.items()}
+        )
         assert patient.problems(offline=offline) == []
