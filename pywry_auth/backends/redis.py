@@ -19,17 +19,12 @@ try:
     from redis.exceptions import RedisError, ResponseError
 
     from pywry_auth.backends.redis_clients import as_bytes, open_servers
+    from pywry_auth.backends.redis_codes import BROKEN
     from pywry_auth.backends.redis_replicas import Replicas
 except ImportError as error:
     raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
 
 _T = TypeVar("_T")
-
-_BROKEN = (OSError, EOFError, ValueError, AttributeError, TypeError)
-"""The errors other than its own that redis-py raises if a connection breaks or is closed while in use.
-
-It also raises them if it cannot use an option of the URL.
-"""
 
 _BATCH = 500  # keys that the server looks at in one step
 
@@ -65,7 +60,7 @@ class RedisBackend(Backend):
     lists_keys = True
 
     def __init__(self, url: str = REDIS_URL, *, prefix: str = PREFIX, wait_replicas: int = 0) -> None:
-        self._servers = open_servers(url, prefix)
+        self._servers = open_servers(url, prefix, must_be_known=wait_replicas > 0)
         self._client, self._prefix = self._servers.client, self._servers.prefix
         self._check = ServerCheck(self._client, wait_replicas, self._servers.topology)
         self._replicas = Replicas(self._client, self._name("replicated:mark"), wait_replicas)
@@ -205,7 +200,7 @@ class RedisBackend(Backend):
 
     def close(self) -> None:
         """Close the idle connections; a later call opens new ones."""
-        self._servers.drop()
+        self._servers.close()
 
     def _find(self, key: str) -> bytes | int | None:
         """Return a stored value; a number if it is unreadable."""
@@ -260,7 +255,7 @@ class RedisBackend(Backend):
 
         try:
             return attempt()
-        except (RedisError, *_BROKEN) as error:
+        except (RedisError, *BROKEN) as error:
             refused = self._servers.explained(error)
         # Outside of the except clause, because a server may repeat the password, the command and the value.
         raise StoreUnavailable(refused)
@@ -268,8 +263,8 @@ class RedisBackend(Backend):
     def _attempt(self, command: Callable[[], _T], *, reads: bool) -> _T:
         try:
             return command()
-        except (RedisError, *_BROKEN) as error:
-            if not (self._servers.refused(error) or (reads and isinstance(error, _BROKEN))):
+        except (RedisError, *BROKEN) as error:
+            if not (self._servers.refused(error) or (reads and isinstance(error, BROKEN))):
                 raise
         # If the server became a replica, a new connection finds the primary.
         self._servers.drop()

@@ -63,16 +63,23 @@ class RedisServers:
         # The others are in use by other threads, which would read from closed sockets.
         self.client.connection_pool.disconnect(inuse_connections=False)
 
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.drop()
+        if self.finder:
+            self.finder.close()
+
     def explained(self, error: Exception) -> str:
         """Return an error in words.
 
         Args:
             error: The error of a command or of a connection.
         """
-        return explained(error, self.scheme, self.topology)
+        named = self.finder.last_known if self.finder else None
+        return explained(error, self.scheme, self.topology, named)
 
 
-def open_servers(url: str, prefix: str) -> RedisServers:
+def open_servers(url: str, prefix: str, *, must_be_known: bool = False) -> RedisServers:
     """Return a client of the servers that a URL names; nothing is connected yet.
 
     With the defaults of redis-py, a call waits up to a minute, or forever. Only broken connections are tried
@@ -81,6 +88,7 @@ def open_servers(url: str, prefix: str) -> RedisServers:
     Args:
         url: The URL, in a form that :func:`pywry_auth.redis_places.redis_place` accepts.
         prefix: The prefix of the site.
+        must_be_known: See :class:`PrimaryFinder`.
 
     Raises:
         ValueError: The URL is not valid, or a cluster has no prefix. The text does not quote the URL.
@@ -108,12 +116,12 @@ def open_servers(url: str, prefix: str) -> RedisServers:
     if not place.topology:
         pool.connection_class = with_deadline(pool.connection_class)
         return RedisServers(client, beginning, scheme)
-    return _following(place, client, beginning)
+    return _following(place, client, beginning, must_be_known=must_be_known)
 
 
-def _following(place: RedisPlace, client: Redis, prefix: bytes) -> RedisServers:
+def _following(place: RedisPlace, client: Redis, prefix: bytes, *, must_be_known: bool) -> RedisServers:
     pool, scheme = client.connection_pool, place.url.partition(":")[0]
-    finder = PrimaryFinder(place, pool.connection_kwargs, prefix)
+    finder = PrimaryFinder(place, pool.connection_kwargs, prefix, must_be_known=must_be_known)
     pool.connection_class = following(scheme)
     pool.connection_kwargs["finder"] = finder
     return RedisServers(client, prefix, scheme, place.topology, finder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from typing import Any
 
 from redis.exceptions import (
     AskError,
@@ -35,6 +37,19 @@ NOT_EXECUTED = frozenset(
     {"READONLY", "MOVED", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "NOSCRIPT"}
 )
 """The codes with which a server refuses a command before it executes any part of it."""
+
+BROKEN = (
+    *(OSError, EOFError, ValueError, AttributeError, TypeError),
+    *(ArithmeticError, LookupError, RecursionError),
+)
+"""The errors other than its own that redis-py raises if a connection breaks or is closed while in use.
+
+It also raises them for a malformed answer, and if it cannot use an option of the URL.
+"""
+
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{1,255}")  # a name or an address
+_PORT = re.compile(r"[0-9]{1,5}")
+_HIGHEST_PORT = 65_535
 
 
 class TopologyFault(OSError):
@@ -80,9 +95,27 @@ def moved_to(error: RedisError) -> tuple[str, int] | None:
             specification, "MOVED Redirection"); an early version of redis-py keeps the code before it.
 
     Returns:
-        The host and the port. The host is empty if it is that of the node which answered.
+        The host and the port, or None if the address is not valid. The host is empty if it is that of the
+        node which answered.
     """
     if code_of(error) != "MOVED":
         return None
     host, _, port = str(error).split(" ")[-1].rpartition(":")
-    return (host.strip("[]"), int(port)) if port.isdigit() else None
+    host = host.strip("[]")
+    return (host, int(port)) if _is_port(port) and (not host or _HOST.fullmatch(host)) else None
+
+
+def address_in(reply: Any) -> tuple[str, int] | None:
+    """Return the address that a sentinel names, or None if the reply has another form.
+
+    Args:
+        reply: A list of a host and a port in bytes.
+    """
+    if not (isinstance(reply, list) and len(reply) == 2 and all(isinstance(part, bytes) for part in reply)):
+        return None
+    host, port = (part.decode("ascii", "replace") for part in reply)
+    return (host, int(port)) if _HOST.fullmatch(host) and _is_port(port) else None
+
+
+def _is_port(text: str) -> bool:
+    return _PORT.fullmatch(text) is not None and 1 <= int(text) <= _HIGHEST_PORT

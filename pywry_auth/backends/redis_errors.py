@@ -23,7 +23,9 @@ from redis.exceptions import (
 )
 
 from pywry_auth.backends.redis_codes import NotPrimary, TopologyFault, code_of
+from pywry_auth.backends.redis_named import OTHER_SERVER, SILENT, UNKNOWN_HOST, named_primary
 from pywry_auth.name_lookup import LookupTimedOut
+from pywry_auth.redis_places import in_form
 
 _URL = "PYWRY_DEPLOY__REDIS_URL"
 _LOG = "see the log of the server"
@@ -97,7 +99,6 @@ _OF_WORDS: Mapping[str, str] = {
     "max": "Redis serves as many clients as it may: raise maxclients, or find the clients with CLIENT LIST",
 }
 
-_PRIMARY = "the primary of Redis does not answer: start it, or wait until a failover has ended"
 _MOVING = "a slot of the cluster is being moved: wait until the move has ended"
 _OF_TOPOLOGIES: Mapping[str, str] = {
     **dict.fromkeys(("ASK", "TRYAGAIN", "Script"), _MOVING),
@@ -140,29 +141,53 @@ _IN_FILES = {"NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE", "PEM_LIB", "KEY_VAL
 _IN_FILES_WITHOUT_REASON = ("PEM lib", "no start line")  # also a wrong password of the private key
 
 
-def explained(error: Exception, scheme: str, topology: str = "") -> str:
+def explained(error: Exception, scheme: str, topology: str = "", named: tuple[str, int] | None = None) -> str:
     """Return an error in words.
 
     Args:
         error: The error of redis-py, or another error that a connection raised.
         scheme: The scheme of the URL of one server: ``redis``, ``rediss`` or ``unix``.
         topology: Empty for one server, ``sentinel`` or ``cluster``.
+        named: The primary according to the sentinels or the nodes.
 
     Returns:
-        One sentence without a text of the server, of the URL or of a record.
+        One sentence without a text of the URL or of a record. The only text of a server is the address.
     """
     name = type(error).__name__
-    if isinstance(error, UnicodeError):
+    elsewhere = _elsewhere(error, topology, named)
+    if elsewhere:
+        sentence = elsewhere
+    elif isinstance(error, UnicodeError):
         sentence = _UNKNOWN_HOST  # a label is empty or too long
     elif not isinstance(error, RedisError):
         sentence = f"the connection to Redis broke ({name}): {_LOG}"
     else:
         sentence = (
-            _refused(error, topology)
-            or _broken(error, scheme, topology)
-            or f"Redis refused a command ({name}): {_LOG}"
+            _refused(error, topology) or _broken(error, scheme) or f"Redis refused a command ({name}): {_LOG}"
         )
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return in_form(f"{sentence[0].upper()}{sentence[1:]}.", topology)
+
+
+def _elsewhere(error: Exception, topology: str, named: tuple[str, int] | None) -> str:
+    """Return the words for a primary that cannot be reached at the address which other servers name."""
+    if not topology:
+        return ""
+    cause = _cause(error)
+    if isinstance(error, InvalidResponse):
+        words = OTHER_SERVER
+    elif isinstance(error, UnicodeError) or isinstance(cause, socket.gaierror):
+        words = UNKNOWN_HOST
+    elif not isinstance(error, (ConnectionError, TimeoutError)) or _has_words(error, cause, topology):
+        return ""
+    else:
+        words = SILENT
+    return named_primary(words, topology, named)
+
+
+def _has_words(error: Exception, cause: BaseException | None, topology: str) -> bool:
+    """Return whether an error is known by its class or its first word."""
+    is_known = isinstance(cause, (TopologyFault, ssl.SSLError))
+    return is_known or (isinstance(error, RedisError) and bool(_refused(error, topology)))
 
 
 def _refused(error: RedisError, topology: str) -> str:
@@ -194,7 +219,7 @@ def _credentials(word: str) -> str:
     )
 
 
-def _broken(error: RedisError, scheme: str, topology: str) -> str:
+def _broken(error: RedisError, scheme: str) -> str:
     """Return the words for a connection that failed."""
     if not isinstance(error, (ConnectionError, TimeoutError)):
         return ""
@@ -203,8 +228,6 @@ def _broken(error: RedisError, scheme: str, topology: str) -> str:
         words = cause.sentence
     elif isinstance(cause, ssl.SSLError):
         words = _tls(cause)
-    elif topology and not isinstance(cause, socket.gaierror):
-        words = _PRIMARY
     elif isinstance(cause, OSError):
         words = _system(cause, scheme)
     else:

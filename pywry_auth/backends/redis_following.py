@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from redis.connection import AbstractConnection, SSLConnection
+from redis.exceptions import ConnectionError
 
-from pywry_auth.backends.redis_codes import NotPrimary
+from pywry_auth.backends.redis_codes import NotPrimary, TopologyFault
 from pywry_auth.backends.redis_connections import Connecting
 from pywry_auth.backends.redis_topology import PrimaryFinder
 from pywry_auth.redis_places import Address
@@ -33,7 +34,11 @@ class _Following(Connecting):
 
     def connect(self) -> None:
         """Connect, unless the connection is open and leads to the primary."""
-        if self._reached is not None and not self.finder.is_current(self._reached):
+        try:
+            is_current = self._reached is None or self.finder.is_current(self._reached)
+        except TopologyFault as fault:
+            raise ConnectionError("the primary is not known") from fault
+        if not is_current:
             self.disconnect()
         super().connect()  # type: ignore[no-untyped-call]
 

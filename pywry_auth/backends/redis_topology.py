@@ -9,69 +9,58 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection, Connection, SSLConnection
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, ResponseError, TimeoutError
-from redis.retry import Retry
+from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
-from pywry_auth.backends.redis_codes import TopologyFault, TopologySilent, code_of, moved_to
-from pywry_auth.backends.redis_connections import with_deadline
+from pywry_auth.backends.redis_codes import TopologyFault, TopologySilent
 from pywry_auth.backends.redis_errors import explained
+from pywry_auth.backends.redis_informants import Informants
 from pywry_auth.per_process import PerProcess
-from pywry_auth.redis_places import Address, RedisPlace
+from pywry_auth.redis_places import Address, RedisPlace, in_form
 
 _logger = logging.getLogger("pywry_auth.backends")
 
-_BROKEN = (OSError, EOFError, ValueError, AttributeError, TypeError)
 _EVERY = 1.0  # seconds between two questions for the primary, while connections are in use
 _AFTER_FAILURE = 5.0  # seconds until the next question after one without an answer
 _PART = 0.5  # of the time for a new connection
-_MOST_ASKED = 5  # servers in one search; the next search begins with the others
-_MOST_KNOWN = 32
-_SHORTEST_SECONDS = 0.001
-_URL = "PYWRY_DEPLOY__REDIS_URL"
-_NO_SERVICE = f"the sentinels know no service of this name: correct the name behind their addresses in {_URL}"
-_NO_SENTINEL = (
-    f"a server that {_URL} names is not a sentinel: name the sentinels with their ports (26379), or write"
-    " redis:// for one server"
+_CONFIRMED_FOR = 10.0  # seconds
+
+_SERVERS = {"sentinel": "sentinel", "cluster": "node of the cluster"}
+_UNCONFIRMED = "for 10 seconds, %s; %s"
+_IN_USE = "the last known primary of Redis stays in use, although it may have been replaced"
+_REFUSING = "operations fail until one names it, because PYWRY_DEPLOY__REDIS_WAIT_REPLICAS is above 0"
+_TOO_LONG = (
+    "the last answer is older than 10 seconds, and the primary may have been replaced: start the servers that"
+    " PYWRY_DEPLOY__REDIS_URL names, or restore the network to them"
 )
-_REFUSED = (
-    "the sentinels require other credentials: write sentinel_password= and, if they have users,"
-    f" sentinel_username= in the query of {_URL} (percent-encoded)"
-)
-_OF_NETWORK = ("client_name", "socket_keepalive")
-_OF_USER = ("username", "password")
 
 
 class _State:
     """What one process knows about a set-up; the lock guards all members.
 
-    The lock is held while a server is asked, so that one thread asks and the others get its answer.
+    The lock is held while servers are asked, so that one thread asks and the others get its answer.
     """
 
-    def __init__(self, addresses: Sequence[Address]) -> None:
+    def __init__(self, informants: Informants) -> None:
         self.lock = threading.Lock()
-        self.order = list(addresses)
-        self.link: tuple[Address, AbstractConnection] | None = None
+        self.informants = informants
         self.found: Address | None = None
         self.asked = self.due = self.silent_until = float("-inf")
         self.changes = 0
+        self.is_confirmed = True
 
 
 class PrimaryFinder:
     """Asks the sentinels or the nodes of a cluster for the primary.
 
-    One connection to the server that answered last stays open in each process. Servers that fail are asked
-    last. Sentinels and nodes that others name are remembered.
-
     Args:
         place: The set-up.
-        options: The options of the connections to data servers. Those for the network are used here too.
+        options: The options of the connections to data servers.
         key: A key of the site. In a cluster, the owner of its slot is the primary.
+        must_be_known: Whether operations fail if the primary has not been named for 10 seconds. Otherwise,
+            the last known one stays in use without a limit.
         clock: Returns the time in seconds.
     """
 
@@ -81,24 +70,24 @@ class PrimaryFinder:
         options: Mapping[str, Any],
         key: bytes,
         *,
+        must_be_known: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._place, self._key, self._clock = place, key, clock
+        self._place, self._clock = place, clock
         self._scheme = place.url.partition(":")[0]
-        limit = float(options.get("socket_connect_timeout") or 1.0)
-        self._seconds = limit * _PART
-        self._state = PerProcess(lambda: _State(place.addresses))
-        kept = [name for name in options if name in _OF_NETWORK or name.startswith("ssl_")]
-        self._options: dict[str, Any] = {name: options[name] for name in kept}
-        if place.topology == "cluster":
-            self._options |= {name: options[name] for name in _OF_USER if name in options}
-        else:
-            self._options |= {"username": place.username or None, "password": place.password or None}
+        self._must_be_known = must_be_known
+        self._limit = float(options.get("socket_connect_timeout") or 1.0)
+        self._state = PerProcess(lambda: _State(Informants(place, dict(options), key, clock=clock)))
 
     @property
     def changes(self) -> int:
         """The number of times that another server became the primary, as far as this process knows."""
         return self._state().changes
+
+    @property
+    def last_known(self) -> Address | None:
+        """The server that was named last as the primary."""
+        return self._state().found
 
     def primary(self, seconds: float) -> Address:
         """Return the address of the primary, asked for during this call.
@@ -110,7 +99,8 @@ class PrimaryFinder:
             seconds: The time that the caller has.
 
         Raises:
-            TopologyFault: No server ever named the primary; the sentence gives the reason.
+            TopologyFault: No server ever named the primary, or none has for 10 seconds although it must be
+                known; the sentence gives the reason.
         """
         state, begun = self._state(), self._clock()
         if not state.lock.acquire(timeout=seconds):
@@ -121,6 +111,8 @@ class PrimaryFinder:
                 self._search(state)
             if state.found is None:
                 raise TopologyFault(self._sentence("they do not answer"))
+            if self._must_be_known and not self._is_confirmed(state):
+                raise TopologyFault(self._sentence(_TOO_LONG))
             return state.found
         finally:
             state.lock.release()
@@ -132,6 +124,9 @@ class PrimaryFinder:
 
         Args:
             address: The address of the server.
+
+        Raises:
+            TopologyFault: The primary must be known, and no server has named it for 10 seconds.
         """
         state = self._state()
         if state.found is not None and self._clock() >= state.due and state.lock.acquire(blocking=False):
@@ -139,21 +134,26 @@ class PrimaryFinder:
                 self._search(state)
             finally:
                 state.lock.release()
+        if self._must_be_known and state.found is not None and not self._is_confirmed(state):
+            return self.primary(self._limit) == address  # another thread may be asking
         return state.found in (None, address)
 
     def doubt(self) -> None:
-        """Note that the primary did not behave like one: another server is asked, and soon."""
+        """Note that the primary did not behave like one: the next caller asks again."""
+        self._forget(Informants.doubt)
+
+    def close(self) -> None:
+        """Close the open connections; a later call opens them again."""
+        self._forget(Informants.close)
+
+    def _forget(self, what: Callable[[Informants], None]) -> None:
         state = self._state()
         state.due = state.silent_until = float("-inf")
         if state.lock.acquire(blocking=False):
             try:
-                self._drop_link(state)
+                what(state.informants)
             finally:
                 state.lock.release()
-
-    def close(self) -> None:
-        """Close the open connection; a later call opens one again."""
-        self.doubt()
 
     def _search(self, state: _State) -> None:
         """Find the primary; without an answer, the last known one stays.
@@ -161,137 +161,53 @@ class PrimaryFinder:
         Raises:
             TopologyFault: There is neither.
         """
-        order = state.order
-        if self._place.topology == "cluster":  # a primary that was cut off still names itself
-            order = sorted(order, key=lambda address: address == state.found)
-        asked = order[:_MOST_ASKED]
-        failures: list[Exception] = []
-        for address in asked:
-            try:
-                found = self._ask(state, address, self._seconds / len(asked))
-            except (RedisError, *_BROKEN) as error:
-                failures.append(error)
-                self._drop_link(state, address)
-            else:
-                self._note(state, found)
-                return
-        fault = self._fault(max(failures, key=_tells))
-        state.due = state.silent_until = self._clock() + _AFTER_FAILURE
+        found = state.informants.primary(self._limit * _PART, state.found)
+        if found is not None:
+            self._note(state, found)
+            return
+        fault = self._fault(max(state.informants.failures, key=_tells))
+        is_missed = self._must_be_known and not self._is_confirmed(state)
+        state.due = state.silent_until = self._clock() + (_EVERY if is_missed else _AFTER_FAILURE)
         if state.found is None:
             state.silent_until = float("-inf")
             raise fault
         _logger.debug("the last known primary of Redis is used: %s", fault.sentence)
+        if state.is_confirmed and not self._is_confirmed(state):
+            state.is_confirmed = False
+            effect = _REFUSING if self._must_be_known else _IN_USE
+            _logger.warning(_UNCONFIRMED, fault.sentence, effect)
 
-    def _fault(self, error: Exception) -> TopologyFault:
-        """Return an error without the texts of servers; it is raised while no other error is handled."""
-        if isinstance(error, TopologyFault):
-            return TopologyFault(error.sentence)
-        answered = isinstance(error, ResponseError)
-        words = explained(error, self._scheme, self._place.topology if answered else "")
-        sentence = self._sentence(words[0].lower() + words[1:].removesuffix("."))
-        return TopologySilent(sentence) if isinstance(error, TimeoutError) else TopologyFault(sentence)
-
-    def _sentence(self, words: str) -> str:
-        servers = "sentinel" if self._place.topology == "sentinel" else "node of the cluster"
-        return f"no {servers} names the primary: {words}"
-
-    def _ask(self, state: _State, address: Address, seconds: float) -> Address:
-        is_new = state.link is None or state.link[0] != address
-        if is_new:
-            self._drop_link(state)
-            state.link = (address, self._connection(address, max(seconds, _SHORTEST_SECONDS)))
-        assert state.link is not None  # noqa: S101
-        link = state.link[1]
-        if self._place.topology == "cluster":
-            found = _owner(link, address, self._key)
-            self._remember(state, [found])
-        else:
-            found = _named(link, self._place.service)
-            if is_new:
-                self._remember(state, _sentinels(link, self._place.service))
-        return found
-
-    def _connection(self, address: Address, seconds: float) -> AbstractConnection:
-        kind: type[AbstractConnection] = SSLConnection if self._scheme == "rediss" else Connection
-        waits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
-        host, port = address
-        options = {**self._options, **waits, "protocol": 2, "retry": Retry(NoBackoff(), 0)}
-        return with_deadline(kind)(host=host, port=port, **options)  # type: ignore[call-arg]
+    def _is_confirmed(self, state: _State) -> bool:
+        return self._clock() - state.asked <= _CONFIRMED_FOR
 
     def _note(self, state: _State, found: Address) -> None:
         if state.found not in (None, found):
             state.changes += 1
         state.found, state.asked = found, self._clock()
         state.due = state.asked + _EVERY
+        if not state.is_confirmed:
+            state.is_confirmed = True
+            _logger.warning("a %s names the primary of Redis again", self._server)
 
-    def _remember(self, state: _State, addresses: Sequence[Address]) -> None:
-        new = [address for address in addresses if address not in state.order]
-        state.order += new[: max(0, _MOST_KNOWN - len(state.order))]
+    def _fault(self, error: Exception) -> TopologyFault:
+        """Return an error without the texts of servers; it is raised while no other error is handled."""
+        if isinstance(error, TopologyFault):
+            return TopologyFault(error.sentence)
+        topology = self._place.topology
+        words = explained(error, self._scheme, topology if isinstance(error, ResponseError) else "")
+        words = in_form(words, topology).removesuffix(".")
+        words = words if words.startswith("Redis") else words[0].lower() + words[1:]
+        sentence = self._sentence(words)
+        return TopologySilent(sentence) if isinstance(error, TimeoutError) else TopologyFault(sentence)
 
-    def _drop_link(self, state: _State, failed: Address | None = None) -> None:
-        """Close the open connection, and ask its server last from now on."""
-        if state.link is not None:
-            address, link = state.link
-            state.link = None
-            with suppress(RedisError, *_BROKEN):
-                link.disconnect()  # type: ignore[no-untyped-call]
-            failed = failed or address
-        if failed in state.order:
-            state.order = [address for address in state.order if address != failed] + [failed]
+    def _sentence(self, words: str) -> str:
+        return f"no {self._server} names the primary: {words}"
+
+    @property
+    def _server(self) -> str:
+        return _SERVERS[self._place.topology]
 
 
 def _tells(error: Exception) -> int:
     """Return how much an error says about the settings; a server that is down says least."""
     return 2 * isinstance(error, TopologyFault) + (type(error) not in (ConnectionError, TimeoutError))
-
-
-def _named(link: AbstractConnection, service: str) -> Address:
-    """Return the primary according to a sentinel."""
-    try:
-        reply = _reply(link, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
-    except AuthenticationError:
-        reason = _REFUSED
-    except ResponseError as error:
-        if code_of(error) != "unknown":
-            raise
-        reason = _NO_SENTINEL
-    else:
-        reason = "" if reply else _NO_SERVICE
-    if reason:
-        raise TopologyFault(reason)
-    host, port = reply
-    return host.decode(), int(port)
-
-
-def _sentinels(link: AbstractConnection, service: str) -> list[Address]:
-    """Return the other sentinels according to one; none if it does not say."""
-    with suppress(RedisError, KeyError, *_BROKEN):
-        found = []
-        for fields in _reply(link, "SENTINEL", "SENTINELS", service):
-            sentinel = dict(zip(fields[::2], fields[1::2], strict=True))
-            found.append((sentinel[b"ip"].decode(), int(sentinel[b"port"])))
-        return found
-    return []
-
-
-def _owner(link: AbstractConnection, address: Address, key: bytes) -> Address:
-    """Return the owner of a key's slot according to a node of a cluster.
-
-    Every node says it with the rights that the site has anyway, and in a short answer.
-    """
-    try:
-        _reply(link, "EXISTS", key)
-    except RedisError as error:
-        if code_of(error) == "ASK":  # the slot is being moved, and this node still owns it
-            return address
-        owner = moved_to(error)
-        if owner is None:
-            raise
-    else:
-        return address
-    return owner[0] or address[0], owner[1]  # a node that does not know the host means its own
-
-
-def _reply(link: AbstractConnection, *command: str | bytes) -> Any:
-    link.send_command(*command)  # type: ignore[no-untyped-call]
-    return link.read_response()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import socket
-import socketserver
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from pywry_auth.backends.base import Terms
 from pywry_auth.backends.redis import RedisBackend
 from pywry_auth.exceptions import StoreUnavailable
+from tests.peers.mistaken_redis import MistakenRedis, listed
 from tests.peers.redis_cluster import ClusterSetUp
 from tests.peers.redis_sentinel import SERVICE, SentinelSetUp
 from tests.peers.redis_server import RedisServer
@@ -65,7 +64,7 @@ def _told(url: str, *, reads: bool = False) -> str:
 def test_silent_servers_are_waited_for_no_longer_than_one(silent: str, form: int) -> None:
     """The time limit is shared among them. [P15]"""
     told = _told(_forms(silent)[form])
-    assert "names the primary: redis does not answer in time" in told
+    assert "names the primary: Redis does not answer in time" in told
 
 
 @pytest.mark.parametrize("form", [0, 1])
@@ -130,7 +129,7 @@ def test_mistakes_in_a_url_are_named(
     """Each names what to change. [S11]"""
     sentinels, node = _addresses(sentinel_set_up.sentinels), cluster_set_up.primary
     assert "know no service of this name" in _told(f"redis+sentinel://{sentinels}/other/0")
-    assert "is no sentinel" in _told(f"redis+sentinel://127.0.0.1:{redis_server.port}/{SERVICE}/0")
+    assert "is not a sentinel" in _told(f"redis+sentinel://127.0.0.1:{redis_server.port}/{SERVICE}/0")
     assert "sentinel_password=" in _told(f"{sentinel_set_up.url}?sentinel_password=canary")
     assert "refused the user or password" in _told(f"redis+cluster://u:canary@127.0.0.1:{node.port}")
     assert "no server listens" in _told(f"redis+cluster://127.0.0.1:{free_port()}")
@@ -148,7 +147,7 @@ def test_mistakes_in_a_url_are_named(
         (lambda sentinel, cluster, plain: cluster.primary.url, ["redis+cluster://HOST"]),
         (
             lambda sentinel, cluster, plain: f"redis+cluster://127.0.0.1:{plain.port}",
-            ["is no node of a cluster"],
+            ["is not a node of a cluster"],
         ),
     ],
 )
@@ -183,37 +182,9 @@ def test_a_primary_that_takes_writes_without_replicas_is_mentioned(
             assert ("min-replicas-to-write 1" in caplog.text) is (number == "0")
 
 
-class _MistakenSentinel(socketserver.ThreadingTCPServer):
-    """A sentinel that names a given server as the primary.
-
-    Args:
-        port: The port of the server on this machine.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
-        self.answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%d\r\n" % (len(str(port)), port)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class _Answers(socketserver.StreamRequestHandler):
-    def handle(self) -> None:
-        server = self.server
-        assert isinstance(server, _MistakenSentinel)
-        while line := self.rfile.readline():
-            words = [self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2] for _ in range(int(line[1:]))]
-            if words[0] == b"SENTINEL":
-                self.wfile.write(server.answer if words[1].startswith(b"GET") else b"*0\r\n")
-            else:
-                self.wfile.write(b"+OK\r\n")
-
-
 def test_nothing_is_read_from_a_replica_that_a_sentinel_names(sentinel_set_up: SentinelSetUp) -> None:
     """Its records may be old: a user who signed out would be signed in. [T63]"""
     replica = sentinel_set_up.replicas[0]
-    with _MistakenSentinel(replica.port) as sentinel, closing(sentinel.socket):
-        told = _told(f"redis+sentinel://127.0.0.1:{sentinel.server_address[1]}/{SERVICE}/0", reads=True)
+    with MistakenRedis(listed("127.0.0.1", replica.port)) as sentinel:
+        told = _told(f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}/0", reads=True)
         assert "named as the primary of Redis is not one" in told
-        sentinel.shutdown()
