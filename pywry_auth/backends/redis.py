@@ -15,8 +15,8 @@ from pywry_auth.backends.redis_checks import ServerCheck
 from pywry_auth.exceptions import StoreUnavailable
 
 try:
+    from redis import RedisError, ResponseError
     from redis.commands.core import Script
-    from redis.exceptions import RedisError, ResponseError
 
     from pywry_auth.backends.redis_clients import as_bytes, open_servers
     from pywry_auth.backends.redis_codes import BROKEN
