@@ -28,6 +28,11 @@ try:
     from pywry_auth.backends.postgres_locks import HeldLock, LockSession, lock_number
     from pywry_auth.backends.postgres_pool import PostgresPool
 except ImportError as error:
+    if error.name is None:  # of an absent package, Python gives the name
+        raise ImportError(
+            "psycopg finds no libpq, the client library of PostgreSQL: pip install 'psycopg[binary]', or"
+            " install the library of the system (Debian: apt-get install libpq5)"
+        ) from error
     raise ImportError(
         "The PostgreSQL backend needs another package: pip install 'pywry-auth[postgres]'"
     ) from error

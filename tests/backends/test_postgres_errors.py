@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from pywry_auth.backends.postgres import PostgresBackend
 from pywry_auth.backends.postgres_connections import NotConnected
 from pywry_auth.backends.postgres_errors import explained
 from pywry_auth.exceptions import StoreUnavailable
+from tests.documents import ROOT
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.tls import make_tls_files
 
@@ -199,3 +203,33 @@ def test_of_several_hosts_the_failure_that_says_most_is_told() -> None:
     assert "no server listens" in explained(NotConnected([refused]))
     assert "did not accept the connection" in explained(NotConnected(["FATAL:  認証に失敗しました"]))
     assert isinstance(NotConnected([]), errors.OperationalError)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [
+        ("sys.modules['psycopg'] = None", "pip install 'pywry-auth[postgres]'"),
+        ("ctypes.util.find_library = lambda name: None", "pip install 'psycopg[binary]'"),
+    ],
+)
+def test_a_missing_package_is_told_from_a_missing_library(hidden: str, told: str) -> None:
+    """Slim images of containers have no libpq. The command that is named helps. [S11]"""
+    code = (
+        f"import sys, ctypes.util\n{hidden}\nfrom pywry_auth.state import PostgresSessionStore\n"
+        "try:\n    PostgresSessionStore('postgresql://u:p@h/d')\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PSYCOPG_IMPL": "python"},
+    )
+    assert told in run.stdout
+
+
+def test_the_image_of_a_site_can_use_postgres() -> None:
+    """Its base has no libpq. [S11]"""
+    assert "'psycopg[binary]" in (ROOT / "examples/deploy/container/Dockerfile").read_text()
