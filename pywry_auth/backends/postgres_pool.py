@@ -78,7 +78,7 @@ class PostgresPool:
 
     def _taken(self, ends: float, *, fresh: bool) -> TimedConnection:
         while (idle := self._reserved(ends)) is not None:
-            if not fresh and idle.is_usable():
+            if not fresh and self._is_usable(idle):
                 return idle
             self._discard(idle)
         try:
@@ -103,7 +103,7 @@ class PostgresPool:
 
     def _give_back(self, connection: TimedConnection) -> None:
         now = self._clock()
-        if not connection.is_usable():
+        if not self._is_usable(connection):
             self._discard(connection)
             return
         with self._changed:
@@ -116,10 +116,24 @@ class PostgresPool:
         if expired is not None:
             expired.close()
 
+    def _is_usable(self, connection: TimedConnection) -> bool:
+        """Return whether a connection can be used.
+
+        An interruption, such as a time-out of gevent, may arrive during the check. It must not keep the place
+        of the connection.
+        """
+        try:
+            return connection.is_usable()
+        except BaseException:
+            self._discard(connection)
+            raise
+
     def _discard(self, connection: TimedConnection) -> None:
-        connection.close()
-        with self._changed:
-            self._left(1)
+        try:
+            connection.close()
+        finally:
+            with self._changed:
+                self._left(1)
 
     def _left(self, number: int) -> None:
         self._open -= number

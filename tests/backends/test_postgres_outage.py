@@ -16,6 +16,7 @@ import pytest
 
 from pywry_auth.backends.base import Backend, Terms, When
 from pywry_auth.backends.postgres import PostgresBackend
+from pywry_auth.backends.postgres_connections import TimedConnection
 from pywry_auth.exceptions import StoreUnavailable
 from tests.backends.threads import together
 from tests.peers.postgres_server import PostgresServer
@@ -282,6 +283,29 @@ def test_an_interrupt_leaves_no_connection_in_an_unknown_state(
         timer.join()
     assert postgres.get("k:missing") is None
     assert postgres.get("k:1") == b"v"
+
+
+@pytest.mark.parametrize("check", [1, 2], ids=["before use", "after use"])
+def test_an_interrupted_check_of_a_connection_keeps_no_place(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, check: int
+) -> None:
+    """A time-out of gevent arrives while a connection is checked. The next use gets its place. [P15]"""
+    backend = PostgresBackend(f"{postgres_server.url}?max_connections=1")
+    backend.put("k:1", b"v")
+    calls, is_usable = [], TimedConnection.is_usable
+
+    def interrupted(connection: TimedConnection) -> bool:
+        calls.append(connection)
+        if len(calls) == check:
+            raise KeyboardInterrupt
+        return is_usable(connection)
+
+    monkeypatch.setattr(TimedConnection, "is_usable", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backend.get("k:1")
+    assert backend.get("k:1") == b"v"
+    assert calls[check - 1].closed
+    backend.close()
 
 
 @pytest.fixture
