@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -47,9 +48,10 @@ class HeldLock:
 class LockSession:
     """The session with the locks of one process.
 
-    ``_turn`` guards all members. It is held over the calls of the session, because one connection serves one
-    statement at a time; each of them ends within :data:`LIMIT`. Threads of this process that want the same
-    lock exclude each other here: for the server, a session may lock twice.
+    ``_turn`` guards all members; only ``_given_up`` is set without it. It is held over the calls of the
+    session, because one connection serves one statement at a time; each of them ends within :data:`LIMIT`,
+    and so does each wait for the turn. Threads of this process that want the same lock exclude each other
+    here: for the server, a session may lock twice.
 
     Args:
         connect: Opens a connection before a deadline.
@@ -60,6 +62,7 @@ class LockSession:
         self._turn = threading.Lock()
         self._connection: TimedConnection | None = None
         self._held: set[int] = set()
+        self._given_up: TimedConnection | None = None  # has a lock that could not be released
 
     def is_pooled(self) -> bool:
         """Return whether a pooler may give the session to other clients, with its locks.
@@ -105,10 +108,10 @@ class LockSession:
         Args:
             lock: The lock.
         """
-        with self._turn:
+        with self._its_turn() as ends:
             if lock.session is not self._connection:
                 return False
-            self._execute(lock.session, _CONFIRM, [])
+            self._execute(lock.session, _CONFIRM, [], ends)
             return True
 
     def release(self, lock: HeldLock) -> None:
@@ -117,37 +120,63 @@ class LockSession:
         Args:
             lock: The lock.
         """
-        with self._turn:
-            if lock.session is self._connection:
-                self._held.discard(lock.number)
-                self._execute(lock.session, _UNLOCK, [lock.number])
+        if lock.session is not self._connection:
+            return  # no session comes back, so that this needs no turn
+        try:
+            with self._its_turn() as ends:
+                if lock.session is self._connection:
+                    self._held.discard(lock.number)
+                    self._execute(lock.session, _UNLOCK, [lock.number], ends)
+        except DeadlinePassed:
+            self._given_up = lock.session
+            raise
 
     def close(self) -> None:
-        """Close the connection, unless a lock is held."""
-        with self._turn:
-            if not self._held:
-                self._drop()
+        """Close the connection, unless a lock is held or taken."""
+        if self._turn.acquire(timeout=LIMIT):
+            try:
+                if not self._held:
+                    self._drop()
+            finally:
+                self._turn.release()
 
-    def _with_connection(self, work: Callable[[TimedConnection], _T]) -> _T:
+    @contextmanager
+    def _its_turn(self) -> Iterator[float]:
+        """Take the turn, and yield the deadline.
+
+        Raises:
+            DeadlinePassed: Other threads kept the turn for too long.
+        """
         ends = time.monotonic() + LIMIT
         if not self._turn.acquire(timeout=LIMIT):
             raise DeadlinePassed("other threads of this process waited for the server")
         try:
-            if self._connection is None or not self._connection.is_usable():
-                self._drop()
-                self._connection = self._connect(ends)
+            self._drop_given_up()
+            yield ends
+        finally:
+            self._drop_given_up()
+            self._turn.release()
+
+    def _drop_given_up(self) -> None:
+        """End the session with a lock that a thread without the turn could not release."""
+        if self._given_up is not None and self._given_up is self._connection:
+            self._drop()
+
+    def _with_connection(self, work: Callable[[TimedConnection], _T]) -> _T:
+        with self._its_turn() as ends:
             connection = self._connection
+            if connection is None or not connection.is_usable():
+                self._drop()
+                self._connection = connection = self._connect(ends)
             connection.ends = ends
             try:
                 return work(connection)
             except BaseException:
                 self._drop()
                 raise
-        finally:
-            self._turn.release()
 
-    def _execute(self, connection: TimedConnection, statement: str, values: list[int]) -> None:
-        connection.ends = time.monotonic() + LIMIT
+    def _execute(self, connection: TimedConnection, statement: str, values: list[int], ends: float) -> None:
+        connection.ends = ends
         try:
             connection.execute(statement, values)
         except BaseException:
@@ -157,6 +186,7 @@ class LockSession:
     def _drop(self) -> None:
         """Close the connection, and with it all locks."""
         connection, self._connection = self._connection, None
+        self._given_up = None
         self._held.clear()
         if connection is not None:
             connection.close()

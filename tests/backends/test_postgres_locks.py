@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
 from pywry_auth.backends.postgres import PostgresBackend
+from pywry_auth.backends.postgres_connections import DeadlinePassed
+from pywry_auth.backends.postgres_locks import lock_number
 from pywry_auth.exceptions import StoreUnavailable
 from pywry_auth.testing.lease_contract import await_loss
 from pywry_auth.testing.record_contract import is_held
@@ -145,6 +148,28 @@ def test_an_interrupted_wait_leaves_no_lock(postgres: PostgresBackend, other: Po
             waiting.__enter__()
         del postgres._pause
     with postgres.lock("lock:1", 5) as lease:
+        assert lease.left() > 0
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_release_waits_for_other_threads_no_longer_than_the_limit(
+    postgres: PostgresBackend, other: PostgresBackend, ended: bool
+) -> None:
+    """They wait for a silent server, one after the other. The lock is free soon afterwards. [T65, P15]"""
+    locks, number = postgres._locks(), lock_number(b"lock\0pywry:lock:1")
+    held = locks.acquire(number)
+    assert held
+    with locks._turn:  # as a thread that waits for an answer
+        if ended:
+            locks._drop()
+        began = time.monotonic()
+        with nullcontext() if ended else pytest.raises(DeadlinePassed):
+            locks.release(held)
+        assert time.monotonic() - began < 0.5 + (not ended) * 5
+    fresh = locks.acquire(number + 1)
+    assert fresh
+    locks.release(fresh)
+    with other.lock("lock:1", 5) as lease:
         assert lease.left() > 0
 
 
