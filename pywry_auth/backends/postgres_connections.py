@@ -141,13 +141,14 @@ class Connector:
             NotConnected: No host accepted the connection in time.
         """
         failures: list[str | Exception] = []
-        count = len(self._address.hosts)
+        first, count = self._first, len(self._address.hosts)  # another thread may change the first one
         for step in range(count):
-            index = (self._first + step) % count
+            index = (first + step) % count
             share = time.monotonic() + (ends - time.monotonic()) / (count - step)
             for attempt in self._attempts(index, share, failures):
                 self._first = index
                 return self._prepared(attempt, ends)
+            self._first = (index + 1) % count  # another caller need not wait for a silent host first
         raise NotConnected(failures)
 
     def _attempts(self, index: int, ends: float, failures: list[str | Exception]) -> Iterator[PGconn]:

@@ -7,6 +7,7 @@ waits without a limit for a silent server, and has threads that do not survive a
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 
 from psycopg.errors import OperationalError
 
-from pywry_auth.backends.postgres_connections import TimedConnection
+from pywry_auth.backends.postgres_connections import DeadlinePassed, TimedConnection
 
 _IDLE_SECONDS = 60.0  # after which an unused connection is closed
 
@@ -60,18 +61,26 @@ class PostgresPool:
             PoolExhausted: No connection became free in time.
             NotConnected: No new one could be opened.
         """
+        lent = self._clock()
         connection = self._taken(ends, fresh=fresh)
         try:
             connection.ends = ends
             yield connection
+        except DeadlinePassed:
+            self._close_idle_since(lent)  # they lead to the same silent server
+            raise
         finally:
             self._give_back(connection)
 
     def close_idle(self) -> None:
         """Close the connections that are not in use."""
+        self._close_idle_since(math.inf)
+
+    def _close_idle_since(self, moment: float) -> None:
+        """Close the connections that have not been used after a moment."""
         with self._changed:
-            unused = [connection for _, connection in self._idle]
-            self._idle.clear()
+            unused = [connection for since, connection in self._idle if since <= moment]
+            self._idle = [(since, connection) for since, connection in self._idle if since > moment]
             self._left(len(unused))
         for connection in unused:
             connection.close()

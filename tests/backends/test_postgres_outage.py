@@ -335,6 +335,32 @@ def test_a_standby_takes_over(pair: tuple[PostgresServer, PostgresServer, Postgr
         assert lease.left() > 0
 
 
+def test_a_standby_takes_over_from_a_silent_primary(
+    pair: tuple[PostgresServer, PostgresServer, PostgresBackend],
+) -> None:
+    """Not every idle connection to the old primary costs a request. [T63]"""
+    primary, standby, backend = pair
+    meeting, failed = threading.Barrier(6, timeout=30), 0
+
+    def use(_: int) -> None:
+        with backend._pool().connection(time.monotonic() + PROMPT):
+            meeting.wait()
+
+    together(6, use)
+    primary.stop()
+    standby.promote()
+    while not _is_stored(backend):
+        failed += 1
+        assert failed <= 3  # one at the old primary; more if the machine is busy
+
+
+def _is_stored(backend: PostgresBackend) -> bool:
+    try:
+        return backend.put("k:1", b"v")
+    except StoreUnavailable:
+        return False
+
+
 def test_a_server_that_became_a_standby_is_left(server: PostgresServer) -> None:
     """It refuses to write, and its connections are dropped. [T63]"""
     server.admin("ALTER DATABASE site SET default_transaction_read_only = on", database="postgres")
