@@ -7,6 +7,7 @@ itself: it drives the steps of both libraries, and stops at the deadline.
 from __future__ import annotations
 
 import math
+import re
 import select
 import time
 from collections.abc import Generator, Iterator
@@ -40,6 +41,7 @@ _SESSION = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
+_SCHEMA = re.compile(r"(?:-c\s*|--)search[_-]path=((?:\\.|\S)*)")  # a backslash precedes a blank
 _PREPARED_AFTER = 5  # executions of a statement; through a pooler, nothing is prepared
 
 
@@ -57,6 +59,10 @@ class NotConnected(OperationalError):
     def __init__(self, failures: list[str | Exception]) -> None:
         super().__init__("no host accepted a connection")
         self.failures = failures
+
+
+class OptionsIgnored(OperationalError):
+    """A pooler dropped the option that names the schema of the table."""
 
 
 class TimedConnection(Connection[TupleRow]):
@@ -175,12 +181,28 @@ class Connector:
             connection.prepare_threshold = None
             found = connection.execute("SELECT pg_backend_pid()").fetchone()
             connection.pooled = found != (connection.pgconn.backend_pid,)
+            if connection.pooled:
+                self._require_schema(connection)
         except BaseException:
             connection.close()
             raise
         if not connection.pooled:
             connection.prepare_threshold = _PREPARED_AFTER
         return connection
+
+    def _require_schema(self, connection: TimedConnection) -> None:
+        """Check that a pooler handed on the schema, because another one may contain another table."""
+        named = _SCHEMA.findall(self._address.parameters.get("options", ""))
+        if not named:
+            return
+        found = connection.execute("SELECT current_setting('search_path')").fetchone()
+        if found is None or _plain(found[0]) != _plain(named[-1]):
+            raise OptionsIgnored("the pooler ignores options")
+
+
+def _plain(schemas: str) -> str:
+    """Return the names of schemas without blanks and quotes."""
+    return re.sub(r"[\\\s\"']", "", schemas)
 
 
 def _parameters(address: PostgresAddress) -> dict[str, str]:

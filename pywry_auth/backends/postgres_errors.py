@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from psycopg import Error, OperationalError
 
-from pywry_auth.backends.postgres_connections import DeadlinePassed, NotConnected
+from pywry_auth.backends.postgres_connections import DeadlinePassed, NotConnected, OptionsIgnored
 from pywry_auth.backends.postgres_pool import PoolExhausted
 from pywry_auth.backends.postgres_statements import TABLE
 from pywry_auth.name_lookup import LookupTimedOut
@@ -179,6 +179,10 @@ _UNKNOWN_HOST = (
 _LOOKUP = (
     "PostgreSQL does not answer, because its name could not be looked up in time: check the resolver (DNS)"
 )
+_IGNORED = (
+    "the pooler before PostgreSQL ignores options= of the URL, so that the table would be in another schema:"
+    " name the schema for the role (ALTER ROLE site SET search_path = NAME), and remove options= from " + _URL
+)
 _EXHAUSTED = (
     "all connections of this process to PostgreSQL are in use: try again, or raise max_connections= in the"
     f" query of {_URL}"
@@ -200,6 +204,8 @@ def explained(error: Exception) -> str:
         sentence = _EXHAUSTED
     elif isinstance(error, DeadlinePassed):
         sentence = _SILENT
+    elif isinstance(error, OptionsIgnored):
+        sentence = _IGNORED
     elif isinstance(error, Error):
         sentence = _refused(error)
     else:

@@ -20,6 +20,7 @@ from pywry_auth.backends.postgres_connections import NotConnected
 from pywry_auth.backends.postgres_errors import explained
 from pywry_auth.exceptions import StoreUnavailable
 from tests.documents import ROOT
+from tests.peers.postgres_pooler import Pooler
 from tests.peers.postgres_server import PostgresServer
 from tests.peers.tls import make_tls_files
 
@@ -108,6 +109,26 @@ def test_a_role_that_may_not_create_the_table_is_told_how_to_get_it(server: Post
     finally:
         server.admin("DROP TABLE IF EXISTS pywry_auth_records")
         server.admin("DROP ROLE guest")
+
+
+def test_a_pooler_that_ignores_the_schema_is_refused(server: PostgresServer) -> None:
+    """The site would create another table where other roles may write. [S11, T63]"""
+    server.admin("CREATE SCHEMA auth AUTHORIZATION site")
+    tables = "SELECT schemaname FROM pg_tables WHERE tablename = 'pywry_auth_records'"
+    try:
+        for ignores in (True, False):
+            with Pooler(server.port, ignores_schema=ignores) as pooler:
+                url = f"postgresql://site:site%20password@127.0.0.1:{pooler.port}/site?options=-csearch_path=auth"
+                if ignores:
+                    assert "ALTER ROLE site SET search_path" in _told(url)
+                    assert server.admin(tables) == []
+                else:
+                    backend = PostgresBackend(url)
+                    assert backend.put("k:1", b"v")
+                    backend.close()
+                    assert server.admin(tables) == [("auth",)]
+    finally:
+        server.admin("DROP SCHEMA auth CASCADE")
 
 
 @pytest.mark.parametrize(

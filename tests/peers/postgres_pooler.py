@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -15,10 +16,12 @@ class Pooler:
 
     Args:
         port: The port of the server on the loopback address.
+        ignores_schema: Whether the option with the schema has no effect, as with ignore_startup_parameters.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, ignores_schema: bool = False) -> None:
         self._server = port
+        self._ignores_schema = ignores_schema
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -29,8 +32,9 @@ class Pooler:
                 client, _ = self._listening.accept()
                 server = socket.create_connection(("127.0.0.1", self._server))
                 self._open += [client, server]
-                for source, target, renames in ((client, server, False), (server, client, True)):
-                    relay = threading.Thread(target=_relay, args=(source, target, renames), daemon=True)
+                asked = _unset if self._ignores_schema else bytes
+                for source, target, changed in ((client, server, asked), (server, client, _renamed)):
+                    relay = threading.Thread(target=_relay, args=(source, target, changed), daemon=True)
                     relay.start()
 
     def __enter__(self) -> Pooler:
@@ -46,9 +50,17 @@ class Pooler:
             each.close()
 
 
-def _relay(source: socket.socket, target: socket.socket, renames: bool) -> None:
+def _relay(source: socket.socket, target: socket.socket, changed: Callable[[bytes], bytes]) -> None:
     with suppress(OSError):
         while data := source.recv(1 << 16):
-            before, found, after = data.partition(_KEY_DATA) if renames else (data, b"", b"")
-            target.sendall(before + found + (b"\0\0\0\1" + after[4:] if found else after))
+            target.sendall(changed(data))
         target.shutdown(socket.SHUT_WR)
+
+
+def _renamed(data: bytes) -> bytes:
+    before, found, after = data.partition(_KEY_DATA)
+    return before + found + b"\0\0\0\1" + after[4:] if found else data
+
+
+def _unset(data: bytes) -> bytes:
+    return data.replace(b"-csearch_path=", b"-cignored.pat=")
