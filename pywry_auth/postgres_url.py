@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from pywry_auth.plain_text import control_fault
 
@@ -30,7 +30,7 @@ _FORM = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 _BEGINNING = re.compile("(postgresql|postgres)://", re.IGNORECASE)
 _DRIVER = re.compile(r"(jdbc:postgresql|postgres(ql)?\+[a-z0-9_]+):", re.IGNORECASE)
 _KEYWORDS = re.compile(r"(host|server|user id|dbname|database)\s*=", re.IGNORECASE)
-_HOST = re.compile(r"\[[0-9A-Fa-f:.%]+\]|[^\s\"'()*,:;<>\\^`{|}\[\]]+")
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?\]|[^\s\"'()*,:;<>\\^`{|}\[\]]+")
 _PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 
 
@@ -148,7 +148,7 @@ def _other_form(url: str) -> str:
 
 def _options(path: str, query: str, login: str) -> dict[str, str]:
     """Return the options, after a check that no part of a password is among them."""
-    pairs = parse_qsl(query, keep_blank_values=True)
+    pairs = [_pair(part) for part in query.split("&") if part]
     faults = [fault for name, value in pairs if (fault := _option_fault(name, value))]
     if "@" in path or ("@" in query and faults):
         raise ValueError(f"there is an @ behind the host; {ENCODE}")
@@ -162,6 +162,12 @@ def _options(path: str, query: str, login: str) -> dict[str, str]:
     if options.keys() & {"sslkey", "sslpassword"} and "sslcert" not in options:
         raise ValueError("sslkey and sslpassword need a certificate; name its file with sslcert=")
     return options
+
+
+def _pair(part: str) -> tuple[str, str]:
+    """Return the name and the value of an option; as in libpq, a plus sign is no blank."""
+    name, _, value = part.partition("=")
+    return unquote(name), unquote(value)
 
 
 def _option_fault(name: str, value: str) -> str:

@@ -52,6 +52,7 @@ def test_a_password_is_read_whole_or_refused_with_its_remedy(form: str, sign: st
     [
         "postgresql://u:p%40w@one:5433/site",
         "postgres://u@[::1]:5433/site",
+        "postgresql://u@[fe80::1%25eth0]:5433/site",
         "postgresql://u@one:1,two:2/site",
         "postgresql:///site?host=/run/postgresql",
     ],
@@ -95,6 +96,14 @@ def test_a_url_that_is_not_valid_is_refused_in_words(url: str, told: str) -> Non
     with pytest.raises(ValueError, match=re.escape(told)) as caught:
         postgres_url(url)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["a+b", "a%2Bb", "a%20b"])
+def test_an_option_has_the_value_that_libpq_gives_it(value: str) -> None:
+    """A plus sign is no blank, unlike in a form of a web page."""
+    url = f"postgresql://u@h/site?sslcert=/c&sslkey=/k&sslrootcert=/{value}&sslpassword={value}"
+    libpq, parameters = conninfo_to_dict(url), postgres_url(url).parameters
+    assert {name: libpq[name] for name in parameters} == parameters
 
 
 def test_no_description_contains_the_password() -> None:
