@@ -7,6 +7,7 @@ itself: it drives the steps of both libraries, and stops at the deadline.
 from __future__ import annotations
 
 import math
+import os
 import re
 import select
 import time
@@ -213,7 +214,7 @@ def _parameters(address: PostgresAddress) -> dict[str, str]:
     several = len(address.hosts) > 1
     own = {
         "dbname": address.database,
-        "user": address.user,
+        "user": address.user or _system_user(),
         "password": address.password,
         "client_encoding": "UTF8",
         "application_name": "pywry_auth",
@@ -227,6 +228,16 @@ def _parameters(address: PostgresAddress) -> dict[str, str]:
         [*(f"-c {name}={value}" for name, value in _SESSION.items()), address.parameters.get("options", "")]
     ).strip()
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _system_user() -> str | None:
+    """Return the name of the user that runs this process; None if it has no name, as in some containers."""
+    try:
+        import pwd  # Windows has none
+
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except (ImportError, KeyError):
+        return None
 
 
 def _opened(parameters: str, ends: float) -> PGconn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import threading
@@ -399,3 +400,18 @@ def test_the_environment_does_not_change_the_connection(
     backend = PostgresBackend(postgres_server.url)
     assert backend.put("k:1", b"v")
     backend.close()
+
+
+def test_a_url_without_a_user_means_the_user_of_the_system(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the environment names another one. [S3]"""
+    monkeypatch.setenv("PGUSER", "canary")
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    postgres_server.admin(f'CREATE ROLE "{name}" LOGIN')
+    try:
+        backend = PostgresBackend(postgres_server.socket_url.replace("site@", ""))
+        assert backend._rows("SELECT current_user::text", {}) == [(name,)]
+        backend.close()
+    finally:
+        postgres_server.admin(f'DROP ROLE "{name}"')
