@@ -96,6 +96,7 @@ class TimedConnection(Connection[TupleRow]):
             wanted = next(gen)
             while True:
                 wanted = gen.send(_ready(self.pgconn.socket, wanted, self.ends))
+                _require_time(self.ends)  # for a server that sends without end, the socket is always ready
         except StopIteration as done:
             result: _T = done.value
             return result
@@ -252,6 +253,7 @@ def _opened(parameters: str, ends: float) -> PGconn:
         while (status := _polled(opened)) != pq.PollingStatus.OK:
             wanted = Wait.R if status == pq.PollingStatus.READING else Wait.W
             _ready(opened.socket, wanted, ends)
+            _require_time(ends)
     except BaseException:
         opened.finish()
         raise
@@ -266,6 +268,11 @@ def _polled(opened: PGconn) -> pq.PollingStatus:
     if status == pq.PollingStatus.FAILED:
         raise OperationalError(opened.error_message.decode("utf-8", "replace"))
     return status
+
+
+def _require_time(ends: float) -> None:
+    if time.monotonic() >= ends:
+        raise DeadlinePassed("the server did not finish in time")
 
 
 def _ready(descriptor: int, wanted: int, ends: float) -> Ready:

@@ -198,6 +198,29 @@ def _answering(sent: bytes) -> Iterator[int]:
                 client.close()
 
 
+@pytest.mark.parametrize("state", [b"", b"K\0\0\0\x0c\0\0\0\1\0\0\0\1Z\0\0\0\5I"], ids=["sign-in", "query"])
+def test_a_server_that_sends_without_end_is_given_up(state: bytes) -> None:
+    """Its notices are no answer. [P15]"""
+    notice = b"N\0\0\0\x14SNOTICE\0C00000\0\0"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError), listening.accept()[0] as client:
+                client.recv(1024)
+                client.sendall(b"R\0\0\0\x08\0\0\0\0" + state)
+                if state:
+                    client.recv(1024)
+                ends = time.monotonic() + 2 * PROMPT
+                while time.monotonic() < ends:
+                    client.sendall(notice * 200)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"postgresql://u:canary@127.0.0.1:{listening.getsockname()[1]}/site?sslmode=disable"
+        _fails(lambda: PostgresBackend(url).get("k:1"), "in time")
+        thread.join()
+
+
 def test_a_silent_resolver_is_waited_for_no_longer_than_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """psycopg and libpq look names up without a time limit. [P15, T57]"""
     over, resolve = threading.Event(), socket.getaddrinfo
