@@ -25,6 +25,7 @@ try:
     from pywry_auth.backends.postgres_checks import risks
     from pywry_auth.backends.postgres_connections import LIMIT, Connector, TimedConnection
     from pywry_auth.backends.postgres_errors import explained, not_created
+    from pywry_auth.backends.postgres_libpq import known_options, libpq_version, newer_than_libpq
     from pywry_auth.backends.postgres_locks import HeldLock, LockSession, lock_number
     from pywry_auth.backends.postgres_pool import PostgresPool
 except ImportError as error:
@@ -34,7 +35,7 @@ except ImportError as error:
             " install the library of the system (Debian: apt-get install libpq5)"
         ) from error
     raise ImportError(
-        "The PostgreSQL backend needs another package: pip install 'pywry-auth[postgres]'"
+        f"The PostgreSQL backend needs the package {error.name}: pip install 'pywry-auth[postgres]'"
     ) from error
 
 _logger = logging.getLogger("pywry_auth.backends")
@@ -338,6 +339,8 @@ def _address(url: str) -> PostgresAddress:
         )
     try:
         address = postgres_url(url)
+        if fault := newer_than_libpq(address.parameters, known_options(), libpq_version()):
+            raise ValueError(fault)
     except ValueError as error:
         raise ValueError(
             "the PostgreSQL URL (PYWRY_DEPLOY__POSTGRES_URL), in the form"
@@ -346,8 +349,7 @@ def _address(url: str) -> PostgresAddress:
     if address.parameters.get("sslmode") in ("require", "verify-ca"):
         _logger.warning(
             "the name in the certificate of the PostgreSQL server is not checked: write sslmode=verify-full"
-            " in"
-            " PYWRY_DEPLOY__POSTGRES_URL, with sslrootcert=/path/of/its/authority.pem or sslrootcert=system"
+            " in PYWRY_DEPLOY__POSTGRES_URL, with sslrootcert=/path/of/its/authority.pem"
         )
     return address
 

@@ -19,6 +19,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready, Wait
 
+from pywry_auth.backends.postgres_libpq import known_options
 from pywry_auth.name_lookup import addresses_of
 from pywry_auth.postgres_url import PostgresAddress
 
@@ -210,7 +211,8 @@ def _plain(schemas: str) -> str:
 def _parameters(address: PostgresAddress) -> dict[str, str]:
     """Return the parameters of each connection.
 
-    Those that are stated here do not come from the environment of the process.
+    Those that are stated here do not come from the environment of the process. An older libpq lacks some of
+    them, and behaves as they say.
     """
     several = len(address.hosts) > 1
     own = {
@@ -224,7 +226,8 @@ def _parameters(address: PostgresAddress) -> dict[str, str]:
         "gssencmode": "disable",
         "load_balance_hosts": "disable",
     }
-    given = {**own, **address.parameters}
+    known = known_options()
+    given = {**{name: value for name, value in own.items() if name in known}, **address.parameters}
     given["options"] = " ".join(
         [*(f"-c {name}={value}" for name, value in _SESSION.items()), address.parameters.get("options", "")]
     ).strip()

@@ -11,9 +11,10 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 
-from psycopg import Error, OperationalError
+from psycopg import Error, OperationalError, ProgrammingError
 
 from pywry_auth.backends.postgres_connections import DeadlinePassed, NotConnected, OptionsIgnored
+from pywry_auth.backends.postgres_libpq import libpq_version
 from pywry_auth.backends.postgres_pool import PoolExhausted
 from pywry_auth.backends.postgres_statements import TABLE
 from pywry_auth.name_lookup import LookupTimedOut
@@ -45,6 +46,11 @@ _POOLER = (
     " extra_float_digits,options in its configuration (PgBouncer), or name the server itself in " + _URL
 )
 _BUSY = "PostgreSQL is too busy: another transaction holds a record for too long; try again, and " + _LOG
+_OPTION = (
+    f"libpq {libpq_version()}, the client library of PostgreSQL on this system, refuses an option of the"
+    f" connection: correct the options after the ? of {_URL} and variables such as PGREQUIREAUTH, or install"
+    " a newer one (pip install 'psycopg[binary]' brings it)"
+)
 _CREDENTIALS = f"PostgreSQL refused the user or password: correct them in {_URL} (percent-encoded)"
 
 _OF_STATES: Mapping[str, str] = {
@@ -110,6 +116,7 @@ _ANSWERS: tuple[tuple[str, str], ...] = (
         "permission denied for database",
         f"PostgreSQL does not permit this role to connect to the database: GRANT CONNECT, or correct {_URL}",
     ),
+    (r"invalid \"?\w+\"? (value|method): |value .* invalid when", _OPTION),
     ("unsupported startup parameter|unrecognized configuration parameter", _POOLER),
     (
         "authentication method requirement|channel binding",
@@ -135,8 +142,7 @@ _OF_TLS: tuple[tuple[str, str], ...] = (
     (
         "certificate verify failed|root certificate file|could not get server certificate",
         "the TLS certificate of PostgreSQL is from an authority that is not trusted, or has expired: add the"
-        " option sslrootcert=/path/of/the/authority.pem (or sslrootcert=system) to the query of"
-        f" {_URL}, or renew it",
+        f" option sslrootcert=/path/of/the/authority.pem to the query of {_URL}, or renew it",
     ),
     (
         "certificate file|private key file|load private key",
@@ -235,6 +241,8 @@ def _refused(error: Error) -> str:
     state = error.sqlstate or ""
     if state in _OF_STATES:
         return _OF_STATES[state]
+    if not state and isinstance(error, ProgrammingError):  # psycopg and libpq raise it before they connect
+        return _OPTION
     if not state and isinstance(error, OperationalError):
         return f"the connection to PostgreSQL broke: {_LOG}"
     return f"PostgreSQL refused a statement ({state or type(error).__name__}): {_LOG}"
