@@ -22,7 +22,9 @@ try:
     from pywry_auth.backends.redis_codes import BROKEN
     from pywry_auth.backends.redis_replicas import Replicas
 except ImportError as error:
-    raise ImportError("The Redis backend needs another package: pip install 'pywry-auth[redis]'") from error
+    raise ImportError(
+        f"The Redis backend needs the package {error.name}: pip install 'pywry-auth[redis]'"
+    ) from error
 
 _T = TypeVar("_T")
 

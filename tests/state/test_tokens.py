@@ -318,10 +318,11 @@ def test_the_error_for_an_unknown_backend_names_the_choices() -> None:
         get_token_store("floppy")
 
 
-def test_the_error_for_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_package_names_it_and_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may also be a package that redis needs."""
     monkeypatch.setitem(sys.modules, "redis", None)
     monkeypatch.delitem(sys.modules, "pywry_auth.backends.redis")
-    with pytest.raises(ImportError, match=r"pip install 'pywry-auth\[redis\]'"):
+    with pytest.raises(ImportError, match=r"needs the package redis: pip install 'pywry-auth\[redis\]'"):
         get_token_store("redis", redis_url="redis://localhost:2/0")
 
 
